@@ -1,0 +1,257 @@
+"""The type of every config key. Values are born in `configs/base.yaml`; here is only what each may be.
+
+Keys are UPPER_SNAKE in YAML and the same words in lower case here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pipeline.config.coerce import Range
+
+Share = Annotated[float, Range(least=0, most=1)]
+Positive = Annotated[float, Range(above=0)]
+NotNegative = Annotated[float, Range(least=0)]
+Count = Annotated[int, Range(least=1)]
+CountOrZero = Annotated[int, Range(least=0)]
+ClassNames = Literal["all"] | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    prefix: str
+    suffix: str
+    load_prev: str | None
+    seed: CountOrZero | None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    name: str
+    abbr: str
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    abbr: str
+    encoder: Encoder
+    activation: None
+
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    enable: bool
+    probability: Share
+
+
+@dataclass(frozen=True)
+class ShiftScaleRotate:
+    enable: bool
+    probability: Share
+    shift_limit: Share
+    scale_limit: Annotated[float, Range(least=0, most=0.9)]
+    rotate_limit: Annotated[float, Range(least=0, most=180)]
+    border: Literal["reflect_101", "constant"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    enable: bool
+    width: Count
+    height: Count
+    sets: tuple[tuple[Count, Count, Count, Count], ...]
+
+
+@dataclass(frozen=True)
+class CopyPaste:
+    enable: bool
+    probability: Share
+    max_rel_area: Share
+    max_classes: Count
+    classes: ClassNames
+    variant: Literal["random", "weighted", "occurrence"]
+    delay: CountOrZero
+
+
+@dataclass(frozen=True)
+class Clahe:
+    enable: bool
+    probability: Share
+    clip_limit: Annotated[float, Range(least=1)]
+
+
+@dataclass(frozen=True)
+class BrightnessContrast:
+    enable: bool
+    probability: Share
+    brightness_limit: Share
+    contrast_limit: Share
+    brightness_by_max: bool
+
+
+@dataclass(frozen=True)
+class HueSaturationValue:
+    enable: bool
+    probability: Share
+    hue_shift_limit: Annotated[int, Range(least=0, most=180)]
+    sat_shift_limit: Annotated[int, Range(least=0, most=255)]
+    val_shift_limit: Annotated[int, Range(least=0, most=255)]
+
+
+@dataclass(frozen=True)
+class Color:
+    enable: bool
+    probability: Share
+    clahe: Clahe
+    brightness_contrast: BrightnessContrast
+    hue_saturation_value: HueSaturationValue
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    enable: bool
+    probability: Share
+    var_limit: tuple[NotNegative, NotNegative]
+    mean: float
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    horizontal_flip: HorizontalFlip
+    shift_scale_rotate: ShiftScaleRotate
+    tile: Tile
+    copy_paste: CopyPaste
+    color: Color
+    gaussian_noise: GaussianNoise
+
+
+@dataclass(frozen=True)
+class Split:
+    by: Literal["slice", "sequence", "kfold", "stratified"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    rare_class_rate: Share
+
+
+@dataclass(frozen=True)
+class Datasets:
+    competition: str
+    directory: str | None
+    split_index: Annotated[int, Range(least=-100, most=19)]
+    split: Split
+    classes: ClassNames
+    padding: Literal["reflect", "background", "ignore", "class"]
+    sampling: Sampling
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class TrainLoader:
+    batch_size: Count
+    num_workers: CountOrZero
+    shuffle: bool
+    pin_memory: bool
+    drop_last: bool
+
+
+@dataclass(frozen=True)
+class ValidLoader:
+    batch_size: Count
+    num_workers: CountOrZero
+    pin_memory: bool
+
+
+@dataclass(frozen=True)
+class Dataloaders:
+    train: TrainLoader
+    valid: ValidLoader
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    enable: bool
+    max_weight: Annotated[float, Range(least=1)]
+
+
+@dataclass(frozen=True)
+class LossFn:
+    mix: str
+    weights: tuple[NotNegative, ...] | None
+    adaptive: Adaptive
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: Literal["Ranger", "RAdam", "AdamW", "SGD"]
+    weight_decay: NotNegative
+    momentum: Share
+    encoder_lr_factor: NotNegative
+    decay_norm_and_bias: bool
+
+
+@dataclass(frozen=True)
+class Solver:
+    plan: str
+    max_lr: Positive | Literal["auto"]
+    min_lr: NotNegative
+    patience: Count
+    num_epochs: Count
+    ann_epochs: Count
+    warmup_epochs: NotNegative
+    power: Positive
+    monitor: Literal["valid_loss", "valid_dice"]
+    optimizer: Optimizer
+    clip_norm: Positive | None
+    accumulate: Count
+    ema_decay: Annotated[float, Range(above=0, most=0.99999)] | None
+    precision: Literal["auto", "float32", "float16", "bfloat16"]
+    reproducible: bool
+    compile: bool
+    save_minutes: NotNegative
+
+
+@dataclass(frozen=True)
+class Sweep:
+    enable: bool
+    start_lr: Positive
+    end_lr: Positive
+    steps: Annotated[int, Range(least=8)]
+    pictures: Count
+    repeats: Count
+    smoothing: Annotated[float, Range(above=0, most=1)]
+    optimizer: Literal["solver", "SGD"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    mode: Literal["full", "window"]
+    window: tuple[Count, Count]
+    overlap: Annotated[float, Range(least=0, most=0.9)]
+    blend: Literal["gaussian", "pyramid"]
+    tta: Literal["none", "flip", "d4", "scales"]
+    tta_space: Literal["probs", "logits"]
+    out_of_fold: bool
+
+
+@dataclass(frozen=True)
+class Runtime:
+    device: Literal["auto", "cpu", "cuda"]
+    time_budget_hours: Positive | None
+
+
+@dataclass(frozen=True)
+class Config:
+    experiment: Experiment
+    model: Model
+    datasets: Datasets
+    dataloaders: Dataloaders
+    loss_fn: LossFn
+    solver: Solver
+    sweep: Sweep
+    predict: Predict
+    runtime: Runtime

@@ -1,0 +1,12 @@
+"""The two ways in which a run may end that are not a fault of ours."""
+
+
+class UserError(Exception):
+    """A mistake in a config, in the data or on the command line: exit code 2, printed without a traceback.
+
+    The message says what was found, what was wanted, and what to type. It may have several lines.
+    """
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved its state: exit code 3, the same command goes on where it was."""

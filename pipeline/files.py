@@ -1,0 +1,121 @@
+"""Files that are whole or absent: atomic writes, content hashes, a look at the disk before writing.
+
+Source of the recipe (temporary file, flush, fsync, rename, fsync of the folder): Pillai et al., "All File Systems Are
+Not Created Equal", OSDI 2014.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+TEMPORARY_MARK = ".tmp-"
+GIB = 1024**3
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is flushed to the disk and renamed to `path`.
+
+    On an exception (also Ctrl-C) the temporary file is removed and an earlier `path` stays as it was.
+
+    Raises:
+        UserError: the disk is full or refuses the write; names the path and what is free.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as matplotlib choose the format by it.
+    temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _as_user_error(error, path) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> None:
+    """Writes `data` to `path` so that a reader sees the old or the new content, never a part."""
+    content = data.encode() if isinstance(data, str) else data
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Removes what killed writers left behind in `folder` (not below it); returns how many."""
+    left_over = list(folder.glob(f"*{TEMPORARY_MARK}*")) if folder.is_dir() else []
+    for path in left_over:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return len(left_over)
+
+
+def sha256_file(path: Path | str) -> str:
+    """Returns the sha256 of a file's content as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def sha256_text(text: str) -> str:
+    """Returns the sha256 of a text.
+
+    >>> sha256_text("tile")[:8]
+    '8b668b89'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
+    """Refuses to begin what the disk below `path` cannot hold.
+
+    Raises:
+        UserError: less than `bytes_needed` (plus 64 MiB to breathe) is free.
+    """
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed + 64 * 1024**2:
+        raise UserError(
+            f"{what} needs {bytes_needed / GIB:.2f} GiB below {path}, but only {free / GIB:.2f} GiB are free.\n"
+            f"Free some space, or set SCRATCH_DIR to a folder on a larger disk."
+        )
+
+
+def _sha256(file) -> str:
+    digest = hashlib.sha256()  # hashlib.file_digest is new in Python 3.11
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _as_user_error(error: OSError, path: Path) -> UserError:
+    folder = path.parent if path.parent.exists() else Path(".")
+    free = shutil.disk_usage(folder).free
+    return UserError(
+        f"cannot write {path}: {error.strerror or error} ({free / GIB:.2f} GiB are free there).\n"
+        f"What was there before is untouched. Mend it and start the same command again."
+    )
