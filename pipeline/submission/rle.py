@@ -1,0 +1,235 @@
+"""Run-length texts: an index mask goes in and one text per class comes out, and the way back.
+
+A text is `start length start length ...`. The order of the pixels (row by row or column by column), the number of the
+first pixel (0 or 1), relative starts and the text of an empty mask belong to the competition (`Convention`).
+With `relative` starts each start after the first counts from the end of the run before it (SIIM Pneumothorax), so
+`base` shows in the first start only.
+
+Shapes: H height, W width, N = H * W pixels, R runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from pipeline.config.competition import IGNORE
+from pipeline.errors import UserError
+
+Order = Literal["row", "column"]
+
+# A number is written as 4-byte cells: groups of four digits, then three digits and the blank that ends the number.
+# Leading zeros are NUL bytes, which one pass removes at the end; that is far cheaper than a Python text per number.
+_LAST, _GROUP = 1000, 10_000
+_LAST_CELLS = np.frombuffer(
+    b"".join((b"%d " % number).rjust(4, b"\0") for number in range(_LAST))
+    + b"".join(b"%03d " % number for number in range(_LAST)),
+    dtype=np.uint32,
+)
+_GROUP_CELLS = np.frombuffer(
+    b"\0\0\0\0"
+    + b"".join((b"%d" % number).rjust(4, b"\0") for number in range(1, _GROUP))
+    + b"".join(b"%04d" % number for number in range(_GROUP)),
+    dtype=np.uint32,
+)
+
+
+class RleError(UserError):
+    """A run-length text that the competition could not read; the message says what is wrong with it."""
+
+
+class Runs(NamedTuple):
+    """Runs of equal pixels: where each starts (first pixel 0) and how many pixels it has; both of shape R."""
+
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def encode(
+    mask_HW: np.ndarray, num_classes: int, order: Order, base: int, relative: bool = False, empty: str = ""
+) -> list[str]:
+    """Returns the run-length text of each class of an index mask.
+
+    All classes are found in one pass over the mask, and the numbers are written by table look-up.
+
+    Args:
+        mask_HW: uint8, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in no class.
+        num_classes: how many texts to return.
+        order: pixels are counted row by row or column by column.
+        base: number of the first pixel, 0 or 1.
+        relative: starts count from the end of the run before.
+        empty: text of a class without pixels.
+
+    Raises:
+        ValueError: the mask is not a uint8 array of two dimensions with less than 2**32 pixels.
+
+    >>> encode(np.array([[0, 0, 1], [1, 1, 0]], np.uint8), 3, "row", base=0)
+    ['0 2 5 1', '2 3', '']
+    """
+    pixels_N = _in_order(mask_HW, order)
+    (starts, lengths), classes = _find_runs(pixels_N)
+    by_class = np.argsort(classes, kind="stable")  # a radix sort for uint8; keeps the order of the starts in a class
+    starts, lengths = starts[by_class], lengths[by_class]
+    stops = np.cumsum(np.bincount(classes, minlength=num_classes)[:num_classes])
+    firsts = np.concatenate([[0], stops[:-1]])
+    numbers = np.stack([starts + np.uint32(base), lengths], axis=1)
+    if relative:
+        first_runs = firsts[firsts < stops]
+        first_starts = numbers[first_runs, 0]
+        numbers[1:, 0] = starts[1:] - starts[:-1] - lengths[:-1]
+        numbers[first_runs, 0] = first_starts
+    cells = _write_cells(numbers)
+    return [
+        cells[first:stop].tobytes().translate(None, b"\0")[:-1].decode("ascii") if stop > first else empty
+        for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)
+    ]
+
+
+def encode_binary(mask_HW: np.ndarray, order: Order, base: int, relative: bool = False, empty: str = "") -> str:
+    """Returns the run-length text of the non-zero pixels of a mask of any type.
+
+    >>> encode_binary(np.array([[0, 0, 7], [7, 7, 0]]), "column", base=1)
+    '2 1 4 2'
+    """
+    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # the wanted pixels are 0, the only class that is written
+    return encode(outside_HW, 1, order, base, relative, empty)[0]
+
+
+def decode(
+    text: str, height: int, width: int, order: Order, base: int, relative: bool = False, empty: str = ""
+) -> np.ndarray:
+    """Returns the mask of one run-length text as bool of shape H, W.
+
+    Raises:
+        RleError: the text is malformed, or its runs leave the picture, overlap or go backwards.
+
+    >>> decode("2 1 4 2", 2, 3, "column", base=1).astype(int).tolist()
+    [[0, 0, 1], [1, 1, 0]]
+    """
+    return decode_classes([text], height, width, order, base, relative, empty) == 0
+
+
+def decode_classes(
+    texts: Sequence[str], height: int, width: int, order: Order, base: int, relative: bool = False, empty: str = ""
+) -> np.ndarray:
+    """Returns the index mask (uint8 of shape H, W) of one text per class; `IGNORE` where no class has the pixel.
+
+    Raises:
+        RleError: a text is malformed, its runs leave the picture, overlap or go backwards, or two classes overlap.
+
+    >>> decode_classes(["0 2", "2 3"], 2, 3, "row", base=0).tolist()
+    [[0, 0, 1], [1, 1, 255]]
+    """
+    all_runs = [parse_runs(text, height * width, base, relative, empty) for text in texts]
+    runs, classes = join_classes(all_runs)
+    stops = runs.starts + runs.lengths
+    clashes = np.flatnonzero(runs.starts[1:] < stops[:-1])
+    if clashes.size:
+        clash = int(clashes[0])
+        pixel = int(runs.starts[clash + 1])
+        y, x = divmod(pixel, width) if order == "row" else divmod(pixel, height)[::-1]
+        raise RleError(f"classes {classes[clash]} and {classes[clash + 1]} both have the pixel x {x}, y {y}")
+    return from_order(paint(runs, classes, height * width), height, width, order)
+
+
+def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
+    """Returns the runs of several classes sorted by start, and the class (uint8, position in `all_runs`) of each."""
+    starts = np.concatenate([runs.starts for runs in all_runs])
+    lengths = np.concatenate([runs.lengths for runs in all_runs])
+    classes = np.repeat(np.arange(len(all_runs), dtype=np.uint8), [runs.starts.size for runs in all_runs])
+    by_start = np.argsort(starts, kind="stable")
+    return Runs(starts[by_start], lengths[by_start]), classes[by_start]
+
+
+def paint(runs: Runs, classes: np.ndarray, num_pixels: int) -> np.ndarray:
+    """Returns the pixels in the competition's order (uint8 of shape N) from sorted runs that do not overlap."""
+    edges = np.stack([runs.starts, runs.starts + runs.lengths], axis=1).ravel()
+    counts = np.diff(edges, prepend=0, append=num_pixels)
+    values = np.full(counts.size, IGNORE, np.uint8)
+    values[1::2] = classes
+    return np.repeat(values, counts)
+
+
+def from_order(pixels_N: np.ndarray, height: int, width: int, order: Order) -> np.ndarray:
+    """Returns pixels counted in `order` as an array of shape H, W."""
+    if order == "row":
+        return pixels_N.reshape(height, width)
+    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
+
+
+def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, empty: str = "") -> Runs:
+    """Returns the runs of one text as int64, the first pixel being 0; touching runs are accepted.
+
+    Raises:
+        RleError: the text is malformed, or its runs leave the picture, overlap or go backwards.
+    """
+    if text == empty:
+        return Runs(np.empty(0, np.int64), np.empty(0, np.int64))
+    numbers = _parse_numbers(text, empty)
+    if numbers.size % 2:
+        raise RleError(f"{numbers.size} numbers; starts and lengths come in pairs, so their number is even")
+    if numbers.max() > num_pixels + base:  # also keeps the sums below from overflowing
+        raise RleError(f"{numbers.max()} lies outside the picture of {num_pixels} pixels")
+    starts, lengths = numbers[::2], numbers[1::2]
+    if not lengths.all():
+        raise RleError(f"run {int(np.argmin(lengths)) + 1} has length 0")
+    if starts[0] < base:
+        raise RleError("the first run starts at pixel 0, but pixels count from 1")
+    if relative:
+        ends = np.cumsum(starts + lengths)
+        starts = ends - lengths
+    starts = starts - base
+    stops = starts + lengths
+    backwards = np.flatnonzero(starts[1:] < stops[:-1])
+    if backwards.size:
+        run = int(backwards[0])
+        before, start = starts[run : run + 2] + base
+        relation = "overlaps" if start >= before else "starts before"
+        raise RleError(f"run {run + 2} (start {start}) {relation} run {run + 1} (start {before})")
+    if stops[-1] > num_pixels:
+        last = stops[-1] - 1 + base
+        raise RleError(f"run {starts.size} ends at pixel {last}; the last pixel is {num_pixels - 1 + base}")
+    return Runs(starts, lengths)
+
+
+def _in_order(mask_HW: np.ndarray, order: Order) -> np.ndarray:
+    if mask_HW.ndim != 2 or mask_HW.dtype != np.uint8 or mask_HW.size >= 2**32:
+        raise ValueError(f"a mask is a uint8 array of shape (height, width), not {mask_HW.dtype} of {mask_HW.shape}")
+    if order == "column" and mask_HW.size:
+        mask_HW = cv2.transpose(np.ascontiguousarray(mask_HW))  # ten times as fast as a copy of numpy's `.T`
+    return np.ascontiguousarray(mask_HW).ravel()
+
+
+def _find_runs(pixels_N: np.ndarray) -> tuple[Runs, np.ndarray]:
+    """Returns the runs (uint32) of all values and the value of each run."""
+    edges = np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
+    starts = np.zeros(edges.size + min(pixels_N.size, 1), np.uint32)
+    np.add(edges, 1, out=starts[1:], casting="unsafe")
+    return Runs(starts, np.diff(starts, append=np.uint32(pixels_N.size))), pixels_N[starts]
+
+
+def _write_cells(numbers: np.ndarray) -> np.ndarray:
+    """Returns the decimal digits of uint32 `numbers` as 4-byte cells, NUL for leading zeros, a blank at each end."""
+    rest = numbers // _LAST
+    cells = [_LAST_CELLS[numbers - rest * _LAST + (rest > 0) * np.uint32(_LAST)]]
+    while len(cells) == 1 or rest.any():
+        group = rest
+        rest = group // _GROUP
+        cells.append(_GROUP_CELLS[group - rest * _GROUP + (rest > 0) * np.uint32(_GROUP)])
+    return np.stack(cells[::-1], axis=2)
+
+
+def _parse_numbers(text: str, empty: str) -> np.ndarray:
+    """Returns the numbers of a text of digits and single blanks as int64."""
+    if not isinstance(text, str) or not text:
+        raise RleError(f"{text!r} where run lengths or {empty!r} (an empty mask) are wanted")
+    between = text.encode("utf-8", "surrogatepass").translate(None, b"0123456789")
+    if between.strip(b" "):
+        word = next(word for word in text.split(" ") if word and not (word.isascii() and word.isdigit()))
+        raise RleError(f"{word[:20]!r} is not a whole number; numbers of digits 0-9 with one blank between are wanted")
+    if text[0] == " " or text[-1] == " " or "  " in text:
+        raise RleError("a blank too many; numbers with exactly one blank between them are wanted")
+    return np.fromstring(text, np.int64, sep=" ")  # safe only after the look at every character; too large saturates
