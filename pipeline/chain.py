@@ -1,0 +1,206 @@
+"""Runs the stages of one experiment in order, each only when it must, and says why.
+
+Knows what a stage is, not which ones there are: see `stages.py` for the table.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.load import Loaded, is_machine_key, nested
+from pipeline.errors import UserError
+from pipeline.files import sweep_temporaries, write_atomic
+from pipeline.freshness import Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
+from pipeline.paths import RunPaths, shown
+from pipeline.stopping import Stop
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment under way: what a stage function receives.
+
+    Attributes:
+        key: hash of everything that the stage at work depends on; a partial result with another key is not continued.
+    """
+
+    loaded: Loaded
+    paths: RunPaths
+    stop: Stop
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the chain, as data.
+
+    Attributes:
+        does: one line for people.
+        function: does the work; imports what it needs itself, so that a skipped stage costs nothing.
+        settings: prefixes of the config keys that its result depends on.
+        reads: files and folders below the run's folder, written by earlier stages.
+        writes: files and folders below the run's folder.
+        reads_outside: paths beyond the run's folder (competition, weights, an earlier run), by a name for messages.
+        lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
+        version: to be raised when the same inputs would give another result.
+    """
+
+    name: str
+    does: str
+    function: Callable[[Run], None]
+    settings: tuple[str, ...]
+    reads: Callable[[Loaded], tuple[str, ...]] | tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    reads_outside: Callable[[Run], dict[str, Path | list[Path]]] = field(default=lambda run: {})
+    lacks: Callable[[Run], bool] = field(default=lambda run: False)
+    version: int = 1
+
+
+def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str], say: Callable[[str], None]) -> None:
+    """Runs the stages up to `last`, skipping those whose result is still what they would write.
+
+    Args:
+        stages: the whole chain, in order.
+        last: name of the last stage wanted.
+        force: names of stages to run even when fresh.
+
+    Raises:
+        UserError: a mistake of the user's in any stage.
+        Stopped: a stage was asked to stop and saved its state.
+    """
+    with locked(run.paths):
+        prepare_folder(run)
+        fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
+        lacking: list[Stage] = []
+        for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
+            reason = _reason(stage, run, fingerprints, force)
+            if reason is None and stage.lacks(run):
+                lacking.append(stage)
+                say(f"{stage.name:<9} fresh (its large files are gone, made again when needed)")
+            elif reason is None:
+                say(f"{stage.name:<9} fresh, skipped")
+            else:
+                for earlier in [other for other in lacking if set(other.writes) & set(_reads(stage, run.loaded))]:
+                    _execute(earlier, run, fingerprints, "its large files are gone", say)
+                    lacking.remove(earlier)
+                _execute(stage, run, fingerprints, reason, say)
+            fingerprints.save()
+
+
+def stage_states(stages: Sequence[Stage], paths: RunPaths) -> dict[str, float]:
+    """Returns the stages that have finished once, with their seconds; whether they are fresh is not asked."""
+    markers = {stage.name: read_marker(paths.markers / f"{stage.name}.json") for stage in stages}
+    return {name: marker.seconds for name, marker in markers.items() if marker is not None}
+
+
+def prepare_folder(run: Run) -> None:
+    """Makes the run's folder, removes what killed writers left, and writes the resolved config into it."""
+    run.paths.markers.mkdir(parents=True, exist_ok=True)
+    for folder in (run.paths.folder, run.paths.markers, run.paths.plots, run.paths.panels):
+        sweep_temporaries(folder)
+    lines = [f"# Resolved values of {run.loaded.name}."]
+    if run.loaded.changed:
+        lines.append(f"# Overridden on the command line: {', '.join(run.loaded.changed)}")
+    # JSON is YAML too, and its scalars cannot be misread.
+    lines.append(json.dumps(nested(run.loaded.values), indent=2))
+    write_atomic(run.paths / "config.yaml", "\n".join(lines) + "\n")
+
+
+@contextmanager
+def locked(paths: RunPaths) -> Iterator[None]:
+    """Keeps a second process out of the run's folder; the lock goes with the process, however it dies.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        paths.markers.mkdir(parents=True, exist_ok=True)
+        file = open(paths.markers / "lock", "a+")  # noqa: SIM115 - held open as long as the lock
+    except OSError as error:
+        raise UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; set RUNS_DIR to a folder of yours") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(f"{paths.name} is being run by process {file.read().strip() or '?'} already; wait for it or stop it") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _reads(stage: Stage, loaded: Loaded) -> tuple[str, ...]:
+    return stage.reads(loaded) if callable(stage.reads) else stage.reads
+
+
+def _settings(stage: Stage, loaded: Loaded) -> dict[str, Any]:
+    """Returns the values that the stage depends on; a named plan or competition counts with its content."""
+
+    def is_wanted(key: str) -> bool:
+        return any(key == prefix or key.startswith(prefix + ".") for prefix in stage.settings) and not is_machine_key(key)
+
+    settings = {key: value for key, value in loaded.values.items() if is_wanted(key)}
+    if "SOLVER.PLAN" in settings:
+        settings["SOLVER.PLAN"] = [vars(phase) for phase in loaded.plan]
+    if "DATASETS.COMPETITION" in settings:
+        convention = vars(loaded.competition.convention)
+        settings["DATASETS.COMPETITION"] = {**vars(loaded.competition), "convention": convention}
+    return settings
+
+
+def _inputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, str]:
+    inputs = {name: fingerprints.of(run.paths / name) for name in _reads(stage, run.loaded)}
+    for name, path in stage.reads_outside(run).items():
+        is_list = isinstance(path, list)
+        inputs[name] = fingerprints.of_files(path, Path(os.path.commonpath(path))) if is_list else fingerprints.of(path)
+    return inputs
+
+
+def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> str | None:
+    """Returns why the stage must run, or None while it is fresh."""
+    if stage.name in force:
+        return "--force"
+    marker = read_marker(run.paths.markers / f"{stage.name}.json")
+    inputs = _inputs(stage, run, fingerprints)
+    reason = why_stale(marker, stage.version, _settings(stage, run.loaded), inputs)
+    if reason is None and marker is not None:
+        changed = [name for name in stage.writes if fingerprints.of(run.paths / name) != marker.outputs.get(name)]
+        reason = f"{changed[0]} is gone or was changed" if changed else None
+    return reason
+
+
+def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, say: Callable[[str], None]) -> None:
+    say(f"{stage.name:<9} {stage.does} ({reason})")
+    marker_path = run.paths.markers / f"{stage.name}.json"
+    marker_path.unlink(missing_ok=True)
+    settings, inputs = _settings(stage, run.loaded), _inputs(stage, run, fingerprints)
+    start = time.monotonic()
+    stage.function(Run(run.loaded, run.paths, run.stop, key_of(stage.version, settings, inputs)))
+    outputs = {name: fingerprints.of(run.paths / name) for name in stage.writes}
+    missing = [name for name, content_hash in outputs.items() if content_hash == "absent"]
+    if missing:
+        raise RuntimeError(f"stage {stage.name} ended without writing {', '.join(missing)}")
+    seconds = round(time.monotonic() - start, 2)
+    write_marker(marker_path, Marker(stage.version, settings, inputs, outputs, seconds))
+    say(f"{stage.name:<9} done in {duration(seconds)}")
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as a person says it.
+
+    >>> duration(3725)
+    '1 h 2 min'
+    """
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"
+

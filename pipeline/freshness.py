@@ -1,0 +1,128 @@
+"""Is what a stage wrote still what it would write? Content hashes of inputs, settings and outputs, kept in markers.
+
+A marker is written last, so a stage that was killed has none. Hashes are of content, not of time stamps: a run that
+was copied to another machine stays fresh. A cache keyed by size and modification time spares reading files again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import sha256_file, sha256_text, write_atomic
+
+Hashes = dict[str, str]
+
+
+class Fingerprints:
+    """Content hashes of files and folders, remembered in one JSON file."""
+
+    def __init__(self, cache_path: Path) -> None:
+        self.cache_path = cache_path
+        self.known: dict[str, list[Any]] = _read_json(cache_path) or {}
+        self._is_changed = False
+
+    def of(self, path: Path) -> str:
+        """Returns the hash of a file, of a folder (names and contents, recursively), or "absent"."""
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return self.of_files(files, path)
+        return self._of_file(path) if path.exists() else "absent"
+
+    def of_files(self, files: Iterable[Path], below: Path) -> str:
+        """Returns one hash over the names (relative to `below`) and contents of many files, read in parallel."""
+        files = list(files)
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            hashes = list(pool.map(self._of_file, files))
+        digest = hashlib.sha256()
+        for file, file_hash in zip(files, hashes, strict=True):
+            digest.update(f"{os.path.relpath(file, below)}\0{file_hash}\n".encode())
+        return digest.hexdigest()
+
+    def save(self) -> None:
+        """Writes the cache if it learned anything."""
+        if self._is_changed:
+            write_atomic(self.cache_path, json.dumps(self.known))
+            self._is_changed = False
+
+    def _of_file(self, path: Path) -> str:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return "absent"
+        entry = self.known.get(str(path))
+        if entry and entry[:2] == [status.st_size, status.st_mtime_ns]:
+            return entry[2]
+        content_hash = sha256_file(path)
+        self.known[str(path)] = [status.st_size, status.st_mtime_ns, content_hash]
+        self._is_changed = True
+        return content_hash
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a stage was when it finished."""
+
+    version: int
+    settings: dict[str, Any]
+    inputs: Hashes
+    outputs: Hashes
+    seconds: float
+
+
+def read_marker(path: Path) -> Marker | None:
+    """Returns a stage's marker, or None when there is none or it is not whole."""
+    content = _read_json(path)
+    try:
+        return Marker(**content) if content else None
+    except TypeError:
+        return None
+
+
+def write_marker(path: Path, marker: Marker) -> None:
+    """Writes the marker of a finished stage."""
+    write_atomic(path, json.dumps(asdict(marker), indent=1, sort_keys=True))
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings as they look after a trip through JSON (tuples become lists), so that they compare."""
+    return json.loads(json.dumps(settings))
+
+
+def key_of(version: int, settings: dict[str, Any], inputs: Hashes) -> str:
+    """Returns one hash for everything that a stage's result depends on."""
+    return sha256_text(json.dumps([version, plain(settings), inputs], sort_keys=True))
+
+
+def why_stale(marker: Marker | None, version: int, settings: dict[str, Any], inputs: Hashes) -> str | None:
+    """Returns why a stage must run, in words for the person in front of it, or None while its inputs are unchanged."""
+    if marker is None:
+        return "not done yet"
+    if marker.version != version:
+        return "the stage itself has a new version"
+    settings = plain(settings)
+    for key in sorted(settings.keys() | marker.settings.keys()):
+        if settings.get(key) != marker.settings.get(key):
+            return f"{key} changed ({_short(marker.settings.get(key))} -> {_short(settings.get(key))})"
+    for name in sorted(inputs.keys() | marker.inputs.keys()):
+        if inputs.get(name) != marker.inputs.get(name):
+            return f"{name} changed"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None

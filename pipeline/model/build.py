@@ -1,0 +1,192 @@
+"""Networks of segmentation_models_pytorch, their encoder weights, and the cut before the head's final upsampling.
+
+In: `cfg.model`. Out: a `torch.nn.Module` from float pictures (B, 3, H, W) to logits (B, C, H, W), with H and W multiples
+of `STRIDE`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import huggingface_hub as hub
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.config.schema import Encoder, Model
+from pipeline.errors import UserError
+from pipeline.paths import shown, weights_folders
+
+STRIDE = 32  # every encoder of the library halves a picture five times
+
+# Mean and standard deviation of RGB in [0, 1] that the weights were trained with. Kept here because the library asks
+# the network for them. Source: the `pretrained_settings` of segmentation_models_pytorch and timm.
+IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+HALF_ENCODERS = ("inceptionresnetv2", "inceptionv4", "xception")
+HALF_TAGS = ("advprop", "imagenet+background", "imagenet+5k")
+
+
+def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> nn.Module:
+    """Returns a network with `num_outputs` logit channels, on the CPU, in channels_last memory format.
+
+    Args:
+        with_weights: False builds it for a checkpoint that brings its own weights, without looking for any.
+
+    Raises:
+        UserError: an unknown architecture or encoder, or encoder weights that cannot be had here.
+    """
+    architecture = _known("MODEL.NAME", model.name, _architectures())
+    encoder = model.encoder.name
+    # `tu-` names are timm's, of which there are too many to list; some old `timm-` names are aliases of those.
+    if not encoder.startswith("tu-") and not smp.encoders.is_equivalent_to_timm_universal(encoder):
+        _known("MODEL.ENCODER.NAME", encoder, sorted(smp.encoders.encoders))
+    # The old names `timm-...` of the original's configs still work; the library's remark would only alarm.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        network = architecture(encoder_name=encoder, encoder_weights=None, classes=num_outputs)
+    if with_weights and model.encoder.weights is not None:
+        _load_encoder(network, model.encoder)
+    return network.to(memory_format=torch.channels_last)
+
+
+def normalise(picture_BHWC: Tensor, encoder: Encoder) -> Tensor:
+    """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB pictures, on their device."""
+    is_half = encoder.name in HALF_ENCODERS or encoder.weights in HALF_TAGS
+    mean, std = HALF_MEAN_STD if is_half else IMAGENET_MEAN_STD
+    device = picture_BHWC.device
+    # (x / 255 - mean) / std as one multiply and one add per value.
+    scale = 1 / (255 * torch.tensor(std, device=device))
+    shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
+    # A permuted NHWC tensor is channels_last already: no copy.
+    return torch.addcmul(shift, picture_BHWC.float(), scale).permute(0, 3, 1, 2)
+
+
+def low_logits(network: nn.Module, picture_BCHW: Tensor) -> Tensor:
+    """Returns the logits before the head's final bilinear upsampling, or at full size where the head has none.
+
+    `upsample(network, low_logits(network, x))` equals `network(x)` to the bit.
+    """
+    return network.segmentation_head[0](network.decoder(network.encoder(picture_BCHW)))
+
+
+def upsample_factor(network: nn.Module) -> int:
+    """Returns how many times larger the logits leave the head than its convolution makes them (1: no upsampling)."""
+    upsampling = network.segmentation_head[1]
+    return 1 if isinstance(upsampling, nn.Identity) else int(upsampling.scale_factor)
+
+
+def align_corners(network: nn.Module) -> bool:
+    """Returns how the head's upsampling places its grid."""
+    return bool(getattr(network.segmentation_head[1], "align_corners", False))
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Fills a network from another run's weights.
+
+    Raises:
+        UserError: names the first tensor that does not fit.
+    """
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise UserError(f"{origin} does not fit this network: it has no {name}; is MODEL the same as there?")
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
+                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run"
+            )
+    foreign = next((name for name in state if name not in own), None)
+    if foreign is not None:
+        raise UserError(f"{origin} does not fit this network: {foreign} has no place here; is MODEL the same as there?")
+    network.load_state_dict(dict(state))
+
+
+def find_encoder_weights(encoder: Encoder) -> Path | None:
+    """Returns the file of an encoder's weights on this machine, or None.
+
+    `weights` is either a path, or a tag such as `imagenet` for which `<encoder>-<tag>.safetensors` is looked for in
+    WEIGHTS_DIR, `data/weights` and the mounted Kaggle data sets.
+    """
+    if encoder.weights is None:
+        return None
+    if encoder.weights.endswith(".safetensors") or os.sep in encoder.weights:
+        path = Path(encoder.weights).expanduser()
+        if not path.is_file():
+            raise UserError(f"MODEL.ENCODER.WEIGHTS: there is no file {path}")
+        return path
+    file_name = f"{encoder.name}-{encoder.weights}.safetensors"
+    return next((folder / file_name for folder in weights_folders() if (folder / file_name).is_file()), None)
+
+
+def _load_encoder(network: nn.Module, encoder: Encoder) -> None:
+    path = find_encoder_weights(encoder)
+    if path is None:
+        _load_from_hub(network, encoder)
+        return
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+    own = network.encoder.state_dict()
+    wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
+    wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    if wrong:
+        raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {len(wrong)} tensors, first {wrong[0]}")
+    network.encoder.load_state_dict(state, strict=True)
+
+
+def _load_from_hub(network: nn.Module, encoder: Encoder) -> None:
+    """Fills the encoder through the library's own loader (Hugging Face's hub or its cache)."""
+    settings = smp.encoders.encoders.get(encoder.name, {}).get("pretrained_settings", {})
+    if settings and encoder.weights not in settings:
+        raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(settings)}")
+    # Without this the client tries again and again for some 24 s before it admits that there is no network.
+    hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pretrained = smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
+    except Exception as error:
+        # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        file_name = f"{encoder.name}-{encoder.weights}.safetensors"
+        raise UserError(
+            f"no {encoder.weights} weights for encoder {encoder.name}: there is no {file_name} in "
+            f"{', '.join(shown(folder) for folder in weights_folders())}, and the library's hub did not answer "
+            f"({first_line}).\n"
+            f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
+            f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
+        ) from None
+    network.encoder.load_state_dict(pretrained.state_dict(), strict=True)
+
+
+def _reaches(address: str) -> bool:
+    """Returns whether the host of a web address accepts a connection within two seconds."""
+    try:
+        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _architectures() -> dict[str, type[nn.Module]]:
+    names = ("Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus")
+    return {name: getattr(smp, name) for name in (*names, "UPerNet", "Segformer")}
+
+
+def _known(key: str, name: str, known):
+    if name in known:
+        return known[name] if isinstance(known, dict) else name
+    near = difflib.get_close_matches(name, list(known), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    raise UserError(f"{key}: the library has no {name!r}; {hint}")
+

@@ -1,0 +1,49 @@
+"""Being asked to stop: Ctrl-C, SIGTERM (Kaggle, Slurm, `docker stop`) and the time budget.
+
+A stage that can save its state looks at `stop.requested` between two steps; everywhere else the first signal raises
+KeyboardInterrupt at once, which atomic writes survive.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Whether the run should end soon. One per process, made by the command line."""
+
+    def __init__(self, budget_s: float | None = None) -> None:
+        self.deadline = time.monotonic() + budget_s if budget_s is not None else None
+        self.reason: str | None = None
+        self._is_deferred = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came or the time budget is used up; `reason` says which."""
+        if self.reason is None and self.deadline is not None and time.monotonic() >= self.deadline:
+            self.reason = "the time budget is used up"
+        return self.reason is not None
+
+    def listen(self) -> None:
+        """Takes over SIGINT and SIGTERM."""
+        signal.signal(signal.SIGINT, self._receive)
+        signal.signal(signal.SIGTERM, self._receive)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, the first signal only sets `requested`; a second one interrupts at once."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        came_before = self.reason is not None
+        self.reason = "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
+        if came_before or not self._is_deferred:
+            raise KeyboardInterrupt(self.reason)
