@@ -1,0 +1,82 @@
+"""What changed between two submissions: per picture and class, the most changed picture first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config.competition import IGNORE, Competition
+from pipeline.errors import UserError
+from pipeline.submission.rows import read_masks
+
+COLUMNS = ["id", "picture_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
+
+
+def compare_submissions(
+    first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, tuple[int, int]]
+) -> pd.DataFrame:
+    """Returns one row per picture and class that differs between two submissions.
+
+    `picture_changed_share` is the share of the picture's pixels with another class (the order of the table),
+    `gained_px` are in the class in the second file only, `lost_px` in the first only, `dice` is the agreement of both.
+
+    Args:
+        first: a submission.
+        second: another one of the same pictures.
+        competition: classes and convention.
+        sizes: (height, width) of each picture.
+
+    Raises:
+        UserError: a file cannot be read, or they are not of the same pictures.
+    """
+    records = []
+    pairs = zip_longest(
+        read_masks(Path(first), competition, sizes), read_masks(Path(second), competition, sizes), fillvalue=("", None)
+    )
+    for (picture_id, first_HW), (second_id, second_HW) in pairs:
+        if picture_id != second_id:
+            only = picture_id or second_id
+            raise UserError(f"{first} and {second} are not of the same pictures: only one of them has {only}")
+        records += _changes(picture_id, first_HW, second_HW, competition.classes)
+    table = pd.DataFrame(records, columns=COLUMNS)
+    changed_px = table["gained_px"] + table["lost_px"]
+    ranked = table.assign(changed_px=changed_px).sort_values(
+        ["picture_changed_share", "id", "changed_px"], ascending=[False, True, False], kind="stable"
+    )
+    return ranked.drop(columns="changed_px").reset_index(drop=True)
+
+
+def _changes(
+    picture_id: str, first_HW: np.ndarray, second_HW: np.ndarray, classes: tuple[str, ...]
+) -> list[tuple[str, float, str, int, int, int, int, float]]:
+    changed = np.count_nonzero(first_HW != second_HW)
+    if not changed:
+        return []
+    counts = count_pairs(first_HW, second_HW, len(classes))
+    records = []
+    for index, name in enumerate(classes):
+        first_px, second_px, both_px = int(counts[index].sum()), int(counts[:, index].sum()), int(counts[index, index])
+        if first_px + second_px > 2 * both_px:
+            dice = 2 * both_px / (first_px + second_px)
+            records.append(
+                (picture_id, changed / first_HW.size, name, first_px, second_px, second_px - both_px,
+                 first_px - both_px, dice)
+            )  # fmt: skip
+    return records
+
+
+def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns how many pixels have each pair of classes, int64 of shape num_classes + 1 squared; the last is `IGNORE`.
+
+    >>> count_pairs(np.array([[0, 1, 255]], np.uint8), np.array([[0, 0, 1]], np.uint8), 2).tolist()
+    [[1, 0, 0], [1, 0, 0], [0, 1, 0]]
+    """
+    num_values = num_classes + 1
+    first = np.where(first_HW == IGNORE, num_classes, first_HW).astype(np.uint16)
+    second = np.where(second_HW == IGNORE, num_classes, second_HW).astype(np.uint16)
+    counts = np.bincount((first * np.uint16(num_values) + second).ravel(), minlength=num_values**2)
+    return counts.reshape(num_values, num_values)

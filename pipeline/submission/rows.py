@@ -1,0 +1,162 @@
+"""The rows of a submission: how they are named, and how a csv file is read back into pictures.
+
+Comes in: a csv file and the competition's convention. Goes out: rows with their line numbers, or index masks.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.config.competition import Competition, Convention
+from pipeline.errors import UserError
+from pipeline.submission.rle import RleError, decode_classes
+
+BINARY_CLASS = 1  # with one row per picture, class 0 is the background and has no row
+
+
+class Row(NamedTuple):
+    """One line of a submission: `key` names picture and class, `line` counts from 1 (the header)."""
+
+    line: int
+    key: tuple[str, ...]
+    text: str
+
+
+def header_columns(convention: Convention) -> list[str]:
+    """Returns the column names that the first line must have, in order."""
+    class_column = [convention.class_column] if convention.class_column else []
+    return [convention.id_column, *class_column, convention.value_column]
+
+
+def row_classes(competition: Competition) -> list[int]:
+    """Returns the indices of the classes that have a row for each picture, an ignored last class included."""
+    if competition.convention.rows == "id":
+        return [BINARY_CLASS]
+    return list(range(len(competition.classes)))
+
+
+def row_key(picture_id: str, class_index: int, convention: Convention) -> tuple[str, ...]:
+    """Returns the cells before the run lengths: what names the row of a picture and class."""
+    number = str(convention.class_base + class_index)
+    if convention.rows == "id":
+        return (picture_id,)
+    return (f"{picture_id}_{number}",) if convention.rows == "id_class" else (picture_id, number)
+
+
+def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
+    """Returns, in the order of the file, the key of each row and the picture and class that it names."""
+    classes = row_classes(competition)
+    return {
+        row_key(picture_id, index, competition.convention): (picture_id, index)
+        for picture_id in ids
+        for index in classes
+    }
+
+
+def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields line number and cells of each line that is not blank, the header first; cells are text, never numbers.
+
+    Raises:
+        UserError: there is no such file, it is not UTF-8, or its quotes do not close.
+    """
+    previous_limit = csv.field_size_limit(2**31 - 1)  # a row of run lengths outgrows csv's 128 KiB
+    try:
+        with open(csv_path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except OSError as error:
+        raise UserError(f"cannot read {csv_path}: {error.strerror}. Wanted: a submission, a csv file.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{csv_path} is not a csv file of UTF-8 text: {error}") from error
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
+def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
+    """Yields the rows after the header.
+
+    Raises:
+        UserError: the header or the number of cells of a row is not the convention's.
+    """
+    columns = header_columns(convention)
+    lines = read_cells(csv_path)
+    _, header = next(lines, (1, []))
+    if header != columns:
+        raise UserError(f"{csv_path}: the first line is {','.join(header)!r}; wanted {','.join(columns)!r}")
+    for line, cells in lines:
+        if len(cells) != len(columns):
+            raise UserError(f"{csv_path}: line {line} has {len(cells)} cells; wanted {len(columns)}")
+        yield Row(line, tuple(cells[:-1]), cells[-1])
+
+
+def read_masks(
+    csv_path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields id and index mask (uint8, H, W) of each picture that the file has rows of, in the order of `sizes`.
+
+    Classes without a row are empty; pixels of no class are `IGNORE`.
+
+    Raises:
+        UserError: a row is of no picture in `sizes`, appears twice or cannot be decoded; names line and row.
+    """
+    convention = competition.convention
+    expected = expected_keys(sizes, competition)
+    texts: dict[str, dict[int, Row]] = {}
+    for row in read_rows(csv_path, convention):
+        picture_id, class_index = expected.get(row.key, (None, None))
+        if picture_id is None:
+            raise UserError(f"{csv_path}: {row_name(row)}: no picture and class of this name")
+        if class_index in texts.setdefault(picture_id, {}):
+            raise UserError(f"{csv_path}: {row_name(row)}: the row appears twice")
+        texts[picture_id][class_index] = row
+    for picture_id, (height, width) in sizes.items():
+        if picture_id in texts:
+            yield picture_id, _decode_picture(csv_path, texts.pop(picture_id), competition, height, width)
+
+
+def row_name(row: Row) -> str:
+    """Returns how messages name a row.
+
+    >>> row_name(Row(3, ("000001_001_1",), "0 2"))
+    'line 3 (000001_001_1)'
+    """
+    return f"line {row.line} ({','.join(row.key)})"
+
+
+def write_line(cells: Sequence[str]) -> str:
+    """Returns one csv line with its line end; quotes only where a cell needs them.
+
+    >>> write_line(["a,b", "0 2"])
+    '"a,b",0 2\\n'
+    """
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if _needs_quotes(cell) else cell for cell in cells]
+    return ",".join(quoted) + "\n"
+
+
+def _needs_quotes(cell: str) -> bool:
+    return any(mark in cell for mark in ',"\r\n')
+
+
+def _decode_picture(
+    csv_path: Path, rows: Mapping[int, Row], competition: Competition, height: int, width: int
+) -> np.ndarray:
+    convention = competition.convention
+    settings = (height, width, convention.order, convention.base, convention.relative, convention.empty)
+    texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
+    try:
+        return decode_classes(texts, *settings)
+    except RleError as error:
+        for row in rows.values():  # decoded again one by one only to name the line at fault
+            try:
+                decode_classes([row.text], *settings)
+            except RleError as cause:
+                raise UserError(f"{csv_path}: {row_name(row)}: {cause}") from cause
+        first = min(rows.values())
+        raise UserError(f"{csv_path}: rows from {row_name(first)} on: {error}") from error
