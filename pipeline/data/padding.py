@@ -1,0 +1,122 @@
+"""Pictures whose sides are not multiples of the network's stride: padded around the centre, and cut out again.
+
+What the added pixels are worth in the mask is `DATASETS.PADDING`, an open question of the original's author:
+
+| policy     | picture  | mask                                         |
+|------------|----------|----------------------------------------------|
+| reflect    | mirrored | mirrored                                     |
+| background | black    | the background class                         |
+| ignore     | black    | 255: neither loss nor metric                 |
+| class      | black    | a class of its own, dropped when decoding    |
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pipeline.config.competition import IGNORE
+from pipeline.errors import UserError
+
+Policy = Literal["reflect", "background", "ignore", "class"]
+Size = tuple[int, int]
+STRIDE = 32  # the coarsest feature map of every encoder of segmentation_models_pytorch
+
+
+def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:
+    """Returns the smallest (height, width) that holds the picture and is a multiple of `multiple`.
+
+    >>> padded_size(720, 1280)
+    (736, 1280)
+    """
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def pad(
+    picture: np.ndarray,
+    mask: np.ndarray | None,
+    policy: Policy,
+    multiple: int = STRIDE,
+    background: int = 0,
+    pad_class: int | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+    """Returns picture and mask padded to multiples of `multiple`, and where (top, left) the original begins.
+
+    Args:
+        picture: uint8, HxWx3.
+        mask: uint8, HxW, or None for a picture without a mask.
+        policy: see the module's table.
+        background: class index of the background, for the policy of that name.
+        pad_class: class index of the padding, for the policy `class`; the first index after the real classes.
+
+    Returns:
+        Picture, mask and (top, left); an odd number of rows gives the extra one to the bottom. Arrays that need no
+        padding are returned as they are, not copied.
+
+    Raises:
+        UserError: policy `class` without `pad_class`, or an unknown policy.
+    """
+    size = padded_size(*picture.shape[:2], multiple)
+    return pad_to(picture, mask, size, policy, background, pad_class)
+
+
+def pad_to(
+    picture: np.ndarray,
+    mask: np.ndarray | None,
+    size: Size,
+    policy: Policy,
+    background: int = 0,
+    pad_class: int | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+    """Returns picture and mask in the middle of a frame of `size` = (height, width); otherwise like `pad`."""
+    mask_value = padding_value(policy, background, pad_class)
+    height, width = picture.shape[:2]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    if (height, width) == size:
+        return picture, mask, (0, 0)
+    if mask_value is None:
+        picture = cv2.copyMakeBorder(picture, *_borders(picture, size), cv2.BORDER_REFLECT_101)
+    else:
+        picture = cv2.copyMakeBorder(picture, *_borders(picture, size), cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return picture, None if mask is None else pad_mask(mask, size, mask_value), (top, left)
+
+
+def pad_mask(mask: np.ndarray, size: Size, value: int | None) -> np.ndarray:
+    """Returns a mask (uint8, HxW) in the middle of a frame of `size`, around it `value`, or mirrored for None."""
+    if value is None:
+        return cv2.copyMakeBorder(mask, *_borders(mask, size), cv2.BORDER_REFLECT_101)
+    return cv2.copyMakeBorder(mask, *_borders(mask, size), cv2.BORDER_CONSTANT, value=value)
+
+
+def padding_value(policy: Policy, background: int = 0, pad_class: int | None = None) -> int | None:
+    """Returns the mask value of padded pixels, None where the mask is mirrored.
+
+    >>> padding_value("ignore"), padding_value("class", pad_class=12), padding_value("reflect")
+    (255, 12, None)
+
+    Raises:
+        UserError: policy `class` without `pad_class`, or an unknown policy.
+    """
+    if policy == "class" and pad_class is None:
+        raise UserError("DATASETS.PADDING: class needs the index of the padding class, one after the real classes")
+    values = {"reflect": None, "background": background, "ignore": IGNORE, "class": pad_class}
+    if policy not in values:
+        raise UserError(f"DATASETS.PADDING: {policy!r} is none of {', '.join(values)}")
+    return values[policy]
+
+
+def crop(array: np.ndarray, offset: tuple[int, int], size: Size) -> np.ndarray:
+    """Returns the view of `array` (H x W or H x W x channels) that starts at (top, left) and has (height, width).
+
+    >>> crop(np.arange(12).reshape(3, 4), (1, 1), (2, 2)).tolist()
+    [[5, 6], [9, 10]]
+    """
+    (top, left), (height, width) = offset, size
+    return array[top : top + height, left : left + width]
+
+
+def _borders(array: np.ndarray, size: Size) -> tuple[int, int, int, int]:
+    height, width = size[0] - array.shape[0], size[1] - array.shape[1]
+    return height // 2, height - height // 2, width // 2, width - width // 2

@@ -1,0 +1,296 @@
+"""The tile store: every picture and mask, decoded and resized once, in two flat files that are mapped into memory.
+
+A folder `<key>/` holds `pictures.u8` (RGB rows), `masks.u8` (class indices) and `index.json` (where each picture lies
+at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
+the same scales share one store and a changed picture gets a new one.
+
+Kept: uint8 at every scale, 5.3 MB a picture for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
+rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from pipeline.data.parallel import map_files, num_cores
+from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.tiles import Scale
+from pipeline.errors import UserError
+from pipeline.files import (
+    TEMPORARY_MARK,
+    check_disk,
+    sha256_file,
+    sha256_text,
+    sweep_temporaries,
+    sync_folder,
+    write_atomic,
+)
+
+FORMAT = 1  # raise it when the layout or the resizing changes: old stores are then built anew
+PICTURES, MASKS, INDEX = "pictures.u8", "masks.u8", "index.json"
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture at one scale: its size, its first pixel in both files, and checksums of its bytes."""
+
+    width: int
+    height: int
+    offset: int
+    picture_crc: int
+    mask_crc: int
+
+    @property
+    def num_pixels(self) -> int:
+        return self.width * self.height
+
+
+class Store:
+    """A finished tile store, mapped read-only; opened anew, not copied, when it travels to another process."""
+
+    def __init__(self, path: Path, index: dict):
+        self.path = path
+        self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
+        self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["pictures"].items()}
+        self._pictures = _map_file(path / PICTURES, index["num_pixels"] * CHANNELS)
+        self._masks = _map_file(path / MASKS, index["num_pixels"])
+
+    def __reduce__(self):
+        return open_store, (self.path,)
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._entries)
+
+    def entry(self, picture_id: str, scale: Scale | None = None) -> Entry:
+        """Returns where a picture lies; `scale` None is its own size, in a store built without scales.
+
+        Raises:
+            KeyError: the store has no such picture or scale.
+        """
+        if scale is None and self.scales is None:
+            return self._entries[picture_id][0]
+        if self.scales is None or scale not in self.scales:
+            raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
+        return self._entries[picture_id][self.scales.index(scale)]
+
+    def picture(self, picture_id: str, scale: Scale | None = None) -> np.ndarray:
+        """Returns a read-only view: uint8, height x width x 3, RGB."""
+        return self._picture_at(self.entry(picture_id, scale))
+
+    def mask(self, picture_id: str, scale: Scale | None = None) -> np.ndarray:
+        """Returns a read-only view: uint8, height x width, class indices and 255 for ignored pixels."""
+        return self._mask_at(self.entry(picture_id, scale))
+
+    def window(
+        self, picture_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns views of picture and mask inside a window that must lie within the scaled picture."""
+        entry = self.entry(picture_id, scale)
+        if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
+            raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {picture_id}, {entry.width}x{entry.height}")
+        box = np.s_[y : y + height, x : x + width]
+        return self._picture_at(entry)[box], self._mask_at(entry)[box]
+
+    def damaged(self) -> list[str]:
+        """Returns the ids whose stored bytes differ from what was written: a flipped bit, a zeroed page."""
+
+        def is_damaged(entry: Entry) -> bool:
+            checksums = zlib.crc32(self._picture_at(entry)), zlib.crc32(self._mask_at(entry))
+            return checksums != (entry.picture_crc, entry.mask_crc)
+
+        with ThreadPoolExecutor(num_cores()) as pool:
+            verdicts = pool.map(lambda rows: any(map(is_damaged, rows)), self._entries.values())
+        return [picture_id for picture_id, bad in zip(self._entries, verdicts, strict=True) if bad]
+
+    def _picture_at(self, entry: Entry) -> np.ndarray:
+        first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
+        return self._pictures[first:last].reshape(entry.height, entry.width, CHANNELS)
+
+    def _mask_at(self, entry: Entry) -> np.ndarray:
+        return self._masks[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
+
+
+def open_store(path: Path | str) -> Store:
+    """Returns the store in folder `path`.
+
+    Raises:
+        UserError: no store, one of another format, or files shorter than they were; says what to remove.
+    """
+    path = Path(path)
+    try:
+        index = json.loads((path / INDEX).read_text())
+        if index["format"] != FORMAT:
+            raise ValueError(f"its format is {index['format']}, wanted {FORMAT}")
+        return Store(path, index)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a usable tile store: {error}.\nRemove that folder and run `tile` again."
+        ) from error
+
+
+def build_store(
+    folder: Path | str,
+    catalog: pd.DataFrame,
+    scales: Sequence[Scale] | None,
+    target_root: Path | str,
+    ignore_index: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Returns the folder of the store for these pictures and scales, building it unless it is there already.
+
+    Args:
+        folder: the competition folder, to which the catalog's paths are relative.
+        catalog: columns id, picture, mask, width, height; rows without a mask (test pictures) are left out.
+        scales: picture sizes (width, height) as from `scales_of`; None keeps each picture's own size.
+        target_root: the folder of all tile stores.
+        ignore_index: the mask value that counts nowhere; stored as 255.
+        say: receives the announcement of the size before anything is written.
+
+    Raises:
+        UserError: the disk cannot hold the store, or a picture changed its size since the catalog was written.
+    """
+    folder, target_root = Path(folder), Path(target_root)
+    rows = catalog[["id", "picture", "mask", "width", "height"]].itertuples(index=False)
+    rows = [row for row in rows if isinstance(row.mask, str) and row.mask]
+    if not rows:
+        raise UserError(f"no picture of {folder} has a mask, so there is nothing to train on; see what `prepare` says.")
+    path = target_root / _content_key(folder, rows, scales, ignore_index)
+    with _one_builder(target_root, say):
+        if not (path / INDEX).exists():
+            sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
+            _build(path, folder, rows, scales, ignore_index, say)
+    return path
+
+
+def resize(picture: np.ndarray, mask: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Returns picture and mask at (width, height): the picture averaged when it shrinks, the mask's nearest pixel."""
+    if (picture.shape[1], picture.shape[0]) == scale:
+        return picture, mask
+    shrinks = scale[0] * scale[1] < picture.shape[0] * picture.shape[1]
+    # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
+    scaled = cv2.resize(picture, scale, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return scaled, cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, ignore_index: int | None) -> str:
+    hashes = map_files(lambda row: (sha256_file(folder / row.picture), sha256_file(folder / row.mask)), rows, "hash")
+    content = [FORMAT, scales and [list(scale) for scale in scales], ignore_index]
+    content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
+    return sha256_text(json.dumps(content))[:16]
+
+
+def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, ignore_index, say) -> None:
+    sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
+    ends = np.cumsum([sum(width * height for width, height in picture_sizes) for picture_sizes in sizes]).tolist()
+    num_bytes = ends[-1] * (CHANNELS + 1)
+    named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
+    say(
+        f"tile store: {len(rows)} pictures at {named}: {num_bytes} bytes ({num_bytes / 1e9:.2f} GB, "
+        f"{num_bytes / len(rows) / 1e6:.2f} MB a picture) in {path}"
+    )
+    check_disk(path, num_bytes, "the tile store")
+    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+    try:
+        temporary.mkdir()
+        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), ignore_index)
+        index = {
+            "format": FORMAT,
+            "scales": scales and [list(scale) for scale in scales],
+            "num_pixels": ends[-1],
+            "pictures": {row.id: picture_entries for row, picture_entries in zip(rows, entries, strict=True)},
+        }
+        write_atomic(temporary / INDEX, json.dumps(index))
+        sync_folder(temporary)
+        os.rename(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write the tile store {path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], ignore_index: int | None) -> list[list[list[int]]]:
+    """Writes both pixel files and returns the rows of `Entry` values of each picture."""
+    _, last_sizes, last_start = jobs[-1]
+    num_pixels = last_start + sum(width * height for width, height in last_sizes)
+    with open(temporary / PICTURES, "wb") as pictures, open(temporary / MASKS, "wb") as masks:
+        _claim(pictures.fileno(), num_pixels * CHANNELS)
+        _claim(masks.fileno(), num_pixels)
+
+        def store_picture(job: tuple) -> list[list[int]]:
+            row, sizes, offset = job
+            whole, entries = _read(folder, row, ignore_index), []
+            for width, height in sizes:
+                picture, mask = resize(*whole, (width, height))
+                _write_all(pictures.fileno(), picture, offset * CHANNELS)
+                _write_all(masks.fileno(), mask, offset)
+                entries.append([width, height, offset, zlib.crc32(picture), zlib.crc32(mask)])
+                offset += width * height
+            return entries
+
+        entries = map_files(store_picture, jobs, "tile")
+        os.fsync(pictures.fileno())
+        os.fsync(masks.fileno())
+    return entries
+
+
+def _read(folder: Path, row, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
+    picture, mask = read_picture(folder / row.picture), read_mask(folder / row.mask, ignore_index)
+    if not picture.shape[:2] == mask.shape == (row.height, row.width):
+        raise UserError(
+            f"{row.picture} is {picture.shape[1]}x{picture.shape[0]} and {row.mask} {mask.shape[1]}x{mask.shape[0]}, "
+            f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."
+        )
+    return picture, mask
+
+
+def _claim(file: int, num_bytes: int) -> None:
+    """Takes every block before the first byte is written: a full disk is an error here, never a SIGBUS later."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, num_bytes)
+    else:  # macOS
+        os.ftruncate(file, num_bytes)
+
+
+@contextmanager
+def _one_builder(target_root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Lets one process at a time build; the kernel frees the lock of a killed one."""
+    target_root.mkdir(parents=True, exist_ok=True)
+    with open(target_root / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is building a tile store in {target_root}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _map_file(path: Path, num_bytes: int) -> np.ndarray:
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno()).st_size
+        if found != num_bytes:
+            raise ValueError(f"{path.name} has {found} bytes, wanted {num_bytes}")
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def _write_all(file: int, array: np.ndarray, offset: int) -> None:
+    rest = memoryview(array).cast("B")
+    while rest:
+        written = os.pwrite(file, rest, offset)
+        rest, offset = rest[written:], offset + written

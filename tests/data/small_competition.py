@@ -1,0 +1,49 @@
+"""A competition folder small enough for a test: blocks of colour with the masks that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from pipeline.config.load import load
+from pipeline.config.schema import Augmentation
+
+CLASSES = ("Sky", "Building", "Road", "Car", "Boat")
+
+
+def make_competition(
+    folder: Path, num_pictures: int = 6, sizes: Sequence[tuple[int, int]] = ((96, 64),), ignore_index: int | None = None
+) -> pd.DataFrame:
+    """Writes pictures and masks below `folder` and returns their catalog; sizes are (width, height), taken in turn."""
+    rng = np.random.default_rng(0)
+    (folder / "imgs").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rows = []
+    for number in range(num_pictures):
+        width, height = sizes[number % len(sizes)]
+        mask = make_mask(rng, height, width)
+        if ignore_index is not None:
+            mask[:4, :6] = ignore_index
+        picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        row = {"id": f"{number:03d}", "picture": f"imgs/{number:03d}.png", "mask": f"masks/{number:03d}.png"}
+        cv2.imwrite(str(folder / row["picture"]), picture)
+        cv2.imwrite(str(folder / row["mask"]), mask)
+        rows.append({**row, "width": width, "height": height})
+    return pd.DataFrame(rows)
+
+
+def make_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a mask of coarse blocks; the last class is in about a quarter of the masks, in one block."""
+    blocks = rng.integers(0, len(CLASSES) - 1, (4, 6), dtype=np.uint8)
+    if rng.random() < 0.25:
+        blocks[rng.integers(4), rng.integers(6)] = len(CLASSES) - 1
+    return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def augmentation(*overrides: str, name: str = "ExpAAC") -> Augmentation:
+    """Returns an experiment's augmentation with keys below DATASETS.AUGMENTATION overridden."""
+    return load(name, tuple(f"DATASETS.AUGMENTATION.{text}" for text in overrides)).config.datasets.augmentation

@@ -1,0 +1,219 @@
+"""The tile store gives back what the files hold, is shared by content, and is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.data import store as store_module
+from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.store import build_store, open_store, resize
+from pipeline.errors import UserError
+from tests.data.small_competition import make_competition
+
+SCALES = ((96, 64), (48, 32))
+
+
+@pytest.fixture
+def competition(tmp_path):
+    return tmp_path / "competition", make_competition(tmp_path / "competition")
+
+
+def build(competition, target_root, scales=SCALES, **settings):
+    said = []
+    path = build_store(*competition, scales, target_root, say=said.append, **settings)
+    return path, said
+
+
+def test_native_scale_holds_the_very_pixels_of_the_files_whatever_their_sizes(tmp_path):
+    folder = tmp_path / "competition"
+    catalog = make_competition(folder, sizes=((96, 64), (33, 57), (50, 20)))
+    store = open_store(build((folder, catalog), tmp_path / "tiles", scales=None)[0])
+    assert store.ids == list(catalog.id) and store.scales is None
+    for row in catalog.itertuples():
+        assert (store.picture(row.id) == read_picture(folder / row.picture)).all()
+        assert (store.mask(row.id) == read_mask(folder / row.mask)).all()
+
+
+def test_each_scale_is_the_resized_picture_and_a_mask_without_new_values(tmp_path, competition):
+    folder, catalog = competition
+    store = open_store(build(competition, tmp_path / "tiles")[0])
+    for row in catalog.itertuples():
+        whole = read_picture(folder / row.picture), read_mask(folder / row.mask)
+        picture, mask = resize(*whole, (48, 32))
+        assert (store.picture(row.id, (48, 32)) == picture).all() and (store.mask(row.id, (48, 32)) == mask).all()
+        assert set(np.unique(mask)) <= set(np.unique(whole[1]))
+
+
+def test_a_window_is_a_read_only_slice_without_a_copy(tmp_path, competition):
+    store = open_store(build(competition, tmp_path / "tiles")[0])
+    picture, mask = store.window("002", (96, 64), 10, 5, 32, 16)
+    assert (picture == store.picture("002", (96, 64))[5:21, 10:42]).all()
+    assert (mask == store.mask("002", (96, 64))[5:21, 10:42]).all()
+    assert np.shares_memory(picture, store.picture("002", (96, 64))) and not picture.flags.writeable
+    with pytest.raises(IndexError, match=r"leaves 002, 96x64"):
+        store.window("002", (96, 64), 65, 0, 32, 16)
+    with pytest.raises(KeyError, match="not native"):
+        store.picture("002")
+
+
+def test_the_ignored_value_becomes_255(tmp_path):
+    catalog = make_competition(tmp_path / "competition", ignore_index=11)
+    store = open_store(build((tmp_path / "competition", catalog), tmp_path / "tiles", ignore_index=11)[0])
+    values = set(np.concatenate([np.unique(store.mask(picture_id, (96, 64))) for picture_id in store.ids]))
+    assert 255 in values and 11 not in values
+
+
+def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_path, competition):
+    folder, catalog = competition
+    path, said = build(competition, tmp_path / "tiles")
+    assert len(said) == 1 and "6 pictures at 96x64, 48x32: 184320 bytes" in said[0]
+    assert build(competition, tmp_path / "tiles") == (path, [])
+    others = {
+        build(competition, tmp_path / "tiles", scales=SCALES[:1])[0],
+        build((folder, catalog[:4]), tmp_path / "tiles")[0],
+    }
+    picture = read_picture(folder / "imgs/001.png")
+    picture[0, 0, 0] ^= 1
+    cv2.imwrite(str(folder / "imgs/001.png"), picture)
+    others.add(build(competition, tmp_path / "tiles")[0])
+    assert len(others | {path}) == 4
+
+
+def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
+    path, said = build(competition, tmp_path / "tiles")
+    files = [path / store_module.PICTURES, path / store_module.MASKS]
+    assert f"{sum(file.stat().st_size for file in files)} bytes" in said[0]
+    assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
+
+
+def test_test_pictures_have_no_place_in_the_store(tmp_path, competition):
+    folder, catalog = competition
+    catalog.loc[catalog.id == "003", "mask"] = ""
+    catalog.loc[catalog.id == "004", "mask"] = float("nan")
+    assert open_store(build(competition, tmp_path / "tiles")[0]).ids == ["000", "001", "002", "005"]
+    with pytest.raises(UserError, match="nothing to train on"):
+        build((folder, catalog.assign(mask="")), tmp_path / "tiles")
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, competition, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    with pytest.raises(UserError, match="the tile store needs"):
+        build(competition, tmp_path / "tiles")
+    assert [path.name for path in (tmp_path / "tiles").iterdir()] == ["lock"]
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(tmp_path, competition, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        build(competition, tmp_path / "tiles")
+    assert [path.name for path in (tmp_path / "tiles").iterdir()] == ["lock"]
+
+
+def test_a_file_that_changed_its_size_since_the_catalog_is_named(tmp_path, competition):
+    folder, _ = competition
+    cv2.imwrite(str(folder / "imgs/004.png"), np.zeros((10, 20, 3), np.uint8))
+    with pytest.raises(UserError, match=r"imgs/004.png is 20x10 .* catalog says 96x64"):
+        build(competition, tmp_path / "tiles")
+
+
+KILLED_BUILD = """
+import sys
+import pandas as pd
+from pipeline.data import store
+catalog = pd.read_csv(sys.argv[1] + "/catalog.csv", dtype={"id": str})
+write = store._write_all
+def slow(*arguments):
+    write(*arguments)
+    print("writing", flush=True)
+    import time
+    time.sleep(0.2)
+store._write_all = slow
+store.build_store(sys.argv[1], catalog, ((96, 64), (48, 32)), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_build_looks_unfinished_and_the_next_one_clears_it_away(tmp_path, competition):
+    folder, catalog = competition
+    catalog.to_csv(folder / "catalog.csv", index=False)
+    command = [sys.executable, "-c", KILLED_BUILD, str(folder), str(tmp_path / "tiles")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("writing"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    left_over = [path for path in (tmp_path / "tiles").iterdir() if path.is_dir()]
+    assert len(left_over) == 1 and ".tmp-" in left_over[0].name
+    with pytest.raises(UserError, match="not a usable tile store"):
+        open_store(left_over[0])
+    path, _ = build(competition, tmp_path / "tiles")
+    assert sorted(entry.name for entry in (tmp_path / "tiles").iterdir()) == sorted([path.name, "lock"])
+    assert open_store(path).damaged() == []
+
+
+@pytest.mark.slow
+def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, competition):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        arguments = (*competition, SCALES, tmp_path / "tiles", None)
+        results = [pool.apply_async(build_store, arguments) for _ in range(2)]
+        paths = {result.get(timeout=120) for result in results}
+    assert len(paths) == 1
+    assert open_store(paths.pop()).damaged() == []
+
+
+@pytest.mark.parametrize("file", ["pictures.u8", "masks.u8", "index.json"])
+def test_a_truncated_file_is_refused(tmp_path, competition, file):
+    path, _ = build(competition, tmp_path / "tiles")
+    content = (path / file).read_bytes()
+    (path / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="Remove that folder"):
+        open_store(path)
+
+
+@pytest.mark.parametrize(("file", "at"), [("pictures.u8", 30_000), ("masks.u8", 12_000)])
+def test_a_flipped_bit_is_found_and_its_picture_named(tmp_path, competition, file, at):
+    path, _ = build(competition, tmp_path / "tiles")
+    assert open_store(path).damaged() == []
+    content = bytearray((path / file).read_bytes())
+    content[at] ^= 1
+    (path / file).write_bytes(content)
+    assert len(open_store(path).damaged()) == 1
+
+
+def test_another_format_is_refused(tmp_path, competition):
+    path, _ = build(competition, tmp_path / "tiles")
+    index = json.loads((path / "index.json").read_text())
+    (path / "index.json").write_text(json.dumps({**index, "format": 0}))
+    with pytest.raises(UserError, match="its format is 0, wanted"):
+        open_store(path)
+
+
+def test_a_store_travels_to_another_process_as_its_path(tmp_path, competition):
+    store = open_store(build(competition, tmp_path / "tiles")[0])
+    text = pickle.dumps(store)
+    assert len(text) < 1000
+    assert (pickle.loads(text).picture("001", (48, 32)) == store.picture("001", (48, 32))).all()  # noqa: S301
+
+
+def test_t1_takes_at_most_six_megabytes_a_picture(tmp_path):
+    catalog = make_competition(tmp_path / "competition", num_pictures=2, sizes=((1280, 720),))
+    path, _ = build((tmp_path / "competition", catalog), tmp_path / "tiles", scales=((1280, 720), (854, 480)))
+    assert sum(file.stat().st_size for file in path.iterdir()) / 2 < 6e6

@@ -1,0 +1,70 @@
+"""Tiles lie where the original put them, cover their picture, and impossible sets are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.tiles import scales_of, tile_starts, tile_windows
+from pipeline.errors import UserError
+
+T1 = [(1280, 720, 3, 3), (854, 480, 2, 2)]
+T2 = [(1280, 720, 6, 4), (854, 480, 4, 3), (640, 360, 3, 2)]
+
+
+def places(sets, width, height):
+    return [(window.scale, window.x, window.y) for window in tile_windows(sets, width, height)]
+
+
+def test_t1_has_the_thirteen_tiles_of_the_original():
+    large = [((1280, 720), x, y) for y in (0, 184, 368) for x in (0, 320, 640)]
+    small = [((854, 480), x, y) for y in (0, 128) for x in (0, 214)]
+    assert places(T1, 640, 352) == large + small
+
+
+def test_t2_starts_are_rounded_down_as_in_the_original():
+    windows = places(T2, 320, 320)
+    assert len(windows) == 6 * 4 + 4 * 3 + 3 * 2
+    assert sorted({x for scale, x, _ in windows if scale == (1280, 720)}) == [0, 192, 384, 576, 768, 960]
+    assert sorted({y for scale, _, y in windows if scale == (1280, 720)}) == [0, 133, 266, 400]
+    assert sorted({x for scale, x, _ in windows if scale == (854, 480)}) == [0, 178, 356, 534]
+
+
+def test_a_single_column_or_row_is_centred():
+    assert places([(100, 80, 1, 1)], 40, 40) == [((100, 80), 30, 20)]
+    assert places([(100, 80, 1, 2)], 40, 40) == [((100, 80), 30, 0), ((100, 80), 30, 40)]
+
+
+@given(st.integers(1, 400), st.integers(0, 400), st.integers(1, 9))
+def test_every_tile_lies_inside_and_the_outermost_touch_the_edges(tile_length, room, num_tiles):
+    starts = tile_starts(tile_length + room, tile_length, num_tiles)
+    assert len(starts) == num_tiles and starts == sorted(starts)
+    assert min(starts) >= 0 and max(starts) <= room
+    if num_tiles > 1:
+        assert (starts[0], starts[-1]) == (0, room)
+
+
+def test_t1_covers_every_pixel_of_both_scales():
+    for width, height in scales_of(T1):
+        covered = np.zeros((height, width), bool)
+        for window in tile_windows(T1, 640, 352):
+            if window.scale == (width, height):
+                covered[window.y : window.y + 352, window.x : window.x + 640] = True
+        assert covered.all()
+
+
+@pytest.mark.parametrize(
+    ("sets", "size", "named"),
+    [
+        ([(1280, 720, 0, 3)], (640, 352), "0 columns and 3 rows"),
+        ([(1280, 720, 3, -1)], (640, 352), "3 columns and -1 rows"),
+        ([(1280, 720, 3, 3), (640, 350, 1, 1)], (640, 352), r"SETS\[1\].*does not fit into a picture of 640x350"),
+        ([(1280, 720, 3, 3)], (0, 352), "tile of 0x352"),
+        ([], (640, 352), "SETS is empty"),
+    ],
+)
+def test_an_impossible_set_is_refused_by_name(sets, size, named):
+    with pytest.raises(UserError, match=named):
+        tile_windows(sets, *size)
