@@ -48,6 +48,7 @@ class Stage:
         reads: files and folders below the run's folder, written by earlier stages.
         writes: files and folders below the run's folder.
         reads_outside: paths beyond the run's folder (competition, weights, an earlier run), by a name for messages.
+        writes_outside: likewise.
         lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
         version: to be raised when the same inputs would give another result.
     """
@@ -59,6 +60,7 @@ class Stage:
     reads: Callable[[Loaded], tuple[str, ...]] | tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     reads_outside: Callable[[Run], dict[str, Path | list[Path]]] = field(default=lambda run: {})
+    writes_outside: Callable[[Run], dict[str, Path]] = field(default=lambda run: {})
     lacks: Callable[[Run], bool] = field(default=lambda run: False)
     version: int = 1
 
@@ -164,6 +166,11 @@ def _inputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, str
     return inputs
 
 
+def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, str]:
+    places = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
+    return {name: fingerprints.of(path) for name, path in places.items()}
+
+
 def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> str | None:
     """Returns why the stage must run, or None while it is fresh."""
     if stage.name in force:
@@ -172,7 +179,7 @@ def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[
     inputs = _inputs(stage, run, fingerprints)
     reason = why_stale(marker, stage.version, _settings(stage, run.loaded), inputs)
     if reason is None and marker is not None:
-        changed = [name for name in stage.writes if fingerprints.of(run.paths / name) != marker.outputs.get(name)]
+        changed = [name for name, found in _outputs(stage, run, fingerprints).items() if found != marker.outputs.get(name)]
         reason = f"{changed[0]} is gone or was changed" if changed else None
     return reason
 
@@ -184,7 +191,7 @@ def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, sa
     settings, inputs = _settings(stage, run.loaded), _inputs(stage, run, fingerprints)
     start = time.monotonic()
     stage.function(Run(run.loaded, run.paths, run.stop, key_of(stage.version, settings, inputs)))
-    outputs = {name: fingerprints.of(run.paths / name) for name in stage.writes}
+    outputs = _outputs(stage, run, fingerprints)
     missing = [name for name, content_hash in outputs.items() if content_hash == "absent"]
     if missing:
         raise RuntimeError(f"stage {stage.name} ended without writing {', '.join(missing)}")

@@ -235,7 +235,6 @@ class Predict:
     blend: Literal["gaussian", "pyramid"]
     tta: Literal["none", "flip", "d4", "scales"]
     tta_space: Literal["probs", "logits"]
-    out_of_fold: bool
 
 
 @dataclass(frozen=True)

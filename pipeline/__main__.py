@@ -1,0 +1,141 @@
+"""The command line: `./run.sh NAME [STAGE] [KEY=VALUE ...]` and a few commands of its own.
+
+Exit codes: 0 done, 2 a mistake of the user's, 3 stopped but resumable, 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from pipeline.errors import Stopped, UserError
+
+HELP = """\
+./run.sh - from a competition's pictures to a checked submission
+
+  ./run.sh demo                       the whole chain on a small competition that it draws itself, two minutes
+  ./run.sh NAME                       every stage of configs/NAME.yaml; what is still fresh is skipped
+  ./run.sh NAME STAGE ...             up to the last stage named
+  ./run.sh NAME KEY=VALUE ...         the same with other settings, in a run folder of its own
+      --force                         do the named stages (or all) again even when fresh
+
+  ./run.sh list [WORD ...]            every config with its question, state and score
+  ./run.sh show NAME [KEY=VALUE ...]  every resolved value and the file it came from; --json for programs
+  ./run.sh plan NAME [KEY=VALUE ...]  draws the learning rate over the epochs
+  ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
+  ./run.sh score FILE.csv --masks DIR --competition NAME
+                                      local score of any submission file
+  ./run.sh diff ONE.csv TWO.csv --competition NAME
+                                      where two submissions differ most
+  ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle
+  ./run.sh download NAME              fetches a competition's data, or an encoder's weights
+  ./run.sh doctor                     what this machine has, what is missing, and how to mend it
+  ./run.sh test [PYTEST ARGUMENT ...] the tests
+
+Stages, in order: {stages}
+Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
+Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
+"""
+COMMANDS = ("list", "show", "plan", "compare", "score", "diff", "submit", "download", "doctor", "test")
+STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        return dispatch(list(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_MISTAKE
+    except Stopped as stopped:
+        print(f"stopped: {stopped}; the same command goes on from here", file=sys.stderr)
+        return EXIT_STOPPED
+    except KeyboardInterrupt as interrupt:
+        print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, the same command goes on", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.", file=sys.stderr)
+        return EXIT_FAULT
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Chooses what to do by the first word."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(stages=" ".join(STAGE_NAMES)), end="")
+        return 0 if arguments else EXIT_MISTAKE
+    name, rest = arguments[0], arguments[1:]
+    if name in COMMANDS:
+        if rest[:1] in (["-h"], ["--help"]) and name != "test":
+            print(HELP.format(stages=" ".join(STAGE_NAMES)), end="")
+            return 0
+        from pipeline import commands
+
+        return getattr(commands, f"{name}_command")(rest)
+    return run_experiment(name, rest)
+
+
+def run_experiment(name: str, arguments: Sequence[str]) -> int:
+    """Runs the stages of an experiment."""
+    from pipeline.config.load import load
+
+    stages_named, overrides, is_forced = split_arguments(name, arguments)
+    loaded = load(name, tuple(overrides))
+    from pipeline.chain import Run, run_chain
+    from pipeline.paths import RunPaths, shown
+    from pipeline.stages import stages_of
+    from pipeline.stopping import Stop
+
+    stages = stages_of(loaded)
+    known = [stage.name for stage in stages]
+    absent = [stage for stage in stages_named if stage not in known]
+    if absent:
+        raise UserError(f"{name} has no stage {absent[0]} (SWEEP.ENABLE is false)")
+    hours = loaded.config.runtime.time_budget_hours
+    stop = Stop(budget_s=hours * 3600 if hours else None)
+    stop.listen()
+    last = max(stages_named, key=known.index) if stages_named else known[-1]
+    paths = RunPaths(loaded.run)
+    if loaded.run != name:
+        print(f"{name} with other settings runs in {shown(paths.folder)}")
+    run_chain(stages, last, Run(loaded, paths, stop), (stages_named or known) if is_forced else (), print_line)
+    return 0
+
+
+def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
+    """Returns the stages, overrides and `--force` among an experiment's arguments.
+
+    Raises:
+        UserError: a word that is none of these; names the nearest.
+    """
+    stages, overrides, is_forced = [], [], False
+    for argument in arguments:
+        if argument == "--force":
+            is_forced = True
+        elif argument in STAGE_NAMES:
+            stages.append(argument)
+        elif "=" in argument and not argument.startswith("-"):
+            overrides.append(argument)
+        else:
+            near = difflib.get_close_matches(argument, [*STAGE_NAMES, "--force"], n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
+            raise UserError(f"{name} {argument}: neither a stage nor a setting; {hint}")
+    return stages, overrides, is_forced
+
+
+def print_line(line: str) -> None:
+    """Prints a line at once, beside progress bars too."""
+    print(line, flush=True)
+
+
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

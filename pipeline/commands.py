@@ -1,0 +1,178 @@
+"""The commands that are not stages: list, show, plan, compare, score, diff, submit, download, doctor, test."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line and exit code 2, like every other mistake of the user's."""
+
+    def error(self, message: str):
+        raise UserError(f"{self.prog}: {message}; see ./run.sh -h")
+
+
+def parser(name: str) -> Parser:
+    """Returns the parser of one command."""
+    return Parser(prog=f"./run.sh {name}", add_help=False, allow_abbrev=False)
+
+
+def list_command(arguments: Sequence[str]) -> int:
+    """Prints every config with its question, state and score."""
+    from pipeline.report.table import experiment_table
+
+    print(experiment_table(tuple(arguments)))
+    return 0
+
+
+def show_command(arguments: Sequence[str]) -> int:
+    """Prints the resolved values of a config and where each was written."""
+    from pipeline.config.load import load, nested, run_name
+
+    options = parser("show")
+    options.add_argument("name")
+    options.add_argument("overrides", nargs="*")
+    options.add_argument("--json", action="store_true")
+    chosen = options.parse_args(arguments)
+    loaded = load(chosen.name, tuple(chosen.overrides))
+    if chosen.json:
+        print(json.dumps(nested(loaded.values), indent=2))
+        return 0
+    width = max(len(key) for key in loaded.values)
+    cells = {key: write_value(value) for key, value in loaded.values.items()}
+    value_width = min(34, max(len(cell) for cell in cells.values()))
+    print(f"{loaded.name}: run name {run_name(loaded.config)}, folder runs/{loaded.run}")
+    for key, cell in cells.items():
+        print(f"{key:<{width}}  {cell:<{value_width}}  {loaded.origins[key]}")
+    return 0
+
+
+def write_value(value: Any) -> str:
+    """Returns a value as it would be written in a config.
+
+    >>> write_value((None, True, 1e-08))
+    '[null, true, 1e-08]'
+    """
+    if isinstance(value, tuple):
+        return f"[{', '.join(write_value(item) for item in value)}]"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def plan_command(arguments: Sequence[str]) -> int:
+    """Draws the learning rate over the epochs of a config's plan."""
+    from pipeline.config.load import load
+    from pipeline.files import write_atomic
+    from pipeline.paths import RunPaths, shown
+    from pipeline.report.rates import draw_plan, plan_curve
+
+    options = parser("plan")
+    options.add_argument("name")
+    options.add_argument("overrides", nargs="*")
+    chosen = options.parse_args(arguments)
+    loaded = load(chosen.name, tuple(chosen.overrides))
+    path = RunPaths(loaded.run).plots / "plan.png"
+    write_atomic(path, draw_plan(*plan_curve(loaded.plan)))
+    for phase in loaded.plan:
+        limits = f", patience {phase.patience}" if phase.patience else ""
+        print(f"{phase.name:<10} at most {phase.epochs} epochs{limits}, LR {phase.lr} from {phase.max_lr:g}, start from {phase.start_from}")
+    print(f"drawn: {shown(path)}")
+    return 0
+
+
+def compare_command(arguments: Sequence[str]) -> int:
+    """Prints the settings that differ between runs, and their scores."""
+    from pipeline.report.compare import compare_runs
+
+    if len(arguments) < 2:
+        raise UserError("./run.sh compare: name two runs or more; ./run.sh list shows which there are")
+    print(compare_runs(tuple(arguments)))
+    return 0
+
+
+def score_command(arguments: Sequence[str]) -> int:
+    """Prints the local score of any submission file."""
+    from pipeline.config.load import load_competition
+    from pipeline.submission.score import score_csv, summarise
+
+    options = parser("score")
+    options.add_argument("csv", type=Path)
+    options.add_argument("--masks", type=Path, required=True)
+    options.add_argument("--competition", default="aeroscapes")
+    chosen = options.parse_args(arguments)
+    competition = load_competition(chosen.competition)
+    summary = summarise(score_csv(chosen.csv, chosen.masks, competition), competition)
+    print(json.dumps(summary, indent=2))
+    return 0
+
+
+def diff_command(arguments: Sequence[str]) -> int:
+    """Prints where two submissions differ most."""
+    from pipeline.config.load import load_competition
+    from pipeline.data.catalog import build_catalog
+    from pipeline.data.competition import find_folder
+    from pipeline.submission.compare import compare_submissions
+
+    options = parser("diff")
+    options.add_argument("first", type=Path)
+    options.add_argument("second", type=Path)
+    options.add_argument("--competition", default="aeroscapes")
+    chosen = options.parse_args(arguments)
+    competition = load_competition(chosen.competition)
+    catalog, _ = build_catalog(competition, find_folder(competition))
+    sizes = {row.id: (row.height, row.width) for row in catalog[catalog["subset"] == "test"].itertuples()}
+    print(compare_submissions(chosen.first, chosen.second, competition, sizes).head(20).to_string(index=False))
+    return 0
+
+
+def submit_command(arguments: Sequence[str]) -> int:
+    """Uploads a run's submission to Kaggle."""
+    from pipeline.config.load import load
+    from pipeline.paths import RunPaths
+    from pipeline.submission.kaggle import submit
+
+    options = parser("submit")
+    options.add_argument("name")
+    options.add_argument("overrides", nargs="*")
+    options.add_argument("-m", "--message", required=True)
+    chosen = options.parse_args(arguments)
+    loaded = load(chosen.name, tuple(chosen.overrides))
+    path = RunPaths(loaded.run).submission
+    if not path.is_file():
+        raise UserError(f"there is no {path.name} in submissions/ yet; make it with ./run.sh {' '.join([chosen.name, *chosen.overrides])}")
+    submit(path, loaded.competition, chosen.message)
+    return 0
+
+
+def download_command(arguments: Sequence[str]) -> int:
+    """Fetches a competition's data, or an encoder's weights."""
+    from pipeline.download import download
+
+    options = parser("download")
+    options.add_argument("name")
+    download(options.parse_args(arguments).name)
+    return 0
+
+
+def doctor_command(arguments: Sequence[str]) -> int:
+    """Tells what this machine has and what is missing."""
+    from pipeline.doctor import doctor
+
+    parser("doctor").parse_args(arguments)
+    return doctor()
+
+
+def test_command(arguments: Sequence[str]) -> int:
+    """Runs the tests; arguments go to pytest."""
+    from pipeline.paths import PROJECT
+
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}).returncode

@@ -1,0 +1,67 @@
+"""Scores of predicted masks against true ones: per picture and class, and from the summed confusion matrix.
+
+In: pairs of index masks. Out: `metrics.json`, `per_image.csv`, `confusion.csv`. Both families of scores are reported,
+by name: the competition's (per picture, 1 when both lack the class) and the data set's (mIoU of all pixels at once).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.files import atomic_path, write_atomic
+from pipeline.model.metrics import dataset_iou, dice_iou, picture_confusion
+
+
+def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> torch.Tensor:
+    """Returns the confusion matrix (C, C), rows truth, of two index masks (uint8, height x width; 255 in truth ignored)."""
+    return picture_confusion(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0]
+
+
+def picture_table(ids: Sequence[str], sequences: Sequence[str], confusion_PCC: torch.Tensor, classes: Sequence[str]) -> pd.DataFrame:
+    """Returns one row per picture: id, sequence, mean Dice and IoU over classes, then both per class."""
+    dice_PC, iou_PC = (scores.numpy() for scores in dice_iou(confusion_PCC))
+    table = {"id": ids, "sequence": sequences, "dice": dice_PC.mean(1), "iou": iou_PC.mean(1)}
+    table |= {f"dice_{name}": dice_PC[:, index] for index, name in enumerate(classes)}
+    table |= {f"iou_{name}": iou_PC[:, index] for index, name in enumerate(classes)}
+    return pd.DataFrame(table)
+
+
+def summarise(per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the scores of `metrics.json`: dice, iou (competition), dataset_iou, and the majority guess."""
+
+    def family(values: Sequence[float]) -> dict[str, Any]:
+        by_class = {name: None if math.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)}
+        known = [value for value in by_class.values() if value is not None]
+        return {"mean": sum(known) / len(known), "classes": by_class}
+
+    return {
+        "pictures": len(per_image),
+        "dice": family([per_image[f"dice_{name}"].mean() for name in classes]),
+        "iou": family([per_image[f"iou_{name}"].mean() for name in classes]),
+        "dataset_iou": family(dataset_iou(confusion_CC).tolist()),
+    }
+
+
+def majority_guess(truths: Iterable[np.ndarray], majority_index: int, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the mean Dice of always guessing the class with the most training pixels: what any network must beat."""
+    num_classes = len(classes)
+    confusions = [confusion_of(np.full_like(truth, majority_index), truth, num_classes) for truth in truths]
+    dice_PC, _ = dice_iou(torch.stack(confusions))
+    return {"class": classes[majority_index], "dice": float(dice_PC.mean(0).mean())}
+
+
+def write_scores(folder: Path, metrics: dict[str, Any], per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]) -> None:
+    """Writes the three files of an evaluation."""
+    with atomic_path(folder / "per_image.csv") as path:
+        per_image.to_csv(path, index=False, float_format="%.6f")
+    with atomic_path(folder / "confusion.csv") as path:
+        pd.DataFrame(confusion_CC.numpy(), index=pd.Index(classes, name="truth"), columns=list(classes)).to_csv(path)
+    write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))

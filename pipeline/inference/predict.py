@@ -1,0 +1,188 @@
+"""Pictures to logits: whole or in overlapping windows, with mirrored, turned or scaled copies averaged in.
+
+Shapes: B pictures, C scored classes, H and W the padded frame, h and w the same before the head's upsampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config.schema import Encoder, Predict
+from pipeline.model.build import STRIDE, align_corners, low_logits, normalise, upsample_factor
+from pipeline.training.learner import autocast
+
+SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
+GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One picture's logits, as small as they can be kept exactly.
+
+    Attributes:
+        logits: float16 (C, h, w); softmax over C gives probabilities.
+        factor: how many times larger the padded frame is than (h, w); upsampling is bilinear.
+        align_corners: how that upsampling places its grid.
+        offset: (top, left) of the picture in the padded frame.
+        size: (height, width) of the picture.
+    """
+
+    logits: np.ndarray
+    factor: int
+    align_corners: bool
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network ready to predict: in evaluation mode, on its device."""
+
+    network: nn.Module
+    encoder: Encoder
+    settings: Predict
+    num_classes: int
+    device: torch.device
+    precision: torch.dtype
+
+
+def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[str, Prediction]]:
+    """Yields (picture id, prediction) for every picture of `ValidBatch`es, in their order."""
+    is_plain = predictor.settings.mode == "full" and predictor.settings.tta == "none"
+    factor = upsample_factor(predictor.network) if is_plain else 1
+    for batch in batches:
+        with torch.inference_mode():
+            picture_BCHW = normalise(batch.picture_BHWC.to(predictor.device, non_blocking=True), predictor.encoder)
+            logits = _low(predictor, picture_BCHW) if is_plain else averaged_logits(predictor, picture_BCHW)
+            logits = logits[:, : predictor.num_classes].half().cpu().numpy()
+        for picture_id, array, offset, size in zip(batch.ids, logits, batch.offsets, batch.sizes, strict=True):
+            if not is_plain:  # full-size logits need no frame around the picture
+                (top, left), (height, width) = offset, size
+                array, offset = array[:, top : top + height, left : left + width], (0, 0)
+            yield picture_id, Prediction(np.ascontiguousarray(array), factor, align_corners(predictor.network), offset, size)
+
+
+def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
+    """Returns float32 logits (C, height, width) of the unpadded picture."""
+    logits_CHW = torch.from_numpy(prediction.logits).to(device).float()
+    if prediction.factor > 1:
+        corners = prediction.align_corners
+        logits_CHW = F.interpolate(logits_CHW[None], scale_factor=prediction.factor, mode="bilinear", align_corners=corners)[0]
+    (top, left), (height, width) = prediction.offset, prediction.size
+    return logits_CHW[:, top : top + height, left : left + width]
+
+
+def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
+    """Returns the index mask, uint8 (height, width), of the most probable class per pixel."""
+    return full_logits(prediction, device).max(0).indices.to(torch.uint8).cpu().numpy()
+
+
+def averaged_logits(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+    """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA.
+
+    In probability space the result is the logarithm of the mean probability, whose softmax is that mean.
+    """
+    in_probs = predictor.settings.tta_space == "probs"
+    total: Tensor | None = None
+    views = list(_views(predictor.settings.tta, picture_BCHW.shape[-2:]))
+    for apply, undo in views:
+        logits_BCHW = undo(_framed(predictor, apply(picture_BCHW))).float()
+        part = logits_BCHW.softmax(1) if in_probs else logits_BCHW
+        total = part if total is None else total.add_(part)
+    mean = total / len(views)
+    # The smallest normal float16 keeps the logarithm finite where a probability underflowed.
+    return mean.clamp_min(torch.finfo(torch.float16).tiny).log() if in_probs else mean
+
+
+View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def _views(tta: str, size: tuple[int, int]) -> Iterator[View]:
+    """Yields pairs (what is done to the picture, what undoes it on the logits)."""
+    if tta == "scales":
+        for scale in SCALES:
+            scaled = tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
+            yield _resized(scaled), _resized(size)
+        return
+    turns = {"none": (0,), "flip": (0,), "d4": (0, 1, 2, 3)}[tta]
+    for turn in turns:
+        for is_flipped in (False,) if tta == "none" else (False, True):
+            yield _turned(turn, is_flipped), _turned_back(turn, is_flipped)
+
+
+def _resized(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    return lambda x: x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _turned(turn: int, is_flipped: bool) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.rot90(x.flip(-1) if is_flipped else x, turn, (-2, -1))
+
+
+def _turned_back(turn: int, is_flipped: bool) -> Callable[[Tensor], Tensor]:
+    def undo(x: Tensor) -> Tensor:
+        x = torch.rot90(x, -turn, (-2, -1))
+        return x.flip(-1) if is_flipped else x
+
+    return undo
+
+
+def _framed(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+    """Returns full-size logits of a frame, at once or window by window."""
+    picture_BCHW = picture_BCHW.contiguous(memory_format=torch.channels_last)
+    if predictor.settings.mode == "full":
+        return _upsampled(predictor, picture_BCHW)
+    height, width = picture_BCHW.shape[-2:]
+    window_width, window_height = (min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True))
+    weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(picture_BCHW.device)
+    total = counts = None
+    for y in window_starts(height, window_height, predictor.settings.overlap):
+        for x in window_starts(width, window_width, predictor.settings.overlap):
+            inside = (..., slice(y, y + window_height), slice(x, x + window_width))
+            logits = _upsampled(predictor, picture_BCHW[inside].contiguous(memory_format=torch.channels_last)).float()
+            if total is None:
+                total = logits.new_zeros((*logits.shape[:2], height, width))
+                counts = logits.new_zeros((height, width))
+            total[inside] += logits * weight_HW
+            counts[inside] += weight_HW
+    return total / counts
+
+
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Returns where windows begin so that they cover a length evenly with at least the overlap.
+
+    >>> window_starts(720, 352, 0.25)
+    [0, 184, 368]
+    """
+    if window >= length:
+        return [0]
+    step = max(1, int(window * (1 - overlap)))
+    num_gaps = -(-(length - window) // step)
+    return [round(index * (length - window) / num_gaps) for index in range(num_gaps + 1)]
+
+
+def window_weights(height: int, width: int, blend: str) -> Tensor:
+    """Returns how much each pixel of a window counts, float32 (height, width) in (0, 1]: less towards its border."""
+
+    def profile(length: int) -> Tensor:
+        distance = (torch.arange(length) - (length - 1) / 2).abs()
+        if blend == "pyramid":
+            return 1 - distance / (length / 2 + 1)
+        return torch.exp(-0.5 * (distance / (length * GAUSSIAN_SIGMA_SHARE)) ** 2).clamp_min(1e-3)
+
+    return torch.outer(profile(height), profile(width))
+
+
+def _low(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+    with autocast(predictor.device, predictor.precision):
+        return low_logits(predictor.network, picture_BCHW)
+
+
+def _upsampled(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+    with autocast(predictor.device, predictor.precision):
+        return predictor.network(picture_BCHW)[:, : predictor.num_classes]

@@ -1,0 +1,112 @@
+"""The chain, as a table. Read this first.
+
+    ./run.sh ExpAAB            runs every stage of configs/ExpAAB.yaml in this order
+    ./run.sh ExpAAB train      runs up to `train`
+
+A stage reads files and writes files below `runs/ExpAAB/`. It is skipped while the content of what it reads, the
+settings named here and what it wrote are as they were; `chain.py` decides and says why. Its work is in `work.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import work
+from pipeline.chain import Run, Stage
+from pipeline.config.load import Loaded
+
+NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT")
+START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
+
+
+def _train_reads(loaded: Loaded) -> tuple[str, ...]:
+    suggestion = ("lr_sweep.json",) if loaded.config.solver.max_lr == "auto" else ()
+    return ("catalog.csv", "split.csv", "tiles.json", *suggestion)
+
+
+def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
+    """Returns the weights that training starts from, so that other weights mean another result."""
+    from pipeline.model.build import find_encoder_weights
+
+    if run.loaded.config.experiment.load_prev is not None:
+        return {"the previous run's best checkpoint": work.find_run(run.loaded.config.experiment.load_prev)}
+    path = find_encoder_weights(run.loaded.config.model.encoder)
+    return {"the encoder's weights": path} if path else {}
+
+
+STAGES = (
+    Stage(
+        "prepare",
+        "checks every picture and mask, counts classes, splits",
+        work.prepare,
+        settings=("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        reads_outside=lambda run: {"the competition's files": work.competition_files(run)},
+        writes=("catalog.csv", "classes.csv", "split.csv", "leakage.csv"),
+    ),
+    Stage(
+        "tile",
+        "cuts the scales into the tile store, draws augmented samples",
+        work.tile,
+        settings=("DATASETS.COMPETITION", "DATASETS.AUGMENTATION", "DATASETS.PADDING", "EXPERIMENT.SEED", "DATASETS.SPLIT_INDEX"),
+        reads=("catalog.csv", "split.csv"),
+        writes=("tiles.json", "plots/samples.png"),
+        lacks=work.lacks_tiles,
+    ),
+    Stage(
+        "sweep",
+        "tries learning rates and plots the loss against them",
+        work.sweep,
+        settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
+        reads=("catalog.csv", "split.csv", "tiles.json"),
+        reads_outside=_starting_weights,
+        writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
+    ),
+    Stage(
+        "train",
+        "carries out the training plan",
+        work.train,
+        settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
+        reads=_train_reads,
+        reads_outside=_starting_weights,
+        writes=("best.ckpt", "last.ckpt", "history.csv"),
+    ),
+    Stage(
+        "evaluate",
+        "predicts and scores the validation pictures",
+        work.evaluate,
+        settings=(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT", "SOLVER.PRECISION"),
+        reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
+    ),
+    Stage(
+        "predict",
+        "writes the test pictures' probabilities",
+        work.predict,
+        settings=(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT", "SOLVER.PRECISION"),
+        reads=("best.ckpt", "catalog.csv"),
+        writes=("probs/test",),
+    ),
+    Stage(
+        "submit",
+        "decodes, run-length encodes and checks the submission",
+        work.submit,
+        settings=("DATASETS.COMPETITION",),
+        reads=("probs/test", "catalog.csv", "metrics.json"),
+        writes=("submission.json",),
+        writes_outside=lambda run: {"the submission file": run.paths.submission},
+    ),
+    Stage(
+        "report",
+        "writes the one page that tells everything",
+        work.report,
+        settings=ALL,
+        reads=("catalog.csv", "classes.csv", "leakage.csv", "lr_sweep.json", "history.csv", "metrics.json", "submission.json"),
+        writes=("report.html",),
+    ),
+)
+
+
+def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
+    """Returns the stages of an experiment: all, but for the sweep where it is switched off."""
+    return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)

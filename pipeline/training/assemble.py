@@ -1,0 +1,179 @@
+"""From a run's files to a `Training`: data, network, plan, and the state that an earlier process left.
+
+In: `catalog.csv`, `split.csv`, the tile store, `lr_sweep.json` when MAX_LR is auto, `last.ckpt` when there is one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.config.competition import num_scored, scored_classes
+from pipeline.config.load import Loaded, with_max_lr
+from pipeline.config.plan import Phase
+from pipeline.data.catalog import read_catalog
+from pipeline.data.competition import find_folder
+from pipeline.data.dataset import TrainDataset, ValidDataset, class_presence
+from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
+from pipeline.data.sampler import EpochSampler, rare_class_shares
+from pipeline.data.split import split_seed
+from pipeline.data.store import open_store
+from pipeline.paths import RunPaths, scratch_folder
+from pipeline.stopping import Stop
+from pipeline.training.checkpoint import load_newest, load_or_refuse
+from pipeline.training.learner import Learner, build_learner, make_reproducible
+from pipeline.training.state import TrainState
+from pipeline.training.step import EpochSums
+from pipeline.training.trainer import Training
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation data of a run, ready to be iterated."""
+
+    train: TrainDataset
+    valid: ValidDataset
+    sampler: EpochSampler
+    train_batches: Callable[[int, int, bool, list[float]], Iterator]
+    valid_batches: Callable[[], Iterator]
+
+
+def num_outputs(loaded: Loaded) -> int:
+    """Returns the network's output channels: the scored classes, and one more when padding is a class of its own."""
+    return num_scored(loaded.competition) + (loaded.config.datasets.padding == "class")
+
+
+def counted_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter means and monitor (DATASETS.CLASSES)."""
+    names = scored_classes(loaded.competition)
+    chosen = loaded.config.datasets.classes
+    return tuple(index for index, name in enumerate(names) if chosen == "all" or name in chosen)
+
+
+def seed_of(loaded: Loaded) -> int:
+    """Returns the seed of a run: EXPERIMENT.SEED, or the one that belongs to its slice."""
+    seed = loaded.config.experiment.seed
+    return split_seed(loaded.config.datasets.split_index) if seed is None else seed
+
+
+def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
+    """Returns the catalog rows of the `train` or `valid` pictures of a run's split."""
+    catalog = read_catalog(paths / "catalog.csv")
+    split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False)
+    return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
+
+
+def tile_store(paths: RunPaths) -> Path:
+    """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
+    return scratch_folder() / "tiles" / json.loads((paths / "tiles.json").read_text())["store"]
+
+
+def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = print) -> RunData:
+    """Returns the data of a run; needs the stages `prepare` and `tile`."""
+    config, competition = loaded.config, loaded.competition
+    datasets, loaders = config.datasets, config.dataloaders
+    store = open_store(tile_store(paths))
+    train_ids = split_rows(paths, "train")["id"].tolist()
+    classes = scored_classes(competition)
+    train = TrainDataset(store, train_ids, datasets.augmentation, seed_of(loaded), classes, datasets.padding)
+    rate = datasets.sampling.rare_class_rate
+    shares = rare_class_shares(class_presence(store, train.places, len(classes)), rate, classes) if rate else None
+    options = loaders.train
+    sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
+    folder = find_folder(competition, datasets.directory)
+    valid = ValidDataset(folder, split_rows(paths, "valid"), competition.ignore_index, datasets.padding)
+    loader = train_loader(train, sampler, options.num_workers, options.pin_memory, say=say)
+    judge = valid_loader(valid, loaders.valid.batch_size, loaders.valid.num_workers, loaders.valid.pin_memory, say=say)
+
+    def batches_of(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
+        train.set_class_dice(class_dice)
+        return train_batches(loader, epoch, start_step, augment)
+
+    return RunData(train, valid, sampler, batches_of, lambda: valid_batches(judge))
+
+
+def plan_of(loaded: Loaded, paths: RunPaths) -> tuple[Phase, ...]:
+    """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto."""
+    if loaded.config.solver.max_lr != "auto":
+        return loaded.plan
+    return with_max_lr(loaded, json.loads((paths / "lr_sweep.json").read_text())["max_lr"])
+
+
+def start_learner(loaded: Loaded, find_run: Callable[[str], Path]) -> Learner:
+    """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV.
+
+    Args:
+        find_run: a run's or config's name, or a file, to the checkpoint meant.
+    """
+    name = loaded.config.experiment.load_prev
+    if name is None:
+        return build_learner(loaded.config, num_outputs(loaded))
+    path = find_run(name)
+    previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
+    return build_learner(loaded.config, num_outputs(loaded), previous, origin=f"EXPERIMENT.LOAD_PREV {name}")
+
+
+def assemble(
+    loaded: Loaded, paths: RunPaths, stop: Stop, key: str, find_run: Callable[[str], Path], say: Callable[[str], None]
+) -> Training:
+    """Returns a training, new or as an earlier process left it.
+
+    Args:
+        key: hash of all that the result depends on; a checkpoint with another key is not continued.
+    """
+    import torch
+
+    make_reproducible(loaded.config.solver.reproducible)
+    torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
+    data = open_data(loaded, paths, say)
+    learner = start_learner(loaded, find_run)
+    sums = EpochSums(num_scored(loaded.competition), learner.device)
+    state = TrainState(key)
+    content = load_newest(paths / "last.ckpt", key, say)
+    if content is None:
+        _forget(paths)
+    else:
+        learner.load_state_dict(content)
+        sums.load_state_dict(content["sums"])
+        state = TrainState(**content["state"])
+        say(f"going on at epoch {state.epoch}, step {state.step}")
+    return Training(
+        config=loaded.config,
+        plan=plan_of(loaded, paths),
+        learner=learner,
+        state=state,
+        paths=paths,
+        stop=stop,
+        seed=seed_of(loaded),
+        classes=scored_classes(loaded.competition),
+        counted=counted_classes(loaded),
+        num_outputs=num_outputs(loaded),
+        train_batches=data.train_batches,
+        valid_batches=data.valid_batches,
+        describe=lambda sample_key: describe_sample(data.train, sample_key),
+        steps_per_epoch=len(data.sampler),
+        sums=sums,
+    )
+
+
+def describe_sample(dataset: TrainDataset, key: Any) -> str:
+    """Returns which picture and tile a sample key stands for, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
+    place = dataset.places[key.index]
+    box = place.box
+    scale = f" of {place.scale[0]}x{place.scale[1]}" if place.scale else ""
+    return f"{place.picture_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
+
+
+def _forget(paths: RunPaths) -> None:
+    """Removes what an earlier training with other settings left, so that nothing of it can be taken for this one's."""
+    for path in (*paths.folder.glob("*.ckpt"), *paths.events.glob("events.out.*")):
+        path.unlink()
+    for name in ("history.csv", "timings.csv", "not_finite.json"):
+        (paths / name).unlink(missing_ok=True)
+
+

@@ -1,0 +1,139 @@
+"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one.
+
+The only file that knows about mixed precision. fp16 with a scaler on cards below compute capability 8 (a T4's bf16 is
+emulated though torch reports it as supported), bf16 from there on, float32 on a CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.schema import Config
+from pipeline.errors import UserError
+from pipeline.model.build import build_network, load_weights, normalise
+from pipeline.model.optimizer import EmaWeights, build_optimizer
+
+NATIVE_BF16_CAPABILITY = 8
+
+
+@dataclass
+class Learner:
+    """A network and all that changes with it."""
+
+    config: Config
+    network: nn.Module
+    forward: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: EmaWeights | None
+    device: torch.device
+    precision: torch.dtype
+
+    def logits(self, picture_BHWC: Tensor) -> Tensor:
+        """Returns float logits (B, C, H, W) of uint8 pictures on the device, in the run's precision."""
+        with autocast(self.device, self.precision):
+            return self.forward(normalise(picture_BHWC, self.config.model.encoder))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns network, optimizer (slow weights included), scaler and averaged weights."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned. The content is used up: load it from disk again for a second time."""
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(content["ema"])
+
+    @contextlib.contextmanager
+    def judged(self) -> Iterator[nn.Module]:
+        """Yields the network in evaluation mode, with the averaged weights where there are any."""
+        self.network.eval()
+        with self.ema.placed_in(self.network) if self.ema else contextlib.nullcontext(), torch.inference_mode():
+            yield self.network
+        self.network.train()
+
+
+def build_learner(config: Config, num_outputs: int, previous: dict[str, Any] | None = None, origin: str = "") -> Learner:
+    """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
+
+    Args:
+        previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
+        origin: its name for messages.
+    """
+    device = choose_device(config.runtime.device)
+    network = build_network(config.model, num_outputs, with_weights=previous is None)
+    if previous is not None:
+        load_weights(network, judged_weights(previous), origin)
+    network.to(device)
+    solver = config.solver
+    optimizer = build_optimizer(
+        network,
+        name=solver.optimizer.name,
+        weight_decay=solver.optimizer.weight_decay,
+        encoder_lr_factor=solver.optimizer.encoder_lr_factor,
+        decay_norm_and_bias=solver.optimizer.decay_norm_and_bias,
+        momentum=solver.optimizer.momentum,
+    )
+    precision = choose_precision(solver.precision, device)
+    return Learner(
+        config=config,
+        network=network,
+        forward=torch.compile(network) if solver.compile else network,
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        ema=EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None,
+        device=device,
+        precision=precision,
+    )
+
+
+def judged_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the weights of a checkpoint that were validated: the averaged ones where the run kept them."""
+    averaged = content["ema"]["weights"] if content["ema"] else {}
+    return {**content["network"], **averaged}
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Returns the context in which a network runs in `precision`."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a run.
+
+    Raises:
+        UserError: CUDA was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("RUNTIME.DEVICE is cuda, but torch finds no GPU; ./run.sh doctor says why. Or set RUNTIME.DEVICE=auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Returns the number format of the forward pass."""
+    if name != "auto":
+        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cpu":
+        return torch.float32
+    is_native = torch.cuda.get_device_capability(device)[0] >= NATIVE_BF16_CAPABILITY
+    return torch.bfloat16 if is_native else torch.float16
+
+
+def make_reproducible(is_wanted: bool) -> None:
+    """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way."""
+    torch.backends.cudnn.benchmark = not is_wanted
+    torch.backends.cudnn.deterministic = is_wanted
+    torch.use_deterministic_algorithms(is_wanted)

@@ -1,0 +1,79 @@
+"""The loop's state: everything that decides how training goes on, saved whole in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.config.plan import Phase
+
+
+@dataclass
+class TrainState:
+    """Where training stands.
+
+    Attributes:
+        key: hash of everything that the result depends on; a checkpoint with another key is not continued.
+        epoch: finished epochs since the beginning.
+        phase_index: the phase at work, an index into the plan.
+        phase_epoch: finished epochs of that phase.
+        step: finished optimizer steps of the epoch under way.
+        best: the lowest monitored value so far (validation loss, or 1 - validation Dice).
+        best_epoch: when that was.
+        epochs_since_best: finished epochs since then.
+        class_dice: validation Dice per class after the last epoch.
+        epochs_without_hit: per class, validations in a row in which no pixel of it was found.
+        history: one row per finished epoch, the first being the validation before training.
+    """
+
+    key: str
+    epoch: int = 0
+    phase_index: int = 0
+    phase_epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    epochs_since_best: int = 0
+    class_dice: list[float] = field(default_factory=list)
+    epochs_without_hit: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the state as plain values."""
+        return asdict(self)
+
+
+def phase_over(phase: Phase, state: TrainState) -> bool:
+    """Returns whether a phase has ended; asked before an epoch and from saved state only, so that a resume agrees.
+
+    Patience counts epochs of this phase without a new best.
+
+    >>> phase = Phase("flat", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=2)
+    >>> phase_over(phase, TrainState("", phase_epoch=3, epochs_since_best=2))
+    True
+    """
+    if state.step:
+        return False
+    is_tired = phase.patience is not None and min(state.epochs_since_best, state.phase_epoch) >= phase.patience
+    return state.phase_epoch >= phase.epochs or is_tired
+
+
+def advance(plan: Sequence[Phase], state: TrainState) -> Phase | None:
+    """Moves the state to the phase of the next epoch; returns that phase, or None at the plan's end."""
+    while state.phase_index < len(plan) and phase_over(plan[state.phase_index], state):
+        state.phase_index += 1
+        state.phase_epoch = 0
+    return plan[state.phase_index] if state.phase_index < len(plan) else None
+
+
+def note_validation(state: TrainState, monitored: float, class_dice: Sequence[float], has_hit: Sequence[bool]) -> bool:
+    """Takes in a validation; returns whether it is a new best."""
+    is_best = state.best is None or monitored < state.best
+    if is_best:
+        state.best, state.best_epoch = monitored, state.epoch
+    state.epochs_since_best = state.epoch - state.best_epoch
+    state.class_dice = list(class_dice)
+    before = state.epochs_without_hit or [0] * len(has_hit)
+    state.epochs_without_hit = [0 if hit else count + 1 for hit, count in zip(has_hit, before, strict=True)]
+    return is_best

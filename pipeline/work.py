@@ -1,0 +1,299 @@
+"""What each stage does: reads files, calls one or two folders, writes files. The table of stages is in `stages.py`.
+
+Heavy packages are imported inside the functions, so that a stage which is skipped costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.chain import Run
+from pipeline.config.competition import num_scored, scored_classes
+from pipeline.config.load import config_path, load, names, run_name
+from pipeline.errors import UserError
+from pipeline.files import atomic_path, sha256_file, write_atomic
+from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
+
+DEMO_FOLDER = PROJECT / "data" / "demo"
+NUM_SHEET_SAMPLES = 12
+NUM_PANELS = 3  # of each: best, median, worst
+
+
+def competition_folder(run: Run) -> Path:
+    """Returns the folder of the run's competition; the demo competition is drawn when it is not there yet."""
+    from pipeline.data.competition import find_folder
+
+    if run.loaded.competition.name == "demo" and run.loaded.config.datasets.directory is None:
+        from pipeline.data.demo import generate
+
+        generate(DEMO_FOLDER)
+        return DEMO_FOLDER
+    return find_folder(run.loaded.competition, run.loaded.config.datasets.directory)
+
+
+def competition_files(run: Run) -> list[Path]:
+    """Returns every file of the competition folder that a result depends on."""
+    folder, competition = competition_folder(run), run.loaded.competition
+    parents = [(folder / template).parent for template in (competition.pictures, competition.masks)]
+    tables = [competition.train_csv, competition.test_csv, competition.sample_submission]
+    files = [folder / name for name in tables if name and (folder / name).is_file()]
+    return files + sorted(path for parent in parents if parent.is_dir() for path in parent.iterdir() if path.is_file())
+
+
+def find_run(name: str) -> Path:
+    """Returns the best checkpoint that EXPERIMENT.LOAD_PREV means: a run, a config, a run name for people, or a file.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    if name.endswith(".ckpt"):
+        return Path(name)
+    if (runs_folder() / name).is_dir():
+        return RunPaths(name) / "best.ckpt"
+    known = {run_name(load(config).config): config for config in names() if not config.startswith("Ens")}
+    if name not in known:
+        config_path(name)  # refuses with the nearest names
+    return RunPaths(known.get(name, name)) / "best.ckpt"
+
+
+def prepare(run: Run) -> None:
+    """Checks every picture and mask, then writes catalog, class statistics, split, leakage and histograms."""
+    from pipeline.data.catalog import build_catalog, find_notices
+    from pipeline.data.leakage import near_duplicates
+    from pipeline.data.problems import format_problems
+    from pipeline.data.split import make_split
+    from pipeline.data.statistics import class_table
+    from pipeline.report.plots import plot_class_histograms
+
+    competition, datasets = run.loaded.competition, run.loaded.config.datasets
+    folder = competition_folder(run)
+    catalog, problems = build_catalog(competition, folder)
+    if problems:
+        raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
+    for notice in find_notices(competition, folder, catalog):
+        tqdm.write(f"note: {notice}")
+    split = make_split(catalog, datasets.split.by, datasets.split_index)
+    leaks = near_duplicates(folder, catalog, split)
+    tables = {"catalog.csv": catalog, "split.csv": split, "leakage.csv": leaks}
+    tables["classes.csv"] = class_table(catalog, split, competition)
+    for name, table in tables.items():
+        with atomic_path(run.paths / name) as path:
+            table.to_csv(path, index=False)
+    plot_class_histograms(run.paths / "classes.csv", run.paths.plots)
+    counts = split["subset"].value_counts()
+    tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {(catalog['subset'] == 'test').sum()} are to be predicted")
+    affected = leaks["valid_id"].nunique()
+    if affected:
+        tqdm.write(f"leakage: {affected} of {counts['valid']} validation pictures have a near-duplicate among the training ones; SPLIT.BY=sequence is honest")
+
+
+def tile(run: Run) -> None:
+    """Cuts the scales into the shared tile store and draws what training will see."""
+    import pandas as pd
+
+    from pipeline.data.catalog import read_catalog
+    from pipeline.data.dataset import TrainDataset, sample_sheet
+    from pipeline.data.store import build_store, open_store
+    from pipeline.data.tiles import scales_of
+    from pipeline.report.plots import plot_tile_grids
+    from pipeline.report.sheets import write_sheet
+    from pipeline.training.assemble import seed_of, split_rows
+
+    competition, datasets = run.loaded.competition, run.loaded.config.datasets
+    settings = datasets.augmentation.tile
+    catalog = read_catalog(run.paths / "catalog.csv")
+    split = pd.read_csv(run.paths / "split.csv", dtype=str)
+    scales = scales_of(settings.sets) if settings.enable else None
+    rows = catalog[catalog["id"].isin(split["id"])]
+    folder = competition_folder(run)
+    path = build_store(folder, rows, scales, scratch_folder() / "tiles", competition.ignore_index, say=tqdm.write)
+    store = open_store(path)
+    train_ids = split_rows(run.paths, "train")["id"].tolist()
+    classes = scored_classes(competition)
+    dataset = TrainDataset(store, train_ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
+    step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
+    indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
+    captions = [dataset.places[index].picture_id for index in indices]
+    write_sheet(run.paths.plots / "samples.png", sample_sheet(dataset, 1, indices), competition, captions)
+    if settings.enable:
+        plot_tile_grids(run.paths.plots, store.picture(train_ids[0], scales[0]), settings)
+    facts = {"store": path.name, "samples_per_epoch": len(dataset), "pictures": len(rows)}
+    write_atomic(run.paths / "tiles.json", json.dumps(facts, indent=1))
+
+
+def lacks_tiles(run: Run) -> bool:
+    """Returns whether the tile store has gone from the scratch disk."""
+    from pipeline.training.assemble import tile_store
+
+    return not (tile_store(run.paths) / "index.json").is_file()
+
+
+def sweep(run: Run) -> None:
+    """Tries learning rates and writes the curve with its suggestions."""
+    from pipeline.report.plots import plot_lr_sweep
+    from pipeline.training.lr_sweep import sweep_learning_rates
+
+    sweep_learning_rates(run.loaded, run.paths, run.stop, find_run, tqdm.write)
+    plot_lr_sweep(run.paths / "lr_sweep.csv", run.paths / "lr_sweep.json", run.paths / "lr_sweep.png", run.loaded.config.solver.max_lr)
+
+
+def train(run: Run) -> None:
+    """Carries out the training plan, from wherever an earlier process left it."""
+    from pipeline.training.assemble import assemble
+    from pipeline.training.trainer import train as carry_out
+
+    training = assemble(run.loaded, run.paths, run.stop, run.key, find_run, tqdm.write)
+    with run.stop.deferred():
+        carry_out(training)
+
+
+def evaluate(run: Run) -> None:
+    """Predicts the validation pictures into their store and scores them; draws best, median and worst."""
+    import pandas as pd
+    import torch
+
+    from pipeline.data.pictures import read_mask
+    from pipeline.inference.evaluate import confusion_of, majority_guess, picture_table, summarise, write_scores
+    from pipeline.inference.predict import decode
+    from pipeline.training.assemble import split_rows
+
+    competition = run.loaded.competition
+    classes, folder = scored_classes(competition), competition_folder(run)
+    rows = split_rows(run.paths, "valid")
+    store, checkpoint = _predict(run, rows, "valid")
+    truth_of = {row.id: folder / row.mask for row in rows.itertuples()}
+
+    def truths():
+        return (read_mask(truth_of[picture_id], competition.ignore_index) for picture_id in rows["id"])
+
+    pairs = zip(rows["id"], truths(), strict=True)
+    bar = tqdm(pairs, total=len(rows), desc="score", leave=False)
+    confusion_PCC = torch.stack([confusion_of(decode(store[picture_id]), truth, len(classes)) for picture_id, truth in bar])
+    per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes)
+    metrics = summarise(per_image, confusion_PCC.sum(0), classes)
+    table = pd.read_csv(run.paths / "classes.csv")
+    leaks = pd.read_csv(run.paths / "leakage.csv", dtype=str)
+    metrics["majority"] = majority_guess(truths(), int(table["pixels"].idxmax()), classes)
+    metrics["split"] = {"by": run.loaded.config.datasets.split.by, "index": run.loaded.config.datasets.split_index}
+    metrics["checkpoint"] = checkpoint
+    metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_pictures_affected": int(leaks["valid_id"].nunique())}
+    write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
+    _draw_panels(run, per_image, truth_of, store)
+    tqdm.write(f"validation mean Dice {metrics['dice']['mean']:.4f}, mIoU {metrics['dataset_iou']['mean']:.4f}; "
+               f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}")
+
+
+def predict(run: Run) -> None:
+    """Writes the probabilities of the test pictures."""
+    from pipeline.data.catalog import read_catalog
+
+    catalog = read_catalog(run.paths / "catalog.csv")
+    _predict(run, catalog[catalog["subset"] == "test"], "test")
+
+
+def submit(run: Run) -> None:
+    """Decodes the test probabilities, writes the submission and checks what was written."""
+    from pipeline.data.catalog import read_catalog
+    from pipeline.inference.predict import decode
+    from pipeline.inference.probability_store import ProbabilityStore
+    from pipeline.submission.check import require_good
+    from pipeline.submission.write import write_submission
+
+    competition = run.loaded.competition
+    catalog = read_catalog(run.paths / "catalog.csv")
+    test = catalog[catalog["subset"] == "test"]
+    store = ProbabilityStore(run.paths.probs("test"))
+    metrics = json.loads((run.paths / "metrics.json").read_text())
+    origin = {
+        "experiment": run.loaded.name,
+        "run": run.paths.name,
+        "config_sha256": sha256_file(run.paths / "config.yaml"),
+        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
+        "local_dice": metrics["dice"]["mean"],
+        "local_iou": metrics["iou"]["mean"],
+        "split_by": metrics["split"]["by"],
+    }
+    bar = tqdm(test["id"], desc="encode", leave=False)
+    masks = ((picture_id, decode(store[picture_id])) for picture_id in bar)
+    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
+    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    sample = competition_folder(run) / competition.sample_submission if competition.sample_submission else None
+    require_good(path, competition, sizes, sample)
+    facts = {"csv_sha256": sha256_file(path), "rows": sum(1 for _ in open(path)) - 1, "checked": True}
+    write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
+    tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
+
+
+def report(run: Run) -> None:
+    """Draws the curves and writes the one page that tells everything."""
+    from pipeline.report.page import write_page
+    from pipeline.report.plots import plot_confusion, plot_history
+
+    plot_history(run.paths / "history.csv", run.paths.plots)
+    plot_confusion(run.paths / "confusion.csv", run.paths.plots / "confusion.png")
+    path = write_page(run.paths.folder, run.loaded)
+    tqdm.write(f"report: {shown(path)}")
+
+
+def _predict(run: Run, rows, subset: str):
+    """Predicts the pictures of `rows` into the run's store; returns the store and what is known of the checkpoint."""
+    from pipeline.data.dataset import ValidDataset
+    from pipeline.data.loaders import valid_batches, valid_loader
+    from pipeline.inference.predict import Predictor, predict_batches
+    from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
+    from pipeline.model.build import build_network, load_weights
+    from pipeline.training.assemble import num_outputs
+    from pipeline.training.checkpoint import load_or_refuse
+    from pipeline.training.learner import choose_device, choose_precision, judged_weights
+
+    config, competition = run.loaded.config, run.loaded.competition
+    best = run.paths / "best.ckpt"
+    content = load_or_refuse(best, f"train it: ./run.sh {run.paths.name} train")
+    checkpoint = {"epoch": content["state"]["best_epoch"], "valid_loss": content["state"]["best"], "sha256": sha256_file(best)}
+    facts = {"classes": list(scored_classes(competition)), "competition": competition.name}
+    writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts)
+    missing = set(writer.missing())
+    if missing:
+        device = choose_device(config.runtime.device)
+        network = build_network(config.model, num_outputs(run.loaded), with_weights=False)
+        load_weights(network, judged_weights(content), shown(best))
+        predictor = Predictor(
+            network.to(device).eval(),
+            config.model.encoder,
+            config.predict,
+            num_scored(competition),
+            device,
+            choose_precision(config.solver.precision, device),
+        )
+        dataset = ValidDataset(competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding)
+        options = config.dataloaders.valid
+        loader = valid_loader(dataset, options.batch_size, options.num_workers, options.pin_memory, say=tqdm.write)
+        with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False) as bar:
+            for picture_id, prediction in predict_batches(predictor, valid_batches(loader)):
+                writer.put(picture_id, prediction)
+                bar.update()
+    writer.finish()
+    return ProbabilityStore(run.paths.probs(subset)), checkpoint
+
+
+def _draw_panels(run: Run, per_image, truth_of: dict[str, Path], store) -> None:
+    """Draws picture, truth and prediction of the best, median and worst validation pictures."""
+    from pipeline.data.pictures import read_mask, read_picture
+    from pipeline.inference.predict import decode
+    from pipeline.report.panels import choose_pictures, write_panel
+
+    competition, folder = run.loaded.competition, competition_folder(run)
+    for old in run.paths.panels.glob("*.png"):
+        old.unlink()
+    for kind, chosen in choose_pictures(per_image, NUM_PANELS).items():
+        for rank, picture_id in enumerate(chosen, start=1):
+            picture = read_picture(folder / competition.pictures.format(id=picture_id))
+            truth = read_mask(truth_of[picture_id], competition.ignore_index)
+            row = per_image.set_index("id").loc[picture_id]
+            dice = {name: float(row[f"dice_{name}"]) for name in scored_classes(competition)}
+            path = run.paths.panels / f"{kind}_{rank}_{picture_id}.png"
+            title = f"{kind} {rank}: {picture_id}, mean Dice {row['dice']:.3f}"
+            write_panel(path, picture, truth, decode(store[picture_id]), competition, title, dice)
