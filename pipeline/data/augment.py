@@ -1,0 +1,168 @@
+"""What a training sample goes through: flip, shift-scale-rotate, tile, colour, noise, in the original's order.
+
+Geometry is one affine warp from the stored picture straight into the tile, so only the tile's pixels are computed.
+Colour and noise are albumentations transforms of the picture alone. Normalising happens after collating, on the device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from dataclasses import dataclass
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version when imported
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from pipeline.config.competition import IGNORE
+from pipeline.config.schema import Augmentation, Color, GaussianNoise
+from pipeline.data.tiles import Box
+
+BORDERS = {"reflect_101": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
+GREY_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One draw of flip and shift-scale-rotate; `warped` is false where the latter was not drawn.
+
+    Attributes:
+        angle: degrees, counter-clockwise as seen on the screen.
+        shift_x: share of the picture's width; shift_y: of its height.
+    """
+
+    flip: bool = False
+    warped: bool = False
+    angle: float = 0.0
+    scale: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    border: str = "reflect_101"
+
+
+UNCHANGED = Geometry()
+
+
+def draw_geometry(augmentation: Augmentation, rng: np.random.Generator) -> Geometry:
+    """Returns what happens to one sample. Always takes the same number of draws, so settings do not shift others'."""
+    flip, rotate = augmentation.horizontal_flip, augmentation.shift_scale_rotate
+    draws = rng.random(6)
+    angle, scale, shift_x, shift_y = 2 * draws[2:] - 1
+    warped = rotate.enable and draws[1] < rotate.probability
+    return Geometry(
+        flip=bool(flip.enable and draws[0] < flip.probability),
+        warped=bool(warped),
+        angle=float(angle * rotate.rotate_limit) if warped else 0.0,
+        scale=float(1 + scale * rotate.scale_limit) if warped else 1.0,
+        shift_x=float(shift_x * rotate.shift_limit) if warped else 0.0,
+        shift_y=float(shift_y * rotate.shift_limit) if warped else 0.0,
+        border=rotate.border,
+    )
+
+
+def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
+    """Returns the 2x3 matrix that takes a pixel of the whole picture to its place in the augmented whole picture.
+
+    Flip first, then rotation and scaling about the centre, then the shift, as in the original's albumentations.
+
+    >>> affine_matrix(Geometry(flip=True), 100, 50).tolist()
+    [[-1.0, 0.0, 99.0], [0.0, 1.0, 0.0]]
+    """
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    cosine = geometry.scale * math.cos(math.radians(geometry.angle))
+    sine = geometry.scale * math.sin(math.radians(geometry.angle))
+    mirror = -1.0 if geometry.flip else 1.0
+    # x' = cosine * (mirror * (x - center)) + sine * (y - center) + center + shift, likewise y'.
+    linear = np.array([[cosine * mirror, sine], [-sine * mirror, cosine]])
+    center = np.array([center_x, center_y])
+    shift = np.array([geometry.shift_x * width, geometry.shift_y * height])
+    return np.column_stack([linear, center + shift - linear @ center]) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def cut_picture(picture: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    """Returns the pixels of `box` in the augmented picture: a new uint8 array, box.height x box.width x 3.
+
+    Equal to warping the whole picture and cutting `box` out of the result. Without a warp it is a copied (and flipped)
+    slice. Pixels from beyond the picture are mirrored, or black where the border is constant.
+    """
+    return _cut(picture, geometry, box, cv2.INTER_LINEAR, border_value=(0, 0, 0))
+
+
+def cut_mask(mask: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    """Returns the mask of `box` in the augmented picture: nearest pixel, so no value appears that was not there.
+
+    Beyond a constant border, where nothing is known, it is 255.
+    """
+    return _cut(mask, geometry, box, cv2.INTER_NEAREST, border_value=IGNORE)
+
+
+def _cut(array: np.ndarray, geometry: Geometry, box: Box, interpolation: int, border_value) -> np.ndarray:
+    height, width = array.shape[:2]
+    if geometry.warped:
+        matrix = affine_matrix(geometry, width, height)
+        matrix[:, 2] -= (box.x, box.y)
+        border = BORDERS[geometry.border]
+        size = (box.width, box.height)
+        return cv2.warpAffine(array, matrix, size, flags=interpolation, borderMode=border, borderValue=border_value)
+    x = width - box.x - box.width if geometry.flip else box.x
+    part = array[box.y : box.y + box.height, x : x + box.width]
+    return cv2.flip(part, 1) if geometry.flip else part.copy()
+
+
+def color_chain(augmentation: Augmentation) -> A.Compose | None:
+    """Returns colour and noise as one albumentations chain for pictures, None when both are off."""
+    transforms = []
+    if augmentation.color.enable and (options := _color_options(augmentation.color)):
+        transforms.append(A.OneOf(options, p=augmentation.color.probability))
+    if augmentation.gaussian_noise.enable:
+        transforms.append(_noise(augmentation.gaussian_noise))
+    return A.Compose(transforms, strict=True) if transforms else None
+
+
+def apply_color(chain: A.Compose | None, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the picture (uint8, HxWx3) with colour and noise drawn from `rng` alone."""
+    if chain is None:
+        return picture
+    # One pair of generators for the whole chain. `set_random_seed` would hand every transform a generator of the same
+    # seed: noise would then come with low contrast only, since both compare the same first number.
+    chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    return chain(image=picture)["image"]
+
+
+def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
+    clahe, brightness, hue = color.clahe, color.brightness_contrast, color.hue_saturation_value
+    options = []
+    if clahe.enable:
+        options.append(A.CLAHE(clip_limit=(1.0, clahe.clip_limit), tile_grid_size=(8, 8), p=clahe.probability))
+    if brightness.enable:
+        # picture * (1 + contrast) + brightness * 255 (or * the picture's mean): measured to be what it was in 2021,
+        # whatever the library's documentation says about `brightness_by_max`.
+        options.append(
+            A.RandomBrightnessContrast(
+                brightness_limit=(-brightness.brightness_limit, brightness.brightness_limit),
+                contrast_limit=(-brightness.contrast_limit, brightness.contrast_limit),
+                brightness_by_max=brightness.brightness_by_max,
+                p=brightness.probability,
+            )
+        )
+    if hue.enable:
+        options.append(
+            A.HueSaturationValue(
+                hue_shift_limit=(-hue.hue_shift_limit, hue.hue_shift_limit),
+                sat_shift_limit=(-hue.sat_shift_limit, hue.sat_shift_limit),
+                val_shift_limit=(-hue.val_shift_limit, hue.val_shift_limit),
+                p=hue.probability,
+            )
+        )
+    return [option for option in options if option.p > 0]
+
+
+def _noise(noise: GaussianNoise) -> A.GaussNoise:
+    # Then a variance in grey levels squared, now a deviation as a share of 255. The library cuts the noise's fraction
+    # off before adding, which narrows it by 0.4 grey levels (E|x| = 0.8 deviations); that much is given back.
+    least, most = ((math.sqrt(variance) + 0.4) / GREY_LEVELS for variance in noise.var_limit)
+    mean = noise.mean / GREY_LEVELS
+    return A.GaussNoise(std_range=(least, most), mean_range=(mean, mean), per_channel=True, p=noise.probability)

@@ -1,0 +1,171 @@
+"""Copy-paste: all pixels of a few classes of another training picture laid over a sample.
+
+The caller decides whether to paste and from where; here classes are chosen and pixels blended. The picture's seam is
+softened by a Gaussian (sigma 1), computed only in the box around the pasted pixels; the mask's stays hard.
+
+Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021;
+classes in place of instances as in the original (`docs/original.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from pipeline.config.competition import IGNORE
+from pipeline.config.schema import CopyPaste
+from pipeline.data.tiles import Box
+from pipeline.errors import UserError
+
+SIGMA = 1.0
+RADIUS = 3  # pixels; what a Gaussian of sigma 1 has beyond is worth less than a twentieth of a grey level
+MARGIN = RADIUS + 1  # with one more, mirroring at the box's edge reaches no pasted pixel: equal to the whole frame
+
+
+def class_areas(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Returns the number of pixels of each mask value, of those where `inside` is not 0: int64, 256 values.
+
+    >>> class_areas(np.array([[0, 2], [2, 255]], np.uint8))[[0, 1, 2, 255]].tolist()
+    [1, 0, 2, 1]
+    """
+    return cv2.calcHist([mask], [0], inside, [256], [0, 256]).ravel().astype(np.int64)
+
+
+def allowed_classes(rules: CopyPaste, classes: Sequence[str]) -> tuple[int, ...]:
+    """Returns the class indices that copy-paste may take.
+
+    Raises:
+        UserError: `COPY_PASTE.CLASSES` names a class that the competition has not.
+    """
+    if rules.classes == "all":
+        return tuple(range(len(classes)))
+    unknown = [name for name in rules.classes if name not in classes]
+    if unknown and rules.enable:
+        raise UserError(
+            f"DATASETS.AUGMENTATION.COPY_PASTE.CLASSES: unknown {', '.join(unknown)}; there are {', '.join(classes)}"
+        )
+    return tuple(classes.index(name) for name in rules.classes if name in classes)
+
+
+def choose_classes(
+    areas: np.ndarray,
+    allowed: Sequence[int],
+    max_classes: int,
+    max_area: float,
+    rng: np.random.Generator,
+    weights: np.ndarray | None = None,
+) -> list[int]:
+    """Returns 1 to `max_classes` classes to paste, or none when no class fits.
+
+    Args:
+        areas: pixels of each mask value in the source, as from `class_areas`.
+        allowed: class indices that may be pasted; the ignored value never is.
+        max_area: pixels that all of them together may cover; a class too large is passed over for the next.
+        weights: relative chance of each class to come first (0 = never); None for equal chances.
+    """
+    candidates = np.array([index for index in allowed if areas[index] > 0 and index != IGNORE], np.int64)
+    chances = np.ones(len(candidates)) if weights is None else np.asarray(weights, np.float64)[candidates]
+    candidates, chances = candidates[chances > 0], chances[chances > 0]
+    if len(candidates) == 0:
+        return []
+    num_wanted = rng.integers(1, min(max_classes, len(candidates)) + 1)
+    # The order of exponential clocks with these rates is drawing without replacement in proportion to the weights.
+    order = np.argsort(rng.exponential(size=len(candidates)) / chances, kind="stable")
+    chosen: list[int] = []
+    for index in candidates[order]:
+        if len(chosen) < num_wanted and areas[[*chosen, index]].sum() <= max_area:
+            chosen.append(int(index))
+    return chosen
+
+
+def dice_weights(class_dice: np.ndarray, epoch: int, delay: int) -> np.ndarray | None:
+    """Returns 1 - validation Dice per class, or None (equal chances) before `delay` epochs have passed.
+
+    `epoch` counts from 1, so epoch - 1 have passed when it begins. A class without a Dice yet (NaN) weighs 1.
+
+    >>> dice_weights(np.array([0.75, np.nan]), epoch=2, delay=1).tolist()
+    [0.25, 1.0]
+    """
+    if epoch - 1 < delay or np.isnan(class_dice).all():
+        return None
+    return np.clip(1 - np.nan_to_num(class_dice, nan=0.0), 0, 1)
+
+
+def keep_occurrence(chosen: Sequence[int], mask: np.ndarray, source_mask: np.ndarray, areas: np.ndarray) -> list[int]:
+    """Returns as many of the chosen classes, from the first on, as leave the set of classes on `mask` unchanged.
+
+    Under a metric that scores 1 where prediction and truth both lack a class, the share of pictures that show it is
+    part of what a network learns. A pasted class must be there already (the caller allows no other), and what lies
+    below the pasted pixels must not vanish; then every class keeps its share exactly, not only on average.
+
+    Args:
+        mask: the sample's mask before pasting; `areas`: its `class_areas`.
+    """
+    kept = list(chosen)
+    while kept:
+        covered = class_areas(mask, pasted_pixels(source_mask, kept))
+        vanishing = (areas > 0) & (covered == areas)
+        vanishing[[*kept, IGNORE]] = False
+        if not vanishing.any():
+            break
+        kept.pop()
+    return kept
+
+
+def overlap(source: Box, size: tuple[int, int], rng: np.random.Generator) -> tuple[Box, Box]:
+    """Returns which part of `source` goes where in a frame of (height, width): random where their sizes differ."""
+    height, width = min(source.height, size[0]), min(source.width, size[1])
+    x, y = (int(rng.integers(room + 1)) for room in (source.width - width, source.height - height))
+    place_x, place_y = (int(rng.integers(room + 1)) for room in (size[1] - width, size[0] - height))
+    return Box(source.x + x, source.y + y, width, height), Box(place_x, place_y, width, height)
+
+
+def pasted_pixels(source_mask: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Returns 255 where the source shows one of the classes, else 0: uint8, HxW."""
+    pasted = np.zeros_like(source_mask)
+    for index in classes:  # a comparison per class runs in vector registers, a look-up table does not
+        cv2.bitwise_or(pasted, cv2.inRange(source_mask, index, index), dst=pasted)
+    return pasted
+
+
+def paste(
+    picture: np.ndarray,
+    mask: np.ndarray,
+    source_mask: np.ndarray,
+    classes: Sequence[int],
+    read_source: Callable[[Box], np.ndarray],
+    frame: Box | None = None,
+) -> None:
+    """Lays all pixels of `classes` over picture (uint8, HxWx3) and mask (uint8, HxW), both contiguous, in place.
+
+    Args:
+        source_mask: uint8, HxW like `mask`.
+        read_source: returns the source picture's pixels in a box, so that the rest need not be computed.
+        frame: where the source lies when it is smaller than the sample; None when it covers all of it.
+    """
+    frame = frame or Box(0, 0, mask.shape[1], mask.shape[0])
+    pasted = pasted_pixels(source_mask, classes)
+    x, y, width, height = cv2.boundingRect(pasted)
+    if width == 0:
+        return
+    top, bottom = max(frame.y, y - MARGIN), min(frame.y + frame.height, y + height + MARGIN)
+    left, right = max(frame.x, x - MARGIN), min(frame.x + frame.width, x + width + MARGIN)
+    box = Box(left, top, right - left, bottom - top)
+    inside = np.s_[top:bottom, left:right]
+    cv2.copyTo(source_mask[inside], pasted[inside], mask[inside])
+    _blend(picture, read_source(box), pasted[inside], box)
+
+
+def _blend(picture: np.ndarray, source: np.ndarray, pasted: np.ndarray, box: Box) -> None:
+    """Lays `source` over `box` of the picture; only pixels along the seam have to be mixed, the rest is copied."""
+    alpha = cv2.GaussianBlur(pasted, (2 * RADIUS + 1, 2 * RADIUS + 1), SIGMA)
+    in_box = np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 wraps to 255: neither fully below nor fully above
+    row = in_box // box.width
+    in_picture = in_box + row * (picture.shape[1] - box.width) + box.y * picture.shape[1] + box.x
+    pixels = picture.reshape(-1, 3)
+    share = alpha.take(in_box).astype(np.uint16)[:, None]
+    mixed = (source.reshape(-1, 3).take(in_box, 0) * share + pixels.take(in_picture, 0) * (255 - share) + 127) // 255
+    cv2.copyTo(source, pasted, picture[box.y : box.y + box.height, box.x : box.x + box.width])
+    pixels[in_picture] = mixed

@@ -1,0 +1,233 @@
+"""Augmentation does what the original's did in 2021, from the seed alone, and never invents a mask value."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.augment import (
+    UNCHANGED,
+    Geometry,
+    affine_matrix,
+    apply_color,
+    color_chain,
+    cut_mask,
+    cut_picture,
+    draw_geometry,
+)
+from pipeline.data.tiles import Box
+from tests.data.small_competition import augmentation
+
+TILE = Box(37, 21, 64, 48)
+WARPS = st.builds(
+    Geometry,
+    flip=st.booleans(),
+    warped=st.just(True),
+    angle=st.floats(-30, 30),
+    scale=st.floats(0.7, 1.4),
+    shift_x=st.floats(-0.2, 0.2),
+    shift_y=st.floats(-0.2, 0.2),
+)
+
+
+def smooth_picture(height=120, width=160, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 4)
+
+
+def blocks(height=120, width=160, seed=0):
+    small = np.random.default_rng(seed).choice(np.array([0, 3, 7, 255], np.uint8), (height // 10, width // 10))
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def whole(picture):
+    return Box(0, 0, picture.shape[1], picture.shape[0])
+
+
+def cut(array, box):
+    return array[box.y : box.y + box.height, box.x : box.x + box.width]
+
+
+@settings(max_examples=60, deadline=None)
+@given(WARPS)
+def test_warping_into_the_tile_equals_warping_the_whole_picture_and_cutting(geometry):
+    picture, mask = smooth_picture(), blocks()
+    expected = cut(cut_picture(picture, geometry, whole(picture)), TILE)
+    difference = np.abs(cut_picture(picture, geometry, TILE).astype(int) - expected)
+    assert difference.max() <= 1, "one grey level: coordinates are rounded to 1/32 pixel from another origin"
+    expected_mask = cut(cut_mask(mask, geometry, whole(mask)), TILE)
+    assert (cut_mask(mask, geometry, TILE) != expected_mask).mean() < 0.002, "ties between two nearest pixels"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_without_a_warp_the_tile_is_exactly_the_flipped_pictures_slice(flip):
+    picture, mask, geometry = smooth_picture(), blocks(), Geometry(flip=flip)
+    step = -1 if flip else 1
+    assert (cut_picture(picture, geometry, TILE) == cut(picture[:, ::step], TILE)).all()
+    assert (cut_mask(mask, geometry, TILE) == cut(mask[:, ::step], TILE)).all()
+    assert not np.shares_memory(cut_picture(picture, geometry, TILE), picture)
+
+
+def test_a_warp_that_only_flips_equals_the_flip():
+    picture, geometry = smooth_picture(), Geometry(flip=True, warped=True)
+    assert (cut_picture(picture, geometry, TILE) == cut(picture[:, ::-1], TILE)).all()
+
+
+def test_the_warp_is_opencvs_rotation_about_the_centre_then_the_shift_as_in_the_original():
+    geometry = Geometry(warped=True, angle=7.0, scale=1.08, shift_x=0.05, shift_y=-0.03)
+    expected = cv2.getRotationMatrix2D((79.5, 59.5), 7.0, 1.08)
+    expected[:, 2] += (0.05 * 160, -0.03 * 120)
+    assert np.allclose(affine_matrix(geometry, 160, 120), expected, atol=1e-4)
+
+
+def test_flip_comes_before_the_rotation():
+    geometry = Geometry(flip=True, warped=True, angle=7.0, scale=1.08)
+    picture = smooth_picture()
+    mirrored = np.ascontiguousarray(picture[:, ::-1])
+    expected = cut_picture(mirrored, Geometry(warped=True, angle=7.0, scale=1.08), TILE)
+    assert np.abs(cut_picture(picture, geometry, TILE).astype(int) - expected).max() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(WARPS)
+def test_a_warped_mask_has_only_values_that_were_there(geometry):
+    mask = blocks()
+    mask[mask == 255] = 9
+    assert set(np.unique(cut_mask(mask, geometry, whole(mask)))) <= set(np.unique(mask))
+
+
+def test_the_border_is_mirrored_or_black_and_ignored():
+    picture, mask = np.full((40, 40, 3), 200, np.uint8), np.full((40, 40), 3, np.uint8)
+    moved = {"warped": True, "shift_x": 0.5}
+    mirrored = Geometry(**moved)
+    assert (cut_picture(picture, mirrored, whole(picture)) == 200).all()
+    assert (cut_mask(mask, mirrored, whole(mask)) == 3).all()
+    constant = Geometry(**moved, border="constant")
+    assert (cut_picture(picture, constant, whole(picture))[:, :19] == 0).all()
+    assert (cut_mask(mask, constant, whole(mask))[:, :19] == 255).all()
+    assert (cut_mask(mask, constant, whole(mask))[:, 21:] == 3).all()
+
+
+def test_draws_keep_their_limits_and_probabilities():
+    settings_ = augmentation("SHIFT_SCALE_ROTATE.PROBABILITY=0.25")
+    drawn = [draw_geometry(settings_, np.random.default_rng((1, index))) for index in range(4000)]
+    warped = [geometry for geometry in drawn if geometry.warped]
+    assert abs(np.mean([geometry.flip for geometry in drawn]) - 0.5) < 0.03
+    assert abs(len(warped) / len(drawn) - 0.25) < 0.03
+    for name, center, limit in [("angle", 0, 10), ("scale", 1, 0.1), ("shift_x", 0, 0.0625), ("shift_y", 0, 0.0625)]:
+        values = np.array([getattr(geometry, name) for geometry in warped]) - center
+        assert np.abs(values).max() <= limit
+        assert abs(values.mean()) < 0.1 * limit and abs(values.std() - limit / math.sqrt(3)) < 0.05 * limit
+
+
+def test_everything_off_changes_nothing():
+    off = augmentation(name="ExpAAB")
+    assert draw_geometry(off, np.random.default_rng(1)) == UNCHANGED
+    assert color_chain(off) is None
+
+
+def test_switching_the_flip_off_leaves_the_rotations_as_they_were():
+    flipped, straight = augmentation(), augmentation("HORIZONTAL_FLIP.ENABLE=false")
+    for index in range(20):
+        one, other = (draw_geometry(which, np.random.default_rng(index)) for which in (flipped, straight))
+        assert (one.warped, one.angle, one.scale) == (other.warped, other.angle, other.scale)
+
+
+def only(kind: str):
+    """Returns augmentation with one colour transform, always applied, and no noise."""
+    kinds = ("CLAHE", "BRIGHTNESS_CONTRAST", "HUE_SATURATION_VALUE")
+    switches = [f"COLOR.{other}.ENABLE={'true' if other == kind else 'false'}" for other in kinds]
+    return augmentation(*switches, "COLOR.PROBABILITY=1.0", "GAUSSIAN_NOISE.ENABLE=false")
+
+
+def test_brightness_and_contrast_are_the_formula_of_2021():
+    levels = np.arange(70, 160)  # nothing is clipped here
+    picture = np.broadcast_to(levels[:, None, None], (90, 8, 3)).astype(np.uint8)
+    fits, chain = [], color_chain(only("BRIGHTNESS_CONTRAST"))
+    for index in range(300):
+        changed = apply_color(chain, picture, np.random.default_rng(index))
+        fits.append(np.polyfit(levels, changed[:, 0, 0].astype(float), 1))
+    factors, offsets = np.array(fits).T
+    # picture * alpha + beta * 255 with alpha in 1 +- 0.2 and beta in +- 0.2
+    assert 0.79 < factors.min() < 0.83 and 1.17 < factors.max() < 1.21
+    assert -52.5 < offsets.min() < -45 and 45 < offsets.max() < 52.5
+    assert abs(np.corrcoef(factors, offsets)[0, 1]) < 0.15
+
+
+def test_clahe_works_on_lightness_with_clip_limits_from_one_to_four():
+    picture, chain = smooth_picture(), color_chain(only("CLAHE"))
+    changed = apply_color(chain, picture, np.random.default_rng(3))
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    candidates = []
+    for clip_limit in np.linspace(1, 4, 301):
+        equalised = lab.copy()
+        equalised[..., 0] = cv2.createCLAHE(clip_limit, (8, 8)).apply(lab[..., 0])
+        candidates.append(np.abs(cv2.cvtColor(equalised, cv2.COLOR_LAB2RGB).astype(int) - changed).max())
+    assert min(candidates) <= 3
+
+
+def test_hue_saturation_value_move_at_most_by_their_limits():
+    picture, chain = np.full((32, 32, 3), (150, 90, 60), np.uint8), color_chain(only("HUE_SATURATION_VALUE"))
+    before = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)[0, 0].astype(int)
+    moved = []
+    for index in range(300):
+        changed = apply_color(chain, picture, np.random.default_rng(index))
+        moved.append(cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)[0, 0].astype(int) - before)
+    hue, saturation, value = np.abs(moved).T
+    hue = np.minimum(hue, 180 - hue)  # a circle of 180 steps
+    assert 17 <= hue.max() <= 21 and 26 <= saturation.max() <= 32 and 17 <= value.max() <= 21
+
+
+def test_noise_has_the_variance_of_the_config_in_grey_levels():
+    settings_ = augmentation("COLOR.ENABLE=false", "GAUSSIAN_NOISE.PROBABILITY=1.0")
+    picture, chain = np.full((200, 200, 3), 128, np.uint8), color_chain(settings_)
+    deviations = []
+    for index in range(100):
+        noise = apply_color(chain, picture, np.random.default_rng(index)).astype(float) - 128
+        deviations.append(noise.std())
+        assert abs(noise.mean()) < 0.6
+        assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02, "a channel of its own each"
+    assert math.sqrt(10) - 0.1 < min(deviations) < 3.5 and 6.7 < max(deviations) < math.sqrt(50) + 0.1
+
+
+def test_one_of_three_colours_is_chosen_evenly_and_noise_is_independent_of_it():
+    """With `set_random_seed` every transform would compare the same first number: noise only with low contrast."""
+    chain, picture = color_chain(augmentation("GAUSSIAN_NOISE.PROBABILITY=0.3")), smooth_picture(32, 32)
+    chain = A.Compose(chain.transforms, strict=True, save_applied_params=True)
+    names, with_noise = [], []
+    for index in range(3000):
+        rng = np.random.default_rng((5, index))
+        chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        applied = chain(image=picture)["applied_transforms"]
+        color = [(name, params) for name, params in applied if name != "GaussNoise"]
+        names.append(color[0][0] if color else None)
+        if names[-1] == "RandomBrightnessContrast":
+            with_noise.append((color[0][1]["alpha"], len(applied) == 2))
+    for name in ("CLAHE", "RandomBrightnessContrast", "HueSaturationValue"):
+        assert abs(names.count(name) / 3000 - 0.3) < 0.03
+    assert abs(names.count(None) / 3000 - 0.1) < 0.02
+    alphas, noisy = np.array(with_noise).T
+    assert abs(noisy.mean() - 0.3) < 0.05 and abs(np.corrcoef(alphas, noisy)[0, 1]) < 0.1
+
+
+def test_the_same_seed_gives_the_same_colours_whatever_came_before():
+    picture = smooth_picture()
+    fresh, used = color_chain(augmentation()), color_chain(augmentation())
+    for index in range(7):
+        apply_color(used, picture, np.random.default_rng(index))
+    for index in range(30):
+        one, other = (apply_color(chain, picture, np.random.default_rng(index)) for chain in (fresh, used))
+        assert (one == other).all()
+
+
+def test_zero_probability_or_no_option_makes_no_colour_transform():
+    none = [f"COLOR.{kind}.ENABLE=false" for kind in ("CLAHE", "BRIGHTNESS_CONTRAST")]
+    off = augmentation(*none, "COLOR.HUE_SATURATION_VALUE.PROBABILITY=0.0", "GAUSSIAN_NOISE.ENABLE=false")
+    assert color_chain(off) is None
