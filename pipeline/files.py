@@ -6,16 +6,20 @@ Not Created Equal", OSDI 2014.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
 
 TEMPORARY_MARK = ".tmp-"
+TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 GIB = 1024**3
 
 
@@ -24,6 +28,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no fsync of folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -32,26 +39,31 @@ def sync_folder(folder: Path) -> None:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed to the disk and renamed to `path`.
 
-    On an exception (also Ctrl-C) the temporary file is removed and an earlier `path` stays as it was.
+    On an exception (also Ctrl-C) the temporary file is removed and an earlier `path` stays as it was. An error of the
+    caller's own that has nothing to do with this file, such as an input that is missing, passes through unchanged.
 
     Raises:
         UserError: the disk is full or refuses the write; names the path and what is free.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as matplotlib choose the format by it.
     temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _as_user_error(error, path) from error
+    is_written = False
+    try:
         yield temporary
+        is_written = True
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _as_user_error(error, path) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError) and (is_written or _is_about(error, temporary)):
+            raise _as_user_error(error, path) from error
         raise
 
 
@@ -63,13 +75,13 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
 
 
 def sweep_temporaries(folder: Path) -> int:
-    """Removes what killed writers left behind in `folder` (not below it); returns how many."""
-    left_over = list(folder.glob(f"*{TEMPORARY_MARK}*")) if folder.is_dir() else []
+    """Removes what killed writers left behind in `folder` (not below it); returns how many.
+
+    To be called by whoever holds the folder's lock, or it would take a living writer's file away.
+    """
+    left_over = [path for path in folder.iterdir() if TEMPORARY.search(path.name)] if folder.is_dir() else []
     for path in left_over:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
     return len(left_over)
 
 
@@ -112,10 +124,29 @@ def _sha256(file) -> str:
     return digest.hexdigest()
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        path.unlink()
+
+
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Returns whether an error of a writer comes from the file that is being written.
+
+    A failed write carries no file name, and NumPy's `tofile` not even a number.
+    """
+    named = (None, str(temporary))
+    return error.errno in (None, *DISK_ERRORS) and error.filename in named
+
+
 def _as_user_error(error: OSError, path: Path) -> UserError:
-    folder = path.parent if path.parent.exists() else Path(".")
-    free = shutil.disk_usage(folder).free
+    try:
+        free = f" ({shutil.disk_usage(path.parent).free / GIB:.2f} GiB are free there)"
+    except OSError:
+        free = ""
     return UserError(
-        f"cannot write {path}: {error.strerror or error} ({free / GIB:.2f} GiB are free there).\n"
-        f"What was there before is untouched. Mend it and start the same command again."
+        f"cannot write {path}: {error.strerror or error}{free}.\n"
+        f"What was there before is untouched. Free space or allow writing there, then start the same command again."
     )

@@ -1,22 +1,26 @@
-"""Text of a YAML scalar or list to a typed value, by the schema's annotation and not by YAML's own guesses.
+"""YAML text to a typed value, by the schema's annotation and not by YAML's own guesses.
 
 YAML 1.1 reads `5e-5` as text, `NO` as false and `1_000` as a number. Here the field's type decides.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from pipeline.errors import UserError
-
 NULLS = ("", "~", "null", "Null", "NULL", "None")
+# ASCII digits only: Python's int() and float() would also read Arabic or Devanagari ones, and 1_0 as 10.
 INTEGER = re.compile(r"[-+]?[0-9]+")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+MOST_DIGITS = 18  # an integer fits 64 bits; Python refuses to read more than 4300 digits at all
+MOST_SHOWN = 60  # characters of a value that an error message repeats
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Range:
 
 class Mismatch(Exception):
     """A text that is not of the wanted type; the caller adds file and line."""
+
+
+class NearMiss(Mismatch):
+    """A value of the right type with a fault inside: a number out of range, a list with one wrong item."""
 
 
 def coerce(node: yaml.Node, wanted: Any) -> Any:
@@ -52,7 +60,7 @@ def coerce(node: yaml.Node, wanted: Any) -> Any:
     if origin is tuple:
         return _coerce_tuple(node, get_args(wanted))
     if not isinstance(node, yaml.ScalarNode):
-        raise Mismatch(f"found {_kind(node)}, wanted {describe(wanted)}")
+        raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}")
     return _coerce_scalar(node, wanted)
 
 
@@ -71,33 +79,76 @@ def describe(wanted: Any) -> str:
         return "one of " + ", ".join(str(option) for option in args) if len(args) > 1 else str(args[0])
     if origin is tuple:
         if args[-1] is Ellipsis:
-            return f"a list, each {describe(args[0])}"
+            return f"a list in brackets, each item {describe(args[0])}"
         return f"a list of {len(args)}: [{', '.join(describe(item) for item in args)}]"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
     return names[wanted]
 
 
+def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Returns the known words that were probably meant, whatever the case, underscores and dashes.
+
+    >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
+    ['MAX_LR']
+    """
+    plain = plain_word(word)
+    by_plain = {plain_word(option): option for option in known}
+    if plain in by_plain:
+        return [by_plain[plain]]
+    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=0.6)
+    # Of equally near ones, those that begin alike: ExpAAZ is rather ExpAAA than ExpHAA.
+    ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
+    close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))
+    return [by_plain[near] for near in close[:most]]
+
+
+def plain_word(word: str) -> str:
+    """Returns a word without what people mistype without noticing.
+
+    >>> plain_word("Max-LR")
+    'maxlr'
+    """
+    return word.replace("_", "").replace("-", "").casefold()
+
+
+def quote(node: yaml.Node) -> str:
+    """Returns a node as an error message repeats it."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    if node.style is None and node.value in NULLS:
+        return "nothing" if not node.value else node.value
+    text = f"{node.value[: MOST_SHOWN - 3]!r}..." if len(node.value) > MOST_SHOWN else f"{node.value!r}"
+    return f"the quoted text {text}" if node.style in ("'", '"') else text
+
+
 def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
-    reasons = []
+    mismatches = []
     # Text accepts everything, so it is asked last.
     for option in sorted(options, key=lambda option: option is str):
         try:
             return coerce(node, option)
         except Mismatch as mismatch:
-            reasons.append(str(mismatch))
-    ranges = [reason for reason in reasons if "outside" in reason]
-    wanted = " or ".join(describe(option) for option in options)
-    raise Mismatch(ranges[0] if ranges else f"found {_quote(node)}, wanted {wanted}")
+            mismatches.append(mismatch)
+    near_miss = next((mismatch for mismatch in mismatches if isinstance(mismatch, NearMiss)), None)
+    if near_miss is not None:
+        raise near_miss
+    raise Mismatch(f"found {quote(node)}, wanted {' or '.join(describe(option) for option in options)}")
 
 
 def _coerce_tuple(node: yaml.Node, items: tuple[Any, ...]) -> tuple:
     if not isinstance(node, yaml.SequenceNode):
-        raise Mismatch(f"found {_quote(node)}, wanted {describe(tuple[items])}")
-    if items[-1] is Ellipsis:
-        return tuple(coerce(item, items[0]) for item in node.value)
-    if len(node.value) != len(items):
+        raise Mismatch(f"found {quote(node)}, wanted {describe(tuple[items])}")
+    is_open = items[-1] is Ellipsis
+    if not is_open and len(node.value) != len(items):
         raise Mismatch(f"found a list of {len(node.value)}, wanted {describe(tuple[items])}")
-    return tuple(coerce(item, wanted) for item, wanted in zip(node.value, items, strict=True))
+    types_wanted = [items[0]] * len(node.value) if is_open else items
+    values = []
+    for index, (item, wanted) in enumerate(zip(node.value, types_wanted, strict=True)):
+        try:
+            values.append(coerce(item, wanted))
+        except Mismatch as mismatch:
+            raise NearMiss(f"item {index + 1}: {mismatch}") from None
+    return tuple(values)
 
 
 def _coerce_scalar(node: yaml.ScalarNode, wanted: Any) -> Any:
@@ -106,33 +157,46 @@ def _coerce_scalar(node: yaml.ScalarNode, wanted: Any) -> Any:
     if wanted is type(None) and is_null:
         return None
     if wanted is str and not is_null:
-        return text
+        return _coerce_text(text)
     if wanted is bool and is_plain and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if wanted is int and is_plain and INTEGER.fullmatch(text):
-        return int(text)
-    if wanted is float and is_plain:
+        return _coerce_integer(text)
+    if wanted is float and is_plain and NUMBER.fullmatch(text):
         return _coerce_float(node)
-    if get_origin(wanted) is Literal:
-        for option in get_args(wanted):
-            if text == str(option) and not is_null:
-                return option
-    raise Mismatch(f"found {_quote(node)}, wanted {describe(wanted)}")
+    hint = ""
+    if get_origin(wanted) is Literal and not is_null:
+        options = {str(option): option for option in get_args(wanted)}
+        if text in options:
+            return options[text]
+        near = nearest(text, options)
+        hint = f"; did you mean {near[0]}?" if near else ""
+    raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}{hint}")
+
+
+def _coerce_text(text: str) -> str:
+    if not text.isprintable():
+        strange = next(character for character in text if not character.isprintable())
+        raise Mismatch(f"found text with the invisible character U+{ord(strange):04X}, wanted plain text on one line")
+    return text
+
+
+def _coerce_integer(text: str) -> int:
+    if len(text.lstrip("+-")) > MOST_DIGITS:
+        raise NearMiss(f"an integer of {len(text)} digits is too large, wanted {MOST_DIGITS} at most")
+    return int(text)
 
 
 def _coerce_float(node: yaml.ScalarNode) -> float:
-    try:
-        value = float(node.value.replace("_", "x"))  # Python would read 1_0 as 10
-    except ValueError:
-        raise Mismatch(f"found {_quote(node)}, wanted a number") from None
+    value = float(node.value)
     if not math.isfinite(value):
-        raise Mismatch(f"found {_quote(node)}, wanted a finite number")
+        raise NearMiss(f"found {quote(node)}, wanted a number that fits 64 bits")
     return value
 
 
 def _check_range(value: float, allowed: Range) -> None:
     if not (allowed.least <= value <= allowed.most and value > allowed.above):
-        raise Mismatch(f"{value} is outside the allowed range{_describe_range(allowed)}")
+        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
 
 
 def _describe_range(allowed: Range) -> str:
@@ -144,24 +208,3 @@ def _describe_range(allowed: Range) -> str:
     if allowed.most < math.inf:
         parts.append(f"at most {allowed.most:g}")
     return f" ({', '.join(parts)})" if parts else ""
-
-
-def _quote(node: yaml.Node) -> str:
-    return f"{node.value!r}" if isinstance(node, yaml.ScalarNode) else _kind(node)
-
-
-def _kind(node: yaml.Node) -> str:
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-
-
-def parse_scalar(text: str) -> yaml.Node:
-    """Returns the YAML node of a command line value such as `5e-4`, `[1, 2]` or `null`.
-
-    Raises:
-        UserError: the text is not YAML.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{text!r} is not a value: {getattr(error, 'problem', error)}") from None
-    return node if node is not None else yaml.ScalarNode("tag:yaml.org,2002:null", "")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pipeline.config.coerce import Range
 from pipeline.errors import UserError
+
+ByteValue = Annotated[int, Range(least=0, most=255)]
 
 # Mask value of a pixel that counts nowhere, in memory and in the tile store; class indices stay below it.
 IGNORE = 255
@@ -24,7 +28,7 @@ class Convention:
     value_column: str = "EncodedPixels"
     rows: Literal["id_class", "id", "id+class"] = "id_class"
     class_column: str | None = None
-    class_base: int = 0
+    class_base: Annotated[int, Range(least=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Competition:
     name: str
     title: str
     classes: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
+    colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...]
     pictures: str
     masks: str
     licence: str
@@ -61,37 +65,62 @@ def scored_classes(competition: Competition) -> tuple[str, ...]:
     return competition.classes[: num_scored(competition)]
 
 
-def check_competition(competition: Competition, origin: str) -> None:
+def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
     """Refuses a descriptor that contradicts itself.
 
+    Args:
+        origins: where each key was written, for messages.
+
     Raises:
-        UserError: names `origin` (the file) and the key at fault.
+        UserError: names file, line and key, what was found and what was wanted.
     """
 
     def refuse(key: str, why: str) -> None:
-        raise UserError(f"{origin}: {key}: {why}")
+        raise UserError(f"{origins.get(key, f'configs/competitions/{competition.name}.yaml')}: {key}: {why}")
 
-    classes, colors = competition.classes, competition.colors
-    if not 2 <= len(classes) <= 254:
-        refuse("CLASSES", f"{len(classes)} classes; 2 to 254 fit an 8-bit mask beside the ignored value {IGNORE}")
-    if len(set(classes)) != len(classes):
-        refuse("CLASSES", "a name appears twice")
-    if len(colors) != len(classes):
-        refuse("COLORS", f"{len(colors)} colours for {len(classes)} classes; give one [red, green, blue] per class")
-    if any(not 0 <= value <= 255 for color in colors for value in color):
-        refuse("COLORS", "values lie between 0 and 255")
-    ignore = competition.ignore_index
-    if ignore is not None and ignore != len(classes) - 1 and not len(classes) <= ignore <= 255:
-        refuse("IGNORE_INDEX", f"{ignore}; it must be the last class ({len(classes) - 1}) or a value outside the classes")
+    _check_classes(competition, refuse)
     for key in ("pictures", "masks"):
-        if "{id}" not in getattr(competition, key):
-            refuse(key.upper(), "the template must contain {id}")
+        template = getattr(competition, key)
+        if template.count("{id}") != 1 or set("{}") & set(template.replace("{id}", "")):
+            refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the picture's id stands")
+    for key in ("pictures", "masks", "train_csv", "test_csv", "sample_submission"):
+        path = getattr(competition, key)
+        if path is not None and (path.startswith("/") or ".." in path.split("/")):
+            refuse(key.upper(), f"found {path!r}, wanted a path inside the competition's folder")
     if competition.sequence_pattern is not None:
         try:
             groups = re.compile(competition.sequence_pattern).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             refuse("SEQUENCE_PATTERN", f"not a regular expression: {error}")
         if groups != 1:
             refuse("SEQUENCE_PATTERN", f"{groups} groups in parentheses; exactly one names the sequence")
-    if (competition.convention.rows == "id+class") != (competition.convention.class_column is not None):
-        refuse("CONVENTION.CLASS_COLUMN", "needed with ROWS: id+class, and only there")
+    convention = competition.convention
+    if (convention.rows == "id+class") != (convention.class_column is not None):
+        refuse("CONVENTION.CLASS_COLUMN", "goes with ROWS: id+class; give both or neither")
+    columns = [convention.id_column, convention.value_column, convention.class_column]
+    if len(set(columns)) < len(columns):
+        refuse("CONVENTION.VALUE_COLUMN", f"two columns have one name: {', '.join(filter(None, columns))}")
+
+
+def _check_classes(competition: Competition, refuse: Callable[[str, str], None]) -> None:
+    classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
+    if not 2 <= len(classes) <= 254:
+        refuse("CLASSES", f"{len(classes)} classes; 2 to 254 fit an 8-bit mask beside the ignored value {IGNORE}")
+    if len(set(classes)) != len(classes) or "" in classes:
+        refuse("CLASSES", "each class needs a name of its own")
+    if len(colors) != len(classes):
+        refuse("COLORS", f"{len(colors)} colours for {len(classes)} classes; give one [red, green, blue] per class")
+    if len(set(colors)) != len(colors):
+        twice = next(color for color in colors if colors.count(color) > 1)
+        refuse("COLORS", f"{list(twice)} stands for two classes; give each its own")
+    if ignore is not None and ignore != len(classes) - 1 and not len(classes) <= ignore <= 255:
+        last = len(classes) - 1
+        refuse(
+            "IGNORE_INDEX",
+            f"found {ignore}, wanted the last class ({last}) or a value outside the classes ({last + 1} to 255)",
+        )
+    if num_scored(competition) < 2:
+        refuse(
+            "IGNORE_INDEX",
+            "only one class is left to score; at least two are needed, for example background and object",
+        )

@@ -6,21 +6,24 @@ In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: `Experiment settings` 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.config.competition import Competition, check_competition, num_scored, scored_classes
-from pipeline.config.plan import Phase, load_plan, parse_mix
+from pipeline.config.check import check_config
+from pipeline.config.coerce import NULLS, nearest
+from pipeline.config.competition import Competition, check_competition
+from pipeline.config.plain_yaml import COMMAND_LINE
+from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
 from pipeline.config.tree import Leaf, Tree, build, leaf_origins, merge, override_tree, read_tree
 from pipeline.errors import UserError
-from pipeline.paths import CONFIGS, PROJECT
+from pipeline.paths import CONFIGS
 
 # Keys of the original that would do nothing here; to accept them in silence would be a lie.
 RETIRED = {
@@ -71,25 +74,40 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
         UserError: no such config, an unknown key, a wrong value, a contradiction; with origin and cure.
     """
     tree = read_chain(name)
-    plain, competition, plan = _resolve(tree)
-    if not overrides:
-        values = flatten(plain)
-        return Loaded(name, name, plain, competition, plan, values, leaf_origins(tree), ())
-    for assignment in overrides:
-        tree = merge(tree, override_tree(assignment))
     config, competition, plan = _resolve(tree)
-    before, values = flatten(plain), flatten(config)
-    changed = tuple(key for key in values if values[key] != before[key])
-    return Loaded(name, _run_name(name, values, changed), config, competition, plan, values, leaf_origins(tree), changed)
+    values, changed = flatten(config), ()
+    if overrides:
+        before, tree = values, merge(tree, _overrides(name, overrides))
+        config, competition, plan = _resolve(tree)
+        values = flatten(config)
+        changed = tuple(key for key in values if values[key] != before[key])
+    if config.experiment.load_prev in (name, run_name(config)):
+        origin = leaf_origins(tree)["EXPERIMENT.LOAD_PREV"]
+        raise UserError(
+            f"{origin}: EXPERIMENT.LOAD_PREV: {name} cannot start from itself; name an earlier run, or null"
+        )
+    return Loaded(
+        name, _run_folder(name, values, changed), config, competition, plan, values, leaf_origins(tree), changed
+    )
 
 
-def _run_name(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
+def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:
+    tree = override_tree(assignments)
+    if "BASE" in tree:
+        raise UserError(
+            f"{COMMAND_LINE}: BASE belongs to a file: `./run.sh {name}` follows the one in configs/{name}.yaml; "
+            f"write a config with another BASE"
+        )
+    return tree
+
+
+def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
     """Returns a folder name of its own for a run that deviates from its config, the same for the same deviation."""
     meaningful = {key: values[key] for key in changed if not is_machine_key(key)}
     if not meaningful:
         return name
     digest = hashlib.sha256(json.dumps(meaningful, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{name}-{digest[:6]}"
+    return f"{name}-{digest[:8]}"
 
 
 def is_machine_key(key: str) -> bool:
@@ -99,7 +117,32 @@ def is_machine_key(key: str) -> bool:
 
 def names() -> list[str]:
     """Returns the names of all experiments, sorted."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "base")
+    return [name for name in _names_in(CONFIGS) if name != "base"]
+
+
+def _names_in(folder: Path) -> list[str]:
+    # Hidden files: editors and macOS leave `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside the file.
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+
+
+def _find(folder: Path, name: str, what: str) -> Path:
+    """Returns `folder/name.yaml`; asks the list of names, so that no path and no other case can slip in.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    known = [other for other in _names_in(folder) if other != "base"]
+    if name in known:
+        return folder / f"{name}.yaml"
+    shown_name = name if len(name) <= 60 else f"{name[:57]}..."
+    near = nearest(Path(name).name.removesuffix(".yaml"), known, most=3)
+    few = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` shows all"
+    hint = f"did you mean {' or '.join(near)}?" if near else few
+    raise UserError(f"there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(CONFIGS.parent).as_posix()
 
 
 def config_path(name: str) -> Path:
@@ -108,46 +151,46 @@ def config_path(name: str) -> Path:
     Raises:
         UserError: there is none; names the nearest.
     """
-    path = CONFIGS / f"{name}.yaml"
-    if name == "base" or not path.is_file() or "/" in name:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.6)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`./run.sh list` shows all."
-        raise UserError(f"there is no config {name!r} in configs/; {hint}")
-    return path
+    return _find(CONFIGS, name, "config")
 
 
 def read_chain(name: str) -> Tree:
     """Returns base.yaml overridden by the chain of BASE parents down to `name`."""
+    config_path(name)  # `base` is a parent, not an experiment
     chain: list[Tree] = []
     seen: list[str] = []
+    named_at = ""  # where the child named its parent; nowhere for the name that was typed
     while name != "base":
-        path = config_path(name) if not seen else _parent_path(name, seen[-1])
+        path = _named(CONFIGS, name, "config", named_at)
         if name in seen:
-            raise UserError(f"configs/{seen[-1]}.yaml: BASE goes in a circle: {' -> '.join([*seen, name])}")
+            raise UserError(f"{named_at} goes in a circle: {' -> '.join([*seen, name])}; name another parent")
         seen.append(name)
-        tree = read_tree(path, f"configs/{path.name}")
+        tree = read_tree(path, _shown(path))
+        if not tree:
+            raise UserError(f"{_shown(path)}: says nothing; write at least BASE: and what differs, or remove the file")
         chain.append(tree)
-        name = _pop_base(tree)
-    tree = read_tree(CONFIGS / "base.yaml", "configs/base.yaml")
+        name, named_at = _pop_base(tree)
+    tree = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
     for child in reversed(chain):
         tree = merge(tree, child)
     return tree
 
 
-def _parent_path(name: str, child: str) -> Path:
+def _named(folder: Path, name: str, what: str, named_at: str) -> Path:
     try:
-        return config_path(name)
+        return _find(folder, name, what)
     except UserError as error:
-        raise UserError(f"configs/{child}.yaml: BASE: {error}") from None
+        raise UserError(f"{named_at}: {error}" if named_at else str(error)) from None
 
 
-def _pop_base(tree: Tree) -> str:
-    leaf = tree.pop("BASE", None)
-    if leaf is None:
-        return "base"
-    if not isinstance(leaf, Leaf) or not isinstance(leaf.node, yaml.ScalarNode) or not leaf.node.value:
-        raise UserError(f"{getattr(leaf, 'origin', 'BASE')}: BASE names one parent, for example BASE: ExpBAA")
-    return leaf.node.value
+def _pop_base(tree: Tree) -> tuple[str, str]:
+    """Returns the name of a config's parent and where it is given."""
+    value = tree.pop("BASE", None)
+    if value is None:
+        return "base", tree.origin
+    if not isinstance(value, Leaf) or not isinstance(value.node, yaml.ScalarNode) or value.node.value in NULLS:
+        raise UserError(f"{value.origin}: BASE names one parent, for example BASE: ExpBAA (or base)")
+    return value.node.value, f"{value.origin}: BASE"
 
 
 def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
@@ -155,104 +198,48 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
     config: Config = build(tree, Config)
     origins = leaf_origins(tree)
     competition = load_competition(config.datasets.competition, origins["DATASETS.COMPETITION"])
-    plan_path = CONFIGS / "plans" / f"{config.solver.plan}.yaml"
-    _require_named(plan_path, origins["SOLVER.PLAN"], "SOLVER.PLAN")
-    max_lr = PROVISIONAL_LR if config.solver.max_lr == "auto" else config.solver.max_lr
-    plan = load_plan(plan_path, f"configs/plans/{plan_path.name}", config.solver, max_lr)
-    _check_config(config, competition, plan, origins)
+    plan = _load_plan(config, config.solver.max_lr, origins)
+    check_config(config, competition, plan, origins)
     return config, competition, plan
+
+
+def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) -> tuple[Phase, ...]:
+    path = _named(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
+    max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
+    if config.solver.min_lr > max_lr:
+        why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
+        raise UserError(f"{origins['SOLVER.MIN_LR']}: SOLVER.MIN_LR: {why}; the curves run from MAX_LR down to MIN_LR")
+    return load_plan(path, _shown(path), config.solver, max_lr, origins)
 
 
 def with_max_lr(loaded: Loaded, max_lr: float) -> tuple[Phase, ...]:
     """Returns the plan of a config whose MAX_LR is `auto`, with the rate that the sweep suggested."""
-    name = loaded.config.solver.plan
-    return load_plan(CONFIGS / "plans" / f"{name}.yaml", f"configs/plans/{name}.yaml", loaded.config.solver, max_lr)
+    return _load_plan(loaded.config, max_lr, loaded.origins)
 
 
-def load_competition(name: str, origin: str = "command line") -> Competition:
+def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     """Returns the descriptor of a competition.
 
     Raises:
         UserError: there is none of that name, or it contradicts itself.
     """
-    path = CONFIGS / "competitions" / f"{name}.yaml"
-    _require_named(path, origin, "DATASETS.COMPETITION")
-    shown = f"configs/competitions/{path.name}"
-    tree = read_tree(path, shown)
-    tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name), shown)
+    path = _named(CONFIGS / "competitions", name, "competition", f"{origin}: DATASETS.COMPETITION")
+    tree = read_tree(path, _shown(path))
+    if "NAME" in tree:
+        raise UserError(f"{tree['NAME'].origin}: NAME is the file's name, {name}; remove it")
+    tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name, style="'"), _shown(path))
     competition = build(tree, Competition)
-    check_competition(competition, shown)
+    check_competition(competition, leaf_origins(tree))
     return competition
-
-
-def _require_named(path: Path, origin: str, key: str) -> None:
-    if path.is_file() and path.parent in (CONFIGS / "plans", CONFIGS / "competitions"):
-        return
-    known = sorted(other.stem for other in path.parent.glob("*.yaml"))
-    near = difflib.get_close_matches(path.stem, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    raise UserError(f"{origin}: {key}: there is no {path.relative_to(PROJECT)}; {hint}")
 
 
 def _refuse_retired(tree: Tree) -> None:
     for key, why in RETIRED.items():
         value: Any = tree
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+            value = value.get(part) if isinstance(value, Tree) else None
         if value is not None:
-            origin = value.origin if isinstance(value, Leaf) else next(iter(leaf_origins(value).values()), "config")
-            raise UserError(f"{origin}: {key} does nothing any more: {why}; remove it")
-
-
-def _check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: dict[str, str]) -> None:
-    """Refuses settings that are each possible but not together."""
-
-    def refuse(key: str, why: str) -> None:
-        raise UserError(f"{origins.get(key, 'config')}: {key}: {why}")
-
-    scored = scored_classes(competition)
-    augmentation = config.datasets.augmentation
-    for key, chosen in (
-        ("DATASETS.CLASSES", config.datasets.classes),
-        ("DATASETS.AUGMENTATION.COPY_PASTE.CLASSES", augmentation.copy_paste.classes),
-    ):
-        unknown = [name for name in chosen if name not in scored] if chosen != "all" else []
-        if unknown or not chosen:
-            refuse(key, f"{', '.join(unknown) or 'an empty list'}: not a class of {competition.name} ({', '.join(scored)})")
-    weights = config.loss_fn.weights
-    if weights is not None and len(weights) != num_scored(competition):
-        refuse("LOSS_FN.WEIGHTS", f"{len(weights)} weights for the {num_scored(competition)} classes of {competition.name}")
-    if weights is not None and sum(weights) <= 0:
-        refuse("LOSS_FN.WEIGHTS", "at least one weight must be above 0")
-    try:
-        parse_mix(config.loss_fn.mix)
-    except UserError as error:
-        refuse("LOSS_FN.MIX", str(error))
-    if config.solver.monitor == "valid_loss" and any(phase.loss for phase in plan):
-        refuse("SOLVER.PLAN", "a phase changes the loss, so validation losses cannot be compared; set SOLVER.MONITOR: valid_dice")
-    if config.sweep.end_lr <= config.sweep.start_lr:
-        refuse("SWEEP.END_LR", f"{config.sweep.end_lr:g} is not above START_LR {config.sweep.start_lr:g}")
-    if config.solver.max_lr == "auto" and not config.sweep.enable:
-        refuse("SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false")
-    low, high = augmentation.gaussian_noise.var_limit
-    if low > high:
-        refuse("DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT", f"[{low:g}, {high:g}]: the first is the smaller one")
-    batch, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
-    if batch % accumulate:
-        refuse("SOLVER.ACCUMULATE", f"BATCH_SIZE {batch} cannot be cut into {accumulate} equal micro-batches")
-    _check_tiles(config, refuse)
-
-
-def _check_tiles(config: Config, refuse) -> None:
-    tile = config.datasets.augmentation.tile
-    if not tile.enable:
-        return
-    key = "DATASETS.AUGMENTATION.TILE"
-    if not tile.sets:
-        refuse(f"{key}.SETS", "an empty list; give rows of [picture width, picture height, columns, rows]")
-    for row in tile.sets:
-        if row[0] < tile.width or row[1] < tile.height:
-            refuse(f"{key}.SETS", f"a tile of {tile.width}x{tile.height} does not fit a picture of {row[0]}x{row[1]}")
+            raise UserError(f"{value.origin}: {key} does nothing any more: {why}; remove it")
 
 
 def run_name(config: Config) -> str:
@@ -284,5 +271,3 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
             place = place.setdefault(group, {})
         place[leaf] = value
     return tree
-
-

@@ -7,14 +7,18 @@ In: a file of `configs/plans/` and the SOLVER keys that its numbers may name. Ou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
 import yaml
 
-from pipeline.config.schema import Count, NotNegative, Positive, Solver
-from pipeline.config.tree import Leaf, Tree, build, compose_file, mapping_tree
+from pipeline.config.coerce import NULLS, NUMBER, nearest, quote
+from pipeline.config.plain_yaml import compose_file, place_of
+from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
+from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError
 
 LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "lovasz", "tversky", "boundary")
@@ -23,13 +27,26 @@ LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "lovasz", "tversky", "boundary")
 CYCLE_START_SHARE = 1 / 25
 CYCLE_RISE_SHARE = 0.3
 
+# What a phase may give as a number or as the name of a SOLVER key.
+NUMBER_KEYS = (
+    *("EPOCHS", "PATIENCE", "MAX_LR", "MIN_LR", "POWER"),
+    *("WARMUP", "WARMUP_STEPS", "CURVE_EPOCHS", "CURVE_START"),
+)
+
 
 @dataclass(frozen=True)
 class Phase:
     """A stretch of epochs without a sudden change.
 
-    `curve_epochs` and `curve_start` let a phase continue a curve that an earlier phase began, e.g. a polynomial decay
-    over 60 epochs whose power is raised at epoch 40.
+    Attributes:
+        patience: epochs without a better score that end the phase early.
+        start_from: weights and optimizer state of the last epoch, or of the best one so far.
+        warmup: epochs of linear warm-up at the curve's beginning; `warmup_steps` counts them in steps instead.
+        curve_epochs: length of the curve with its warm-up; the phase's own length unless the phase is a window of a
+            longer curve, e.g. of a polynomial decay over 60 epochs whose power is raised at epoch 40.
+        curve_start: epochs of that curve that lie before this phase.
+        freeze: parts of the network that do not learn: `encoder`, `encoder.layer1`, `batch_norm` (with statistics).
+        loss: a mix that replaces LOSS_FN.MIX.
     """
 
     name: str
@@ -40,6 +57,7 @@ class Phase:
     patience: Count | None = None
     start_from: Literal["last", "best"] = "last"
     warmup: NotNegative = 0.0
+    warmup_steps: CountOrZero = 0
     power: Positive = 0.9
     curve_epochs: Count | None = None
     curve_start: NotNegative = 0.0
@@ -62,12 +80,12 @@ def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
     >>> [round(learning_rate(phase, step, 2), 3) for step in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
-    warmup_steps = phase.warmup * steps_per_epoch
-    if step < warmup_steps:
-        return phase.max_lr * min(1.0, (step + 1) / warmup_steps)
+    curve_step = phase.curve_start * steps_per_epoch + step
+    warmup_steps = phase.warmup_steps or phase.warmup * steps_per_epoch
+    if curve_step < warmup_steps:
+        return phase.max_lr * min(1.0, (curve_step + 1) / warmup_steps)
     total = (phase.curve_epochs or phase.epochs) * steps_per_epoch - warmup_steps
-    position = (phase.curve_start * steps_per_epoch + step - warmup_steps) / max(total, 1)
-    return _curve(phase, min(position, 1.0))
+    return _curve(phase, min((curve_step - warmup_steps) / max(total, 1), 1.0))
 
 
 def _curve(phase: Phase, position: float) -> float:
@@ -99,26 +117,32 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
     Raises:
         UserError: an unknown name, a name twice, a weight that is not a positive number.
     """
-    wanted = f'wanted weights and names like "0.7 ce + 0.3 lovasz" of {", ".join(LOSS_NAMES)}'
     mix: dict[str, float] = {}
     for term in text.split("+"):
         words = term.split()
         weight_text, name = words if len(words) == 2 else ("1", words[0] if len(words) == 1 else "")
-        try:
-            weight = float(weight_text)
-        except ValueError:
-            weight = math.nan
+        weight = float(weight_text) if NUMBER.fullmatch(weight_text) else math.nan
         if name not in LOSS_NAMES or name in mix or not (0 < weight < math.inf):
-            raise UserError(f"loss mix {text!r}: cannot read {term.strip()!r}; {wanted}")
+            near = nearest(name, LOSS_NAMES) if name not in LOSS_NAMES else []
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f'wanted "0.7 ce + 0.3 lovasz" or so, of {", ".join(LOSS_NAMES)}'
+            )
+            raise UserError(f"cannot read {term.strip()!r} in the loss mix {text!r}; {hint}")
         mix[name] = weight
     return tuple(mix.items())
 
 
-def load_plan(path: Path, shown: str, solver: Solver, max_lr: float) -> tuple[Phase, ...]:
+def load_plan(
+    path: Path, shown: str, solver: Solver, max_lr: float, origins: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Phase, ...]:
     """Returns the phases of a plan file, with names of SOLVER keys replaced by their values.
 
     Args:
+        shown: the file in messages.
         max_lr: what SOLVER.MAX_LR stands for (a number also when the config says `auto`).
+        origins: where the SOLVER keys were written, for messages.
 
     Raises:
         UserError: the file is not a list of phases, or a phase is impossible; with file and line.
@@ -126,43 +150,65 @@ def load_plan(path: Path, shown: str, solver: Solver, max_lr: float) -> tuple[Ph
     root = compose_file(path, shown)
     if not isinstance(root, yaml.SequenceNode) or not root.value:
         raise UserError(f"{shown}: a plan is a list of phases, one per line: - {{NAME: flat, EPOCHS: 3, LR: flat}}")
-    numbers = {name.upper(): value for name, value in vars(solver).items() if isinstance(value, int | float)}
-    numbers["MAX_LR"] = max_lr
-    phases = tuple(_build_phase(node, shown, numbers) for node in root.value)
-    _check_plan(phases, shown)
-    return phases
+    keys = {name.upper(): value for name, value in vars(solver).items()} | {"MAX_LR": max_lr}
+    numbers = {key: repr(value) for key, value in keys.items() if isinstance(value, int | float) and value is not True}
+    phases: list[Phase] = []
+    for node in root.value:
+        phase = _build_phase(node, shown, numbers, origins)
+        _check_phase(phase, phases, f"{place_of(shown, node)}: phase {phase.name}")
+        phases.append(phase)
+    return tuple(phases)
 
 
-def _build_phase(node: yaml.Node, shown: str, numbers: dict[str, Any]) -> Phase:
+def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origins: Mapping[str, str]) -> Phase:
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{shown}:{node.start_mark.line + 1}: a phase is a mapping such as {{NAME: flat, EPOCHS: 3}}")
-    tree: Tree = mapping_tree(node, shown)
-    resolved: Tree = {}
-    for key, leaf in tree.items():
-        names_a_number = isinstance(leaf, Leaf) and isinstance(leaf.node, yaml.ScalarNode) and leaf.node.value in numbers
-        if names_a_number and key not in ("NAME", "LR"):
-            number = yaml.ScalarNode("tag:yaml.org,2002:float", repr(numbers[leaf.node.value]))
-            leaf = Leaf(number, f"{leaf.origin} (SOLVER.{leaf.node.value})")
-        resolved[key] = leaf
+        example = "{NAME: flat, EPOCHS: 3, LR: flat}"
+        raise UserError(f"{place_of(shown, node)}: found {quote(node)}, wanted a phase such as {example}")
+
+    def number(key: str, origin: str) -> Leaf:
+        named = f"SOLVER.{key}" + (f" of {origins[f'SOLVER.{key}']}" if f"SOLVER.{key}" in origins else "")
+        return Leaf(yaml.ScalarNode("", numbers[key]), f"{origin} ({named})")
+
+    tree = mapping_tree(node, shown)
+    for key, value in tree.items():
+        word = value.node.value if isinstance(value, Leaf) and isinstance(value.node, yaml.ScalarNode) else ""
+        if key in NUMBER_KEYS and word in numbers:
+            tree[key] = number(word, value.origin)
+        elif key in NUMBER_KEYS and word not in NULLS and word.replace("_", "").isalpha():
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if (near := nearest(word, numbers))
+                else f"there are {', '.join(numbers)}"
+            )
+            raise UserError(f"{value.origin}: {key}: no number among the SOLVER keys is called {word}; {hint}")
     for key in ("MAX_LR", "MIN_LR"):
-        default = yaml.ScalarNode("tag:yaml.org,2002:float", repr(numbers[key]))
-        resolved.setdefault(key, Leaf(default, f"SOLVER.{key}"))
-    return build(resolved, Phase)
+        tree.setdefault(key, number(key, tree.origin))
+    return build(tree, Phase)
 
 
-def _check_plan(phases: tuple[Phase, ...], shown: str) -> None:
-    names = [phase.name for phase in phases]
-    for phase in phases:
-        where = f"{shown}: phase {phase.name}"
-        if names.count(phase.name) > 1:
-            raise UserError(f"{where}: the name is used twice")
-        if phase.min_lr > phase.max_lr:
-            raise UserError(f"{where}: MIN_LR {phase.min_lr:g} is above MAX_LR {phase.max_lr:g}")
-        if phase.warmup > phase.epochs:
-            raise UserError(f"{where}: WARMUP of {phase.warmup:g} epochs is longer than its {phase.epochs} EPOCHS")
-        if phase.curve_start + phase.epochs > (phase.curve_epochs or math.inf):
-            raise UserError(f"{where}: CURVE_START + EPOCHS exceed CURVE_EPOCHS {phase.curve_epochs}")
-        if phase.loss is not None:
+def _check_phase(phase: Phase, earlier: list[Phase], where: str) -> None:
+    """Refuses numbers that are each possible but not together."""
+    curve_epochs = phase.curve_epochs or phase.epochs
+    if any(phase.name == other.name for other in earlier):
+        raise UserError(f"{where}: the name is used twice; give each phase its own")
+    if not earlier and phase.start_from == "best":
+        raise UserError(f"{where}: the first phase cannot START_FROM: best, nothing was trained before it")
+    if phase.min_lr > phase.max_lr:
+        raise UserError(f"{where}: MIN_LR {phase.min_lr:g} is above MAX_LR {phase.max_lr:g}")
+    if phase.warmup and phase.warmup_steps:
+        raise UserError(f"{where}: WARMUP counts epochs, WARMUP_STEPS counts steps; give one of them")
+    if phase.warmup > curve_epochs:
+        raise UserError(f"{where}: WARMUP of {phase.warmup:g} epochs is longer than the {curve_epochs} EPOCHS")
+    if phase.curve_start and phase.curve_epochs is None:
+        raise UserError(f"{where}: CURVE_START needs CURVE_EPOCHS, the length of the whole curve")
+    if phase.curve_start + phase.epochs > curve_epochs:
+        raise UserError(
+            f"{where}: CURVE_START {phase.curve_start:g} + EPOCHS {phase.epochs} exceed CURVE_EPOCHS {curve_epochs}"
+        )
+    if len(set(phase.freeze)) < len(phase.freeze):
+        raise UserError(f"{where}: FREEZE names a part twice; keep one")
+    if phase.loss is not None:
+        try:
             parse_mix(phase.loss)
-    if phases[0].start_from == "best":
-        raise UserError(f"{shown}: the first phase cannot START_FROM: best, nothing was trained before it")
+        except UserError as error:
+            raise UserError(f"{where}: LOSS: {error}") from None

@@ -5,18 +5,17 @@ In: a file or a `KEY=VALUE` text. Out: frozen dataclasses and the origin of ever
 
 from __future__ import annotations
 
-import difflib
 import typing
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.config.coerce import Mismatch, coerce, parse_scalar
+from pipeline.config.coerce import Mismatch, coerce, nearest, plain_word, quote
+from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, place_of
 from pipeline.errors import UserError
-
-Tree = dict[str, Any]  # key -> Leaf or Tree
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,14 @@ class Leaf:
     origin: str
 
 
+class Tree(dict[str, "Leaf | Tree"]):
+    """A mapping as written, and where."""
+
+    def __init__(self, items: Any = (), origin: str = "") -> None:
+        super().__init__(items)
+        self.origin = origin
+
+
 def read_tree(path: Path, shown: str) -> Tree:
     """Returns the mapping in a YAML file; `shown` names the file in origins and errors.
 
@@ -35,67 +42,74 @@ def read_tree(path: Path, shown: str) -> Tree:
     """
     node = compose_file(path, shown)
     if node is None:
-        return {}
+        return Tree(origin=shown)
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{shown}: found {type(node).__name__[:-4].lower()}, wanted a mapping of KEY: value")
+        raise UserError(f"{place_of(shown, node)}: found {quote(node)}, wanted lines of KEY: value")
     return mapping_tree(node, shown)
-
-
-def compose_file(path: Path, shown: str) -> yaml.Node | None:
-    """Returns the root node of a YAML file, or None when it holds nothing."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        hint = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
-        raise UserError(f"{shown}:{line}: not YAML: {error.problem}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown}: not a UTF-8 YAML file: {error}") from None
 
 
 def mapping_tree(node: yaml.MappingNode, shown: str) -> Tree:
     """Returns a mapping node as a tree; refuses a key that appears twice (YAML would keep the last in silence)."""
-    tree: Tree = {}
+    tree = Tree(origin=place_of(shown, node))
     for key_node, value in node.value:
-        origin = f"{shown}:{key_node.start_mark.line + 1}"
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError(f"{origin}: a key must be a word")
+        origin = place_of(shown, key_node)
+        if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
+            raise UserError(f"{origin}: found {quote(key_node)} as a key, wanted a word: KEY: value")
         key = key_node.value
         if key in tree:
-            raise UserError(f"{origin}: {key} is given twice in the same mapping; keep one")
-        is_mapping = isinstance(value, yaml.MappingNode)
-        tree[key] = mapping_tree(value, shown) if is_mapping else Leaf(value, origin)
+            first = f", first at {tree[key].origin}" if tree[key].origin != origin else ""
+            raise UserError(f"{origin}: {key} is given twice{first}; keep one")
+        tree[key] = mapping_tree(value, shown) if isinstance(value, yaml.MappingNode) else Leaf(value, origin)
+        if isinstance(tree[key], Tree):
+            tree[key].origin = origin
     return tree
 
 
 def merge(parent: Tree, child: Tree) -> Tree:
     """Returns `parent` overridden by `child`: mappings merge, lists and scalars replace."""
-    merged = dict(parent)
+    merged = Tree(parent, parent.origin)
     for key, value in child.items():
-        both_are_mappings = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both_are_mappings else value
+        own = merged.get(key)
+        merged[key] = merge(own, value) if isinstance(own, Tree) and isinstance(value, Tree) else value
     return merged
 
 
-def override_tree(assignment: str) -> Tree:
-    """Returns the tree of a command line override.
+def override_tree(assignments: Iterable[str]) -> Tree:
+    """Returns the tree of command line overrides.
 
-    >>> sorted(override_tree("SOLVER.MAX_LR=5e-4")["SOLVER"])
-    ['MAX_LR']
+    >>> override_tree(["SOLVER.MAX_LR=5e-4", "SOLVER={POWER: 2}"])["SOLVER"].keys()
+    dict_keys(['MAX_LR', 'POWER'])
 
     Raises:
-        UserError: there is no `=` or no key before it.
+        UserError: one that is not KEY=VALUE, or a key that is given twice.
     """
-    key, equals, text = assignment.partition("=")
-    if not equals or not key or not all(key.split(".")):
-        raise UserError(f"{assignment!r}: an override is written KEY=VALUE, for example SOLVER.MAX_LR=5e-4")
-    tree: Any = Leaf(parse_scalar(text), "command line")
-    if isinstance(tree.node, yaml.MappingNode):
-        tree = mapping_tree(tree.node, "command line")
-    for part in reversed(key.split(".")):
-        tree = {part: tree}
+    tree = Tree(origin=COMMAND_LINE)
+    given: list[str] = []
+    for assignment in assignments:
+        one = _assignment_tree(assignment)
+        for key in leaf_origins(one):
+            # SOLVER=1 SOLVER.POWER=2 contradict each other as well.
+            if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in given):
+                raise UserError(f"{COMMAND_LINE}: {key} is given twice; keep one")
+        given += leaf_origins(one)
+        tree = merge(tree, one)
     return tree
+
+
+def _assignment_tree(assignment: str) -> Tree:
+    key, equals, text = assignment.partition("=")
+    if not equals or not all(key.split(".")) or text.startswith("="):
+        raise UserError(f"{assignment[:60]!r}: an override is written KEY=VALUE, for example SOLVER.MAX_LR=5e-4")
+    try:
+        node = compose_text(text, f"{COMMAND_LINE}: {key}")
+    except UserError as error:
+        raise UserError(f"{error}; a text with signs of YAML stands in quotes: {key}=\"'...'\"") from None
+    value: Leaf | Tree = Leaf(node or yaml.ScalarNode("", ""), COMMAND_LINE)
+    if isinstance(node, yaml.MappingNode):
+        value = mapping_tree(node, COMMAND_LINE)
+    for part in reversed(key.split(".")):
+        value = Tree({part: value}, COMMAND_LINE)
+    return value
 
 
 def build(tree: Tree, schema: type, path: str = "") -> Any:
@@ -103,53 +117,86 @@ def build(tree: Tree, schema: type, path: str = "") -> Any:
 
     Field `max_lr` is read from key `MAX_LR`. A field without default must be there.
 
+    Args:
+        path: the dotted key of the tree, for messages.
+
     Raises:
         UserError: an unknown or missing key, a value of a wrong type or range; with its origin.
     """
-    known = {field.name.upper(): field for field in fields(schema)}
-    for key, value in tree.items():
-        if key not in known:
-            raise UserError(unknown_key(join(path, key), origin_of(value), known, path))
+    unknown = list(_unknown_keys(tree, schema, path))
+    if unknown:
+        raise UserError("\n".join(unknown))
+    return _build(tree, schema, path)
+
+
+def _build(tree: Tree, schema: type, path: str) -> Any:
     hints = typing.get_type_hints(schema, include_extras=True)
     values = {}
-    for key, field in known.items():
-        here = join(path, key)
-        if key in tree:
-            values[field.name] = _build_field(tree[key], hints[field.name], here)
-        elif field.default is MISSING:
-            raise UserError(f"{origin_of(tree) or path}: {here} is missing")
+    for field in fields(schema):
+        here = join(path, field.name.upper())
+        value = tree.get(field.name.upper())
+        if value is None and field.default is MISSING:
+            raise UserError(f"{tree.origin}: {here} is missing; add it")
+        if value is not None:
+            values[field.name] = _build_field(value, hints[field.name], here)
     return schema(**values)
 
 
-def _build_field(value: Any, wanted: Any, here: str) -> Any:
+def _build_field(value: Leaf | Tree, wanted: Any, here: str) -> Any:
     if is_dataclass(wanted):
         if isinstance(value, Leaf):
             keys = ", ".join(field.name.upper() for field in fields(wanted))
             raise UserError(f"{value.origin}: {here} is a group of keys ({keys}), not a value")
-        return build(value, wanted, here)
-    if isinstance(value, dict):
-        raise UserError(f"{origin_of(value)}: {here} is one value, not a group of keys")
+        return _build(value, wanted, here)
+    if isinstance(value, Tree):
+        raise UserError(f"{value.origin}: {here} is one value, not a group of keys")
     try:
         return coerce(value.node, wanted)
     except Mismatch as mismatch:
         raise UserError(f"{value.origin}: {here}: {mismatch}") from None
 
 
-def unknown_key(key: str, origin: str, known: typing.Iterable[str], path: str) -> str:
-    """Returns the refusal of an unknown key, with the nearest known one."""
-    name = key.rpartition(".")[2]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
-        option for option in known if name.replace("_", "").upper() == option.replace("_", "")
-    ]
-    hint = f"; did you mean {join(path, near[0])}?" if near else f"; known here: {', '.join(sorted(known))}"
-    return f"{origin}: unknown key {key}{hint}"
+def _unknown_keys(tree: Tree, schema: type, path: str, root: tuple[type, str] | None = None) -> Iterator[str]:
+    """Yields the refusal of each key below `tree` that the schema lacks."""
+    hints = typing.get_type_hints(schema)
+    known = {field.name.upper(): hints[field.name] for field in fields(schema)}
+    root = root or (schema, path)
+    for key, value in tree.items():
+        if key not in known:
+            leaves = list(leaf_origins(Tree({key: value}), path)) or [join(path, key)]
+            here = leaves[0] if len(leaves) == 1 else join(path, key)
+            yield f"{value.origin}: unknown key {here}; {_unknown_hint(path, key, here, list(known), _all_keys(*root))}"
+        elif is_dataclass(known[key]) and isinstance(value, Tree):
+            yield from _unknown_keys(value, known[key], join(path, key), root)
 
 
-def origin_of(value: Tree | Leaf) -> str:
-    """Returns where a value, or the first value below a mapping, was written."""
-    if isinstance(value, Leaf):
-        return value.origin
-    return next((origin for item in value.values() if (origin := origin_of(item))), "")
+def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: list[str]) -> str:
+    """Returns what was probably meant by an unknown key: the nearest in its group, or the same word in another one."""
+    if join(path, key) in all_keys:  # a dotted key can only come from a file
+        return f"in a file the groups are nested: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
+    whole, last = {}, {}
+    for name in all_keys:
+        whole[name], last[name] = plain_word(name), plain_word(name.rpartition(".")[2])
+    word, near = plain_word(key), nearest(key, last.values())
+    for meant in (
+        [name for name in all_keys if f".{whole[name]}".endswith(f".{plain_word(here)}")],
+        [join(path, option) for option in known if plain_word(option) == word],
+        [name for name in all_keys if last[name] == word],
+        [join(path, option) for option in nearest(key, known)],
+        [name for name in all_keys if last[name] in near],
+    ):
+        if 1 <= len(meant) <= 3:
+            return f"did you mean {' or '.join(meant)}?"
+    return f"known here: {', '.join(known)}"
+
+
+def _all_keys(schema: type, path: str) -> list[str]:
+    """Returns the dotted names of all groups and keys of a schema."""
+    names = []
+    for name, wanted in typing.get_type_hints(schema).items():
+        here = join(path, name.upper())
+        names += [here, *(_all_keys(wanted, here) if is_dataclass(wanted) else [])]
+    return names
 
 
 def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
@@ -157,7 +204,7 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
     origins = {}
     for key, value in tree.items():
         here = join(path, key)
-        origins |= leaf_origins(value, here) if isinstance(value, dict) else {here: value.origin}
+        origins |= leaf_origins(value, here) if isinstance(value, Tree) else {here: value.origin}
     return origins
 
 

@@ -1,0 +1,108 @@
+"""Refuses settings that are each possible but not together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pipeline.config.coerce import nearest
+from pipeline.config.competition import Competition, num_scored, scored_classes
+from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.schema import Config
+from pipeline.errors import UserError
+
+NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
+
+
+def check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
+    """Refuses a config that contradicts itself, its competition or its plan.
+
+    Args:
+        origins: where each value was written, for messages.
+
+    Raises:
+        UserError: origin, key, what was found and what was wanted.
+    """
+    _check_names(config, origins)
+    _check_classes(config, competition, origins)
+    _check_losses(config, plan, origins)
+    _check_data(config, origins)
+    sweep, solver = config.sweep, config.solver
+    if sweep.end_lr <= sweep.start_lr:
+        _refuse(origins, "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}")
+    if solver.max_lr == "auto" and not sweep.enable:
+        _refuse(
+            origins, "SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false; give a number"
+        )
+
+
+def _refuse(origins: Mapping[str, str], key: str, why: str) -> None:
+    raise UserError(f"{origins.get(key, 'config')}: {key}: {why}")
+
+
+def _check_names(config: Config, origins: Mapping[str, str]) -> None:
+    for key, part in (
+        ("EXPERIMENT.PREFIX", config.experiment.prefix),
+        ("MODEL.ABBR", config.model.abbr),
+        ("MODEL.ENCODER.ABBR", config.model.encoder.abbr),
+        ("EXPERIMENT.SUFFIX", config.experiment.suffix),
+    ):
+        if not NAME_PART.fullmatch(part):
+            _refuse(origins, key, f"{part!r} becomes a part of the run name; wanted letters, digits and . _ + -")
+
+
+def _check_classes(config: Config, competition: Competition, origins: Mapping[str, str]) -> None:
+    scored = scored_classes(competition)
+    for key, chosen in (
+        ("DATASETS.CLASSES", config.datasets.classes),
+        ("DATASETS.AUGMENTATION.COPY_PASTE.CLASSES", config.datasets.augmentation.copy_paste.classes),
+    ):
+        if chosen == "all":
+            continue
+        if not chosen:
+            _refuse(origins, key, "an empty list; give all, or the names that are wanted")
+        if len(set(chosen)) < len(chosen):
+            _refuse(origins, key, "a class is named twice; keep one")
+        for name in chosen:
+            if name not in scored:
+                near = nearest(name, scored)
+                hint = f"did you mean {near[0]}?" if near else f"its classes: {', '.join(scored)}"
+                _refuse(origins, key, f"{competition.name} has no class {name}; {hint}")
+    weights = config.loss_fn.weights
+    if weights is not None and len(weights) != num_scored(competition):
+        wanted = f"{competition.name} has {num_scored(competition)} classes ({', '.join(scored)})"
+        _refuse(origins, "LOSS_FN.WEIGHTS", f"{len(weights)} weights, but {wanted}; give one each, or null")
+    if weights is not None and sum(weights) <= 0:
+        _refuse(origins, "LOSS_FN.WEIGHTS", "all are 0; at least one must be above")
+
+
+def _check_losses(config: Config, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
+    try:
+        own_mix = parse_mix(config.loss_fn.mix)
+    except UserError as error:
+        _refuse(origins, "LOSS_FN.MIX", str(error))
+    mixes = {parse_mix(phase.loss) if phase.loss else own_mix for phase in plan}
+    if config.solver.monitor == "valid_loss" and len(mixes) > 1:
+        why = "a phase of it changes the loss, so validation losses cannot be compared; set SOLVER.MONITOR: valid_dice"
+        _refuse(origins, "SOLVER.PLAN", f"{config.solver.plan}: {why}")
+
+
+def _check_data(config: Config, origins: Mapping[str, str]) -> None:
+    augmentation = config.datasets.augmentation
+    low, high = augmentation.gaussian_noise.var_limit
+    if low > high:
+        key = "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT"
+        _refuse(origins, key, f"[{low:g}, {high:g}] goes down; wanted [smallest, largest]")
+    batch, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
+    if batch % accumulate:
+        why = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be cut into {accumulate} equal micro-batches"
+        _refuse(origins, "SOLVER.ACCUMULATE", why)
+    tile, key = augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
+    if not tile.enable:
+        return
+    if not tile.sets:
+        _refuse(origins, key, "an empty list; give rows of [picture width, picture height, columns, rows]")
+    for width, height, _, _ in tile.sets:
+        if width < tile.width or height < tile.height:
+            why = f"a tile of {tile.width}x{tile.height} does not fit a picture of {width}x{height}"
+            _refuse(origins, key, f"{why}; change TILE.WIDTH, TILE.HEIGHT or that row")
