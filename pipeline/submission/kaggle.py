@@ -188,7 +188,7 @@ def _read_origin(csv_path: Path, csv_sha256: str) -> Mapping[str, Any]:
     if not origin_path.is_file():
         return {}
     try:
-        origin = json.loads(origin_path.readtext_of(encoding="utf-8"))
+        origin = json.loads(origin_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{origin_path} is not JSON: {error}. Write the submission anew.") from error
     if origin.get("csv_sha256") != csv_sha256:
@@ -197,5 +197,6 @@ def _read_origin(csv_path: Path, csv_sha256: str) -> Mapping[str, Any]:
 
 
 def _with_facts(message: str, origin: Mapping[str, Any], csv_sha256: str) -> str:
-    facts = [f" | {name} {origin[name]:.4f}" for name in ("local_dice", "local_iou") if origin.get(name) is not None]
+    scores = {name: origin.get(name) for name in ("local_dice", "local_iou")}
+    facts = [f" | {name} {score:.4f}" for name, score in scores.items() if isinstance(score, int | float)]
     return message + "".join(facts) + f" | csv {csv_sha256[:_HASH_DIGITS]}"

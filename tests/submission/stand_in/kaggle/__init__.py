@@ -1,0 +1,1 @@
+"""Stands in for the `kaggle` package in subprocesses of the tests."""

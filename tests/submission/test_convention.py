@@ -1,0 +1,88 @@
+"""The detective finds every known convention from files alone, and says when it cannot."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.submission.convention import detect_convention, detect_rows, detect_runs, detect_runs_without_masks
+from pipeline.submission.rle import encode_binary
+from pipeline.submission.write import write_submission
+from tests.submission.scenes import CONVENTIONS, make_competition, make_scene
+
+names = pytest.mark.parametrize("name", CONVENTIONS)
+
+
+def write_sample(folder, name, ids):
+    """A sample submission with empty masks only."""
+    masks = [(picture_id, np.full((4, 5), 255, np.uint8)) for picture_id in ids]
+    return write_submission(folder / "sample_submission.csv", masks, ids, make_competition(name), {})
+
+
+def train_rows(name, num_pictures=8, shape=(48, 80)):
+    convention = CONVENTIONS[name]
+    rng = np.random.default_rng(5)
+    masks = [make_scene(rng, *shape, 3) == 1 for _ in range(num_pictures)] + [np.zeros(shape, bool)]
+    settings = (convention.order, convention.base, convention.relative, convention.empty)
+    return [(encode_binary(mask_HW, *settings), mask_HW) for mask_HW in masks]
+
+
+@names
+def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, name):
+    ids = ["000001_001", "000001_002"]
+    found = detect_convention(write_sample(tmp_path, name, ids), ids, train_rows(name))
+    assert found == CONVENTIONS[name]
+
+
+@names
+def test_each_known_convention_is_found_without_masks(name):
+    rows = [(text, *mask_HW.shape) for text, mask_HW in train_rows(name, num_pictures=30)]
+    convention = CONVENTIONS[name]
+    found = detect_runs_without_masks(rows)
+    assert found == (convention.order, convention.base, convention.relative, convention.empty)
+
+
+def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
+    rows = train_rows("Airbus Ship", num_pictures=20)
+    rows[3] = (rows[3][0].rpartition(" ")[0] + " 1", rows[3][1])
+    assert detect_runs(rows) == ("column", 1, False, "")
+
+
+def test_rows_of_other_masks_are_refused():
+    rows = train_rows("Airbus Ship")
+    texts, masks = zip(*rows, strict=True)
+    with pytest.raises(UserError, match="no convention reads the 8 run-length rows"):
+        detect_runs(list(zip(texts, [*masks[1:8], masks[0], masks[8]], strict=True)))
+
+
+def test_rows_that_fit_two_conventions_are_refused_with_both():
+    mask_HW = np.eye(3, dtype=bool)
+    with pytest.raises(UserError, match=r"2 conventions read all 1 rows: row by row, .*; column by column"):
+        detect_runs([("1 1 5 1 9 1", mask_HW)])
+
+
+def test_square_pictures_without_masks_settle_nothing():
+    rows = [(text, 60, 60) for text, _ in train_rows("Airbus Ship", shape=(60, 60))]
+    with pytest.raises(UserError, match="do not settle the convention"):
+        detect_runs_without_masks(rows)
+
+
+def test_rows_with_gaps_or_strange_names_are_refused(tmp_path):
+    path = tmp_path / "sample.csv"
+    path.write_text("id,rle\na_0,\na_2,\n")
+    with pytest.raises(UserError, match=r"class numbers \[0, 2\] have gaps"):
+        detect_rows(path, ["a"])
+    path.write_text("id,rle\na-0,\na-1,\n")
+    with pytest.raises(UserError, match="neither <id>, <id>_<class number>"):
+        detect_rows(path, ["a"])
+    path.write_text("id\n")
+    with pytest.raises(UserError, match="two or three columns"):
+        detect_rows(path, ["a"])
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("camvid", 12), ("dubai_aerial", 6)])
+def test_real_samples_are_read(shared_data, name, num_classes):
+    folder = shared_data(name)
+    ids = (folder / "test.csv").read_text().split()[1:]
+    found = detect_rows(folder / "sample_submission.csv", ids)
+    assert (found.rows, found.class_base, found.num_classes, found.empty) == ("id_class", 0, num_classes, "")
+    assert (found.id_column, found.value_column) == ("ImageID", "EncodedPixels")

@@ -1,0 +1,104 @@
+"""Downloads: whole or absent, and nothing outside the folder."""
+
+import stat
+import zipfile
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.submission.download import unpack
+from tests.submission.clients import run_lines
+
+DOWNLOAD = "print(download_competition(competition, 'data/a-competition'))"
+
+
+def make_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files:
+            zipped.writestr(name, content)
+    return path
+
+
+def test_all_files_arrive_and_nothing_else_is_left(tmp_path):
+    make_zip(tmp_path / "archive.zip", [("train.csv", "ImageID\n"), ("imgs/imgs/a.jpg", b"\xff" * 100)])
+    outcome = run_lines(DOWNLOAD, tmp_path)
+    assert outcome.code == 0, outcome.error
+    target = tmp_path / "data" / "a-competition"
+    assert (target / "imgs" / "imgs" / "a.jpg").read_bytes() == b"\xff" * 100
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a-competition"]
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path):
+    (tmp_path / "data" / "a-competition").mkdir(parents=True)
+    assert run_lines(DOWNLOAD, tmp_path, "no network").code == 0
+
+
+def test_a_download_that_breaks_off_leaves_no_folder_and_goes_on_later(tmp_path):
+    make_zip(tmp_path / "archive.zip", [("train.csv", "ImageID\n")])
+    assert run_lines(DOWNLOAD, tmp_path, "broken download").code == 2
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a-competition.partial"]
+    assert run_lines(DOWNLOAD, tmp_path).code == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a-competition"]
+
+
+@pytest.mark.parametrize(("mood", "message"), [("no network", "cannot be reached"), ("403", "accept its rules")])
+def test_without_network_or_permission_nothing_is_made(tmp_path, mood, message):
+    outcome = run_lines(DOWNLOAD, tmp_path, mood)
+    assert outcome.code == 2
+    assert message in outcome.error
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "C:/evil", "..\\evil", "a/.."])
+def test_a_path_that_leaves_the_folder_is_refused_before_anything_is_written(tmp_path, name):
+    archive = make_zip(tmp_path / "a.zip", [("good.txt", "1")])
+    with zipfile.ZipFile(archive, "a") as zipped:
+        member = zipfile.ZipInfo("evil")
+        member.filename = name
+        zipped.writestr(member, "x")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(UserError, match="could leave the folder"):
+        unpack(archive, folder)
+    assert not list(folder.iterdir())
+
+
+def test_links_are_refused(tmp_path):
+    member = zipfile.ZipInfo("link")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with pytest.raises(UserError, match="a link or a device"):
+        unpack(make_zip(tmp_path / "a.zip", [(member, "/etc/passwd")]), tmp_path)
+
+
+def test_bombs_and_double_names_are_refused(tmp_path):
+    bomb = make_zip(tmp_path / "bomb.zip", [("zeros", b"\0" * 1_000_000)])
+    with pytest.raises(UserError, match=r"unpacks to .* GiB are allowed"):
+        unpack(bomb, tmp_path, max_bytes=999_999)
+    many = make_zip(tmp_path / "many.zip", [(str(number), "") for number in range(11)])
+    with pytest.raises(UserError, match="11 files; 10 are allowed"):
+        unpack(many, tmp_path, max_files=10)
+    with pytest.raises(UserError, match="it is there twice"):
+        unpack(make_zip(tmp_path / "double.zip", [("a", "1"), ("A", "2")]), tmp_path)
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", [("a", bytes(range(256)) * 40)])
+    content = bytearray(archive.read_bytes())
+    content[60] ^= 255
+    archive.write_bytes(content)
+    (tmp_path / "flipped").mkdir()
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(archive, tmp_path / "flipped")
+    archive.write_bytes(content[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(archive, tmp_path)
+
+
+def test_an_announced_size_that_is_a_lie_writes_no_more_than_announced(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", [("a", b"\0" * 100_000)])
+    content = archive.read_bytes().replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    archive.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "a").stat().st_size <= 10

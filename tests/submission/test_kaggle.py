@@ -1,0 +1,90 @@
+"""Uploads, with a stand-in for Kaggle's client and with the real one without credentials."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.submission.kaggle import facts_in
+from pipeline.submission.write import write_submission
+from tests.submission.clients import run_lines
+from tests.submission.scenes import make_competition
+
+SUBMIT = "print(submit('Exp.csv', competition, 'FPN | 480 px'))"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a submission and its origin."""
+    masks = [("a", np.zeros((2, 3), np.uint8))]
+    write_submission(tmp_path / "Exp.csv", masks, ["a"], make_competition(), {"local_dice": 0.81234, "local_iou": 0.7})
+    return tmp_path
+
+
+def test_a_submission_is_uploaded_with_local_scores_and_content_hash_in_its_message(folder):
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 0, outcome.error
+    (submission,) = json.loads((folder / "submissions.json").read_text())
+    csv_sha256 = json.loads((folder / "Exp.json").read_text())["csv_sha256"]
+    assert submission["description"] == f"FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | csv {csv_sha256[:12]}"
+    assert facts_in(submission["description"])["csv"] == csv_sha256[:12]
+    assert csv_sha256 in outcome.out
+
+
+def test_the_same_content_is_not_uploaded_twice_unless_asked_for(folder):
+    assert run_lines(SUBMIT, folder).code == 0
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 2
+    assert "was submitted before, with the same content, as 100" in outcome.error
+    assert run_lines(SUBMIT.replace("px'", "px', again=True"), folder).code == 0
+    assert len(json.loads((folder / "submissions.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [
+        ("no credentials", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
+        ("401", "kaggle.json into ~/.kaggle/"),
+        ("403", "accept its rules"),
+        ("404", "KAGGLE_SLUG"),
+        ("500", "Kaggle refused to look up submissions to a-competition: 500"),
+        ("no network", "Kaggle cannot be reached .* Failed to resolve 'api.kaggle.com'\nIs there a network\\?"),
+        ("broken upload", "the upload of Exp.csv to a-competition broke off"),
+    ],
+)
+def test_a_refusal_ends_in_one_clear_message(folder, mood, message):
+    outcome = run_lines(SUBMIT, folder, mood)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.error
+    assert "Authentication required" not in outcome.out  # the client's own page, which ours replaces
+    assert re.search(message, outcome.error), outcome.error
+
+
+def test_a_dead_network_ends_within_seconds(folder):
+    outcome = run_lines("submit('Exp.csv', competition, 'x', answer_within_s=1)", folder, "silent")
+    assert outcome.code == 2
+    assert "Kaggle did not answer within 1 s" in outcome.error
+    assert outcome.seconds < 20
+
+
+def test_the_real_client_without_credentials_tells_how_to_get_them(folder):
+    outcome = run_lines(SUBMIT, folder, mood=None)
+    assert outcome.code == 2
+    assert "Kaggle does not know who you are" in outcome.error
+    assert "Authentication required" not in outcome.out
+    assert outcome.seconds < 20
+
+
+def test_a_csv_that_was_changed_after_its_origin_was_written_is_not_uploaded(folder):
+    with open(folder / "Exp.csv", "a") as file:
+        file.write("\n")
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 2
+    assert "Exp.csv was changed after Exp.json was written" in outcome.error
+
+
+def test_an_absent_csv_and_a_competition_that_is_not_on_kaggle_are_refused(folder):
+    assert "run the stage `submit`" in run_lines(SUBMIT.replace("Exp.csv", "None.csv"), folder).error
+    lines = "submit('Exp.csv', make_competition(kaggle_slug=None), 'x')"
+    assert "test is not a Kaggle competition" in run_lines(lines, folder).error

@@ -1,0 +1,61 @@
+"""The log of uploads, filled from what the stand-in answers."""
+
+import csv
+import json
+
+from tests.submission.clients import run_lines
+
+LOG = "submissions_log('log.csv', competition)"
+
+
+def submission(number, **changes):
+    return {
+        "ref": number, "date": f"2024-05-{number:02d} 07:08:09", "status": "SubmissionStatus.COMPLETE",
+        "description": f"try {number} | local_dice 0.8{number} | local_iou 0.7{number} | csv 0123456789ab",
+        "file_name": "Exp.csv", "public_score": f"0.7{number}", "private_score": "", **changes,
+    }  # fmt: skip
+
+
+def answer(folder, *submissions):
+    (folder / "submissions.json").write_text(json.dumps(submissions))
+
+
+def read(folder):
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_local_and_leaderboard_scores_stand_side_by_side_in_the_order_of_upload(tmp_path):
+    answer(tmp_path, submission(12), submission(11, description="by hand, without facts"))
+    outcome = run_lines(LOG, tmp_path)
+    assert outcome.code == 0, outcome.error
+    by_hand, ours = read(tmp_path)
+    assert (by_hand["reference"], by_hand["local_dice"], by_hand["public"]) == ("11", "", "0.711")
+    assert (ours["local_dice"], ours["local_iou"], ours["public"], ours["private"]) == ("0.812", "0.712", "0.712", "")
+    assert (ours["status"], ours["csv_sha256"], ours["competition"]) == ("complete", "0123456789ab", "a-competition")
+
+
+def test_scores_that_come_later_fill_the_row_that_is_there(tmp_path):
+    answer(tmp_path, submission(11, status="SubmissionStatus.PENDING", public_score=""))
+    assert run_lines(LOG, tmp_path).code == 0
+    assert [row["status"] for row in read(tmp_path)] == ["pending"]
+    answer(tmp_path, submission(12), submission(11, private_score="0.69"))
+    assert run_lines(LOG, tmp_path).code == 0
+    assert [(row["reference"], row["private"]) for row in read(tmp_path)] == [("11", "0.69"), ("12", "")]
+    answer(tmp_path)
+    assert run_lines(LOG, tmp_path).code == 0
+    assert len(read(tmp_path)) == 2
+
+
+def test_without_an_answer_the_log_stays_as_it_was(tmp_path):
+    (tmp_path / "log.csv").write_text("old")
+    assert run_lines(LOG, tmp_path, "no network").code == 2
+    assert (tmp_path / "log.csv").read_text() == "old"
+
+
+def test_a_log_of_another_kind_is_not_overwritten(tmp_path):
+    answer(tmp_path, submission(11))
+    (tmp_path / "log.csv").write_text("a,b\n1,2\n")
+    outcome = run_lines(LOG, tmp_path)
+    assert outcome.code == 2
+    assert "has other columns than reference," in outcome.error

@@ -1,0 +1,88 @@
+"""The submission file and its origin."""
+
+import hashlib
+import json
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config.competition import IGNORE
+from pipeline.errors import UserError
+from pipeline.submission.check import check_submission
+from pipeline.submission.write import write_submission
+from tests.submission.scenes import CONVENTIONS, make_competition, make_pictures, sizes_of
+
+
+def test_a_small_submission_is_written_to_the_byte(tmp_path):
+    mask_HW = np.array([[0, 0, 1], [1, 4, 4]], np.uint8)
+    path = write_submission(tmp_path / "sub" / "Exp.csv", [("a", mask_HW)], ["a"], make_competition(), {})
+    assert path.read_bytes() == b"ImageID,EncodedPixels\na_0,0 2\na_1,2 2\na_2,\na_3,\na_4,4 2\n"
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_the_csv_is_the_same_in_whatever_order_the_masks_come(tmp_path, name):
+    competition = make_competition(name)
+    pictures = make_pictures(1, 9, competition)
+    ids = list(pictures)
+    shuffled = random.Random(0).sample(ids, len(ids))
+    first = write_submission(tmp_path / "first.csv", pictures.items(), ids, competition, {})
+    second = write_submission(
+        tmp_path / "second.csv", ((picture_id, pictures[picture_id]) for picture_id in shuffled), ids, competition, {}
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert b"\r" not in first.read_bytes()
+    assert check_submission(first, competition, sizes_of(pictures)) == []
+
+
+def test_an_ignored_last_class_has_empty_rows(tmp_path):
+    competition = make_competition(ignore_index=4)
+    mask_HW = np.array([[0, 3, IGNORE, 4]], np.uint8)
+    path = write_submission(tmp_path / "a.csv", [("a", mask_HW)], ["a"], competition, {})
+    assert path.read_text().splitlines()[1:] == ["a_0,0 1", "a_1,", "a_2,", "a_3,1 1", "a_4,"]
+
+
+def test_pandas_reads_what_was_written(tmp_path):
+    competition = make_competition("UW-Madison")
+    pictures = make_pictures(2, 3, competition)
+    path = write_submission(tmp_path / "a.csv", pictures.items(), list(pictures), competition, {})
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert list(table.columns) == ["id", "class", "predicted"]
+    assert table["class"].tolist() == list("01234") * 3
+
+
+def test_the_origin_names_the_content_and_keeps_what_was_given(tmp_path):
+    pictures = make_pictures(1, 2, make_competition())
+    path = write_submission(
+        tmp_path / "a.csv", pictures.items(), list(pictures), make_competition(), {"local_dice": 0.5}
+    )
+    origin = json.loads((tmp_path / "a.json").read_text())
+    assert origin["csv_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (origin["rows"], origin["local_dice"]) == (10, 0.5)
+    assert origin["created_utc"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b"], "1 of 3 pictures have no mask, such as c"),
+        (["a", "b", "b", "c"], "picture b came twice"),
+        (["a", "b", "c", "d"], "picture d came twice or is not among the 3"),
+    ],
+)
+def test_missing_double_and_unknown_pictures_are_refused_and_the_old_file_stays(tmp_path, names, message):
+    (tmp_path / "a.csv").write_text("old")
+    (tmp_path / "a.json").write_text("{}")
+    masks = ((name, np.zeros((2, 3), np.uint8)) for name in names)
+    with pytest.raises(UserError, match=message):
+        write_submission(tmp_path / "a.csv", masks, ["a", "b", "c"], make_competition(), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]
+    assert (tmp_path / "a.csv").read_text() == "old"
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"the mask of a is \(2, 3\).*its picture is \(3, 2\)"):
+        write_submission(
+            tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {}, {"a": (3, 2)}
+        )
