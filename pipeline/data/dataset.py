@@ -1,0 +1,253 @@
+"""The samples of a run: augmented tiles for training, whole padded pictures for validation and prediction.
+
+Every random choice of a training sample comes from (seed, epoch, index, repeat) and nothing else, so that samples do
+not depend on workers, on what was loaded before, or on having been stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config.competition import IGNORE
+from pipeline.config.schema import Augmentation
+from pipeline.data import copy_paste
+from pipeline.data.augment import UNCHANGED, apply_color, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.padding import STRIDE, Policy, pad, pad_mask, padded_size
+from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.store import Store
+from pipeline.data.tiles import Box, Scale, tile_windows
+from pipeline.errors import UserError
+
+# Separate random streams, so that switching one step off leaves the others as they were.
+GEOMETRY, PASTING, COLOR, ORDER = range(4)
+
+
+class SampleKey(NamedTuple):
+    """What a training sample is made from: `epoch` from 1, `index` of picture and tile, and how often it was drawn."""
+
+    epoch: int
+    index: int
+    augment: bool = True
+    repeat: int = 0
+
+
+class Place(NamedTuple):
+    """One tile of one picture in the store; without tiles the whole picture."""
+
+    picture_id: str
+    scale: Scale | None
+    box: Box
+
+
+class TrainDataset(torch.utils.data.Dataset):
+    """Tiles of the given pictures; `dataset[SampleKey(...)]` is (picture uint8 HxWx3, mask uint8 HxW, key).
+
+    Args:
+        store: holds the pictures at all scales of `augmentation.tile`, or at their own size when tiles are off.
+        ids: the training pictures; index = position in `ids` * number of tiles + tile.
+        classes: names of the scored classes, in index order.
+        padding, multiple: see `padding.pad`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        augmentation: Augmentation,
+        seed: int,
+        classes: Sequence[str],
+        padding: Policy = "reflect",
+        multiple: int = STRIDE,
+    ):
+        self.store, self.augmentation, self.seed = store, augmentation, seed
+        self.padding, self.multiple = padding, multiple
+        self.num_classes = len(classes)
+        self.places = places_of(store, ids, augmentation)
+        self.num_tiles = len(self.places) // len(ids)
+        self.chain = color_chain(augmentation)
+        self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
+        needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
+        self.presence = class_presence(store, self.places, self.num_classes) if needs_presence else None
+        # In shared memory, so that workers which live through all epochs see each new validation Dice.
+        self.class_dice = torch.full((self.num_classes,), torch.nan).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def set_class_dice(self, dice: Sequence[float]) -> None:
+        """Tells the `weighted` copy-paste the last validation Dice; call it before an epoch's loading begins."""
+        self.class_dice.copy_(torch.as_tensor(dice))
+
+    def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
+        key = SampleKey(*key)
+        picture, mask = self.sample(key)
+        return *pad(picture, mask, self.padding, self.multiple, pad_class=self.num_classes)[:2], key
+
+    def frame(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a padded sample."""
+        box = self.places[index].box
+        return padded_size(box.height, box.width, self.multiple)
+
+    def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a sample before padding."""
+        place = self.places[key.index]
+        stored, stored_mask = self.store.picture(*place[:2]), self.store.mask(*place[:2])
+        if not key.augment:
+            return cut_picture(stored, UNCHANGED, place.box), cut_mask(stored_mask, UNCHANGED, place.box)
+        geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
+        picture, mask = cut_picture(stored, geometry, place.box), cut_mask(stored_mask, geometry, place.box)
+        rules = self.augmentation.copy_paste
+        if rules.enable:
+            rng = self._rng(key, PASTING)
+            if rng.random() < rules.probability:
+                self._paste(key, picture, mask, rng)
+        return apply_color(self.chain, picture, self._rng(key, COLOR)), mask
+
+    def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
+
+    def _paste(self, key: SampleKey, picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+        rules, allowed, areas = self.augmentation.copy_paste, self.paste_classes, None
+        if rules.variant == "occurrence":
+            areas = copy_paste.class_areas(mask)
+            allowed = tuple(index for index in allowed if areas[index] > 0)
+        source_index = self._draw_source(key.index, allowed, rng)
+        if source_index is None:
+            return
+        source = self.places[source_index]
+        geometry = draw_geometry(self.augmentation, rng)
+        source_box, place = copy_paste.overlap(source.box, mask.shape, rng)
+        source_mask = np.full_like(mask, IGNORE)
+        inside = np.s_[place.y : place.y + place.height, place.x : place.x + place.width]
+        source_mask[inside] = cut_mask(self.store.mask(*source[:2]), geometry, source_box)
+        dice = self.class_dice.numpy()
+        weights = copy_paste.dice_weights(dice, key.epoch, rules.delay) if rules.variant == "weighted" else None
+        chosen = copy_paste.choose_classes(
+            copy_paste.class_areas(source_mask),
+            allowed,
+            rules.max_classes,
+            rules.max_rel_area * mask.size,
+            rng,
+            weights,
+        )
+        if areas is not None:
+            chosen = copy_paste.keep_occurrence(chosen, mask, source_mask, areas)
+
+        def read_source(box: Box) -> np.ndarray:
+            moved = Box(box.x - place.x + source_box.x, box.y - place.y + source_box.y, box.width, box.height)
+            return cut_picture(self.store.picture(*source[:2]), geometry, moved)
+
+        copy_paste.paste(picture, mask, source_mask, chosen, read_source, place)
+
+    def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
+        """Returns a tile of another picture; for `occurrence` one that shows a class which the sample shows too."""
+        own_picture = index // self.num_tiles
+        if self.presence is not None:
+            if not allowed:
+                return None
+            shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
+            others = shows[shows // self.num_tiles != own_picture]
+            return int(rng.choice(others)) if len(others) else None
+        num_others = len(self.places) - self.num_tiles
+        if num_others == 0:
+            return None
+        draw = int(rng.integers(num_others))
+        return draw if draw < own_picture * self.num_tiles else draw + self.num_tiles
+
+
+def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[Place]:
+    """Returns every tile of every picture, picture by picture.
+
+    Raises:
+        UserError: no pictures at all, or impossible `TILE.SETS`.
+    """
+    if not ids:
+        raise UserError("the split leaves no picture to train on; look at split.csv and DATASETS.SPLIT_INDEX")
+    tile = augmentation.tile
+    if not tile.enable:
+        entries = [(picture_id, store.entry(picture_id)) for picture_id in ids]
+        return [Place(picture_id, None, Box(0, 0, entry.width, entry.height)) for picture_id, entry in entries]
+    windows = tile_windows(tile.sets, tile.width, tile.height)
+    boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
+    return [Place(picture_id, scale, box) for picture_id in ids for scale, box in boxes]
+
+
+def class_presence(store: Store, places: Sequence[Place], num_classes: int) -> np.ndarray:
+    """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
+
+    def areas(place: Place) -> np.ndarray:
+        box = place.box
+        mask = store.window(place.picture_id, place.scale, box.x, box.y, box.width, box.height)[1]
+        return copy_paste.class_areas(mask)
+
+    return np.array([areas(place)[:num_classes] > 0 for place in places])
+
+
+def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the very samples (picture, mask) that training will see for these indices in that epoch."""
+    return [dataset[SampleKey(epoch, index)][:2] for index in indices]
+
+
+class ValidItem(NamedTuple):
+    """A whole padded picture; `offset` (top, left) and `size` (height, width) cut the unpadded one out of it."""
+
+    picture: np.ndarray
+    mask: np.ndarray | None
+    picture_id: str
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+
+class ValidDataset(torch.utils.data.Dataset):
+    """Whole pictures decoded from their files and padded; for validation, and for test pictures, which have no mask.
+
+    Padded mask pixels are 255 whatever the policy, because validation counts unpadded pixels only.
+
+    Args:
+        folder: the competition folder.
+        rows: catalog rows (id, picture, mask, width, height) in the order wanted.
+        ignore_index: the mask file's value that counts nowhere.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        rows: pd.DataFrame,
+        ignore_index: int | None = None,
+        padding: Policy = "reflect",
+        multiple: int = STRIDE,
+    ):
+        self.folder, self.ignore_index = Path(folder), ignore_index
+        self.padding, self.multiple = padding, multiple
+        self.rows = list(rows[["id", "picture", "mask", "width", "height"]].itertuples(index=False))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def frame(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a padded picture, from the catalog."""
+        row = self.rows[index]
+        return padded_size(int(row.height), int(row.width), self.multiple)
+
+    def has_mask(self, index: int) -> bool:
+        mask = self.rows[index].mask
+        return isinstance(mask, str) and mask != ""
+
+    def __getitem__(self, index: int) -> ValidItem:
+        row = self.rows[index]
+        picture = read_picture(self.folder / row.picture)
+        mask = read_mask(self.folder / row.mask, self.ignore_index) if self.has_mask(index) else None
+        size = picture.shape[:2]
+        if size != (row.height, row.width) or (mask is not None and mask.shape != size):
+            raise UserError(
+                f"{row.picture}: the size is not what the catalog says; the files changed, run `prepare` again."
+            )
+        picture, _, offset = pad(picture, None, self.padding, self.multiple, pad_class=IGNORE)
+        mask = None if mask is None else pad_mask(mask, self.frame(index), IGNORE)
+        return ValidItem(picture, mask, row.id, offset, size)

@@ -1,0 +1,204 @@
+"""Batches for the device: uint8 pictures NHWC and masks NHW, from any number of workers in the same order.
+
+Shapes: B batch, H height, W width, C = 3 channels.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from pipeline.data.dataset import SampleKey, TrainDataset, ValidDataset, ValidItem
+from pipeline.data.padding import pad_to
+from pipeline.data.parallel import num_cores
+from pipeline.data.sampler import EpochSampler, same_size_batches
+from pipeline.errors import UserError
+
+PREFETCH = 2  # batches each worker keeps ready
+TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
+SHARED_MEMORY = Path("/dev/shm")
+NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
+
+
+class ValidBatch(NamedTuple):
+    """Whole padded pictures of one size; `offsets` (top, left) and `sizes` (height, width) undo the padding."""
+
+    picture_BHWC: torch.Tensor
+    mask_BHW: torch.Tensor | None
+    ids: list[str]
+    offsets: list[tuple[int, int]]
+    sizes: list[tuple[int, int]]
+
+
+def train_loader(
+    dataset: TrainDataset,
+    sampler: EpochSampler,
+    num_workers: int,
+    pin_memory: bool = False,
+    time_out_s: float = TIME_OUT_S,
+    say: Callable[[str], None] = print,
+) -> DataLoader:
+    """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
+    num_bytes = sampler.batch_size * _largest_sample(dataset)
+    return _loader(dataset, sampler, _collate_train, num_workers, pin_memory, num_bytes, time_out_s, say)
+
+
+def train_batches(
+    loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[SampleKey]]]:
+    """Yields (picture_BHWC uint8, mask_BHW uint8, sample keys) of an epoch from step `start_step` (0 = first) on.
+
+    Raises:
+        UserError: a worker died or hung; says why it may have.
+    """
+    loader.batch_sampler.begin(epoch, start_step, augment)
+    yield from _explained(loader)
+
+
+def valid_loader(
+    dataset: ValidDataset,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
+    time_out_s: float = TIME_OUT_S,
+    say: Callable[[str], None] = print,
+) -> DataLoader:
+    """Returns the loader of `ValidBatch`es in the dataset's order, except that a batch holds pictures of one size."""
+    batches = same_size_batches(dataset, batch_size)
+    num_bytes = batch_size * _largest_sample(dataset)
+    return _loader(dataset, batches, _collate_valid, num_workers, pin_memory, num_bytes, time_out_s, say)
+
+
+def valid_batches(loader: DataLoader) -> Iterator[ValidBatch]:
+    """Yields every `ValidBatch`. Raises UserError like `train_batches`."""
+    yield from _explained(loader)
+
+
+def available_workers(wanted: int, say: Callable[[str], None] = print) -> int:
+    """Returns `wanted`, or the number of cores this process may use when that is less."""
+    cores = num_cores()
+    if wanted <= cores:
+        return wanted
+    say(f"NUM_WORKERS: {wanted} wanted, {cores} cores available: {cores} workers load the data")
+    return cores
+
+
+def check_shared_memory(num_bytes: int, folder: Path = SHARED_MEMORY) -> None:
+    """Refuses to start workers whose batches would not fit into shared memory, where they would die by SIGBUS.
+
+    Raises:
+        UserError: less than `num_bytes` are free.
+    """
+    if not folder.exists():
+        return
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise UserError(
+            f"{folder}, the shared memory, has {free / 2**20:.0f} MiB free; the loader's workers need "
+            f"{num_bytes / 2**20:.0f} MiB.\nStart the container with more (docker run --shm-size=2g), lower BATCH_SIZE "
+            f"or NUM_WORKERS, or add {NO_WORKERS}"
+        )
+
+
+@contextmanager
+def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
+    """Turns torch's errors about dying or silent workers inside the block into a UserError with the likely cause.
+
+    A death interrupts the main process wherever it is, so a training loop that steps outside `train_batches` wraps
+    itself in this too.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        if "timed out" in str(error) and loader is not None:
+            _dump_stacks(loader)
+        raise UserError(
+            f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (look at `dmesg`) "
+            f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo see a worker's error as it is, add {NO_WORKERS}"
+        ) from error
+
+
+def _explained(loader: DataLoader) -> Iterator:
+    with explained_worker_faults(loader):
+        iterator = iter(loader)
+    while True:
+        with explained_worker_faults(loader):
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _largest_sample(dataset: TrainDataset | ValidDataset) -> int:
+    """Returns the bytes of the largest padded picture and its mask."""
+    return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+
+
+def _loader(
+    dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, time_out_s: float, say
+) -> DataLoader:
+    num_workers = available_workers(num_workers, say)
+    if num_workers:
+        check_shared_memory(num_workers * (PREFETCH + 1) * batch_bytes)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        prefetch_factor=PREFETCH if num_workers else None,
+        timeout=time_out_s if num_workers else 0,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads times workers would only compete
+    faulthandler.register(signal.SIGUSR1)
+
+
+def _dump_stacks(loader: DataLoader) -> None:
+    for worker in getattr(loader._iterator, "_workers", ()):
+        if worker.is_alive():
+            os.kill(worker.pid, signal.SIGUSR1)
+
+
+def _collate_train(samples: list) -> tuple[torch.Tensor, torch.Tensor, list[SampleKey]]:
+    pictures, masks, keys = zip(*samples, strict=True)
+    if len({mask.shape for mask in masks}) > 1:  # pictures of different sizes: the smaller ones get an ignored frame
+        frame = tuple(np.max([mask.shape for mask in masks], axis=0))
+        padded = [pad_to(picture, mask, frame, "ignore") for picture, mask in zip(pictures, masks, strict=True)]
+        pictures, masks, _ = zip(*padded, strict=True)
+    return _stack(pictures), _stack(masks), list(keys)
+
+
+def _collate_valid(items: list[ValidItem]) -> ValidBatch:
+    pictures, masks, ids, offsets, sizes = zip(*items, strict=True)
+    stacked = None if masks[0] is None else _stack(masks)
+    return ValidBatch(_stack(pictures), stacked, list(ids), list(offsets), list(sizes))
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Returns the arrays as one tensor; inside a worker in shared memory at once, so that they are copied only here."""
+    shape = (len(arrays), *arrays[0].shape)
+    stacked = torch.empty(shape, dtype=torch.uint8)
+    if torch.utils.data.get_worker_info() is not None:
+        stacked = torch.empty(0, dtype=torch.uint8)
+        stacked = stacked.new(stacked._typed_storage()._new_shared(math.prod(shape))).view(shape)
+    np.stack(arrays, out=stacked.numpy())
+    return stacked

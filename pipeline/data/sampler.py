@@ -1,0 +1,149 @@
+"""Which samples form a batch: an epoch's order, batches of one size, and how often rare classes come.
+
+All of it is a pure function of (seed, epoch), so an epoch can be entered at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from pipeline.data.dataset import ORDER, SampleKey, TrainDataset, ValidDataset
+from pipeline.errors import UserError
+
+MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
+RATE_TOLERANCE = 1e-4
+
+
+class EpochSampler(Sampler):
+    """Batches of `SampleKey`s of one epoch, from one step on; set both with `begin` before iterating.
+
+    Args:
+        dataset: says how many samples there are and how large each is.
+        shares: how often each sample is to come, relative to the others (see `rare_class_shares`); None for once each.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainDataset,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        shares: np.ndarray | None = None,
+    ):
+        self.num_samples, self.batch_size = len(dataset), batch_size
+        self.seed, self.shuffle, self.drop_last, self.shares = seed, shuffle, drop_last, shares
+        frames = np.array([dataset.frame(index) for index in range(len(dataset))])
+        self.frames = frames if (frames != frames[0]).any() else None
+        if self.num_samples < batch_size and drop_last:
+            raise UserError(
+                f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {self.num_samples} training samples and "
+                f"DROP_LAST leaves none of them.\nSet BATCH_SIZE to {self.num_samples} or less, or DROP_LAST to false."
+            )
+        self.begin(epoch=1)
+
+    def begin(self, epoch: int, start_step: int = 0, augment: bool = True) -> None:
+        """Chooses what the next iteration yields."""
+        self.epoch, self.start_step, self.augment = epoch, start_step, augment
+
+    def __len__(self) -> int:
+        return num_batches(self.num_samples, self.batch_size, self.drop_last)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        yield from self.batches(self.epoch, self.augment)[self.start_step :]
+
+    def batches(self, epoch: int, augment: bool = True) -> list[list[SampleKey]]:
+        """Returns all batches of an epoch; a pure function of (seed, epoch) and the sampler's settings."""
+        rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
+        order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
+        order = rng.permutation(order) if self.shuffle else order
+        seen: dict[int, int] = {}
+        keys = []
+        for index in map(int, order):
+            seen[index] = seen.get(index, -1) + 1
+            keys.append(SampleKey(epoch, index, augment, seen[index]))
+        if self.drop_last:
+            keys = keys[: len(self) * self.batch_size]
+        if self.frames is not None:  # pictures of one size share a batch, so that little is padded
+            keys.sort(key=lambda key: tuple(self.frames[key.index]))
+        starts = [step * self.batch_size for step in range(len(self))]
+        batches = [keys[start:end] for start, end in zip(starts, [*starts[1:], len(keys)], strict=True)]
+        if self.frames is not None and self.shuffle:
+            batches = [batches[index] for index in rng.permutation(len(batches))]
+        return batches
+
+
+def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Returns the steps of an epoch. A last batch of one sample joins the one before: batch norm cannot use it.
+
+    >>> num_batches(10, 4, drop_last=True), num_batches(10, 4, drop_last=False), num_batches(9, 4, drop_last=False)
+    (2, 3, 2)
+    """
+    whole, rest = divmod(num_samples, batch_size)
+    joins = rest == 1 and whole > 0
+    return whole if drop_last or rest == 0 or joins else whole + 1
+
+
+def rare_class_shares(presence: np.ndarray, rate: float, classes: Sequence[str]) -> np.ndarray:
+    """Returns how often to draw each sample so that every class shows in at least `rate` of the draws.
+
+    Of all such shares these are nearest to drawing evenly (least Kullback-Leibler divergence): samples that show the
+    same classes stay equal, and classes frequent enough are left alone. Found by iterative proportional fitting.
+
+    Args:
+        presence: bool, samples x classes, as from `dataset.class_presence`. Classes that never show are left out.
+        rate: `DATASETS.SAMPLING.RARE_CLASS_RATE`, 0 to 1.
+
+    Returns:
+        float64, one per sample, summing to 1.
+
+    Raises:
+        UserError: the classes cannot all reach that rate; names the one that falls short.
+    """
+    kinds, kind_of, counts = np.unique(presence, axis=0, return_inverse=True, return_counts=True)
+    kind_of = kind_of.ravel()
+    present = np.flatnonzero(kinds.any(axis=0))
+    boosts = np.zeros(presence.shape[1])  # logarithm of the factor that each class gives to samples that show it
+
+    def kind_shares() -> np.ndarray:
+        logits = kinds @ boosts + np.log(counts)
+        shares = np.exp(logits - logits.max())
+        return shares / shares.sum()
+
+    for _ in range(MAX_ROUNDS):
+        shown = kind_shares() @ kinds[:, present]
+        excess = shown - rate
+        if ((excess >= -RATE_TOLERANCE) & ((boosts[present] == 0) | (excess <= RATE_TOLERANCE))).all():
+            return (kind_shares() / counts)[kind_of]
+        for index in present:
+            share = np.clip(kind_shares() @ kinds[:, index], 1e-12, 1 - 1e-12)
+            wanted = np.clip(rate, 1e-12, 1 - 1e-6)
+            boosts[index] = max(0.0, boosts[index] + np.log(wanted * (1 - share) / (share * (1 - wanted))))
+    worst = present[np.argmin(kind_shares() @ kinds[:, present])]
+    raise UserError(
+        f"DATASETS.SAMPLING.RARE_CLASS_RATE is {rate}: the classes cannot all show in that share of the samples; "
+        f"{classes[worst]} stays at {kind_shares() @ kinds[:, worst]:.3f}. Lower the rate."
+    )
+
+
+def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns as many indices as there are shares, each drawn its expected number of times, rounded up or down.
+
+    >>> draw_shares(np.array([0.5, 0.25, 0.25, 0.0]), np.random.default_rng(1)).tolist()
+    [0, 0, 1, 2]
+    """
+    num = len(shares)
+    places = (np.arange(num) + rng.random()) / num
+    return np.minimum(np.searchsorted(np.cumsum(shares), places, side="right"), num - 1)
+
+
+def same_size_batches(dataset: ValidDataset, batch_size: int) -> list[list[int]]:
+    """Returns batches of indices; each holds pictures of one padded size, with masks or without."""
+    groups: dict[tuple, list[int]] = {}
+    for index in range(len(dataset)):
+        groups.setdefault((dataset.frame(index), dataset.has_mask(index)), []).append(index)
+    cut = [group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)]
+    return sorted(cut)

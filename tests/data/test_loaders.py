@@ -1,0 +1,217 @@
+"""Batches are the same from any number of workers and after a resume; faults of workers end with a clear message."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data import loaders
+from pipeline.data.dataset import TrainDataset, ValidDataset
+from pipeline.data.loaders import (
+    available_workers,
+    check_shared_memory,
+    explained_worker_faults,
+    train_batches,
+    train_loader,
+    valid_batches,
+    valid_loader,
+)
+from pipeline.data.sampler import EpochSampler
+from pipeline.data.store import build_store, open_store
+from pipeline.errors import UserError
+from tests.data.small_competition import CLASSES, augmentation, make_competition
+
+TILES = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[96, 64, 3, 2]]")
+PASTE = ("COPY_PASTE.ENABLE=true", "COPY_PASTE.VARIANT=weighted")
+BATCH_SIZE, SEED = 5, 11
+# Two cores are common where tests run; torch advises against four workers there, and four are to be tested.
+many_workers = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("competition") / "data"
+    return folder, make_competition(folder, num_pictures=5)
+
+
+def train_dataset(competition, *overrides):
+    folder, catalog = competition
+    settings = augmentation(*overrides)
+    scales = ((96, 64),) if settings.tile.enable else None
+    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", say=lambda _: None))
+    return TrainDataset(store, list(catalog.id), settings, SEED, CLASSES, "ignore")
+
+
+def make_loader(dataset, num_workers=0, batch_size=BATCH_SIZE, **settings):
+    return train_loader(dataset, EpochSampler(dataset, batch_size, SEED), num_workers, say=lambda _: None, **settings)
+
+
+def fingerprints(batches):
+    return [
+        (hashlib.sha256(picture.numpy().tobytes() + mask.numpy().tobytes()).hexdigest(), keys)
+        for picture, mask, keys in batches
+    ]
+
+
+@many_workers
+@pytest.mark.parametrize("num_workers", [1, 4])
+def test_batches_are_the_same_from_any_number_of_workers_in_every_epoch(competition, monkeypatch, num_workers):
+    monkeypatch.setattr(loaders, "num_cores", lambda: 4)
+    results = []
+    for workers in (0, num_workers):
+        dataset = train_dataset(competition, *TILES, *PASTE)
+        loader, seen = make_loader(dataset, workers), []
+        for epoch in (1, 2, 3):
+            seen += fingerprints(train_batches(loader, epoch))
+            dataset.set_class_dice(np.linspace(0.1, 0.9, len(CLASSES)) / epoch)
+        results.append(seen)
+    assert results[0] == results[1] and len(results[0]) == 3 * 6
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_epoch_goes_on_with_the_very_next_batch(competition, num_workers):
+    whole = fingerprints(train_batches(make_loader(train_dataset(competition, *TILES, *PASTE)), epoch=2))
+    loader = make_loader(train_dataset(competition, *TILES, *PASTE), num_workers)
+    for start_step in (4, 0, 6):
+        assert fingerprints(train_batches(loader, epoch=2, start_step=start_step)) == whole[start_step:]
+
+
+def test_an_epoch_left_in_the_middle_does_not_leak_into_the_next(competition):
+    loader = make_loader(train_dataset(competition, *TILES), num_workers=2)
+    expected = fingerprints(train_batches(make_loader(train_dataset(competition, *TILES)), epoch=3))
+    for _ in train_batches(loader, epoch=2):
+        break
+    assert fingerprints(train_batches(loader, epoch=3)) == expected
+
+
+def test_workers_that_live_on_see_the_new_class_dice(competition):
+    """Pasting by Dice changes when the Dice does, without new workers."""
+    dataset = train_dataset(competition, *TILES, *PASTE, "COPY_PASTE.DELAY=0", "COPY_PASTE.PROBABILITY=1.0")
+    loader = make_loader(dataset, num_workers=1)
+    before = fingerprints(train_batches(loader, epoch=1))
+    workers = [worker.pid for worker in loader._iterator._workers]
+    dataset.set_class_dice([1.0, 1.0, 0.0, 1.0, 1.0])
+    after = fingerprints(train_batches(loader, epoch=1))
+    assert before != after and [worker.pid for worker in loader._iterator._workers] == workers
+
+
+def test_batches_are_uint8_pictures_with_channels_last_and_index_masks(competition):
+    picture, mask, keys = next(train_batches(make_loader(train_dataset(competition)), epoch=1))
+    assert (picture.dtype, picture.shape) == (torch.uint8, (BATCH_SIZE, 64, 96, 3))
+    assert (mask.dtype, mask.shape) == (torch.uint8, (BATCH_SIZE, 64, 96))
+    assert len(keys) == BATCH_SIZE and {key.epoch for key in keys} == {1}
+
+
+def test_a_phase_may_switch_augmentation_off(competition):
+    loader = make_loader(train_dataset(competition))
+    plain = [fingerprints(train_batches(loader, epoch, augment=False))[0][0] for epoch in (1, 2)]
+    stored = loader.dataset.store
+    picture, _, keys = next(train_batches(loader, 1, augment=False))
+    assert all((picture[place].numpy() == stored.picture(f"{key.index:03d}")).all() for place, key in enumerate(keys))
+    assert len(plain) == 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_pictures_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, num_workers):
+    folder = tmp_path / "data"
+    catalog = make_competition(folder, num_pictures=4, sizes=((96, 64), (32, 96), (33, 20), (64, 64)))
+    dataset = train_dataset((folder, catalog))
+    picture, mask, keys = next(train_batches(make_loader(dataset, num_workers, batch_size=4), epoch=1))
+    assert picture.shape == (4, 96, 96, 3)
+    for place, key in enumerate(keys):
+        height, width = dataset.frame(key.index)
+        counted = (mask[place] != 255).sum()
+        assert 0 < counted <= height * width
+        top, left = (96 - height) // 2, (96 - width) // 2
+        assert (mask[place, top : top + height, left : left + width].numpy() == dataset[key][1]).all()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_validation_visits_every_picture_once_in_batches_of_one_size(tmp_path, num_workers):
+    folder = tmp_path / "data"
+    catalog = make_competition(folder, num_pictures=7, sizes=((96, 64), (40, 70)))
+    dataset = ValidDataset(folder, catalog)
+    for _ in range(2):
+        batches = list(valid_batches(valid_loader(dataset, 2, num_workers, say=lambda _: None)))
+        assert [batch.ids for batch in batches] == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
+        assert batches[1].picture_BHWC.shape == (2, 96, 64, 3) and batches[1].mask_BHW.shape == (2, 96, 64)
+        assert batches[1].offsets == [(13, 12)] * 2 and batches[1].sizes == [(70, 40)] * 2
+
+
+def test_test_pictures_come_without_masks(competition):
+    folder, catalog = competition
+    loader = valid_loader(ValidDataset(folder, catalog.assign(mask="")), 2, 0)
+    assert all(batch.mask_BHW is None for batch in valid_batches(loader))
+
+
+def test_nothing_to_load_is_no_error(competition):
+    folder, catalog = competition
+    assert list(valid_batches(valid_loader(ValidDataset(folder, catalog[:0]), 2, 0))) == []
+
+
+def test_more_workers_than_cores_are_capped_and_it_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(loaders, "num_cores", lambda: 2)
+    assert (available_workers(8, said.append), available_workers(2, said.append)) == (2, 2)
+    assert said == ["NUM_WORKERS: 8 wanted, 2 cores available: 2 workers load the data"]
+
+
+def test_too_little_shared_memory_is_refused_with_the_cure(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64 * 2**20))
+    check_shared_memory(2**20, tmp_path)
+    with pytest.raises(UserError, match=r"64 MiB free.*need 100 MiB[\s\S]*--shm-size[\s\S]*NUM_WORKERS=0"):
+        check_shared_memory(100 * 2**20, tmp_path)
+
+
+class Faulty(ValidDataset):
+    """A dataset whose second picture kills its worker, or keeps it busy for ever."""
+
+    fault = "die"
+
+    def __getitem__(self, index):
+        if index == 1 and self.fault == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 1:
+            time.sleep(60)
+        return super().__getitem__(index)
+
+
+def test_a_dying_worker_ends_with_a_clear_message(competition):
+    folder, catalog = competition
+    loader = valid_loader(Faulty(folder, catalog), 1, 1)
+    with pytest.raises(
+        UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
+    ):
+        list(valid_batches(loader))
+
+
+@pytest.mark.slow
+def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd):
+    folder, catalog = competition
+    dataset = Faulty(folder, catalog)
+    dataset.fault = "hang"
+    loader = valid_loader(dataset, 1, 1, time_out_s=1)
+    with pytest.raises(UserError, match=r"timed out after 1 seconds[\s\S]*died or hung"):
+        list(valid_batches(loader))
+    time.sleep(0.3)
+    assert "__getitem__" in capfd.readouterr().err
+
+
+def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competition):
+    folder, catalog = competition
+    loader = valid_loader(ValidDataset(folder, catalog.assign(height=1)), 2, 1)
+    with pytest.raises(UserError, match=r"imgs/000.png: the size is not what the catalog says"):
+        list(valid_batches(loader))
+
+
+def test_other_errors_pass_through():
+    with pytest.raises(RuntimeError, match="something else"), explained_worker_faults():
+        raise RuntimeError("something else")

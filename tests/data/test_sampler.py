@@ -1,0 +1,138 @@
+"""An epoch visits every sample, begins at any step, and shows rare classes at the rate asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.dataset import SampleKey
+from pipeline.data.sampler import EpochSampler, draw_shares, num_batches, rare_class_shares, same_size_batches
+from pipeline.errors import UserError
+
+
+class Frames(list):
+    """As many samples as there are frames (height, width); all that a sampler asks of a dataset."""
+
+    def frame(self, index):
+        return self[index]
+
+
+def sampler(num_samples=20, batch_size=4, seed=3, frames=None, **settings_):
+    return EpochSampler(Frames(frames or [(32, 32)] * num_samples), batch_size, seed, **settings_)
+
+
+def indices(batches):
+    return [key.index for batch in batches for key in batch]
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.booleans(), st.booleans())
+def test_an_epoch_visits_every_sample_once_but_for_the_dropped_rest(num_samples, batch_size, shuffle, drop_last):
+    if num_samples < batch_size and drop_last:
+        return
+    made = sampler(num_samples, batch_size, shuffle=shuffle, drop_last=drop_last)
+    batches = list(made)
+    visited = Counter(indices(batches))
+    assert len(batches) == len(made) == num_batches(num_samples, batch_size, drop_last)
+    assert max(visited.values()) == 1
+    assert len(visited) == (num_samples - num_samples % batch_size if drop_last else num_samples)
+    if batch_size > 1 and num_samples > 1:
+        assert min(map(len, batches)) > 1, "batch norm cannot learn from a batch of one"
+
+
+@given(st.integers(1, 50), st.integers(0, 6))
+def test_an_epoch_begun_later_is_the_rest_of_the_whole_epoch(epoch, start_step):
+    made = sampler(22)
+    made.begin(epoch)
+    whole = list(made)
+    made.begin(epoch, start_step)
+    assert list(made) == whole[start_step:]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    assert sampler().batches(4) == sampler().batches(4)
+    orders = {tuple(indices(sampler(seed=seed).batches(epoch))) for seed in (1, 2) for epoch in (1, 2, 3)}
+    assert len(orders) == 6
+    assert indices(sampler(shuffle=False).batches(4)) == list(range(20))
+
+
+def test_keys_carry_epoch_and_whether_to_augment():
+    made = sampler(4)
+    made.begin(epoch=9, augment=False)
+    assert {(key.epoch, key.augment, key.repeat) for batch in made for key in batch} == {(9, False, 0)}
+
+
+def test_fewer_samples_than_a_batch_are_refused_when_the_rest_is_dropped():
+    with pytest.raises(UserError, match="BATCH_SIZE is 4, but there are 3 training samples"):
+        sampler(3)
+    assert len(list(sampler(3, drop_last=False))) == 1
+
+
+def test_pictures_of_one_size_share_batches_and_all_are_visited():
+    frames = [(32, 32), (64, 32), (96, 96)] * 8
+    batches = sampler(frames=frames, seed=1, drop_last=False).batches(1)
+    assert sorted(indices(batches)) == list(range(24))
+    assert all(len({frames[key.index] for key in batch}) == 1 for batch in batches)
+    first = [frames[sampler(frames=frames).batches(epoch)[0][0].index] for epoch in range(1, 15)]
+    assert len(set(first)) == 3, "batches are shuffled too, not sorted by size"
+
+
+def presence_of(rates, num_samples=4000, seed=0):
+    return np.random.default_rng(seed).random((num_samples, len(rates))) < np.array(rates)
+
+
+def test_rare_classes_reach_the_rate_and_the_rest_stays_even():
+    presence = presence_of([0.9, 0.5, 0.02, 0.005])
+    shares = rare_class_shares(presence, 0.2, ("a", "b", "c", "d"))
+    assert shares.sum() == pytest.approx(1)
+    assert shares @ presence[:, 2:] == pytest.approx([0.2, 0.2], abs=1e-3)
+    plain = shares[~presence[:, 2:].any(axis=1)]
+    assert plain == pytest.approx(plain[0]), "samples without a rare class are equal"
+
+
+def test_a_rate_below_every_share_changes_nothing():
+    presence = presence_of([0.9, 0.5])
+    assert rare_class_shares(presence, 0.3, ("a", "b")) == pytest.approx(1 / 4000)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.01, 0.9), min_size=1, max_size=6), st.floats(0.01, 0.3), st.integers(0, 99))
+def test_every_class_that_exists_reaches_any_rate_that_can_be_reached(rates, rate, seed):
+    presence = presence_of(rates, 300, seed)
+    shares = rare_class_shares(presence, rate, [str(index) for index in range(len(rates))])
+    there = presence.any(axis=0)
+    assert (shares @ presence[:, there] >= rate - 1e-3).all()
+
+
+def test_an_impossible_rate_is_refused_and_names_the_class_that_falls_short():
+    presence = np.eye(3, dtype=bool)[np.arange(90) % 3]
+    with pytest.raises(UserError, match=r"RARE_CLASS_RATE is 0.4.*[abc] stays at 0\.[0-9]+. Lower the rate"):
+        rare_class_shares(presence, 0.4, ("a", "b", "c"))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50).filter(lambda shares: sum(shares) > 0.1), st.integers(0, 99))
+def test_drawn_counts_differ_from_expected_ones_by_less_than_one(weights, seed):
+    shares = np.array(weights) / np.sum(weights)
+    counts = np.bincount(draw_shares(shares, np.random.default_rng(seed)), minlength=len(shares))
+    assert counts.sum() == len(shares)
+    assert (np.abs(counts - shares * len(shares)) < 1 + 1e-6).all()
+
+
+def test_a_sample_drawn_twice_gets_another_augmentation():
+    shares = np.array([0.5, 0.125, 0.125, 0.125, 0.125])
+    keys = [key for batch in sampler(5, 5, shares=shares).batches(1) for key in batch]
+    repeats = sorted(key.repeat for key in keys if key.index == 0)
+    assert repeats == list(range(len(repeats))) and len(repeats) in (2, 3)
+    assert len(set(keys)) == 5 and isinstance(keys[0], SampleKey)
+
+
+def test_validation_batches_hold_one_size_and_keep_the_order():
+    frames = Frames([(32, 32), (64, 32), (32, 32), (32, 32), (64, 32)])
+    frames.has_mask = lambda index: True
+    assert same_size_batches(frames, 2) == [[0, 2], [1, 4], [3]]
+    frames.has_mask = lambda index: index != 2
+    assert same_size_batches(frames, 2) == [[0, 3], [1, 4], [2]]
+    assert same_size_batches(Frames(), 2) == []
