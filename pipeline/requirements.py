@@ -1,0 +1,181 @@
+"""What requirements.txt asks for and what an interpreter has. Standard library only: runs before any package exists.
+
+Comes in: requirements.txt, the metadata of installed distributions. Goes out: which lines are not met.
+Command: `python -m pipeline.requirements` prints the running interpreter as JSON (`Interpreter`), for the bootstrap.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import UserError
+
+PROJECT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = (3, 10)
+
+_LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?(?P<reason>\S.*)")
+_BOUND = re.compile(r"(?P<operator>==|!=|>=|<=|<|>)\s*(?P<version>\d+(\.\d+)*)")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One line of requirements.txt."""
+
+    name: str
+    bounds: tuple[tuple[str, str], ...]  # (">=", "2.6")
+    kind: Literal["run", "no-deps", "tests"]
+    reason: str
+
+    def __str__(self) -> str:
+        return self.name + ",".join(operator + version for operator, version in self.bounds)
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What matters of a Python for installing into it."""
+
+    executable: str
+    version: tuple[int, int, int]
+    in_venv: bool
+    is_layered: bool  # a virtual environment that also sees the packages of the Python below it
+    is_managed: bool  # belongs to the system's package manager (PEP 668): pip must not write into it
+    site: str  # where packages go
+    distributions: dict[str, str]  # normalised name -> version
+
+
+def normalised(name: str) -> str:
+    """Returns a distribution's name as PEP 503 compares it.
+
+    >>> normalised("PyYAML_x.y")
+    'pyyaml-x-y'
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def parse_requirements(text: str) -> tuple[Requirement, ...]:
+    """Returns the lines of a requirements.txt in order.
+
+    >>> [str(line) for line in parse_requirements("ruff>=0.17,<0.18  # tests: linter")]
+    ['ruff>=0.17,<0.18']
+
+    Raises:
+        UserError: a line is not `name`, bounds, `# reason`; this reader knows no markers, extras or options.
+    """
+    requirements = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.rstrip())
+        bounds = (
+            [_BOUND.fullmatch(part.strip()) for part in match["bounds"].split(",") if part.strip()] if match else []
+        )
+        if match is None or None in bounds:
+            raise UserError(f"requirements.txt line {number}: {line!r}; wanted: name>=1.2  # why it is here")
+        requirements.append(
+            Requirement(
+                normalised(match["name"]),
+                tuple((bound["operator"], bound["version"]) for bound in bounds),
+                match["kind"] or "run",
+                match["reason"],
+            )
+        )
+    return tuple(requirements)
+
+
+def satisfies(version: str | None, bounds: Iterable[tuple[str, str]]) -> bool:
+    """Tells whether an installed version lies within the bounds; only release numbers count.
+
+    A build such as 2.10.0a0+nv25.9 counts as 2.10.0: vendors' images carry them, and replacing them breaks the image.
+
+    >>> satisfies("2.10.0+cu128", [(">=", "2.6")]), satisfies("2.0.9", [("==", "2.0.8")]), satisfies(None, [])
+    (True, False, False)
+    """
+    if not version:
+        return False
+    found = release(version)
+    return all(_compare(found, operator, release(bound)) for operator, bound in bounds)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Returns the release numbers of a version, without trailing zeros.
+
+    >>> release("2.10.0+cu128"), release("1.0rc2"), release("1!2.0"), release("dev")
+    ((2, 10), (1,), (2,), ())
+    """
+    match = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version)
+    numbers = [int(number) for number in match[1].split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _compare(found: tuple[int, ...], operator: str, bound: tuple[int, ...]) -> bool:
+    return {
+        "==": found == bound,
+        "!=": found != bound,
+        ">=": found >= bound,
+        "<=": found <= bound,
+        ">": found > bound,
+        "<": found < bound,
+    }[operator]
+
+
+def gaps(requirements: Iterable[Requirement], distributions: Mapping[str, str]) -> list[Requirement]:
+    """Returns the requirements that the installed distributions do not meet."""
+    return [line for line in requirements if not satisfies(distributions.get(line.name), line.bounds)]
+
+
+def installed_distributions() -> dict[str, str]:
+    """Returns normalised name -> version of what the running interpreter can import; the first on the path wins."""
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        try:
+            name, version = distribution.metadata.get("Name"), distribution.metadata.get("Version")
+        except FileNotFoundError:  # a folder that a killed installation left behind, without its metadata
+            continue
+        if name and version:
+            found.setdefault(normalised(name), version)
+    return found
+
+
+def running_interpreter() -> Interpreter:
+    """Returns the interpreter that runs this."""
+    in_venv = sys.prefix != sys.base_prefix
+    settings = Path(sys.prefix, "pyvenv.cfg")
+    layered = re.compile(r"(?im)^include-system-site-packages\s*=\s*true\s*$")
+    return Interpreter(
+        executable=sys.executable,
+        version=sys.version_info[:3],
+        in_venv=in_venv,
+        is_layered=in_venv and settings.is_file() and bool(layered.search(settings.read_text())),
+        is_managed=not in_venv and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists(),
+        site=sysconfig.get_path("purelib"),
+        distributions=installed_distributions(),
+    )
+
+
+def look_at(python: Path | str) -> Interpreter | None:
+    """Returns what another interpreter has, or nothing where it does not start or is too old."""
+    if not os.access(python, os.X_OK):
+        return None
+    command = [str(python), "-m", "pipeline.requirements"]
+    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return None
+    values = json.loads(answer.stdout)
+    found = Interpreter(**{**values, "version": tuple(values["version"])})
+    return found if found.version >= OLDEST_PYTHON else None
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(running_interpreter())))
