@@ -1,0 +1,226 @@
+"""Ranger, the original's optimizer: rectified Adam, Lookahead and gradient centralization, a few calls for all tensors.
+
+The arithmetic is that of `torch_optimizer.Ranger` (pytorch_ranger 9.3.19), which has no gradient centralization, and
+of lessw2020's Ranger 20.4.11, which has. Both walk over the parameters one by one, a dozen small calls for each; here
+every operation takes a list of tensors. Two routes:
+
+- `fused=False`: the `torch._foreach_*` operations, bit for bit the numbers of `torch_optimizer.Ranger`.
+- `fused=True`: one pass through torch's fused AdamW kernel. Once the variance is rectified, RAdam's update is Adam's
+  without bias correction at the learning rate `lr * step_size`, and a step count that has run off to infinity switches
+  bias correction off. Equal up to rounding (the kernel contracts multiply and add), a third of the time. The five steps
+  before rectification take the other route.
+
+Source: RAdam, Liu et al. 2020, https://arxiv.org/abs/1908.03265; Lookahead, Zhang et al. 2019,
+https://arxiv.org/abs/1907.08610; gradient centralization, Yong et al. 2020, https://arxiv.org/abs/2004.01461;
+https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer.
+"""
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RECTIFY_ABOVE = 5  # length of the simple moving average from which on its variance is tractable (paper: 4, Ranger: 5)
+NO_BIAS_CORRECTION = 1e9  # step count at which beta ** step is 0 for every beta below 1 - 1e-7
+CHUNK_NUMEL = 2**21  # elements per list on a CPU: 8 MB of float32 stay near the core through all operations
+
+
+def rectified_step(step: int, beta1: float, beta2: float) -> tuple[float, bool]:
+    """Factor on the learning rate at a step (1, 2, ...), and whether the variance is rectified (else plain momentum).
+
+    >>> rectified_step(1, 0.95, 0.999)
+    (19.999999999999982, False)
+    >>> size, is_rectified = rectified_step(100_000, 0.95, 0.999)
+    >>> round(size, 6), is_rectified
+    (1.0, True)
+    """
+    beta2_t = beta2**step
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * step * beta2_t / (1 - beta2_t)
+    momentum_correction = 1 - beta1**step
+    if length <= RECTIFY_ABOVE:
+        return 1.0 / momentum_correction, False
+    variance = (1 - beta2_t) * (length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2)
+    return math.sqrt(variance) / momentum_correction, True
+
+
+def centralized(grads: list[Tensor]) -> list[Tensor]:
+    """Gradients with the mean of each output channel's slice taken off; the given tensors stay as they are.
+
+    Tensors of one dimension (norms, biases) pass through, and so do slices of a single element, whose gradient would
+    otherwise be 0 for ever. Slices of one shape are laid end to end, so that a network of 142 kernels costs 27 means.
+
+    >>> centralized([torch.tensor([[1.0, 3.0], [5.0, 5.0]]), torch.tensor([2.0])])
+    [tensor([[-1.,  1.],
+            [ 0.,  0.]]), tensor([2.])]
+    """
+    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, grad in enumerate(grads):
+        if grad.dim() > 1 and grad.shape[1:].numel() > 1:
+            places[(grad.shape[1:], grad.dtype, grad.device)].append(place)
+    centred = list(grads)
+    for same_shape in places.values():
+        rows = torch.cat([grads[place] for place in same_shape])
+        rows.sub_(rows.mean(dim=tuple(range(1, rows.dim())), keepdim=True))
+        parts = rows.split([len(grads[place]) for place in same_shape])
+        for place, part in zip(same_shape, parts, strict=True):
+            centred[place] = part
+    return centred
+
+
+class Ranger(torch.optim.Optimizer):
+    """Rectified Adam with Lookahead and gradient centralization; all state, slow weights included, is in `state_dict`.
+
+    Each parameter counts its own steps, so one that is thawed late starts its own warm-up, and parameters without a
+    gradient are left alone. Weight decay is decoupled: `weight_decay * lr` of the weight each step.
+
+    Args:
+        params: parameters or groups of them; every setting below may differ between groups.
+        lr: learning rate; the trainer assigns it every step.
+        betas: decay of the running means of gradient and squared gradient.
+        eps: added to the root of the running square.
+        weight_decay: share of the weight taken off per step and unit of learning rate.
+        k: steps between two moves of the slow weights.
+        alpha: how far the slow weights move towards the fast ones.
+        centralize: take the mean off the gradient of each output channel (the original had it on).
+        fused: use torch's fused kernel where it applies; off gives the bits of `torch_optimizer.Ranger`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.95, 0.999),
+        eps: float = 1e-5,
+        weight_decay: float = 0.0,
+        k: int = 6,
+        alpha: float = 0.5,
+        centralize: bool = True,
+        fused: bool = True,
+    ) -> None:
+        wanted = {
+            f"lr {lr} must be at least 0": lr >= 0,
+            f"betas {betas} must be in [0, 1)": all(0 <= beta < 1 for beta in betas),
+            f"eps {eps} must be above 0": eps > 0,
+            f"weight_decay {weight_decay} must be at least 0": weight_decay >= 0,
+            f"k {k} must be at least 1": k >= 1,
+            f"alpha {alpha} must be in [0, 1]": 0 <= alpha <= 1,
+        }
+        for message, holds in wanted.items():
+            if not holds:
+                raise ValueError(f"Ranger: {message}")
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "k": k, "alpha": alpha}
+        super().__init__(params, defaults | {"centralize": centralize})
+        self.fused = fused
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """State taken over as a copy; torch's own method would go on to change the tensors of the given dictionary."""
+        super().load_state_dict(copy.deepcopy(state_dict))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter that has a gradient; returns the closure's loss, if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        grads = self._gradients()
+        for group in self.param_groups:
+            for (step, *_), params in self._same_step(group["params"]).items():
+                for chunk in _chunks(params):
+                    self._update(group, step, chunk, [grads[param] for param in chunk])
+                if step % group["k"] == 0:
+                    slow = [self.state[param]["slow"] for param in params]
+                    torch._foreach_add_(slow, torch._foreach_sub(params, slow), alpha=group["alpha"])
+                    torch._foreach_copy_(params, slow)
+        return loss
+
+    def _gradients(self) -> dict[Tensor, Tensor]:
+        """Gradient of each parameter that has one, centralized where its group says so, over all groups at once."""
+        plain, to_centre = {}, {}
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                if param.grad.is_sparse:
+                    raise RuntimeError("Ranger takes no sparse gradients")
+                (to_centre if group["centralize"] else plain)[param] = param.grad
+        return plain | dict(zip(to_centre, centralized(list(to_centre.values())), strict=True))
+
+    def _same_step(self, params: list[Tensor]) -> dict[tuple[Any, ...], list[Tensor]]:
+        """Parameters with a gradient, their step counted up, by step, dtype and device (usually one list)."""
+        lists: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+        for param in params:
+            if param.grad is None:
+                continue
+            state = self.state[param]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(param)
+                state["exp_avg_sq"] = torch.zeros_like(param)
+                state["slow"] = param.detach().clone()
+            state["step"] += 1
+            lists[(state["step"], param.dtype, param.device)].append(param)
+        return lists
+
+    def _update(self, group: dict[str, Any], step: int, params: list[Tensor], grads: list[Tensor]) -> None:
+        """RAdam's update of parameters that have all taken the same number of steps."""
+        means = [self.state[param]["exp_avg"] for param in params]
+        squares = [self.state[param]["exp_avg_sq"] for param in params]
+        lr, (beta1, beta2), eps, decay = group["lr"], group["betas"], group["eps"], group["weight_decay"]
+        step_size, is_rectified = rectified_step(step, beta1, beta2)
+        if self.fused and is_rectified and _fit_fused_kernel(params, grads, means, squares):
+            never = torch.full((), NO_BIAS_CORRECTION, device=params[0].device)
+            settings = {"beta1": beta1, "beta2": beta2, "eps": eps, "amsgrad": False, "maximize": False}
+            settings |= {"lr": step_size * lr, "weight_decay": decay / step_size}  # their product stays decay * lr
+            torch._fused_adamw_(params, grads, means, squares, [], [never] * len(params), **settings)
+            return
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+        torch._foreach_mul_(means, beta1)
+        torch._foreach_add_(means, grads, alpha=1 - beta1)
+        if decay != 0:
+            torch._foreach_add_(params, params, alpha=-decay * lr)
+        if is_rectified:
+            roots = torch._foreach_sqrt(squares)
+            torch._foreach_add_(roots, eps)
+            torch._foreach_addcdiv_(params, means, roots, -step_size * lr)
+        else:
+            torch._foreach_add_(params, means, alpha=-step_size * lr)
+
+
+def _fit_fused_kernel(*lists: list[Tensor]) -> bool:
+    """Whether the fused kernel may be used: it walks through raw memory, so layouts must agree (it does not look)."""
+    if lists[0][0].device.type not in ("cpu", "cuda"):
+        return False
+    for first, *others in zip(*lists, strict=True):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            if first.is_contiguous(memory_format=memory_format):
+                break
+        else:
+            return False
+        for other in others:
+            if other.dtype != first.dtype or not other.is_contiguous(memory_format=memory_format):
+                return False
+    return True
+
+
+def _chunks(params: list[Tensor]) -> Iterator[list[Tensor]]:
+    """The list in pieces that stay in a CPU's cache; whole on a GPU, where calls cost more than memory."""
+    if params[0].device.type != "cpu":
+        yield params
+        return
+    chunk: list[Tensor] = []
+    numel = 0
+    for param in params:
+        chunk.append(param)
+        numel += param.numel()
+        if numel >= CHUNK_NUMEL:
+            yield chunk
+            chunk, numel = [], 0
+    if chunk:
+        yield chunk
