@@ -197,7 +197,9 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
     _refuse_retired(tree)
     config: Config = build(tree, Config)
     origins = leaf_origins(tree)
-    competition = load_competition(config.datasets.competition, origins["DATASETS.COMPETITION"])
+    competition = load_competition(
+        config.datasets.competition, f"{origins['DATASETS.COMPETITION']}: DATASETS.COMPETITION"
+    )
     plan = _load_plan(config, config.solver.max_lr, origins)
     check_config(config, competition, plan, origins)
     return config, competition, plan
@@ -220,10 +222,13 @@ def with_max_lr(loaded: Loaded, max_lr: float) -> tuple[Phase, ...]:
 def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     """Returns the descriptor of a competition.
 
+    Args:
+        origin: who names it, for messages.
+
     Raises:
         UserError: there is none of that name, or it contradicts itself.
     """
-    path = _named(CONFIGS / "competitions", name, "competition", f"{origin}: DATASETS.COMPETITION")
+    path = _named(CONFIGS / "competitions", name, "competition", origin)
     tree = read_tree(path, _shown(path))
     if "NAME" in tree:
         raise UserError(f"{tree['NAME'].origin}: NAME is the file's name, {name}; remove it")

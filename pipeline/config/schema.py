@@ -23,7 +23,7 @@ class Experiment:
     prefix: str
     suffix: str
     load_prev: str | None
-    seed: CountOrZero | None
+    seed: Annotated[int, Range(least=0, most=2**24 - 1)] | None  # (seed << 40) + place is the seed of one step
 
 
 @dataclass(frozen=True)
