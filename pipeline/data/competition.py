@@ -1,0 +1,144 @@
+"""Where a competition's data lies, and what its lists say.
+
+In: a competition's descriptor and the places to look. Out: its folder, and the rows of train.csv and test.csv as text:
+an id is a name, so leading zeros, `NA` and `1e5` stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.competition import Competition
+from pipeline.data.csv_file import read_csv
+from pipeline.data.problems import Problem, make_problem
+from pipeline.errors import UserError
+from pipeline.paths import PROJECT, data_folders, shown
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row of train.csv or test.csv: the picture's id and the sequence that it belongs to ("": none known)."""
+
+    id: str
+    sequence: str
+
+
+def find_folder(competition: Competition, directory: str | None = None) -> Path:
+    """Returns the folder with a competition's data.
+
+    An explicit `directory` is taken as it stands. Otherwise it is the first folder with a train.csv that is called like
+    the competition or its Kaggle slug, directly or one level down, in DATA_DIR (environment), data/ or /kaggle/input.
+
+    Raises:
+        UserError: nothing found (says where it looked and how to get it), or found without its train.csv.
+    """
+    places = [Path(directory).expanduser()] if directory else list(_places(competition))
+    folders = [place for place in places if place.is_dir()]
+    for folder in folders:
+        if (folder / competition.train_csv).is_file():
+            return folder.resolve()
+    raise UserError(_incomplete(competition, folders[0]) if folders else _not_found(competition, directory))
+
+
+def read_list(competition: Competition, folder: Path, subset: str) -> tuple[list[Listed], list[Problem]]:
+    """Returns the usable rows of train.csv (`subset` "train") or test.csv ("test"), and what is wrong with the others.
+
+    The first row of an id that appears twice is kept. Spaces around cells and a byte-order mark are dropped.
+    """
+    file = competition.train_csv if subset == "train" else competition.test_csv
+    is_train = subset == "train"
+    columns = [competition.id_column]
+    if is_train and competition.sequence_column:
+        columns.append(competition.sequence_column)
+    rows, problems = read_csv(folder / file, file, columns, competition.name)
+    listed: list[Listed] = []
+    line_of: dict[str, int] = {}
+    for line, row in rows:
+        id = row[competition.id_column]
+        if not id:
+            problems.append(make_problem("id empty", file, f"line {line}"))
+        elif "/" in id or "\\" in id or id in (".", "..") or not id.isprintable():
+            problems.append(make_problem("id not a file name", file, f"line {line}: {id!r}"))
+        elif id in line_of:
+            problems.append(make_problem("id twice", file, f"{id} in lines {line_of[id]} and {line}"))
+        else:
+            line_of[id] = line
+            sequence, wrong = _sequence(competition, row, file, line)
+            listed.append(Listed(id, sequence))
+            problems += wrong if is_train else []
+    return listed, problems
+
+
+def _sequence(competition: Competition, row: dict[str, str], file: str, line: int) -> tuple[str, list[Problem]]:
+    if competition.sequence_column:
+        sequence = row.get(competition.sequence_column, "")
+        return sequence, [] if sequence else [make_problem("sequence empty", file, f"line {line}")]
+    if competition.sequence_pattern:
+        id, pattern = row[competition.id_column], competition.sequence_pattern
+        match = re.search(pattern, id)
+        if match:
+            return match.group(1), []
+        facts = {"pattern": pattern, "competition": competition.name}
+        return "", [make_problem("sequence not in the id", file, f"line {line}: {id}", **facts)]
+    return "", []
+
+
+def _names(competition: Competition) -> list[str]:
+    return [competition.name, *([competition.kaggle_slug] if competition.kaggle_slug else [])]
+
+
+def _places(competition: Competition) -> Iterator[Path]:
+    for root in data_folders():
+        yield from (root / name for name in _names(competition))
+        for name in _names(competition):  # Kaggle mounts below /kaggle/input/competitions and the like
+            yield from sorted(root.glob(f"*/{name}")) if root.is_dir() else ()
+
+
+def _not_found(competition: Competition, directory: str | None) -> str:
+    if directory:
+        return (
+            f"DATASETS.DIRECTORY: there is no folder {directory}.\n"
+            f"Name the folder that holds {competition.train_csv}, or leave the key null to look for it by name."
+        )
+    names = " or ".join(map(repr, _names(competition)))
+    lines = [f"No data of the competition '{competition.name}' found. Looked for a folder called {names} in"]
+    if not os.environ.get("DATA_DIR"):
+        lines.append("  DATA_DIR   (environment variable, not set)")
+    for root in data_folders():
+        lines.append(f"  {shown(root)}" + ("" if root.is_dir() else "   (no such folder)"))
+        if (root / competition.train_csv).is_file():
+            lines.append(
+                f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"
+            )
+    if competition.kaggle_slug or competition.repository:
+        lines.append(f"To get it:       ./run.sh download {competition.name}")
+    lines.append(
+        "If it is here:   DATA_DIR=<the folder above it>, or put it or a link to it at "
+        f"{shown(PROJECT / 'data' / competition.name)}"
+    )
+    return "\n".join(lines)
+
+
+def _incomplete(competition: Competition, folder: Path) -> str:
+    holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    lines = [
+        f"Found the folder {folder} of the competition '{competition.name}', but it has no {competition.train_csv}.",
+        f"It holds: {', '.join(holds[:10]) + (' ...' if len(holds) > 10 else '') or 'nothing'}",
+    ]
+    inner = next(iter(sorted(folder.glob(f"*/{competition.train_csv}"))), None)
+    archive = next(iter(sorted(folder.glob("*.zip"))), None)
+    if inner:
+        lines.append(
+            f"There is one in {inner.parent}: move everything one level up, or set DATASETS.DIRECTORY={inner.parent}"
+        )
+    elif archive:
+        lines.append(f"Unpack it first: unzip {archive} -d {folder}")
+    elif competition.kaggle_slug or competition.repository:
+        lines.append(f"Get it again: ./run.sh download {competition.name}")
+    else:
+        lines.append("Put the list there, or name another folder with DATASETS.DIRECTORY=...")
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""A CSV as text, read strictly: every cell stays what it is, every complaint names the line.
+
+In: a path and the columns that must be there. Out: rows as dictionaries, and problems. Not by pandas, which
+turns `NA` into nothing and `007` into 7 and shifts the columns of a row that is too long.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from pathlib import Path
+
+from pipeline.data.problems import Problem, make_problem
+
+Rows = list[tuple[int, dict[str, str]]]
+
+
+def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tuple[Rows, list[Problem]]:
+    """Returns (line number, cells by column) for each row of a CSV that has `columns`, and what is wrong with it.
+
+    With a problem that concerns the whole file the rows are empty.
+    """
+    if not path.is_file():
+        return [], [make_problem("list missing", file, "no such file", competition=competition)]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return [], [make_problem("list unreadable", file, error.strerror or str(error))]
+    text, problem = _decode(data, file)
+    if problem:
+        return [], [problem]
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        return [], [make_problem("list with broken quotes", file, f"line {reader.line_num}: {error}")]
+    if not table:
+        return [], [make_problem("list empty", file, "no text")]
+    header = table[0][1]
+    problems = _header_problems(header, file, columns, competition)
+    if problems:
+        return [], problems
+    if len(table) == 1:
+        return [], [make_problem("list without rows", file, f"only its header {','.join(header)}")]
+    return _rows(table[1:], header, file)
+
+
+def _rows(table, header: list[str], file: str) -> tuple[Rows, list[Problem]]:
+    rows, problems = [], []
+    for line, cells in table:
+        if len(cells) == len(header):
+            rows.append((line, dict(zip(header, cells, strict=True))))
+        else:
+            problems.append(
+                make_problem("list with uneven rows", file, f"line {line}: {len(cells)} cells, header {len(header)}")
+            )
+    return rows, problems
+
+
+def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:
+    if not data.strip():
+        return "", make_problem("list empty", file, f"{len(data)} bytes")
+    if data.startswith(b"PK\x03\x04"):
+        return "", make_problem("list not plain text", file, "a zip archive or spreadsheet")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+        return "", make_problem("list not plain text", file, "UTF-16 or binary content")
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        return "", make_problem(
+            "list not plain text", file, f"byte {data[error.start]:#04x} at {error.start:,} is not UTF-8"
+        )
+
+
+def _header_problems(header: list[str], file: str, columns: list[str], competition: str) -> list[Problem]:
+    separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if separator:
+        return [make_problem("list with another separator", file, f"{separator!r} in {header[0]!r}")]
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        return [make_problem("list with a column twice", file, f"{', '.join(sorted(twice))!r}")]
+    problems = []
+    for column in columns:
+        if column not in header:
+            found = "columns " + ", ".join(map(repr, header)) + _did_you_mean(column, header)
+            problems.append(make_problem("column missing", file, found, column=column, competition=competition))
+    return problems
+
+
+def _did_you_mean(column: str, header: list[str]) -> str:
+    by_folded = {name.casefold().replace("_", ""): name for name in header}
+    close = difflib.get_close_matches(column.casefold().replace("_", ""), by_folded, n=1)
+    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -1,0 +1,65 @@
+"""Which listed files are not there, and what to do about it: often they are, under a name that is nearly theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from pipeline.config.competition import Competition
+from pipeline.data.problems import Problem, make_problem
+
+
+def find_missing(
+    competition: Competition, folder: Path, what: str, files: list[str]
+) -> list[tuple[str, Problem | None]]:
+    """Returns (file, problem) for each of `files` that is no ordinary file below `folder`.
+
+    `what` is "picture" or "mask". Of a folder that is missing or closed only the first file carries a problem.
+    """
+    by_parent: dict[str, list[str]] = {}
+    for file in files:
+        by_parent.setdefault(str(PurePosixPath(file).parent), []).append(file)
+    missing: list[tuple[str, Problem | None]] = []
+    for parent, wanted in by_parent.items():
+        gone = [file for file in wanted if not os.path.isfile(folder / file)]
+        if gone:
+            missing += _explain_all(competition, folder, parent, what, gone, set(wanted))
+    return missing
+
+
+def _explain_all(competition: Competition, folder: Path, parent: str, what: str, gone: list[str], wanted: set[str]):
+    concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
+    if not os.path.isdir(folder / parent):
+        facts = {"what": what, "competition": competition.name}
+        problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
+        return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
+    try:
+        names = os.listdir(folder / parent)
+    except OSError as error:
+        problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
+        return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
+    near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
+    return [(file, _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)))) for file in gone]
+
+
+def _explain(folder: Path, file: str, what: str, near: str | None) -> Problem:
+    if os.path.isdir(folder / file):
+        return make_problem("not a file", file, "a folder of that name")
+    if os.path.islink(folder / file):
+        return make_problem("link to nowhere", file, f"a link to {os.readlink(folder / file)}")
+    if os.path.exists(folder / file):
+        return make_problem("not a file", file, "a device, pipe or socket")
+    if near is not None:
+        return make_problem(f"{what} under another name", file, f"there is {near}")
+    return make_problem(f"{what} missing", file, "no such file")
+
+
+def _loose(name: str) -> str:
+    """Returns a file name without case, extensions and leading zeros, which cameras and spreadsheets change.
+
+    >>> _loose("000001_012.JPG") == _loose("1_12.jpg") == _loose("000001_012.jpg.png")
+    True
+    """
+    stem = re.sub(r"(\.[a-z]{3,4})+$", "", name.casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", stem)

@@ -1,0 +1,151 @@
+"""What can be wrong with a competition folder: a table of kinds, and how problems are shown to a person.
+
+Every kind says what is wanted and how to get there, so that the message and the check cannot drift apart. All kinds are
+errors: a file whose meaning is in doubt is refused, because a guess costs a training run and shows only in the score.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+_AGAIN = "copy or download the file again"
+_RGB = "rewrite it: Image.open(path).convert('RGB').save(path, quality=95)"
+_RGB_PICTURE = "8-bit RGB"
+_FORMATS = "a JPEG, PNG, WebP, BMP or TIFF file"
+_LISTED = "put the file there, or take its row out of the list"
+_RENAME = "rename it, or mend the id in the list"
+_MASK = "one byte per pixel: an 8-bit single-channel PNG whose values are class indices"
+_CSV = "save it as a plain CSV: UTF-8, commas, one header line"
+_LINE = "mend that line by hand"
+_SAMPLE = "get the sample submission and test.csv again, together"
+_DESCRIPTOR = "configs/competitions/{competition}.yaml"
+
+# kind: (wanted, cure). {fields} are filled in by the check that finds the problem.
+# fmt: off
+KINDS: dict[str, tuple[str, str]] = {
+    # Lists: train.csv, test.csv, the sample submission
+    "list missing": ("{file} beside the picture folders", "get it again: ./run.sh download {competition}"),
+    "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
+    "list empty": ("a header line and one row per picture", _AGAIN),
+    "list without rows": ("one row per picture below the header line", _AGAIN),
+    "list not plain text": ("plain text in UTF-8", _CSV),
+    "list with another separator": ("commas between the columns", _CSV),
+    "list with broken quotes": ("quotes that open and close within a cell", _LINE),
+    "list with uneven rows": ("as many cells in a row as in the header", _LINE),
+    "list with a column twice": ("each column once", "take one of the two out"),
+    "column missing": ("a column {column!r}", f"name the column so, or mend its name in {_DESCRIPTOR}"),
+    "id empty": ("an id in every row", "fill the cell, or take the row out"),
+    "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
+    "id twice": ("each id once", "take the second row out"),
+    "id in train and test": ("a picture for training or for testing", "take it out of one of the two lists"),
+    "sequence empty": ("a sequence in every row", "fill the cell: pictures of one video or scene share it"),
+    "sequence not in the id": ("an id that matches {pattern!r}", f"mend the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
+    "sample row unknown": ("rows of pictures in test.csv and of known classes", _SAMPLE),
+    "sample row missing": ("the same rows for every picture in test.csv", _SAMPLE),
+    "sample row twice": ("each row once", _SAMPLE),
+    # Finding files
+    "folder missing": ("the folder of the {what}s", "unpack the archive whole: ./run.sh download {competition}"),
+    "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
+    "picture missing": ("a picture for every row", _LISTED),
+    "mask missing": ("a mask for every row of train.csv", _LISTED),
+    "picture under another name": ("exactly the name at the left, letter case included", _RENAME),
+    "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
+    "not a file": ("an ordinary file", "take away what stands in its place and put the file there"),
+    "link to nowhere": ("a file, or a link to one", "mend the link, or put the file itself there"),
+    "file unreadable": ("a file that this user may read", "chmod u+r on it, or copy it again"),
+    # Any picture file
+    "file empty": ("a file with content", _AGAIN),
+    "file truncated": ("a file that goes on to its end mark", _AGAIN),
+    "file damaged": ("a file that decodes without errors", _AGAIN),
+    "Git LFS pointer": ("the file itself, not a pointer to it", "in its repository: git lfs pull"),
+    "not a picture": (_FORMATS + ", a mask as PNG", _AGAIN),
+    "file format": (_FORMATS, "convert it to one of these; PNG loses nothing"),
+    "picture of no size": ("at least one pixel", _AGAIN),
+    "picture too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
+    "several pictures in a file": ("one still picture", "save the frame that is meant"),
+    "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then see whether the mask "
+                      "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
+    # Pictures
+    "greyscale picture": (_RGB_PICTURE, _RGB),
+    "picture with alpha": (_RGB_PICTURE, "decide what shows through, then " + _RGB),
+    "palette picture": (_RGB_PICTURE, _RGB),
+    "CMYK picture": (_RGB_PICTURE, "convert it to sRGB with its colour profile, in a picture editor"),
+    "16-bit picture": (_RGB_PICTURE, "decide the range of brightness, then save it with 8 bits per channel"),
+    "picture in another colour space": (_RGB_PICTURE, _RGB),
+    # Masks
+    "size mismatch": ("a mask as large as its picture", "get the mask that belongs to this picture"),
+    "size turned by 90 degrees": ("a mask as large as its picture", "turn one of the two and look at both together"),
+    "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
+    "mask with palette": (_MASK, "where the palette's index is the class: "
+                          "Image.fromarray(np.array(Image.open(path))).save(path)"),
+    "RGB mask": (_MASK, "replace each colour by the index of its class"),
+    "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
+    "16-bit mask": (_MASK, "where its values are class indices: "
+                    "cv2.imwrite(path, cv2.imread(path, -1).astype('uint8'))"),
+    "mask of less than 8 bits": (_MASK, "write class indices with 8 bits; readers stretch fewer bits to 0..255"),
+    "mask value out of range": ("values {values}", f"map them to class indices, or mend CLASSES in {_DESCRIPTOR}"),
+}
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, what was found there, what was wanted, how to get there."""
+
+    kind: str
+    file: str
+    found: str
+    wanted: str
+    cure: str
+
+
+def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
+    """Returns a problem of a kind of `KINDS`, with `facts` filled into its texts.
+
+    >>> make_problem("greyscale picture", "imgs/a.jpg", "8-bit greyscale").wanted
+    '8-bit RGB'
+    """
+    wanted, cure = KINDS[kind]
+    return Problem(kind, file, found, wanted.format(file=file, **facts), cure.format(file=file, **facts))
+
+
+def format_problems(problems: list[Problem], most_files: int = 8, width: int = 110) -> str:
+    """Returns all problems as text for a terminal: a block per kind, in it a line per file.
+
+    A kind with more than `most_files` files shows the first of them and counts the rest.
+
+    >>> print(format_problems([make_problem("greyscale picture", "imgs/a.jpg", "8-bit greyscale")]))
+    1 problem in the competition's files:
+    <BLANKLINE>
+    greyscale picture
+        imgs/a.jpg  8-bit greyscale
+      wanted: 8-bit RGB
+      cure:   rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
+    """
+    if not problems:
+        return "No problems in the competition's files."
+    groups: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.kind, problem.wanted, problem.cure), []).append(problem)
+    kinds = f" of {len(groups)} kinds" if len(groups) > 1 else ""
+    heading = f"{len(problems):,} problem{'s' * (len(problems) != 1)}{kinds} in the competition's files:"
+    return "\n\n".join([heading, *(_format_group(group, most_files, width) for group in groups.values())])
+
+
+def _format_group(group: list[Problem], most_files: int, width: int) -> str:
+    shown = group[:most_files]
+    file_width = min(max(len(problem.file) for problem in shown), width // 2)
+    lines = [group[0].kind if len(group) == 1 else f"{group[0].kind}: {len(group):,} times"]
+    for problem in shown:
+        lines += _hanging(f"    {problem.file:<{file_width}}  ", problem.found, width)
+    if len(group) > len(shown):
+        lines.append(f"    ... and {len(group) - len(shown):,} more")
+    lines += _hanging("  wanted: ", group[0].wanted, width) + _hanging("  cure:   ", group[0].cure, width)
+    return "\n".join(lines)
+
+
+def _hanging(lead: str, text: str, width: int) -> list[str]:
+    room = max(30, width - len(lead))
+    wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [(lead if index == 0 else " " * len(lead)) + line for index, line in enumerate(wrapped)]

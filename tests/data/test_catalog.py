@@ -1,0 +1,232 @@
+"""The check of a competition folder: a good one passes, every kind of damage is named with file and cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config.load import load_competition
+from pipeline.data.catalog import build_catalog, find_notices, read_catalog
+from pipeline.data.problems import KINDS, format_problems
+from tests.data.broken import (
+    COMPETITION,
+    HEIGHT,
+    LIST_BREAKS,
+    MASK_BREAKS,
+    PICTURE_BREAKS,
+    WIDTH,
+    WITH_COLUMN,
+    make_good,
+    png,
+    train_ids,
+)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    return make_good(tmp_path_factory.mktemp("good") / "little")
+
+
+@pytest.fixture
+def folder(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good, tmp_path / "little")
+
+
+def _ids(breaks) -> list[str]:
+    return [f"{one[-3]}: {one[-2]}" for one in breaks]
+
+
+def test_a_good_folder_has_no_problems_and_a_row_per_picture(good: Path):
+    catalog, problems = build_catalog(COMPETITION, good)
+    assert problems == []
+    assert catalog["id"].tolist() == [*train_ids(4), "000900_001", "000900_002"]
+    assert catalog["subset"].tolist() == ["train"] * 4 + ["test"] * 2
+    assert catalog["sequence"].tolist() == ["000001"] * 2 + ["000002"] * 2 + ["000900"] * 2
+    assert catalog["mask"].tolist()[3:5] == ["masks/masks/000002_002.png", ""]
+    assert set(catalog["width"]) == {WIDTH} and set(catalog["height"]) == {HEIGHT}
+    pixels = catalog.filter(like="pixels_")
+    assert pixels.columns.tolist() == ["pixels_0", "pixels_1", "pixels_2", "pixels_ignored"]
+    assert pixels.sum(axis=1).tolist() == [WIDTH * HEIGHT] * 4 + [0, 0]
+    mask = cv2.imread(str(good / "masks/masks/000001_001.png"), cv2.IMREAD_UNCHANGED)
+    assert pixels.iloc[0].tolist() == np.bincount(mask.ravel(), minlength=4).tolist()
+
+
+def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
+    catalog, _ = build_catalog(COMPETITION, good)
+    catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    pd.testing.assert_frame_equal(read_catalog(tmp_path / "catalog.csv"), catalog)
+
+
+@pytest.mark.parametrize(("what", "kind", "damage"), PICTURE_BREAKS, ids=_ids(PICTURE_BREAKS))
+def test_a_broken_picture_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
+    file = "imgs/imgs/000001_002.jpg"
+    damage(folder / file)
+    _, problems = build_catalog(COMPETITION, folder)
+    assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
+    _shown_with_cure(problems[0])
+
+
+@pytest.mark.parametrize(("what", "kind", "damage"), MASK_BREAKS, ids=_ids(MASK_BREAKS))
+def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
+    file = "masks/masks/000001_002.png"
+    damage(folder / file)
+    _, problems = build_catalog(COMPETITION, folder)
+    assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
+    _shown_with_cure(problems[0])
+
+
+@pytest.mark.parametrize(("list_name", "what", "kind", "damage"), LIST_BREAKS, ids=_ids(LIST_BREAKS))
+def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, kind, damage, folder: Path):
+    damage(folder / list_name)
+    _, problems = build_catalog(COMPETITION, folder)
+    found = [problem for problem in problems if problem.file == list_name]
+    assert [problem.kind for problem in found] == [kind], what
+    # What follows from the damage may be named too: a picture that is no longer listed, samples without their list.
+    assert {problem.kind for problem in problems} <= {kind, "picture missing", "mask missing", "sample row missing"}
+    _shown_with_cure(found[0])
+
+
+def test_a_sequence_cell_that_is_empty_or_a_column_that_lacks_is_reported(folder: Path):
+    text = (folder / "train.csv").read_text()
+    (folder / "train.csv").write_text(text.replace("000002_001,000002", "000002_001, "))
+    _, problems = build_catalog(WITH_COLUMN, folder)
+    assert [(problem.kind, problem.found) for problem in problems] == [("sequence empty", "line 4")]
+    (folder / "train.csv").write_text(text.replace("Flight", "flights"))
+    _, problems = build_catalog(WITH_COLUMN, folder)
+    assert problems[0].kind == "column missing"
+    assert problems[0].found.endswith("did you mean 'flights'?")
+
+
+def test_a_missing_folder_is_one_problem_not_one_per_file(folder: Path):
+    shutil.rmtree(folder / "masks")
+    _, problems = build_catalog(COMPETITION, folder)
+    assert [(problem.kind, problem.file) for problem in problems] == [("folder missing", "masks/masks")]
+    assert "4 masks" in problems[0].found
+
+
+def test_a_folder_that_may_not_be_listed_is_one_problem(folder: Path, monkeypatch):
+    (folder / "masks/masks/000001_001.png").unlink()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    _, problems = build_catalog(COMPETITION, folder)
+    assert [(problem.kind, problem.file) for problem in problems] == [("folder unreadable", "masks/masks")]
+
+
+def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
+    breaks = [("imgs/imgs/{}.jpg", *one) for one in PICTURE_BREAKS] + [
+        ("masks/masks/{}.png", *one) for one in MASK_BREAKS
+    ]
+    folder = make_good(tmp_path / "little", num_train=len(breaks) + 1)
+    expected = set()
+    for id, (template, _, kind, damage) in zip(train_ids(len(breaks)), breaks, strict=True):
+        damage(folder / template.format(id))
+        expected.add((kind, template.format(id)))
+    with open(folder / "train.csv", "a") as file:
+        file.write(",000001\n../x_1,000001\n000001_001,000001\n000001,a,b\n000777-1,000777\n")
+    with open(folder / "test.csv", "a") as file:
+        file.write("000002_001\n000900_001\n000900_404\n")
+    with open(folder / "sample_submission.csv", "a") as file:
+        file.write("000900_001_0,\n000900_001_9,\n")
+    expected |= {("id empty", "train.csv"), ("id not a file name", "train.csv"), ("id twice", "train.csv")}
+    expected |= {("list with uneven rows", "train.csv"), ("id in train and test", "test.csv"), ("id twice", "test.csv")}
+    expected |= {("picture missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
+    expected |= {("sample row unknown", "sample_submission.csv"), ("sample row twice", "sample_submission.csv")}
+    expected |= {("sequence not in the id", "train.csv")}
+    _, problems = build_catalog(COMPETITION, folder)
+    assert expected <= {(problem.kind, problem.file) for problem in problems}
+    text = format_problems(problems, most_files=1000)
+    assert all(file in text for _, file in expected)
+    assert len({problem.kind for problem in problems}) >= 40
+    assert all(len(line) <= 110 or "/" in line for line in text.splitlines())
+
+
+def test_the_breaks_cover_the_kinds_of_problems():
+    covered = {one[-2] for one in (*PICTURE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
+    elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
+    assert covered | elsewhere == set(KINDS)
+    assert len(PICTURE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
+
+
+def test_what_is_no_mistake_passes(folder: Path):
+    """A byte-order mark, spaces, Windows line ends, a PNG or a WebP called .jpg, bytes after a JPEG's end."""
+    text = (folder / "train.csv").read_text().replace(",", " , ").replace("\n", "\r\n") + "\r\n\r\n"
+    (folder / "train.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    picture = cv2.imread(str(folder / "imgs/imgs/000001_001.jpg"))
+    (folder / "imgs/imgs/000001_001.jpg").write_bytes(png(picture))
+    (folder / "imgs/imgs/000001_002.jpg").write_bytes(cv2.imencode(".webp", picture)[1].tobytes())
+    with open(folder / "imgs/imgs/000002_001.jpg", "ab") as file:
+        file.write(b"trailing bytes of a camera")
+    catalog, problems = build_catalog(COMPETITION, folder)
+    assert problems == []
+    assert catalog["id"].tolist()[:4] == train_ids(4)
+
+
+def test_a_value_of_the_ignored_index_outside_the_classes_is_allowed_and_counted(folder: Path):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:2] = 255
+    (folder / "masks/masks/000001_001.png").write_bytes(png(mask))
+    catalog, problems = build_catalog(replace(COMPETITION, ignore_index=255), folder)
+    assert problems == []
+    assert catalog.loc[0, ["pixels_0", "pixels_3", "pixels_ignored"]].tolist() == [(HEIGHT - 2) * WIDTH, 0, 2 * WIDTH]
+
+
+def test_hundreds_of_problems_of_a_kind_are_counted_not_listed(tmp_path: Path):
+    folder = make_good(tmp_path / "little", num_train=60)
+    for id in train_ids(60):
+        (folder / f"masks/masks/{id}.png").unlink()
+    text = format_problems(build_catalog(COMPETITION, folder)[1])
+    assert "mask missing: 60 times" in text
+    assert "... and 52 more" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_notices_name_unlisted_pictures_absent_classes_and_blank_masks(folder: Path):
+    shutil.copy(folder / "imgs/imgs/000001_001.jpg", folder / "imgs/imgs/000077_001.jpg")
+    for id in train_ids(4):
+        mask = np.full((HEIGHT, WIDTH), 3 if id == "000001_002" else 0, np.uint8)
+        (folder / f"masks/masks/{id}.png").write_bytes(png(mask))
+    catalog, problems = build_catalog(COMPETITION, folder)
+    assert problems == []
+    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog)
+    assert unlisted.startswith("1 pictures in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
+    assert "Road, Water" in classes
+    assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
+
+
+def test_pictures_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
+    competition = replace(COMPETITION, pictures="{id}/image.jpg", sample_submission=None)
+    folder = make_good(tmp_path / "little")
+    for path in sorted((folder / "imgs/imgs").iterdir()):
+        (folder / path.stem).mkdir()
+        path.rename(folder / path.stem / "image.jpg")
+    assert build_catalog(competition, folder)[1] == []
+    shutil.rmtree(folder / "000001_001")
+    assert [problem.file for problem in build_catalog(competition, folder)[1]] == ["000001_001"]
+
+
+@pytest.mark.parametrize(("name", "num_train", "num_test"), [("camvid", 468, 233), ("dubai_aerial", 56, 16)])
+def test_real_competitions_pass(name: str, num_train: int, num_test: int, shared_data):
+    competition = load_competition(name)
+    catalog, problems = build_catalog(competition, shared_data(name))
+    assert problems == []
+    assert catalog["subset"].value_counts().to_dict() == {"train": num_train, "test": num_test}
+    pixels = catalog.filter(like="pixels_").sum(axis=1)
+    area = catalog["width"] * catalog["height"]
+    assert (pixels == area.where(catalog["subset"] == "train", 0)).all()
+
+
+def _shown_with_cure(problem) -> None:
+    text = format_problems([problem])
+    assert problem.file in text
+    assert "cure:" in text and problem.cure and "{" not in problem.cure.replace("{id}", "")
+    assert problem.found and problem.wanted

@@ -1,0 +1,113 @@
+"""Finding a competition's folder, and reading its lists as text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.data import competition as module
+from pipeline.data.competition import Listed, find_folder, read_list
+from pipeline.errors import UserError
+from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch) -> dict[str, Path]:
+    """The three places to look in, of which only DATA_DIR exists."""
+    places = {"env": tmp_path / "env", "project": tmp_path / "project/data", "kaggle": tmp_path / "kaggle"}
+    places["env"].mkdir()
+    monkeypatch.setenv("DATA_DIR", str(places["env"]))
+    monkeypatch.setattr(module, "data_folders", lambda: list(places.values()))
+    return places
+
+
+@pytest.mark.parametrize("below", ["little", "little-competition", "competitions/little-competition"])
+@pytest.mark.parametrize("root", ["env", "project", "kaggle"])
+def test_a_folder_is_found_by_name_or_slug_also_one_level_down(root: str, below: str, roots):
+    folder = make_good(roots[root] / below)
+    assert find_folder(COMPETITION) == folder
+
+
+def test_data_dir_comes_before_the_other_places(roots):
+    make_good(roots["kaggle"] / "little")
+    make_good(roots["project"] / "little")
+    folder = make_good(roots["env"] / "little-competition")
+    assert find_folder(COMPETITION) == folder
+
+
+def test_a_folder_without_lists_gives_way_to_a_complete_one(roots):
+    (roots["env"] / "little").mkdir()
+    folder = make_good(roots["kaggle"] / "little")
+    assert find_folder(COMPETITION) == folder
+
+
+def test_an_explicit_directory_is_taken_alone(roots, tmp_path: Path):
+    make_good(roots["env"] / "little")
+    folder = make_good(tmp_path / "elsewhere")
+    assert find_folder(COMPETITION, str(folder)) == folder
+    with pytest.raises(UserError, match=r"no folder .*nowhere[\s\S]*train\.csv"):
+        find_folder(COMPETITION, str(tmp_path / "nowhere"))
+
+
+def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
+    with pytest.raises(UserError) as caught:
+        find_folder(COMPETITION)
+    message = str(caught.value)
+    assert all(str(root) in message for root in roots.values())
+    assert "'little' or 'little-competition'" in message
+    assert "./run.sh download little" in message
+    assert "DATA_DIR=" in message
+    assert message.count("no such folder") == 2
+    without_source = replace(COMPETITION, kaggle_slug=None)
+    with pytest.raises(UserError) as caught:
+        find_folder(without_source)
+    assert "download" not in str(caught.value)
+
+
+def test_data_dir_that_is_itself_the_competition_is_told(roots):
+    make_good(roots["env"] / "x").rename(roots["env"].with_name("whole"))
+    roots["env"].rmdir()
+    roots["env"].with_name("whole").rename(roots["env"])
+    with pytest.raises(UserError, match=f"DATA_DIR={roots['env'].parent}"):
+        find_folder(COMPETITION)
+
+
+def test_a_folder_without_its_list_is_told_apart(roots):
+    folder = roots["env"] / "little"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"has no train\.csv[\s\S]*It holds: nothing[\s\S]*download little"):
+        find_folder(COMPETITION)
+    (folder / "little.zip").touch()
+    with pytest.raises(UserError, match=r"It holds: little\.zip[\s\S]*unzip .*little\.zip"):
+        find_folder(COMPETITION)
+    make_good(folder / "inner")
+    with pytest.raises(UserError, match=r"inner/, little\.zip[\s\S]*one level up[\s\S]*DATASETS\.DIRECTORY=.*inner"):
+        find_folder(COMPETITION)
+
+
+def test_ids_stay_text(tmp_path: Path):
+    (tmp_path / "train.csv").write_text('\ufeffImageID , Flight\n 007_1 ,NA\n1e5_1,00\nNA_1,"a, b"\n\ntrue_1,nan\n')
+    listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
+    assert problems == []
+    assert listed == [Listed("007_1", "NA"), Listed("1e5_1", "00"), Listed("NA_1", "a, b"), Listed("true_1", "nan")]
+
+
+def test_sequences_come_from_the_column_or_from_the_pattern(tmp_path: Path):
+    make_good(tmp_path / "little")
+    by_pattern, _ = read_list(COMPETITION, tmp_path / "little", "train")
+    by_column, _ = read_list(WITH_COLUMN, tmp_path / "little", "train")
+    assert by_pattern == by_column == [Listed(id, id[:6]) for id in train_ids(4)]
+    test, problems = read_list(WITH_COLUMN, tmp_path / "little", "test")
+    assert [listed.sequence for listed in test] == ["", ""]  # a test list need not name sequences
+    assert problems == []
+    plain = replace(COMPETITION, sequence_pattern=None)
+    assert {listed.sequence for listed in read_list(plain, tmp_path / "little", "train")[0]} == {""}
+
+
+def test_the_first_of_two_equal_ids_is_kept(tmp_path: Path):
+    (tmp_path / "train.csv").write_text("ImageID,Flight\na_1,x\na_1,y\nb_1,z\n")
+    listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
+    assert listed == [Listed("a_1", "x"), Listed("b_1", "z")]
+    assert [(problem.kind, problem.found) for problem in problems] == [("id twice", "a_1 in lines 2 and 3")]
