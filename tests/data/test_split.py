@@ -1,0 +1,226 @@
+"""Who trains and who validates: the original's slices to the letter, sequences kept whole, classes on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.split import SLICES, kfold_split, make_split, slice_split, split_seed, stratified_split
+from pipeline.errors import UserError
+
+AEROSCAPES_IDS = [f"{number // 19:06d}_{number % 19:03d}" for number in range(2621)]
+
+
+def catalog_of(sequences: list[str], present: np.ndarray | None = None, num_test: int = 2) -> pd.DataFrame:
+    """Returns a catalog of pictures p0, p1, ... in these sequences, and test pictures."""
+    present = np.ones((len(sequences), 2), bool) if present is None else present
+    num = len(sequences)
+    rows = {"id": [f"p{number}" for number in range(num)], "subset": "train", "sequence": sequences}
+    rows |= {f"pixels_{index}": present[:, index] * 10 for index in range(present.shape[1])}
+    test = {"id": [f"t{number}" for number in range(num_test)], "subset": "test", "sequence": "test"}
+    return pd.concat([pd.DataFrame(rows), pd.DataFrame(test)], ignore_index=True).fillna(0)
+
+
+def sides(split: pd.DataFrame) -> tuple[set[str], set[str]]:
+    return tuple(set(split["id"][split["subset"] == side]) for side in ("train", "valid"))
+
+
+def test_slice_0_of_aeroscapes_is_frozen():
+    train, valid = slice_split(AEROSCAPES_IDS, 0)
+    assert (len(train), len(valid)) == (2097, 524)
+    digest = hashlib.sha256("\n".join(valid).encode()).hexdigest()
+    assert digest == "04649f155f75b975e84ac9844b26fbf5c45da4021e8dbaca4a606e1b390c0715"
+
+
+def test_slices_are_cut_from_one_shuffle_at_their_offsets():
+    ids = [str(number) for number in range(100)]
+    shuffled = list(ids)
+    random.Random(42).shuffle(shuffled)
+    assert set(slice_split(ids, 0)[1]) == set(shuffled[:20])
+    assert set(slice_split(ids, 12)[1]) == set(shuffled[25:45])  # offset 0.25
+    assert set(slice_split(ids, 19)[1]) == set(shuffled[95:] + shuffled[:15])  # offset 0.95 wraps around
+
+
+def test_offsets_and_edges_are_rounded_half_up():
+    ids = [str(number) for number in range(10)]
+    shuffled = list(ids)
+    random.Random(42).shuffle(shuffled)
+    # Offset 0.05 of 10 is 0.5, which becomes 1; 0.25 of 10 is 2.5, which becomes 3 (Python's round would say 2).
+    assert set(slice_split(ids, 10)[1]) == set(shuffled[1:3])
+
+
+def test_seeds_and_offsets_are_the_originals():
+    seeds = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71]
+    offsets = [0.0, 0.2, 0.4, 0.6, 0.8, 0.1, 0.3, 0.5, 0.7, 0.9]
+    offsets += [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95]
+    assert [split_seed(index) for index in range(20)] == seeds
+    assert [twentieths / 20 for _, twentieths in SLICES] == offsets
+
+
+@pytest.mark.parametrize("num_pictures", [2621, 468, 100, 23, 5])
+def test_five_slices_validate_every_picture_once_ten_once_or_twice_twenty_three_or_four_times(num_pictures: int):
+    ids = AEROSCAPES_IDS[:num_pictures]
+
+    def times(num_slices: int) -> set[int]:
+        uses = Counter(id for index in range(num_slices) for id in slice_split(ids, index)[1])
+        return {uses[id] for id in ids}
+
+    assert times(5) == {1}
+    assert times(10) <= {1, 2}
+    assert times(20) <= {3, 4}
+
+
+@settings(max_examples=100, deadline=None)
+@given(num_pictures=st.integers(5, 400), index=st.integers(0, 19))
+def test_a_slice_and_its_rest_are_the_list(num_pictures: int, index: int):
+    ids = [str(number) for number in range(num_pictures)]
+    train, valid = slice_split(ids, index)
+    assert sorted(train + valid, key=int) == ids
+    assert abs(len(valid) - num_pictures / 5) <= 1
+    assert train == sorted(train, key=int)
+    assert valid == sorted(valid, key=int)
+
+
+def test_a_negative_index_keeps_its_percentage_of_both_sides():
+    catalog = catalog_of(["a", "b"] * 100)
+    whole_train, whole_valid = sides(make_split(catalog, "slice", 0))
+    train, valid = sides(make_split(catalog, "slice", -10))
+    assert (len(train), len(valid)) == (16, 4)
+    assert train <= whole_train
+    assert valid <= whole_valid
+    assert [set(side) for side in slice_split(catalog["id"][:200].tolist(), -10)] == [train, valid]
+    assert sides(make_split(catalog, "slice", -100)) == (whole_train, whole_valid)
+    assert split_seed(-10) == split_seed(0)
+
+
+@pytest.mark.parametrize("index", [20, -101])
+def test_an_index_that_names_no_split_is_refused(index: int):
+    with pytest.raises(UserError, match="0 to 19"):
+        make_split(catalog_of(["a", "b"] * 10), "slice", index)
+
+
+@pytest.mark.parametrize("by", ["slice", "sequence", "kfold", "stratified"])
+@pytest.mark.parametrize("index", [0, 4, 19, -20])
+def test_a_split_lists_public_pictures_in_the_catalogs_order(by: str, index: int):
+    catalog = catalog_of([f"s{number // 4}" for number in range(60)])
+    split = make_split(catalog, by, index)
+    assert split.columns.tolist() == ["id", "subset"]
+    assert set(split["subset"]) == {"train", "valid"}
+    order = catalog["id"].tolist()
+    assert split["id"].tolist() == sorted(split["id"], key=order.index)
+    assert not set(split["id"]) & {"t0", "t1"}
+    assert len(split) == (60 if index >= 0 else 12)
+    pd.testing.assert_frame_equal(split, make_split(catalog, by, index))
+
+
+@pytest.mark.parametrize("by", ["sequence", "stratified"])
+@pytest.mark.parametrize("index", range(0, 20, 3))
+def test_no_sequence_is_on_both_sides(by: str, index: int):
+    rng = np.random.default_rng(index)
+    sequences = [f"s{number:02d}" for number in range(30) for _ in range(rng.integers(1, 20))]
+    catalog = catalog_of(sequences)
+    train, valid = sides(make_split(catalog, by, index))
+    sequence_of = dict(zip(catalog["id"], catalog["sequence"], strict=True))
+    assert not {sequence_of[id] for id in train} & {sequence_of[id] for id in valid}
+    assert len(train) + len(valid) == len(sequences)
+    assert 0.15 <= len(valid) / len(sequences) <= 0.25
+
+
+def test_five_sequence_splits_validate_nearly_every_picture():
+    rng = np.random.default_rng(3)
+    sequences = [f"s{number:03d}" for number in range(141) for _ in range(rng.integers(5, 40))]
+    catalog = catalog_of(sequences)
+    uses = Counter(id for index in range(5) for id in sides(make_split(catalog, "sequence", index))[1])
+    assert sum(uses[id] >= 1 for id in catalog["id"][: len(sequences)]) >= 0.95 * len(sequences)
+    for index in range(5):
+        num_valid = len(sides(make_split(catalog, "sequence", index))[1])
+        assert num_valid == pytest.approx(0.2 * len(sequences), rel=0.02)
+
+
+def test_three_sequences_as_in_camvid_validate_on_one_of_the_smaller():
+    sequences = ["0001TP"] * 62 + ["0006R0"] * 101 + ["0016E5"] * 305
+    catalog = catalog_of(sequences)
+    valid_of = [sides(make_split(catalog, "sequence", index))[1] for index in (0, 1)]
+    assert [len(valid) for valid in valid_of] == [101, 62]  # 21.6 % is nearer to 20 % than 13.2 %
+    with pytest.raises(UserError, match=r"3 sequences offer 2 ways[\s\S]*Give 0 to 1"):
+        make_split(catalog, "sequence", 2)
+
+
+def test_eight_equal_sequences_as_in_dubai_validate_in_pairs_each_once_in_four_splits():
+    catalog = catalog_of([f"tile{number // 7}" for number in range(56)])
+    valid_of = [sides(make_split(catalog, "sequence", index))[1] for index in range(20)]
+    assert {len(valid) for valid in valid_of} == {14}
+    assert len(set.union(*valid_of[:4])) == 56
+    assert len({frozenset(valid) for valid in valid_of}) == 20
+
+
+def test_two_sequences_can_still_be_split():
+    valid_of = [sides(make_split(catalog_of(["a"] * 6 + ["b"] * 6), "sequence", index))[1] for index in (0, 1)]
+    assert [len(valid) for valid in valid_of] == [6, 6]
+    assert not valid_of[0] & valid_of[1]
+
+
+def test_sequences_are_chosen_so_that_a_rare_class_stays_on_both_sides():
+    sequences = [f"s{number // 5:02d}" for number in range(200)]
+    present = np.zeros((200, 4), bool)
+    present[:, 0] = True
+    present[[7, 120], 1] = True  # in two sequences only
+    present[[30, 90, 150], 2] = True
+    present[44, 3] = True  # in one: it must not be lost from training
+    for index in range(4):
+        train, valid = sides(make_split(catalog_of(sequences, present), "sequence", index))
+        for rare in (1, 2):
+            pictures = {f"p{number}" for number in np.flatnonzero(present[:, rare])}
+            assert pictures & train
+            assert pictures & valid
+        assert "p44" in train
+
+
+@pytest.mark.parametrize("sequences", [[""] * 20, ["one"] * 20])
+def test_a_sequence_split_without_sequences_is_refused(sequences: list[str]):
+    with pytest.raises(UserError, match=r"at least 2 sequences[\s\S]*SPLIT\.BY=slice"):
+        make_split(catalog_of(sequences), "sequence", 0)
+
+
+def test_five_folds_validate_every_picture_once_and_the_next_five_differ():
+    ids = [str(number) for number in range(103)]
+    folds = [set(kfold_split(ids, index)[1]) for index in range(10)]
+    for five in (folds[:5], folds[5:]):
+        assert sorted(id for fold in five for id in fold) == sorted(ids)
+        assert {len(fold) for fold in five} == {20, 21}
+    assert folds[0] != folds[5]
+
+
+def test_stratified_folds_share_out_the_sequences_of_a_rare_class():
+    sequences = [f"s{number // 6:02d}" for number in range(300)]
+    rare_sequences = {f"s{number:02d}" for number in range(10)}  # neighbours: folds in file order would get them all
+    present = np.array([[True, name in rare_sequences] for name in sequences])
+    ids = [f"p{number}" for number in range(300)]
+    per_fold = []
+    for index in range(5):
+        valid = stratified_split(ids, sequences, present, index)[1]
+        per_fold.append(len({sequences[int(id[1:])] for id in valid} & rare_sequences))
+    assert per_fold == [2] * 5
+
+
+def test_stratified_folds_need_as_many_sequences_and_name_the_way_out():
+    with pytest.raises(UserError, match=r"only 3\.[\s\S]*SPLIT\.BY=sequence"):
+        make_split(catalog_of(["a", "b", "c"] * 10), "stratified", 0)
+
+
+def test_stratified_folds_treat_pictures_without_sequence_one_by_one():
+    train, valid = sides(make_split(catalog_of([""] * 50), "stratified", 0))
+    assert (len(train), len(valid)) == (40, 10)
+
+
+@pytest.mark.parametrize("by", ["slice", "kfold"])
+def test_too_few_pictures_are_refused(by: str):
+    with pytest.raises(UserError, match="pictures"):
+        make_split(catalog_of(["a", "b"]), by, 0)
