@@ -1,10 +1,12 @@
 """The checker: good submissions pass, each known way to spoil one is found and named."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipeline.data.pictures import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission, require_good
 from pipeline.submission.rle import decode_classes, encode
@@ -149,6 +151,24 @@ def test_good_submissions_pass_under_every_convention(tmp_path, name, whole):
         pictures = make_pictures(seed, 5, competition, whole)
         path = write_submission(tmp_path / "sub.csv", pictures.items(), list(pictures), competition, {})
         assert check_submission(path, competition, sizes_of(pictures), sample_of_any(path)) == []
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize(("name", "num_classes", "stride"), [("camvid", 12, 12), ("dubai_aerial", 6, 4)])
+def test_real_masks_pass(shared_data, tmp_path, name, num_classes, stride, order):
+    competition = make_competition(
+        replace(CONVENTIONS["AeroScapes"], order=order),
+        classes=tuple("abcdefghijkl"[:num_classes]), ignore_index=num_classes - 1,
+    )  # fmt: skip
+    folder = shared_data(name) / "masks" / "masks"
+    pictures = {path.stem: read_mask(path, num_classes - 1) for path in sorted(folder.glob("*.png"))[::stride]}
+    warnings = require_good(write(tmp_path, pictures, competition), competition, sizes_of(pictures))
+    assert all("of all pixels are in no class" in warning for warning in warnings)  # those of the ignored class
+    other = replace(
+        competition, convention=replace(competition.convention, order="row" if order != "row" else "column")
+    )
+    problems = check_submission(tmp_path / "sub.csv", other, sizes_of(pictures))
+    assert any(f"wrong orientation: read {order} by {order}" in problem for problem in problems)
 
 
 def sample_of_any(path):

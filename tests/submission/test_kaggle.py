@@ -44,6 +44,7 @@ def test_the_same_content_is_not_uploaded_twice_unless_asked_for(folder):
 @pytest.mark.parametrize(
     ("mood", "message"),
     [
+        ("not installed", "the Kaggle client cannot be imported .* Install it: pip install kaggle"),
         ("no credentials", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
         ("401", "kaggle.json into ~/.kaggle/"),
         ("403", "accept its rules"),

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+if os.environ.get("STAND_IN_MOOD") == "not installed":
+    raise ImportError("No module named 'kaggle'")
+
 
 class Refusal(OSError):
     """An HTTP error as `requests` raises it: an OSError that carries the response."""

@@ -1,0 +1,53 @@
+"""The table of what changed between two submissions."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.submission.compare import COLUMNS, compare_submissions
+from pipeline.submission.write import write_submission
+from tests.submission.scenes import make_competition, make_pictures, sizes_of
+
+COMPETITION = make_competition()
+
+
+def write(path, pictures):
+    return write_submission(path, pictures.items(), list(pictures), COMPETITION, {})
+
+
+def test_the_most_changed_picture_comes_first_and_each_class_has_its_gains_and_losses(tmp_path):
+    first = {name: np.zeros((4, 5), np.uint8) for name in "abc"}
+    second = {name: mask_HW.copy() for name, mask_HW in first.items()}
+    second["a"][0, 0] = 4
+    second["c"][0, :4] = 1
+    second["c"][1, :2] = 2
+    table = compare_submissions(
+        write(tmp_path / "1.csv", first), write(tmp_path / "2.csv", second), COMPETITION, sizes_of(first)
+    )
+    assert table.values.tolist() == [
+        ["c", 0.3, "Background", 20, 14, 0, 6, 28 / 34],
+        ["c", 0.3, "Road", 0, 4, 4, 0, 0.0],
+        ["c", 0.3, "Tree", 0, 2, 2, 0, 0.0],
+        ["a", 0.05, "Background", 20, 19, 0, 1, 38 / 39],
+        ["a", 0.05, "Person", 0, 1, 1, 0, 0.0],
+    ]
+
+
+def test_equal_submissions_have_an_empty_table(tmp_path):
+    pictures = make_pictures(0, 3, COMPETITION)
+    path = write(tmp_path / "1.csv", pictures)
+    table = compare_submissions(path, path, COMPETITION, sizes_of(pictures))
+    assert list(table.columns) == COLUMNS
+    assert table.empty
+
+
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_submissions_of_other_pictures_are_refused(tmp_path, left_out):
+    pictures = make_pictures(0, 3, COMPETITION)
+    ids = list(pictures)
+    fewer = {picture_id: pictures[picture_id] for picture_id in ids if picture_id != ids[left_out]}
+    whole, part = write(tmp_path / "1.csv", pictures), write(tmp_path / "2.csv", fewer)
+    with pytest.raises(UserError, match="only one of them has 0000"):
+        compare_submissions(whole, part, COMPETITION, sizes_of(pictures))
+    with pytest.raises(UserError, match="only one of them has 0000"):
+        compare_submissions(part, whole, COMPETITION, sizes_of(pictures))
