@@ -1,0 +1,62 @@
+"""What every test gets: one thread, folders of its own, and the real data when it lies beside the project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before NumPy, OpenCV or torch are loaded: small arrays are faster on one thread, and results do not depend on the cores.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# The same examples each time, nothing written into the tree: the suite says the same on every machine.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+# FUZZ_EXAMPLES=10000 ./run.sh test tests/config: many and new examples in the fuzzing tests.
+hypothesis.settings.register_profile("fuzz", deadline=None, database=None)
+hypothesis.settings.load_profile("fuzz" if "FUZZ_EXAMPLES" in os.environ else "suite")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test runs writes below its own temporary folder and finds no data by the developer's settings."""
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("SUBMISSIONS_DIR", str(tmp_path / "submissions"))
+    monkeypatch.setenv("SCRATCH_DIR", str(tmp_path / "scratch"))
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.delenv("WEIGHTS_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's root."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, weights and reference tables beside the project; skips where there is none."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {folder} with real data; a clone alone does not have it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Callable[[str], Path]:
+    """`shared_data("camvid")`: the folder of a real competition; skips where it is absent."""
+
+    def find(name: str) -> Path:
+        folder = shared / "data" / name
+        if not folder.is_dir():
+            pytest.skip(f"needs the real pictures of {name} in {folder}")
+        return folder
+
+    return find
