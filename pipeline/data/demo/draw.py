@@ -1,0 +1,219 @@
+"""Draws one frame of a flight: the picture and, with the same strokes, its mask.
+
+Colours and class are drawn together as the four channels of one array, so that they cannot disagree. Drawn at twice
+the size without smoothing; the picture is then averaged down, the mask is picked.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pipeline.data.demo.camera import Camera, ground_to_picture, project, ray_slopes
+from pipeline.data.demo.classes import SKY, VEGETATION
+from pipeline.data.demo.ground import CLASS_OF, Ground
+from pipeline.data.demo.noise import picture_noise, to_uint8
+from pipeline.data.demo.scene import SUPERSAMPLING, Flight
+from pipeline.data.demo.solids import Light, Thing
+
+NEAR_M = 0.8  # things that come nearer to the lens are left out
+SHIFT = 3  # fractional bits of drawn coordinates
+ONE = 1 << SHIFT
+
+
+def render(flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the picture (height, width, 3), uint8 RGB, and the mask (height, width), uint8, of one frame."""
+    camera, time = flight.cameras[frame], frame - len(flight.cameras) // 2
+    canvas = _draw_ground(flight.grounds, camera)
+    slope = ray_slopes(camera)
+    if slope[0].min() < 0.06:  # the view reaches the horizon or nearly so
+        _draw_far(canvas, slope, camera, flight)
+    seen = _in_view(flight.things, camera, time)
+    _draw_shadows(canvas, seen, camera, flight.light, slope)
+    for thing, origin, reach_px in seen:
+        _draw_thing(canvas, thing, origin, reach_px, camera, flight.light)
+    return _develop(canvas, flight, frame)
+
+
+def _draw_ground(grounds: tuple[Ground, ...], camera: Camera) -> np.ndarray:
+    """Returns colours and class (H, W, 4) of the ground; what the canvases do not reach repeats their edge."""
+    size = (camera.width, camera.height)
+    colours, classes = np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.uint8)
+    for index, ground in enumerate(grounds):
+        to_metres = np.array(
+            [[1 / ground.scale, 0, ground.corner[0]], [0, 1 / ground.scale, ground.corner[1]], [0, 0, 1]]
+        )
+        matrix = ground_to_picture(camera) @ to_metres
+        border = cv2.BORDER_TRANSPARENT if index else cv2.BORDER_REPLICATE
+        cv2.warpPerspective(ground.colours, matrix, size, dst=colours, flags=cv2.INTER_LINEAR, borderMode=border)
+        cv2.warpPerspective(
+            CLASS_OF[ground.materials], matrix, size, dst=classes, flags=cv2.INTER_NEAREST, borderMode=border
+        )
+    return cv2.merge([colours, classes])
+
+
+def _draw_far(canvas: np.ndarray, slope: np.ndarray, camera: Camera, flight: Flight) -> None:
+    """Draws haze over the far ground, wooded hills on the horizon, and sky with clouds."""
+    width, light, rng = camera.width, flight.light, np.random.default_rng(flight.seed)
+    distance = camera.position[2] / np.maximum(slope, 1e-3)
+    veil = (1 - np.exp(-distance / light.haze_m))[..., None]
+    canvas[..., :3] = to_uint8(canvas[..., :3] * (1 - veil) + light.haze * veil)
+    top = int(np.flatnonzero(slope.min(axis=1) < 0.012).max(initial=0)) + 1  # rows below show near ground only
+    column = (np.arange(width) - width / 2) / camera.focal_px + 3 * np.arctan2(camera.axes[2, 1], camera.axes[2, 0])
+    fine = 0.004 * np.interp(column * 40 % 64, np.arange(64), rng.uniform(-1, 1, 64))
+    ridge = 0.045 * np.interp(column, np.linspace(-16, 16, 64), rng.uniform(0.2, 1, 64)) + fine
+    up = -slope[:top]
+    wood = np.array([66, 88, 70]) * (1 + 0.16 * picture_noise(rng, width, top, 5)[..., None])
+    _fill(canvas[:top], (up > -0.012) & (up < ridge), 0.55 * wood + 0.45 * light.haze, VEGETATION)
+    zenith = np.array([92, 138, 196]) if light.softness < 5 else np.array([168, 176, 186])
+    rise = np.clip(up / 0.5, 0, 1)[..., None] ** 0.7
+    clouds = 0.5 * picture_noise(rng, width, top, 90) + 0.25 * picture_noise(rng, width, top, 28)
+    cover = np.clip(clouds + 0.05, 0, 0.85)[..., None]
+    colours = (np.array([214, 222, 230]) * (1 - rise) + zenith * rise) * (1 - cover) + np.array([240, 241, 243]) * cover
+    _fill(canvas[:top], up >= ridge, colours, SKY)
+
+
+def _fill(canvas: np.ndarray, where: np.ndarray, colours: np.ndarray, class_index: int) -> None:
+    """Puts colours (H, W, 3) and a class into the pixels `where` (H, W)."""
+    canvas[where, :3] = to_uint8(colours[where])
+    canvas[where, 3] = class_index
+
+
+def _in_view(things: tuple[Thing, ...], camera: Camera, time: int) -> list[tuple[Thing, np.ndarray, float]]:
+    """Returns (thing, where it is now, its size in pixels) for those that may be seen, the farthest first."""
+    if not things:
+        return []
+    origins = np.stack([thing.origin + time * thing.step for thing in things])
+    pixels, depth = project(camera, origins)
+    reach = np.array([thing.reach for thing in things])
+    reach_px = reach * camera.focal_px / np.maximum(depth, NEAR_M)
+    margin = 2.5 * reach_px[:, None]  # shadows fall into the picture from outside
+    size = np.array([camera.width, camera.height])
+    seen = (depth > NEAR_M) & ((pixels > -margin) & (pixels < size + margin)).all(axis=1) & (reach_px > 1.5)
+    order = np.argsort(-np.linalg.norm(origins - camera.position, axis=1), kind="stable")
+    return [(things[index], origins[index], float(reach_px[index])) for index in order if seen[index]]
+
+
+def _draw_shadows(canvas: np.ndarray, seen, camera: Camera, light: Light, slope: np.ndarray) -> None:
+    """Darkens the ground where things keep the sun off."""
+    covered = np.zeros(canvas.shape[:2], np.uint8)
+    for thing, origin, reach_px in seen:
+        points = thing.points + origin
+        kept, radii = _kept_parts(thing, reach_px)
+        if (thing.sizes[kept] == 1).any():
+            points = np.concatenate([points, _rims(thing, kept, radii) + origin])
+        flat = points - light.direction * (np.maximum(points[:, 2:], 0) / light.direction[2])
+        pixels, depth = project(camera, flat)
+        if depth.min() < NEAR_M:
+            continue
+        fixed, rim = _fixed(pixels), len(thing.points)
+        for index in kept:
+            start, size = thing.starts[index], thing.sizes[index]
+            if size == 1:
+                cv2.fillConvexPoly(covered, fixed[rim : rim + 8], 255, shift=SHIFT)
+                rim += 8
+            elif size == 2:
+                thickness = max(1, round(2 * thing.radii[index] * camera.focal_px / depth[start]))
+                cv2.line(covered, fixed[start].tolist(), fixed[start + 1].tolist(), 255, thickness, shift=SHIFT)
+            else:
+                cv2.fillConvexPoly(covered, fixed[start : start + size], 255, shift=SHIFT)
+    covered = cv2.blur(covered, (int(light.softness), int(light.softness)))
+    covered[slope < 0.02] = 0
+    loss = light.shadow * np.array([1.0, 0.96, 0.86])  # the blue sky still lights a shadow
+    tables = [to_uint8(255 - strength * np.arange(256)) for strength in (*loss, 0.0)]  # the class stays as it is
+    cv2.multiply(canvas, cv2.merge([cv2.LUT(covered, table) for table in tables]), dst=canvas, scale=1 / 255)
+
+
+def _kept_parts(thing: Thing, reach_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of the parts worth drawing at this size, and all radii, larger where dabs were left out."""
+    dabs = np.flatnonzero(thing.sizes == 1)
+    wanted = max(10, int(reach_px * 1.6))
+    if len(dabs) <= wanted:
+        return np.arange(len(thing.sizes)), thing.radii
+    step = -(-len(dabs) // wanted)
+    radii = np.where(thing.sizes == 1, thing.radii * min(1.5, np.sqrt(step)), thing.radii)
+    return np.setdiff1d(np.arange(len(thing.sizes)), np.setdiff1d(dabs, dabs[::step])), radii
+
+
+def _rims(thing: Thing, kept: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Returns eight points on the level rim of each kept dab, (8 * dabs, 3)."""
+    dabs = kept[thing.sizes[kept] == 1]
+    angle = np.arange(8) * (np.pi / 4)
+    ring = np.column_stack([np.cos(angle), np.sin(angle), np.zeros(8)])
+    return (thing.points[thing.starts[dabs]][:, None] + radii[dabs][:, None, None] * ring).reshape(-1, 3)
+
+
+def _draw_thing(
+    canvas: np.ndarray, thing: Thing, origin: np.ndarray, reach_px: float, camera: Camera, light: Light
+) -> None:
+    """Draws the parts of a thing, the farthest first, faces that look away left out."""
+    points = thing.points + origin
+    pixels, depth = project(camera, points)
+    if depth.min() < NEAR_M:
+        return
+    kept, radii = _kept_parts(thing, reach_px)
+    towards = ((camera.position - points[thing.starts]) * thing.normals).sum(axis=1)
+    faces = thing.sizes > 2
+    hidden = faces & (towards <= 0) & thing.normals.any(axis=1)
+    middle = np.add.reduceat(depth, thing.starts) / thing.sizes
+    order = kept[np.lexsort((-middle[kept], thing.layers[kept]))]
+    veil = 1 - np.exp(-np.linalg.norm(origin - camera.position) / light.haze_m)
+    colours = np.clip(thing.colours * (1 - veil) + light.haze * veil, 0, 255).astype(int)
+    fixed, scale = _fixed(pixels), camera.focal_px / middle
+    for index in order[~hidden[order]]:
+        start, size = thing.starts[index], thing.sizes[index]
+        colour = (*colours[index].tolist(), thing.class_index)
+        if size == 1:
+            cv2.circle(
+                canvas, fixed[start].tolist(), max(4, round(radii[index] * scale[index] * ONE)), colour, -1, shift=SHIFT
+            )
+        elif size == 2:
+            thickness = max(1, round(2 * radii[index] * scale[index]))
+            cv2.line(canvas, fixed[start].tolist(), fixed[start + 1].tolist(), colour, thickness, shift=SHIFT)
+        else:
+            cv2.fillConvexPoly(canvas, fixed[start : start + size], colour, shift=SHIFT)
+            if thing.textures[index] is not None and reach_px > 12:
+                _draw_texture(canvas, thing.textures[index], pixels[start : start + 4], veil, light)
+
+
+def _draw_texture(canvas: np.ndarray, texture: np.ndarray, corners_42: np.ndarray, veil: float, light: Light) -> None:
+    """Draws a texture (h, w, 4) into a quadrangle: corners below left, below right, above right, above left."""
+    low = np.maximum(np.floor(corners_42.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners_42.max(axis=0)).astype(int) + 1, canvas.shape[1::-1])
+    width, height = high - low
+    if width < 2 or height < 2:
+        return
+    target = (corners_42 - low).astype(np.float32)
+    while texture.shape[0] > 24 and 2 * np.ptp(corners_42, axis=0).max() < max(texture.shape[:2]):
+        texture = cv2.resize(texture, (texture.shape[1] // 2, texture.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    rows, columns = texture.shape[:2]
+    source = np.array([[0, rows], [columns, rows], [columns, 0], [0, 0]], np.float32)
+    matrix = cv2.getPerspectiveTransform(source, target)
+    drawn = cv2.warpPerspective(
+        texture, matrix, (int(width), int(height)), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    if veil > 0.08:
+        drawn[..., :3] = to_uint8(drawn[..., :3] * (1 - veil) + light.haze * veil)
+    shape = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(shape, _fixed(target), 255, shift=SHIFT)
+    region = canvas[low[1] : high[1], low[0] : high[0]]
+    cv2.copyTo(drawn, shape, region)
+
+
+def _fixed(pixels_N2: np.ndarray) -> np.ndarray:
+    """Returns pixels as the fixed-point integers that OpenCV draws, kept within what it can hold."""
+    return np.rint(np.clip(pixels_N2, -8000, 8000) * ONE).astype(np.int32)
+
+
+def _develop(canvas: np.ndarray, flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns picture and mask at their final size: averaged, lit, vignetted, with the noise of a small sensor."""
+    height, width = canvas.shape[0] // SUPERSAMPLING, canvas.shape[1] // SUPERSAMPLING
+    rng = np.random.default_rng([flight.seed, frame])
+    mask = np.ascontiguousarray(canvas[1::SUPERSAMPLING, 1::SUPERSAMPLING, 3])
+    colours = cv2.resize(cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB), (width, height), interpolation=cv2.INTER_AREA)
+    x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
+    vignette = 1 - 0.07 * (x[None, :] ** 2 + y[:, None] ** 2)
+    gain = flight.light.tint * rng.uniform(0.98, 1.02)  # the exposure control hunts a little
+    values = colours * (vignette[..., None] * gain.astype(np.float32))
+    values += rng.standard_normal(values.shape, dtype=np.float32) * np.float32(3.0)
+    return to_uint8(values), mask

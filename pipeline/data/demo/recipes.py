@@ -1,0 +1,51 @@
+"""What each flight shows: one row a flight, so that the classes are as unequal as in AeroScapes.
+
+Of 18 flights 16 have people, 8 bikes, 6 cars, 2 drones, 2 boats, 2 animals, 12 obstacles, 11 buildings or jetties,
+3 the sky.
+AeroScapes: 85, 42, 29, 10, 2, 3, 66, 56 and 15 % of the pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A kind of place, a kind of view, and how many things of each kind to look for a spot for."""
+
+    layout: str
+    view: str  # "down", "oblique", "horizon"
+    altitude_m: tuple[float, float]
+    people: int = 0
+    bikes: int = 0
+    cars: int = 0
+    drones: int = 0
+    boats: int = 0
+    animals: int = 0
+    obstacles: int = 0
+    buildings: int = 0
+    trees: int = 0
+    bushes: int = 0
+
+
+RECIPES = (
+    Recipe("street", "oblique", (13, 19), people=5, cars=1, obstacles=4, buildings=3, trees=7, bushes=6),
+    Recipe("park", "down", (16, 23), people=6, bikes=1, trees=8, bushes=6),
+    Recipe("harbour", "oblique", (15, 21), people=5, boats=2, obstacles=2, buildings=1, trees=3),
+    Recipe("pasture", "down", (15, 21), animals=5, trees=4, bushes=5),
+    Recipe("crossing", "down", (22, 30), people=7, bikes=2, cars=3, obstacles=6, trees=5),
+    Recipe("campus", "horizon", (6, 10), people=8, bikes=2, obstacles=4, buildings=3, trees=8, bushes=4),
+    Recipe("fields", "down", (20, 30), people=3, drones=1, trees=4, bushes=4),
+    Recipe("yard", "oblique", (13, 19), people=5, obstacles=7, buildings=2, trees=3, bushes=4),
+    Recipe("avenue", "down", (24, 32), cars=3, obstacles=4, trees=7, bushes=6),
+    Recipe("park", "oblique", (11, 16), people=6, bikes=2, obstacles=4, trees=8, bushes=6),
+    Recipe("riverside", "down", (20, 28), people=4, boats=2, trees=6, bushes=5),
+    Recipe("street", "down", (24, 32), people=5, bikes=2, cars=2, obstacles=4, buildings=4, trees=7, bushes=8),
+    Recipe("pasture", "horizon", (7, 11), people=3, animals=5, obstacles=1, buildings=2, trees=8, bushes=6),
+    Recipe("campus", "down", (20, 28), people=7, bikes=2, drones=1, obstacles=4, buildings=2, trees=6),
+    Recipe("car_park", "oblique", (15, 21), people=5, cars=3, obstacles=5, buildings=1, trees=5, bushes=4),
+    Recipe("fields", "oblique", (10, 16), people=4, bikes=1, trees=7, bushes=6),
+    Recipe("yard", "down", (17, 24), people=4, obstacles=6, buildings=2, trees=3, bushes=3),
+    Recipe("avenue", "horizon", (8, 12), people=3, bikes=1, cars=3, obstacles=5, buildings=2, trees=9, bushes=5),
+)

@@ -1,0 +1,178 @@
+"""Writes the demo competition: the folder is whole and of the wanted settings, or it is not there.
+
+The marker `demo.json` holds the settings and the sha256 of every file. A folder that agrees with both is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.data.demo.classes import CLASSES
+from pipeline.data.demo.draw import render
+from pipeline.data.demo.recipes import RECIPES
+from pipeline.data.demo.scene import build_flight
+from pipeline.errors import UserError
+from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
+
+MARKER = "demo.json"
+VERSION = 1  # raise it whenever other pixels come out
+FRAMES_PER_FLIGHT = 4.5  # flights have 4 or 5 frames
+JPEG_QUALITY = 92
+SMALLEST_PX = 64  # below that nobody recognises a car
+
+
+def generate(
+    folder: Path, seed: int = 0, num_train: int = 80, num_test: int = 20, width: int = 384, height: int = 216
+) -> None:
+    """Makes `folder` hold the demo competition of these settings; one that does already is left alone.
+
+    Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
+    pictures only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
+    pictures come from different flights. The same settings give the same bytes on the same machine.
+
+    Args:
+        num_train: training pictures; from 72 on every class is in at least two flights.
+
+    Raises:
+        UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
+    """
+    folder = Path(folder)
+    settings = {"version": VERSION, "seed": seed, "num_train": num_train, "num_test": num_test}
+    settings |= {"width": width, "height": height}
+    _check_settings(settings)
+    _sweep(folder)
+    if _is_whole(folder, settings):
+        return
+    _refuse_foreign(folder)
+    check_disk(folder, (num_train + num_test) * width * height, "The demo competition")
+    draft = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}")
+    try:
+        hashes = {name: _write(draft / name, data) for name, data in _contents(settings)}
+        _write(draft / MARKER, json.dumps({"settings": settings, "sha256": hashes}, indent=1).encode())
+        _replace(folder, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def list_flights(seed: int, num_train: int, num_test: int) -> list[tuple[str, int, int]]:
+    """Returns (subset, index of the recipe, number of frames) for each flight, in the order of their numbers.
+
+    >>> flights = list_flights(0, num_train=9, num_test=4)
+    >>> sorted((subset, num_frames) for subset, _, num_frames in flights)
+    [('test', 4), ('train', 4), ('train', 5)]
+    """
+    rng = np.random.default_rng([VERSION, seed])
+    flights = []
+    for subset, num_pictures in (("train", num_train), ("test", num_test)):
+        num_flights = max(1, round(num_pictures / FRAMES_PER_FLIGHT))
+        order = np.arange(num_flights) if subset == "train" else rng.permutation(max(len(RECIPES), num_flights))
+        lengths = [num_pictures // num_flights + (k < num_pictures % num_flights) for k in range(num_flights)]
+        recipes = [int(index) % len(RECIPES) for index in order[:num_flights]]
+        flights += list(zip([subset] * num_flights, recipes, rng.permutation(lengths).tolist(), strict=True))
+    return [flights[index] for index in rng.permutation(len(flights))]
+
+
+def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
+    """Yields (path in the competition folder, content) of every file but the marker."""
+    flights = list_flights(settings["seed"], settings["num_train"], settings["num_test"])
+    ids = {"train": [], "test": []}
+    for number, (subset, recipe, num_frames) in enumerate(flights, start=1):
+        rng = np.random.default_rng([settings["seed"], number])
+        flight = build_flight(rng, RECIPES[recipe], num_frames, settings["width"], settings["height"])
+        for frame in range(num_frames):
+            picture_id = f"{number:06d}_{frame + 1:03d}"
+            ids[subset].append(picture_id)
+            picture, mask = render(flight, frame)
+            yield (
+                f"imgs/imgs/{picture_id}.jpg",
+                _encode(".jpg", picture[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
+            )
+            if subset == "train":
+                yield f"masks/masks/{picture_id}.png", _encode(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 6)
+    for subset, names in ids.items():
+        yield f"{subset}.csv", _lines("ImageID", names)
+    rows = [f"{picture_id}_{index}," for picture_id in ids["test"] for index in range(len(CLASSES))]
+    yield "sample_submission.csv", _lines("ImageID,EncodedPixels", rows)
+
+
+def _encode(suffix: str, pixels: np.ndarray, option: int, value: int) -> bytes:
+    return cv2.imencode(suffix, np.ascontiguousarray(pixels), [option, value])[1].tobytes()
+
+
+def _lines(head: str, rows: list[str]) -> bytes:
+    return "\n".join([head, *rows, ""]).encode()
+
+
+def _write(path: Path, data: bytes) -> str:
+    """Writes a file of the draft and returns its sha256; no fsync each, the hashes tell whether all of it arrived."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    """Puts the finished draft in the place of `folder`."""
+    outdated = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}-old")
+    if folder.exists():
+        os.rename(folder, outdated)
+    os.rename(draft, folder)
+    shutil.rmtree(outdated, ignore_errors=True)
+
+
+def _is_whole(folder: Path, settings: dict) -> bool:
+    marker = _read_marker(folder)
+    if marker is None or marker["settings"] != settings:
+        return False
+    return all(
+        (folder / name).is_file() and sha256_file(folder / name) == sha for name, sha in marker["sha256"].items()
+    )
+
+
+def _read_marker(folder: Path) -> dict | None:
+    """Returns the marker's content, None when there is none or it is damaged."""
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and {"settings", "sha256"} <= marker.keys() else None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and ((folder / MARKER).is_file() or not any(folder.iterdir()))):
+        raise UserError(
+            f"{folder} exists but holds no demo competition ({MARKER} is missing), so it is not replaced.\n"
+            f"Move it away, for example: mv {folder} {folder}-mine"
+        )
+
+
+def _check_settings(settings: dict) -> None:
+    least = {"seed": 0, "num_train": 1, "num_test": 1, "width": SMALLEST_PX, "height": SMALLEST_PX}
+    wrong = [f"{key} = {settings[key]}: wanted {low} or more" for key, low in least.items() if settings[key] < low]
+    if wrong:
+        raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
+
+
+def _sweep(folder: Path) -> None:
+    """Removes drafts that killed processes left beside `folder`; those of living processes stay."""
+    for draft in folder.parent.glob(f"{folder.name}{TEMPORARY_MARK}*"):
+        owner = draft.name.rpartition(TEMPORARY_MARK)[2].partition("-")[0]
+        if not (owner.isdigit() and _is_alive(int(owner))):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
