@@ -27,7 +27,7 @@ class _OverlapSums(torch.autograd.Function):
         ignored_BHW = mask_BHW == ignore
         if probs_BCHW.is_cuda or ignored_BHW.any():  # asking would make a GPU wait
             probs_BCHW.mul_(~ignored_BHW.unsqueeze(1))
-        true_B1HW = mask_BHW.long().masked_fill_(ignored_BHW, 0).unsqueeze(1)
+        true_B1HW = mask_BHW.long().masked_fill(ignored_BHW, 0).unsqueeze(1)
         own_C = _sums_by_class(probs_BCHW, true_B1HW)
         ctx.save_for_backward(probs_BCHW, true_B1HW)
         return own_C, probs_BCHW.sum((0, 2, 3))
