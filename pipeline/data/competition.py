@@ -37,9 +37,9 @@ def find_folder(competition: Competition, directory: str | None = None) -> Path:
         UserError: nothing found (says where it looked and how to get it), or found without its train.csv.
     """
     places = [Path(directory).expanduser()] if directory else list(_places(competition))
-    folders = [place for place in places if place.is_dir()]
+    folders = [place for place in places if os.path.isdir(place)]
     for folder in folders:
-        if (folder / competition.train_csv).is_file():
+        if os.path.isfile(folder / competition.train_csv):
             return folder.resolve()
     raise UserError(_incomplete(competition, folders[0]) if folders else _not_found(competition, directory))
 
@@ -95,7 +95,7 @@ def _places(competition: Competition) -> Iterator[Path]:
     for root in data_folders():
         yield from (root / name for name in _names(competition))
         for name in _names(competition):  # Kaggle mounts below /kaggle/input/competitions and the like
-            yield from sorted(root.glob(f"*/{name}")) if root.is_dir() else ()
+            yield from sorted(root.glob(f"*/{name}")) if os.path.isdir(root) else ()
 
 
 def _not_found(competition: Competition, directory: str | None) -> str:
@@ -109,8 +109,8 @@ def _not_found(competition: Competition, directory: str | None) -> str:
     if not os.environ.get("DATA_DIR"):
         lines.append("  DATA_DIR   (environment variable, not set)")
     for root in data_folders():
-        lines.append(f"  {shown(root)}" + ("" if root.is_dir() else "   (no such folder)"))
-        if (root / competition.train_csv).is_file():
+        lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else "   (no such folder)"))
+        if os.path.isfile(root / competition.train_csv):
             lines.append(
                 f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"
             )
@@ -124,7 +124,10 @@ def _not_found(competition: Competition, directory: str | None) -> str:
 
 
 def _incomplete(competition: Competition, folder: Path) -> str:
-    holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    try:
+        holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    except OSError as error:
+        return f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nchmod u+rx {folder}"
     lines = [
         f"Found the folder {folder} of the competition '{competition.name}', but it has no {competition.train_csv}.",
         f"It holds: {', '.join(holds[:10]) + (' ...' if len(holds) > 10 else '') or 'nothing'}",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
 from pathlib import Path
 
 from pipeline.data.problems import Problem, make_problem
 
 Rows = list[tuple[int, dict[str, str]]]
+csv.field_size_limit(2**31 - 1)  # the run lengths of one mask may exceed the 128 KiB that Python allows
 
 
 def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tuple[Rows, list[Problem]]:
@@ -21,7 +23,7 @@ def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tup
 
     With a problem that concerns the whole file the rows are empty.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         return [], [make_problem("list missing", file, "no such file", competition=competition)]
     try:
         data = path.read_bytes()

@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.data import competition as module
 from pipeline.data.competition import Listed, find_folder, read_list
+from pipeline.data.csv_file import read_csv
 from pipeline.errors import UserError
 from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
 
@@ -21,6 +24,12 @@ def roots(tmp_path: Path, monkeypatch) -> dict[str, Path]:
     monkeypatch.setenv("DATA_DIR", str(places["env"]))
     monkeypatch.setattr(module, "data_folders", lambda: list(places.values()))
     return places
+
+
+def test_data_dir_is_read_from_the_environment(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    folder = make_good(tmp_path / "little")
+    assert find_folder(COMPETITION) == folder
 
 
 @pytest.mark.parametrize("below", ["little", "little-competition", "competitions/little-competition"])
@@ -111,3 +120,22 @@ def test_the_first_of_two_equal_ids_is_kept(tmp_path: Path):
     listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
     assert listed == [Listed("a_1", "x"), Listed("b_1", "z")]
     assert [(problem.kind, problem.found) for problem in problems] == [("id twice", "a_1 in lines 2 and 3")]
+
+
+@given(
+    data=st.one_of(st.binary(max_size=300), st.text('aI_mgeD1,;"\n\r\t ', max_size=80).map(str.encode)),
+    header=st.booleans(),
+)
+def test_no_bytes_of_a_list_raise(data: bytes, header: bool, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "list.csv"
+    path.write_bytes(b"ImageID,Flight\n" * header + data)
+    rows, problems = read_csv(path, "list.csv", ["ImageID"], "little")
+    assert rows or problems
+    assert all(row["ImageID"] == row["ImageID"].strip() for _, row in rows)
+
+
+def test_a_very_long_cell_is_read(tmp_path: Path):
+    (tmp_path / "sample.csv").write_text(f"ImageID,EncodedPixels\na_0,{'1 2 ' * 50_000}\n")
+    rows, problems = read_csv(tmp_path / "sample.csv", "sample.csv", ["ImageID"], "little")
+    assert problems == []
+    assert len(rows[0][1]["EncodedPixels"]) == 199_999

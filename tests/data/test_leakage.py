@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_catalog
+from pipeline.data.demo.write import generate
 from pipeline.data.leakage import difference_hash, hamming_distances, near_duplicates
 from pipeline.data.split import make_split
 
@@ -119,3 +120,13 @@ def test_dubai_has_no_overlapping_pictures(by: str, shared_data):
     folder = shared_data("dubai_aerial")
     catalog, _ = build_catalog(load_competition("dubai_aerial"), folder)
     assert len(near_duplicates(folder, catalog, make_split(catalog, by, 0))) == 0
+
+
+@pytest.mark.slow
+def test_the_demo_leaks_by_slice_and_not_by_sequence(tmp_path: Path):
+    generate(tmp_path / "demo", num_train=40, num_test=4, width=192, height=108)
+    catalog, problems = build_catalog(load_competition("demo"), tmp_path / "demo")
+    assert problems == []
+    assert len(near_duplicates(tmp_path / "demo", catalog, make_split(catalog, "slice", 0))) >= 3
+    for index in range(5):
+        assert len(near_duplicates(tmp_path / "demo", catalog, make_split(catalog, "sequence", index))) == 0
