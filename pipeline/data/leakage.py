@@ -7,8 +7,8 @@ praises memory. Two pictures are near-duplicates when both agree:
 - the normalised correlation of 32x18 thumbnails, at least 0.90; of blank pictures, which have none, the brightness.
 
 Measured on CamVid's 468 public frames: of 55,977 pairs from different drives none agrees in both (5 in the hash, which
-is 9 or more; none in the correlation, which is up to 0.889, and 0.852 within distance 12). In one drive all 100 pairs up
-to 0.1 s apart agree, 83 of 446 pairs one second apart, 31 of 406 three seconds apart. On the demo's flights 43 of 62
+is 9 or more; none in the correlation, which is up to 0.889, and 0.852 within distance 12). In one drive all 100 pairs
+up to 0.1 s apart agree, 83 of 446 pairs one second apart, 31 of 406 three seconds apart. On the demo's flights 43 of 62
 neighbouring pairs agree and none across flights (distance from 21, correlation to 0.694). On Dubai, whose pictures do
 not overlap, none (distance from 16, correlation to 0.886).
 """

@@ -96,6 +96,16 @@ def test_a_folder_without_its_list_is_told_apart(roots):
         find_folder(COMPETITION)
 
 
+def test_a_folder_that_may_not_be_listed_is_told(roots, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (roots["env"] / "little").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"cannot be listed: Permission denied[\s\S]*chmod u\+rx"):
+        find_folder(COMPETITION)
+
+
 def test_ids_stay_text(tmp_path: Path):
     (tmp_path / "train.csv").write_text('\ufeffImageID , Flight\n 007_1 ,NA\n1e5_1,00\nNA_1,"a, b"\n\ntrue_1,nan\n')
     listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
@@ -122,10 +132,10 @@ def test_the_first_of_two_equal_ids_is_kept(tmp_path: Path):
     assert [(problem.kind, problem.found) for problem in problems] == [("id twice", "a_1 in lines 2 and 3")]
 
 
-@given(
-    data=st.one_of(st.binary(max_size=300), st.text('aI_mgeD1,;"\n\r\t ', max_size=80).map(str.encode)),
-    header=st.booleans(),
-)
+_NEARLY_CSV = st.text('aI_mgeD1,;"\n\r\t ', max_size=80).map(str.encode)
+
+
+@given(data=st.one_of(st.binary(max_size=300), _NEARLY_CSV), header=st.booleans())
 def test_no_bytes_of_a_list_raise(data: bytes, header: bool, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "list.csv"
     path.write_bytes(b"ImageID,Flight\n" * header + data)
