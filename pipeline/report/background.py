@@ -1,0 +1,178 @@
+"""The sections on what went in: data, split and leakage, the submission, the stages and their time, the settings."""
+
+from __future__ import annotations
+
+from pipeline.report.findings import themed
+from pipeline.report.markup import bar, join, photo, table, tag
+from pipeline.report.plots import draw_class_histogram
+from pipeline.report.rates import draw_plan, plan_curve
+from pipeline.report.read import numbers, show_value
+from pipeline.report.record import Record
+from pipeline.report.section import Section, command, duration, missing, score
+
+STAGE_WORDS = {
+    "prepare": "checks every file, counts classes, splits",
+    "tile": "cuts the tiles",
+    "sweep": "loss against learning rate",
+    "train": "carries out the plan",
+    "evaluate": "Dice and IoU of every validation picture",
+    "predict": "probabilities of the test pictures",
+    "submit": "writes and checks the submission",
+    "report": "writes this page",
+}
+SUBMISSION_WORDS = {
+    "rows": "rows",
+    "created_utc": "written (UTC)",
+    "local_dice": "local Dice",
+    "local_iou": "local IoU",
+    "split_by": "split by",
+    "csv_sha256": "sha256 of the csv",
+    "checkpoint_sha256": "sha256 of the checkpoint",
+    "config_sha256": "sha256 of the config",
+}
+
+
+def data_section(record: Record) -> Section:
+    """Returns the class histograms, the tile grids and the contact sheets."""
+    tile = record.loaded.config.datasets.augmentation.tile
+    if record.classes is None:
+        histograms = missing(record, "prepare", "The class histograms are")
+    else:
+        drawn = (
+            themed(
+                lambda theme, of=of: draw_class_histogram(record.classes, of, theme),
+                f"Bars: number of {of} of each class in the training set.",
+            )
+            for of in ("pictures", "pixels")
+        )
+        words = {"train": "with a mask", "test": "to predict"}
+        counts = ", ".join(
+            f"{count:,} pictures {words.get(subset, subset)}" for subset, count in record.subsets.items()
+        )
+        histograms = join(tag("p", f"{counts}, {record.num_sequences:,} sequences."), tag("div", *drawn, class_="pair"))
+    if not tile.enable:
+        grids = tag("p", "Whole pictures: this experiment cuts no tiles (TILE.ENABLE: false).")
+    elif record.grids:
+        drawn = (photo(path, f"Where the tiles of a set lie on a picture: {path.stem}") for path in record.grids)
+        grids = tag("div", *drawn, class_="pair")
+    else:
+        grids = missing(record, "tile", "Pictures of the tile grid are")
+    sheets = join(*(photo(path, f"Contact sheet of samples with their masks: {path.stem}") for path in record.sheets))
+    if not record.sheets:
+        sheets = missing(record, "train", "The contact sheet of augmented samples is")
+    parts = (tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
+    return Section("data", "Data", "Data", join(histograms, *parts))
+
+
+def split_section(record: Record) -> Section:
+    """Returns the split, its near-duplicates, and the score under every split that was judged."""
+    if record.split is None:
+        return Section("split", "Split", "Split and leakage", missing(record, "prepare", "The split is"))
+    datasets = record.loaded.config.datasets
+    counts = f"{record.split.get('train', 0):,} train, {record.split.get('valid', 0):,} validate"
+    parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
+    parts.append(tag("p", _leakage(record)))
+    if record.judged:
+        rows = [
+            (
+                join(one.run, tag("em", "this run") if one.run == record.folder.name else None),
+                f"{one.split_by} {one.split_index}",
+                bar(tag("b", score(one.metrics["dice"]["mean"])), one.metrics["dice"]["mean"]),
+                score(one.metrics["dataset_iou"]["mean"]),
+                f"{one.metrics['pictures']:,}",
+                f"{(one.metrics.get('duplicates') or {}).get('near_duplicates', 0):,}",
+            )
+            for one in record.judged
+        ]
+        head = ("run", "split", "Dice", "data set IoU", "pictures", "near-duplicates across")
+        parts.append(table(head, rows, "The same settings, judged on each split that was computed"))
+    if not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
+        other = "slice" if datasets.split.by == "sequence" else "sequence"
+        call = tag("code", f"{command(record, 'evaluate')} DATASETS.SPLIT.BY={other}")
+        parts.append(tag("p", f"Not judged by {other} yet. ", call, " does it.", class_="missing"))
+    return Section("split", "Split", "Split and leakage", join(*parts))
+
+
+def submission_section(record: Record) -> Section:
+    """Returns the facts of the submission."""
+    submission = record.submission
+    if submission is None:
+        return Section("submission", "Submission", "Submission", missing(record, "submit", "The submission is"))
+    facts = {word: submission.facts[key] for key, word in SUBMISSION_WORDS.items() if key in submission.facts}
+    facts |= {key: value for key, value in submission.facts.items() if key not in (*SUBMISSION_WORDS, "experiment")}
+    rows = [("file", tag("code", submission.path.name))]
+    rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
+    verdict = "the csv is the one that was written" if submission.is_intact else "the csv was changed since"
+    rows.append(("check", verdict))
+    return Section("submission", "Submission", "Submission", table(("what", "value"), rows, "The file to upload"))
+
+
+def stages_section(record: Record) -> Section:
+    """Returns which stages were done, and how long each took."""
+    seconds = record.stage_seconds
+    longest = max(seconds.values(), default=1.0) or 1.0
+    rows = []
+    for stage, does in STAGE_WORDS.items():
+        if stage == "report":
+            continue  # it is being written
+        done = stage in seconds
+        took = bar(duration(seconds[stage]), seconds[stage] / longest) if done else "not done yet"
+        rows.append((stage, does, took))
+    total = sum(value for stage, value in seconds.items() if stage != "report")
+    rows.append(("all", "", tag("b", duration(total))))
+    return Section(
+        "stages", "Stages", "Stages and time", table(("stage", "what it does", "time"), rows, "What was run")
+    )
+
+
+def settings_section(record: Record) -> Section:
+    """Returns the plan, the settings that differ from base.yaml, and all settings."""
+    loaded = record.loaded
+    points, spans = plan_curve(loaded.plan)
+    drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
+    plan_rows = [
+        (
+            phase.name,
+            phase.epochs,
+            phase.lr,
+            phase.patience or "–",
+            phase.start_from,
+            ", ".join(f"{name} {show_value(value)}" for name, value in _extras(phase).items()) or "–",
+        )
+        for phase in loaded.plan
+    ]
+    head = ("phase", "epochs", "LR", "patience", "starts from", "besides")
+    plan = table(head, plan_rows, f"The plan {loaded.config.solver.plan}, if no patience runs out")
+    settings = [
+        (tag("code", key), tag("code", show_value(value)), loaded.origins.get(key, ""))
+        for key, value in loaded.values.items()
+    ]
+    own = [row for row in settings if not row[2].startswith("configs/base.yaml")]
+    head = ("key", "value", "set in")
+    differing = table(head, own, "Settings that differ from base.yaml")
+    every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
+    content = join(tag("div", drawn, plan, class_="pair"), differing, every)
+    return Section("settings", "Settings", "Plan and settings", content)
+
+
+def _leakage(record: Record) -> str:
+    if record.leaks is None:
+        return "Near-duplicates across the split were not counted."
+    pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
+    if not pairs:
+        return "No near-duplicates lie across the split."
+    closest = min(numbers(record.leaks["distance"]))
+    affected = f"{touched:,} of {record.split.get('valid', 0):,} validation pictures"
+    return f"{pairs:,} near-duplicate pairs lie across the split and touch {affected} (the closest: {closest:g} bits)."
+
+
+def _extras(phase) -> dict[str, object]:
+    """Returns what a phase sets beyond the usual."""
+    usual = {"warmup": 0.0, "freeze": (), "loss": None, "augment": True}
+    return {name: getattr(phase, name) for name, value in usual.items() if getattr(phase, name) != value}
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {show_value(inner) or 'blank'}" for key, inner in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else show_value(value)

@@ -1,0 +1,204 @@
+"""Several runs side by side: the settings that differ, the scores, and how sure a gain is.
+
+In: config.yaml, metrics.json, history.csv and per_image.csv of each run. Out: `Comparison`, its text, its plots.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.load import is_machine_key
+from pipeline.errors import UserError
+from pipeline.paths import runs_folder
+from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
+from pipeline.report.read import read_columns, read_config, read_json, read_stage_seconds, show_value
+
+NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
+NUM_DRAWS = 2000  # bootstrap samples: the ends of a 95 % interval are then known to about a twentieth of its width
+LEAST_SEQUENCES = 5  # with fewer, drawing whole sequences says nothing, and pictures are drawn instead
+LEAST_PICTURES = 10
+# Okabe and Ito's eight without black; more runs repeat them in dashes
+RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Dice of a run minus that of the first one, on the same pictures.
+
+    Attributes:
+        low, high: 95 % interval from drawing `unit` with replacement.
+        unit: "sequences", or "pictures" where there are too few sequences; then the interval is too narrow.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num_pictures: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs in columns. `settings` holds only keys that differ; a score that a run lacks is None."""
+
+    runs: tuple[str, ...]
+    settings: dict[str, tuple[str, ...]]
+    scores: dict[str, tuple[float | None, ...]]
+    class_dice: dict[str, tuple[float | None, ...]]
+    gains: tuple[Gain | None, ...]
+
+
+def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
+    """Returns the comparison of runs with the first one.
+
+    Raises:
+        UserError: a run does not exist; names the nearest.
+    """
+    folders = [_run_folder(name, runs or runs_folder()) for name in names]
+    metrics = [read_json(folder / "metrics.json") or {} for folder in folders]
+    configs = [read_config(folder / "config.yaml") or {} for folder in folders]
+    classes = dict.fromkeys(name for content in metrics for name in content.get("dice", {}).get("classes", {}))
+    seconds = [sum(read_stage_seconds(folder).values()) / 60 or None for folder in folders]
+    scores = {
+        "Dice": tuple(_at(content, "dice", "mean") for content in metrics),
+        "IoU": tuple(_at(content, "iou", "mean") for content in metrics),
+        "data set IoU": tuple(_at(content, "dataset_iou", "mean") for content in metrics),
+        "majority guess": tuple(_at(content, "majority", "dice") for content in metrics),
+        "best epoch": tuple(_at(content, "checkpoint", "epoch") for content in metrics),
+        "minutes": tuple(seconds),
+    }
+    class_dice = {name: tuple(_at(content, "dice", "classes", name) for content in metrics) for name in classes}
+    per_image = [_read_dice(folder) for folder in folders]
+    gains = (None, *(paired_gain(per_image[0], other) for other in per_image[1:]))
+    return Comparison(tuple(names), differing(configs), scores, class_dice, gains)
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Returns the keys whose values are not the same in all configs, without names and without the machine's own.
+
+    >>> differing([{"SOLVER.POWER": 1.0, "SOLVER.PLAN": "constant"}, {"SOLVER.POWER": 2.0, "SOLVER.PLAN": "constant"}])
+    {'SOLVER.POWER': ('1.0', '2.0')}
+    """
+    keys = dict.fromkeys(key for values in configs for key in values)
+    shown = {key: tuple(show_value(values.get(key)) for values in configs) for key in keys}
+    return {
+        key: values
+        for key, values in shown.items()
+        if len(set(values)) > 1 and key not in NAMES_ONLY and not is_machine_key(key)
+    }
+
+
+def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Gain | None:
+    """Returns the gain of `other` over `first` on the pictures of both, or None with fewer than 10 of them.
+
+    Args:
+        first, other: sequence and Dice by picture id.
+    """
+    shared = [picture_id for picture_id in first if picture_id in other]
+    if len(shared) < LEAST_PICTURES:
+        return None
+    steps = np.array([other[picture_id][1] - first[picture_id][1] for picture_id in shared])
+    sequences = [first[picture_id][0] for picture_id in shared]
+    by_sequence = len(set(sequences)) >= LEAST_SEQUENCES
+    _, group_of = np.unique(sequences if by_sequence else shared, return_inverse=True)
+    sums, sizes = np.bincount(group_of, steps), np.bincount(group_of)
+    drawn = np.random.default_rng(0).integers(0, len(sizes), (NUM_DRAWS, len(sizes)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    unit = "sequences" if by_sequence else "pictures"
+    return Gain(float(steps.mean()), float(low), float(high), len(shared), unit)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Returns a comparison as text, runs in columns."""
+    gains = tuple(
+        "" if gain is None else f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for gain in comparison.gains
+    )
+    rows = [("", *comparison.runs), *((key, *values) for key, values in comparison.settings.items()), ()]
+    rows += [(name, *map(_number, values)) for name, values in comparison.scores.items()]
+    rows += [("gain, 95 % interval", *gains)] if any(gains) else []
+    rows += [(), *((f"Dice {name}", *map(_number, values)) for name, values in comparison.class_dice.items())]
+    widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    notes = sorted({gain.unit for gain in comparison.gains if gain})
+    lines += [f"\nIntervals by drawing {' and '.join(notes)} with replacement, {NUM_DRAWS} times."] if notes else []
+    return "\n".join(lines)
+
+
+def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
+    """Returns a heat map: a row per run, mean Dice and the Dice of each class in columns."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    columns = {"mean": comparison.scores["Dice"], **comparison.class_dice}
+    num_runs = len(comparison.runs)
+    longest = max(map(len, comparison.runs))
+    figure = new_figure(theme, height=120 + 26 * num_runs, width=60 + 7 * longest + 44 * len(columns))
+    axes = figure.subplots()
+    style_axes(axes, theme, "Validation Dice", grid="none")
+    cells = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
+    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
+    axes.imshow(cells, cmap=heat, vmin=0, vmax=1, aspect="auto")
+    for row, values in enumerate(cells):
+        for column, value in enumerate(values):
+            color = theme.paper if value > 0.5 else theme.ink
+            text = "–" if np.isnan(value) else f"{value:.2f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    axes.axvline(0.5, color=theme.paper, linewidth=3)
+    axes.set_xticks(
+        range(len(columns)), list(columns), rotation=45, ha="right", rotation_mode="anchor", color=theme.ink
+    )
+    axes.set_yticks(range(num_runs), comparison.runs, color=theme.ink)
+    axes.spines["bottom"].set_visible(False)
+    return encode(figure)
+
+
+def draw_run_curves(names: Sequence[str], runs: Path | None = None, theme: Theme = LIGHT) -> bytes:
+    """Returns the validation Dice over epochs of several runs."""
+    figure = new_figure(theme, height=380, width=720)
+    axes = figure.subplots()
+    style_axes(axes, theme, "Validation Dice over epochs")
+    for index, name in enumerate(names):
+        history = read_columns(_run_folder(name, runs or runs_folder()) / "history.csv")
+        if history:
+            epochs, dice = ([float(cell or "nan") for cell in history[column]] for column in ("epoch", "valid_dice"))
+            style = "-" if index < len(RUN_COLORS) else "--"
+            axes.plot(epochs, dice, style, color=RUN_COLORS[index % len(RUN_COLORS)], linewidth=1.6, label=name)
+    axes.set_xlabel("epoch (0: before training)")
+    if axes.lines:
+        add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return encode(figure)
+
+
+def _run_folder(name: str, runs: Path) -> Path:
+    folder = runs / name
+    if not folder.is_dir():
+        known = (
+            sorted(path.name for path in runs.iterdir() if (path / "config.yaml").is_file()) if runs.is_dir() else []
+        )
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none yet'}"
+        raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
+    return folder
+
+
+def _read_dice(folder: Path) -> dict[str, tuple[str, float]]:
+    columns = read_columns(folder / "per_image.csv") or {"id": [], "sequence": [], "dice": []}
+    rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)
+    return {picture_id: (sequence, float(dice)) for picture_id, sequence, dice in rows}
+
+
+def _at(content: Mapping[str, Any], *path: str) -> float | None:
+    value: Any = content
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,163 @@
+"""One look for every plot: colours, sizes, a blank figure, and a figure as the bytes of a small PNG.
+
+Sizes are in the pixels of a web page; a picture has twice as many, so that it is sharp on today's screens. matplotlib
+is used through its objects alone and imported late: no global state, and a quick start for commands that draw nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+Color = tuple[int, int, int]
+
+SCALE = 2  # picture pixels per page pixel
+PIXELS_PER_INCH = 100  # 8 pt are then 11 page pixels, the smallest text that reads well
+WIDTH = 460  # page pixels: two side by side on a desk, one across a phone
+PNG_COLORS = 256  # a plot has few colours; a palette takes a third of the bytes of full colour
+LEAST_CONTRAST = 1.7  # of a line against the paper, as WCAG measures it
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a plot on light or dark paper, told apart by colour-blind eyes too.
+
+    Source: Okabe and Ito, "Color Universal Design", 2008; made lighter or darker where the paper asks for it.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    shade: str
+    valid: str
+    train: str
+    mark: str
+    other: str
+    heat: tuple[str, ...]
+
+
+LIGHT = Theme(
+    "light", "#ffffff", "#1d2126", "#5c6570", "#e4e7eb", "#f3f5f7", "#0072b2", "#d98200", "#c2410c", "#009e73",
+    ("#ffffff", "#d6e8f4", "#8fc3e3", "#3b93c8", "#0b5f96", "#063a5e"),
+)  # fmt: skip
+DARK = Theme(
+    "dark", "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
+    ("#191c20", "#16334a", "#155a86", "#2f8cc4", "#7cc3ee", "#dff2ff"),
+)  # fmt: skip
+THEMES = (LIGHT, DARK)
+
+
+def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:
+    """Returns an empty matplotlib Figure of width x height page pixels."""
+    from matplotlib.figure import Figure
+
+    size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
+    return Figure(figsize=size, dpi=PIXELS_PER_INCH * SCALE, facecolor=theme.paper, layout="constrained")
+
+
+def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> None:
+    """Gives axes the common look: thin grid behind the data, no box, small text; the title at the left."""
+    axes.set_facecolor(theme.paper)
+    axes.set_axisbelow(True)
+    if grid != "none":
+        axes.grid(True, axis=grid, color=theme.grid, linewidth=0.7)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+        spine.set_linewidth(0.7)
+    axes.tick_params(which="both", colors=theme.muted, labelsize=7.5, length=0, pad=3)
+    axes.xaxis.label.set(color=theme.muted, fontsize=8)
+    axes.yaxis.label.set(color=theme.muted, fontsize=8)
+    axes.set_title(title, loc="left", color=theme.ink, fontsize=9, fontweight="bold", pad=6)
+
+
+def add_legend(axes: Any, theme: Theme, columns: int = 4, **place: Any) -> None:
+    """Writes the legend without a box, on the line of the title at the right unless `place` says otherwise."""
+    place = place or {"loc": "lower right", "bbox_to_anchor": (1.01, 1.0)}
+    axes.legend(
+        ncols=columns, frameon=False, fontsize=7.5, labelcolor=theme.ink, handlelength=1.5, handletextpad=0.5,
+        columnspacing=1.1, borderpad=0.2, borderaxespad=0.2, **place,
+    )  # fmt: skip
+
+
+def encode(figure: Any) -> bytes:
+    """Returns a figure as PNG, the same bytes for the same figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    return encode_png(picture.quantize(PNG_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """Returns a picture as PNG."""
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def readable_color(color: Color, theme: Theme) -> str:
+    """Returns a class colour as text, moved towards the ink until it can be told from the paper.
+
+    >>> readable_color((0, 0, 128), LIGHT), readable_color((255, 255, 255), LIGHT)
+    ('#000080', '#c6c7c8')
+    """
+    paper, ink = _components(theme.paper), _components(theme.ink)
+    mixed = color
+    for step in range(1, 11):
+        if contrast(mixed, paper) >= LEAST_CONTRAST:
+            break
+        share = step / 10
+        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, ink, strict=True))
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def contrast(color: Color, other: Color) -> float:
+    """Returns the contrast of two colours, 1 (none) to 21 (black on white).
+
+    Source: WCAG 2.2, "contrast ratio".
+
+    >>> contrast((0, 0, 0), (255, 255, 255))
+    21.0
+    """
+    light, dark = sorted((_luminance(color), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Returns label positions in [low, high] in the same order, at least `gap` apart, near where they were wanted.
+
+    Where they cannot all fit, the gap shrinks.
+
+    >>> spread([0.5, 0.5, 0.9], 0.2, 0.0, 1.0)
+    [0.5, 0.7, 0.9]
+    """
+    if len(positions) > 1:
+        gap = min(gap, (high - low) / (len(positions) - 1))
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    placed = [0.0] * len(positions)
+    floor = low
+    for index in order:
+        placed[index] = max(positions[index], floor)
+        floor = placed[index] + gap
+    ceiling = high
+    for index in reversed(order):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    return placed
+
+
+def _components(text: str) -> Color:
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _luminance(color: Color) -> float:
+    linear = [value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in color]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

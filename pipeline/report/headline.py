@@ -1,0 +1,145 @@
+"""The top of the page: the score beside what a guess would get, the state of the run, and what to be wary of."""
+
+from __future__ import annotations
+
+from pipeline.config.load import run_name
+from pipeline.report.markup import Html, join, tag
+from pipeline.report.read import numbers
+from pipeline.report.record import Record
+from pipeline.report.section import command, duration, score
+from pipeline.report.table import read_state
+
+MOST_WARNINGS_OF_A_KIND = 4
+
+
+def headline(record: Record) -> Html:
+    """Returns the header of the page."""
+    loaded = record.loaded
+    state = read_state(record.folder) or "not started"
+    name = tag("h1", record.folder.name, " ", tag("small", run_name(loaded.config)))
+    return tag(
+        "header",
+        tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
+        tag("div", name, tag("span", state, class_="state"), class_="title"),
+        tag("p", record.header.question, class_="question") if record.header.question else None,
+        _score(record) if record.metrics else None,
+        _warnings(record),
+    )
+
+
+def warnings(record: Record) -> list[Html | str]:
+    """Returns what a reader of the score must know before believing it."""
+    return [
+        *_leakage_warnings(record),
+        *_baseline_warnings(record),
+        *_dead_class_warnings(record),
+        *((record.sweep_found or {}).get("warnings") or []),
+        *_submission_warnings(record),
+    ]
+
+
+def never_predicted(record: Record) -> list[str]:
+    """Returns the classes that validation pictures show and the network never chooses."""
+    if not record.confusion:
+        return []
+    names = record.confusion["truth"]
+    rows = list(zip(*(numbers(record.confusion[name]) for name in names), strict=True))
+    return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
+
+
+def _score(record: Record) -> Html:
+    metrics = record.metrics
+    dice, majority = metrics["dice"]["mean"], metrics.get("majority") or {}
+    marks = [("own", dice, "validation Dice, mean over classes")]
+    if majority:
+        marks.append(("guess", majority["dice"], f"always guessing {majority['class']}"))
+    published = record.header.published_dice
+    if published is not None and "DATASETS.COMPETITION" not in record.loaded.changed:
+        marks.append(("published", published, "published for this experiment"))
+    scale = tag(
+        "div",
+        *(tag("span", class_=kind, style=f"--at:{100 * min(max(value, 0), 1):.1f}%") for kind, value, _ in marks),
+        class_="scale",
+        aria_hidden="true",
+    )
+    key = tag(
+        "ul",
+        *(tag("li", tag("b", score(value)), " ", meaning, class_=kind) for kind, value, meaning in marks[1:]),
+        class_="key",
+    )
+    main = tag("div", tag("p", tag("strong", score(dice)), " ", marks[0][2], class_="score"), scale, key, class_="main")
+    return tag("div", main, _facts(record), class_="result")
+
+
+def _facts(record: Record) -> Html:
+    metrics = record.metrics
+    checkpoint = metrics.get("checkpoint") or {}
+    seconds = sum(record.stage_seconds.values())
+    facts = [
+        ("IoU", score(metrics["iou"]["mean"]), "per picture and class, as the Dice"),
+        ("data set IoU", score(metrics["dataset_iou"]["mean"]), "from the summed confusion matrix"),
+        ("best epoch", checkpoint.get("epoch", "–"), f"validation loss {score(checkpoint.get('valid_loss'))}"),
+        ("time", duration(seconds) if seconds else "–", f"{metrics['pictures']} pictures judged"),
+    ]
+    entries = (
+        tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="fact") for name, value, note in facts
+    )
+    return tag("dl", *entries, class_="facts")
+
+
+def _warnings(record: Record) -> Html | None:
+    found = warnings(record)
+    if not found:
+        return None
+    return tag(
+        "aside", tag("h2", "To be wary of"), tag("ul", join(*(tag("li", text) for text in found))), class_="wary"
+    )
+
+
+def _leakage_warnings(record: Record) -> list[Html | str]:
+    duplicates = (record.metrics or {}).get("duplicates") or {}
+    pairs = duplicates.get("near_duplicates", len(record.leaks["train_id"]) if record.leaks else 0)
+    found = []
+    if pairs:
+        affected = duplicates.get("valid_pictures_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
+        text = f"{pairs:,} near-duplicate pairs lie across the split and touch {affected:,} validation pictures: "
+        text += "the score is optimistic. "
+        if record.loaded.config.datasets.split.by != "sequence":
+            call = tag("code", f"{command(record)} DATASETS.SPLIT.BY=sequence")
+            text = join(text, call, " judges on unseen sequences.")
+        found.append(text)
+    index = record.loaded.config.datasets.split_index
+    if index < 0:
+        found.append(
+            f"A quick try on {-index} % of the pictures (SPLIT_INDEX {index}): not comparable with whole runs."
+        )
+    return found
+
+
+def _baseline_warnings(record: Record) -> list[str]:
+    majority = (record.metrics or {}).get("majority")
+    if not majority or record.metrics["dice"]["mean"] > majority["dice"]:
+        return []
+    return [f"The score is not above {score(majority['dice'])}, which always guessing {majority['class']} gets."]
+
+
+def _dead_class_warnings(record: Record) -> list[str]:
+    scores = (record.metrics or {}).get("dice", {}).get("classes", {})
+    return [
+        f"{name} is never predicted: its Dice of {score(scores.get(name))} is only the share of pictures without it."
+        for name in never_predicted(record)[:MOST_WARNINGS_OF_A_KIND]
+    ]
+
+
+def _submission_warnings(record: Record) -> list[Html | str]:
+    submission = record.submission
+    if submission is None:
+        return []
+    found = []
+    if not submission.is_intact:
+        found.append(f"{submission.path.name} was changed after it was written: its hash is not the one in its .json.")
+    local, current = submission.facts.get("local_dice"), (record.metrics or {}).get("dice", {}).get("mean")
+    if local is not None and current is not None and abs(local - current) > 1e-6:
+        text = f"{submission.path.name} is of an earlier state of this run (local Dice {score(local)}); "
+        found.append(join(text, tag("code", command(record, "submit")), " writes it anew."))
+    return found

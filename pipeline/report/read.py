@@ -1,0 +1,145 @@
+"""The small files of a run as columns and mappings. Needs neither pandas nor NumPy, so `./run.sh list` stays quick."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Columns = Mapping[str, Sequence[str]]
+
+STAGES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+PUBLISHED = re.compile(r"^Published: .*?Dice (\d+\.\d+)")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The comment lines that open a config: what it asks, and what was published for it."""
+
+    question: str
+    published_dice: float | None
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A line of classes.csv."""
+
+    index: int
+    name: str
+    color: tuple[int, int, int]
+    pictures: int
+    pixels: int
+    pixel_share: float
+    train_pictures: int | None
+    valid_pictures: int | None
+
+
+def read_columns(path: Path) -> dict[str, list[str]] | None:
+    """Returns a CSV as text by column, every cell as written, or None when there is no such file."""
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        rows = [row for row in reader if len(row) == len(header)]
+    return {name: [row[index] for row in rows] for index, name in enumerate(header)}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the mapping in a JSON file, or None when there is no such file or it holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def numbers(cells: Iterable[str]) -> list[float]:
+    """Returns cells as numbers; an empty one, which stands for "not known", becomes NaN.
+
+    >>> numbers(["0.5", "", "3"])
+    [0.5, nan, 3.0]
+    """
+    return [float(cell) if cell.strip() else math.nan for cell in cells]
+
+
+def read_classes(path: Path) -> list[ClassRow] | None:
+    """Returns the lines of classes.csv, or None when it is not there yet."""
+    columns = read_columns(path)
+    if columns is None:
+        return None
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    return [
+        ClassRow(
+            index=int(row["index"]),
+            name=row["name"],
+            color=(int(row["red"]), int(row["green"]), int(row["blue"])),
+            pictures=int(row["pictures"]),
+            pixels=int(row["pixels"]),
+            pixel_share=float(row["pixel_share"]),
+            train_pictures=_count(row.get("train_pictures", "")),
+            valid_pictures=_count(row.get("valid_pictures", "")),
+        )
+        for row in rows
+    ]
+
+
+def read_header(path: Path) -> Header:
+    """Returns the question and the published Dice from the comments that open a config."""
+    comments: list[str] = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("#"):
+                break
+            comments.append(line.lstrip("#").strip())
+    found = [match for match in map(PUBLISHED.match, comments) if match]
+    return Header(comments[0] if comments else "", float(found[0].group(1)) if found else None)
+
+
+def _count(cell: str) -> int | None:
+    return int(cell) if cell.strip() else None
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """Returns the resolved config of a run as `{"SOLVER.MAX_LR": 0.001, ...}`, or None when it is not there.
+
+    The file is comments and JSON, see `prepare_folder` in `chain.py`.
+    """
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    tree = json.loads("\n".join(line for line in lines if not line.startswith("#")))
+    return flatten_tree(tree)
+
+
+def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Returns nested mappings as one with dotted keys.
+
+    >>> flatten_tree({"SOLVER": {"MAX_LR": 0.001}})
+    {'SOLVER.MAX_LR': 0.001}
+    """
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        here = f"{path}.{key}" if path else key
+        values |= flatten_tree(value, here) if isinstance(value, dict) else {here: value}
+    return values
+
+
+def read_stage_seconds(run_folder: Path) -> dict[str, float]:
+    """Returns the stages that a run has finished, in the chain's order, with their seconds."""
+    markers = {stage: read_json(run_folder / ".stages" / f"{stage}.json") for stage in STAGES}
+    return {stage: float(marker.get("seconds", 0.0)) for stage, marker in markers.items() if marker}
+
+
+def show_value(value: Any) -> str:
+    """Returns a config value as one writes it on the command line.
+
+    >>> show_value(None), show_value(True), show_value((1, 2)), show_value(1e-8), show_value("FPN")
+    ('null', 'true', '[1, 2]', '1e-08', 'FPN')
+    """
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,147 @@
+"""All that a run has written so far, read from its folder. A file that is not there yet is None or empty.
+
+In: `runs/<NAME>/`, the submission and its origin, other runs of the same config. Out: `Record`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.load import Loaded, config_path, is_machine_key
+from pipeline.files import sha256_file
+from pipeline.paths import submissions_folder
+from pipeline.report.read import (
+    ClassRow,
+    Columns,
+    Header,
+    read_classes,
+    read_columns,
+    read_config,
+    read_header,
+    read_json,
+    read_stage_seconds,
+)
+
+SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A file `panels/<group>_<rank>_<id>.png`."""
+
+    group: str
+    rank: int
+    picture_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The score of a run of this config that differs from this one in its split alone, or of this one."""
+
+    run: str
+    split_by: str
+    split_index: int
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The submission of a run: the facts in its .json, and whether the csv is still the one that they tell of."""
+
+    path: Path
+    facts: Mapping[str, Any]
+    is_intact: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `page` tells of."""
+
+    folder: Path
+    loaded: Loaded
+    header: Header
+    stage_seconds: Mapping[str, float]
+    classes: list[ClassRow] | None
+    subsets: Mapping[str, int]
+    num_sequences: int
+    split: Mapping[str, int] | None
+    leaks: Columns | None
+    sweep: Columns | None
+    sweep_found: Mapping[str, Any] | None
+    history: Columns | None
+    metrics: Mapping[str, Any] | None
+    per_image: Columns | None
+    confusion: Columns | None
+    panels: tuple[Panel, ...]
+    sheets: tuple[Path, ...]
+    grids: tuple[Path, ...]
+    judged: tuple[Judged, ...]
+    submission: Submission | None
+
+
+def read_record(folder: Path, loaded: Loaded) -> Record:
+    """Returns everything that is in a run's folder by now."""
+    catalog = read_columns(folder / "catalog.csv") or {"subset": [], "sequence": []}
+    split = read_columns(folder / "split.csv")
+    plots = folder / "plots"
+    return Record(
+        folder=folder,
+        loaded=loaded,
+        header=read_header(config_path(loaded.name)),
+        stage_seconds=read_stage_seconds(folder),
+        classes=read_classes(folder / "classes.csv"),
+        subsets=Counter(catalog["subset"]),
+        num_sequences=len(set(catalog["sequence"])),
+        split=Counter(split["subset"]) if split else None,
+        leaks=read_columns(folder / "leakage.csv"),
+        sweep=read_columns(folder / "lr_sweep.csv"),
+        sweep_found=read_json(folder / "lr_sweep.json"),
+        history=read_columns(folder / "history.csv"),
+        metrics=read_json(folder / "metrics.json"),
+        per_image=read_columns(folder / "per_image.csv"),
+        confusion=read_columns(folder / "confusion.csv"),
+        panels=tuple(sorted(_panels(folder / "panels"), key=lambda panel: (panel.group, panel.rank))),
+        sheets=tuple(sorted(plots.glob("samples*.png"))),
+        grids=tuple(sorted(plots.glob("tiles*.png"))),
+        judged=tuple(_judged(folder, loaded)),
+        submission=_submission(submissions_folder() / f"{folder.name}.csv"),
+    )
+
+
+def _panels(folder: Path) -> list[Panel]:
+    panels = []
+    for path in folder.glob("*_*_*.png"):
+        group, rank, picture_id = path.stem.split("_", 2)
+        if rank.isdigit():
+            panels.append(Panel(group, int(rank), picture_id, path))
+    return panels
+
+
+def _judged(folder: Path, loaded: Loaded) -> list[Judged]:
+    """Returns the scores of this run and of those that differ from it in their split alone, best first."""
+    own = _comparable(json.loads(json.dumps(loaded.values)))
+    found = []
+    for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
+        metrics, values = read_json(other / "metrics.json"), read_config(other / "config.yaml")
+        if not metrics or not values or _comparable(values) != own:
+            continue
+        split_by, split_index = (values[key] for key in SPLIT_KEYS)
+        found.append(Judged(other.name, split_by, split_index, metrics))
+    return sorted(found, key=lambda one: -one.metrics["dice"]["mean"])
+
+
+def _comparable(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
+
+
+def _submission(path: Path) -> Submission | None:
+    facts = read_json(path.with_suffix(".json"))
+    if facts is None or not path.is_file():
+        return None
+    return Submission(path, facts, sha256_file(path) == facts.get("csv_sha256"))

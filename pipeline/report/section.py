@@ -1,0 +1,64 @@
+"""What the sections of the page share: their form, what stands where a file is missing, how numbers are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.report.markup import Html, tag
+from pipeline.report.read import show_value
+from pipeline.report.record import Record
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `short` is its name in the table of contents."""
+
+    anchor: str
+    short: str
+    title: str
+    body: Html
+
+
+def missing(record: Record, stage: str, what: str) -> Html:
+    """Returns the line that stands for what was not made yet, with the command that makes it."""
+    return tag("p", f"{what} not there yet. ", tag("code", command(record, stage)), " makes it.", class_="missing")
+
+
+def command(record: Record, *stages: str) -> str:
+    """Returns the command for stages of this run, its overrides included."""
+    loaded = record.loaded
+    overrides = [f"{key}={show_value(loaded.values[key])}" for key in loaded.changed]
+    quoted = [f"'{text}'" if set(text) & set(' []{}"$&|;<>*?') else text for text in overrides]
+    return " ".join(["./run.sh", loaded.name, *stages, *quoted])
+
+
+def score(value: float | None) -> str:
+    """Returns a score with three digits, or a dash.
+
+    >>> score(0.8431), score(None)
+    ('0.843', '–')
+    """
+    return "–" if value is None else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in per cent; small ones keep a digit that says something.
+
+    >>> percent(0.317), percent(0.0049), percent(0.0)
+    ('32 %', '0.49 %', '0 %')
+    """
+    if share is None:
+        return "–"
+    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as a person says it.
+
+    >>> duration(3725), duration(8.25)
+    ('1 h 2 min', '8.2 s')
+    """
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"

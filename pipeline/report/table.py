@@ -1,0 +1,142 @@
+"""The table of `./run.sh list`: every experiment with its score, the published one, its state and its question.
+
+In: the comments that open `configs/*.yaml`, and the small files of `runs/*`. Out: text. No pandas, no NumPy, no YAML.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.paths import CONFIGS, runs_folder
+from pipeline.report.read import read_columns, read_config, read_header, read_json, read_stage_seconds, show_value
+
+DONE = {
+    "prepare": "prepared", "tile": "tiled", "sweep": "swept", "train": "trained",
+    "evaluate": "evaluated", "predict": "predicted", "submit": "submitted", "report": "reported",
+}  # fmt: skip
+HEADINGS = ("experiment", "dice", "published", "state", "question")
+LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than say nothing
+VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6}$")
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """A line of the table. `name` is a run's name; a run with overrides follows its config."""
+
+    name: str
+    score: float | None
+    published: float | None
+    state: str
+    question: str
+
+
+def experiment_table(
+    words: Sequence[str] = (), width: int | None = None, configs: Path | None = None, runs: Path | None = None
+) -> str:
+    """Returns the table of all experiments, and minimum, average, maximum of those that have a score.
+
+    Args:
+        words: only lines that contain all of them, in any column, in any case.
+        width: columns of the terminal; None: asks it.
+        configs: the folder of the configs, else the project's.
+        runs: the folder of the runs, else `paths.runs_folder()`.
+    """
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    rows = [row for row in experiment_rows(configs or CONFIGS, runs or runs_folder()) if _has(row, words)]
+    if not rows:
+        return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
+    cells = [(row.name, _score(row.score), _score(row.published), row.state, row.question) for row in rows]
+    summary = [
+        (word, _score(choose(_known(rows, "score"))), _score(choose(_known(rows, "published"))), "", "")
+        for word, choose in SUMMARIES
+    ]
+    widths = [max(len(row[column]) for row in (HEADINGS, *cells, *summary)) for column in range(4)]
+    room = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
+    lines = [_line(row, widths, room) for row in (HEADINGS, *cells)]
+    rule = "-" * min(width, max(map(len, lines)))
+    return "\n".join([lines[0], rule, *lines[1:], rule, *(_line(row, widths, room) for row in summary)])
+
+
+def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
+    """Returns a row for every config, and one for each run of it that had overrides."""
+    variants: dict[str, list[Path]] = {}
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+        match = VARIANT.match(folder.name)
+        if match:
+            variants.setdefault(match["config"], []).append(folder)
+    rows = []
+    for path in sorted(configs.glob("*.yaml")):
+        if path.stem == "base":
+            continue
+        header, folder = read_header(path), runs / path.stem
+        rows.append(
+            ExperimentRow(path.stem, read_score(folder), header.published_dice, read_state(folder), header.question)
+        )
+        for variant in variants.get(path.stem, []):
+            name = f"  {variant.name.removeprefix(path.stem)}"
+            rows.append(ExperimentRow(name, read_score(variant), None, read_state(variant), _overrides(variant)))
+    return rows
+
+
+def read_score(run_folder: Path) -> float | None:
+    """Returns the validation mean Dice of a run, or None while it has none."""
+    dice = (read_json(run_folder / "metrics.json") or {}).get("dice") or {}
+    return dice.get("mean")
+
+
+def read_state(run_folder: Path) -> str:
+    """Returns how far a run has come in one or two words, or "" when it was never started."""
+    stages = read_stage_seconds(run_folder)
+    if "train" not in stages:
+        history = read_columns(run_folder / "history.csv")
+        if history and history.get("epoch"):
+            return f"epoch {history['epoch'][-1]}"
+    if stages:
+        return DONE[list(stages)[-1]]
+    return "started" if (run_folder / "config.yaml").is_file() else ""
+
+
+def _overrides(variant: Path) -> str:
+    """Returns the overrides of a run as KEY=VALUE, from the comments and values of its resolved config."""
+    path = variant / "config.yaml"
+    values = read_config(path) or {}
+    keys: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if values else []:
+        if line.startswith("# Overridden on the command line: "):
+            keys = line.partition(": ")[2].split(", ")
+    return " ".join(f"{key}={show_value(values[key])}" for key in keys if key in values)
+
+
+def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
+    text = f"{row.name} {row.state} {row.question}".lower()
+    return all(word.lower() in text for word in words)
+
+
+def _known(rows: Sequence[ExperimentRow], column: str) -> list[float]:
+    return [value for row in rows if (value := getattr(row, column)) is not None]
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _or_none(choose: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float | None]:
+    return lambda values: choose(values) if values else None
+
+
+SUMMARIES = (("minimum", _or_none(min)), ("average", _or_none(_average)), ("maximum", _or_none(max)))
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
+    name, score, published, state, question = cells
+    question = question if len(question) <= room else question[: room - 1].rstrip() + "…"
+    left = f"{name:<{widths[0]}}  {score:>{widths[1]}}  {published:>{widths[2]}}  {state:<{widths[3]}}  {question}"
+    return left.rstrip()
