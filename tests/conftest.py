@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Before NumPy, OpenCV or torch are loaded: small arrays are faster on one thread, and results do not depend on the cores.
+# Before NumPy, OpenCV or torch are loaded: small arrays are faster on one thread, and cores do not change results.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import hypothesis
-import pytest
+import hypothesis  # noqa: E402 - after the settings of threads
+import pytest  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -60,3 +62,16 @@ def shared_data(shared: Path) -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def python_modules() -> Callable[[str], set[str]]:
+    """`python_modules("import x")`: the top-level modules that a fresh interpreter has loaded after running a text."""
+
+    def run(code: str) -> set[str]:
+        ask = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+        result = subprocess.run([sys.executable, "-c", ask], cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return set(result.stdout.split("\n")[-2].split())
+
+    return run

@@ -1,0 +1,150 @@
+"""A competition's descriptor says what its folder holds; one that contradicts itself is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.competition import Competition, Convention, check_competition, num_scored, scored_classes
+from pipeline.config.load import load_competition
+from pipeline.errors import UserError
+
+AEROSCAPES = (
+    *("Background", "Person", "Bike", "Car", "Drone", "Boat"),
+    *("Animal", "Obstacle", "Construction", "Vegetation", "Road", "Sky"),
+)
+AEROSCAPES_COLORS = (
+    *((0, 0, 0), (192, 128, 128), (0, 128, 0), (128, 128, 128), (128, 0, 0), (0, 0, 128), (192, 0, 128)),
+    *((192, 0, 0), (192, 128, 0), (0, 64, 0), (128, 128, 0), (0, 128, 128)),
+)
+GOOD = Competition(
+    name="good",
+    title="Good",
+    classes=("ground", "house", "void"),
+    colors=((0, 0, 0), (255, 0, 0), (9, 9, 9)),
+    pictures="imgs/{id}.jpg",
+    masks="masks/{id}.png",
+    licence="CC0",
+    ignore_index=2,
+)
+
+
+def refusal(**changes) -> str:
+    with pytest.raises(UserError) as caught:
+        check_competition(dataclasses.replace(GOOD, **changes), {})
+    return str(caught.value)
+
+
+def test_aeroscapes_has_the_originals_classes_colours_folders_and_convention():
+    competition = load_competition("aeroscapes")
+    assert competition.classes == AEROSCAPES
+    assert competition.colors == AEROSCAPES_COLORS
+    assert num_scored(competition) == 12
+    assert (competition.pictures, competition.masks) == ("imgs/imgs/{id}.jpg", "masks/masks/{id}.png")
+    assert (competition.train_csv, competition.test_csv, competition.id_column) == ("train.csv", "test.csv", "ImageID")
+    assert competition.kaggle_slug == "opencv-pytorch-course-segmentation"
+    assert competition.convention == Convention(
+        order="row",
+        base=0,
+        relative=False,
+        empty="",
+        id_column="ImageID",
+        value_column="EncodedPixels",
+        rows="id_class",
+    )
+
+
+def test_the_demo_has_the_classes_and_colours_of_aeroscapes():
+    demo, aeroscapes = load_competition("demo"), load_competition("aeroscapes")
+    assert (demo.classes, demo.colors) == (aeroscapes.classes, aeroscapes.colors)
+
+
+@pytest.mark.parametrize(("name", "scored", "ignored"), [("camvid", 11, "Void"), ("dubai_aerial", 5, "Unlabeled")])
+def test_the_ignored_last_class_is_not_scored(name, scored, ignored):
+    competition = load_competition(name)
+    assert num_scored(competition) == scored
+    assert ignored == competition.classes[-1]
+    assert ignored not in scored_classes(competition)
+
+
+@pytest.mark.parametrize("name", ["camvid", "dubai_aerial"])
+def test_a_real_competitions_folder_is_as_its_descriptor_says(name, shared_data):
+    folder, competition = shared_data(name), load_competition(name)
+    for table in (competition.train_csv, competition.test_csv, competition.sample_submission):
+        assert (folder / table).is_file()
+    header, first = (folder / competition.train_csv).read_text().splitlines()[:2]
+    columns = dict(zip(header.split(","), first.split(","), strict=True))
+    assert competition.sequence_column in columns
+    for template in (competition.pictures, competition.masks):
+        assert (folder / template.format(id=columns[competition.id_column])).is_file()
+
+
+def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
+    check_competition(dataclasses.replace(GOOD, ignore_index=255), {})
+    assert num_scored(dataclasses.replace(GOOD, ignore_index=255)) == 3
+    assert num_scored(dataclasses.replace(GOOD, ignore_index=None)) == 3
+    assert num_scored(GOOD) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("a",), "colors": ((0, 0, 0),)}, "CLASSES: 1 classes; 2 to 254 fit an 8-bit mask"),
+        ({"classes": ("a", "b", "a")}, "CLASSES: each class needs a name of its own"),
+        ({"classes": ("a", "b", "")}, "CLASSES: each class needs a name of its own"),
+        ({"colors": ((0, 0, 0),)}, "COLORS: 1 colours for 3 classes; give one [red, green, blue] per class"),
+        ({"colors": ((1, 1, 1), (0, 0, 0), (1, 1, 1))}, "COLORS: [1, 1, 1] stands for two classes; give each its own"),
+        (
+            {"ignore_index": 0},
+            "IGNORE_INDEX: found 0, wanted the last class (2) or a value outside the classes (3 to 255)",
+        ),
+        ({"ignore_index": 256}, "IGNORE_INDEX: found 256, wanted the last class"),
+        ({"ignore_index": -1}, "IGNORE_INDEX: found -1, wanted the last class"),
+        (
+            {"classes": ("a", "b"), "colors": ((0, 0, 0), (1, 1, 1)), "ignore_index": 1},
+            "IGNORE_INDEX: only one class is left to score",
+        ),
+        ({"pictures": "imgs/x.jpg"}, "PICTURES: found 'imgs/x.jpg', wanted a path with {id}"),
+        ({"masks": "{id}/{name}.png"}, "MASKS: found '{id}/{name}.png', wanted a path with {id}"),
+        ({"masks": "{id.__class__}/{id}.png"}, "MASKS: found"),
+        (
+            {"pictures": "/etc/{id}.jpg"},
+            "PICTURES: found '/etc/{id}.jpg', wanted a path inside the competition's folder",
+        ),
+        ({"test_csv": "../other/test.csv"}, "TEST_CSV: found '../other/test.csv', wanted a path inside"),
+        ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a regular expression: "),
+        ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a regular expression: "),
+        ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: 0 groups in parentheses; exactly one names the sequence"),
+        ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: goes with ROWS: id+class"),
+        ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: goes with ROWS: id+class"),
+        ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: two columns have one name"),
+    ],
+)
+def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
+    assert refusal(**changes).startswith(f"configs/competitions/good.yaml: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("COLORS: [[0, 0, 256], [1, 1, 1]]", ":3: COLORS: item 1: item 3: 256 is outside the allowed range"),
+        ("CLASES: [a, b]", ":3: unknown key CLASES; did you mean CLASSES?"),
+        (
+            "CONVENTION: {ORDER: rows}",
+            ":3: CONVENTION.ORDER: found 'rows', wanted one of row, column; did you mean row?",
+        ),
+        ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, wanted text"),
+        ("NAME: other", ":3: NAME is the file's name, mine; remove it"),
+        ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
+    ],
+)
+def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, configs: Path):
+    lines = ["CLASSES: [a, b]", "TITLE: x", line, "PICTURES: '{id}.jpg'", "MASKS: '{id}.png'", "LICENCE: CC0"]
+    if not line.startswith("COLORS"):
+        lines.append("COLORS: [[0, 0, 0], [1, 1, 1]]")
+    (configs / "competitions" / "mine.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        load_competition("mine")
+    assert str(caught.value).startswith(f"configs/competitions/mine.yaml{message}")

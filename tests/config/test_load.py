@@ -1,0 +1,301 @@
+"""A config's name resolves to values with origins, or to a refusal that names file, key and cure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.load import (
+    MACHINE_KEYS,
+    RETIRED,
+    config_path,
+    flatten,
+    is_machine_key,
+    load,
+    load_competition,
+    names,
+    nested,
+    run_name,
+    with_max_lr,
+)
+from pipeline.config.schema import Config
+from pipeline.config.tree import build, read_tree
+from pipeline.errors import UserError
+
+
+def refusal(name: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(name, overrides)
+    return str(caught.value)
+
+
+def write(configs: Path, name: str, text: str) -> None:
+    (configs / f"{name}.yaml").write_text(text)
+
+
+def test_a_config_inherits_what_it_does_not_change(configs):
+    write(configs, "Mine", "BASE: ExpBAA\nSOLVER:\n  MAX_LR: 5e-5\nLOSS_FN: {WEIGHTS: [1,1,1,1,1,1,1,1,1,1,1,2]}\n")
+    mine, parent = load("Mine"), load("ExpBAA")
+    assert mine.config.solver.max_lr == 5e-5
+    changed = {key for key, value in mine.values.items() if value != parent.values[key]}
+    assert changed == {"SOLVER.MAX_LR", "LOSS_FN.WEIGHTS"}
+    assert mine.origins["SOLVER.MAX_LR"] == "configs/Mine.yaml:3"
+    assert mine.origins["DATASETS.AUGMENTATION.TILE.WIDTH"].startswith("configs/ExpBAA.yaml:")
+    assert mine.origins.keys() == mine.values.keys()
+
+
+def test_a_config_without_base_changes_the_defaults(configs):
+    write(configs, "Mine", "SOLVER: {NUM_EPOCHS: 3}\n")
+    assert load("Mine").config.solver.num_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "configs/Mine.yaml: says nothing; write at least BASE: and what differs, or remove the file"),
+        ("# words\n", "configs/Mine.yaml: says nothing; write at least BASE: and what differs, or remove the file"),
+        ("BASE:\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
+        ("BASE: [ExpAAA, ExpAAB]\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
+        ("BASE: {A: 1}\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
+        ("\nBASE: ExpAAZ\n", "configs/Mine.yaml:2: BASE: there is no config 'ExpAAZ' in configs/; did you mean ExpAA"),
+        ("BASE: Mine\n", "configs/Mine.yaml:1: BASE goes in a circle: Mine -> Mine; name another parent"),
+        ("SOLVER: {MAXLR: 1}\n", "configs/Mine.yaml:1: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
+        ("base: ExpAAA\n", "configs/Mine.yaml:1: unknown key base; "),
+        ("SOLVER: {MAX_LR: fast}\n", "configs/Mine.yaml:1: SOLVER.MAX_LR: found 'fast', wanted a number (above 0)"),
+        (
+            "SOLVER: {PLAN: one_cylce}\n",
+            "configs/Mine.yaml:1: SOLVER.PLAN: there is no plan 'one_cylce' in configs/plans/; did you mean",
+        ),
+        ("DATASETS: {COMPETITION: CV}\n", "configs/Mine.yaml:1: DATASETS.COMPETITION: there is no competition 'CV' in"),
+    ],
+)
+def test_a_broken_config_is_refused_with_file_and_line(text, message, configs):
+    write(configs, "Mine", text)
+    assert refusal("Mine").startswith(message)
+
+
+def test_a_circle_of_parents_is_shown_whole(configs):
+    write(configs, "One", "BASE: Two\n")
+    write(configs, "Two", "# words\nBASE: One\n")
+    assert refusal("One") == "configs/Two.yaml:2: BASE goes in a circle: One -> Two -> One; name another parent"
+
+
+def test_a_mistake_in_a_parent_is_named_there(configs):
+    write(configs, "One", "BASE: Two\n")
+    write(configs, "Two", "SOLVER:\n  POWER: x\n")
+    assert refusal("One").startswith("configs/Two.yaml:2: SOLVER.POWER: found 'x'")
+
+
+def test_a_key_that_the_base_forgets_is_a_clear_refusal(configs):
+    text = (configs / "base.yaml").read_text()
+    write(configs, "base", text.replace("  POWER: 0.9", "# POWER: 0.9"))
+    assert refusal("ExpAAA").endswith("SOLVER.POWER is missing; add it")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ExpAAZ", "did you mean ExpAAA or ExpAAB or ExpAAC?"),
+        ("expaab", "did you mean ExpAAB?"),
+        ("configs/ExpAAB.yaml", "did you mean ExpAAB?"),
+        ("../configs/ExpAAB", "did you mean ExpAAB?"),
+        ("base", "did you mean"),
+        ("", "`./run.sh list` shows all"),
+        ("x" * 5000, "`./run.sh list` shows all"),
+        ("a\0b", "`./run.sh list` shows all"),
+    ],
+)
+def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
+    message = refusal(name)
+    assert message.startswith("there is no config ")
+    assert hint in message
+    assert len(message) < 200
+    with pytest.raises(UserError):
+        config_path(name)
+
+
+def test_what_editors_leave_behind_is_no_config(configs):
+    write(configs, ".#ExpAAB", "x")
+    write(configs, "._ExpAAC", "x")
+    assert not [name for name in names() if name.startswith(".")]
+    assert "base" not in names()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["SOLVER.MAX_LR=5e-4"], {"SOLVER.MAX_LR": 5e-4}),
+        (["SOLVER={MAX_LR: 5e-4, POWER: 2}"], {"SOLVER.MAX_LR": 5e-4, "SOLVER.POWER": 2.0}),
+        (["LOSS_FN.MIX=0.7 ce + 0.3 lovasz"], {"LOSS_FN.MIX": "0.7 ce + 0.3 lovasz"}),
+        (
+            ["DATASETS.AUGMENTATION.TILE.SETS=[[640, 360, 2, 2]]"],
+            {"DATASETS.AUGMENTATION.TILE.SETS": ((640, 360, 2, 2),)},
+        ),
+        (["EXPERIMENT.LOAD_PREV="], {}),
+        (["MODEL.ENCODER.WEIGHTS=None"], {"MODEL.ENCODER.WEIGHTS": None}),
+        (["SOLVER.MAX_LR=auto", "RUNTIME.DEVICE=cpu"], {"SOLVER.MAX_LR": "auto", "RUNTIME.DEVICE": "cpu"}),
+    ],
+)
+def test_overrides_change_their_keys_and_nothing_else(overrides, words):
+    before, after = load("ExpAAB"), load("ExpAAB", tuple(overrides))
+    assert after.values == before.values | words
+    assert set(after.changed) == set(words)
+    assert all(after.origins[key] == "command line" for key in words)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SOLVER.MAXLR=1"], "command line: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
+        (["solver.max_lr=1"], "command line: unknown key solver.max_lr; did you mean SOLVER.MAX_LR?"),
+        (["MAX_LR=1"], "command line: unknown key MAX_LR; did you mean SOLVER.MAX_LR?"),
+        (["SOLVER.MAX_LR=fast"], "command line: SOLVER.MAX_LR: found 'fast', wanted a number (above 0) or auto"),
+        (["SOLVER.MAX_LR="], "command line: SOLVER.MAX_LR: found nothing, wanted a number (above 0) or auto"),
+        (["SOLVER=1"], "command line: SOLVER is a group of keys ("),
+        (["SOLVER.MAX_LR={A: 1}"], "command line: SOLVER.MAX_LR is one value, not a group of keys"),
+        (["BASE=ExpAAC"], "command line: BASE belongs to a file: "),
+        (["SOLVER.PLAN=../plans/constant"], "command line: SOLVER.PLAN: there is no plan '../plans/constant'"),
+        (["SOLVER.PLAN=/etc/passwd"], "command line: SOLVER.PLAN: there is no plan '/etc/passwd'"),
+        (["DATASETS.COMPETITION=" + "x" * 5000], "command line: DATASETS.COMPETITION: there is no competition 'xxx"),
+        (["EXPERIMENT.SEED=99999999"], "command line: EXPERIMENT.SEED: 99999999 is outside the allowed range"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_refused(overrides, message):
+    assert refusal("ExpAAB", *overrides).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("SOLVER.MAX_LR=1e-3",),  # what it is anyway
+        ("SOLVER={}",),
+        ("RUNTIME.DEVICE=cpu", "DATALOADERS.TRAIN.NUM_WORKERS=0", "SOLVER.SAVE_MINUTES=1"),
+        ("DATASETS.DIRECTORY=/elsewhere",),
+    ],
+)
+def test_overrides_that_change_no_result_keep_the_run_folder(overrides):
+    assert load("ExpAAB", overrides).run == "ExpAAB"
+
+
+def test_a_deviating_run_gets_a_folder_of_its_own_and_the_same_each_time():
+    run = load("ExpAAB", ("SOLVER.MAX_LR=5e-4", "SOLVER.POWER=2")).run
+    assert run.startswith("ExpAAB-")
+    assert run == load("ExpAAB", ("SOLVER.POWER=2.0", "SOLVER.MAX_LR=0.0005", "RUNTIME.DEVICE=cpu")).run
+    assert run == load("ExpAAB", ("SOLVER={POWER: 2, MAX_LR: 5e-4}",)).run
+    others = {load("ExpAAB", (f"SOLVER.MAX_LR={rate}",)).run for rate in (1e-4, 2e-4, 3e-4, 5e-4)}
+    assert len(others | {run, "ExpAAB"}) == 6
+
+
+def test_machine_keys_are_keys():
+    keys = load("ExpAAB").values
+    for prefix in MACHINE_KEYS:
+        assert any(key == prefix or key.startswith(f"{prefix}.") for key in keys), prefix
+    assert is_machine_key("RUNTIME.DEVICE")
+    assert not is_machine_key("SOLVER.PRECISION")
+
+
+@pytest.mark.parametrize("key", RETIRED)
+def test_a_retired_key_says_why_it_does_nothing(key, configs):
+    assert refusal("ExpAAB", f"{key}=false") == f"command line: {key} does nothing any more: {RETIRED[key]}; remove it"
+    *groups, last = key.split(".")
+    write(configs, "Mine", "BASE: ExpAAB\n" + ": {".join([*groups, last]) + ": {}" + "}" * len(groups) + "\n")
+    assert refusal("Mine").startswith(f"configs/Mine.yaml:2: {key} does nothing any more")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["DATASETS.CLASSES=[car]"], "DATASETS.CLASSES: aeroscapes has no class car; did you mean Car?"),
+        (["DATASETS.CLASSES=[Xyz]"], "DATASETS.CLASSES: aeroscapes has no class Xyz; its classes: Backgr"),
+        (["DATASETS.CLASSES=[]"], "DATASETS.CLASSES: an empty list; give all"),
+        (["DATASETS.CLASSES=[Car, Car]"], "DATASETS.CLASSES: a class is named twice"),
+        (["DATASETS.COMPETITION=camvid", "DATASETS.CLASSES=[Void]"], "DATASETS.CLASSES: camvid has no class Void"),
+        (["LOSS_FN.WEIGHTS=[1, 2]"], "LOSS_FN.WEIGHTS: 2 weights, but aeroscapes has 12 classes"),
+        (["LOSS_FN.WEIGHTS=[0,0,0,0,0,0,0,0,0,0,0,0]"], "LOSS_FN.WEIGHTS: all are 0"),
+        (["LOSS_FN.MIX=0.7 CE"], "LOSS_FN.MIX: cannot read '0.7 CE' in the loss mix '0.7 CE'; did you mean ce?"),
+        (["SOLVER.MIN_LR=0.5"], "SOLVER.MIN_LR: 0.5 is above SOLVER.MAX_LR 0.001"),
+        (["SOLVER.MAX_LR=auto", "SWEEP.ENABLE=false"], "SOLVER.MAX_LR: auto takes the LR sweep's suggestion"),
+        (["SWEEP.END_LR=1e-5"], "SWEEP.END_LR: 1e-05 is not above SWEEP.START_LR 0.0001"),
+        (["SOLVER.ACCUMULATE=3"], "SOLVER.ACCUMULATE: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be cut into 3"),
+        (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase of it changes the loss"),
+        (["DATASETS.AUGMENTATION.TILE={ENABLE: true, SETS: []}"], "DATASETS.AUGMENTATION.TILE.SETS: an empty list"),
+        (
+            ["DATASETS.AUGMENTATION.GAUSSIAN_NOISE={VAR_LIMIT: [9, 1]}"],
+            "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT: [9, 1] goes down",
+        ),
+        (["EXPERIMENT.PREFIX=a/b"], "EXPERIMENT.PREFIX: 'a/b' becomes a part of the run name"),
+        (["EXPERIMENT.SUFFIX=''"], "EXPERIMENT.SUFFIX: '' becomes a part of the run name"),
+        (["EXPERIMENT.LOAD_PREV=ExpAAB"], "EXPERIMENT.LOAD_PREV: ExpAAB cannot start from itself"),
+        (["EXPERIMENT.LOAD_PREV=AAB-FPN-EFF3-CA-FS-NA"], "EXPERIMENT.LOAD_PREV: ExpAAB cannot start from itself"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(overrides, message):
+    assert refusal("ExpAAB", *overrides).startswith(f"command line: {message}")
+
+
+def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden():
+    tile = refusal("ExpAAB", "DATASETS.AUGMENTATION.TILE={ENABLE: true, WIDTH: 1300}")
+    assert tile.startswith("configs/base.yaml:")
+    assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit a picture of 1280x720" in tile
+    warmup = refusal("ExpAAB", "SOLVER.PLAN=poly_warmup", "SOLVER.WARMUP_EPOCHS=200")
+    assert warmup == "configs/plans/poly_warmup.yaml:2: phase poly: WARMUP of 200 epochs is longer than the 100 EPOCHS"
+
+
+def test_a_mix_written_otherwise_is_no_other_loss(configs):
+    (configs / "plans" / "mine.yaml").write_text("- {NAME: a, EPOCHS: 1, LR: flat, LOSS: dice}\n")
+    assert load("ExpAAB", ("SOLVER.PLAN=mine",)).plan[0].loss == "dice"  # LOSS_FN.MIX is 1 dice
+
+
+def test_tiles_that_are_switched_off_need_not_fit():
+    assert load("ExpAAB", ("DATASETS.AUGMENTATION.TILE.WIDTH=9999",)).config.datasets.augmentation.tile.width == 9999
+
+
+def test_auto_waits_for_the_sweep_and_then_takes_its_rate():
+    loaded = load("ExpAAB", ("SOLVER.MAX_LR=auto",))
+    assert loaded.config.solver.max_lr == "auto"
+    assert [phase.max_lr for phase in with_max_lr(loaded, 0.02)] == [0.02, 0.02]
+
+
+@pytest.mark.parametrize("name", ["ExpAAA", "ExpBAA", "ExpABG", "ExpCAB", "ExpEBD"])
+def test_resolved_values_written_as_json_read_back_as_the_same_config(name, tmp_path):
+    loaded = load(name)
+    path = tmp_path / "config.yaml"
+    path.write_text("# Resolved values.\n" + json.dumps(nested(loaded.values), indent=2))
+    assert build(read_tree(path, "config.yaml"), Config) == loaded.config
+
+
+def test_flat_and_nested_values_are_the_same_values():
+    values = load("ExpBAA").values
+
+    def flat(tree: dict, path: str = "") -> dict:
+        items = {}
+        for key, value in tree.items():
+            here = f"{path}.{key}" if path else key
+            items |= flat(value, here) if isinstance(value, dict) else {here: value}
+        return items
+
+    assert flat(nested(values)) == values
+    assert list(flatten(load("ExpBAA").config)) == list(values)
+
+
+def test_a_config_cannot_be_changed_after_loading():
+    loaded = load("ExpAAA")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.config.solver.max_lr = 1.0
+    assert run_name(loaded.config) == "AAA-FPN-EFF3-1C-FS-NA"
+
+
+def test_a_missing_competition_of_another_command_names_who_asked():
+    with pytest.raises(
+        UserError, match=r"^command line: there is no competition 'camvdi' in .*; did you mean camvid\?"
+    ):
+        load_competition("camvdi")
+
+
+def test_the_loader_starts_without_heavy_packages(python_modules):
+    loaded = python_modules("import pipeline.config.load as load; load.load('ExpBBC')")
+    assert not loaded & {"torch", "numpy", "cv2", "pandas", "albumentations", "matplotlib", "scipy"}
