@@ -66,7 +66,7 @@ def prepare(run: Run) -> None:
     from pipeline.data.problems import format_problems
     from pipeline.data.split import make_split
     from pipeline.data.statistics import class_table
-    from pipeline.report.plots import plot_class_histograms
+    from pipeline.report.plots import write_class_histograms
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
     folder = competition_folder(run)
@@ -82,7 +82,7 @@ def prepare(run: Run) -> None:
     for name, table in tables.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False)
-    plot_class_histograms(run.paths / "classes.csv", run.paths.plots)
+    write_class_histograms(run.paths / "classes.csv", run.paths.plots)
     counts = split["subset"].value_counts()
     tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {(catalog['subset'] == 'test').sum()} are to be predicted")
     affected = leaks["valid_id"].nunique()
@@ -98,8 +98,7 @@ def tile(run: Run) -> None:
     from pipeline.data.dataset import TrainDataset, sample_sheet
     from pipeline.data.store import build_store, open_store
     from pipeline.data.tiles import scales_of
-    from pipeline.report.plots import plot_tile_grids
-    from pipeline.report.sheets import write_sheet
+    from pipeline.report.sheets import draw_sheet, draw_tile_grid
     from pipeline.training.assemble import seed_of, split_rows
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
@@ -117,9 +116,13 @@ def tile(run: Run) -> None:
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
     captions = [dataset.places[index].picture_id for index in indices]
-    write_sheet(run.paths.plots / "samples.png", sample_sheet(dataset, 1, indices), competition, captions)
-    if settings.enable:
-        plot_tile_grids(run.paths.plots, store.picture(train_ids[0], scales[0]), settings)
+    samples = sample_sheet(dataset, 1, indices)
+    title = "What training sees: augmented samples of the first epoch, masks below"
+    write_picture(run.paths.plots / "samples.png", draw_sheet(samples, captions, classes, competition.colors, title))
+    for number, tile_set in enumerate(settings.sets if settings.enable else (), start=1):
+        picture = store.picture(train_ids[0], tile_set[:2])
+        grid = draw_tile_grid(picture, tile_set, settings.width, settings.height)
+        write_picture(run.paths.plots / f"tile_grid_{number}.png", grid)
     facts = {"store": path.name, "samples_per_epoch": len(dataset), "pictures": len(rows)}
     write_atomic(run.paths / "tiles.json", json.dumps(facts, indent=1))
 
@@ -133,11 +136,13 @@ def lacks_tiles(run: Run) -> bool:
 
 def sweep(run: Run) -> None:
     """Tries learning rates and writes the curve with its suggestions."""
-    from pipeline.report.plots import plot_lr_sweep
+    from pipeline.report.rates import draw_sweep
+    from pipeline.report.read import read_columns, read_json
     from pipeline.training.lr_sweep import sweep_learning_rates
 
     sweep_learning_rates(run.loaded, run.paths, run.stop, find_run, tqdm.write)
-    plot_lr_sweep(run.paths / "lr_sweep.csv", run.paths / "lr_sweep.json", run.paths / "lr_sweep.png", run.loaded.config.solver.max_lr)
+    found = read_json(run.paths / "lr_sweep.json")
+    write_atomic(run.paths / "lr_sweep.png", draw_sweep(read_columns(run.paths / "lr_sweep.csv"), found, found["max_lr"]))
 
 
 def train(run: Run) -> None:
@@ -170,7 +175,7 @@ def evaluate(run: Run) -> None:
         return (read_mask(truth_of[picture_id], competition.ignore_index) for picture_id in rows["id"])
 
     pairs = zip(rows["id"], truths(), strict=True)
-    bar = tqdm(pairs, total=len(rows), desc="score", leave=False)
+    bar = tqdm(pairs, total=len(rows), desc="score", leave=False, disable=None)
     confusion_PCC = torch.stack([confusion_of(decode(store[picture_id]), truth, len(classes)) for picture_id, truth in bar])
     per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes)
     metrics = summarise(per_image, confusion_PCC.sum(0), classes)
@@ -216,7 +221,7 @@ def submit(run: Run) -> None:
         "local_iou": metrics["iou"]["mean"],
         "split_by": metrics["split"]["by"],
     }
-    bar = tqdm(test["id"], desc="encode", leave=False)
+    bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((picture_id, decode(store[picture_id])) for picture_id in bar)
     path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
@@ -230,10 +235,6 @@ def submit(run: Run) -> None:
 def report(run: Run) -> None:
     """Draws the curves and writes the one page that tells everything."""
     from pipeline.report.page import write_page
-    from pipeline.report.plots import plot_confusion, plot_history
-
-    plot_history(run.paths / "history.csv", run.paths.plots)
-    plot_confusion(run.paths / "confusion.csv", run.paths.plots / "confusion.png")
     path = write_page(run.paths.folder, run.loaded)
     tqdm.write(f"report: {shown(path)}")
 
@@ -271,7 +272,7 @@ def _predict(run: Run, rows, subset: str):
         dataset = ValidDataset(competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding)
         options = config.dataloaders.valid
         loader = valid_loader(dataset, options.batch_size, options.num_workers, options.pin_memory, say=tqdm.write)
-        with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False) as bar:
+        with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False, disable=None) as bar:
             for picture_id, prediction in predict_batches(predictor, valid_batches(loader)):
                 writer.put(picture_id, prediction)
                 bar.update()
@@ -283,7 +284,7 @@ def _draw_panels(run: Run, per_image, truth_of: dict[str, Path], store) -> None:
     """Draws picture, truth and prediction of the best, median and worst validation pictures."""
     from pipeline.data.pictures import read_mask, read_picture
     from pipeline.inference.predict import decode
-    from pipeline.report.panels import choose_pictures, write_panel
+    from pipeline.report.panels import choose_pictures, draw_panel
 
     competition, folder = run.loaded.competition, competition_folder(run)
     for old in run.paths.panels.glob("*.png"):
@@ -296,4 +297,14 @@ def _draw_panels(run: Run, per_image, truth_of: dict[str, Path], store) -> None:
             dice = {name: float(row[f"dice_{name}"]) for name in scored_classes(competition)}
             path = run.paths.panels / f"{kind}_{rank}_{picture_id}.png"
             title = f"{kind} {rank}: {picture_id}, mean Dice {row['dice']:.3f}"
-            write_panel(path, picture, truth, decode(store[picture_id]), competition, title, dice)
+            prediction = decode(store[picture_id])
+            classes = scored_classes(competition)
+            write_picture(path, draw_panel(picture, truth, prediction, classes, competition.colors, title, dice))
+
+
+def write_picture(path: Path, picture) -> None:
+    """Writes a uint8 RGB picture as PNG."""
+    import cv2
+
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_atomic(path, data.tobytes())

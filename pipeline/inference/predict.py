@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Encoder, Predict
 from pipeline.model.build import STRIDE, align_corners, low_logits, normalise, upsample_factor
+from pipeline.model.metrics import predict_classes
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
@@ -80,7 +81,7 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
 
 def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
     """Returns the index mask, uint8 (height, width), of the most probable class per pixel."""
-    return full_logits(prediction, device).max(0).indices.to(torch.uint8).cpu().numpy()
+    return predict_classes(full_logits(prediction, device)[None])[0].cpu().numpy()
 
 
 def averaged_logits(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = prin
     judge = valid_loader(valid, loaders.valid.batch_size, loaders.valid.num_workers, loaders.valid.pin_memory, say=say)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
-        train.set_class_dice(class_dice)
+        if class_dice:
+            train.set_class_dice(class_dice)
         return train_batches(loader, epoch, start_step, augment)
 
     return RunData(train, valid, sampler, batches_of, lambda: valid_batches(judge))

@@ -238,7 +238,7 @@ def _not_finite(training: Training, keys: Sequence[Any], what: str) -> UserError
 def _bar(training: Training, phase: Phase) -> tqdm:
     state = training.state
     name = f"epoch {state.epoch + 1} {phase.name} {state.phase_epoch + 1}/{phase.epochs}"
-    return tqdm(total=training.steps_per_epoch, initial=state.step, desc=name, leave=False, dynamic_ncols=True)
+    return tqdm(total=training.steps_per_epoch, initial=state.step, desc=name, leave=False, dynamic_ncols=True, disable=None)
 
 
 def _mean(values: Sequence[float], counted: Sequence[int]) -> float:

@@ -1,0 +1,258 @@
+"""LR sweep: a short training whose rate grows from step to step, the validation loss watched after each.
+
+Smith 2017 (arXiv:1506.01186) is the idea, fastai's finder the habit. What differs: the loss looked at is that of a
+fixed handful of validation pictures which hold every class; suggestions look left of the minimum only, because the
+steepest point of the whole curve is often the rebound after the explosion; several repeats give a band. The sweep has
+a network and an optimizer of its own, so nothing that training uses is touched.
+
+In: tile store, split. Out: `lr_sweep.csv`, `lr_sweep.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from pipeline.config.competition import num_scored
+from pipeline.config.load import Loaded
+from pipeline.config.plan import parse_mix
+from pipeline.config.schema import Sweep
+from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.errors import UserError
+from pipeline.files import write_atomic
+from pipeline.model.build import normalise
+from pipeline.model.losses import build_loss
+from pipeline.model.optimizer import build_optimizer
+from pipeline.paths import RunPaths
+from pipeline.stopping import Stop
+from pipeline.training.assemble import num_outputs, open_data, seed_of, split_rows, start_learner
+from pipeline.training.learner import Learner, autocast
+from pipeline.training.step import EpochSums, train_step
+
+FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
+PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
+REPEAT_EPOCH = 100_000  # repeats draw their samples from epochs that no training reaches
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one step of a sweep saw."""
+
+    repeat: int
+    step: int
+    lr: float
+    valid_loss: float
+    train_loss: float
+
+
+def sweep_learning_rates(
+    loaded: Loaded, paths: RunPaths, stop: Stop, find_run: Callable[[str], Path], say: Callable[[str], None]
+) -> None:
+    """Sweeps the learning rate, writes curve and suggestions, and says them.
+
+    Raises:
+        UserError: the loss is not finite even at the lowest rate.
+    """
+    settings = loaded.config.sweep
+    torch.manual_seed(seed_of(loaded))
+    learner = start_learner(loaded, find_run)
+    start = {name: value.detach().clone() for name, value in learner.network.state_dict().items()}
+    data = open_data(loaded, paths, say)
+    judged = list(_judged_batches(loaded, paths))
+    points: list[Point] = []
+    with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
+        for repeat in range(settings.repeats):
+            learner.network.load_state_dict(start)
+            fresh = replace(learner, optimizer=_optimizer(loaded, learner))
+            epochs = (data.train_batches(REPEAT_EPOCH * (repeat + 1) + more, 0, True, []) for more in itertools.count())
+            batches = itertools.chain.from_iterable(epochs)
+            points += _sweep_once(loaded, fresh, batches, judged, repeat, bar)
+    if not points:
+        raise UserError("the loss is not finite even at SWEEP.START_LR; set SOLVER.PRECISION=float32 or look at the data")
+    write_sweep(paths, points, settings.smoothing, loaded.config.solver.max_lr, say)
+
+
+def write_sweep(paths: RunPaths, points: Sequence[Point], smoothing: float, max_lr: float | str, say: Callable[[str], None]) -> None:
+    """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions."""
+    curves = _curves(points, smoothing)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["repeat", "step", "lr", "valid_loss", "valid_loss_smooth", "train_loss", "train_loss_smooth"])
+    for curve, valid_smooth, train_smooth in curves:
+        for point, valid, train in zip(curve, valid_smooth, train_smooth, strict=True):
+            writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, valid, point.train_loss, train])
+    single = [suggest([point.lr for point in curve], smooth) for curve, smooth, _ in curves]
+    # A repeat's suggestion spreads by up to x10; the median over repeats in log space is the steadier answer.
+    suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
+    band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
+    chosen = suggestions["steep"] if max_lr == "auto" else max_lr
+    warnings = []
+    if not suggestions["steep"] / FAR_OFF <= chosen <= max(suggestions["minimum"], suggestions["steep"] * FAR_OFF):
+        side = "above" if chosen > suggestions["steep"] else "below"
+        warnings.append(f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestions['steep']:.2g}; look at lr_sweep.png")
+    facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto", "warnings": warnings}
+    write_atomic(paths / "lr_sweep.csv", table.getvalue())
+    write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
+    shown = ", ".join(f"{name} {value:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, value in suggestions.items())
+    say(f"LR sweep suggests {shown}; MAX_LR is {chosen:.2g}")
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def rates(settings: Sweep) -> list[float]:
+    """Returns the learning rate of every step: from START_LR to END_LR, the same factor each time."""
+    growth = (settings.end_lr / settings.start_lr) ** (1 / (settings.steps - 1))
+    return [settings.start_lr * growth**step for step in range(settings.steps)]
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Returns the exponential moving average with `weight` on the newest value, corrected for its start at zero.
+
+    >>> smooth([1.0, 1.0, 4.0], weight=0.5)
+    [1.0, 1.0, 2.7142857142857144]
+    """
+    average, smoothed = 0.0, []
+    for count, value in enumerate(values, start=1):
+        average = (1 - weight) * average + weight * value
+        smoothed.append(average / (1 - (1 - weight) ** count))
+    return smoothed
+
+
+def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
+    """Returns the marks of a smoothed curve.
+
+    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `valley` is
+    two thirds down the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
+    """
+    lowest = int(np.argmin(losses))
+    if lowest < 2:
+        return dict.fromkeys(("steep", "minimum", "valley"), lrs[lowest])
+    slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
+    start = _fall_start(losses, lowest)
+    valley = math.exp(math.log(lrs[start]) + (math.log(lrs[lowest]) - math.log(lrs[start])) * 2 / 3)
+    return {"steep": lrs[int(np.argmin(slopes))], "minimum": lrs[lowest], "valley": valley}
+
+
+def has_exploded(losses: Sequence[float]) -> bool:
+    """Returns whether a smoothed curve has left its minimum for good: above its start for several steps, or not finite."""
+    if not math.isfinite(losses[-1]):
+        return True
+    lowest = int(np.argmin(losses))
+    after = losses[lowest + 1 :]
+    return len(after) >= PATIENT_STEPS and min(after[-PATIENT_STEPS:]) > losses[0]
+
+
+def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
+    """Returns ids of validation pictures that together hold every class they can: rarest classes first, greedily.
+
+    Args:
+        rows: catalog rows with `id` and `pixels_<class>` columns.
+    """
+    present = rows[[name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]].to_numpy() > 0
+    rarity = 1 / np.maximum(present.sum(0), 1)
+    chosen: list[int] = []
+    seen = np.zeros(present.shape[1], int)
+    for _ in range(min(count, len(rows))):
+        gain = (present * (rarity / (1 + seen) ** 2)).sum(1)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        seen += present[chosen[-1]]
+    return rows["id"].iloc[sorted(chosen)].tolist()
+
+
+def _sweep_once(loaded: Loaded, learner: Learner, batches: Iterator, judged: list, repeat: int, bar: tqdm) -> list[Point]:
+    """Returns the points of one repeat, up to the explosion."""
+    settings = loaded.config.sweep
+    loss = build_loss(parse_mix(loaded.config.loss_fn.mix), num_outputs(loaded))
+    points: list[Point] = []
+    sums = EpochSums(num_scored(loaded.competition), learner.device)
+    learner.network.train()
+    for step, lr in enumerate(rates(settings)):
+        for group in learner.optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+        picture_BHWC, mask_BHW, _ = next(batches)
+        torch.manual_seed(repeat * settings.steps + step)
+        sums.reset()
+        try:
+            train_step(learner, picture_BHWC, mask_BHW, lambda logits, mask: loss(logits, mask, None), sums)
+        except FloatingPointError:
+            break
+        valid_loss = _judge(learner, judged, loss)
+        bar.update()
+        if not math.isfinite(valid_loss):
+            break
+        points.append(Point(repeat, step, lr, valid_loss, sums.means()["loss"]))
+        if has_exploded(smooth([point.valid_loss for point in points], settings.smoothing)):
+            break
+    bar.update(settings.steps * (repeat + 1) - bar.n)
+    return points
+
+
+def _judge(learner: Learner, judged: list, loss: Callable) -> float:
+    total = count = 0
+    with learner.judged() as network:
+        for batch in judged:
+            picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
+            with autocast(learner.device, learner.precision):
+                logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
+            total += float(loss(logits_BCHW, mask_BHW, None)) * len(mask_BHW)
+            count += len(mask_BHW)
+    return total / count
+
+
+def _judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator:
+    """Yields the fixed validation pictures as batches, decoded once for the whole sweep."""
+    datasets, competition = loaded.config.datasets, loaded.competition
+    rows = split_rows(paths, "valid")
+    chosen = rows[rows["id"].isin(choose_pictures(rows, loaded.config.sweep.pictures))]
+    folder = find_folder(competition, datasets.directory)
+    dataset = ValidDataset(folder, chosen, competition.ignore_index, datasets.padding)
+    yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
+
+
+def _optimizer(loaded: Loaded, learner: Learner) -> torch.optim.Optimizer:
+    """Returns a fresh optimizer: the experiment's own, or plain SGD as the original swept with."""
+    chosen = loaded.config.solver.optimizer
+    is_plain = loaded.config.sweep.optimizer == "SGD"
+    return build_optimizer(
+        learner.network,
+        name="SGD" if is_plain else chosen.name,
+        weight_decay=0.0 if is_plain else chosen.weight_decay,
+        encoder_lr_factor=chosen.encoder_lr_factor,
+        decay_norm_and_bias=chosen.decay_norm_and_bias,
+        momentum=0.0 if is_plain else chosen.momentum,
+    )
+
+
+def _curves(points: Sequence[Point], smoothing: float) -> list[tuple[list[Point], list[float], list[float]]]:
+    """Returns per repeat its points, and both losses smoothed."""
+    curves = []
+    for _, group in itertools.groupby(points, key=lambda point: point.repeat):
+        curve = list(group)
+        smoothed = (smooth([getattr(point, name) for point in curve], smoothing) for name in ("valid_loss", "train_loss"))
+        curves.append((curve, *smoothed))
+    return curves
+
+
+def _fall_start(losses: Sequence[float], lowest: int) -> int:
+    """Returns where the longest falling subsequence that ends in the minimum begins."""
+    lengths, starts = [1] * (lowest + 1), list(range(lowest + 1))
+    for end in range(lowest + 1):
+        for before in range(end):
+            if losses[before] > losses[end] and lengths[before] >= lengths[end]:
+                lengths[end], starts[end] = lengths[before] + 1, starts[before]
+    return starts[lowest]
