@@ -54,9 +54,7 @@ def coerce(node: yaml.Node, wanted: Any) -> Any:
     if origin in (Union, types.UnionType):
         return _coerce_union(node, get_args(wanted))
     if origin is Annotated:
-        value = coerce(node, get_args(wanted)[0])
-        _check_range(value, get_args(wanted)[1])
-        return value
+        return _coerce_ranged(node, wanted)
     if origin is tuple:
         return _coerce_tuple(node, get_args(wanted))
     if not isinstance(node, yaml.ScalarNode):
@@ -135,6 +133,19 @@ def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
     raise Mismatch(f"found {quote(node)}, wanted {' or '.join(describe(option) for option in options)}")
 
 
+def _coerce_ranged(node: yaml.Node, wanted: Any) -> Any:
+    kind, allowed = get_args(wanted)
+    try:
+        value = coerce(node, kind)
+    except NearMiss:
+        raise
+    except Mismatch:
+        raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}") from None
+    if not (allowed.least <= value <= allowed.most and value > allowed.above):
+        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
+    return value
+
+
 def _coerce_tuple(node: yaml.Node, items: tuple[Any, ...]) -> tuple:
     if not isinstance(node, yaml.SequenceNode):
         raise Mismatch(f"found {quote(node)}, wanted {describe(tuple[items])}")
@@ -192,11 +203,6 @@ def _coerce_float(node: yaml.ScalarNode) -> float:
     if not math.isfinite(value):
         raise NearMiss(f"found {quote(node)}, wanted a number that fits 64 bits")
     return value
-
-
-def _check_range(value: float, allowed: Range) -> None:
-    if not (allowed.least <= value <= allowed.most and value > allowed.above):
-        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
 
 
 def _describe_range(allowed: Range) -> str:

@@ -151,7 +151,7 @@ def load_plan(
     if not isinstance(root, yaml.SequenceNode) or not root.value:
         raise UserError(f"{shown}: a plan is a list of phases, one per line: - {{NAME: flat, EPOCHS: 3, LR: flat}}")
     keys = {name.upper(): value for name, value in vars(solver).items()} | {"MAX_LR": max_lr}
-    numbers = {key: repr(value) for key, value in keys.items() if isinstance(value, int | float) and value is not True}
+    numbers = {key: repr(value) for key, value in keys.items() if type(value) in (int, float)}
     phases: list[Phase] = []
     for node in root.value:
         phase = _build_phase(node, shown, numbers, origins)
@@ -197,6 +197,8 @@ def _check_phase(phase: Phase, earlier: list[Phase], where: str) -> None:
         raise UserError(f"{where}: MIN_LR {phase.min_lr:g} is above MAX_LR {phase.max_lr:g}")
     if phase.warmup and phase.warmup_steps:
         raise UserError(f"{where}: WARMUP counts epochs, WARMUP_STEPS counts steps; give one of them")
+    if phase.lr == "one_cycle" and (phase.warmup or phase.warmup_steps):
+        raise UserError(f"{where}: one_cycle rises by itself; remove its WARMUP")
     if phase.warmup > curve_epochs:
         raise UserError(f"{where}: WARMUP of {phase.warmup:g} epochs is longer than the {curve_epochs} EPOCHS")
     if phase.curve_start and phase.curve_epochs is None:

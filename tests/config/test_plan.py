@@ -1,0 +1,308 @@
+"""Plans are data: the learning rate at named steps is what one works out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.load import load
+from pipeline.config.plan import Phase, learning_rate, parse_mix
+from pipeline.errors import UserError
+
+
+def phases_of(plan: str, *settings: str) -> dict[str, Phase]:
+    """The phases of a plan of configs/plans by name."""
+    loaded = load("ExpAAB", (f"SOLVER.PLAN={plan}", "SOLVER.MONITOR=valid_dice", *settings))
+    return {phase.name: phase for phase in loaded.plan}
+
+
+def refusal(configs: Path, text: str, *settings: str) -> str:
+    (configs / "plans" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load("ExpAAB", ("SOLVER.PLAN=mine", *settings))
+    return str(caught.value)
+
+
+# The hand-worked schedules. Steps count from the phase's beginning.
+
+
+def test_yolox_warms_up_3_epochs_then_cosine_to_epoch_22_then_8_clean_epochs():
+    phases = phases_of("yolox_frozen", "SOLVER.MAX_LR=3e-4", "SOLVER.MIN_LR=1.5e-5")
+    cosine, clean = phases["cosine"], phases["clean"]
+    assert (cosine.epochs, cosine.augment, cosine.freeze) == (22, True, ("encoder",))
+    assert (clean.epochs, clean.augment, clean.freeze) == (8, False, ("encoder",))
+    at = {step: learning_rate(cosine, step, 666) for step in (0, 998, 1997, 1998, 5161, 8325, 11489, 14651)}
+    assert at[0] == pytest.approx(3e-4 / 1998)  # 3 epochs of 666 steps
+    assert at[998] == pytest.approx(1.5e-4)  # half way up
+    assert at[1997] == at[1998] == pytest.approx(3e-4)
+    # 19 epochs of cosine are 12654 steps; 8325 = 1998 + 6327 is half of them.
+    assert at[8325] == pytest.approx((3e-4 + 1.5e-5) / 2)
+    # A quarter is 3163.5 steps: the two steps beside it lie either side of the value there.
+    quarter = 1.5e-5 + 2.85e-4 * (1 + math.sqrt(0.5)) / 2
+    assert at[5161] > quarter > learning_rate(cosine, 5162, 666)
+    assert at[11489] == pytest.approx(1.5e-5 + 2.85e-4 * (1 - math.sqrt(0.5)) / 2, rel=1e-3)
+    assert at[14651] == pytest.approx(1.5e-5, rel=1e-6)  # the last step of epoch 22
+    assert {learning_rate(clean, step, 666) for step in range(8 * 666)} == {1.5e-5}
+
+
+def test_flat_cosine_stays_then_falls_over_the_anneal_epochs():
+    phases = phases_of("flat_cosine", "SOLVER.MIN_LR=0")
+    flat, anneal = phases["flat"], phases["anneal"]
+    assert (flat.epochs, flat.patience, flat.start_from) == (100, 5, "last")
+    assert (anneal.epochs, anneal.patience, anneal.start_from) == (4, None, "best")
+    assert {learning_rate(flat, step, 10) for step in range(1000)} == {1e-3}
+    falling = [learning_rate(anneal, step, 10) for step in range(40)]
+    assert falling[0] == 1e-3
+    assert falling[10] == pytest.approx(1e-3 * (1 + math.sqrt(0.5)) / 2)
+    assert falling[20] == pytest.approx(5e-4)
+    assert falling[39] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 39 / 40)) / 2)
+
+
+def test_one_cycle_rises_for_30_percent_and_falls_to_the_lowest():
+    (cycle,) = phases_of("one_cycle", "SOLVER.NUM_EPOCHS=30").values()
+    rates = [learning_rate(cycle, step, 100) for step in range(3000)]
+    assert rates[0] == pytest.approx(1e-3 / 25)
+    assert rates[450] == pytest.approx(1e-3 * (1 + 1 / 25) / 2)  # half way up
+    assert rates[900] == max(rates) == pytest.approx(1e-3)
+    assert rates[1950] == pytest.approx(5e-4, rel=1e-4)  # half way down
+    assert rates[2999] == pytest.approx(1e-8, rel=0.2)
+
+
+def test_poly_warms_up_then_decays_with_its_power():
+    (poly,) = phases_of("poly_warmup", "SOLVER.WARMUP_EPOCHS=2", "SOLVER.NUM_EPOCHS=12", "SOLVER.MIN_LR=0").values()
+    at = {step: learning_rate(poly, step, 50) for step in (0, 99, 100, 350, 599)}
+    assert at[0] == pytest.approx(1e-3 / 100)
+    assert at[99] == at[100] == pytest.approx(1e-3)
+    assert at[350] == pytest.approx(1e-3 * 0.5**0.9)
+    assert at[599] == pytest.approx(1e-3 * (1 / 500) ** 0.9)
+
+
+def test_the_cityscapes_diary_warms_up_for_500_steps_whatever_an_epoch_is():
+    (poly,) = phases_of("cityscapes_poly", "SOLVER.MAX_LR=3e-4", "SOLVER.MIN_LR=0", "SOLVER.NUM_EPOCHS=60").values()
+    for steps_per_epoch in (100, 371, 1487):
+        assert learning_rate(poly, 0, steps_per_epoch) == pytest.approx(3e-4 / 500)
+        assert learning_rate(poly, 249, steps_per_epoch) == pytest.approx(1.5e-4)
+        assert learning_rate(poly, 499, steps_per_epoch) == pytest.approx(3e-4)
+    # 60 epochs of 100 steps without the warm-up are 5500 steps; half of them after step 500 + 2750.
+    assert learning_rate(poly, 3250, 100) == pytest.approx(3e-4 * 0.5**0.9)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 1.2, 2.0])
+def test_a_power_raised_at_epoch_40_goes_on_along_the_same_curve(power):
+    phases = phases_of("cityscapes_power", f"SOLVER.POWER={power}", "SOLVER.MAX_LR=1e-4", "SOLVER.MIN_LR=0")
+    before = [learning_rate(phases["poly"], step, 100) for step in range(4000)]
+    after = [learning_rate(phases["steeper"], step, 100) for step in range(2000)]
+    assert before[3999] == pytest.approx(1e-4 * (2001 / 5500) ** 0.9)
+    assert after[0] == pytest.approx(1e-4 * (2000 / 5500) ** power)
+    assert after[1000] == pytest.approx(1e-4 * (1000 / 5500) ** power)
+    if power == 0.9:  # nothing changed: one curve, cut in two
+        (whole,) = phases_of(
+            "cityscapes_poly", "SOLVER.NUM_EPOCHS=60", "SOLVER.MAX_LR=1e-4", "SOLVER.MIN_LR=0"
+        ).values()
+        assert before + after == [learning_rate(whole, step, 100) for step in range(6000)]
+
+
+def test_the_cityscapes_diary_freezes_at_epoch_44_and_changes_its_loss_at_46():
+    poly, frozen, lovasz = phases_of("cityscapes_freeze").values()
+    assert [phase.epochs for phase in (poly, frozen, lovasz)] == [44, 2, 14]
+    assert [phase.curve_start for phase in (poly, frozen, lovasz)] == [0, 44, 46]
+    assert poly.freeze == ()
+    assert frozen.freeze == lovasz.freeze == ("encoder.bn1", *(f"encoder.layer{number}" for number in (1, 2, 3, 4)))
+    assert [phase.loss for phase in (poly, frozen, lovasz)] == [None, None, "0.5 ce + 0.5 lovasz"]
+
+
+@pytest.mark.parametrize(
+    ("mix", "losses"),
+    [
+        ("ce", {"ce": 1}),
+        ("0.5 ce + 0.5 lovasz", {"ce": 0.5, "lovasz": 0.5}),
+        ("0.7 ce + 0.3 lovasz", {"ce": 0.7, "lovasz": 0.3}),
+        ("0.7 ce + 0.3 tversky", {"ce": 0.7, "tversky": 0.3}),
+        ("0.7 ce + 0.3 dice", {"ce": 0.7, "dice": 0.3}),
+        ("ce + focal", {"ce": 1, "focal": 1}),
+        ("0.5 ce + 0.25 lovasz + 0.25 dice", {"ce": 0.5, "lovasz": 0.25, "dice": 0.25}),
+        ("0.6 ce + 0.2 focal + 0.2 lovasz", {"ce": 0.6, "focal": 0.2, "lovasz": 0.2}),
+    ],
+)
+def test_the_eight_mixes_of_the_cityscapes_diary_are_read_and_stand_in_its_plan(mix, losses, project):
+    assert dict(parse_mix(mix)) == losses
+    assert dict(parse_mix(load("ExpAAB", (f"LOSS_FN.MIX={mix}",)).config.loss_fn.mix)) == losses
+    assert mix in (project / "configs/plans/cityscapes_poly.yaml").read_text()
+
+
+def test_a_fresh_head_warms_up_on_a_frozen_encoder_and_then_everything_learns():
+    head, thawed = phases_of("freeze_then_thaw", "SOLVER.WARMUP_EPOCHS=1").values()
+    assert (head.epochs, head.freeze, thawed.freeze) == (3, ("encoder",), ())
+    assert [learning_rate(head, step, 4) for step in range(5)] == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3])
+    assert learning_rate(thawed, 0, 4) == pytest.approx(2.5e-4)
+
+
+def test_a_clean_tail_trains_without_augmentation_at_the_lowest_rate():
+    cosine, clean = phases_of("warmup_cosine_clean_tail", "SOLVER.MIN_LR=1e-5", "SOLVER.WARMUP_EPOCHS=3").values()
+    assert (cosine.warmup, cosine.augment) == (3, True)
+    assert (clean.epochs, clean.augment, clean.max_lr) == (4, False, 1e-5)
+
+
+def test_every_plan_of_the_project_can_be_loaded(project):
+    plans = [path.stem for path in (project / "configs" / "plans").glob("*.yaml")]
+    assert len(plans) >= 10
+    for plan in plans:
+        assert phases_of(plan), plan
+
+
+# What holds for every phase.
+
+RATES = st.floats(1e-6, 1.0)
+
+
+@st.composite
+def phases(draw: st.DrawFn) -> Phase:
+    curve_epochs = draw(st.integers(1, 12))
+    start = draw(st.integers(0, curve_epochs - 1))
+    high, share = draw(RATES), draw(st.floats(0, 1))
+    curve = draw(st.sampled_from(["flat", "cosine", "one_cycle", "poly", "linear"]))
+    return Phase(
+        name="any",
+        epochs=draw(st.integers(1, curve_epochs - start)),
+        lr=curve,
+        max_lr=high,
+        min_lr=high * share,
+        warmup=0 if curve == "one_cycle" else draw(st.sampled_from([0, 0, 0.5, 1, curve_epochs])),
+        power=draw(st.floats(0.7, 3)),
+        curve_epochs=curve_epochs,
+        curve_start=start,
+    )
+
+
+@given(phases(), st.integers(1, 40))
+def test_the_rate_lies_between_0_and_the_highest(phase, steps_per_epoch):
+    rates = [learning_rate(phase, step, steps_per_epoch) for step in range(phase.epochs * steps_per_epoch)]
+    assert all(0 < rate <= phase.max_lr * (1 + 1e-12) or rate == phase.min_lr for rate in rates)
+    is_past_warmup = phase.curve_start >= phase.warmup
+    if is_past_warmup and phase.lr != "one_cycle":
+        assert all(rate >= phase.min_lr * (1 - 1e-12) for rate in rates)
+
+
+@given(phases(), st.integers(8, 40))
+def test_the_rate_has_no_jumps_inside_a_phase(phase, steps_per_epoch):
+    rates = [learning_rate(phase, step, steps_per_epoch) for step in range(phase.epochs * steps_per_epoch)]
+    warmup_steps = phase.warmup * steps_per_epoch
+    curve_steps = max(1, phase.curve_epochs * steps_per_epoch - warmup_steps)
+    # Steepest: the rise of one cycle, pi / 2 over 30 % of the steps; a power of 3; the first step of a power of 0.7.
+    steepest = phase.max_lr * max(6 / curve_steps, (1 / curve_steps) ** 0.7, 1 / max(1, warmup_steps))
+    assert all(abs(after - before) <= steepest * 1.01 for before, after in itertools.pairwise(rates))
+
+
+@given(phases(), st.integers(1, 40))
+def test_a_warm_up_begins_above_0_and_ends_at_the_highest(phase, steps_per_epoch):
+    first = learning_rate(phase, 0, steps_per_epoch)
+    assert first > 0 or phase.min_lr == 0
+    if phase.warmup and phase.curve_start == 0:
+        last = math.ceil(phase.warmup * steps_per_epoch) - 1
+        assert first == pytest.approx(phase.max_lr * min(1, 1 / (phase.warmup * steps_per_epoch)))
+        assert learning_rate(phase, last, steps_per_epoch) == pytest.approx(phase.max_lr)
+
+
+@given(phases(), st.integers(1, 40))
+def test_a_curve_cut_into_phases_is_the_same_curve(phase, steps_per_epoch):
+    whole = Phase(**{**vars(phase), "epochs": phase.curve_epochs, "curve_start": 0})
+    offset = round(phase.curve_start * steps_per_epoch)
+    for step in range(phase.epochs * steps_per_epoch):
+        assert learning_rate(phase, step, steps_per_epoch) == learning_rate(whole, offset + step, steps_per_epoch)
+
+
+# What a plan file may say.
+
+
+def test_a_number_may_be_the_name_of_a_solver_key(configs):
+    (configs / "plans" / "mine.yaml").write_text(
+        "- {NAME: a, EPOCHS: ANN_EPOCHS, LR: poly, POWER: POWER, PATIENCE: PATIENCE, MAX_LR: MIN_LR, MIN_LR: 0}\n"
+    )
+    (phase,) = load("ExpAAB", ("SOLVER.PLAN=mine",)).plan
+    assert phase == Phase("a", 4, "poly", max_lr=1e-8, min_lr=0.0, patience=5, power=0.9)
+
+
+def test_a_phase_without_rates_takes_the_solvers(configs):
+    (configs / "plans" / "mine.yaml").write_text("- NAME: a\n  EPOCHS: 2\n  LR: linear\n")
+    (phase,) = load("ExpAAB", ("SOLVER.PLAN=mine", "SOLVER.MAX_LR=0.5")).plan
+    assert (phase.max_lr, phase.min_lr) == (0.5, 1e-8)
+
+
+A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", ": a plan is a list of phases, one per line: - {NAME: flat, EPOCHS: 3, LR: flat}"),
+        ("[]\n", ": a plan is a list of phases"),
+        ("NAME: a\n", ": a plan is a list of phases"),
+        ("- flat\n", ":1: found 'flat', wanted a phase such as {NAME: flat, EPOCHS: 3, LR: flat}"),
+        (A + "- {NAME: b, LR: flat}\n", ":2: EPOCHS is missing; add it"),
+        (A + "- {NAME: b, EPOCH: 2, LR: flat}\n", ":2: unknown key EPOCH; did you mean EPOCHS?"),
+        (A + "- {NAME: b, EPOCHS: 2, EPOCHS: 3, LR: flat}\n", ":2: EPOCHS is given twice; keep one"),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: FLAT}\n",
+            ":2: LR: found 'FLAT', wanted one of flat, cosine, one_cycle, poly, ",
+        ),
+        (A + "- {NAME: b, EPOCHS: 0, LR: flat}\n", ":2: EPOCHS: 0 is outside the allowed range (at least 1)"),
+        (A + "- {NAME: b, EPOCHS: [2], LR: flat}\n", ":2: EPOCHS: found a list, wanted an integer (at least 1)"),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: flat, FREEZE: encoder}\n",
+            ":2: FREEZE: found 'encoder', wanted a list in brackets",
+        ),
+        (
+            A + "- {NAME: b, EPOCHS: NUM_EPOCH, LR: flat}\n",
+            ":2: EPOCHS: no number among the SOLVER keys is called NUM_EPOCH; did you mean NUM_EPOCHS?",
+        ),
+        (A + "- {NAME: b, EPOCHS: POWER, LR: flat}\n", ":2 (SOLVER.POWER of configs/base.yaml:"),
+        (
+            A + "- {NAME: b, EPOCHS: COMPILE, LR: flat}\n",
+            ":2: EPOCHS: no number among the SOLVER keys is called COMPILE",
+        ),
+        (A + "- {NAME: a, EPOCHS: 2, LR: flat}\n", ":2: phase a: the name is used twice"),
+        (
+            "- {NAME: a, EPOCHS: 2, LR: flat, START_FROM: best}\n",
+            ":1: phase a: the first phase cannot START_FROM: best",
+        ),
+        (A + "- {NAME: b, EPOCHS: 2, LR: flat, MIN_LR: 1}\n", ":2: phase b: MIN_LR 1 is above MAX_LR 0.001"),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: poly, WARMUP: 3}\n",
+            ":2: phase b: WARMUP of 3 epochs is longer than the 2 EPOCHS",
+        ),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: poly, WARMUP: 1, WARMUP_STEPS: 9}\n",
+            ":2: phase b: WARMUP counts epochs, WARMUP_",
+        ),
+        (A + "- {NAME: b, EPOCHS: 2, LR: one_cycle, WARMUP: 1}\n", ":2: phase b: one_cycle rises by itself"),
+        (A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1}\n", ":2: phase b: CURVE_START needs CURVE_EPOCHS"),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1, CURVE_EPOCHS: 2}\n",
+            ":2: phase b: CURVE_START 1 + EPOCHS 2 exceed CURVE_EPOCHS 2",
+        ),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: flat, FREEZE: [encoder, encoder]}\n",
+            ":2: phase b: FREEZE names a part twice",
+        ),
+        (
+            A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 0.5 dicee}\n",
+            ":2: phase b: LOSS: cannot read '0.5 dicee' in the loss",
+        ),
+    ],
+)
+def test_an_impossible_plan_is_refused_with_file_and_line(text, message, configs):
+    assert refusal(configs, text).startswith(f"configs/plans/mine.yaml{message}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ce +", "+", "2", "ce ce", "ce + ce", "0 ce", "-1 ce", "nan ce", "1e999 ce", "1_0 ce", "CE", "1 ce lovasz"],
+)
+def test_a_mix_that_cannot_be_read_is_refused(text):
+    with pytest.raises(UserError, match=r"^cannot read .* in the loss mix "):
+        parse_mix(text)
