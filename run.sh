@@ -60,6 +60,7 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"   # idle threads sleep: spi
 
 if ! is_ready "$@"; then
     find_python || exit 2
+    case ${1-} in "" | -h | --help | help) exec "$base" -m pipeline "$@" ;; esac # not worth 6 GB
     "$base" -m pipeline.bootstrap "$@"
     code=$?
     if [ "$code" -ne 0 ]; then

@@ -1,0 +1,154 @@
+"""A fake project in a folder with a blank in its name: the real run.sh and bootstrap, tiny packages, a recording uv."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+TOOLS = ("sh", "cat", "head", "dirname", "readlink", "sleep")
+REQUIREMENTS = """
+first>=1.0   # needed by everything
+second>=1.0  # no-deps: pulls what we do not want
+third>=1.0   # tests: the runner
+"""
+
+# What run.sh hands on to: says what it was given.
+MAIN = """
+import json, os, sys
+names = ("NO_ALBUMENTATIONS_UPDATE", "OMP_WAIT_POLICY", "DATA_DIR")
+print(json.dumps({"arguments": sys.argv[1:], "python": sys.executable, "folder": os.getcwd(),
+                  "environment": {name: os.environ.get(name) for name in names}}))
+sys.exit(3 if "stop" in sys.argv else 0)
+"""
+
+# Takes uv's place: records its arguments, unpacks wheels from --find-links; slow or dying where the test wants it.
+UV = """#!{python}
+import json, os, re, signal, subprocess, sys, time, zipfile
+from pathlib import Path
+if sys.argv[1:] == ["--version"]:
+    sys.exit(0)
+values = dict(part[2:].split("=", 1) for part in sys.argv if part.startswith("--") and "=" in part)
+constraints = Path(values["constraint"]).read_text().split() if "constraint" in values else []
+names = [re.split("[<>=]", part)[0] for part in sys.argv[5:] if not part.startswith("--")]
+with open(os.environ["UV_LOG"], "a") as log:
+    print(json.dumps({{"names": names, "no_deps": "--no-deps" in sys.argv, "constraints": constraints}}), file=log)
+wheels = [sorted(Path(values.get("find-links", "nowhere")).glob(name + "-*.whl")) for name in names]
+if not all(wheels):
+    sys.exit("no such wheel")
+ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+site = Path(subprocess.run([sys.argv[4], "-c", ask], capture_output=True, text=True).stdout.strip())
+assert site.is_relative_to(Path(os.environ["UV_LOG"]).parent), "never into a Python of this machine"
+if os.environ.get("UV_DIES"):
+    (site / "half.py").write_text("")
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(float(os.environ.get("UV_SECONDS", 0)))
+for wheel in wheels:
+    zipfile.ZipFile(wheel[-1]).extractall(site)
+"""
+
+
+@dataclass(frozen=True)
+class Door:
+    """A fake project and the machine around it: only what lies in `commands` is on the PATH."""
+
+    project: Path
+    commands: Path
+    wheels: Path
+    log: Path
+    base: Path  # the machine's python3: a clean virtual environment
+
+    @property
+    def venv(self) -> Path:
+        return self.project / ".venv"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Returns the variables of a start: nothing of the machine that runs the tests but its home."""
+        values = {"PATH": str(self.commands), "HOME": os.environ.get("HOME", "/"), "UV_LOG": str(self.log)}
+        return {**values, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), **changes}
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess:
+        """Types `run.sh ARGUMENTS` in another folder."""
+        command = [str(self.project / "run.sh"), *arguments]
+        return self.type(command, **changes)
+
+    def type(self, command: list[str], **changes: str) -> subprocess.CompletedProcess:
+        folder = self.wheels.parent
+        environment = self.environment(**changes)
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+    def installs(self) -> list[dict]:
+        """Returns the recorded calls of uv, oldest first."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def forget(self) -> None:
+        self.log.unlink(missing_ok=True)
+
+    def has(self, package: str) -> bool:
+        """Tells whether the project's environment can import a package."""
+        command = [str(self.venv / "bin" / "python"), "-c", f"import {package}"]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def add_command(self, name: str, text: str) -> None:
+        path = self.commands / name
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+def make_door(folder: Path) -> Door:
+    """Returns a fresh machine: Python 3.10+, a stand-in for uv, three wheels, no environment."""
+    door = Door(folder / "my project", folder / "bin", folder / "my wheels", folder / "uv.log", folder / "base")
+    for made in (door.project / "pipeline", door.commands, door.wheels):
+        made.mkdir(parents=True)
+    shutil.copy(PROJECT / "run.sh", door.project)
+    for name in ("__init__", "bootstrap", "errors", "files", "installer", "requirements"):
+        shutil.copy(PROJECT / "pipeline" / f"{name}.py", door.project / "pipeline")
+    (door.project / "pipeline" / "__main__.py").write_text(MAIN)
+    (door.project / "pipeline" / "doctor.py").write_text("print('the doctor speaks')\n")
+    (door.project / "requirements.txt").write_text(REQUIREMENTS)
+    for tool in TOOLS:
+        (door.commands / tool).symlink_to(shutil.which(tool))
+    subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(door.base)], check=True)
+    # A script, not a link: through a link the virtual environment would forget where it is.
+    door.add_command("python3", f'#!/bin/sh\nexec "{door.base}/bin/python" "$@"\n')
+    door.add_command("uv", UV.format(python=sys.executable))
+    for name in ("first", "second", "third"):
+        write_wheel(door.wheels, name, "1.0")
+    return door
+
+
+def write_wheel(folder: Path, name: str, version: str, code: str = "") -> Path:
+    """Writes a wheel with one module that pip, too, accepts."""
+    about = f"{name}-{version}.dist-info"
+    members = {
+        f"{name}.py": code,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = []
+    for path, text in members.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+        rows.append(f"{path},sha256={digest},{len(text.encode())}\n")
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in {**members, f"{about}/RECORD": "".join([*rows, f"{about}/RECORD,,\n"])}.items():
+            archive.writestr(path, text)
+    return wheel
+
+
+def put_into(python: Path, wheel: Path) -> None:
+    """Unpacks a wheel into an interpreter's folder of packages."""
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)

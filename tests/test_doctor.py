@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.doctor import competitions, doctor, encoder_weights, kaggle_credentials, table
+from pipeline.installed import opencv, packages
+from pipeline.machine import Finding, disk, graphics_cards, internet, shared_memory
+from pipeline.requirements import parse_requirements
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def answers(listing: str, cuda: str = "13.1"):
+    """Returns a stand-in for nvidia-smi."""
+    return lambda command: listing if len(command) > 1 else f"| NVIDIA-SMI 590  CUDA Version: {cuda} |"
+
+
+def test_it_speaks_where_no_package_is_installed_and_names_each_with_its_fix(tmp_path: Path):
+    subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    begin = time.perf_counter()
+    command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "pipeline.doctor"]
+    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert time.perf_counter() - begin < 5
+    assert answer.returncode == 2
+    assert answer.stderr == ""
+    for package in ("torch", "segmentation-models-pytorch", "pytorch-toolbelt"):
+        assert f"  FIX   {package} " in answer.stdout
+    assert "fix: rm -f .venv/ready && ./run.sh doctor" in answer.stdout
+    assert "The demo cannot run yet: torch, torchvision" in answer.stdout
+
+
+def test_here_the_demo_can_run_and_it_takes_less_than_five_seconds():
+    shown: list[str] = []
+    begin = time.perf_counter()
+    assert doctor(find_folder=lambda name: None, show=shown.append) == 0, shown[0]
+    assert time.perf_counter() - begin < 5
+    assert "All that the demo needs is here" in shown[-1]
+
+
+def test_what_does_not_answer_in_time_is_said_and_not_waited_for():
+    shown: list[str] = []
+    doctor(find_folder=lambda name: None, show=shown.append, limit_s=0.0)
+    assert "no answer within 0 s" in shown[0]
+
+
+def test_packages_that_only_the_tests_need_do_not_stop_the_demo():
+    lines = parse_requirements("torch>=2.6  # networks\nruff>=0.17  # tests: linter\npandas>=2.1  # tables\n")
+    findings = packages(lines, {"torch": "2.5.1", "pandas": "3.0"})
+    assert [(finding.what, finding.state) for finding in findings] == [
+        ("torch", "bad"),
+        ("ruff", "note"),
+        ("pandas", "ok"),
+    ]
+
+
+def test_two_builds_of_opencv_in_one_folder_are_named(tmp_path: Path):
+    both = {"opencv-python": "4.12", "opencv-python-headless": "5.0"}
+    (clash,) = opencv(both, dict.fromkeys(both, tmp_path / "cv2"))
+    assert clash.found == "opencv-python 4.12 and opencv-python-headless 5.0"
+    assert clash.fix
+    assert opencv(both, {name: tmp_path / name / "cv2" for name in both}) == []
+
+
+@pytest.mark.parametrize(
+    ("listing", "cuda", "state", "words"),
+    [
+        ("Tesla T4, 15360, 7.5\nTesla T4, 15360, 7.5", "13.1", "ok", "float16 with a scaler"),
+        ("NVIDIA H200, 143771, 9.0", "13.1", "ok", "bfloat16"),
+        ("Tesla P100-PCIE-16GB, 16384, 6.0", "13.1", "note", "too old"),
+        ("NVIDIA L4, 23034, 8.9", "12.4", "note", "the driver knows CUDA 12.4, torch was built for 13.0"),
+        ("", "", "ok", "runs on the CPU"),
+        ("Failed to initialize NVML", "", "ok", "runs on the CPU"),
+    ],
+)
+def test_a_card_is_told_with_the_precision_it_gets(listing: str, cuda: str, state: str, words: str):
+    findings = graphics_cards("13.0", answers(listing, cuda))
+    assert len(findings) == max(1, listing.count("\n") + 1)
+    assert {finding.state for finding in findings} == {state}
+    assert words in findings[0].remark
+
+
+def test_a_card_beside_a_torch_without_cuda_is_told():
+    (finding,) = graphics_cards(None, answers("NVIDIA L4, 23034, 8.9"))
+    assert (finding.state, "without CUDA" in finding.remark) == ("note", True)
+
+
+def test_a_competition_is_told_with_its_counts_or_how_to_get_it(tmp_path: Path):
+    folder = tmp_path / "camvid"
+    folder.mkdir()
+    (folder / "train.csv").write_text("ImageID,Sequence\na,1\nb,1\n\n")
+    (folder / "test.csv").write_text("ImageID\nc\n")
+    found = {finding.what: finding for finding in competitions(lambda name: folder if name == "camvid" else None)}
+    assert found["camvid"].found == "2 train + 1 test"
+    assert found["aeroscapes"].fix.startswith("./run.sh download aeroscapes")
+    assert found["demo"].state == "ok"
+
+
+def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    (tmp_path / "resnet18-imagenet.safetensors").write_bytes(b"0" * 1000)
+    (tmp_path / "hub" / "models--smp-hub--resnet34.imagenet").mkdir(parents=True)
+    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)})]
+    assert {"resnet18-imagenet", "resnet34.imagenet"} <= set(names)
+
+
+def test_credentials_are_looked_for_but_never_shown(tmp_path: Path):
+    assert kaggle_credentials({}, tmp_path).state == "note"
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "kaggle.json").write_text('{"key": "secret"}')
+    by_file = kaggle_credentials({}, tmp_path)
+    by_name = kaggle_credentials({"KAGGLE_USERNAME": "me", "KAGGLE_KEY": "secret"}, tmp_path / "nowhere")
+    assert by_file.state == by_name.state == "ok"
+    assert "secret" not in str(by_file) + str(by_name)
+
+
+def test_an_internet_that_swallows_everything_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    def hang(*_, **__):
+        time.sleep(1)
+        raise TimeoutError
+
+    monkeypatch.setattr("socket.create_connection", hang)
+    begin = time.perf_counter()
+    findings = internet({"one.example": "packages", "two.example": "data"}, limit_s=0.2)
+    assert time.perf_counter() - begin < 0.9
+    assert [finding.state for finding in findings] == ["note", "note"]
+
+
+def test_a_disk_too_full_for_the_demo_stops_it(tmp_path: Path):
+    assert disk("runs", tmp_path / "not" / "yet", 0.0).state == "ok"
+    full = disk("runs", tmp_path, 1e9)
+    assert (full.state, bool(full.fix)) == ("bad", True)
+
+
+def test_a_machine_without_shared_memory_has_no_line_for_it(tmp_path: Path):
+    assert shared_memory(tmp_path / "none") == []
+
+
+def test_a_fix_shared_by_lines_in_a_row_stands_once():
+    findings = [Finding(name, "-", "", "bad", "install") for name in "abc"]
+    assert table([("Packages", findings)]).count("fix: install") == 1
