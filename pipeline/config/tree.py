@@ -48,18 +48,25 @@ def read_tree(path: Path, shown: str) -> Tree:
     return mapping_tree(node, shown)
 
 
-def mapping_tree(node: yaml.MappingNode, shown: str) -> Tree:
-    """Returns a mapping node as a tree; refuses a key that appears twice (YAML would keep the last in silence)."""
+def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
+    """Returns a mapping node as a tree; refuses a key that appears twice (YAML would keep the last in silence).
+
+    Args:
+        shown: the file, for origins and messages.
+        path: the dotted key of the mapping, for messages.
+    """
     tree = Tree(origin=place_of(shown, node))
     for key_node, value in node.value:
         origin = place_of(shown, key_node)
         if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
-            raise UserError(f"{origin}: found {quote(key_node)} as a key, wanted a word: KEY: value")
+            below = f" below {path}" if path else ""
+            raise UserError(f"{origin}: found {quote(key_node)} as a key{below}, wanted a word: KEY: value")
         key = key_node.value
+        here = join(path, key)
         if key in tree:
             first = f", first at {tree[key].origin}" if tree[key].origin != origin else ""
-            raise UserError(f"{origin}: {key} is given twice{first}; keep one")
-        tree[key] = mapping_tree(value, shown) if isinstance(value, yaml.MappingNode) else Leaf(value, origin)
+            raise UserError(f"{origin}: {here} is given twice{first}; keep one")
+        tree[key] = mapping_tree(value, shown, here) if isinstance(value, yaml.MappingNode) else Leaf(value, origin)
         if isinstance(tree[key], Tree):
             tree[key].origin = origin
     return tree
@@ -106,7 +113,7 @@ def _assignment_tree(assignment: str) -> Tree:
         raise UserError(f"{error}; a text with signs of YAML stands in quotes: {key}=\"'...'\"") from None
     value: Leaf | Tree = Leaf(node or yaml.ScalarNode("", ""), COMMAND_LINE)
     if isinstance(node, yaml.MappingNode):
-        value = mapping_tree(node, COMMAND_LINE)
+        value = mapping_tree(node, COMMAND_LINE, key)
     for part in reversed(key.split(".")):
         value = Tree({part: value}, COMMAND_LINE)
     return value

@@ -82,7 +82,7 @@ def test_every_value_knows_its_line(tmp_path):
             GOOD + "SOLVER: {MAX_LR: 1}\n",
             "configs/x.yaml:5: SOLVER is given twice, first at configs/x.yaml:2; keep one",
         ),
-        ("SOLVER: {MAX_LR: 1, MAX_LR: 2}\n", "configs/x.yaml:1: MAX_LR is given twice; keep one"),
+        ("SOLVER: {MAX_LR: 1, MAX_LR: 2}\n", "configs/x.yaml:1: SOLVER.MAX_LR is given twice; keep one"),
         (GOOD + "? [a, b]\n: 1\n", "configs/x.yaml:5: found a list as a key, wanted a word: KEY: value"),
         ("{? : 1}\n", "configs/x.yaml:1: found nothing as a key, wanted a word: KEY: value"),
         ("TITLE: a\nSOLVER:\n", "configs/x.yaml:2: SOLVER is a group of keys (MAX_LR, NAMES), not a value"),
