@@ -43,7 +43,7 @@ is_ready() {
 
 find_python() {
     seen=
-    for base in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 python; do
+    for base in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
         if command -v "$base" >/dev/null 2>&1; then
             if "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then return 0; fi
             [ -n "$seen" ] || seen="$base is $("$base" --version 2>&1 | head -n 1)"

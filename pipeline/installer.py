@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ GB = 1000**3
 DISK_NEEDED_GB = 7 if (sys.platform, platform.machine()) == ("linux", "x86_64") else 2.5
 # They would send packages elsewhere than into the interpreter that is asked for.
 MISLEADING = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "UV_SYSTEM_PYTHON", "PYTHONHOME")
+# A version as PEP 440 writes it; pip refuses a whole list of constraints for one that is not.
+_VERSION = re.compile(r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+([._-][a-z0-9]+)*)?")
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def fill(installation: Installation, requirements: Sequence[Requirement]) -> lis
 def installers(installation: Installation) -> Iterator[list[str]]:
     """Yields commands that install into the target, the fastest first; each next one in case the one before failed."""
     target = installation.target
-    # uv looks only at what lies in the target's own folder (astral-sh/uv#4466): below a layer, or where an image spreads
-    # its packages over several folders, it would bring a second torch. pip sees all that can be imported.
+    # uv looks only at what lies in the target's own folder (astral-sh/uv#4466): below a layer, or where an image
+    # spreads its packages over several folders, it would bring a second torch. pip sees all that can be imported.
     is_whole = installation.is_ours and not target.is_layered
     uv = shutil.which("uv")
     by_uv = [uv, "pip", "install", "--python", target.executable] if uv and _succeeds([uv, "--version"]) else None
@@ -107,7 +110,7 @@ def pins(installation: Installation, lacking: Sequence[Requirement]) -> list[str
     return [
         f"{name}=={version}"
         for name, version in installation.target.distributions.items()
-        if (not installation.is_ours or name in kept) and name not in to_change
+        if (not installation.is_ours or name in kept) and name not in to_change and _VERSION.fullmatch(version)
     ]
 
 

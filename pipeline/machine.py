@@ -22,6 +22,7 @@ from urllib.request import getproxies
 GIB = 1024**3
 NATIVE_BF16_CAPABILITY = 8.0  # below it bf16 is emulated, though torch calls it supported (T4)
 OLDEST_CAPABILITY = 7.0  # torch 2.8 and newer have no kernels for Pascal (P100: 6.0) any more
+LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
 SITES = {"pypi.org": "packages", "www.kaggle.com": "data, uploads", "huggingface.co": "encoder weights"}
 
 
@@ -90,12 +91,13 @@ def cores_and_memory(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     cores = f"{allowed}" + (f", limited to the time of {quota:g}" if quota and quota < allowed else "")
     threads = environ.get("OMP_NUM_THREADS", "one per core")
     policy = environ.get("OMP_WAIT_POLICY", "not set (run.sh sets PASSIVE)")
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    little = Finding("memory", f"{total:.0f} GiB", "a run of 4 GiB or less may be killed", "note", "smaller BATCH_SIZE")
-    return [
-        Finding("CPU cores", cores, f"OpenMP threads: {threads}; wait policy: {policy}"),
-        Finding("memory", f"{total:.0f} GiB") if total > 4 else little,
-    ]
+    findings = [Finding("CPU cores", cores, f"OpenMP threads: {threads}; wait policy: {policy}")]
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        total_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        enough = total_gib > LITTLE_MEMORY_GIB
+        remark = "" if enough else "a large run may be killed; a smaller BATCH_SIZE needs less"
+        findings.append(Finding("memory", f"{total_gib:.0f} GiB", remark, "ok" if enough else "note"))
+    return findings
 
 
 def _cpu_quota(path: Path) -> float | None:
