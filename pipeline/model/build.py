@@ -130,7 +130,7 @@ def find_encoder_weights(encoder: Encoder) -> Path | None:
 def _load_encoder(network: nn.Module, encoder: Encoder) -> None:
     path = find_encoder_weights(encoder)
     if path is None:
-        _load_from_hub(network, encoder)
+        network.encoder.load_state_dict(load_pretrained(encoder).state_dict(), strict=True)
         return
     try:
         state = load_file(path)
@@ -144,17 +144,23 @@ def _load_encoder(network: nn.Module, encoder: Encoder) -> None:
     network.encoder.load_state_dict(state, strict=True)
 
 
-def _load_from_hub(network: nn.Module, encoder: Encoder) -> None:
-    """Fills the encoder through the library's own loader (Hugging Face's hub or its cache)."""
+def load_pretrained(encoder: Encoder) -> nn.Module:
+    """Returns an encoder filled through the library's own loader (Hugging Face's hub or its cache).
+
+    Raises:
+        UserError: the library knows no such weights, or they cannot be had from here.
+    """
     settings = smp.encoders.encoders.get(encoder.name, {}).get("pretrained_settings", {})
     if settings and encoder.weights not in settings:
-        raise UserError(f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(settings)}")
+        raise UserError(
+            f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(settings)}"
+        )
     # Without this the client tries again and again for some 24 s before it admits that there is no network.
     hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pretrained = smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
+            return smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
     except Exception as error:
         # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -166,7 +172,6 @@ def _load_from_hub(network: nn.Module, encoder: Encoder) -> None:
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
         ) from None
-    network.encoder.load_state_dict(pretrained.state_dict(), strict=True)
 
 
 def _reaches(address: str) -> bool:
@@ -189,4 +194,3 @@ def _known(key: str, name: str, known):
     near = difflib.get_close_matches(name, list(known), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     raise UserError(f"{key}: the library has no {name!r}; {hint}")
-

@@ -1,0 +1,69 @@
+"""`./run.sh download NAME`: a competition's data, or an encoder's weights, to where the chain looks for them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from pipeline.config.competition import Competition
+from pipeline.config.load import load_competition
+from pipeline.errors import UserError
+from pipeline.files import atomic_path
+from pipeline.paths import CONFIGS, PROJECT, shown
+
+
+def download(name: str) -> None:
+    """Fetches a competition by its name, or the ImageNet weights of an encoder by its.
+
+    Raises:
+        UserError: nothing has that name, or it cannot be fetched from here; says how to get it by hand.
+    """
+    competitions = sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml"))
+    if name not in competitions:
+        download_weights(name, competitions)
+        return
+    target = Path(os.environ.get("DATA_DIR") or PROJECT / "data") / name
+    existed = target.exists()
+    path = fetch(load_competition(name), target)
+    print(f"{shown(path)} is there already; remove it to fetch it anew" if existed else f"fetched: {shown(path)}")
+
+
+def fetch(competition: Competition, target: Path) -> Path:
+    """Returns the folder of a competition after fetching it from where it is published."""
+    if competition.name == "demo":
+        from pipeline.data.demo import generate
+
+        generate(target)
+        return target
+    if competition.name == "camvid":
+        from pipeline.data.camvid import download_camvid
+
+        return download_camvid(competition, target)
+    if competition.kaggle_slug is None:
+        raise UserError(
+            f"{competition.name} is not published in a form that can be fetched: {competition.title}.\n"
+            f"Put its folder where DATA_DIR points; configs/competitions/{competition.name}.yaml says how it is laid out."
+        )
+    from pipeline.submission.download import download_competition
+
+    return download_competition(competition, target)
+
+
+def download_weights(encoder: str, competitions: list[str]) -> None:
+    """Writes `<encoder>-imagenet.safetensors` for machines without internet."""
+    import segmentation_models_pytorch as smp
+    from safetensors.torch import save_file
+
+    from pipeline.config.schema import Encoder
+    from pipeline.model.build import load_pretrained
+
+    if encoder not in smp.encoders.encoders:
+        near = difflib.get_close_matches(encoder, [*competitions, *smp.encoders.encoders], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"competitions: {', '.join(competitions)}"
+        raise UserError(f"there is no competition and no encoder {encoder!r}; {hint}")
+    path = Path(os.environ.get("WEIGHTS_DIR") or PROJECT / "data" / "weights") / f"{encoder}-imagenet.safetensors"
+    state = load_pretrained(Encoder(encoder, "", "imagenet")).state_dict()
+    with atomic_path(path) as temporary:
+        save_file({name: value.contiguous() for name, value in state.items()}, temporary)
+    print(f"fetched: {shown(path)}")
