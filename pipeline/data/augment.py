@@ -88,7 +88,15 @@ def cut_picture(picture: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray
     Equal to warping the whole picture and cutting `box` out of the result. Without a warp it is a copied (and flipped)
     slice. Pixels from beyond the picture are mirrored, or black where the border is constant.
     """
-    return _cut(picture, geometry, box, cv2.INTER_LINEAR, border_value=(0, 0, 0))
+    if not geometry.warped:
+        return _slice(picture, geometry, box)
+    matrix = _tile_matrix(picture, geometry, box)
+    part = _source_box(matrix, box, picture)
+    matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
+    # OpenCV 5 warps four channels two to three times faster than three, with the same result; only the pixels that the
+    # tile needs are given the fourth.
+    four = cv2.cvtColor(picture[part.y : part.y + part.height, part.x : part.x + part.width], cv2.COLOR_RGB2RGBA)
+    return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (0, 0, 0, 0)), cv2.COLOR_RGBA2RGB)
 
 
 def cut_mask(mask: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
@@ -96,20 +104,42 @@ def cut_mask(mask: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
 
     Beyond a constant border, where nothing is known, it is 255.
     """
-    return _cut(mask, geometry, box, cv2.INTER_NEAREST, border_value=IGNORE)
+    if not geometry.warped:
+        return _slice(mask, geometry, box)
+    return _warp(mask, _tile_matrix(mask, geometry, box), geometry, box, cv2.INTER_NEAREST, IGNORE)
 
 
-def _cut(array: np.ndarray, geometry: Geometry, box: Box, interpolation: int, border_value) -> np.ndarray:
-    height, width = array.shape[:2]
-    if geometry.warped:
-        matrix = affine_matrix(geometry, width, height)
-        matrix[:, 2] -= (box.x, box.y)
-        border = BORDERS[geometry.border]
-        size = (box.width, box.height)
-        return cv2.warpAffine(array, matrix, size, flags=interpolation, borderMode=border, borderValue=border_value)
-    x = width - box.x - box.width if geometry.flip else box.x
+def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    x = array.shape[1] - box.x - box.width if geometry.flip else box.x
     part = array[box.y : box.y + box.height, x : x + box.width]
     return cv2.flip(part, 1) if geometry.flip else part.copy()
+
+
+def _tile_matrix(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    """Returns the 2x3 matrix from the whole picture into the tile."""
+    matrix = affine_matrix(geometry, array.shape[1], array.shape[0])
+    matrix[:, 2] -= (box.x, box.y)
+    return matrix
+
+
+def _source_box(matrix: np.ndarray, box: Box, picture: np.ndarray) -> Box:
+    """Returns the part of the picture from which every pixel of the tile comes, mirrored ones included."""
+    size = np.array([picture.shape[1], picture.shape[0]])
+    right, bottom = box.width - 1, box.height - 1
+    corners = cv2.invertAffineTransform(matrix) @ [[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]]
+    first, last = np.floor(corners.min(1)).astype(int) - 1, np.ceil(corners.max(1)).astype(int) + 2
+    beyond = np.maximum(np.maximum(-first, last - size), 0)
+    first, last = np.maximum(first, 0), np.minimum(last, size)
+    if (beyond >= last - first).any():  # the mirror reaches further in than the tile does
+        first, last = np.zeros(2, int), size
+    return Box(*map(int, first), *map(int, last - first))
+
+
+def _warp(
+    array: np.ndarray, matrix: np.ndarray, geometry: Geometry, box: Box, interpolation: int, beyond
+) -> np.ndarray:
+    size, border = (box.width, box.height), BORDERS[geometry.border]
+    return cv2.warpAffine(array, matrix, size, flags=interpolation, borderMode=border, borderValue=beyond)
 
 
 def color_chain(augmentation: Augmentation) -> A.Compose | None:

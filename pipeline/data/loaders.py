@@ -5,6 +5,7 @@ Shapes: B batch, H height, W width, C = 3 channels.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import math
 import os
@@ -29,6 +30,8 @@ from pipeline.errors import UserError
 PREFETCH = 2  # batches each worker keeps ready
 TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
 SHARED_MEMORY = Path("/dev/shm")
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
+KEPT_BYTES = 2**28  # more than any batch of pictures; the settings take an int
 NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
 
 
@@ -163,13 +166,18 @@ def _loader(
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
         timeout=time_out_s if num_workers else 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int = 0) -> None:
+    """Sets a worker process up: one thread, stacks on demand, and memory that is kept from sample to sample."""
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads times workers would only compete
     faulthandler.register(signal.SIGUSR1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc hands each freed picture back to the kernel, which then clears it for the next one
+        mallopt(MALLOC_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(MALLOC_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _dump_stacks(loader: DataLoader) -> None:

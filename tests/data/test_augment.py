@@ -30,10 +30,10 @@ WARPS = st.builds(
     Geometry,
     flip=st.booleans(),
     warped=st.just(True),
-    angle=st.floats(-30, 30),
-    scale=st.floats(0.7, 1.4),
-    shift_x=st.floats(-0.2, 0.2),
-    shift_y=st.floats(-0.2, 0.2),
+    angle=st.floats(-180, 180),
+    scale=st.floats(0.3, 2),
+    shift_x=st.floats(-1, 1),
+    shift_y=st.floats(-1, 1),
 )
 
 
