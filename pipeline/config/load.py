@@ -1,6 +1,6 @@
 """A config's name to its resolved values: follow BASE, merge, check, remember where each value was written.
 
-In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: `Experiment settings` as `Loaded`. Needs no torch.
+In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: typed settings as `Loaded`. Needs no torch.
 """
 
 from __future__ import annotations
@@ -81,14 +81,13 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
         config, competition, plan = _resolve(tree)
         values = flatten(config)
         changed = tuple(key for key in values if values[key] != before[key])
-    if config.experiment.load_prev in (name, run_name(config)):
+    run = _run_folder(name, values, changed)
+    # An overridden run may start from the experiment that it deviates from: it has a folder of its own.
+    if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
         origin = leaf_origins(tree)["EXPERIMENT.LOAD_PREV"]
-        raise UserError(
-            f"{origin}: EXPERIMENT.LOAD_PREV: {name} cannot start from itself; name an earlier run, or null"
-        )
-    return Loaded(
-        name, _run_folder(name, values, changed), config, competition, plan, values, leaf_origins(tree), changed
-    )
+        why = f"{run} cannot start from itself; name an earlier run, or null"
+        raise UserError(f"{origin}: EXPERIMENT.LOAD_PREV: {why}")
+    return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
 
 
 def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:

@@ -229,8 +229,6 @@ def test_a_retired_key_says_why_it_does_nothing(key, configs):
         ),
         (["EXPERIMENT.PREFIX=a/b"], "EXPERIMENT.PREFIX: 'a/b' becomes a part of the run name"),
         (["EXPERIMENT.SUFFIX=''"], "EXPERIMENT.SUFFIX: '' becomes a part of the run name"),
-        (["EXPERIMENT.LOAD_PREV=ExpAAB"], "EXPERIMENT.LOAD_PREV: ExpAAB cannot start from itself"),
-        (["EXPERIMENT.LOAD_PREV=AAB-FPN-EFF3-CA-FS-NA"], "EXPERIMENT.LOAD_PREV: ExpAAB cannot start from itself"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, message):
@@ -243,6 +241,16 @@ def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden
     assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit a picture of 1280x720" in tile
     warmup = refusal("ExpAAB", "SOLVER.PLAN=poly_warmup", "SOLVER.WARMUP_EPOCHS=200")
     assert warmup == "configs/plans/poly_warmup.yaml:2: phase poly: WARMUP of 200 epochs is longer than the 100 EPOCHS"
+
+
+def test_a_run_cannot_start_from_itself_but_a_deviating_one_can_start_from_its_experiment(configs):
+    for name in ("Mine", "AAB-FPN-EFF3-CA-FS-NA"):
+        write(configs, "Mine", f"BASE: ExpAAB\nEXPERIMENT: {{LOAD_PREV: {name}}}\n")
+        assert refusal("Mine").startswith("configs/Mine.yaml:2: EXPERIMENT.LOAD_PREV: Mine cannot start from itself")
+    for name in ("ExpAAB", "AAB-FPN-EFF3-CA-FS-NA"):
+        tuned = load("ExpAAB", (f"EXPERIMENT.LOAD_PREV={name}", "SOLVER.MAX_LR=5e-5"))
+        assert tuned.config.experiment.load_prev == name
+        assert tuned.run != "ExpAAB"
 
 
 def test_a_mix_written_otherwise_is_no_other_loss(configs):
