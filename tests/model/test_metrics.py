@@ -1,5 +1,9 @@
 """Dice, IoU and confusion matrices, held against plain loops and worked numbers."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -90,6 +94,16 @@ def test_a_class_outside_the_network_is_refused(what: str, num_classes: int) -> 
     masks[what][0, 1, 1] = num_classes
     with pytest.raises(ValueError, match=f"class {num_classes} in a {what}, wanted 0 to {num_classes - 1}"):
         picture_confusion(masks["prediction"], masks["mask"], num_classes)
+
+
+def test_two_real_masks_agree_with_a_histogram_of_pairs(shared_data: Callable[[str], Path]) -> None:
+    paths = sorted((shared_data("camvid") / "masks" / "masks").glob("*.png"))[:2]
+    pred, mask = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths)
+    is_void = mask == 11
+    expected = np.histogram2d(mask[~is_void], pred[~is_void], bins=12, range=[[0, 12], [0, 12]])[0].astype(int)
+    mask[is_void] = 255
+    confusion_BCC = picture_confusion(torch.from_numpy(pred)[None], torch.from_numpy(mask)[None], num_classes=12)
+    assert np.array_equal(confusion_BCC[0].numpy(), expected)
 
 
 def test_pictures_of_another_shape_are_refused() -> None:
