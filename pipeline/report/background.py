@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config.load import with_max_lr
 from pipeline.report.findings import themed
 from pipeline.report.markup import bar, join, photo, table, tag
 from pipeline.report.plots import draw_class_histogram
@@ -59,7 +60,7 @@ def data_section(record: Record) -> Section:
         grids = missing(record, "tile", "Pictures of the tile grid are")
     sheets = join(*(photo(path, f"Contact sheet of samples with their masks: {path.stem}") for path in record.sheets))
     if not record.sheets:
-        sheets = missing(record, "train", "The contact sheet of augmented samples is")
+        sheets = missing(record, "tile", "The contact sheet of augmented samples is")
     parts = (tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
     return Section("data", "Data", "Data", join(histograms, *parts))
 
@@ -86,7 +87,7 @@ def split_section(record: Record) -> Section:
         ]
         head = ("run", "split", "Dice", "data set IoU", "pictures", "near-duplicates across")
         parts.append(table(head, rows, "The same settings, judged on each split that was computed"))
-    if not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
+    if record.num_sequences > 1 and not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
         other = "slice" if datasets.split.by == "sequence" else "sequence"
         call = tag("code", f"{command(record, 'evaluate')} DATASETS.SPLIT.BY={other}")
         parts.append(tag("p", f"Not judged by {other} yet. ", call, " does it.", class_="missing"))
@@ -102,8 +103,8 @@ def submission_section(record: Record) -> Section:
     facts |= {key: value for key, value in submission.facts.items() if key not in (*SUBMISSION_WORDS, "experiment")}
     rows = [("file", tag("code", submission.path.name))]
     rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
-    verdict = "the csv is the one that was written" if submission.is_intact else "the csv was changed since"
-    rows.append(("check", verdict))
+    verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
+    rows.append(("check", verdict if submission.is_intact else "the csv was changed after it was written"))
     return Section("submission", "Submission", "Submission", table(("what", "value"), rows, "The file to upload"))
 
 
@@ -113,22 +114,23 @@ def stages_section(record: Record) -> Section:
     longest = max(seconds.values(), default=1.0) or 1.0
     rows = []
     for stage, does in STAGE_WORDS.items():
-        if stage == "report":
-            continue  # it is being written
+        if stage == "report" or (stage == "sweep" and not record.loaded.config.sweep.enable):
+            continue  # the page itself is being written just now
         done = stage in seconds
         took = bar(duration(seconds[stage]), seconds[stage] / longest) if done else "not done yet"
         rows.append((stage, does, took))
     total = sum(value for stage, value in seconds.items() if stage != "report")
     rows.append(("all", "", tag("b", duration(total))))
-    return Section(
-        "stages", "Stages", "Stages and time", table(("stage", "what it does", "time"), rows, "What was run")
-    )
+    content = table(("stage", "what it does", "time"), rows, "What was run", class_="stages")
+    return Section("stages", "Stages", "Stages and time", content)
 
 
 def settings_section(record: Record) -> Section:
     """Returns the plan, the settings that differ from base.yaml, and all settings."""
     loaded = record.loaded
-    points, spans = plan_curve(loaded.plan)
+    found = (record.sweep_found or {}).get("max_lr")
+    phases = with_max_lr(loaded, found) if loaded.config.solver.max_lr == "auto" and found else loaded.plan
+    points, spans = plan_curve(phases)
     drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
     plan_rows = [
         (
@@ -139,7 +141,7 @@ def settings_section(record: Record) -> Section:
             phase.start_from,
             ", ".join(f"{name} {show_value(value)}" for name, value in _extras(phase).items()) or "–",
         )
-        for phase in loaded.plan
+        for phase in phases
     ]
     head = ("phase", "epochs", "LR", "patience", "starts from", "besides")
     plan = table(head, plan_rows, f"The plan {loaded.config.solver.plan}, if no patience runs out")
@@ -149,7 +151,7 @@ def settings_section(record: Record) -> Section:
     ]
     own = [row for row in settings if not row[2].startswith("configs/base.yaml")]
     head = ("key", "value", "set in")
-    differing = table(head, own, "Settings that differ from base.yaml")
+    differing = table(head, own, "What this experiment sets, on top of base.yaml")
     every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
     content = join(tag("div", drawn, plan, class_="pair"), differing, every)
     return Section("settings", "Settings", "Plan and settings", content)

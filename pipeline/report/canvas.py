@@ -87,9 +87,18 @@ def write(
 ) -> float:
     """Writes one line of text with its left upper corner at `place`, shortened to fit; returns its width."""
     face = font(size, look.pop("bold", False))
-    text = shorten(text, face, most_width)
+    text = shorten(printable(text), face, most_width)
     draw.text(place, text, font=face, fill=look.pop("fill", INK), **look)
     return face.getlength(text)
+
+
+def printable(text: str) -> str:
+    """Returns a text without what a typeface cannot draw.
+
+    >>> printable("a\\tb")
+    'a\ufffdb'
+    """
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def shorten(text: str, face: ImageFont.FreeTypeFont, most_width: float) -> str:
@@ -106,7 +115,7 @@ def legend_rows(chips: Sequence[Chip], width: int, size: int) -> list[list[tuple
     rows: list[list[tuple[int, Chip]]] = [[]]
     start = 0
     for chip in chips:
-        needed = round(size * 1.5 + font(size).getlength(chip.text) + size * 1.4)
+        needed = round(size * 1.5 + font(size).getlength(printable(chip.text)) + size * 1.4)
         if rows[-1] and start + needed > width:
             rows.append([])
             start = 0

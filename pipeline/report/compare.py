@@ -53,6 +53,9 @@ class Comparison:
     class_dice: dict[str, tuple[float | None, ...]]
     gains: tuple[Gain | None, ...]
 
+    def __str__(self) -> str:
+        return comparison_text(self)
+
 
 def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
     """Returns the comparison of runs with the first one.

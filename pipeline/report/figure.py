@@ -99,7 +99,7 @@ def encode(figure: Any) -> bytes:
 def encode_png(picture: Image.Image) -> bytes:
     """Returns a picture as PNG."""
     content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True)
+    picture.save(content, "PNG", compress_level=6)  # 9 takes three times as long for a tenth fewer bytes
     return content.getvalue()
 
 
@@ -107,7 +107,7 @@ def readable_color(color: Color, theme: Theme) -> str:
     """Returns a class colour as text, moved towards the ink until it can be told from the paper.
 
     >>> readable_color((0, 0, 128), LIGHT), readable_color((255, 255, 255), LIGHT)
-    ('#000080', '#c6c7c8')
+    ('#000080', '#bbbcbe')
     """
     paper, ink = _components(theme.paper), _components(theme.ink)
     mixed = color
@@ -136,8 +136,8 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
     Where they cannot all fit, the gap shrinks.
 
-    >>> spread([0.5, 0.5, 0.9], 0.2, 0.0, 1.0)
-    [0.5, 0.7, 0.9]
+    >>> spread([2, 2, 9], 3, 0, 10)
+    [2, 5, 9]
     """
     if len(positions) > 1:
         gap = min(gap, (high - low) / (len(positions) - 1))

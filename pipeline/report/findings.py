@@ -80,8 +80,8 @@ def training_section(record: Record) -> Section:
     history = record.history
     reverts = [phase.name for phase in record.loaded.plan if phase.start_from == "best"]
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
-    seconds = [value for value in numbers(history["seconds"])[1:] if value == value]
-    speed = [value for value in numbers(history["samples_per_s"])[1:] if value == value]
+    seconds = numbers((record.timings or {}).get("seconds", ()))
+    speed = numbers((record.timings or {}).get("samples_per_s", ()))
     last_phase = history["phase"][-1]
     facts = [f"{len(history['epoch']) - 1} epochs, the last in phase {last_phase}."]
     if "train" not in record.stage_seconds:
@@ -119,7 +119,12 @@ def sweep_section(record: Record) -> Section:
         )
         origin = "taken from the sweep (auto)" if solver.max_lr == "auto" else "set in the config"
         note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
-        hint = tag("p", "Thin lines: each repeat. Thick: their median, smoothed. Band: from the lowest to the highest.")
+        hint = tag(
+            "p",
+            "Thin lines: each repeat. Thick: their median, smoothed. Band: from the lowest to the highest. "
+            "A line through a mark: where the single repeats put it.",
+            class_="note",
+        )
         content = tag("div", drawn, tag("div", words, note, hint), class_="pair")
     return Section("sweep", "LR sweep", "Learning rate sweep", content)
 
@@ -135,14 +140,14 @@ def _class_table(record: Record) -> Html:
         row = known.get(name)
         lines[name] = (
             join(swatch, name, tag("em", "never predicted") if name in dead else None),
-            bar(tag("b", score(dice)), dice),
+            bar(tag("b", score(dice)), _or(dice, 0.0)),
             score(metrics["iou"]["classes"].get(name)),
             score(metrics["dataset_iou"]["classes"].get(name)),
             "–" if row is None or row.valid_pictures is None else f"{row.valid_pictures:,}",
             f"{row.pictures:,}" if row else "–",
             bar(percent(row.pixel_share), row.pixel_share) if row else "–",
         )
-    weakest = sorted(lines, key=lambda name: metrics["dice"]["classes"][name])
+    weakest = sorted(lines, key=lambda name: _or(metrics["dice"]["classes"][name], 2.0))
     mean = ("mean", *(score(metrics[family]["mean"]) for family in ("dice", "iou", "dataset_iou")), "", "", "")
     header = tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in CLASS_HEADINGS)))
     bodies = [
@@ -162,6 +167,10 @@ def _class_table(record: Record) -> Html:
     )
     caption = f"{metrics['pictures']} validation pictures"
     return tag("div", *choices, table_of(header, bodies, caption), tag("p", note, class_="note"), class_="order")
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _ratio(max_lr: float | None, rate: float) -> str:

@@ -104,7 +104,7 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
         affected = duplicates.get("valid_pictures_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
         text = f"{pairs:,} near-duplicate pairs lie across the split and touch {affected:,} validation pictures: "
         text += "the score is optimistic. "
-        if record.loaded.config.datasets.split.by != "sequence":
+        if record.loaded.config.datasets.split.by != "sequence" and record.num_sequences > 1:
             call = tag("code", f"{command(record)} DATASETS.SPLIT.BY=sequence")
             text = join(text, call, " judges on unseen sequences.")
         found.append(text)

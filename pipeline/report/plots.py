@@ -16,7 +16,7 @@ from pipeline.report.read import ClassRow, Columns, numbers, read_classes
 LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be told apart
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
 LEAST_WIDTH = 420  # page pixels
-CELL = 34  # page pixels of a cell of the confusion matrix
+CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it
 LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without a number
 
 
@@ -70,7 +70,8 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     from matplotlib.colors import LinearSegmentedColormap
 
     names, shares = confusion_shares(confusion)
-    side = max(LEAST_WIDTH, 130 + CELL * len(names))
+    cell = CELL if len(names) <= NUMBERED_UP_TO else max(LEAST_CELL, CELL * NUMBERED_UP_TO // len(names))
+    side = max(LEAST_WIDTH, 130 + cell * len(names))
     figure = new_figure(theme, height=side - 20, width=side)
     axes = figure.subplots()
     style_axes(axes, theme, "Confusion matrix", grid="none")

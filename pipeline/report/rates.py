@@ -60,6 +60,8 @@ def draw_sweep(
 ) -> bytes:
     """Returns loss against learning rate: raw light, smoothed strong, the band of the repeats, the suggestions marked.
 
+    A line through a mark spans the suggestions of the single repeats.
+
     Args:
         sweep: columns of lr_sweep.csv; `repeat` may be missing.
         found: content of lr_sweep.json.
@@ -75,12 +77,14 @@ def draw_sweep(
     _limit_explosion(axes, middles)
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {max_lr:.2g}", zorder=2.5)
-    suggestions = (found or {}).get("suggestions") or {}
+    suggestions, bands = ((found or {}).get(name) or {} for name in ("suggestions", "band"))
     for key, (word, marker) in SWEEP_MARKS.items():
         rate = suggestions.get(key)
         if rate is not None and middles["valid_loss"]:
             height = _at(middles["valid_loss"], rate)
             look = {"markersize": 7, "markerfacecolor": theme.paper, "markeredgecolor": theme.ink, "zorder": 4}
+            if key in bands:
+                axes.plot(bands[key], [height, height], color=theme.ink, linewidth=1, zorder=3.5)
             axes.plot([rate], [height], marker, linestyle="none", label=f"{word} {rate:.2g}", **look)
     axes.set_xlabel("learning rate (log axis)")
     axes.set_ylabel("loss")

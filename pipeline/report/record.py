@@ -52,10 +52,17 @@ class Judged:
 
 @dataclass(frozen=True)
 class Submission:
-    """The submission of a run: the facts in its .json, and whether the csv is still the one that they tell of."""
+    """The submission of a run.
+
+    Attributes:
+        facts: content of the .json beside it.
+        is_checked: the stage has compared it with the competition: ids, rows, overlaps, ranges, orientation.
+        is_intact: the csv is still the one that the facts tell of.
+    """
 
     path: Path
     facts: Mapping[str, Any]
+    is_checked: bool
     is_intact: bool
 
 
@@ -75,6 +82,7 @@ class Record:
     sweep: Columns | None
     sweep_found: Mapping[str, Any] | None
     history: Columns | None
+    timings: Columns | None
     metrics: Mapping[str, Any] | None
     per_image: Columns | None
     confusion: Columns | None
@@ -103,14 +111,15 @@ def read_record(folder: Path, loaded: Loaded) -> Record:
         sweep=read_columns(folder / "lr_sweep.csv"),
         sweep_found=read_json(folder / "lr_sweep.json"),
         history=read_columns(folder / "history.csv"),
+        timings=read_columns(folder / "timings.csv"),
         metrics=read_json(folder / "metrics.json"),
         per_image=read_columns(folder / "per_image.csv"),
         confusion=read_columns(folder / "confusion.csv"),
         panels=tuple(sorted(_panels(folder / "panels"), key=lambda panel: (panel.group, panel.rank))),
         sheets=tuple(sorted(plots.glob("samples*.png"))),
-        grids=tuple(sorted(plots.glob("tiles*.png"))),
+        grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
         judged=tuple(_judged(folder, loaded)),
-        submission=_submission(submissions_folder() / f"{folder.name}.csv"),
+        submission=_submission(submissions_folder() / f"{folder.name}.csv", folder / "submission.json"),
     )
 
 
@@ -140,8 +149,10 @@ def _comparable(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
 
 
-def _submission(path: Path) -> Submission | None:
-    facts = read_json(path.with_suffix(".json"))
+def _submission(path: Path, verdict_path: Path) -> Submission | None:
+    facts, verdict = read_json(path.with_suffix(".json")), read_json(verdict_path) or {}
     if facts is None or not path.is_file():
         return None
-    return Submission(path, facts, sha256_file(path) == facts.get("csv_sha256"))
+    content_hash = sha256_file(path)
+    is_checked = bool(verdict.get("checked")) and verdict.get("csv_sha256") == content_hash
+    return Submission(path, facts, is_checked, content_hash == facts.get("csv_sha256"))

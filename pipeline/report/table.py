@@ -20,7 +20,7 @@ DONE = {
 }  # fmt: skip
 HEADINGS = ("experiment", "dice", "published", "state", "question")
 LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than say nothing
-VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6}$")
+VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
 
 
 @dataclass(frozen=True)

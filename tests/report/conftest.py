@@ -1,0 +1,65 @@
+"""Runs to report on: one that has only begun, and one with every file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.config.load import Loaded, load
+from pipeline.report.figure import encode_png
+from pipeline.report.markup import Html, plot
+from tests.report.small_run import (
+    make_history,
+    mark_stages,
+    metrics_of,
+    start_run,
+    write_csv,
+    write_judged,
+    write_pictures,
+    write_prepared,
+    write_submission,
+    write_sweep,
+)
+
+
+@pytest.fixture
+def new_run() -> Callable[..., tuple[Loaded, Path]]:
+    """`new_run("ExpAAB", "SOLVER.MAX_LR=0.01")`: a resolved config and its still empty run folder."""
+
+    def start(name: str, *overrides: str) -> tuple[Loaded, Path]:
+        loaded = load(name, tuple(overrides))
+        return loaded, start_run(loaded)
+
+    return start
+
+
+@pytest.fixture
+def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages get a blank picture for each plot; the plots themselves are looked at in `test_plots.py`."""
+    blank = encode_png(Image.new("RGB", (20, 10)))
+
+    def themed(draw: Callable[..., bytes], alt: str, caption: object = None) -> Html:
+        return plot(blank, blank, alt, caption)
+
+    for module in ("findings", "background"):
+        monkeypatch.setattr(f"pipeline.report.{module}.themed", themed)
+
+
+@pytest.fixture
+def finished_run(new_run: Callable[..., tuple[Loaded, Path]]) -> tuple[Loaded, Path]:
+    """A run of ExpAAD, which cuts tiles, with every file that the stages write."""
+    loaded, folder = new_run("ExpAAD")
+    write_prepared(folder)
+    write_sweep(folder)
+    write_csv(folder / "history.csv", *make_history())
+    write_csv(
+        folder / "timings.csv", ["epoch", "seconds", "samples_per_s"], [[epoch, 30.0, 20.0] for epoch in range(1, 9)]
+    )
+    write_judged(folder)
+    write_pictures(folder)
+    write_submission(loaded.run, metrics_of()["dice"]["mean"])
+    mark_stages(folder, prepare=1.5, tile=2.0, sweep=3.0, train=100.0, evaluate=4.0, predict=5.0, submit=0.5)
+    return loaded, folder

@@ -1,0 +1,90 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import UserError
+from pipeline.report.compare import compare_runs, comparison_text, draw_comparison, draw_run_curves, paired_gain
+from tests.report.small_run import make_history, mark_stages, write_csv, write_judged
+
+
+@pytest.fixture
+def two_runs(new_run):
+    first, first_folder = new_run("ExpAAB")
+    second, second_folder = new_run("ExpAAB", "SOLVER.POWER=2", "RUNTIME.DEVICE=cpu")
+    write_judged(first_folder)
+    write_judged(second_folder, dice=(0.95, 0.6, 0.95, 0.9))
+    for folder in (first_folder, second_folder):
+        write_csv(folder / "history.csv", *make_history())
+    mark_stages(first_folder, train=90, evaluate=30)
+    return first.run, second.run
+
+
+def test_only_settings_that_differ_and_matter_are_shown(two_runs):
+    assert compare_runs(two_runs).settings == {"SOLVER.POWER": ("0.9", "2.0")}
+
+
+def test_scores_stand_in_the_order_of_the_runs(two_runs):
+    comparison = compare_runs(two_runs)
+    assert comparison.scores["Dice"] == (pytest.approx(0.7625), pytest.approx(0.85))
+    assert comparison.class_dice["Person"] == (0.4, 0.6)
+    assert comparison.scores["minutes"] == (2.0, None)
+
+
+def test_a_gain_comes_with_its_interval(two_runs):
+    gain = compare_runs(two_runs).gains[1]
+    assert gain.mean == pytest.approx(0.0875)
+    assert gain.low <= gain.mean <= gain.high
+    assert (gain.num_pictures, gain.unit) == (13, "sequences")
+
+
+def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
+    first = {f"p{index}": (f"s{index // 2}", 0.5) for index in range(40)}
+    steady = {key: (sequence, dice + 0.01) for key, (sequence, dice) in first.items()}
+    noisy = {
+        key: (sequence, dice + (0.2 if int(sequence[1:]) % 2 else -0.19)) for key, (sequence, dice) in first.items()
+    }
+    assert paired_gain(first, steady).low > 0
+    assert paired_gain(first, noisy).low < 0 < paired_gain(first, noisy).high
+
+
+def test_frames_of_few_sequences_are_drawn_one_by_one():
+    first = {f"p{index}": ("only", 0.5) for index in range(20)}
+    assert paired_gain(first, first).unit == "pictures"
+
+
+def test_runs_without_common_pictures_have_no_gain():
+    first = {f"p{index}": ("s", 0.5) for index in range(20)}
+    assert paired_gain(first, {f"q{index}": ("s", 0.5) for index in range(20)}) is None
+
+
+def test_the_text_names_runs_settings_and_scores(two_runs):
+    text = comparison_text(compare_runs(two_runs))
+    assert text == str(compare_runs(two_runs))
+    for word in (*two_runs, "SOLVER.POWER", "0.762", "0.850", "+0.08", "Dice Person"):
+        assert word in text
+
+
+def test_runs_that_were_only_started_are_compared_too(new_run):
+    runs = [new_run("ExpAAB")[0].run, new_run("ExpAAC")[0].run]
+    comparison = compare_runs(runs)
+    assert comparison.scores["Dice"] == (None, None)
+    assert "DATASETS.AUGMENTATION.HORIZONTAL_FLIP.ENABLE" in comparison_text(comparison)
+    for png in (draw_comparison(comparison), draw_run_curves(runs)):
+        Image.open(io.BytesIO(png)).verify()
+
+
+def test_an_unknown_run_is_refused_with_the_nearest(two_runs):
+    with pytest.raises(UserError, match=r"there is no run 'ExpAAAB'.*did you mean ExpAAB"):
+        compare_runs(["ExpAAAB", "ExpAAB"])
+
+
+def test_runs_are_drawn(two_runs):
+    comparison = compare_runs(two_runs)
+    for png in (draw_comparison(comparison), draw_run_curves(two_runs)):
+        with Image.open(io.BytesIO(png)) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 20)) > 20

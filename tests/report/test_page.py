@@ -1,0 +1,232 @@
+"""The page: whole without network or other files, escaped, writable after any stage, honest in its warnings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.report.markup import VOID_TAGS
+from pipeline.report.page import write_page
+from tests.report.small_run import make_history, metrics_of, write_csv, write_judged, write_prepared
+
+
+class Reader(HTMLParser):
+    """Notes what is not well-formed, every address, every id, and the visible text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open_tags: list[str] = []
+        self.faults: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID_TAGS:
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open_tags or self.open_tags.pop() != tag:
+            self.faults.append(f"</{tag}> closes something else")
+
+    def handle_data(self, data: str) -> None:
+        if self.open_tags and self.open_tags[-1] != "style":
+            self.text.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    return reader
+
+
+@pytest.fixture
+def finished_page(finished_run, quick_plots) -> Reader:
+    loaded, folder = finished_run
+    return read(write_page(folder, loaded))
+
+
+def test_the_page_is_well_formed(finished_page):
+    assert finished_page.faults == []
+    assert finished_page.open_tags == []
+    identities = finished_page.values("id")
+    assert len(identities) == len(set(identities))
+
+
+def test_the_page_loads_nothing(finished_run, quick_plots):
+    loaded, folder = finished_run
+    content = write_page(folder, loaded).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[\w+/=]+", "", content))
+    assert "@import" not in content
+    assert "url(" not in content
+    assert "<script" not in content
+    reader = read(folder / "report.html")
+    for address in [*reader.values("src"), *reader.values("srcset")]:
+        assert address.startswith("data:image/")
+    assert all(address.startswith("#") or address == "data:," for address in reader.values("href"))
+
+
+def test_every_picture_can_be_decoded_and_has_words_beside_it(finished_run):
+    loaded, folder = finished_run
+    pictures = [attributes for tag, attributes in read(write_page(folder, loaded)).elements if tag == "img"]
+    assert len(pictures) == 7 + 3 + 2  # plots, panels, contact sheet and tile grid
+    for attributes in pictures:
+        assert attributes["alt"]
+        with Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2]))) as picture:
+            assert picture.width // 2 == int(attributes["width"])
+            picture.load()
+
+
+def test_plots_come_for_light_and_dark_screens(finished_page):
+    sources = [attributes for tag, attributes in finished_page.elements if tag == "source"]
+    assert len(sources) == 7
+    assert all(attributes["media"] == "(prefers-color-scheme: dark)" for attributes in sources)
+
+
+def test_contents_lead_to_every_section(finished_page):
+    links = [address.removeprefix("#") for address in finished_page.values("href") if address.startswith("#")]
+    assert set(links) <= set(finished_page.values("id"))
+    sections = [attributes["id"] for tag, attributes in finished_page.elements if tag == "section"]
+    assert set(sections) < set(links)
+
+
+def test_the_score_stands_beside_a_guess_and_the_published_one(finished_page):
+    assert "0.762 validation Dice" in finished_page.words
+    assert "0.310 always guessing Road" in finished_page.words
+    assert "0.875 published for this experiment" in finished_page.words
+
+
+def test_the_weakest_class_leads_and_the_other_order_is_there_too(finished_run, quick_plots):
+    loaded, folder = finished_run
+    content = write_page(folder, loaded).read_text()
+    by_score, by_index = (
+        re.findall(r"</span>(\w+)(?:<em>|</th>)", content.split(f'<tbody class="{order}">')[1].split("</tbody>")[0])
+        for order in ("by-score", "by-index")
+    )
+    assert by_score == ["Person", "Sky", "Background", "Road"]
+    assert by_index == ["Background", "Person", "Road", "Sky"]
+
+
+def test_warnings_name_leaks_dead_classes_and_the_sweep(finished_page):
+    assert "5 near-duplicate pairs lie across the split and touch 3 validation pictures" in finished_page.words
+    assert "./run.sh ExpAAD DATASETS.SPLIT.BY=sequence" in finished_page.words
+    assert "Person is never predicted: its Dice of 0.400" in finished_page.words
+    assert "lies far below the sweep's suggestion" in finished_page.words
+
+
+def test_a_score_no_better_than_a_guess_is_called_so(finished_run, quick_plots):
+    loaded, folder = finished_run
+    write_judged(folder, dice=(0.3, 0.2, 0.4, 0.1))
+    assert "The score is not above 0.310, which always guessing Road gets." in read(write_page(folder, loaded)).words
+
+
+def test_a_changed_submission_is_noticed(finished_run, tmp_path, quick_plots):
+    loaded, folder = finished_run
+    assert "are right" in read(write_page(folder, loaded)).words
+    with open(tmp_path / "submissions" / "ExpAAD.csv", "a") as file:
+        file.write("000004_001_0,0 5\n")
+    words = read(write_page(folder, loaded)).words
+    assert "ExpAAD.csv was changed after it was written" in words
+    assert "are right" not in words
+
+
+def test_a_submission_of_an_earlier_training_is_noticed(finished_run, quick_plots):
+    loaded, folder = finished_run
+    write_judged(folder, dice=(0.9, 0.5, 0.95, 0.8))
+    assert "is of an earlier state of this run (local Dice 0.762)" in read(write_page(folder, loaded)).words
+
+
+def test_both_scores_are_shown_where_both_were_computed(finished_run, new_run, quick_plots):
+    loaded, folder = finished_run
+    assert "Not judged by sequence yet" in read(write_page(folder, loaded)).words
+    other, other_folder = new_run("ExpAAD", "DATASETS.SPLIT.BY=sequence")
+    write_judged(other_folder, "sequence", (0.7, 0.2, 0.9, 0.6))
+    stranger, stranger_folder = new_run("ExpAAD", "DATASETS.SPLIT.BY=sequence", "SOLVER.POWER=2")
+    write_judged(stranger_folder, "sequence")
+    words = read(write_page(folder, loaded)).words
+    assert "Not judged by sequence yet" not in words
+    assert f"{other.run}sequence 00.600" in words.replace(" ", "").replace("sequence0", "sequence 0")
+    assert stranger.run not in words
+
+
+def test_a_page_can_be_written_before_anything_has_run(new_run, quick_plots):
+    loaded, folder = new_run("ExpBAA", "SOLVER.MAX_LR=auto", "DATASETS.AUGMENTATION.COPY_PASTE.CLASSES=[Person, Road]")
+    reader = read(write_page(folder, loaded))
+    assert reader.faults == []
+    call = "SOLVER.MAX_LR=auto"
+    for stage in ("prepare", "tile", "sweep", "train", "evaluate", "submit"):
+        assert re.search(rf"not there yet\. \./run\.sh ExpBAA {stage} .*?{call}", reader.words), stage
+    assert '\'DATASETS.AUGMENTATION.COPY_PASTE.CLASSES=["Person", "Road"]\'' in reader.words
+
+
+def test_a_page_can_be_written_after_each_stage(new_run, quick_plots):
+    loaded, folder = new_run("ExpAAB")
+    write_prepared(folder)
+    words = read(write_page(folder, loaded)).words
+    assert "30 pictures with a mask, 5 sequences" in words
+    assert "24 train, 6 validate" in words
+    assert "this experiment cuts no tiles" in words
+    head, rows = make_history()
+    write_csv(folder / "history.csv", head, rows[:1])
+    assert "0 epochs, the last in phase flat. The training is not over." in read(write_page(folder, loaded)).words
+
+
+def test_a_class_that_no_picture_shows_has_a_dash(finished_run, quick_plots):
+    loaded, folder = finished_run
+    metrics = metrics_of()
+    metrics["dataset_iou"]["classes"]["Person"] = None
+    metrics["dice"]["classes"]["Sky"] = None
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    reader = read(write_page(folder, loaded))
+    assert reader.faults == []
+    assert "–" in reader.words
+
+
+def test_texts_from_files_are_escaped(finished_run, quick_plots):
+    loaded, folder = finished_run
+    evil = "<img src=x onerror=alert(1)>"
+    found = json.loads((folder / "lr_sweep.json").read_text())
+    (folder / "lr_sweep.json").write_text(json.dumps({**found, "warnings": [evil]}))
+    panel = folder / "panels" / "best_1_000004_003.png"
+    panel.rename(panel.with_name('best_1_a"b&<i>.png'))
+    metrics = metrics_of()
+    metrics["majority"]["class"] = "</p><b>Road"
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    reader = read(write_page(folder, loaded))
+    assert reader.faults == []
+    assert evil in reader.words
+    assert "</p><b>Road" in reader.words
+    assert any('a"b&<i>' in alt for alt in reader.values("alt"))
+    assert not reader.values("onerror")
+
+
+def test_settings_of_the_experiment_come_with_the_file_that_set_them(finished_page):
+    assert "DATASETS.AUGMENTATION.TILE.ENABLE true configs/ExpAAD.yaml:" in re.sub(
+        r"(true|false)configs", r"\1 configs", finished_page.words.replace("ENABLEtrue", "ENABLE true")
+    )
+    assert re.search(r"All \d{2,3} settings", finished_page.words)
+
+
+def test_times_of_the_stages_are_added_up(finished_page):
+    assert "1 min 40 s" in finished_page.words
+    assert "1 min 56 s" in finished_page.words
+
+
+def test_the_same_run_gives_the_same_page(finished_run, quick_plots):
+    loaded, folder = finished_run
+    assert write_page(folder, loaded).read_bytes() == write_page(folder, loaded).read_bytes()

@@ -1,0 +1,168 @@
+"""Every plot is a small PNG, not blank, on light and on dark paper, whatever is missing in its data."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config.load import load, names
+from pipeline.report.curves import draw_class_dice, draw_learning_curves, phase_spans
+from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, readable_color
+from pipeline.report.plots import draw_class_histogram, draw_confusion, largest_confusions, write_class_histograms
+from pipeline.report.rates import draw_plan, draw_sweep, plan_curve
+from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
+from tests.report.small_run import CLASSES, COLORS, make_history, write_csv, write_judged, write_prepared, write_sweep
+
+MOST_BYTES = 120_000
+
+
+def pixels(png: bytes) -> np.ndarray:
+    assert len(png) < MOST_BYTES
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def drawn_share(png: bytes) -> float:
+    """Share of pixels that are not paper."""
+    picture = pixels(png)
+    return float((picture != picture[0, 0]).any(axis=2).mean())
+
+
+@pytest.fixture
+def history(tmp_path: Path):
+    write_csv(tmp_path / "history.csv", *make_history())
+    return read_columns(tmp_path / "history.csv")
+
+
+@pytest.fixture
+def sweep(tmp_path: Path):
+    write_sweep(tmp_path)
+    return read_columns(tmp_path / "lr_sweep.csv"), read_json(tmp_path / "lr_sweep.json")
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+def test_learning_curves_are_drawn_on_their_paper(history, theme):
+    png = draw_learning_curves(history, ["anneal"], theme)
+    picture = pixels(png)
+    assert picture.shape[1] == 2 * WIDTH
+    assert tuple(picture[0, 0]) == tuple(bytes.fromhex(theme.paper[1:]))
+    assert drawn_share(png) > 0.02
+
+
+def test_the_same_numbers_give_the_same_bytes(history):
+    assert draw_learning_curves(history, ["anneal"]) == draw_learning_curves(history, ["anneal"])
+
+
+def test_a_jump_back_to_the_best_is_shown(history):
+    assert draw_learning_curves(history, ["anneal"]) != draw_learning_curves(history, [])
+
+
+def test_learning_curves_need_one_row_only(tmp_path):
+    head, rows = make_history()
+    write_csv(tmp_path / "history.csv", head, rows[:1])
+    history = read_columns(tmp_path / "history.csv")
+    assert drawn_share(draw_learning_curves(history, ["anneal"])) > 0.01
+    assert drawn_share(draw_class_dice(history, {})) > 0.01
+    assert phase_spans(history) == []
+
+
+def test_a_history_of_many_epochs_and_classes_is_drawn(tmp_path):
+    head, rows = make_history(num_flat=150, num_anneal=10)
+    extra = [f"valid_dice_kind {index}" for index in range(30)]
+    write_csv(tmp_path / "history.csv", [*head, *extra], [[*row, *([0.5] * 30)] for row in rows])
+    assert drawn_share(draw_class_dice(read_columns(tmp_path / "history.csv"), {})) > 0.02
+
+
+def test_class_lines_have_the_colours_of_the_competition(history):
+    png = draw_class_dice(history, dict(zip(CLASSES, COLORS, strict=True)))
+    near = np.abs(pixels(png).astype(int) - np.array(COLORS[1])).max(axis=2) < 12
+    assert near.sum() > 100
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize(
+    "color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 255, 0), (0, 0, 128), (26, 28, 32)]
+)
+def test_every_class_colour_can_be_told_from_the_paper(color, theme):
+    shown = readable_color(color, theme)
+    assert contrast(tuple(bytes.fromhex(shown[1:])), tuple(bytes.fromhex(theme.paper[1:]))) >= 1.7
+
+
+def test_the_sweep_marks_max_lr_and_the_suggestions(sweep):
+    columns, found = sweep
+    bare = draw_sweep(columns)
+    assert drawn_share(bare) > 0.02
+    assert len({bare, draw_sweep(columns, found), draw_sweep(columns, found, max_lr=0.001)}) == 3
+
+
+def test_a_sweep_without_repeats_or_training_loss_is_drawn(sweep):
+    columns, found = sweep
+    first = [row for row, repeat in enumerate(columns["repeat"]) if repeat == "0"]
+    lean = {name: [columns[name][row] for row in first] for name in ("step", "lr", "valid_loss", "valid_loss_smooth")}
+    assert drawn_share(draw_sweep(lean, found, 0.001)) > 0.02
+
+
+def test_an_exploding_loss_does_not_flatten_the_curve(sweep):
+    columns, _ = sweep
+    exploded = {**columns, "valid_loss_smooth": [*columns["valid_loss_smooth"][:-1], "1e9"]}
+    calm, wild = (pixels(draw_sweep(each)) for each in (columns, exploded))
+    blue = np.array([0x00, 0x72, 0xB2])
+    rows_calm, rows_wild = (
+        (np.abs(each.astype(int) - blue).max(axis=2) < 10).any(axis=1).sum() for each in (calm, wild)
+    )
+    assert rows_wild > 0.8 * rows_calm
+
+
+@pytest.mark.parametrize("name", ["ExpAAA", "ExpAAB"])
+def test_the_plan_of_an_experiment_is_drawn(name):
+    points, spans = plan_curve(load(name).plan)
+    assert drawn_share(draw_plan(points, spans)) > 0.02
+
+
+def test_every_plan_ends_where_its_phases_do():
+    plans = {load(name).config.solver.plan: load(name).plan for name in names()[:12] if name.startswith("Exp")}
+    for plan in plans.values():
+        points, spans = plan_curve(plan)
+        assert spans[-1][2] == sum(phase.epochs for phase in plan)
+        assert [start for _, start, _ in spans[1:]] == [end for _, _, end in spans[:-1]]
+        assert points[-1][0] < spans[-1][2]
+        assert max(rate for _, rate in points) == pytest.approx(max(phase.max_lr for phase in plan), rel=0.01)
+
+
+def test_histograms_are_written_beside_each_other(tmp_path):
+    write_prepared(tmp_path)
+    paths = write_class_histograms(tmp_path / "classes.csv", tmp_path / "plots")
+    assert [path.name for path in paths] == ["class_pictures.png", "class_pixels.png"]
+    assert all(drawn_share(path.read_bytes()) > 0.02 for path in paths)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 5), (1, 10**9)])
+def test_histograms_stand_any_counts(counts):
+    rows = [ClassRow(index, f"class {index}", (9, 9, 9), count, count, 0.5, 0, 0) for index, count in enumerate(counts)]
+    for of in ("pictures", "pixels"):
+        assert drawn_share(draw_class_histogram(rows, of)) > 0.005
+
+
+def test_the_longer_bar_has_more_pixels(tmp_path):
+    write_prepared(tmp_path)
+    picture = pixels(draw_class_histogram(read_classes(tmp_path / "classes.csv"), "pixels"))
+    sizes = {color: (np.abs(picture.astype(int) - np.array(color)).max(axis=2) < 6).sum() for color in COLORS[1:]}
+    assert sizes[COLORS[1]] < sizes[COLORS[2]] < sizes[COLORS[3]]
+
+
+def test_confusions_are_drawn_and_named(tmp_path):
+    write_judged(tmp_path)
+    confusion = read_columns(tmp_path / "confusion.csv")
+    assert drawn_share(draw_confusion(confusion)) > 0.05
+    assert largest_confusions(confusion)[:2] == [("Person", "Background", 0.5), ("Person", "Road", 0.5)]
+    assert all(truth != predicted for truth, predicted, _ in largest_confusions(confusion))
+
+
+def test_a_confusion_matrix_of_many_classes_is_drawn():
+    kinds = [f"kind {index}" for index in range(40)]
+    confusion = {"truth": kinds} | {name: ["1" if name == other else "0" for other in kinds] for name in kinds}
+    assert drawn_share(draw_confusion(confusion)) > 0.05

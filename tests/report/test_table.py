@@ -1,0 +1,111 @@
+"""The table of `./run.sh list`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from pipeline.config.load import names
+from pipeline.paths import runs_folder
+from pipeline.report.read import read_header
+from pipeline.report.table import experiment_rows, experiment_table, read_state
+from tests.report.small_run import mark_stages, metrics_of
+
+
+@pytest.fixture
+def configs(tmp_path):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "base.yaml").write_text("# Every key.\n")
+    (folder / "ExpA.yaml").write_text(
+        "# Does it help?\n# ./run.sh ExpA\n# Published: validation Dice 0.843 (weakest).\nBASE: x\n"
+    )
+    (folder / "ExpB.yaml").write_text(
+        "# Is a longer question, one that no terminal of eighty columns shows, cut?\nA: 1\n"
+    )
+    return folder
+
+
+def test_every_config_of_the_project_has_a_line():
+    lines = experiment_table(width=120).splitlines()
+    shown = [line.split()[0] for line in lines]
+    assert set(names()) <= set(shown)
+
+
+def test_questions_scores_and_states_are_shown(configs, tmp_path):
+    folder = tmp_path / "runs" / "ExpA"
+    (folder / ".stages").mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics_of()))
+    mark_stages(folder, prepare=1, train=2, evaluate=3)
+    lines = experiment_table(width=100, configs=configs, runs=tmp_path / "runs").splitlines()
+    assert lines[2].split() == ["ExpA", "0.762", "0.843", "evaluated", "Does", "it", "help?"]
+    assert [line.split() for line in lines[-3:]] == [
+        [word, "0.762", "0.843"] for word in ("minimum", "average", "maximum")
+    ]
+
+
+def test_columns_stand_below_each_other_and_lines_fit(configs, tmp_path):
+    lines = experiment_table(width=80, configs=configs, runs=tmp_path).splitlines()
+    assert max(map(len, lines)) <= 80
+    start = lines[0].index("question")
+    assert lines[2][start:].startswith("Does")
+    assert lines[3].endswith("…")
+
+
+def test_words_choose_lines(configs, tmp_path):
+    table = experiment_table(["LONGER", "question"], width=80, configs=configs, runs=tmp_path)
+    assert "ExpB" in table
+    assert "ExpA" not in table
+    assert experiment_table(["zebra"], configs=configs, runs=tmp_path) == "No experiment matches zebra."
+
+
+def test_a_run_with_overrides_stands_below_its_config(new_run):
+    loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
+    (folder / "metrics.json").write_text(json.dumps(metrics_of()))
+    table = experiment_table(["ExpAAB"], width=100)
+    assert "ExpAAB" in table
+    lines = experiment_table(width=100).splitlines()
+    below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
+    assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
+
+
+def test_a_training_under_way_shows_its_epoch(tmp_path):
+    assert read_state(tmp_path) == ""
+    (tmp_path / ".stages").mkdir()
+    mark_stages(tmp_path, prepare=1)
+    assert read_state(tmp_path) == "prepared"
+    (tmp_path / "history.csv").write_text("epoch,phase\n0,\n1,flat\n2,flat\n")
+    assert read_state(tmp_path) == "epoch 2"
+    mark_stages(tmp_path, train=1)
+    assert read_state(tmp_path) == "trained"
+
+
+def test_broken_metrics_do_not_break_the_table(configs, tmp_path):
+    (tmp_path / "runs" / "ExpA").mkdir(parents=True)
+    (tmp_path / "runs" / "ExpA" / "metrics.json").write_text('{"dice":')
+    assert experiment_rows(configs, tmp_path / "runs")[0].score is None
+
+
+def test_headers_are_read_from_comments_only(configs):
+    assert read_header(configs / "ExpA.yaml").published_dice == 0.843
+    assert read_header(configs / "ExpB.yaml").published_dice is None
+    assert read_header(configs / "base.yaml").question == "Every key."
+
+
+def test_the_list_needs_no_heavy_package(python_modules):
+    loaded = python_modules("import pipeline.report.table")
+    assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "cv2", "yaml", "PIL"}
+
+
+def test_the_report_never_imports_torch(python_modules):
+    code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.sheets, pipeline.report.panels"
+    assert not python_modules(code) & {"torch", "pandas", "matplotlib"}
+
+
+def test_the_table_is_quick():
+    runs_folder().mkdir()
+    start = time.perf_counter()
+    experiment_table(width=100)
+    assert time.perf_counter() - start < 0.3
