@@ -150,8 +150,8 @@ def test_neighbouring_frames_are_nearly_the_same_and_different_flights_are_not(d
     likeness = thumbnails @ thumbnails.T / thumbnails.shape[1]
     neighbours = np.diagonal(likeness, 1)[flights[1:] == flights[:-1]]
     strangers = likeness[flights[:, None] != flights[None, :]]
-    assert np.median(neighbours) > 0.9 and neighbours.min() > 0.5
-    assert strangers.max() < 0.9 and np.percentile(strangers, 99) < 0.6
+    assert strangers.max() < 0.9 < np.median(neighbours)  # views with a horizon are the most alike of the strangers
+    assert np.percentile(strangers, 95) < 0.6 < neighbours.min()
 
 
 def test_equal_settings_give_equal_bytes_in_another_process_with_other_threads(small_original, tmp_path):

@@ -27,7 +27,7 @@ MATERIALS = {
     "sand": (BACKGROUND, (206, 186, 148), (222, 206, 172), (0.04, 0.04, 0.05, 0.04, 0.02), 0, 0),
     "water": (BACKGROUND, (52, 84, 86), (72, 104, 104), (0.04, 0.1, 0.04, 0.03, 0.03), 0.07, 0),
     "shallow": (BACKGROUND, (96, 122, 108), (128, 144, 124), (0.04, 0.07, 0.04, 0.03, 0.03), 0.05, 0),
-    "asphalt": (ROAD, (94, 94, 97), (114, 113, 112), (0.1, 0.04, 0.02, 0.025, 0.03), 0, 0),
+    "asphalt": (ROAD, (94, 95, 96), (113, 113, 111), (0.1, 0.04, 0.02, 0.025, 0.03), 0, 0),
     "paint": (ROAD, (222, 222, 216), (236, 234, 224), (0.06, 0.04, 0.05, 0, 0), 0, 0),
     "kerb": (ROAD, (168, 166, 160), (184, 181, 174), (0.05, 0.05, 0.02, 0, 0), 0, 0),
     "paving": (ROAD, (158, 148, 138), (180, 171, 160), (0.05, 0.06, 0.03, 0.03, 0.03), 0, 0.2),
@@ -42,9 +42,9 @@ CLASS_OF = np.array([MATERIALS[name][0] for name in NAMES], np.uint8)
 SEASONS = {  # factors on the colours of what grows
     "spring": (0.96, 1.08, 0.92),
     "summer": (1.0, 1.0, 1.0),
-    "dry": (1.38, 1.14, 1.12),
-    "autumn": (1.16, 1.0, 0.92),
-    "winter": (1.12, 0.94, 1.06),
+    "dry": (1.26, 1.1, 1.06),
+    "autumn": (1.1, 1.0, 0.92),
+    "winter": (1.06, 0.95, 1.02),
 }
 
 
@@ -76,8 +76,8 @@ def choose_palette(rng: np.random.Generator, season: str) -> Palette:
     first = np.array([MATERIALS[name][1] for name in NAMES], np.float32)
     second = np.array([MATERIALS[name][2] for name in NAMES], np.float32)
     amplitudes = np.array([(*MATERIALS[name][3], MATERIALS[name][4], MATERIALS[name][5]) for name in NAMES], np.float32)
-    brightness = rng.uniform(0.86, 1.14, (len(NAMES), 1))
-    hue = 1 + 0.022 * rng.standard_normal((len(NAMES), 3))
+    brightness = rng.uniform(0.9, 1.1, (len(NAMES), 1))
+    hue = 1 + 0.016 * rng.standard_normal((len(NAMES), 3))
     tint = np.where(CLASS_OF[:, None] == VEGETATION, np.array(SEASONS[season]), 1.0)
     factor = (brightness * hue * tint).astype(np.float32)
     return Palette(
