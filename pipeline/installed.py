@@ -19,14 +19,15 @@ from pipeline.requirements import OLDEST_PYTHON, Requirement, running_interprete
 
 REINSTALL = "rm -f .venv/ready && ./run.sh doctor"  # run.sh then looks closer and installs what is missing
 REBUILD = "rm -rf .venv && ./run.sh doctor"
+# Beside somebody else's packages nothing is mended in place; a .venv that is there already is filled and used instead.
+OWN_INSTEAD = "rm -rf .venv && python3 -m venv .venv && ./run.sh doctor"
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 def interpreter() -> Finding:
     """Returns which Python runs and whose environment it is."""
     python = running_interpreter()
-    own = Path(sys.prefix).resolve() == (PROJECT / ".venv").resolve()
-    kind = "the project's .venv" if own else "another environment" if python.in_venv else "not an environment"
+    kind = "the project's .venv" if _is_ours() else "another environment" if python.in_venv else "not an environment"
     layer = ", over the packages of the Python below it" if python.is_layered else ""
     found = ".".join(map(str, python.version))
     if python.version < OLDEST_PYTHON:
@@ -59,14 +60,14 @@ def opencv(distributions: Mapping[str, str], folders: Mapping[str, Path]) -> lis
     for folder in sorted(set(folders.values())):
         builds = [f"{name} {distributions.get(name, '')}" for name in sorted(folders) if folders[name] == folder]
         if len(builds) > 1:
-            why = f"share {shown(folder)}: removing either breaks it"
-            findings.append(Finding("two OpenCVs", " and ".join(builds), why, "note", REBUILD))
+            why = f"{', '.join(builds)} wrote into {shown(folder)}: removing one breaks the others"
+            findings.append(Finding("OpenCV", f"{len(builds)} in one folder", why, "note", _rebuild()))
     if folders:
         command = [sys.executable, "-c", "import cv2"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             words = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            findings.append(Finding("import cv2", "fails", words[-100:], "bad", REBUILD))
+            findings.append(Finding("import cv2", "fails", words[-100:], "bad", _rebuild()))
     return findings
 
 
@@ -79,10 +80,10 @@ def torch_pair(distributions: Mapping[str, str]) -> list[Finding]:
     builds = {name: built_for(name)[0] for name in ("torch", "torchvision")}
     found = f"torch {distributions['torch']}, torchvision {distributions['torchvision']}"
     if not satisfies(distributions["torch"], bounds):
-        return [Finding("torch pair", found, f"this torchvision wants {wanted[0]}", "bad", REBUILD)]
+        return [Finding("torch pair", found, f"this torchvision wants {wanted[0]}", "bad", _rebuild())]
     if "cpu" in builds.values() and len(set(builds.values())) > 1:
         why = "a CPU build and one for CUDA do not work together"
-        return [Finding("torch pair", f"{builds}", why, "bad", REBUILD)]
+        return [Finding("torch pair", f"{builds}", why, "bad", _rebuild())]
     return []
 
 
@@ -105,3 +106,11 @@ def cv2_folders() -> dict[str, Path]:
         except metadata.PackageNotFoundError:
             continue
     return folders
+
+
+def _is_ours() -> bool:
+    return Path(sys.prefix).resolve() == (PROJECT / ".venv").resolve()
+
+
+def _rebuild() -> str:
+    return REBUILD if _is_ours() else OWN_INSTEAD

@@ -80,9 +80,10 @@ def installers(installation: Installation) -> Iterator[list[str]]:
         if _succeeds([*pip, "install", "--quiet", "--retries", "1", *offline_options(), "uv"]):
             yield [str(fetched), "pip", "install", "--python", target.executable]
     if pip:
-        # Beside others' packages pip would print a line for each of the hundred that are there already.
-        quiet = [] if is_whole else ["--quiet"]
-        yield [*pip, "install", *quiet, "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
+        # Beside others' packages pip would print a line for each of the hundred that are there already. Where uv has
+        # not got through before, the network is not worth half a minute of trying again.
+        options = ["--retries", "2"] if is_whole else ["--quiet"]
+        yield [*pip, "install", *options, "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
     elif by_uv and not target.is_layered:
         yield by_uv  # an activated environment that uv made has no pip
 
@@ -134,13 +135,14 @@ def advice(lacking: Sequence[Requirement], beside_others: bool) -> str:
     `beside_others`: the packages go beside somebody else's torch, so what they pull is there already.
     """
     lines = " ".join(f"'{line}'" for line in lacking)
+    missing = ", ".join(map(str, lacking[:4])) + (f" and {len(lacking) - 4} more" if len(lacking) > 4 else "")
     what = f"--no-deps {lines}" if beside_others else "-r requirements.txt"
     mounted = sorted({path.parent for path in Path("/kaggle/input").glob("*/**/*.whl")})
     wheels = mounted[0] if mounted else "/path/to/wheels"
     free_gb = shutil.disk_usage(PROJECT).free / GB
     python = ".".join(map(str, sys.version_info[:2]))
     return (
-        f"could not install {lines}. The installer's own words are above. Then start the same command again:\n"
+        f"could not install {missing}. Why is in the installer's words above; the usual cures:\n"
         f"  no internet  where there is some, with Python {python}: pip download -d wheels {what}\n"
         f"               here: PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} ./run.sh ...\n"
         f"  a mirror     PIP_INDEX_URL=https://... ./run.sh ...   (for uv: UV_DEFAULT_INDEX=https://...)\n"

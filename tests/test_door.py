@@ -161,7 +161,7 @@ def test_a_missing_or_old_python_is_one_clear_line(door: Door, python: str | Non
 def test_an_installation_that_fails_tells_the_cure_and_the_doctor_still_speaks(door: Door):
     (door.wheels / "second-1.0-py3-none-any.whl").unlink()
     answer = door.start("doctor")
-    assert "could not install 'second>=1.0'" in answer.stderr
+    assert "could not install second>=1.0" in answer.stderr
     assert "PIP_NO_INDEX=1 PIP_FIND_LINKS=" in answer.stderr
     assert "the doctor speaks" in answer.stdout
     assert not (door.venv / "ready").exists()
