@@ -10,7 +10,7 @@ from pipeline.report.headline import never_predicted
 from pipeline.report.markup import Html, bar, body, join, photo, plot, table, table_of, tag
 from pipeline.report.plots import draw_confusion, largest_confusions
 from pipeline.report.rates import draw_sweep
-from pipeline.report.read import numbers
+from pipeline.report.read import numbers, two_digits
 from pipeline.report.record import Record
 from pipeline.report.section import Section, missing, percent, score
 
@@ -80,14 +80,15 @@ def training_section(record: Record) -> Section:
     history = record.history
     reverts = [phase.name for phase in record.loaded.plan if phase.start_from == "best"]
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
-    seconds = numbers((record.timings or {}).get("seconds", ()))
-    speed = numbers((record.timings or {}).get("samples_per_s", ()))
+    timings = record.timings or {"epoch": (), "seconds": (), "samples_per_s": ()}
+    trained = [row for row, epoch in enumerate(timings["epoch"]) if epoch != "0"]
+    seconds, speed = ([float(timings[name][row]) for row in trained] for name in ("seconds", "samples_per_s"))
     last_phase = history["phase"][-1]
     facts = [f"{len(history['epoch']) - 1} epochs, the last in phase {last_phase}."]
     if "train" not in record.stage_seconds:
         facts.append("The training is not over.")
-    if seconds and speed:
-        facts.append(f"{sum(seconds) / len(seconds):.1f} s an epoch, {sum(speed) / len(speed):.1f} samples a second.")
+    if trained:
+        facts.append(f"{sum(seconds) / len(trained):.1f} s an epoch, {sum(speed) / len(trained):.1f} samples a second.")
     curves = themed(
         lambda theme: draw_learning_curves(history, reverts, theme),
         "Loss, Dice and IoU, and learning rate over epochs, with the phases of the plan and the best epoch marked.",
@@ -113,7 +114,7 @@ def sweep_section(record: Record) -> Section:
             "Loss against learning rate on a log axis: raw and smoothed, the band of the repeats, the suggestions.",
         )
         suggestions = found.get("suggestions") or {}
-        rows = [(name, f"{rate:.2g}", _ratio(max_lr, rate)) for name, rate in suggestions.items() if rate]
+        rows = [(name, two_digits(rate), _ratio(max_lr, rate)) for name, rate in suggestions.items() if rate]
         words = (
             table(("suggestion", "learning rate", "MAX_LR is"), rows, "Suggestions of the sweep") if rows else Html()
         )
@@ -179,4 +180,4 @@ def _ratio(max_lr: float | None, rate: float) -> str:
     factor = max(max_lr / rate, rate / max_lr)
     if factor < 1.5:
         return "there"
-    return f"{float(f'{factor:.2g}'):g} times {'above' if max_lr > rate else 'below'}"
+    return f"{two_digits(factor)} times {'above' if max_lr > rate else 'below'}"

@@ -9,8 +9,6 @@ from pipeline.report.record import Record
 from pipeline.report.section import command, duration, score
 from pipeline.report.table import read_state
 
-MOST_WARNINGS_OF_A_KIND = 4
-
 
 def headline(record: Record) -> Html:
     """Returns the header of the page."""
@@ -30,6 +28,7 @@ def headline(record: Record) -> Html:
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before believing it."""
     return [
+        *_stale_warnings(record),
         *_leakage_warnings(record),
         *_baseline_warnings(record),
         *_dead_class_warnings(record),
@@ -125,10 +124,18 @@ def _baseline_warnings(record: Record) -> list[str]:
 
 def _dead_class_warnings(record: Record) -> list[str]:
     scores = (record.metrics or {}).get("dice", {}).get("classes", {})
-    return [
-        f"{name} is never predicted: its Dice of {score(scores.get(name))} is only the share of pictures without it."
-        for name in never_predicted(record)[:MOST_WARNINGS_OF_A_KIND]
-    ]
+    dead = never_predicted(record)
+    if not dead:
+        return []
+    words = "is never predicted: its" if len(dead) == 1 else "are never predicted: their"
+    names = ", ".join(f"{name} ({score(scores.get(name))})" for name in dead)
+    return [f"{names} {words} Dice is only the share of pictures without the class."]
+
+
+def _stale_warnings(record: Record) -> list[str]:
+    if not record.metrics or "train" in record.stage_seconds:
+        return []
+    return ["Training is under way: the scores are those of an earlier one."]
 
 
 def _submission_warnings(record: Record) -> list[Html | str]:

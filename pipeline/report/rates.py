@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.curves import Span, draw_phases
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
-from pipeline.report.read import Columns, numbers
+from pipeline.report.read import Columns, numbers, two_digits
 
 PLAN_STEPS = 40  # points per epoch of a drawn plan: a smooth line, and warm-ups within an epoch show
 SWEEP_MARKS = {"steep": ("steepest", "v"), "valley": ("valley", "D"), "minimum": ("minimum", "o")}
@@ -76,7 +76,7 @@ def draw_sweep(
         middles[name] = _draw_repeats(axes, sweep, name, label, color)
     _limit_explosion(axes, middles)
     if max_lr is not None:
-        axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {max_lr:.2g}", zorder=2.5)
+        axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {two_digits(max_lr)}", zorder=2.5)
     suggestions, bands = ((found or {}).get(name) or {} for name in ("suggestions", "band"))
     for key, (word, marker) in SWEEP_MARKS.items():
         rate = suggestions.get(key)
@@ -85,7 +85,7 @@ def draw_sweep(
             look = {"markersize": 7, "markerfacecolor": theme.paper, "markeredgecolor": theme.ink, "zorder": 4}
             if key in bands:
                 axes.plot(bands[key], [height, height], color=theme.ink, linewidth=1, zorder=3.5)
-            axes.plot([rate], [height], marker, linestyle="none", label=f"{word} {rate:.2g}", **look)
+            axes.plot([rate], [height], marker, linestyle="none", label=f"{word} {two_digits(rate)}", **look)
     axes.set_xlabel("learning rate (log axis)")
     axes.set_ylabel("loss")
     add_legend(axes, theme, columns=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))

@@ -143,3 +143,12 @@ def show_value(value: Any) -> str:
     ('null', 'true', '[1, 2]', '1e-08', 'FPN')
     """
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def two_digits(value: float) -> str:
+    """Returns a number with two digits that count, without an exponent where it can.
+
+    >>> two_digits(0.00523), two_digits(131.7), two_digits(1e-7)
+    ('0.0052', '130', '1e-07')
+    """
+    return f"{float(f'{value:.2g}'):g}"

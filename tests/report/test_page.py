@@ -125,7 +125,10 @@ def test_the_weakest_class_leads_and_the_other_order_is_there_too(finished_run, 
 def test_warnings_name_leaks_dead_classes_and_the_sweep(finished_page):
     assert "5 near-duplicate pairs lie across the split and touch 3 validation pictures" in finished_page.words
     assert "./run.sh ExpAAD DATASETS.SPLIT.BY=sequence" in finished_page.words
-    assert "Person is never predicted: its Dice of 0.400" in finished_page.words
+    assert (
+        "Person (0.400) is never predicted: its Dice is only the share of pictures without the class."
+        in finished_page.words
+    )
     assert "lies far below the sweep's suggestion" in finished_page.words
 
 
@@ -230,3 +233,10 @@ def test_times_of_the_stages_are_added_up(finished_page):
 def test_the_same_run_gives_the_same_page(finished_run, quick_plots):
     loaded, folder = finished_run
     assert write_page(folder, loaded).read_bytes() == write_page(folder, loaded).read_bytes()
+
+
+def test_scores_of_an_earlier_training_are_called_so(finished_run, quick_plots):
+    loaded, folder = finished_run
+    assert "Training is under way" not in read(write_page(folder, loaded)).words
+    (folder / ".stages" / "train.json").unlink()
+    assert "Training is under way: the scores are those of an earlier one." in read(write_page(folder, loaded)).words
