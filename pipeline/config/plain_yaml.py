@@ -16,6 +16,10 @@ COMMAND_LINE = "command line"
 DEEPEST = 20  # levels of nesting; the deepest key of the schema has 5
 
 
+class NotPlain(yaml.MarkedYAMLError):
+    """YAML, but more of it than configs are written in."""
+
+
 class PlainLoader(yaml.SafeLoader):
     """Composes nested plain values and nothing else: a file can neither name Python objects nor expand nor recurse."""
 
@@ -35,7 +39,7 @@ class PlainLoader(yaml.SafeLoader):
         elif self.depth == DEEPEST:
             problem = f"nested deeper than {DEEPEST} levels"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise NotPlain(problem=problem, problem_mark=event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -74,12 +78,16 @@ def compose_text(text: str, shown: str) -> yaml.Node | None:
 
 def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
     """Returns what is wrong; with the line where the thing began when that is another line."""
-    if error.context is None:
-        return str(error.problem)
+    problem = str(error.problem)
+    if isinstance(error, NotPlain):
+        return problem
     begin, end = error.context_mark, error.problem_mark
     since = f" begun in line {begin.line + 1}" if begin and end and begin.line != end.line else ""
-    tabs = "; indent with spaces, not tabs" if "\\t" in str(error.problem) else ""
-    return f"not YAML: {error.context}{since}: {error.problem}{tabs}"
+    context = f"{error.context}{since}: " if error.context else ""
+    cure = "; indent with spaces, not tabs" if "\\t" in problem else ""
+    if "mapping values" in problem:
+        cure = "; a text with a colon stands in quotes"
+    return f"not YAML: {context}{problem}{cure}"
 
 
 def place_of(shown: str, marked: yaml.Node | yaml.MarkedYAMLError) -> str:
