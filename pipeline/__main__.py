@@ -62,7 +62,10 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        print("\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.", file=sys.stderr)
+        print(
+            "\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.",
+            file=sys.stderr,
+        )
         return EXIT_FAULT
 
 
@@ -133,8 +136,6 @@ def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], lis
 def print_line(line: str) -> None:
     """Prints a line at once, beside progress bars too."""
     print(line, flush=True)
-
-
 
 
 if __name__ == "__main__":

@@ -64,7 +64,9 @@ def write_value(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return f"[{', '.join(write_value(item) for item in value)}]"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
 
 
 def plan_command(arguments: Sequence[str]) -> int:
@@ -83,7 +85,8 @@ def plan_command(arguments: Sequence[str]) -> int:
     write_atomic(path, draw_plan(*plan_curve(loaded.plan)))
     for phase in loaded.plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
-        print(f"{phase.name:<10} at most {phase.epochs} epochs{limits}, LR {phase.lr} from {phase.max_lr:g}, start from {phase.start_from}")
+        rate = f"LR {phase.lr} from {phase.max_lr:g}"
+        print(f"{phase.name:<10} at most {phase.epochs} epochs{limits}, {rate}, starts from {phase.start_from}")
     print(f"drawn: {shown(path)}")
     return 0
 
@@ -147,7 +150,8 @@ def submit_command(arguments: Sequence[str]) -> int:
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = RunPaths(loaded.run).submission
     if not path.is_file():
-        raise UserError(f"there is no {path.name} in submissions/ yet; make it with ./run.sh {' '.join([chosen.name, *chosen.overrides])}")
+        command = " ".join([chosen.name, *chosen.overrides])
+        raise UserError(f"there is no {path.name} in submissions/ yet; make it with ./run.sh {command}")
     submit(path, loaded.competition, chosen.message)
     return 0
 

@@ -43,7 +43,7 @@ def fetch(competition: Competition, target: Path) -> Path:
     if competition.kaggle_slug is None:
         raise UserError(
             f"{competition.name} is not published in a form that can be fetched: {competition.title}.\n"
-            f"Put its folder where DATA_DIR points; configs/competitions/{competition.name}.yaml says how it is laid out."
+            f"Put its folder where DATA_DIR points; its layout is in configs/competitions/{competition.name}.yaml."
         )
     from pipeline.submission.download import download_competition
 

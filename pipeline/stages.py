@@ -16,6 +16,10 @@ from pipeline.chain import Run, Stage
 from pipeline.config.load import Loaded
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+REPORTED = (
+    *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
+    *("metrics.json", "per_image.csv", "confusion.csv", "submission.json", "plots", "panels"),
+)
 ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT")
 START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
 
@@ -48,7 +52,13 @@ STAGES = (
         "tile",
         "cuts the scales into the tile store, draws augmented samples",
         work.tile,
-        settings=("DATASETS.COMPETITION", "DATASETS.AUGMENTATION", "DATASETS.PADDING", "EXPERIMENT.SEED", "DATASETS.SPLIT_INDEX"),
+        settings=(
+            "DATASETS.COMPETITION",
+            "DATASETS.AUGMENTATION",
+            "DATASETS.PADDING",
+            "EXPERIMENT.SEED",
+            "DATASETS.SPLIT_INDEX",
+        ),
         reads=("catalog.csv", "split.csv"),
         writes=("tiles.json", "plots/samples.png"),
         lacks=work.lacks_tiles,
@@ -75,7 +85,14 @@ STAGES = (
         "evaluate",
         "predicts and scores the validation pictures",
         work.evaluate,
-        settings=(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT", "SOLVER.PRECISION"),
+        settings=(
+            *NETWORK,
+            "DATASETS.COMPETITION",
+            "DATASETS.PADDING",
+            "DATALOADERS.VALID",
+            "PREDICT",
+            "SOLVER.PRECISION",
+        ),
         reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
     ),
@@ -83,7 +100,14 @@ STAGES = (
         "predict",
         "writes the test pictures' probabilities",
         work.predict,
-        settings=(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT", "SOLVER.PRECISION"),
+        settings=(
+            *NETWORK,
+            "DATASETS.COMPETITION",
+            "DATASETS.PADDING",
+            "DATALOADERS.VALID",
+            "PREDICT",
+            "SOLVER.PRECISION",
+        ),
         reads=("best.ckpt", "catalog.csv"),
         writes=("probs/test",),
     ),
@@ -101,7 +125,8 @@ STAGES = (
         "writes the one page that tells everything",
         work.report,
         settings=ALL,
-        reads=("catalog.csv", "classes.csv", "leakage.csv", "lr_sweep.json", "history.csv", "metrics.json", "submission.json"),
+        reads=REPORTED,
+        reads_outside=lambda run: {"the submission file": run.paths.submission},
         writes=("report.html",),
     ),
 )

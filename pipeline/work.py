@@ -83,11 +83,14 @@ def prepare(run: Run) -> None:
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False)
     write_class_histograms(run.paths / "classes.csv", run.paths.plots)
-    counts = split["subset"].value_counts()
-    tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {(catalog['subset'] == 'test').sum()} are to be predicted")
-    affected = leaks["valid_id"].nunique()
-    if affected:
-        tqdm.write(f"leakage: {affected} of {counts['valid']} validation pictures have a near-duplicate among the training ones; SPLIT.BY=sequence is honest")
+    counts, num_test = split["subset"].value_counts(), (catalog["subset"] == "test").sum()
+    tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {num_test} are to be predicted")
+    num_leaky = leaks["valid_id"].nunique()
+    if num_leaky:
+        tqdm.write(
+            f"leakage: {num_leaky} of {counts['valid']} validation pictures have a near-duplicate among the training "
+            f"ones, so the score will flatter; DATASETS.SPLIT.BY=sequence keeps videos together"
+        )
 
 
 def tile(run: Run) -> None:
@@ -142,7 +145,9 @@ def sweep(run: Run) -> None:
 
     sweep_learning_rates(run.loaded, run.paths, run.stop, find_run, tqdm.write)
     found = read_json(run.paths / "lr_sweep.json")
-    write_atomic(run.paths / "lr_sweep.png", draw_sweep(read_columns(run.paths / "lr_sweep.csv"), found, found["max_lr"]))
+    write_atomic(
+        run.paths / "lr_sweep.png", draw_sweep(read_columns(run.paths / "lr_sweep.csv"), found, found["max_lr"])
+    )
 
 
 def train(run: Run) -> None:
@@ -176,7 +181,9 @@ def evaluate(run: Run) -> None:
 
     pairs = zip(rows["id"], truths(), strict=True)
     bar = tqdm(pairs, total=len(rows), desc="score", leave=False, disable=None)
-    confusion_PCC = torch.stack([confusion_of(decode(store[picture_id]), truth, len(classes)) for picture_id, truth in bar])
+    confusion_PCC = torch.stack(
+        [confusion_of(decode(store[picture_id]), truth, len(classes)) for picture_id, truth in bar]
+    )
     per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes)
     metrics = summarise(per_image, confusion_PCC.sum(0), classes)
     table = pd.read_csv(run.paths / "classes.csv")
@@ -187,8 +194,10 @@ def evaluate(run: Run) -> None:
     metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_pictures_affected": int(leaks["valid_id"].nunique())}
     write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
     _draw_panels(run, per_image, truth_of, store)
-    tqdm.write(f"validation mean Dice {metrics['dice']['mean']:.4f}, mIoU {metrics['dataset_iou']['mean']:.4f}; "
-               f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}")
+    tqdm.write(
+        f"validation mean Dice {metrics['dice']['mean']:.4f}, mIoU {metrics['dataset_iou']['mean']:.4f}; "
+        f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}"
+    )
 
 
 def predict(run: Run) -> None:
@@ -227,7 +236,7 @@ def submit(run: Run) -> None:
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
     sample = competition_folder(run) / competition.sample_submission if competition.sample_submission else None
     require_good(path, competition, sizes, sample)
-    facts = {"csv_sha256": sha256_file(path), "rows": sum(1 for _ in open(path)) - 1, "checked": True}
+    facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
     write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
     tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
 
@@ -235,6 +244,7 @@ def submit(run: Run) -> None:
 def report(run: Run) -> None:
     """Draws the curves and writes the one page that tells everything."""
     from pipeline.report.page import write_page
+
     path = write_page(run.paths.folder, run.loaded)
     tqdm.write(f"report: {shown(path)}")
 
@@ -253,7 +263,11 @@ def _predict(run: Run, rows, subset: str):
     config, competition = run.loaded.config, run.loaded.competition
     best = run.paths / "best.ckpt"
     content = load_or_refuse(best, f"train it: ./run.sh {run.paths.name} train")
-    checkpoint = {"epoch": content["state"]["best_epoch"], "valid_loss": content["state"]["best"], "sha256": sha256_file(best)}
+    checkpoint = {
+        "epoch": content["state"]["best_epoch"],
+        "valid_loss": content["state"]["best"],
+        "sha256": sha256_file(best),
+    }
     facts = {"classes": list(scored_classes(competition)), "competition": competition.name}
     writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts)
     missing = set(writer.missing())
@@ -269,7 +283,9 @@ def _predict(run: Run, rows, subset: str):
             device,
             choose_precision(config.solver.precision, device),
         )
-        dataset = ValidDataset(competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding)
+        dataset = ValidDataset(
+            competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding
+        )
         options = config.dataloaders.valid
         loader = valid_loader(dataset, options.batch_size, options.num_workers, options.pin_memory, say=tqdm.write)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False, disable=None) as bar:

@@ -85,7 +85,9 @@ def convert(source: Path, target: Path, competition: Competition) -> None:
     for path in public:
         mask = path.parent.with_name(f"{path.parent.name}annot") / path.name
         if not mask.is_file():
-            raise UserError(f"the repository has no mask {mask.relative_to(source)}; it is not the one that was expected")
+            raise UserError(
+                f"the repository has no mask {mask.relative_to(source)}; it is not the one that was expected"
+            )
         shutil.copyfile(mask, target / competition.masks.format(id=path.stem))
     _write_tables(target, [path.stem for path in public], [path.stem for path in subsets["test"]], competition)
 

@@ -21,11 +21,13 @@ from pipeline.model.metrics import dataset_iou, dice_iou, picture_confusion
 
 
 def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> torch.Tensor:
-    """Returns the confusion matrix (C, C), rows truth, of two index masks (uint8, height x width; 255 in truth ignored)."""
+    """Returns the confusion matrix (C, C), rows truth, of two uint8 index masks; 255 in truth is ignored."""
     return picture_confusion(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0]
 
 
-def picture_table(ids: Sequence[str], sequences: Sequence[str], confusion_PCC: torch.Tensor, classes: Sequence[str]) -> pd.DataFrame:
+def picture_table(
+    ids: Sequence[str], sequences: Sequence[str], confusion_PCC: torch.Tensor, classes: Sequence[str]
+) -> pd.DataFrame:
     """Returns one row per picture: id, sequence, mean Dice and IoU over classes, then both per class."""
     dice_PC, iou_PC = (scores.numpy() for scores in dice_iou(confusion_PCC))
     table = {"id": ids, "sequence": sequences, "dice": dice_PC.mean(1), "iou": iou_PC.mean(1)}
@@ -38,7 +40,9 @@ def summarise(per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequ
     """Returns the scores of `metrics.json`: dice, iou (competition), dataset_iou, and the majority guess."""
 
     def family(values: Sequence[float]) -> dict[str, Any]:
-        by_class = {name: None if math.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)}
+        by_class = {
+            name: None if math.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)
+        }
         known = [value for value in by_class.values() if value is not None]
         return {"mean": sum(known) / len(known), "classes": by_class}
 
@@ -58,7 +62,9 @@ def majority_guess(truths: Iterable[np.ndarray], majority_index: int, classes: S
     return {"class": classes[majority_index], "dice": float(dice_PC.mean(0).mean())}
 
 
-def write_scores(folder: Path, metrics: dict[str, Any], per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]) -> None:
+def write_scores(
+    folder: Path, metrics: dict[str, Any], per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]
+) -> None:
     """Writes the three files of an evaluation."""
     with atomic_path(folder / "per_image.csv") as path:
         per_image.to_csv(path, index=False, float_format="%.6f")

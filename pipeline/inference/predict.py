@@ -66,7 +66,10 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
             if not is_plain:  # full-size logits need no frame around the picture
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
-            yield picture_id, Prediction(np.ascontiguousarray(array), factor, align_corners(predictor.network), offset, size)
+            yield (
+                picture_id,
+                Prediction(np.ascontiguousarray(array), factor, align_corners(predictor.network), offset, size),
+            )
 
 
 def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
@@ -74,7 +77,9 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
     logits_CHW = torch.from_numpy(prediction.logits).to(device).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
-        logits_CHW = F.interpolate(logits_CHW[None], scale_factor=prediction.factor, mode="bilinear", align_corners=corners)[0]
+        logits_CHW = F.interpolate(
+            logits_CHW[None], scale_factor=prediction.factor, mode="bilinear", align_corners=corners
+        )[0]
     (top, left), (height, width) = prediction.offset, prediction.size
     return logits_CHW[:, top : top + height, left : left + width]
 
@@ -139,7 +144,9 @@ def _framed(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
     if predictor.settings.mode == "full":
         return _upsampled(predictor, picture_BCHW)
     height, width = picture_BCHW.shape[-2:]
-    window_width, window_height = (min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True))
+    window_width, window_height = (
+        min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True)
+    )
     weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(picture_BCHW.device)
     total = counts = None
     for y in window_starts(height, window_height, predictor.settings.overlap):

@@ -67,7 +67,9 @@ class StoreWriter:
         for index in range(len(self.runs)):
             path = self._shard(index)
             shards[path.name] = sha256_file(path)
-            pictures |= {picture_id: {"shard": path.name, **facts} for picture_id, facts in _facts_of(path)["pictures"].items()}
+            pictures |= {
+                picture_id: {"shard": path.name, **facts} for picture_id, facts in _facts_of(path)["pictures"].items()
+            }
         content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "pictures": pictures}
         write_atomic(self.folder / "index.json", json.dumps(content, indent=1))
 
@@ -76,7 +78,11 @@ class StoreWriter:
         pictures = {}
         for picture_id, prediction in predictions.items():
             pictures[picture_id] = {name: value for name, value in vars(prediction).items() if name != "logits"}
-        check_disk(self.folder, sum(array.nbytes for array in tensors.values()) * (len(self.runs) - index), "the probability store")
+        check_disk(
+            self.folder,
+            sum(array.nbytes for array in tensors.values()) * (len(self.runs) - index),
+            "the probability store",
+        )
         # One metadata entry only: safetensors writes several in an order that changes from run to run.
         write_atomic(self._shard(index), save(tensors, {"store": json.dumps({"key": self.key, "pictures": pictures})}))
 
@@ -104,7 +110,9 @@ class ProbabilityStore:
         try:
             self.index = json.loads((folder / "index.json").read_text())
         except (OSError, ValueError):
-            raise UserError(f"there is no whole probability store in {shown(folder)}; run the stage that writes it again") from None
+            raise UserError(
+                f"there is no whole probability store in {shown(folder)}; run the stage that writes it again"
+            ) from None
         self.checked: set[str] = set()
 
     @property
@@ -127,7 +135,9 @@ class ProbabilityStore:
         if path.name in self.checked:
             return
         if not path.is_file() or sha256_file(path) != self.index["shards"][path.name]:
-            raise UserError(f"{shown(path)} is damaged: its sha256 is not the one in index.json; predict again with --force")
+            raise UserError(
+                f"{shown(path)} is damaged: its sha256 is not the one in index.json; predict again with --force"
+            )
         self.checked.add(path.name)
 
 
