@@ -1,7 +1,7 @@
 """What a training sample goes through: flip, shift-scale-rotate, tile, colour, noise, in the original's order.
 
 Geometry is one affine warp from the stored picture straight into the tile, so only the tile's pixels are computed.
-Colour and noise are albumentations transforms of the picture alone. Normalising happens after collating, on the device.
+Colour is by albumentations, on the picture alone, then noise. Normalising happens after collating, on the device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import os
 import random
 from dataclasses import dataclass
+from statistics import NormalDist
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version when imported
 
@@ -22,7 +23,9 @@ from pipeline.config.schema import Augmentation, Color, GaussianNoise
 from pipeline.data.tiles import Box
 
 BORDERS = {"reflect_101": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
-GREY_LEVELS = 255
+# A standard normal distribution as 256 equally likely values; cutting its tails at 2.9 costs the division by 0.99.
+NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((index + 0.5) / 256) for index in range(256)])
+NORMAL_QUANTILES /= NORMAL_QUANTILES.std()
 
 
 @dataclass(frozen=True)
@@ -142,24 +145,36 @@ def _warp(
     return cv2.warpAffine(array, matrix, size, flags=interpolation, borderMode=border, borderValue=beyond)
 
 
-def color_chain(augmentation: Augmentation) -> A.Compose | None:
-    """Returns colour and noise as one albumentations chain for pictures, None when both are off."""
-    transforms = []
-    if augmentation.color.enable and (options := _color_options(augmentation.color)):
-        transforms.append(A.OneOf(options, p=augmentation.color.probability))
-    if augmentation.gaussian_noise.enable:
-        transforms.append(_noise(augmentation.gaussian_noise))
-    return A.Compose(transforms, strict=True) if transforms else None
+def color_chain(color: Color) -> A.Compose | None:
+    """Returns one of CLAHE, brightness/contrast and hue/saturation/value as a chain for pictures, None when off."""
+    options = _color_options(color) if color.enable else []
+    return A.Compose([A.OneOf(options, p=color.probability)], strict=True) if options else None
 
 
 def apply_color(chain: A.Compose | None, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the picture (uint8, HxWx3) with colour and noise drawn from `rng` alone."""
+    """Returns the picture (uint8, HxWx3) with colours drawn from `rng` alone."""
     if chain is None:
         return picture
     # One pair of generators for the whole chain. `set_random_seed` would hand every transform a generator of the same
-    # seed: noise would then come with low contrast only, since both compare the same first number.
+    # seed: what is drawn first in one would decide what is drawn first in the others.
     chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     return chain(image=picture)["image"]
+
+
+def apply_noise(noise: GaussianNoise, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the picture (uint8, HxWx3) with Gaussian noise of its own in every pixel and channel, or as it is.
+
+    The variance is drawn evenly from `var_limit`, in grey levels squared. Noise is a whole number of grey levels, so a
+    random byte that picks one of 256 equally likely quantiles says all: 5 times faster than the library's `GaussNoise`,
+    which also cuts the fraction off and so loses a fifth of the variance at 10.
+    """
+    if not (noise.enable and rng.random() < noise.probability):
+        return picture
+    deviation = math.sqrt(rng.uniform(*noise.var_limit))
+    levels = np.rint(noise.mean + deviation * NORMAL_QUANTILES).astype(np.int16)
+    random_bytes = rng.bit_generator.random_raw(-(-picture.size // 8)).view(np.uint8)[: picture.size]
+    drawn = cv2.LUT(random_bytes.reshape(len(picture), -1), levels).reshape(picture.shape)
+    return cv2.add(picture, drawn, dtype=cv2.CV_8U)  # saturates at 0 and 255
 
 
 def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
@@ -188,11 +203,3 @@ def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
             )
         )
     return [option for option in options if option.p > 0]
-
-
-def _noise(noise: GaussianNoise) -> A.GaussNoise:
-    # Then a variance in grey levels squared, now a deviation as a share of 255. The library cuts the noise's fraction
-    # off before adding, which narrows it by 0.4 grey levels (E|x| = 0.8 deviations); that much is given back.
-    least, most = ((math.sqrt(variance) + 0.4) / GREY_LEVELS for variance in noise.var_limit)
-    mean = noise.mean / GREY_LEVELS
-    return A.GaussNoise(std_range=(least, most), mean_range=(mean, mean), per_channel=True, p=noise.probability)

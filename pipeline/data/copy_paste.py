@@ -124,10 +124,13 @@ def overlap(source: Box, size: tuple[int, int], rng: np.random.Generator) -> tup
 
 def pasted_pixels(source_mask: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     """Returns 255 where the source shows one of the classes, else 0: uint8, HxW."""
-    pasted = np.zeros_like(source_mask)
-    for index in classes:  # a comparison per class runs in vector registers, a look-up table does not
-        cv2.bitwise_or(pasted, cv2.inRange(source_mask, index, index), dst=pasted)
-    return pasted
+    if not classes:
+        return np.zeros_like(source_mask)
+    # A comparison per class runs in vector registers, a look-up table does not.
+    shown = [cv2.inRange(source_mask, index, index) for index in classes]
+    for other in shown[1:]:
+        cv2.bitwise_or(shown[0], other, dst=shown[0])
+    return shown[0]
 
 
 def paste(

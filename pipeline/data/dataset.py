@@ -17,7 +17,7 @@ import torch
 from pipeline.config.competition import IGNORE
 from pipeline.config.schema import Augmentation
 from pipeline.data import copy_paste
-from pipeline.data.augment import UNCHANGED, apply_color, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
 from pipeline.data.padding import STRIDE, Policy, pad, pad_mask, padded_size
 from pipeline.data.pictures import read_mask, read_picture
 from pipeline.data.store import Store
@@ -70,7 +70,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.num_classes = len(classes)
         self.places = places_of(store, ids, augmentation)
         self.num_tiles = len(self.places) // len(ids)
-        self.chain = color_chain(augmentation)
+        self.chain = color_chain(augmentation.color)
         self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
         needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
         self.presence = class_presence(store, self.places, self.num_classes) if needs_presence else None
@@ -107,7 +107,9 @@ class TrainDataset(torch.utils.data.Dataset):
             rng = self._rng(key, PASTING)
             if rng.random() < rules.probability:
                 self._paste(key, picture, mask, rng)
-        return apply_color(self.chain, picture, self._rng(key, COLOR)), mask
+        rng = self._rng(key, COLOR)
+        picture = apply_color(self.chain, picture, rng)
+        return apply_noise(self.augmentation.gaussian_noise, picture, rng), mask
 
     def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
@@ -122,12 +124,13 @@ class TrainDataset(torch.utils.data.Dataset):
             return
         source = self.places[source_index]
         geometry = draw_geometry(self.augmentation, rng)
-        source_box, place = copy_paste.overlap(source.box, mask.shape, rng)
-        source_mask = np.full_like(mask, IGNORE)
-        inside = np.s_[place.y : place.y + place.height, place.x : place.x + place.width]
-        source_mask[inside] = cut_mask(self.store.mask(*source[:2]), geometry, source_box)
-        dice = self.class_dice.numpy()
-        weights = copy_paste.dice_weights(dice, key.epoch, rules.delay) if rules.variant == "weighted" else None
+        source_box, frame = copy_paste.overlap(source.box, mask.shape, rng)
+        source_mask = cut_mask(self.store.mask(*source[:2]), geometry, source_box)
+        if source_mask.shape != mask.shape:
+            inside, source_mask = source_mask, np.full_like(mask, IGNORE)
+            source_mask[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] = inside
+        is_weighted = rules.variant == "weighted"
+        weights = copy_paste.dice_weights(self.class_dice.numpy(), key.epoch, rules.delay) if is_weighted else None
         chosen = copy_paste.choose_classes(
             copy_paste.class_areas(source_mask),
             allowed,
@@ -140,10 +143,10 @@ class TrainDataset(torch.utils.data.Dataset):
             chosen = copy_paste.keep_occurrence(chosen, mask, source_mask, areas)
 
         def read_source(box: Box) -> np.ndarray:
-            moved = Box(box.x - place.x + source_box.x, box.y - place.y + source_box.y, box.width, box.height)
+            moved = Box(box.x - frame.x + source_box.x, box.y - frame.y + source_box.y, box.width, box.height)
             return cut_picture(self.store.picture(*source[:2]), geometry, moved)
 
-        copy_paste.paste(picture, mask, source_mask, chosen, read_source, place)
+        copy_paste.paste(picture, mask, source_mask, chosen, read_source, frame)
 
     def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
         """Returns a tile of another picture; for `occurrence` one that shows a class which the sample shows too."""

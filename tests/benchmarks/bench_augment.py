@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from multiprocessing import get_context
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
@@ -23,10 +22,10 @@ import numpy as np
 import torch
 
 from pipeline.config.load import load
-from pipeline.data.augment import apply_color, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.augment import apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
 from pipeline.data.loaders import start_worker
 from pipeline.data.tiles import Box
-from tests.benchmarks.street_pictures import MEAN, STD, normalise_float64, one_hot, read_pictures
+from tests.benchmarks.street_pictures import MEAN, STD, in_own_process, normalise_float64, one_hot, read_pictures
 
 AUGMENTATION = load("ExpAAC").config.datasets.augmentation
 NUM_PICTURES, REPEATS, NUM_ROUNDS = 12, 5, 3
@@ -40,7 +39,9 @@ def library_chain() -> list[A.BasicTransform]:
     """Returns flip, shift-scale-rotate and colour of ExpAAC as albumentations transforms, then the noise."""
     limits = {"scale": (0.9, 1.1), "translate_percent": (-0.0625, 0.0625), "rotate": (-10, 10)}
     geometry = [A.HorizontalFlip(p=0.5), A.Affine(**limits, border_mode=cv2.BORDER_REFLECT_101, p=0.5)]
-    return [*geometry, *color_chain(AUGMENTATION).transforms]
+    low, high = (np.sqrt(variance) / 255 for variance in AUGMENTATION.gaussian_noise.var_limit)
+    noise = A.GaussNoise(std_range=(low, high), p=AUGMENTATION.gaussian_noise.probability)
+    return [*geometry, *color_chain(AUGMENTATION.color).transforms, noise]
 
 
 def naive():
@@ -71,13 +72,14 @@ def peer():
 
 def ours(normalised: bool = False):
     start_worker()
-    chain = color_chain(AUGMENTATION)
+    chain = color_chain(AUGMENTATION.color)
 
     def way(picture: np.ndarray, mask: np.ndarray, index: int):
         box = Box(0, 0, mask.shape[1], mask.shape[0])
         geometry = draw_geometry(AUGMENTATION, np.random.default_rng((1, 1, index)))
         picture, mask = cut_picture(picture, geometry, box), cut_mask(mask, geometry, box)
-        picture = apply_color(chain, picture, np.random.default_rng((1, 1, index, 1)))
+        rng = np.random.default_rng((1, 1, index, 1))
+        picture = apply_noise(AUGMENTATION.gaussian_noise, apply_color(chain, picture, rng), rng)
         return (cv2.LUT(picture, NORMALISED), mask) if normalised else (picture, mask)
 
     return way
@@ -91,7 +93,7 @@ WAYS = {
 }
 
 
-def seconds_a_sample(name: str, pictures: list, offset: int, answer) -> None:
+def seconds_a_sample(name: str, pictures: list, offset: int) -> float:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     way = WAYS[name]()
@@ -100,17 +102,7 @@ def seconds_a_sample(name: str, pictures: list, offset: int, answer) -> None:
     for index, (picture, mask) in enumerate(pictures * REPEATS):
         way(picture, mask, offset + index)
     # The mean: half of the samples are not warped, and the price of an epoch is the sum.
-    answer.send((time.process_time() - began) / (REPEATS * len(pictures)))
-
-
-def in_own_process(name: str, pictures: list, offset: int) -> float:
-    context = get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=seconds_a_sample, args=(name, pictures, offset, sender))
-    process.start()
-    seconds = receiver.recv()
-    process.join()
-    return seconds
+    return (time.process_time() - began) / (REPEATS * len(pictures))
 
 
 def main() -> None:
@@ -118,7 +110,8 @@ def main() -> None:
     for (width, height), bar in BARS.items():
         pictures = [tuple(np.ascontiguousarray(array[:height, :width]) for array in pair) for pair in full]
         rounds = [
-            {name: in_own_process(name, pictures, number * 1000) for name in WAYS} for number in range(NUM_ROUNDS)
+            {name: in_own_process(seconds_a_sample, name, pictures, number * 1000) for name in WAYS}
+            for number in range(NUM_ROUNDS)
         ]
         rates = {name: 1 / statistics.median(seconds[name] for seconds in rounds) for name in WAYS}
         print(f"{width}x{height}, one core, {NUM_ROUNDS} rounds of {NUM_PICTURES * REPEATS} samples of ExpAAC's chain")

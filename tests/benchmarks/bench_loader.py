@@ -23,7 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.config.schema import Augmentation
-from pipeline.data.augment import affine_matrix, apply_color, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.augment import (
+    affine_matrix,
+    apply_color,
+    apply_noise,
+    color_chain,
+    cut_mask,
+    cut_picture,
+    draw_geometry,
+)
 from pipeline.data.dataset import SampleKey, TrainDataset
 from pipeline.data.loaders import start_worker, train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
@@ -120,7 +128,7 @@ def headline(store, ids) -> None:
     plain, pasting = experiment(), experiment("COPY_PASTE.ENABLE=true")
     dataset = TrainDataset(store, ids, plain, 1, CLASSES)
     with_paste = TrainDataset(store, ids, pasting, 1, CLASSES)
-    chain = color_chain(plain)
+    chain = color_chain(plain.color)
     keys = [SampleKey(1, index) for index in range(len(dataset))]
     geometries = [draw_geometry(plain, np.random.default_rng(index)) for index in range(len(dataset))]
     pictures = [dataset[key][0] for key in keys[:BATCH_SIZE]]
@@ -132,7 +140,8 @@ def headline(store, ids) -> None:
 
     def color_all():
         for index in range(len(keys)):
-            apply_color(chain, pictures[index % BATCH_SIZE], np.random.default_rng(index))
+            rng = np.random.default_rng(index)
+            apply_noise(plain.gaussian_noise, apply_color(chain, pictures[index % BATCH_SIZE], rng), rng)
 
     calls: dict[str, Callable[[], object]] = {
         "geometry into the tile": cut_all,

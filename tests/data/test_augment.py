@@ -17,6 +17,7 @@ from pipeline.data.augment import (
     Geometry,
     affine_matrix,
     apply_color,
+    apply_noise,
     color_chain,
     cut_mask,
     cut_picture,
@@ -130,7 +131,9 @@ def test_draws_keep_their_limits_and_probabilities():
 def test_everything_off_changes_nothing():
     off = augmentation(name="ExpAAB")
     assert draw_geometry(off, np.random.default_rng(1)) == UNCHANGED
-    assert color_chain(off) is None
+    assert color_chain(off.color) is None
+    picture = smooth_picture()
+    assert apply_noise(off.gaussian_noise, picture, np.random.default_rng(1)) is picture
 
 
 def test_switching_the_flip_off_leaves_the_rotations_as_they_were():
@@ -141,10 +144,10 @@ def test_switching_the_flip_off_leaves_the_rotations_as_they_were():
 
 
 def only(kind: str):
-    """Returns augmentation with one colour transform, always applied, and no noise."""
+    """Returns colour settings with one transform, always applied."""
     kinds = ("CLAHE", "BRIGHTNESS_CONTRAST", "HUE_SATURATION_VALUE")
     switches = [f"COLOR.{other}.ENABLE={'true' if other == kind else 'false'}" for other in kinds]
-    return augmentation(*switches, "COLOR.PROBABILITY=1.0", "GAUSSIAN_NOISE.ENABLE=false")
+    return augmentation(*switches, "COLOR.PROBABILITY=1.0").color
 
 
 def test_brightness_and_contrast_are_the_formula_of_2021():
@@ -185,41 +188,64 @@ def test_hue_saturation_value_move_at_most_by_their_limits():
     assert 17 <= hue.max() <= 21 and 26 <= saturation.max() <= 32 and 17 <= value.max() <= 21
 
 
-def test_noise_has_the_variance_of_the_config_in_grey_levels():
-    settings_ = augmentation("COLOR.ENABLE=false", "GAUSSIAN_NOISE.PROBABILITY=1.0")
-    picture, chain = np.full((200, 200, 3), 128, np.uint8), color_chain(settings_)
-    deviations = []
-    for index in range(100):
-        noise = apply_color(chain, picture, np.random.default_rng(index)).astype(float) - 128
-        deviations.append(noise.std())
-        assert abs(noise.mean()) < 0.6
-        assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02, "a channel of its own each"
-    assert math.sqrt(10) - 0.1 < min(deviations) < 3.5 and 6.7 < max(deviations) < math.sqrt(50) + 0.1
+def noisy(*overrides):
+    """Returns the noise that grey pictures got with ExpAAC's settings, always applied: float64, per draw HxWx3."""
+    settings_ = augmentation("GAUSSIAN_NOISE.PROBABILITY=1.0", *overrides).gaussian_noise
+    picture = np.full((200, 200, 3), 128, np.uint8)
+    draws = [apply_noise(settings_, picture, np.random.default_rng(index)) for index in range(200)]
+    return [draw.astype(float) - 128 for draw in draws]
 
 
-def test_one_of_three_colours_is_chosen_evenly_and_noise_is_independent_of_it():
-    """With `set_random_seed` every transform would compare the same first number: noise only with low contrast."""
-    chain, picture = color_chain(augmentation("GAUSSIAN_NOISE.PROBABILITY=0.3")), smooth_picture(32, 32)
+def test_noise_has_a_variance_drawn_evenly_from_its_limits_in_grey_levels_squared():
+    draws = noisy()
+    variances = np.array([noise.var() for noise in draws]) - 1 / 12  # of rounding to whole grey levels
+    assert 9.8 < variances.min() < 11 and 49 < variances.max() < 50.6
+    assert np.abs(np.quantile(variances, [0.25, 0.5, 0.75]) - [20, 30, 40]).max() < 4
+    assert max(abs(noise.mean()) for noise in draws) < 0.1
+
+
+def test_noise_is_gaussian_and_of_its_own_in_every_pixel_and_channel():
+    noise = noisy("GAUSSIAN_NOISE.VAR_LIMIT=[36.0, 36.0]")[0]
+    for level, share in [(6.5, 0.7214), (12.5, 0.9628), (3.5, 0.4403)]:  # P(|x| <= level) at deviation 6
+        assert abs((np.abs(noise) < level).mean() - share) < 0.006
+    for one, other in [(noise[..., 0], noise[..., 1]), (noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1])]:
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_noise_moves_by_its_mean_and_saturates_instead_of_wrapping():
+    assert abs(noisy("GAUSSIAN_NOISE.MEAN=4.0")[0].mean() - 4) < 0.1
+    white = np.full((50, 50, 3), 254, np.uint8)
+    settings_ = augmentation("GAUSSIAN_NOISE.PROBABILITY=1.0").gaussian_noise
+    assert apply_noise(settings_, white, np.random.default_rng(1)).min() > 200
+
+
+def test_noise_comes_as_often_as_its_probability_says():
+    settings_, picture = augmentation().gaussian_noise, smooth_picture(16, 16)
+    came = [apply_noise(settings_, picture, np.random.default_rng(index)) is not picture for index in range(3000)]
+    assert abs(np.mean(came) - 0.2) < 0.025
+
+
+def test_one_of_three_colours_is_chosen_evenly_and_independently_of_how_strong_it_is():
+    """With `set_random_seed` every transform would begin with the same number, and strength would follow choice."""
+    chain, picture = color_chain(augmentation().color), smooth_picture(32, 32)
     chain = A.Compose(chain.transforms, strict=True, save_applied_params=True)
-    names, with_noise = [], []
+    names, strengths = [], []
     for index in range(3000):
         rng = np.random.default_rng((5, index))
         chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         applied = chain(image=picture)["applied_transforms"]
-        color = [(name, params) for name, params in applied if name != "GaussNoise"]
-        names.append(color[0][0] if color else None)
+        names.append(applied[0][0] if applied else None)
         if names[-1] == "RandomBrightnessContrast":
-            with_noise.append((color[0][1]["alpha"], len(applied) == 2))
+            strengths.append(applied[0][1]["alpha"])
     for name in ("CLAHE", "RandomBrightnessContrast", "HueSaturationValue"):
         assert abs(names.count(name) / 3000 - 0.3) < 0.03
     assert abs(names.count(None) / 3000 - 0.1) < 0.02
-    alphas, noisy = np.array(with_noise).T
-    assert abs(noisy.mean() - 0.3) < 0.05 and abs(np.corrcoef(alphas, noisy)[0, 1]) < 0.1
+    assert np.abs(np.quantile(strengths, [0.1, 0.5, 0.9]) - [0.84, 1.0, 1.16]).max() < 0.02
 
 
 def test_the_same_seed_gives_the_same_colours_whatever_came_before():
     picture = smooth_picture()
-    fresh, used = color_chain(augmentation()), color_chain(augmentation())
+    fresh, used = color_chain(augmentation().color), color_chain(augmentation().color)
     for index in range(7):
         apply_color(used, picture, np.random.default_rng(index))
     for index in range(30):
@@ -229,5 +255,4 @@ def test_the_same_seed_gives_the_same_colours_whatever_came_before():
 
 def test_zero_probability_or_no_option_makes_no_colour_transform():
     none = [f"COLOR.{kind}.ENABLE=false" for kind in ("CLAHE", "BRIGHTNESS_CONTRAST")]
-    off = augmentation(*none, "COLOR.HUE_SATURATION_VALUE.PROBABILITY=0.0", "GAUSSIAN_NOISE.ENABLE=false")
-    assert color_chain(off) is None
+    assert color_chain(augmentation(*none, "COLOR.HUE_SATURATION_VALUE.PROBABILITY=0.0").color) is None
