@@ -202,11 +202,4 @@ def _collate_valid(items: list[ValidItem]) -> ValidBatch:
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    """Returns the arrays as one tensor; inside a worker in shared memory at once, so that they are copied only here."""
-    shape = (len(arrays), *arrays[0].shape)
-    stacked = torch.empty(shape, dtype=torch.uint8)
-    if torch.utils.data.get_worker_info() is not None:
-        stacked = torch.empty(0, dtype=torch.uint8)
-        stacked = stacked.new(stacked._typed_storage()._new_shared(math.prod(shape))).view(shape)
-    np.stack(arrays, out=stacked.numpy())
-    return stacked
+    return torch.from_numpy(np.stack(arrays))
