@@ -86,7 +86,7 @@ def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
     context = f"{error.context}{since}: " if error.context else ""
     cure = "; indent with spaces, not tabs" if "\\t" in problem else ""
     if "mapping values" in problem:
-        cure = "; a text with a colon stands in quotes"
+        cure = "; indent the keys of a group alike, and put a text with a colon in quotes"
     return f"not YAML: {context}{problem}{cure}"
 
 

@@ -144,7 +144,7 @@ def test_all_unknown_keys_are_named_at_once(tmp_path):
         ("A: 1\nB: a\x07b\n", 2, "the character U+0007 may not stand in YAML"),
         (b"A: 1\nB: \xff\n", 2, "not UTF-8 text"),
         ("A: @x\n", 1, "cannot start any token"),
-        ("A: 1\nB: a: b\n", 2, "mapping values are not allowed here; a text with a colon stands in quotes"),
+        ("A: 1\nB: a: b\n", 2, "mapping values are not allowed here; indent the keys of a group alike, and put a text"),
         ("A: 1\n  B: 2\n", 2, "mapping values are not allowed here"),
     ],
 )
