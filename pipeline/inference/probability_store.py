@@ -128,6 +128,18 @@ class ProbabilityStore:
         facts |= {"offset": tuple(facts["offset"]), "size": tuple(facts["size"])}
         return Prediction(logits=np.asarray(logits), **facts)
 
+    def view(self, picture_id: str) -> Prediction:
+        """Returns a prediction whose logits stay on the disk (a memory map) until rows of them are looked at."""
+        facts = dict(self.index["pictures"][picture_id])
+        path = self.folder / facts.pop("shard")
+        self._check(path)
+        with open(path, "rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            place = json.loads(file.read(header_bytes))[picture_id]
+        start = 8 + header_bytes + place["data_offsets"][0]
+        logits = np.memmap(path, np.float16, "r", start, tuple(place["shape"]))
+        return Prediction(logits, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
 
