@@ -5,9 +5,12 @@ Knows what a stage is, not which ones there are: see `stages.py` for the table.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import glob
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.load import Loaded, is_machine_key, nested
-from pipeline.errors import UserError
-from pipeline.files import sweep_temporaries, write_atomic
-from pipeline.freshness import Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
+from pipeline.errors import Stopped, UserError
+from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
+from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, key_of, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
+
+FORCED = "--force"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Stage:
         reads: files and folders below the run's folder, written by earlier stages.
         writes: files and folders below the run's folder.
         reads_outside: paths beyond the run's folder (competition, weights, an earlier run), by a name for messages.
+            What of it is not here when the stage has run already is taken as it was then.
         writes_outside: likewise.
         lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
         version: to be raised when the same inputs would give another result.
@@ -71,17 +77,19 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
     Args:
         stages: the whole chain, in order.
         last: name of the last stage wanted.
-        force: names of stages to run even when fresh.
+        force: names of stages to do again from their beginning, even when fresh or half done.
 
     Raises:
         UserError: a mistake of the user's in any stage.
-        Stopped: a stage was asked to stop and saved its state.
+        Stopped: a stop was requested; a stage that can saved its state.
     """
     with locked(run.paths):
         prepare_folder(run)
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
         lacking: list[Stage] = []
         for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
+            if run.stop.requested:
+                raise Stopped(f"{run.stop.reason}, before {stage.name}")
             reason = _reason(stage, run, fingerprints, force)
             if reason is None and stage.lacks(run):
                 lacking.append(stage)
@@ -107,6 +115,10 @@ def prepare_folder(run: Run) -> None:
     run.paths.markers.mkdir(parents=True, exist_ok=True)
     for folder in (run.paths.folder, run.paths.markers, run.paths.plots, run.paths.panels):
         sweep_temporaries(folder)
+    # The folder of submissions belongs to all runs: only this run's are surely dead.
+    submission = run.paths.submission
+    for path in submission.parent.glob(f"{glob.escape(submission.stem)}{TEMPORARY_MARK}*"):
+        path.unlink(missing_ok=True)
     lines = [f"# Resolved values of {run.loaded.name}."]
     if run.loaded.changed:
         lines.append(f"# Overridden on the command line: {', '.join(run.loaded.changed)}")
@@ -126,13 +138,20 @@ def locked(paths: RunPaths) -> Iterator[None]:
         paths.markers.mkdir(parents=True, exist_ok=True)
         file = open(paths.markers / "lock", "a+")  # noqa: SIM115 - held open as long as the lock
     except OSError as error:
-        raise UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; set RUNS_DIR to a folder of yours") from None
+        cure = "set RUNS_DIR to a folder of yours"
+        raise UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {cure}") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(f"{paths.name} is being run by process {file.read().strip() or '?'} already; wait for it or stop it") from None
+            # Unlike flock's, this lock is not handed on to loader workers, which may outlive a killed process a while.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                holder = file.read().strip() or "?"
+                raise UserError(
+                    f"{paths.name} is being run by process {holder} already; wait for it or stop it"
+                ) from None
+            # A network file system without locks: better to work without than not at all.
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -147,7 +166,9 @@ def _settings(stage: Stage, loaded: Loaded) -> dict[str, Any]:
     """Returns the values that the stage depends on; a named plan or competition counts with its content."""
 
     def is_wanted(key: str) -> bool:
-        return any(key == prefix or key.startswith(prefix + ".") for prefix in stage.settings) and not is_machine_key(key)
+        return any(key == prefix or key.startswith(prefix + ".") for prefix in stage.settings) and not is_machine_key(
+            key
+        )
 
     settings = {key: value for key, value in loaded.values.items() if is_wanted(key)}
     if "SOLVER.PLAN" in settings:
@@ -158,15 +179,37 @@ def _settings(stage: Stage, loaded: Loaded) -> dict[str, Any]:
     return settings
 
 
-def _inputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, str]:
-    inputs = {name: fingerprints.of(run.paths / name) for name in _reads(stage, run.loaded)}
+def _inside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
+    return {name: fingerprints.of(run.paths / name) for name in _reads(stage, run.loaded)}
+
+
+def _outside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
+    """Returns the hashes of what the stage reads beyond the run's folder; what is not there has none."""
+    hashes = {}
     for name, path in stage.reads_outside(run).items():
-        is_list = isinstance(path, list)
-        inputs[name] = fingerprints.of_files(path, Path(os.path.commonpath(path))) if is_list else fingerprints.of(path)
-    return inputs
+        if isinstance(path, list):
+            below = Path(os.path.commonpath([file.parent for file in path])) if path else Path()
+            hashes[name] = fingerprints.of_files(path, below)
+        else:
+            hashes[name] = fingerprints.of(path)
+    return {name: content_hash for name, content_hash in hashes.items() if content_hash != ABSENT}
 
 
-def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, str]:
+def _outside_or_as_before(stage: Stage, run: Run, fingerprints: Fingerprints, marker: Marker) -> Hashes:
+    """Returns the same for a stage that has run: what is not here now, or was not here then, is no reason to run.
+
+    A finished run stays fresh on a machine without the data or the encoder's weights, and where the weights came from
+    the library's hub it stays so when their file turns up.
+    """
+    try:
+        found = _outside(stage, run, fingerprints)
+    except UserError:
+        found = {}
+    before = {name: old for name, old in marker.inputs.items() if name not in _reads(stage, run.loaded)}
+    return {name: found.get(name, old) for name, old in before.items()}
+
+
+def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
     places = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
     return {name: fingerprints.of(path) for name, path in places.items()}
 
@@ -174,30 +217,46 @@ def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> dict[str, st
 def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> str | None:
     """Returns why the stage must run, or None while it is fresh."""
     if stage.name in force:
-        return "--force"
+        return FORCED
     marker = read_marker(run.paths.markers / f"{stage.name}.json")
-    inputs = _inputs(stage, run, fingerprints)
+    if marker is None:
+        return why_stale(None, stage.version, {}, {})
+    inputs = _inside(stage, run, fingerprints) | _outside_or_as_before(stage, run, fingerprints, marker)
     reason = why_stale(marker, stage.version, _settings(stage, run.loaded), inputs)
-    if reason is None and marker is not None:
-        changed = [name for name, found in _outputs(stage, run, fingerprints).items() if found != marker.outputs.get(name)]
-        reason = f"{changed[0]} is gone or was changed" if changed else None
-    return reason
+    if reason is not None:
+        return reason
+    outputs = _outputs(stage, run, fingerprints)
+    changed = next((name for name, found in outputs.items() if found != marker.outputs.get(name)), None)
+    return None if changed is None else f"{changed} is gone or was changed"
 
 
 def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, say: Callable[[str], None]) -> None:
     say(f"{stage.name:<9} {stage.does} ({reason})")
+    inputs = _inside(stage, run, fingerprints) | _outside(stage, run, fingerprints)
     marker_path = run.paths.markers / f"{stage.name}.json"
     marker_path.unlink(missing_ok=True)
-    settings, inputs = _settings(stage, run.loaded), _inputs(stage, run, fingerprints)
+    if reason == FORCED:
+        _remove_outputs(stage, run)
+    settings = _settings(stage, run.loaded)
     start = time.monotonic()
     stage.function(Run(run.loaded, run.paths, run.stop, key_of(stage.version, settings, inputs)))
     outputs = _outputs(stage, run, fingerprints)
-    missing = [name for name, content_hash in outputs.items() if content_hash == "absent"]
+    missing = [name for name, content_hash in outputs.items() if content_hash == ABSENT]
     if missing:
         raise RuntimeError(f"stage {stage.name} ended without writing {', '.join(missing)}")
     seconds = round(time.monotonic() - start, 2)
     write_marker(marker_path, Marker(stage.version, settings, inputs, outputs, seconds))
     say(f"{stage.name:<9} done in {duration(seconds)}")
+
+
+def _remove_outputs(stage: Stage, run: Run) -> None:
+    """Removes what the stage wrote into the run's folder, half-done work included, so that nothing is continued."""
+    for name in stage.writes:
+        path = run.paths / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def duration(seconds: float) -> str:
@@ -210,4 +269,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes % 60} min"
     return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"
-

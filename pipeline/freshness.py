@@ -1,7 +1,7 @@
 """Is what a stage wrote still what it would write? Content hashes of inputs, settings and outputs, kept in markers.
 
 A marker is written last, so a stage that was killed has none. Hashes are of content, not of time stamps: a run that
-was copied to another machine stays fresh. A cache keyed by size and modification time spares reading files again.
+was copied to another machine stays fresh. A cache keyed by size and times spares reading files again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from typing import Any
 from pipeline.files import sha256_file, sha256_text, write_atomic
 
 Hashes = dict[str, str]
+ABSENT = "absent"
+SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): a file this old cannot change unnoticed
 
 
 class Fingerprints:
@@ -25,21 +28,28 @@ class Fingerprints:
 
     def __init__(self, cache_path: Path) -> None:
         self.cache_path = cache_path
-        self.known: dict[str, list[Any]] = _read_json(cache_path) or {}
+        known = _read_json(cache_path)
+        self.known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
         self._is_changed = False
 
     def of(self, path: Path) -> str:
-        """Returns the hash of a file, of a folder (names and contents, recursively), or "absent"."""
+        """Returns the hash of a file, of a folder (names and contents, recursively), or "absent".
+
+        Hidden files in a folder do not count: a file browser leaves some wherever it looks.
+        """
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            return self.of_files(files, path)
-        return self._of_file(path) if path.exists() else "absent"
+            files = (file for file in path.rglob("*") if file.is_file())
+            return self.of_files(sorted(file for file in files if not _is_hidden(file.relative_to(path))), path)
+        return self._of_file(path)
 
     def of_files(self, files: Iterable[Path], below: Path) -> str:
         """Returns one hash over the names (relative to `below`) and contents of many files, read in parallel."""
         files = list(files)
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        try:
             hashes = list(pool.map(self._of_file, files))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C the gigabytes not yet read stay unread
         digest = hashlib.sha256()
         for file, file_hash in zip(files, hashes, strict=True):
             digest.update(f"{os.path.relpath(file, below)}\0{file_hash}\n".encode())
@@ -54,14 +64,17 @@ class Fingerprints:
     def _of_file(self, path: Path) -> str:
         try:
             status = path.stat()
+            # Nobody can set the last one back: a file restored with its old modification time is read again.
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            entry = self.known.get(str(path))
+            if entry and entry[:-1] == stamp:
+                return entry[-1]
+            content_hash = sha256_file(path)
         except FileNotFoundError:
-            return "absent"
-        entry = self.known.get(str(path))
-        if entry and entry[:2] == [status.st_size, status.st_mtime_ns]:
-            return entry[2]
-        content_hash = sha256_file(path)
-        self.known[str(path)] = [status.st_size, status.st_mtime_ns, content_hash]
-        self._is_changed = True
+            return ABSENT
+        if time.time_ns() - max(stamp[1:]) > SETTLED_NS:
+            self.known[str(path)] = [*stamp, content_hash]
+            self._is_changed = True
         return content_hash
 
 
@@ -101,7 +114,12 @@ def key_of(version: int, settings: dict[str, Any], inputs: Hashes) -> str:
 
 
 def why_stale(marker: Marker | None, version: int, settings: dict[str, Any], inputs: Hashes) -> str | None:
-    """Returns why a stage must run, in words for the person in front of it, or None while its inputs are unchanged."""
+    """Returns why a stage must run, in words for the person in front of it, or None while its inputs are unchanged.
+
+    >>> marker = Marker(1, {"SOLVER.MAX_LR": 0.001}, {"split.csv": "12ab"}, {}, 3.0)
+    >>> why_stale(marker, 1, {"SOLVER.MAX_LR": 0.002}, {"split.csv": "12ab"})
+    'SOLVER.MAX_LR changed (0.001 -> 0.002)'
+    """
     if marker is None:
         return "not done yet"
     if marker.version != version:
@@ -114,6 +132,10 @@ def why_stale(marker: Marker | None, version: int, settings: dict[str, Any], inp
         if inputs.get(name) != marker.inputs.get(name):
             return f"{name} changed"
     return None
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _short(value: Any) -> str:

@@ -19,6 +19,7 @@ class Stop:
     def __init__(self, budget_s: float | None = None) -> None:
         self.deadline = time.monotonic() + budget_s if budget_s is not None else None
         self.reason: str | None = None
+        self._has_signal = False
         self._is_deferred = False
 
     @property
@@ -43,7 +44,7 @@ class Stop:
             self._is_deferred = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        came_before = self.reason is not None
+        came_before, self._has_signal = self._has_signal, True
         self.reason = "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
         if came_before or not self._is_deferred:
             raise KeyboardInterrupt(self.reason)

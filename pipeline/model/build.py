@@ -1,21 +1,21 @@
 """Networks of segmentation_models_pytorch, their encoder weights, and the cut before the head's final upsampling.
 
-In: `cfg.model`. Out: a `torch.nn.Module` from float pictures (B, 3, H, W) to logits (B, C, H, W), with H and W multiples
-of `STRIDE`.
+In: `cfg.model`. Out: a `torch.nn.Module` from float pictures (B, 3, H, W) to logits (B, C, H, W), with H and W
+multiples of `STRIDE`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
+import functools
 import socket
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import huggingface_hub as hub
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,16 +23,19 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Encoder, Model
 from pipeline.errors import UserError
+from pipeline.model.weights import find_encoder_weights
 from pipeline.paths import shown, weights_folders
 
 STRIDE = 32  # every encoder of the library halves a picture five times
 
-# Mean and standard deviation of RGB in [0, 1] that the weights were trained with. Kept here because the library asks
-# the network for them. Source: the `pretrained_settings` of segmentation_models_pytorch and timm.
+Triple = tuple[float, float, float]
+# Kept here because the library asks the network for them. Source: the `pretrained_settings` of
+# segmentation_models_pytorch.
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 HALF_ENCODERS = ("inceptionresnetv2", "inceptionv4", "xception")
-HALF_TAGS = ("advprop", "imagenet+background", "imagenet+5k")
+HALF_TAGS = ("advprop",)
+DPN_MEAN_STD = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 
 
 def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> nn.Module:
@@ -60,14 +63,33 @@ def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> 
 
 def normalise(picture_BHWC: Tensor, encoder: Encoder) -> Tensor:
     """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB pictures, on their device."""
-    is_half = encoder.name in HALF_ENCODERS or encoder.weights in HALF_TAGS
-    mean, std = HALF_MEAN_STD if is_half else IMAGENET_MEAN_STD
-    device = picture_BHWC.device
-    # (x / 255 - mean) / std as one multiply and one add per value.
-    scale = 1 / (255 * torch.tensor(std, device=device))
-    shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
+    scale, shift = _scale_shift(encoder.name, encoder.weights, picture_BHWC.device)
     # A permuted NHWC tensor is channels_last already: no copy.
     return torch.addcmul(shift, picture_BHWC.float(), scale).permute(0, 3, 1, 2)
+
+
+def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
+    """Returns mean and standard deviation of RGB in [0, 1] with which an encoder's weights were trained.
+
+    >>> mean_std("inceptionv4", "imagenet")
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    if name in HALF_ENCODERS or weights in HALF_TAGS or name.startswith("timm-tf_efficientnet_lite"):
+        return HALF_MEAN_STD
+    if name.startswith("dpn"):
+        return DPN_MEAN_STD
+    if name.startswith("tu-"):  # timm tells for each of its models, without asking the network
+        settings = timm.get_pretrained_cfg(name.removeprefix("tu-"), allow_unregistered=True)
+        return (settings.mean, settings.std) if settings else IMAGENET_MEAN_STD
+    return IMAGENET_MEAN_STD
+
+
+@functools.cache
+def _scale_shift(name: str, weights: str | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns (x / 255 - mean) / std as one multiply and one add; kept, since a GPU waits for each copy to it."""
+    with torch.inference_mode(False):  # the first call may come from a prediction, the next from training
+        mean, std = (torch.tensor(values, device=device) for values in mean_std(name, weights))
+        return 1 / (255 * std), -mean / std
 
 
 def low_logits(network: nn.Module, picture_BCHW: Tensor) -> Tensor:
@@ -108,23 +130,6 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     if foreign is not None:
         raise UserError(f"{origin} does not fit this network: {foreign} has no place here; is MODEL the same as there?")
     network.load_state_dict(dict(state))
-
-
-def find_encoder_weights(encoder: Encoder) -> Path | None:
-    """Returns the file of an encoder's weights on this machine, or None.
-
-    `weights` is either a path, or a tag such as `imagenet` for which `<encoder>-<tag>.safetensors` is looked for in
-    WEIGHTS_DIR, `data/weights` and the mounted Kaggle data sets.
-    """
-    if encoder.weights is None:
-        return None
-    if encoder.weights.endswith(".safetensors") or os.sep in encoder.weights:
-        path = Path(encoder.weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"MODEL.ENCODER.WEIGHTS: there is no file {path}")
-        return path
-    file_name = f"{encoder.name}-{encoder.weights}.safetensors"
-    return next((folder / file_name for folder in weights_folders() if (folder / file_name).is_file()), None)
 
 
 def _load_encoder(network: nn.Module, encoder: Encoder) -> None:

@@ -19,7 +19,7 @@ def freeze(network: nn.Module, names: Sequence[str]) -> None:
         names: `encoder`, a module's path such as `encoder.layer1`, or `batch_norm` for all of them.
 
     Raises:
-        UserError: the network has no such part; names what it has.
+        UserError: the network has no such part (names what it has), or nothing would be left to learn.
     """
     network.requires_grad_(True)
     for name in names:
@@ -28,6 +28,8 @@ def freeze(network: nn.Module, names: Sequence[str]) -> None:
             for inner in module.modules():
                 if isinstance(inner, nn.modules.batchnorm._BatchNorm):
                     inner.eval()
+    if not any(param.requires_grad for param in network.parameters()):
+        raise UserError(f"FREEZE: {', '.join(names)} leaves nothing to learn; freeze less")
 
 
 def _parts(network: nn.Module, name: str) -> list[nn.Module]:
@@ -36,5 +38,6 @@ def _parts(network: nn.Module, name: str) -> list[nn.Module]:
     try:
         return [network.get_submodule(name)]
     except AttributeError:
-        parts = ["batch_norm", "encoder", "decoder", *(f"encoder.{child}" for child, _ in network.encoder.named_children())]
+        stages = (f"encoder.{child}" for child, _ in network.encoder.named_children())
+        parts = ["batch_norm", "encoder", "decoder", *stages]
         raise UserError(f"FREEZE: the network has no part {name!r}; it has {', '.join(parts)}") from None

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import torch
 
 from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase
-from pipeline.data.catalog import read_catalog
 from pipeline.data.competition import find_folder
 from pipeline.data.dataset import TrainDataset, ValidDataset, class_presence
 from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
 from pipeline.data.sampler import EpochSampler, rare_class_shares
-from pipeline.data.split import split_seed
 from pipeline.data.store import open_store
-from pipeline.paths import RunPaths, scratch_folder
+from pipeline.model.freeze import freeze
+from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
-from pipeline.training.checkpoint import load_newest, load_or_refuse
+from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
+from pipeline.training.finite import FiniteWatch
+from pipeline.training.inputs import counted_classes, num_outputs, seed_of, split_rows, tile_store
 from pipeline.training.learner import Learner, build_learner, make_reproducible
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -41,36 +42,6 @@ class RunData:
     sampler: EpochSampler
     train_batches: Callable[[int, int, bool, list[float]], Iterator]
     valid_batches: Callable[[], Iterator]
-
-
-def num_outputs(loaded: Loaded) -> int:
-    """Returns the network's output channels: the scored classes, and one more when padding is a class of its own."""
-    return num_scored(loaded.competition) + (loaded.config.datasets.padding == "class")
-
-
-def counted_classes(loaded: Loaded) -> tuple[int, ...]:
-    """Returns the indices of the classes that enter means and monitor (DATASETS.CLASSES)."""
-    names = scored_classes(loaded.competition)
-    chosen = loaded.config.datasets.classes
-    return tuple(index for index, name in enumerate(names) if chosen == "all" or name in chosen)
-
-
-def seed_of(loaded: Loaded) -> int:
-    """Returns the seed of a run: EXPERIMENT.SEED, or the one that belongs to its slice."""
-    seed = loaded.config.experiment.seed
-    return split_seed(loaded.config.datasets.split_index) if seed is None else seed
-
-
-def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
-    """Returns the catalog rows of the `train` or `valid` pictures of a run's split."""
-    catalog = read_catalog(paths / "catalog.csv")
-    split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False)
-    return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
-
-
-def tile_store(paths: RunPaths) -> Path:
-    """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
-    return scratch_folder() / "tiles" / json.loads((paths / "tiles.json").read_text())["store"]
 
 
 def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = print) -> RunData:
@@ -111,12 +82,14 @@ def start_learner(loaded: Loaded, find_run: Callable[[str], Path]) -> Learner:
     Args:
         find_run: a run's or config's name, or a file, to the checkpoint meant.
     """
+    torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
     name = loaded.config.experiment.load_prev
     if name is None:
         return build_learner(loaded.config, num_outputs(loaded))
     path = find_run(name)
     previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
-    return build_learner(loaded.config, num_outputs(loaded), previous, origin=f"EXPERIMENT.LOAD_PREV {name}")
+    origin = f"EXPERIMENT.LOAD_PREV {name}"
+    return build_learner(loaded.config, num_outputs(loaded), previous=previous, origin=origin)
 
 
 def assemble(
@@ -127,15 +100,20 @@ def assemble(
     Args:
         key: hash of all that the result depends on; a checkpoint with another key is not continued.
     """
-    import torch
-
     make_reproducible(loaded.config.solver.reproducible)
-    torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
     data = open_data(loaded, paths, say)
-    learner = start_learner(loaded, find_run)
+    plan = plan_of(loaded, paths)
+    content = _content_to_continue(paths, key, say)
+    # What continues needs no weights to start from, which may be out of reach by now.
+    learner = (
+        start_learner(loaded, find_run)
+        if content is None
+        else build_learner(loaded.config, num_outputs(loaded), with_weights=False)
+    )
+    for phase in plan:
+        freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     sums = EpochSums(num_scored(loaded.competition), learner.device)
     state = TrainState(key)
-    content = load_newest(paths / "last.ckpt", key, say)
     if content is None:
         _forget(paths)
     else:
@@ -145,7 +123,7 @@ def assemble(
         say(f"going on at epoch {state.epoch}, step {state.step}")
     return Training(
         config=loaded.config,
-        plan=plan_of(loaded, paths),
+        plan=plan,
         learner=learner,
         state=state,
         paths=paths,
@@ -156,10 +134,21 @@ def assemble(
         num_outputs=num_outputs(loaded),
         train_batches=data.train_batches,
         valid_batches=data.valid_batches,
+        num_valid=len(data.valid),
         describe=lambda sample_key: describe_sample(data.train, sample_key),
         steps_per_epoch=len(data.sampler),
         sums=sums,
+        watch=FiniteWatch(lags=learner.device.type == "cuda"),
+        say=say,
     )
+
+
+def _content_to_continue(paths: RunPaths, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Returns the checkpoint content from which this training goes on, with its best checkpoint in place."""
+    newest = load_newest(paths / "last.ckpt", key, say)
+    if newest is None or not mend_best(paths / "best.ckpt", newest[0]["state"], newest[1], say):
+        return None
+    return newest[0]
 
 
 def describe_sample(dataset: TrainDataset, key: Any) -> str:
@@ -176,5 +165,3 @@ def _forget(paths: RunPaths) -> None:
         path.unlink()
     for name in ("history.csv", "timings.csv", "not_finite.json"):
         (paths / name).unlink(missing_ok=True)
-
-

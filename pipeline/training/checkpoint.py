@@ -2,6 +2,9 @@
 
 A checkpoint is an ordinary `torch.save` archive followed by 40 bytes: a mark and the sha256 of the archive. torch and
 safetensors both load flipped bits without complaint, so the hash is looked at before anything else.
+
+`last.ckpt` is where training stands, `best.ckpt` a second name (hard link) of what `last.ckpt` was when validation was
+best. Of both the one before is kept, as `previous-last.ckpt` and `previous-best.ckpt`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,12 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
-from pipeline.files import TEMPORARY_MARK, atomic_path, check_disk
+from pipeline.files import atomic_path, check_disk
 from pipeline.paths import shown
 
 MARK = b"SEGCKPT1"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
+PARTS = ("network", "state")  # what every checkpoint of ours holds
 
 
 class Damaged(Exception):
@@ -47,16 +51,23 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     """Returns a checkpoint's content.
 
     Raises:
-        Damaged: the file is cut or changed, or holds anything but tensors and plain values.
+        Damaged: the file is cut or changed, cannot be read, or holds anything but tensors and plain values.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{shown(path)} cannot be read ({error.strerror})") from None
     archive, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
     if trailer != MARK + hashlib.sha256(archive).digest():
         raise Damaged(f"{shown(path)} is damaged: its content and its sha256 do not agree")
     try:
-        return torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise Damaged(f"{shown(path)} is not a checkpoint of tensors and plain values: {error}") from None
+        content = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+    except Exception as error:  # whoever forges the hash too may make the unpickler raise whatever he likes
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise Damaged(f"{shown(path)} is not a checkpoint of tensors and plain values: {first_line}") from None
+    if not isinstance(content, dict) or any(part not in content for part in PARTS):
+        raise Damaged(f"{shown(path)} is not a checkpoint of this project")
+    return content
 
 
 def load_or_refuse(path: Path, cure: str) -> dict[str, Any]:
@@ -73,39 +84,92 @@ def load_or_refuse(path: Path, cure: str) -> dict[str, Any]:
         raise UserError(f"{damage}; {cure}") from None
 
 
-def keep_previous(path: Path) -> None:
-    """Keeps the present checkpoint under a second name before a new one takes its place."""
-    if not path.is_file():
-        return
-    second_name = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
-    second_name.unlink(missing_ok=True)
-    try:
-        os.link(path, second_name)
-    except OSError:
-        return  # a file system without hard links: the last checkpoint alone must do
-    os.replace(second_name, previous_of(path))
-
-
 def previous_of(path: Path) -> Path:
     """Returns where the checkpoint before `path` is kept."""
     return path.with_name(f"previous-{path.name}")
 
 
-def load_newest(path: Path, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Returns the newest whole checkpoint of `path` and the one before it that belongs to `key`, or None.
+def replace_last(path: Path, content: dict[str, Any]) -> None:
+    """Writes a new checkpoint to `path` and keeps the one before it.
 
-    Says aloud when one is damaged or belongs to other settings.
+    Raises:
+        UserError: the disk cannot hold it; the old checkpoint stays.
     """
-    for candidate in (path, previous_of(path)):
-        if not candidate.is_file():
+    if path.is_file():
+        second_name(path, previous_of(path))
+    save_checkpoint(path, content)
+
+
+def replace_best(path: Path, source: Path) -> None:
+    """Makes `path` a second name of `source` and keeps the best one before it; a second time changes nothing."""
+    if path.is_file():
+        if os.path.samefile(path, source):
+            return
+        second_name(path, previous_of(path))
+    second_name(source, path)
+
+
+def second_name(path: Path, other: Path) -> None:
+    """Makes `other` the same file as `path`, or a copy where the file system has no hard links."""
+    with atomic_path(other) as temporary:
+        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+
+def load_newest(path: Path, key: str, say: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:
+    """Returns the newest whole checkpoint of `path` and the one before it, with its file, or None to begin anew.
+
+    Says aloud when one is damaged or belongs to other settings. Without `path` itself there is nothing to continue:
+    somebody removed it.
+    """
+    for candidate in (path, previous_of(path)) if path.exists() else ():
+        if not candidate.exists():
             continue
         try:
             content = load_checkpoint(candidate)
         except Damaged as damage:
-            say(f"{damage}; falling back to the one before it")
+            say(f"{damage}; looking for the one before it")
             continue
-        if content.get("state", {}).get("key") == key:
-            return content
+        if content["state"]["key"] == key:
+            if candidate != path:
+                say(f"going back to {shown(candidate)}")
+            return content, candidate
         say(f"{shown(candidate)} belongs to other settings or data; training begins anew")
         return None
+    if path.exists():
+        say("no whole checkpoint is left; training begins anew")
     return None
+
+
+def mend_best(path: Path, state: dict[str, Any], source: Path, say: Callable[[str], None]) -> bool:
+    """Makes sure that `path` is the best checkpoint that a loaded state speaks of; returns whether it is.
+
+    It is not when the process was killed between writing `last.ckpt` and naming it the best, when a damaged
+    `last.ckpt` made training go back to the one before, or when somebody removed it.
+
+    Args:
+        state: the state in the checkpoint `source`.
+    """
+    if state["best"] is None:
+        return True
+    if state["best_epoch"] == state["epoch"] and state["step"] == 0:
+        replace_best(path, source)
+        return True
+    for candidate in (path, previous_of(path)):
+        if _is_of(candidate, state["key"], state["best_epoch"]):
+            if candidate != path:
+                second_name(candidate, path)
+            return True
+    say(f"{shown(path)} of epoch {state['best_epoch']} is gone or damaged; training begins anew")
+    return False
+
+
+def _is_of(path: Path, key: str, epoch: int) -> bool:
+    try:
+        found = load_checkpoint(path)["state"]
+    except Damaged:
+        return False
+    return (found["key"], found["epoch"]) == (key, epoch)

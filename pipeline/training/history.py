@@ -16,7 +16,11 @@ from pipeline.files import write_atomic
 
 
 def history_row(
-    state_values: Mapping[str, Any], train: Mapping[str, Any] | None, valid: Any, classes: Sequence[str], counted: Sequence[int]
+    state_values: Mapping[str, Any],
+    train: Mapping[str, Any] | None,
+    valid: Any,
+    classes: Sequence[str],
+    counted: Sequence[int],
 ) -> dict[str, Any]:
     """Returns one row of `history.csv`.
 
@@ -27,9 +31,9 @@ def history_row(
         counted: indices of the classes that enter the means (DATASETS.CLASSES).
     """
 
-    def mean(values: Sequence[float]) -> float:
+    def mean(values: Sequence[float]) -> float | None:
         kept = [values[index] for index in counted if not math.isnan(values[index])]
-        return sum(kept) / len(kept)
+        return sum(kept) / len(kept) if kept else None
 
     row = {
         "epoch": state_values["epoch"],
@@ -63,11 +67,11 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> None:
-    """Adds a line on how long an epoch took."""
-    if not path.exists():
-        path.write_text("epoch,seconds,samples_per_s\n")
-    with open(path, "a") as file:
-        file.write(f"{epoch},{seconds:.2f},{num_samples / max(seconds, 1e-9):.2f}\n")
+    """Adds a line on how long the training steps of an epoch took; an epoch that was interrupted has several."""
+    if num_samples == 0:
+        return
+    before = path.read_text() if path.exists() else "epoch,seconds,samples_per_s\n"
+    write_atomic(path, f"{before}{epoch},{seconds:.2f},{num_samples / max(seconds, 1e-9):.2f}\n")
 
 
 def write_events(folder: Path, row: Mapping[str, Any]) -> None:

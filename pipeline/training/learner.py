@@ -7,6 +7,7 @@ emulated though torch reports it as supported), bf16 from there on, float32 on a
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,28 +54,40 @@ class Learner:
         """Restores what `state_dict` returned. The content is used up: load it from disk again for a second time."""
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
+        if content["scaler"]:  # empty when what was saved ran without one, e.g. on a CPU
+            self.scaler.load_state_dict(content["scaler"])
         if self.ema:
             self.ema.load_state_dict(content["ema"])
 
     @contextlib.contextmanager
     def judged(self) -> Iterator[nn.Module]:
-        """Yields the network in evaluation mode, with the averaged weights where there are any."""
+        """Yields the network in evaluation mode, with the averaged weights where there are any, then undoes both."""
+        training = [module for module in self.network.modules() if module.training]
         self.network.eval()
-        with self.ema.placed_in(self.network) if self.ema else contextlib.nullcontext(), torch.inference_mode():
-            yield self.network
-        self.network.train()
+        try:
+            with self.ema.placed_in(self.network) if self.ema else contextlib.nullcontext(), torch.inference_mode():
+                yield self.network
+        finally:
+            for module in training:  # one by one: a frozen batch norm stays in evaluation mode
+                module.training = True
 
 
-def build_learner(config: Config, num_outputs: int, previous: dict[str, Any] | None = None, origin: str = "") -> Learner:
+def build_learner(
+    config: Config,
+    num_outputs: int,
+    with_weights: bool = True,
+    previous: dict[str, Any] | None = None,
+    origin: str = "",
+) -> Learner:
     """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
 
     Args:
+        with_weights: False when a checkpoint is about to fill all of it.
         previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
         origin: its name for messages.
     """
     device = choose_device(config.runtime.device)
-    network = build_network(config.model, num_outputs, with_weights=previous is None)
+    network = build_network(config.model, num_outputs, with_weights and previous is None)
     if previous is not None:
         load_weights(network, judged_weights(previous), origin)
     network.to(device)
@@ -93,11 +106,16 @@ def build_learner(config: Config, num_outputs: int, previous: dict[str, Any] | N
         network=network,
         forward=torch.compile(network) if solver.compile else network,
         optimizer=optimizer,
-        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        scaler=build_scaler(device, precision),
         ema=EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None,
         device=device,
         precision=precision,
     )
+
+
+def build_scaler(device: torch.device, precision: torch.dtype) -> torch.amp.GradScaler:
+    """Returns a fresh loss scaler, which does nothing but in float16."""
+    return torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 
 
 def judged_weights(content: dict[str, Any]) -> dict[str, Tensor]:
@@ -118,7 +136,9 @@ def choose_device(name: str) -> torch.device:
         UserError: CUDA was asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("RUNTIME.DEVICE is cuda, but torch finds no GPU; ./run.sh doctor says why. Or set RUNTIME.DEVICE=auto")
+        raise UserError(
+            "RUNTIME.DEVICE is cuda, but torch finds no GPU; ./run.sh doctor says why. Or set RUNTIME.DEVICE=auto"
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -133,7 +153,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_reproducible(is_wanted: bool) -> None:
-    """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way."""
+    """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way.
+
+    To be called before the first operation on the GPU, since cuBLAS reads its setting only once.
+    """
+    if is_wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses matrix products
     torch.backends.cudnn.benchmark = not is_wanted
     torch.backends.cudnn.deterministic = is_wanted
     torch.use_deterministic_algorithms(is_wanted)

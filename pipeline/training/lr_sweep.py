@@ -27,20 +27,22 @@ from tqdm import tqdm
 
 from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
-from pipeline.config.plan import parse_mix
 from pipeline.config.schema import Sweep
 from pipeline.data.competition import find_folder
 from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.model.build import normalise
-from pipeline.model.losses import build_loss
+from pipeline.model.freeze import freeze
 from pipeline.model.optimizer import build_optimizer
 from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
-from pipeline.training.assemble import num_outputs, open_data, seed_of, split_rows, start_learner
-from pipeline.training.learner import Learner, autocast
+from pipeline.training.assemble import open_data, start_learner
+from pipeline.training.criterion import Criterion, criterion, fixed_weights
+from pipeline.training.finite import FiniteWatch, NotFinite
+from pipeline.training.inputs import counted_classes, num_outputs, split_rows
+from pipeline.training.learner import Learner, autocast, build_scaler, make_reproducible
 from pipeline.training.step import EpochSums, train_step
 
 FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
@@ -65,10 +67,11 @@ def sweep_learning_rates(
     """Sweeps the learning rate, writes curve and suggestions, and says them.
 
     Raises:
+        Stopped: a stop was requested; the sweep is short and begins anew.
         UserError: the loss is not finite even at the lowest rate.
     """
     settings = loaded.config.sweep
-    torch.manual_seed(seed_of(loaded))
+    make_reproducible(loaded.config.solver.reproducible)
     learner = start_learner(loaded, find_run)
     start = {name: value.detach().clone() for name, value in learner.network.state_dict().items()}
     data = open_data(loaded, paths, say)
@@ -77,16 +80,21 @@ def sweep_learning_rates(
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
         for repeat in range(settings.repeats):
             learner.network.load_state_dict(start)
-            fresh = replace(learner, optimizer=_optimizer(loaded, learner))
+            # Averaged weights would hide what the present rate does.
+            scaler = build_scaler(learner.device, learner.precision)
+            fresh = replace(learner, optimizer=_optimizer(loaded, learner), scaler=scaler, ema=None)
             epochs = (data.train_batches(REPEAT_EPOCH * (repeat + 1) + more, 0, True, []) for more in itertools.count())
             batches = itertools.chain.from_iterable(epochs)
-            points += _sweep_once(loaded, fresh, batches, judged, repeat, bar)
+            points += _sweep_once(loaded, fresh, batches, judged, repeat, stop, bar)
     if not points:
-        raise UserError("the loss is not finite even at SWEEP.START_LR; set SOLVER.PRECISION=float32 or look at the data")
+        cure = "set SOLVER.PRECISION=float32 or look at the data"
+        raise UserError(f"the loss is not finite even at SWEEP.START_LR {settings.start_lr:g}; {cure}")
     write_sweep(paths, points, settings.smoothing, loaded.config.solver.max_lr, say)
 
 
-def write_sweep(paths: RunPaths, points: Sequence[Point], smoothing: float, max_lr: float | str, say: Callable[[str], None]) -> None:
+def write_sweep(
+    paths: RunPaths, points: Sequence[Point], smoothing: float, max_lr: float | str, say: Callable[[str], None]
+) -> None:
     """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions."""
     curves = _curves(points, smoothing)
     table = io.StringIO()
@@ -103,12 +111,14 @@ def write_sweep(paths: RunPaths, points: Sequence[Point], smoothing: float, max_
     warnings = []
     if not suggestions["steep"] / FAR_OFF <= chosen <= max(suggestions["minimum"], suggestions["steep"] * FAR_OFF):
         side = "above" if chosen > suggestions["steep"] else "below"
-        warnings.append(f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestions['steep']:.2g}; look at lr_sweep.png")
-    facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto", "warnings": warnings}
+        suggestion = f"the sweep's suggestion {suggestions['steep']:.2g}"
+        warnings.append(f"SOLVER.MAX_LR {chosen:.2g} lies far {side} {suggestion}; look at lr_sweep.png")
+    facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
+    facts["warnings"] = warnings
     write_atomic(paths / "lr_sweep.csv", table.getvalue())
     write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
-    shown = ", ".join(f"{name} {value:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, value in suggestions.items())
-    say(f"LR sweep suggests {shown}; MAX_LR is {chosen:.2g}")
+    told = (f"{name} {value:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, value in suggestions.items())
+    say(f"LR sweep suggests {', '.join(told)}; MAX_LR is {chosen:.2g}")
     for warning in warnings:
         say(f"warning: {warning}")
 
@@ -148,7 +158,7 @@ def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
 
 
 def has_exploded(losses: Sequence[float]) -> bool:
-    """Returns whether a smoothed curve has left its minimum for good: above its start for several steps, or not finite."""
+    """Returns whether a smoothed curve has left its minimum for good: above its start for a while, or not finite."""
     if not math.isfinite(losses[-1]):
         return True
     lowest = int(np.argmin(losses))
@@ -162,7 +172,8 @@ def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
     Args:
         rows: catalog rows with `id` and `pixels_<class>` columns.
     """
-    present = rows[[name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]].to_numpy() > 0
+    columns = [name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]
+    present = rows[columns].to_numpy() > 0
     rarity = 1 / np.maximum(present.sum(0), 1)
     chosen: list[int] = []
     seen = np.zeros(present.shape[1], int)
@@ -174,24 +185,30 @@ def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
     return rows["id"].iloc[sorted(chosen)].tolist()
 
 
-def _sweep_once(loaded: Loaded, learner: Learner, batches: Iterator, judged: list, repeat: int, bar: tqdm) -> list[Point]:
+def _sweep_once(
+    loaded: Loaded, learner: Learner, batches: Iterator, judged: list, repeat: int, stop: Stop, bar: tqdm
+) -> list[Point]:
     """Returns the points of one repeat, up to the explosion."""
     settings = loaded.config.sweep
-    loss = build_loss(parse_mix(loaded.config.loss_fn.mix), num_outputs(loaded))
+    loss_of = _criterion(loaded, learner)
     points: list[Point] = []
     sums = EpochSums(num_scored(loaded.competition), learner.device)
+    watch = FiniteWatch(lags=False)  # each step is judged anyway
     learner.network.train()
+    freeze(learner.network, loaded.plan[0].freeze)
     for step, lr in enumerate(rates(settings)):
+        if stop.requested:
+            raise Stopped(f"{stop.reason}; the LR sweep begins anew")
         for group in learner.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         picture_BHWC, mask_BHW, _ = next(batches)
         torch.manual_seed(repeat * settings.steps + step)
         sums.reset()
         try:
-            train_step(learner, picture_BHWC, mask_BHW, lambda logits, mask: loss(logits, mask, None), sums)
-        except FloatingPointError:
+            train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, watch)
+        except NotFinite:
             break
-        valid_loss = _judge(learner, judged, loss)
+        valid_loss = _judge(learner, judged, loss_of)
         bar.update()
         if not math.isfinite(valid_loss):
             break
@@ -202,14 +219,22 @@ def _sweep_once(loaded: Loaded, learner: Learner, batches: Iterator, judged: lis
     return points
 
 
-def _judge(learner: Learner, judged: list, loss: Callable) -> float:
+def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
+    """Returns the loss that training begins with."""
+    loss_fn, counted = loaded.config.loss_fn, counted_classes(loaded)
+    weights = fixed_weights(loss_fn.weights, counted, num_scored(loaded.competition), num_outputs(loaded))
+    weights = None if weights is None else weights.to(learner.device)
+    return criterion(loaded.plan[0].loss or loss_fn.mix, weights, num_outputs(loaded))
+
+
+def _judge(learner: Learner, judged: list, loss_of: Criterion) -> float:
     total = count = 0
     with learner.judged() as network:
         for batch in judged:
             picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
             with autocast(learner.device, learner.precision):
                 logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
-            total += float(loss(logits_BCHW, mask_BHW, None)) * len(mask_BHW)
+            total += float(loss_of(logits_BCHW, mask_BHW)) * len(mask_BHW)
             count += len(mask_BHW)
     return total / count
 
@@ -243,7 +268,9 @@ def _curves(points: Sequence[Point], smoothing: float) -> list[tuple[list[Point]
     curves = []
     for _, group in itertools.groupby(points, key=lambda point: point.repeat):
         curve = list(group)
-        smoothed = (smooth([getattr(point, name) for point in curve], smoothing) for name in ("valid_loss", "train_loss"))
+        smoothed = (
+            smooth([getattr(point, name) for point in curve], smoothing) for name in ("valid_loss", "train_loss")
+        )
         curves.append((curve, *smoothed))
     return curves
 

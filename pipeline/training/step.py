@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.model.metrics import dice_iou, picture_confusion, predict_classes
+from pipeline.training.criterion import Criterion
+from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
 from pipeline.training.validate import scored
 
@@ -21,28 +22,28 @@ class EpochSums:
         self.values = torch.zeros(2 + 2 * num_classes, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
-        """Takes in a batch; nothing is copied to the host."""
+        """Takes in a batch; nothing is copied between host and device."""
         predicted_BHW = predict_classes(logits_BCHW[:, : self.num_classes])
-        dice_BC, iou_BC = dice_iou(picture_confusion(predicted_BHW, scored(mask_BHW, self.num_classes), self.num_classes))
-        batch_size = len(mask_BHW)
-        head = torch.stack([loss.detach().double() * batch_size, loss.new_tensor(batch_size, dtype=torch.float64)])
-        self.values += torch.cat([head, dice_BC.sum(0).to(head), iou_BC.sum(0).to(head)])
+        truth_BHW = scored(mask_BHW, self.num_classes)
+        dice_BC, iou_BC = dice_iou(picture_confusion(predicted_BHW, truth_BHW, self.num_classes))
+        loss_sum = loss.detach().double() * len(mask_BHW)
+        count = torch.full_like(loss_sum, len(mask_BHW))
+        self.values += torch.cat([torch.stack([loss_sum, count]), dice_BC.sum(0), iou_BC.sum(0)])
 
     def means(self) -> dict[str, Any]:
         """Returns mean loss, and mean Dice and IoU per class."""
         values = self.values.tolist()
         count = max(values[1], 1)
         per_class = [value / count for value in values[2:]]
-        return {"loss": values[0] / count, "dice": per_class[: self.num_classes], "iou": per_class[self.num_classes :]}
+        return {
+            "loss": values[0] / count,
+            "dice": per_class[: self.num_classes],
+            "iou": per_class[self.num_classes :],
+        }
 
     def num_samples(self) -> int:
         """Returns how many samples are in the sums."""
         return int(self.values[1])
-
-    def refuse_nan(self) -> None:
-        """Raises FloatingPointError when a loss since the epoch's beginning was not finite."""
-        if not bool(torch.isfinite(self.values[0])):
-            raise FloatingPointError("the training loss is not finite")
 
     def reset(self) -> None:
         """Begins a new epoch."""
@@ -58,35 +59,62 @@ class EpochSums:
 
 
 def train_step(
-    learner: Learner, picture_BHWC: Tensor, mask_BHW: Tensor, loss_of: Callable[[Tensor, Tensor], Tensor], sums: EpochSums
+    learner: Learner,
+    picture_BHWC: Tensor,
+    mask_BHW: Tensor,
+    loss_of: Criterion,
+    sums: EpochSums,
+    watch: FiniteWatch,
+    place: Any = None,
 ) -> None:
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
     Args:
         picture_BHWC: uint8 RGB. mask_BHW: uint8, 255 where ignored.
+        place: tells `watch` where this is.
 
     Raises:
-        FloatingPointError: the loss is not finite; the weights have not been touched by it.
+        NotFinite: loss or gradient are not finite, now or (see `FiniteWatch`) one step ago. The weights are untouched
+            where the answer does not lag.
     """
     solver = learner.config.solver
     learner.optimizer.zero_grad(set_to_none=True)
     picture_BHWC = picture_BHWC.to(learner.device, non_blocking=True)
     mask_BHW = mask_BHW.to(learner.device, non_blocking=True)
-    parts = zip(picture_BHWC.chunk(solver.accumulate), mask_BHW.chunk(solver.accumulate), strict=True)
+    num_parts = num_micro_batches(len(mask_BHW), learner.config.dataloaders.train.batch_size, solver.accumulate)
     losses = []
-    for picture_part, mask_part in parts:
+    pairs = zip(picture_BHWC.tensor_split(num_parts), mask_BHW.tensor_split(num_parts), strict=True)
+    for picture_part, mask_part in pairs:
         logits_BCHW = learner.logits(picture_part)
         loss = loss_of(logits_BCHW, mask_part)
-        # The scaler skips a step whose gradients overflow; elsewhere a loss that is not finite must not reach them.
-        learner.scaler.scale(loss / solver.accumulate).backward()
+        learner.scaler.scale(loss * (len(mask_part) / len(mask_BHW))).backward()
         losses.append(loss.detach())
         sums.add(loss, logits_BCHW.detach(), mask_part)
-    if not bool(torch.isfinite(torch.stack(losses)).all()):
-        raise FloatingPointError("the training loss is not finite")
     learner.scaler.unscale_(learner.optimizer)
-    if solver.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(learner.network.parameters(), solver.clip_norm)
+    is_finite = torch.isfinite(torch.stack(losses)).all()
+    norm = _clip(learner, solver.clip_norm)
+    # The scaler leaves out a step whose gradients overflow and goes on with a smaller scale.
+    if not learner.scaler.is_enabled():
+        is_finite &= torch.isfinite(norm)
+    watch.look(is_finite, "the training loss or its gradient is not finite", place)
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     if learner.ema:
         learner.ema.update(learner.network)
+
+
+def num_micro_batches(num_samples: int, batch_size: int, accumulate: int) -> int:
+    """Returns into how many parts to cut a batch; a last, smaller one into fewer, so that none is left with one sample.
+
+    >>> num_micro_batches(8, 8, accumulate=4), num_micro_batches(5, 8, accumulate=4), num_micro_batches(1, 8, 4)
+    (4, 2, 1)
+    """
+    return max(1, num_samples * accumulate // batch_size)
+
+
+def _clip(learner: Learner, clip_norm: float | None) -> Tensor:
+    """Limits the gradient's norm to `clip_norm`, if one is given; returns what it was."""
+    params = [param for param in learner.network.parameters() if param.grad is not None]
+    if clip_norm is not None:
+        return torch.nn.utils.clip_grad_norm_(params, clip_norm)
+    return torch.nn.utils.get_total_norm([param.grad for param in params])

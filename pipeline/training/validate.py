@@ -5,7 +5,7 @@ Shapes: B pictures, C scored classes, H and W padded to the network's stride; pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.model.build import normalise
 from pipeline.model.metrics import dataset_iou, dice_iou, picture_confusion, predict_classes
+from pipeline.training.criterion import Criterion
 from pipeline.training.learner import Learner, autocast
 
 
@@ -35,7 +36,7 @@ class Validation:
     has_hit: list[bool]
 
 
-def validate(learner: Learner, batches: Iterable, loss_of: Callable[[Tensor, Tensor], Tensor], num_classes: int) -> Validation:
+def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classes: int) -> Validation:
     """Returns the scores of the network (averaged weights where the run keeps them) on validation batches.
 
     Args:

@@ -1,0 +1,102 @@
+"""Stops a training that is no longer finite before anything of it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class NotFinite(Exception):
+    """A loss, gradient or weight that is not finite.
+
+    Attributes:
+        what: which of them.
+        place: whatever tells where it was, as given to `FiniteWatch.look`; None where it is not known.
+    """
+
+    def __init__(self, what: str, place: Any = None) -> None:
+        super().__init__(what)
+        self.what, self.place = what, place
+
+
+class FiniteWatch:
+    """Looks whether each step was finite.
+
+    On a CPU the answer is there before the step is taken. To wait for a GPU's answer would cost it the time to queue
+    the next step, so there the answer lags: it is asked for at the next step, or by `settle`, which belongs before
+    whatever must not know of a broken network. In between the network may be broken, in memory only.
+
+    Args:
+        lags: whether to ask one step later.
+    """
+
+    def __init__(self, lags: bool) -> None:
+        self.lags = lags
+        self.pending: tuple[Tensor, torch.cuda.Event | None, str, Any] | None = None
+
+    def look(self, is_finite: Tensor, what: str, place: Any) -> None:
+        """Notes a step's answer, a scalar on its device.
+
+        Raises:
+            NotFinite: this step, or where answers lag the one before it, was not finite.
+        """
+        noted = (*_to_host(is_finite), what, place)
+        earlier, self.pending = self.pending, noted
+        if self.lags:
+            _refuse(earlier)
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        """Waits for the answer that is still on its way.
+
+        Raises:
+            NotFinite: it says no.
+        """
+        noted, self.pending = self.pending, None
+        _refuse(noted)
+
+
+def refuse_not_finite(content: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint's content in which a number is not finite.
+
+    Raises:
+        NotFinite: names the first such tensor.
+    """
+    for name, tensor in _tensors(content):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NotFinite(f"{name} is not finite")
+
+
+def _to_host(is_finite: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    if not is_finite.is_cuda:
+        return is_finite, None
+    copy = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(is_finite, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return copy, arrived
+
+
+def _refuse(noted: tuple[Tensor, torch.cuda.Event | None, str, Any] | None) -> None:
+    if noted is None:
+        return
+    is_finite, arrived, what, place = noted
+    if arrived is not None:
+        arrived.synchronize()
+    if not bool(is_finite):
+        raise NotFinite(what, place)
+
+
+def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields every tensor inside nested mappings, lists and tuples, with its path."""
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(content, (list, tuple)):
+        for index, value in enumerate(content):
+            yield from _tensors(value, f"{name}.{index}")

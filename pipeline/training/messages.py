@@ -1,0 +1,84 @@
+"""What training says: a line per epoch, classes that are never found, and why it cannot go on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.files import write_atomic
+from pipeline.paths import shown
+from pipeline.training.finite import NotFinite
+from pipeline.training.state import TrainState
+
+DEAD_AFTER = 3  # validations in a row without a single pixel found before a class is called dead
+NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """Returns a finished epoch's row of `history.csv` in one line."""
+    train = f"train loss {row['train_loss']:.4f}  " if row["train_loss"] is not None else ""
+    mark = "best" if row["is_best"] else f"{row['epochs_since_best']} since best"
+    return (
+        f"epoch {row['epoch']:>3} {row['phase']:<8} {train}valid loss {row['valid_loss']:.4f}  "
+        f"Dice {row['valid_dice']:.4f}  mIoU {_number(row['valid_miou'])}  {mark}"
+    )
+
+
+def dead_class_lines(
+    state: TrainState, classes: Sequence[str], counted: Sequence[int], is_last: bool = False
+) -> list[str]:
+    """Returns a line for each class that counts and is never found: once when that has lasted, and again at the end.
+
+    Such a class still has a Dice: 1 in every picture without it, unless it is falsely found there.
+
+    >>> state = TrainState("", class_dice=[0.9, 0.452], epochs_without_hit=[0, 3])
+    >>> dead_class_lines(state, ["Road", "Construction"], [0, 1])[0][:60]
+    'dead class Construction: not a pixel of it found in 3 valida'
+    """
+    lines = []
+    for index in counted:
+        count = state.epochs_without_hit[index]
+        if count > DEAD_AFTER if is_last else count == DEAD_AFTER:
+            lines.append(
+                f"dead class {classes[index]}: not a pixel of it found in {count} validations; "
+                f"its Dice {state.class_dice[index]:.3f} comes from pictures without it alone"
+            )
+    return lines
+
+
+def not_finite_error(
+    fault: NotFinite, state: TrainState, max_lr: float, describe: Callable[[Any], str], path: Path
+) -> UserError:
+    """Returns what to tell about a training that cannot go on; writes the batch's samples to `path`."""
+    epoch, step, keys = fault.place or (state.epoch, state.step, ())
+    facts = {"what": fault.what, "epoch": epoch, "step": step, "samples": [describe(key) for key in keys]}
+    write_atomic(path, json.dumps(facts, indent=1))
+    named = f"the batch is named in {shown(path)}" if keys else f"see {shown(path)}"
+    return UserError(
+        f"{fault.what}, epoch {epoch}, step {step}; nothing broken was saved, {named}.\n"
+        f"Lower SOLVER.MAX_LR (now {max_lr:g}; see the LR sweep), set SOLVER.CLIP_NORM=1, or SOLVER.PRECISION=float32."
+    )
+
+
+def no_deterministic_way(error: RuntimeError) -> UserError | None:
+    """Returns which operation forbids SOLVER.REPRODUCIBLE on CUDA, if that is what torch complains of.
+
+    >>> error = no_deterministic_way(RuntimeError("cumsum_cuda does not have a deterministic implementation, but ..."))
+    >>> print(str(error).splitlines()[0])
+    SOLVER.REPRODUCIBLE: torch has no repeatable way to do cumsum_cuda on this GPU.
+    """
+    found = NO_DETERMINISTIC_WAY.search(str(error))
+    if found is None:
+        return None
+    return UserError(
+        f"SOLVER.REPRODUCIBLE: torch has no repeatable way to do {found.group(1)} on this GPU.\n"
+        f"Choose another MODEL.NAME or LOSS_FN.MIX without it, set RUNTIME.DEVICE=cpu, or SOLVER.REPRODUCIBLE=false."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

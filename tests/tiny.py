@@ -1,0 +1,108 @@
+"""A competition and a config so small that the whole chain runs in seconds: coloured shapes, 64 x 64 pixels.
+
+It has the demo competition's descriptor (classes, folders, convention), so that no config need be written: everything
+is said by overrides on `configs/demo.yaml`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.chain import Run, Stage, run_chain
+from pipeline.config.load import Loaded, load
+from pipeline.paths import RunPaths
+from pipeline.stages import stages_of
+from pipeline.stopping import Stop
+
+SIDE = 64
+BACKGROUND, CAR, VEGETATION, ROAD = 0, 3, 9, 10
+COLORS = {BACKGROUND: (90, 90, 90), CAR: (40, 60, 200), VEGETATION: (40, 140, 50), ROAD: (180, 170, 160)}  # RGB
+TRAIN_SEQUENCES, TEST_SEQUENCES, FRAMES = 3, 1, 4
+
+SETTINGS = {
+    "MODEL.NAME": "Linknet",  # with this encoder 196 thousand weights, a checkpoint of 3 MB
+    "MODEL.ENCODER.NAME": "tu-lcnet_035",
+    "MODEL.ENCODER.WEIGHTS": "null",
+    "DATASETS.SPLIT.BY": "sequence",
+    "DATASETS.SPLIT_INDEX": "0",
+    "DATASETS.AUGMENTATION.TILE.ENABLE": "false",
+    "DATASETS.AUGMENTATION.COPY_PASTE.ENABLE": "true",
+    "DATASETS.AUGMENTATION.COPY_PASTE.VARIANT": "weighted",
+    "DATALOADERS.TRAIN.BATCH_SIZE": "2",
+    "DATALOADERS.TRAIN.NUM_WORKERS": "0",
+    "DATALOADERS.VALID.BATCH_SIZE": "2",
+    "DATALOADERS.VALID.NUM_WORKERS": "0",
+    "LOSS_FN.MIX": "0.5 ce + 0.5 dice",
+    "SOLVER.PLAN": "flat_cosine",
+    "SOLVER.MAX_LR": "0.003",
+    "SOLVER.NUM_EPOCHS": "2",
+    "SOLVER.ANN_EPOCHS": "1",
+    "SOLVER.PATIENCE": "5",
+    "SWEEP.ENABLE": "true",
+    "SWEEP.STEPS": "8",
+    "SWEEP.REPEATS": "1",
+    "SWEEP.PICTURES": "2",
+}
+
+
+def write_competition(folder: Path) -> Path:
+    """Writes 12 pictures with masks in 3 sequences, and 4 test pictures; returns `folder`."""
+    rng = np.random.default_rng(7)
+    for name in ("imgs/imgs", "masks/masks"):
+        (folder / name).mkdir(parents=True)
+    ids: dict[str, list[str]] = {"train": [], "test": []}
+    for sequence in range(TRAIN_SEQUENCES + TEST_SEQUENCES):
+        subset = "train" if sequence < TRAIN_SEQUENCES else "test"
+        for frame in range(FRAMES):
+            picture_id = f"{sequence + 1:06d}_{frame + 1:03d}"
+            picture, mask = draw(rng)
+            cv2.imwrite(str(folder / f"imgs/imgs/{picture_id}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            if subset == "train":
+                cv2.imwrite(str(folder / f"masks/masks/{picture_id}.png"), mask)
+            ids[subset].append(picture_id)
+    for subset, names in ids.items():
+        (folder / f"{subset}.csv").write_text("\n".join(["ImageID", *names]) + "\n")
+    rows = [f"{picture_id}_{index}," for picture_id in ids["test"] for index in range(12)]
+    (folder / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *rows]) + "\n")
+    return folder
+
+
+def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a picture (uint8 RGB) and its mask: a road, a tree, a car on grey ground."""
+    mask = np.full((SIDE, SIDE), BACKGROUND, np.uint8)
+    left = int(rng.integers(4, SIDE - 24))
+    mask[:, left : left + 16] = ROAD
+    cv2.circle(mask, tuple(map(int, rng.integers(8, SIDE - 8, 2))), int(rng.integers(6, 14)), VEGETATION, -1)
+    top = int(rng.integers(4, SIDE - 14))
+    mask[top : top + 10, left + 4 : left + 11] = CAR
+    picture = np.zeros((SIDE, SIDE, 3), np.int64)
+    for index, color in COLORS.items():
+        picture[mask == index] = color
+    return (picture + rng.integers(-12, 13, picture.shape)).clip(0, 255).astype(np.uint8), mask
+
+
+def overrides(folder: Path, *changes: str) -> tuple[str, ...]:
+    """Returns the `KEY=VALUE` arguments that make the demo config this tiny one, with `changes` of the same form."""
+    settings = SETTINGS | {"DATASETS.DIRECTORY": str(folder)} | dict(change.split("=", 1) for change in changes)
+    return tuple(f"{key}={value}" for key, value in settings.items())
+
+
+def tiny(folder: Path, *changes: str) -> Loaded:
+    """Returns the resolved tiny config on the competition in `folder`."""
+    return load("demo", overrides(folder, *changes))
+
+
+def run_stages(loaded: Loaded, last: str = "report", force: tuple[str, ...] = (), stages: tuple[Stage, ...] = ()):
+    """Runs the chain up to `last` in this process; returns the run's paths and the lines that it said."""
+    lines: list[str] = []
+    paths = RunPaths(loaded.run)
+    run_chain(stages or stages_of(loaded), last, Run(loaded, paths, Stop()), force, lines.append)
+    return paths, lines
+
+
+def executed(lines: list[str]) -> list[str]:
+    """Returns the stages that ran, in order, by what the chain said."""
+    return [line.split()[0] for line in lines if " done in " in line]
