@@ -84,7 +84,7 @@ def plot(light: bytes, dark: bytes, alt: str, caption: object = None) -> Html:
     """Returns a figure of a plot that comes for light and for dark screens."""
     width, height = _page_size(light)
     source = tag("source", srcset=data_uri(dark, "png"), media="(prefers-color-scheme: dark)")
-    picture = tag("picture", source, _img(data_uri(light, "png"), alt, width, height))
+    picture = tag("picture", source, _picture(data_uri(light, "png"), alt, width, height))
     return tag("figure", picture, tag("figcaption", caption) if caption else None, class_="plot")
 
 
@@ -94,7 +94,7 @@ def photo(path: Path, alt: str, caption: object = None) -> Html:
     with Image.open(path) as picture:
         picture.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
         size = picture.size
-    image = _img(data_uri(content.getvalue(), "webp"), alt, size[0] // SCALE, size[1] // SCALE)
+    image = _picture(data_uri(content.getvalue(), "webp"), alt, size[0] // SCALE, size[1] // SCALE)
     scroller = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scroller, tag("figcaption", caption) if caption else None, class_="photo")
 
@@ -104,7 +104,7 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _img(source: str, alt: str, width: int, height: int) -> Html:
+def _picture(source: str, alt: str, width: int, height: int) -> Html:
     return tag("img", src=source, alt=alt, width=width, height=height)
 
 
