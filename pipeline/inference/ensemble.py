@@ -170,11 +170,7 @@ def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: i
             highest = sums.get("BP")
             sums["BP"] = probs_CRW if highest is None else torch.maximum(highest, probs_CRW)
         if "MW" in methods:
-            winners_RW = predict_classes(probs_CRW[None])[0]
-            if "votes" not in sums:
-                sums["votes"] = torch.zeros(probs_CRW.shape, dtype=torch.uint8)
-            for class_index, votes_RW in enumerate(sums["votes"]):
-                votes_RW += (winners_RW == class_index).view(torch.uint8)
+            add("votes", _vote(probs_CRW))
         for index, recipe in enumerate(recipes):
             if recipe.weights is not None:
                 weights_C11 = torch.from_numpy(np.ascontiguousarray(recipe.weights[member])).float()[:, None, None]
@@ -184,3 +180,11 @@ def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: i
         sums["MW"] = sums["BP"].masked_fill(votes_CRW < votes_CRW.amax(0), -1.0)
     names = [recipe.method if recipe.weights is None else f"WEIGHTED {index}" for index, recipe in enumerate(recipes)]
     return [sums[name] for name in names]
+
+
+def _vote(probs_CRW: Tensor) -> Tensor:
+    """Returns 1 at each pixel's most probable class, the first one on a tie, else 0: uint8 (C, R, W)."""
+    is_chosen_CRW = probs_CRW == probs_CRW.amax(0)
+    if int(is_chosen_CRW.count_nonzero()) > is_chosen_CRW[0].numel():
+        is_chosen_CRW &= is_chosen_CRW.cumsum(0) == 1
+    return is_chosen_CRW.view(torch.uint8)

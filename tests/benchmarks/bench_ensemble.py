@@ -115,7 +115,8 @@ def main() -> None:
         memory = [peak_anonymous_mb(folder, *of) for of in (("naive_masks", 5), ("our_masks", 5), ("our_masks", 20))]
         ratio = memory[1] / memory[0]
         print(
-            f"\npeak memory: naive {memory[0]:.0f} MB, ours {memory[1]:.0f} MB ({ratio:.3f}); 20 members {memory[2]:.0f} MB"
+            f"\npeak memory: naive {memory[0]:.0f} MB, ours {memory[1]:.0f} MB ({ratio:.3f}), "
+            f"with 20 members {memory[2]:.0f} MB"
         )
         print("bar: at most a quarter, independent of the number of members")
         fresh = iter(range(10**6))

@@ -162,7 +162,7 @@ def test_members_of_another_competition_or_class_order_are_refused_by_name():
     check_members({"ExpA": facts, "ExpB": dict(facts)})
     with pytest.raises(UserError, match="ExpB cannot be combined with ExpA: its classes are road, sky"):
         check_members({"ExpA": facts, "ExpB": facts | {"classes": ["road", "sky"]}})
-    with pytest.raises(UserError, match="ExpC .*its competition is camvid, those of ExpA demo"):
+    with pytest.raises(UserError, match=r"ExpC .*its competition is camvid, those of ExpA demo"):
         check_members({"ExpA": facts, "ExpB": facts, "ExpC": facts | {"competition": "camvid"}})
 
 
