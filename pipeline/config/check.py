@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition, num_scored, scored_classes
 from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
+# What an ensemble's file may say; on the command line other keys go on to its members, see `ensemble.py`.
+OF_ENSEMBLE = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
+OF_ENSEMBLE += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
+OF_EACH_MEMBER = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")  # one value for all would make them alike
 
 
 def check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
@@ -27,6 +32,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     _check_classes(config, competition, origins)
     _check_losses(config, plan, origins)
     _check_data(config, origins)
+    _check_ensemble(config, competition, origins)
     sweep, solver = config.sweep, config.solver
     if sweep.end_lr <= sweep.start_lr:
         _refuse(origins, "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}")
@@ -106,3 +112,48 @@ def _check_data(config: Config, origins: Mapping[str, str]) -> None:
         if width < tile.width or height < tile.height:
             why = f"a tile of {tile.width}x{tile.height} does not fit a picture of {width}x{height}"
             _refuse(origins, key, f"{why}; change TILE.WIDTH, TILE.HEIGHT or that row")
+
+
+def _check_ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> None:
+    members, weights = config.ensemble.members, config.ensemble.weights
+    if members is None:
+        if weights is not None or config.ensemble.method != "AP":
+            _refuse(origins, "ENSEMBLE.METHOD", "nothing is combined without ENSEMBLE.MEMBERS; name them")
+        return
+    if len(members) < 2:
+        _refuse(origins, "ENSEMBLE.MEMBERS", f"{len(members)} members; two at least can be combined, or null")
+    if len(set(members)) < len(members):
+        twice = next(name for name in members if members.count(name) > 1)
+        _refuse(origins, "ENSEMBLE.MEMBERS", f"{twice} is named twice; for a heavier vote use METHOD: WEIGHTED")
+    if weights is not None and config.ensemble.method != "WEIGHTED":
+        _refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} takes none; set METHOD: WEIGHTED, or null")
+    if isinstance(weights, tuple):
+        _check_ensemble_weights(weights, len(members), competition, origins)
+    for key, origin in origins.items():
+        if origin.startswith("configs/base.yaml"):
+            continue
+        if origin == COMMAND_LINE and is_below(key, OF_EACH_MEMBER):
+            _refuse(origins, key, "is each member's own; change it in a run of that member")
+        if origin != COMMAND_LINE and not is_below(key, OF_ENSEMBLE):
+            _refuse(origins, key, "does nothing in an ensemble, its members have their own; remove it")
+
+
+def _check_ensemble_weights(
+    weights: tuple, num_members: int, competition: Competition, origins: Mapping[str, str]
+) -> None:
+    key = "ENSEMBLE.WEIGHTS"
+    if len(weights) != num_members:
+        _refuse(origins, key, f"{len(weights)} weights for {num_members} members; give one each, fitted, or null")
+    rows = [row if isinstance(row, tuple) else (row,) for row in weights]
+    num_classes = num_scored(competition)
+    if any(len(row) not in (1, num_classes) for row in rows) or len({len(row) for row in rows}) > 1:
+        _refuse(origins, key, f"wanted one number per member, or {num_classes} numbers, a class each, per member")
+    for column, values in enumerate(zip(*rows, strict=True)):
+        if sum(values) <= 0:
+            what = f"of class {scored_classes(competition)[column]} " if len(rows[0]) > 1 else ""
+            _refuse(origins, key, f"all weights {what}are 0; at least one must be above")
+
+
+def is_below(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Returns whether a dotted key is one of the prefixes or lies below one."""
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)

@@ -238,6 +238,18 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    members: tuple[str, ...] | None
+    method: Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
+    weights: tuple[NotNegative, ...] | tuple[tuple[NotNegative, ...], ...] | Literal["fitted"] | None
+
+
+@dataclass(frozen=True)
+class Decode:
+    suppress: Literal["none", "fitted"]
+
+
+@dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
@@ -253,4 +265,6 @@ class Config:
     solver: Solver
     sweep: Sweep
     predict: Predict
+    ensemble: Ensemble
+    decode: Decode
     runtime: Runtime

@@ -1,0 +1,112 @@
+"""An ensemble is a config too: its members are found, its overrides go where they belong, nonsense is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.config.ensemble import carried_overrides, is_ensemble, load_members, member_command
+from pipeline.config.load import load, names
+from pipeline.errors import UserError
+
+
+def write(configs, name: str, text: str) -> str:
+    (configs / f"{name}.yaml").write_text(f"# Is it? ./run.sh {name}\n{text}")
+    return name
+
+
+def test_the_originals_ensemble_has_its_eight_members():
+    ensemble = load("Ens01")
+    members = load_members(ensemble)
+    assert is_ensemble(ensemble)
+    assert [member.name for member in members] == [f"Exp{name}" for name in "BAA BAB BAC BAD BAE ABA ABB ABC".split()]
+    assert [member.run for member in members] == [member.name for member in members]
+    assert ensemble.config.ensemble.method == "AP"
+
+
+def test_every_ensemble_of_the_project_has_members_of_its_competition():
+    ensembles = [loaded for loaded in map(load, names()) if is_ensemble(loaded)]
+    assert {"EnsAAA", "Ens01", "CamVidEns", "DemoEns"} <= {loaded.name for loaded in ensembles}
+    for ensemble in ensembles:
+        assert len(load_members(ensemble)) >= 2
+
+
+def test_an_experiment_has_no_members():
+    assert not is_ensemble(load("ExpAAB"))
+    assert load_members(load("ExpAAB")) == ()
+
+
+def test_overrides_about_combining_stay_and_others_go_on_to_the_members():
+    ensemble = load("DemoEns", ("ENSEMBLE.METHOD=MW", "PREDICT.TTA=flip", "DATASETS.SPLIT.BY=sequence"))
+    assert carried_overrides(ensemble) == ("DATASETS.SPLIT.BY=sequence", "PREDICT.TTA=flip")
+    members = load_members(ensemble)
+    assert {member.config.predict.tta for member in members} == {"flip"}
+    assert all(member.run.startswith(f"{member.name}-") for member in members)
+    assert member_command(members[0], "train") == "./run.sh DemoAAA DATASETS.SPLIT.BY=sequence PREDICT.TTA=flip train"
+
+
+def test_a_list_and_a_small_number_reach_the_members_unchanged():
+    ensemble = load("DemoEns", ("PREDICT.WINDOW=[320, 192]", "SOLVER.MIN_LR=1e-9"))
+    for member in load_members(ensemble):
+        assert member.config.predict.window == (320, 192)
+        assert member.config.solver.min_lr == 1e-9
+        assert "'PREDICT.WINDOW=[320, 192]'" in member_command(member, "train")
+
+
+def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():
+    ensemble = load("DemoEns", ("RUNTIME.DEVICE=cpu",))
+    members = load_members(ensemble)
+    assert [member.run for member in members] == ["DemoAAA", "DemoAAB", "DemoAAC"]
+    assert {member.config.runtime.device for member in members} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("DATASETS.SPLIT_INDEX=3", "is each member's own"),
+        ("MODEL.NAME=Unet", "is each member's own"),
+        ("EXPERIMENT.SEED=3", "is each member's own"),
+        ("ENSEMBLE.WEIGHTS=fitted", "METHOD AP takes none; set METHOD: WEIGHTED"),
+        ("ENSEMBLE.MEMBERS=[DemoAAA]", "1 members; two at least"),
+        ("ENSEMBLE.MEMBERS=[DemoAAA, DemoAAA]", "DemoAAA is named twice"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, 2]}", "2 weights for 3 members"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [0, 0, 0]}", "are 0"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [[1, 2], [1, 2], [1, 2]]}", "12 numbers"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, -2, 3]}", "outside the allowed range"),
+        ("ENSEMBLE.METHOD=mean", "wanted one of AP"),
+    ],
+)
+def test_what_makes_no_sense_in_an_ensemble_is_refused(override, why):
+    with pytest.raises(UserError, match=why):
+        load("DemoEns", (override,))
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ("[ExpBAA, ExpBAZ]", r"EnsZ.yaml:3: ENSEMBLE.MEMBERS: member ExpBAZ: there is no config .*did you mean ExpBA"),
+        ("[ExpBAA, EnsAAA]", "EnsAAA is an ensemble itself"),
+        ("[ExpBAA, demo]", "demo is of the competition demo, EnsZ of aeroscapes"),
+    ],
+)
+def test_members_that_cannot_be_combined_are_refused_by_name(configs, members, why):
+    name = write(configs, "EnsZ", f"ENSEMBLE:\n  MEMBERS: {members}\n")
+    with pytest.raises(UserError, match=why):
+        load_members(load(name))
+
+
+def test_a_setting_that_would_do_nothing_in_an_ensemble_is_refused(configs):
+    name = write(configs, "EnsZ", "SOLVER:\n  MAX_LR: 0.1\nENSEMBLE:\n  MEMBERS: [ExpBAA, ExpBAB]\n")
+    with pytest.raises(UserError, match=r"EnsZ.yaml:3: SOLVER.MAX_LR: does nothing in an ensemble"):
+        load(name)
+
+
+def test_a_method_without_members_is_refused():
+    with pytest.raises(UserError, match="nothing is combined without ENSEMBLE.MEMBERS"):
+        load("ExpAAB", ("ENSEMBLE.METHOD=MW",))
+
+
+def test_weights_may_be_a_number_or_a_list_of_numbers_per_member(configs):
+    name = write(configs, "EnsZ", "ENSEMBLE:\n  MEMBERS: [ExpBAA, ExpBAB]\n  METHOD: WEIGHTED\n  WEIGHTS: [1, 3]\n")
+    assert load(name).config.ensemble.weights == (1.0, 3.0)
+    rows = [[index + 1 for index in range(12)], [1] * 12]
+    assert load(name, (f"ENSEMBLE.WEIGHTS={rows}",)).config.ensemble.weights[0][11] == 12.0
