@@ -103,7 +103,7 @@ def assemble(
     make_reproducible(loaded.config.solver.reproducible)
     data = open_data(loaded, paths, say)
     plan = plan_of(loaded, paths)
-    content = _content_to_continue(paths, key, say)
+    content = content_to_continue(paths, key, say)
     # What continues needs no weights to start from, which may be out of reach by now.
     learner = (
         start_learner(loaded, find_run)
@@ -113,13 +113,11 @@ def assemble(
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     sums = EpochSums(num_scored(loaded.competition), learner.device)
-    state = TrainState(key)
     if content is None:
         _forget(paths)
+        state = TrainState(key)
     else:
-        learner.load_state_dict(content)
-        sums.load_state_dict(content["sums"])
-        state = TrainState(**content["state"])
+        state = restore(content, learner, sums)
         say(f"going on at epoch {state.epoch}, step {state.step}")
     return Training(
         config=loaded.config,
@@ -143,12 +141,19 @@ def assemble(
     )
 
 
-def _content_to_continue(paths: RunPaths, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Returns the checkpoint content from which this training goes on, with its best checkpoint in place."""
+def content_to_continue(paths: RunPaths, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Returns the checkpoint content from which a training goes on, with its best checkpoint in place, or None."""
     newest = load_newest(paths / "last.ckpt", key, say)
     if newest is None or not mend_best(paths / "best.ckpt", newest[0]["state"], newest[1], say):
         return None
     return newest[0]
+
+
+def restore(content: dict[str, Any], learner: Learner, sums: EpochSums) -> TrainState:
+    """Puts a checkpoint's content into learner and sums; returns the state that belongs to it."""
+    learner.load_state_dict(content)
+    sums.load_state_dict(content["sums"])
+    return TrainState(**content["state"])
 
 
 def describe_sample(dataset: TrainDataset, key: Any) -> str:

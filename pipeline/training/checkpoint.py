@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,13 @@ class Damaged(Exception):
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes a checkpoint; a kill at any instant leaves the old or the new one.
+    """Writes a checkpoint; a kill at any instant leaves the old or the new one. Equal contents give equal bytes.
 
     Raises:
         UserError: the disk cannot hold it; the old checkpoint stays.
     """
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(_canonical(content), buffer)
     archive = buffer.getbuffer()
     check_disk(path, len(archive), "a checkpoint")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -165,6 +166,18 @@ def mend_best(path: Path, state: dict[str, Any], source: Path, say: Callable[[st
             return True
     say(f"{shown(path)} of epoch {state['best_epoch']} is gone or damaged; training begins anew")
     return False
+
+
+def _canonical(content: Any) -> Any:
+    """Returns nested content anew, in which equal texts are one object and nothing else is shared.
+
+    A pickle tells objects that are the same from objects that are equal, which depends on what was loaded before.
+    """
+    if isinstance(content, dict):
+        return {_canonical(key): _canonical(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)([_canonical(value) for value in content])
+    return sys.intern(content) if isinstance(content, str) else content
 
 
 def _is_of(path: Path, key: str, epoch: int) -> bool:

@@ -1,0 +1,116 @@
+"""When phases end and what is best, on scripted loss curves instead of training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config.plan import Phase
+from pipeline.training.state import TrainState, advance, note_validation, phase_over
+
+FLAT = Phase("flat", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=2)
+ANNEAL = Phase("anneal", epochs=3, lr="cosine", max_lr=1.0, min_lr=0.0, start_from="best")
+
+
+def follow(plan, losses, restart_after=()):
+    """Returns (epoch, phase, is best) of every epoch that a plan has under these validation losses.
+
+    Args:
+        losses: of the validation before training, then of each epoch; the last one is repeated when they run out.
+        restart_after: epochs after which the state is written, and read again by another process.
+    """
+    state = TrainState("key")
+    note_validation(state, losses[0], [0.5], [True])
+    told = []
+    while (phase := advance(plan, state)) is not None:
+        state.epoch, state.phase_epoch = state.epoch + 1, state.phase_epoch + 1
+        is_best = note_validation(state, losses[min(state.epoch, len(losses) - 1)], [0.5], [True])
+        told.append((state.epoch, phase.name, is_best))
+        if state.epoch in restart_after:
+            state = TrainState(**json.loads(json.dumps(state.as_dict())))
+    return told
+
+
+def phases(plan, losses, **options):
+    return [name for _, name, _ in follow(plan, losses, **options)]
+
+
+def test_a_phase_ends_after_patience_epochs_without_a_new_lowest_loss():
+    assert phases([FLAT], [9, 8, 7, 7.5, 7.2]) == ["flat"] * 4
+
+
+def test_a_phase_ends_after_its_epochs_when_patience_never_runs_out():
+    assert phases([FLAT], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]) == ["flat"] * 9
+
+
+def test_an_equal_loss_is_no_new_best_so_a_plateau_uses_patience_up():
+    assert phases([FLAT], [9, 8, 8, 8, 8]) == ["flat"] * 3
+
+
+def test_a_network_that_never_beats_its_start_is_given_patience_epochs():
+    assert follow([FLAT], [1, 2, 3, 4]) == [(1, "flat", False), (2, "flat", False)]
+
+
+def test_a_phase_without_patience_runs_all_its_epochs_however_bad():
+    assert phases([FLAT, ANNEAL], [1, 2, 3, 4]) == ["flat", "flat", "anneal", "anneal", "anneal"]
+
+
+def test_the_next_phase_has_its_own_patience_although_the_best_lies_far_back():
+    second = Phase("second", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=2)
+    assert phases([FLAT, second], [1, 2, 3, 4]) == ["flat", "flat", "second", "second"]
+
+
+def test_best_is_tracked_while_annealing():
+    told = follow([FLAT, ANNEAL], [9, 5, 6, 7, 4, 3, 3.5])
+    assert [epoch for epoch, _, is_best in told if is_best] == [1, 4, 5]
+
+
+def test_a_stop_that_falls_on_the_epoch_on_which_patience_runs_out_changes_nothing():
+    losses = [9, 8, 8.5, 8.5, 7, 6, 5]
+    expected = follow([FLAT, ANNEAL], losses)
+    assert [name for _, name, _ in expected] == ["flat"] * 3 + ["anneal"] * 3
+    assert follow([FLAT, ANNEAL], losses, restart_after=(3,)) == expected
+
+
+@given(
+    losses=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    patiences=st.lists(st.none() | st.integers(1, 4), min_size=1, max_size=3),
+    restarts=st.sets(st.integers(1, 20)),
+)
+def test_a_plan_takes_the_same_course_however_often_it_was_restarted(losses, patiences, restarts):
+    plan = [Phase(str(place), 4, "flat", 1.0, 0.0, patience) for place, patience in enumerate(patiences)]
+    assert follow(plan, losses, restarts) == follow(plan, losses)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_best_is_the_first_epoch_of_the_lowest_loss(losses):
+    state = TrainState("key")
+    for epoch, loss in enumerate(losses):
+        state.epoch = epoch
+        note_validation(state, loss, [0.5], [True])
+    assert (state.best, state.best_epoch) == (min(losses), losses.index(min(losses)))
+    assert state.epochs_since_best == len(losses) - 1 - losses.index(min(losses))
+
+
+def test_a_phase_is_not_over_in_the_middle_of_an_epoch():
+    assert not phase_over(FLAT, TrainState("key", phase_epoch=3, epochs_since_best=5, step=1))
+    assert phase_over(FLAT, TrainState("key", phase_epoch=3, epochs_since_best=5))
+
+
+def test_validations_in_which_a_class_is_not_found_are_counted_until_it_is():
+    state = TrainState("key")
+    for has_hit in ([True, False], [False, False], [True, False]):
+        note_validation(state, 1.0, [0.9, 0.5], has_hit)
+    assert state.epochs_without_hit == [0, 3]
+    note_validation(state, 1.0, [0.9, 0.6], [True, True])
+    assert state.epochs_without_hit == [0, 0] and state.class_dice == [0.9, 0.6]
+
+
+@pytest.mark.parametrize("phase_index", [0, 1])
+def test_a_finished_plan_stays_finished(phase_index):
+    state = TrainState("key", phase_index=phase_index, phase_epoch=9, epoch=9)
+    plan = [FLAT] * (phase_index + 1)
+    assert advance(plan, state) is None and advance(plan, state) is None

@@ -1,0 +1,352 @@
+"""The loop: rates, patience, revert, stops at every step, and nothing saved that is not finite."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pipeline.config.plan import learning_rate
+from pipeline.errors import Stopped, UserError
+from pipeline.training import trainer
+from pipeline.training.checkpoint import load_checkpoint, previous_of
+from pipeline.training.state import advance
+from pipeline.training.trainer import begin, begin_epoch, step_seed, train, train_epoch
+from tests.training.toy import (
+    CLASSES,
+    NUM_VALID_BATCHES,
+    STEPS,
+    StopAt,
+    history,
+    make,
+    results,
+    run,
+    script,
+    train_batches,
+)
+
+# How often a stop is asked about: at each validation batch and the epoch's end, twice at each step.
+BEFORE, EPOCH = NUM_VALID_BATCHES + 1, 2 * STEPS + NUM_VALID_BATCHES + 1
+IN_VALIDATION = BEFORE + 2 * STEPS
+FALLING = [9, 8, 7, 6, 5, 4]
+TIRED = [9, 7, 8, 8.5, 6.5, 6]  # best at epoch 1, patience 2 ends the flat phase after epoch 3
+
+
+def finite(paths) -> bool:
+    """Returns whether every number of every checkpoint of a run is finite."""
+
+    def tensors(content):
+        values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
+        return [content] if isinstance(content, torch.Tensor) else [t for value in values for t in tensors(value)]
+
+    contents = [load_checkpoint(path) for path in paths.folder.glob("*.ckpt")]
+    return all(bool(torch.isfinite(tensor.double()).all()) for tensor in tensors(contents))
+
+
+def record_rates(training) -> list[list[float]]:
+    rates: list[list[float]] = []
+    optimizer = training.learner.optimizer
+    optimizer.register_step_pre_hook(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
+    return rates
+
+
+def test_every_step_has_the_rate_of_the_plan_also_after_the_revert(monkeypatch):
+    script(monkeypatch, TIRED)
+    training = make()
+    rates = record_rates(training)
+    train(training)
+    flat, anneal = training.plan
+    steps = [(flat, step) for step in range(3 * STEPS)] + [(anneal, step) for step in range(2 * STEPS)]
+    assert [rate for (rate,) in rates] == [learning_rate(phase, step, STEPS) for phase, step in steps]
+    assert [float(row["lr"] or 0) for row in history(training.paths)][1:] == [rates[i][0] for i in (3, 7, 11, 15, 19)]
+
+
+def test_the_encoder_has_its_share_of_the_rate_and_history_the_plans(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make(changes=["SOLVER.OPTIMIZER.ENCODER_LR_FACTOR=0.1"])
+    rates = record_rates(training)
+    train(training)
+    assert all(encoder == rest * 0.1 for rest, encoder in rates)
+    assert float(history(training.paths)[1]["lr"]) == rates[0][0] == 0.05
+
+
+def test_annealing_starts_from_the_best_weights_and_optimizer_state(monkeypatch):
+    script(monkeypatch, TIRED)
+    flat, anneal = make().plan
+    run(plan=[flat])
+    said: list[str] = []
+    training = make(plan=[flat, anneal], say=said.append)
+    last = [value.clone() for value in training.learner.network.state_dict().values()]
+    begin_epoch(training, advance(training.plan, training.state))
+    best = load_checkpoint(training.paths / "best.ckpt")
+    assert best["state"]["epoch"] == 1 and "phase anneal: back to the best weights, of epoch 1" in said
+    found = training.learner.state_dict()
+    assert all(map(torch.equal, found["network"].values(), best["network"].values()))
+    assert not all(map(torch.equal, found["network"].values(), last))
+    for place, moments in best["optimizer"]["state"].items():
+        assert torch.equal(found["optimizer"]["state"][place]["slow"], moments["slow"])
+        assert found["optimizer"]["state"][place]["step"] == moments["step"] == STEPS
+
+
+def test_best_may_be_judged_by_dice(monkeypatch):
+    script(monkeypatch, [5, 4, 3, 2, 1, 0], dice=[0.1, 0.5, 0.4, 0.45, 0.2, 0.3])
+    paths = run(changes=["SOLVER.MONITOR=valid_dice"])
+    assert [row["epoch"] for row in history(paths) if row["is_best"] == "1"] == ["0", "1"]
+    assert load_checkpoint(paths / "best.ckpt")["state"]["epoch"] == 1
+
+
+def test_training_learns_the_toy():
+    rows = history(run(changes=["SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.NUM_EPOCHS=6"]))
+    assert float(rows[-1]["valid_loss"]) < 0.7 * float(rows[0]["valid_loss"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.PLAN=one_cycle", "SOLVER.EMA_DECAY=0.9"),
+        ("SOLVER.OPTIMIZER.NAME=SGD", "SOLVER.ACCUMULATE=2", "SOLVER.CLIP_NORM=0.5", "SOLVER.PLAN=poly_warmup"),
+        ("SOLVER.OPTIMIZER.NAME=RAdam", "LOSS_FN.ADAPTIVE.ENABLE=true", "SOLVER.OPTIMIZER.ENCODER_LR_FACTOR=0.3"),
+        ("SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=2"),
+    ],
+    ids=["ranger", "adamw-ema", "sgd-accumulate", "radam-adaptive", "frozen"],
+)
+def test_a_training_stopped_at_every_step_ends_with_the_same_bits(changes):
+    expected = results(run("whole", changes=changes))
+    stops = 0
+    while True:
+        try:
+            paths = run("stopped", changes=changes, stop=StopAt(2))
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 8
+    assert results(paths) == expected
+
+
+def test_early_stop_and_revert_survive_a_stop_at_every_step(monkeypatch):
+    script(monkeypatch, TIRED)
+    expected = results(run("whole"))
+    script(monkeypatch, TIRED)
+    for _ in range(100):
+        try:
+            paths = run("stopped", stop=StopAt(NUM_VALID_BATCHES + 2))
+            break
+        except Stopped:
+            continue
+    assert results(paths) == expected
+    assert [row["phase"] for row in history(paths)] == ["flat"] * 4 + ["anneal"] * 2
+
+
+@pytest.mark.parametrize("count", [0, IN_VALIDATION, IN_VALIDATION + 1])
+def test_a_stop_in_validation_does_not_wait_for_its_end(count):
+    training = make(stop=StopAt(count))
+    with pytest.raises(Stopped, match="the test says so; saved at epoch 0, step"):
+        train(training)
+    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    assert (state["step"], len(state["history"])) == ((STEPS, 1) if count else (0, 0))
+    assert results(run()) == results(run("whole"))
+
+
+def test_averaged_weights_are_not_saved_as_the_networks_own_by_a_stop_in_validation():
+    changes = ["SOLVER.EMA_DECAY=0.9"]
+    training = make(changes=changes, stop=StopAt(IN_VALIDATION))
+    with pytest.raises(Stopped):
+        train(training)
+    content = load_checkpoint(training.paths / "last.ckpt")
+    name = "segmentation_head.weight"
+    assert not torch.equal(content["network"][name], content["ema"]["weights"][name])
+    assert torch.equal(content["network"][name], training.learner.network.state_dict()[name])
+
+
+def test_a_kill_before_history_is_written_loses_no_row(monkeypatch):
+    expected = results(run("whole"))
+    plain_record = trainer.record
+
+    def killed(training, row):
+        if row["epoch"] == 5:
+            raise KeyboardInterrupt
+        plain_record(training, row)
+
+    monkeypatch.setattr(trainer, "record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    monkeypatch.setattr(trainer, "record", plain_record)
+    assert results(run("killed")) == expected
+
+
+def test_a_kill_between_last_and_best_is_mended(monkeypatch):
+    changes = ["SOLVER.OPTIMIZER.NAME=AdamW"]
+    expected = results(run("whole", changes=changes))
+    plain_replace = trainer.replace_best
+
+    def killed(path, source):
+        if load_checkpoint(source)["state"]["epoch"] == 2:
+            raise KeyboardInterrupt
+        plain_replace(path, source)
+
+    monkeypatch.setattr(trainer, "replace_best", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", changes=changes)
+    monkeypatch.setattr(trainer, "replace_best", plain_replace)
+    assert results(run("killed", changes=changes)) == expected
+
+
+@pytest.mark.parametrize("damage", ["last.ckpt", "best.ckpt"])
+def test_after_damage_to_a_checkpoint_training_still_ends_with_the_same_bits(monkeypatch, damage):
+    """A new best in the first epoch after a revert is the worst case: `best.ckpt` is then newer than what is left."""
+    script(monkeypatch, TIRED)
+    expected = results(run("whole"))
+    script(monkeypatch, TIRED)
+    with pytest.raises(Stopped):
+        run("damaged", stop=StopAt(BEFORE + 4 * EPOCH - 1))
+    path = make("damaged").paths / damage
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    said: list[str] = []
+    training = make("damaged", say=said.append)
+    assert any("is damaged" in line for line in said) or training.state.epoch == 0
+    rest = training.state.epoch + 1 if training.state.history else 0
+    script(monkeypatch, TIRED[rest:])
+    train(training)
+    assert results(training.paths) == expected
+
+
+def test_saving_every_step_keeps_the_step_before(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make(changes=["SOLVER.SAVE_MINUTES=0"])
+    begin(training)
+    begin_epoch(training, training.plan[0])
+    train_epoch(training, training.plan[0])
+    last = training.paths / "last.ckpt"
+    assert [load_checkpoint(path)["state"]["step"] for path in (last, previous_of(last))] == [STEPS, STEPS - 1]
+
+
+def test_between_epochs_nothing_is_saved_before_it_is_due(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make(changes=["SOLVER.SAVE_MINUTES=60"])
+    begin(training)
+    begin_epoch(training, training.plan[0])
+    train_epoch(training, training.plan[0])
+    assert load_checkpoint(training.paths / "last.ckpt")["state"]["step"] == 0
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_loss_that_is_not_finite_stops_names_the_batch_and_saves_nothing_broken(monkeypatch, lags):
+    plain = trainer.criterion
+
+    def poisoned(*arguments):
+        loss_of = plain(*arguments)
+
+        def loss(logits, mask):
+            state = training.state
+            return loss_of(logits, mask) * (float("nan") if (state.epoch, state.step) == (1, 2) else 1.0)
+
+        return loss
+
+    monkeypatch.setattr(trainer, "criterion", poisoned)
+    training = make(lags=lags, changes=["SOLVER.SAVE_MINUTES=0"])
+    with pytest.raises(UserError, match=r"not finite, epoch 1, step 2.*\n.*Lower SOLVER.MAX_LR \(now 0.05"):
+        train(training)
+    assert json.loads((training.paths / "not_finite.json").read_text())["samples"] == ["epoch 2 sample 2"]
+    assert finite(training.paths)
+    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    assert (state["epoch"], state["step"]) == (1, 2)
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_gradient_that_is_not_finite_is_noticed_at_its_own_batch(lags):
+    training = make(lags=lags, changes=["SOLVER.SAVE_MINUTES=0"])
+
+    def spoil(gradient):
+        return gradient / 0 if (training.state.epoch, training.state.step) == (0, 3) else gradient
+
+    training.learner.network.segmentation_head.weight.register_hook(spoil)
+    with pytest.raises(UserError, match="epoch 0, step 3"):
+        train(training)
+    assert json.loads((training.paths / "not_finite.json").read_text())["samples"] == ["epoch 1 sample 3"]
+    assert finite(training.paths)
+
+
+@pytest.mark.parametrize("optimizer", ["Ranger", "AdamW", "SGD", "RAdam"])
+def test_a_rate_far_too_high_never_leaves_a_checkpoint_that_is_not_finite(optimizer):
+    changes = [f"SOLVER.OPTIMIZER.NAME={optimizer}", "SOLVER.MAX_LR=1e30", "SOLVER.SAVE_MINUTES=0"]
+    training = make(changes=changes)
+    with pytest.raises(UserError, match="nothing broken was saved"):
+        train(training)
+    assert finite(training.paths)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_also_where_dice_is_watched(monkeypatch):
+    script(monkeypatch, [1.0, float("inf")])
+    training = make(changes=["SOLVER.MONITOR=valid_dice"])
+    with pytest.raises(UserError, match="the validation loss is not finite, epoch 0, step 4"):
+        train(training)
+    assert load_checkpoint(training.paths / "last.ckpt")["state"]["epoch"] == 0
+
+
+def test_weights_that_are_not_finite_are_not_saved(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make()
+    training.learner.network.encoder[1].running_var.fill_(float("inf"))
+    with pytest.raises(UserError, match=r"network\.encoder\.1\.running_var is not finite"):
+        train(training)
+    assert not list(training.paths.folder.glob("*.ckpt"))
+
+
+def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...")
+
+    monkeypatch.setattr(trainer, "train_step", refuse)
+    with pytest.raises(UserError, match="no repeatable way to do cumsum_cuda_kernel"):
+        run()
+
+
+def test_another_fault_passes_through_as_it_is(monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(trainer, "train_step", refuse)
+    with pytest.raises(RuntimeError, match="something else"):
+        run()
+
+
+def test_a_class_never_found_is_said_once_and_again_at_the_end(monkeypatch):
+    script(monkeypatch, FALLING)
+    plain = trainer.validate
+
+    def never_a_car(*arguments):
+        validation = plain(*arguments)
+        return type(validation)(**{**vars(validation), "has_hit": [True, True, False]})
+
+    monkeypatch.setattr(trainer, "validate", never_a_car)
+    said: list[str] = []
+    run(say=said.append)
+    dead = [line for line in said if line.startswith("dead class")]
+    assert [line.split(":")[0] for line in dead] == ["dead class Car"] * 2
+    assert "found in 3 validations; its Dice 0.500" in dead[0] and "found in 6 validations" in dead[1]
+
+
+def test_the_seed_of_a_step_is_its_own():
+    seeds = {step_seed(seed, epoch, step) for seed in (0, 71) for epoch in (0, 1, 99) for step in (0, 1, 665)}
+    assert len(seeds) == 18 and max(seeds) < 2**63
+
+
+def test_the_running_means_are_asked_for_only_where_a_bar_shows_them(monkeypatch):
+    training = make()
+    asked = []
+    plain = training.sums.means
+    monkeypatch.setattr(training.sums, "means", lambda: asked.append(1) or plain())
+    train(training)
+    assert len(asked) == 5  # once an epoch: a GPU would have to be waited for
+
+
+def test_history_has_a_row_per_epoch_and_a_column_per_class():
+    rows = history(run())
+    assert [row["epoch"] for row in rows] == [str(epoch) for epoch in range(len(rows))]
+    assert rows[0]["train_loss"] == "" and rows[0]["lr"] == ""
+    for name in CLASSES:
+        assert 0 <= float(rows[1][f"train_dice_{name}"]) <= 1 and 0 <= float(rows[1][f"valid_iou_{name}"]) <= 1

@@ -1,0 +1,162 @@
+"""A training of milliseconds: a network of two convolutions on noise, with the real loop, state and checkpoints."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.load import load
+from pipeline.config.plan import Phase
+from pipeline.model.optimizer import EmaWeights, build_optimizer
+from pipeline.paths import RunPaths
+from pipeline.stopping import Stop
+from pipeline.training.assemble import content_to_continue, restore
+from pipeline.training.finite import FiniteWatch
+from pipeline.training.learner import Learner, build_scaler
+from pipeline.training.state import TrainState
+from pipeline.training.step import EpochSums
+from pipeline.training.trainer import Training, train
+from pipeline.training.validate import Validation
+
+CLASSES = ("Ground", "Road", "Car")
+STEPS, BATCH_SIZE, SIDE = 4, 4, 8
+NUM_VALID_BATCHES = 2
+SETTINGS = (
+    "DATALOADERS.TRAIN.BATCH_SIZE=4",
+    "LOSS_FN.MIX=1 ce",
+    "SOLVER.PLAN=flat_cosine",
+    "SOLVER.MAX_LR=0.05",
+    "SOLVER.NUM_EPOCHS=3",
+    "SOLVER.ANN_EPOCHS=2",
+    "SOLVER.PATIENCE=2",
+)
+
+
+class Toy(nn.Module):
+    """Two convolutions with batch norm and dropout between, in the parts that real networks have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.decoder = nn.Dropout(0.3)
+        self.segmentation_head = nn.Conv2d(4, len(CLASSES), 1)
+
+    def forward(self, picture_BCHW: Tensor) -> Tensor:
+        return self.segmentation_head(self.decoder(self.encoder(picture_BCHW)))
+
+
+class StopAt(Stop):
+    """A stop that is requested when it has been asked about for the `count`-th time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self.reason = "the test says so"
+        return self.reason is not None
+
+
+class Batch(NamedTuple):
+    picture_BHWC: Tensor
+    mask_BHW: Tensor
+
+
+def batch(*seed: int) -> Batch:
+    """Returns pictures of noise whose brightness depends on the class, and their masks: a function of the seed."""
+    generator = torch.Generator().manual_seed(sum(part << (16 * place) for place, part in enumerate(seed)))
+    mask_BHW = torch.randint(0, len(CLASSES), (BATCH_SIZE, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    noise_BHWC = torch.randint(0, 120, (BATCH_SIZE, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+    return Batch(noise_BHWC + mask_BHW[..., None] * 60, mask_BHW)
+
+
+def train_batches(epoch: int, start_step: int, augment: bool, class_dice: Sequence[float]) -> Iterator[tuple]:
+    for step in range(start_step, STEPS):
+        yield *batch(epoch, step, int(augment)), [f"epoch {epoch} sample {step}"]
+
+
+def make(
+    name: str = "toy",
+    changes: Sequence[str] = (),
+    stop: Stop | None = None,
+    plan: Sequence[Phase] | None = None,
+    lags: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    batches: Callable[..., Any] = train_batches,
+    key: str = "key",
+) -> Training:
+    """Returns a training in the run folder `name`, new or as an earlier one left it."""
+    settings = dict(text.split("=", 1) for text in (*SETTINGS, *changes))
+    loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
+    config, solver = loaded.config, loaded.config.solver
+    paths = RunPaths(name)
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1)
+    network = Toy()
+    optimizer = build_optimizer(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
+    ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
+    device = torch.device("cpu")
+    scaler = build_scaler(device, torch.float32)
+    learner = Learner(config, network, network, optimizer, scaler, ema, device, torch.float32)
+    sums = EpochSums(len(CLASSES), device)
+    content = content_to_continue(paths, key, say)
+    return Training(
+        config=config,
+        plan=plan or loaded.plan,
+        learner=learner,
+        state=TrainState(key) if content is None else restore(content, learner, sums),
+        paths=paths,
+        stop=stop or Stop(),
+        seed=3,
+        classes=CLASSES,
+        counted=(0, 1, 2),
+        num_outputs=len(CLASSES),
+        train_batches=batches,
+        valid_batches=lambda: iter([batch(999, index) for index in range(NUM_VALID_BATCHES)]),
+        num_valid=NUM_VALID_BATCHES * BATCH_SIZE,
+        describe=str,
+        steps_per_epoch=STEPS,
+        sums=sums,
+        watch=FiniteWatch(lags),
+        say=say,
+    )
+
+
+def run(name: str = "toy", **options: Any) -> RunPaths:
+    """Trains to the end of the plan or until stopped; returns the run's paths."""
+    training = make(name, **options)
+    train(training)
+    return training.paths
+
+
+def script(monkeypatch, losses: Sequence[float], dice: Sequence[float] | None = None) -> None:
+    """Makes the following validations return these losses (and mean Dice), the one before training first."""
+    told = iter(range(len(losses)))
+
+    def validate(learner, batches, loss_of, num_classes) -> Validation:
+        for _ in batches:
+            pass
+        index = next(told)
+        score = dice[index] if dice else 0.5
+        return Validation(losses[index], [score] * 3, [score] * 3, [score] * 3, [True] * 3)
+
+    monkeypatch.setattr("pipeline.training.trainer.validate", validate)
+
+
+def history(paths: RunPaths) -> list[dict[str, str]]:
+    """Returns the rows of `history.csv`."""
+    with open(paths / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def results(paths: RunPaths) -> dict[str, bytes]:
+    """Returns the files that must not depend on how often a training was stopped."""
+    return {name: (Path(paths.folder) / name).read_bytes() for name in ("last.ckpt", "best.ckpt", "history.csv")}
