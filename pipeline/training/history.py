@@ -10,9 +10,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.files import write_atomic
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def history_row(
@@ -74,15 +77,20 @@ def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> N
     write_atomic(path, f"{before}{epoch},{seconds:.2f},{num_samples / max(seconds, 1e-9):.2f}\n")
 
 
-def write_events(folder: Path, row: Mapping[str, Any]) -> None:
-    """Adds one row to the TensorBoard events; what a resumed run repeats replaces what it had written before."""
+def open_events(folder: Path, first_epoch: int) -> SummaryWriter:
+    """Returns a writer of TensorBoard events; what it writes from `first_epoch` on replaces what was there."""
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
 
-    with SummaryWriter(str(folder), purge_step=row["epoch"]) as writer:
-        for key, value in row.items():
-            if value is None or key in ("epoch", "phase"):
-                continue
-            subset, _, quantity = key.partition("_")
-            is_split = subset in ("train", "valid")
-            name = quantity.replace("dice_", "dice/").replace("iou_", "iou/") if is_split else key
-            writer.add_scalar(f"{name}/{subset}" if is_split else name, value, row["epoch"])
+    return SummaryWriter(str(folder), purge_step=first_epoch)
+
+
+def write_events(events: SummaryWriter, row: Mapping[str, Any]) -> None:
+    """Adds one row of the history to the TensorBoard events."""
+    for key, value in row.items():
+        if value is None or key in ("epoch", "phase"):
+            continue
+        subset, _, quantity = key.partition("_")
+        is_split = subset in ("train", "valid")
+        name = quantity.replace("dice_", "dice/").replace("iou_", "iou/") if is_split else key
+        events.add_scalar(f"{name}/{subset}" if is_split else name, value, row["epoch"])
+    events.flush()

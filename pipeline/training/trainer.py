@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -24,12 +24,15 @@ from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.criterion import criterion, epoch_weights, fixed_weights
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_not_finite
-from pipeline.training.history import append_timing, history_row, write_events, write_history
+from pipeline.training.history import append_timing, history_row, open_events, write_events, write_history
 from pipeline.training.learner import Learner
 from pipeline.training.messages import dead_class_lines, epoch_line, no_deterministic_way, not_finite_error
 from pipeline.training.state import TrainState, advance, note_validation
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.validate import Validation, validate
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 BAR_SECONDS = 1.0  # between two looks at the running means, for which a GPU must be waited
 
@@ -65,8 +68,9 @@ class Training:
     steps_per_epoch: int
     sums: EpochSums
     watch: FiniteWatch
+    say: Callable[[str], None]
     saved_at: float = field(default_factory=time.monotonic)
-    say: Callable[[str], None] = tqdm.write
+    events: SummaryWriter | None = None
 
 
 def train(training: Training) -> None:
@@ -94,6 +98,9 @@ def train(training: Training) -> None:
         if explained is None:
             raise
         raise explained from None
+    finally:
+        if training.events is not None:
+            training.events.close()
 
 
 def begin(training: Training) -> None:
@@ -225,7 +232,9 @@ def save(training: Training) -> None:
 def record(training: Training, row: dict[str, Any]) -> None:
     """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
     write_history(training.paths / "history.csv", training.state.history)
-    write_events(training.paths.events, row)
+    if training.events is None:
+        training.events = open_events(training.paths.events, row["epoch"])
+    write_events(training.events, row)
 
 
 def save_if_due(training: Training) -> None:

@@ -1,0 +1,58 @@
+"""What is not finite is noticed, at once or one step later, and always before `settle` returns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.training.finite import FiniteWatch, NotFinite, refuse_not_finite
+
+YES, NO = torch.tensor(True), torch.tensor(False)
+
+
+def test_without_lag_the_step_itself_is_refused():
+    watch = FiniteWatch(lags=False)
+    watch.look(YES, "loss", 1)
+    with pytest.raises(NotFinite) as caught:
+        watch.look(NO, "loss", 2)
+    assert (caught.value.what, caught.value.place) == ("loss", 2)
+
+
+def test_with_lag_a_step_is_refused_at_the_next_one_by_its_own_name():
+    watch = FiniteWatch(lags=True)
+    watch.look(YES, "loss", 1)
+    watch.look(NO, "loss", 2)
+    with pytest.raises(NotFinite) as caught:
+        watch.look(YES, "loss", 3)
+    assert caught.value.place == 2
+
+
+def test_settling_asks_for_the_answer_on_its_way_and_forgets_it():
+    watch = FiniteWatch(lags=True)
+    watch.look(NO, "loss", 1)
+    with pytest.raises(NotFinite):
+        watch.settle()
+    watch.settle()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_checkpoint_names_the_first_number_that_is_not_finite(value):
+    moments = {0: {"step": 3, "slow": torch.tensor([1.0, value])}}
+    content = {"network": {"weight": torch.ones(2)}, "optimizer": {"state": moments}, "state": {"best": None}}
+    with pytest.raises(NotFinite, match=r"optimizer\.state\.0\.slow is not finite"):
+        refuse_not_finite(content)
+
+
+def test_finite_content_and_whole_numbers_pass():
+    refuse_not_finite({"a": [torch.ones(2), {"b": torch.tensor(3)}], "c": (torch.zeros(0),), "d": None, "e": "inf"})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_look_does_not_wait():
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        watch = FiniteWatch(lags=True)
+        for place in range(3):
+            watch.look(torch.ones((), device="cuda").isfinite(), "loss", place)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
