@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a mistake of the user's, 3 stopped but resumable, 1 a faul
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -22,7 +23,7 @@ HELP = """\
   ./run.sh NAME KEY=VALUE ...         the same with other settings, in a run folder of its own
       --force                         do the named stages (or all) again even when fresh
 
-  ./run.sh list [WORD ...]            every config with its question, state and score
+  ./run.sh list [WORD ...]            every config, or those with all the words: question, state, score
   ./run.sh show NAME [KEY=VALUE ...]  every resolved value and the file it came from; --json for programs
   ./run.sh plan NAME [KEY=VALUE ...]  draws the learning rate over the epochs
   ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
@@ -60,25 +61,33 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return report_fault()
+        print(f"{error.strerror}: free space, then start the same command again", file=sys.stderr)
+        return EXIT_MISTAKE
     except Exception:
-        traceback.print_exc()
-        print(
-            "\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.",
-            file=sys.stderr,
-        )
-        return EXIT_FAULT
+        return report_fault()
+
+
+def report_fault() -> int:
+    """Prints the exception at hand and what to do with it; returns the exit code."""
+    traceback.print_exc()
+    print(
+        "\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.",
+        file=sys.stderr,
+    )
+    return EXIT_FAULT
 
 
 def dispatch(arguments: list[str]) -> int:
     """Chooses what to do by the first word."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    asks_help = arguments[:1] == ["help"] or (arguments[:1] != ["test"] and {"-h", "--help"} & set(arguments))
+    if asks_help or not arguments:
         print(HELP.format(stages=" ".join(STAGE_NAMES)), end="")
         return 0 if arguments else EXIT_MISTAKE
     name, rest = arguments[0], arguments[1:]
     if name in COMMANDS:
-        if rest[:1] in (["-h"], ["--help"]) and name != "test":
-            print(HELP.format(stages=" ".join(STAGE_NAMES)), end="")
-            return 0
         from pipeline import commands
 
         return getattr(commands, f"{name}_command")(rest)
@@ -87,8 +96,10 @@ def dispatch(arguments: list[str]) -> int:
 
 def run_experiment(name: str, arguments: Sequence[str]) -> int:
     """Runs the stages of an experiment."""
-    from pipeline.config.load import load
+    from pipeline.config.load import load, names
 
+    if name not in names():
+        refuse_slip(name, arguments)
     stages_named, overrides, is_forced = split_arguments(name, arguments)
     loaded = load(name, tuple(overrides))
     from pipeline.chain import Run, run_chain
@@ -100,7 +111,8 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
     known = [stage.name for stage in stages]
     absent = [stage for stage in stages_named if stage not in known]
     if absent:
-        raise UserError(f"{name} has no stage {absent[0]} (SWEEP.ENABLE is false)")
+        why = "SWEEP.ENABLE is false" if loaded.config.ensemble.members is None else "an ensemble trains nothing"
+        raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
     hours = loaded.config.runtime.time_budget_hours
     stop = Stop(budget_s=hours * 3600 if hours else None)
     stop.listen()
@@ -110,6 +122,22 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
         print(f"{name} with other settings runs in {shown(paths.folder)}")
     run_chain(stages, last, Run(loaded, paths, stop), (stages_named or known) if is_forced else (), print_line)
     return 0
+
+
+def refuse_slip(name: str, arguments: Sequence[str]) -> None:
+    """Refuses a first word that is plainly no config's name but a stage, an option or a misspelt command.
+
+    Raises:
+        UserError: it is one of these; says what to type.
+    """
+    if name in STAGE_NAMES:
+        experiment = next((word for word in arguments if "=" not in word), "NAME")
+        raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
+    if name.startswith("-") or not name.strip():
+        raise UserError(f"{name!r} is no command and no config; ./run.sh -h shows what there is")
+    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.7)
+    if near:
+        raise UserError(f"there is no command and no config {name!r}; did you mean ./run.sh {near[0]}?")
 
 
 def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
@@ -129,6 +157,8 @@ def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], lis
         else:
             near = difflib.get_close_matches(argument, [*STAGE_NAMES, "--force"], n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
+            if "." in argument and argument.isupper():
+                hint = f"a setting is written {argument}=VALUE, without a space"
             raise UserError(f"{name} {argument}: neither a stage nor a setting; {hint}")
     return stages, overrides, is_forced
 

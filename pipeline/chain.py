@@ -104,6 +104,11 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
             fingerprints.save()
 
 
+def why_run(stage: Stage, run: Run) -> str | None:
+    """Returns why a stage would be run now, or None while it is fresh; nothing is run."""
+    return _reason(stage, run, Fingerprints(run.paths.markers / "fingerprints.json"), ())
+
+
 def stage_states(stages: Sequence[Stage], paths: RunPaths) -> dict[str, float]:
     """Returns the stages that have finished once, with their seconds; whether they are fresh is not asked."""
     markers = {stage.name: read_marker(paths.markers / f"{stage.name}.json") for stage in stages}

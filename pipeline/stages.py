@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import work
+from pipeline import members, work, work_ensemble
 from pipeline.chain import Run, Stage
+from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
@@ -132,6 +133,53 @@ STAGES = (
 )
 
 
+# An ensemble trains nothing: its members are experiments of their own.
+ENSEMBLE_STAGES = (
+    Stage(
+        "predict",
+        "makes sure that every member has predicted",
+        lambda run: work_ensemble.predict(run, stages_of),
+        settings=("DATASETS.COMPETITION", "ENSEMBLE.MEMBERS"),
+        reads_outside=members.member_sources,
+        writes=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        lacks=members.lacks_predictions,
+    ),
+    Stage(
+        "evaluate",
+        "combines them on pictures that they did not train on, and scores",
+        work_ensemble.evaluate,
+        settings=("DATASETS.COMPETITION", "ENSEMBLE"),
+        reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        reads_outside=lambda run: members.member_stores(run, "valid"),
+        writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
+    ),
+    Stage(
+        "submit",
+        "combines them on the test pictures, encodes and checks the submission",
+        work_ensemble.submit,
+        settings=("DATASETS.COMPETITION",),
+        reads=("members.json", "catalog.csv", "metrics.json", "ensemble.json"),
+        reads_outside=lambda run: members.member_stores(run, "test"),
+        writes=("submission.json",),
+        writes_outside=lambda run: {"the submission file": run.paths.submission},
+    ),
+    Stage(
+        "report",
+        "writes the one page that tells everything",
+        work.report,
+        settings=("EXPERIMENT", "DATASETS.COMPETITION", "ENSEMBLE", "DECODE"),
+        reads=(
+            *("members.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv", "confusion.csv"),
+            *("ensemble.json", "submission.json", "panels"),
+        ),
+        reads_outside=lambda run: {"the submission file": run.paths.submission},
+        writes=("report.html",),
+    ),
+)
+
+
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
-    """Returns the stages of an experiment: all, but for the sweep where it is switched off."""
+    """Returns the stages of a config: an ensemble's, or an experiment's but for a sweep that is switched off."""
+    if is_ensemble(loaded):
+        return ENSEMBLE_STAGES
     return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)

@@ -15,11 +15,11 @@ from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
+from pipeline.outcome import truth_masks, write_checked_submission, write_outcome, write_picture
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
 NUM_SHEET_SAMPLES = 12
-NUM_PANELS = 3  # of each: best, median, worst
 
 
 def competition_folder(run: Run) -> Path:
@@ -162,42 +162,24 @@ def train(run: Run) -> None:
 
 def evaluate(run: Run) -> None:
     """Predicts the validation pictures into their store and scores them; draws best, median and worst."""
-    import pandas as pd
     import torch
 
-    from pipeline.data.pictures import read_mask
-    from pipeline.inference.evaluate import confusion_of, majority_guess, picture_table, summarise, write_scores
+    from pipeline.inference.evaluate import confusion_of
     from pipeline.inference.predict import decode
-    from pipeline.training.assemble import split_rows
+    from pipeline.training.inputs import split_rows
 
-    competition = run.loaded.competition
-    classes, folder = scored_classes(competition), competition_folder(run)
-    rows = split_rows(run.paths, "valid")
+    num_classes, folder = num_scored(run.loaded.competition), competition_folder(run)
+    rows, split = split_rows(run.paths, "valid"), run.loaded.config.datasets
     store, checkpoint = _predict(run, rows, "valid")
-    truth_of = {row.id: folder / row.mask for row in rows.itertuples()}
 
-    def truths():
-        return (read_mask(truth_of[picture_id], competition.ignore_index) for picture_id in rows["id"])
+    def mask_of(picture_id: str):
+        return decode(store[picture_id])
 
-    pairs = zip(rows["id"], truths(), strict=True)
+    pairs = zip(rows["id"], truth_masks(run, folder, rows), strict=True)
     bar = tqdm(pairs, total=len(rows), desc="score", leave=False, disable=None)
-    confusion_PCC = torch.stack(
-        [confusion_of(decode(store[picture_id]), truth, len(classes)) for picture_id, truth in bar]
-    )
-    per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes)
-    metrics = summarise(per_image, confusion_PCC.sum(0), classes)
-    table = pd.read_csv(run.paths / "classes.csv")
-    leaks = pd.read_csv(run.paths / "leakage.csv", dtype=str)
-    metrics["majority"] = majority_guess(truths(), int(table["pixels"].idxmax()), classes)
-    metrics["split"] = {"by": run.loaded.config.datasets.split.by, "index": run.loaded.config.datasets.split_index}
-    metrics["checkpoint"] = checkpoint
-    metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_pictures_affected": int(leaks["valid_id"].nunique())}
-    write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
-    _draw_panels(run, per_image, truth_of, store)
-    tqdm.write(
-        f"validation mean Dice {metrics['dice']['mean']:.4f}, mIoU {metrics['dataset_iou']['mean']:.4f}; "
-        f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}"
-    )
+    confusion_PCC = torch.stack([confusion_of(mask_of(picture_id), truth, num_classes) for picture_id, truth in bar])
+    facts = {"split": {"by": split.split.by, "index": split.split_index}, "checkpoint": checkpoint}
+    write_outcome(run, folder, rows, confusion_PCC, facts, mask_of)
 
 
 def predict(run: Run) -> None:
@@ -210,35 +192,11 @@ def predict(run: Run) -> None:
 
 def submit(run: Run) -> None:
     """Decodes the test probabilities, writes the submission and checks what was written."""
-    from pipeline.data.catalog import read_catalog
     from pipeline.inference.predict import decode
     from pipeline.inference.probability_store import ProbabilityStore
-    from pipeline.submission.check import require_good
-    from pipeline.submission.write import write_submission
 
-    competition = run.loaded.competition
-    catalog = read_catalog(run.paths / "catalog.csv")
-    test = catalog[catalog["subset"] == "test"]
     store = ProbabilityStore(run.paths.probs("test"))
-    metrics = json.loads((run.paths / "metrics.json").read_text())
-    origin = {
-        "experiment": run.loaded.name,
-        "run": run.paths.name,
-        "config_sha256": sha256_file(run.paths / "config.yaml"),
-        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
-        "local_dice": metrics["dice"]["mean"],
-        "local_iou": metrics["iou"]["mean"],
-        "split_by": metrics["split"]["by"],
-    }
-    bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
-    masks = ((picture_id, decode(store[picture_id])) for picture_id in bar)
-    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
-    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    sample = competition_folder(run) / competition.sample_submission if competition.sample_submission else None
-    require_good(path, competition, sizes, sample)
-    facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
-    write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
-    tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
+    write_checked_submission(run, competition_folder(run), lambda picture_id: decode(store[picture_id]))
 
 
 def report(run: Run) -> None:
@@ -294,33 +252,3 @@ def _predict(run: Run, rows, subset: str):
                 bar.update()
     writer.finish()
     return ProbabilityStore(run.paths.probs(subset)), checkpoint
-
-
-def _draw_panels(run: Run, per_image, truth_of: dict[str, Path], store) -> None:
-    """Draws picture, truth and prediction of the best, median and worst validation pictures."""
-    from pipeline.data.pictures import read_mask, read_picture
-    from pipeline.inference.predict import decode
-    from pipeline.report.panels import choose_pictures, draw_panel
-
-    competition, folder = run.loaded.competition, competition_folder(run)
-    for old in run.paths.panels.glob("*.png"):
-        old.unlink()
-    for kind, chosen in choose_pictures(per_image, NUM_PANELS).items():
-        for rank, picture_id in enumerate(chosen, start=1):
-            picture = read_picture(folder / competition.pictures.format(id=picture_id))
-            truth = read_mask(truth_of[picture_id], competition.ignore_index)
-            row = per_image.set_index("id").loc[picture_id]
-            dice = {name: float(row[f"dice_{name}"]) for name in scored_classes(competition)}
-            path = run.paths.panels / f"{kind}_{rank}_{picture_id}.png"
-            title = f"{kind} {rank}: {picture_id}, mean Dice {row['dice']:.3f}"
-            prediction = decode(store[picture_id])
-            classes = scored_classes(competition)
-            write_picture(path, draw_panel(picture, truth, prediction, classes, competition.colors, title, dice))
-
-
-def write_picture(path: Path, picture) -> None:
-    """Writes a uint8 RGB picture as PNG."""
-    import cv2
-
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_atomic(path, data.tobytes())

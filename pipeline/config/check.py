@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition, num_scored, scored_classes
-from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.plain_yaml import COMMAND_LINE
+from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
@@ -126,7 +126,7 @@ def _check_ensemble(config: Config, competition: Competition, origins: Mapping[s
         twice = next(name for name in members if members.count(name) > 1)
         _refuse(origins, "ENSEMBLE.MEMBERS", f"{twice} is named twice; for a heavier vote use METHOD: WEIGHTED")
     if weights is not None and config.ensemble.method != "WEIGHTED":
-        _refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} takes none; set METHOD: WEIGHTED, or null")
+        _refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} takes none; set METHOD: WEIGHTED")
     if isinstance(weights, tuple):
         _check_ensemble_weights(weights, len(members), competition, origins)
     for key, origin in origins.items():

@@ -40,6 +40,31 @@ class Recipe:
     weights: np.ndarray | None = None
 
 
+def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Returns weights per member, or per member and class, as float64 (M, 1) or (M, C) with columns of sum 1.
+
+    A column of zeros, where no member has a say, becomes equal weights.
+
+    >>> normalised([1, 3]).tolist(), normalised([[1, 0], [1, 0]]).tolist()
+    ([[0.25], [0.75]], [[0.5, 0.5], [0.5, 0.5]])
+    """
+    weights_MC = np.array(weights, np.float64)
+    weights_MC = weights_MC.reshape(len(weights_MC), -1)
+    sums_C = weights_MC.sum(0)
+    return np.where(sums_C > 0, weights_MC / np.where(sums_C > 0, sums_C, 1), 1 / len(weights_MC))
+
+
+def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
+    """Returns the recipe for some of the members, given by their numbers; weights are shared out among them.
+
+    >>> for_members(Recipe("WEIGHTED", normalised([2, 3, 5])), [0, 1]).weights.tolist()
+    [[0.4], [0.6]]
+    """
+    if recipe.weights is None:
+        return recipe
+    return Recipe(recipe.method, normalised(recipe.weights[list(numbers)]))
+
+
 def combine(
     predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
 ) -> list[np.ndarray]:

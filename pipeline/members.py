@@ -1,0 +1,173 @@
+"""Who an ensemble's members are: their runs, what decides their predictions, and which pictures each may judge.
+
+A validation picture is judged only by members that did not train on it, nor started from a run that did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.chain import Run, Stage, run_chain, why_run
+from pipeline.config.ensemble import load_members, member_command
+from pipeline.config.load import Loaded, run_name
+from pipeline.errors import UserError
+from pipeline.files import sha256_file
+from pipeline.paths import CONFIGS, RunPaths
+from pipeline.report.read import read_columns, read_config, read_json
+from pipeline.work import find_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTING = ("evaluate", "predict")  # the stages of a member that an ensemble may start by itself
+
+
+def member_runs(run: Run) -> list[Run]:
+    """Returns the members as runs of their own, in the order of ENSEMBLE.MEMBERS."""
+    return [Run(member, RunPaths(member.run), run.stop) for member in load_members(run.loaded)]
+
+
+def member_sources(run: Run) -> dict[str, Path | list[Path]]:
+    """Returns what decides the members' predictions: their checkpoints and the configs that they come from."""
+    sources: dict[str, Path | list[Path]] = {}
+    for member in member_runs(run):
+        files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
+        sources[f"{member.paths.name}'s checkpoint"] = member.paths / "best.ckpt"
+        sources[f"{member.loaded.name}'s config"] = sorted(CONFIGS.parent / file for file in files if file)
+    return sources
+
+
+def member_stores(run: Run, subset: str) -> dict[str, Path | list[Path]]:
+    """Returns the members' probability stores of the `test` or `valid` pictures, by a name for messages."""
+    return {f"{member.paths.name}'s probs/{subset}": member.paths.probs(subset) for member in member_runs(run)}
+
+
+def lacks_predictions(run: Run) -> bool:
+    """Returns whether a member's probabilities are gone."""
+    folders = [member.paths.probs(subset) for member in member_runs(run) for subset in ("valid", "test")]
+    return not all((folder / "index.json").is_file() for folder in folders)
+
+
+def require_trained(members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
+    """Refuses members without a finished training, or whose training is not what their config says now.
+
+    Raises:
+        UserError: names each with the command to type; no training is started here.
+    """
+    lines = []
+    for member in members:
+        stages = {stage.name: stage for stage in stages_of(member.loaded)}
+        if not (member.paths.markers / "train.json").is_file() or not (member.paths / "best.ckpt").is_file():
+            lines.append((member, "not trained"))
+            continue
+        run_chain([stages["prepare"]], "prepare", member, (), lambda line: None)
+        reason = why_run(stages["train"], member)
+        if reason is not None:
+            lines.append((member, f"trained otherwise: {reason}"))
+    if lines:
+        width = max(len(member.paths.name) for member, _ in lines)
+        commands = [
+            f"  {member.paths.name:<{width}}  {why}; type: {member_command(member.loaded, 'train')}"
+            for member, why in lines
+        ]
+        raise UserError("\n".join([f"{len(lines)} of {len(members)} members cannot predict yet:", *commands]))
+
+
+def predict_members(
+    members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]
+) -> None:
+    """Runs the stages of each member that write its probabilities, where they are not fresh."""
+    for member in members:
+        stages = [stage for stage in stages_of(member.loaded) if stage.name in PREDICTING]
+        name = member.paths.name
+        run_chain(stages, PREDICTING[-1], member, (), lambda line, name=name: say(f"{name}: {line}"))
+
+
+def require_alike(members: Sequence[Run]) -> None:
+    """Refuses members whose stores differ in competition, classes, or test pictures.
+
+    Raises:
+        UserError: names the members and what differs.
+    """
+    from pipeline.inference.ensemble import check_members
+    from pipeline.inference.probability_store import ProbabilityStore
+
+    stores = {member.paths.name: ProbabilityStore(member.paths.probs("test")) for member in members}
+    check_members({name: store.index for name, store in stores.items()})
+    first, *others = stores
+    for name in others:
+        unlike = set(stores[name].ids) ^ set(stores[first].ids)
+        if unlike:
+            raise UserError(f"{name} and {first} predict other test pictures, such as {min(unlike)}; run both again")
+
+
+def member_facts(member: Run) -> dict[str, Any]:
+    """Returns what members.json says of a member."""
+    metrics = read_json(member.paths / "metrics.json") or {}
+    return {
+        "name": member.loaded.name,
+        "run": member.paths.name,
+        "run_name": run_name(member.loaded.config),
+        "checkpoint_sha256": sha256_file(member.paths / "best.ckpt"),
+        "split": metrics.get("split"),
+        "dice": metrics.get("dice", {}).get("mean"),
+        "iou": metrics.get("iou", {}).get("mean"),
+        "pictures": metrics.get("pictures"),
+    }
+
+
+def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
+    """Returns id, subset, judges of the public pictures: `valid` where a member predicted it and did not train on it.
+
+    `judges` holds the numbers of those members, such as "0 3".
+
+    Raises:
+        UserError: there is no such picture.
+    """
+    import pandas as pd
+
+    from pipeline.inference.probability_store import ProbabilityStore
+
+    judged = []
+    for member in members:
+        seen = trained_on(member.paths.folder, member.loaded.config.experiment.load_prev)
+        judged.append(set() if seen is None else set(ProbabilityStore(member.paths.probs("valid")).ids) - seen)
+    ids = catalog.loc[catalog["subset"] == "train", "id"].tolist()
+    judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
+    if not any(judges):
+        raise UserError("every public picture was trained on by all members, so the ensemble cannot be judged")
+    return pd.DataFrame({"id": ids, "subset": ["valid" if one else "train" for one in judges], "judges": judges})
+
+
+def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+    """Returns train_id, valid_id, distance of near-duplicates between a judged picture and what a judge trained on.
+
+    Args:
+        judges: the numbers of the members that judge a picture, by its id.
+    """
+    import pandas as pd
+
+    tables = []
+    for number, member in enumerate(members):
+        leaks = pd.read_csv(member.paths / "leakage.csv", dtype=str, keep_default_na=False)
+        tables.append(leaks[[number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]]])
+    return pd.concat(tables).drop_duplicates().reset_index(drop=True)
+
+
+def trained_on(folder: Path, load_prev: str | None, seen: tuple[Path, ...] = ()) -> set[str] | None:
+    """Returns the pictures that a run's weights have seen, those of the runs it started from included.
+
+    None: it started from a file of which nothing is known.
+    """
+    split = read_columns(folder / "split.csv")
+    if split is None or folder in seen:
+        return None
+    ids = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "train"}
+    if load_prev is None:
+        return ids
+    previous = find_run(load_prev).parent
+    values = read_config(previous / "config.yaml") or {}
+    earlier = trained_on(previous, values.get("EXPERIMENT.LOAD_PREV"), (*seen, folder))
+    return None if earlier is None else ids | earlier
