@@ -13,6 +13,8 @@ from typing import Any
 
 from pipeline.errors import UserError
 
+NUM_CHANGES = 20  # lines of `diff`: a screenful
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line and exit code 2, like every other mistake of the user's."""
@@ -37,10 +39,11 @@ def list_command(arguments: Sequence[str]) -> int:
 def show_command(arguments: Sequence[str]) -> int:
     """Prints the resolved values of a config and where each was written."""
     from pipeline.config.load import load, nested, run_name
+    from pipeline.paths import RunPaths, shown
 
     options = parser("show")
     options.add_argument("name")
-    options.add_argument("overrides", nargs="*")
+    options.add_argument("overrides", nargs="*", default=())
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
@@ -50,7 +53,7 @@ def show_command(arguments: Sequence[str]) -> int:
     width = max(len(key) for key in loaded.values)
     cells = {key: write_value(value) for key, value in loaded.values.items()}
     value_width = min(34, max(len(cell) for cell in cells.values()))
-    print(f"{loaded.name}: run name {run_name(loaded.config)}, folder runs/{loaded.run}")
+    print(f"{loaded.name}: run name {run_name(loaded.config)}, folder {shown(RunPaths(loaded.run).folder)}")
     for key, cell in cells.items():
         print(f"{key:<{width}}  {cell:<{value_width}}  {loaded.origins[key]}")
     return 0
@@ -78,11 +81,12 @@ def plan_command(arguments: Sequence[str]) -> int:
 
     options = parser("plan")
     options.add_argument("name")
-    options.add_argument("overrides", nargs="*")
+    options.add_argument("overrides", nargs="*", default=())
     chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = RunPaths(loaded.run).plots / "plan.png"
-    write_atomic(path, draw_plan(*plan_curve(loaded.plan)))
+    title = f"{loaded.run}: learning rate of the plan {loaded.config.solver.plan}, each phase at its longest"
+    write_atomic(path, draw_plan(*plan_curve(loaded.plan), title=title))
     for phase in loaded.plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
         rate = f"LR {phase.lr} from {phase.max_lr:g}"
@@ -112,8 +116,11 @@ def score_command(arguments: Sequence[str]) -> int:
     options.add_argument("--competition", default="aeroscapes")
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.competition)
+    if not chosen.masks.is_dir():
+        raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the index masks <id>.png")
     summary = summarise(score_csv(chosen.csv, chosen.masks, competition), competition)
-    print(json.dumps(summary, indent=2))
+    # Another competition's classes may fit the numbers in a file: say which was taken.
+    print(json.dumps({"competition": competition.name, **summary}, indent=2))
     return 0
 
 
@@ -132,7 +139,12 @@ def diff_command(arguments: Sequence[str]) -> int:
     competition = load_competition(chosen.competition)
     catalog, _ = build_catalog(competition, find_folder(competition))
     sizes = {row.id: (row.height, row.width) for row in catalog[catalog["subset"] == "test"].itertuples()}
-    print(compare_submissions(chosen.first, chosen.second, competition, sizes).head(20).to_string(index=False))
+    changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
+    print(f"{changes['id'].nunique()} of {len(sizes)} pictures differ")
+    if len(changes):
+        print(changes.head(NUM_CHANGES).to_string(index=False))
+    if len(changes) > NUM_CHANGES:
+        print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in a picture")
     return 0
 
 
@@ -144,7 +156,7 @@ def submit_command(arguments: Sequence[str]) -> int:
 
     options = parser("submit")
     options.add_argument("name")
-    options.add_argument("overrides", nargs="*")
+    options.add_argument("overrides", nargs="*", default=())
     options.add_argument("-m", "--message", required=True)
     chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))

@@ -1,0 +1,56 @@
+"""The first words of the command line: what is typed wrongly is told apart and answered with what to type."""
+
+import errno
+
+import pytest
+
+from pipeline import commands
+from pipeline.__main__ import main
+
+
+def answer(capsys, *arguments: str) -> str:
+    assert main(arguments) == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_a_misspelt_command_is_answered_with_the_command(capsys):
+    assert answer(capsys, "lst") == "there is no command and no config 'lst'; did you mean ./run.sh list?"
+    assert answer(capsys, "Doctor").endswith("did you mean ./run.sh doctor?")
+
+
+def test_a_misspelt_config_is_answered_with_the_nearest(capsys):
+    assert "did you mean ExpAAB?" in answer(capsys, "expaab")
+
+
+def test_a_stage_before_its_experiment_is_turned_round(capsys):
+    assert answer(capsys, "train", "ExpAAB").endswith("the experiment comes first: ./run.sh ExpAAB train")
+    assert answer(capsys, "prepare").endswith("./run.sh NAME prepare")
+
+
+@pytest.mark.parametrize("word", ["--version", "-v", ""])
+def test_an_unknown_option_is_not_looked_for_among_the_configs(capsys, word):
+    assert answer(capsys, word) == f"{word!r} is no command and no config; ./run.sh -h shows what there is"
+
+
+def test_a_setting_with_a_space_is_shown_its_equals_sign(capsys):
+    assert "a setting is written SOLVER.MAX_LR=VALUE" in answer(capsys, "ExpAAB", "SOLVER.MAX_LR", "1e-3")
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("help",), ("ExpAAB", "--help"), ("show", "ExpAAB", "-h")])
+def test_help_is_given_wherever_it_is_asked_for(capsys, arguments):
+    assert main(arguments) == 0
+    assert "Stages, in order" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_no_fault_of_ours(capsys, monkeypatch):
+    def write(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(commands, "list_command", write)
+    assert answer(capsys, "list") == "No space left on device: free space, then start the same command again"
+
+
+@pytest.mark.parametrize("command", ["show", "plan"])
+def test_a_command_without_a_name_asks_for_the_name_alone(capsys, command):
+    message = answer(capsys, command)
+    assert message == f"./run.sh {command}: the following arguments are required: name; see ./run.sh -h"
