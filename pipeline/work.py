@@ -102,7 +102,7 @@ def tile(run: Run) -> None:
     from pipeline.data.store import build_store, open_store
     from pipeline.data.tiles import scales_of
     from pipeline.report.sheets import draw_sheet, draw_tile_grid
-    from pipeline.training.assemble import seed_of, split_rows
+    from pipeline.training.inputs import seed_of, split_rows
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
     settings = datasets.augmentation.tile
@@ -132,7 +132,7 @@ def tile(run: Run) -> None:
 
 def lacks_tiles(run: Run) -> bool:
     """Returns whether the tile store has gone from the scratch disk."""
-    from pipeline.training.assemble import tile_store
+    from pipeline.training.inputs import tile_store
 
     return not (tile_store(run.paths) / "index.json").is_file()
 
@@ -214,7 +214,7 @@ def _predict(run: Run, rows, subset: str):
     from pipeline.inference.predict import Predictor, predict_batches
     from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
     from pipeline.model.build import build_network, load_weights
-    from pipeline.training.assemble import num_outputs
+    from pipeline.training.inputs import num_outputs
     from pipeline.training.checkpoint import load_or_refuse
     from pipeline.training.learner import choose_device, choose_precision, judged_weights
 
