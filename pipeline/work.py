@@ -214,8 +214,8 @@ def _predict(run: Run, rows, subset: str):
     from pipeline.inference.predict import Predictor, predict_batches
     from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
     from pipeline.model.build import build_network, load_weights
-    from pipeline.training.inputs import num_outputs
     from pipeline.training.checkpoint import load_or_refuse
+    from pipeline.training.inputs import num_outputs
     from pipeline.training.learner import choose_device, choose_precision, judged_weights
 
     config, competition = run.loaded.config, run.loaded.competition
