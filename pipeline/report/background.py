@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import with_max_lr
 from pipeline.report.findings import themed
 from pipeline.report.markup import bar, join, photo, table, tag
@@ -112,10 +113,15 @@ def stages_section(record: Record) -> Section:
     """Returns which stages were done, and how long each took."""
     seconds = record.stage_seconds
     longest = max(seconds.values(), default=1.0) or 1.0
+    left_out = {"report"}  # the page itself is being written just now
+    if is_ensemble(record.loaded):
+        left_out |= {"prepare", "tile", "sweep", "train"}
+    elif not record.loaded.config.sweep.enable:
+        left_out |= {"sweep"}
     rows = []
     for stage, does in STAGE_WORDS.items():
-        if stage == "report" or (stage == "sweep" and not record.loaded.config.sweep.enable):
-            continue  # the page itself is being written just now
+        if stage in left_out:
+            continue
         done = stage in seconds
         took = bar(duration(seconds[stage]), seconds[stage] / longest) if done else "not done yet"
         rows.append((stage, does, took))
@@ -131,6 +137,7 @@ def settings_section(record: Record) -> Section:
     found = (record.sweep_found or {}).get("max_lr")
     phases = with_max_lr(loaded, found) if loaded.config.solver.max_lr == "auto" and found else loaded.plan
     points, spans = plan_curve(phases)
+    is_plain = not is_ensemble(loaded)
     drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
     plan_rows = [
         (
@@ -153,8 +160,8 @@ def settings_section(record: Record) -> Section:
     head = ("key", "value", "set in")
     differing = table(head, own, "What this experiment sets, on top of base.yaml")
     every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
-    content = join(tag("div", drawn, plan, class_="pair"), differing, every)
-    return Section("settings", "Settings", "Plan and settings", content)
+    content = join(tag("div", drawn, plan, class_="pair") if is_plain else None, differing, every)
+    return Section("settings", "Settings", "Plan and settings" if is_plain else "Settings", content)
 
 
 def _leakage(record: Record) -> str:

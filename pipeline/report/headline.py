@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers
@@ -14,7 +15,8 @@ def headline(record: Record) -> Html:
     """Returns the header of the page."""
     loaded = record.loaded
     state = read_state(record.folder) or "not started"
-    name = tag("h1", record.folder.name, " ", tag("small", run_name(loaded.config)))
+    words = ", ".join(loaded.config.ensemble.members or ()) or run_name(loaded.config)
+    name = tag("h1", record.folder.name, " ", tag("small", words))
     return tag(
         "header",
         tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
@@ -74,10 +76,14 @@ def _facts(record: Record) -> Html:
     metrics = record.metrics
     checkpoint = metrics.get("checkpoint") or {}
     seconds = sum(record.stage_seconds.values())
+    origin = ("best epoch", checkpoint.get("epoch", "–"), f"validation loss {score(checkpoint.get('valid_loss'))}")
+    ensemble = record.loaded.config.ensemble
+    if ensemble.members is not None:
+        origin = ("members", len(ensemble.members), f"combined by {ensemble.method}")
     facts = [
         ("IoU", score(metrics["iou"]["mean"]), "per picture and class, as the Dice"),
         ("data set IoU", score(metrics["dataset_iou"]["mean"]), "from the summed confusion matrix"),
-        ("best epoch", checkpoint.get("epoch", "–"), f"validation loss {score(checkpoint.get('valid_loss'))}"),
+        origin,
         ("time", duration(seconds) if seconds else "–", f"{metrics['pictures']} pictures judged"),
     ]
     entries = (
@@ -133,7 +139,7 @@ def _dead_class_warnings(record: Record) -> list[str]:
 
 
 def _stale_warnings(record: Record) -> list[str]:
-    if not record.metrics or "train" in record.stage_seconds:
+    if not record.metrics or "train" in record.stage_seconds or is_ensemble(record.loaded):
         return []
     return ["Training is under way: the scores are those of an earlier one."]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
 from pipeline.files import write_atomic
 from pipeline.report.background import data_section, settings_section, split_section, stages_section, submission_section
+from pipeline.report.ensemble import members_section
 from pipeline.report.findings import (
     classes_section,
     confusion_section,
@@ -38,6 +40,16 @@ SECTIONS = (
     stages_section,
     settings_section,
 )
+# An ensemble trains nothing and cuts no tiles.
+ENSEMBLE_SECTIONS = (
+    members_section,
+    classes_section,
+    pictures_section,
+    confusion_section,
+    submission_section,
+    stages_section,
+    settings_section,
+)
 
 
 def write_page(run_folder: Path, loaded: Loaded) -> Path:
@@ -52,7 +64,7 @@ def write_page(run_folder: Path, loaded: Loaded) -> Path:
 
 def page(record: Record) -> str:
     """Returns the whole page."""
-    sections = [make(record) for make in SECTIONS]
+    sections = [make(record) for make in (ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS)]
     dice = (record.metrics or {}).get("dice", {}).get("mean")
     title = record.folder.name if dice is None else f"{record.folder.name}, Dice {score(dice)}"
     head = tag(

@@ -59,6 +59,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def read_list(path: Path) -> list[Any] | None:
+    """Returns the list in a JSON file, or None when there is no such file or it holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, list) else None
+
+
 def numbers(cells: Iterable[str]) -> list[float]:
     """Returns cells as numbers; an empty one, which stands for "not known", becomes NaN.
 
@@ -92,7 +101,8 @@ def read_classes(path: Path) -> list[ClassRow] | None:
 def read_header(path: Path) -> Header:
     """Returns the question and the published Dice from the comments that open a config."""
     comments: list[str] = []
-    with open(path, encoding="utf-8") as file:
+    # A file that is not UTF-8 is refused when its experiment is run; the list of all the others is shown nevertheless.
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if not line.startswith("#"):
                 break

@@ -58,7 +58,10 @@ def experiment_table(
     room = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
     lines = [_line(row, widths, room) for row in (HEADINGS, *cells)]
     rule = "-" * min(width, max(map(len, lines)))
-    return "\n".join([lines[0], rule, *lines[1:], rule, *(_line(row, widths, room) for row in summary)])
+    table = [lines[0], rule, *lines[1:]]
+    if any(row.score is not None or row.published is not None for row in rows):
+        table += [rule, *(_line(row, widths, room) for row in summary)]
+    return "\n".join(table)
 
 
 def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:

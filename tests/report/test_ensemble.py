@@ -1,0 +1,66 @@
+"""The page of an ensemble shows its members and methods and asks for no training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.config.load import load
+from pipeline.report.page import write_page
+from tests.report.small_run import start_run, write_judged, write_prepared
+
+INTERVAL = {"mean": 0.71, "low": 0.65, "high": 0.77, "num_groups": 9}
+GAIN = {"mean": 0.031, "low": -0.002, "high": 0.06, "num_groups": 9}
+
+
+@pytest.fixture
+def ensemble():
+    loaded = load("DemoEns")
+    folder = start_run(loaded)
+    write_prepared(folder)
+    write_judged(folder)
+    members = [
+        {"name": name, "run": name, "run_name": f"{name}-FPN", "split": {"by": "slice", "index": index}, "dice": 0.6}
+        for index, name in enumerate(loaded.config.ensemble.members)
+    ]
+    (folder / "members.json").write_text(json.dumps(members))
+    found = {
+        "pictures": 24,
+        "sequences": 16,
+        "judges": {"least": 1, "mean": 2.0, "most": 3},
+        "single": INTERVAL,
+        "methods": {"AP": {"dice": INTERVAL, "gain": GAIN}, "MW": {"dice": INTERVAL, "gain": GAIN}},
+        "method": "AP",
+        "weights": [[0.5], [0.25], [0.25]],
+    }
+    (folder / "ensemble.json").write_text(json.dumps(found))
+    return loaded, folder
+
+
+def test_members_methods_and_weights_are_shown(ensemble):
+    loaded, folder = ensemble
+    text = write_page(folder, loaded).read_text()
+    for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "+0.031 (-0.002 to +0.060)", "0.25"):
+        assert words in text
+    assert "24 pictures in 16 sequences" in text
+
+
+def test_nothing_of_a_training_is_missed(ensemble):
+    loaded, folder = ensemble
+    text = write_page(folder, loaded).read_text()
+    for words in ("learning curves", "LR sweep", "Training is under way", "best epoch", "tile grid", "The plan "):
+        assert words not in text
+
+
+def test_before_its_members_have_predicted_the_page_says_what_to_type(ensemble):
+    loaded, folder = ensemble
+    (folder / "members.json").unlink()
+    assert "./run.sh DemoEns predict" in write_page(folder, loaded).read_text()
+
+
+def test_one_judge_for_each_picture_is_said_to_tell_nothing_of_the_gain(ensemble):
+    loaded, folder = ensemble
+    found = json.loads((folder / "ensemble.json").read_text()) | {"judges": {"least": 1, "mean": 1.0, "most": 1}}
+    (folder / "ensemble.json").write_text(json.dumps(found))
+    assert "tells nothing of what combining them gains" in write_page(folder, loaded).read_text()
