@@ -153,7 +153,8 @@ def _build_field(value: Leaf | Tree, wanted: Any, here: str) -> Any:
     if is_dataclass(wanted):
         if isinstance(value, Leaf):
             keys = ", ".join(field.name.upper() for field in fields(wanted))
-            raise UserError(f"{value.origin}: {here} is a group of keys ({keys}), not a value")
+            found = f"found {quote(value.node)}, wanted KEY: value below it"
+            raise UserError(f"{value.origin}: {here} is a group of keys ({keys}), not a value; {found}")
         return _build(value, wanted, here)
     if isinstance(value, Tree):
         raise UserError(f"{value.origin}: {here} is one value, not a group of keys")

@@ -109,7 +109,8 @@ def _not_found(competition: Competition, directory: str | None) -> str:
     if not os.environ.get("DATA_DIR"):
         lines.append("  DATA_DIR   (environment variable, not set)")
     for root in data_folders():
-        lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else "   (no such folder)"))
+        what = "   (a file, not a folder)" if os.path.isfile(root) else "   (no such folder)"
+        lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else what))
         if os.path.isfile(root / competition.train_csv):
             lines.append(
                 f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"

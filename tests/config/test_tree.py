@@ -85,7 +85,16 @@ def test_every_value_knows_its_line(tmp_path):
         ("SOLVER: {MAX_LR: 1, MAX_LR: 2}\n", "configs/x.yaml:1: SOLVER.MAX_LR is given twice; keep one"),
         (GOOD + "? [a, b]\n: 1\n", "configs/x.yaml:5: found a list as a key, wanted a word: KEY: value"),
         ("{? : 1}\n", "configs/x.yaml:1: found nothing as a key, wanted a word: KEY: value"),
-        ("TITLE: a\nSOLVER:\n", "configs/x.yaml:2: SOLVER is a group of keys (MAX_LR, NAMES), not a value"),
+        (
+            "TITLE: a\nSOLVER:\n",
+            "configs/x.yaml:2: SOLVER is a group of keys (MAX_LR, NAMES), not a value; "
+            "found nothing, wanted KEY: value below it",
+        ),
+        (
+            "TITLE: a\nSOLVER:\n  MAX_LR 1\n",
+            "configs/x.yaml:2: SOLVER is a group of keys (MAX_LR, NAMES), not a value; "
+            "found 'MAX_LR 1', wanted KEY: value below it",
+        ),
         ("TITLE: {A: 1}\nSOLVER: {MAX_LR: 1}\n", "configs/x.yaml:1: TITLE is one value, not a group of keys"),
         ("TITLE: {}\nSOLVER: {MAX_LR: 1}\n", "configs/x.yaml:1: TITLE is one value, not a group of keys"),
         ("TITLE: a\nSOLVER: {MAX_LR: x}\n", "configs/x.yaml:2: SOLVER.MAX_LR: found 'x', wanted a number"),

@@ -75,6 +75,13 @@ def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
     assert "download" not in str(caught.value)
 
 
+def test_data_dir_that_is_a_file_is_told(roots):
+    roots["env"].rmdir()
+    roots["env"].write_text("")
+    with pytest.raises(UserError, match=r"env   \(a file, not a folder\)"):
+        find_folder(COMPETITION)
+
+
 def test_data_dir_that_is_itself_the_competition_is_told(roots):
     make_good(roots["env"] / "x").rename(roots["env"].with_name("whole"))
     roots["env"].rmdir()

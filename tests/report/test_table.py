@@ -94,6 +94,17 @@ def test_headers_are_read_from_comments_only(configs):
     assert read_header(configs / "base.yaml").question == "Every key."
 
 
+def test_without_any_score_there_is_no_summary(configs, tmp_path):
+    assert experiment_table(["ExpB"], width=80, configs=configs, runs=tmp_path).splitlines()[-1].startswith("ExpB")
+
+
+def test_a_config_in_any_encoding_leaves_the_list_whole(configs, tmp_path):
+    (configs / "ExpB.yaml").write_bytes("# Grün?\r\nA: 1\r\n".encode("latin-1"))
+    (configs / "ExpC.yaml").write_bytes("# From Windows?\r\nA: 1\r\n".encode("utf-8-sig"))
+    rows = {row.name: row.question for row in experiment_rows(configs, tmp_path)}
+    assert rows == {"ExpA": "Does it help?", "ExpB": "Gr\ufffdn?", "ExpC": "From Windows?"}
+
+
 def test_the_list_needs_no_heavy_package(python_modules):
     loaded = python_modules("import pipeline.report.table")
     assert not loaded & {"torch", "numpy", "pandas", "matplotlib", "cv2", "yaml", "PIL"}
