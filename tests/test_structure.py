@@ -250,6 +250,13 @@ def test_no_file_names_a_machine_or_leaves_work_for_later():
     assert found == []
 
 
+def test_documents_that_are_named_exist():
+    texts = [*SOURCES, "README.md"]
+    named = {name for path in texts for name in re.findall(r"\bdocs/[\w.-]+\.md\b", (PROJECT / path).read_text())}
+    assert {name for name in named if not (PROJECT / name).is_file()} == set()
+    assert "docs/conventions.md" in named
+
+
 def command_line() -> list[str]:
     """Every command, stage and option that a user may type, as the source has them."""
     from pipeline.__main__ import COMMANDS, STAGE_NAMES

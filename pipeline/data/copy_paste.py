@@ -4,7 +4,7 @@ The caller decides whether to paste and from where; here classes are chosen and 
 softened by a Gaussian (sigma 1), computed only in the box around the pasted pixels; the mask's stays hard.
 
 Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021;
-classes in place of instances as in the original (`docs/original.md`).
+classes in place of instances as in the original course project.
 """
 
 from __future__ import annotations

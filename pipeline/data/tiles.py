@@ -53,7 +53,7 @@ def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> 
     Raises:
         UserError: a set without columns or rows, a tile larger than the scaled picture, or no set at all.
 
-    Source: the original's tiling (`docs/original.md`), which failed for one column or row.
+    Source: the tiling of the original course project, which failed for one column or row.
     """
     if not sets:
         raise UserError(f"{SETS_KEY} is empty; give at least one [width, height, columns, rows], or TILE.ENABLE: false")
