@@ -24,7 +24,9 @@ def scalars(folder):
 
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
-    return {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
+    return {
+        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]
+    }
 
 
 def test_means_are_over_the_classes_that_count():

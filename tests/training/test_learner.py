@@ -90,7 +90,11 @@ def test_a_previous_run_gives_all_its_weights():
     ("changes", "num_outputs", "wanted"),
     [
         (("MODEL.NAME=FPN",), 12, r"it has no decoder\.p5\.weight; is MODEL the same as there"),
-        (("MODEL.ENCODER.NAME=tu-lcnet_075",), 12, r"encoder\.model\.conv_stem\.weight is \(8, 3, 3, 3\) there and \(16,"),
+        (
+            ("MODEL.ENCODER.NAME=tu-lcnet_075",),
+            12,
+            r"encoder\.model\.conv_stem\.weight is \(8, 3, 3, 3\) there and \(16,",
+        ),
         ((), 13, r"segmentation_head\.0\.weight is \(12, 32, 1, 1\) there and \(13, 32, 1, 1\) here"),
     ],
 )
@@ -103,7 +107,7 @@ def test_a_previous_run_of_another_network_is_refused_by_the_first_mismatch(chan
 
 def test_a_gpu_that_is_wanted_and_absent_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="RUNTIME.DEVICE is cuda, but torch finds no GPU"):
+    with pytest.raises(UserError, match=r"RUNTIME\.DEVICE is cuda, but torch finds no GPU"):
         choose_device("cuda")
     assert choose_device("auto") == choose_device("cpu") == CPU
 

@@ -35,7 +35,9 @@ def test_micro_batches_take_the_step_of_the_whole_batch(accumulate, samples):
 @pytest.mark.parametrize("samples", range(1, 18))
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (8, 2), (8, 4), (16, 4)])
 def test_no_micro_batch_is_left_with_one_sample(samples, batch_size, accumulate):
-    sizes = [len(part) for part in torch.arange(samples).tensor_split(num_micro_batches(samples, batch_size, accumulate))]
+    sizes = [
+        len(part) for part in torch.arange(samples).tensor_split(num_micro_batches(samples, batch_size, accumulate))
+    ]
     assert sum(sizes) == samples and (min(sizes) > 1 or samples == 1)
     if samples == batch_size:
         assert sizes == [batch_size // accumulate] * accumulate

@@ -23,7 +23,6 @@ from tests.training.toy import (
     results,
     run,
     script,
-    train_batches,
 )
 
 # How often a stop is asked about: at each validation batch and the epoch's end, twice at each step.
