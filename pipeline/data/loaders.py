@@ -29,6 +29,7 @@ from pipeline.errors import UserError
 
 PREFETCH = 2  # batches each worker keeps ready
 TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
+GRACE_S = 10  # between SIGTERM and a worker's end
 SHARED_MEMORY = Path("/dev/shm")
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 KEPT_BYTES = 2**28  # more than any batch of pictures; the settings take an int
@@ -172,6 +173,10 @@ def _loader(
 
 def start_worker(worker: int = 0) -> None:
     """Sets a worker process up: one thread, stacks on demand, and memory that is kept from sample to sample."""
+    # Ctrl-C and `kill` often reach the whole process group. The main process decides what they mean; a worker that died
+    # at once would turn an orderly stop into a fault. After SIGTERM it stays long enough for the checkpoint.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE_S))
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads times workers would only compete
     faulthandler.register(signal.SIGUSR1)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
