@@ -84,6 +84,9 @@ def plan_command(arguments: Sequence[str]) -> int:
     options.add_argument("overrides", nargs="*", default=())
     chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
+    members = loaded.config.ensemble.members
+    if members is not None:
+        raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
     path = RunPaths(loaded.run).plots / "plan.png"
     title = f"{loaded.run}: learning rate of the plan {loaded.config.solver.plan}, each phase at its longest"
     write_atomic(path, draw_plan(*plan_curve(loaded.plan), title=title))

@@ -9,6 +9,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.pictures import read_mask
+from pipeline.report import rates
 from pipeline.submission.write import write_submission
 
 
@@ -65,3 +66,18 @@ def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     assert main(["show", "ExpAAB"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith(f"folder {tmp_path / 'ExpAAB'}")
+
+
+def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
+    assert main(["plan", "EnsAAA"]) == 2
+    assert capsys.readouterr().err.strip().endswith("a member's: ./run.sh plan ExpBAA")
+
+
+def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    titles = []
+    draw = rates.draw_plan
+    monkeypatch.setattr(rates, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
+    assert main(["plan", "ExpAAB"]) == 0
+    assert titles == ["ExpAAB: learning rate of the plan flat_cosine, each phase at its longest"]
+    assert "drawn:" in capsys.readouterr().out

@@ -250,6 +250,19 @@ def test_no_file_names_a_machine_or_leaves_work_for_later():
     assert found == []
 
 
+def test_the_architectures_of_the_config_are_those_that_can_be_built():
+    names = [tree for path, tree in SOURCES.items() if path in ("pipeline/config/schema.py", "pipeline/model/build.py")]
+    listed = [
+        {node.value for node in ast.walk(part) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        for tree in names
+        for part in ast.walk(tree)
+        if (isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "Architecture")
+        or (isinstance(part, ast.FunctionDef) and part.name == "_architectures")
+    ]
+    assert len(listed) == 2
+    assert listed[0] == listed[1]
+
+
 def test_documents_that_are_named_exist():
     texts = [*SOURCES, "README.md"]
     named = {name for path in texts for name in re.findall(r"\bdocs/[\w.-]+\.md\b", (PROJECT / path).read_text())}

@@ -16,6 +16,11 @@ NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
+# As in `model/build.py`; here too, so that a typo is refused before pictures are checked and tiles cut.
+Architecture = Literal[
+    "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
+    "Segformer",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Model:
-    name: str
+    name: Architecture
     abbr: str
     encoder: Encoder
     activation: None

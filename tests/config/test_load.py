@@ -156,6 +156,7 @@ def test_overrides_change_their_keys_and_nothing_else(overrides, words):
         (["SOLVER.MAX_LR="], "command line: SOLVER.MAX_LR: found nothing, wanted a number (above 0) or auto"),
         (["SOLVER=1"], "command line: SOLVER is a group of keys ("),
         (["SOLVER.MAX_LR={A: 1}"], "command line: SOLVER.MAX_LR is one value, not a group of keys"),
+        (["MODEL.NAME=UNett"], "command line: MODEL.NAME: found 'UNett', wanted one of Unet, UnetPlusPlus, FPN, "),
         (["BASE=ExpAAC"], "command line: BASE belongs to a file: "),
         (["SOLVER.PLAN=../plans/constant"], "command line: SOLVER.PLAN: there is no plan '../plans/constant'"),
         (["SOLVER.PLAN=/etc/passwd"], "command line: SOLVER.PLAN: there is no plan '/etc/passwd'"),
