@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.inference.ensemble import Recipe
+    from pipeline.inference.ensemble_weights import Fit
     from pipeline.inference.probability_store import ProbabilityStore
 
 Judges = dict[str, list[int]]  # numbers of the members that may judge a picture, by its id
@@ -72,11 +74,17 @@ def evaluate(run: Run) -> None:
     folder, num_classes = competition_folder(run), num_scored(run.loaded.competition)
     rows, judges = _judged_rows(run)
     stores, chosen = _open_stores(run, "valid"), _recipe(run)
+    fitted = _fit(run, folder, rows, judges, stores) if run.loaded.config.ensemble.weights == "fitted" else None
+    if fitted is not None:
+        chosen = Recipe("WEIGHTED", fitted.weights)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
 
     def masks_of(picture_id: str, wanted: Sequence[Recipe]) -> list[np.ndarray]:
         numbers = judges[picture_id]
         views = [stores[number].view(picture_id) for number in numbers]
+        if fitted is not None and picture_id in fitted.by_picture:  # weights that do not know its sequence
+            own = Recipe("WEIGHTED", fitted.by_picture[picture_id])
+            wanted = [own if recipe is chosen else recipe for recipe in wanted]
         return combine(views, [for_members(recipe, numbers) for recipe in wanted])
 
     pairs = zip(rows["id"], truth_masks(run, folder, rows), strict=True)
@@ -90,8 +98,24 @@ def evaluate(run: Run) -> None:
     found = _findings(run, rows, judges, by_method)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
+    if fitted is not None:
+        gains = {kind: vars(gain) for kind, gain in fitted.gains.items()}
+        found["fit"] = {"kind": fitted.kind, "gains": gains, "in_sample": dict(fitted.in_sample)}
+        found["words"] = [fitted.words]
     write_atomic(run.paths / "ensemble.json", json.dumps(found, indent=1))
     tqdm.write(_words(found))
+
+
+def _fit(run: Run, folder: Path, rows: pd.DataFrame, judges: Judges, stores: Sequence[ProbabilityStore]) -> Fit:
+    """Returns the weights fitted on the judged pictures."""
+    from pipeline.inference.ensemble_weights import fit, look
+
+    bar = tqdm(rows.itertuples(), total=len(rows), desc="look", leave=False, disable=None)
+    evidence = []
+    for row, truth in zip(bar, truth_masks(run, folder, rows), strict=True):
+        views = [stores[number].view(row.id) for number in judges[row.id]]
+        evidence.append(look(row.id, row.sequence, judges[row.id], views, truth))
+    return fit(evidence, len(stores))
 
 
 def submit(run: Run) -> None:
@@ -193,4 +217,4 @@ def _words(found: dict[str, Any]) -> str:
         dice, gain = scores["dice"], scores["gain"]
         text = f"{gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
         lines.append(f"  {method:<8} Dice {dice['mean']:.4f}, gain over one member {text}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *found.get("words", [])])

@@ -17,7 +17,7 @@ TAIL = 0.025
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval; `num_groups` is the number of sequences behind it."""
+    """A mean with its interval, 95 % unless said otherwise; `num_groups` is the number of sequences behind it."""
 
     mean: float
     low: float
@@ -36,8 +36,8 @@ def group_numbers(ids: Sequence[str], sequences: Sequence[str]) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
-def interval(values: np.ndarray, groups: np.ndarray) -> Interval:
-    """Returns the mean over pictures and its 95 % interval from drawing whole sequences with replacement.
+def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Interval:
+    """Returns the mean over pictures and its interval from drawing whole sequences with replacement.
 
     With few sequences the bootstrap is too sure of itself, so the interval is made at least as wide as Student's t on
     the sequences' shares in the mean; with one sequence nothing is known and the interval is infinite.
@@ -45,6 +45,7 @@ def interval(values: np.ndarray, groups: np.ndarray) -> Interval:
     Args:
         values: float (P,), e.g. the gain in Dice of each picture.
         groups: int (P,), the sequence of each.
+        tail: the share beyond either end; 0.025 makes a 95 % interval.
 
     Source: cluster bootstrap, Field and Welsh 2007; t interval on cluster sums, Cameron and Miller 2015.
     """
@@ -55,9 +56,9 @@ def interval(values: np.ndarray, groups: np.ndarray) -> Interval:
     if num_groups < 2:
         return Interval(mean, -np.inf, np.inf, num_groups)
     counts = np.random.default_rng(0).multinomial(num_groups, np.full(num_groups, 1 / num_groups), NUM_DRAWS)
-    low, high = np.quantile((counts @ sums) / (counts @ sizes), [TAIL, 1 - TAIL])
+    low, high = np.quantile((counts @ sums) / (counts @ sizes), [tail, 1 - tail])
     shares = (sums - mean * sizes) / sizes.sum()
-    spread = np.sqrt(num_groups / (num_groups - 1) * np.square(shares).sum()) * stats.t.ppf(1 - TAIL, num_groups - 1)
+    spread = np.sqrt(num_groups / (num_groups - 1) * np.square(shares).sum()) * stats.t.ppf(1 - tail, num_groups - 1)
     return Interval(mean, float(min(low, mean - spread)), float(max(high, mean + spread)), num_groups)
 
 
