@@ -23,7 +23,7 @@ GIB = 1024**3
 NATIVE_BF16_CAPABILITY = 8.0  # below it bf16 is emulated, though torch calls it supported (T4)
 OLDEST_CAPABILITY = 7.0  # torch 2.8 and newer have no kernels for Pascal (P100: 6.0) any more
 LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
-SITES = {"pypi.org": "packages", "www.kaggle.com": "data, uploads", "huggingface.co": "encoder weights"}
+SITES = {"www.kaggle.com": "data, uploads", "huggingface.co": "encoder weights"}
 
 
 @dataclass(frozen=True)
