@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +68,10 @@ def doctor(
     return 2
 
 
+# A descriptor that says where its data can be fetched; read as text, for PyYAML may be what is missing.
+FETCHED_FROM = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
+
+
 def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
     """Returns for each competition where its data is and how many pictures its lists name, or how to get it."""
     findings = []
@@ -79,7 +84,9 @@ def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
             findings.append(Finding(name, "not drawn yet", "./run.sh demo draws it"))
         else:
             places = ", ".join(shown(place) for place in data_folders())
-            fix = f"./run.sh download {name}, or DATA_DIR=/the/folder/above/{name}"
+            fix = f"DATA_DIR=/the/folder/above/{name}"
+            if FETCHED_FROM.search((CONFIGS / "competitions" / f"{name}.yaml").read_text(encoding="utf-8")):
+                fix = f"./run.sh download {name}, or {fix}"
             findings.append(Finding(name, "not found", f"looked in {places}", "note", fix))
     return findings
 

@@ -24,8 +24,10 @@ def download(name: str) -> None:
         download_weights(name, competitions)
         return
     target = Path(os.environ.get("DATA_DIR") or PROJECT / "data") / name
-    existed = target.exists()
-    path = fetch(load_competition(name), target)
+    competition, existed = load_competition(name), target.exists()
+    if existed and not (target / competition.train_csv).is_file():
+        raise UserError(f"{shown(target)} is there but has no {competition.train_csv}; move it away and start again")
+    path = fetch(competition, target)
     print(f"{shown(path)} is there already; remove it to fetch it anew" if existed else f"fetched: {shown(path)}")
 
 

@@ -81,3 +81,13 @@ def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
     assert main(["plan", "ExpAAB"]) == 0
     assert titles == ["ExpAAB: learning rate of the plan flat_cosine, each phase at its longest"]
     assert "drawn:" in capsys.readouterr().out
+
+
+def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypatch, capsys):
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert main(["download", "camvid"]) == 2
+    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away and start again")
+    (tmp_path / "camvid" / "train.csv").touch()
+    assert main(["download", "camvid"]) == 0
+    assert "is there already; remove it to fetch it anew" in capsys.readouterr().out

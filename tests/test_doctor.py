@@ -97,6 +97,7 @@ def test_a_competition_is_told_with_its_counts_or_how_to_get_it(tmp_path: Path):
     found = {finding.what: finding for finding in competitions(lambda name: folder if name == "camvid" else None)}
     assert found["camvid"].found == "2 train + 1 test"
     assert found["aeroscapes"].fix.startswith("./run.sh download aeroscapes")
+    assert found["dubai_aerial"].fix == "DATA_DIR=/the/folder/above/dubai_aerial"  # not published for downloading
     assert found["demo"].state == "ok"
 
 

@@ -142,7 +142,7 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     elif archive:
         lines.append(f"Unpack it first: unzip {archive} -d {folder}")
     elif competition.kaggle_slug or competition.repository:
-        lines.append(f"Get it again: ./run.sh download {competition.name}")
+        lines.append(f"Move it away and get it again: ./run.sh download {competition.name}")
     else:
         lines.append("Put the list there, or name another folder with DATASETS.DIRECTORY=...")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
-    "list missing": ("{file} beside the picture folders", "get it again: ./run.sh download {competition}"),
+    "list missing": ("{file} beside the picture folders", f"get it again, or mend its name in {_DESCRIPTOR}"),
     "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
     "list empty": ("a header line and one row per picture", _AGAIN),
     "list without rows": ("one row per picture below the header line", _AGAIN),
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row missing": ("the same rows for every picture in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     # Finding files
-    "folder missing": ("the folder of the {what}s", "unpack the archive whole: ./run.sh download {competition}"),
+    "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend its path in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
     "picture missing": ("a picture for every row", _LISTED),
     "mask missing": ("a mask for every row of train.csv", _LISTED),

@@ -93,7 +93,9 @@ def test_data_dir_that_is_itself_the_competition_is_told(roots):
 def test_a_folder_without_its_list_is_told_apart(roots):
     folder = roots["env"] / "little"
     folder.mkdir()
-    with pytest.raises(UserError, match=r"has no train\.csv[\s\S]*It holds: nothing[\s\S]*download little"):
+    with pytest.raises(
+        UserError, match=r"has no train\.csv[\s\S]*It holds: nothing[\s\S]*Move it away.*download little"
+    ):
         find_folder(COMPETITION)
     (folder / "little.zip").touch()
     with pytest.raises(UserError, match=r"It holds: little\.zip[\s\S]*unzip .*little\.zip"):
