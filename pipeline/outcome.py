@@ -6,7 +6,7 @@ In: masks by picture id, the catalog. Out: the files of `evaluate` and `submit`,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
+
+    from pipeline.inference.decoding import Rule
+    from pipeline.inference.ensemble import Recipe
+    from pipeline.inference.predict import Prediction
 
 NUM_PANELS = 3  # of each: best, median, worst
 MaskOf = Callable[[str], "np.ndarray"]
@@ -66,12 +70,53 @@ def write_outcome(
     return metrics
 
 
-def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf) -> None:
+def fitted_rules(
+    run: Run,
+    folder: Path,
+    rows: pd.DataFrame,
+    predictions_of: Callable[[str], list[Prediction]],
+    recipe_of: Callable[[str], Recipe],
+) -> tuple[Rule, ...]:
+    """Returns the rules of DECODE.SUPPRESS and writes what came of fitting them, decode.json; none unless it is set.
+
+    Args:
+        folder: of the competition.
+        rows: catalog rows of the out-of-fold pictures.
+        predictions_of: what those who did not train on a picture predict there.
+        recipe_of: how it is decoded.
+    """
+    from pipeline.inference.decoding import fit_suppression, see
+    from pipeline.inference.ensemble import combine
+
+    if run.loaded.config.decode.suppress == "none":
+        (run.paths / "decode.json").unlink(missing_ok=True)
+        return ()
+    bar = tqdm(rows.itertuples(), total=len(rows), desc="look", leave=False, disable=None)
+    sights = []
+    for row, truth in zip(bar, truth_masks(run, folder, rows), strict=True):
+        predictions = predictions_of(row.id)
+        sights.append(see(row.id, row.sequence, predictions, combine(predictions, [recipe_of(row.id)])[0], truth))
+    classes = scored_classes(run.loaded.competition)
+    found = fit_suppression(sights, classes)
+    facts = {
+        "rules": [vars(rule) | {"class": classes[rule.class_index]} for rule in found.rules],
+        "gains": {classes[index]: vars(gain) for index, gain in found.gains.items()},
+        "in_sample": {classes[index]: gain for index, gain in found.in_sample.items()},
+        "survived": found.survived,
+        "words": found.words,
+    }
+    write_atomic(run.paths / "decode.json", json.dumps(facts, indent=1))
+    tqdm.write(found.words)
+    return found.rules
+
+
+def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, rules: Sequence[Rule] = ()) -> None:
     """Encodes the test pictures' masks, writes the submission and checks what was written.
 
     Args:
         folder: of the competition.
         mask_of: the predicted mask of a test picture.
+        rules: by which classes were dropped, to be remembered with the submission.
     """
     from pipeline.data.catalog import read_catalog
     from pipeline.submission.check import require_good
@@ -90,6 +135,9 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf) -> None:
         "local_iou": metrics["iou"]["mean"],
         "split_by": metrics["split"]["by"],
     }
+    if run.loaded.config.decode.suppress == "fitted":
+        names = [competition.classes[rule.class_index] for rule in rules]
+        origin["dropped_where_small"] = ", ".join(names) or "no class"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((picture_id, mask_of(picture_id)) for picture_id in bar)
     path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)

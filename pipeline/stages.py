@@ -21,13 +21,18 @@ REPORTED = (
     *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
     *("metrics.json", "per_image.csv", "confusion.csv", "submission.json", "plots", "panels"),
 )
-ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT")
+ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT", "DECODE")
 START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
 
 
 def _train_reads(loaded: Loaded) -> tuple[str, ...]:
     suggestion = ("lr_sweep.json",) if loaded.config.solver.max_lr == "auto" else ()
     return ("catalog.csv", "split.csv", "tiles.json", *suggestion)
+
+
+def _submit_reads(loaded: Loaded) -> tuple[str, ...]:
+    judged = ("probs/valid", "split.csv") if loaded.config.decode.suppress == "fitted" else ()
+    return ("probs/test", "catalog.csv", "metrics.json", *judged)
 
 
 def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
@@ -116,8 +121,8 @@ STAGES = (
         "submit",
         "decodes, run-length encodes and checks the submission",
         work.submit,
-        settings=("DATASETS.COMPETITION",),
-        reads=("probs/test", "catalog.csv", "metrics.json"),
+        settings=("DATASETS.COMPETITION", "DECODE"),
+        reads=_submit_reads,
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},
     ),
@@ -157,8 +162,8 @@ ENSEMBLE_STAGES = (
         "submit",
         "combines them on the test pictures, encodes and checks the submission",
         work_ensemble.submit,
-        settings=("DATASETS.COMPETITION",),
-        reads=("members.json", "catalog.csv", "metrics.json", "ensemble.json"),
+        settings=("DATASETS.COMPETITION", "DECODE"),
+        reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
         reads_outside=lambda run: members.member_stores(run, "test"),
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},

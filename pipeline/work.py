@@ -15,7 +15,7 @@ from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
-from pipeline.outcome import truth_masks, write_checked_submission, write_outcome, write_picture
+from pipeline.outcome import fitted_rules, truth_masks, write_checked_submission, write_outcome, write_picture
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
@@ -192,11 +192,25 @@ def predict(run: Run) -> None:
 
 def submit(run: Run) -> None:
     """Decodes the test probabilities, writes the submission and checks what was written."""
+    from pipeline.inference.decoding import decode_with_rules
+    from pipeline.inference.ensemble import Recipe
     from pipeline.inference.predict import decode
     from pipeline.inference.probability_store import ProbabilityStore
+    from pipeline.training.inputs import split_rows
 
-    store = ProbabilityStore(run.paths.probs("test"))
-    write_checked_submission(run, competition_folder(run), lambda picture_id: decode(store[picture_id]))
+    folder, recipe = competition_folder(run), Recipe("AP")
+    store, judged = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
+
+    def judged_predictions(picture_id: str):
+        return [judged.view(picture_id)]
+
+    rules = fitted_rules(run, folder, split_rows(run.paths, "valid"), judged_predictions, lambda picture_id: recipe)
+
+    def mask_of(picture_id: str):
+        prediction = store[picture_id]
+        return decode_with_rules([prediction], recipe, rules) if rules else decode(prediction)
+
+    write_checked_submission(run, folder, mask_of, rules)
 
 
 def report(run: Run) -> None:

@@ -25,7 +25,7 @@ from pipeline.members import (
     require_alike,
     require_trained,
 )
-from pipeline.outcome import truth_masks, write_checked_submission, write_outcome
+from pipeline.outcome import fitted_rules, truth_masks, write_checked_submission, write_outcome
 from pipeline.report.read import read_columns, read_json
 from pipeline.work import competition_folder
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pipeline.inference.ensemble import Recipe
     from pipeline.inference.ensemble_weights import Fit
+    from pipeline.inference.predict import Prediction
     from pipeline.inference.probability_store import ProbabilityStore
 
 Judges = dict[str, list[int]]  # numbers of the members that may judge a picture, by its id
@@ -122,16 +123,23 @@ def submit(run: Run) -> None:
     """Combines the members' test probabilities, writes the submission and checks what was written."""
     import numpy as np
 
-    from pipeline.inference.ensemble import Recipe, combine
+    from pipeline.inference.decoding import decode_with_rules
+    from pipeline.inference.ensemble import Recipe, for_members
 
-    found = read_json(run.paths / "ensemble.json")
+    found, folder = read_json(run.paths / "ensemble.json"), competition_folder(run)
     recipe = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
-    stores = _open_stores(run, "test")
+    stores, judged_stores = _open_stores(run, "test"), _open_stores(run, "valid")
+    rows, judges = _judged_rows(run)
+
+    def judged_predictions(picture_id: str) -> list[Prediction]:
+        return [judged_stores[number].view(picture_id) for number in judges[picture_id]]
+
+    rules = fitted_rules(run, folder, rows, judged_predictions, lambda id: for_members(recipe, judges[id]))
 
     def mask_of(picture_id: str) -> np.ndarray:
-        return combine([store.view(picture_id) for store in stores], [recipe])[0]
+        return decode_with_rules([store.view(picture_id) for store in stores], recipe, rules)
 
-    write_checked_submission(run, competition_folder(run), mask_of)
+    write_checked_submission(run, folder, mask_of, rules)
 
 
 def _recipe(run: Run) -> Recipe:
