@@ -53,7 +53,10 @@ def clone(address: str, folder: Path) -> None:
     command = ["git", "clone", "--depth", "1", "--quiet", address, str(folder)]
     # No question may be asked where nobody sits: a private or missing repository must end, not wait for a password.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    by_hand = f"Fetch it where there is internet and put the folder where DATA_DIR points; its address is {address}"
+    by_hand = (
+        f"It is {address}, and is converted after fetching: type ./run.sh download camvid where there is internet, "
+        f"then copy data/camvid to where DATA_DIR points."
+    )
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=CLONE_WITHIN_S, env=environment)
     except FileNotFoundError:
