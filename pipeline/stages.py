@@ -21,7 +21,7 @@ REPORTED = (
     *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
     *("metrics.json", "per_image.csv", "confusion.csv", "submission.json", "plots", "panels"),
 )
-ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT", "DECODE")
+ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT", "DECODE", "ENSEMBLE")
 START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
 
 
@@ -37,7 +37,7 @@ def _submit_reads(loaded: Loaded) -> tuple[str, ...]:
 
 def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
     """Returns the weights that training starts from, so that other weights mean another result."""
-    from pipeline.model.build import find_encoder_weights
+    from pipeline.model.weights import find_encoder_weights
 
     if run.loaded.config.experiment.load_prev is not None:
         return {"the previous run's best checkpoint": work.find_run(run.loaded.config.experiment.load_prev)}
@@ -66,6 +66,7 @@ STAGES = (
             "DATASETS.SPLIT_INDEX",
         ),
         reads=("catalog.csv", "split.csv"),
+        reads_outside=lambda run: work.pictures_of(run, "train"),
         writes=("tiles.json", "plots/samples.png"),
         lacks=work.lacks_tiles,
     ),
@@ -94,12 +95,15 @@ STAGES = (
         settings=(
             *NETWORK,
             "DATASETS.COMPETITION",
+            "DATASETS.SPLIT",
+            "DATASETS.SPLIT_INDEX",
             "DATASETS.PADDING",
             "DATALOADERS.VALID",
             "PREDICT",
             "SOLVER.PRECISION",
         ),
         reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        reads_outside=lambda run: work.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
     ),
     Stage(
@@ -115,6 +119,7 @@ STAGES = (
             "SOLVER.PRECISION",
         ),
         reads=("best.ckpt", "catalog.csv"),
+        reads_outside=lambda run: work.pictures_of(run, "test"),
         writes=("probs/test",),
     ),
     Stage(
@@ -123,6 +128,7 @@ STAGES = (
         work.submit,
         settings=("DATASETS.COMPETITION", "DECODE"),
         reads=_submit_reads,
+        reads_outside=work.sample_submission,
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},
     ),
@@ -155,7 +161,7 @@ ENSEMBLE_STAGES = (
         work_ensemble.evaluate,
         settings=("DATASETS.COMPETITION", "ENSEMBLE"),
         reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: members.member_stores(run, "valid"),
+        reads_outside=lambda run: members.member_stores(run, "valid") | work.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
     ),
     Stage(
@@ -164,7 +170,7 @@ ENSEMBLE_STAGES = (
         work_ensemble.submit,
         settings=("DATASETS.COMPETITION", "DECODE"),
         reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
-        reads_outside=lambda run: members.member_stores(run, "test"),
+        reads_outside=lambda run: members.member_stores(run, "test") | work.sample_submission(run),
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},
     ),

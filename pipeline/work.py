@@ -5,6 +5,7 @@ Heavy packages are imported inside the functions, so that a stage which is skipp
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from pipeline.chain import Run
 from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
 from pipeline.outcome import fitted_rules, truth_masks, write_checked_submission, write_outcome, write_picture
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
@@ -41,6 +42,24 @@ def competition_files(run: Run) -> list[Path]:
     tables = [competition.train_csv, competition.test_csv, competition.sample_submission]
     files = [folder / name for name in tables if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents if parent.is_dir() for path in parent.iterdir() if path.is_file())
+
+
+def pictures_of(run: Run, subset: str) -> dict[str, Path | list[Path]]:
+    """Returns the `train` (public) or `test` pictures and masks of the run's catalog, by a name for messages."""
+    path = run.paths / "catalog.csv"
+    if not path.is_file():
+        return {}
+    folder = competition_folder(run)
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("subset") == subset]
+    files = [folder / row[column] for row in rows for column in ("picture", "mask") if row[column]]
+    return {"the public pictures" if subset == "train" else "the test pictures": files}
+
+
+def sample_submission(run: Run) -> dict[str, Path | list[Path]]:
+    """Returns the sample that a submission is held against, where the competition has one."""
+    name = run.loaded.competition.sample_submission
+    return {"the sample submission": competition_folder(run) / name} if name else {}
 
 
 def find_run(name: str) -> Path:
@@ -264,5 +283,7 @@ def _predict(run: Run, rows, subset: str):
             for picture_id, prediction in predict_batches(predictor, valid_batches(loader)):
                 writer.put(picture_id, prediction)
                 bar.update()
+                if run.stop.requested:  # the time budget; whole shards are kept
+                    raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} pictures predicted")
     writer.finish()
     return ProbabilityStore(run.paths.probs(subset)), checkpoint
