@@ -1,0 +1,224 @@
+"""The table of stages tells the truth: what each depends on, and that it reads nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.__main__ import STAGE_NAMES
+from pipeline.chain import Run, Stage, prepare_folder, why_run
+from pipeline.config.load import Loaded, is_machine_key
+from pipeline.paths import RunPaths
+from pipeline.stages import STAGES, stages_of
+from pipeline.stopping import Stop
+from tests.tiny import draw_nothing, run_stages, tiny, write_competition
+
+ALL = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+LEARN = ("sweep", "train", "report")
+NETWORK = ("sweep", "train", "evaluate", "predict", "report")
+
+# Key or group of keys -> the stages that depend on it by themselves. What depends on those in turn runs again only if
+# their files come out different. The longest prefix counts.
+DEPENDENTS = {
+    "EXPERIMENT.PREFIX": ("report",),
+    "EXPERIMENT.SUFFIX": ("report",),
+    "EXPERIMENT.LOAD_PREV": LEARN,
+    "EXPERIMENT.SEED": ("tile", *LEARN),
+    "MODEL.NAME": NETWORK,
+    "MODEL.ABBR": ("report",),
+    "MODEL.ACTIVATION": ("report",),
+    "MODEL.ENCODER.NAME": NETWORK,
+    "MODEL.ENCODER.ABBR": ("report",),
+    "MODEL.ENCODER.WEIGHTS": NETWORK,
+    "DATASETS.COMPETITION": ALL,
+    "DATASETS.DIRECTORY": (),
+    "DATASETS.SPLIT_INDEX": ("prepare", "tile", "sweep", "train", "evaluate", "report"),
+    "DATASETS.SPLIT.BY": ("prepare", "sweep", "train", "evaluate", "report"),
+    "DATASETS.CLASSES": LEARN,
+    "DATASETS.PADDING": ("tile", *NETWORK),
+    "DATASETS.SAMPLING": LEARN,
+    "DATASETS.AUGMENTATION": ("tile", *LEARN),
+    "DATALOADERS.TRAIN": LEARN,
+    "DATALOADERS.VALID": NETWORK,
+    "LOSS_FN": LEARN,
+    "SOLVER": LEARN,
+    "SOLVER.PRECISION": NETWORK,
+    "SWEEP": ("sweep", "report"),
+    "PREDICT": ("evaluate", "predict", "report"),
+    "DECODE": ("submit", "report"),
+    "ENSEMBLE": ("report",),
+    "RUNTIME": (),
+}
+
+
+def dependents(key: str) -> list[str]:
+    """Returns the stages that depend on a key, in order."""
+    prefixes = [prefix for prefix in DEPENDENTS if f"{key}.".startswith(f"{prefix}.")]
+    assert prefixes, f"say in DEPENDENTS which stages depend on the new key {key}"
+    stages = () if is_machine_key(key) else DEPENDENTS[max(prefixes, key=len)]
+    return [stage for stage in ALL if stage in stages]
+
+
+def write_outputs(run: Run, stage) -> None:
+    """Stands in for a stage: writes its files, always the same."""
+    for name in stage.writes:
+        path = run.paths / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "." in path.name:
+            path.write_text(name)
+        else:
+            path.mkdir(exist_ok=True)
+    for path in stage.writes_outside(run).values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("outside")
+
+
+def stand_ins(loaded: Loaded):
+    """Returns the stages of the table with functions that only write files."""
+
+    def stand_in(stage):
+        return dataclasses.replace(stage, function=lambda run: write_outputs(run, stage), lacks=lambda run: False)
+
+    return tuple(map(stand_in, stages_of(loaded)))
+
+
+def stale(loaded: Loaded) -> dict[str, str]:
+    """Returns the stages that would run now, with the reasons."""
+    reasons = {stage.name: why_run(stage, Run(loaded, RunPaths(loaded.run), Stop())) for stage in stages_of(loaded)}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory) -> Path:
+    return write_competition(tmp_path_factory.mktemp("competition") / "data")
+
+
+@pytest.fixture
+def finished(competition) -> Loaded:
+    """The tiny config with a run folder in which every stage is done, by stand-ins."""
+    loaded = tiny(competition)
+    run_stages(loaded, stages=stand_ins(loaded))
+    return loaded
+
+
+def test_the_command_line_knows_the_stages_of_the_table():
+    assert tuple(stage.name for stage in STAGES) == STAGE_NAMES == ALL
+
+
+def test_a_changed_key_makes_exactly_the_stages_stale_that_depend_on_it(finished):
+    assert stale(finished) == {}
+    for key in finished.values:
+        # As if the config's file had been edited: an override would get a run folder of its own.
+        edited = dataclasses.replace(finished, values={**finished.values, key: "another value"})
+        found = stale(edited)
+        assert list(found) == dependents(key), key
+        assert all(reason.startswith(f"{key} changed (") for reason in found.values())
+
+
+def test_a_changed_plan_file_counts_by_its_content(finished):
+    longer = dataclasses.replace(finished.plan[0], warmup=1.0)
+    edited = dataclasses.replace(finished, plan=(longer, *finished.plan[1:]))
+    assert list(stale(edited)) == list(LEARN)
+
+
+def test_a_changed_descriptor_counts_by_its_content(finished):
+    competition = dataclasses.replace(finished.competition, title="Another")
+    assert list(stale(dataclasses.replace(finished, competition=competition))) == list(ALL)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("lr_sweep.json", ["sweep", "report"]), ("catalog.csv", list(ALL))])
+def test_a_changed_file_makes_its_writer_and_its_readers_stale(finished, name, wanted):
+    (RunPaths(finished.run) / name).write_text("another content")
+    assert list(stale(finished)) == wanted
+
+
+def test_the_sweeps_suggestion_counts_for_training_only_where_it_is_taken(competition):
+    loaded = tiny(competition, "SOLVER.MAX_LR=auto")
+    paths, _ = run_stages(loaded, stages=stand_ins(loaded))
+    (paths / "lr_sweep.json").write_text("another suggestion")
+    assert list(stale(loaded)) == ["sweep", "train", "report"]
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted"),
+    [
+        ("imgs/imgs/000001_001.jpg", ["prepare", "tile", "evaluate"]),
+        ("masks/masks/000001_001.png", ["prepare", "tile", "evaluate"]),
+        ("imgs/imgs/000004_001.jpg", ["prepare", "predict"]),
+        ("train.csv", ["prepare"]),
+        ("sample_submission.csv", ["prepare", "submit"]),
+    ],
+)
+def test_a_changed_pixel_makes_exactly_the_stages_stale_that_see_it(tmp_path, file, wanted):
+    loaded = tiny(write_competition(tmp_path / "data"))
+    paths, _ = run_stages(loaded, "prepare")
+    catalog = (paths / "catalog.csv").read_bytes()
+    run_stages(loaded, stages=stand_ins(loaded)[1:])
+    assert (paths / "catalog.csv").read_bytes() == catalog and stale(loaded) == {}
+    path = tmp_path / "data" / file
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert list(stale(loaded)) == wanted
+
+
+def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    weights = tmp_path / "tu-lcnet_035-imagenet.safetensors"
+    weights.write_bytes(b"weights")
+    loaded = tiny(competition, "MODEL.ENCODER.WEIGHTS=imagenet")
+    run_stages(loaded, stages=stand_ins(loaded))
+    weights.write_bytes(b"other weights")
+    assert stale(loaded) == dict.fromkeys(("sweep", "train"), "the encoder's weights changed")
+    weights.unlink()
+    assert stale(loaded) == {}
+
+
+class Watched:
+    """A config section that notes which keys are read from it."""
+
+    def __init__(self, section: Any, path: str, seen: set[str]) -> None:
+        self._section, self._path, self._seen = section, path, seen
+
+    def __getattr__(self, name: str) -> Any:
+        value, key = getattr(self._section, name), self._path + name.upper()
+        if dataclasses.is_dataclass(value):
+            return Watched(value, key + ".", self._seen)
+        self._seen.add(key)
+        return value
+
+
+class WatchedLoaded:
+    """A resolved config that notes which keys are read, a plan and a competition by the keys that name them."""
+
+    def __init__(self, loaded: Loaded, seen: set[str]) -> None:
+        self._loaded, self._seen = loaded, seen
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "config":
+            return Watched(self._loaded.config, "", self._seen)
+        if name in ("plan", "competition"):
+            self._seen.add({"plan": "SOLVER.PLAN", "competition": "DATASETS.COMPETITION"}[name])
+        return getattr(self._loaded, name)
+
+
+def undeclared_keys(stage: Stage, run: Run, seen: set[str]) -> set[str]:
+    """Carries a stage out; returns the keys that it read without declaring them."""
+    seen.clear()
+    stage.reads_outside(run)
+    stage.function(run)
+    wanted = {key for key in seen if not is_machine_key(key)}
+    return {key for key in wanted if not any(f"{key}.".startswith(f"{prefix}.") for prefix in stage.settings)}
+
+
+def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch):
+    draw_nothing(monkeypatch)
+    changes = ("PREDICT.MODE=window", "PREDICT.WINDOW=[32,32]", "PREDICT.TTA=flip", "DECODE.SUPPRESS=fitted")
+    loaded = tiny(competition, *changes)
+    paths = RunPaths(loaded.run)
+    prepare_folder(Run(loaded, paths, Stop()))
+    seen: set[str] = set()
+    run = Run(WatchedLoaded(loaded, seen), paths, Stop(), "key")
+    undeclared = {stage.name: undeclared_keys(stage, run, seen) for stage in stages_of(loaded)}
+    assert not any(undeclared.values()), undeclared

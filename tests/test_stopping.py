@@ -1,0 +1,66 @@
+"""Being asked to stop: at once, deferred, twice, by the clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from pipeline.stopping import Stop
+
+
+@pytest.fixture
+def stop():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop = Stop()
+    stop.listen()
+    yield stop
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "asked to end (SIGTERM)")])
+def test_a_signal_interrupts_at_once_where_nothing_is_deferred(stop, number, reason):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        send(number)
+    assert str(caught.value) == reason == stop.reason
+
+
+def test_a_deferred_signal_only_requests_and_the_second_interrupts(stop):
+    with pytest.raises(KeyboardInterrupt), stop.deferred():
+        send(signal.SIGTERM)
+        assert stop.requested and stop.reason == "asked to end (SIGTERM)"
+        send(signal.SIGINT)
+
+
+def test_after_a_deferred_stretch_signals_interrupt_again(stop):
+    with stop.deferred():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGINT)
+
+
+def test_the_time_budget_requests_a_stop():
+    stop = Stop(budget_s=0.02)
+    assert not stop.requested
+    time.sleep(0.03)
+    assert stop.requested and stop.reason == "the time budget is used up"
+
+
+def test_the_first_signal_after_the_budget_is_still_the_first(stop):
+    stop.deadline = 0.0
+    with stop.deferred():
+        assert stop.requested
+        send(signal.SIGTERM)
+    assert stop.reason == "asked to end (SIGTERM)"
+
+
+def test_without_a_budget_nothing_is_requested():
+    assert not Stop().requested
