@@ -27,6 +27,7 @@ HELP = """\
   ./run.sh show NAME [KEY=VALUE ...]  every resolved value and the file it came from; --json for programs
   ./run.sh plan NAME [KEY=VALUE ...]  draws the learning rate over the epochs
   ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
+  ./run.sh shakeup NAME NAME ...      how far submissions must lie apart to differ truly; which two to choose as finals
   ./run.sh score FILE.csv --masks DIR --competition NAME
                                       local score of any submission file
   ./run.sh diff ONE.csv TWO.csv --competition NAME
@@ -40,7 +41,7 @@ Stages, in order: {stages}
 Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
 Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
 """
-COMMANDS = ("list", "show", "plan", "compare", "score", "diff", "submit", "download", "doctor", "test")
+COMMANDS = ("list", "show", "plan", "compare", "shakeup", "score", "diff", "submit", "download", "doctor", "test")
 STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 

@@ -1,4 +1,4 @@
-"""The commands that are not stages: list, show, plan, compare, score, diff, submit, download, doctor, test."""
+"""The commands that are not stages, from `list` to `test`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,18 @@ def compare_command(arguments: Sequence[str]) -> int:
     if len(arguments) < 2:
         raise UserError("./run.sh compare: name two runs or more; ./run.sh list shows which there are")
     print(compare_runs(tuple(arguments)))
+    return 0
+
+
+def shakeup_command(arguments: Sequence[str]) -> int:
+    """Prints how far submissions must lie apart to be truly different, and which two to choose as finals."""
+    from pipeline.inference.shakeup import read_scores, shake_up
+    from pipeline.report.compare import run_folder
+
+    if len(set(arguments)) < 2:
+        raise UserError("./run.sh shakeup: name two runs or more; ./run.sh list shows which there are")
+    folders = {name: run_folder(name) for name in arguments}
+    print(shake_up(*read_scores(folders)))
     return 0
 
 

@@ -63,7 +63,7 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
     Raises:
         UserError: a run does not exist; names the nearest.
     """
-    folders = [_run_folder(name, runs or runs_folder()) for name in names]
+    folders = [run_folder(name, runs) for name in names]
     metrics = [read_json(folder / "metrics.json") or {} for folder in folders]
     configs = [read_config(folder / "config.yaml") or {} for folder in folders]
     classes = dict.fromkeys(name for content in metrics for name in content.get("dice", {}).get("classes", {}))
@@ -167,7 +167,7 @@ def draw_run_curves(names: Sequence[str], runs: Path | None = None, theme: Theme
     axes = figure.subplots()
     style_axes(axes, theme, "Validation Dice over epochs")
     for index, name in enumerate(names):
-        history = read_columns(_run_folder(name, runs or runs_folder()) / "history.csv")
+        history = read_columns(run_folder(name, runs) / "history.csv")
         if history:
             epochs, dice = ([float(cell or "nan") for cell in history[column]] for column in ("epoch", "valid_dice"))
             style = "-" if index < len(RUN_COLORS) else "--"
@@ -178,7 +178,13 @@ def draw_run_curves(names: Sequence[str], runs: Path | None = None, theme: Theme
     return encode(figure)
 
 
-def _run_folder(name: str, runs: Path) -> Path:
+def run_folder(name: str, runs: Path | None = None) -> Path:
+    """Returns the folder of a run.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    runs = runs or runs_folder()
     folder = runs / name
     if not folder.is_dir():
         known = (
