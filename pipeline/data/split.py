@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from pipeline.data.sequence_split import sequence_split
 from pipeline.errors import UserError
@@ -115,6 +114,8 @@ def kfold_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     if len(ids) < NUM_FOLDS:
         raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} pictures.")
     repeat, fold = divmod(split_index, NUM_FOLDS)
+    from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
+
     folds = list(KFold(NUM_FOLDS, shuffle=True, random_state=SHUFFLE_SEED + repeat).split(ids))
     return _pick(ids, folds[fold])
 
@@ -139,6 +140,8 @@ def stratified_split(
     rarity = np.argsort(present_NC.sum(axis=0), kind="stable")
     rarest = rarity[present_NC[:, rarity].argmax(axis=1)]
     repeat, fold = divmod(split_index, NUM_FOLDS)
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SHUFFLE_SEED + repeat)
     with warnings.catch_warnings():
         # A class with fewer pictures than folds cannot be everywhere; the others still can.

@@ -224,3 +224,7 @@ def test_stratified_folds_treat_pictures_without_sequence_one_by_one():
 def test_too_few_pictures_are_refused(by: str):
     with pytest.raises(UserError, match="pictures"):
         make_split(catalog_of(["a", "b"]), by, 0)
+
+
+def test_a_split_that_needs_no_scikit_learn_does_not_wait_for_it(python_modules):
+    assert "sklearn" not in python_modules("import pipeline.data.split")
