@@ -1,0 +1,332 @@
+"""The engine: stages run when they must and say why, one process at a time, and nothing half-done is taken for done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.chain import Run, Stage, locked, run_chain, stage_states, why_run
+from pipeline.config.load import load
+from pipeline.errors import Stopped, UserError
+from pipeline.paths import RunPaths, submissions_folder
+from pipeline.stopping import Stop
+from tests.tiny import executed
+
+OUTER = "the picture"
+
+
+class Bench:
+    """Three stages in a row: `cut` reads a file outside, `learn` what `cut` wrote, `tell` what both wrote."""
+
+    def __init__(self, folder: Path, *changes: str) -> None:
+        self.outside = folder / "picture.jpg"
+        if not self.outside.exists():
+            self.outside.write_text("pixels")
+        self.loaded = load("demo", changes)
+        self.paths = RunPaths("bench")
+        self.texts = {"cut": "cut", "learn": "learnt", "tell": "told"}
+        self.keys: list[str] = []
+        self.reads_outside = lambda run: {OUTER: self.outside}
+        self.lacks = lambda run: False
+        self.during = lambda name: None
+
+    def stages(self) -> tuple[Stage, ...]:
+        def work(name: str, file: str):
+            def write(run: Run) -> None:
+                self.keys.append(run.key)
+                self.during(name)
+                (run.paths / file).write_text(self.texts[name])
+
+            return write
+
+        solver = ("SOLVER.MAX_LR", "SOLVER.OPTIMIZER")
+        return (
+            Stage("cut", "cuts", work("cut", "cut.txt"), ("DATASETS.PADDING",), (), ("cut.txt",), self._outside,
+                  lacks=lambda run: self.lacks(run)),
+            Stage("learn", "learns", work("learn", "learnt.txt"), solver, ("cut.txt",), ("learnt.txt",)),
+            Stage("tell", "tells", work("tell", "told.txt"), (), ("cut.txt", "learnt.txt"), ("told.txt",)),
+        )  # fmt: skip
+
+    def _outside(self, run: Run):
+        return self.reads_outside(run)
+
+    def run(self, last: str = "tell", force: tuple[str, ...] = (), stop: Stop | None = None) -> list[str]:
+        """Runs the chain; returns what it said."""
+        lines: list[str] = []
+        run_chain(self.stages(), last, Run(self.loaded, self.paths, stop or Stop()), force, lines.append)
+        return lines
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def reasons(lines: list[str]) -> dict[str, str]:
+    """Returns the stages that ran, with the reasons in brackets."""
+    return {line.split()[0]: line[line.index("(") + 1 : -1] for line in lines if line.endswith(")")}
+
+
+def test_every_stage_runs_once_in_order_and_is_skipped_when_fresh(bench):
+    first = bench.run()
+    assert executed(first) == ["cut", "learn", "tell"] and set(reasons(first).values()) == {"not done yet"}
+    assert bench.run() == ["cut       fresh, skipped", "learn     fresh, skipped", "tell      fresh, skipped"]
+
+
+def test_stages_beyond_the_last_one_named_are_left_alone(bench):
+    assert executed(bench.run("learn")) == ["cut", "learn"]
+    assert list(stage_states(bench.stages(), bench.paths)) == ["cut", "learn"]
+
+
+def test_a_changed_setting_runs_the_stages_that_name_it(bench, tmp_path):
+    bench.run()
+    other = Bench(tmp_path, "SOLVER.MAX_LR=0.5")
+    before = bench.loaded.values["SOLVER.MAX_LR"]
+    assert reasons(other.run()) == {"learn": f"SOLVER.MAX_LR changed ({before} -> 0.5)"}
+
+
+def test_what_comes_out_as_before_makes_nothing_after_it_run(bench, tmp_path):
+    bench.run()
+    bench.outside.write_text("other pixels")
+    assert reasons(bench.run()) == {"cut": f"{OUTER} changed"}
+
+
+def test_what_comes_out_otherwise_makes_its_readers_run(bench):
+    bench.run()
+    bench.outside.write_text("other pixels")
+    bench.texts["cut"] = "cut otherwise"
+    assert reasons(bench.run()) == {
+        "cut": f"{OUTER} changed",
+        "learn": "cut.txt changed",
+        "tell": "cut.txt changed",
+    }
+
+
+def test_keys_that_differ_between_machines_change_nothing(bench, tmp_path):
+    bench.run()
+    machine = ("RUNTIME.DEVICE=cpu", "DATALOADERS.TRAIN.NUM_WORKERS=3", "SOLVER.SAVE_MINUTES=0")
+    assert executed(Bench(tmp_path, *machine).run()) == []
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("by hand")])
+def test_an_output_that_is_gone_or_was_changed_is_made_again(bench, change):
+    bench.run()
+    change(bench.paths / "learnt.txt")
+    assert reasons(bench.run()) == {"learn": "learnt.txt is gone or was changed"}
+    assert (bench.paths / "learnt.txt").read_text() == "learnt"
+
+
+def test_touched_files_stay_fresh(bench):
+    bench.run()
+    for path in (bench.outside, bench.paths / "cut.txt", bench.paths / "told.txt"):
+        os.utime(path, (1, 1))
+    assert executed(bench.run()) == []
+
+
+def test_a_run_copied_elsewhere_stays_fresh(bench, tmp_path, monkeypatch):
+    bench.run()
+    shutil.copytree(tmp_path / "runs", tmp_path / "other/runs")
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "other/runs"))
+    shutil.rmtree(tmp_path / "runs")
+    bench.outside = bench.outside.rename(tmp_path / "other/photo.jpg")
+    assert executed(bench.run()) == []
+
+
+def test_what_lies_outside_and_is_gone_is_no_reason_to_run_again(bench):
+    bench.run()
+    bench.outside.unlink()
+    assert executed(bench.run()) == []
+
+    def refuse(run):
+        raise UserError("no data here")
+
+    bench.reads_outside = refuse
+    assert executed(bench.run()) == []
+    with pytest.raises(UserError, match="no data here"):
+        bench.run(force=("cut",))
+    assert executed(bench.run()) == []  # what was there is still whole
+
+
+def test_what_was_not_outside_before_is_no_reason_either(bench):
+    bench.outside.unlink()
+    bench.run()
+    bench.outside.write_text("turned up")
+    assert executed(bench.run()) == []
+
+
+def test_the_names_of_many_files_outside_count(bench, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    bench.reads_outside = lambda run: {OUTER: [tmp_path / "a", tmp_path / "b"]}
+    bench.run()
+    (tmp_path / "b").rename(tmp_path / "c")
+    bench.reads_outside = lambda run: {OUTER: [tmp_path / "a", tmp_path / "c"]}
+    assert reasons(bench.run()) == {"cut": f"{OUTER} changed"}
+    bench.reads_outside = lambda run: {OUTER: []}
+    assert reasons(bench.run()) == {"cut": f"{OUTER} changed"}
+
+
+def test_force_does_the_named_stages_again_from_their_beginning(bench):
+    bench.run()
+    seen = []
+    bench.during = lambda name: seen.append((name, (bench.paths / "learnt.txt").exists()))
+    assert reasons(bench.run(force=("learn",))) == {"learn": "--force"}
+    assert seen == [("learn", False)]
+    assert executed(bench.run(force=("cut", "learn", "tell"))) == ["cut", "learn", "tell"]
+
+
+def test_a_stage_that_fails_is_not_done_and_those_before_it_are(bench):
+    def fail(name):
+        if name == "learn":
+            raise UserError("no")
+
+    bench.during = fail
+    with pytest.raises(UserError, match="no"):
+        bench.run()
+    bench.during = lambda name: None
+    assert reasons(bench.run()) == {"learn": "not done yet", "tell": "not done yet"}
+
+
+def test_a_stage_that_fails_a_second_time_is_not_taken_for_done(bench):
+    bench.run()
+
+    def fail(name):
+        raise KeyboardInterrupt
+
+    bench.during = fail
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(force=("learn",))
+    bench.during = lambda name: None
+    assert reasons(bench.run()) == {"learn": "not done yet"}
+
+
+def test_a_stage_that_writes_nothing_is_a_fault(bench):
+    stage = replace(bench.stages()[0], function=lambda run: None)
+    with pytest.raises(RuntimeError, match=r"stage cut ended without writing cut\.txt"):
+        run_chain([stage], "cut", Run(bench.loaded, bench.paths, Stop()), (), lambda line: None)
+
+
+def test_a_new_version_of_a_stage_runs_again(bench):
+    bench.run()
+    stages = (replace(bench.stages()[0], version=2), *bench.stages()[1:])
+    lines: list[str] = []
+    run_chain(stages, "tell", Run(bench.loaded, bench.paths, Stop()), (), lines.append)
+    assert reasons(lines) == {"cut": "the stage itself has a new version"}
+
+
+def test_a_product_elsewhere_that_is_gone_is_made_again_only_when_it_is_needed(bench):
+    bench.run()
+    bench.lacks = lambda run: True
+    lines = bench.run()
+    assert executed(lines) == [] and "its large files are gone, made again when needed" in lines[0]
+    assert reasons(bench.run(force=("learn",)))["cut"] == "its large files are gone"
+
+
+def test_half_done_work_has_the_key_of_all_that_it_depends_on(bench, tmp_path):
+    bench.run()
+    bench.run(force=("learn",))
+    first, again = bench.keys[1], bench.keys[3]
+    other = Bench(tmp_path, "SOLVER.OPTIMIZER.NAME=SGD")
+    other.run()
+    assert first == again != other.keys[0] and len(first) == 64
+
+
+def test_asking_why_runs_nothing(bench):
+    run = Run(bench.loaded, bench.paths, Stop())
+    assert why_run(bench.stages()[0], run) == "not done yet"
+    assert not bench.paths.folder.exists()
+
+
+def test_a_stop_is_heeded_between_two_stages(bench):
+    stop = Stop()
+    bench.during = lambda name: setattr(stop, "reason", "the time budget is used up")
+    with pytest.raises(Stopped, match="the time budget is used up, before learn"):
+        bench.run(stop=stop)
+    assert executed(bench.run()) == ["learn", "tell"]
+
+
+def test_the_resolved_config_lies_in_the_runs_folder(bench, tmp_path):
+    bench.run()
+    text = (bench.paths / "config.yaml").read_text()
+    assert text.startswith("# Resolved values of demo.\n") and "Overridden" not in text
+    assert json.loads(text[text.index("{") :])["SOLVER"]["MAX_LR"] == bench.loaded.values["SOLVER.MAX_LR"]
+    Bench(tmp_path, "SOLVER.MAX_LR=0.5").run()
+    assert "# Overridden on the command line: SOLVER.MAX_LR" in (bench.paths / "config.yaml").read_text()
+
+
+def test_what_killed_writers_left_is_swept_but_not_what_other_runs_are_writing(bench):
+    bench.paths.markers.mkdir(parents=True)
+    submissions_folder().mkdir(parents=True)
+    dead = [bench.paths / "last.tmp-123.ckpt", bench.paths.markers / "train.tmp-9.json"]
+    dead.append(submissions_folder() / "bench.tmp-123.csv")
+    alive = submissions_folder() / "bench2.tmp-123.csv"
+    for path in (*dead, alive):
+        path.write_text("half")
+    bench.run()
+    assert [path.exists() for path in (*dead, alive)] == [False, False, False, True]
+
+
+def test_a_folder_that_cannot_be_written_is_told(bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS_DIR", str(bench.outside))
+    with pytest.raises(UserError, match=r"cannot write below .*; set RUNS_DIR to a folder of yours"):
+        bench.run()
+
+
+HOLD = """
+    import os, time
+    from pipeline.chain import locked
+    from pipeline.paths import RunPaths
+    with locked(RunPaths("bench")):
+        worker = os.fork()  # as a loader's worker is
+        if worker:
+            print(worker, flush=True)
+        time.sleep(60)
+"""
+
+
+@contextmanager
+def another_process():
+    """Another process that holds the run's lock, with a worker of its own: yields both."""
+    command = [sys.executable, "-c", textwrap.dedent(HOLD)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        worker = int(holder.stdout.readline())
+        try:
+            yield holder, worker
+        finally:
+            for number in (holder.pid, worker):
+                os.kill(number, signal.SIGKILL)
+
+
+def test_a_second_process_is_refused_by_the_number_of_the_first(bench):
+    with another_process() as (holder, _):
+        wanted = f"bench is being run by process {holder.pid} already; wait for it or stop it"
+        with pytest.raises(UserError, match=wanted):
+            bench.run()
+    assert executed(bench.run()) == ["cut", "learn", "tell"]
+
+
+def test_the_lock_goes_with_a_killed_process_although_its_workers_live_on(bench):
+    with another_process() as (holder, worker):
+        holder.kill()
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(worker, 0)  # it is alive
+        with locked(bench.paths):
+            pass
+
+
+def test_a_file_system_without_locks_is_worked_on_without(bench, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    assert executed(bench.run()) == ["cut", "learn", "tell"]
