@@ -152,7 +152,8 @@ def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) ->
     tables = []
     for number, member in enumerate(members):
         leaks = pd.read_csv(member.paths / "leakage.csv", dtype=str, keep_default_na=False)
-        tables.append(leaks[[number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]]])
+        is_judged = pd.Series([number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
+        tables.append(leaks[is_judged])
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
 
 

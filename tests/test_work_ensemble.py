@@ -1,0 +1,155 @@
+"""An ensemble from trained members to a checked submission, on a competition so small that members train in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.config import load as load_module
+from pipeline.config.load import Loaded, load, nested
+from pipeline.data.pictures import read_mask
+from pipeline.errors import UserError
+from pipeline.inference.ensemble import Recipe, combine
+from pipeline.inference.evaluate import confusion_of
+from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.members import trained_on
+from pipeline.model.metrics import dice_iou
+from pipeline.paths import RunPaths
+from tests.tiny import SETTINGS, draw_nothing, executed, run_stages, write_competition
+
+pytestmark = pytest.mark.slow
+
+SPLITS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}  # overlapping slices: a picture is judged by one to three of them
+
+
+def write_configs(folder: Path, competition: Path) -> None:
+    """Three members and their ensemble beside the project's own configs."""
+    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
+    settings |= {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    settings |= {"SOLVER.NUM_EPOCHS": 1, "SOLVER.PLAN": "constant", "RUNTIME.DEVICE": "cpu"}
+    for name, index in SPLITS.items():
+        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
+        (folder / f"{name}.yaml").write_text(
+            f"# Is it small? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
+        )
+    tree = {"DATASETS": {"COMPETITION": "demo", "DIRECTORY": str(competition)}, "ENSEMBLE": {"MEMBERS": list(SPLITS)}}
+    (folder / "TinyEns.yaml").write_text(f"# Are they better together? ./run.sh TinyEns\n{yaml.safe_dump(tree)}")
+
+
+@pytest.fixture(scope="module")
+def trained(project, tmp_path_factory):
+    """The folder of configs and the folder of three trained runs."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(project / "configs", folder / "configs")
+    write_configs(folder / "configs", write_competition(folder / "data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_module, "CONFIGS", folder / "configs")
+        patch.setenv("RUNS_DIR", str(folder / "runs"))
+        patch.setenv("SCRATCH_DIR", str(folder / "scratch"))
+        draw_nothing(patch)
+        for name in SPLITS:
+            run_stages(load(name), "train")
+    return folder
+
+
+@pytest.fixture
+def members_trained(trained, tmp_path, monkeypatch) -> Path:
+    """This test's own copy of the trained runs; returns the competition's folder."""
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    monkeypatch.setattr(load_module, "CONFIGS", trained / "configs")
+    monkeypatch.setenv("SCRATCH_DIR", str(trained / "scratch"))
+    draw_nothing(monkeypatch)
+    return trained / "data"
+
+
+def ensemble(*overrides: str) -> Loaded:
+    return load("TinyEns", overrides)
+
+
+def test_members_without_a_training_are_named_with_the_command_and_none_is_started(trained, monkeypatch):
+    monkeypatch.setattr(load_module, "CONFIGS", trained / "configs")
+    with pytest.raises(UserError) as refusal:
+        run_stages(ensemble())
+    assert "3 of 3 members cannot predict yet" in str(refusal.value)
+    assert "TinyB  not trained; type: ./run.sh TinyB train" in str(refusal.value)
+    assert not (RunPaths("TinyA").folder / "catalog.csv").exists()
+
+
+def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_and_a_page(members_trained):
+    paths, lines = run_stages(ensemble())
+    assert executed(lines) == ["predict", "evaluate", "submit", "report"]
+    assert json.loads((paths / "submission.json").read_text())["checked"]
+    assert len(paths.submission.read_text().splitlines()) == 1 + 4 * 12
+    assert "TinyC" in (paths / "report.html").read_text()
+    _, lines = run_stages(ensemble())
+    assert executed(lines) == []
+
+    split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False).set_index("id")
+    for number, name in enumerate(SPLITS):
+        own = pd.read_csv(RunPaths(name) / "split.csv", dtype=str).set_index("id")["subset"]
+        judged = [id for id, judges in split["judges"].items() if str(number) in judges.split()]
+        assert judged == own[own == "valid"].index.tolist()
+    scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
+    assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
+    stores = [ProbabilityStore(RunPaths(name).probs("valid")) for name in SPLITS]
+    for picture_id, row in scores.iterrows():
+        views = [stores[int(number)].view(picture_id) for number in split.at[picture_id, "judges"].split()]
+        truth = read_mask(members_trained / f"masks/masks/{picture_id}.png")
+        dice = dice_iou(confusion_of(combine(views, [Recipe("AP")])[0], truth, 12))[0]
+        assert row["dice"] == pytest.approx(float(dice.mean()), abs=1e-6)
+
+
+def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trained):
+    run_stages(ensemble(), "evaluate")
+    paths, lines = run_stages(ensemble("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", "DECODE.SUPPRESS=fitted"))
+    assert paths.name.startswith("TinyEns-")
+    assert not any(line.startswith("Tiny") and "done in" in line for line in lines)
+    found = json.loads((paths / "ensemble.json").read_text())
+    assert found["method"] == "WEIGHTED"
+    assert np.array(found["weights"]).shape == (3, 1)
+    assert found["fit"]["kind"] == "equal"
+    assert "sequences are" in found["words"][0] or "no picture is" in found["words"][0]
+    assert json.loads((paths / "decode.json").read_text())["rules"] == []
+
+
+def test_predictions_that_are_gone_are_made_again_when_they_are_needed(members_trained):
+    run_stages(ensemble())
+    store = RunPaths("TinyB").probs("test")
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    shutil.rmtree(store)
+    _, lines = run_stages(ensemble())
+    assert executed(lines) == []  # the submission is what it was
+    run_stages(ensemble(), force=("submit",))
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+
+
+def test_a_member_whose_training_is_not_its_configs_any_more_is_named(members_trained, trained, monkeypatch, tmp_path):
+    shutil.copytree(trained / "configs", tmp_path / "configs")
+    monkeypatch.setattr(load_module, "CONFIGS", tmp_path / "configs")
+    path = tmp_path / "configs" / "TinyB.yaml"
+    path.write_text(path.read_text().replace("MAX_LR: 0.003", "MAX_LR: 0.004"))
+    with pytest.raises(
+        UserError, match=r"1 of 3 members cannot predict yet:\n  TinyB  trained otherwise: SOLVER.MAX_LR"
+    ):
+        run_stages(ensemble())
+
+
+def test_an_override_goes_on_to_the_members_whose_trainings_are_then_others(members_trained):
+    with pytest.raises(UserError, match=r"type: ./run.sh TinyA PREDICT.TTA=flip train"):
+        run_stages(ensemble("PREDICT.TTA=flip"))
+
+
+def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_on(members_trained):
+    first, second, _ = (RunPaths(name) for name in SPLITS)
+    own = trained_on(second.folder, None)
+    both = trained_on(second.folder, "TinyA")
+    assert both == own | trained_on(first.folder, None)
+    assert both > own
+    assert trained_on(second.folder, os.path.join("elsewhere", "best.ckpt")) is None
