@@ -74,10 +74,11 @@ def write_value(value: Any) -> str:
 
 def plan_command(arguments: Sequence[str]) -> int:
     """Draws the learning rate over the epochs of a config's plan."""
-    from pipeline.config.load import load
+    from pipeline.config.load import PROVISIONAL_LR, load
     from pipeline.files import write_atomic
     from pipeline.paths import RunPaths, shown
-    from pipeline.report.rates import draw_plan, plan_curve
+    from pipeline.report.rates import PLAN_STEPS, draw_plan, plan_curve
+    from pipeline.report.read import read_steps_per_epoch
 
     options = parser("plan")
     options.add_argument("name")
@@ -89,11 +90,20 @@ def plan_command(arguments: Sequence[str]) -> int:
         raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
     path = RunPaths(loaded.run).plots / "plan.png"
     title = f"{loaded.run}: learning rate of the plan {loaded.config.solver.plan}, each phase at its longest"
-    write_atomic(path, draw_plan(*plan_curve(loaded.plan), title=title))
+    batches = loaded.config.dataloaders.train
+    num_steps = read_steps_per_epoch(RunPaths(loaded.run).folder, batches.batch_size, batches.drop_last)
+    write_atomic(path, draw_plan(*plan_curve(loaded.plan, num_steps or PLAN_STEPS), title=title))
     for phase in loaded.plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
         rate = f"LR {phase.lr} from {phase.max_lr:g}"
         print(f"{phase.name:<10} at most {phase.epochs} epochs{limits}, {rate}, starts from {phase.start_from}")
+    if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
+        print(
+            f"warm-up steps are drawn as if an epoch had {PLAN_STEPS}: how many it has is known after "
+            f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
+        )
+    if loaded.config.solver.max_lr == "auto":
+        print(f"SOLVER.MAX_LR is auto: drawn for {PROVISIONAL_LR:g} in place of what the sweep will suggest")
     print(f"drawn: {shown(path)}")
     return 0
 

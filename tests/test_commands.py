@@ -91,3 +91,15 @@ def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypa
     (tmp_path / "camvid" / "train.csv").touch()
     assert main(["download", "camvid"]) == 0
     assert "is there already; remove it to fetch it anew" in capsys.readouterr().out
+
+
+def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
+    out = capsys.readouterr().out
+    assert "as if an epoch had 40" in out
+    assert "SOLVER.MAX_LR is auto: drawn for 0.001" in out
+    folder = next(tmp_path.glob("ExpAAA-*"))
+    (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
+    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
+    assert "as if" not in capsys.readouterr().out

@@ -7,8 +7,8 @@ from pipeline.config.load import with_max_lr
 from pipeline.report.findings import themed
 from pipeline.report.markup import bar, join, photo, table, tag
 from pipeline.report.plots import draw_class_histogram
-from pipeline.report.rates import draw_plan, plan_curve
-from pipeline.report.read import numbers, show_value
+from pipeline.report.rates import PLAN_STEPS, draw_plan, plan_curve
+from pipeline.report.read import numbers, read_steps_per_epoch, show_value
 from pipeline.report.record import Record
 from pipeline.report.section import Section, command, duration, missing, score
 
@@ -136,7 +136,9 @@ def settings_section(record: Record) -> Section:
     loaded = record.loaded
     found = (record.sweep_found or {}).get("max_lr")
     phases = with_max_lr(loaded, found) if loaded.config.solver.max_lr == "auto" and found else loaded.plan
-    points, spans = plan_curve(phases)
+    batches = loaded.config.dataloaders.train
+    num_steps = read_steps_per_epoch(record.folder, batches.batch_size, batches.drop_last)
+    points, spans = plan_curve(phases, num_steps or PLAN_STEPS)
     is_plain = not is_ensemble(loaded)
     drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
     plan_rows = [

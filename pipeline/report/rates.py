@@ -18,14 +18,21 @@ PLAN_STEPS = 40  # points per epoch of a drawn plan: a smooth line, and warm-ups
 SWEEP_MARKS = {"steep": ("steepest", "v"), "valley": ("valley", "D"), "minimum": ("minimum", "o")}
 
 
-def plan_curve(plan: Sequence[Phase]) -> tuple[list[tuple[float, float]], list[Span]]:
-    """Returns (epoch, LR) points of a plan as if no patience ran out, and the spans of its phases."""
+def plan_curve(
+    plan: Sequence[Phase], steps_per_epoch: int = PLAN_STEPS
+) -> tuple[list[tuple[float, float]], list[Span]]:
+    """Returns (epoch, LR) points of a plan as if no patience ran out, and the spans of its phases.
+
+    Args:
+        steps_per_epoch: how long a warm-up that is counted in steps looks; nothing else depends on it.
+    """
     points: list[tuple[float, float]] = []
     spans: list[Span] = []
     start = 0
     for phase in plan:
-        rates = [learning_rate(phase, step, PLAN_STEPS) for step in range(phase.epochs * PLAN_STEPS)]
-        points += [(start + (step + 0.5) / PLAN_STEPS, rate) for step, rate in enumerate(rates)]
+        for point in range(phase.epochs * PLAN_STEPS):
+            rate = learning_rate(phase, point * steps_per_epoch // PLAN_STEPS, steps_per_epoch)
+            points.append((start + (point + 0.5) / PLAN_STEPS, rate))
         spans.append((phase.name, start, start + phase.epochs))
         start += phase.epochs
     return points, spans

@@ -77,6 +77,12 @@ def numbers(cells: Iterable[str]) -> list[float]:
     return [float(cell) if cell.strip() else math.nan for cell in cells]
 
 
+def read_steps_per_epoch(run_folder: Path, batch_size: int, drop_last: bool) -> int | None:
+    """Returns the optimizer steps of an epoch, or None before the run has tiles."""
+    samples = (read_json(run_folder / "tiles.json") or {}).get("samples_per_epoch")
+    return None if samples is None else max(1, samples // batch_size if drop_last else -(-samples // batch_size))
+
+
 def read_classes(path: Path) -> list[ClassRow] | None:
     """Returns the lines of classes.csv, or None when it is not there yet."""
     columns = read_columns(path)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config.load import load, names
+from pipeline.config.plan import Phase
 from pipeline.report.curves import draw_class_dice, draw_learning_curves, phase_spans
 from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, readable_color
 from pipeline.report.plots import draw_class_histogram, draw_confusion, largest_confusions, write_class_histograms
@@ -166,3 +167,10 @@ def test_a_confusion_matrix_of_many_classes_is_drawn():
     kinds = [f"kind {index}" for index in range(40)]
     confusion = {"truth": kinds} | {name: ["1" if name == other else "0" for other in kinds] for name in kinds}
     assert drawn_share(draw_confusion(confusion)) > 0.05
+
+
+def test_a_warm_up_in_steps_is_as_long_as_the_epochs_are():
+    plan = [Phase("poly", epochs=10, lr="poly", max_lr=1.0, min_lr=0.0, warmup_steps=100)]
+    for steps_per_epoch, epoch in ((40, 2.5), (1000, 0.1), (10, 10)):
+        points, _ = plan_curve(plan, steps_per_epoch)
+        assert max(points, key=lambda point: point[1])[0] == pytest.approx(epoch, abs=0.12)
