@@ -114,6 +114,8 @@ def draw_tile_grid(picture: np.ndarray, tile_set: TileSet, tile_width: int, tile
     title = f"{scale_width} x {scale_height}: {num_columns} x {num_rows} tiles of {tile_width} x {tile_height}"
     write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, GRID_WIDTH - 2 * MARGIN, bold=True)
     note = grid_note(tile_set, tile_width, tile_height)
+    if cover.max() > 1:
+        note += "; the bluer, the more tiles see it"
     write(draw, (MARGIN, MARGIN + heading - 2), note, CAPTION_SIZE, GRID_WIDTH - 2 * MARGIN, fill=MUTED)
     return np.asarray(canvas)
 
