@@ -89,7 +89,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     if members is not None:
         raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
     path = RunPaths(loaded.run).plots / "plan.png"
-    title = f"{loaded.run}: LR of plan {loaded.config.solver.plan}"
+    title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest of both just fit
     batches = loaded.config.dataloaders.train
     num_steps = read_steps_per_epoch(RunPaths(loaded.run).folder, batches.batch_size, batches.drop_last)
     write_atomic(path, draw_plan(*plan_curve(loaded.plan, num_steps or PLAN_STEPS), title=title))

@@ -79,7 +79,7 @@ def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
     draw = rates.draw_plan
     monkeypatch.setattr(rates, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
     assert main(["plan", "ExpAAB"]) == 0
-    assert titles == ["ExpAAB: LR of plan flat_cosine"]
+    assert titles == ["ExpAAB: flat_cosine"]
     assert "drawn:" in capsys.readouterr().out
 
 
