@@ -263,6 +263,13 @@ def test_the_architectures_of_the_config_are_those_that_can_be_built():
     assert listed[0] == listed[1]
 
 
+def test_the_readme_shows_every_command():
+    from pipeline.__main__ import COMMANDS
+
+    text = (PROJECT / "README.md").read_text()
+    assert [name for name in COMMANDS if f"./run.sh {name}" not in text] == []
+
+
 def test_documents_that_are_named_exist():
     texts = [*SOURCES, "README.md"]
     named = {name for path in texts for name in re.findall(r"\bdocs/[\w.-]+\.md\b", (PROJECT / path).read_text())}
