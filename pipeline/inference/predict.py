@@ -19,6 +19,7 @@ from pipeline.model.metrics import predict_classes
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
+FLOAT16_MAX = torch.finfo(torch.float16).max
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
@@ -61,7 +62,8 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
         with torch.inference_mode():
             picture_BCHW = normalise(batch.picture_BHWC.to(predictor.device, non_blocking=True), predictor.encoder)
             logits = _low(predictor, picture_BCHW) if is_plain else averaged_logits(predictor, picture_BCHW)
-            logits = logits[:, : predictor.num_classes].half().cpu().numpy()
+            # Beyond the largest float16 there would be infinities, whose softmax is not a number.
+            logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
         for picture_id, array, offset, size in zip(batch.ids, logits, batch.offsets, batch.sizes, strict=True):
             if not is_plain:  # full-size logits need no frame around the picture
                 (top, left), (height, width) = offset, size

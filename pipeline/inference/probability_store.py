@@ -13,8 +13,9 @@ hold fixed runs of the id list, so a store that was killed and resumed has the s
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from pipeline.errors import UserError
-from pipeline.files import check_disk, sha256_file, sweep_temporaries, write_atomic
+from pipeline.files import check_disk, sha256_file, sha256_text, sweep_temporaries, write_atomic
 from pipeline.inference.predict import Prediction
 from pipeline.paths import shown
 
@@ -71,6 +72,7 @@ class StoreWriter:
                 picture_id: {"shard": path.name, **facts} for picture_id, facts in _facts_of(path)["pictures"].items()
             }
         content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "pictures": pictures}
+        content["sha256"] = _sha256_of_index(content)
         write_atomic(self.folder / "index.json", json.dumps(content, indent=1))
 
     def _write(self, index: int, predictions: dict[str, Prediction]) -> None:
@@ -83,8 +85,9 @@ class StoreWriter:
             sum(array.nbytes for array in tensors.values()) * (len(self.runs) - index),
             "the probability store",
         )
+        facts = {"key": self.key, "sha256": _sha256_of_shard(pictures, tensors), "pictures": pictures}
         # One metadata entry only: safetensors writes several in an order that changes from run to run.
-        write_atomic(self._shard(index), save(tensors, {"store": json.dumps({"key": self.key, "pictures": pictures})}))
+        write_atomic(self._shard(index), save(tensors, {"store": json.dumps(facts)}))
 
     def _shard(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.safetensors"
@@ -94,7 +97,8 @@ class StoreWriter:
         expected = {self._shard(index): set(run) for index, run in enumerate(self.runs)}
         for path in self.folder.glob("shard-*.safetensors"):
             facts = _facts_of(path)
-            if facts.get("key") != self.key or set(facts.get("pictures", ())) != expected.get(path):
+            is_ours = facts.get("key") == self.key and set(facts.get("pictures", ())) == expected.get(path)
+            if not is_ours or not _is_whole(path, facts):
                 path.unlink()
 
 
@@ -109,7 +113,9 @@ class ProbabilityStore:
         self.folder = folder
         try:
             self.index = json.loads((folder / "index.json").read_text())
-        except (OSError, ValueError):
+            if self.index["format"] != FORMAT or self.index["sha256"] != _sha256_of_index(self.index):
+                raise ValueError("another format, or changed")
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"there is no whole probability store in {shown(folder)}; run the stage that writes it again"
             ) from None
@@ -151,6 +157,29 @@ class ProbabilityStore:
                 f"{shown(path)} is damaged: its sha256 is not the one in index.json; predict again with --force"
             )
         self.checked.add(path.name)
+
+
+def _sha256_of_index(index: dict[str, Any]) -> str:
+    return sha256_text(json.dumps({name: value for name, value in index.items() if name != "sha256"}))
+
+
+def _sha256_of_shard(pictures: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """Returns the hash of all that a shard holds, kept in the shard, so that it is known before there is an index."""
+    digest = hashlib.sha256(json.dumps(pictures).encode())
+    for picture_id in pictures:
+        digest.update(f"{picture_id} {tensors[picture_id].dtype} {tensors[picture_id].shape}".encode())
+        digest.update(np.ascontiguousarray(tensors[picture_id]))
+    return digest.hexdigest()
+
+
+def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
+    """Returns whether a shard's content is what was written: safetensors itself loads flipped bits in silence."""
+    try:
+        with safe_open(path, "np") as shard:
+            tensors = {picture_id: shard.get_tensor(picture_id) for picture_id in facts["pictures"]}
+        return _sha256_of_shard(facts["pictures"], tensors) == facts["sha256"]
+    except (SafetensorError, OSError, KeyError):
+        return False
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
