@@ -1,0 +1,103 @@
+"""Bytes of one picture's prediction on disk, and how often its class is the one of float32, by head and by TTA.
+
+    python -m tests.benchmarks.bench_store
+
+A network learns for a few steps on street pictures, as classes of a network that knows nothing are decided by rounding.
+Naive: float32 softmax as .npy. FPN ends in an upsampling head, so the store holds the logits before it; Unet, and
+every network under test-time augmentation, has full-size logits only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config.load import load
+from pipeline.data.loaders import ValidBatch
+from pipeline.inference.predict import Predictor, decode, predict_batches
+from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
+from pipeline.model.build import build_network, find_encoder_weights, normalise
+from tests.benchmarks.street_pictures import CAMVID, NUM_CLASSES, read_pictures
+
+NUM_PICTURES, NUM_STEPS = 6, 30
+CASES = (("FPN", "none", "x30 at 0.9999"), ("Unet", "none", "x20 at 0.9997"), ("FPN", "flip", "x20 at 0.9997"))
+
+
+def learn(network: torch.nn.Module, encoder, pictures: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """A few steps on half-size crops: enough that classes differ by more than rounding."""
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
+    network.train()
+    for step in range(NUM_STEPS):
+        chosen = [pictures[(2 * step + index) % len(pictures)] for index in range(2)]
+        inputs = torch.from_numpy(np.stack([picture[:704:2, :1280:2] for picture, _ in chosen]))
+        masks = torch.from_numpy(np.stack([mask[:704:2, :1280:2] for _, mask in chosen])).long()
+        masks[masks >= NUM_CLASSES] = 255
+        loss = torch.nn.functional.cross_entropy(network(normalise(inputs, encoder)), masks, ignore_index=255)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+
+
+def batches(pictures: list[tuple[np.ndarray, np.ndarray]]):
+    """Pictures with 8 mirrored rows above and below, one a batch."""
+    for number, (picture, _) in enumerate(pictures):
+        framed = np.pad(picture, ((8, 8), (0, 0), (0, 0)), mode="reflect")
+        yield ValidBatch(torch.from_numpy(framed)[None], None, [f"{number}"], [(8, 0)], [picture.shape[:2]])
+
+
+def exact_classes(predictor: Predictor, pictures) -> list[np.ndarray]:
+    """The classes of the float32 softmax at full size."""
+    found = []
+    for batch in batches(pictures):
+        with torch.inference_mode():
+            inputs = normalise(batch.picture_BHWC, predictor.encoder)
+            probs = predictor.network(inputs).softmax(1)
+            if predictor.settings.tta == "flip":
+                probs = (probs + predictor.network(inputs.flip(-1)).softmax(1).flip(-1)) / 2
+        found.append(probs[0, :, 8:-8].argmax(0).numpy().astype(np.uint8))
+    return found
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    loaded = load("CamVidAAA" if CAMVID.is_dir() else "demo")
+    pictures = read_pictures(NUM_PICTURES)
+    naive_file = io.BytesIO()
+    np.save(naive_file, np.zeros((NUM_CLASSES, 720, 1280), np.float32))
+    naive_bytes = naive_file.getbuffer().nbytes
+    print(f"float32 softmax of one picture: {naive_bytes / 1e6:.1f} MB")
+    networks = {}
+    for name, tta, bar in CASES:
+        model = dataclasses.replace(loaded.config.model, name=name)
+        has_weights = model.encoder.weights is not None and find_encoder_weights(model.encoder) is not None
+        if name not in networks:
+            networks[name] = build_network(model, NUM_CLASSES, with_weights=has_weights)
+            learn(networks[name], model.encoder, pictures)
+        settings = dataclasses.replace(loaded.config.predict, tta=tta)
+        device = torch.device("cpu")
+        predictor = Predictor(networks[name], model.encoder, settings, NUM_CLASSES, device, torch.float32)
+        ids = [f"{number}" for number in range(NUM_PICTURES)]
+        with tempfile.TemporaryDirectory() as folder:
+            writer = StoreWriter(Path(folder), "key", ids, {"classes": [], "competition": "bench"})
+            for picture_id, prediction in predict_batches(predictor, batches(pictures)):
+                writer.put(picture_id, prediction)
+            writer.finish()
+            size = sum(path.stat().st_size for path in Path(folder).iterdir()) / NUM_PICTURES
+            store = ProbabilityStore(Path(folder))
+            exact = exact_classes(predictor, pictures)
+            shares = [float((decode(store[id]) == wanted).mean()) for id, wanted in zip(ids, exact, strict=True)]
+        print(
+            f"{name:<5} TTA {tta:<5} {size / 1e6:6.2f} MB a picture, x{naive_bytes / size:.1f}, "
+            f"agreement {np.mean(shares):.6f} (least {min(shares):.6f}); bar {bar}"
+        )
+
+
+if __name__ == "__main__":
+    main()
