@@ -5,7 +5,7 @@
 #   ./run.sh -h            every command
 #
 # Plain sh without anything newer than 1992, so that it also runs where bash is old (macOS) or missing.
-# What is decided and installed is in pipeline/bootstrap.py; here only the way past it when there is nothing to do.
+# What is decided and installed is in pipeline/door/bootstrap.py; here only the way past it when there is nothing to do.
 #   PYTHON=...             the interpreter to begin with, instead of the first Python 3.10+ on the PATH
 #   PIP_FIND_LINKS=... PIP_NO_INDEX=1    install from a folder of wheels, without internet
 
@@ -61,11 +61,11 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"   # idle threads sleep: spi
 if ! is_ready "$@"; then
     find_python || exit 2
     case ${1-} in "" | -h | --help | help) exec "$base" -m pipeline "$@" ;; esac # not worth 6 GB
-    "$base" -m pipeline.bootstrap "$@"
+    "$base" -m pipeline.door.bootstrap "$@"
     code=$?
     if [ "$code" -ne 0 ]; then
         # What is missing and how to mend it can be told without any package.
-        if [ "${1-}" = doctor ] && [ "$code" -eq 2 ]; then exec "$base" -m pipeline.doctor; fi
+        if [ "${1-}" = doctor ] && [ "$code" -eq 2 ]; then exec "$base" -m pipeline.door.doctor; fi
         exit "$code"
     fi
     read -r python <.venv/ready

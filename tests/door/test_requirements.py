@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
+from pipeline.door.requirements import gaps, installed_distributions, parse_requirements, satisfies
 from pipeline.errors import UserError
-from pipeline.requirements import gaps, installed_distributions, parse_requirements, satisfies
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 VERSIONS = st.lists(st.integers(0, 12), min_size=1, max_size=4).map(lambda numbers: ".".join(map(str, numbers)))
 OPERATORS = st.sampled_from(["==", "!=", ">=", "<=", ">", "<"])
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bootstrap import ways_to_begin
-from pipeline.installer import offline_options
-from pipeline.requirements import Interpreter, parse_requirements
-from tests.door import PROJECT, REQUIREMENTS, Door, door_in, make_door, put_into, write_wheel
+from pipeline.door.bootstrap import ways_to_begin
+from pipeline.door.installer import offline_options
+from pipeline.door.requirements import Interpreter, parse_requirements
+from tests.door.fake_project import PROJECT, REQUIREMENTS, Door, door_in, make_door, put_into, write_wheel
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_two_starts_at_once_install_once(door: Door):
     command = [str(door.project / "run.sh"), "demo"]
     environment = door.environment(UV_SECONDS="0.4")
     starts = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"]
-    words = b"".join(start.communicate(timeout=60)[1] for start in starts)
+    words = b"".join(start.communicate(timeout=300)[1] for start in starts)
     assert [start.returncode for start in starts] == [0, 0]
     assert len(door.installs()) == 3  # one call for each kind of line
     assert b"another start is installing" in words
@@ -124,7 +124,7 @@ def test_two_starts_at_once_install_once(door: Door):
 def test_a_lock_outlives_a_killed_start_while_its_installer_works(door: Door):
     environment = door.environment(UV_SECONDS="1.5")
     python = str(door.base / "bin" / "python")
-    first = subprocess.Popen([python, "-m", "pipeline.bootstrap"], cwd=door.project, env=environment)
+    first = subprocess.Popen([python, "-m", "pipeline.door.bootstrap"], cwd=door.project, env=environment)
     while not door.installs():
         time.sleep(0.02)
     first.kill()

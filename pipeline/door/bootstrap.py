@@ -26,10 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from pipeline.door.installer import Installation, advice, fill, say
+from pipeline.door.requirements import PROJECT, Interpreter, Requirement, gaps, look_at, parse_requirements
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.installer import Installation, advice, fill, say
-from pipeline.requirements import PROJECT, Interpreter, Requirement, gaps, look_at, parse_requirements
 
 Way = Literal["there", "here", "layered", "own"]
 READY, UNFINISHED, LOCK = "ready", "unfinished", "lock"

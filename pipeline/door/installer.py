@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.requirements import PROJECT, Interpreter, Requirement, gaps, look_at
+from pipeline.door.requirements import PROJECT, Interpreter, Requirement, gaps, look_at
 
 GB = 1000**3
 # Measured with torch 2.15 on Linux x86-64, where it comes with CUDA; elsewhere the wheels are plain CPU builds.

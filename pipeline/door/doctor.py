@@ -2,7 +2,7 @@
 
 Comes in: the interpreter's metadata, the machine, folders named by environment variables. Goes out: a table, and 0 when
 the demo can run, else 2. Imports no package itself, so that it also speaks where none is installed:
-`python3 -m pipeline.doctor`.
+`python3 -m pipeline.door.doctor`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pipeline.door.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
+from pipeline.door.machine import Finding, cores_and_memory, disk, graphics_cards, internet, shared_memory
+from pipeline.door.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
-from pipeline.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
-from pipeline.machine import Finding, cores_and_memory, disk, graphics_cards, internet, shared_memory
 from pipeline.paths import CONFIGS, PROJECT, data_folders, runs_folder, scratch_folder, shown, weights_folders
-from pipeline.requirements import installed_distributions, parse_requirements
 
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes some 100 MB
 SIGNS = {"ok": "ok  ", "note": "note", "bad": "FIX "}

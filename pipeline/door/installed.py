@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 
-from pipeline.machine import Finding
+from pipeline.door.machine import Finding
+from pipeline.door.requirements import OLDEST_PYTHON, Requirement, running_interpreter, satisfies
 from pipeline.paths import PROJECT, shown
-from pipeline.requirements import OLDEST_PYTHON, Requirement, running_interpreter, satisfies
 
 REINSTALL = "rm -f .venv/ready && ./run.sh doctor"  # run.sh then looks closer and installs what is missing
 REBUILD = "rm -rf .venv && ./run.sh doctor"

@@ -1,7 +1,7 @@
 """What requirements.txt asks for and what an interpreter has. Standard library only: runs before any package exists.
 
 Comes in: requirements.txt, the metadata of installed distributions. Goes out: which lines are not met.
-Command: `python -m pipeline.requirements` prints the running interpreter as JSON (`Interpreter`), for the bootstrap.
+Command: `python -m pipeline.door.requirements` prints the running interpreter as JSON (`Interpreter`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 
 from pipeline.errors import UserError
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 OLDEST_PYTHON = (3, 10)
 
 _LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?(?P<reason>\S.*)")
@@ -168,7 +168,7 @@ def look_at(python: Path | str) -> Interpreter | None:
     """Returns what another interpreter has, or nothing where it does not start or is too old."""
     if not os.access(python, os.X_OK):
         return None
-    command = [str(python), "-m", "pipeline.requirements"]
+    command = [str(python), "-m", "pipeline.door.requirements"]
     answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if answer.returncode:
         return None

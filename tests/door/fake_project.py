@@ -13,7 +13,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+DOOR = ("__init__", "bootstrap", "installer", "requirements")
+PROJECT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("sh", "cat", "head", "dirname", "readlink", "sleep")
 REQUIREMENTS = """
 first>=1.0   # needed by everything
@@ -88,7 +89,7 @@ class Door:
     def type(self, command: list[str], **changes: str) -> subprocess.CompletedProcess:
         folder = self.wheels.parent
         environment = self.environment(**changes)
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
     def installs(self) -> list[dict]:
         """Returns the recorded calls of uv, oldest first."""
@@ -116,13 +117,13 @@ def door_in(folder: Path) -> Door:
 def make_door(folder: Path) -> Door:
     """Returns a fresh machine: Python 3.10+, a stand-in for uv, three wheels, no environment."""
     door = door_in(folder)
-    for made in (door.project / "pipeline", door.commands, door.wheels):
+    for made in (door.project / "pipeline" / "door", door.commands, door.wheels):
         made.mkdir(parents=True)
     shutil.copy(PROJECT / "run.sh", door.project)
-    for name in ("__init__", "bootstrap", "errors", "files", "installer", "requirements"):
-        shutil.copy(PROJECT / "pipeline" / f"{name}.py", door.project / "pipeline")
+    for name in ("__init__", "errors", "files", *(f"door/{name}" for name in DOOR)):
+        shutil.copy(PROJECT / "pipeline" / f"{name}.py", door.project / "pipeline" / f"{name}.py")
     (door.project / "pipeline" / "__main__.py").write_text(MAIN)
-    (door.project / "pipeline" / "doctor.py").write_text("print('the doctor speaks')\n")
+    (door.project / "pipeline" / "door" / "doctor.py").write_text("print('the doctor speaks')\n")
     (door.project / "requirements.txt").write_text(REQUIREMENTS)
     for tool in TOOLS:
         (door.commands / tool).symlink_to(shutil.which(tool))
