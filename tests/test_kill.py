@@ -1,0 +1,95 @@
+"""Runs that are killed, stopped or cut short end, after the same command again, with the same bits.
+
+The long form: `python -m tests.long.kill --points 200`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.paths import PROJECT, RunPaths, submissions_folder
+from tests.tiny import overrides, run_stages, tiny, write_competition
+
+pytestmark = pytest.mark.slow
+RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
+CHANGES = ("SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.MAX_LR=0.03", "SOLVER.NUM_EPOCHS=12", "SOLVER.PATIENCE=12")
+
+
+def long_form(*arguments: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.long.kill", *arguments]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_runs_killed_at_random_times_end_with_the_same_bits():
+    assert "identical                    6" in long_form("--points", "6", "--seed", str(os.getpid()))
+
+
+def test_runs_asked_to_stop_end_in_order_and_with_the_same_bits():
+    assert "identical                    4" in long_form("--points", "4", "--way", "stop", "--seed", str(os.getpid()))
+
+
+def test_runs_killed_before_file_operations_end_with_the_same_bits():
+    output = long_form("--way", "disk", "--stride", "80", "--seed", str(os.getpid()))
+    assert output.endswith("0 failures\n") and "interrupted" in output
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "asked to end (SIGTERM)")])
+def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tmp_path, number, reason):
+    data = write_competition(tmp_path / "data")
+    command = [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *CHANGES)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch   2"):
+                process.send_signal(number)
+                break
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 3 and "Traceback" not in error
+    assert f"stopped: {reason}; saved at epoch" in error
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and "going on at epoch" in result.stdout
+    loaded = tiny(data, *CHANGES)
+    interrupted = files(RunPaths(loaded.run))
+    paths, _ = run_stages(loaded, "train", force=("train",))
+    assert files(paths) == interrupted
+
+
+def files(paths: RunPaths) -> dict[str, bytes]:
+    return {name: (paths / name).read_bytes() for name in RESULTS if (paths / name).exists()}
+
+
+def test_a_process_that_another_one_holds_up_is_refused(tmp_path):
+    data = write_competition(tmp_path / "data")
+    command = [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *CHANGES)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline()
+        second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        first.kill()
+    assert second.returncode == 2 and f"is being run by process {first.pid} already" in second.stderr
+
+
+def test_the_whole_chain_ends_in_a_checked_submission_and_a_page_and_is_skipped_at_once_the_second_time(
+    tmp_path, python_modules
+):
+    data = write_competition(tmp_path / "data")
+    arguments = ["demo", *overrides(data, "SOLVER.MAX_LR=auto")]
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    first = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    paths = RunPaths(tiny(data, "SOLVER.MAX_LR=auto").run)
+    rows = (submissions_folder() / f"{paths.name}.csv").read_text().splitlines()
+    assert rows[0] == "ImageID,EncodedPixels" and len(rows) == 1 + 4 * 12
+    page = (paths / "report.html").read_text()
+    assert page.count("data:image/png") >= 5 and "Vegetation" in page
+    wanted = ("lr_sweep.png", "panels", "plots/samples.png", "events", "probs/test/index.json")
+    assert all((paths / name).exists() for name in wanted)
+    assert not [path for path in Path(paths.folder).rglob("*") if ".tmp-" in path.name]
+    loaded = python_modules(f"from pipeline.__main__ import main; assert main({arguments!r}) == 0")
+    assert not loaded & {"torch", "timm", "segmentation_models_pytorch", "matplotlib", "sklearn"}
