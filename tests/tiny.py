@@ -6,14 +6,17 @@ is said by overrides on `configs/demo.yaml`.
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from pipeline.chain import Run, Stage, run_chain
 from pipeline.config.load import Loaded, load
-from pipeline.paths import RunPaths
+from pipeline.paths import RunPaths, scratch_folder
 from pipeline.stages import stages_of
 from pipeline.stopping import Stop
 
@@ -38,7 +41,7 @@ SETTINGS = {
     "LOSS_FN.MIX": "0.5 ce + 0.5 dice",
     "SOLVER.PLAN": "flat_cosine",
     "SOLVER.MAX_LR": "0.003",
-    "SOLVER.NUM_EPOCHS": "2",
+    "SOLVER.NUM_EPOCHS": "1",
     "SOLVER.ANN_EPOCHS": "1",
     "SOLVER.PATIENCE": "5",
     "SWEEP.ENABLE": "true",
@@ -82,6 +85,35 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     for index, color in COLORS.items():
         picture[mask == index] = color
     return (picture + rng.integers(-12, 13, picture.shape)).clip(0, 255).astype(np.uint8), mask
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A tiny competition whose pictures are checked and cut, for tests that begin after that."""
+
+    data: Path
+    runs: Path
+    scratch: Path
+
+    def tiny(self, *changes: str) -> Loaded:
+        """Returns the resolved tiny config; its run folder has the stages up to `tile` done, as far as they fit."""
+        loaded = tiny(self.data, *changes)
+        (prepared,) = self.runs.iterdir()
+        if not RunPaths(loaded.run).folder.exists():
+            shutil.copytree(prepared, RunPaths(loaded.run).folder)
+            shutil.copytree(self.scratch, scratch_folder(), dirs_exist_ok=True)
+        return loaded
+
+
+def make_workshop(folder: Path) -> Workshop:
+    """Writes a competition and runs the stages up to `tile` below `folder`."""
+    workshop = Workshop(write_competition(folder / "data"), folder / "runs", folder / "scratch")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RUNS_DIR", str(workshop.runs))
+        monkeypatch.setenv("SCRATCH_DIR", str(workshop.scratch))
+        draw_nothing(monkeypatch)
+        run_stages(tiny(workshop.data), "tile")
+    return workshop
 
 
 def overrides(folder: Path, *changes: str) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "16-bit mask": (_MASK, "where its values are class indices: "
                     "cv2.imwrite(path, cv2.imread(path, -1).astype('uint8'))"),
     "mask of less than 8 bits": (_MASK, "write class indices with 8 bits; readers stretch fewer bits to 0..255"),
-    "mask value out of range": ("values {values}", f"map them to class indices, or mend CLASSES in {_DESCRIPTOR}"),
+    "mask value out of range": ("values {values}", f"map them to class indices, or mend CLASSES in {_DESCRIPTOR}; "
+                                "0 and 255 become 0 and 1 by cv2.imwrite(path, cv2.imread(path, -1) // 255)"),
 }
 # fmt: on
 

@@ -201,8 +201,8 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     num_bytes = ends[-1] * (CHANNELS + 1)
     named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
     say(
-        f"tile store: {len(rows)} pictures at {named}: {num_bytes} bytes ({num_bytes / 1e9:.2f} GB, "
-        f"{num_bytes / len(rows) / 1e6:.2f} MB a picture) in {path}"
+        f"tile store: {len(rows)} pictures at {named}: {num_bytes:,} bytes "
+        f"({num_bytes / len(rows) / 1e6:.2f} MB a picture) in {path}"
     )
     check_disk(path, num_bytes, "the tile store")
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")

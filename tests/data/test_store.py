@@ -77,7 +77,7 @@ def test_the_ignored_value_becomes_255(tmp_path):
 def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_path, competition):
     folder, catalog = competition
     path, said = build(competition, tmp_path / "tiles")
-    assert len(said) == 1 and "6 pictures at 96x64, 48x32: 184320 bytes" in said[0]
+    assert len(said) == 1 and "6 pictures at 96x64, 48x32: 184,320 bytes" in said[0]
     assert build(competition, tmp_path / "tiles") == (path, [])
     others = {
         build(competition, tmp_path / "tiles", scales=SCALES[:1])[0],
@@ -93,7 +93,7 @@ def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_pa
 def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
     path, said = build(competition, tmp_path / "tiles")
     files = [path / store_module.PICTURES, path / store_module.MASKS]
-    assert f"{sum(file.stat().st_size for file in files)} bytes" in said[0]
+    assert f"{sum(file.stat().st_size for file in files):,} bytes" in said[0]
     assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
 
 

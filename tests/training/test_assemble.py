@@ -13,28 +13,32 @@ from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.inputs import counted_classes, num_outputs, seed_of
-from tests.tiny import ROAD, draw_nothing, executed, run_stages, tiny, write_competition
+from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_stages
 
 
-@pytest.fixture
-def competition(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    return make_workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(autouse=True)
+def without_drawing(monkeypatch):
     draw_nothing(monkeypatch)
-    return write_competition(tmp_path / "data")
 
 
 def gather(loaded, paths, key="key"):
     return assemble(loaded, paths, Stop(), key, lambda name: None, lambda line: None)
 
 
-def test_outputs_classes_and_seed_follow_the_settings(competition):
-    plain = tiny(competition)
+def test_outputs_classes_and_seed_follow_the_settings(workshop):
+    plain = workshop.tiny()
     assert (num_outputs(plain), counted_classes(plain), seed_of(plain)) == (12, tuple(range(12)), 2)
-    other = tiny(competition, "DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]", "EXPERIMENT.SEED=5")
+    other = workshop.tiny("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]", "EXPERIMENT.SEED=5")
     assert (num_outputs(other), counted_classes(other), seed_of(other)) == (13, (3, ROAD), 5)
 
 
-def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(competition, monkeypatch):
-    loaded = tiny(competition)
+def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(workshop, monkeypatch):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "tile")
     later = Phase("late", 1, "flat", 0.1, 0.0, freeze=("encoder.layer1",))
     monkeypatch.setattr(assemble_module, "plan_of", lambda *arguments: (*loaded.plan, later))
@@ -44,17 +48,17 @@ def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(c
         gather(loaded, paths)
 
 
-def test_auto_takes_the_rate_of_the_sweep(competition):
-    loaded = tiny(competition, "SOLVER.MAX_LR=auto")
+def test_auto_takes_the_rate_of_the_sweep(workshop):
+    loaded = workshop.tiny("SOLVER.MAX_LR=auto")
     paths, _ = run_stages(loaded, "tile")
     (paths / "lr_sweep.json").write_text(json.dumps({"max_lr": 0.25}))
     assert [phase.max_lr for phase in plan_of(loaded, paths)] == [0.25, 0.25]
 
 
-def test_a_sample_is_described_by_picture_tile_and_epoch(competition):
+def test_a_sample_is_described_by_picture_tile_and_epoch(workshop):
     tiles = "DATASETS.AUGMENTATION.TILE"
-    loaded = tiny(
-        competition, f"{tiles}.ENABLE=true", f"{tiles}.WIDTH=32", f"{tiles}.HEIGHT=32", f"{tiles}.SETS=[[64,64,2,2]]"
+    loaded = workshop.tiny(
+        f"{tiles}.ENABLE=true", f"{tiles}.WIDTH=32", f"{tiles}.HEIGHT=32", f"{tiles}.SETS=[[64,64,2,2]]"
     )
     paths, _ = run_stages(loaded, "tile")
     data = open_data(loaded, paths, lambda line: None)
@@ -63,9 +67,9 @@ def test_a_sample_is_described_by_picture_tile_and_epoch(competition):
     assert all(text.endswith(" of 64x64, epoch 3") and " 32x32+" in text for text in described)
 
 
-def test_a_continued_training_needs_no_encoder_weights(competition, monkeypatch):
+def test_a_continued_training_needs_no_encoder_weights(workshop, monkeypatch):
     """Kaggle's second session without the weights attached, or without internet."""
-    loaded = tiny(competition)
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
     key = load_checkpoint(paths / "last.ckpt")["state"]["key"]
     asked = []
@@ -73,11 +77,11 @@ def test_a_continued_training_needs_no_encoder_weights(competition, monkeypatch)
     monkeypatch.setattr(
         assemble_module, "build_learner", lambda *a, **k: asked.append(k["with_weights"]) or plain(*a, **k)
     )
-    assert gather(loaded, paths, key).state.epoch == 3 and asked == [False]
+    assert gather(loaded, paths, key).state.epoch == 2 and asked == [False]
 
 
-def test_a_start_that_fails_leaves_what_an_earlier_training_left(competition, monkeypatch):
-    loaded = tiny(competition)
+def test_a_start_that_fails_leaves_what_an_earlier_training_left(workshop, monkeypatch):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
 
     def refuse(*arguments):
@@ -89,34 +93,32 @@ def test_a_start_that_fails_leaves_what_an_earlier_training_left(competition, mo
     assert (paths / "best.ckpt").exists() and (paths / "history.csv").exists()
 
 
-def test_a_training_of_other_settings_leaves_nothing_behind(competition):
-    loaded = tiny(competition)
+def test_a_training_of_other_settings_leaves_nothing_behind(workshop):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
     assert gather(loaded, paths, "another key").state.history == []
     left = {path.name for path in paths.folder.iterdir()}
     assert not left & {"best.ckpt", "last.ckpt", "previous-last.ckpt", "history.csv", "timings.csv"}
 
 
-def test_a_run_may_start_from_an_earlier_one(competition):
-    first, _ = run_stages(tiny(competition), "train")
-    loaded = tiny(
-        competition, f"EXPERIMENT.LOAD_PREV={first / 'best.ckpt'}", "SOLVER.MAX_LR=1e-6", "SWEEP.ENABLE=false"
-    )
+def test_a_run_may_start_from_an_earlier_one(workshop):
+    first, _ = run_stages(workshop.tiny("SWEEP.ENABLE=false"), "train")
+    loaded = workshop.tiny(f"EXPERIMENT.LOAD_PREV={first / 'best.ckpt'}", "SOLVER.MAX_LR=1e-6", "SWEEP.ENABLE=false")
     second, _ = run_stages(loaded, "train")
     before, after = (load_checkpoint(paths / "best.ckpt")["state"] for paths in (first, second))
     assert after["history"][0]["valid_loss"] == before["best"]
 
 
-def test_an_earlier_run_of_another_architecture_is_refused_by_the_first_mismatch(competition):
-    first, _ = run_stages(tiny(competition), "train")
+def test_an_earlier_run_of_another_architecture_is_refused_by_the_first_mismatch(workshop):
+    first, _ = run_stages(workshop.tiny("SWEEP.ENABLE=false"), "train")
     name = f"EXPERIMENT.LOAD_PREV={first / 'best.ckpt'}"
     with pytest.raises(UserError, match=r"best\.ckpt does not fit this network: it has no decoder\.p5\.weight"):
-        run_stages(tiny(competition, name, "MODEL.NAME=FPN", "SWEEP.ENABLE=false"), "train")
+        run_stages(workshop.tiny(name, "MODEL.NAME=FPN", "SWEEP.ENABLE=false"), "train")
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt", "history.csv"])
-def test_a_removed_product_of_training_comes_back_the_same(competition, name):
-    loaded = tiny(competition, "SWEEP.ENABLE=false")
+def test_a_removed_product_of_training_comes_back_the_same(workshop, name):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
     before = {path: (paths / path).read_bytes() for path in ("best.ckpt", "last.ckpt", "history.csv")}
     (paths / name).unlink()

@@ -24,7 +24,7 @@ from pipeline.training.lr_sweep import (
     sweep_learning_rates,
     write_sweep,
 )
-from tests.tiny import draw_nothing, run_stages, tiny, write_competition
+from tests.tiny import draw_nothing, make_workshop, run_stages
 from tests.training.toy import StopAt
 
 LRS = [10 ** (-4 + step / 10) for step in range(61)]  # 1e-4 to 1e2, as the original
@@ -43,10 +43,14 @@ def curve(fall_at: float, lowest: float, rebound_at: float | None = None) -> lis
     return losses
 
 
-@pytest.fixture
-def competition(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    return make_workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(autouse=True)
+def without_drawing(monkeypatch):
     draw_nothing(monkeypatch)
-    return write_competition(tmp_path / "data")
 
 
 def points_of(losses, repeat=0):
@@ -133,31 +137,31 @@ def test_auto_takes_the_steepest(tmp_path):
     assert facts["max_lr"] == facts["suggestions"]["steep"] and facts["is_auto"]
 
 
-def test_training_is_the_same_to_the_bit_with_and_without_a_sweep_before(competition):
-    with_sweep, _ = run_stages(tiny(competition), "train")
-    without, _ = run_stages(tiny(competition, "SWEEP.ENABLE=false"), "train")
+def test_training_is_the_same_to_the_bit_with_and_without_a_sweep_before(workshop):
+    with_sweep, _ = run_stages(workshop.tiny(), "train")
+    without, _ = run_stages(workshop.tiny("SWEEP.ENABLE=false"), "train")
     assert (with_sweep / "lr_sweep.csv").exists() and not (without / "lr_sweep.csv").exists()
     for name in ("last.ckpt", "best.ckpt", "history.csv"):
         assert (with_sweep / name).read_bytes() == (without / name).read_bytes()
 
 
-def sweep_of(competition, *changes, stop=None):
-    loaded = tiny(competition, *changes)
+def sweep_of(workshop, *changes, stop=None):
+    loaded = workshop.tiny(*changes)
     paths, _ = run_stages(loaded, "tile")
     sweep_learning_rates(loaded, paths, stop or StopAt(10**6), lambda name: None, lambda line: None)
     return pd.read_csv(paths / "lr_sweep.csv")
 
 
-def test_a_sweep_repeats_itself_and_its_repeats_differ(competition):
-    first = sweep_of(competition, "SWEEP.REPEATS=2")
-    assert first.equals(sweep_of(competition, "SWEEP.REPEATS=2"))
+def test_a_sweep_repeats_itself_and_its_repeats_differ(workshop):
+    first = sweep_of(workshop, "SWEEP.REPEATS=2")
+    assert first.equals(sweep_of(workshop, "SWEEP.REPEATS=2"))
     zero, one = (first.loc[first["repeat"] == repeat, "valid_loss"].tolist() for repeat in (0, 1))
     assert zero != one
 
 
-def test_a_sweep_is_done_with_the_experiments_own_optimizer_loss_and_frozen_parts(competition):
+def test_a_sweep_is_done_with_the_experiments_own_optimizer_loss_and_frozen_parts(workshop):
     losses = {
-        changes: sweep_of(competition, *changes)["valid_loss"].tolist()
+        changes: sweep_of(workshop, *changes)["valid_loss"].tolist()
         for changes in (
             (),
             ("SWEEP.OPTIMIZER=SGD",),
@@ -170,16 +174,16 @@ def test_a_sweep_is_done_with_the_experiments_own_optimizer_loss_and_frozen_part
     assert len({tuple(values) for values in losses.values()}) == 4
 
 
-def test_an_explosion_ends_a_sweep_early(competition):
-    table = sweep_of(competition, "SWEEP.START_LR=1", "SWEEP.END_LR=1e30", "SWEEP.STEPS=30", "SWEEP.OPTIMIZER=SGD")
+def test_an_explosion_ends_a_sweep_early(workshop):
+    table = sweep_of(workshop, "SWEEP.START_LR=1", "SWEEP.END_LR=1e30", "SWEEP.STEPS=30", "SWEEP.OPTIMIZER=SGD")
     assert 0 < len(table) < 30 and table["valid_loss"].notna().all()
 
 
-def test_a_sweep_that_begins_too_high_is_refused(competition):
+def test_a_sweep_that_begins_too_high_is_refused(workshop):
     with pytest.raises(UserError, match=r"not finite even at SWEEP\.START_LR 1e\+37"):
-        sweep_of(competition, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
+        sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
 
 
-def test_a_stop_ends_a_sweep_between_two_steps(competition):
+def test_a_stop_ends_a_sweep_between_two_steps(workshop):
     with pytest.raises(Stopped, match="the LR sweep begins anew"):
-        sweep_of(competition, stop=StopAt(3))
+        sweep_of(workshop, stop=StopAt(3))
