@@ -56,6 +56,7 @@ class Stage:
             What of it is not here when the stage has run already is taken as it was then.
         writes_outside: likewise.
         lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
+        check: refuses at once what the stage could not do later; asked before the first stage runs.
         version: to be raised when the same inputs would give another result.
     """
 
@@ -68,6 +69,7 @@ class Stage:
     reads_outside: Callable[[Run], dict[str, Path | list[Path]]] = field(default=lambda run: {})
     writes_outside: Callable[[Run], dict[str, Path]] = field(default=lambda run: {})
     lacks: Callable[[Run], bool] = field(default=lambda run: False)
+    check: Callable[[Run], None] = field(default=lambda run: None)
     version: int = 1
 
 
@@ -87,10 +89,17 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
         prepare_folder(run)
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
         lacking: list[Stage] = []
-        for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
+        wanted = stages[: [stage.name for stage in stages].index(last) + 1]
+        is_checked = False
+        for stage in wanted:
             if run.stop.requested:
                 raise Stopped(f"{run.stop.reason}, before {stage.name}")
             reason = _reason(stage, run, fingerprints, force)
+            if reason is None and stage.lacks(run) and stage.name == last:
+                reason = "its large files are gone"
+            if reason is not None and not is_checked:
+                _check_ahead(wanted, run)
+                is_checked = True
             if reason is None and stage.lacks(run):
                 lacking.append(stage)
                 say(f"{stage.name:<9} fresh (its large files are gone, made again when needed)")
@@ -102,6 +111,13 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
                     lacking.remove(earlier)
                 _execute(stage, run, fingerprints, reason, say)
             fingerprints.save()
+
+
+def _check_ahead(wanted: Sequence[Stage], run: Run) -> None:
+    """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
+    for stage in wanted:
+        if not (run.paths.markers / f"{stage.name}.json").is_file():
+            stage.check(run)
 
 
 def why_run(stage: Stage, run: Run) -> str | None:

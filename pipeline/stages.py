@@ -86,6 +86,7 @@ STAGES = (
         settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
         reads=_train_reads,
         reads_outside=_starting_weights,
+        check=work.check_start,
         writes=("best.ckpt", "last.ckpt", "history.csv"),
     ),
     Stage(

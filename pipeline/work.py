@@ -156,6 +156,14 @@ def lacks_tiles(run: Run) -> bool:
     return not (tile_store(run.paths) / "index.json").is_file()
 
 
+def check_start(run: Run) -> None:
+    """Refuses a network that could not be built or filled with its first weights here."""
+    from pipeline.training.assemble import start_learner
+
+    competition_folder(run)  # missing data is the first thing to be told
+    start_learner(run.loaded, find_run)
+
+
 def sweep(run: Run) -> None:
     """Tries learning rates and writes the curve with its suggestions."""
     from pipeline.report.rates import draw_sweep

@@ -168,12 +168,11 @@ def load_pretrained(encoder: Encoder) -> nn.Module:
             return smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
     except Exception as error:
         # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
         file_name = f"{encoder.name}-{encoder.weights}.safetensors"
         raise UserError(
             f"no {encoder.weights} weights for encoder {encoder.name}: there is no {file_name} in "
             f"{', '.join(shown(folder) for folder in weights_folders())}, and the library's hub did not answer "
-            f"({first_line}).\n"
+            f"({type(error).__name__}).\n"
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
         ) from None
