@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -282,6 +283,29 @@ def test_a_folder_that_cannot_be_written_is_told(bench, tmp_path, monkeypatch):
         bench.run()
 
 
+def test_a_full_disk_is_told_from_the_first_byte_on(bench):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        with pytest.raises(UserError, match="cannot write below .*: File too large; free space there"):
+            bench.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert executed(bench.run()) == ["cut", "learn", "tell"]
+
+
+def test_what_a_later_stage_could_not_do_is_refused_before_the_first_one_runs(bench):
+    def refuse(run):
+        raise UserError("no weights here")
+
+    stages = (*bench.stages()[:2], replace(bench.stages()[2], check=refuse))
+    with pytest.raises(UserError, match="no weights here"):
+        run_chain(stages, "tell", Run(bench.loaded, bench.paths, Stop()), (), pytest.fail)
+    assert stage_states(stages, bench.paths) == {}
+    bench.run()
+    run_chain(stages, "tell", Run(bench.loaded, bench.paths, Stop()), ("cut",), lambda line: None)
+
+
 HOLD = """
     import os, time
     from pipeline.chain import locked
@@ -330,3 +354,22 @@ def test_a_file_system_without_locks_is_worked_on_without(bench, monkeypatch):
 
     monkeypatch.setattr("fcntl.lockf", refuse)
     assert executed(bench.run()) == ["cut", "learn", "tell"]
+
+
+def test_what_a_later_stage_cannot_do_is_refused_before_the_first_one_runs(bench):
+    def refuse(run: Run) -> None:
+        raise UserError("no weights for this network")
+
+    stages = tuple(replace(stage, check=refuse) if stage.name == "learn" else stage for stage in bench.stages())
+    run, said = Run(bench.loaded, bench.paths, Stop()), []
+    with pytest.raises(UserError, match="no weights"):
+        run_chain(stages, "tell", run, (), said.append)
+    assert said == [] and bench.keys == []
+    run_chain(stages, "cut", run, (), said.append)  # what is not wanted now need not be possible now
+    assert executed(said) == ["cut"]
+
+
+def test_a_stage_named_as_the_last_makes_its_lost_files_again(bench):
+    bench.run()
+    bench.lacks = lambda run: True
+    assert reasons(bench.run("cut")) == {"cut": "its large files are gone"}

@@ -83,7 +83,8 @@ def stand_ins(loaded: Loaded):
     """Returns the stages of the table with functions that only write files."""
 
     def stand_in(stage):
-        return dataclasses.replace(stage, function=lambda run: write_outputs(run, stage), lacks=lambda run: False)
+        write = dataclasses.replace(stage, function=lambda run: write_outputs(run, stage))
+        return dataclasses.replace(write, lacks=lambda run: False, check=lambda run: None)
 
     return tuple(map(stand_in, stages_of(loaded)))
 
