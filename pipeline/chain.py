@@ -155,12 +155,12 @@ def locked(paths: RunPaths) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or the folder cannot be written.
     """
+    path = paths.markers / "lock"
     try:
-        paths.markers.mkdir(parents=True, exist_ok=True)
-        file = open(paths.markers / "lock", "a+")  # noqa: SIM115 - held open as long as the lock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held open as long as the lock
     except OSError as error:
-        cure = "set RUNS_DIR to a folder of yours"
-        raise UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {cure}") from None
+        raise _cannot_write(paths, error) from None
     with file:
         try:
             # Unlike flock's, this lock is not handed on to loader workers, which may outlive a killed process a while.
@@ -168,15 +168,21 @@ def locked(paths: RunPaths) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.seek(0)
-                holder = file.read().strip() or "?"
-                raise UserError(
-                    f"{paths.name} is being run by process {holder} already; wait for it or stop it"
-                ) from None
+                holder = file.read().decode() or "?"
+                what = f"{paths.name} is being run by process {holder} already"
+                raise UserError(f"{what}; wait for it or stop it") from None
             # A network file system without locks: better to work without than not at all.
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except OSError as error:
+            raise _cannot_write(paths, error) from None
         yield
+
+
+def _cannot_write(paths: RunPaths, error: OSError) -> UserError:
+    cure = "free space there, or set RUNS_DIR to a folder of yours"
+    return UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {cure}")
 
 
 def _reads(stage: Stage, loaded: Loaded) -> tuple[str, ...]:

@@ -158,9 +158,11 @@ def lacks_tiles(run: Run) -> bool:
 
 def check_start(run: Run) -> None:
     """Refuses a network that could not be built or filled with its first weights here."""
+    competition_folder(run)  # missing data is the first thing to be told, before torch takes its time
+    if (run.paths / "last.ckpt").exists():
+        return  # what is continued needs no first weights, which may be out of reach by now
     from pipeline.training.assemble import start_learner
 
-    competition_folder(run)  # missing data is the first thing to be told
     start_learner(run.loaded, find_run)
 
 

@@ -3,6 +3,7 @@
     python -m tests.long.kill --points 50               SIGKILL at random times, evenly over the stages
     python -m tests.long.kill --points 20 --way stop    SIGTERM and SIGINT: must end with exit code 3, within 30 s
     python -m tests.long.kill --way disk --stride 20    SIGKILL right before every 20th file operation of the chain
+    python -m tests.long.kill --way full                no file may grow beyond a size: a clear error, exit code 2
 
 Every run is a process of its own that does what `python -m pipeline demo KEY=VALUE ...` does. It is forked from this
 one, which has loaded the packages and nothing else, so that a start costs no 10 seconds. Exit code 1 when a run could
@@ -16,6 +17,7 @@ import builtins
 import importlib
 import os
 import random
+import resource
 import select
 import shutil
 import signal
@@ -25,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pipeline.__main__ import STAGE_NAMES, main
@@ -32,6 +35,7 @@ from tests.tiny import overrides, write_competition
 
 # What times and dates are in, and what only remembers them.
 VOLATILE = ("timings.csv", "report.html", ".stages", "events", "config.yaml")
+FILE_SIZES = (0, 300, 3_000, 30_000, 300_000, 2_000_000)  # bytes; a checkpoint has 3,400,000
 FILE_OPERATIONS = ("replace", "rename", "unlink", "fsync", "link", "mkdir", "rmdir")
 PACKAGES = (
     *("matplotlib.backends.backend_agg", "torch.utils.tensorboard", "sklearn.model_selection"),
@@ -230,6 +234,11 @@ class Dying:
             os.close(descriptor)
 
 
+def limit_files(num_bytes: int) -> None:
+    """Makes every write beyond a file size fail, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
 def choose_points(num: int, way: str, seed: int) -> list[Point]:
     """Returns points spread evenly over the stages."""
     rng = random.Random(seed)
@@ -244,7 +253,7 @@ def choose_points(num: int, way: str, seed: int) -> list[Point]:
 def measure(folder: Path, data: Path, points: int, way: str, stride: int, seed: int) -> Counts:
     """Tries all points; returns the counts."""
     counts, baselines = Counts(), {}
-    shuffled = random.Random(seed).sample(choose_points(points, way, seed), points) if way != "disk" else []
+    shuffled: list = random.Random(seed).sample(choose_points(points, way, seed), points)
     for index, variant in enumerate(VARIANTS):
         place, arguments = folder / f"peace-{index}", overrides(data, *variant)
         dying = Dying(None, place.with_suffix(".count"))
@@ -258,14 +267,22 @@ def measure(folder: Path, data: Path, points: int, way: str, stride: int, seed: 
             shuffled = list(range(1 + seed % stride, num_operations, stride))
     if baselines[2][0] != baselines[0][0]:
         counts.failed.append("two workers give another result than none")
+    if way == "full":
+        shuffled = list(FILE_SIZES)
     for number, point in enumerate(shuffled):
-        index = 0 if way == "disk" else number % len(VARIANTS)
+        index = 0 if way in ("disk", "full") else number % len(VARIANTS)
         place, arguments = folder / f"point-{number}", overrides(data, *VARIANTS[index])
         wanted, seconds = baselines[index]
         if way == "disk":
             code, _ = in_peace(place, arguments, Dying(point, place).install)
             counts.done["interrupted" if code == -signal.SIGKILL else f"exit code {code}"] += 1
             name = f"killed before file operation {point}"
+        elif way == "full":
+            name = f"files up to {point} bytes"
+            code, output = in_peace(place, arguments, partial(limit_files, point))
+            counts.done[f"exit code {code}"] += 1
+            if code != 2 or "Traceback" in output:
+                counts.failed.append(f"{name}: exit code {code}, wanted 2 and a clear message\n{output}")
         else:
             if point.stage not in seconds:  # a variant without a sweep
                 point = Point("train", point.share, point.number)
@@ -281,7 +298,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Reads the arguments, tries the points, prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=50)
-    parser.add_argument("--way", choices=("kill", "stop", "disk"), default="kill")
+    parser.add_argument("--way", choices=("kill", "stop", "disk", "full"), default="kill")
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)

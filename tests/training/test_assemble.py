@@ -80,6 +80,15 @@ def test_a_continued_training_needs_no_encoder_weights(workshop, monkeypatch):
     assert gather(loaded, paths, key).state.epoch == 2 and asked == [False]
 
 
+def test_a_training_that_was_interrupted_is_not_asked_for_the_weights_it_began_with(workshop, monkeypatch):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
+    paths, _ = run_stages(loaded, "train")
+    (paths.markers / "train.json").unlink()
+    monkeypatch.setattr(assemble_module, "start_learner", lambda *arguments: pytest.fail("asked"))
+    _, lines = run_stages(loaded, "train")
+    assert executed(lines) == ["train"]
+
+
 def test_a_start_that_fails_leaves_what_an_earlier_training_left(workshop, monkeypatch):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
