@@ -14,7 +14,7 @@ from pipeline.paths import shown
 from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState
 
-DEAD_AFTER = 3  # validations in a row without a single pixel found before a class is called dead
+DEAD_AFTER = 5  # validations in a row without a single pixel found before a class is called dead
 NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
@@ -31,23 +31,25 @@ def epoch_line(row: dict[str, Any]) -> str:
 def dead_class_lines(
     state: TrainState, classes: Sequence[str], counted: Sequence[int], is_last: bool = False
 ) -> list[str]:
-    """Returns a line for each class that counts and is never found: once when that has lasted, and again at the end.
+    """Returns a line on the classes that count and are never found: once when that has lasted, and again at the end.
 
     Such a class still has a Dice: 1 in every picture without it, unless it is falsely found there.
 
-    >>> state = TrainState("", class_dice=[0.9, 0.452], epochs_without_hit=[0, 3])
+    >>> state = TrainState("", class_dice=[0.9, 0.452], epochs_without_hit=[0, 5])
     >>> dead_class_lines(state, ["Road", "Construction"], [0, 1])[0][:60]
-    'dead class Construction: not a pixel of it found in 3 valida'
+    'dead class Construction (Dice 0.452): not a pixel of it foun'
     """
-    lines = []
-    for index in counted:
-        count = state.epochs_without_hit[index]
-        if count > DEAD_AFTER if is_last else count == DEAD_AFTER:
-            lines.append(
-                f"dead class {classes[index]}: not a pixel of it found in {count} validations; "
-                f"its Dice {state.class_dice[index]:.3f} comes from pictures without it alone"
-            )
-    return lines
+    counts = {index: state.epochs_without_hit[index] for index in counted}
+    dead = [index for index, count in counts.items() if (count > DEAD_AFTER if is_last else count == DEAD_AFTER)]
+    if not dead:
+        return []
+    named = ", ".join(f"{classes[index]} (Dice {state.class_dice[index]:.3f})" for index in dead)
+    plural, whose, them = ("es", "their", "them") if len(dead) > 1 else ("", "its", "it")
+    fewest = min(counts[index] for index in dead)
+    return [
+        f"dead class{plural} {named}: not a pixel of {them} found in {fewest} validations; "
+        f"{whose} Dice comes from pictures without {them} alone"
+    ]
 
 
 def not_finite_error(

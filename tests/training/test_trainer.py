@@ -325,8 +325,8 @@ def test_a_class_never_found_is_said_once_and_again_at_the_end(monkeypatch):
     said: list[str] = []
     run(say=said.append)
     dead = [line for line in said if line.startswith("dead class")]
-    assert [line.split(":")[0] for line in dead] == ["dead class Car"] * 2
-    assert "found in 3 validations; its Dice 0.500" in dead[0] and "found in 6 validations" in dead[1]
+    assert [line.split(":")[0] for line in dead] == ["dead class Car (Dice 0.500)"] * 2
+    assert "found in 5 validations" in dead[0] and "found in 6 validations" in dead[1]
 
 
 def test_the_seed_of_a_step_is_its_own():
