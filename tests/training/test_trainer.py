@@ -88,6 +88,29 @@ def test_annealing_starts_from_the_best_weights_and_optimizer_state(monkeypatch)
         assert found["optimizer"]["state"][place]["step"] == moments["step"] == STEPS
 
 
+def test_a_frozen_part_stays_as_it_was_until_it_thaws():
+    training = make(changes=["SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=1"])
+    start = [value.clone() for value in training.learner.network.encoder.state_dict().values()]
+    seen = []
+    training.learner.optimizer.register_step_post_hook(
+        lambda *_: seen.append(all(map(torch.equal, training.learner.network.encoder.state_dict().values(), start)))
+    )
+    train(training)
+    assert seen == [True] * 3 * STEPS + [False] * STEPS
+
+
+def test_the_training_scores_of_an_epoch_are_of_that_epoch_alone(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make()
+
+    def loss_of(logits, mask):
+        return logits.sum() * 0 + training.state.epoch
+
+    monkeypatch.setattr(trainer, "criterion", lambda *arguments: loss_of)
+    train(training)
+    assert [row["train_loss"] for row in history(training.paths)] == ["", "0.0", "1.0", "2.0", "3.0", "4.0"]
+
+
 def test_best_may_be_judged_by_dice(monkeypatch):
     script(monkeypatch, [5, 4, 3, 2, 1, 0], dice=[0.1, 0.5, 0.4, 0.45, 0.2, 0.3])
     paths = run(changes=["SOLVER.MONITOR=valid_dice"])
@@ -189,6 +212,7 @@ def test_a_kill_between_last_and_best_is_mended(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run("killed", changes=changes)
     monkeypatch.setattr(trainer, "replace_best", plain_replace)
+    assert make("killed", changes=changes).state.epoch == 2
     assert results(run("killed", changes=changes)) == expected
 
 
