@@ -54,10 +54,10 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
     except Stopped as stopped:
-        print(f"stopped: {stopped}; the same command goes on from here", file=sys.stderr)
+        print(f"stopped: {stopped}; {again(arguments)} goes on from here", file=sys.stderr)
         return EXIT_STOPPED
     except KeyboardInterrupt as interrupt:
-        print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, the same command goes on", file=sys.stderr)
+        print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, {again(arguments)} goes on", file=sys.stderr)
         return EXIT_STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
@@ -69,6 +69,15 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_MISTAKE
     except Exception:
         return report_fault()
+
+
+def again(arguments: Sequence[str]) -> str:
+    """Returns what to type to go on; `--force` would begin anew.
+
+    >>> again(["ExpAAB", "--force"])
+    'the same command without --force'
+    """
+    return "the same command without --force" if "--force" in arguments else "the same command"
 
 
 def report_fault() -> int:

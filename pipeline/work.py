@@ -259,20 +259,21 @@ def _predict(run: Run, rows, subset: str):
     from pipeline.model.build import build_network, load_weights
     from pipeline.training.checkpoint import load_or_refuse
     from pipeline.training.inputs import num_outputs
-    from pipeline.training.learner import choose_device, choose_precision, judged_weights
+    from pipeline.training.learner import choose_device, choose_precision, judged_weights, make_reproducible
 
     config, competition = run.loaded.config, run.loaded.competition
     best = run.paths / "best.ckpt"
     content = load_or_refuse(best, f"train it: ./run.sh {run.paths.name} train")
     checkpoint = {
         "epoch": content["state"]["best_epoch"],
-        "valid_loss": content["state"]["best"],
+        "valid_loss": content["state"]["history"][-1]["valid_loss"],  # `best` may be of the Dice
         "sha256": sha256_file(best),
     }
     facts = {"classes": list(scored_classes(competition)), "competition": competition.name}
     writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts)
     missing = set(writer.missing())
     if missing:
+        make_reproducible(config.solver.reproducible)  # as in training, whichever process predicts
         device = choose_device(config.runtime.device)
         network = build_network(config.model, num_outputs(run.loaded), with_weights=False)
         load_weights(network, judged_weights(content), shown(best))

@@ -46,6 +46,7 @@ DEPENDENTS = {
     "LOSS_FN": LEARN,
     "SOLVER": LEARN,
     "SOLVER.PRECISION": NETWORK,
+    "SOLVER.REPRODUCIBLE": NETWORK,
     "SWEEP": ("sweep", "report"),
     "PREDICT": ("evaluate", "predict", "report"),
     "DECODE": ("submit", "report"),
