@@ -9,6 +9,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.pictures import read_mask
+from pipeline.paths import shown
 from pipeline.report import rates
 from pipeline.submission.write import write_submission
 
@@ -65,7 +66,7 @@ def test_score_wants_a_folder_of_masks(tmp_path, capsys):
 def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     assert main(["show", "ExpAAB"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(f"folder {tmp_path / 'ExpAAB'}")
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"folder {shown(tmp_path / 'ExpAAB')}")
 
 
 def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):

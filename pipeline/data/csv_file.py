@@ -10,12 +10,23 @@ import csv
 import difflib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.data.problems import Problem, make_problem
 
 Rows = list[tuple[int, dict[str, str]]]
-csv.field_size_limit(2**31 - 1)  # the run lengths of one mask may exceed the 128 KiB that Python allows
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Inside, the csv module reads cells of any length: the run lengths of one mask may exceed its 128 KiB."""
+    previous_limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous_limit)
 
 
 def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tuple[Rows, list[Problem]]:
@@ -34,7 +45,9 @@ def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tup
         return [], [problem]
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        table = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+        with long_cells():
+            lines = [(reader.line_num, cells) for cells in reader]
+        table = [(line, [cell.strip() for cell in cells]) for line, cells in lines if any(map(str.strip, cells))]
     except csv.Error as error:
         return [], [make_problem("list with broken quotes", file, f"line {reader.line_num}: {error}")]
     if not table:

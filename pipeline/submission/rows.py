@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
+from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.submission.rle import RleError, decode_classes
 
@@ -64,9 +65,8 @@ def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         UserError: there is no such file, it is not UTF-8, or its quotes do not close.
     """
-    previous_limit = csv.field_size_limit(2**31 - 1)  # a row of run lengths outgrows csv's 128 KiB
     try:
-        with open(csv_path, encoding="utf-8-sig", newline="") as file:
+        with long_cells(), open(csv_path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for cells in reader:
                 if cells:
@@ -75,8 +75,6 @@ def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"cannot read {csv_path}: {error.strerror}. Wanted: a submission, a csv file.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{csv_path} is not a csv file of UTF-8 text: {error}") from error
-    finally:
-        csv.field_size_limit(previous_limit)
 
 
 def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
