@@ -121,9 +121,10 @@ def wait(child: int, reader: int, is_time: Callable[[str], bool], number: int) -
         output += part or ""
         if sent_at is None and is_time(output):
             sent_at = time.monotonic()
-            os.kill(child, number)
-            if number == signal.SIGKILL:  # workers may hold the other end of the pipe open for a while
+            if number == signal.SIGKILL:  # its workers live on for a while and hold the other end of the pipe open
+                os.kill(child, number)
                 break
+            os.killpg(child, number)  # as the terminal and Slurm do: the workers get it, too
         if time.monotonic() - begun > GIVE_UP_S:
             os.kill(child, signal.SIGKILL)
     os.close(reader)
@@ -239,21 +240,21 @@ def limit_files(num_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
 
 
-def choose_points(num: int, way: str, seed: int) -> list[Point]:
-    """Returns points spread evenly over the stages."""
+def choose_points(num: int, way: str, seed: int, stages: Sequence[str]) -> list[Point]:
+    """Returns points spread evenly over the stages, in any order."""
     rng = random.Random(seed)
     signals = [signal.SIGKILL] if way == "kill" else [signal.SIGTERM, signal.SIGINT]
     points = []
     for index in range(num):
-        turn, stage = divmod(index, len(STAGE_NAMES))
-        points.append(Point(STAGE_NAMES[stage], rng.random(), signals[turn % len(signals)]))
-    return points
+        turn, stage = divmod(index, len(stages))
+        points.append(Point(stages[stage], rng.random(), signals[turn % len(signals)]))
+    return rng.sample(points, num)
 
 
-def measure(folder: Path, data: Path, points: int, way: str, stride: int, seed: int) -> Counts:
+def measure(folder: Path, data: Path, points: Sequence[Point], way: str, stride: int, seed: int) -> Counts:
     """Tries all points; returns the counts."""
     counts, baselines = Counts(), {}
-    shuffled: list = random.Random(seed).sample(choose_points(points, way, seed), points)
+    tries: list = list(points)
     for index, variant in enumerate(VARIANTS):
         place, arguments = folder / f"peace-{index}", overrides(data, *variant)
         dying = Dying(None, place.with_suffix(".count"))
@@ -264,12 +265,12 @@ def measure(folder: Path, data: Path, points: int, way: str, stride: int, seed: 
         if way == "disk" and index == 0:
             num_operations = int(dying.count_path.read_text())
             print(f"{num_operations} file operations, killed before every {stride}th", flush=True)
-            shuffled = list(range(1 + seed % stride, num_operations, stride))
+            tries = list(range(1 + seed % stride, num_operations, stride))
     if baselines[2][0] != baselines[0][0]:
         counts.failed.append("two workers give another result than none")
     if way == "full":
-        shuffled = list(FILE_SIZES)
-    for number, point in enumerate(shuffled):
+        tries = list(FILE_SIZES)
+    for number, point in enumerate(tries):
         index = 0 if way in ("disk", "full") else number % len(VARIANTS)
         place, arguments = folder / f"point-{number}", overrides(data, *VARIANTS[index])
         wanted, seconds = baselines[index]
@@ -290,7 +291,7 @@ def measure(folder: Path, data: Path, points: int, way: str, stride: int, seed: 
             name = f"{point.number.name} in {point.stage} at {point.share:.3f}, variant {index}"
         finish_and_compare(place, arguments, wanted, name, counts)
         shutil.rmtree(place, ignore_errors=True)
-        print(f"{number + 1}/{len(shuffled)} {name}: {len(counts.failed)} failed", flush=True)
+        print(f"{number + 1}/{len(tries)} {name}: {len(counts.failed)} failed", flush=True)
     return counts
 
 
@@ -301,11 +302,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--way", choices=("kill", "stop", "disk", "full"), default="kill")
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stage", choices=STAGE_NAMES, help="interrupt only this one")
     chosen = parser.parse_args(arguments)
     load_packages()
     with tempfile.TemporaryDirectory() as folder:
         data = write_competition(Path(folder) / "data")
-        counts = measure(Path(folder), data, chosen.points, chosen.way, chosen.stride, chosen.seed)
+        stages = (chosen.stage,) if chosen.stage else STAGE_NAMES
+        points = choose_points(chosen.points, chosen.way, chosen.seed, stages)
+        counts = measure(Path(folder), data, points, chosen.way, chosen.stride, chosen.seed)
     for name, count in sorted(counts.done.items()):
         print(f"{name:<28} {count}")
     if chosen.way == "stop":
