@@ -17,6 +17,10 @@ from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+PREDICTION = (
+    *(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
+    *("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE"),
+)
 REPORTED = (
     *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
     *("metrics.json", "per_image.csv", "confusion.csv", "submission.json", "plots", "panels"),
@@ -93,17 +97,7 @@ STAGES = (
         "evaluate",
         "predicts and scores the validation pictures",
         work.evaluate,
-        settings=(
-            *NETWORK,
-            "DATASETS.COMPETITION",
-            "DATASETS.SPLIT",
-            "DATASETS.SPLIT_INDEX",
-            "DATASETS.PADDING",
-            "DATALOADERS.VALID",
-            "PREDICT",
-            "SOLVER.PRECISION",
-            "SOLVER.REPRODUCIBLE",
-        ),
+        settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: work.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
@@ -112,15 +106,7 @@ STAGES = (
         "predict",
         "writes the test pictures' probabilities",
         work.predict,
-        settings=(
-            *NETWORK,
-            "DATASETS.COMPETITION",
-            "DATASETS.PADDING",
-            "DATALOADERS.VALID",
-            "PREDICT",
-            "SOLVER.PRECISION",
-            "SOLVER.REPRODUCIBLE",
-        ),
+        settings=PREDICTION,
         reads=("best.ckpt", "catalog.csv"),
         reads_outside=lambda run: work.pictures_of(run, "test"),
         writes=("probs/test",),
