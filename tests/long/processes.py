@@ -1,0 +1,150 @@
+"""Runs of the whole chain as processes of their own: started, watched, interrupted, and what they left.
+
+A process is forked from one that has loaded the packages and nothing else, so that a start costs no 10 seconds.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import io
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.__main__ import STAGE_NAMES, main
+
+# What times and dates are in, and what only remembers them.
+VOLATILE = ("timings.csv", "report.html", ".stages", "events", "config.yaml")
+FILE_OPERATIONS = ("replace", "rename", "unlink", "fsync", "link", "mkdir", "rmdir")
+PACKAGES = (
+    *("matplotlib.backends.backend_agg", "torch.utils.tensorboard", "sklearn.model_selection"),
+    *("pipeline.stages", "pipeline.data.catalog", "pipeline.data.leakage", "pipeline.data.split"),
+    *("pipeline.training.lr_sweep", "pipeline.training.trainer", "pipeline.inference.evaluate"),
+    *("pipeline.submission.write", "pipeline.report.page", "pipeline.report.plots"),
+)
+GIVE_UP_S = 300
+
+
+def load_packages() -> None:
+    """Imports what stages import, so that forked children need not, and runs nothing: threads do not survive a fork."""
+    for name in PACKAGES:
+        importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+
+
+def start(folder: Path, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """Starts the command in a process of its own with folders below `folder`; returns its number and its output."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, reader
+    os.setpgid(0, 0)
+    for name, place in (("RUNS_DIR", "runs"), ("SUBMISSIONS_DIR", "submissions"), ("SCRATCH_DIR", "scratch")):
+        os.environ[name] = str(folder / place)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    code = 1
+    try:
+        before()
+        code = main(["demo", *arguments])
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def wait(child: int, reader: int, is_time: Callable[[str], bool], number: int) -> tuple[int, str, float]:
+    """Waits for a child, and sends it a signal as soon as `is_time(output so far)`.
+
+    Returns:
+        Its exit code (negative: the signal that ended it), its output, and the seconds that it took to end when asked.
+    """
+    output, sent_at, begun = "", None, time.monotonic()
+    while True:
+        ready, _, _ = select.select([reader], [], [], 0.002)
+        part = os.read(reader, 65536).decode(errors="replace") if ready else None
+        if part == "":
+            break
+        output += part or ""
+        if sent_at is None and is_time(output):
+            sent_at = time.monotonic()
+            if number == signal.SIGKILL:  # its workers live on for a while and hold the other end of the pipe open
+                os.kill(child, number)
+                break
+            os.killpg(child, number)  # as the terminal and Slurm do: the workers get it, too
+        if time.monotonic() - begun > GIVE_UP_S:
+            os.kill(child, signal.SIGKILL)
+    os.close(reader)
+    _, status = os.waitpid(child, 0)
+    took_s = time.monotonic() - sent_at if sent_at else 0.0
+    return os.waitstatus_to_exitcode(status), output, took_s
+
+
+def in_peace(folder: Path, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> tuple[int, str]:
+    """Runs the command to its end; returns exit code and output."""
+    code, output, _ = wait(*start(folder, arguments, before), lambda output: False, 0)
+    return code, output
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Returns every file that must not depend on whether a run was interrupted."""
+    kept = {}
+    for path in sorted((folder / "runs").rglob("*")) + sorted((folder / "submissions").glob("*.csv")):
+        parts = path.relative_to(folder).parts
+        is_previous = path.name.startswith("previous-")  # the step or the epoch before, as it happens
+        if path.is_file() and not set(parts) & set(VOLATILE) and parts[1] != "shared" and not is_previous:
+            kept["/".join(parts)] = path.read_bytes()
+    return kept
+
+
+def stage_seconds(output: str) -> dict[str, float]:
+    """Returns how long each stage took, from what a run in peace said."""
+    done = [line.split() for line in output.splitlines() if " done in " in line and line.split()[0] in STAGE_NAMES]
+    return {words[0]: float(words[3]) for words in done}
+
+
+class Dying:
+    """Ends the process right before its `last`-th file operation; without one it only counts."""
+
+    def __init__(self, last: int | None, count_path: Path) -> None:
+        self.last, self.count, self.count_path = last, 0, count_path
+
+    def install(self) -> None:
+        for name in FILE_OPERATIONS:
+            setattr(os, name, self._counted(getattr(os, name)))
+        plain_open = builtins.open
+
+        def counted_open(file, mode="r", *arguments, **options):
+            if set(mode) & set("wax+"):
+                self._note()
+            return plain_open(file, mode, *arguments, **options)
+
+        builtins.open = counted_open
+        io.open = counted_open  # which Path.write_bytes and Path.open take
+
+    def _counted(self, function: Callable) -> Callable:
+        def counted(*arguments, **options):
+            self._note()
+            return function(*arguments, **options)
+
+        return counted
+
+    def _note(self) -> None:
+        self.count += 1
+        if self.count == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.last is None:
+            descriptor = os.open(self.count_path, os.O_WRONLY | os.O_CREAT)
+            os.write(descriptor, str(self.count).encode())
+            os.close(descriptor)
+
+
+def limit_files(num_bytes: int) -> None:
+    """Makes every write beyond a file size fail, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
