@@ -8,6 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
+KAGGLE = Path("/kaggle")  # a notebook's `input`, mounted read-only, and `working`, which is kept
 
 
 def runs_folder() -> Path:
@@ -21,21 +22,28 @@ def submissions_folder() -> Path:
 
 
 def scratch_folder() -> Path:
-    """Returns where large files that can be made again live: SCRATCH_DIR, or beside the runs."""
-    return Path(os.environ.get("SCRATCH_DIR") or runs_folder() / "shared")
+    """Returns where large files that can be made again live: SCRATCH_DIR, or beside the runs.
+
+    On Kaggle /kaggle/working keeps 20 GB and the tile store of one competition takes most of them; /tmp has 50 times as
+    much and is lost with the session, as these files may be.
+    """
+    if os.environ.get("SCRATCH_DIR"):
+        return Path(os.environ["SCRATCH_DIR"])
+    runs = runs_folder()
+    return Path("/tmp/scratch") if KAGGLE / "working" in runs.resolve().parents else runs / "shared"
 
 
 def data_folders() -> list[Path]:
     """Returns the folders in which a competition's folder is looked for by name, in order."""
     named = [Path(os.environ["DATA_DIR"])] if os.environ.get("DATA_DIR") else []
-    return [*named, PROJECT / "data", Path("/kaggle/input")]
+    return [*named, PROJECT / "data", KAGGLE / "input"]
 
 
 def weights_folders() -> list[Path]:
     """Returns the folders in which `<encoder>-imagenet.safetensors` is looked for, in order."""
     named = [Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []
-    kaggle = Path("/kaggle/input")
-    mounted = sorted(path for path in kaggle.iterdir() if path.is_dir()) if kaggle.is_dir() else []
+    inputs = KAGGLE / "input"
+    mounted = sorted(path for path in inputs.iterdir() if path.is_dir()) if inputs.is_dir() else []
     return [*named, PROJECT / "data" / "weights", *mounted]
 
 
