@@ -15,9 +15,8 @@ import io
 import itertools
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +43,9 @@ from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.inputs import counted_classes, num_outputs, split_rows
 from pipeline.training.learner import Learner, autocast, build_scaler, make_reproducible
 from pipeline.training.step import EpochSums, train_step
+from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
 
-FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
-PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
 REPEAT_EPOCH = 100_000  # repeats draw their samples from epochs that no training reaches
-
-
-@dataclass(frozen=True)
-class Point:
-    """What one step of a sweep saw."""
-
-    repeat: int
-    step: int
-    lr: float
-    valid_loss: float
-    train_loss: float
 
 
 def sweep_learning_rates(
@@ -70,12 +57,33 @@ def sweep_learning_rates(
         Stopped: a stop was requested; the sweep is short and begins anew.
         UserError: the loss is not finite even at the lowest rate.
     """
+    judged = list(_judged_batches(loaded, paths))
+    points = sweep_points(loaded, paths, stop, find_run, say, lambda learner, loss_of: _judge(learner, judged, loss_of))
+    if not points:
+        start_lr = loaded.config.sweep.start_lr
+        cure = "set SOLVER.PRECISION=float32 or look at the data"
+        raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
+    write_sweep(paths, points, loaded.config.sweep.smoothing, loaded.config.solver.max_lr, say)
+
+
+def sweep_points(
+    loaded: Loaded,
+    paths: RunPaths,
+    stop: Stop,
+    find_run: Callable[[str], Path],
+    say: Callable[[str], None],
+    judge: Callable[[Learner, Criterion], float],
+) -> list[Point]:
+    """Returns the points of all repeats, each from the same start on batches of its own.
+
+    Args:
+        judge: the validation loss that follows a step.
+    """
     settings = loaded.config.sweep
     make_reproducible(loaded.config.solver.reproducible)
     learner = start_learner(loaded, find_run)
     start = {name: value.detach().clone() for name, value in learner.network.state_dict().items()}
     data = open_data(loaded, paths, say)
-    judged = list(_judged_batches(loaded, paths))
     points: list[Point] = []
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
         for repeat in range(settings.repeats):
@@ -85,41 +93,30 @@ def sweep_learning_rates(
             fresh = replace(learner, optimizer=_optimizer(loaded, learner), scaler=scaler, ema=None)
             epochs = (data.train_batches(REPEAT_EPOCH * (repeat + 1) + more, 0, True, []) for more in itertools.count())
             batches = itertools.chain.from_iterable(epochs)
-            points += _sweep_once(loaded, fresh, batches, judged, repeat, stop, bar)
-    if not points:
-        cure = "set SOLVER.PRECISION=float32 or look at the data"
-        raise UserError(f"the loss is not finite even at SWEEP.START_LR {settings.start_lr:g}; {cure}")
-    write_sweep(paths, points, settings.smoothing, loaded.config.solver.max_lr, say)
+            points += _sweep_once(loaded, fresh, batches, judge, repeat, stop, bar)
+    return points
 
 
 def write_sweep(
     paths: RunPaths, points: Sequence[Point], smoothing: float, max_lr: float | str, say: Callable[[str], None]
 ) -> None:
     """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions."""
-    curves = _curves(points, smoothing)
+    curves = curves_of(points, smoothing)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["repeat", "step", "lr", "valid_loss", "valid_loss_smooth", "train_loss", "train_loss_smooth"])
-    for curve, valid_smooth, train_smooth in curves:
-        for point, valid, train in zip(curve, valid_smooth, train_smooth, strict=True):
+    for curve in curves:
+        for point, valid, train in zip(curve.points, curve.valid_smooth, curve.train_smooth, strict=True):
             writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, valid, point.train_loss, train])
-    single = [suggest([point.lr for point in curve], smooth) for curve, smooth, _ in curves]
-    # A repeat's suggestion spreads by up to x10; the median over repeats in log space is the steadier answer.
-    suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
-    band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
-    chosen = suggestions["steep"] if max_lr == "auto" else max_lr
-    warnings = []
-    if not suggestions["steep"] / FAR_OFF <= chosen <= max(suggestions["minimum"], suggestions["steep"] * FAR_OFF):
-        side = "above" if chosen > suggestions["steep"] else "below"
-        suggestion = f"the sweep's suggestion {suggestions['steep']:.2g}"
-        warnings.append(f"SOLVER.MAX_LR {chosen:.2g} lies far {side} {suggestion}; look at lr_sweep.png")
-    facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
-    facts["warnings"] = warnings
+    facts = judge_curves(curves, max_lr)
     write_atomic(paths / "lr_sweep.csv", table.getvalue())
     write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
-    told = (f"{name} {value:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, value in suggestions.items())
-    say(f"LR sweep suggests {', '.join(told)}; MAX_LR is {chosen:.2g}")
-    for warning in warnings:
+    band = facts["band"]
+    told = (
+        f"{name} {rate:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, rate in facts["suggestions"].items()
+    )
+    say(f"LR sweep suggests {', '.join(told)}; MAX_LR is {facts['max_lr']:.2g}")
+    for warning in facts["warnings"]:
         say(f"warning: {warning}")
 
 
@@ -127,43 +124,6 @@ def rates(settings: Sweep) -> list[float]:
     """Returns the learning rate of every step: from START_LR to END_LR, the same factor each time."""
     growth = (settings.end_lr / settings.start_lr) ** (1 / (settings.steps - 1))
     return [settings.start_lr * growth**step for step in range(settings.steps)]
-
-
-def smooth(values: Sequence[float], weight: float) -> list[float]:
-    """Returns the exponential moving average with `weight` on the newest value, corrected for its start at zero.
-
-    >>> smooth([1.0, 1.0, 4.0], weight=0.5)
-    [1.0, 1.0, 2.7142857142857144]
-    """
-    average, smoothed = 0.0, []
-    for count, value in enumerate(values, start=1):
-        average = (1 - weight) * average + weight * value
-        smoothed.append(average / (1 - (1 - weight) ** count))
-    return smoothed
-
-
-def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
-    """Returns the marks of a smoothed curve.
-
-    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `valley` is
-    two thirds down the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
-    """
-    lowest = int(np.argmin(losses))
-    if lowest < 2:
-        return dict.fromkeys(("steep", "minimum", "valley"), lrs[lowest])
-    slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
-    start = _fall_start(losses, lowest)
-    valley = math.exp(math.log(lrs[start]) + (math.log(lrs[lowest]) - math.log(lrs[start])) * 2 / 3)
-    return {"steep": lrs[int(np.argmin(slopes))], "minimum": lrs[lowest], "valley": valley}
-
-
-def has_exploded(losses: Sequence[float]) -> bool:
-    """Returns whether a smoothed curve has left its minimum for good: above its start for a while, or not finite."""
-    if not math.isfinite(losses[-1]):
-        return True
-    lowest = int(np.argmin(losses))
-    after = losses[lowest + 1 :]
-    return len(after) >= PATIENT_STEPS and min(after[-PATIENT_STEPS:]) > losses[0]
 
 
 def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
@@ -186,7 +146,7 @@ def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
 
 
 def _sweep_once(
-    loaded: Loaded, learner: Learner, batches: Iterator, judged: list, repeat: int, stop: Stop, bar: tqdm
+    loaded: Loaded, learner: Learner, batches: Iterator, judge: Callable, repeat: int, stop: Stop, bar: tqdm
 ) -> list[Point]:
     """Returns the points of one repeat, up to the explosion."""
     settings = loaded.config.sweep
@@ -208,7 +168,7 @@ def _sweep_once(
             train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, watch)
         except NotFinite:
             break
-        valid_loss = _judge(learner, judged, loss_of)
+        valid_loss = judge(learner, loss_of)
         bar.update()
         if not math.isfinite(valid_loss):
             break
@@ -261,25 +221,3 @@ def _optimizer(loaded: Loaded, learner: Learner) -> torch.optim.Optimizer:
         decay_norm_and_bias=chosen.decay_norm_and_bias,
         momentum=0.0 if is_plain else chosen.momentum,
     )
-
-
-def _curves(points: Sequence[Point], smoothing: float) -> list[tuple[list[Point], list[float], list[float]]]:
-    """Returns per repeat its points, and both losses smoothed."""
-    curves = []
-    for _, group in itertools.groupby(points, key=lambda point: point.repeat):
-        curve = list(group)
-        smoothed = (
-            smooth([getattr(point, name) for point in curve], smoothing) for name in ("valid_loss", "train_loss")
-        )
-        curves.append((curve, *smoothed))
-    return curves
-
-
-def _fall_start(losses: Sequence[float], lowest: int) -> int:
-    """Returns where the longest falling subsequence that ends in the minimum begins."""
-    lengths, starts = [1] * (lowest + 1), list(range(lowest + 1))
-    for end in range(lowest + 1):
-        for before in range(end):
-            if losses[before] > losses[end] and lengths[before] >= lengths[end]:
-                lengths[end], starts[end] = lengths[before] + 1, starts[before]
-    return starts[lowest]

@@ -1,0 +1,121 @@
+"""The curve of an LR sweep: smoothed, judged, and the learning rates that it suggests.
+
+In: points of a sweep. Out: numbers. Needs no torch, so that a curve can be looked at again without a network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
+PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one step of a sweep saw."""
+
+    repeat: int
+    step: int
+    lr: float
+    valid_loss: float
+    train_loss: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One repeat: its points, and both losses smoothed."""
+
+    points: tuple[Point, ...]
+    valid_smooth: tuple[float, ...]
+    train_smooth: tuple[float, ...]
+
+
+def curves_of(points: Sequence[Point], smoothing: float) -> list[Curve]:
+    """Returns the curves of a sweep, one per repeat."""
+    repeats = [tuple(group) for _, group in itertools.groupby(points, key=lambda point: point.repeat)]
+    return [
+        Curve(
+            repeat,
+            tuple(smooth([point.valid_loss for point in repeat], smoothing)),
+            tuple(smooth([point.train_loss for point in repeat], smoothing)),
+        )
+        for repeat in repeats
+    ]
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Returns the exponential moving average with `weight` on the newest value, corrected for its start at zero.
+
+    >>> smooth([1.0, 1.0, 4.0], weight=0.5)
+    [1.0, 1.0, 2.7142857142857144]
+    """
+    average, smoothed = 0.0, []
+    for count, value in enumerate(values, start=1):
+        average = (1 - weight) * average + weight * value
+        smoothed.append(average / (1 - (1 - weight) ** count))
+    return smoothed
+
+
+def has_exploded(losses: Sequence[float]) -> bool:
+    """Returns whether a smoothed curve has left its minimum for good: above its start for a while, or not finite."""
+    if not math.isfinite(losses[-1]):
+        return True
+    lowest = int(np.argmin(losses))
+    after = losses[lowest + 1 :]
+    return len(after) >= PATIENT_STEPS and min(after[-PATIENT_STEPS:]) > losses[0]
+
+
+def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
+    """Returns the marks of a smoothed curve.
+
+    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `valley` is
+    two thirds down the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
+    """
+    lowest = int(np.argmin(losses))
+    if lowest < 2:
+        return dict.fromkeys(("steep", "minimum", "valley"), lrs[lowest])
+    slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
+    start = _fall_start(losses, lowest)
+    valley = math.exp(math.log(lrs[start]) + (math.log(lrs[lowest]) - math.log(lrs[start])) * 2 / 3)
+    return {"steep": lrs[int(np.argmin(slopes))], "minimum": lrs[lowest], "valley": valley}
+
+
+def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]:
+    """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
+
+    Args:
+        max_lr: SOLVER.MAX_LR, a number or `auto`.
+    """
+    single = [suggest([point.lr for point in curve.points], curve.valid_smooth) for curve in curves]
+    # A repeat's suggestion spreads by up to x10; the median over repeats in log space is the steadier answer.
+    suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
+    band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
+    chosen = suggestions["steep"] if max_lr == "auto" else max_lr
+    facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
+    return {**facts, "warnings": _warnings(suggestions, chosen)}
+
+
+def _warnings(suggestions: Mapping[str, float], chosen: float) -> list[str]:
+    if suggestions["steep"] / FAR_OFF <= chosen <= max(suggestions["minimum"], suggestions["steep"] * FAR_OFF):
+        return []
+    side = "above" if chosen > suggestions["steep"] else "below"
+    suggestion = f"the sweep's suggestion {suggestions['steep']:.2g}"
+    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} {suggestion}; look at lr_sweep.png"]
+
+
+def _fall_start(losses: Sequence[float], lowest: int) -> int:
+    """Returns where the longest falling subsequence that ends in the minimum begins."""
+    lengths, starts = [1] * (lowest + 1), list(range(lowest + 1))
+    for end in range(lowest + 1):
+        for before in range(end):
+            if losses[before] > losses[end] and lengths[before] >= lengths[end]:
+                lengths[end], starts[end] = lengths[before] + 1, starts[before]
+    return starts[lowest]

@@ -1,0 +1,62 @@
+"""The curve of an LR sweep on made-up losses: smoothing, suggestions, the end after an explosion."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.training.sweep_curve import has_exploded, smooth, suggest
+
+LRS = [10 ** (-4 + step / 10) for step in range(61)]  # 1e-4 to 1e2, as the original
+
+
+def curve(fall_at: float, lowest: float, rebound_at: float | None = None) -> list[float]:
+    """Returns losses that fall fastest at one rate, are lowest at another, then explode; and fall again if wanted."""
+    losses = []
+    for lr in LRS:
+        position = math.log10(lr)
+        loss = 1 - 0.8 / (1 + math.exp(-6 * (position - math.log10(fall_at))))
+        loss += 3 / (1 + math.exp(-6 * (position - math.log10(lowest) - 1)))
+        if rebound_at is not None:
+            loss -= 2.5 / (1 + math.exp(-20 * (position - math.log10(rebound_at))))
+        losses.append(loss)
+    return losses
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0.05, 1))
+def test_smoothing_stays_within_what_it_smooths_and_begins_with_it(losses, weight):
+    smoothed = smooth(losses, weight)
+    assert smoothed[0] == pytest.approx(losses[0])
+    assert min(losses) - 1e-6 <= min(smoothed) and max(smoothed) <= max(losses) + 1e-6
+
+
+def test_smoothing_with_weight_one_changes_nothing():
+    assert smooth([3.0, 1.0, 2.0], 1.0) == [3.0, 1.0, 2.0]
+
+
+def test_suggestions_lie_where_the_curve_was_made_to_fall():
+    found = suggest(LRS, curve(fall_at=1e-2, lowest=0.3))
+    assert found["steep"] == pytest.approx(1e-2, rel=0.3)
+    assert found["steep"] < found["valley"] < found["minimum"] < 1
+
+
+def test_the_rebound_after_an_explosion_is_not_suggested():
+    """The original's steepest point over the whole curve fell into it in two of four measured runs."""
+    losses = curve(fall_at=1e-2, lowest=0.1, rebound_at=30)
+    steps = [after - before for before, after in itertools.pairwise(losses)]
+    assert LRS[steps.index(min(steps))] > 10  # what the original would have said
+    assert suggest(LRS, losses)["steep"] == pytest.approx(1e-2, rel=0.3)
+
+
+def test_a_curve_that_only_rises_suggests_its_first_rate():
+    assert set(suggest(LRS, [float(step) for step in range(61)]).values()) == {LRS[0]}
+
+
+def test_an_explosion_is_several_steps_above_the_start_after_the_minimum():
+    assert not has_exploded([1.0, 0.5, 1.2, 1.3])
+    assert has_exploded([1.0, 0.5, *[1.2] * 6]) and has_exploded([1.0, float("nan")])
+    assert not has_exploded([1.0, 0.5, *[1.2] * 5, 0.9])
