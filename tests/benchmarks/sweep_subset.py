@@ -1,0 +1,225 @@
+"""How few validation pictures, repeats and steps an LR sweep may look at, and still suggest what a full one does.
+
+    python -m tests.benchmarks.sweep_subset record CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
+    python -m tests.benchmarks.sweep_subset draw CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
+
+`record` does real sweeps and keeps, after each step, what each validation picture adds to cross entropy and soft Dice;
+from these the loss of any draw of pictures follows exactly, so that `draw` needs no network. It writes
+`sweep_subset.npz` into the run's folder (the stages up to `tile` must be done).
+
+`draw` compares suggestions of many random draws, and of the pictures that the sweep itself chooses, with those of the
+full pass on the same training steps. Fewer steps are another training, not every second point of the longer one: record
+them separately.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.config.load import Loaded, load
+from pipeline.config.plan import parse_mix
+from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.model.build import normalise
+from pipeline.paths import RunPaths
+from pipeline.stopping import Stop
+from pipeline.training.inputs import split_rows
+from pipeline.training.learner import Learner, autocast
+from pipeline.training.lr_sweep import choose_pictures, sweep_points
+from pipeline.training.sweep_curve import smooth, suggest
+from pipeline.work import find_run
+
+COUNTS = (4, 8, 16)
+SMOOTHINGS = (0.2, 0.3, 0.5)
+NUM_DRAWS = 300  # random subsets of each size
+MOST_TRIES = 20_000  # to find them
+ORIGINAL = 61 * 524  # forward passes of the original's sweep
+BAR = ORIGINAL / 30
+FACTOR = 2.0  # how far a suggestion may lie from the full pass's
+MARKS = ("steep", "valley", "minimum")
+
+Sums = np.ndarray  # (pictures, 1 + 3 C): cross entropy summed over pixels; overlap, predicted and true area per class
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What sweeps saw: per repeat its rates (steps,) and the sums of every picture (steps, P, 1 + 3 C)."""
+
+    lrs: list[np.ndarray]
+    sums: list[np.ndarray]
+    chosen: dict[int, np.ndarray]  # places of the pictures that the sweep itself would take, by their number
+
+
+def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
+    """Returns what each picture adds to cross entropy and soft Dice."""
+    num_classes = logits_BCHW.shape[1]
+    counts_BHW = mask_BHW != 255
+    true_BHW = mask_BHW.long().masked_fill(~counts_BHW, 0)
+    nll_BHW = torch.nn.functional.cross_entropy(logits_BCHW, true_BHW, reduction="none") * counts_BHW
+    probs_BCHW = logits_BCHW.softmax(1).double() * counts_BHW.unsqueeze(1)
+    own_BHW = probs_BCHW.gather(1, true_BHW.unsqueeze(1)).squeeze(1)
+    rows = []
+    for nll_HW, probs_CHW, own_HW, true_HW, counts_HW in zip(
+        nll_BHW, probs_BCHW, own_BHW, true_BHW, counts_BHW, strict=True
+    ):
+        overlap = torch.bincount(true_HW[counts_HW], weights=own_HW[counts_HW], minlength=num_classes)
+        true = torch.bincount(true_HW[counts_HW], minlength=num_classes).double()
+        rows.append(torch.cat([nll_HW.double().sum().view(1), overlap, probs_CHW.sum((1, 2)), true]))
+    return torch.stack(rows).numpy()
+
+
+def loss_of_sums(sums: np.ndarray, mix: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Returns the loss of one batch of pictures: sums (..., P, 1 + 3 C) to (...)."""
+    batch = sums.sum(-2)
+    overlap, predicted, true = np.split(batch[..., 1:], 3, axis=-1)
+    dice = (1 - 2 * overlap / np.maximum(predicted + true, 1e-7)) * (true > 0)
+    parts = {"ce": batch[..., 0] / np.maximum(true.sum(-1), 1), "dice": dice.mean(-1)}
+    return sum(weight * parts[name] for name, weight in mix)
+
+
+def loss_of_pictures(sums: np.ndarray, places: Sequence[int], batch_size: int, mix: Sequence) -> np.ndarray:
+    """Returns the validation loss over some pictures in batches, as the sweep has it: (steps, P, ..) to (steps,)."""
+    places = sorted(places)
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    losses = [loss_of_sums(sums[:, batch], mix) * len(batch) for batch in batches]
+    return np.sum(losses, axis=0) / len(places)
+
+
+def record(loaded: Loaded) -> None:
+    """Sweeps with every validation picture judged after each step, and writes what they add to the losses."""
+    config, paths = loaded.config, RunPaths(loaded.run)
+    mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
+    rows = split_rows(paths, "valid")
+    folder = find_folder(loaded.competition, config.datasets.directory)
+    dataset = ValidDataset(folder, rows, loaded.competition.ignore_index, config.datasets.padding)
+    batches = list(valid_batches(valid_loader(dataset, batch_size, num_workers=0)))
+    seen: list[np.ndarray] = []
+
+    def judge(learner: Learner, loss_of: Callable) -> float:
+        found, losses = [], []
+        with learner.judged() as network:
+            for batch in batches:
+                with autocast(learner.device, learner.precision):
+                    logits_BCHW = network(normalise(batch.picture_BHWC, config.model.encoder))
+                found.append(sums_of(logits_BCHW, batch.mask_BHW))
+                losses.append(float(loss_of_sums(found[-1], mix)))
+            wanted = float(loss_of(logits_BCHW, batch.mask_BHW))
+        if math.isfinite(wanted) and not math.isclose(losses[-1], wanted, rel_tol=1e-3):
+            raise SystemExit(f"the sums give a loss of {losses[-1]}, the pipeline {wanted}")
+        loss = float(np.average(losses, weights=[len(batch.mask_BHW) for batch in batches]))
+        if math.isfinite(loss):
+            seen.append(np.concatenate(found))
+        return loss
+
+    points = sweep_points(loaded, paths, Stop(), find_run, print, judge)
+    chosen = {str(count): np.flatnonzero(rows["id"].isin(choose_pictures(rows, count))) for count in COUNTS}
+    np.savez_compressed(
+        paths / "sweep_subset.npz",
+        repeat=[point.repeat for point in points],
+        lr=[point.lr for point in points],
+        sums=np.stack(seen),
+        **chosen,
+    )
+    print(f"{len(points)} steps of {config.sweep.repeats} repeats, {len(rows)} pictures after each")
+
+
+def read(path) -> Recorded:
+    """Returns what `record` wrote."""
+    with np.load(path) as file:
+        repeat, lr, sums = file["repeat"], file["lr"], file["sums"]
+        chosen = {count: file[str(count)] for count in COUNTS}
+    repeats = range(repeat.max() + 1)
+    return Recorded([lr[repeat == one] for one in repeats], [sums[repeat == one] for one in repeats], chosen)
+
+
+def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Returns random sets of pictures that hold every class that the whole holds (fewer than wanted where rare)."""
+    present = sums[:, -(sums.shape[1] - 1) // 3 :] > 0
+    wanted = present.any(0)
+    tries = (rng.choice(len(sums), size=min(count, len(sums)), replace=False) for _ in range(MOST_TRIES))
+    fitting = (places for places in tries if (present[places].any(0) == wanted).all())
+    return list(itertools.islice(fitting, NUM_DRAWS))
+
+
+def suggestions(recorded: Recorded, places, smoothing: float, batch_size: int, mix) -> list[dict[str, float]]:
+    """Returns each repeat's suggestion from the loss of some pictures."""
+    return [
+        suggest(lrs, smooth(loss_of_pictures(sums, places, batch_size, mix), smoothing))
+        for lrs, sums in zip(recorded.lrs, recorded.sums, strict=True)
+    ]
+
+
+def middle(found: Sequence[dict[str, float]], mark: str) -> float:
+    """Returns the median over repeats on a log axis, as the sweep takes it."""
+    return math.exp(statistics.median(math.log(one[mark]) for one in found))
+
+
+def is_near(rate: float, other: float, factor: float = FACTOR) -> bool:
+    """Returns whether two rates differ by no more than a factor.
+
+    >>> is_near(0.01, 0.02), is_near(0.01, 0.021)
+    (True, False)
+    """
+    return abs(math.log(rate / other)) <= math.log(factor) + 1e-9
+
+
+def report(loaded: Loaded) -> None:
+    """Prints, for each number of pictures and repeats and each smoothing, how often the full pass is met."""
+    config, paths = loaded.config, RunPaths(loaded.run)
+    recorded = read(paths / "sweep_subset.npz")
+    mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])
+    batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)
+    everything = range(recorded.sums[0].shape[1])
+    rng = np.random.default_rng(0)
+    print(f"{loaded.run}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} pictures in full")
+    print("share of draws within x2 of the full pass; our own choice of pictures; spread of the full pass's repeats")
+    subsets = {count: draws(recorded.sums[0][0], count, rng) for count in COUNTS if count < len(everything)}
+    different = (f"{len({tuple(sorted(one)) for one in many})} of {count}" for count, many in subsets.items())
+    print(f"different draws that hold every class: {', '.join(different)}")
+    for mix_text, smoothing in itertools.product(mixes, SMOOTHINGS):
+        how = (smoothing, batch_size, parse_mix(mix_text))
+        full = suggestions(recorded, everything, *how)
+        spread = ", ".join(f"{mark} x{max(o[mark] for o in full) / min(o[mark] for o in full):.1f}" for mark in MARKS)
+        rates = ", ".join(f"{mark} {middle(full, mark):.2g}" for mark in MARKS)
+        print(f"\njudged by {mix_text}, smoothing {smoothing}: full pass {rates}; between repeats {spread}")
+        for count, places in subsets.items():
+            found = [suggestions(recorded, one, *how) for one in places]
+            own = suggestions(recorded, recorded.chosen[count], *how)
+            for size in sorted({1, min(3, num_repeats)}):
+                groups = list(itertools.combinations(range(num_repeats), size))
+                cells = [_cell(found, own, full, groups, mark) for mark in MARKS]
+                forwards = size * config.sweep.steps * count
+                print(f"  {count:2d} pictures x {size}: {'  '.join(cells)}  {forwards:5d} forwards ({BAR:.0f} allowed)")
+
+
+def _cell(found, own, full, groups, mark: str) -> str:
+    """Returns one entry of the table: shares within the factor, over draws and groups of repeats."""
+
+    def share(many) -> float:
+        pairs = [
+            (middle([one[r] for r in group], mark), middle([full[r] for r in group], mark))
+            for one in many
+            for group in groups
+        ]
+        return sum(is_near(rate, other) for rate, other in pairs) / len(pairs)
+
+    return f"{mark} {100 * share(found):5.1f} % (own {100 * share([own]):3.0f} %)"
+
+
+def main(arguments: Sequence[str]) -> None:
+    what, name, *overrides = arguments
+    loaded = load(name, tuple(overrides))
+    {"record": record, "draw": report}[what](loaded)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
