@@ -76,8 +76,17 @@ def draw_sweep(
     """
     figure = new_figure(theme, height=400)
     axes = figure.subplots()
+    plot_sweep(axes, sweep, found, max_lr, theme)
+    axes.set_xlabel("learning rate (log axis)")
+    add_legend(axes, theme, columns=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+    return encode(figure)
+
+
+def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any] | None, max_lr: float | None, theme: Theme) -> None:
+    """Draws what `draw_sweep` shows, but for the legend, into given axes."""
     style_axes(axes, theme, "Loss against learning rate")
     axes.set_xscale("log")
+    axes.set_ylabel("loss")
     middles: dict[str, dict[float, float]] = {}
     for name, label, color in (("train_loss", "training", theme.train), ("valid_loss", "validation", theme.valid)):
         middles[name] = _draw_repeats(axes, sweep, name, label, color)
@@ -93,10 +102,6 @@ def draw_sweep(
             if key in bands:
                 axes.plot(bands[key], [height, height], color=theme.ink, linewidth=1, zorder=3.5)
             axes.plot([rate], [height], marker, linestyle="none", label=f"{word} {two_digits(rate)}", **look)
-    axes.set_xlabel("learning rate (log axis)")
-    axes.set_ylabel("loss")
-    add_legend(axes, theme, columns=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    return encode(figure)
 
 
 def _draw_repeats(axes: Any, sweep: Columns, column: str, label: str, color: str) -> dict[float, float]:
