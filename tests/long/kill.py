@@ -1,12 +1,14 @@
 """Kills real runs of the chain, starts them again by the same command, and compares with a run that was left in peace.
 
-    python -m tests.long.kill --points 50               SIGKILL at random times, evenly over the stages
-    python -m tests.long.kill --points 20 --way stop    SIGTERM and SIGINT: must end with exit code 3, within 30 s
+    python -m tests.long.kill --points 200              SIGKILL at random times, evenly over the stages
+    python -m tests.long.kill --points 50 --way stop    SIGTERM and SIGINT: must end with exit code 3, within 30 s
     python -m tests.long.kill --way disk --stride 20    SIGKILL right before every 20th file operation of the chain
     python -m tests.long.kill --way full                no file may grow beyond a size: a clear error, exit code 2
 
-Every run is a process of its own that does what `python -m pipeline demo KEY=VALUE ...` does. Exit code 1 when a run
-could not be finished or one bit differs. Leave the sources alone meanwhile: changed settings are another result.
+Every process does what `python -m pipeline demo KEY=VALUE ...` does. A run is interrupted again and again on its way
+through the chain, twice in each stage, and compared once, at its end: each interruption is a point. Exit code 1 when a
+run could not be finished, one bit differs, or more than one checkpoint interval was lost. Leave the sources alone
+meanwhile: changed settings are another result.
 """
 
 from __future__ import annotations
@@ -19,48 +21,100 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from pipeline.__main__ import STAGE_NAMES
-from tests.long.processes import Dying, in_peace, limit_files, load_packages, results, stage_seconds, start, wait
+from tests.long.processes import (
+    Dying,
+    Resumed,
+    in_peace,
+    limit_files,
+    load_packages,
+    note_steps,
+    results,
+    stage_at,
+    stage_seconds,
+    start,
+    wait,
+)
 from tests.tiny import overrides, write_competition
 
 FILE_SIZES = (0, 300, 3_000, 30_000, 300_000, 2_000_000)  # bytes; a checkpoint has 3,400,000
 STOP_S = 30
+TIMES_A_STAGE = 2  # the second time what is left of a stage is interrupted, before or after it saved anything new
+DEATHS = 5  # of one run before file operations: the first where it was chosen, the others soon after a new start
+SOON = 120  # file operations; a training of these sizes has 350, any other stage up to 50
 
 COMMON = ("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings of a run, and how many finished steps a kill may cost."""
+
+    changes: tuple[str, ...]
+    may_lose: int
+
+
 VARIANTS = (
     # Early stop, revert to the best epoch, annealing; a checkpoint at every step.
-    (*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0"),
+    Variant((*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0"), may_lose=0),
     # Slow weights, averaged weights, dropout, micro-batches, adaptive class weights; a checkpoint at every epoch.
-    (
-        *("MODEL.NAME=FPN", "SOLVER.NUM_EPOCHS=2", "SOLVER.MAX_LR=0.1", "SOLVER.EMA_DECAY=0.9", "SOLVER.ACCUMULATE=2"),
-        *("LOSS_FN.ADAPTIVE.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=4", "SWEEP.ENABLE=false"),
+    Variant(
+        (
+            *("MODEL.NAME=FPN", "SOLVER.NUM_EPOCHS=2", "SOLVER.MAX_LR=0.1", "SOLVER.EMA_DECAY=0.9"),
+            *("LOSS_FN.ADAPTIVE.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=4", "SWEEP.ENABLE=false"),
+            "SOLVER.ACCUMULATE=2",
+        ),
+        may_lose=2,
     ),
     # As the first, but loaded by two workers: what was begun in one process must come out the same.
-    (*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0", "DATALOADERS.TRAIN.NUM_WORKERS=2"),
+    Variant(
+        (*COMMON, "SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.SAVE_MINUTES=0", "DATALOADERS.TRAIN.NUM_WORKERS=2"),
+        may_lose=0,
+    ),
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Point:
-    """One kill: in which stage, after which share of the time that the stage takes, by which signal."""
+    """One interruption: in which stage, after which share of the time that the stage takes, by which signal."""
 
     stage: str
     share: float
     number: signal.Signals
+
+    def __str__(self) -> str:
+        return f"{self.number.name} in {self.stage} at {self.share:.3f}"
 
 
 @dataclass
 class Counts:
     """What came of all points."""
 
-    done: Counter = field(default_factory=Counter)
+    landed: Counter = field(default_factory=Counter)  # interruptions by the stage that they met
+    runs: Counter = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     slowest_stop_s: float = 0.0
+    most_steps_lost: int = 0
+
+    def show(self) -> None:
+        """Prints everything."""
+        for name in (*STAGE_NAMES, "between stages"):
+            if self.landed[name]:
+                print(f"interrupted in {name:<24} {self.landed[name]}")
+        print(f"{'interrupted':<39} {sum(self.landed.values())}")
+        for name, count in sorted(self.runs.items()):
+            print(f"runs {name:<34} {count}")
+        print(f"most finished steps lost: {self.most_steps_lost}")
+        if self.slowest_stop_s:
+            print(f"slowest orderly stop: {self.slowest_stop_s:.2f} s")
+        for failure in self.failed:
+            print(f"FAILED {failure}", file=sys.stderr)
+        print(f"{len(self.failed)} failures")
 
 
 def reached(point: Point, seconds: dict[str, float]) -> Callable[[str], bool]:
@@ -68,52 +122,72 @@ def reached(point: Point, seconds: dict[str, float]) -> Callable[[str], bool]:
     begun_at: list[float] = []
 
     def is_time(output: str) -> bool:
-        if not begun_at and any(line.startswith(f"{point.stage} ") and "(" in line for line in output.splitlines()):
+        if not begun_at and stage_at(output) == point.stage:
             begun_at.append(time.monotonic())
         return bool(begun_at) and time.monotonic() - begun_at[0] >= point.share * seconds[point.stage]
 
     return is_time
 
 
-def try_point(folder: Path, arguments: Sequence[str], point: Point, seconds: dict[str, float], counts: Counts) -> None:
-    """Interrupts a run at a point, once or twice, then lets it finish."""
-    name = f"{point.number.name} in {point.stage} at {point.share:.3f}"
-    for _ in range(2):  # the second time it may already be beyond the point
-        code, output, took_s = wait(*start(folder, arguments), reached(point, seconds), point.number)
-        wanted = (0, -signal.SIGKILL) if point.number == signal.SIGKILL else (0, 3)
-        if code not in wanted:
-            counts.failed.append(f"{name}: exit code {code}, wanted one of {wanted}\n{output}")
+def try_points(
+    place: Path,
+    arguments: Sequence[str],
+    points: Sequence[Point],
+    seconds: dict[str, float],
+    resumed: Resumed,
+    counts: Counts,
+) -> None:
+    """Interrupts a run at one point after the other."""
+    for point in points:
+        child, reader = start(place, arguments, partial(note_steps, resumed.path))
+        code, output, took_s = wait(child, reader, reached(point, seconds), point.number)
+        wanted = -signal.SIGKILL if point.number == signal.SIGKILL else 3
+        if code not in (0, wanted) or "Traceback" in output:
+            counts.failed.append(f"{point}: exit code {code}, wanted {wanted}\n{output}")
+        if code == wanted:
+            counts.landed[stage_at(output)] += 1
         if code == 3:
             counts.slowest_stop_s = max(counts.slowest_stop_s, took_s)
-        counts.done[f"{point.stage}: {'ended before' if code == 0 else 'interrupted'}"] += 1
-        if code == 0:
-            break
+        note_loss(resumed, output, str(point), counts)
 
 
-def finish_and_compare(folder: Path, arguments: Sequence[str], wanted: dict, name: str, counts: Counts) -> None:
+def note_loss(resumed: Resumed, output: str, name: str, counts: Counts) -> None:
+    """Notes how many finished steps the start that said `output` had to do again."""
+    lost = resumed.steps_lost(output)
+    counts.most_steps_lost = max(counts.most_steps_lost, lost)
+    if lost > resumed.may_lose:
+        counts.failed.append(f"before {name}: {lost} finished steps were lost\n{output}")
+
+
+def finish_and_compare(
+    place: Path, arguments: Sequence[str], wanted: dict, name: str, counts: Counts, resumed: Resumed | None = None
+) -> None:
     """Starts the same command again and holds what it left against the run in peace."""
-    code, output = in_peace(folder, arguments)
+    code, output = in_peace(place, arguments)
+    if resumed:
+        note_loss(resumed, output, "the end", counts)
     if code != 0:
         counts.failed.append(f"{name}: started again, it ended with {code}\n{output}")
         return
-    found = results(folder)
+    found = results(place)
     differing = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
     if differing:
         counts.failed.append(f"{name}: {', '.join(differing)} differ\n{output}")
-    counts.done["identical" if not differing else "different"] += 1
-    shutil.rmtree(folder)
-    print(f"{name}: {'identical' if not differing else 'different'}", flush=True)
+    verdict = "different" if differing else "identical"
+    counts.runs[verdict] += 1
+    shutil.rmtree(place)
+    print(f"{name}: {verdict}", flush=True)
 
 
-def choose_points(num: int, way: str, seed: int, stages: Sequence[str]) -> list[Point]:
-    """Returns points spread evenly over the stages, in any order."""
+def choose_points(num: int, way: str, seed: int, stages: Sequence[str]) -> Iterator[list[Point]]:
+    """Yields the points of run after run: TIMES_A_STAGE in each stage, in the chain's order, `num` in all."""
     rng = random.Random(seed)
     signals = [signal.SIGKILL] if way == "kill" else [signal.SIGTERM, signal.SIGINT]
-    points = []
-    for index in range(num):
-        turn, stage = divmod(index, len(stages))
-        points.append(Point(stages[stage], rng.random(), signals[turn % len(signals)]))
-    return rng.sample(points, num)
+    while num > 0:
+        points = [Point(stage, rng.random(), rng.choice(signals)) for stage in stages for _ in range(TIMES_A_STAGE)]
+        kept = sorted(rng.sample(range(len(points)), min(num, len(points))))
+        yield [points[index] for index in kept]
+        num -= len(kept)
 
 
 def peace(
@@ -126,42 +200,58 @@ def peace(
     return results(folder), stage_seconds(output)
 
 
-def try_signals(folder: Path, data: Path, points: Sequence[Point], counts: Counts) -> None:
+def try_signals(folder: Path, data: Path, runs: Sequence[list[Point]], counts: Counts) -> None:
     """Interrupts runs of all variants by signals."""
-    variants = [overrides(data, *variant) for variant in VARIANTS]
-    baselines = [peace(folder / f"peace-{index}", variants[index]) for index in range(min(2, len(points)))]
-    for number, point in enumerate(points):
+    variants = [overrides(data, *variant.changes) for variant in VARIANTS]
+    baselines = [peace(folder / f"peace-{index}", variants[index]) for index in range(min(2, len(runs)))]
+    for number, points in enumerate(runs):
         index = number % len(VARIANTS)
         wanted, seconds = baselines[index % 2]  # the third must come out as the first, which has no workers
-        if point.stage not in seconds:  # a variant without a sweep
-            point = Point("train", point.share, point.number)
-        place = folder / f"point-{number}"
-        try_point(place, variants[index], point, seconds, counts)
-        name = f"{number + 1}/{len(points)} {point.number.name} in {point.stage} at {point.share:.3f}, variant {index}"
-        finish_and_compare(place, variants[index], wanted, name, counts)
+        # A variant without a sweep is interrupted in its training once more.
+        points = [point if point.stage in seconds else Point("train", point.share, point.number) for point in points]
+        place = folder / f"run-{number}"
+        resumed = Resumed(place / "steps", VARIANTS[index].may_lose)
+        try_points(place, variants[index], points, seconds, resumed, counts)
+        name = f"run {number + 1}/{len(runs)}, variant {index}, {len(points)} points"
+        finish_and_compare(place, variants[index], wanted, name, counts, resumed)
 
 
 def try_operations(folder: Path, data: Path, stride: int, seed: int, counts: Counts) -> None:
-    """Kills runs before file operations, evenly over the chain."""
-    arguments, counter = overrides(data, *VARIANTS[0]), Dying(None, folder / "count")
+    """Kills runs before file operations, evenly over the chain, and again soon after the next starts."""
+    variant = VARIANTS[0]
+    arguments, counter = overrides(data, *variant.changes), Dying(None, folder / "count")
     wanted, _ = peace(folder / "peace", arguments, counter.install)
-    num_operations = int(counter.count_path.read_text())
+    num_operations, rng = int(counter.count_path.read_text()), random.Random(seed)
     print(f"{num_operations} file operations, killed before every {stride}th", flush=True)
     for operation in range(1 + seed % stride, num_operations, stride):
-        place = folder / f"operation-{operation}"
-        code, _ = in_peace(place, arguments, Dying(operation, place).install)
-        counts.done["interrupted" if code == -signal.SIGKILL else f"exit code {code}"] += 1
-        finish_and_compare(place, arguments, wanted, f"killed before file operation {operation}", counts)
+        place, deaths = folder / f"operation-{operation}", [operation]
+        deaths += [rng.randrange(1, SOON) for _ in range(DEATHS - 1)]
+        resumed = Resumed(place / "steps", variant.may_lose)
+        for death in deaths:
+            code, output = in_peace(place, arguments, partial(die, Dying(death, place), resumed.path))
+            if code == -signal.SIGKILL:
+                counts.landed[stage_at(output)] += 1
+            elif code != 0:
+                counts.failed.append(f"to be killed before operation {death}, it ended with {code}\n{output}")
+            note_loss(resumed, output, f"file operation {death}", counts)
+        name = f"killed before file operations {', '.join(map(str, deaths))}"
+        finish_and_compare(place, arguments, wanted, name, counts, resumed)
+
+
+def die(dying: Dying, steps_path: Path) -> None:
+    """Prepares a process to be killed before a file operation."""
+    dying.install()
+    note_steps(steps_path)
 
 
 def try_full_disks(folder: Path, data: Path, counts: Counts) -> None:
     """Runs into files that may not grow any more."""
-    arguments = overrides(data, *VARIANTS[0])
+    arguments = overrides(data, *VARIANTS[0].changes)
     wanted, _ = peace(folder / "peace", arguments)
     for num_bytes in FILE_SIZES:
         place, name = folder / f"full-{num_bytes}", f"files up to {num_bytes} bytes"
         code, output = in_peace(place, arguments, partial(limit_files, num_bytes))
-        counts.done[f"exit code {code}"] += 1
+        counts.landed[stage_at(output)] += 1
         if code != 2 or "Traceback" in output:
             counts.failed.append(f"{name}: exit code {code}, wanted 2 and a clear message\n{output}")
         finish_and_compare(place, arguments, wanted, name, counts)
@@ -170,7 +260,7 @@ def try_full_disks(folder: Path, data: Path, counts: Counts) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Reads the arguments, tries the points, prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--way", choices=("kill", "stop", "disk", "full"), default="kill")
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
@@ -186,17 +276,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
             try_full_disks(Path(folder), data, counts)
         else:
             stages = (chosen.stage,) if chosen.stage else STAGE_NAMES
-            points = choose_points(chosen.points, chosen.way, chosen.seed, stages)
-            try_signals(Path(folder), data, points, counts)
-    for name, count in sorted(counts.done.items()):
-        print(f"{name:<28} {count}")
-    if chosen.way == "stop":
-        print(f"slowest orderly stop: {counts.slowest_stop_s:.2f} s")
-        if counts.slowest_stop_s > STOP_S:
-            counts.failed.append(f"a stop took {counts.slowest_stop_s:.1f} s")
-    for failure in counts.failed:
-        print(f"FAILED {failure}", file=sys.stderr)
-    print(f"{len(counts.failed)} failures")
+            runs = list(choose_points(chosen.points, chosen.way, chosen.seed, stages))
+            try_signals(Path(folder), data, runs, counts)
+    if counts.slowest_stop_s > STOP_S:
+        counts.failed.append(f"a stop took {counts.slowest_stop_s:.1f} s")
+    counts.show()
     return 1 if counts.failed else 0
 
 

@@ -9,9 +9,11 @@ import builtins
 import importlib
 import io
 import os
+import re
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -103,10 +105,59 @@ def results(folder: Path) -> dict[str, bytes]:
     return kept
 
 
+def stage_at(output: str) -> str:
+    """Returns the stage that a run was in when it had said `output`, or "between stages"."""
+    at = "between stages"
+    for line in output.splitlines():
+        word = line.partition(" ")[0]
+        if word in STAGE_NAMES:
+            at = "between stages" if " done in " in line or " fresh" in line else word
+    return at
+
+
 def stage_seconds(output: str) -> dict[str, float]:
     """Returns how long each stage took, from what a run in peace said."""
     done = [line.split() for line in output.splitlines() if " done in " in line and line.split()[0] in STAGE_NAMES]
     return {words[0]: float(words[3]) for words in done}
+
+
+def note_steps(path: Path) -> None:
+    """Makes training note into `path` how many steps of how many epochs it has finished, before each further one."""
+    from pipeline.training import trainer
+
+    plain_step = trainer.train_step
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+
+    def noted_step(learner, picture, mask, loss_of, sums, watch, place):
+        os.pwrite(descriptor, struct.pack("<qq", place[0], place[1]), 0)  # what is written outlives the process
+        plain_step(learner, picture, mask, loss_of, sums, watch, place)
+
+    trainer.train_step = noted_step
+
+
+class Resumed:
+    """How far a training was when it was interrupted, held against where the next start goes on.
+
+    Args:
+        path: what `note_steps` writes.
+        may_lose: finished steps that may have to be done again.
+    """
+
+    def __init__(self, path: Path, may_lose: int) -> None:
+        self.path, self.may_lose = path, may_lose
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.before: tuple[int, int] | None = None
+
+    def steps_lost(self, output: str) -> int:
+        """Returns how many steps of the epoch the start that said `output` did again; a whole epoch counts as 1000."""
+        before = self.before
+        self.before = struct.unpack("<qq", self.path.read_bytes()) if self.path.stat().st_size else None
+        found = re.search(r"^going on at epoch (\d+), step (\d+)", output, re.MULTILINE)
+        if before is None or found is None:
+            return 0
+        epoch, step = int(found[1]), int(found[2])
+        return max(0, (before[0] - epoch) * 1000 + before[1] - step)
 
 
 class Dying:
