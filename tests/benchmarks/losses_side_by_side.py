@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from pipeline.config.competition import Competition
+from pipeline.config.competition import Competition, scored_classes
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.pictures import read_mask, read_picture
@@ -101,7 +101,9 @@ def draw_scene(runs: Sequence[Finished], picture_id: str, competition: Competiti
     cell_height = line_height(TEXT_SIZE) + height + GAP
     num_rows = math.ceil(len(cells) / NUM_COLUMNS)
     full_width = 2 * MARGIN + NUM_COLUMNS * (width + GAP) - GAP
-    chips = [Chip(color, name) for color, name in zip(competition.colors, competition.classes, strict=True)]
+    classes = scored_classes(competition)
+    chips = [Chip(color, name) for color, name in zip(competition.colors, classes, strict=False)]
+    chips.append(Chip(None, "not counted"))
     legend_top = 2 * MARGIN + line_height(TEXT_SIZE) + num_rows * cell_height
     canvas = new_canvas(full_width, legend_top + legend_height(chips, full_width - 2 * MARGIN, TEXT_SIZE) + MARGIN)
     draw = ImageDraw.Draw(canvas)
