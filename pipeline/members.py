@@ -5,13 +5,15 @@ A validation picture is judged only by members that did not train on it, nor sta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.chain import Run, Stage, run_chain, why_run
+from pipeline.config.check import is_below
 from pipeline.config.ensemble import load_members, member_command
-from pipeline.config.load import Loaded, run_name
+from pipeline.config.load import Loaded, is_machine_key, run_name
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import CONFIGS, RunPaths
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTING = ("evaluate", "predict")  # the stages of a member that an ensemble may start by itself
+WITHOUT_STORES = (
+    "Or do without the members' probability stores: add ENSEMBLE.STREAM=true. They then predict and are combined "
+    "picture by picture, with the same result, but anew for every METHOD that you try."
+)
 
 
 def member_runs(run: Run) -> list[Run]:
@@ -40,12 +46,19 @@ def member_sources(run: Run) -> dict[str, Path | list[Path]]:
 
 
 def member_stores(run: Run, subset: str) -> dict[str, Path | list[Path]]:
-    """Returns the members' probability stores of the `test` or `valid` pictures, by a name for messages."""
+    """Returns the members' probability stores of the `test` or `valid` pictures, by a name for messages.
+
+    None with ENSEMBLE.STREAM: members.json says then what decides their predictions.
+    """
+    if run.loaded.config.ensemble.stream:
+        return {}
     return {f"{member.paths.name}'s probs/{subset}": member.paths.probs(subset) for member in member_runs(run)}
 
 
 def lacks_predictions(run: Run) -> bool:
-    """Returns whether a member's probabilities are gone."""
+    """Returns whether a member's probabilities, where they are wanted, are gone."""
+    if run.loaded.config.ensemble.stream:
+        return False
     folders = [member.paths.probs(subset) for member in member_runs(run) for subset in ("valid", "test")]
     return not all((folder / "index.json").is_file() for folder in folders)
 
@@ -78,40 +91,61 @@ def require_trained(members: Sequence[Run], stages_of: Callable[[Loaded], tuple[
 def predict_members(
     members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]
 ) -> None:
-    """Runs the stages of each member that write its probabilities, where they are not fresh."""
+    """Runs the stages of each member that write its probabilities, where they are not fresh.
+
+    Raises:
+        UserError: a member's mistake; where the disk is too small, also how to do without the stores.
+    """
     for member in members:
         stages = [stage for stage in stages_of(member.loaded) if stage.name in PREDICTING]
         name = member.paths.name
-        run_chain(stages, PREDICTING[-1], member, (), lambda line, name=name: say(f"{name}: {line}"))
+        try:
+            run_chain(stages, PREDICTING[-1], member, (), lambda line, name=name: say(f"{name}: {line}"))
+        except UserError as error:
+            if not re.search(r"\bGiB (below|are free)", str(error)):
+                raise
+            raise UserError(f"{name}: {error}\n{WITHOUT_STORES}") from error
 
 
-def require_alike(members: Sequence[Run]) -> None:
-    """Refuses members whose stores differ in competition, classes, or test pictures.
+def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
+    """Refuses members that differ in test pictures, or whose stores differ in competition or classes.
 
     Raises:
         UserError: names the members and what differs.
     """
+    from pipeline.data.catalog import read_catalog
     from pipeline.inference.ensemble import check_members
     from pipeline.inference.probability_store import ProbabilityStore
 
-    stores = {member.paths.name: ProbabilityStore(member.paths.probs("test")) for member in members}
-    check_members({name: store.index for name, store in stores.items()})
-    first, *others = stores
+    if is_streamed:
+        catalogs = {member.paths.name: read_catalog(member.paths / "catalog.csv") for member in members}
+        ids = {name: set(table.loc[table["subset"] == "test", "id"]) for name, table in catalogs.items()}
+    else:
+        stores = {member.paths.name: ProbabilityStore(member.paths.probs("test")) for member in members}
+        check_members({name: store.index for name, store in stores.items()})
+        ids = {name: set(store.ids) for name, store in stores.items()}
+    first, *others = ids
     for name in others:
-        unlike = set(stores[name].ids) ^ set(stores[first].ids)
+        unlike = ids[name] ^ ids[first]
         if unlike:
             raise UserError(f"{name} and {first} predict other test pictures, such as {min(unlike)}; run both again")
 
 
-def member_facts(member: Run) -> dict[str, Any]:
-    """Returns what members.json says of a member."""
+def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> dict[str, Any]:
+    """Returns what members.json says of a member: who it is, what decides its predictions, its own score."""
     metrics = read_json(member.paths / "metrics.json") or {}
+    (predict,) = (stage for stage in stages_of(member.loaded) if stage.name == PREDICTING[-1])
+    values = member.loaded.values.items()
+    split = member.loaded.config.datasets
     return {
         "name": member.loaded.name,
         "run": member.paths.name,
         "run_name": run_name(member.loaded.config),
         "checkpoint_sha256": sha256_file(member.paths / "best.ckpt"),
-        "split": metrics.get("split"),
+        "settings": {
+            key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
+        },
+        "split": {"by": split.split.by, "index": split.split_index},
         "dice": metrics.get("dice", {}).get("mean"),
         "iou": metrics.get("iou", {}).get("mean"),
         "pictures": metrics.get("pictures"),
@@ -128,12 +162,12 @@ def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from pipeline.inference.probability_store import ProbabilityStore
-
     judged = []
     for member in members:
         seen = trained_on(member.paths.folder, member.loaded.config.experiment.load_prev)
-        judged.append(set() if seen is None else set(ProbabilityStore(member.paths.probs("valid")).ids) - seen)
+        own = read_columns(member.paths / "split.csv")
+        valid = {id for id, subset in zip(own["id"], own["subset"], strict=True) if subset == "valid"}
+        judged.append(set() if seen is None else valid - seen)
     ids = catalog.loc[catalog["subset"] == "train", "id"].tolist()
     judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
     if not any(judges):

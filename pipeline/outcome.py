@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from pipeline.inference.decoding import Rule
+    from pipeline.inference.decoding import Rule, Sight
     from pipeline.inference.ensemble import Recipe
     from pipeline.inference.predict import Prediction
 
@@ -70,32 +70,43 @@ def write_outcome(
     return metrics
 
 
-def fitted_rules(
-    run: Run,
-    folder: Path,
-    rows: pd.DataFrame,
-    predictions_of: Callable[[str], list[Prediction]],
-    recipe_of: Callable[[str], Recipe],
-) -> tuple[Rule, ...]:
-    """Returns the rules of DECODE.SUPPRESS and writes what came of fitting them, decode.json; none unless it is set.
+def sight_maker(
+    run: Run, folder: Path, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe]
+) -> Callable[[str, Sequence[Prediction]], Sight]:
+    """Returns a function from an out-of-fold picture and what is predicted there to what its decoding shows.
 
     Args:
         folder: of the competition.
         rows: catalog rows of the out-of-fold pictures.
-        predictions_of: what those who did not train on a picture predict there.
-        recipe_of: how it is decoded.
+        recipe_of: how a picture's predictions are decoded.
     """
-    from pipeline.inference.decoding import fit_suppression, see
+    from pipeline.data.pictures import read_mask
+    from pipeline.inference.decoding import see
     from pipeline.inference.ensemble import combine
+
+    files = rows.set_index("id")
+
+    def sight_of(picture_id: str, predictions: Sequence[Prediction]) -> Sight:
+        row = files.loc[picture_id]
+        truth = read_mask(folder / row["mask"], run.loaded.competition.ignore_index)
+        return see(picture_id, row["sequence"], predictions, combine(predictions, [recipe_of(picture_id)])[0], truth)
+
+    return sight_of
+
+
+def fitted_rules(run: Run, rows: pd.DataFrame, sight_of: Callable[[str], Sight]) -> tuple[Rule, ...]:
+    """Returns the rules of DECODE.SUPPRESS and writes what came of fitting them, decode.json; none unless it is set.
+
+    Args:
+        rows: catalog rows of the out-of-fold pictures.
+        sight_of: what those who did not train on a picture show there, by its id.
+    """
+    from pipeline.inference.decoding import fit_suppression
 
     if run.loaded.config.decode.suppress == "none":
         (run.paths / "decode.json").unlink(missing_ok=True)
         return ()
-    bar = tqdm(rows.itertuples(), total=len(rows), desc="look", leave=False, disable=None)
-    sights = []
-    for row, truth in zip(bar, truth_masks(run, folder, rows), strict=True):
-        predictions = predictions_of(row.id)
-        sights.append(see(row.id, row.sequence, predictions, combine(predictions, [recipe_of(row.id)])[0], truth))
+    sights = [sight_of(picture_id) for picture_id in tqdm(rows["id"], desc="look", leave=False, disable=None)]
     classes = scored_classes(run.loaded.competition)
     found = fit_suppression(sights, classes)
     facts = {

@@ -16,7 +16,14 @@ from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
-from pipeline.outcome import fitted_rules, truth_masks, write_checked_submission, write_outcome, write_picture
+from pipeline.outcome import (
+    fitted_rules,
+    sight_maker,
+    truth_masks,
+    write_checked_submission,
+    write_outcome,
+    write_picture,
+)
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
@@ -230,10 +237,9 @@ def submit(run: Run) -> None:
     folder, recipe = competition_folder(run), Recipe("AP")
     store, judged = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
 
-    def judged_predictions(picture_id: str):
-        return [judged.view(picture_id)]
-
-    rules = fitted_rules(run, folder, split_rows(run.paths, "valid"), judged_predictions, lambda picture_id: recipe)
+    rows = split_rows(run.paths, "valid")
+    sight_of = sight_maker(run, folder, rows, lambda picture_id: recipe)
+    rules = fitted_rules(run, rows, lambda picture_id: sight_of(picture_id, [judged.view(picture_id)]))
 
     def mask_of(picture_id: str):
         prediction = store[picture_id]
@@ -254,12 +260,10 @@ def _predict(run: Run, rows, subset: str):
     """Predicts the pictures of `rows` into the run's store; returns the store and what is known of the checkpoint."""
     from pipeline.data.dataset import ValidDataset
     from pipeline.data.loaders import valid_batches, valid_loader
-    from pipeline.inference.predict import Predictor, predict_batches
+    from pipeline.inference.load import load_predictor
+    from pipeline.inference.predict import predict_batches
     from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
-    from pipeline.model.build import build_network, load_weights
     from pipeline.training.checkpoint import load_or_refuse
-    from pipeline.training.inputs import num_outputs
-    from pipeline.training.learner import choose_device, choose_precision, judged_weights, make_reproducible
 
     config, competition = run.loaded.config, run.loaded.competition
     best = run.paths / "best.ckpt"
@@ -273,18 +277,7 @@ def _predict(run: Run, rows, subset: str):
     writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts)
     missing = set(writer.missing())
     if missing:
-        make_reproducible(config.solver.reproducible)  # as in training, whichever process predicts
-        device = choose_device(config.runtime.device)
-        network = build_network(config.model, num_outputs(run.loaded), with_weights=False)
-        load_weights(network, judged_weights(content), shown(best))
-        predictor = Predictor(
-            network.to(device).eval(),
-            config.model.encoder,
-            config.predict,
-            num_scored(competition),
-            device,
-            choose_precision(config.solver.precision, device),
-        )
+        predictor = load_predictor(run.loaded, content, best)
         dataset = ValidDataset(
             competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding
         )

@@ -6,13 +6,14 @@ Heavy packages are imported inside the functions, so that a stage which is skipp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
+from pipeline.combining import Arrays, Make, forget_streamed, make_each
 from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
@@ -25,19 +26,18 @@ from pipeline.members import (
     require_alike,
     require_trained,
 )
-from pipeline.outcome import fitted_rules, truth_masks, write_checked_submission, write_outcome
-from pipeline.report.read import read_columns, read_json
+from pipeline.outcome import fitted_rules, sight_maker, write_checked_submission, write_outcome
+from pipeline.report.read import read_json
 from pipeline.work import competition_folder
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import torch
 
+    from pipeline.inference.decoding import Rule
     from pipeline.inference.ensemble import Recipe
     from pipeline.inference.ensemble_weights import Fit
     from pipeline.inference.predict import Prediction
-    from pipeline.inference.probability_store import ProbabilityStore
 
 Judges = dict[str, list[int]]  # numbers of the members that may judge a picture, by its id
 
@@ -51,10 +51,11 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
     from pipeline.data.catalog import read_catalog
     from pipeline.data.statistics import class_table
 
-    members = member_runs(run)
+    members, is_streamed = member_runs(run), run.loaded.config.ensemble.stream
     require_trained(members, stages_of)
-    predict_members(members, stages_of, tqdm.write)
-    require_alike(members)
+    if not is_streamed:
+        predict_members(members, stages_of, tqdm.write)
+    require_alike(members, is_streamed)
     catalog = read_catalog(members[0].paths / "catalog.csv")
     split = judges_table(members, catalog)
     tables = {"catalog.csv": catalog, "split.csv": split, "leakage.csv": leaked_pairs(members, _judges(split))}
@@ -62,41 +63,46 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
     for name, table in tables.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False)
-    write_atomic(run.paths / "members.json", json.dumps([member_facts(member) for member in members], indent=1))
+    write_atomic(
+        run.paths / "members.json", json.dumps([member_facts(member, stages_of) for member in members], indent=1)
+    )
 
 
 def evaluate(run: Run) -> None:
     """Combines the members on the validation pictures, each judged by those that did not train on it, and scores."""
+    import numpy as np
     import torch
 
-    from pipeline.inference.ensemble import METHODS, Recipe, combine, for_members
-    from pipeline.inference.evaluate import confusion_of
+    from pipeline.inference.ensemble import METHODS, Recipe
 
-    folder, num_classes = competition_folder(run), num_scored(run.loaded.competition)
+    folder, is_fitted = competition_folder(run), run.loaded.config.ensemble.weights == "fitted"
     rows, judges = _judged_rows(run)
-    stores, chosen = _open_stores(run, "valid"), _recipe(run)
-    fitted = _fit(run, folder, rows, judges, stores) if run.loaded.config.ensemble.weights == "fitted" else None
-    if fitted is not None:
-        chosen = Recipe("WEIGHTED", fitted.weights)
+    chosen = _recipe(run)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
+    place = [recipe.method for recipe in recipes].index(chosen.method)
+    judge = _judge(run, folder, rows, judges, lambda picture_id: recipes, place, is_fitted)
+    judged = make_each(run, "valid", judges, judge, "judged")
+    bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
+    results = [{name: array for name, array in judged(picture_id).items() if name != "mask"} for picture_id in bar]
+    by_method = {
+        recipe.method: np.stack([result["methods"][index] for result in results])
+        for index, recipe in enumerate(recipes)
+    }
+    own = _own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members))
+    fitted = _fit(run, rows, judges, results) if is_fitted else None
+    del results
+    if fitted is not None and fitted.by_picture:
+        chosen = Recipe("WEIGHTED", fitted.weights)
 
-    def masks_of(picture_id: str, wanted: Sequence[Recipe]) -> list[np.ndarray]:
-        numbers = judges[picture_id]
-        views = [stores[number].view(picture_id) for number in numbers]
-        if fitted is not None and picture_id in fitted.by_picture:  # weights that do not know its sequence
-            own = Recipe("WEIGHTED", fitted.by_picture[picture_id])
-            wanted = [own if recipe is chosen else recipe for recipe in wanted]
-        return combine(views, [for_members(recipe, numbers) for recipe in wanted])
+        def unseen(picture_id: str) -> list[Recipe]:  # weights that do not know its sequence
+            return [Recipe("WEIGHTED", fitted.by_picture.get(picture_id, fitted.weights))]
 
-    pairs = zip(rows["id"], truth_masks(run, folder, rows), strict=True)
-    confusions = []
-    for picture_id, truth in tqdm(pairs, total=len(rows), desc="combine", leave=False, disable=None):
-        confusions.append([confusion_of(mask, truth, num_classes) for mask in masks_of(picture_id, recipes)])
-    by_method = {recipe.method: torch.stack([row[index] for row in confusions]) for index, recipe in enumerate(recipes)}
-    write_outcome(
-        run, folder, rows, by_method[chosen.method], _origin(run), lambda picture_id: masks_of(picture_id, [chosen])[0]
-    )
-    found = _findings(run, rows, judges, by_method)
+        judged = make_each(run, "valid", judges, _judge(run, folder, rows, judges, unseen), "fitted")
+        bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
+        by_method["WEIGHTED"] = np.stack([judged(picture_id)["methods"][0] for picture_id in bar])
+    confusion_PCC = torch.from_numpy(by_method[chosen.method])
+    write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda picture_id: judged(picture_id)["mask"])
+    found = _findings(rows, judges, by_method, own)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
@@ -104,42 +110,111 @@ def evaluate(run: Run) -> None:
         found["fit"] = {"kind": fitted.kind, "gains": gains, "in_sample": dict(fitted.in_sample)}
         found["words"] = [fitted.words]
     write_atomic(run.paths / "ensemble.json", json.dumps(found, indent=1))
+    forget_streamed(run)
     tqdm.write(_words(found))
 
 
-def _fit(run: Run, folder: Path, rows: pd.DataFrame, judges: Judges, stores: Sequence[ProbabilityStore]) -> Fit:
-    """Returns the weights fitted on the judged pictures."""
-    from pipeline.inference.ensemble_weights import fit, look
+def _judge(
+    run: Run,
+    folder: Path,
+    rows: pd.DataFrame,
+    judges: Judges,
+    recipes_of: Callable[[str], Sequence[Recipe]],
+    place: int = 0,
+    with_evidence: bool = False,
+) -> Make:
+    """Returns what makes of a judged picture its confusion matrices, its mask, and what weights are fitted on.
 
-    bar = tqdm(rows.itertuples(), total=len(rows), desc="look", leave=False, disable=None)
-    evidence = []
-    for row, truth in zip(bar, truth_masks(run, folder, rows), strict=True):
-        views = [stores[number].view(row.id) for number in judges[row.id]]
-        evidence.append(look(row.id, row.sequence, judges[row.id], views, truth))
-    return fit(evidence, len(stores))
+    `methods` has a matrix per recipe, `own` one per judge alone, `mask` is that of the recipe at `place`.
+    """
+    import numpy as np
+
+    from pipeline.data.pictures import read_mask
+    from pipeline.inference.ensemble import Recipe, combine, for_members
+    from pipeline.inference.ensemble_weights import evidence_arrays, look
+    from pipeline.inference.evaluate import confusion_of
+
+    files, num_classes = rows.set_index("id"), num_scored(run.loaded.competition)
+
+    def judge(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
+        numbers, row = judges[picture_id], files.loc[picture_id]
+        truth = read_mask(folder / row["mask"], run.loaded.competition.ignore_index)
+        masks = combine(predictions, [for_members(recipe, numbers) for recipe in recipes_of(picture_id)])
+        alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
+        made = {
+            "methods": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in masks]),
+            "own": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in alone]),
+            "mask": masks[place],
+        }
+        if with_evidence:
+            made |= evidence_arrays(look(picture_id, row["sequence"], numbers, predictions, truth))
+        return made
+
+    return judge
+
+
+def _fit(run: Run, rows: pd.DataFrame, judges: Judges, results: Sequence[Arrays]) -> Fit:
+    """Returns the weights fitted on the judged pictures."""
+    from pipeline.inference.ensemble_weights import evidence_from, fit
+
+    pairs = zip(rows.itertuples(), results, strict=True)
+    evidence = [evidence_from(row.id, row.sequence, judges[row.id], result) for row, result in pairs]
+    return fit(evidence, len(run.loaded.config.ensemble.members))
+
+
+def _own_scores(
+    ids: Sequence[str], judges: Judges, results: Sequence[Arrays], num_members: int
+) -> list[dict[str, tuple[float, float]]]:
+    """Returns of each member the mean Dice and IoU by picture that it judges."""
+    import torch
+
+    from pipeline.model.metrics import dice_iou
+
+    own: list[dict[str, tuple[float, float]]] = [{} for _ in range(num_members)]
+    for picture_id, result in zip(ids, results, strict=True):
+        dice_JC, iou_JC = dice_iou(torch.from_numpy(result["own"]))
+        for number, dice, iou in zip(
+            judges[picture_id], dice_JC.mean(1).tolist(), iou_JC.mean(1).tolist(), strict=True
+        ):
+            own[number][picture_id] = (dice, iou)
+    return own
 
 
 def submit(run: Run) -> None:
     """Combines the members' test probabilities, writes the submission and checks what was written."""
     import numpy as np
 
+    from pipeline.data.catalog import read_catalog
     from pipeline.inference.decoding import decode_with_rules
-    from pipeline.inference.ensemble import Recipe, for_members
+    from pipeline.inference.ensemble import Recipe
 
     found, folder = read_json(run.paths / "ensemble.json"), competition_folder(run)
     recipe = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
-    stores, judged_stores = _open_stores(run, "test"), _open_stores(run, "valid")
+    rules = _rules(run, folder, recipe)
+    catalog = read_catalog(run.paths / "catalog.csv")
+    everyone = range(len(run.loaded.config.ensemble.members))
+    wanted = dict.fromkeys(catalog.loc[catalog["subset"] == "test", "id"], everyone)
+
+    def decode(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
+        return {"mask": decode_with_rules(predictions, recipe, rules)}
+
+    decoded = make_each(run, "test", wanted, decode, "test")
+    write_checked_submission(run, folder, lambda picture_id: decoded(picture_id)["mask"], rules)
+    forget_streamed(run)
+
+
+def _rules(run: Run, folder: Path, recipe: Recipe) -> tuple[Rule, ...]:
+    """Returns the rules by which classes are dropped, fitted on the judged pictures where DECODE.SUPPRESS says so."""
+    from pipeline.inference.decoding import arrays_of, sight_from
+    from pipeline.inference.ensemble import for_members
+
     rows, judges = _judged_rows(run)
-
-    def judged_predictions(picture_id: str) -> list[Prediction]:
-        return [judged_stores[number].view(picture_id) for number in judges[picture_id]]
-
-    rules = fitted_rules(run, folder, rows, judged_predictions, lambda id: for_members(recipe, judges[id]))
-
-    def mask_of(picture_id: str) -> np.ndarray:
-        return decode_with_rules([store.view(picture_id) for store in stores], recipe, rules)
-
-    write_checked_submission(run, folder, mask_of, rules)
+    if run.loaded.config.decode.suppress == "none":
+        return fitted_rules(run, rows, lambda picture_id: None)
+    look = sight_maker(run, folder, rows, lambda picture_id: for_members(recipe, judges[picture_id]))
+    seen = make_each(run, "valid", judges, lambda picture_id, ones: arrays_of(look(picture_id, ones)), "rules")
+    sequences = dict(zip(rows["id"], rows["sequence"], strict=True))
+    return fitted_rules(run, rows, lambda picture_id: sight_from(picture_id, sequences[picture_id], seen(picture_id)))
 
 
 def _recipe(run: Run) -> Recipe:
@@ -153,12 +228,6 @@ def _recipe(run: Run) -> Recipe:
     return Recipe("WEIGHTED", normalised(weights))
 
 
-def _open_stores(run: Run, subset: str) -> list[ProbabilityStore]:
-    from pipeline.inference.probability_store import ProbabilityStore
-
-    return [ProbabilityStore(member.paths.probs(subset)) for member in member_runs(run)]
-
-
 def _judges(split: pd.DataFrame) -> Judges:
     return {row.id: [int(word) for word in row.judges.split()] for row in split.itertuples()}
 
@@ -170,7 +239,9 @@ def _judged_rows(run: Run) -> tuple[pd.DataFrame, Judges]:
     from pipeline.training.inputs import split_rows
 
     split = pd.read_csv(run.paths / "split.csv", dtype=str, keep_default_na=False)
-    return split_rows(run.paths, "valid"), _judges(split)
+    rows = split_rows(run.paths, "valid")
+    judges = _judges(split)
+    return rows, {picture_id: judges[picture_id] for picture_id in rows["id"]}
 
 
 def _origin(run: Run) -> dict[str, Any]:
@@ -182,31 +253,50 @@ def _origin(run: Run) -> dict[str, Any]:
     return {"split": {"by": " and ".join(kinds), "index": None}, "checkpoint": checkpoint}
 
 
-def _findings(run: Run, rows: pd.DataFrame, judges: Judges, by_method: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Returns, per method, the Dice with its interval and the gain over the judges' mean on the same pictures."""
+def _findings(
+    rows: pd.DataFrame,
+    judges: Judges,
+    by_method: Mapping[str, np.ndarray],
+    own: Sequence[Mapping[str, tuple[float, float]]],
+) -> dict[str, Any]:
+    """Returns, per method, the Dice with its interval and the gain over the judges' mean on the same pictures.
+
+    Args:
+        by_method: confusion matrices, int64 (P, C, C).
+        own: of each member, Dice and IoU by picture that it judges.
+    """
     import numpy as np
+    import torch
 
     from pipeline.inference.intervals import group_numbers, interval
     from pipeline.model.metrics import dice_iou
 
-    groups = group_numbers(rows["id"], rows["sequence"])
-    own = []  # of each member: Dice by picture
-    for member in member_runs(run):
-        table = read_columns(member.paths / "per_image.csv")
-        own.append(dict(zip(table["id"], map(float, table["dice"]), strict=True)))
-    single = np.array(
-        [np.mean([own[number][picture_id] for number in judges[picture_id]]) for picture_id in rows["id"]]
-    )
-    numbers = np.array([len(judges[picture_id]) for picture_id in rows["id"]])
+    ids = rows["id"].tolist()
+    groups = group_numbers(ids, rows["sequence"])
+    group_of = dict(zip(ids, groups.tolist(), strict=True))
+    single = np.array([np.mean([own[number][picture_id][0] for number in judges[picture_id]]) for picture_id in ids])
+    numbers = np.array([len(judges[picture_id]) for picture_id in ids])
     found: dict[str, Any] = {
         "pictures": len(rows),
         "sequences": len(set(groups.tolist())),
         "judges": {"least": int(numbers.min()), "mean": float(numbers.mean()), "most": int(numbers.max())},
         "single": vars(interval(single, groups)),
+        "members": [],
         "methods": {},
     }
+    for scores in own:
+        dice, iou = (np.array([pair[place] for pair in scores.values()]) for place in range(2))
+        own_groups = np.array([group_of[picture_id] for picture_id in scores])
+        is_judge = len(scores) > 0
+        found["members"].append(
+            {
+                "pictures": len(scores),
+                "dice": vars(interval(dice, own_groups)) if is_judge else None,
+                "iou": float(iou.mean()) if is_judge else None,
+            }
+        )
     for method, confusion_PCC in by_method.items():
-        dice = dice_iou(confusion_PCC)[0].mean(1).numpy()
+        dice = dice_iou(torch.from_numpy(confusion_PCC))[0].mean(1).numpy()
         gain = interval(dice - single, groups)
         found["methods"][method] = {"dice": vars(interval(dice, groups)), "gain": vars(gain)}
     return found

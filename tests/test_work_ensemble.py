@@ -12,16 +12,19 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline.chain import Run, run_chain
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
 from pipeline.data.pictures import read_mask
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.inference.ensemble import Recipe, combine
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.members import trained_on
 from pipeline.model.metrics import dice_iou
 from pipeline.paths import RunPaths
+from pipeline.stages import stages_of
+from pipeline.stopping import Stop
 from tests.tiny import SETTINGS, draw_nothing, executed, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -153,3 +156,58 @@ def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_o
     assert both == own | trained_on(first.folder, None)
     assert both > own
     assert trained_on(second.folder, os.path.join("elsewhere", "best.ckpt")) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", "DECODE.SUPPRESS=fitted")],
+    ids=["mean", "fitted"],
+)
+def test_members_combined_without_stores_give_the_same_files_as_with_them(members_trained, tmp_path, changes):
+    paths, _ = run_stages(ensemble("ENSEMBLE.STREAM=true", *changes), "submit")
+    names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv", "catalog.csv")
+    streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()}
+    assert not (paths / "stream").exists()
+    assert not any(RunPaths(name).probs("test").exists() or RunPaths(name).probs("valid").exists() for name in SPLITS)
+    assert executed(run_stages(ensemble(*changes), "submit")[1]) == []  # the same run, and nothing to do
+    shutil.rmtree(paths.folder)
+    again, lines = run_stages(ensemble(*changes), "submit")
+    assert again.folder == paths.folder
+    assert executed(lines) == ["predict", "evaluate", "submit"]
+    assert {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()} == streamed
+
+
+def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
+    monkeypatch.setattr("pipeline.inference.progress.PICTURES_PER_FILE", 2)
+    whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
+    wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
+    wanted["csv"] = whole.submission.read_bytes()
+    shutil.rmtree(whole.folder)
+    num_asked, num_stops = 0, 0
+
+    class Impatient(Stop):
+        @property
+        def requested(self) -> bool:
+            nonlocal num_asked
+            num_asked += 1
+            self.reason = "enough" if num_asked % 7 == 0 else None
+            return self.reason is not None
+
+    loaded = ensemble("ENSEMBLE.STREAM=true")
+    for _ in range(20):
+        try:
+            run_chain(stages_of(loaded), "submit", Run(loaded, whole, Impatient()), (), lambda line: None)
+            break
+        except Stopped:
+            num_stops += 1
+    assert num_stops > 1
+    assert wanted == {name: (whole / name).read_bytes() for name in wanted if name != "csv"} | {
+        "csv": whole.submission.read_bytes()
+    }
+
+
+def test_where_the_disk_is_too_small_for_stores_the_refusal_names_the_way_without_them(members_trained, monkeypatch):
+    free = shutil.disk_usage("/")._replace(free=2**20)
+    monkeypatch.setattr("pipeline.files.shutil.disk_usage", lambda path: free)
+    with pytest.raises(UserError, match=r"TinyA: the probability store needs .*\n.*\n.*add ENSEMBLE.STREAM=true"):
+        run_stages(ensemble(), "predict")

@@ -119,6 +119,8 @@ def _check_ensemble(config: Config, competition: Competition, origins: Mapping[s
     if members is None:
         if weights is not None or config.ensemble.method != "AP":
             _refuse(origins, "ENSEMBLE.METHOD", "nothing is combined without ENSEMBLE.MEMBERS; name them")
+        if config.ensemble.stream:
+            _refuse(origins, "ENSEMBLE.STREAM", "is for an ensemble; a single run needs its store, or name MEMBERS")
         return
     if len(members) < 2:
         _refuse(origins, "ENSEMBLE.MEMBERS", f"{len(members)} members; two at least can be combined, or null")

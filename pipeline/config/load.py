@@ -41,6 +41,7 @@ MACHINE_KEYS = (
     "DATALOADERS.VALID.NUM_WORKERS",
     "DATALOADERS.VALID.PIN_MEMORY",
     "SOLVER.SAVE_MINUTES",
+    "ENSEMBLE.STREAM",  # the same bits by way of the disk or not
 )
 PROVISIONAL_LR = 1e-3  # stands for `MAX_LR: auto` until the sweep has spoken
 

@@ -247,6 +247,7 @@ class Ensemble:
     members: tuple[str, ...] | None
     method: Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
     weights: tuple[NotNegative, ...] | tuple[tuple[NotNegative, ...], ...] | Literal["fitted"] | None
+    stream: bool
 
 
 @dataclass(frozen=True)

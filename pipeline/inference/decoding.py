@@ -104,6 +104,17 @@ def see(
     return Sight(picture_id, sequence, shares, dice, true_areas > 0)
 
 
+def arrays_of(sight: Sight) -> dict[str, np.ndarray]:
+    """Returns all of a sight but whose it is, to be kept on disk."""
+    return {**sight.shares, "dice": sight.dice, "is_shown": sight.is_shown}
+
+
+def sight_from(picture_id: str, sequence: str, arrays: Mapping[str, np.ndarray]) -> Sight:
+    """Returns the sight from what `arrays_of` returned."""
+    shares = {measure: arrays[measure] for measure in MEASURES}
+    return Sight(picture_id, sequence, shares, arrays["dice"], arrays["is_shown"])
+
+
 def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule]) -> tuple[int, ...]:
     """Returns the classes that rules drop from a picture; the largest class always stays.
 

@@ -30,6 +30,7 @@ MOST_FOLDS = 5
 LEAST_SEQUENCES = 4  # with fewer, one odd sequence decides
 MOST_DISPUTED = 1024  # disputed pixels kept of a picture: the noise of sampling is far below that between pictures
 GREEDY_ROUNDS = 20  # weights then come in twentieths
+KEPT = ("probs", "truth", "scale", "agreed", "soft_hits", "soft_areas", "truth_areas")  # what is more than a name
 GRADIENT_STEPS = 300  # enough for a change below 1e-4 in the weights on five members
 
 
@@ -128,6 +129,17 @@ def look(
         soft_areas,
         truth_areas,
     )
+
+
+def evidence_arrays(evidence: Evidence) -> dict[str, np.ndarray]:
+    """Returns all of the evidence but whose it is, to be kept on disk."""
+    return {name: np.asarray(getattr(evidence, name)) for name in KEPT}
+
+
+def evidence_from(picture_id: str, sequence: str, judges: Sequence[int], arrays: Mapping[str, np.ndarray]) -> Evidence:
+    """Returns the evidence from what `evidence_arrays` returned."""
+    kept = {name: arrays[name] for name in KEPT} | {"scale": arrays["scale"].item()}
+    return Evidence(picture_id, sequence, tuple(judges), **kept)
 
 
 def picture_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def test_a_list_and_a_small_number_reach_the_members_unchanged():
 def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():
     ensemble = load("DemoEns", ("RUNTIME.DEVICE=cpu",))
     members = load_members(ensemble)
-    assert [member.run for member in members] == ["DemoAAA", "DemoAAB", "DemoAAC"]
+    assert [member.run for member in members] == ["DemoAAA", "DemoAAB", "DemoAAC", "DemoAAD", "DemoAAE"]
     assert {member.config.runtime.device for member in members} == {"cpu"}
 
 
@@ -69,9 +69,9 @@ def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():
         ("ENSEMBLE.WEIGHTS=fitted", "METHOD AP takes none; set METHOD: WEIGHTED"),
         ("ENSEMBLE.MEMBERS=[DemoAAA]", "1 members; two at least"),
         ("ENSEMBLE.MEMBERS=[DemoAAA, DemoAAA]", "DemoAAA is named twice"),
-        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, 2]}", "2 weights for 3 members"),
-        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [0, 0, 0]}", "are 0"),
-        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [[1, 2], [1, 2], [1, 2]]}", "12 numbers"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, 2]}", "2 weights for 5 members"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [0, 0, 0, 0, 0]}", "are 0"),
+        ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]]}", "12 numbers"),
         ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, -2, 3]}", "outside the allowed range"),
         ("ENSEMBLE.METHOD=mean", "wanted one of AP"),
     ],
@@ -104,6 +104,8 @@ def test_a_setting_that_would_do_nothing_in_an_ensemble_is_refused(configs):
 def test_a_method_without_members_is_refused():
     with pytest.raises(UserError, match=r"nothing is combined without ENSEMBLE.MEMBERS"):
         load("ExpAAB", ("ENSEMBLE.METHOD=MW",))
+    with pytest.raises(UserError, match=r"ENSEMBLE.STREAM: is for an ensemble"):
+        load("ExpAAB", ("ENSEMBLE.STREAM=true",))
 
 
 def test_weights_may_be_a_number_or_a_list_of_numbers_per_member(configs):

@@ -1,0 +1,110 @@
+"""What an ensemble makes of each picture: its members' predictions from their stores, or straight from their networks.
+
+In: who predicts which picture, and what is to be made of the predictions. Out: small arrays by picture. With
+ENSEMBLE.STREAM nothing but these arrays touches the disk; they lie in `stream/` of the ensemble's run until the stage
+is done, so that a killed one goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from pipeline.chain import Run
+from pipeline.errors import Stopped
+from pipeline.members import member_runs
+from pipeline.paths import shown
+from pipeline.work import competition_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.inference.predict import Prediction
+    from pipeline.inference.streaming import Source
+
+Arrays = dict[str, "np.ndarray"]
+Make = Callable[[str, Sequence["Prediction"]], Arrays]
+STREAM_FOLDER = "stream"
+
+
+def make_each(
+    run: Run, subset: str, wanted: Mapping[str, Sequence[int]], make: Make, name: str
+) -> Callable[[str], Arrays]:
+    """Returns a function that gives what `make` makes of a picture.
+
+    Args:
+        subset: "valid" or "test".
+        wanted: numbers of the members that predict a picture, by its id.
+        make: from a picture's id and the predictions of those members, in that order, to small arrays.
+        name: of this pass, which has no other of the same name in its stage.
+    """
+    if not run.loaded.config.ensemble.stream:
+        from pipeline.inference.probability_store import ProbabilityStore
+
+        stores = [ProbabilityStore(member.paths.probs(subset)) for member in member_runs(run)]
+        return lambda picture_id: make(picture_id, [stores[number].view(picture_id) for number in wanted[picture_id]])
+    return _streamed(run, subset, wanted, make, name)
+
+
+def forget_streamed(run: Run) -> None:
+    """Removes what a stage kept of each picture, once it is done."""
+    import shutil
+
+    shutil.rmtree(run.paths / STREAM_FOLDER, ignore_errors=True)
+
+
+def _streamed(
+    run: Run, subset: str, wanted: Mapping[str, Sequence[int]], make: Make, name: str
+) -> Callable[[str], Arrays]:
+    """Lets the networks predict what is missing, and returns the function that gives the results."""
+    from pipeline.data.loaders import available_workers
+    from pipeline.inference.progress import Progress
+    from pipeline.inference.streaming import stream
+
+    progress = Progress(run.paths / STREAM_FOLDER / name, f"{run.key} {name}", list(wanted))
+    missing = progress.missing()
+    if not missing:
+        return progress.__getitem__
+    if len(missing) < len(wanted):
+        tqdm.write(f"going on: {len(wanted) - len(missing)} of {len(wanted)} pictures are done ({name})")
+    options = [member.loaded.config.dataloaders.valid for member in member_runs(run)]
+    num_threads = available_workers(max(option.num_workers for option in options), tqdm.write)
+    pictures = stream(_sources(run, subset), {picture_id: wanted[picture_id] for picture_id in missing}, num_threads)
+    with tqdm(total=len(missing), desc=f"stream {name}", unit="picture", leave=False, disable=None) as bar:
+        for picture_id, predictions in pictures:
+            progress.put(picture_id, make(picture_id, predictions))
+            bar.update()
+            if run.stop.requested:  # the time budget; whole parts are kept
+                raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} pictures combined ({name})")
+    return progress.__getitem__
+
+
+def _sources(run: Run, subset: str) -> list[Source]:
+    """Returns the members, each with the pictures that its store would hold, in that store's order and batches."""
+    from pipeline.data.catalog import read_catalog
+    from pipeline.data.dataset import ValidDataset
+    from pipeline.inference.load import load_predictor
+    from pipeline.inference.streaming import Source
+    from pipeline.training.checkpoint import load_or_refuse
+    from pipeline.training.inputs import split_rows
+
+    def source(member: Run) -> Source:
+        config, path = member.loaded.config, member.paths / "best.ckpt"
+        catalog = read_catalog(member.paths / "catalog.csv")
+        rows = split_rows(member.paths, "valid") if subset == "valid" else catalog[catalog["subset"] == "test"]
+        # Without their masks, which nobody asks for here.
+        dataset = ValidDataset(
+            folder, rows.assign(mask=""), run.loaded.competition.ignore_index, config.datasets.padding
+        )
+
+        def open_network():
+            content = load_or_refuse(path, f"train it: ./run.sh {member.paths.name} train")
+            tqdm.write(f"loaded {shown(path)}")
+            return load_predictor(member.loaded, content, path)
+
+        return Source(open_network, dataset, config.dataloaders.valid.batch_size)
+
+    folder = competition_folder(run)
+    return [source(member) for member in member_runs(run)]

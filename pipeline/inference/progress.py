@@ -1,0 +1,98 @@
+"""What was made of each picture so far, so that a long pass over pictures goes on after a kill where it was.
+
+In: small arrays by picture (masks, confusion matrices). Out: the same, from files of some pictures each, which are
+removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum tells damage.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pipeline.files import sha256_text, sweep_temporaries, write_atomic
+
+PICTURES_PER_FILE = 16  # as in a probability store: a kill loses at most so many, and files stay few
+LEVEL = 1  # masks shrink fortyfold at once; more effort gains little
+
+Arrays = dict[str, np.ndarray]
+
+
+class Progress:
+    """Results of pictures on disk; `progress[id]` reads one.
+
+    Args:
+        folder: of this pass alone.
+        key: of all that the results depend on; files of another key, or damaged ones, are removed.
+        ids: every picture, in the order in which `put` will be called.
+    """
+
+    def __init__(self, folder: Path, key: str, ids: Sequence[str]) -> None:
+        self.folder = folder
+        self.runs = [list(ids[start : start + PICTURES_PER_FILE]) for start in range(0, len(ids), PICTURES_PER_FILE)]
+        self.run_of = {picture_id: number for number, run in enumerate(self.runs) for picture_id in run}
+        self.key = sha256_text(json.dumps([key, list(ids)]))
+        self.pending: dict[str, Arrays] = {}
+        self.latest: tuple[int, dict[str, Arrays]] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(folder)
+        for path in folder.iterdir():
+            if path not in map(self._path, range(len(self.runs))) or _read(path, self.key) is None:
+                path.unlink()
+
+    def missing(self) -> list[str]:
+        """Returns the ids whose results are not on disk yet, in order."""
+        return [id for number, run in enumerate(self.runs) if not self._path(number).is_file() for id in run]
+
+    def put(self, picture_id: str, result: Mapping[str, np.ndarray]) -> None:
+        """Takes in a picture's result; a file is written as soon as its pictures are complete."""
+        self.pending[picture_id] = dict(result)
+        number = self.run_of[picture_id]
+        if all(other in self.pending for other in self.runs[number]):
+            results = {other: self.pending.pop(other) for other in self.runs[number]}
+            write_atomic(self._path(number), _pack(results, self.key))
+
+    def __getitem__(self, picture_id: str) -> Arrays:
+        number = self.run_of[picture_id]
+        if self.latest is None or self.latest[0] != number:
+            found = _read(self._path(number), self.key)
+            if found is None:
+                raise RuntimeError(f"{self._path(number)} was changed while it was needed")
+            self.latest = (number, found)
+        return self.latest[1][picture_id]
+
+    def remove(self) -> None:
+        """Removes all files: the pass has been put to use."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}"
+
+
+def _pack(results: Mapping[str, Arrays], key: str) -> bytes:
+    tensors = {
+        f"{id}/{name}": np.ascontiguousarray(array) for id, result in results.items() for name, array in result.items()
+    }
+    return zlib.compress(save(tensors, {"key": key}), LEVEL)
+
+
+def _read(path: Path, key: str) -> dict[str, Arrays] | None:
+    """Returns the results in a file, or None when it is damaged or of another key."""
+    try:
+        data = zlib.decompress(path.read_bytes())
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        if header["__metadata__"]["key"] != key:
+            return None
+        results: dict[str, Arrays] = {}
+        for name, array in load(data).items():
+            picture_id, _, part = name.rpartition("/")
+            results.setdefault(picture_id, {})[part] = array
+        return results
+    except (OSError, zlib.error, SafetensorError, ValueError, KeyError):
+        return None

@@ -1,0 +1,133 @@
+"""Members predict straight from their networks, in the batches of their stores, each of them once."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.config.load import load
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.inference.predict import Predictor, predict_batches
+from pipeline.inference.progress import Progress
+from pipeline.inference.streaming import Source, plan_jobs, stream
+
+NUM_CLASSES = 4
+HEIGHT, WIDTH = 40, 56
+
+
+class Colours(torch.nn.Module):
+    """Logits of a pixel are fixed sums of its colours; no layer looks at other pictures of the batch."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.mix = torch.nn.Conv2d(3, NUM_CLASSES, 1, bias=False)
+        torch.nn.init.normal_(self.mix.weight, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, picture_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.mix(picture_BCHW)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(7):
+        cv2.imwrite(str(tmp_path / f"p{number}.png"), rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+    return tmp_path
+
+
+def dataset(folder, numbers, padding="reflect") -> ValidDataset:
+    rows = [{"id": f"p{n}", "picture": f"p{n}.png", "mask": "", "width": WIDTH, "height": HEIGHT} for n in numbers]
+    return ValidDataset(folder, pd.DataFrame(rows), None, padding)
+
+
+def predictor(seed: int) -> Predictor:
+    config = load("demo").config
+    network = Colours(seed).eval()
+    return Predictor(network, config.model.encoder, config.predict, NUM_CLASSES, torch.device("cpu"), torch.float32)
+
+
+def source(folder, seed: int, numbers, batch_size: int, padding="reflect") -> Source:
+    return Source(lambda: predictor(seed), dataset(folder, numbers, padding), batch_size)
+
+
+def test_pictures_come_in_the_order_wanted_with_what_each_store_would_hold(folder, monkeypatch):
+    monkeypatch.setattr("pipeline.inference.predict.upsample_factor", lambda network: 1)
+    monkeypatch.setattr("pipeline.inference.predict.low_logits", lambda network, picture: network(picture))
+    monkeypatch.setattr("pipeline.inference.predict.align_corners", lambda network: False)
+    sources = [source(folder, 0, range(7), 4), source(folder, 1, [1, 3, 5, 6], 3, "background")]
+    wanted = {"p1": [0, 1], "p2": [0], "p5": [1, 0], "p6": [1]}
+    stored = []
+    for seed, member in enumerate(sources):
+        loader = valid_loader(member.dataset, member.batch_size, 0)
+        stored.append(dict(predict_batches(predictor(seed), valid_batches(loader))))
+    for num_threads in (0, 2):
+        found = list(stream(sources, wanted, num_threads))
+        assert [picture_id for picture_id, _ in found] == list(wanted)
+        for picture_id, predictions in found:
+            for number, prediction in zip(wanted[picture_id], predictions, strict=True):
+                assert np.array_equal(prediction.logits, stored[number][picture_id].logits)
+                assert prediction.offset == stored[number][picture_id].offset
+
+
+def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(folder):
+    alike = [source(folder, seed, range(7), 4) for seed in range(3)]
+    other = source(folder, 3, range(7), 4, "background")
+    wanted = {f"p{number}": [0, 1, 2, 3] for number in range(7)}
+    jobs = plan_jobs([*alike, other], wanted)
+    assert [(job.indices, job.members) for job in jobs] == [
+        ((0, 1, 2, 3), (0, 1, 2)),
+        ((0, 1, 2, 3), (3,)),
+        ((4, 5, 6), (0, 1, 2)),
+        ((4, 5, 6), (3,)),
+    ]
+
+
+def test_after_a_stop_only_batches_with_missing_pictures_are_planned_and_those_are_whole(folder):
+    jobs = plan_jobs([source(folder, 0, range(7), 4)], {"p6": [0]})
+    assert [job.indices for job in jobs] == [(4, 5, 6)]
+
+
+def test_no_network_is_opened_when_nothing_is_wanted(folder):
+    def refuse():
+        raise AssertionError("opened")
+
+    assert list(stream([Source(refuse, dataset(folder, range(3)), 2)], {})) == []
+
+
+def test_results_come_back_as_they_were_put_in_and_partial_files_are_asked_for_again(tmp_path):
+    ids = [f"a/{number}" for number in range(20)]
+    results = {
+        picture_id: {"mask": np.full((3, 5), number, np.uint8), "empty": np.zeros((2, 0), np.float16)}
+        for number, picture_id in enumerate(ids)
+    }
+    progress = Progress(tmp_path / "pass", "key", ids)
+    for picture_id in ids[:18]:
+        progress.put(picture_id, results[picture_id])
+    again = Progress(tmp_path / "pass", "key", ids)
+    assert again.missing() == ids[16:]
+    for picture_id in again.missing():
+        again.put(picture_id, results[picture_id])
+    assert again.missing() == []
+    for picture_id in ids:
+        for name, array in results[picture_id].items():
+            assert again[picture_id][name].dtype == array.dtype
+            assert np.array_equal(again[picture_id][name], array)
+
+
+@pytest.mark.parametrize("change", ["key", "ids", "flip", "cut"])
+def test_results_of_another_key_or_list_and_damaged_ones_are_made_again(tmp_path, change):
+    ids = [f"{number}" for number in range(16)]
+    progress = Progress(tmp_path, "key", ids)
+    for picture_id in ids:
+        progress.put(picture_id, {"mask": np.random.default_rng(0).integers(0, 9, (9, 9), np.uint8)})
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    if change == "flip":
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data[: len(data) // 2] if change == "cut" else data)
+    key, ids = ("other" if change == "key" else "key"), (ids[::-1] if change == "ids" else ids)
+    assert Progress(tmp_path, key, ids).missing() == ids
