@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.door.requirements import PROJECT, Interpreter, Requirement, gaps, look_at
+from pipeline.paths import KAGGLE
 
 GB = 1000**3
 # Measured with torch 2.15 on Linux x86-64, where it comes with CUDA; elsewhere the wheels are plain CPU builds.
@@ -137,7 +138,7 @@ def advice(lacking: Sequence[Requirement], beside_others: bool) -> str:
     lines = " ".join(f"'{line}'" for line in lacking)
     missing = ", ".join(map(str, lacking[:4])) + (f" and {len(lacking) - 4} more" if len(lacking) > 4 else "")
     what = f"--no-deps {lines}" if beside_others else "-r requirements.txt"
-    mounted = sorted({path.parent for path in Path("/kaggle/input").glob("*/**/*.whl")})
+    mounted = sorted({path.parent for path in (KAGGLE / "input").glob("*/**/*.whl")})
     wheels = mounted[0] if mounted else "/path/to/wheels"
     free_gb = shutil.disk_usage(PROJECT).free / GB
     python = ".".join(map(str, sys.version_info[:2]))
