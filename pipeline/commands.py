@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import UserError
 
 NUM_CHANGES = 20  # lines of `diff`: a screenful
+NUM_DRAWN = 4  # pictures of `diff`
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,7 +151,7 @@ def score_command(arguments: Sequence[str]) -> int:
 
 
 def diff_command(arguments: Sequence[str]) -> int:
-    """Prints where two submissions differ most."""
+    """Prints where two submissions differ most, and draws those pictures."""
     from pipeline.config.load import load_competition
     from pipeline.data.catalog import build_catalog
     from pipeline.data.competition import find_folder
@@ -162,15 +163,41 @@ def diff_command(arguments: Sequence[str]) -> int:
     options.add_argument("--competition", default="aeroscapes")
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.competition)
-    catalog, _ = build_catalog(competition, find_folder(competition))
-    sizes = {row.id: (row.height, row.width) for row in catalog[catalog["subset"] == "test"].itertuples()}
+    folder = find_folder(competition)
+    catalog, _ = build_catalog(competition, folder)
+    test = catalog[catalog["subset"] == "test"]
+    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     print(f"{changes['id'].nunique()} of {len(sizes)} pictures differ")
-    if len(changes):
-        print(changes.head(NUM_CHANGES).to_string(index=False))
+    if not len(changes):
+        return 0
+    print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in a picture")
+    print(f"drawn: {_draw_diff(chosen, competition, folder, test, changes['id'].unique().tolist())}")
     return 0
+
+
+def _draw_diff(chosen: Any, competition: Any, folder: Path, test: Any, ranked: Sequence[str]) -> str:
+    """Draws the pictures that changed most; returns the file's path as a person reads it."""
+    from pipeline.data.pictures import read_picture
+    from pipeline.outcome import write_picture
+    from pipeline.paths import shown, submissions_folder
+    from pipeline.report.changes import Changed, choose_changed, draw_changes
+    from pipeline.submission.rows import read_masks
+
+    files = test.set_index("id")
+    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    ids = choose_changed([(picture_id, files.at[picture_id, "sequence"]) for picture_id in ranked], NUM_DRAWN)
+    masks = [
+        {picture_id: mask for picture_id, mask in read_masks(path, competition, sizes) if picture_id in ids}
+        for path in (chosen.first, chosen.second)
+    ]
+    changed = [Changed(id, read_picture(folder / files.at[id, "picture"]), masks[0][id], masks[1][id]) for id in ids]
+    path = submissions_folder() / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
+    titles = (chosen.first.name, chosen.second.name)
+    write_picture(path, draw_changes(changed, competition.classes, competition.colors, titles))
+    return shown(path)
 
 
 def submit_command(arguments: Sequence[str]) -> int:

@@ -3,13 +3,14 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.pictures import read_mask
-from pipeline.paths import shown
+from pipeline.paths import shown, submissions_folder
 from pipeline.report import rates
 from pipeline.submission.write import write_submission
 
@@ -44,9 +45,14 @@ def test_diff_says_how_many_pictures_differ(camvid, tmp_path, capsys):
     assert main(["diff", plain, other, "--competition", "camvid"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 of 6 pictures differ"
-    assert [line.split()[0] for line in lines[2:]] == [ids[2], ids[2]]
+    assert [line.split()[0] for line in lines[2:-1]] == [ids[2], ids[2]]
+    path = submissions_folder() / "diff_a_b.png"
+    assert lines[-1] == f"drawn: {shown(path)}"
+    assert cv2.imread(str(path)).shape[1] == 1080
+    path.unlink()
     assert main(["diff", plain, plain, "--competition", "camvid"]) == 0
     assert capsys.readouterr().out == "0 of 6 pictures differ\n"
+    assert not list(submissions_folder().glob("*"))
 
 
 def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):

@@ -1,0 +1,154 @@
+"""The pictures in which two submissions differ most, to look at: picture, first, second, and where they disagree.
+
+In: pictures with both masks. Out: a uint8 RGB picture, one block of four below the other, narrow enough for a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from pipeline.config.competition import IGNORE
+from pipeline.report.canvas import (
+    GAP,
+    LUMA,
+    MARGIN,
+    MUTED,
+    Chip,
+    Color,
+    draw_legend,
+    fit,
+    legend_height,
+    line_height,
+    new_canvas,
+    paint_mask,
+    resize,
+    write,
+)
+
+WIDTH = 1080  # of two tiles: a phone's own pixels; on a desk it fits a page
+MOST_TILE_HEIGHT = 520
+TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still to be read when a phone shows it at a third of its size
+CHANGED = (255, 94, 58)  # far from the greys around it, for colour-blind eyes too
+NUM_SWAPS = 3  # named above each block
+LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, or nobody would find it
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A picture (uint8 RGB) with the masks of two submissions, `IGNORE` where no class has the pixel."""
+
+    picture_id: str
+    picture: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+def choose_changed(ranked: Sequence[tuple[str, str]], most: int) -> list[str]:
+    """Returns the ids to show of (id, sequence) pairs, the most changed first; one of each sequence while there are.
+
+    >>> choose_changed([("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a")], 3)
+    ['a1', 'a2', 'b1']
+    """
+    seen: set[str] = set()
+    fresh = [id for id, sequence in ranked if not sequence or not (sequence in seen or seen.add(sequence))]
+    chosen = [*fresh, *(id for id, _ in ranked if id not in fresh)][:most]
+    return [id for id, _ in ranked if id in chosen]
+
+
+def draw_changes(
+    changed: Sequence[Changed], names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]
+) -> np.ndarray:
+    """Returns the blocks below one another, with a legend of all classes that appear.
+
+    Args:
+        names: the classes in index order; `colors` likewise.
+        titles: of the two submissions.
+
+    Returns:
+        uint8 (H, 1080, 3).
+    """
+    present = {int(index) for one in changed for mask in (one.first, one.second) for index in np.unique(mask)}
+    chips = [Chip(colors[index], name) for index, name in enumerate(names) if index in present]
+    chips += [Chip(None, "no class")] if IGNORE in present else []
+    inner = WIDTH - 2 * MARGIN
+    blocks = [_block(one, names, colors, titles) for one in changed]
+    title_height, legend = line_height(TITLE_SIZE), legend_height(chips, inner, TEXT_SIZE)
+    height = MARGIN + title_height + legend + sum(len(block) + 2 * GAP for block in blocks) + MARGIN
+    canvas = new_canvas(WIDTH, height)
+    draw = ImageDraw.Draw(canvas)
+    write(draw, (MARGIN, MARGIN - 4), f"{titles[0]} against {titles[1]}", TITLE_SIZE, inner, bold=True)
+    draw_legend(canvas, (MARGIN, MARGIN + title_height), chips, inner, TEXT_SIZE)
+    top = MARGIN + title_height + legend + GAP
+    for block in blocks:
+        canvas.paste(Image.fromarray(block), (0, top))
+        top += len(block) + 2 * GAP
+    return np.asarray(canvas)
+
+
+def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Returns the most frequent changes of class with their share of the picture.
+
+    >>> swaps(np.array([[0, 0, 1, 255]], np.uint8), np.array([[1, 1, 0, 0]], np.uint8), ["sky", "road"])
+    ['sky → road 50 %', 'road → sky 25 %', 'no class → sky 25 %']
+    """
+    is_changed = first_HW != second_HW
+    codes, counts = np.unique(first_HW[is_changed].astype(np.uint16) * 256 + second_HW[is_changed], return_counts=True)
+    ranked = sorted(zip(counts.tolist(), codes.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    spoken = dict(enumerate(names)) | {IGNORE: "no class"}
+    return [
+        f"{spoken[code // 256]} → {spoken[code % 256]} {_percent(count / first_HW.size)}"
+        for count, code in ranked[:NUM_SWAPS]
+    ]
+
+
+def _percent(share: float) -> str:
+    """Returns a share with two digits that mean something.
+
+    >>> _percent(0.256), _percent(0.0312), _percent(0.00004)
+    ('26 %', '3.1 %', '0.004 %')
+    """
+    return f"{100 * share:.2g} %" if share >= 1e-4 else f"{100 * share:.1g} %"
+
+
+def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]) -> np.ndarray:
+    """Returns picture and changes above the two masks, with a line on what became what."""
+    cell_width = (WIDTH - 2 * MARGIN - GAP) // 2
+    height, width = one.first.shape
+    tile_width, tile_height = fit(width, height, cell_width, MOST_TILE_HEIGHT)
+    is_changed = one.first != one.second
+    small = resize(one.picture, tile_width, tile_height)
+    masks = (resize(mask, tile_width, tile_height) for mask in (one.first, one.second))
+    first, second = (paint_mask(mask, colors, small) for mask in masks)
+    changed = f"changed: {_percent(is_changed.mean())} of pixels"
+    tiles = [("picture", small), (changed, _paint_changes(small, is_changed)), (titles[0], first), (titles[1], second)]
+    heading = line_height(NAME_SIZE) + line_height(TEXT_SIZE)
+    cell_height = line_height(TEXT_SIZE) + tile_height + GAP
+    canvas = new_canvas(WIDTH, heading + 2 * cell_height)
+    draw = ImageDraw.Draw(canvas)
+    inner = WIDTH - 2 * MARGIN
+    write(draw, (MARGIN, 0), one.picture_id, NAME_SIZE, inner, bold=True)
+    said = ", ".join(swaps(one.first, one.second, names))
+    write(draw, (MARGIN, line_height(NAME_SIZE)), said, TEXT_SIZE, inner)
+    for index, (caption, tile) in enumerate(tiles):
+        left, top = MARGIN + index % 2 * (cell_width + GAP), heading + index // 2 * cell_height
+        write(draw, (left, top), caption, TEXT_SIZE, cell_width, fill=MUTED)
+        canvas.paste(Image.fromarray(tile), (left, top + line_height(TEXT_SIZE)))
+    return np.asarray(canvas)
+
+
+def _paint_changes(picture: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray:
+    """Returns the picture dark and grey with the changed pixels bright; a lone one is drawn larger than it is."""
+    height, width = picture.shape[:2]
+    rows, columns = np.nonzero(is_changed_HW)
+    shown = np.zeros((height, width), bool)
+    shown[rows * height // is_changed_HW.shape[0], columns * width // is_changed_HW.shape[1]] = True
+    if shown.mean() < 0.01:
+        grown = np.pad(shown, LEAST_GROWTH)
+        span = range(2 * LEAST_GROWTH + 1)
+        shown = np.any([grown[down : down + height, along : along + width] for down in span for along in span], axis=0)
+    grey = np.repeat((picture.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
+    return np.where(shown[..., None], np.array(CHANGED, np.uint8), grey)
