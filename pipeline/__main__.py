@@ -31,8 +31,9 @@ HELP = """\
   ./run.sh score FILE.csv --masks DIR --competition NAME
                                       local score of any submission file
   ./run.sh diff ONE.csv TWO.csv --competition NAME
-                                      where two submissions differ most
-  ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle
+                                      where two submissions differ most, in words and as a picture
+  ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
+  ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
   ./run.sh download NAME              fetches a competition's data, or an encoder's weights
   ./run.sh doctor                     what this machine has, what is missing, and how to mend it
   ./run.sh test [PYTEST ARGUMENT ...] the tests
@@ -41,7 +42,10 @@ Stages, in order: {stages}
 Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
 Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
 """
-COMMANDS = ("list", "show", "plan", "compare", "shakeup", "score", "diff", "submit", "download", "doctor", "test")
+COMMANDS = (
+    *("list", "show", "plan", "compare", "shakeup", "score", "diff", "submit", "log", "download"),
+    *("doctor", "test"),
+)
 STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 

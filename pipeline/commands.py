@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 
 NUM_CHANGES = 20  # lines of `diff`: a screenful
 NUM_DRAWN = 4  # pictures of `diff`
+SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 
 class Parser(argparse.ArgumentParser):
@@ -201,22 +202,60 @@ def _draw_diff(chosen: Any, competition: Any, folder: Path, test: Any, ranked: S
 
 
 def submit_command(arguments: Sequence[str]) -> int:
-    """Uploads a run's submission to Kaggle."""
+    """Uploads a run's submission to Kaggle, and puts it into the log."""
     from pipeline.config.load import load
-    from pipeline.paths import RunPaths
+    from pipeline.paths import RunPaths, shown
     from pipeline.submission.kaggle import submit
+    from pipeline.submission.log import add_upload, log_table, read_log, submissions_log
 
     options = parser("submit")
     options.add_argument("name")
     options.add_argument("overrides", nargs="*", default=())
     options.add_argument("-m", "--message", required=True)
+    options.add_argument("--again", action="store_true")
     chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = RunPaths(loaded.run).submission
     if not path.is_file():
         command = " ".join([chosen.name, *chosen.overrides])
-        raise UserError(f"there is no {path.name} in submissions/ yet; make it with ./run.sh {command}")
-    submit(path, loaded.competition, chosen.message)
+        raise UserError(f"there is no {path.name} in {shown(path.parent)} yet; make it with ./run.sh {command}")
+    log_path = path.with_name("log.csv")
+    read_log(log_path)  # one that cannot be written on is refused before the upload
+    submitted = submit(path, loaded.competition, chosen.message, chosen.again)
+    add_upload(log_path, loaded.competition, path.name, submitted)
+    print(f"uploaded: {shown(path)}; waiting for its score", flush=True)
+    later = f"./run.sh log --competition {loaded.competition.name}"
+    try:
+        rows = submissions_log(log_path, loaded.competition, SCORE_WITHIN_S)
+        is_pending = any(row["reference"] == submitted.reference and row["status"] == "pending" for row in rows)
+        print(log_table(rows))
+    except (UserError, KeyboardInterrupt) as error:
+        is_pending = True
+        print(error or "stopped waiting")
+    print(f"in {shown(log_path)}" + (f"; its score is still to come: {later}" if is_pending else ""))
+    return 0
+
+
+def log_command(arguments: Sequence[str]) -> int:
+    """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
+    from pipeline.config.load import load_competition
+    from pipeline.paths import shown, submissions_folder
+    from pipeline.submission.kaggle import slug_of
+    from pipeline.submission.log import log_table, read_log, submissions_log
+
+    options = parser("log")
+    options.add_argument("--competition", default="aeroscapes")
+    competition = load_competition(options.parse_args(arguments).competition)
+    path, slug = submissions_folder() / "log.csv", slug_of(competition)
+    try:
+        rows = submissions_log(path, competition)
+    except UserError as error:
+        known = [row for row in read_log(path) if row["competition"] == slug]
+        if known:
+            print(f"as of the last time, from {shown(path)}:\n{log_table(known)}", flush=True)
+        raise UserError(f"{error}\n{shown(path)} is as it was.") from error
+    print(log_table(rows) if rows else f"nothing was uploaded to {slug} yet")
+    print(f"in {shown(path)}")
     return 0
 
 

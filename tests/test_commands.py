@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -110,3 +111,74 @@ def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
     (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
     assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
     assert "as if" not in capsys.readouterr().out
+
+
+class Leaderboard:
+    """Kaggle's client as far as it is needed here; `is_reachable` is asked before every answer."""
+
+    def __init__(self, is_reachable=lambda: True):
+        self.uploads, self.is_reachable = [], is_reachable
+
+    def competition_submissions(self, slug):
+        if not self.is_reachable():
+            raise ConnectionError("Failed to resolve 'api.kaggle.com'")
+        return self.uploads
+
+    def competition_submit(self, path, message, slug):
+        facts = {"ref": 7, "date": "2026-01-02 03:04:05", "description": message, "file_name": "ExpAAB.csv"}
+        scores = {"status": "complete", "public_score": "0.81", "private_score": ""}
+        self.uploads.append(SimpleNamespace(**facts, **scores))
+        return SimpleNamespace(message="Successfully submitted", ref=7)
+
+
+@pytest.fixture
+def leaderboard(monkeypatch):
+    client = Leaderboard()
+    for module in ("kaggle", "log"):
+        monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
+    competition = load_competition("aeroscapes")
+    masks = [("a", np.zeros((2, 3), np.uint8))]
+    write_submission(submissions_folder() / "ExpAAB.csv", masks, ["a"], competition, {"local_dice": 0.81234})
+    return client
+
+
+def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, capsys):
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[2:] == ["ExpAAB.csv", "0.8123", "0.81", "–", "complete", "flat"]
+    assert lines[3] == f"in {shown(submissions_folder() / 'log.csv')}"
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
+    assert "add --again if it is meant" in capsys.readouterr().err
+    assert main(["submit", "ExpAAB", "-m", "flat", "--again"]) == 0
+
+
+def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderboard, capsys):
+    leaderboard.is_reachable = lambda: not leaderboard.uploads
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
+    out = capsys.readouterr().out
+    assert "Is there a network?" in out
+    assert out.endswith("its score is still to come: ./run.sh log --competition aeroscapes\n")
+    path = submissions_folder() / "log.csv"
+    before = path.read_bytes()
+    assert b"pending" in before
+    assert main(["log"]) == 2
+    captured = capsys.readouterr()
+    assert "ExpAAB.csv  0.8123" in captured.out
+    assert captured.err.endswith(f"{shown(path)} is as it was.\n")
+    assert path.read_bytes() == before
+    leaderboard.is_reachable = lambda: True
+    assert main(["log"]) == 0
+    assert path.read_text().count("\n") == 2
+    assert "0.81" in path.read_text()
+
+
+def test_a_log_that_cannot_be_read_is_refused_before_the_upload(leaderboard, capsys):
+    (submissions_folder() / "log.csv").write_text("my notes\n")
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
+    assert "move it away to begin a new log" in capsys.readouterr().err
+    assert leaderboard.uploads == []
+
+
+def test_the_log_of_a_competition_that_is_not_on_kaggle_is_refused(capsys):
+    assert main(["log", "--competition", "camvid"]) == 2
+    assert "camvid is not a Kaggle competition" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def _refuse_second_upload(csv_path: Path, csv_sha256: str, earlier: Sequence[Any
         if submission and facts_in(text_of(submission, "description")).get("csv") == csv_sha256[:_HASH_DIGITS]:
             raise UserError(
                 f"{csv_path.name} was submitted before, with the same content, as {text_of(submission, 'ref')} on "
-                f"{text_of(submission, 'date')}. An upload is one of the few of a day; say `again` if it is meant."
+                f"{text_of(submission, 'date')}. An upload is one of the few of a day; add --again if it is meant."
             )
 
 
@@ -168,7 +168,9 @@ def _as_user_error(what: str, error: BaseException) -> UserError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ImportError):
         return UserError(f"the Kaggle client cannot be imported ({error}). Install it: pip install kaggle")
-    if isinstance(error, SystemExit) or status == 401:
+    # Clients before 1.6 raise these as soon as they are imported.
+    is_unknown = isinstance(error, OSError | ValueError) and re.search(r"kaggle\.json|in configuration", str(error))
+    if isinstance(error, SystemExit) or status == 401 or is_unknown:
         return UserError(CREDENTIALS)
     cures = {
         403: "Join the competition and accept its rules on its page; after the deadline, uploads may be closed.",
@@ -178,7 +180,7 @@ def _as_user_error(what: str, error: BaseException) -> UserError:
     if status is not None:
         return UserError(f"Kaggle refused to {what}: {status} {error}. {cures.get(status, 'Try again later.')}")
     if isinstance(error, OSError):
-        return UserError(f"Kaggle cannot be reached (to {what}): {error}\nIs there a network? Nothing was uploaded.")
+        return UserError(f"Kaggle cannot be reached (to {what}): {error}\nIs there a network?")
     return UserError(f"the Kaggle client failed to {what}: {type(error).__name__}: {error}")
 
 

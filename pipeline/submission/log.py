@@ -1,19 +1,30 @@
-"""The log of all uploads: local, public and private score of each, as far as Kaggle has answered."""
+"""The log of all uploads: local, public and private score of each, as far as Kaggle has answered.
+
+    ./run.sh log --competition aeroscapes
+
+An upload is in the log at once, with its local score; the leaderboard's scores come when Kaggle is asked the next time.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.submission.kaggle import ANSWER_WITHIN_S, ask, connect, facts_in, slug_of, text_of
+from pipeline.submission.kaggle import ANSWER_WITHIN_S, Submitted, ask, connect, facts_in, slug_of, text_of
 
 POLL_EVERY_S = 5.0
+PENDING = "pending"
+SHOWN = {"submitted_utc": "uploaded", "file": "file", "local_dice": "local", "public": "public", "private": "private"}
+SHOWN |= {"status": "status", "message": "message"}
+MOST_MESSAGE = 40  # letters of it in the table
 LOG_COLUMNS = (
     "reference", "submitted_utc", "competition", "file", "csv_sha256", "local_dice", "local_iou", "public", "private",
     "status", "message",
@@ -26,6 +37,7 @@ def submissions_log(
     """Brings `log_path` (csv) up to date with Kaggle's answers and returns its rows of this competition.
 
     A submission that is not in the log is appended, one that is there gets its new scores; rows are never removed.
+    What `add_upload` wrote without Kaggle's number becomes the row of the upload with the same content.
 
     Args:
         log_path: usually submissions/log.csv; made when absent.
@@ -42,14 +54,53 @@ def submissions_log(
     while True:
         answers = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
         found = [_log_row(submission, slug) for submission in answers or [] if submission]
-        if all(row["status"] != "pending" for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
+        if all(row["status"] != PENDING for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
             break
         time.sleep(POLL_EVERY_S)
-    rows = {(row["competition"], row["reference"]): row for row in _read_log(log_path)}
+    answered = {row["csv_sha256"] for row in found if row["csv_sha256"]}
+    rows = {
+        _key(row): row
+        for row in read_log(log_path)
+        if row["reference"] or row["competition"] != slug or row["csv_sha256"] not in answered
+    }
     for row in sorted(found, key=lambda row: row["submitted_utc"]):
-        rows[row["competition"], row["reference"]] = row
+        rows[_key(row)] = row
     _write_log(log_path, list(rows.values()))
     return [row for row in rows.values() if row["competition"] == slug]
+
+
+def add_upload(log_path: Path, competition: Competition, file: str, submitted: Submitted) -> None:
+    """Adds an upload to the log, its scores pending; needs no network."""
+    facts = facts_in(submitted.message)
+    row = dict.fromkeys(LOG_COLUMNS, "") | {
+        "reference": submitted.reference if submitted.reference != "0" else "",
+        "submitted_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+        "competition": slug_of(competition),
+        "file": file,
+        "csv_sha256": facts.get("csv", ""),
+        "local_dice": facts.get("local_dice", ""),
+        "local_iou": facts.get("local_iou", ""),
+        "status": PENDING,
+        "message": submitted.message,
+    }
+    rows = {_key(other): other for other in read_log(log_path)}
+    _write_log(log_path, list((rows | {_key(row): row}).values()))
+
+
+def log_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns the rows as a table for people, local, public and private score side by side."""
+    cells = [list(SHOWN.values())]
+    for row in rows:
+        message = row["message"].partition(" | ")[0]  # without the facts, which have columns of their own
+        short = message if len(message) <= MOST_MESSAGE else f"{message[: MOST_MESSAGE - 1]}…"
+        cells.append([(row | {"message": short})[column] or "–" for column in SHOWN])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, str]:
+    """Returns what tells uploads apart: Kaggle's number, or the content where there is none yet."""
+    return row["competition"], row["reference"] or f"csv {row['csv_sha256']}"
 
 
 def _log_row(submission: Any, slug: str) -> dict[str, str]:
@@ -71,12 +122,18 @@ def _log_row(submission: Any, slug: str) -> dict[str, str]:
     }
 
 
-def _read_log(log_path: Path) -> list[dict[str, str]]:
+def read_log(log_path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a log, none where there is no log yet.
+
+    Raises:
+        UserError: it is another table.
+    """
     if not log_path.is_file():
         return []
     with open(log_path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if any(set(row) != set(LOG_COLUMNS) for row in rows):
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if set(reader.fieldnames or ()) != set(LOG_COLUMNS) or any(set(row) != set(LOG_COLUMNS) for row in rows):
         raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; move it away to begin a new log")
     return rows
 

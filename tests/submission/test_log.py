@@ -3,6 +3,7 @@
 import csv
 import json
 
+from pipeline.submission.log import LOG_COLUMNS, log_table
 from tests.submission.clients import run_lines
 
 LOG = "submissions_log('log.csv', competition)"
@@ -59,3 +60,41 @@ def test_a_log_of_another_kind_is_not_overwritten(tmp_path):
     outcome = run_lines(LOG, tmp_path)
     assert outcome.code == 2
     assert "has other columns than reference," in outcome.error
+
+
+UPLOAD = """from pathlib import Path
+from pipeline.submission.kaggle import Submitted
+from pipeline.submission.log import add_upload, log_table
+message = "flat | local_dice 0.8123 | csv 0123456789ab"
+add_upload(Path("log.csv"), competition, "Exp.csv", Submitted({reference!r}, message, "0123456789ab" + 52 * "0"))
+"""
+
+
+def test_an_upload_is_in_the_log_before_kaggle_was_asked_again(tmp_path):
+    assert run_lines(UPLOAD.format(reference="11"), tmp_path, "no network").code == 0
+    (row,) = read(tmp_path)
+    assert (row["reference"], row["status"], row["local_dice"], row["public"]) == ("11", "pending", "0.8123", "")
+    answer(tmp_path, submission(11))
+    assert run_lines(LOG, tmp_path).code == 0
+    assert [(row["reference"], row["status"], row["public"]) for row in read(tmp_path)] == [("11", "complete", "0.711")]
+
+
+def test_an_upload_without_a_number_becomes_the_row_of_the_same_content(tmp_path):
+    for _ in range(2):
+        assert run_lines(UPLOAD.format(reference=""), tmp_path).code == 0
+    assert [row["reference"] for row in read(tmp_path)] == [""]
+    answer(tmp_path, submission(12, description="other | csv ffffffffffff"))
+    assert run_lines(LOG, tmp_path).code == 0
+    assert [row["reference"] for row in read(tmp_path)] == ["", "12"]
+    answer(tmp_path, submission(11))
+    assert run_lines(LOG, tmp_path).code == 0
+    assert [row["reference"] for row in read(tmp_path)] == ["12", "11"]
+
+
+def test_the_table_shows_the_three_scores_and_leaves_the_facts_out_of_the_message():
+    row = dict.fromkeys(LOG_COLUMNS, "") | {"file": "Exp.csv", "local_dice": "0.8123", "public": "0.79", "status": "x"}
+    header, line = log_table([row | {"message": f"{'long ' * 20}| local_dice 0.8123"}]).splitlines()
+    assert header.split() == ["uploaded", "file", "local", "public", "private", "status", "message"]
+    assert line.split()[:6] == ["–", "Exp.csv", "0.8123", "0.79", "–", "x"]
+    assert line.endswith("…")
+    assert "local_dice" not in line
