@@ -2,14 +2,16 @@
 
 Smith 2017 (arXiv:1506.01186) is the idea, fastai's finder the habit. What differs: the loss looked at is that of a
 fixed handful of validation pictures which hold every class; suggestions look left of the minimum only, because the
-steepest point of the whole curve is often the rebound after the explosion; several repeats give a band. The sweep has
-a network and an optimizer of its own, so nothing that training uses is touched.
+steepest point of the whole curve is often the rebound after the explosion; several repeats give a band; steps are as
+long as the training's will be at the same MAX_LR (see `stride.py`). The sweep has a network and an optimizer of its
+own, so nothing that training uses is touched.
 
 In: tile store, split. Out: `lr_sweep.csv`, `lr_sweep.json`.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import itertools
@@ -19,33 +21,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
 from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Sweep
-from pipeline.data.competition import find_folder
-from pipeline.data.dataset import ValidDataset
-from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
-from pipeline.model.build import normalise
 from pipeline.model.freeze import freeze
 from pipeline.model.optimizer import build_optimizer
 from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
-from pipeline.training.assemble import open_data, start_learner
+from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.finite import FiniteWatch, NotFinite
-from pipeline.training.inputs import counted_classes, num_outputs, split_rows
-from pipeline.training.learner import Learner, autocast, build_scaler, make_reproducible
+from pipeline.training.inputs import counted_classes, num_outputs
+from pipeline.training.learner import Learner, make_reproducible
 from pipeline.training.step import EpochSums, train_step
+from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
+from pipeline.training.sweep_judge import judge, judged_batches
 
-REPEAT_EPOCH = 100_000  # repeats draw their samples from epochs that no training reaches
+SWEEP_EPOCH = 100_000  # samples are drawn from epochs that no training reaches
+SETTLE_STEPS = 10  # Ranger does next to nothing in its first five
 
 
 def sweep_learning_rates(
@@ -57,8 +56,8 @@ def sweep_learning_rates(
         Stopped: a stop was requested; the sweep is short and begins anew.
         UserError: the loss is not finite even at the lowest rate.
     """
-    judged = list(_judged_batches(loaded, paths))
-    points = sweep_points(loaded, paths, stop, find_run, say, lambda learner, loss_of: _judge(learner, judged, loss_of))
+    batches = list(judged_batches(loaded, paths))
+    points = sweep_points(loaded, paths, stop, find_run, say, lambda learner, loss_of: judge(learner, batches, loss_of))
     if not points:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"
@@ -81,19 +80,24 @@ def sweep_points(
     """
     settings = loaded.config.sweep
     make_reproducible(loaded.config.solver.reproducible)
-    learner = start_learner(loaded, find_run)
-    start = {name: value.detach().clone() for name, value in learner.network.state_dict().items()}
     data = open_data(loaded, paths, say)
+    learner = start_learner(loaded, find_run)
+    # Averaged weights would hide what the present rate does.
+    learner = replace(learner, optimizer=_optimizer(loaded, learner), ema=None)
+    loss_of = _criterion(loaded, learner)
+    # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.
+    length = mean_stride(optimizer_name(loaded), loaded.plan, len(data.sampler))
     points: list[Point] = []
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
+        try:
+            _settle(loaded, learner, _batches(data, 0), loss_of, stop)
+        except NotFinite:
+            return []
+        start = copy.deepcopy(learner.state_dict())
         for repeat in range(settings.repeats):
-            learner.network.load_state_dict(start)
-            # Averaged weights would hide what the present rate does.
-            scaler = build_scaler(learner.device, learner.precision)
-            fresh = replace(learner, optimizer=_optimizer(loaded, learner), scaler=scaler, ema=None)
-            epochs = (data.train_batches(REPEAT_EPOCH * (repeat + 1) + more, 0, True, []) for more in itertools.count())
-            batches = itertools.chain.from_iterable(epochs)
-            points += _sweep_once(loaded, fresh, batches, judge, repeat, stop, bar)
+            learner.load_state_dict(copy.deepcopy(start))
+            batches = _batches(data, repeat + 1)
+            points += _sweep_once(loaded, learner, batches, judge, loss_of, length, repeat, stop, bar)
     return points
 
 
@@ -126,46 +130,43 @@ def rates(settings: Sweep) -> list[float]:
     return [settings.start_lr * growth**step for step in range(settings.steps)]
 
 
-def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
-    """Returns ids of validation pictures that together hold every class they can: rarest classes first, greedily.
+def _batches(data: RunData, part: int) -> Iterator:
+    """Yields training batches without end, others for each part of the sweep."""
+    epochs = (data.train_batches(SWEEP_EPOCH * (part + 1) + more, 0, True, []) for more in itertools.count())
+    return itertools.chain.from_iterable(epochs)
 
-    Args:
-        rows: catalog rows with `id` and `pixels_<class>` columns.
-    """
-    columns = [name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]
-    present = rows[columns].to_numpy() > 0
-    rarity = 1 / np.maximum(present.sum(0), 1)
-    chosen: list[int] = []
-    seen = np.zeros(present.shape[1], int)
-    for _ in range(min(count, len(rows))):
-        gain = (present * (rarity / (1 + seen) ** 2)).sum(1)
-        gain[chosen] = -1
-        chosen.append(int(gain.argmax()))
-        seen += present[chosen[-1]]
-    return rows["id"].iloc[sorted(chosen)].tolist()
+
+def _settle(loaded: Loaded, learner: Learner, batches: Iterator, loss_of: Criterion, stop: Stop) -> None:
+    """Lets the optimizer gather its means of the gradient at a learning rate of 0, so that no weight changes."""
+    _begin(loaded, learner)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = 0.0
+    for step in range(SETTLE_STEPS):
+        _step(learner, batches, loss_of, step, EpochSums(num_scored(loaded.competition), learner.device), stop)
 
 
 def _sweep_once(
-    loaded: Loaded, learner: Learner, batches: Iterator, judge: Callable, repeat: int, stop: Stop, bar: tqdm
+    loaded: Loaded,
+    learner: Learner,
+    batches: Iterator,
+    judge: Callable[[Learner, Criterion], float],
+    loss_of: Criterion,
+    length: float,
+    repeat: int,
+    stop: Stop,
+    bar: tqdm,
 ) -> list[Point]:
     """Returns the points of one repeat, up to the explosion."""
-    settings = loaded.config.sweep
-    loss_of = _criterion(loaded, learner)
+    settings, name = loaded.config.sweep, optimizer_name(loaded)
     points: list[Point] = []
     sums = EpochSums(num_scored(loaded.competition), learner.device)
-    watch = FiniteWatch(lags=False)  # each step is judged anyway
-    learner.network.train()
-    freeze(learner.network, loaded.plan[0].freeze)
+    _begin(loaded, learner)
     for step, lr in enumerate(rates(settings)):
-        if stop.requested:
-            raise Stopped(f"{stop.reason}; the LR sweep begins anew")
         for group in learner.optimizer.param_groups:
-            group["lr"] = lr * group["lr_factor"]
-        picture_BHWC, mask_BHW, _ = next(batches)
-        torch.manual_seed(repeat * settings.steps + step)
+            group["lr"] = lr * group["lr_factor"] * length / stride(name, SETTLE_STEPS + step + 1)
         sums.reset()
         try:
-            train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, watch)
+            _step(learner, batches, loss_of, SETTLE_STEPS + repeat * settings.steps + step, sums, stop)
         except NotFinite:
             break
         valid_loss = judge(learner, loss_of)
@@ -179,6 +180,20 @@ def _sweep_once(
     return points
 
 
+def _begin(loaded: Loaded, learner: Learner) -> None:
+    learner.network.train()
+    freeze(learner.network, loaded.plan[0].freeze)
+
+
+def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, sums: EpochSums, stop: Stop) -> None:
+    """Does one training step; raises Stopped where a stop was requested, NotFinite where the loss is not finite."""
+    if stop.requested:
+        raise Stopped(f"{stop.reason}; the LR sweep begins anew")
+    picture_BHWC, mask_BHW, _ = next(batches)
+    torch.manual_seed(seed)
+    train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))  # each step is judged anyway
+
+
 def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
     """Returns the loss that training begins with."""
     loss_fn, counted = loaded.config.loss_fn, counted_classes(loaded)
@@ -187,35 +202,18 @@ def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
     return criterion(loaded.plan[0].loss or loss_fn.mix, weights, num_outputs(loaded))
 
 
-def _judge(learner: Learner, judged: list, loss_of: Criterion) -> float:
-    total = count = 0
-    with learner.judged() as network:
-        for batch in judged:
-            picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
-            with autocast(learner.device, learner.precision):
-                logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
-            total += float(loss_of(logits_BCHW, mask_BHW)) * len(mask_BHW)
-            count += len(mask_BHW)
-    return total / count
-
-
-def _judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator:
-    """Yields the fixed validation pictures as batches, decoded once for the whole sweep."""
-    datasets, competition = loaded.config.datasets, loaded.competition
-    rows = split_rows(paths, "valid")
-    chosen = rows[rows["id"].isin(choose_pictures(rows, loaded.config.sweep.pictures))]
-    folder = find_folder(competition, datasets.directory)
-    dataset = ValidDataset(folder, chosen, competition.ignore_index, datasets.padding)
-    yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
+def optimizer_name(loaded: Loaded) -> str:
+    """Returns the optimizer that sweeps: the experiment's own, or plain SGD as the original swept with."""
+    return "SGD" if loaded.config.sweep.optimizer == "SGD" else loaded.config.solver.optimizer.name
 
 
 def _optimizer(loaded: Loaded, learner: Learner) -> torch.optim.Optimizer:
-    """Returns a fresh optimizer: the experiment's own, or plain SGD as the original swept with."""
+    """Returns a fresh optimizer for the sweep; SWEEP.OPTIMIZER SGD knows neither momentum nor weight decay."""
     chosen = loaded.config.solver.optimizer
     is_plain = loaded.config.sweep.optimizer == "SGD"
     return build_optimizer(
         learner.network,
-        name="SGD" if is_plain else chosen.name,
+        name=optimizer_name(loaded),
         weight_decay=0.0 if is_plain else chosen.weight_decay,
         encoder_lr_factor=chosen.encoder_lr_factor,
         decay_norm_and_bias=chosen.decay_norm_and_bias,

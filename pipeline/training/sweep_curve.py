@@ -16,6 +16,7 @@ import numpy as np
 
 FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
 PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
+LEAST_RISE = 0.1  # by this share of the starting loss
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,16 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
 
 
 def has_exploded(losses: Sequence[float]) -> bool:
-    """Returns whether a smoothed curve has left its minimum for good: above its start for a while, or not finite."""
+    """Returns whether a smoothed curve has left its minimum for good: clearly above its start, or not finite.
+
+    A start that rises by a hair, as batch norms settle, is no explosion.
+    """
     if not math.isfinite(losses[-1]):
         return True
     lowest = int(np.argmin(losses))
     after = losses[lowest + 1 :]
-    return len(after) >= PATIENT_STEPS and min(after[-PATIENT_STEPS:]) > losses[0]
+    height = losses[0] + LEAST_RISE * abs(losses[0])
+    return len(after) >= PATIENT_STEPS and min(after[-PATIENT_STEPS:]) > height
 
 
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:

@@ -34,8 +34,9 @@ from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
-from pipeline.training.lr_sweep import choose_pictures, sweep_points
+from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, suggest
+from pipeline.training.sweep_judge import as_it_is, choose_pictures
 from pipeline.work import find_run
 
 COUNTS = (4, 8, 16)
@@ -106,13 +107,12 @@ def record(loaded: Loaded) -> None:
 
     def judge(learner: Learner, loss_of: Callable) -> float:
         found, losses = [], []
-        with learner.judged() as network:
-            for batch in batches:
-                with autocast(learner.device, learner.precision):
-                    logits_BCHW = network(normalise(batch.picture_BHWC, config.model.encoder))
+        for batch in batches:
+            with as_it_is(learner, len(batch.mask_BHW)) as network, autocast(learner.device, learner.precision):
+                logits_BCHW = network(normalise(batch.picture_BHWC, config.model.encoder))
                 found.append(sums_of(logits_BCHW, batch.mask_BHW))
-                losses.append(float(loss_of_sums(found[-1], mix)))
-            wanted = float(loss_of(logits_BCHW, batch.mask_BHW))
+            losses.append(float(loss_of_sums(found[-1], mix)))
+        wanted = float(loss_of(logits_BCHW, batch.mask_BHW))
         if math.isfinite(wanted) and not math.isclose(losses[-1], wanted, rel_tol=1e-3):
             raise SystemExit(f"the sums give a loss of {losses[-1]}, the pipeline {wanted}")
         loss = float(np.average(losses, weights=[len(batch.mask_BHW) for batch in batches]))

@@ -10,8 +10,9 @@ import pytest
 from pipeline.config.load import load
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import RunPaths
-from pipeline.training.lr_sweep import choose_pictures, rates, sweep_learning_rates, write_sweep
+from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point
+from pipeline.training.sweep_judge import choose_pictures
 from tests.tiny import draw_nothing, make_workshop, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import StopAt

@@ -1,0 +1,81 @@
+"""The validation loss that follows a step of an LR sweep: of few pictures, by the network as it is at that step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from pipeline.config.load import Loaded
+from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.loaders import ValidBatch, valid_batches, valid_loader
+from pipeline.model.build import normalise
+from pipeline.paths import RunPaths
+from pipeline.training.criterion import Criterion
+from pipeline.training.inputs import split_rows
+from pipeline.training.learner import Learner, autocast
+
+
+def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
+    """Returns ids of validation pictures that together hold every class they can: rarest classes first, greedily.
+
+    Args:
+        rows: catalog rows with `id` and `pixels_<class>` columns.
+    """
+    columns = [name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]
+    present = rows[columns].to_numpy() > 0
+    rarity = 1 / np.maximum(present.sum(0), 1)
+    chosen: list[int] = []
+    seen = np.zeros(present.shape[1], int)
+    for _ in range(min(count, len(rows))):
+        gain = (present * (rarity / (1 + seen) ** 2)).sum(1)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        seen += present[chosen[-1]]
+    return rows["id"].iloc[sorted(chosen)].tolist()
+
+
+def judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator[ValidBatch]:
+    """Yields the fixed validation pictures as batches, decoded once for the whole sweep."""
+    datasets, competition = loaded.config.datasets, loaded.competition
+    rows = split_rows(paths, "valid")
+    chosen = rows[rows["id"].isin(choose_pictures(rows, loaded.config.sweep.pictures))]
+    folder = find_folder(competition, datasets.directory)
+    dataset = ValidDataset(folder, chosen, competition.ignore_index, datasets.padding)
+    yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
+
+
+def judge(learner: Learner, batches: Sequence[ValidBatch], loss_of: Criterion) -> float:
+    """Returns the mean loss over pictures."""
+    total = count = 0
+    for batch in batches:
+        picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
+        with as_it_is(learner, len(mask_BHW)) as network, autocast(learner.device, learner.precision):
+            logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
+        total += float(loss_of(logits_BCHW, mask_BHW)) * len(mask_BHW)
+        count += len(mask_BHW)
+    return total / count
+
+
+@contextlib.contextmanager
+def as_it_is(learner: Learner, batch_size: int) -> Iterator[nn.Module]:
+    """Yields the network in evaluation mode, but batch norms that learn go by the batch that they see.
+
+    Their running averages are those of networks some ten steps ago. Where the rate grows from step to step that is
+    another network: a loss by them explodes long before training does. A batch of one keeps them, since a batch norm
+    behind a global pooling would have a single value.
+    """
+    norms = [module for module in learner.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = {norm: norm.momentum for norm in norms if norm.training and batch_size > 1}
+    with learner.judged() as network:
+        for norm in momenta:
+            norm.training, norm.momentum = True, 0.0  # 0: the averages stay as they are
+        try:
+            yield network
+        finally:
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum
