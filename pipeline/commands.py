@@ -111,12 +111,20 @@ def plan_command(arguments: Sequence[str]) -> int:
 
 
 def compare_command(arguments: Sequence[str]) -> int:
-    """Prints the settings that differ between runs, and their scores."""
-    from pipeline.report.compare import compare_runs
+    """Prints the settings that differ between runs, and their scores; draws scores and curves."""
+    from pipeline.files import write_atomic
+    from pipeline.paths import runs_folder, shown
+    from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
 
-    if len(arguments) < 2:
+    if len(set(arguments)) < 2:
         raise UserError("./run.sh compare: name two runs or more; ./run.sh list shows which there are")
-    print(compare_runs(tuple(arguments)))
+    comparison = compare_runs(tuple(arguments))
+    print(comparison)
+    if any(value is not None for value in comparison.scores["Dice"]):
+        folder = runs_folder() / "compared"
+        write_atomic(folder / "scores.png", draw_comparison(comparison))
+        write_atomic(folder / "curves.png", draw_run_curves(comparison.runs))
+        print(f"\ndrawn: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 
 
@@ -213,7 +221,7 @@ def submit_command(arguments: Sequence[str]) -> int:
     options.add_argument("overrides", nargs="*", default=())
     options.add_argument("-m", "--message", required=True)
     options.add_argument("--again", action="store_true")
-    chosen = options.parse_args(arguments)
+    chosen = options.parse_intermixed_args(arguments)  # settings may stand behind the message
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = RunPaths(loaded.run).submission
     if not path.is_file():

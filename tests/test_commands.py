@@ -11,7 +11,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.pictures import read_mask
-from pipeline.paths import shown, submissions_folder
+from pipeline.paths import runs_folder, shown, submissions_folder
 from pipeline.report import rates
 from pipeline.submission.write import write_submission
 
@@ -149,7 +149,7 @@ def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, ca
     assert lines[3] == f"in {shown(submissions_folder() / 'log.csv')}"
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
     assert "add --again if it is meant" in capsys.readouterr().err
-    assert main(["submit", "ExpAAB", "-m", "flat", "--again"]) == 0
+    assert main(["submit", "ExpAAB", "-m", "flat", "--again", "RUNTIME.DEVICE=cpu"]) == 0
 
 
 def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderboard, capsys):
@@ -182,3 +182,16 @@ def test_a_log_that_cannot_be_read_is_refused_before_the_upload(leaderboard, cap
 def test_the_log_of_a_competition_that_is_not_on_kaggle_is_refused(capsys):
     assert main(["log", "--competition", "camvid"]) == 2
     assert "camvid is not a Kaggle competition" in capsys.readouterr().err
+
+
+def test_compare_draws_what_was_judged(capsys):
+    folders = [runs_folder() / name for name in ("One", "Two")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("{}")
+    assert main(["compare", "One", "Two"]) == 0
+    assert "drawn" not in capsys.readouterr().out
+    (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
+    assert main(["compare", "One", "Two"]) == 0
+    assert "drawn:" in capsys.readouterr().out
+    assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]

@@ -6,6 +6,9 @@ In: config.yaml, metrics.json, history.csv and per_image.csv of each run. Out: `
 from __future__ import annotations
 
 import difflib
+import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ import numpy as np
 
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
-from pipeline.paths import runs_folder
+from pipeline.paths import runs_folder, shown
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import read_columns, read_config, read_json, read_stage_seconds, show_value
 
@@ -52,6 +55,7 @@ class Comparison:
     scores: dict[str, tuple[float | None, ...]]
     class_dice: dict[str, tuple[float | None, ...]]
     gains: tuple[Gain | None, ...]
+    notes: tuple[str, ...] = ()  # what is missing, and what to type
 
     def __str__(self) -> str:
         return comparison_text(self)
@@ -61,11 +65,17 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
     """Returns the comparison of runs with the first one.
 
     Raises:
-        UserError: a run does not exist; names the nearest.
+        UserError: a run does not exist or its config is damaged; names the nearest.
     """
     folders = [run_folder(name, runs) for name in names]
-    metrics = [read_json(folder / "metrics.json") or {} for folder in folders]
-    configs = [read_config(folder / "config.yaml") or {} for folder in folders]
+    found = [read_json(folder / "metrics.json") for folder in folders]
+    configs = [_read_config(folder) for folder in folders]
+    notes = [
+        f"{name} was not evaluated yet; type: {_command(folder, values)} evaluate"
+        for name, folder, values, content in zip(names, folders, configs, found, strict=True)
+        if content is None
+    ]
+    metrics = [content or {} for content in found]
     classes = dict.fromkeys(name for content in metrics for name in content.get("dice", {}).get("classes", {}))
     seconds = [sum(read_stage_seconds(folder).values()) / 60 or None for folder in folders]
     scores = {
@@ -79,7 +89,7 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
     class_dice = {name: tuple(_at(content, "dice", "classes", name) for content in metrics) for name in classes}
     per_image = [_read_dice(folder) for folder in folders]
     gains = (None, *(paired_gain(per_image[0], other) for other in per_image[1:]))
-    return Comparison(tuple(names), differing(configs), scores, class_dice, gains)
+    return Comparison(tuple(names), differing(configs), scores, class_dice, gains, tuple(notes))
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -123,15 +133,20 @@ def comparison_text(comparison: Comparison) -> str:
     gains = tuple(
         "" if gain is None else f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for gain in comparison.gains
     )
-    rows = [("", *comparison.runs), *((key, *values) for key, values in comparison.settings.items()), ()]
-    rows += [(name, *map(_number, values)) for name, values in comparison.scores.items()]
+    rows = [("", *comparison.runs)]
+    rows += [(key, *values) for key, values in comparison.settings.items()] or [
+        ("no setting differs", *("" for _ in comparison.runs))
+    ]
+    scores = {name: values for name, values in comparison.scores.items() if any(value is not None for value in values)}
+    rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
     rows += [("gain, 95 % interval", *gains)] if any(gains) else []
-    rows += [(), *((f"Dice {name}", *map(_number, values)) for name, values in comparison.class_dice.items())]
+    class_dice = comparison.class_dice.items()
+    rows += [(), *((f"Dice {name}", *map(_number, values)) for name, values in class_dice)] if class_dice else []
     widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
     notes = sorted({gain.unit for gain in comparison.gains if gain})
     lines += [f"\nIntervals by drawing {' and '.join(notes)} with replacement, {NUM_DRAWS} times."] if notes else []
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])])
 
 
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
@@ -194,6 +209,36 @@ def run_folder(name: str, runs: Path | None = None) -> Path:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none yet'}"
         raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
     return folder
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Returns the resolved config of a run that must be there."""
+    try:
+        values = read_config(folder / "config.yaml")
+    except (ValueError, AttributeError):
+        raise UserError(f"{shown(folder / 'config.yaml')} is damaged; {_again(folder.name)} writes it anew") from None
+    if values is None:
+        raise UserError(f"{shown(folder)} holds no run, as it has no config.yaml; {_again(folder.name)} makes one")
+    return values
+
+
+def _again(run: str) -> str:
+    """Returns what to type for the config that a run is of.
+
+    >>> _again("ExpAAB-1234abcd")
+    './run.sh ExpAAB with its settings'
+    """
+    name, dash, _ = run.partition("-")
+    return f"./run.sh {name}{' with its settings' if dash else ''}"
+
+
+def _command(folder: Path, values: Mapping[str, Any]) -> str:
+    """Returns what was typed for a run, by the comments of its config."""
+    comments = [line for line in (folder / "config.yaml").read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+    name = re.search(r"Resolved values of (.+)\.$", "\n".join(comments), re.MULTILINE)
+    changed = re.search(r"Overridden on the command line: (.+)$", "\n".join(comments), re.MULTILINE)
+    overrides = [f"{key}={json.dumps(values.get(key))}" for key in (changed[1].split(", ") if changed else ())]
+    return " ".join(["./run.sh", name[1] if name else folder.name, *map(shlex.quote, overrides)])
 
 
 def _read_dice(folder: Path) -> dict[str, tuple[str, float]]:

@@ -87,7 +87,8 @@ def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
     lines = read_cells(csv_path)
     _, header = next(lines, (1, []))
     if header != columns:
-        raise UserError(f"{csv_path}: the first line is {','.join(header)!r}; wanted {','.join(columns)!r}")
+        found = f"the first line is {','.join(header)[:80]!r}" if header else "the file is empty"
+        raise UserError(f"{csv_path}: {found}; wanted {','.join(columns)!r}")
     for line, cells in lines:
         if len(cells) != len(columns):
             raise UserError(f"{csv_path}: line {line} has {len(cells)} cells; wanted {len(columns)}")
@@ -110,7 +111,11 @@ def read_masks(
     for row in read_rows(csv_path, convention):
         picture_id, class_index = expected.get(row.key, (None, None))
         if picture_id is None:
-            raise UserError(f"{csv_path}: {row_name(row)}: no picture and class of this name")
+            raise UserError(
+                f"{csv_path}: {row_name(row)}: of none of the {len(sizes)} pictures times "
+                f"{len(row_classes(competition))} classes of {competition.name} here, such as "
+                f"{','.join(next(iter(expected), ('none',)))}. Is it a submission to another competition?"
+            )
         if class_index in texts.setdefault(picture_id, {}):
             raise UserError(f"{csv_path}: {row_name(row)}: the row appears twice")
         texts[picture_id][class_index] = row

@@ -31,12 +31,18 @@ def score_csv(csv_path: Path | str, masks_dir: Path | str, competition: Competit
         UserError: a row has no mask, cannot be decoded, or the file has no rows.
     """
     csv_path, masks_dir = Path(csv_path), Path(masks_dir)
-    places = expected_keys(sorted(path.stem for path in masks_dir.glob("*.png")), competition)
+    known_ids = sorted(path.stem for path in masks_dir.glob("*.png"))
+    if not known_ids:
+        raise UserError(f"{masks_dir} holds no masks; wanted <id>.png of the pictures in {csv_path}")
+    places = expected_keys(known_ids, competition)
     keys = [row.key for row in read_rows(csv_path, competition.convention)]
     unknown = next((key for key in keys if key not in places), None)
     if unknown is not None or not keys:
-        found = f"row {','.join(unknown)}" if unknown else "no rows"
-        raise UserError(f"{csv_path}: {found}; wanted rows of pictures that have a mask in {masks_dir}")
+        found = f"row {','.join(unknown)} is of no such picture" if unknown else "there are no rows below the header"
+        raise UserError(
+            f"{csv_path}: {found}; wanted rows of pictures that have a mask in {masks_dir}, such as "
+            f"{','.join(next(iter(places)))}. It is read as a submission to {competition.name}."
+        )
     ids = dict.fromkeys(places[key][0] for key in keys)
     sizes = {picture_id: read_mask(masks_dir / f"{picture_id}.png").shape for picture_id in ids}
     names = scored_classes(competition)

@@ -88,3 +88,26 @@ def test_runs_are_drawn(two_runs):
     for png in (draw_comparison(comparison), draw_run_curves(two_runs)):
         with Image.open(io.BytesIO(png)) as picture:
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_runs_that_were_never_evaluated_are_named_with_the_command_and_leave_no_empty_lines(new_run):
+    first, _ = new_run("ExpAAB")
+    second, folder = new_run("ExpAAB", "SOLVER.POWER=2")
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(
+        f"# Resolved values of ExpAAB.\n# Overridden on the command line: SOLVER.POWER\n{text}"
+    )
+    text = comparison_text(compare_runs((first.run, second.run)))
+    assert text.endswith("was not evaluated yet; type: ./run.sh ExpAAB SOLVER.POWER=2.0 evaluate")
+    assert text.count("was not evaluated yet") == 2
+    assert not [line for line in text.splitlines() if line.strip() in ("Dice", "IoU", "best epoch")]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "nonsense", None])
+def test_a_folder_without_a_readable_config_is_named(new_run, content):
+    first, _ = new_run("ExpAAB")
+    second, folder = new_run("ExpAAB", "SOLVER.POWER=2")
+    path = folder / "config.yaml"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it anew|makes one)"):
+        compare_runs((first.run, second.run))

@@ -66,7 +66,9 @@ def test_the_truth_scores_one(shared_data, tmp_path):
 def test_rows_without_a_mask_and_files_without_rows_are_refused(tmp_path):
     pictures = make_pictures(1, 2, COMPETITION)
     masks = write_masks(tmp_path / "masks", dict(list(pictures.items())[1:]))
-    with pytest.raises(UserError, match="row 000000_001_0; wanted rows of pictures that have a mask"):
+    with pytest.raises(
+        UserError, match="row 000000_001_0 is of no such picture; wanted rows of pictures that have a mask"
+    ):
         score_csv(write(tmp_path / "a.csv", pictures), masks, COMPETITION)
-    with pytest.raises(UserError, match="no rows"):
+    with pytest.raises(UserError, match="there are no rows"):
         score_csv(write(tmp_path / "b.csv", {}), masks, COMPETITION)
