@@ -132,25 +132,35 @@ MUTATIONS = {
 }
 
 
+def problems_when(folder, name):
+    """What the checker says of a good submission, and of it spoilt in a way that has a name."""
+    path = write(folder)
+    sample = sample_of(path)
+    before = check_submission(path, COMPETITION, SIZES, sample)
+    spoil(path, MUTATIONS[name][0])
+    return before, check_submission(path, COMPETITION, SIZES, sample)
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_submission_is_found_out_when(tmp_path, name):
-    change, message = MUTATIONS[name]
-    path = write(tmp_path)
-    sample = sample_of(path)
-    assert check_submission(path, COMPETITION, SIZES, sample) == []
-    spoil(path, change)
-    problems = check_submission(path, COMPETITION, SIZES, sample)
-    assert any(re.search(message, problem) for problem in problems), problems
+    before, after = problems_when(tmp_path, name)
+    assert before == []
+    assert any(re.search(MUTATIONS[name][1], problem) for problem in after), after
+
+
+def problems_of_good(folder, convention, seed, whole):
+    """What the checker says of a good submission of drawn pictures; nothing, it is to be hoped."""
+    competition = make_competition(convention)
+    pictures = make_pictures(seed, 5, competition, whole)
+    path = write_submission(folder / "sub.csv", pictures.items(), list(pictures), competition, {})
+    return check_submission(path, competition, sizes_of(pictures), sample_of_any(path))
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 @pytest.mark.parametrize("whole", [True, False])
 def test_good_submissions_pass_under_every_convention(tmp_path, name, whole):
-    competition = make_competition(name)
     for seed in range(10):  # 10 seeds x 10 conventions x 2 = 200 good submissions
-        pictures = make_pictures(seed, 5, competition, whole)
-        path = write_submission(tmp_path / "sub.csv", pictures.items(), list(pictures), competition, {})
-        assert check_submission(path, competition, sizes_of(pictures), sample_of_any(path)) == []
+        assert problems_of_good(tmp_path, name, seed, whole) == []
 
 
 @pytest.mark.parametrize("order", ["row", "column"])

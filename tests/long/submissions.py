@@ -1,0 +1,56 @@
+"""Run lengths and the checker of submissions on far more cases than the suite tries, each time other ones.
+
+    python -m tests.long.submissions                     100,000 masks, 500,000 texts, 1,000 good files: minutes
+    python -m tests.long.submissions --seed 7            the same cases again
+
+Exit code 1 when a mask has other runs than pycocotools gives it, a spoilt text ends in another error than ours, a good
+submission is refused or a spoilt one passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+from tests.submission.scenes import CONVENTIONS
+from tests.submission.test_check import MUTATIONS, problems_of_good, problems_when
+from tests.submission.test_rle import count_unlike_pycocotools, read_spoilt
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--masks", type=int, default=100_000)
+    options.add_argument("--texts", type=int, default=500_000)
+    options.add_argument("--good", type=int, default=1_000)
+    options.add_argument("--seed", type=int, default=random.randrange(10**6))
+    chosen = options.parse_args()
+    print(f"--seed {chosen.seed}", flush=True)
+    num_unlike = count_unlike_pycocotools(chosen.masks, chosen.seed)
+    print(f"{chosen.masks:,} masks: {num_unlike} with other runs than pycocotools", flush=True)
+    num_read, num_refused = read_spoilt(chosen.texts, chosen.seed)  # ends in a traceback on another error than ours
+    print(f"{chosen.texts:,} spoilt texts: {num_read:,} masks, {num_refused:,} refused, no other error", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kinds = list(product(CONVENTIONS, (True, False)))
+        refused = []
+        for number in range(chosen.good):
+            convention, whole = kinds[number % len(kinds)]
+            problems = problems_of_good(folder, convention, chosen.seed + number, whole)
+            refused += [f"{convention}, seed {chosen.seed + number}: {problems[0]}"] if problems else []
+        print(f"{chosen.good:,} good submissions: {len(refused)} with a problem", *refused, sep="\n  ", flush=True)
+        missed = [
+            name
+            for name, (_, message) in MUTATIONS.items()
+            if not any(re.search(message, problem) for problem in problems_when(folder, name)[1])
+        ]
+        print(f"{len(MUTATIONS)} ways to spoil a submission: {len(missed)} not found", *missed, sep="\n  ", flush=True)
+    return int(bool(num_unlike or refused or missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
