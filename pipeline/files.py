@@ -36,8 +36,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed to the disk and renamed to `path`.
+
+    Without `is_durable` the flush is left out: after a power cut the file may be absent or damaged, never after a kill.
+    For files that know their own hash, of which many are brought to the disk at once later.
 
     On an exception (also Ctrl-C) the temporary file is removed and an earlier `path` stays as it was. An error of the
     caller's own that has nothing to do with this file, such as an input that is missing, passes through unchanged.
@@ -56,10 +59,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         is_written = True
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if is_durable:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        if is_durable:
+            sync_folder(path.parent)
     except BaseException as error:
         _remove(temporary)
         if isinstance(error, OSError) and (is_written or _is_about(error, temporary)):

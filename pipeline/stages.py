@@ -101,6 +101,7 @@ STAGES = (
         reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: work.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
+        version=2,  # full-size logits became bytes
     ),
     Stage(
         "predict",
@@ -110,6 +111,7 @@ STAGES = (
         reads=("best.ckpt", "catalog.csv"),
         reads_outside=lambda run: work.pictures_of(run, "test"),
         writes=("probs/test",),
+        version=2,  # full-size logits became bytes
     ),
     Stage(
         "submit",
@@ -143,6 +145,7 @@ ENSEMBLE_STAGES = (
         reads_outside=members.member_sources,
         writes=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         lacks=members.lacks_predictions,
+        version=2,  # so that members write their stores anew
     ),
     Stage(
         "evaluate",

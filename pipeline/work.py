@@ -261,7 +261,7 @@ def _predict(run: Run, rows, subset: str):
     from pipeline.data.dataset import ValidDataset
     from pipeline.data.loaders import valid_batches, valid_loader
     from pipeline.inference.load import load_predictor
-    from pipeline.inference.predict import predict_batches
+    from pipeline.inference.predict import predict_batches, stored_bytes
     from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
     from pipeline.training.checkpoint import load_or_refuse
 
@@ -274,13 +274,14 @@ def _predict(run: Run, rows, subset: str):
         "sha256": sha256_file(best),
     }
     facts = {"classes": list(scored_classes(competition)), "competition": competition.name}
-    writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts)
+    writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts, say=tqdm.write)
     missing = set(writer.missing())
     if missing:
         predictor = load_predictor(run.loaded, content, best)
         dataset = ValidDataset(
             competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding
         )
+        writer.expect(*stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
         options = config.dataloaders.valid
         loader = valid_loader(dataset, options.batch_size, options.num_workers, options.pin_memory, say=tqdm.write)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False, disable=None) as bar:

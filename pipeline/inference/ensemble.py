@@ -24,12 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.inference.compact import BAND_PIXELS
 from pipeline.inference.predict import Prediction
 from pipeline.model.metrics import predict_classes
 
 Method = Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
 METHODS: tuple[Method, ...] = ("AP", "BP", "MW", "GEO")  # those that need no weights
-BLOCK_PIXELS = 2**15  # 1.5 MB of float32 for 12 classes: softmax and sums stay in a core's cache
+BLOCK_PIXELS = BAND_PIXELS  # 1.5 MB of float32 for 12 classes: softmax and sums stay in a core's cache
 
 
 @dataclass(frozen=True)

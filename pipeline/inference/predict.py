@@ -15,29 +15,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config.schema import Encoder, Predict
+from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.model.build import STRIDE, align_corners, low_logits, normalise, upsample_factor
 from pipeline.model.metrics import predict_classes
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
 FLOAT16_MAX = torch.finfo(torch.float16).max
-LEAST_LOG = math.log(torch.finfo(torch.float16).tiny)  # of a probability that underflowed
+LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's logits, as small as they can be kept exactly.
+    """One picture's logits, as small as they can be kept with every pixel's class.
 
     Attributes:
-        logits: float16 (C, h, w); softmax over C gives probabilities.
+        logits: float16 (C, h, w) where the head upsamples them, else `CompactLogits` (C, height, width); softmax over
+            C gives probabilities.
         factor: how many times larger the padded frame is than (h, w); upsampling is bilinear.
         align_corners: how that upsampling places its grid.
         offset: (top, left) of the picture in the padded frame.
         size: (height, width) of the picture.
     """
 
-    logits: np.ndarray
+    logits: np.ndarray | CompactLogits
     factor: int
     align_corners: bool
     offset: tuple[int, int]
@@ -58,27 +60,39 @@ class Predictor:
 
 def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[str, Prediction]]:
     """Yields (picture id, prediction) for every picture of `ValidBatch`es, in their order."""
-    is_plain = predictor.settings.mode == "full" and predictor.settings.tta == "none"
-    factor = upsample_factor(predictor.network) if is_plain else 1
+    factor = _kept_factor(predictor)
     for batch in batches:
         with torch.inference_mode():
             picture_BCHW = normalise(batch.picture_BHWC.to(predictor.device, non_blocking=True), predictor.encoder)
-            logits = _low(predictor, picture_BCHW) if is_plain else averaged_logits(predictor, picture_BCHW)
+            logits = _low(predictor, picture_BCHW) if factor > 1 else averaged_logits(predictor, picture_BCHW)
             # Beyond the largest float16 there would be infinities, whose softmax is not a number.
-            logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX).half().cpu().numpy()
-        for picture_id, array, offset, size in zip(batch.ids, logits, batch.offsets, batch.sizes, strict=True):
-            if not is_plain:  # full-size logits need no frame around the picture
+            logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
+            arrays = (logits.half() if factor > 1 else to_codes(logits)).cpu().numpy()
+        for picture_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):
+            if factor == 1:  # full-size logits need no frame around the picture
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
-            yield (
-                picture_id,
-                Prediction(np.ascontiguousarray(array), factor, align_corners(predictor.network), offset, size),
-            )
+            array = np.ascontiguousarray(array)
+            logits = array if factor > 1 else CompactLogits(array)
+            yield picture_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
+
+
+def stored_bytes(predictor: Predictor, frames: Iterable[tuple[int, int]]) -> tuple[int, bool]:
+    """Returns what the logits of padded frames (height, width) take in a store, and whether exactly or at most that."""
+    factor = _kept_factor(predictor)
+    num_values = predictor.num_classes * sum(height * width for height, width in frames)
+    return (2 * num_values // factor**2, True) if factor > 1 else (num_values, False)
+
+
+def _kept_factor(predictor: Predictor) -> int:
+    """Returns how many times smaller than the frame the logits are kept."""
+    is_plain = predictor.settings.mode == "full" and predictor.settings.tta == "none"
+    return upsample_factor(predictor.network) if is_plain else 1
 
 
 def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
     """Returns float32 logits (C, height, width) of the unpadded picture."""
-    logits_CHW = torch.from_numpy(prediction.logits).to(device).float()
+    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).to(device).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
         logits_CHW = F.interpolate(
@@ -96,13 +110,13 @@ def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.nda
 def averaged_logits(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
     """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA.
 
-    In probability space the result is the logarithm of the mean probability, whose softmax is that mean.
+    In probability space the softmax of the result is the mean probability.
     """
     in_probs = predictor.settings.tta_space == "probs"
     total: Tensor | None = None
     views = list(_views(predictor.settings.tta, picture_BCHW.shape[-2:]))
-    if in_probs and len(views) == 1:  # the same at half the cost
-        return _framed(predictor, picture_BCHW).float().log_softmax(1).clamp_min_(LEAST_LOG)
+    if len(views) == 1:
+        return _framed(predictor, picture_BCHW).float()
     for apply, undo in views:
         logits_BCHW = undo(_framed(predictor, apply(picture_BCHW))).float()
         part = logits_BCHW.softmax(1) if in_probs else logits_BCHW

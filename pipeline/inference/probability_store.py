@@ -1,35 +1,42 @@
-"""The probabilities of many pictures on disk: small, checked, resumable, readable by others in two lines.
+"""The probabilities of many pictures on disk: small, checked, resumable, readable by others in a few lines.
 
 A store is a folder of safetensors files ("shards") of a few pictures each, and `index.json`, written last. A tensor's
-name is the picture's id; its values are float16 logits, before the network's final bilinear upsampling where it has
-one (upsampling them later is exact and needs a sixteenth of the space):
+name is the picture's id. Where the network ends in a bilinear upsampling, its values are the float16 logits before it
+(upsampling them later is exact and needs a sixteenth of the space):
 
     shard = safetensors.safe_open("shard-00000.safetensors", "np")
     logits = shard.get_tensor("000001_001")          # (classes, h, w)
 
-`index.json` tells each picture's shard, upsampling factor, padding offset and size, and each shard's sha256. Shards
-hold fixed runs of the id list, so a store that was killed and resumed has the same bytes as one that was not.
+Otherwise they are bytes, compressed as `compact.py` tells, of shape `shape`, in bands that end at `ends`.
+
+`index.json` tells each picture's shard, upsampling factor, padding offset and size, and the hash of each shard's
+content, which the shard holds too. So a shard that a power cut damaged is found out, and shards are brought to the disk
+for good only just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the
+same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import safe_open
 
 from pipeline.errors import UserError
-from pipeline.files import check_disk, sha256_file, sha256_text, sweep_temporaries, write_atomic
+from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
+from pipeline.inference.compact import Bands, CompactLogits, compress
 from pipeline.inference.predict import Prediction
+from pipeline.inference.shard import array_place, is_whole, read_facts, write_shard
 from pipeline.paths import shown
 
-FORMAT = 1
+FORMAT = 2  # 1 held full-size logits as float16
 PICTURES_PER_SHARD = 16  # some 40 files for 648 pictures: Kaggle keeps 500 files; a kill loses at most 15 predictions
+USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street pictures
 
 
 class StoreWriter:
@@ -39,66 +46,99 @@ class StoreWriter:
         key: hash of all that the predictions depend on; shards of another key are removed.
         ids: every picture, in the order in which `put` will be called.
         facts: plain values for the index, e.g. the class names.
+        say: takes the lines about what the store takes of the disk.
     """
 
-    def __init__(self, folder: Path, key: str, ids: Sequence[str], facts: dict[str, Any]) -> None:
-        self.folder, self.key, self.facts = folder, key, facts
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        ids: Sequence[str],
+        facts: dict[str, Any],
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder, self.key, self.facts, self.say = folder, f"{FORMAT} {key}", facts, say
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         self.runs = [list(ids[start : start + PICTURES_PER_SHARD]) for start in range(0, len(ids), PICTURES_PER_SHARD)]
+        self.run_of = {picture_id: index for index, run in enumerate(self.runs) for picture_id in run}
         (folder / "index.json").unlink(missing_ok=True)
         self._remove_strangers()
-        self.pending: dict[str, Prediction] = {}
+        self.pending: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
+        self.is_estimate_due = False
 
     def missing(self) -> list[str]:
         """Returns the ids that are still to be predicted, in order."""
-        done = [index for index in range(len(self.runs)) if self._shard(index).is_file()]
-        return [picture_id for index, run in enumerate(self.runs) if index not in done for picture_id in run]
+        left = self._runs_left()
+        return [picture_id for index, run in enumerate(self.runs) if index in left for picture_id in run]
+
+    def expect(self, num_bytes: int, is_exact: bool) -> None:
+        """Says what the missing pictures will take of the disk; refuses when the disk cannot hold it.
+
+        Args:
+            num_bytes: of all of them.
+            is_exact: otherwise it is the most that they may take, and after the first shard a nearer figure is said.
+
+        Raises:
+            UserError: the disk is too small.
+        """
+        self.is_estimate_due = not is_exact
+        words = ("", "") if is_exact else ("at most ", "a fifth of that is usual, ")
+        self._say_size(num_bytes, len(self.missing()), *words)
+        check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
 
     def put(self, picture_id: str, prediction: Prediction) -> None:
         """Takes in a prediction; a shard is written as soon as it is complete, in whatever order they come."""
-        self.pending[picture_id] = prediction
-        index = next(index for index, run in enumerate(self.runs) if picture_id in run)
+        self.pending[picture_id] = _packed(prediction)
+        index = self.run_of[picture_id]
         if all(other in self.pending for other in self.runs[index]):
             self._write(index, {other: self.pending.pop(other) for other in self.runs[index]})
 
     def finish(self) -> None:
-        """Writes the index: from now on the store is whole."""
+        """Brings the shards to the disk for good and writes the index: from now on the store is whole."""
         pictures, shards = {}, {}
         for index in range(len(self.runs)):
             path = self._shard(index)
-            shards[path.name] = sha256_file(path)
-            pictures |= {
-                picture_id: {"shard": path.name, **facts} for picture_id, facts in _facts_of(path)["pictures"].items()
-            }
+            _sync(path)
+            own = read_facts(path)
+            shards[path.name] = own["sha256"]
+            pictures |= {picture_id: {"shard": path.name, **facts} for picture_id, facts in own["pictures"].items()}
+        sync_folder(self.folder)
         content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "pictures": pictures}
         content["sha256"] = _sha256_of_index(content)
-        write_atomic(self.folder / "index.json", json.dumps(content, indent=1))
+        write_atomic(self.folder / "index.json", json.dumps(content))
 
-    def _write(self, index: int, predictions: dict[str, Prediction]) -> None:
-        tensors = {picture_id: prediction.logits for picture_id, prediction in predictions.items()}
-        pictures = {}
-        for picture_id, prediction in predictions.items():
-            pictures[picture_id] = {name: value for name, value in vars(prediction).items() if name != "logits"}
-        check_disk(
-            self.folder,
-            sum(array.nbytes for array in tensors.values()) * (len(self.runs) - index),
-            "the probability store",
+    def _write(self, index: int, packed: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
+        arrays = {picture_id: array for picture_id, (array, _) in packed.items()}
+        left = [other for run in self._runs_left() if run != index for other in self.runs[run]]
+        num_bytes = sum(array.nbytes for array in arrays.values())
+        bytes_left = round(num_bytes / len(arrays) * len(left))
+        check_disk(self.folder, num_bytes + bytes_left, "the probability store")
+        write_shard(self._shard(index), self.key, {picture_id: own for picture_id, (_, own) in packed.items()}, arrays)
+        if self.is_estimate_due and left:
+            self._say_size(bytes_left, len(left), "about ", f"by the {len(arrays)} before them, ")
+        self.is_estimate_due = False
+
+    def _say_size(self, num_bytes: int, num_pictures: int, how: str, why: str) -> None:
+        free = shutil.disk_usage(self.folder).free / GIB
+        self.say(
+            f"disk: the probabilities of {num_pictures} pictures take {how}{num_bytes:,} bytes ({why}"
+            f"{num_bytes / GIB:.2f} of {free:.2f} GiB free) in {shown(self.folder)}"
         )
-        facts = {"key": self.key, "sha256": _sha256_of_shard(pictures, tensors), "pictures": pictures}
-        # One metadata entry only: safetensors writes several in an order that changes from run to run.
-        write_atomic(self._shard(index), save(tensors, {"store": json.dumps(facts)}))
+
+    def _runs_left(self) -> list[int]:
+        return [index for index in range(len(self.runs)) if not self._shard(index).is_file()]
 
     def _shard(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.safetensors"
 
     def _remove_strangers(self) -> None:
-        """Removes shards of another key, of another list of pictures, or damaged ones."""
-        expected = {self._shard(index): set(run) for index, run in enumerate(self.runs)}
+        """Removes shards of another key, format or list of pictures, and damaged ones."""
+        expected = {self._shard(index): run for index, run in enumerate(self.runs)}
         for path in self.folder.glob("shard-*.safetensors"):
-            facts = _facts_of(path)
-            is_ours = facts.get("key") == self.key and set(facts.get("pictures", ())) == expected.get(path)
-            if not is_ours or not _is_whole(path, facts):
+            facts = read_facts(path)
+            is_ours = facts.get("key") == self.key and list(facts.get("pictures", ())) == expected.get(path)
+            if not is_ours or not is_whole(path, facts):
                 path.unlink()
 
 
@@ -106,7 +146,7 @@ class ProbabilityStore:
     """A whole store, for reading; `store[id]` is a `Prediction`.
 
     Raises:
-        UserError: there is none, or a shard does not match its sha256.
+        UserError: there is none, or a shard does not match its hash.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,66 +166,53 @@ class ProbabilityStore:
         return list(self.index["pictures"])
 
     def __getitem__(self, picture_id: str) -> Prediction:
-        facts = dict(self.index["pictures"][picture_id])
-        path = self.folder / facts.pop("shard")
-        self._check(path)
+        path = self._checked_shard(picture_id)
         with safe_open(path, "np") as shard:
-            logits = shard.get_tensor(picture_id)
-        facts |= {"offset": tuple(facts["offset"]), "size": tuple(facts["size"])}
-        return Prediction(logits=np.asarray(logits), **facts)
+            return _prediction(np.asarray(shard.get_tensor(picture_id)), self.index["pictures"][picture_id])
 
     def view(self, picture_id: str) -> Prediction:
         """Returns a prediction whose logits stay on the disk (a memory map) until rows of them are looked at."""
-        facts = dict(self.index["pictures"][picture_id])
-        path = self.folder / facts.pop("shard")
-        self._check(path)
-        with open(path, "rb") as file:
-            header_bytes = int.from_bytes(file.read(8), "little")
-            place = json.loads(file.read(header_bytes))[picture_id]
-        start = 8 + header_bytes + place["data_offsets"][0]
-        logits = np.memmap(path, np.float16, "r", start, tuple(place["shape"]))
-        return Prediction(logits, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
+        path, facts = self._checked_shard(picture_id), self.index["pictures"][picture_id]
+        start, shape = array_place(path, picture_id)
+        return _prediction(np.memmap(path, np.uint8 if "ends" in facts else np.float16, "r", start, shape), facts)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
 
-    def _check(self, path: Path) -> None:
-        if path.name in self.checked:
-            return
-        if not path.is_file() or sha256_file(path) != self.index["shards"][path.name]:
-            raise UserError(
-                f"{shown(path)} is damaged: its sha256 is not the one in index.json; predict again with --force"
-            )
-        self.checked.add(path.name)
+    def _checked_shard(self, picture_id: str) -> Path:
+        path = self.folder / self.index["pictures"][picture_id]["shard"]
+        if path.name not in self.checked:
+            facts = read_facts(path)
+            if facts.get("sha256") != self.index["shards"][path.name] or not is_whole(path, facts):
+                raise UserError(
+                    f"{shown(path)} is damaged: its content is not what index.json says; predict again with --force"
+                )
+            self.checked.add(path.name)
+        return path
+
+
+def _packed(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns the array that is kept of a prediction and what else is known of it, as plain values."""
+    facts = {name: value for name, value in vars(prediction).items() if name != "logits"}
+    if not isinstance(prediction.logits, CompactLogits):
+        return prediction.logits, facts
+    bands = compress(prediction.logits.codes)
+    return bands.data, {**facts, "shape": bands.shape, "ends": bands.ends}
+
+
+def _prediction(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
+    if "ends" in facts:
+        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])))
+    return Prediction(array, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:
     return sha256_text(json.dumps({name: value for name, value in index.items() if name != "sha256"}))
 
 
-def _sha256_of_shard(pictures: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """Returns the hash of all that a shard holds, kept in the shard, so that it is known before there is an index."""
-    digest = hashlib.sha256(json.dumps(pictures).encode())
-    for picture_id in pictures:
-        digest.update(f"{picture_id} {tensors[picture_id].dtype} {tensors[picture_id].shape}".encode())
-        digest.update(np.ascontiguousarray(tensors[picture_id]))
-    return digest.hexdigest()
-
-
-def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
-    """Returns whether a shard's content is what was written: safetensors itself loads flipped bits in silence."""
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with safe_open(path, "np") as shard:
-            tensors = {picture_id: shard.get_tensor(picture_id) for picture_id in facts["pictures"]}
-        return _sha256_of_shard(facts["pictures"], tensors) == facts["sha256"]
-    except (SafetensorError, OSError, KeyError):
-        return False
-
-
-def _facts_of(path: Path) -> dict[str, Any]:
-    """Returns what a shard says of itself, or nothing when it is damaged."""
-    try:
-        with safe_open(path, "np") as shard:
-            return json.loads((shard.metadata() or {}).get("store", "{}"))
-    except (SafetensorError, OSError, ValueError):
-        return {}
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

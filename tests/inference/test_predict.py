@@ -22,6 +22,7 @@ from pipeline.inference.predict import (
     decode,
     full_logits,
     predict_batches,
+    stored_bytes,
     window_starts,
     window_weights,
 )
@@ -100,7 +101,8 @@ def test_mirrored_and_turned_copies_are_undone_exactly(tta, space, windows):
         windows = {**windows, "window": (96, 96)}  # one window: a seam would not be symmetric
     picture = normalised()
     plain, copies = (
-        averaged_logits(predictor(Symmetric(), tta=name, tta_space=space, **windows), picture) for name in ("none", tta)
+        averaged_logits(predictor(Symmetric(), tta=name, tta_space=space, **windows), picture).log_softmax(1)
+        for name in ("none", tta)
     )
     assert torch.allclose(copies, plain, atol=1e-4)
 
@@ -118,8 +120,8 @@ def test_flipped_copies_of_a_network_that_is_not_symmetric_are_a_mean_of_two():
 
 def test_scaled_copies_of_a_flat_picture_agree():
     picture = normalise(torch.full((1, 64, 96, 3), 77, dtype=torch.uint8), ENCODER)
-    plain = averaged_logits(predictor(), picture)
-    assert torch.allclose(averaged_logits(predictor(tta="scales"), picture), plain, atol=1e-4)
+    plain, copies = (averaged_logits(predictor(tta=tta), picture).softmax(1) for tta in ("none", "scales"))
+    assert torch.allclose(copies, plain, atol=1e-4)
 
 
 def test_probabilities_are_averaged_in_their_own_space():
@@ -147,22 +149,45 @@ def test_padding_is_cut_away_and_a_padding_class_never_wins(settings):
     assert (torch.from_numpy(mask) == expected).float().mean() > 0.999  # float16 may turn a tie
 
 
-@pytest.mark.parametrize("architecture", ["FPN", "Unet", "Linknet"])
-def test_kept_logits_upsampled_later_are_those_of_the_network(architecture):
-    network = build_network(Model(architecture, "X", ENCODER, None), NUM_CLASSES)
+def test_kept_logits_upsampled_later_are_those_of_the_network():
+    network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
     picture = pictures(num=1)
     found = predictions(predictor(network), batch(picture))["000000"]
-    assert found.factor == {"FPN": 4}.get(architecture, 1) and found.logits.shape[1] * found.factor == 64
+    assert found.factor == 4 and found.logits.dtype == np.float16 and found.logits.shape[1:] == (16, 24)
     with torch.inference_mode():
         wanted = network(normalise(picture, ENCODER))[0]
     assert torch.allclose(full_logits(found), wanted, atol=2e-3 * float(wanted.abs().max()))
 
 
-def test_logits_beyond_float16_stay_finite():
+@pytest.mark.parametrize(("architecture", "tta"), [("Unet", "none"), ("Linknet", "none"), ("FPN", "flip")])
+def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_two_hundredth(architecture, tta):
+    network = build_network(Model(architecture, "X", ENCODER, None), NUM_CLASSES).eval()
+    picture = pictures(num=1)
+    found = predictions(predictor(network, tta=tta), batch(picture, (8, 3), (51, 87)))["000000"]
+    assert found.factor == 1 and found.logits.shape == (NUM_CLASSES, 51, 87) and found.offset == (0, 0)
+    with torch.inference_mode():
+        wanted = averaged_logits(predictor(network, tta=tta), normalise(picture, ENCODER))[0, :, 8:59, 3:90].softmax(0)
+    assert torch.equal(torch.from_numpy(decode(found)), wanted.argmax(0).byte())
+    assert (full_logits(found).softmax(0) - wanted).abs().max() < 0.005
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_logits_beyond_float16_stay_finite(factor):
     network = PerPixel()
     network.segmentation_head[0].weight.data *= 1e6
-    found = predictions(predictor(network), batch(pictures(num=1)))["000000"]
-    assert np.isfinite(found.logits).all() and np.abs(found.logits).max() == np.float16(65504)
+    if factor > 1:
+        network.segmentation_head[1] = nn.UpsamplingBilinear2d(scale_factor=factor)
+    logits = np.asarray(predictions(predictor(network), batch(pictures(num=1)))["000000"].logits)
+    assert np.isfinite(logits).all() and (factor == 1 or np.abs(logits).max() == np.float16(65504))
+
+
+@pytest.mark.parametrize(("settings", "is_exact"), [({}, True), ({"tta": "flip"}, False), ({"mode": "window"}, False)])
+def test_what_a_store_takes_is_known_before(settings, is_exact):
+    network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
+    of, sizes = predictor(network, **settings), [(64, 96), (32, 64)]
+    kept = [predictions(of, batch(pictures(1, *size)))["000000"].logits for size in sizes]
+    num_bytes = sum(logits.nbytes if is_exact else logits.codes.nbytes for logits in kept)
+    assert stored_bytes(of, sizes) == (num_bytes, is_exact)
 
 
 def test_pictures_come_in_the_order_of_the_batches():

@@ -8,12 +8,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
+import zlib
+from collections import namedtuple
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from pipeline.errors import UserError
+from pipeline.inference import probability_store
+from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.inference.predict import Prediction
 from pipeline.inference.probability_store import PICTURES_PER_SHARD, ProbabilityStore, StoreWriter
 
@@ -23,7 +30,11 @@ FACTS = {"classes": ["Road", "Car"], "competition": "demo"}
 
 
 def prediction(picture_id: str) -> Prediction:
+    """Some are kept before the upsampling, some compressed at full size."""
     rng = np.random.default_rng(int(picture_id[:6]))
+    if int(picture_id[:6]) % 3 == 0:
+        codes = to_codes(torch.from_numpy(rng.normal(size=(1, 2, 11, 15)).astype(np.float32)))[0].numpy()
+        return Prediction(CompactLogits(codes), factor=1, align_corners=True, offset=(0, 0), size=(11, 15))
     logits = rng.normal(size=(2, 3, 4 + int(picture_id[:6]) % 2)).astype(np.float16)
     return Prediction(logits, factor=4, align_corners=True, offset=(8, 0), size=(11, 15))
 
@@ -49,15 +60,24 @@ def test_what_was_put_comes_back(tmp_path):
     store = ProbabilityStore(tmp_path)
     assert store.ids == list(store) == IDS and store.index["classes"] == ["Road", "Car"]
     for picture_id in IDS:
-        found, wanted = store[picture_id], prediction(picture_id)
-        assert np.array_equal(found.logits, wanted.logits) and found.logits.dtype == np.float16
-        assert [found.factor, found.align_corners, found.offset, found.size] == [4, True, (8, 0), (11, 15)]
+        wanted = prediction(picture_id)
+        for found in (store[picture_id], store.view(picture_id)):
+            assert np.array_equal(found.logits, wanted.logits)
+            assert np.array_equal(found.logits[:, 1:3, :2], np.asarray(wanted.logits)[:, 1:3, :2])
+            facts = [{name: value for name, value in vars(one).items() if name != "logits"} for one in (found, wanted)]
+            assert facts[0] == facts[1] and type(found.logits) in (np.ndarray, np.memmap, CompactLogits)
 
 
-def test_others_read_it_in_two_lines(tmp_path):
+def test_others_read_it_in_a_few_lines(tmp_path):
     write(tmp_path)
-    with safe_open(tmp_path / "shard-00000.safetensors", "np") as shard:
-        assert np.array_equal(shard.get_tensor(IDS[0]), prediction(IDS[0]).logits)
+    facts = json.loads((tmp_path / "index.json").read_text())["pictures"]
+    with safe_open(tmp_path / facts[IDS[1]]["shard"], "np") as shard:
+        assert np.array_equal(shard.get_tensor(IDS[1]), prediction(IDS[1]).logits)
+        data, (num_classes, _, width) = shard.get_tensor(IDS[0]), facts[IDS[0]]["shape"]
+    (end,) = facts[IDS[0]]["ends"]
+    differences = np.frombuffer(zlib.decompress(data[:end]), np.uint8).reshape(num_classes, -1, width)
+    codes = differences.cumsum(1, np.uint8).cumsum(2, np.uint8)
+    assert np.array_equal(codes, prediction(IDS[0]).logits.codes)
 
 
 @pytest.mark.parametrize("until", [0, 1, PICTURES_PER_SHARD, PICTURES_PER_SHARD + 1, len(IDS)])
@@ -76,6 +96,63 @@ def test_the_order_in_which_pictures_come_does_not_matter(tmp_path):
     write(tmp_path / "whole")
     write(tmp_path / "mixed", order=random.Random(0).sample(IDS, len(IDS)))
     assert contents(tmp_path / "mixed") == contents(tmp_path / "whole")
+
+
+def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp_path):
+    write(tmp_path / "fresh")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probability_store, "FORMAT", 1)
+        write(tmp_path / "older")
+    with pytest.raises(UserError, match="there is no whole probability store"):
+        ProbabilityStore(tmp_path / "older")
+    assert write(tmp_path / "older") == IDS
+    assert contents(tmp_path / "older") == contents(tmp_path / "fresh")
+
+
+def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypatch):
+    write(tmp_path, until=PICTURES_PER_SHARD)
+    done, fsync, replace = [], os.fsync, os.replace
+    name_of = {"fsync": lambda number: os.path.basename(os.readlink(f"/proc/self/fd/{number}"))}
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(name_of["fsync"](number)) or fsync(number))
+    monkeypatch.setattr(os, "replace", lambda one, other: done.append(f"named {other.name}") or replace(one, other))
+    write(tmp_path)
+    shards = {f"shard-0000{index}.safetensors" for index in range(3)}
+    assert {*done[: done.index(tmp_path.name)]} >= shards | {f"named {name}" for name in shards - {min(shards)}}
+    assert done[-2:] == ["named index.json", tmp_path.name] and done.count(tmp_path.name) == 2
+
+
+def test_what_a_store_takes_is_said_before_the_first_byte_and_a_nearer_figure_after_the_first_shard(tmp_path):
+    for is_exact, num_bytes in ((True, 35 * 100), (False, 35 * 1000)):
+        lines, folder = [], tmp_path / str(is_exact)
+        writer = StoreWriter(folder, "key", IDS, FACTS, say=lines.append)
+        writer.expect(num_bytes, is_exact)
+        assert contents(folder) == {} and len(lines) == 1
+        at_most = "" if is_exact else "at most "
+        assert f"the probabilities of 35 pictures take {at_most}{num_bytes:,} bytes (" in lines[0]
+        assert "GiB free) in " in lines[0] and "\n" not in lines[0]
+        for picture_id in IDS:
+            writer.put(picture_id, prediction(picture_id))
+        assert len(lines) == (1 if is_exact else 2)
+    (size,) = re.findall(r"of 19 pictures take about ([0-9,]+) bytes \(by the 16 before them, ", lines[1])
+    found = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert int(size.replace(",", "")) < found["shard-00001.safetensors"] + found["shard-00002.safetensors"]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_byte_and_when_the_first_shard_tells(
+    tmp_path, monkeypatch
+):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 64 * 2**20 + 1000))
+    writer = StoreWriter(tmp_path, "key", IDS, FACTS)
+    for num_bytes, is_exact in ((1001, True), (5010, False)):
+        with pytest.raises(UserError, match=r"the probability store needs 0\.00 GiB below .* GiB are free"):
+            writer.expect(num_bytes, is_exact)
+    for num_bytes, is_exact in ((1000, True), (5000, False)):
+        writer.expect(num_bytes, is_exact)
+    with pytest.raises(UserError, match="the probability store needs"):
+        for picture_id in IDS:
+            writer.put(picture_id, prediction(picture_id))
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize(("ids", "key"), [(IDS, "another key"), (IDS[1:], "key"), (IDS[:5], "key")])
