@@ -120,16 +120,17 @@ def quote(node: yaml.Node) -> str:
 
 
 def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
-    mismatches = []
+    near_misses = []  # as text: an exception kept here would keep every frame below it, and all that those hold
     # Text accepts everything, so it is asked last.
     for option in sorted(options, key=lambda option: option is str):
         try:
             return coerce(node, option)
-        except Mismatch as mismatch:
-            mismatches.append(mismatch)
-    near_miss = next((mismatch for mismatch in mismatches if isinstance(mismatch, NearMiss)), None)
-    if near_miss is not None:
-        raise near_miss
+        except NearMiss as mismatch:
+            near_misses.append(str(mismatch))
+        except Mismatch:
+            continue
+    if near_misses:
+        raise NearMiss(near_misses[0])
     raise Mismatch(f"found {quote(node)}, wanted {' or '.join(describe(option) for option in options)}")
 
 

@@ -11,9 +11,12 @@ import math
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import cv2
@@ -118,11 +121,7 @@ def check_shared_memory(num_bytes: int, folder: Path = SHARED_MEMORY) -> None:
 
 @contextmanager
 def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
-    """Turns torch's errors about dying or silent workers inside the block into a UserError with the likely cause.
-
-    A death interrupts the main process wherever it is, so a training loop that steps outside `train_batches` wraps
-    itself in this too.
-    """
+    """Turns torch's errors about dying or silent workers inside the block into a UserError with the likely cause."""
     try:
         yield
     except RuntimeError as error:
@@ -139,12 +138,37 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
 def _explained(loader: DataLoader) -> Iterator:
     with explained_worker_faults(loader):
         iterator = iter(loader)
+    _explain_deaths_anywhere()
     while True:
         with explained_worker_faults(loader):
             batch = next(iterator, None)
         if batch is None:
             return
         yield batch
+
+
+def _explain_deaths_anywhere() -> None:
+    """Makes a worker's death clear wherever it finds the main process: in a step, in validation, while saving.
+
+    torch raises its error from a handler of SIGCHLD, which interrupts whatever is being done, also outside the
+    functions here; the handler itself is wrapped, so that no loop has to think of it.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    in_main_thread = threading.current_thread() is threading.main_thread()  # nobody else may set handlers
+    if not callable(handler) or isinstance(handler, _Explained) or not in_main_thread:
+        return
+    signal.signal(signal.SIGCHLD, _Explained(handler))
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A signal handler whose errors about workers are explained."""
+
+    handler: Callable[[int, FrameType | None], None]
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        with explained_worker_faults():
+            self.handler(number, frame)
 
 
 def _largest_sample(dataset: TrainDataset | ValidDataset) -> int:

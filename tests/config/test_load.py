@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -308,3 +310,21 @@ def test_a_missing_competition_of_another_command_names_who_asked():
 def test_the_loader_starts_without_heavy_packages(python_modules):
     loaded = python_modules("import pipeline.config.load as load; load.load('ExpBBC')")
     assert not loaded & {"torch", "numpy", "cv2", "pandas", "albumentations", "matplotlib", "scipy"}
+
+
+def test_a_loaded_config_does_not_hold_on_to_whoever_called_for_it():
+    """A cycle through an exception would keep the caller's variables, a network or loader workers among them."""
+
+    class Held:
+        pass
+
+    def caller() -> weakref.ref:
+        held = Held()
+        load("demo", ("SOLVER.MAX_LR=auto", "SOLVER.CLIP_NORM=null"))
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert caller()() is None
+    finally:
+        gc.enable()

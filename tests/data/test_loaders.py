@@ -75,8 +75,10 @@ def test_batches_are_the_same_from_any_number_of_workers_in_every_epoch(competit
     assert results[0] == results[1] and len(results[0]) == 3 * 6
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_epoch_goes_on_with_the_very_next_batch(competition, num_workers):
+@many_workers
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
+def test_a_resumed_epoch_goes_on_with_the_very_next_batch(competition, monkeypatch, num_workers):
+    monkeypatch.setattr(loaders, "num_cores", lambda: 4)
     whole = fingerprints(train_batches(make_loader(train_dataset(competition, *TILES, *PASTE)), epoch=2))
     loader = make_loader(train_dataset(competition, *TILES, *PASTE), num_workers)
     for start_step in (4, 0, 6):
@@ -191,6 +193,17 @@ def test_a_dying_worker_ends_with_a_clear_message(competition):
         UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
     ):
         list(valid_batches(loader))
+
+
+def test_a_worker_that_dies_while_a_step_is_taken_ends_with_the_same_message(competition):
+    loader = make_loader(train_dataset(competition), num_workers=1)
+    batches = train_batches(loader, epoch=1)
+    next(batches)
+    (worker,) = loader._iterator._workers
+    with pytest.raises(UserError, match=r"killed by signal[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"):
+        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(30)  # the step: the death interrupts it
+    assert signal.getsignal(signal.SIGCHLD).handler is not None
 
 
 @pytest.mark.slow
