@@ -108,12 +108,15 @@ def _draw_repeats(axes: Any, sweep: Columns, column: str, label: str, color: str
     """Draws the curves of one loss; returns the median smoothed loss by learning rate."""
     smooth: dict[float, list[float]] = {}
     repeats: dict[str, list[tuple[float, float]]] = {}
-    repeat_of = sweep.get("repeat") or ["0"] * len(sweep["lr"])
+    rates = numbers(sweep["lr"])
+    repeat_of = sweep.get("repeat") or ["0"] * len(rates)
+    smooth_rates = numbers(sweep.get("lr_smooth", sweep["lr"]))
     raw, smoothed = numbers(sweep.get(column, ())), numbers(sweep.get(f"{column}_smooth", ()))
-    for rate, repeat, value, smooth_value in zip(numbers(sweep["lr"]), repeat_of, raw, smoothed, strict=False):
+    for rate, repeat, value in zip(rates, repeat_of, raw, strict=False):
         repeats.setdefault(repeat, []).append((rate, value))
-        if math.isfinite(smooth_value):
-            smooth.setdefault(rate, []).append(smooth_value)
+    for rate, value in zip(smooth_rates, smoothed, strict=False):
+        if math.isfinite(value):
+            smooth.setdefault(rate, []).append(value)
     for points in repeats.values():
         axes.plot(*zip(*points, strict=True), color=color, linewidth=0.6, alpha=0.4)
     rates = sorted(smooth)

@@ -108,10 +108,21 @@ def write_sweep(
     curves = curves_of(points, smoothing)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["repeat", "step", "lr", "valid_loss", "valid_loss_smooth", "train_loss", "train_loss_smooth"])
+    columns = [
+        "repeat",
+        "step",
+        "lr",
+        "valid_loss",
+        "train_loss",
+        "lr_smooth",
+        "valid_loss_smooth",
+        "train_loss_smooth",
+    ]
+    writer.writerow(columns)
     for curve in curves:
-        for point, valid, train in zip(curve.points, curve.valid_smooth, curve.train_smooth, strict=True):
-            writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, valid, point.train_loss, train])
+        smoothed = zip(curve.lr_smooth, curve.valid_smooth, curve.train_smooth, strict=True)
+        for point, values in zip(curve.points, smoothed, strict=True):
+            writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, point.train_loss, *values])
     facts = judge_curves(curves, max_lr)
     write_atomic(paths / "lr_sweep.csv", table.getvalue())
     write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))

@@ -32,9 +32,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One repeat: its points, and both losses smoothed."""
+    """One repeat: its points, and both losses smoothed, with the rates at which the smoothed ones stand."""
 
     points: tuple[Point, ...]
+    lr_smooth: tuple[float, ...]
     valid_smooth: tuple[float, ...]
     train_smooth: tuple[float, ...]
 
@@ -44,9 +45,10 @@ def curves_of(points: Sequence[Point], smoothing: float) -> list[Curve]:
     repeats = [tuple(group) for _, group in itertools.groupby(points, key=lambda point: point.repeat)]
     return [
         Curve(
-            repeat,
-            tuple(smooth([point.valid_loss for point in repeat], smoothing)),
-            tuple(smooth([point.train_loss for point in repeat], smoothing)),
+            points=repeat,
+            lr_smooth=tuple(smooth_rates([point.lr for point in repeat], smoothing)),
+            valid_smooth=tuple(smooth([point.valid_loss for point in repeat], smoothing)),
+            train_smooth=tuple(smooth([point.train_loss for point in repeat], smoothing)),
         )
         for repeat in repeats
     ]
@@ -63,6 +65,18 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
         average = (1 - weight) * average + weight * value
         smoothed.append(average / (1 - (1 - weight) ** count))
     return smoothed
+
+
+def smooth_rates(lrs: Sequence[float], weight: float) -> list[float]:
+    """Returns the rates at which smoothed losses stand: the same average of the rates, on a log axis.
+
+    A moving average looks back, by more than two steps at weight 0.3; drawn at the newest rate, everything would stand
+    too far to the right, and the more so the fewer the steps.
+
+    >>> [round(rate, 6) for rate in smooth_rates([0.1, 1.0, 10.0], weight=0.5)]
+    [0.1, 0.464159, 2.682696]
+    """
+    return [math.exp(value) for value in smooth([math.log(lr) for lr in lrs], weight)]
 
 
 def has_exploded(losses: Sequence[float]) -> bool:
@@ -99,7 +113,7 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
     """
-    single = [suggest([point.lr for point in curve.points], curve.valid_smooth) for curve in curves]
+    single = [suggest(curve.lr_smooth, curve.valid_smooth) for curve in curves]
     # A repeat's suggestion spreads by up to x10; the median over repeats in log space is the steadier answer.
     suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}

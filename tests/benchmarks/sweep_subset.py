@@ -35,7 +35,7 @@ from pipeline.stopping import Stop
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
-from pipeline.training.sweep_curve import smooth, suggest
+from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
 from pipeline.training.sweep_judge import as_it_is, choose_pictures
 from pipeline.work import find_run
 
@@ -153,7 +153,7 @@ def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
 def suggestions(recorded: Recorded, places, smoothing: float, batch_size: int, mix) -> list[dict[str, float]]:
     """Returns each repeat's suggestion from the loss of some pictures."""
     return [
-        suggest(lrs, smooth(loss_of_pictures(sums, places, batch_size, mix), smoothing))
+        suggest(smooth_rates(lrs, smoothing), smooth(loss_of_pictures(sums, places, batch_size, mix), smoothing))
         for lrs, sums in zip(recorded.lrs, recorded.sums, strict=True)
     ]
 

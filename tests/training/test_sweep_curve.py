@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.sweep_curve import has_exploded, smooth, suggest
+from pipeline.training.sweep_curve import Point, curves_of, has_exploded, smooth, suggest
 
 LRS = [10 ** (-4 + step / 10) for step in range(61)]  # 1e-4 to 1e2, as the original
 
@@ -60,3 +60,15 @@ def test_an_explosion_is_several_steps_above_the_start_after_the_minimum():
     assert not has_exploded([1.0, 0.5, 1.2, 1.3])
     assert has_exploded([1.0, 0.5, *[1.2] * 6]) and has_exploded([1.0, float("nan")])
     assert not has_exploded([1.0, 0.5, *[1.2] * 5, 0.9])
+
+
+@pytest.mark.parametrize("num_steps", [61, 41, 21])
+def test_suggestions_do_not_hang_on_the_number_of_steps(num_steps):
+    """A moving average looks back; smoothed losses stand at rates that are averaged the same way."""
+    growth = 1e6 ** (1 / (num_steps - 1))
+    lrs = [1e-4 * growth**step for step in range(num_steps)]
+    losses = [min((math.log10(lr) + 1) ** 2, 4.0) for lr in lrs]  # lowest at 0.1
+    points = [Point(0, step, lr, loss, loss) for step, (lr, loss) in enumerate(zip(lrs, losses, strict=True))]
+    (curve,) = curves_of(points, smoothing=0.3)
+    assert suggest(curve.lr_smooth, curve.valid_smooth)["minimum"] == pytest.approx(0.1, rel=0.35)
+    assert lrs[int(min(range(num_steps), key=lambda step: curve.valid_smooth[step]))] > 0.14  # drawn at the newest rate
