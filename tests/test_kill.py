@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.paths import PROJECT, RunPaths, submissions_folder
+from pipeline.training.checkpoint import load_checkpoint
 from tests.tiny import overrides, run_stages, tiny, write_competition
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,22 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
     interrupted = files(RunPaths(loaded.run))
     paths, _ = run_stages(loaded, "train", force=("train",))
     assert files(paths) == interrupted
+
+
+def test_a_worker_that_is_killed_ends_the_process_with_a_clear_message_and_a_whole_checkpoint(tmp_path):
+    data = write_competition(tmp_path / "data")
+    changes = ("SOLVER.NUM_EPOCHS=3", "SWEEP.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=1")
+    command = [sys.executable, "-m", "pipeline", "demo", "train", *overrides(data, *CHANGES, *changes)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch   1"):
+                break
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in error
+    assert "A data-loading worker died" in error and "DATALOADERS.TRAIN.NUM_WORKERS=0" in error
+    assert load_checkpoint(RunPaths(tiny(data, *CHANGES, *changes).run) / "last.ckpt")["state"]["epoch"] >= 1
 
 
 def files(paths: RunPaths) -> dict[str, bytes]:
