@@ -8,11 +8,12 @@ is done, so that a killed one goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pipeline.chain import Run
+from pipeline.config.competition import num_scored
 from pipeline.errors import Stopped
 from pipeline.members import member_runs
 from pipeline.paths import shown
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, "np.ndarray"]
 Make = Callable[[str, Sequence["Prediction"]], Arrays]
 STREAM_FOLDER = "stream"
+NUM_COMPARED = 2  # pictures of each store that are held against its network: a million pixels or two
 
 
 def make_each(
@@ -46,6 +48,31 @@ def make_each(
         stores = [ProbabilityStore(member.paths.probs(subset)) for member in member_runs(run)]
         return lambda picture_id: make(picture_id, [stores[number].view(picture_id) for number in wanted[picture_id]])
     return _streamed(run, subset, wanted, make, name)
+
+
+def store_facts(run: Run, number: int) -> dict[str, Any]:
+    """Returns what a member's stores take of the disk, and how well they keep its classes.
+
+    `float32_bytes` is what full-size float32 probabilities of the same pictures would take.
+    """
+    from pipeline.inference.agreement import agreement
+    from pipeline.inference.probability_store import ProbabilityStore
+
+    member = member_runs(run)[number]
+    sources = {subset: _sources(run, subset)[number] for subset in ("valid", "test")}
+    rows = [row for source in sources.values() for row in source.dataset.rows]
+    files = [path for subset in sources for path in member.paths.probs(subset).iterdir()]
+    dataset = sources["test"].dataset
+    indices = sorted({0, len(dataset) // 2})[:NUM_COMPARED]
+    share = agreement(sources["test"].open(), dataset, indices, ProbabilityStore(member.paths.probs("test")))
+    num_pixels = sum(int(row.width) * int(row.height) for row in rows)
+    return {
+        "bytes": sum(path.stat().st_size for path in files),
+        "pictures": len(rows),
+        "float32_bytes": 4 * num_scored(run.loaded.competition) * num_pixels,
+        "agreement": share,
+        "compared": len(indices),
+    }
 
 
 def forget_streamed(run: Run) -> None:

@@ -143,7 +143,7 @@ ENSEMBLE_STAGES = (
         lambda run: work_ensemble.predict(run, stages_of),
         settings=("DATASETS.COMPETITION", "ENSEMBLE.MEMBERS"),
         reads_outside=members.member_sources,
-        writes=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        writes=("members.json", "stores.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         lacks=members.lacks_predictions,
         version=2,  # so that members write their stores anew
     ),
@@ -172,8 +172,8 @@ ENSEMBLE_STAGES = (
         work.report,
         settings=("EXPERIMENT", "DATASETS.COMPETITION", "ENSEMBLE", "DECODE"),
         reads=(
-            *("members.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv", "confusion.csv"),
-            *("ensemble.json", "submission.json", "panels"),
+            *("members.json", "stores.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv"),
+            *("confusion.csv", "ensemble.json", "decode.json", "submission.json", "panels"),
         ),
         reads_outside=lambda run: {"the submission file": run.paths.submission},
         writes=("report.html",),

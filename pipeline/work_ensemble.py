@@ -6,17 +6,17 @@ Heavy packages are imported inside the functions, so that a stage which is skipp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
-from pipeline.combining import Arrays, Make, forget_streamed, make_each
-from pipeline.config.competition import num_scored
+from pipeline.combining import Arrays, forget_streamed, make_each, store_facts
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
+from pipeline.judging import Judges, findings, findings_text, fitted_weights, judge_maker, own_scores
 from pipeline.members import (
     judges_table,
     leaked_pairs,
@@ -31,15 +31,11 @@ from pipeline.report.read import read_json
 from pipeline.work import competition_folder
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from pipeline.inference.decoding import Rule
     from pipeline.inference.ensemble import Recipe
-    from pipeline.inference.ensemble_weights import Fit
     from pipeline.inference.predict import Prediction
-
-Judges = dict[str, list[int]]  # numbers of the members that may judge a picture, by its id
 
 
 def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
@@ -63,9 +59,10 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
     for name, table in tables.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False)
-    write_atomic(
-        run.paths / "members.json", json.dumps([member_facts(member, stages_of) for member in members], indent=1)
-    )
+    facts = [member_facts(member, stages_of) for member in members]
+    stores = [] if is_streamed else [store_facts(run, number) for number in range(len(members))]
+    write_atomic(run.paths / "stores.json", json.dumps(stores, indent=1))
+    write_atomic(run.paths / "members.json", json.dumps(facts, indent=1))
 
 
 def evaluate(run: Run) -> None:
@@ -80,7 +77,7 @@ def evaluate(run: Run) -> None:
     chosen = _recipe(run)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     place = [recipe.method for recipe in recipes].index(chosen.method)
-    judge = _judge(run, folder, rows, judges, lambda picture_id: recipes, place, is_fitted)
+    judge = judge_maker(run, folder, rows, judges, lambda picture_id: recipes, place, is_fitted)
     judged = make_each(run, "valid", judges, judge, "judged")
     bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
     results = [{name: array for name, array in judged(picture_id).items() if name != "mask"} for picture_id in bar]
@@ -88,8 +85,8 @@ def evaluate(run: Run) -> None:
         recipe.method: np.stack([result["methods"][index] for result in results])
         for index, recipe in enumerate(recipes)
     }
-    own = _own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members))
-    fitted = _fit(run, rows, judges, results) if is_fitted else None
+    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members))
+    fitted = fitted_weights(run, rows, judges, results) if is_fitted else None
     del results
     if fitted is not None and fitted.by_picture:
         chosen = Recipe("WEIGHTED", fitted.weights)
@@ -97,87 +94,21 @@ def evaluate(run: Run) -> None:
         def unseen(picture_id: str) -> list[Recipe]:  # weights that do not know its sequence
             return [Recipe("WEIGHTED", fitted.by_picture.get(picture_id, fitted.weights))]
 
-        judged = make_each(run, "valid", judges, _judge(run, folder, rows, judges, unseen), "fitted")
+        judged = make_each(run, "valid", judges, judge_maker(run, folder, rows, judges, unseen), "fitted")
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
         by_method["WEIGHTED"] = np.stack([judged(picture_id)["methods"][0] for picture_id in bar])
     confusion_PCC = torch.from_numpy(by_method[chosen.method])
     write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda picture_id: judged(picture_id)["mask"])
-    found = _findings(rows, judges, by_method, own)
+    found = findings(rows, judges, by_method, own)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
         gains = {kind: vars(gain) for kind, gain in fitted.gains.items()}
         found["fit"] = {"kind": fitted.kind, "gains": gains, "in_sample": dict(fitted.in_sample)}
-        found["words"] = [fitted.words]
+        found["fit"]["words"] = fitted.words
     write_atomic(run.paths / "ensemble.json", json.dumps(found, indent=1))
     forget_streamed(run)
-    tqdm.write(_words(found))
-
-
-def _judge(
-    run: Run,
-    folder: Path,
-    rows: pd.DataFrame,
-    judges: Judges,
-    recipes_of: Callable[[str], Sequence[Recipe]],
-    place: int = 0,
-    with_evidence: bool = False,
-) -> Make:
-    """Returns what makes of a judged picture its confusion matrices, its mask, and what weights are fitted on.
-
-    `methods` has a matrix per recipe, `own` one per judge alone, `mask` is that of the recipe at `place`.
-    """
-    import numpy as np
-
-    from pipeline.data.pictures import read_mask
-    from pipeline.inference.ensemble import Recipe, combine, for_members
-    from pipeline.inference.ensemble_weights import evidence_arrays, look
-    from pipeline.inference.evaluate import confusion_of
-
-    files, num_classes = rows.set_index("id"), num_scored(run.loaded.competition)
-
-    def judge(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        numbers, row = judges[picture_id], files.loc[picture_id]
-        truth = read_mask(folder / row["mask"], run.loaded.competition.ignore_index)
-        masks = combine(predictions, [for_members(recipe, numbers) for recipe in recipes_of(picture_id)])
-        alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        made = {
-            "methods": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in masks]),
-            "own": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in alone]),
-            "mask": masks[place],
-        }
-        if with_evidence:
-            made |= evidence_arrays(look(picture_id, row["sequence"], numbers, predictions, truth))
-        return made
-
-    return judge
-
-
-def _fit(run: Run, rows: pd.DataFrame, judges: Judges, results: Sequence[Arrays]) -> Fit:
-    """Returns the weights fitted on the judged pictures."""
-    from pipeline.inference.ensemble_weights import evidence_from, fit
-
-    pairs = zip(rows.itertuples(), results, strict=True)
-    evidence = [evidence_from(row.id, row.sequence, judges[row.id], result) for row, result in pairs]
-    return fit(evidence, len(run.loaded.config.ensemble.members))
-
-
-def _own_scores(
-    ids: Sequence[str], judges: Judges, results: Sequence[Arrays], num_members: int
-) -> list[dict[str, tuple[float, float]]]:
-    """Returns of each member the mean Dice and IoU by picture that it judges."""
-    import torch
-
-    from pipeline.model.metrics import dice_iou
-
-    own: list[dict[str, tuple[float, float]]] = [{} for _ in range(num_members)]
-    for picture_id, result in zip(ids, results, strict=True):
-        dice_JC, iou_JC = dice_iou(torch.from_numpy(result["own"]))
-        for number, dice, iou in zip(
-            judges[picture_id], dice_JC.mean(1).tolist(), iou_JC.mean(1).tolist(), strict=True
-        ):
-            own[number][picture_id] = (dice, iou)
-    return own
+    tqdm.write(findings_text(found))
 
 
 def submit(run: Run) -> None:
@@ -251,68 +182,3 @@ def _origin(run: Run) -> dict[str, Any]:
     hashes = [member["checkpoint_sha256"] for member in members]
     checkpoint = {"epoch": None, "valid_loss": None, "sha256": sha256_text(" ".join(hashes))}
     return {"split": {"by": " and ".join(kinds), "index": None}, "checkpoint": checkpoint}
-
-
-def _findings(
-    rows: pd.DataFrame,
-    judges: Judges,
-    by_method: Mapping[str, np.ndarray],
-    own: Sequence[Mapping[str, tuple[float, float]]],
-) -> dict[str, Any]:
-    """Returns, per method, the Dice with its interval and the gain over the judges' mean on the same pictures.
-
-    Args:
-        by_method: confusion matrices, int64 (P, C, C).
-        own: of each member, Dice and IoU by picture that it judges.
-    """
-    import numpy as np
-    import torch
-
-    from pipeline.inference.intervals import group_numbers, interval
-    from pipeline.model.metrics import dice_iou
-
-    ids = rows["id"].tolist()
-    groups = group_numbers(ids, rows["sequence"])
-    group_of = dict(zip(ids, groups.tolist(), strict=True))
-    single = np.array([np.mean([own[number][picture_id][0] for number in judges[picture_id]]) for picture_id in ids])
-    numbers = np.array([len(judges[picture_id]) for picture_id in ids])
-    found: dict[str, Any] = {
-        "pictures": len(rows),
-        "sequences": len(set(groups.tolist())),
-        "judges": {"least": int(numbers.min()), "mean": float(numbers.mean()), "most": int(numbers.max())},
-        "single": vars(interval(single, groups)),
-        "members": [],
-        "methods": {},
-    }
-    for scores in own:
-        dice, iou = (np.array([pair[place] for pair in scores.values()]) for place in range(2))
-        own_groups = np.array([group_of[picture_id] for picture_id in scores])
-        is_judge = len(scores) > 0
-        found["members"].append(
-            {
-                "pictures": len(scores),
-                "dice": vars(interval(dice, own_groups)) if is_judge else None,
-                "iou": float(iou.mean()) if is_judge else None,
-            }
-        )
-    for method, confusion_PCC in by_method.items():
-        dice = dice_iou(torch.from_numpy(confusion_PCC))[0].mean(1).numpy()
-        gain = interval(dice - single, groups)
-        found["methods"][method] = {"dice": vars(interval(dice, groups)), "gain": vars(gain)}
-    return found
-
-
-def _words(found: dict[str, Any]) -> str:
-    """Returns the table of methods as text."""
-    judges = found["judges"]
-    lines = [
-        f"{found['pictures']} pictures in {found['sequences']} sequences, each judged by {judges['least']} to "
-        f"{judges['most']} members (mean {judges['mean']:.1f}); one member alone: Dice {found['single']['mean']:.4f}"
-    ]
-    if judges["most"] == 1:
-        lines.append("no picture is judged by two members, so this tells nothing of what combining them gains")
-    for method, scores in found["methods"].items():
-        dice, gain = scores["dice"], scores["gain"]
-        text = f"{gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
-        lines.append(f"  {method:<8} Dice {dice['mean']:.4f}, gain over one member {text}")
-    return "\n".join([*lines, *found.get("words", [])])

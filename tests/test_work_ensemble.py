@@ -25,7 +25,7 @@ from pipeline.model.metrics import dice_iou
 from pipeline.paths import RunPaths
 from pipeline.stages import stages_of
 from pipeline.stopping import Stop
-from tests.tiny import SETTINGS, draw_nothing, executed, run_stages, write_competition
+from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +93,9 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     assert "TinyC" in (paths / "report.html").read_text()
     _, lines = run_stages(ensemble())
     assert executed(lines) == []
+    for own in json.loads((paths / "stores.json").read_text()):
+        assert own["agreement"] > 0.999
+        assert own["float32_bytes"] == 4 * 12 * SIDE**2 * own["pictures"]
 
     split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False).set_index("id")
     for number, name in enumerate(SPLITS):
@@ -118,7 +121,7 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
     assert found["method"] == "WEIGHTED"
     assert np.array(found["weights"]).shape == (3, 1)
     assert found["fit"]["kind"] == "equal"
-    assert "sequences are" in found["words"][0] or "no picture is" in found["words"][0]
+    assert "sequences are" in found["fit"]["words"] or "no picture is" in found["fit"]["words"]
     assert json.loads((paths / "decode.json").read_text())["rules"] == []
 
 
@@ -165,6 +168,7 @@ def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_o
 )
 def test_members_combined_without_stores_give_the_same_files_as_with_them(members_trained, tmp_path, changes):
     paths, _ = run_stages(ensemble("ENSEMBLE.STREAM=true", *changes), "submit")
+    assert json.loads((paths / "stores.json").read_text()) == []
     names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv", "catalog.csv")
     streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()}
     assert not (paths / "stream").exists()

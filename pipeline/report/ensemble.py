@@ -1,11 +1,12 @@
-"""The section on an ensemble: who its members are, what combining them gains, which weights were fitted.
+"""The section on an ensemble: who its members are, what combining them gains, which weights and rules were fitted.
 
-In: members.json and ensemble.json of its run. Out: `Section`.
+In: members.json, stores.json, ensemble.json and decode.json of its run. Out: `Section`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report.markup import Html, bar, join, table, tag
@@ -20,28 +21,74 @@ METHOD_WORDS = {
     "GEO": "geometric mean",
     "WEIGHTED": "weighted mean",
 }
+KIND_WORDS = {
+    "greedy": "greedy selection",
+    "soft": "convex, one weight per member",
+    "soft per class": "convex, one weight per member and class",
+}
 
 
 def members_section(record: Record) -> Section:
-    """Returns the members, the methods with their gain over one member, and the weights."""
+    """Returns the members, the methods with their gain over one member, and what was fitted."""
     members, found = read_list(record.folder / "members.json"), read_json(record.folder / "ensemble.json")
     if members is None:
         return Section("members", "Members", "Members", missing(record, "predict", "The members' predictions are"))
-    parts = [_members(record, members, found)]
+    parts = [_members(members, found or {}), _stores(members, read_list(record.folder / "stores.json") or [])]
     parts.append(_methods(found) if found else missing(record, "evaluate", "The score of the methods is"))
+    parts.append(_fit((found or {}).get("fit")))
+    parts.append(_rules(read_json(record.folder / "decode.json")))
     return Section("members", "Members", "Members and what combining them gains", join(*parts))
 
 
-def _members(record: Record, members: list[Mapping[str, Any]], found: Mapping[str, Any] | None) -> Html:
-    weights = (found or {}).get("weights")
-    head = ("member", "run name", "split", "Dice", "IoU", "pictures", *(("weight",) if weights else ()))
+def _members(members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
+    weights, judged = found.get("weights"), found.get("members") or [None] * len(members)
+    head = ("member", "run name", "split", "Dice", "95 %", "IoU", "pictures", *(("weight",) if weights else ()))
     rows = []
-    for number, member in enumerate(members):
-        split, dice = member.get("split") or {}, member.get("dice")
+    for number, (member, own) in enumerate(zip(members, judged, strict=True)):
+        split = member.get("split") or {}
+        interval, iou, pictures = (own or {}).get("dice"), (own or member).get("iou"), (own or member).get("pictures")
+        dice = interval["mean"] if interval else member.get("dice")
         cells = [member["run"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
-        cells += [bar(tag("b", score(dice)), dice or 0.0), score(member.get("iou")), f"{member.get('pictures') or 0:,}"]
-        rows.append([*cells, *([_weight(weights[number])] if weights else [])])
+        cells += [bar(tag("b", score(dice)), dice or 0.0), _range(interval) if interval else "–", score(iou)]
+        rows.append([*cells, f"{pictures or 0:,}", *([_weight(weights[number])] if weights else [])])
     return table(head, rows, "Each judged on its own validation pictures")
+
+
+def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, Any]]) -> Html | None:
+    """Returns what the probability stores take of the disk, and how well they keep what the networks say."""
+    if not stores:
+        return None
+    rows = []
+    for member, own in zip(members, stores, strict=True):
+        mean = own["bytes"] / own["pictures"]
+        times = own["float32_bytes"] / own["bytes"]
+        cells = (_size(own["bytes"]), f"{own['pictures']:,}", _size(mean), f"{times:.0f} times", _agreement(own))
+        rows.append((member["run"], *cells))
+    caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
+    return table(("member", "store", "pictures", "a picture", "smaller than float32", "agreement"), rows, caption)
+
+
+def _agreement(own: Mapping[str, Any]) -> str:
+    """Returns a share so close to 1 that digits matter.
+
+    >>> _agreement({"agreement": 0.999991, "compared": 2}), _agreement({"agreement": 1.0, "compared": 2})
+    ('99.9991 % on 2 pictures', '100 % on 2 pictures')
+    """
+    share = own["agreement"]
+    words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
+    return f"{words} % on {own['compared']} pictures"
+
+
+def _size(num_bytes: float) -> str:
+    """Returns a number of bytes as a person says it.
+
+    >>> _size(1_234_567), _size(98_000), _size(5_400_000_000)
+    ('1.2 MB', '98 kB', '5.4 GB')
+    """
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.1f} {name}"
+    return f"{num_bytes / 1e3:.0f} kB"
 
 
 def _weight(weights: list[float]) -> str:
@@ -56,24 +103,78 @@ def _weight(weights: list[float]) -> str:
 
 def _methods(found: Mapping[str, Any]) -> Html:
     judges = found["judges"]
-    rows = [("one member alone", _with_range(found["single"]), "–")]
+    rows = [("one member alone", *_with_range(found["single"]), "–", "–")]
     for method, scores in found["methods"].items():
         name = join(METHOD_WORDS[method], tag("em", "this run") if method == found["method"] else None)
-        rows.append((name, _with_range(scores["dice"]), _with_range(scores["gain"], "+.3f")))
+        rows.append((name, *_with_range(scores["dice"]), *_with_range(scores["gain"], "+.3f")))
     caption = f"{found['pictures']:,} pictures in {found['sequences']:,} sequences, on none of which a judge trained"
     words = f"Each picture is judged by {judges['least']} to {judges['most']} members, {judges['mean']:.1f} on average."
     if judges["most"] == 1:
         words += " With one judge each, this tells nothing of what combining them gains."
     note = tag("p", words, " Ranges: 95 %, by drawing whole sequences.", class_="note")
-    sentences = [tag("p", text) for text in found.get("words", [])]
-    return join(table(("method", "Dice", "gain over one member"), rows, caption), *sentences, note)
+    return join(table(("method", "Dice", "95 %", "gain over one member", "95 %"), rows, caption), note)
 
 
-def _with_range(interval: Mapping[str, float], form: str = ".3f") -> str:
-    """Returns a mean with its interval.
+def _fit(fit: Mapping[str, Any] | None) -> Html | None:
+    """Returns what fitted weights gain where they were fitted and where they were not."""
+    if fit is None:
+        return None
+    rows = []
+    for kind, gain in fit["gains"].items():
+        in_sample = fit["in_sample"][kind]
+        name = join(KIND_WORDS.get(kind, kind), tag("em", "this run") if kind == fit["kind"] else None)
+        rows.append((name, *_with_range(gain, "+.4f"), f"{in_sample:+.4f}", _survival(gain["mean"], in_sample)))
+    verdict = tag("p", fit["words"]) if "words" in fit else None
+    if not rows:
+        return verdict
+    head = ("weights", "gain on unseen sequences", "range", "gain in sample", "survives")
+    note = "The range is wider than 95 %, since the best of several is looked for; above 0 the weights are adopted."
+    caption = "Fitted weights against equal ones, in Dice"
+    return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
+
+
+def _rules(decoded: Mapping[str, Any] | None) -> Html | None:
+    """Returns what dropping small or unsure classes gains."""
+    if decoded is None:
+        return None
+    if not decoded["gains"]:
+        return tag("p", decoded["words"])
+    adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
+    rows = [
+        (name, adopted.get(name, "kept"), *_with_range(gain, "+.4f"), f"{decoded['in_sample'][name]:+.4f}")
+        for name, gain in decoded["gains"].items()
+    ]
+    share = decoded["survived"]
+    note = "" if share is None else f"{100 * share:.0f} % of the gain in sample survives on sequences not seen."
+    head = ("class", "dropped where", "gain on unseen sequences", "95 %", "gain in sample")
+    return join(table(head, rows, "Classes dropped from a picture, gain in their Dice"), tag("p", note, class_="note"))
+
+
+def _survival(gain: float, in_sample: float) -> str:
+    """Returns the share of a gain that is left where nothing was fitted.
+
+    >>> _survival(0.001, 0.004), _survival(-0.001, 0.004), _survival(0.0, 0.0)
+    ('25 %', 'nothing', '–')
+    """
+    if in_sample <= 0:
+        return "–"
+    return f"{100 * gain / in_sample:.0f} %" if gain > 0 else "nothing"
+
+
+def _range(interval: Mapping[str, float], form: str = ".3f") -> str:
+    """Returns an interval, or that one sequence tells nothing.
+
+    >>> _range({"low": 0.4, "high": 0.61}), _range({"low": float("-inf"), "high": float("inf")})
+    ('0.400 to 0.610', 'unknown')
+    """
+    low, high = interval["low"], interval["high"]
+    return f"{format(low, form)} to {format(high, form)}" if math.isfinite(high - low) else "unknown"
+
+
+def _with_range(interval: Mapping[str, float], form: str = ".3f") -> tuple[Html, str]:
+    """Returns a mean and its interval, for two cells.
 
     >>> _with_range({"mean": 0.5, "low": 0.4, "high": 0.61})
-    '0.500 (0.400 to 0.610)'
+    ('<b>0.500</b>', '0.400 to 0.610')
     """
-    mean, low, high = (format(interval[name], form) for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    return tag("b", format(interval["mean"], form)), _range(interval, form)

@@ -11,6 +11,7 @@ from pipeline.report.page import write_page
 from tests.report.small_run import start_run, write_judged, write_prepared
 
 INTERVAL = {"mean": 0.71, "low": 0.65, "high": 0.77, "num_groups": 9}
+NO_JUDGE = {"dice": None, "iou": None, "pictures": 0}
 GAIN = {"mean": 0.031, "low": -0.002, "high": 0.06, "num_groups": 9}
 
 
@@ -32,8 +33,20 @@ def ensemble():
         "single": INTERVAL,
         "methods": {"AP": {"dice": INTERVAL, "gain": GAIN}, "MW": {"dice": INTERVAL, "gain": GAIN}},
         "method": "AP",
-        "weights": [[0.5], [0.25], [0.25]],
+        "weights": [[0.5], [0.25], [0.25], [0.0], [0.0]],
+        "members": [*({"dice": INTERVAL, "iou": 0.6, "pictures": 7} for _ in range(4)), NO_JUDGE],
+        "fit": {
+            "kind": "soft",
+            "gains": {"soft": GAIN},
+            "in_sample": {"soft": 0.062},
+            "words": "weights fitted by soft",
+        },
     }
+    stores = [
+        {"bytes": 4_000_000, "pictures": 40, "float32_bytes": 120_000_000, "agreement": 0.99999, "compared": 2}
+        for _ in members
+    ]
+    (folder / "stores.json").write_text(json.dumps(stores))
     (folder / "ensemble.json").write_text(json.dumps(found))
     return loaded, folder
 
@@ -41,7 +54,7 @@ def ensemble():
 def test_members_methods_and_weights_are_shown(ensemble):
     loaded, folder = ensemble
     text = write_page(folder, loaded).read_text()
-    for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "+0.031 (-0.002 to +0.060)", "0.25"):
+    for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "-0.002 to +0.060", "0.25"):
         assert words in text
     assert "24 pictures in 16 sequences" in text
 
@@ -64,3 +77,33 @@ def test_one_judge_for_each_picture_is_said_to_tell_nothing_of_the_gain(ensemble
     found = json.loads((folder / "ensemble.json").read_text()) | {"judges": {"least": 1, "mean": 1.0, "most": 1}}
     (folder / "ensemble.json").write_text(json.dumps(found))
     assert "tells nothing of what combining them gains" in write_page(folder, loaded).read_text()
+
+
+def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
+    loaded, folder = ensemble
+    text = write_page(folder, loaded).read_text()
+    for words in ("weights fitted by soft", "+0.0310", "+0.0620", "50 %", "convex, one weight per member"):
+        assert words in text
+    rule = {"class": "Car", "measure": "area", "least": 0.001}
+    decoded = {"rules": [rule], "gains": {"Car": GAIN}, "in_sample": {"Car": 0.05}, "survived": 0.62, "words": ""}
+    (folder / "decode.json").write_text(json.dumps(decoded))
+    text = write_page(folder, loaded).read_text()
+    assert "area below 0.001" in text
+    assert "62 % of the gain in sample survives" in text
+
+
+def test_stores_are_shown_with_their_size_and_agreement_and_streamed_members_have_none(ensemble):
+    loaded, folder = ensemble
+    text = write_page(folder, loaded).read_text()
+    for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 pictures"):
+        assert words in text
+    (folder / "stores.json").write_text("[]")
+    assert "Probability stores" not in write_page(folder, loaded).read_text()
+
+
+def test_one_sequence_is_said_to_tell_nothing(ensemble):
+    loaded, folder = ensemble
+    found = json.loads((folder / "ensemble.json").read_text())
+    found["single"] |= {"low": float("-inf"), "high": float("inf")}
+    (folder / "ensemble.json").write_text(json.dumps(found))
+    assert "unknown" in write_page(folder, loaded).read_text()
