@@ -2,10 +2,11 @@
 
 A code is the square root of a class's probability next to that of the pixel's most probable class:
 
-    code = round(255 * sqrt(p / p_best)), 255 for the most probable class alone, at most 254 for the others
+    code = round(127 * sqrt(p / p_best)), 127 for the most probable class alone, at most 126 for the others
 
 so decoding keeps the most probable class by construction, and `codes ** 2`, divided by their sum over the classes, are
-the probabilities. A square root is right within 1/255, a probability within some 0.003, the unlikely ones far better.
+the probabilities. A square root is right within 1/127, a probability within some 0.006, the unlikely ones far better:
+five members combined choose the class that they choose in float32 at 99.98 % of a street picture's pixels.
 
 On the disk a picture lies in bands of rows from top to bottom, as many rows as have `BAND_PIXELS` pixels in one class.
 A band is a zlib stream of the differences between neighbouring codes, down the columns and along the rows (modulo 256,
@@ -30,10 +31,10 @@ from torch import Tensor
 
 from pipeline.model.metrics import predict_classes
 
-BEST = 255
+BEST = 127  # 255 would take a quarter more of the disk, for errors half as large
 BAND_PIXELS = 2**15  # 32 kB a class: deflate sees no further; members are combined in blocks of the same rows
-UNSEEN = 0.25  # what code 0 stands for, so that its logarithm is finite: a probability of a millionth of the best
-LOGITS = (2 * np.log(np.maximum(np.arange(256), UNSEEN) / BEST)).astype(np.float32)  # by code
+UNSEEN = 0.25  # what code 0 stands for, so that its logarithm is finite: a few millionths of the best probability
+LOGITS = (2 * np.log(np.maximum(np.arange(BEST + 1), UNSEEN) / BEST)).astype(np.float32)  # by code
 Index = tuple[slice, ...]
 
 
@@ -91,7 +92,7 @@ def to_codes(logits_BCHW: Tensor) -> Tensor:
     """Returns codes, uint8 (B, C, H, W) on the same device, of finite float32 logits.
 
     >>> to_codes(torch.tensor([0.64, 0.35, 0.01]).log()[None, :, None, None]).flatten().tolist()
-    [255, 189, 32]
+    [127, 94, 16]
     """
     highest_B1HW = logits_BCHW.amax(1, keepdim=True)
     roots_BCHW = (logits_BCHW - highest_B1HW).mul_(0.5).exp_()

@@ -35,7 +35,7 @@ def test_decoding_keeps_each_pixels_class_on_ties_too_and_stays_within_the_state
     found = np.asarray(CompactLogits(compress(codes)))
     assert np.array_equal(found.argmax(0), predict_classes(tensor)[0].numpy())
     assert np.array_equal(codes.argmax(0), logits.argmax(0)) and ((codes == BEST).sum(0) == 1).all()
-    assert np.abs(roots(found) - roots(logits)).max() <= 1 / 255 + 1e-6
+    assert np.abs(roots(found) - roots(logits)).max() <= 1 / BEST + 1e-6
     assert found.dtype == np.float32 and (found.max(0) == 0).all()
 
 
@@ -64,7 +64,7 @@ def test_others_read_it_in_the_four_lines_of_the_docstring():
         probs = codes.astype(np.float32) ** 2
         parts.append(probs / probs.sum(0))
     found, wanted = np.concatenate(parts, 1), logits[0].softmax(0).numpy()
-    assert len(bands.ends) == 3 and np.abs(found - wanted).max() < 0.005
+    assert len(bands.ends) == 3 and np.abs(found - wanted).max() < 0.01
     assert np.array_equal(found.argmax(0), wanted.argmax(0))
 
 
@@ -100,4 +100,4 @@ def test_several_members_decide_as_they_do_in_full():  # on street pictures see 
         small.append(Prediction(CompactLogits(compress(to_codes(logits)[0].numpy())), *facts))
     recipes = [*map(Recipe, METHODS), Recipe("WEIGHTED", np.array([[0.1], [0.2], [0.3], [0.4]]))]
     for recipe, wanted, found in zip(recipes, combine(full, recipes), combine(small, recipes), strict=True):
-        assert (wanted == found).mean() >= 0.999, recipe.method
+        assert (wanted == found).mean() >= 0.998, recipe.method

@@ -160,7 +160,7 @@ def test_kept_logits_upsampled_later_are_those_of_the_network():
 
 
 @pytest.mark.parametrize(("architecture", "tta"), [("Unet", "none"), ("Linknet", "none"), ("FPN", "flip")])
-def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_two_hundredth(architecture, tta):
+def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_hundredth(architecture, tta):
     network = build_network(Model(architecture, "X", ENCODER, None), NUM_CLASSES).eval()
     picture = pictures(num=1)
     found = predictions(predictor(network, tta=tta), batch(picture, (8, 3), (51, 87)))["000000"]
@@ -168,7 +168,7 @@ def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_two_
     with torch.inference_mode():
         wanted = averaged_logits(predictor(network, tta=tta), normalise(picture, ENCODER))[0, :, 8:59, 3:90].softmax(0)
     assert torch.equal(torch.from_numpy(decode(found)), wanted.argmax(0).byte())
-    assert (full_logits(found).softmax(0) - wanted).abs().max() < 0.005
+    assert (full_logits(found).softmax(0) - wanted).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("factor", [1, 4])
