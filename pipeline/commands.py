@@ -261,7 +261,7 @@ def log_command(arguments: Sequence[str]) -> int:
         known = [row for row in read_log(path) if row["competition"] == slug]
         if known:
             print(f"as of the last time, from {shown(path)}:\n{log_table(known)}", flush=True)
-        raise UserError(f"{error}\n{shown(path)} is as it was.") from error
+        raise UserError(f"{error}\n{shown(path)} is as it was." if path.is_file() else str(error)) from error
     print(log_table(rows) if rows else f"nothing was uploaded to {slug} yet")
     print(f"in {shown(path)}")
     return 0

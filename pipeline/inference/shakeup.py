@@ -21,6 +21,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.inference.intervals import Interval, group_numbers, interval
+from pipeline.paths import shown
 
 PUBLIC_SHARE = 0.3  # of the test pictures, usual for Kaggle
 NUM_BOARDS = 4000  # a probability is then known to one per cent
@@ -80,14 +81,14 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """Returns the Dice of each run (columns) on the pictures that all were judged on, and each picture's sequence.
 
     Raises:
-        UserError: a run was not judged, or too few pictures or sequences are common to all.
+        UserError: a run was not judged, its scores are damaged, or too few pictures or sequences are common to all.
     """
     tables = {}
     for name, folder in folders.items():
         path = folder / "per_image.csv"
         if not path.is_file():
             raise UserError(f"{name} was not judged yet; type: ./run.sh {name} evaluate")
-        tables[name] = pd.read_csv(path, dtype={"id": str, "sequence": str}, keep_default_na=False).set_index("id")
+        tables[name] = _read_table(name, path)
     dice = pd.concat({name: table["dice"] for name, table in tables.items()}, axis=1, join="inner")
     sequences = next(iter(tables.values())).loc[dice.index, "sequence"]
     groups = group_numbers(dice.index.tolist(), sequences.tolist())
@@ -98,6 +99,15 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
             f"{LEAST_PICTURES} and {LEAST_SEQUENCES} are needed. Compare runs of one slice, or ensembles of it."
         )
     return dice, groups
+
+
+def _read_table(name: str, path: Path) -> pd.DataFrame:
+    """Returns sequence and Dice by picture of one run."""
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "sequence": str}, keep_default_na=False)
+        return table.set_index("id")[["sequence", "dice"]].astype({"dice": float})
+    except (ValueError, KeyError):  # pandas' own errors are ValueErrors
+        raise UserError(f"{shown(path)} is damaged; type: ./run.sh {name} evaluate --force") from None
 
 
 def shake_up(dice: pd.DataFrame, groups: np.ndarray) -> ShakeUp:

@@ -73,10 +73,12 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
     notes = [
         f"{name} was not evaluated yet; type: {_command(folder, values)} evaluate"
         for name, folder, values, content in zip(names, folders, configs, found, strict=True)
-        if content is None
+        if content is None or _at(content, "dice", "mean") is None
     ]
     metrics = [content or {} for content in found]
-    classes = dict.fromkeys(name for content in metrics for name in content.get("dice", {}).get("classes", {}))
+    families = [content.get("dice") for content in metrics]
+    by_class = [family.get("classes") for family in families if isinstance(family, Mapping)]
+    classes = dict.fromkeys(name for scores in by_class if isinstance(scores, Mapping) for name in scores)
     seconds = [sum(read_stage_seconds(folder).values()) / 60 or None for folder in folders]
     scores = {
         "Dice": tuple(_at(content, "dice", "mean") for content in metrics),
@@ -87,7 +89,7 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
         "minutes": tuple(seconds),
     }
     class_dice = {name: tuple(_at(content, "dice", "classes", name) for content in metrics) for name in classes}
-    per_image = [_read_dice(folder) for folder in folders]
+    per_image = [_read_dice(folder, _command(folder, values)) for folder, values in zip(folders, configs, strict=True)]
     gains = (None, *(paired_gain(per_image[0], other) for other in per_image[1:]))
     return Comparison(tuple(names), differing(configs), scores, class_dice, gains, tuple(notes))
 
@@ -237,21 +239,27 @@ def _command(folder: Path, values: Mapping[str, Any]) -> str:
     comments = [line for line in (folder / "config.yaml").read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
     name = re.search(r"Resolved values of (.+)\.$", "\n".join(comments), re.MULTILINE)
     changed = re.search(r"Overridden on the command line: (.+)$", "\n".join(comments), re.MULTILINE)
-    overrides = [f"{key}={json.dumps(values.get(key))}" for key in (changed[1].split(", ") if changed else ())]
+    keys = [key for key in (changed[1].split(", ") if changed else ()) if not is_machine_key(key)]
+    overrides = [f"{key}={json.dumps(values.get(key))}" for key in keys]
     return " ".join(["./run.sh", name[1] if name else folder.name, *map(shlex.quote, overrides)])
 
 
-def _read_dice(folder: Path) -> dict[str, tuple[str, float]]:
-    columns = read_columns(folder / "per_image.csv") or {"id": [], "sequence": [], "dice": []}
-    rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)
-    return {picture_id: (sequence, float(dice)) for picture_id, sequence, dice in rows}
+def _read_dice(folder: Path, command: str) -> dict[str, tuple[str, float]]:
+    """Returns sequence and Dice by picture, nothing where the run was not evaluated."""
+    path = folder / "per_image.csv"
+    try:
+        columns = read_columns(path) or {"id": [], "sequence": [], "dice": []}
+        rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)
+        return {picture_id: (sequence, float(dice)) for picture_id, sequence, dice in rows}
+    except (ValueError, KeyError):
+        raise UserError(f"{shown(path)} is damaged; type: {command} evaluate --force") from None
 
 
 def _at(content: Mapping[str, Any], *path: str) -> float | None:
     value: Any = content
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    return value if isinstance(value, int | float) else None
 
 
 def _number(value: float | None) -> str:

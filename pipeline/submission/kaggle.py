@@ -193,7 +193,7 @@ def _read_origin(csv_path: Path, csv_sha256: str) -> Mapping[str, Any]:
         origin = json.loads(origin_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{origin_path} is not JSON: {error}. Write the submission anew.") from error
-    if origin.get("csv_sha256") != csv_sha256:
+    if not isinstance(origin, dict) or origin.get("csv_sha256") != csv_sha256:
         raise UserError(f"{csv_path} was changed after {origin_path.name} was written. Write the submission anew.")
     return origin
 

@@ -114,3 +114,10 @@ def test_folds_keep_sequences_whole_and_are_of_like_size():
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     sizes = np.bincount(folds)
     assert sizes.max() - sizes.min() <= 4
+
+
+@pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
+def test_damaged_scores_are_named_with_the_command(tmp_path, content):
+    (tmp_path / "per_image.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh Mine evaluate --force"):
+        read_scores({"Mine": tmp_path})

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.report.compare import compare_runs, comparison_text, draw_comparison, draw_run_curves, paired_gain
+from pipeline.report.compare import (
+    compare_runs,
+    comparison_text,
+    draw_comparison,
+    draw_run_curves,
+    paired_gain,
+    run_folder,
+)
 from tests.report.small_run import make_history, mark_stages, write_csv, write_judged
 
 
@@ -111,3 +118,19 @@ def test_a_folder_without_a_readable_config_is_named(new_run, content):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it anew|makes one)"):
         compare_runs((first.run, second.run))
+
+
+@pytest.mark.parametrize("content", [b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
+def test_damaged_scores_of_pictures_are_named_with_the_command(two_runs, content):
+    path = run_folder(two_runs[1]) / "per_image.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh .* evaluate --force"):
+        compare_runs(two_runs)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"dice": 3}', '{"dice": {"mean": "x", "classes": []}}'])
+def test_damaged_metrics_are_as_good_as_none(two_runs, content):
+    (run_folder(two_runs[1]) / "metrics.json").write_text(content)
+    comparison = compare_runs(two_runs)
+    assert comparison.scores["Dice"][1] is None
+    assert "was not evaluated yet" in comparison_text(comparison)
