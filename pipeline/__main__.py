@@ -34,6 +34,7 @@ HELP = """\
                                       where two submissions differ most, in words and as a picture
   ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
   ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
+  ./run.sh convention NAME RUNS.csv   how a competition writes its runs, found in its training rows and masks
   ./run.sh download NAME              fetches a competition's data, or an encoder's weights
   ./run.sh doctor                     what this machine has, what is missing, and how to mend it
   ./run.sh test [PYTEST ARGUMENT ...] the tests
@@ -44,7 +45,7 @@ Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMI
 """
 COMMANDS = (
     *("list", "show", "plan", "compare", "shakeup", "score", "diff", "submit", "log", "download"),
-    *("doctor", "test"),
+    *("convention", "doctor", "test"),
 )
 STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1

@@ -267,6 +267,25 @@ def log_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def convention_command(arguments: Sequence[str]) -> int:
+    """Finds out from a competition's own files how it writes its runs."""
+    from pipeline.config.load import load_competition
+    from pipeline.data.catalog import build_catalog
+    from pipeline.data.competition import find_folder
+    from pipeline.submission.detective import convention_text, investigate
+
+    options = parser("convention")
+    options.add_argument("name")
+    options.add_argument("runs", type=Path)
+    chosen = options.parse_args(arguments)
+    competition = load_competition(chosen.name)
+    folder = find_folder(competition)
+    catalog, _ = build_catalog(competition, folder)
+    train, test = (catalog.loc[catalog["subset"] == subset, "id"].tolist() for subset in ("train", "test"))
+    print(convention_text(investigate(competition, folder, chosen.runs, train, test), competition))
+    return 0
+
+
 def download_command(arguments: Sequence[str]) -> int:
     """Fetches a competition's data, or an encoder's weights."""
     from pipeline.download import download

@@ -1,0 +1,114 @@
+"""A competition's own files to its convention: `./run.sh convention NAME RUNS.csv`.
+
+In: the sample submission, a csv of run lengths of training pictures, their masks. Out: the `CONVENTION` to be written
+into the competition's descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.competition import Competition, Convention
+from pipeline.data.pictures import read_mask
+from pipeline.errors import UserError
+from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
+from pipeline.submission.rows import BINARY_CLASS, read_cells
+
+MOST_FULL, MOST_EMPTY = 200, 20  # examples that are looked at: more say nothing new
+
+
+def investigate(
+    competition: Competition, folder: Path, runs_csv: Path, train_ids: Collection[str], test_ids: Collection[str]
+) -> Convention:
+    """Returns the convention of a competition, found in its files.
+
+    Columns and names of rows come from the sample submission; where there is none, they stay as the descriptor says.
+
+    Args:
+        folder: of the competition.
+        runs_csv: run lengths of training pictures, with a header; their masks are in the competition's folder.
+
+    Raises:
+        UserError: the files leave something open, contradict each other, or cannot be read.
+    """
+    sample_path = folder / (competition.sample_submission or "sample_submission.csv")
+    naming = {field.name: getattr(competition.convention, field.name) for field in fields(Convention)}
+    if not sample_path.is_file():
+        runs = detect_runs(list(_examples(competition, folder, runs_csv, set(train_ids), naming)))
+        return Convention(**(naming | runs._asdict()))
+    naming |= vars(detect_rows(sample_path, list(test_ids)))
+    examples = list(_examples(competition, folder, runs_csv, set(train_ids), naming))
+    return detect_convention(sample_path, list(test_ids), examples)
+
+
+def convention_text(found: Convention, competition: Competition) -> str:
+    """Returns the lines for the descriptor, with those marked that differ from what it says now."""
+    lines = [f"CONVENTION:    # of configs/competitions/{competition.name}.yaml"]
+    for field in fields(Convention):
+        value, described = getattr(found, field.name), getattr(competition.convention, field.name)
+        note = "" if value == described else f"    # it says {_written(described)}"
+        if value != field.default or note:
+            lines.append(f"  {field.name.upper()}: {_written(value)}{note}")
+    if len(lines) == 1:
+        return f"{competition.name} is written as its descriptor says: every value is the default, no CONVENTION needed"
+    return "\n".join(lines if found != competition.convention else [*lines, "That is what it says."])
+
+
+def _examples(
+    competition: Competition, folder: Path, runs_csv: Path, train_ids: set[str], naming: dict
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the text of a training row and its mask (bool, H, W), the first ones with and without runs."""
+    (_, header), *rows = list(read_cells(runs_csv)) or [(1, [])]
+    if len(header) < 2 or not rows:
+        raise UserError(f"{runs_csv}: wanted a header of two columns or more, and rows of run lengths below it")
+    place = header.index(naming["value_column"]) if naming["value_column"] in header else len(header) - 1
+    left = {True: MOST_FULL, False: MOST_EMPTY}
+    masks: dict[str, np.ndarray] = {}
+    for line, cells in rows:
+        named = _named([cell for index, cell in enumerate(cells) if index != place], train_ids, naming)
+        if named is None or len(cells) != len(header):
+            raise UserError(
+                f"{runs_csv}: line {line} ({','.join(cells)[:60]}) is of no picture and class of "
+                f"{competition.train_csv}; wanted <id>, <id>_<class> or <id>,<class>, and the runs"
+            )
+        picture_id, class_index = named
+        if picture_id not in masks:
+            masks = {picture_id: read_mask(folder / competition.masks.format(id=picture_id))}
+        mask_HW = masks[picture_id] == class_index
+        is_full = bool(mask_HW.any())
+        if left[is_full]:
+            left[is_full] -= 1
+            yield cells[place], mask_HW
+        if not any(left.values()):
+            return
+
+
+def _named(cells: list[str], train_ids: set[str], naming: dict) -> tuple[str, int] | None:
+    """Returns the picture and the class that a row's cells name, None when they name none."""
+    first, *others = cells
+    stem = first if first in train_ids else first.rpartition(".")[0]
+    if stem in train_ids:
+        numbers = [int(cell) for cell in others if cell.isdecimal()]
+        if naming["rows"] != "id" and not numbers:
+            return None
+        return stem, numbers[0] - naming["class_base"] if numbers else BINARY_CLASS
+    picture_id, _, number = first.rpartition("_")
+    stem = picture_id if picture_id in train_ids else picture_id.rpartition(".")[0]
+    return (stem, int(number) - naming["class_base"]) if stem in train_ids and number.isdecimal() else None
+
+
+def _written(value: object) -> str:
+    """Returns a value as YAML.
+
+    >>> _written(True), _written(None), _written("-"), _written("row"), _written("id+class")
+    ('true', 'null', '"-"', 'row', 'id+class')
+    """
+    if isinstance(value, str):
+        return value if value[:1].isalpha() else f'"{value}"'
+    return (
+        {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
