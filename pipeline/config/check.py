@@ -87,9 +87,11 @@ def _check_losses(config: Config, plan: tuple[Phase, ...], origins: Mapping[str,
         own_mix = parse_mix(config.loss_fn.mix)
     except UserError as error:
         _refuse(origins, "LOSS_FN.MIX", str(error))
-    mixes = {parse_mix(phase.loss) if phase.loss else own_mix for phase in plan}
-    if config.solver.monitor == "valid_loss" and len(mixes) > 1:
-        why = "a phase of it changes the loss, so validation losses cannot be compared; set SOLVER.MONITOR: valid_dice"
+    changes = any(phase.loss and parse_mix(phase.loss) != own_mix for phase in plan)
+    if config.solver.monitor == "valid_loss" and changes:
+        # One loss judges the whole plan. Under another one it may well rise while Dice rises, too: the best weights
+        # would be those from before the change, and that phase for nothing.
+        why = "a phase of it changes the loss, while LOSS_FN.MIX judges every epoch; set SOLVER.MONITOR: valid_dice"
         _refuse(origins, "SOLVER.PLAN", f"{config.solver.plan}: {why}")
 
 

@@ -129,7 +129,7 @@ def report(paths: RunPaths, name: str, outcomes: Sequence[Outcome]) -> None:
         lowest, highest = found["band"][mark]
         side = "above" if rate > best else "below"
         print(f"{mark:>8} {rate:8.2g} ({lowest:.2g} to {highest:.2g}): x{factor:.1f} {side} the best, {verdict}")
-    plot = draw_grid(read_columns(paths / "lr_sweep.csv"), found, outcomes, f"What {name} reached", LIGHT)
+    plot = draw_grid(read_columns(paths / "lr_sweep.csv"), found, outcomes, f"What trainings of {name} reached", LIGHT)
     write_atomic(paths / "lr_grid.png", plot)
     print(f"plot: {paths / 'lr_grid.png'}")
 
