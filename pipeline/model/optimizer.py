@@ -83,7 +83,18 @@ def build_optimizer(
         return torch.optim.RAdam(groups, decoupled_weight_decay=True)
     if name == "AdamW":
         return torch.optim.AdamW(groups, fused=True)
-    return torch.optim.SGD(groups, momentum=momentum, fused=True)
+    optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
+    if momentum:
+        optimizer.register_step_pre_hook(_begin_momentum)
+    return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Gives parameters without momentum one of 0: the fused SGD wants it of all or none, and thawed parts have none."""
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            if param.grad is not None and optimizer.state[param].get("momentum_buffer") is None:
+                optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
 
 class EmaWeights:

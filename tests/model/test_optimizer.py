@@ -149,6 +149,30 @@ def test_resume_from_a_file_at_every_step_gives_the_same_bits(name: str) -> None
             assert torch.equal(value, straight.state_dict()[key]), f"{key}, cut before step {cut}"
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_part_that_was_frozen_begins_to_move_when_it_is_thawed(name: str) -> None:
+    network = small_network()
+    kernel, optimizer = network.encoder[0].weight, build_optimizer(network, name)
+    start = kernel.clone()
+    network.encoder.requires_grad_(False)
+    train(network, optimizer, range(2))
+    assert torch.equal(kernel, start)
+    network.encoder.requires_grad_(True)
+    train(network, optimizer, range(2, 4))
+    assert not torch.equal(kernel, start)
+
+
+def test_sgd_thaws_as_the_ordinary_one_does() -> None:
+    ours, plain = small_network(), small_network()
+    ordinary = torch.optim.SGD(parameter_groups(plain, 0.0, 1.0, True), momentum=0.9, fused=False, foreach=False)
+    for network, optimizer in ((ours, build_optimizer(ours, "SGD")), (plain, ordinary)):
+        network.encoder.requires_grad_(False)
+        train(network, optimizer, range(2))
+        network.encoder.requires_grad_(True)
+        train(network, optimizer, range(2, 5))
+    assert all(torch.allclose(*pair, rtol=1e-6) for pair in zip(ours.parameters(), plain.parameters(), strict=True))
+
+
 def test_ranger_is_the_originals() -> None:
     optimizer = build_optimizer(small_network(), "Ranger")
     assert isinstance(optimizer, Ranger)

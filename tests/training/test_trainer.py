@@ -9,6 +9,7 @@ import torch
 
 from pipeline.config.plan import learning_rate
 from pipeline.errors import Stopped, UserError
+from pipeline.model.optimizer import OPTIMIZERS
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint, previous_of
 from pipeline.training.state import advance
@@ -131,8 +132,9 @@ def test_training_learns_the_toy():
         ("SOLVER.OPTIMIZER.NAME=SGD", "SOLVER.ACCUMULATE=2", "SOLVER.CLIP_NORM=0.5", "SOLVER.PLAN=poly_warmup"),
         ("SOLVER.OPTIMIZER.NAME=RAdam", "LOSS_FN.ADAPTIVE.ENABLE=true", "SOLVER.OPTIMIZER.ENCODER_LR_FACTOR=0.3"),
         ("SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=2"),
+        ("SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=2", "SOLVER.OPTIMIZER.NAME=SGD"),
     ],
-    ids=["ranger", "adamw-ema", "sgd-accumulate", "radam-adaptive", "frozen"],
+    ids=["ranger", "adamw-ema", "sgd-accumulate", "radam-adaptive", "frozen", "sgd-frozen"],
 )
 def test_a_training_stopped_at_every_step_ends_with_the_same_bits(changes):
     expected = results(run("whole", changes=changes))
@@ -147,13 +149,17 @@ def test_a_training_stopped_at_every_step_ends_with_the_same_bits(changes):
     assert results(paths) == expected
 
 
-def test_early_stop_and_revert_survive_a_stop_at_every_step(monkeypatch):
+@pytest.mark.parametrize("has_scaler", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_early_stop_and_revert_survive_a_stop_at_every_step(monkeypatch, optimizer, has_scaler):
+    """The long form, with every plan and with averaged weights: `python -m tests.long.cuts`."""
+    options = {"changes": [f"SOLVER.OPTIMIZER.NAME={optimizer}"], "has_scaler": has_scaler}
     script(monkeypatch, TIRED)
-    expected = results(run("whole"))
+    expected = results(run("whole", **options))
     script(monkeypatch, TIRED)
     for _ in range(100):
         try:
-            paths = run("stopped", stop=StopAt(NUM_VALID_BATCHES + 2))
+            paths = run("stopped", stop=StopAt(2), **options)
             break
         except Stopped:
             continue

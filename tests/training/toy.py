@@ -26,6 +26,7 @@ from pipeline.training.validate import Validation
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
 NUM_VALID_BATCHES = 2
+OVERFLOWING = 2.0**127  # a loss scale at which the first gradients overflow float32 and steps are left out
 SETTINGS = (
     "DATALOADERS.TRAIN.BATCH_SIZE=4",
     "LOSS_FN.MIX=1 ce",
@@ -89,11 +90,16 @@ def make(
     stop: Stop | None = None,
     plan: Sequence[Phase] | None = None,
     lags: bool = False,
+    has_scaler: bool = False,
     say: Callable[[str], None] = lambda line: None,
     batches: Callable[..., Any] = train_batches,
     key: str = "key",
 ) -> Training:
-    """Returns a training in the run folder `name`, new or as an earlier one left it."""
+    """Returns a training in the run folder `name`, new or as an earlier one left it.
+
+    Args:
+        has_scaler: whether it has a loss scaler at work, whose scale grows every third step until gradients overflow.
+    """
     settings = dict(text.split("=", 1) for text in (*SETTINGS, *changes))
     loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
     config, solver = loaded.config, loaded.config.solver
@@ -105,6 +111,8 @@ def make(
     ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
     device = torch.device("cpu")
     scaler = build_scaler(device, torch.float32)
+    if has_scaler:
+        scaler = torch.amp.GradScaler("cpu", init_scale=OVERFLOWING, growth_interval=3)
     learner = Learner(config, network, network, optimizer, scaler, ema, device, torch.float32)
     sums = EpochSums(len(CLASSES), device)
     content = content_to_continue(paths, key, say)
