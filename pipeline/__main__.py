@@ -43,10 +43,8 @@ Stages, in order: {stages}
 Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
 Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
 """
-COMMANDS = (
-    *("list", "show", "plan", "compare", "shakeup", "score", "diff", "submit", "log", "download"),
-    *("convention", "doctor", "test"),
-)
+ON_SUBMISSIONS = ("score", "diff", "submit", "log", "convention")
+COMMANDS = ("list", "show", "plan", "compare", "shakeup", *ON_SUBMISSIONS, "download", "doctor", "test")
 STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 
@@ -103,9 +101,9 @@ def dispatch(arguments: list[str]) -> int:
         return 0 if arguments else EXIT_MISTAKE
     name, rest = arguments[0], arguments[1:]
     if name in COMMANDS:
-        from pipeline import commands
+        from pipeline import commands, commands_submission
 
-        return getattr(commands, f"{name}_command")(rest)
+        return getattr(commands_submission if name in ON_SUBMISSIONS else commands, f"{name}_command")(rest)
     return run_experiment(name, rest)
 
 
