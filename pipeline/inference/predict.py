@@ -6,7 +6,7 @@ Shapes: B pictures, C scored classes, H and W the padded frame, h and w the same
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,18 +166,44 @@ def _framed(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
     window_width, window_height = (
         min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True)
     )
+    overlap = predictor.settings.overlap
+    starts = (window_starts(height, window_height, overlap), window_starts(width, window_width, overlap))
+    places = [(..., slice(y, y + window_height), slice(x, x + window_width)) for y in starts[0] for x in starts[1]]
     weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(picture_BCHW.device)
     total = counts = None
-    for y in window_starts(height, window_height, predictor.settings.overlap):
-        for x in window_starts(width, window_width, predictor.settings.overlap):
-            inside = (..., slice(y, y + window_height), slice(x, x + window_width))
-            logits = _upsampled(predictor, picture_BCHW[inside].contiguous(memory_format=torch.channels_last)).float()
-            if total is None:
-                total = logits.new_zeros((*logits.shape[:2], height, width))
-                counts = logits.new_zeros((height, width))
-            total[inside].addcmul_(logits, weight_HW)
-            counts[inside] += weight_HW
-    return total / counts
+    for inside, logits in _windows(predictor, picture_BCHW, places):
+        if total is None:
+            layout = torch.channels_last if logits.stride(1) == 1 else torch.contiguous_format  # mixed, it takes longer
+            shape = (*logits.shape[:2], height, width)
+            total = torch.empty(shape, device=logits.device, memory_format=layout).zero_()
+            counts = logits.new_zeros((height, width))
+        total[inside].addcmul_(logits, weight_HW)
+        counts[inside] += weight_HW
+    return total.div_(counts)
+
+
+def _windows(predictor: Predictor, picture_BCHW: Tensor, places: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
+    """Yields each place with the float32 logits (B, C, height, width) of its window.
+
+    On a GPU so many windows go through the network at once as the frame has room for side by side, half as many where
+    they do not fit into its memory, and so on. A CPU gains nothing by that.
+    """
+    num_pictures, first = len(picture_BCHW), 0
+    num_at_once = 1
+    if predictor.device.type != "cpu":
+        num_at_once = max(1, picture_BCHW[0, 0].numel() // picture_BCHW[0, 0][places[0]].numel())
+    while first < len(places):
+        chosen = places[first : first + num_at_once]
+        window_NCHW = torch.cat([picture_BCHW[inside] for inside in chosen])
+        try:
+            logits = _upsampled(predictor, window_NCHW.contiguous(memory_format=torch.channels_last)).float()
+        except torch.OutOfMemoryError:
+            if num_at_once == 1:
+                raise
+            num_at_once //= 2
+            continue
+        yield from zip(chosen, logits.split(num_pictures), strict=True)
+        first += len(chosen)
 
 
 def window_starts(length: int, window: int, overlap: float) -> list[int]:

@@ -93,6 +93,41 @@ def test_windows_of_a_network_that_sees_single_pixels_are_the_whole_picture(blen
     assert torch.allclose(windows, whole, atol=1e-5)
 
 
+class Small(PerPixel):
+    """Has memory for so many windows at once; notes how many it was given."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.counts = limit, []
+
+    def forward(self, x):
+        self.counts.append(len(x))
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("device", "limit", "counts"),
+    [("cpu", 1, [1] * 9), ("cuda", 9, [4, 4, 1]), ("cuda", 2, [4, 2, 2, 2, 2, 1]), ("cuda", 1, [4, 2, *[1] * 9])],
+)
+def test_a_gpu_takes_as_many_windows_at_once_as_fill_the_frame_and_fewer_where_its_memory_is_short(
+    device, limit, counts
+):
+    picture, network = normalised(num=1, height=64, width=96), Small(limit)
+    of = dataclasses.replace(
+        predictor(network, mode="window", window=(48, 32), overlap=0.4), device=torch.device(device)
+    )
+    found = averaged_logits(of, picture)
+    assert network.counts == counts
+    assert torch.allclose(found, averaged_logits(predictor(), picture), atol=1e-5)
+
+
+def test_a_single_window_that_does_not_fit_is_told():
+    with pytest.raises(torch.OutOfMemoryError):
+        averaged_logits(predictor(Small(0), **WINDOWS), normalised(num=1))
+
+
 @pytest.mark.parametrize("tta", ["flip", "d4"])
 @pytest.mark.parametrize("space", ["probs", "logits"])
 @pytest.mark.parametrize("windows", [{}, WINDOWS], ids=["full", "windows"])
