@@ -95,8 +95,9 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
     num_groups = len(set(groups.tolist()))
     if len(dice) < LEAST_PICTURES or num_groups < LEAST_SEQUENCES:
         raise UserError(
-            f"{', '.join(folders)} were all judged on {len(dice)} pictures in {num_groups} sequences; at least "
-            f"{LEAST_PICTURES} and {LEAST_SEQUENCES} are needed. Compare runs of one slice, or ensembles of it."
+            f"{', '.join(folders)} were all judged on {len(dice)} pictures of {num_groups} "
+            f"sequence{'' if num_groups == 1 else 's'}; at least {LEAST_PICTURES} pictures of {LEAST_SEQUENCES} "
+            "sequences are needed. Compare runs of one slice, or ensembles of it."
         )
     return dice, groups
 
