@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.arguments import parser
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.config.competition import Competition
 
 NUM_CHANGES = 20  # lines of `diff`: a screenful
 NUM_DRAWN = 4  # pictures of `diff`
@@ -34,11 +37,17 @@ def score_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+class PictureFile(NamedTuple):
+    """A test picture's file, its video, and its (height, width)."""
+
+    path: Path
+    sequence: str
+    size: tuple[int, int]
+
+
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints where two submissions differ most, and draws those pictures."""
     from pipeline.config.load import load_competition
-    from pipeline.data.catalog import build_catalog
-    from pipeline.data.competition import find_folder
     from pipeline.submission.compare import compare_submissions
 
     options = parser("diff")
@@ -47,10 +56,8 @@ def diff_command(arguments: Sequence[str]) -> int:
     options.add_argument("--competition", default="aeroscapes")
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.competition)
-    folder = find_folder(competition)
-    catalog, _ = build_catalog(competition, folder)
-    test = catalog[catalog["subset"] == "test"]
-    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    pictures = list_test_pictures(competition)
+    sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     print(f"{changes['id'].nunique()} of {len(sizes)} pictures differ")
     if not len(changes):
@@ -58,28 +65,52 @@ def diff_command(arguments: Sequence[str]) -> int:
     print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in a picture")
-    print(f"drawn: {_draw_diff(chosen, competition, folder, test, changes['id'].unique().tolist())}")
+    files = (chosen.first, chosen.second)
+    print(f"drawn: {draw_diff(files, competition, pictures, changes['id'].unique().tolist())}")
     return 0
 
 
-def _draw_diff(chosen: Any, competition: Any, folder: Path, test: Any, ranked: Sequence[str]) -> str:
-    """Draws the pictures that changed most; returns the file's path as a person reads it."""
+def list_test_pictures(competition: Competition) -> dict[str, PictureFile]:
+    """Returns the competition's test pictures by id, sizes from the files' headers: nothing is decoded."""
+    from PIL import Image
+
+    from pipeline.data.competition import find_folder, read_list
+    from pipeline.paths import shown
+
+    folder = find_folder(competition)
+    pictures = {}
+    for listed in read_list(competition, folder, "test")[0]:
+        path = folder / competition.pictures.format(id=listed.id)
+        try:
+            with Image.open(path) as opened:
+                pictures[listed.id] = PictureFile(path, listed.sequence, opened.size[::-1])
+        except OSError as error:
+            why = error.strerror or "not a picture"
+            raise UserError(
+                f"cannot read {shown(path)}: {why}; `prepare` of any config lists all that is wrong"
+            ) from None
+    return pictures
+
+
+def draw_diff(
+    files: tuple[Path, Path], competition: Competition, pictures: Mapping[str, PictureFile], ranked: Sequence[str]
+) -> str:
+    """Draws the pictures that changed most; returns the drawing's path as a person reads it."""
     from pipeline.data.pictures import read_picture
     from pipeline.outcome import write_picture
     from pipeline.paths import shown, submissions_folder
     from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.submission.rows import read_masks
 
-    files = test.set_index("id")
-    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    ids = choose_changed([(picture_id, files.at[picture_id, "sequence"]) for picture_id in ranked], NUM_DRAWN)
-    masks = [
+    sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
+    ids = choose_changed([(picture_id, pictures[picture_id].sequence) for picture_id in ranked], NUM_DRAWN)
+    first, second = (
         {picture_id: mask for picture_id, mask in read_masks(path, competition, sizes) if picture_id in ids}
-        for path in (chosen.first, chosen.second)
-    ]
-    changed = [Changed(id, read_picture(folder / files.at[id, "picture"]), masks[0][id], masks[1][id]) for id in ids]
-    path = submissions_folder() / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
-    titles = (chosen.first.name, chosen.second.name)
+        for path in files
+    )
+    changed = [Changed(id, read_picture(pictures[id].path), first[id], second[id]) for id in ids]
+    path = submissions_folder() / f"diff_{files[0].stem}_{files[1].stem}.png"
+    titles = (files[0].name, files[1].name)
     write_picture(path, draw_changes(changed, competition.classes, competition.colors, titles))
     return shown(path)
 
@@ -145,8 +176,7 @@ def log_command(arguments: Sequence[str]) -> int:
 def convention_command(arguments: Sequence[str]) -> int:
     """Finds out from a competition's own files how it writes its runs."""
     from pipeline.config.load import load_competition
-    from pipeline.data.catalog import build_catalog
-    from pipeline.data.competition import find_folder
+    from pipeline.data.competition import find_folder, read_list
     from pipeline.submission.detective import convention_text, investigate
 
     options = parser("convention")
@@ -155,7 +185,6 @@ def convention_command(arguments: Sequence[str]) -> int:
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.name)
     folder = find_folder(competition)
-    catalog, _ = build_catalog(competition, folder)
-    train, test = (catalog.loc[catalog["subset"] == subset, "id"].tolist() for subset in ("train", "test"))
+    train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))
     print(convention_text(investigate(competition, folder, chosen.runs, train, test), competition))
     return 0
