@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from pipeline.chain import Run
+from pipeline.chain import Run, Stage, why_run
 from pipeline.config.competition import num_scored
-from pipeline.errors import Stopped
-from pipeline.members import member_runs
+from pipeline.config.load import Loaded
+from pipeline.errors import Stopped, UserError
+from pipeline.files import GIB, check_disk
+from pipeline.members import WITHOUT_STORES, member_runs
 from pipeline.paths import shown
 from pipeline.work import competition_folder
 
@@ -48,6 +50,39 @@ def make_each(
         stores = [ProbabilityStore(member.paths.probs(subset)) for member in member_runs(run)]
         return lambda picture_id: make(picture_id, [stores[number].view(picture_id) for number in wanted[picture_id]])
     return _streamed(run, subset, wanted, make, name)
+
+
+def check_room(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]) -> None:
+    """Says what the members' stores will take of the disk together, before the first of them is written.
+
+    Raises:
+        UserError: the disk is too small; names the way without stores.
+    """
+    from pipeline.inference.predict import stored_bytes
+    from pipeline.inference.probability_store import USUAL_SHARE
+    from pipeline.paths import runs_folder
+
+    total, names = 0, []
+    for number, member in enumerate(member_runs(run)):
+        stages = {stage.name: stage for stage in stages_of(member.loaded)}
+        due = [
+            subset
+            for subset, stage in (("valid", "evaluate"), ("test", "predict"))
+            if why_run(stages[stage], member) is not None or not member.paths.probs(subset).is_dir()
+        ]
+        for subset in due:
+            source = _sources(run, subset)[number]
+            frames = map(source.dataset.frame, range(len(source.dataset)))
+            num_bytes, is_exact = stored_bytes(source.open(), frames)
+            written = sum(path.stat().st_size for path in member.paths.probs(subset).glob("shard-*"))
+            total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
+        names += [member.paths.name] if due else []
+    if names:
+        say(f"disk: the probabilities of {len(names)} members will take about {total / GIB:.2f} GiB")
+        try:
+            check_disk(runs_folder(), total, f"storing the probabilities of {len(names)} members")
+        except UserError as error:
+            raise UserError(f"{error}\n{WITHOUT_STORES}") from None
 
 
 def store_facts(run: Run, number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
-from pipeline.combining import Arrays, forget_streamed, make_each, store_facts
+from pipeline.combining import Arrays, check_room, forget_streamed, make_each, store_facts
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.judging import Judges, findings, findings_text, fitted_weights, judge_maker, own_scores
@@ -50,6 +50,7 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
     members, is_streamed = member_runs(run), run.loaded.config.ensemble.stream
     require_trained(members, stages_of)
     if not is_streamed:
+        check_room(run, stages_of, tqdm.write)
         predict_members(members, stages_of, tqdm.write)
     require_alike(members, is_streamed)
     catalog = read_catalog(members[0].paths / "catalog.csv")
