@@ -32,13 +32,13 @@ def long_form(*arguments: str) -> str:
 
 def test_runs_killed_at_random_times_in_every_stage_end_with_the_same_bits():
     output = long_form("--points", "16", "--seed", str(os.getpid()))
-    assert re.search(r"^runs identical +1$", output, re.MULTILINE)
-    assert re.search(r"^interrupted in train +[12]$", output, re.MULTILINE)
+    assert re.search(r"^interrupted +16$", output, re.MULTILINE)
+    assert re.search(r"^runs identical +[1-3]$", output, re.MULTILINE) and "0 failures" in output
 
 
 def test_runs_asked_to_stop_end_in_order_and_with_the_same_bits():
     arguments = ("--points", "6", "--way", "stop", "--stage", "train", "--seed", str(os.getpid()))
-    assert re.search(r"^runs identical +3$", long_form(*arguments), re.MULTILINE)
+    assert re.search(r"^runs identical +[3-6]$", long_form(*arguments), re.MULTILINE)
 
 
 def test_runs_killed_before_file_operations_end_with_the_same_bits():

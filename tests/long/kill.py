@@ -31,6 +31,7 @@ from tests.long.processes import (
     Dying,
     Resumed,
     in_peace,
+    is_beyond,
     limit_files,
     load_packages,
     note_steps,
@@ -122,9 +123,13 @@ def reached(point: Point, seconds: dict[str, float]) -> Callable[[str], bool]:
     begun_at: list[float] = []
 
     def is_time(output: str) -> bool:
-        if not begun_at and stage_at(output) == point.stage:
+        stage = stage_at(output)
+        if not begun_at and stage == point.stage:
             begun_at.append(time.monotonic())
-        return bool(begun_at) and time.monotonic() - begun_at[0] >= point.share * seconds[point.stage]
+        if not begun_at:
+            return is_beyond(output, point.stage)  # ended by the start before
+        # A stage may be over sooner than in peace: the point is then what comes next.
+        return stage != point.stage or time.monotonic() - begun_at[0] >= point.share * seconds[point.stage]
 
     return is_time
 
@@ -179,15 +184,12 @@ def finish_and_compare(
     print(f"{name}: {verdict}", flush=True)
 
 
-def choose_points(num: int, way: str, seed: int, stages: Sequence[str]) -> Iterator[list[Point]]:
-    """Yields the points of run after run: TIMES_A_STAGE in each stage, in the chain's order, `num` in all."""
+def choose_points(way: str, seed: int, stages: Sequence[str]) -> Iterator[list[Point]]:
+    """Yields the points of run after run: TIMES_A_STAGE in each stage, in the chain's order."""
     rng = random.Random(seed)
     signals = [signal.SIGKILL] if way == "kill" else [signal.SIGTERM, signal.SIGINT]
-    while num > 0:
-        points = [Point(stage, rng.random(), rng.choice(signals)) for stage in stages for _ in range(TIMES_A_STAGE)]
-        kept = sorted(rng.sample(range(len(points)), min(num, len(points))))
-        yield [points[index] for index in kept]
-        num -= len(kept)
+    while True:
+        yield [Point(stage, rng.random(), rng.choice(signals)) for stage in stages for _ in range(TIMES_A_STAGE)]
 
 
 def peace(
@@ -200,20 +202,25 @@ def peace(
     return results(folder), stage_seconds(output)
 
 
-def try_signals(folder: Path, data: Path, runs: Sequence[list[Point]], counts: Counts) -> None:
-    """Interrupts runs of all variants by signals."""
+def try_signals(folder: Path, data: Path, runs: Iterator[list[Point]], num_points: int, counts: Counts) -> None:
+    """Interrupts runs of all variants by signals until there were `num_points` interruptions."""
     variants = [overrides(data, *variant.changes) for variant in VARIANTS]
-    baselines = [peace(folder / f"peace-{index}", variants[index]) for index in range(min(2, len(runs)))]
+    baselines: dict[int, tuple[dict[str, bytes], dict[str, float]]] = {}
     for number, points in enumerate(runs):
+        left = num_points - sum(counts.landed.values())
+        if left <= 0:
+            return
         index = number % len(VARIANTS)
-        wanted, seconds = baselines[index % 2]  # the third must come out as the first, which has no workers
+        base = index % 2  # the third must come out as the first, which has no workers
+        if base not in baselines:
+            baselines[base] = peace(folder / f"peace-{base}", variants[base])
+        wanted, seconds = baselines[base]
         # A variant without a sweep is interrupted in its training once more.
         points = [point if point.stage in seconds else Point("train", point.share, point.number) for point in points]
         place = folder / f"run-{number}"
         resumed = Resumed(place / "steps", VARIANTS[index].may_lose)
-        try_points(place, variants[index], points, seconds, resumed, counts)
-        name = f"run {number + 1}/{len(runs)}, variant {index}, {len(points)} points"
-        finish_and_compare(place, variants[index], wanted, name, counts, resumed)
+        try_points(place, variants[index], points[:left], seconds, resumed, counts)
+        finish_and_compare(place, variants[index], wanted, f"run {number + 1}, variant {index}", counts, resumed)
 
 
 def try_operations(folder: Path, data: Path, stride: int, seed: int, counts: Counts) -> None:
@@ -276,8 +283,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             try_full_disks(Path(folder), data, counts)
         else:
             stages = (chosen.stage,) if chosen.stage else STAGE_NAMES
-            runs = list(choose_points(chosen.points, chosen.way, chosen.seed, stages))
-            try_signals(Path(folder), data, runs, counts)
+            runs = choose_points(chosen.way, chosen.seed, stages)
+            try_signals(Path(folder), data, runs, chosen.points, counts)
     if counts.slowest_stop_s > STOP_S:
         counts.failed.append(f"a stop took {counts.slowest_stop_s:.1f} s")
     counts.show()

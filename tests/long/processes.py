@@ -115,6 +115,12 @@ def stage_at(output: str) -> str:
     return at
 
 
+def is_beyond(output: str, stage: str) -> bool:
+    """Returns whether a run that said `output` has come to a stage after `stage`."""
+    begun = [line.partition(" ")[0] for line in output.splitlines()]
+    return any(later in begun for later in STAGE_NAMES[STAGE_NAMES.index(stage) + 1 :])
+
+
 def stage_seconds(output: str) -> dict[str, float]:
     """Returns how long each stage took, from what a run in peace said."""
     done = [line.split() for line in output.splitlines() if " done in " in line and line.split()[0] in STAGE_NAMES]

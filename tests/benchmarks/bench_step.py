@@ -1,0 +1,292 @@
+"""A training step end to end against its bare bones, and an epoch with copy-paste against one without.
+
+    OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_step
+    python -m tests.benchmarks.bench_step --workers 4 --batch 16 --steps 50 --precision float16     on a GPU
+
+1. Ours: `train_epoch`, that is data with full augmentation, transfer, normalisation, loss, optimizer, metrics, the bar,
+   the looks at finiteness and at the checkpoint's clock. Bound: forward, backward and optimizer on one batch that is on
+   the device already. Bar: 5 % on a CPU, 0.95 of the bound's throughput on a GPU.
+2. The same bare step on NCHW, as the original had it, against channels_last. Bar: x1.2 on a CPU.
+3. Epochs of ExpABF with copy-paste, without, and with the original's blocking pass before the epoch. Bar: x1.15.
+
+On a CPU processor time of this process is measured, which neighbours disturb least: leave `--workers` at 0 there, so
+that data loading counts in full. On a GPU it is the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config.load import Loaded, load
+from pipeline.data.dataset import TrainDataset
+from pipeline.data.loaders import train_batches, train_loader
+from pipeline.data.sampler import EpochSampler
+from pipeline.data.store import build_store, open_store
+from pipeline.model.build import normalise
+from pipeline.paths import RunPaths
+from pipeline.stopping import Stop
+from pipeline.training.criterion import criterion
+from pipeline.training.finite import FiniteWatch
+from pipeline.training.learner import Learner, autocast, build_learner, make_reproducible
+from pipeline.training.state import TrainState
+from pipeline.training.step import EpochSums
+from pipeline.training.trainer import Training, train_epoch
+from tests.benchmarks.bench_copy_paste import paste_float64
+from tests.benchmarks.street_pictures import CLASSES, NUM_CLASSES, read_pictures
+
+WIDTH, HEIGHT = 640, 352
+STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR = 1.05, 0.95, 1.15, 1.2
+
+
+class Clock:
+    """Adds up seconds by name: of the processor, or where a GPU works on the wall, once it is done."""
+
+    def __init__(self, is_gpu: bool) -> None:
+        self.is_gpu, self.spent = is_gpu, dict.fromkeys(("data", "metrics"), 0.0)
+
+    def now(self) -> float:
+        if self.is_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() if self.is_gpu else time.process_time()
+
+    def timed(self, name: str, function: Callable) -> Callable:
+        """Returns the function with its time added; on a GPU without, as to measure it would be to wait."""
+
+        def call(*arguments):
+            began = time.process_time()
+            result = function(*arguments)
+            self.spent[name] += time.process_time() - began
+            return result
+
+        return call
+
+    def timed_batches(self, batches: Iterable) -> Iterator:
+        iterator = iter(batches)
+        following = self.timed("data", lambda: next(iterator, None))
+        while (batch := following()) is not None:
+            yield batch
+
+
+def write_pictures(folder: Path, num_pictures: int) -> pd.DataFrame:
+    """Writes street pictures of 640x352 and returns their catalog."""
+    rows = []
+    for name in ("imgs", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number, (picture, mask) in enumerate(read_pictures(num_pictures)):
+        row = {"id": f"{number:03d}", "picture": f"imgs/{number:03d}.jpg", "mask": f"masks/{number:03d}.png"}
+        picture = cv2.cvtColor(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / row["picture"]), picture)
+        cv2.imwrite(str(folder / row["mask"]), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST))
+        rows.append({**row, "width": WIDTH, "height": HEIGHT})
+    return pd.DataFrame(rows)
+
+
+def load_experiment(name: str, chosen: argparse.Namespace, *changes: str) -> Loaded:
+    return load(
+        name,
+        (
+            *(f"MODEL.ENCODER.NAME={chosen.encoder}", "MODEL.ENCODER.WEIGHTS=null", "DATASETS.SPLIT_INDEX=0"),
+            *("DATASETS.AUGMENTATION.TILE.ENABLE=false", f"DATALOADERS.TRAIN.BATCH_SIZE={chosen.batch}"),
+            *(f"SOLVER.PRECISION={chosen.precision}", *changes),
+        ),
+    )
+
+
+def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str], num_workers: int) -> Training:
+    """Returns a training as `assemble` makes it, but that it never validates."""
+    store = open_store(next(path for path in (folder / "stores").iterdir() if path.is_dir()))
+    dataset = TrainDataset(store, ids, loaded.config.datasets.augmentation, 1, CLASSES)
+    sampler = EpochSampler(dataset, loaded.config.dataloaders.train.batch_size, 1)
+    loader = train_loader(dataset, sampler, num_workers, pin_memory=True)
+
+    def batches(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
+        dataset.set_class_dice(class_dice)
+        return train_batches(loader, epoch, start_step, augment)
+
+    state = TrainState("", class_dice=np.linspace(0.1, 0.9, NUM_CLASSES).tolist())
+    (folder / "runs" / "bench").mkdir(parents=True, exist_ok=True)
+    return Training(
+        config=loaded.config,
+        plan=loaded.plan,
+        learner=learner,
+        state=state,
+        paths=RunPaths(str(folder / "runs" / "bench")),
+        stop=Stop(),
+        seed=1,
+        classes=CLASSES,
+        counted=tuple(range(NUM_CLASSES)),
+        num_outputs=NUM_CLASSES,
+        train_batches=batches,
+        valid_batches=lambda: iter(()),
+        num_valid=0,
+        describe=str,
+        steps_per_epoch=len(sampler),
+        sums=EpochSums(NUM_CLASSES, learner.device),
+        watch=FiniteWatch(lags=learner.device.type == "cuda"),
+        say=print,
+    )
+
+
+def one_epoch(training: Training, num_steps: int | None = None) -> None:
+    """Trains a whole epoch, or its last `num_steps` steps."""
+    training.state.step = training.steps_per_epoch - (num_steps or training.steps_per_epoch)
+    training.state.epoch += 1
+    train_epoch(training, training.plan[0])
+
+
+def bare_step(learner: Learner, forward: Callable, picture: torch.Tensor, mask: torch.Tensor, loss_of) -> None:
+    """Forward, backward, optimizer; nothing else."""
+    learner.optimizer.zero_grad(set_to_none=True)
+    learner.scaler.scale(loss_of(forward(picture), mask)).backward()
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+
+
+def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> None:
+    """Prints the cost of a step of ours beside the bare one, and where the difference goes."""
+    loaded = load_experiment("ExpBAA", chosen)
+    learner = build_learner(loaded.config, NUM_CLASSES)
+    training = make_training(loaded, learner, folder, ids, chosen.workers)
+    clock, plain_batches = Clock(learner.device.type == "cuda"), training.train_batches
+    picture, mask, _ = next(plain_batches(1, 0, True, training.state.class_dice))
+    if not clock.is_gpu:
+        training.train_batches = lambda *arguments: clock.timed_batches(plain_batches(*arguments))
+        training.sums.add = clock.timed("metrics", training.sums.add)
+    loss_of = criterion(loaded.config.loss_fn.mix, None, NUM_CLASSES)
+    picture, mask = picture.to(learner.device), mask.to(learner.device)
+
+    def bare() -> None:
+        for _ in range(chosen.steps):
+            bare_step(learner, learner.logits, picture, mask, loss_of)
+
+    seconds = alternate({"bare": bare, "ours": lambda: one_epoch(training, chosen.steps)}, chosen.rounds, clock)
+    ratio = statistics.median(ours / bare for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
+    bare_s, ours_s = (statistics.median(seconds[name]) / chosen.steps for name in ("bare", "ours"))
+    print(
+        f"1. a step of FPN/{chosen.encoder}, {chosen.batch} x {WIDTH}x{HEIGHT}, {learner.precision}, {learner.device}"
+    )
+    print(f"  bare step on a fixed batch (bound) {bare_s * 1e3:10.1f} ms")
+    print(f"  ours, end to end                   {ours_s * 1e3:10.1f} ms   x{ratio:.3f}")
+    if clock.is_gpu:
+        print(f"  throughput {1 / ratio:.3f} of the bound; bar: {GPU_BAR}")
+        return
+    num_steps = chosen.steps * (chosen.rounds + 1)
+    for name, spent in clock.spent.items():
+        print(f"    {name:<33}{spent / num_steps * 1e3:10.1f} ms   {spent / num_steps / ours_s:6.1%}")
+    rest = ours_s * (1 - 1 / ratio) - sum(clock.spent.values()) / num_steps
+    print(f"    {'all else (logging, finiteness, ...)':<33}{rest * 1e3:8.1f} ms   {rest / ours_s:6.1%}")
+    print(f"  bar: x{STEP_BAR} (reached x{ratio:.3f})")
+
+
+def memory_layout(chosen: argparse.Namespace) -> None:
+    """Prints what channels_last gains."""
+    loaded = load_experiment("ExpBAA", chosen)
+    loss_of = criterion(loaded.config.loss_fn.mix, None, NUM_CLASSES)
+    ways = {}
+    for name, layout in (("NCHW", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        learner = build_learner(loaded.config, NUM_CLASSES)
+        learner.network.to(memory_format=layout)
+        picture = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
+        mask = torch.randint(0, NUM_CLASSES, (chosen.batch, HEIGHT, WIDTH), dtype=torch.uint8, device=learner.device)
+
+        def forward(picture, learner=learner, layout=layout) -> torch.Tensor:
+            with autocast(learner.device, learner.precision):
+                return learner.network(
+                    normalise(picture, learner.config.model.encoder).contiguous(memory_format=layout)
+                )
+
+        def way(learner=learner, forward=forward, picture=picture, mask=mask) -> None:
+            for _ in range(chosen.steps):
+                bare_step(learner, forward, picture, mask, loss_of)
+
+        ways[name] = way
+    clock = Clock(learner.device.type == "cuda")
+    seconds = alternate(ways, chosen.rounds, clock)
+    gain = statistics.median(one / other for one, other in zip(*seconds.values(), strict=True))
+    print("2. memory layout, the bare step")
+    for name, values in seconds.items():
+        print(f"  {name:<35}{statistics.median(values) / chosen.steps * 1e3:10.1f} ms")
+    print(f"  bar: x{LAYOUT_BAR} on a CPU (reached x{gain:.2f})")
+
+
+def copy_paste_epochs(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> None:
+    """Prints what copy-paste adds to an epoch."""
+    learner = build_learner(load_experiment("ExpABF", chosen).config, NUM_CLASSES)
+    trainings = {}
+    for name, is_on in (("without", "false"), ("with", "true")):
+        loaded = load_experiment(
+            "ExpABF", chosen, *(f"DATASETS.AUGMENTATION.COPY_PASTE.{text}" for text in (f"ENABLE={is_on}", "DELAY=0"))
+        )
+        trainings[name] = make_training(loaded, learner, folder, ids, chosen.workers)
+    pictures = [
+        (cv2.resize(picture, (WIDTH, HEIGHT)), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=0))
+        for picture, mask in read_pictures(len(ids))
+    ]
+
+    def naive() -> None:
+        for number, (picture, mask) in enumerate(pictures):
+            if number % 3:  # two thirds of them, as there
+                paste_float64(picture, mask, *pictures[number - 1], [int(index) for index in np.unique(mask)[:3]])
+        one_epoch(trainings["without"])
+
+    ways = {name: (lambda training=training: one_epoch(training)) for name, training in trainings.items()}
+    clock = Clock(learner.device.type == "cuda")
+    seconds = alternate({**ways, "blocking pass (naive)": naive}, chosen.rounds, clock)
+    print(f"3. an epoch of ExpABF, FPN/{chosen.encoder}, {len(ids)} x {WIDTH}x{HEIGHT}")
+    for name, values in seconds.items():
+        ratio = statistics.median(one / plain for one, plain in zip(values, seconds["without"], strict=True))
+        print(f"  {name:<35}{statistics.median(values):10.2f} s    x{ratio:.3f}")
+    print(f"  bar: x{PASTE_BAR} of an epoch without")
+
+
+def alternate(ways: dict[str, Callable[[], None]], num_rounds: int, clock: Clock) -> dict[str, list[float]]:
+    """Returns the seconds of each way in every round; a first round is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(num_rounds + 1):
+        for name, way in ways.items():
+            began = clock.now()
+            way()
+            if number:
+                seconds[name].append(clock.now() - began)
+    return seconds
+
+
+def main() -> None:
+    """Reads the arguments and prints all parts, or the chosen one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", type=int, choices=(1, 2, 3), help="only this one")
+    parser.add_argument("--encoder", default="efficientnet-b3")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="in a round of parts 1 and 2")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=8, help="in an epoch")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--precision", default="auto")
+    chosen = parser.parse_args()
+    cv2.setNumThreads(0)
+    make_reproducible(False)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        catalog = write_pictures(folder / "data", chosen.pictures)
+        build_store(folder / "data", catalog, None, folder / "stores", say=lambda line: None)
+        ids = list(catalog.id)
+        if chosen.part in (None, 1):
+            step_overhead(chosen, folder, ids)
+        if chosen.part in (None, 2):
+            memory_layout(chosen)
+        if chosen.part in (None, 3):
+            copy_paste_epochs(chosen, folder, ids)
+
+
+if __name__ == "__main__":
+    main()
