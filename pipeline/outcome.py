@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,27 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from pipeline.inference.decoding import Rule, Sight
+    from pipeline.inference.decoding import Rule
     from pipeline.inference.ensemble import Recipe
     from pipeline.inference.predict import Prediction
 
 NUM_PANELS = 3  # of each: best, median, worst
 MaskOf = Callable[[str], "np.ndarray"]
+Look = Callable[[str, Sequence["Prediction"]], dict[str, "np.ndarray"]]
+LookWith = Callable[[str, Look], Callable[[str], dict[str, "np.ndarray"]]]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What is done to probabilities before and after the best class is chosen.
+
+    Attributes:
+        factors: float64 (C,) on the classes' probabilities, or None.
+        rules: by which classes are dropped from a picture.
+    """
+
+    factors: np.ndarray | None
+    rules: tuple[Rule, ...]
 
 
 def truth_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarray]:
@@ -70,64 +86,81 @@ def write_outcome(
     return metrics
 
 
-def sight_maker(
-    run: Run, folder: Path, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe]
-) -> Callable[[str, Sequence[Prediction]], Sight]:
-    """Returns a function from an out-of-fold picture and what is predicted there to what its decoding shows.
+def fitted_decoding(
+    run: Run, folder: Path, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe], look_with: LookWith
+) -> Decoding:
+    """Returns what DECODE asks for, fitted on out-of-fold pictures; writes what came of it, decode.json.
 
     Args:
         folder: of the competition.
         rows: catalog rows of the out-of-fold pictures.
-        recipe_of: how a picture's predictions are decoded.
+        recipe_of: how the predictions of a picture's judges are combined.
+        look_with: from the name of a pass and what to make of a picture's predictions to a function of its id.
     """
     from pipeline.data.pictures import read_mask
-    from pipeline.inference.decoding import see
+    from pipeline.inference.decoding import arrays_of, fit_suppression, see, sight_from
     from pipeline.inference.ensemble import combine
+    from pipeline.inference.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
 
-    files = rows.set_index("id")
+    settings, classes = run.loaded.config.decode, scored_classes(run.loaded.competition)
+    files, ids, facts = rows.set_index("id"), rows["id"].tolist(), {}
+    sequences = dict(zip(ids, rows["sequence"], strict=True))
+    factors, rules = None, ()
 
-    def sight_of(picture_id: str, predictions: Sequence[Prediction]) -> Sight:
-        row = files.loc[picture_id]
-        truth = read_mask(folder / row["mask"], run.loaded.competition.ignore_index)
-        return see(picture_id, row["sequence"], predictions, combine(predictions, [recipe_of(picture_id)])[0], truth)
+    def truth_of(picture_id: str) -> np.ndarray:
+        return read_mask(folder / files.at[picture_id, "mask"], run.loaded.competition.ignore_index)
 
-    return sight_of
+    def weigh(picture_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
+        truth, recipe = truth_of(picture_id), recipe_of(picture_id)
+        return margin_arrays(margin(picture_id, sequences[picture_id], ones, recipe, truth))
 
+    def look(picture_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
+        recipe = recipe_of(picture_id)
+        mask = combine(ones, [recipe if factors is None else with_factors(recipe, factors, len(ones))])[0]
+        return arrays_of(see(picture_id, sequences[picture_id], ones, mask, truth_of(picture_id)))
 
-def fitted_rules(run: Run, rows: pd.DataFrame, sight_of: Callable[[str], Sight]) -> tuple[Rule, ...]:
-    """Returns the rules of DECODE.SUPPRESS and writes what came of fitting them, decode.json; none unless it is set.
-
-    Args:
-        rows: catalog rows of the out-of-fold pictures.
-        sight_of: what those who did not train on a picture show there, by its id.
-    """
-    from pipeline.inference.decoding import fit_suppression
-
-    if run.loaded.config.decode.suppress == "none":
+    if settings.offsets == "fitted":
+        seen = look_with("offsets", weigh)
+        bar = tqdm(ids, desc="offsets", leave=False, disable=None)
+        moved = fit_offsets([margin_from(one, sequences[one], seen(one)) for one in bar], classes)
+        factors = moved.factors if (moved.factors != 1).any() else None
+        facts["offsets"] = _fit_facts(moved, classes) | {
+            "factors": {
+                name: factor for name, factor in zip(classes, moved.factors.tolist(), strict=True) if factor != 1
+            }
+        }
+        tqdm.write(moved.words)
+    if settings.suppress == "fitted":
+        seen = look_with("rules", look)
+        bar = tqdm(ids, desc="rules", leave=False, disable=None)
+        dropped = fit_suppression([sight_from(one, sequences[one], seen(one)) for one in bar], classes)
+        rules = dropped.rules
+        facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in rules]
+        facts |= _fit_facts(dropped, classes)
+        tqdm.write(dropped.words)
+    if facts:
+        write_atomic(run.paths / "decode.json", json.dumps(facts, indent=1))
+    else:
         (run.paths / "decode.json").unlink(missing_ok=True)
-        return ()
-    sights = [sight_of(picture_id) for picture_id in tqdm(rows["id"], desc="look", leave=False, disable=None)]
-    classes = scored_classes(run.loaded.competition)
-    found = fit_suppression(sights, classes)
-    facts = {
-        "rules": [vars(rule) | {"class": classes[rule.class_index]} for rule in found.rules],
+    return Decoding(factors, tuple(rules))
+
+
+def _fit_facts(found: Any, classes: Sequence[str]) -> dict[str, Any]:
+    return {
         "gains": {classes[index]: vars(gain) for index, gain in found.gains.items()},
         "in_sample": {classes[index]: gain for index, gain in found.in_sample.items()},
         "survived": found.survived,
         "words": found.words,
     }
-    write_atomic(run.paths / "decode.json", json.dumps(facts, indent=1))
-    tqdm.write(found.words)
-    return found.rules
 
 
-def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, rules: Sequence[Rule] = ()) -> None:
+def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: Decoding) -> None:
     """Encodes the test pictures' masks, writes the submission and checks what was written.
 
     Args:
         folder: of the competition.
         mask_of: the predicted mask of a test picture.
-        rules: by which classes were dropped, to be remembered with the submission.
+        decoding: what was fitted for it, to be remembered with the submission.
     """
     from pipeline.data.catalog import read_catalog
     from pipeline.submission.check import require_good
@@ -147,8 +180,12 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, rules: Seq
         "split_by": metrics["split"]["by"],
     }
     if run.loaded.config.decode.suppress == "fitted":
-        names = [competition.classes[rule.class_index] for rule in rules]
+        names = [competition.classes[rule.class_index] for rule in decoding.rules]
         origin["dropped_where_small"] = ", ".join(names) or "no class"
+    if run.loaded.config.decode.offsets == "fitted":
+        factors = [] if decoding.factors is None else zip(competition.classes, decoding.factors, strict=False)
+        names = [f"{name} times {factor:g}" for name, factor in factors if factor != 1]
+        origin["probabilities"] = ", ".join(names) or "as predicted"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((picture_id, mask_of(picture_id)) for picture_id in bar)
     path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)

@@ -35,7 +35,8 @@ def _train_reads(loaded: Loaded) -> tuple[str, ...]:
 
 
 def _submit_reads(loaded: Loaded) -> tuple[str, ...]:
-    judged = ("probs/valid", "split.csv") if loaded.config.decode.suppress == "fitted" else ()
+    decode = loaded.config.decode
+    judged = ("probs/valid", "split.csv") if "fitted" in (decode.suppress, decode.offsets) else ()
     return ("probs/test", "catalog.csv", "metrics.json", *judged)
 
 

@@ -16,14 +16,7 @@ from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
-from pipeline.outcome import (
-    fitted_rules,
-    sight_maker,
-    truth_masks,
-    write_checked_submission,
-    write_outcome,
-    write_picture,
-)
+from pipeline.outcome import fitted_decoding, truth_masks, write_checked_submission, write_outcome, write_picture
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
@@ -230,6 +223,7 @@ def submit(run: Run) -> None:
     """Decodes the test probabilities, writes the submission and checks what was written."""
     from pipeline.inference.decoding import decode_with_rules
     from pipeline.inference.ensemble import Recipe
+    from pipeline.inference.offsets import with_factors
     from pipeline.inference.predict import decode
     from pipeline.inference.probability_store import ProbabilityStore
     from pipeline.training.inputs import split_rows
@@ -237,15 +231,19 @@ def submit(run: Run) -> None:
     folder, recipe = competition_folder(run), Recipe("AP")
     store, judged = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
 
-    rows = split_rows(run.paths, "valid")
-    sight_of = sight_maker(run, folder, rows, lambda picture_id: recipe)
-    rules = fitted_rules(run, rows, lambda picture_id: sight_of(picture_id, [judged.view(picture_id)]))
+    def look_with(name: str, look):
+        return lambda picture_id: look(picture_id, [judged.view(picture_id)])
+
+    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda picture_id: recipe, look_with)
+    if decoding.factors is not None:
+        recipe = with_factors(recipe, decoding.factors, 1)
+    is_plain = decoding.factors is None and not decoding.rules
 
     def mask_of(picture_id: str):
         prediction = store[picture_id]
-        return decode_with_rules([prediction], recipe, rules) if rules else decode(prediction)
+        return decode(prediction) if is_plain else decode_with_rules([prediction], recipe, decoding.rules)
 
-    write_checked_submission(run, folder, mask_of, rules)
+    write_checked_submission(run, folder, mask_of, decoding)
 
 
 def report(run: Run) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -26,14 +25,13 @@ from pipeline.members import (
     require_alike,
     require_trained,
 )
-from pipeline.outcome import fitted_rules, sight_maker, write_checked_submission, write_outcome
+from pipeline.outcome import Look, fitted_decoding, write_checked_submission, write_outcome
 from pipeline.report.read import read_json
 from pipeline.work import competition_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.inference.decoding import Rule
     from pipeline.inference.ensemble import Recipe
     from pipeline.inference.predict import Prediction
 
@@ -118,35 +116,28 @@ def submit(run: Run) -> None:
 
     from pipeline.data.catalog import read_catalog
     from pipeline.inference.decoding import decode_with_rules
-    from pipeline.inference.ensemble import Recipe
+    from pipeline.inference.ensemble import Recipe, for_members
+    from pipeline.inference.offsets import with_factors
 
     found, folder = read_json(run.paths / "ensemble.json"), competition_folder(run)
-    recipe = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
-    rules = _rules(run, folder, recipe)
-    catalog = read_catalog(run.paths / "catalog.csv")
+    fitted = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
+    rows, judges = _judged_rows(run)
+
+    def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
+        return make_each(run, "valid", judges, look, name)
+
+    decoding = fitted_decoding(run, folder, rows, lambda picture_id: for_members(fitted, judges[picture_id]), look_with)
     everyone = range(len(run.loaded.config.ensemble.members))
+    recipe = fitted if decoding.factors is None else with_factors(fitted, decoding.factors, len(everyone))
+    catalog = read_catalog(run.paths / "catalog.csv")
     wanted = dict.fromkeys(catalog.loc[catalog["subset"] == "test", "id"], everyone)
 
     def decode(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        return {"mask": decode_with_rules(predictions, recipe, rules)}
+        return {"mask": decode_with_rules(predictions, recipe, decoding.rules)}
 
     decoded = make_each(run, "test", wanted, decode, "test")
-    write_checked_submission(run, folder, lambda picture_id: decoded(picture_id)["mask"], rules)
+    write_checked_submission(run, folder, lambda picture_id: decoded(picture_id)["mask"], decoding)
     forget_streamed(run)
-
-
-def _rules(run: Run, folder: Path, recipe: Recipe) -> tuple[Rule, ...]:
-    """Returns the rules by which classes are dropped, fitted on the judged pictures where DECODE.SUPPRESS says so."""
-    from pipeline.inference.decoding import arrays_of, sight_from
-    from pipeline.inference.ensemble import for_members
-
-    rows, judges = _judged_rows(run)
-    if run.loaded.config.decode.suppress == "none":
-        return fitted_rules(run, rows, lambda picture_id: None)
-    look = sight_maker(run, folder, rows, lambda picture_id: for_members(recipe, judges[picture_id]))
-    seen = make_each(run, "valid", judges, lambda picture_id, ones: arrays_of(look(picture_id, ones)), "rules")
-    sequences = dict(zip(rows["id"], rows["sequence"], strict=True))
-    return fitted_rules(run, rows, lambda picture_id: sight_from(picture_id, sequences[picture_id], seen(picture_id)))
 
 
 def _recipe(run: Run) -> Recipe:

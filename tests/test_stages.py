@@ -219,7 +219,13 @@ def undeclared_keys(stage: Stage, run: Run, seen: set[str]) -> set[str]:
 
 def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch):
     draw_nothing(monkeypatch)
-    changes = ("PREDICT.MODE=window", "PREDICT.WINDOW=[32,32]", "PREDICT.TTA=flip", "DECODE.SUPPRESS=fitted")
+    changes = (
+        "PREDICT.MODE=window",
+        "PREDICT.WINDOW=[32,32]",
+        "PREDICT.TTA=flip",
+        "DECODE.SUPPRESS=fitted",
+        "DECODE.OFFSETS=fitted",
+    )
     loaded = tiny(competition, *changes)
     paths = RunPaths(loaded.run)
     prepare_folder(Run(loaded, paths, Stop()))

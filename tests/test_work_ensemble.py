@@ -29,6 +29,7 @@ from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_stages, write
 
 pytestmark = pytest.mark.slow
 
+FITTED = ("DECODE.SUPPRESS=fitted", "DECODE.OFFSETS=fitted")
 SPLITS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}  # overlapping slices: a picture is judged by one to three of them
 
 
@@ -114,7 +115,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
 
 def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trained):
     run_stages(ensemble(), "evaluate")
-    paths, lines = run_stages(ensemble("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", "DECODE.SUPPRESS=fitted"))
+    paths, lines = run_stages(ensemble("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", *FITTED))
     assert paths.name.startswith("TinyEns-")
     assert not any(line.startswith("Tiny") and "done in" in line for line in lines)
     found = json.loads((paths / "ensemble.json").read_text())
@@ -122,7 +123,9 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
     assert np.array(found["weights"]).shape == (3, 1)
     assert found["fit"]["kind"] == "equal"
     assert "sequences are" in found["fit"]["words"] or "no picture is" in found["fit"]["words"]
-    assert json.loads((paths / "decode.json").read_text())["rules"] == []
+    decoded = json.loads((paths / "decode.json").read_text())
+    assert decoded["rules"] == []
+    assert decoded["offsets"]["factors"] == {}
 
 
 def test_predictions_that_are_gone_are_made_again_when_they_are_needed(members_trained):
@@ -163,7 +166,7 @@ def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_o
 
 @pytest.mark.parametrize(
     "changes",
-    [(), ("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", "DECODE.SUPPRESS=fitted")],
+    [(), ("ENSEMBLE.METHOD=WEIGHTED", "ENSEMBLE.WEIGHTS=fitted", *FITTED)],
     ids=["mean", "fitted"],
 )
 def test_members_combined_without_stores_give_the_same_files_as_with_them(members_trained, tmp_path, changes):

@@ -131,6 +131,12 @@ def _check_ensemble(config: Config, competition: Competition, origins: Mapping[s
         _refuse(origins, "ENSEMBLE.MEMBERS", f"{twice} is named twice; for a heavier vote use METHOD: WEIGHTED")
     if weights is not None and config.ensemble.method != "WEIGHTED":
         _refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} takes none; set METHOD: WEIGHTED")
+    if config.decode.offsets == "fitted" and config.ensemble.method not in ("AP", "WEIGHTED"):
+        _refuse(
+            origins,
+            "DECODE.OFFSETS",
+            f"moves thresholds of mean probabilities, METHOD {config.ensemble.method} has none",
+        )
     if isinstance(weights, tuple):
         _check_ensemble_weights(weights, len(members), competition, origins)
     for key, origin in origins.items():

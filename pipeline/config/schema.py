@@ -253,6 +253,7 @@ class Ensemble:
 @dataclass(frozen=True)
 class Decode:
     suppress: Literal["none", "fitted"]
+    offsets: Literal["none", "fitted"]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def members_section(record: Record) -> Section:
     parts = [_members(members, found or {}), _stores(members, read_list(record.folder / "stores.json") or [])]
     parts.append(_methods(found) if found else missing(record, "evaluate", "The score of the methods is"))
     parts.append(_fit((found or {}).get("fit")))
-    parts.append(_rules(read_json(record.folder / "decode.json")))
+    parts.append(_decoding(read_json(record.folder / "decode.json")))
     return Section("members", "Members", "Members and what combining them gains", join(*parts))
 
 
@@ -133,21 +133,33 @@ def _fit(fit: Mapping[str, Any] | None) -> Html | None:
     return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
 
 
-def _rules(decoded: Mapping[str, Any] | None) -> Html | None:
-    """Returns what dropping small or unsure classes gains."""
+def _decoding(decoded: Mapping[str, Any] | None) -> Html | None:
+    """Returns what moving thresholds and dropping small or unsure classes gains."""
     if decoded is None:
         return None
-    if not decoded["gains"]:
-        return tag("p", decoded["words"])
-    adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
+    parts = []
+    if "offsets" in decoded:
+        own = decoded["offsets"]
+        moved = {name: f"times {factor:g}" for name, factor in own["factors"].items()}
+        parts.append(_fitted_classes(own, moved, "probability", "Thresholds moved, gain in mean Dice over all classes"))
+    if "rules" in decoded:
+        adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
+        parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped, gain in their own Dice"))
+    return join(*parts)
+
+
+def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: str, caption: str) -> Html:
+    """Returns a table of the classes for which something was fitted."""
+    if not found["gains"]:
+        return tag("p", found["words"])
     rows = [
-        (name, adopted.get(name, "kept"), *_with_range(gain, "+.4f"), f"{decoded['in_sample'][name]:+.4f}")
-        for name, gain in decoded["gains"].items()
+        (name, adopted.get(name, "kept"), *_with_range(gain, "+.4f"), f"{found['in_sample'][name]:+.4f}")
+        for name, gain in found["gains"].items()
     ]
-    share = decoded["survived"]
+    share = found["survived"]
     note = "" if share is None else f"{100 * share:.0f} % of the gain in sample survives on sequences not seen."
-    head = ("class", "dropped where", "gain on unseen sequences", "95 %", "gain in sample")
-    return join(table(head, rows, "Classes dropped from a picture, gain in their Dice"), tag("p", note, class_="note"))
+    head = ("class", what, "gain on unseen sequences", "range", "gain in sample")
+    return join(table(head, rows, caption), tag("p", note, class_="note"))
 
 
 def _survival(gain: float, in_sample: float) -> str:

@@ -60,6 +60,12 @@ def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():
     assert {member.config.runtime.device for member in members} == {"cpu"}
 
 
+def test_thresholds_are_moved_where_probabilities_are_summed_only():
+    assert load("DemoEns", ("DECODE.OFFSETS=fitted",)).config.decode.offsets == "fitted"
+    with pytest.raises(UserError, match=r"DECODE.OFFSETS: .* METHOD MW has none"):
+        load("DemoEns", ("DECODE.OFFSETS=fitted", "ENSEMBLE.METHOD=MW"))
+
+
 @pytest.mark.parametrize(
     ("override", "why"),
     [
