@@ -158,7 +158,10 @@ def _sources(run: Run, subset: str) -> list[Source]:
         rows = split_rows(member.paths, "valid") if subset == "valid" else catalog[catalog["subset"] == "test"]
         # Without their masks, which nobody asks for here.
         dataset = ValidDataset(
-            folder, rows.assign(mask=""), run.loaded.competition.ignore_index, config.datasets.padding
+            competition_folder(member),
+            rows.assign(mask=""),
+            run.loaded.competition.ignore_index,
+            config.datasets.padding,
         )
 
         def open_network():
@@ -168,5 +171,4 @@ def _sources(run: Run, subset: str) -> list[Source]:
 
         return Source(open_network, dataset, config.dataloaders.valid.batch_size)
 
-    folder = competition_folder(run)
     return [source(member) for member in member_runs(run)]
