@@ -155,10 +155,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def make_reproducible(is_wanted: bool) -> None:
     """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way.
 
-    To be called before the first operation on the GPU, since cuBLAS reads its setting only once.
+    To be called before the first operation on the GPU, since cuBLAS reads its setting only once. What it leaves open
+    and what it costs: `docs/repeatability.md`.
     """
     if is_wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses matrix products
     torch.backends.cudnn.benchmark = not is_wanted
     torch.backends.cudnn.deterministic = is_wanted
+    # torch would fill all new memory, against programs that read what they have not written; ours does not.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(is_wanted)

@@ -138,6 +138,7 @@ def test_reproducible_asks_for_deterministic_operations_everywhere(monkeypatch):
         make_reproducible(True)
         assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
         assert not torch.backends.cudnn.benchmark and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not torch.utils.deterministic.fill_uninitialized_memory
     finally:
         make_reproducible(False)
     assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.benchmark

@@ -1,0 +1,140 @@
+"""What a training step would ask of CUDA, recorded without a GPU: nothing that torch cannot repeat or must wait for.
+
+torch's fake tensors have a device and shapes but no numbers. Operations are recorded as they are dispatched, the
+backward pass by the nodes of the graph; what would have to wait for the GPU has no answer here and ends in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.config.load import load
+from pipeline.model import build
+from pipeline.model.losses import TERMS
+from pipeline.model.optimizer import EmaWeights, build_optimizer
+from pipeline.training.criterion import criterion
+from pipeline.training.learner import Learner, build_learner, make_reproducible
+from pipeline.training.step import EpochSums
+
+CUDA, NUM_CLASSES = torch.device("cuda"), 12
+# Of torch.use_deterministic_algorithms' list of operations that have no repeatable way on CUDA, as nodes of a graph.
+REFUSED = {
+    *("AdaptiveAvgPool2DBackward0", "AdaptiveMaxPool2DBackward0", "UpsampleBilinear2DBackward0", "PutBackward0"),
+    *("UpsampleBicubic2DBackward0", "ReflectionPad2DBackward0", "GridSampler2DBackward0", "ScatterReduceBackward0"),
+    *("MaxUnpool2DBackward0", "FractionalMaxPool2DBackward0", "MedianBackward1", "EmbeddingBagBackward0"),
+}
+NO_REDUCTION = 0  # of torch's losses: a value for each pixel
+
+
+class Calls(TorchDispatchMode):
+    """Notes each operation: its name, the device of its first tensor, its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append((func.overloadpacket.__name__, args))
+        return func(*args, **(kwargs or {}))
+
+    def arguments(self, name: str) -> list[tuple]:
+        return [args for seen, args in self.seen if seen == name]
+
+
+@contextmanager
+def fake_gpu(*changes: str) -> Iterator[Learner]:
+    """Yields a learner on a GPU that is not there."""
+    settings = ("MODEL.ENCODER.NAME=resnet18", "MODEL.ENCODER.WEIGHTS=null", "SOLVER.PRECISION=float32", *changes)
+    real = build_learner(load("demo", settings).config, NUM_CLASSES)
+    build._scale_shift.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for module in real.network.modules():
+            for name, value in module.named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(torch.empty(value.shape, device=CUDA)))
+            for name, value in module.named_buffers(recurse=False):
+                setattr(module, name, torch.empty(value.shape, dtype=value.dtype, device=CUDA))
+        optimizer = build_optimizer(real.network, real.config.solver.optimizer.name)
+        yield replace(real, device=CUDA, optimizer=optimizer, ema=EmaWeights(real.network, 0.9))
+    build._scale_shift.cache_clear()  # what it kept has no numbers
+
+
+def step(learner: Learner, mix: str) -> tuple[Calls, set[str]]:
+    """Returns what a step dispatches but for its backward pass, and the nodes of that."""
+    picture_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
+    mask_BHW = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
+    loss_of = criterion(mix, torch.ones(NUM_CLASSES, device=CUDA), NUM_CLASSES)
+    learner.network.train()
+    sums = EpochSums(NUM_CLASSES, CUDA)
+    with Calls() as calls:
+        logits_BCHW = learner.logits(picture_BHWC)
+        loss = loss_of(logits_BCHW, mask_BHW)
+        sums.add(loss, logits_BCHW.detach(), mask_BHW)
+        for param in learner.network.parameters():
+            param.grad = torch.empty_like(param)
+        learner.optimizer.step()
+        learner.ema.update(learner.network)
+    nodes, left = set(), [loss.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            left += [following for following, _ in node.next_functions]
+    return calls, {node.name() for node in nodes}
+
+
+@pytest.fixture(params=[False, True], ids=["fast", "reproducible"])
+def reproducible(request) -> Iterator[bool]:
+    make_reproducible(request.param)
+    yield request.param
+    make_reproducible(False)
+
+
+def test_no_loss_or_metric_asks_for_what_cuda_cannot_repeat_or_must_be_waited_for(reproducible):
+    mix = " + ".join(f"0.1 {name}" for name in TERMS)
+    with fake_gpu("MODEL.NAME=Linknet") as learner:
+        calls, nodes = step(learner, mix)
+    assert not nodes & REFUSED
+    assert not calls.arguments("bincount") and not calls.arguments("histc") and not calls.arguments("put_")
+    assert {args[3] for args in calls.arguments("nll_loss2d_forward")} == {NO_REDUCTION}
+    assert not any(args[0].is_floating_point() for args in calls.arguments("cumsum"))  # whole numbers are exact
+    assert not any(args[0].is_floating_point() for args in calls.arguments("scatter_add_"))
+    assert not calls.arguments("_local_scalar_dense") and not calls.arguments("nonzero")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("FPN", set()),
+        ("Unet", set()),
+        ("DeepLabV3Plus", set()),
+        ("Segformer", set()),
+        ("PSPNet", {"AdaptiveAvgPool2DBackward0"}),
+        ("UPerNet", {"AdaptiveAvgPool2DBackward0"}),
+    ],
+)
+def test_networks_repeat_themselves_but_for_those_that_the_docs_name(name, wanted):
+    try:
+        make_reproducible(True)
+        with fake_gpu(f"MODEL.NAME={name}") as learner:
+            assert step(learner, "1 dice")[1] & REFUSED == wanted
+    finally:
+        make_reproducible(False)
+
+
+def test_without_reproducible_upsampling_is_the_operation_that_varies():
+    with fake_gpu("MODEL.NAME=FPN") as learner:
+        assert step(learner, "1 dice")[1] & REFUSED == {"UpsampleBilinear2DBackward0"}
+
+
+@pytest.mark.parametrize("optimizer", ["Ranger", "AdamW"])
+def test_the_optimizer_does_not_make_a_gpu_wait(optimizer):
+    with fake_gpu("MODEL.NAME=Linknet", f"SOLVER.OPTIMIZER.NAME={optimizer}") as learner:
+        calls, _ = step(learner, "1 ce")
+        assert not calls.arguments("_local_scalar_dense")
