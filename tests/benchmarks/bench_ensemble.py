@@ -4,22 +4,30 @@
 
 Naive (the original's): float32 softmax as .npy per member; load, stack, one-hot votes. Ours: quarter-size float16
 logits in a store, upsampled and summed a few rows at a time. Memory is what a process of its own holds beyond the
-start (anonymous pages at their peak), for 5 and for 20 members.
+start (anonymous pages at their peak), for 5 and for 20 members, with full-size bytes too.
+
+A store is written shard by shard and made durable at its end, so its writing is measured over one shard of pictures
+per member and told per picture: first as the naive way does it, which leaves the bytes to the operating system, then
+with both flushed to the disk. Wall times hang on the disk and on whoever else writes there.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.inference.ensemble import Recipe, combine
 from pipeline.inference.predict import Prediction, full_logits
-from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
+from pipeline.inference.probability_store import PICTURES_PER_SHARD, ProbabilityStore, StoreWriter
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280
@@ -32,6 +40,12 @@ def draw_member(seed: int) -> Prediction:
     coarse = torch.randn((1, NUM_CLASSES, 23, 40), generator=generator) * 4
     logits = torch.nn.functional.interpolate(coarse, size=(184, 320), mode="bicubic")[0].half().numpy()
     return Prediction(logits, 4, True, (8, 0), (HEIGHT, WIDTH))
+
+
+def full_size(member: Prediction) -> Prediction:
+    """The same as a network without an upsampling head gives it."""
+    codes = to_codes(full_logits(member)[None])[0].numpy()
+    return Prediction(CompactLogits(codes), 1, False, (0, 0), (HEIGHT, WIDTH))
 
 
 def naive_masks(folder: Path, num_members: int) -> list[np.ndarray]:
@@ -53,9 +67,13 @@ def numpy_masks(folder: Path, num_members: int) -> list[np.ndarray]:
     return [mask.astype(np.uint8) for mask in (average, best, majority)]
 
 
-def our_masks(folder: Path, num_members: int) -> list[np.ndarray]:
-    views = [ProbabilityStore(folder / f"store-{member}").view("p") for member in range(num_members)]
+def our_masks(folder: Path, num_members: int, kind: str = "store") -> list[np.ndarray]:
+    views = [ProbabilityStore(folder / f"{kind}-{member}").view("p") for member in range(num_members)]
     return combine(views, RECIPES)
+
+
+def our_full_masks(folder: Path, num_members: int) -> list[np.ndarray]:
+    return our_masks(folder, num_members, "full")
 
 
 def write_naive(folder: Path, members: list[Prediction]) -> None:
@@ -63,11 +81,10 @@ def write_naive(folder: Path, members: list[Prediction]) -> None:
         np.save(folder / f"naive-{index}.npy", full_logits(member).softmax(0).numpy())
 
 
-def write_ours(folder: Path, members: list[Prediction]) -> None:
+def write_ours(folder: Path, members: list[Prediction], kind: str = "store") -> None:
     for index, member in enumerate(members):
-        writer = StoreWriter(folder / f"store-{index}", str(index), ["p"], {"classes": [], "competition": "bench"})
-        if writer.missing():
-            writer.put("p", member)
+        writer = StoreWriter(folder / f"{kind}-{index}", str(index), ["p"], {"classes": [], "competition": "bench"})
+        writer.put("p", member)
         writer.finish()
 
 
@@ -100,40 +117,64 @@ def main() -> None:
         folder = Path(name)
         write_naive(folder, members[:5])
         write_ours(folder, members)
-        naive, ours = naive_masks(folder, 5), our_masks(folder, 5)
-        agreement = [float((one == other).mean()) for one, other in zip(naive, ours, strict=True)]
-        print(f"same pixels as the naive way, AP, BP, MW: {', '.join(f'{share:.6f}' for share in agreement)}")
+        write_ours(folder, [full_size(member) for member in members], "full")
+        naive = naive_masks(folder, 5)
+        for name, ours in (("", our_masks(folder, 5)), (" at full size", our_full_masks(folder, 5))):
+            agreement = [f"{(one == other).mean():.6f}" for one, other in zip(naive, ours, strict=True)]
+            print(f"same pixels as the naive way{name}, AP, BP, MW: {', '.join(agreement)}")
+        print("  (members that know nothing of each other, the hardest case; trained ones are in bench_members)")
         ways = {
             "load, stack, one-hot votes": lambda: naive_masks(folder, 5),
             "the same in NumPy": lambda: numpy_masks(folder, 5),
             "store, a few rows at a time": lambda: our_masks(folder, 5),
+            "store at full size, a few rows at a time": lambda: our_full_masks(folder, 5),
             "store, AP only": lambda: combine(
                 [ProbabilityStore(folder / f"store-{index}").view("p") for index in range(5)], [Recipe("AP")]
             ),
         }
         show("5 members of one picture, 12 x 720 x 1280, to AP, BP and MW", alternate(ways, 3), "x4 (x12 compiled)")
-        memory = [peak_anonymous_mb(folder, *of) for of in (("naive_masks", 5), ("our_masks", 5), ("our_masks", 20))]
-        ratio = memory[1] / memory[0]
-        print(
-            f"\npeak memory: naive {memory[0]:.0f} MB, ours {memory[1]:.0f} MB ({ratio:.3f}), "
-            f"with 20 members {memory[2]:.0f} MB"
-        )
+        naive_mb = peak_anonymous_mb(folder, "naive_masks", 5)
+        print(f"\npeak memory: naive {naive_mb:.0f} MB")
+        for name, way in (("store", "our_masks"), ("store at full size", "our_full_masks")):
+            five, twenty = (peak_anonymous_mb(folder, way, num_members) for num_members in (5, 20))
+            print(f"  {name}: {five:.0f} MB ({five / naive_mb:.3f}), with 20 members {twenty:.0f} MB")
         print("bar: at most a quarter, independent of the number of members")
-        fresh = iter(range(10**6))
+        compare_writing(folder, members[:5])
 
-        def write_afresh() -> None:
-            target = folder / f"again-{next(fresh)}"
-            target.mkdir()
-            write_ours(target, members[:5])
 
-        probs = [full_logits(member).softmax(0).numpy() for member in members[:5]]
+def compare_writing(folder: Path, members: list[Prediction]) -> None:
+    ids = [f"{number}" for number in range(PICTURES_PER_SHARD)]
+    probs = [full_logits(member).softmax(0).numpy() for member in members]
+    fresh = iter(range(10**6))
 
-        def save_naive() -> None:
-            for index, array in enumerate(probs):
-                np.save(folder / f"naive-{index}.npy", array)
+    def save_naive(is_durable: bool) -> None:
+        for index, array in enumerate(probs):
+            with open(folder / f"naive-{index}.npy", "wb") as file:
+                np.save(file, array)
+                if is_durable:
+                    os.fsync(file.fileno())
 
-        ways = {"np.save float32 softmax": save_naive, "store": write_afresh}
-        show("writing 5 members of one picture", alternate(ways, 3), "x10")
+    def save_stores(is_durable: bool, kept: list[Prediction]) -> None:
+        target = folder / f"again-{next(fresh)}"
+        for index, member in enumerate(kept):
+            writer = StoreWriter(target / f"{index}", f"{index}", ids, {"classes": [], "competition": "bench"})
+            for picture_id in ids:
+                writer.put(picture_id, member)
+            if is_durable:
+                writer.finish()
+        shutil.rmtree(target)
+
+    full = [full_size(member) for member in members]
+    for is_durable, title in ((False, "left to the operating system"), (True, "flushed to the disk")):
+        ways = {
+            "np.save float32 softmax": partial(save_naive, is_durable),
+            "store": partial(save_stores, is_durable, members),
+            "store, full size": partial(save_stores, is_durable, full),
+        }
+        seconds = alternate(ways, 3)
+        for name in list(ways)[1:]:
+            seconds[name] = [(wall / len(ids), processor / len(ids)) for wall, processor in seconds[name]]
+        show(f"writing 5 members of one picture, {title}", seconds, "x10 before the head's upsampling")
 
 
 if __name__ == "__main__":

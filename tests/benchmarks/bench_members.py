@@ -1,0 +1,98 @@
+"""What trained members choose together, from their stores and from all that they know: agreement and bytes.
+
+    RUNS_DIR=... DATA_DIR=... python -m tests.benchmarks.bench_members CamVidAAB CamVidAAC CamVidAAD CamVidAAE CamVidAAF
+
+Every member predicts the same public pictures, plainly (logits before the head's upsampling) and with mirrored copies
+(full-size bytes). Exact: float32 logits at full size of the same network. The choice of one member alone is exact in
+full-size bytes by construction; that of several hangs on how near each probability is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config.load import load
+from pipeline.data.catalog import read_catalog
+from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.loaders import ValidBatch
+from pipeline.inference.ensemble import Recipe, combine
+from pipeline.inference.load import load_predictor
+from pipeline.inference.predict import Prediction, Predictor, averaged_logits, predict_batches
+from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
+from pipeline.model.build import normalise
+from pipeline.paths import RunPaths
+from pipeline.training.checkpoint import load_or_refuse
+
+NUM_PICTURES = 6
+RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
+
+
+def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
+    """The network of a trained run and some public pictures, spread over the list."""
+    loaded, paths = load(name), RunPaths(name)
+    path = paths / "best.ckpt"
+    predictor = load_predictor(loaded, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
+    catalog = read_catalog(paths / "catalog.csv").assign(mask="")
+    rows = catalog.iloc[len(catalog) // (2 * NUM_PICTURES) :: len(catalog) // NUM_PICTURES][:NUM_PICTURES]
+    folder = find_folder(loaded.competition, loaded.config.datasets.directory)
+    predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))
+    return predictor, ValidDataset(folder, rows, padding=loaded.config.datasets.padding)
+
+
+def predict_both(name: str, tta: str, folder: Path) -> tuple[ProbabilityStore, dict[str, Prediction]]:
+    """A member's store, and the same predictions in float32."""
+    predictor, dataset = open_member(name, tta)
+    writer = StoreWriter(folder, "key", [row.id for row in dataset.rows], {"classes": [], "competition": "bench"})
+    exact = {}
+    for item in map(dataset.__getitem__, range(len(dataset))):
+        picture, _, picture_id, offset, size = item
+        batch = ValidBatch(torch.from_numpy(picture)[None], None, [picture_id], [offset], [size])
+        ((_, prediction),) = predict_batches(predictor, [batch])
+        writer.put(picture_id, prediction)
+        with torch.inference_mode():
+            logits_CHW = averaged_logits(predictor, normalise(batch.picture_BHWC, predictor.encoder))[0]
+        logits_CHW = logits_CHW[: predictor.num_classes].contiguous()
+        exact[picture_id] = Prediction(logits_CHW.numpy(), 1, False, offset, size)
+    writer.finish()
+    return ProbabilityStore(folder), exact
+
+
+def compare(names: Sequence[str], tta: str, folder: Path) -> None:
+    """Prints bytes and agreement of one kind of prediction."""
+    stores, exact = zip(*[predict_both(name, tta, folder / name) for name in names], strict=True)
+    shares, alone, num_pixels = [], [], 0
+    for picture_id in stores[0]:
+        views, wanted = [store.view(picture_id) for store in stores], [member[picture_id] for member in exact]
+        pairs = zip(combine(views, RECIPES), combine(wanted, RECIPES), strict=True)
+        shares.append([(one == other).mean() for one, other in pairs])
+        singles = [combine([member], RECIPES[:1])[0] for member in wanted]
+        alone.append(np.mean([(one == other).mean() for one in singles for other in singles if one is not other]))
+        num_pixels += singles[0].size
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / len(names)
+    share = num_bytes / (4 * len(views[0].logits) * num_pixels)
+    print(
+        f"{len(names)} members, TTA {tta}, {len(shares)} pictures; alone they agree on {np.mean(alone):.3f}\n"
+        f"  {num_bytes / len(shares) / 1e6:.2f} MB a picture, x{1 / share:.1f} of float32"
+    )
+    for recipe, mean, least in zip(RECIPES, np.mean(shares, 0), np.min(shares, 0), strict=True):
+        bar = "" if recipe.method == "GEO" else "; bar 0.9997"
+        print(f"  {recipe.method:<4} agreement {mean:.6f} (least {least:.6f}){bar}")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for tta in ("none", "flip"):
+        with tempfile.TemporaryDirectory() as folder:
+            compare(sys.argv[1:], tta, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
