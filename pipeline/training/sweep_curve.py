@@ -8,13 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-FAR_OFF = 3.0  # a MAX_LR this many times above or below the suggestion is worth a warning
+FAR_OFF = 3.0  # a MAX_LR this many times above or below what all repeats suggest is worth a warning
 PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
 LEAST_RISE = 0.1  # by this share of the starting loss
 
@@ -95,39 +95,42 @@ def has_exploded(losses: Sequence[float]) -> bool:
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """Returns the marks of a smoothed curve.
 
-    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `valley` is
-    two thirds down the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
+    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `middle`
+    lies halfway between the two, in log rate. `valley` is two thirds down the longest fall that leads to the minimum,
+    in log rate (fastai's valley: ESRI, 2021).
     """
     lowest = int(np.argmin(losses))
     if lowest < 2:
-        return dict.fromkeys(("steep", "minimum", "valley"), lrs[lowest])
+        return dict.fromkeys(("steep", "middle", "minimum", "valley"), lrs[lowest])
     slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
-    start = _fall_start(losses, lowest)
-    valley = math.exp(math.log(lrs[start]) + (math.log(lrs[lowest]) - math.log(lrs[start])) * 2 / 3)
-    return {"steep": lrs[int(np.argmin(slopes))], "minimum": lrs[lowest], "valley": valley}
+    steep, start = lrs[int(np.argmin(slopes))], lrs[_fall_start(losses, lowest)]
+    valley = math.exp(math.log(start) + (math.log(lrs[lowest]) - math.log(start)) * 2 / 3)
+    return {"steep": steep, "middle": math.sqrt(steep * lrs[lowest]), "minimum": lrs[lowest], "valley": valley}
 
 
 def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
+    `auto` takes the middle. Held against trainings at a grid of rates it was the nearest to the best of them: the
+    steepest lay up to x4 below, the minimum up to x5 above, the valley up to x5 below (docs/LOG.md).
+
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
     """
     single = [suggest(curve.lr_smooth, curve.valid_smooth) for curve in curves]
-    # A repeat's suggestion spreads by up to x10; the median over repeats in log space is the steadier answer.
+    # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
     suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
-    chosen = suggestions["steep"] if max_lr == "auto" else max_lr
+    chosen = suggestions["middle"] if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
-    return {**facts, "warnings": _warnings(suggestions, chosen)}
+    return {**facts, "warnings": _warnings(suggestions["middle"], band["middle"], chosen)}
 
 
-def _warnings(suggestions: Mapping[str, float], chosen: float) -> list[str]:
-    if suggestions["steep"] / FAR_OFF <= chosen <= max(suggestions["minimum"], suggestions["steep"] * FAR_OFF):
+def _warnings(suggestion: float, band: Sequence[float], chosen: float) -> list[str]:
+    if band[0] / FAR_OFF <= chosen <= band[1] * FAR_OFF:
         return []
-    side = "above" if chosen > suggestions["steep"] else "below"
-    suggestion = f"the sweep's suggestion {suggestions['steep']:.2g}"
-    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} {suggestion}; look at lr_sweep.png"]
+    side = "above" if chosen > suggestion else "below"
+    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestion:.2g}; look at lr_sweep.png"]
 
 
 def _fall_start(losses: Sequence[float], lowest: int) -> int:

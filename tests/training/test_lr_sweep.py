@@ -71,10 +71,21 @@ def test_a_rate_far_off_is_warned_of(max_lr, side):
     assert f"lies far {side} the sweep's suggestion" in said[1]
 
 
-def test_auto_takes_the_steepest(tmp_path):
+def test_auto_takes_the_middle_between_steepest_and_minimum(tmp_path):
     write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, "auto", lambda line: None)
     facts = json.loads((RunPaths("sweep") / "lr_sweep.json").read_text())
-    assert facts["max_lr"] == facts["suggestions"]["steep"] and facts["is_auto"]
+    found = facts["suggestions"]
+    assert facts["max_lr"] == found["middle"] and facts["is_auto"]
+    assert found["middle"] ** 2 == pytest.approx(found["steep"] * found["minimum"])
+
+
+def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():
+    points = (
+        points_of(curve(1e-2, 0.3)) + points_of(curve(1e-4, 3e-3), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
+    )
+    said: list[str] = []
+    write_sweep(RunPaths("sweep"), points, 1.0, 5e-4, said.append)
+    assert len(said) == 1
 
 
 def test_training_is_the_same_to_the_bit_with_and_without_a_sweep_before(workshop):

@@ -41,7 +41,7 @@ def test_smoothing_with_weight_one_changes_nothing():
 def test_suggestions_lie_where_the_curve_was_made_to_fall():
     found = suggest(LRS, curve(fall_at=1e-2, lowest=0.3))
     assert found["steep"] == pytest.approx(1e-2, rel=0.3)
-    assert found["steep"] < found["valley"] < found["minimum"] < 1
+    assert found["steep"] < found["middle"] < found["minimum"] < 1 and found["valley"] < found["minimum"]
 
 
 def test_the_rebound_after_an_explosion_is_not_suggested():
