@@ -17,6 +17,7 @@ import numpy as np
 FAR_OFF = 3.0  # a MAX_LR this many times above or below what all repeats suggest is worth a warning
 PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
 LEAST_RISE = 0.1  # by this share of the starting loss
+FALLEN_SHARE = 0.8  # of the fall to the minimum; from 0.9 on single repeats may jump far to the right
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,36 @@ def has_exploded(losses: Sequence[float]) -> bool:
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """Returns the marks of a smoothed curve.
 
-    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `middle`
-    lies halfway between the two, in log rate. `valley` is two thirds down the longest fall that leads to the minimum,
-    in log rate (fastai's valley: ESRI, 2021).
+    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `fallen` is
+    where four fifths of the fall to the minimum are done, a level that noise hardly moves. `valley` is two thirds down
+    the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
     """
     lowest = int(np.argmin(losses))
     if lowest < 2:
-        return dict.fromkeys(("steep", "middle", "minimum", "valley"), lrs[lowest])
+        return dict.fromkeys(("steep", "fallen", "minimum", "valley"), lrs[lowest])
     slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
-    steep, start = lrs[int(np.argmin(slopes))], lrs[_fall_start(losses, lowest)]
+    start = lrs[_fall_start(losses, lowest)]
     valley = math.exp(math.log(start) + (math.log(lrs[lowest]) - math.log(start)) * 2 / 3)
-    return {"steep": steep, "middle": math.sqrt(steep * lrs[lowest]), "minimum": lrs[lowest], "valley": valley}
+    steep, fallen = lrs[int(np.argmin(slopes))], _fallen(lrs[: lowest + 1], losses[: lowest + 1])
+    return {"steep": steep, "fallen": fallen, "minimum": lrs[lowest], "valley": valley}
+
+
+def _fallen(lrs: Sequence[float], losses: Sequence[float]) -> float:
+    """Returns the rate at which a curve that ends in its minimum has first done FALLEN_SHARE of its fall."""
+    highest = int(np.argmax(losses))
+    level = losses[highest] - FALLEN_SHARE * (losses[highest] - losses[-1])
+    after = next(place for place in range(highest, len(losses)) if losses[place] <= level)
+    if after == highest:  # a flat curve
+        return lrs[after]
+    share = (losses[after - 1] - level) / (losses[after - 1] - losses[after])
+    return lrs[after - 1] * (lrs[after] / lrs[after - 1]) ** share
 
 
 def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
-    `auto` takes the middle. Held against trainings at a grid of rates it was the nearest to the best of them: the
-    steepest lay up to x4 below, the minimum up to x5 above, the valley up to x5 below (docs/LOG.md).
+    `auto` takes `fallen`: the repeats agree on it best, and beside trainings at a grid of rates the steepest lay up to
+    x24 below the best, the valley up to x8, while the minimum is the edge of a cliff (docs/LOG.md).
 
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
@@ -121,9 +134,9 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
     suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
-    chosen = suggestions["middle"] if max_lr == "auto" else max_lr
+    chosen = suggestions["fallen"] if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
-    return {**facts, "warnings": _warnings(suggestions["middle"], band["middle"], chosen)}
+    return {**facts, "warnings": _warnings(suggestions["fallen"], band["fallen"], chosen)}
 
 
 def _warnings(suggestion: float, band: Sequence[float], chosen: float) -> list[str]:

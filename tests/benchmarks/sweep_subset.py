@@ -46,7 +46,7 @@ MOST_TRIES = 20_000  # to find them
 ORIGINAL = 61 * 524  # forward passes of the original's sweep
 BAR = ORIGINAL / 30
 FACTOR = 2.0  # how far a suggestion may lie from the full pass's
-MARKS = ("steep", "middle", "valley", "minimum")
+MARKS = ("steep", "fallen", "valley", "minimum")
 
 Sums = np.ndarray  # (pictures, 1 + 3 C): cross entropy summed over pixels; overlap, predicted and true area per class
 

@@ -71,12 +71,14 @@ def test_a_rate_far_off_is_warned_of(max_lr, side):
     assert f"lies far {side} the sweep's suggestion" in said[1]
 
 
-def test_auto_takes_the_middle_between_steepest_and_minimum(tmp_path):
-    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, "auto", lambda line: None)
+def test_auto_takes_the_rate_where_most_of_the_fall_is_done(tmp_path):
+    losses = curve(1e-2, 0.3)
+    write_sweep(RunPaths("sweep"), points_of(losses), 1.0, "auto", lambda line: None)
     facts = json.loads((RunPaths("sweep") / "lr_sweep.json").read_text())
-    found = facts["suggestions"]
-    assert facts["max_lr"] == found["middle"] and facts["is_auto"]
-    assert found["middle"] ** 2 == pytest.approx(found["steep"] * found["minimum"])
+    assert facts["max_lr"] == facts["suggestions"]["fallen"] and facts["is_auto"]
+    level = max(losses[:30]) - 0.8 * (max(losses[:30]) - min(losses))
+    before, after = (sum(lr <= facts["max_lr"] for lr in LRS) + step for step in (-1, 0))
+    assert losses[before] >= level >= losses[after]
 
 
 def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():

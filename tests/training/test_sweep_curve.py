@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_smoothing_with_weight_one_changes_nothing():
 def test_suggestions_lie_where_the_curve_was_made_to_fall():
     found = suggest(LRS, curve(fall_at=1e-2, lowest=0.3))
     assert found["steep"] == pytest.approx(1e-2, rel=0.3)
-    assert found["steep"] < found["middle"] < found["minimum"] < 1 and found["valley"] < found["minimum"]
+    assert found["steep"] < found["fallen"] < found["minimum"] < 1 and found["valley"] < found["minimum"]
 
 
 def test_the_rebound_after_an_explosion_is_not_suggested():
@@ -72,3 +73,18 @@ def test_suggestions_do_not_hang_on_the_number_of_steps(num_steps):
     (curve,) = curves_of(points, smoothing=0.3)
     assert suggest(curve.lr_smooth, curve.valid_smooth)["minimum"] == pytest.approx(0.1, rel=0.35)
     assert lrs[int(min(range(num_steps), key=lambda step: curve.valid_smooth[step]))] > 0.14  # drawn at the newest rate
+
+
+def test_noise_hardly_moves_where_most_of_the_fall_is_done():
+    rng = random.Random(0)
+    clean = curve(fall_at=1e-2, lowest=0.3)
+    wanted = suggest(LRS, clean)["fallen"]
+    for _ in range(50):
+        noisy = [loss + rng.gauss(0, 0.02) for loss in clean]
+        assert wanted / 1.6 < suggest(LRS, noisy)["fallen"] < wanted * 1.6
+
+
+def test_a_flat_curve_suggests_something_within_it():
+    assert set(suggest(LRS, [1.0, 1.0, 1.0, *[1.0] * 58]).values()) == {LRS[0]}
+    found = suggest(LRS[:4], [1.0, 1.0, 1.0, 1.0 - 1e-12])
+    assert all(LRS[0] <= rate <= LRS[3] * 1.0001 for rate in found.values())
