@@ -18,7 +18,6 @@ from pipeline.config.load import Loaded
 from pipeline.errors import Stopped, UserError
 from pipeline.files import GIB, check_disk
 from pipeline.members import WITHOUT_STORES, member_runs
-from pipeline.paths import shown
 from pipeline.work import competition_folder
 
 if TYPE_CHECKING:
@@ -70,15 +69,16 @@ def check_room(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]], say: 
             for subset, stage in (("valid", "evaluate"), ("test", "predict"))
             if why_run(stages[stage], member) is not None or not member.paths.probs(subset).is_dir()
         ]
-        for subset in due:
-            source = _sources(run, subset)[number]
+        sources = {subset: _sources(run, subset)[number] for subset in due}
+        predictor = sources[due[0]].open() if due else None  # whether it ends in an upsampling decides the size
+        for subset, source in sources.items():
             frames = map(source.dataset.frame, range(len(source.dataset)))
-            num_bytes, is_exact = stored_bytes(source.open(), frames)
+            num_bytes, is_exact = stored_bytes(predictor, frames)
             written = sum(path.stat().st_size for path in member.paths.probs(subset).glob("shard-*"))
             total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
         names += [member.paths.name] if due else []
     if names:
-        say(f"disk: the probabilities of {len(names)} members will take about {total / GIB:.2f} GiB")
+        say(f"disk: the probabilities of {len(names)} members will take about {total:,} bytes ({total / GIB:.2f} GiB)")
         try:
             check_disk(runs_folder(), total, f"storing the probabilities of {len(names)} members")
         except UserError as error:
@@ -166,7 +166,6 @@ def _sources(run: Run, subset: str) -> list[Source]:
 
         def open_network():
             content = load_or_refuse(path, f"train it: ./run.sh {member.paths.name} train")
-            tqdm.write(f"loaded {shown(path)}")
             return load_predictor(member.loaded, content, path)
 
         return Source(open_network, dataset, config.dataloaders.valid.batch_size)

@@ -157,7 +157,8 @@ def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: 
         for name, gain in found["gains"].items()
     ]
     share = found["survived"]
-    note = "" if share is None else f"{100 * share:.0f} % of the gain in sample survives on sequences not seen."
+    words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
+    note = "" if share is None else f"{words} of the gain in sample survives on sequences not seen."
     head = ("class", what, "gain on unseen sequences", "range", "gain in sample")
     return join(table(head, rows, caption), tag("p", note, class_="note"))
 

@@ -88,10 +88,10 @@ def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
     decoded = {"rules": [rule], "gains": {"Car": GAIN}, "in_sample": {"Car": 0.05}, "survived": 0.62, "words": ""}
     (folder / "decode.json").write_text(json.dumps(decoded))
     decoded["offsets"] = {"factors": {"Sky": 2.0}, "gains": {"Sky": GAIN}, "in_sample": {"Sky": 0.04}, "words": ""}
-    decoded["offsets"]["survived"] = 0.37
+    decoded["offsets"]["survived"] = -0.37
     (folder / "decode.json").write_text(json.dumps(decoded))
     text = write_page(folder, loaded).read_text()
-    for words in ("Thresholds moved", "times 2", "37 % of the gain in sample survives"):
+    for words in ("Thresholds moved", "times 2", "Nothing of the gain in sample survives"):
         assert words in text
     assert "area below 0.001" in text
     assert "62 % of the gain in sample survives" in text
