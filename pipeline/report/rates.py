@@ -15,7 +15,7 @@ from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure,
 from pipeline.report.read import Columns, numbers, two_digits
 
 PLAN_STEPS = 40  # points per epoch of a drawn plan: a smooth line, and warm-ups within an epoch show
-SWEEP_MARKS = {"steep": ("steepest", "v"), "fallen": ("80 % fallen", "s"), "minimum": ("minimum", "o")}
+SWEEP_MARKS = {"steep": ("steepest", "v"), "fallen": ("90 % fallen", "s"), "minimum": ("minimum", "o")}
 SWEEP_MARKS |= {"valley": ("valley", "D")}
 
 
