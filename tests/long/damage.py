@@ -1,0 +1,111 @@
+"""Damages the files of a real run: cut short, a bit flipped, a page of zeros; all must be refused by name.
+
+    python -m tests.long.damage --times 300
+
+Of a tiny run, `last.ckpt` (the one before must be used, and said), `best.ckpt` and the shards of both probability
+stores (must be refused). Each kind of damage so many times per file. Exit code 1 when any passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.paths import RunPaths
+from pipeline.training.checkpoint import load_checkpoint, load_newest, load_or_refuse, previous_of
+from tests.tiny import draw_nothing, run_stages, tiny, write_competition
+
+PAGE = 4096
+
+
+def cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data))]
+
+
+def flip(data: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
+
+
+def zero_page(data: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(0, len(data), PAGE)
+    return data[:start] + bytes(len(data[start : start + PAGE])) + data[start + PAGE :]
+
+
+def last_is_replaced(paths: RunPaths, key: str) -> bool:
+    """Returns whether training would go on from the checkpoint before, and says so."""
+    said: list[str] = []
+    found = load_newest(paths / "last.ckpt", key, said.append)
+    is_said = "last.ckpt is damaged" in said[0] and said[-1].endswith("previous-last.ckpt") if said else False
+    return found is not None and found[1] == previous_of(paths / "last.ckpt") and is_said
+
+
+def best_is_refused(paths: RunPaths) -> bool:
+    """Returns whether prediction would refuse it by name."""
+    try:
+        load_or_refuse(paths / "best.ckpt", "train anew")
+    except UserError as error:
+        return "best.ckpt is damaged" in str(error)
+    return False
+
+
+def store_is_refused(paths: RunPaths, subset: str) -> bool:
+    """Returns whether a store is refused when all of it is read."""
+    try:
+        store = ProbabilityStore(paths.probs(subset))
+        _ = [store[picture_id] for picture_id in store]
+    except UserError as error:
+        return "is damaged" in str(error) or "no whole probability store" in str(error)
+    return False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Makes the run, tries everything, prints and returns what passed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=300)
+    chosen = parser.parse_args(arguments)
+    counts: Counter = Counter()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
+        for name in ("RUNS_DIR", "SUBMISSIONS_DIR", "SCRATCH_DIR"):
+            monkeypatch.setitem(os.environ, name, str(Path(folder) / name))
+        draw_nothing(monkeypatch)
+        loaded = tiny(write_competition(Path(folder) / "data"), "SWEEP.ENABLE=false")
+        paths, _ = run_stages(loaded, "predict")
+        key = load_checkpoint(paths / "last.ckpt")["state"]["key"]
+        doors: dict[Path, Callable[[], bool]] = {
+            paths / "last.ckpt": lambda: last_is_replaced(paths, key),
+            paths / "best.ckpt": lambda: best_is_refused(paths),
+        }
+        for subset in ("valid", "test"):
+            shards = sorted(path for path in paths.probs(subset).iterdir() if path.name.startswith("shard-"))
+            doors |= {path: lambda subset=subset: store_is_refused(paths, subset) for path in shards}
+        for path, is_refused in doors.items():
+            # `last.ckpt` and `best.ckpt` may be two names of one file: each is damaged as a file of its own.
+            whole, rng = path.read_bytes(), random.Random(path.name)
+            path.unlink()
+            for damage in (cut, flip, zero_page):
+                for _ in range(chosen.times):
+                    damaged = damage(whole, rng)
+                    if damaged == whole:  # the page was of zeros before
+                        counts["unchanged"] += 1
+                        continue
+                    path.write_bytes(damaged)
+                    counts["refused" if is_refused() else "PASSED"] += 1
+            path.write_bytes(whole)
+            print(f"{path.parent.name}/{path.name}: {dict(counts)} so far", flush=True)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()))
+    return 1 if counts["PASSED"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
