@@ -78,7 +78,8 @@ def check_room(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]], say: 
             total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
         names += [member.paths.name] if due else []
     if names:
-        say(f"disk: the probabilities of {len(names)} members will take about {total:,} bytes ({total / GIB:.2f} GiB)")
+        more = f"about {total:,} bytes more ({total / GIB:.2f} GiB) than now"
+        say(f"disk: the probabilities of {len(names)} members will take {more}")
         try:
             check_disk(runs_folder(), total, f"storing the probabilities of {len(names)} members")
         except UserError as error:
