@@ -89,7 +89,7 @@ def _check_losses(config: Config, plan: tuple[Phase, ...], origins: Mapping[str,
         _refuse(origins, "LOSS_FN.MIX", str(error))
     changes = any(phase.loss and parse_mix(phase.loss) != own_mix for phase in plan)
     if config.solver.monitor == "valid_loss" and changes:
-        # One loss judges the whole plan. Under another one it may well rise while Dice rises, too: the best weights
+        # One loss judges the whole plan. Under another one it may rise while the scores rise, too: the best weights
         # would be those from before the change, and that phase for nothing.
         why = "a phase of it changes the loss, while LOSS_FN.MIX judges every epoch; set SOLVER.MONITOR: valid_dice"
         _refuse(origins, "SOLVER.PLAN", f"{config.solver.plan}: {why}")
