@@ -14,6 +14,7 @@ from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint, previous_of
 from pipeline.training.state import advance
 from pipeline.training.trainer import begin, begin_epoch, step_seed, train, train_epoch
+from tests.long.poison import CHANGES, POISONS, faults_of
 from tests.training.toy import (
     CLASSES,
     NUM_VALID_BATCHES,
@@ -297,6 +298,14 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_its_own_batch(lags):
         train(training)
     assert json.loads((training.paths / "not_finite.json").read_text())["samples"] == ["epoch 1 sample 3"]
     assert finite(training.paths)
+
+
+@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("lags", [False, True])
+def test_nothing_poisoned_is_saved_at_whichever_step_it_comes(poison, lags):
+    """Each training goes on from where the one before was refused. The long form: `python -m tests.long.poison`."""
+    for step in range(STEPS):
+        assert faults_of(poison, (1, step), lags, has_scaler=False, changes=[*CHANGES, "SOLVER.SAVE_MINUTES=0"]) == []
 
 
 @pytest.mark.parametrize("optimizer", ["Ranger", "AdamW", "SGD", "RAdam"])
