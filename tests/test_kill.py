@@ -10,13 +10,19 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.chain import Run, run_chain
+from pipeline.errors import Stopped
 from pipeline.paths import PROJECT, RunPaths, submissions_folder
+from pipeline.stages import stages_of
+from pipeline.stopping import Stop
+from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint
-from tests.tiny import overrides, run_stages, tiny, write_competition
+from tests.tiny import draw_nothing, overrides, run_stages, tiny, write_competition
 
 pytestmark = pytest.mark.slow
 RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
@@ -64,6 +70,30 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
     interrupted = files(RunPaths(loaded.run))
     paths, _ = run_stages(loaded, "train", force=("train",))
     assert files(paths) == interrupted
+
+
+def test_a_time_budget_that_is_used_up_in_training_saves_at_once_and_the_run_goes_on(tmp_path, monkeypatch):
+    draw_nothing(monkeypatch)
+    loaded = tiny(write_competition(tmp_path / "data"), *CHANGES, "SOLVER.NUM_EPOCHS=2", "SWEEP.ENABLE=false")
+    paths, stop = RunPaths(loaded.run), Stop(budget_s=3600.0)
+
+    plain_step = trainer.train_step
+
+    def last_step(*arguments) -> None:
+        plain_step(*arguments)
+        if (epoch_and_step := arguments[-1][:2]) == (1, 1):
+            stop.deadline = time.monotonic()
+        assert epoch_and_step <= (1, 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "train_step", last_step)
+        with pytest.raises(Stopped, match="the time budget is used up; saved at epoch 1, step 2"):
+            run_chain(stages_of(loaded), "train", Run(loaded, paths, stop), (), lambda line: None)
+    assert time.monotonic() - stop.deadline < 30
+    state = load_checkpoint(paths / "last.ckpt")["state"]
+    assert (state["epoch"], state["step"]) == (1, 2)
+    run_stages(loaded, "train")
+    assert load_checkpoint(paths / "last.ckpt")["state"]["epoch"] == 3
 
 
 def test_a_worker_that_is_killed_ends_the_process_with_a_clear_message_and_a_whole_checkpoint(tmp_path):
