@@ -60,18 +60,40 @@ def main(arguments: Sequence[str]) -> int:
         print(f"stopped: {stopped}; {again(arguments)} goes on from here", file=sys.stderr)
         return EXIT_STOPPED
     except KeyboardInterrupt as interrupt:
-        print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, {again(arguments)} goes on", file=sys.stderr)
-        return EXIT_STOPPED
+        return report_interrupt(interrupt, arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return report_fault()
+            return report_unforeseen(error, arguments)
         print(f"{error.strerror}: free space, then start the same command again", file=sys.stderr)
         return EXIT_MISTAKE
-    except Exception:
-        return report_fault()
+    except Exception as error:
+        return report_unforeseen(error, arguments)
+
+
+def report_unforeseen(error: Exception, arguments: Sequence[str]) -> int:
+    """Prints an interrupt in another's clothes as what it is, and anything else as our fault; returns the exit code."""
+    interrupt = interrupt_behind(error)
+    return report_fault() if interrupt is None else report_interrupt(interrupt, arguments)
+
+
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Returns the interrupt that an error was made of: Python 3.11 turns one that meets an import into a RuntimeError.
+
+    >>> interrupt_behind(ValueError("no number")) is None
+    True
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def report_interrupt(interrupt: KeyboardInterrupt, arguments: Sequence[str]) -> int:
+    """Prints what ended the run; returns the exit code."""
+    print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, {again(arguments)} goes on", file=sys.stderr)
+    return EXIT_STOPPED
 
 
 def again(arguments: Sequence[str]) -> str:

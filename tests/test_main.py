@@ -54,3 +54,15 @@ def test_a_full_disk_is_no_fault_of_ours(capsys, monkeypatch):
 def test_a_command_without_a_name_asks_for_the_name_alone(capsys, command):
     message = answer(capsys, command)
     assert message == f"./run.sh {command}: the following arguments are required: name; see ./run.sh -h"
+
+
+def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(capsys, monkeypatch):
+    def load(_):
+        try:
+            raise KeyboardInterrupt("asked to end (SIGTERM)")
+        except KeyboardInterrupt as interrupt:
+            raise RuntimeError("Error calling __set_name__ on 'Field' instance") from interrupt
+
+    monkeypatch.setattr(commands, "list_command", load)
+    assert main(["list"]) == 3
+    assert capsys.readouterr().err.startswith("stopped: asked to end (SIGTERM); nothing is broken")
