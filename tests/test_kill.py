@@ -43,13 +43,13 @@ def test_runs_killed_at_random_times_in_every_stage_end_with_the_same_bits():
 
 
 def test_runs_asked_to_stop_end_in_order_and_with_the_same_bits():
-    arguments = ("--points", "6", "--way", "stop", "--stage", "train", "--seed", str(os.getpid()))
-    assert re.search(r"^runs identical +[3-6]$", long_form(*arguments), re.MULTILINE)
+    arguments = ("--points", "2", "--way", "stop", "--stage", "train", "--seed", str(os.getpid()))
+    assert re.search(r"^runs identical +[12]$", long_form(*arguments), re.MULTILINE)
 
 
 def test_runs_killed_before_file_operations_end_with_the_same_bits():
-    output = long_form("--way", "disk", "--stride", "480", "--seed", str(os.getpid()))
-    assert re.search(r"^interrupted +[5-9]$", output, re.MULTILINE)
+    output = long_form("--way", "disk", "--stride", "900", "--seed", str(os.getpid()))
+    assert re.search(r"^interrupted +([3-9]|10)$", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "asked to end (SIGTERM)")])
