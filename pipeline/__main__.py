@@ -123,9 +123,9 @@ def dispatch(arguments: list[str]) -> int:
         return 0 if arguments else EXIT_MISTAKE
     name, rest = arguments[0], arguments[1:]
     if name in COMMANDS:
-        from pipeline import commands, commands_submission
+        from pipeline.commands import runs, submissions
 
-        return getattr(commands_submission if name in ON_SUBMISSIONS else commands, f"{name}_command")(rest)
+        return getattr(submissions if name in ON_SUBMISSIONS else runs, f"{name}_command")(rest)
     return run_experiment(name, rest)
 
 

@@ -118,7 +118,7 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
     if free < bytes_needed + 64 * 1024**2:
         raise UserError(
             f"{what} needs {bytes_needed / GIB:.2f} GiB below {path}, but only {free / GIB:.2f} GiB are free.\n"
-            f"Free some space, or set SCRATCH_DIR to a folder on a larger disk."
+            "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for pictures."
         )
 
 

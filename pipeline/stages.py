@@ -4,17 +4,17 @@
     ./run.sh ExpAAB train      runs up to `train`
 
 A stage reads files and writes files below `runs/ExpAAB/`. It is skipped while the content of what it reads, the
-settings named here and what it wrote are as they were; `chain.py` decides and says why. Its work is in `work.py`.
+settings named here and what it wrote are as they were; `chain.py` decides and says why. Its work is in `work/`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import members, work, work_ensemble
 from pipeline.chain import Run, Stage
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
+from pipeline.work import ensemble, experiment, members
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
 PREDICTION = (
@@ -45,7 +45,7 @@ def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
     from pipeline.model.weights import find_encoder_weights
 
     if run.loaded.config.experiment.load_prev is not None:
-        return {"the previous run's best checkpoint": work.find_run(run.loaded.config.experiment.load_prev)}
+        return {"the previous run's best checkpoint": experiment.find_run(run.loaded.config.experiment.load_prev)}
     path = find_encoder_weights(run.loaded.config.model.encoder)
     return {"the encoder's weights": path} if path else {}
 
@@ -54,15 +54,15 @@ STAGES = (
     Stage(
         "prepare",
         "checks every picture and mask, counts classes, splits",
-        work.prepare,
+        experiment.prepare,
         settings=("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads_outside=lambda run: {"the competition's files": work.competition_files(run)},
+        reads_outside=lambda run: {"the competition's files": experiment.competition_files(run)},
         writes=("catalog.csv", "classes.csv", "split.csv", "leakage.csv"),
     ),
     Stage(
         "tile",
         "cuts the scales into the tile store, draws augmented samples",
-        work.tile,
+        experiment.tile,
         settings=(
             "DATASETS.COMPETITION",
             "DATASETS.AUGMENTATION",
@@ -71,63 +71,64 @@ STAGES = (
             "DATASETS.SPLIT_INDEX",
         ),
         reads=("catalog.csv", "split.csv"),
-        reads_outside=lambda run: work.pictures_of(run, "train"),
+        reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("tiles.json", "plots/samples.png"),
-        lacks=work.lacks_tiles,
+        lacks=experiment.lacks_tiles,
     ),
     Stage(
         "sweep",
         "tries learning rates and plots the loss against them",
-        work.sweep,
+        experiment.sweep,
         settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
         reads=("catalog.csv", "split.csv", "tiles.json"),
         reads_outside=_starting_weights,
         writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
+        version=2,  # marks where nine tenths of the fall are done
     ),
     Stage(
         "train",
         "carries out the training plan",
-        work.train,
+        experiment.train,
         settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
         reads=_train_reads,
         reads_outside=_starting_weights,
-        check=work.check_start,
+        check=experiment.check_start,
         writes=("best.ckpt", "last.ckpt", "history.csv"),
     ),
     Stage(
         "evaluate",
         "predicts and scores the validation pictures",
-        work.evaluate,
+        experiment.evaluate,
         settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: work.pictures_of(run, "train"),
+        reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
         version=2,  # full-size logits became bytes
     ),
     Stage(
         "predict",
         "writes the test pictures' probabilities",
-        work.predict,
+        experiment.predict,
         settings=PREDICTION,
         reads=("best.ckpt", "catalog.csv"),
-        reads_outside=lambda run: work.pictures_of(run, "test"),
+        reads_outside=lambda run: experiment.pictures_of(run, "test"),
         writes=("probs/test",),
         version=2,  # full-size logits became bytes
     ),
     Stage(
         "submit",
         "decodes, run-length encodes and checks the submission",
-        work.submit,
+        experiment.submit,
         settings=("DATASETS.COMPETITION", "DECODE"),
         reads=_submit_reads,
-        reads_outside=work.sample_submission,
+        reads_outside=experiment.sample_submission,
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},
     ),
     Stage(
         "report",
         "writes the one page that tells everything",
-        work.report,
+        experiment.report,
         settings=ALL,
         reads=REPORTED,
         reads_outside=lambda run: {"the submission file": run.paths.submission},
@@ -141,7 +142,7 @@ ENSEMBLE_STAGES = (
     Stage(
         "predict",
         "makes sure that every member has predicted",
-        lambda run: work_ensemble.predict(run, stages_of),
+        lambda run: ensemble.predict(run, stages_of),
         settings=("DATASETS.COMPETITION", "ENSEMBLE.MEMBERS"),
         reads_outside=members.member_sources,
         writes=("members.json", "stores.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
@@ -151,26 +152,26 @@ ENSEMBLE_STAGES = (
     Stage(
         "evaluate",
         "combines them on pictures that they did not train on, and scores",
-        work_ensemble.evaluate,
+        ensemble.evaluate,
         settings=("DATASETS.COMPETITION", "ENSEMBLE"),
         reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: members.member_stores(run, "valid") | work.pictures_of(run, "train"),
+        reads_outside=lambda run: members.member_stores(run, "valid") | experiment.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
     ),
     Stage(
         "submit",
         "combines them on the test pictures, encodes and checks the submission",
-        work_ensemble.submit,
+        ensemble.submit,
         settings=("DATASETS.COMPETITION", "DECODE"),
         reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
-        reads_outside=lambda run: members.member_stores(run, "test") | work.sample_submission(run),
+        reads_outside=lambda run: members.member_stores(run, "test") | experiment.sample_submission(run),
         writes=("submission.json",),
         writes_outside=lambda run: {"the submission file": run.paths.submission},
     ),
     Stage(
         "report",
         "writes the one page that tells everything",
-        work.report,
+        experiment.report,
         settings=("EXPERIMENT", "DATASETS.COMPETITION", "ENSEMBLE", "DECODE"),
         reads=(
             *("members.json", "stores.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv"),

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from pipeline import commands
 from pipeline.__main__ import main
+from pipeline.commands import runs
 
 
 def answer(capsys, *arguments: str) -> str:
@@ -46,7 +46,7 @@ def test_a_full_disk_is_no_fault_of_ours(capsys, monkeypatch):
     def write(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(commands, "list_command", write)
+    monkeypatch.setattr(runs, "list_command", write)
     assert answer(capsys, "list") == "No space left on device: free space, then start the same command again"
 
 
@@ -63,6 +63,6 @@ def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(capsys, m
         except KeyboardInterrupt as interrupt:
             raise RuntimeError("Error calling __set_name__ on 'Field' instance") from interrupt
 
-    monkeypatch.setattr(commands, "list_command", load)
+    monkeypatch.setattr(runs, "list_command", load)
     assert main(["list"]) == 3
     assert capsys.readouterr().err.startswith("stopped: asked to end (SIGTERM); nothing is broken")

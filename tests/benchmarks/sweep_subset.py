@@ -37,7 +37,7 @@ from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
 from pipeline.training.sweep_judge import as_it_is, choose_pictures
-from pipeline.work import find_run
+from pipeline.work.experiment import find_run
 
 COUNTS = (4, 8, 16)
 SMOOTHINGS = (0.2, 0.3, 0.5)

@@ -1,4 +1,4 @@
-"""The commands that are not stages, from `list` to `test`; those on submissions are in `commands_submission.py`."""
+"""The commands that are not stages, from `list` to `test`; those on submissions are in `submissions.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.arguments import parser
+from pipeline.commands.arguments import parser
 from pipeline.errors import UserError
 
 

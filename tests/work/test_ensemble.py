@@ -20,11 +20,11 @@ from pipeline.errors import Stopped, UserError
 from pipeline.inference.ensemble import Recipe, combine
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.probability_store import ProbabilityStore
-from pipeline.members import trained_on
 from pipeline.model.metrics import dice_iou
 from pipeline.paths import RunPaths
 from pipeline.stages import stages_of
 from pipeline.stopping import Stop
+from pipeline.work.members import trained_on
 from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -221,7 +221,7 @@ def test_where_the_disk_is_too_small_for_stores_the_refusal_names_the_way_withou
     ):
         run_stages(ensemble(), "predict")
     monkeypatch.setattr(
-        "pipeline.work_ensemble.check_room", lambda *about: None
+        "pipeline.work.ensemble.check_room", lambda *about: None
     )  # another program filled the disk then
     with pytest.raises(UserError, match=r"TinyA: the probability store needs .*\n.*\n.*add ENSEMBLE.STREAM=true"):
         run_stages(ensemble(), "predict")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.arguments import parser
+from pipeline.commands.arguments import parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def draw_diff(
 ) -> str:
     """Draws the pictures that changed most; returns the drawing's path as a person reads it."""
     from pipeline.data.pictures import read_picture
-    from pipeline.outcome import write_picture
     from pipeline.paths import shown, submissions_folder
     from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.submission.rows import read_masks
+    from pipeline.work.outcome import write_picture
 
     sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
     ids = choose_changed([(picture_id, pictures[picture_id].sequence) for picture_id in ranked], NUM_DRAWN)

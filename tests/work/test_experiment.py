@@ -9,8 +9,8 @@ def test_a_skipped_tile_stage_starts_without_heavy_packages(tmp_path, monkeypatc
     (tmp_path / "Some" / "tiles.json").write_text(json.dumps({"store": "abc"}))
     loaded = python_modules(
         "from types import SimpleNamespace\n"
-        "from pipeline import work\n"
+        "from pipeline.work import experiment\n"
         "from pipeline.paths import RunPaths\n"
-        "assert work.lacks_tiles(SimpleNamespace(paths=RunPaths('Some')))"
+        "assert experiment.lacks_tiles(SimpleNamespace(paths=RunPaths('Some')))"
     )
     assert not loaded & {"torch", "pandas", "cv2", "segmentation_models_pytorch", "timm"}

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
-from pipeline.combining import Arrays, check_room, forget_streamed, make_each, store_facts
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
-from pipeline.judging import Judges, findings, findings_text, fitted_weights, judge_maker, own_scores
-from pipeline.members import (
+from pipeline.report.read import read_json
+from pipeline.work.combining import Arrays, check_room, forget_streamed, make_each, store_facts
+from pipeline.work.experiment import competition_folder
+from pipeline.work.judging import Judges, findings, findings_text, fitted_weights, judge_maker, own_scores
+from pipeline.work.members import (
     judges_table,
     leaked_pairs,
     member_facts,
@@ -25,9 +27,7 @@ from pipeline.members import (
     require_alike,
     require_trained,
 )
-from pipeline.outcome import Look, fitted_decoding, write_checked_submission, write_outcome
-from pipeline.report.read import read_json
-from pipeline.work import competition_folder
+from pipeline.work.outcome import Look, fitted_decoding, write_checked_submission, write_outcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,4 @@
-"""What the commands that are not stages print."""
+"""What the commands on submissions print."""
 
 import json
 import shutil
@@ -11,8 +11,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.pictures import read_mask
-from pipeline.paths import runs_folder, shown, submissions_folder
-from pipeline.report import rates
+from pipeline.paths import shown, submissions_folder
 from pipeline.submission.write import write_submission
 
 
@@ -68,49 +67,6 @@ def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
 def test_score_wants_a_folder_of_masks(tmp_path, capsys):
     assert main(["score", "a.csv", "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
     assert "no such folder; wanted the folder of the index masks" in capsys.readouterr().err
-
-
-def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
-    assert main(["show", "ExpAAB"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(f"folder {shown(tmp_path / 'ExpAAB')}")
-
-
-def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
-    assert main(["plan", "EnsAAA"]) == 2
-    assert capsys.readouterr().err.strip().endswith("a member's: ./run.sh plan ExpBAA")
-
-
-def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
-    titles = []
-    draw = rates.draw_plan
-    monkeypatch.setattr(rates, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
-    assert main(["plan", "ExpAAB"]) == 0
-    assert titles == ["ExpAAB: flat_cosine"]
-    assert "drawn:" in capsys.readouterr().out
-
-
-def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypatch, capsys):
-    (tmp_path / "camvid").mkdir()
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    assert main(["download", "camvid"]) == 2
-    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away and start again")
-    (tmp_path / "camvid" / "train.csv").touch()
-    assert main(["download", "camvid"]) == 0
-    assert "is there already; remove it to fetch it anew" in capsys.readouterr().out
-
-
-def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
-    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
-    out = capsys.readouterr().out
-    assert "as if an epoch had 40" in out
-    assert "SOLVER.MAX_LR is auto: drawn for 0.001" in out
-    folder = next(tmp_path.glob("ExpAAA-*"))
-    (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
-    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
-    assert "as if" not in capsys.readouterr().out
 
 
 class Leaderboard:
@@ -182,16 +138,3 @@ def test_a_log_that_cannot_be_read_is_refused_before_the_upload(leaderboard, cap
 def test_the_log_of_a_competition_that_is_not_on_kaggle_is_refused(capsys):
     assert main(["log", "--competition", "camvid"]) == 2
     assert "camvid is not a Kaggle competition" in capsys.readouterr().err
-
-
-def test_compare_draws_what_was_judged(capsys):
-    folders = [runs_folder() / name for name in ("One", "Two")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text("{}")
-    assert main(["compare", "One", "Two"]) == 0
-    assert "drawn" not in capsys.readouterr().out
-    (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
-    assert main(["compare", "One", "Two"]) == 0
-    assert "drawn:" in capsys.readouterr().out
-    assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]

@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import CONFIGS, RunPaths
 from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.work import find_run
+from pipeline.work.experiment import find_run
 
 if TYPE_CHECKING:
     import pandas as pd

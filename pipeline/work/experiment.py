@@ -16,8 +16,8 @@ from pipeline.config.competition import num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
-from pipeline.outcome import fitted_decoding, truth_masks, write_checked_submission, write_outcome, write_picture
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
+from pipeline.work.outcome import fitted_decoding, truth_masks, write_checked_submission, write_outcome, write_picture
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
 NUM_SHEET_SAMPLES = 12

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.chain import Run
-from pipeline.combining import Arrays, Make
 from pipeline.config.competition import num_scored
+from pipeline.work.combining import Arrays, Make
 
 if TYPE_CHECKING:
     import numpy as np

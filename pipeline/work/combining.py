@@ -17,8 +17,8 @@ from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.errors import Stopped, UserError
 from pipeline.files import GIB, check_disk
-from pipeline.members import WITHOUT_STORES, member_runs
-from pipeline.work import competition_folder
+from pipeline.work.experiment import competition_folder
+from pipeline.work.members import WITHOUT_STORES, member_runs
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,63 @@
+"""What the commands on runs print."""
+
+import json
+
+from pipeline.__main__ import main
+from pipeline.paths import runs_folder, shown
+from pipeline.report import rates
+
+
+def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    assert main(["show", "ExpAAB"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"folder {shown(tmp_path / 'ExpAAB')}")
+
+
+def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
+    assert main(["plan", "EnsAAA"]) == 2
+    assert capsys.readouterr().err.strip().endswith("a member's: ./run.sh plan ExpBAA")
+
+
+def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    titles = []
+    draw = rates.draw_plan
+    monkeypatch.setattr(rates, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
+    assert main(["plan", "ExpAAB"]) == 0
+    assert titles == ["ExpAAB: flat_cosine"]
+    assert "drawn:" in capsys.readouterr().out
+
+
+def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypatch, capsys):
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert main(["download", "camvid"]) == 2
+    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away and start again")
+    (tmp_path / "camvid" / "train.csv").touch()
+    assert main(["download", "camvid"]) == 0
+    assert "is there already; remove it to fetch it anew" in capsys.readouterr().out
+
+
+def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
+    out = capsys.readouterr().out
+    assert "as if an epoch had 40" in out
+    assert "SOLVER.MAX_LR is auto: drawn for 0.001" in out
+    folder = next(tmp_path.glob("ExpAAA-*"))
+    (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
+    assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
+    assert "as if" not in capsys.readouterr().out
+
+
+def test_compare_draws_what_was_judged(capsys):
+    folders = [runs_folder() / name for name in ("One", "Two")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("{}")
+    assert main(["compare", "One", "Two"]) == 0
+    assert "drawn" not in capsys.readouterr().out
+    (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
+    assert main(["compare", "One", "Two"]) == 0
+    assert "drawn:" in capsys.readouterr().out
+    assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]
