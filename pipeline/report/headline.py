@@ -109,7 +109,9 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
         affected = duplicates.get("valid_pictures_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
         text = f"{pairs:,} near-duplicate pairs lie across the split and touch {affected:,} validation pictures: "
         text += "the score is optimistic. "
-        if record.loaded.config.datasets.split.by != "sequence" and record.num_sequences > 1:
+        if record.loaded.config.ensemble.members is not None:
+            text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show how much.")
+        elif record.loaded.config.datasets.split.by != "sequence" and record.num_sequences > 1:
             call = tag("code", f"{command(record)} DATASETS.SPLIT.BY=sequence")
             text = join(text, call, " judges on unseen sequences.")
         found.append(text)

@@ -66,6 +66,14 @@ def test_nothing_of_a_training_is_missed(ensemble):
         assert words not in text
 
 
+def test_leaking_frames_are_a_matter_of_its_members_splits(ensemble):
+    loaded, folder = ensemble
+    text = write_page(folder, loaded).read_text()
+    assert "near-duplicate pairs" in text
+    assert "Members trained with <code>DATASETS.SPLIT.BY=sequence</code> show how much." in text
+    assert "./run.sh DemoEns DATASETS.SPLIT.BY" not in text
+
+
 def test_before_its_members_have_predicted_the_page_says_what_to_type(ensemble):
     loaded, folder = ensemble
     (folder / "members.json").unlink()
