@@ -120,7 +120,7 @@ def make_door(folder: Path) -> Door:
     for made in (door.project / "pipeline" / "door", door.commands, door.wheels):
         made.mkdir(parents=True)
     shutil.copy(PROJECT / "run.sh", door.project)
-    for name in ("__init__", "errors", "files", *(f"door/{name}" for name in DOOR)):
+    for name in ("__init__", "errors", "files", "paths", *(f"door/{name}" for name in DOOR)):
         shutil.copy(PROJECT / "pipeline" / f"{name}.py", door.project / "pipeline" / f"{name}.py")
     (door.project / "pipeline" / "__main__.py").write_text(MAIN)
     (door.project / "pipeline" / "door" / "doctor.py").write_text("print('the doctor speaks')\n")
