@@ -123,7 +123,7 @@ class StoreWriter:
         free = shutil.disk_usage(self.folder).free / GIB
         self.say(
             f"disk: the probabilities of {num_pictures} pictures take {how}{num_bytes:,} bytes ({why}"
-            f"{num_bytes / GIB:.2f} of {free:.2f} GiB free) in {shown(self.folder)}"
+            f"{free:.1f} GiB free) in {shown(self.folder)}"
         )
 
     def _runs_left(self) -> list[int]:
