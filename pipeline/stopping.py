@@ -7,10 +7,13 @@ KeyboardInterrupt at once, which atomic writes survive.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_tell_unraisable = sys.unraisablehook
 
 
 class Stop:
@@ -33,6 +36,7 @@ class Stop:
         """Takes over SIGINT and SIGTERM."""
         signal.signal(signal.SIGINT, self._receive)
         signal.signal(signal.SIGTERM, self._receive)
+        sys.unraisablehook = _tell_but_interrupts
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -48,3 +52,9 @@ class Stop:
         self.reason = "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
         if came_before or not self._is_deferred:
             raise KeyboardInterrupt(self.reason)
+
+
+def _tell_but_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a destructor or behind a fork, with a traceback; the request itself is kept."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _tell_unraisable(unraisable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -14,11 +15,13 @@ from pipeline.stopping import Stop
 @pytest.fixture
 def stop():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
     stop = Stop()
     stop.listen()
     yield stop
     for number, handler in before.items():
         signal.signal(number, handler)
+    sys.unraisablehook = hook
 
 
 def send(number: int) -> None:
@@ -64,3 +67,14 @@ def test_the_first_signal_after_the_budget_is_still_the_first(stop):
 
 def test_without_a_budget_nothing_is_requested():
     assert not Stop().requested
+
+
+def test_a_signal_where_python_drops_exceptions_is_kept_without_a_traceback(stop, capsys):
+    class Closing:
+        def __del__(self):
+            send(signal.SIGTERM)
+
+    closing = Closing()
+    del closing
+    assert stop.requested and stop.reason == "asked to end (SIGTERM)"
+    assert capsys.readouterr().err == ""
