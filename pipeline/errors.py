@@ -1,4 +1,4 @@
-"""The two ways in which a run may end that are not a fault of ours."""
+"""The ways in which a run may end that are not a fault of ours."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     The message says what was found, what was wanted, and what to type. It may have several lines.
     """
+
+
+class DiskTooSmall(UserError):
+    """The disk cannot hold what is to be written; who knows a way that needs less of it may add that."""
 
 
 class Stopped(Exception):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import DiskTooSmall, UserError
 
 TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
@@ -109,14 +109,14 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
     """Refuses to begin what the disk below `path` cannot hold.
 
     Raises:
-        UserError: less than `bytes_needed` (plus 64 MiB to breathe) is free.
+        DiskTooSmall: less than `bytes_needed` (plus 64 MiB to breathe) is free.
     """
     folder = Path(path)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < bytes_needed + 64 * 1024**2:
-        raise UserError(
+        raise DiskTooSmall(
             f"{what} needs {bytes_needed / GIB:.2f} GiB below {path}, but only {free / GIB:.2f} GiB are free.\n"
             "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for pictures."
         )
@@ -151,7 +151,8 @@ def _as_user_error(error: OSError, path: Path) -> UserError:
         free = f" ({shutil.disk_usage(path.parent).free / GIB:.2f} GiB are free there)"
     except OSError:
         free = ""
-    return UserError(
+    kind = DiskTooSmall if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(
         f"cannot write {path}: {error.strerror or error}{free}.\n"
         f"What was there before is untouched. Free space or allow writing there, then start the same command again."
     )

@@ -99,8 +99,8 @@ def draw_diff(
     from pipeline.data.pictures import read_picture
     from pipeline.paths import shown, submissions_folder
     from pipeline.report.changes import Changed, choose_changed, draw_changes
+    from pipeline.report.figure import write_picture
     from pipeline.submission.rows import read_masks
-    from pipeline.work.outcome import write_picture
 
     sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
     ids = choose_changed([(picture_id, pictures[picture_id].sequence) for picture_id in ranked], NUM_DRAWN)

@@ -7,7 +7,6 @@ removed once the pass has been put to use. A file is a zlib stream of a safetens
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,10 +65,6 @@ class Progress:
                 raise RuntimeError(f"{self._path(number)} was changed while it was needed")
             self.latest = (number, found)
         return self.latest[1][picture_id]
-
-    def remove(self) -> None:
-        """Removes all files: the pass has been put to use."""
-        shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}"

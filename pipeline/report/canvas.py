@@ -26,6 +26,7 @@ HATCH_PERIOD = 8  # pixels; two stripes of four
 MARGIN = 16
 GAP = 10
 SHINE = 0.22  # how much of the grey picture is seen through a mask: enough to find one's way, colours stay true
+BRIGHT = (255, 94, 58)  # far from the greys of a darkened picture, for colour-blind eyes too
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -52,6 +53,12 @@ def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
         return picture
     how = Image.Resampling.NEAREST if picture.ndim == 2 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(picture).resize((width, height), how))
+
+
+def highlight(picture: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
+    """Returns a picture dark and grey, with the given pixels (H, W) bright."""
+    grey = np.repeat((picture.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
+    return np.where(is_bright_HW[..., None], np.array(BRIGHT, np.uint8), grey)
 
 
 def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:

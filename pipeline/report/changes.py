@@ -14,13 +14,13 @@ from PIL import Image, ImageDraw
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
     GAP,
-    LUMA,
     MARGIN,
     MUTED,
     Chip,
     Color,
     draw_legend,
     fit,
+    highlight,
     legend_height,
     line_height,
     new_canvas,
@@ -32,7 +32,6 @@ from pipeline.report.canvas import (
 WIDTH = 1080  # of two tiles: a phone's own pixels; on a desk it fits a page
 MOST_TILE_HEIGHT = 520
 TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still to be read when a phone shows it at a third of its size
-CHANGED = (255, 94, 58)  # far from the greys around it, for colour-blind eyes too
 NUM_SWAPS = 3  # named above each block
 LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, or nobody would find it
 
@@ -150,5 +149,4 @@ def _paint_changes(picture: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray
         grown = np.pad(shown, LEAST_GROWTH)
         span = range(2 * LEAST_GROWTH + 1)
         shown = np.any([grown[down : down + height, along : along + width] for down in span for along in span], axis=0)
-    grey = np.repeat((picture.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
-    return np.where(shown[..., None], np.array(CHANGED, np.uint8), grey)
+    return highlight(picture, shown)

@@ -9,9 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from pipeline.files import write_atomic
 
 Color = tuple[int, int, int]
 
@@ -101,6 +105,11 @@ def encode_png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, "PNG", compress_level=6)  # 9 takes three times as long for a tenth fewer bytes
     return content.getvalue()
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a uint8 RGB picture (H, W, 3) as PNG."""
+    write_atomic(path, encode_png(Image.fromarray(picture)))
 
 
 def readable_color(color: Color, theme: Theme) -> str:

@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
     GAP,
-    LUMA,
     MARGIN,
     MUTED,
     Chip,
@@ -23,6 +22,7 @@ from pipeline.report.canvas import (
     draw_legend,
     fit,
     hatched,
+    highlight,
     legend_height,
     line_height,
     new_canvas,
@@ -35,7 +35,6 @@ WIDTH = 1920  # pixels of a panel: four tiles near a small picture's own size, s
 MOST_TILE_HEIGHT = 760
 LEAST_WIDTH = 960  # of a panel of narrow pictures: title and legend need it
 LEAST_CELL_WIDTH = 300  # captions need it
-WRONG = (255, 94, 58)  # far from the greys of the darkened picture, for colour-blind eyes too
 TITLE_SIZE, TEXT_SIZE = 26, 22
 GROUPS = ("worst", "best", "median")  # in this order when there are too few pictures for all
 
@@ -118,9 +117,7 @@ def choose_pictures(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[
 
 def _paint_errors(picture: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Returns the picture dark and grey, wrong pixels bright, ignored ones hatched."""
-    grey = np.repeat((picture.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
-    painted = np.where(wrong[..., None] > 0, np.array(WRONG, np.uint8), grey)
-    return np.where((truth == IGNORE)[..., None], hatched(*truth.shape), painted)
+    return np.where((truth == IGNORE)[..., None], hatched(*truth.shape), highlight(picture, wrong > 0))
 
 
 def _chips(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pipeline.chain import Run, Stage, why_run
 from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
-from pipeline.errors import Stopped, UserError
+from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk
 from pipeline.work.experiment import competition_folder
 from pipeline.work.members import WITHOUT_STORES, member_runs
@@ -82,7 +82,7 @@ def check_room(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]], say: 
         say(f"disk: the probabilities of {len(names)} members will take {more}")
         try:
             check_disk(runs_folder(), total, f"storing the probabilities of {len(names)} members")
-        except UserError as error:
+        except DiskTooSmall as error:
             raise UserError(f"{error}\n{WITHOUT_STORES}") from None
 
 

@@ -17,7 +17,7 @@ from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
 from pipeline.paths import PROJECT, RunPaths, runs_folder, scratch_folder, shown
-from pipeline.work.outcome import fitted_decoding, truth_masks, write_checked_submission, write_outcome, write_picture
+from pipeline.work.outcome import fitted_decoding, truth_masks, write_checked_submission, write_outcome
 
 DEMO_FOLDER = PROJECT / "data" / "demo"
 NUM_SHEET_SAMPLES = 12
@@ -120,6 +120,7 @@ def tile(run: Run) -> None:
     from pipeline.data.dataset import TrainDataset, sample_sheet
     from pipeline.data.store import build_store, open_store
     from pipeline.data.tiles import scales_of
+    from pipeline.report.figure import write_picture
     from pipeline.report.sheets import draw_sheet, draw_tile_grid
     from pipeline.training.inputs import seed_of, split_rows
 

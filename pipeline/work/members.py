@@ -5,7 +5,6 @@ A validation picture is judged only by members that did not train on it, nor sta
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from pipeline.chain import Run, Stage, run_chain, why_run
 from pipeline.config.check import is_below
 from pipeline.config.ensemble import load_members, member_command
 from pipeline.config.load import Loaded, is_machine_key, run_name
-from pipeline.errors import UserError
+from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
 from pipeline.paths import CONFIGS, RunPaths
 from pipeline.report.read import read_columns, read_config, read_json
@@ -101,9 +100,7 @@ def predict_members(
         name = member.paths.name
         try:
             run_chain(stages, PREDICTING[-1], member, (), lambda line, name=name: say(f"{name}: {line}"))
-        except UserError as error:
-            if not re.search(r"\bGiB (below|are free)", str(error)):
-                raise
+        except DiskTooSmall as error:
             raise UserError(f"{name}: {error}\n{WITHOUT_STORES}") from error
 
 

@@ -200,6 +200,7 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
 def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataFrame, mask_of: MaskOf) -> None:
     """Draws picture, truth and prediction of the best, median and worst validation pictures."""
     from pipeline.data.pictures import read_mask, read_picture
+    from pipeline.report.figure import write_picture
     from pipeline.report.panels import choose_pictures, draw_panel
 
     competition, classes = run.loaded.competition, scored_classes(run.loaded.competition)
@@ -216,11 +217,3 @@ def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataF
             title = f"{kind} {rank}: {picture_id}, mean Dice {row['dice']:.3f}"
             prediction = mask_of(picture_id)
             write_picture(path, draw_panel(picture, truth, prediction, classes, competition.colors, title, dice))
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a uint8 RGB picture as PNG."""
-    import cv2
-
-    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_atomic(path, data.tobytes())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.report.changes import CHANGED, WIDTH, Changed, choose_changed, draw_changes
+from pipeline.report.canvas import BRIGHT
+from pipeline.report.changes import WIDTH, Changed, choose_changed, draw_changes
 from tests.report.small_run import CLASSES, COLORS, make_picture
 
 
 def bright(picture: np.ndarray) -> int:
-    return int((picture == np.array(CHANGED)).all(axis=2).sum())
+    return int((picture == np.array(BRIGHT)).all(axis=2).sum())
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 64), (1280, 720), (64, 640), (900, 100), (2000, 50), (1, 1)])

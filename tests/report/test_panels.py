@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.report.canvas import SHINE, fit, font, hatched, legend_rows, paint_mask, shorten
+from pipeline.report.canvas import BRIGHT, SHINE, fit, font, hatched, legend_rows, paint_mask, shorten
 from pipeline.report.canvas import Chip as LegendChip
-from pipeline.report.panels import WIDTH, WRONG, choose_pictures, draw_panel
+from pipeline.report.panels import WIDTH, choose_pictures, draw_panel
 from pipeline.report.sheets import draw_sheet, draw_tile_grid, grid_note
 from tests.report.small_run import CLASSES, COLORS, make_picture
 
@@ -34,15 +34,15 @@ def test_a_picture_of_any_size_makes_a_panel_of_reasonable_size(width, height):
 def test_a_perfect_prediction_has_no_errors():
     picture, mask = make_picture()
     perfect = draw_panel(picture, mask, np.where(mask == 255, 0, mask), CLASSES, COLORS)
-    assert count(perfect, WRONG) == 0
+    assert count(perfect, BRIGHT) == 0
 
 
 def test_wrong_pixels_are_bright_and_ignored_ones_never_wrong():
     picture, mask = make_picture()
     prediction = np.where(mask == 255, 1, mask).astype(np.uint8)
-    assert count(draw_panel(picture, mask, prediction, CLASSES, COLORS), WRONG) == 0
+    assert count(draw_panel(picture, mask, prediction, CLASSES, COLORS), BRIGHT) == 0
     prediction[mask == 3] = 2
-    share = count(draw_panel(picture, mask, prediction, CLASSES, COLORS), WRONG) / (464 * 309)
+    share = count(draw_panel(picture, mask, prediction, CLASSES, COLORS), BRIGHT) / (464 * 309)
     assert share == pytest.approx((mask == 3).mean(), abs=0.02)
 
 
