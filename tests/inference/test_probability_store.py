@@ -23,6 +23,7 @@ from pipeline.inference import probability_store
 from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.inference.predict import Prediction
 from pipeline.inference.probability_store import PICTURES_PER_SHARD, ProbabilityStore, StoreWriter
+from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
 IDS = [f"{number:06d}_001" for number in range(2 * PICTURES_PER_SHARD + 3)]
@@ -163,21 +164,7 @@ def test_what_belongs_to_other_settings_or_pictures_is_not_continued(tmp_path, i
     assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
 
 
-def cut(data, rng):
-    return data[: rng.randrange(len(data))]
-
-
-def flip(data, rng):
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
-
-
-def zero(data, rng):
-    start = rng.randrange(0, len(data) - 64)
-    return data[:start] + bytes(64) + data[start + 64 :]
-
-
-@pytest.mark.parametrize("damage", [cut, flip, zero])
+@pytest.mark.parametrize("damage", [cut, flip, zero_page])
 @pytest.mark.parametrize("name", ["shard-00001.safetensors", "index.json"])
 def test_a_damaged_store_is_refused_by_name(tmp_path, damage, name):
     write(tmp_path)
@@ -199,7 +186,7 @@ def _says_the_same(one: bytes, other: bytes) -> bool:
         return False
 
 
-@pytest.mark.parametrize("damage", [cut, flip, zero])
+@pytest.mark.parametrize("damage", [cut, flip, zero_page])
 def test_a_shard_damaged_before_the_store_was_whole_is_written_again(tmp_path, damage):
     write(tmp_path / "whole")
     rng = random.Random(damage.__name__)

@@ -23,23 +23,8 @@ from pipeline.errors import UserError
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import RunPaths
 from pipeline.training.checkpoint import load_checkpoint, load_newest, load_or_refuse, previous_of
+from tests.damages import cut, flip, zero_page
 from tests.tiny import draw_nothing, run_stages, tiny, write_competition
-
-PAGE = 4096
-
-
-def cut(data: bytes, rng: random.Random) -> bytes:
-    return data[: rng.randrange(len(data))]
-
-
-def flip(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
-
-
-def zero_page(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(0, len(data), PAGE)
-    return data[:start] + bytes(len(data[start : start + PAGE])) + data[start + PAGE :]
 
 
 def last_is_replaced(paths: RunPaths, key: str) -> bool:

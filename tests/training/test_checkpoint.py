@@ -29,29 +29,15 @@ from pipeline.training.checkpoint import (
     replace_last,
     save_checkpoint,
 )
+from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
-PAGE = 4096
 
 
 def content(epoch: int, best_epoch: int = 0, key: str = "key") -> dict:
     weights = torch.arange(20_000, dtype=torch.float32) * (epoch + 1)
     state = {"key": key, "epoch": epoch, "step": 0, "best": 0.5, "best_epoch": best_epoch}
     return {"network": {"weight": weights}, "state": state}
-
-
-def cut(data: bytes, rng: random.Random) -> bytes:
-    return data[: rng.randrange(len(data))]
-
-
-def flip(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
-
-
-def zero_page(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(0, len(data) - PAGE, PAGE)
-    return data[:start] + bytes(PAGE) + data[start + PAGE :]
 
 
 @contextmanager
