@@ -30,12 +30,12 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
 from pipeline.inference.compact import Bands, CompactLogits, compress
+from pipeline.inference.parts import Parts
 from pipeline.inference.predict import Prediction
 from pipeline.inference.shard import array_place, is_whole, read_facts, write_shard
 from pipeline.paths import shown
 
 FORMAT = 2  # 1 held full-size logits as float16
-PICTURES_PER_SHARD = 16  # some 40 files for 648 pictures: Kaggle keeps 500 files; a kill loses at most 15 predictions
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street pictures
 
 
@@ -60,17 +60,14 @@ class StoreWriter:
         self.folder, self.key, self.facts, self.say = folder, f"{FORMAT} {key}", facts, say
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
-        self.runs = [list(ids[start : start + PICTURES_PER_SHARD]) for start in range(0, len(ids), PICTURES_PER_SHARD)]
-        self.run_of = {picture_id: index for index, run in enumerate(self.runs) for picture_id in run}
+        self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
         (folder / "index.json").unlink(missing_ok=True)
         self._remove_strangers()
-        self.pending: dict[str, tuple[np.ndarray, dict[str, Any]]] = {}
         self.is_estimate_due = False
 
     def missing(self) -> list[str]:
         """Returns the ids that are still to be predicted, in order."""
-        left = self._runs_left()
-        return [picture_id for index, run in enumerate(self.runs) if index in left for picture_id in run]
+        return self.parts.missing()
 
     def expect(self, num_bytes: int, is_exact: bool) -> None:
         """Says what the missing pictures will take of the disk; refuses when the disk cannot hold it.
@@ -89,16 +86,14 @@ class StoreWriter:
 
     def put(self, picture_id: str, prediction: Prediction) -> None:
         """Takes in a prediction; a shard is written as soon as it is complete, in whatever order they come."""
-        self.pending[picture_id] = _packed(prediction)
-        index = self.run_of[picture_id]
-        if all(other in self.pending for other in self.runs[index]):
-            self._write(index, {other: self.pending.pop(other) for other in self.runs[index]})
+        complete = self.parts.add(picture_id, _packed(prediction))
+        if complete is not None:
+            self._write(*complete)
 
     def finish(self) -> None:
         """Brings the shards to the disk for good and writes the index: from now on the store is whole."""
         pictures, shards = {}, {}
-        for index in range(len(self.runs)):
-            path = self._shard(index)
+        for path in self.parts.paths:
             _sync(path)
             own = read_facts(path)
             shards[path.name] = own["sha256"]
@@ -110,7 +105,7 @@ class StoreWriter:
 
     def _write(self, index: int, packed: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
         arrays = {picture_id: array for picture_id, (array, _) in packed.items()}
-        left = [other for run in self._runs_left() if run != index for other in self.runs[run]]
+        left = [other for other in self.missing() if other not in packed]
         num_bytes = sum(array.nbytes for array in arrays.values())
         bytes_left = round(num_bytes / len(arrays) * len(left))
         check_disk(self.folder, num_bytes + bytes_left, "the probability store")
@@ -126,15 +121,12 @@ class StoreWriter:
             f"{free:.1f} GiB free) in {shown(self.folder)}"
         )
 
-    def _runs_left(self) -> list[int]:
-        return [index for index in range(len(self.runs)) if not self._shard(index).is_file()]
-
     def _shard(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.safetensors"
 
     def _remove_strangers(self) -> None:
         """Removes shards of another key, format or list of pictures, and damaged ones."""
-        expected = {self._shard(index): run for index, run in enumerate(self.runs)}
+        expected = dict(zip(self.parts.paths, self.parts.runs, strict=True))
         for path in self.folder.glob("shard-*.safetensors"):
             facts = read_facts(path)
             is_ours = facts.get("key") == self.key and list(facts.get("pictures", ())) == expected.get(path)

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.files import sha256_text, sweep_temporaries, write_atomic
+from pipeline.inference.parts import Parts
 
-PICTURES_PER_FILE = 16  # as in a probability store: a kill loses at most so many, and files stay few
 LEVEL = 1  # masks shrink fortyfold at once; more effort gains little
 
 Arrays = dict[str, np.ndarray]
@@ -33,41 +33,34 @@ class Progress:
     """
 
     def __init__(self, folder: Path, key: str, ids: Sequence[str]) -> None:
-        self.folder = folder
-        self.runs = [list(ids[start : start + PICTURES_PER_FILE]) for start in range(0, len(ids), PICTURES_PER_FILE)]
-        self.run_of = {picture_id: number for number, run in enumerate(self.runs) for picture_id in run}
+        self.parts: Parts[Arrays] = Parts(ids, lambda number: folder / f"part-{number:05d}")
         self.key = sha256_text(json.dumps([key, list(ids)]))
-        self.pending: dict[str, Arrays] = {}
         self.latest: tuple[int, dict[str, Arrays]] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         for path in folder.iterdir():
-            if path not in map(self._path, range(len(self.runs))) or _read(path, self.key) is None:
+            if path not in self.parts.paths or _read(path, self.key) is None:
                 path.unlink()
 
     def missing(self) -> list[str]:
         """Returns the ids whose results are not on disk yet, in order."""
-        return [id for number, run in enumerate(self.runs) if not self._path(number).is_file() for id in run]
+        return self.parts.missing()
 
     def put(self, picture_id: str, result: Mapping[str, np.ndarray]) -> None:
         """Takes in a picture's result; a file is written as soon as its pictures are complete."""
-        self.pending[picture_id] = dict(result)
-        number = self.run_of[picture_id]
-        if all(other in self.pending for other in self.runs[number]):
-            results = {other: self.pending.pop(other) for other in self.runs[number]}
-            write_atomic(self._path(number), _pack(results, self.key))
+        complete = self.parts.add(picture_id, dict(result))
+        if complete is not None:
+            number, results = complete
+            write_atomic(self.parts.paths[number], _pack(results, self.key))
 
     def __getitem__(self, picture_id: str) -> Arrays:
-        number = self.run_of[picture_id]
+        number = self.parts.number_of[picture_id]
         if self.latest is None or self.latest[0] != number:
-            found = _read(self._path(number), self.key)
+            found = _read(self.parts.paths[number], self.key)
             if found is None:
-                raise RuntimeError(f"{self._path(number)} was changed while it was needed")
+                raise RuntimeError(f"{self.parts.paths[number]} was changed while it was needed")
             self.latest = (number, found)
         return self.latest[1][picture_id]
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"part-{number:05d}"
 
 
 def _pack(results: Mapping[str, Arrays], key: str) -> bytes:

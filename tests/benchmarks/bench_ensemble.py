@@ -26,8 +26,9 @@ import torch
 
 from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.inference.ensemble import Recipe, combine
+from pipeline.inference.parts import PICTURES_PER_FILE
 from pipeline.inference.predict import Prediction, full_logits
-from pipeline.inference.probability_store import PICTURES_PER_SHARD, ProbabilityStore, StoreWriter
+from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280
@@ -143,7 +144,7 @@ def main() -> None:
 
 
 def compare_writing(folder: Path, members: list[Prediction]) -> None:
-    ids = [f"{number}" for number in range(PICTURES_PER_SHARD)]
+    ids = [f"{number}" for number in range(PICTURES_PER_FILE)]
     probs = [full_logits(member).softmax(0).numpy() for member in members]
     fresh = iter(range(10**6))
 

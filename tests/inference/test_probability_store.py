@@ -21,12 +21,13 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.inference import probability_store
 from pipeline.inference.compact import CompactLogits, to_codes
+from pipeline.inference.parts import PICTURES_PER_FILE
 from pipeline.inference.predict import Prediction
-from pipeline.inference.probability_store import PICTURES_PER_SHARD, ProbabilityStore, StoreWriter
+from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
-IDS = [f"{number:06d}_001" for number in range(2 * PICTURES_PER_SHARD + 3)]
+IDS = [f"{number:06d}_001" for number in range(2 * PICTURES_PER_FILE + 3)]
 FACTS = {"classes": ["Road", "Car"], "competition": "demo"}
 
 
@@ -81,7 +82,7 @@ def test_others_read_it_in_a_few_lines(tmp_path):
     assert np.array_equal(codes, prediction(IDS[0]).logits.codes)
 
 
-@pytest.mark.parametrize("until", [0, 1, PICTURES_PER_SHARD, PICTURES_PER_SHARD + 1, len(IDS)])
+@pytest.mark.parametrize("until", [0, 1, PICTURES_PER_FILE, PICTURES_PER_FILE + 1, len(IDS)])
 def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until):
     write(tmp_path / "whole")
     write(tmp_path / "killed", until=until)
@@ -89,7 +90,7 @@ def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until)
     with pytest.raises(UserError, match="there is no whole probability store"):
         ProbabilityStore(tmp_path / "killed")
     missing = write(tmp_path / "killed")
-    assert len(missing) == len(IDS) - (until if until == len(IDS) else until // PICTURES_PER_SHARD * PICTURES_PER_SHARD)
+    assert len(missing) == len(IDS) - (until if until == len(IDS) else until // PICTURES_PER_FILE * PICTURES_PER_FILE)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
@@ -111,7 +112,7 @@ def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp
 
 
 def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypatch):
-    write(tmp_path, until=PICTURES_PER_SHARD)
+    write(tmp_path, until=PICTURES_PER_FILE)
     done, fsync, replace = [], os.fsync, os.replace
     name_of = {"fsync": lambda number: os.path.basename(os.readlink(f"/proc/self/fd/{number}"))}
     monkeypatch.setattr(os, "fsync", lambda number: done.append(name_of["fsync"](number)) or fsync(number))
@@ -191,7 +192,7 @@ def test_a_shard_damaged_before_the_store_was_whole_is_written_again(tmp_path, d
     write(tmp_path / "whole")
     rng = random.Random(damage.__name__)
     path = tmp_path / "killed/shard-00000.safetensors"
-    write(tmp_path / "killed", until=PICTURES_PER_SHARD)
+    write(tmp_path / "killed", until=PICTURES_PER_FILE)
     whole = path.read_bytes()
     for _ in range(DAMAGES):
         path.write_bytes(damage(whole, rng))

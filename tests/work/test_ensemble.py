@@ -185,7 +185,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
-    monkeypatch.setattr("pipeline.inference.progress.PICTURES_PER_FILE", 2)
+    monkeypatch.setattr("pipeline.inference.parts.PICTURES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
     wanted["csv"] = whole.submission.read_bytes()
