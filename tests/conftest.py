@@ -13,6 +13,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The suite says the same with a GPU and without. What only a GPU shows: python -m tests.long.gpu
+if "TEST_DEVICE" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import hypothesis  # noqa: E402 - after the settings of threads
 import pytest  # noqa: E402

@@ -10,8 +10,9 @@ from pipeline.config.load import Loaded
 from pipeline.inference.predict import Predictor
 from pipeline.model.build import build_network, load_weights
 from pipeline.paths import shown
+from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.inputs import num_outputs
-from pipeline.training.learner import choose_device, choose_precision, judged_weights, make_reproducible
+from pipeline.training.learner import judged_weights
 
 
 def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Predictor:

@@ -18,11 +18,13 @@ from pipeline.config.schema import Encoder, Predict
 from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.model.build import STRIDE, align_corners, low_logits, normalise, upsample_factor
 from pipeline.model.metrics import predict_classes
+from pipeline.training.device import gpu_faults, in_parts
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
 FLOAT16_MAX = torch.finfo(torch.float16).max
 LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
+MEMORY_CURE = "PREDICT.MODE=window puts a picture through in parts; PREDICT.WINDOW=[W, H] says how large they are."
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
@@ -62,12 +64,9 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
     """Yields (picture id, prediction) for every picture of `ValidBatch`es, in their order."""
     factor = _kept_factor(predictor)
     for batch in batches:
-        with torch.inference_mode():
-            picture_BCHW = normalise(batch.picture_BHWC.to(predictor.device, non_blocking=True), predictor.encoder)
-            logits = _low(predictor, picture_BCHW) if factor > 1 else averaged_logits(predictor, picture_BCHW)
-            # Beyond the largest float16 there would be infinities, whose softmax is not a number.
-            logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
-            arrays = (logits.half() if factor > 1 else to_codes(logits)).cpu().numpy()
+        with torch.inference_mode(), gpu_faults(MEMORY_CURE):
+            picture_BHWC = batch.picture_BHWC.to(predictor.device, non_blocking=True)
+            arrays = in_parts(lambda part: _kept(predictor, part, factor), picture_BHWC).cpu().numpy()
         for picture_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):
             if factor == 1:  # full-size logits need no frame around the picture
                 (top, left), (height, width) = offset, size
@@ -75,6 +74,15 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
             array = np.ascontiguousarray(array)
             logits = array if factor > 1 else CompactLogits(array)
             yield picture_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
+
+
+def _kept(predictor: Predictor, picture_BHWC: Tensor, factor: int) -> Tensor:
+    """Returns what is kept of pictures: float16 logits before the head's upsampling, or the codes of full-size ones."""
+    picture_BCHW = normalise(picture_BHWC, predictor.encoder)
+    logits = _low(predictor, picture_BCHW) if factor > 1 else averaged_logits(predictor, picture_BCHW)
+    # Beyond the largest float16 there would be infinities, whose softmax is not a number.
+    logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
+    return logits.half() if factor > 1 else to_codes(logits)
 
 
 def stored_bytes(predictor: Predictor, frames: Iterable[tuple[int, int]]) -> tuple[int, bool]:

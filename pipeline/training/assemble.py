@@ -25,9 +25,10 @@ from pipeline.model.freeze import freeze
 from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
+from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.inputs import counted_classes, num_outputs, seed_of, split_rows, tile_store
-from pipeline.training.learner import Learner, build_learner, make_reproducible
+from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training

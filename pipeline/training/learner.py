@@ -1,13 +1,8 @@
-"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one.
-
-The only file that knows about mixed precision. fp16 with a scaler on cards below compute capability 8 (a T4's bf16 is
-emulated though torch reports it as supported), bf16 from there on, float32 on a CPU.
-"""
+"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.schema import Config
-from pipeline.errors import UserError
 from pipeline.model.build import build_network, load_weights, normalise
 from pipeline.model.optimizer import EmaWeights, build_optimizer
-
-NATIVE_BF16_CAPABILITY = 8
+from pipeline.training.device import choose_device, choose_precision
 
 
 @dataclass
@@ -127,41 +120,3 @@ def judged_weights(content: dict[str, Any]) -> dict[str, Tensor]:
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Returns the context in which a network runs in `precision`."""
     return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-
-
-def choose_device(name: str) -> torch.device:
-    """Returns the device of a run.
-
-    Raises:
-        UserError: CUDA was asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "RUNTIME.DEVICE is cuda, but torch finds no GPU; ./run.sh doctor says why. Or set RUNTIME.DEVICE=auto"
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Returns the number format of the forward pass."""
-    if name != "auto":
-        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
-    if device.type == "cpu":
-        return torch.float32
-    is_native = torch.cuda.get_device_capability(device)[0] >= NATIVE_BF16_CAPABILITY
-    return torch.bfloat16 if is_native else torch.float16
-
-
-def make_reproducible(is_wanted: bool) -> None:
-    """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way.
-
-    To be called before the first operation on the GPU, since cuBLAS reads its setting only once. What it leaves open
-    and what it costs: `docs/repeatability.md`.
-    """
-    if is_wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses matrix products
-    torch.backends.cudnn.benchmark = not is_wanted
-    torch.backends.cudnn.deterministic = is_wanted
-    # torch would fill all new memory, against programs that read what they have not written; ours does not.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.use_deterministic_algorithms(is_wanted)

@@ -35,9 +35,11 @@ from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
+from pipeline.training.device import gpu_faults, make_reproducible
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.inputs import counted_classes, num_outputs
-from pipeline.training.learner import Learner, make_reproducible
+from pipeline.training.learner import Learner
+from pipeline.training.messages import memory_cure
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
@@ -54,10 +56,13 @@ def sweep_learning_rates(
 
     Raises:
         Stopped: a stop was requested; the sweep is short and begins anew.
-        UserError: the loss is not finite even at the lowest rate.
+        UserError: the loss is not finite even at the lowest rate, or a GPU cannot do what it is asked.
     """
     batches = list(judged_batches(loaded, paths))
-    points = sweep_points(loaded, paths, stop, find_run, say, lambda learner, loss_of: judge(learner, batches, loss_of))
+    with gpu_faults(memory_cure(loaded.config)):
+        points = sweep_points(
+            loaded, paths, stop, find_run, say, lambda learner, loss_of: judge(learner, batches, loss_of)
+        )
     if not points:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import shown
@@ -15,7 +15,6 @@ from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState
 
 DEAD_AFTER = 5  # validations in a row without a single pixel found before a class is called dead
-NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 def epoch_line(row: dict[str, Any]) -> str:
@@ -66,19 +65,14 @@ def not_finite_error(
     )
 
 
-def no_deterministic_way(error: RuntimeError) -> UserError | None:
-    """Returns which operation forbids SOLVER.REPRODUCIBLE on CUDA, if that is what torch complains of.
-
-    >>> error = no_deterministic_way(RuntimeError("cumsum_cuda does not have a deterministic implementation, but ..."))
-    >>> print(str(error).splitlines()[0])
-    SOLVER.REPRODUCIBLE: torch has no repeatable way to do cumsum_cuda on this GPU.
-    """
-    found = NO_DETERMINISTIC_WAY.search(str(error))
-    if found is None:
-        return None
-    return UserError(
-        f"SOLVER.REPRODUCIBLE: torch has no repeatable way to do {found.group(1)} on this GPU.\n"
-        f"Choose another MODEL.NAME or LOSS_FN.MIX without it, set RUNTIME.DEVICE=cpu, or SOLVER.REPRODUCIBLE=false."
+def memory_cure(config: Config) -> str:
+    """Returns what to type when training does not fit into a GPU's memory."""
+    batch_size, num_parts = config.dataloaders.train.batch_size, 2 * config.solver.accumulate
+    if batch_size // num_parts < 2:  # a batch norm wants two samples
+        return "A smaller tile or MODEL.ENCODER.NAME needs less."
+    return (
+        f"SOLVER.ACCUMULATE={num_parts} puts each batch of {batch_size} through in {num_parts} parts and trains almost "
+        f"the same; a smaller tile or MODEL.ENCODER.NAME needs less, too."
     )
 
 

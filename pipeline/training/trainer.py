@@ -23,10 +23,11 @@ from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.criterion import criterion, epoch_weights, fixed_weights
+from pipeline.training.device import described, gpu_faults
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_not_finite
 from pipeline.training.history import append_timing, history_row, open_events, write_events, write_history
 from pipeline.training.learner import Learner
-from pipeline.training.messages import dead_class_lines, epoch_line, no_deterministic_way, not_finite_error
+from pipeline.training.messages import dead_class_lines, epoch_line, memory_cure, not_finite_error
 from pipeline.training.state import TrainState, advance, note_validation
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.validate import Validation, validate
@@ -78,29 +79,32 @@ def train(training: Training) -> None:
 
     Raises:
         Stopped: a stop was requested; everything is saved.
-        UserError: loss or weights are not finite, and the batch's sample ids are saved for inspection; or CUDA has no
-            repeatable way for an operation.
+        UserError: loss or weights are not finite, and the batch's sample ids are saved for inspection; or a GPU cannot
+            do what it is asked.
     """
+    learner = training.learner
+    training.say(f"on {described(learner.device, learner.precision)}")
     try:
-        begin(training)
-        while (phase := advance(training.plan, training.state)) is not None:
-            begin_epoch(training, phase)
-            train_epoch(training, phase)
-            finish_epoch(training, phase)
-        for line in dead_class_lines(training.state, training.classes, training.counted, is_last=True):
-            training.say(line)
+        with gpu_faults(memory_cure(training.config)):
+            carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
         path = training.paths / "not_finite.json"
         raise not_finite_error(fault, training.state, max_lr, training.describe, path) from None
-    except RuntimeError as error:
-        explained = no_deterministic_way(error)
-        if explained is None:
-            raise
-        raise explained from None
     finally:
         if training.events is not None:
             training.events.close()
+
+
+def carry_out(training: Training) -> None:
+    """Goes through the plan's phases, from wherever the state stands."""
+    begin(training)
+    while (phase := advance(training.plan, training.state)) is not None:
+        begin_epoch(training, phase)
+        train_epoch(training, phase)
+        finish_epoch(training, phase)
+    for line in dead_class_lines(training.state, training.classes, training.counted, is_last=True):
+        training.say(line)
 
 
 def begin(training: Training) -> None:

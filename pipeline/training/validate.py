@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.model.build import normalise
 from pipeline.model.metrics import dataset_iou, dice_iou, picture_confusion, predict_classes
 from pipeline.training.criterion import Criterion
+from pipeline.training.device import in_parts
 from pipeline.training.learner import Learner, autocast
 
 
@@ -44,13 +45,14 @@ def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classe
         loss_of: logits (B, C', H, W) and mask to a scalar.
         num_classes: C; a padding class of the network beyond it is left out of the scores.
     """
+    encoder = learner.config.model.encoder
     losses, counts, confusions = [], [], []
     with learner.judged() as network:
         for batch in batches:
             picture_BHWC = batch.picture_BHWC.to(learner.device, non_blocking=True)
             mask_BHW = batch.mask_BHW.to(learner.device, non_blocking=True)
             with autocast(learner.device, learner.precision):
-                logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
+                logits_BCHW = in_parts(lambda part: network(normalise(part, encoder)), picture_BHWC)
             losses.append(loss_of(logits_BCHW, mask_BHW).double())
             counts.append(len(mask_BHW))
             predicted_BHW = predict_classes(logits_BCHW[:, :num_classes])

@@ -36,8 +36,9 @@ from pipeline.model.build import normalise
 from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.criterion import criterion
+from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.learner import Learner, autocast, build_learner, make_reproducible
+from pipeline.training.learner import Learner, autocast, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train_epoch

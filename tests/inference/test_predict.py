@@ -15,6 +15,7 @@ from torch import nn
 from pipeline.config.load import load
 from pipeline.config.schema import Encoder, Model
 from pipeline.data.loaders import ValidBatch
+from pipeline.errors import UserError
 from pipeline.inference.predict import (
     Prediction,
     Predictor,
@@ -103,7 +104,7 @@ class Small(PerPixel):
     def forward(self, x):
         self.counts.append(len(x))
         if len(x) > self.limit:
-            raise torch.OutOfMemoryError
+            raise torch.OutOfMemoryError("CUDA out of memory")
         return super().forward(x)
 
 
@@ -121,6 +122,21 @@ def test_a_gpu_takes_as_many_windows_at_once_as_fill_the_frame_and_fewer_where_i
     found = averaged_logits(of, picture)
     assert network.counts == counts
     assert torch.allclose(found, averaged_logits(predictor(), picture), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"tta": "flip"}])
+def test_whole_pictures_that_do_not_fit_together_are_predicted_in_parts(settings):
+    together = predictions(predictor(**settings), batch(pictures(num=3)))
+    network = Small(1)
+    found = predictions(predictor(network, **settings), batch(pictures(num=3)))
+    assert network.counts[:3] == [3, 2, 1]
+    for name, wanted in together.items():
+        assert torch.allclose(full_logits(found[name]), full_logits(wanted), atol=1e-5)
+
+
+def test_a_picture_that_does_not_fit_alone_is_told_with_its_cure():
+    with pytest.raises(UserError, match=r"memory is too small[\s\S]*PREDICT\.MODE=window"):
+        predictions(predictor(Small(0)), batch(pictures(num=2)))
 
 
 def test_a_single_window_that_does_not_fit_is_told():

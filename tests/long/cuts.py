@@ -47,7 +47,7 @@ def tensors(content) -> Iterator[torch.Tensor]:
         for value in content:
             yield from tensors(value)
     elif isinstance(content, (torch.Tensor, int, float)):
-        yield torch.as_tensor(content)
+        yield torch.as_tensor(content).cpu()
 
 
 def equal(one, other) -> bool:
@@ -56,17 +56,20 @@ def equal(one, other) -> bool:
     return all(left.dtype == right.dtype and torch.equal(left, right) for left, right in pairs)
 
 
-def stop_at_every_step(monkeypatch, changes: Sequence[str], has_scaler: bool) -> tuple[int, list[str]]:
+def stop_at_every_step(
+    monkeypatch, changes: Sequence[str], has_scaler: bool, device: str = "cpu"
+) -> tuple[int, list[str]]:
     """Returns how many cuts a training had, and what was wrong."""
     script(monkeypatch, TIRED)
-    whole = make("whole", changes=changes, has_scaler=has_scaler)
+    options = {"changes": changes, "has_scaler": has_scaler, "device": device, "lags": device != "cpu"}
+    whole = make("whole", **options)
     train(whole)
     script(monkeypatch, TIRED)
     faults: list[str] = []
     cuts = 0
     while cuts < MOST_STARTS:
         # A stop is asked about twice at each step, so that every start gets one step further, and in validation.
-        training = make("cut", changes=changes, has_scaler=has_scaler, stop=StopAt(2))
+        training = make("cut", stop=StopAt(2), **options)
         last = training.paths / "last.ckpt"
         if last.exists():
             saved, state = load_checkpoint(last), training.state

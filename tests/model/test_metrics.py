@@ -125,13 +125,3 @@ def test_predicted_classes_of_a_big_picture_and_of_some_of_the_outputs() -> None
     logits_BCHW = torch.randn((2, 13, 300, 1280), generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert torch.equal(predict_classes(logits_BCHW), logits_BCHW.argmax(1).to(torch.uint8))
     assert torch.equal(predict_classes(logits_BCHW[:, :12]), logits_BCHW[:, :12].argmax(1).to(torch.uint8))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_counts_the_same() -> None:
-    generator = torch.Generator().manual_seed(0)
-    pred_BHW = torch.randint(0, 12, (3, 90, 70), generator=generator).to(torch.uint8)
-    mask_BHW = torch.randint(0, 13, (3, 90, 70), generator=generator).to(torch.uint8)
-    mask_BHW[mask_BHW == 12] = 255
-    expected = picture_confusion(pred_BHW, mask_BHW, 12)
-    assert torch.equal(picture_confusion(pred_BHW.cuda(), mask_BHW.cuda(), 12).cpu(), expected)

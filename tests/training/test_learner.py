@@ -1,22 +1,13 @@
-"""Network, optimizer, scaler and averaged weights as one; previous runs; devices and number formats."""
+"""Network, optimizer, scaler and averaged weights as one; previous runs."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
 
 from pipeline.config.load import load
 from pipeline.errors import UserError
-from pipeline.training.learner import (
-    build_learner,
-    build_scaler,
-    choose_device,
-    choose_precision,
-    judged_weights,
-    make_reproducible,
-)
+from pipeline.training.learner import build_learner, build_scaler, judged_weights
 from tests.training.toy import batch, make, run
 
 TINY = ("MODEL.NAME=Linknet", "MODEL.ENCODER.NAME=tu-lcnet_035", "MODEL.ENCODER.WEIGHTS=null")
@@ -105,40 +96,6 @@ def test_a_previous_run_of_another_network_is_refused_by_the_first_mismatch(chan
         build_learner(config(*changes), num_outputs, previous=previous, origin="EXPERIMENT.LOAD_PREV ExpAAB")
 
 
-def test_a_gpu_that_is_wanted_and_absent_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"RUNTIME\.DEVICE is cuda, but torch finds no GPU"):
-        choose_device("cuda")
-    assert choose_device("auto") == choose_device("cpu") == CPU
-
-
-@pytest.mark.parametrize(
-    ("name", "device", "capability", "wanted"),
-    [
-        ("auto", "cpu", None, torch.float32),
-        ("auto", "cuda", (7, 5), torch.float16),  # a T4 says that it can bfloat16, and emulates it
-        ("auto", "cuda", (8, 0), torch.bfloat16),
-        ("float32", "cuda", (8, 0), torch.float32),
-        ("bfloat16", "cpu", None, torch.bfloat16),
-    ],
-)
-def test_precision_is_what_the_card_does_natively(monkeypatch, name, device, capability, wanted):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert choose_precision(name, torch.device(device)) == wanted
-
-
 def test_only_float16_has_a_scaler():
     assert build_scaler(CPU, torch.float16).is_enabled()
     assert not build_scaler(CPU, torch.bfloat16).is_enabled() and not build_scaler(CPU, torch.float32).is_enabled()
-
-
-def test_reproducible_asks_for_deterministic_operations_everywhere(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    try:
-        make_reproducible(True)
-        assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
-        assert not torch.backends.cudnn.benchmark and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        assert not torch.utils.deterministic.fill_uninitialized_memory
-    finally:
-        make_reproducible(False)
-    assert not torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.benchmark

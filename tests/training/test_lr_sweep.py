@@ -10,6 +10,7 @@ import pytest
 from pipeline.config.load import load
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import RunPaths
+from pipeline.training import lr_sweep
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point
 from pipeline.training.sweep_judge import choose_pictures
@@ -135,6 +136,15 @@ def test_an_explosion_ends_a_sweep_early(workshop):
 def test_a_sweep_that_begins_too_high_is_refused(workshop):
     with pytest.raises(UserError, match=r"not finite even at SWEEP\.START_LR 1e\+37"):
         sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
+
+
+def test_what_a_gpu_cannot_do_in_a_sweep_is_told(workshop, monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but ...")
+
+    monkeypatch.setattr(lr_sweep, "train_step", refuse)
+    with pytest.raises(UserError, match="no repeatable way to do adaptive_avg_pool2d_backward_cuda"):
+        sweep_of(workshop)
 
 
 def test_a_stop_ends_a_sweep_between_two_steps(workshop):

@@ -20,7 +20,8 @@ from pipeline.model import build
 from pipeline.model.losses import TERMS
 from pipeline.model.optimizer import EmaWeights, build_optimizer
 from pipeline.training.criterion import criterion
-from pipeline.training.learner import Learner, build_learner, make_reproducible
+from pipeline.training.device import make_reproducible
+from pipeline.training.learner import Learner, build_learner
 from pipeline.training.step import EpochSums
 
 CUDA, NUM_CLASSES = torch.device("cuda"), 12

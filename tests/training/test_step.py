@@ -85,19 +85,3 @@ def test_sums_go_on_where_a_checkpoint_left_them():
             second.load_state_dict(first.state_dict())
         (first if index == 1 else second).add(torch.tensor(0.1 * index), logits, part.mask_BHW)
     assert whole.means() == second.means()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_no_step_on_a_gpu_waits_for_it():
-    training = make()
-    learner = training.learner
-    learner.network.to("cuda")
-    learner.device = torch.device("cuda")
-    sums, watch = EpochSums(len(CLASSES), learner.device), FiniteWatch(lags=True)
-    loss_of = criterion("0.5 ce + 0.5 dice", None, len(CLASSES))
-    picture, mask = (part.pin_memory() for part in batch(1))
-    for step in range(12):
-        torch.cuda.set_sync_debug_mode("error" if step > 6 else "default")
-        train_step(learner, picture, mask, loss_of, sums, watch)
-    torch.cuda.set_sync_debug_mode("default")
-    watch.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -341,6 +342,25 @@ def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
     monkeypatch.setattr(trainer, "train_step", refuse)
     with pytest.raises(UserError, match="no repeatable way to do cumsum_cuda_kernel"):
         run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"),
+    [
+        ((), r"SOLVER\.ACCUMULATE=2 puts each batch of 4 through in 2 parts"),
+        (("SOLVER.ACCUMULATE=2",), r"^A smaller tile or MODEL\.ENCODER\.NAME needs less\.$"),
+    ],
+)
+def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpoint_stays(monkeypatch, changes, cure):
+    def refuse(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.81 GiB.")
+
+    monkeypatch.setattr(trainer, "train_step", refuse)
+    with pytest.raises(UserError) as told:
+        run(changes=changes)
+    first, *others = str(told.value).splitlines()
+    assert first == "the GPU's memory is too small." and any(re.search(cure, line) for line in others)
+    assert load_checkpoint(make(changes=changes).paths / "last.ckpt")["state"]["epoch"] == 0
 
 
 def test_another_fault_passes_through_as_it_is(monkeypatch):

@@ -64,5 +64,21 @@ def test_the_loss_is_the_mean_over_pictures_not_over_batches():
     assert result.loss == pytest.approx(1 / 4)
 
 
+def test_pictures_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_batch(monkeypatch):
+    truths = [[[[0]], [[0]], [[0]], [[1]]]]
+    plain, sizes = Constant.forward, []
+
+    def small(self, picture_BCHW):
+        sizes.append(len(picture_BCHW))
+        if len(picture_BCHW) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, picture_BCHW)
+
+    whole = judge(truths, truths, num_classes=2, loss=lambda logits, mask: (logits.sum() + mask.sum()) / len(mask))
+    monkeypatch.setattr(Constant, "forward", small)
+    parts = judge(truths, truths, num_classes=2, loss=lambda logits, mask: (logits.sum() + mask.sum()) / len(mask))
+    assert sizes == [4, 2, 2] and parts == whole
+
+
 def test_masks_beyond_the_scored_classes_are_ignored():
     assert scored(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]

@@ -91,6 +91,8 @@ def make(
     plan: Sequence[Phase] | None = None,
     lags: bool = False,
     has_scaler: bool = False,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
     say: Callable[[str], None] = lambda line: None,
     batches: Callable[..., Any] = train_batches,
     key: str = "key",
@@ -106,14 +108,14 @@ def make(
     paths = RunPaths(name)
     paths.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
-    network = Toy()
+    device = torch.device(device)
+    network = Toy().to(device)
     optimizer = build_optimizer(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
     ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
-    device = torch.device("cpu")
-    scaler = build_scaler(device, torch.float32)
+    scaler = build_scaler(device, precision)
     if has_scaler:
-        scaler = torch.amp.GradScaler("cpu", init_scale=OVERFLOWING, growth_interval=3)
-    learner = Learner(config, network, network, optimizer, scaler, ema, device, torch.float32)
+        scaler = torch.amp.GradScaler(device.type, init_scale=OVERFLOWING, growth_interval=3)
+    learner = Learner(config, network, network, optimizer, scaler, ema, device, precision)
     sums = EpochSums(len(CLASSES), device)
     content = content_to_continue(paths, key, say)
     return Training(

@@ -1,0 +1,162 @@
+"""Which device and number format a run uses, and what is said where a GPU cannot do what it is asked.
+
+fp16 with a scaler on cards below compute capability 8 (a T4's bf16 is emulated though torch reports it as supported),
+bf16 from there on, float32 on a CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+
+NATIVE_BF16_CAPABILITY = 8
+NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
+NO_MEMORY = re.compile(r"out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED")
+SIZES = re.compile(r"allocate ([\d.]+ \w+)[\s\S]*?total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free")
+ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")
+GIB = 1024**3
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a run. `auto` takes a GPU that torch can use, and says so where it cannot use it.
+
+    Raises:
+        UserError: CUDA was asked for, and there is none or its card is too old for this torch.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(
+            "RUNTIME.DEVICE is cuda, but torch finds no GPU; ./run.sh doctor says why. Or set RUNTIME.DEVICE=auto"
+        )
+    # A P100 on Kaggle: torch finds it, and the first thing asked of it fails.
+    if has_kernels(torch.cuda.get_device_capability(), torch.cuda.get_arch_list()):
+        return torch.device("cuda")
+    major, minor = torch.cuda.get_device_capability()
+    fault = f"{torch.cuda.get_device_name()} (capability {major}.{minor}) is too old for torch {torch.__version__}"
+    if name == "cuda":
+        raise UserError(f"{fault}; choose another accelerator (on Kaggle: T4 x2), or set RUNTIME.DEVICE=cpu")
+    _tell_once(f"{fault}: this runs on the CPU. On Kaggle choose the accelerator T4 x2")
+    return torch.device("cpu")
+
+
+def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Returns whether a torch that was built for these architectures can use a card of this compute capability.
+
+    Code for one architecture (`sm`) runs on cards of the same generation, intermediate code (`compute`) on all later
+    ones (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility").
+
+    >>> built_for = ["sm_75", "sm_80", "sm_90", "compute_120"]
+    >>> [has_kernels(card, built_for) for card in ((6, 0), (7, 0), (7, 5), (8, 9), (10, 0), (12, 1))]
+    [False, False, True, True, False, True]
+    """
+    for kind, major, minor in (found.groups() for found in map(ARCHITECTURE.match, built_for) if found):
+        architecture = (int(major), int(minor))
+        if architecture <= capability and (kind == "compute" or architecture[0] == capability[0]):
+            return True
+    return False
+
+
+@functools.cache
+def _tell_once(line: str) -> None:
+    tqdm.write(line)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Returns the number format of the forward pass."""
+    if name != "auto":
+        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cpu":
+        return torch.float32
+    is_native = torch.cuda.get_device_capability(device)[0] >= NATIVE_BF16_CAPABILITY
+    return torch.bfloat16 if is_native else torch.float16
+
+
+def described(device: torch.device, precision: torch.dtype) -> str:
+    """Returns device and number format in words.
+
+    >>> described(torch.device("cpu"), torch.float32)
+    'the CPU, float32'
+    """
+    number = str(precision).removeprefix("torch.")
+    if device.type == "cpu":
+        return f"the CPU, {number}"
+    card = torch.cuda.get_device_properties(device)
+    return f"{card.name}, {card.total_memory / GIB:.0f} GiB, {number}"
+
+
+def make_reproducible(is_wanted: bool) -> None:
+    """Makes CUDA choose deterministic operations, or the fastest ones. The CPU is deterministic either way.
+
+    To be called before the first operation on the GPU, since cuBLAS reads its setting only once. What it leaves open
+    and what it costs: `docs/repeatability.md`.
+    """
+    if is_wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else torch refuses matrix products
+    torch.backends.cudnn.benchmark = not is_wanted
+    torch.backends.cudnn.deterministic = is_wanted
+    # torch would fill all new memory, against programs that read what they have not written; ours does not.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(is_wanted)
+
+
+def in_parts(function: Callable[[Tensor], Tensor], pictures_B: Tensor) -> Tensor:
+    """Returns what a function makes of pictures (B, ...), one by one alike: in halves where a GPU's memory is short.
+
+    Raises:
+        torch.OutOfMemoryError: a single picture does not fit.
+    """
+    try:
+        return function(pictures_B)
+    except torch.OutOfMemoryError:
+        if len(pictures_B) == 1:
+            raise
+    # Outside the handler, which would keep alive what did not fit.
+    return torch.cat([in_parts(function, part) for part in pictures_B.tensor_split(2)])
+
+
+@contextlib.contextmanager
+def gpu_faults(cure: str) -> Iterator[None]:
+    """Within the block what a GPU cannot do is raised as the user's mistake that it is.
+
+    Args:
+        cure: what to type when its memory is too small.
+
+    Raises:
+        UserError: the memory is too small, or SOLVER.REPRODUCIBLE asks for what CUDA has no repeatable way to do.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        explained = _explained(str(error), cure)
+        if explained is None:
+            raise
+        raise UserError(explained) from None
+
+
+def _explained(message: str, cure: str) -> str | None:
+    """Returns what to tell of an error of torch's, or None where it is another one.
+
+    >>> print(_explained("cumsum_cuda does not have a deterministic implementation, but ...", "").splitlines()[0])
+    SOLVER.REPRODUCIBLE: torch has no repeatable way to do cumsum_cuda on this GPU.
+    """
+    operation = NO_DETERMINISTIC_WAY.search(message)
+    if operation:
+        return (
+            f"SOLVER.REPRODUCIBLE: torch has no repeatable way to do {operation.group(1)} on this GPU.\n"
+            "Choose another MODEL.NAME or LOSS_FN.MIX without it, set RUNTIME.DEVICE=cpu, or SOLVER.REPRODUCIBLE=false."
+        )
+    if not NO_MEMORY.search(message):
+        return None
+    sizes = SIZES.search(message)
+    detail = " ({0} more were wanted, {2} of {1} are free)".format(*sizes.groups()) if sizes else ""
+    return f"the GPU's memory is too small{detail}.\n{cure}\nnvidia-smi shows whether another program holds some of it."
