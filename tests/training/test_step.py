@@ -8,7 +8,7 @@ import torch
 from pipeline.training.criterion import criterion
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.step import EpochSums, num_micro_batches, train_step
-from tests.training.toy import CLASSES, batch, make
+from tests.training.toy import CLASSES, OVERFLOWING, batch, make
 
 WITHOUT_NORM = ("SOLVER.OPTIMIZER.NAME=SGD", "SOLVER.OPTIMIZER.MOMENTUM=0")
 
@@ -85,3 +85,13 @@ def test_sums_go_on_where_a_checkpoint_left_them():
             second.load_state_dict(first.state_dict())
         (first if index == 1 else second).add(torch.tensor(0.1 * index), logits, part.mask_BHW)
     assert whole.means() == second.means()
+
+
+def test_a_loss_scale_that_overflows_leaves_the_step_out_and_is_halved():
+    training = make(has_scaler=True)
+    learner, watch = training.learner, FiniteWatch(lags=False)
+    before = [param.clone() for param in learner.network.parameters()]
+    learner.optimizer.param_groups[0]["lr"] = 0.5
+    train_step(learner, *batch(1), criterion("1 ce", None, len(CLASSES)), training.sums, watch)
+    assert all(map(torch.equal, learner.network.parameters(), before))
+    assert learner.scaler.get_scale() == OVERFLOWING / 2

@@ -26,7 +26,7 @@ from pipeline.training.validate import Validation
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
 NUM_VALID_BATCHES = 2
-OVERFLOWING = 2.0**127  # a loss scale at which the first gradients overflow float32 and steps are left out
+OVERFLOWING = 2.0**24  # a loss scale at which the first gradients overflow float16 and steps are left out
 SETTINGS = (
     "DATALOADERS.TRAIN.BATCH_SIZE=4",
     "LOSS_FN.MIX=1 ce",
@@ -100,7 +100,8 @@ def make(
     """Returns a training in the run folder `name`, new or as an earlier one left it.
 
     Args:
-        has_scaler: whether it has a loss scaler at work, whose scale grows every third step until gradients overflow.
+        has_scaler: whether it is in float16 with a loss scaler, whose scale grows every third step until gradients
+            overflow.
     """
     settings = dict(text.split("=", 1) for text in (*SETTINGS, *changes))
     loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
@@ -112,6 +113,7 @@ def make(
     network = Toy().to(device)
     optimizer = build_optimizer(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
     ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
+    precision = torch.float16 if has_scaler else precision
     scaler = build_scaler(device, precision)
     if has_scaler:
         scaler = torch.amp.GradScaler(device.type, init_scale=OVERFLOWING, growth_interval=3)
