@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.config.load import Loaded, is_machine_key, nested
 from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
-from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, key_of, read_marker, why_stale, write_marker
+from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, key_of, plain, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
 
@@ -236,6 +236,23 @@ def _outside_or_as_before(stage: Stage, run: Run, fingerprints: Fingerprints, ma
     return {name: found.get(name, old) for name, old in before.items()}
 
 
+def _inputs(
+    stage: Stage, run: Run, fingerprints: Fingerprints, settings: dict[str, Any], before: Marker | None
+) -> Hashes:
+    """Returns the hashes of all that the stage is to read.
+
+    Args:
+        before: how it was begun, or done, the last time. What it then read beyond the run's folder and is not here now
+            counts as it was: a half-done training goes on without the weights that it started from.
+    """
+    inside = _inside(stage, run, fingerprints)
+    if before is not None and (before.version, before.settings) == (stage.version, plain(settings)):
+        as_before = inside | _outside_or_as_before(stage, run, fingerprints, before)
+        if as_before == before.inputs:
+            return as_before
+    return inside | _outside(stage, run, fingerprints)
+
+
 def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
     places = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
     return {name: fingerprints.of(path) for name, path in places.items()}
@@ -259,12 +276,14 @@ def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[
 
 def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, say: Callable[[str], None]) -> None:
     say(f"{stage.name:<9} {stage.does} ({reason})")
-    inputs = _inside(stage, run, fingerprints) | _outside(stage, run, fingerprints)
-    marker_path = run.paths.markers / f"{stage.name}.json"
+    marker_path, begun_path = (run.paths.markers / f"{stage.name}.{end}" for end in ("json", "begun.json"))
+    settings = _settings(stage, run.loaded)
+    before = None if reason == FORCED else read_marker(marker_path) or read_marker(begun_path)
+    inputs = _inputs(stage, run, fingerprints, settings, before)
+    write_marker(begun_path, Marker(stage.version, settings, inputs, {}, 0.0))
     marker_path.unlink(missing_ok=True)
     if reason == FORCED:
         _remove_outputs(stage, run)
-    settings = _settings(stage, run.loaded)
     start = time.monotonic()
     stage.function(Run(run.loaded, run.paths, run.stop, key_of(stage.version, settings, inputs)))
     outputs = _outputs(stage, run, fingerprints)
@@ -273,6 +292,7 @@ def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, sa
         raise RuntimeError(f"stage {stage.name} ended without writing {', '.join(missing)}")
     seconds = round(time.monotonic() - start, 2)
     write_marker(marker_path, Marker(stage.version, settings, inputs, outputs, seconds))
+    begun_path.unlink(missing_ok=True)
     say(f"{stage.name:<9} done in {duration(seconds)}")
 
 

@@ -134,6 +134,48 @@ def test_touched_files_stay_fresh(bench):
     assert executed(bench.run()) == []
 
 
+def stop_within(bench: Bench, name: str) -> str:
+    """Runs the chain, stops in the middle of a stage, and returns the key that the stage had."""
+
+    def stop(running: str) -> None:
+        if running == name:
+            raise Stopped("the test says so")
+
+    bench.during = stop
+    with pytest.raises(Stopped):
+        bench.run()
+    bench.during = lambda running: None
+    return bench.keys[-1]
+
+
+def test_a_half_done_stage_is_continued_where_what_it_began_with_has_gone(bench):
+    key = stop_within(bench, "cut")
+    bench.outside.unlink()
+    bench.run()
+    assert bench.keys[1] == key
+
+
+def test_a_half_done_stage_is_continued_where_what_it_did_without_turns_up(bench):
+    bench.outside.unlink()
+    key = stop_within(bench, "cut")
+    bench.outside.write_text("pixels")
+    bench.run()
+    assert bench.keys[1] == key
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_stage_with_other_inputs_or_settings_is_not_continued(bench, tmp_path, is_done):
+    keys = [stop_within(bench, "cut")]
+    if is_done:
+        bench.run("cut")
+        assert bench.keys[1] == keys[0]
+    bench.outside.write_text("other pixels")
+    keys.append(stop_within(bench, "cut"))
+    other = Bench(tmp_path, "DATASETS.PADDING=ignore")
+    keys.append(stop_within(other, "cut"))
+    assert len(set(keys)) == 3
+
+
 def test_a_run_copied_elsewhere_stays_fresh(bench, tmp_path, monkeypatch):
     bench.run()
     shutil.copytree(tmp_path / "runs", tmp_path / "other/runs")
