@@ -246,7 +246,7 @@ def save_if_due(training: Training) -> None:
     minutes = (time.monotonic() - training.saved_at) / 60
     if training.stop.requested or minutes >= training.config.solver.save_minutes:
         save(training)
-    stop_if_asked(training)
+        stop_if_asked(training)  # only here: a stop that comes after the question above is for the next step
 
 
 def stop_if_asked(training: Training) -> None:

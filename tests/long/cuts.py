@@ -1,4 +1,4 @@
-"""Stops a training after every step and starts it again, for every optimizer, plan, loss scaler and weight average.
+"""Stops a training again and again and starts it anew, for every optimizer, plan, loss scaler and weight average.
 
     python -m tests.long.cuts           all, in two minutes
     python -m tests.long.cuts SGD       with one optimizer
@@ -68,7 +68,7 @@ def stop_at_every_step(
     faults: list[str] = []
     cuts = 0
     while cuts < MOST_STARTS:
-        # A stop is asked about twice at each step, so that every start gets one step further, and in validation.
+        # A stop is asked about at each step and each of two validation batches: every start gets beyond a validation.
         training = make("cut", stop=StopAt(2), **options)
         last = training.paths / "last.ckpt"
         if last.exists():

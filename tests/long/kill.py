@@ -52,6 +52,9 @@ SOON = 120  # file operations; a training of these sizes has 350, any other stag
 COMMON = ("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8")
 
 
+DEVICES = {"cpu": (), "cuda": ("RUNTIME.DEVICE=cuda", "SOLVER.REPRODUCIBLE=true")}
+
+
 @dataclass(frozen=True)
 class Variant:
     """Settings of a run, and how many finished steps a kill may cost."""
@@ -202,9 +205,11 @@ def peace(
     return results(folder), stage_seconds(output)
 
 
-def try_signals(folder: Path, data: Path, runs: Iterator[list[Point]], num_points: int, counts: Counts) -> None:
+def try_signals(
+    folder: Path, data: Path, runs: Iterator[list[Point]], num_points: int, device: Sequence[str], counts: Counts
+) -> None:
     """Interrupts runs of all variants by signals until there were `num_points` interruptions."""
-    variants = [overrides(data, *variant.changes) for variant in VARIANTS]
+    variants = [overrides(data, *variant.changes, *device) for variant in VARIANTS]
     baselines: dict[int, tuple[dict[str, bytes], dict[str, float]]] = {}
     for number, points in enumerate(runs):
         left = num_points - sum(counts.landed.values())
@@ -271,6 +276,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--way", choices=("kill", "stop", "disk", "full"), default="kill")
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="for signals")
     parser.add_argument("--stage", choices=STAGE_NAMES, help="interrupt only this one")
     chosen = parser.parse_args(arguments)
     load_packages()
@@ -284,7 +290,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         else:
             stages = (chosen.stage,) if chosen.stage else STAGE_NAMES
             runs = choose_points(chosen.way, chosen.seed, stages)
-            try_signals(Path(folder), data, runs, chosen.points, counts)
+            try_signals(Path(folder), data, runs, chosen.points, DEVICES[chosen.device], counts)
     if counts.slowest_stop_s > STOP_S:
         counts.failed.append(f"a stop took {counts.slowest_stop_s:.1f} s")
     counts.show()

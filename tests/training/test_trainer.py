@@ -28,9 +28,9 @@ from tests.training.toy import (
     script,
 )
 
-# How often a stop is asked about: at each validation batch and the epoch's end, twice at each step.
-BEFORE, EPOCH = NUM_VALID_BATCHES + 1, 2 * STEPS + NUM_VALID_BATCHES + 1
-IN_VALIDATION = BEFORE + 2 * STEPS
+# How often a stop is asked about: at each step, each validation batch and the epoch's end.
+BEFORE, EPOCH = NUM_VALID_BATCHES + 1, STEPS + NUM_VALID_BATCHES + 1
+IN_VALIDATION = BEFORE + STEPS
 FALLING = [9, 8, 7, 6, 5, 4]
 TIRED = [9, 7, 8, 8.5, 6.5, 6]  # best at epoch 1, patience 2 ends the flat phase after epoch 3
 
@@ -177,6 +177,15 @@ def test_a_stop_in_validation_does_not_wait_for_its_end(count):
     state = load_checkpoint(training.paths / "last.ckpt")["state"]
     assert (state["step"], len(state["history"])) == ((STEPS, 1) if count else (0, 0))
     assert results(run()) == results(run("whole"))
+
+
+@pytest.mark.parametrize("count", range(BEFORE, BEFORE + 2 * EPOCH))
+def test_where_a_stop_says_that_it_saved_there_it_did(count):
+    training = make(stop=StopAt(count))
+    with pytest.raises(Stopped) as stopped:
+        train(training)
+    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    assert str(stopped.value).endswith(f"saved at epoch {state['epoch']}, step {state['step']}")
 
 
 def test_averaged_weights_are_not_saved_as_the_networks_own_by_a_stop_in_validation():
