@@ -9,7 +9,7 @@ from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition, num_scored, scored_classes
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
-from pipeline.config.schema import Config
+from pipeline.config.schema import STRIDE, Config
 from pipeline.errors import UserError
 
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
@@ -33,6 +33,10 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     _check_losses(config, plan, origins)
     _check_data(config, origins)
     _check_ensemble(config, competition, origins)
+    window = config.predict.window
+    if any(side % STRIDE for side in window):
+        near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in window]
+        _refuse(origins, "PREDICT.WINDOW", f"{list(window)} are no multiples of {STRIDE}, as networks want; try {near}")
     sweep, solver = config.sweep, config.solver
     if sweep.end_lr <= sweep.start_lr:
         _refuse(origins, "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}")
@@ -40,6 +44,11 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         _refuse(
             origins, "SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false; give a number"
         )
+    if solver.max_lr == "auto" and sweep.optimizer == "SGD" and solver.optimizer.name != "SGD":
+        why = (
+            f"plain SGD's rate means other steps in {solver.optimizer.name}; give a number, or SWEEP.OPTIMIZER: solver"
+        )
+        _refuse(origins, "SOLVER.MAX_LR", f"auto takes the LR sweep's suggestion, but {why}")
 
 
 def _refuse(origins: Mapping[str, str], key: str, why: str) -> None:

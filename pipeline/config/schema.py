@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pipeline.config.coerce import Range
 
+STRIDE = 32  # every encoder of segmentation_models_pytorch halves a picture five times
 Share = Annotated[float, Range(least=0, most=1)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]

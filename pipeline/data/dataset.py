@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.schema import Augmentation
+from pipeline.config.schema import STRIDE, Augmentation
 from pipeline.data import copy_paste
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
-from pipeline.data.padding import STRIDE, Policy, pad, pad_mask, padded_size
+from pipeline.data.padding import Policy, pad, pad_mask, padded_size
 from pipeline.data.pictures import read_mask, read_picture
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE
+from pipeline.config.schema import STRIDE
 from pipeline.errors import UserError
 
 Policy = Literal["reflect", "background", "ignore", "class"]
 Size = tuple[int, int]
-STRIDE = 32  # the coarsest feature map of every encoder of segmentation_models_pytorch
 
 
 def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.config.schema import Encoder, Predict
+from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.inference.compact import CompactLogits, to_codes
-from pipeline.model.build import STRIDE, align_corners, low_logits, normalise, upsample_factor
+from pipeline.model.build import align_corners, low_logits, normalise, upsample_factor
 from pipeline.model.metrics import predict_classes
-from pipeline.training.device import gpu_faults, in_parts
+from pipeline.training.device import in_parts, told_faults
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
@@ -64,7 +64,7 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
     """Yields (picture id, prediction) for every picture of `ValidBatch`es, in their order."""
     factor = _kept_factor(predictor)
     for batch in batches:
-        with torch.inference_mode(), gpu_faults(MEMORY_CURE):
+        with torch.inference_mode(), told_faults(MEMORY_CURE):
             picture_BHWC = batch.picture_BHWC.to(predictor.device, non_blocking=True)
             arrays = in_parts(lambda part: _kept(predictor, part, factor), picture_BHWC).cpu().numpy()
         for picture_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):

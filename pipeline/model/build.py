@@ -26,8 +26,6 @@ from pipeline.errors import UserError
 from pipeline.model.weights import find_encoder_weights
 from pipeline.paths import shown, weights_folders
 
-STRIDE = 32  # every encoder of the library halves a picture five times
-
 Triple = tuple[float, float, float]
 # Kept here because the library asks the network for them. Source: the `pretrained_settings` of
 # segmentation_models_pytorch.

@@ -6,7 +6,7 @@ In: `catalog.csv`, `split.csv`, the tile store, `lr_sweep.json` when MAX_LR is a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from pipeline.data.dataset import TrainDataset, ValidDataset, class_presence
 from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
 from pipeline.data.sampler import EpochSampler, rare_class_shares
 from pipeline.data.store import open_store
+from pipeline.errors import UserError
 from pipeline.model.freeze import freeze
-from pipeline.paths import RunPaths
+from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
 from pipeline.training.device import make_reproducible
@@ -32,6 +33,8 @@ from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training
+
+KEPT = ("best.ckpt", "last.ckpt", "history.csv")  # of a training that another one replaces
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def assemble(
     make_reproducible(loaded.config.solver.reproducible)
     data = open_data(loaded, paths, say)
     plan = plan_of(loaded, paths)
+    refuse_long_warmup(loaded, plan, len(data.sampler))
     content = content_to_continue(paths, key, say)
     # What continues needs no weights to start from, which may be out of reach by now.
     learner = (
@@ -115,7 +119,7 @@ def assemble(
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     sums = EpochSums(num_scored(loaded.competition), learner.device)
     if content is None:
-        _forget(paths)
+        _set_aside(paths, say)
         state = TrainState(key)
     else:
         state = restore(content, learner, sums)
@@ -142,6 +146,21 @@ def assemble(
     )
 
 
+def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: int) -> None:
+    """Refuses a plan whose learning rate would never come to MAX_LR, which only the number of steps tells.
+
+    Raises:
+        UserError: the phase, its warm-up and its steps.
+    """
+    for phase in plan:
+        num_steps = (phase.curve_epochs or phase.epochs) * steps_per_epoch
+        if phase.warmup_steps > num_steps:
+            raise UserError(
+                f"SOLVER.PLAN {loaded.config.solver.plan}: phase {phase.name} warms up for {phase.warmup_steps} steps, "
+                f"but has {num_steps} (an epoch has {steps_per_epoch}); fewer WARMUP_STEPS, or WARMUP in epochs"
+            )
+
+
 def content_to_continue(paths: RunPaths, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Returns the checkpoint content from which a training goes on, with its best checkpoint in place, or None."""
     newest = load_newest(paths / "last.ckpt", key, say)
@@ -165,8 +184,18 @@ def describe_sample(dataset: TrainDataset, key: Any) -> str:
     return f"{place.picture_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
 
 
-def _forget(paths: RunPaths) -> None:
-    """Removes what an earlier training with other settings left, so that nothing of it can be taken for this one's."""
+def _set_aside(paths: RunPaths, say: Callable[[str], None]) -> None:
+    """Moves what an earlier training with other settings reached into `replaced/`, and removes what else it left.
+
+    Nothing of it can be taken for this training's, and hours of work are not lost by an edited setting.
+    """
+    kept = [paths / name for name in KEPT if (paths / name).is_file()]
+    if any(path.suffix == ".ckpt" for path in kept):
+        folder = paths / "replaced"
+        folder.mkdir(exist_ok=True)
+        for path in kept:
+            path.replace(folder / path.name)
+        say(f"what was trained before is kept in {shown(folder)}, until the next time")
     for path in (*paths.folder.glob("*.ckpt"), *paths.events.glob("events.out.*")):
         path.unlink()
     for name in ("history.csv", "timings.csv", "not_finite.json"):

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 
 NATIVE_BF16_CAPABILITY = 8
 NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
+ONE_VALUE = "Expected more than 1 value per channel when training"
 NO_MEMORY = re.compile(r"out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED")
 SIZES = re.compile(r"allocate ([\d.]+ \w+)[\s\S]*?total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free")
 ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")
@@ -125,18 +126,19 @@ def in_parts(function: Callable[[Tensor], Tensor], pictures_B: Tensor) -> Tensor
 
 
 @contextlib.contextmanager
-def gpu_faults(cure: str) -> Iterator[None]:
-    """Within the block what a GPU cannot do is raised as the user's mistake that it is.
+def told_faults(cure: str) -> Iterator[None]:
+    """Within the block what settings ask of torch, and it cannot do, is raised as the user's mistake that it is.
 
     Args:
-        cure: what to type when its memory is too small.
+        cure: what to type when a GPU's memory is too small.
 
     Raises:
-        UserError: the memory is too small, or SOLVER.REPRODUCIBLE asks for what CUDA has no repeatable way to do.
+        UserError: the memory is too small; SOLVER.REPRODUCIBLE asks for what CUDA has no repeatable way to do; or a
+            batch norm behind a global pooling gets a single picture.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         explained = _explained(str(error), cure)
         if explained is None:
             raise
@@ -154,6 +156,11 @@ def _explained(message: str, cure: str) -> str | None:
         return (
             f"SOLVER.REPRODUCIBLE: torch has no repeatable way to do {operation.group(1)} on this GPU.\n"
             "Choose another MODEL.NAME or LOSS_FN.MIX without it, set RUNTIME.DEVICE=cpu, or SOLVER.REPRODUCIBLE=false."
+        )
+    if ONE_VALUE in message:
+        return (
+            "this network has a batch norm behind a global pooling, which cannot learn from one picture at a time.\n"
+            "Raise DATALOADERS.TRAIN.BATCH_SIZE or lower SOLVER.ACCUMULATE, so that two go through together."
         )
     if not NO_MEMORY.search(message):
         return None

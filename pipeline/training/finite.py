@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LEAST_SCALE = 2.0**-10  # it starts at 2**16, and trainings settle far above 1
+
 
 class NotFinite(Exception):
     """A loss, gradient or weight that is not finite.
@@ -58,6 +60,16 @@ class FiniteWatch:
         """
         noted, self.pending = self.pending, None
         _refuse(noted)
+
+
+def refuse_collapsed_scale(scaler: torch.amp.GradScaler) -> None:
+    """Refuses a training whose gradients overflow at every loss scale: the scaler leaves out all steps, and is silent.
+
+    Raises:
+        NotFinite: the scale is where no gradient of sound weights overflows.
+    """
+    if scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:
+        raise NotFinite("the gradient is not finite at any loss scale")
 
 
 def refuse_not_finite(content: Mapping[str, Any]) -> None:

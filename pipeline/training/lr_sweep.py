@@ -35,11 +35,11 @@ from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
-from pipeline.training.device import gpu_faults, make_reproducible
+from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.inputs import counted_classes, num_outputs
 from pipeline.training.learner import Learner
-from pipeline.training.messages import memory_cure
+from pipeline.training.messages import memory_cure, validation_memory_cure
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
@@ -47,6 +47,7 @@ from pipeline.training.sweep_judge import judge, judged_batches
 
 SWEEP_EPOCH = 100_000  # samples are drawn from epochs that no training reaches
 SETTLE_STEPS = 10  # Ranger does next to nothing in its first five
+MOST_SCALES = 40  # halvings of a loss scale, from 2**16 down to where nothing can overflow
 
 
 def sweep_learning_rates(
@@ -59,15 +60,19 @@ def sweep_learning_rates(
         UserError: the loss is not finite even at the lowest rate, or a GPU cannot do what it is asked.
     """
     batches = list(judged_batches(loaded, paths))
-    with gpu_faults(memory_cure(loaded.config)):
-        points = sweep_points(
-            loaded, paths, stop, find_run, say, lambda learner, loss_of: judge(learner, batches, loss_of)
-        )
+
+    def judged(learner: Learner, loss_of: Criterion) -> float:
+        with told_faults(validation_memory_cure(loaded.config)):
+            return judge(learner, batches, loss_of)
+
+    with told_faults(memory_cure(loaded.config)):
+        points = sweep_points(loaded, paths, stop, find_run, say, judged)
     if not points:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"
         raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
-    write_sweep(paths, points, loaded.config.sweep.smoothing, loaded.config.solver.max_lr, say)
+    is_own = optimizer_name(loaded) == loaded.config.solver.optimizer.name
+    write_sweep(paths, points, loaded.config.sweep.smoothing, loaded.config.solver.max_lr, say, is_own)
 
 
 def sweep_points(
@@ -92,24 +97,38 @@ def sweep_points(
     loss_of = _criterion(loaded, learner)
     # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.
     length = mean_stride(optimizer_name(loaded), loaded.plan, len(data.sampler))
+    if length == 0:
+        raise UserError(
+            f"the plan has so few steps that {optimizer_name(loaded)} does not begin to move the weights; more "
+            f"SOLVER.NUM_EPOCHS, a smaller DATALOADERS.TRAIN.BATCH_SIZE, or SOLVER.OPTIMIZER.NAME=AdamW"
+        )
     points: list[Point] = []
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
         try:
-            _settle(loaded, learner, _batches(data, 0), loss_of, stop)
+            _settle(loaded, learner, _batches(loaded, data, 0), loss_of, stop)
         except NotFinite:
             return []
         start = copy.deepcopy(learner.state_dict())
         for repeat in range(settings.repeats):
             learner.load_state_dict(copy.deepcopy(start))
-            batches = _batches(data, repeat + 1)
+            batches = _batches(loaded, data, repeat + 1)
             points += _sweep_once(loaded, learner, batches, judge, loss_of, length, repeat, stop, bar)
     return points
 
 
 def write_sweep(
-    paths: RunPaths, points: Sequence[Point], smoothing: float, max_lr: float | str, say: Callable[[str], None]
+    paths: RunPaths,
+    points: Sequence[Point],
+    smoothing: float,
+    max_lr: float | str,
+    say: Callable[[str], None],
+    is_own: bool = True,
 ) -> None:
-    """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions."""
+    """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions.
+
+    Args:
+        is_own: whether it was the training's own optimizer that swept, so that MAX_LR can be held against it.
+    """
     curves = curves_of(points, smoothing)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -128,7 +147,7 @@ def write_sweep(
         smoothed = zip(curve.lr_smooth, curve.valid_smooth, curve.train_smooth, strict=True)
         for point, values in zip(curve.points, smoothed, strict=True):
             writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, point.train_loss, *values])
-    facts = judge_curves(curves, max_lr)
+    facts = judge_curves(curves, max_lr, is_own)
     write_atomic(paths / "lr_sweep.csv", table.getvalue())
     write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
     band = facts["band"]
@@ -146,9 +165,10 @@ def rates(settings: Sweep) -> list[float]:
     return [settings.start_lr * growth**step for step in range(settings.steps)]
 
 
-def _batches(data: RunData, part: int) -> Iterator:
+def _batches(loaded: Loaded, data: RunData, part: int) -> Iterator:
     """Yields training batches without end, others for each part of the sweep."""
-    epochs = (data.train_batches(SWEEP_EPOCH * (part + 1) + more, 0, True, []) for more in itertools.count())
+    augment, first = loaded.plan[0].augment, SWEEP_EPOCH * (part + 1)
+    epochs = (data.train_batches(first + more, 0, augment, []) for more in itertools.count())
     return itertools.chain.from_iterable(epochs)
 
 
@@ -180,7 +200,6 @@ def _sweep_once(
     for step, lr in enumerate(rates(settings)):
         for group in learner.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"] * length / stride(name, SETTLE_STEPS + step + 1)
-        sums.reset()
         try:
             _step(learner, batches, loss_of, SETTLE_STEPS + repeat * settings.steps + step, sums, stop)
         except NotFinite:
@@ -202,12 +221,24 @@ def _begin(loaded: Loaded, learner: Learner) -> None:
 
 
 def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, sums: EpochSums, stop: Stop) -> None:
-    """Does one training step; raises Stopped where a stop was requested, NotFinite where the loss is not finite."""
-    if stop.requested:
-        raise Stopped(f"{stop.reason}; the LR sweep begins anew")
-    picture_BHWC, mask_BHW, _ = next(batches)
-    torch.manual_seed(seed)
-    train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))  # each step is judged anyway
+    """Does one training step; a loss scaler that leaves it out gets further batches, with its smaller scales.
+
+    Raises:
+        Stopped: a stop was requested.
+        NotFinite: the loss is not finite, or the gradient at every scale.
+    """
+    for _ in range(MOST_SCALES):
+        if stop.requested:
+            raise Stopped(f"{stop.reason}; the LR sweep begins anew")
+        picture_BHWC, mask_BHW, _ = next(batches)
+        torch.manual_seed(seed)
+        sums.reset()
+        scale = learner.scaler.get_scale()
+        # Its answer does not lag: each step is judged anyway.
+        train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))
+        if learner.scaler.get_scale() >= scale:
+            return
+    raise NotFinite("the gradient is not finite at any loss scale")
 
 
 def _criterion(loaded: Loaded, learner: Learner) -> Criterion:

@@ -66,14 +66,24 @@ def not_finite_error(
 
 
 def memory_cure(config: Config) -> str:
-    """Returns what to type when training does not fit into a GPU's memory."""
-    batch_size, num_parts = config.dataloaders.train.batch_size, 2 * config.solver.accumulate
-    if batch_size // num_parts < 2:  # a batch norm wants two samples
+    """Returns what to type when a step of training does not fit into a GPU's memory."""
+    batch_size, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
+    # A batch norm wants two samples.
+    num_parts = next((n for n in range(accumulate + 1, batch_size // 2 + 1) if batch_size % n == 0), None)
+    if num_parts is None:
         return "A smaller tile or MODEL.ENCODER.NAME needs less."
     return (
         f"SOLVER.ACCUMULATE={num_parts} puts each batch of {batch_size} through in {num_parts} parts and trains almost "
         f"the same; a smaller tile or MODEL.ENCODER.NAME needs less, too."
     )
+
+
+def validation_memory_cure(config: Config) -> str:
+    """Returns what to type when validation pictures, which are looked at whole, do not fit into a GPU's memory."""
+    batch_size = config.dataloaders.valid.batch_size
+    if batch_size == 1:
+        return "Not one validation picture fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
+    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} looks at fewer validation pictures at once."
 
 
 def _number(value: float | None) -> str:

@@ -121,7 +121,7 @@ def _fallen(lrs: Sequence[float], losses: Sequence[float]) -> float:
     return lrs[after - 1] * (lrs[after] / lrs[after - 1]) ** share
 
 
-def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]:
+def judge_curves(curves: Sequence[Curve], max_lr: float | str, is_own: bool = True) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
     `auto` takes `fallen`: on three grids of real trainings it lay x1.3 to x3.3 from the best rate, the steepest up to
@@ -129,6 +129,7 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]
 
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
+        is_own: whether it was the training's own optimizer that swept; another one's rates mean other steps.
     """
     single = [suggest(curve.lr_smooth, curve.valid_smooth) for curve in curves]
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
@@ -136,7 +137,7 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str) -> dict[str, Any]
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
     chosen = suggestions["fallen"] if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
-    return {**facts, "warnings": _warnings(suggestions["fallen"], band["fallen"], chosen)}
+    return {**facts, "warnings": _warnings(suggestions["fallen"], band["fallen"], chosen) if is_own else []}
 
 
 def _warnings(suggestion: float, band: Sequence[float], chosen: float) -> list[str]:

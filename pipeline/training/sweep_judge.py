@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config.load import Loaded
 from pipeline.data.competition import find_folder
@@ -21,7 +21,9 @@ from pipeline.training.learner import Learner, autocast
 
 
 def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
-    """Returns ids of validation pictures that together hold every class they can: rarest classes first, greedily.
+    """Returns ids of validation pictures that together hold every class they can, then rare classes once more.
+
+    Each is the one with most classes that none before it had (greedy set cover: Chvatal 1979), rare ones first.
 
     Args:
         rows: catalog rows with `id` and `pixels_<class>` columns.
@@ -32,7 +34,9 @@ def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
     chosen: list[int] = []
     seen = np.zeros(present.shape[1], int)
     for _ in range(min(count, len(rows))):
-        gain = (present * (rarity / (1 + seen) ** 2)).sum(1)
+        is_new = present & (seen == 0)
+        # All rarities together are less than one more new class.
+        gain = is_new.sum(1) + (present * (rarity / (1 + seen) ** 2)).sum(1) / present.shape[1]
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
         seen += present[chosen[-1]]
@@ -54,7 +58,7 @@ def judge(learner: Learner, batches: Sequence[ValidBatch], loss_of: Criterion) -
     total = count = 0
     for batch in batches:
         picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
-        with as_it_is(learner, len(mask_BHW)) as network, autocast(learner.device, learner.precision):
+        with as_it_is(learner) as network, autocast(learner.device, learner.precision):
             logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
         total += float(loss_of(logits_BCHW, mask_BHW)) * len(mask_BHW)
         count += len(mask_BHW)
@@ -62,20 +66,27 @@ def judge(learner: Learner, batches: Sequence[ValidBatch], loss_of: Criterion) -
 
 
 @contextlib.contextmanager
-def as_it_is(learner: Learner, batch_size: int) -> Iterator[nn.Module]:
+def as_it_is(learner: Learner) -> Iterator[nn.Module]:
     """Yields the network in evaluation mode, but batch norms that learn go by the batch that they see.
 
     Their running averages are those of networks some ten steps ago. Where the rate grows from step to step that is
-    another network: a loss by them explodes long before training does. A batch of one keeps them, since a batch norm
-    behind a global pooling would have a single value.
+    another network: a loss by them explodes long before training does. Only a norm that sees a single value of each
+    channel, as behind a global pooling of one picture, has to go by them.
     """
     norms = [module for module in learner.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = {norm: norm.momentum for norm in norms if norm.training and batch_size > 1}
+    momenta = {norm: norm.momentum for norm in norms if norm.training}
     with learner.judged() as network:
+        hooks = [norm.register_forward_pre_hook(_go_by_the_batch) for norm in momenta]
         for norm in momenta:
-            norm.training, norm.momentum = True, 0.0  # 0: the averages stay as they are
+            norm.momentum = 0.0  # the averages stay as they are
         try:
             yield network
         finally:
+            for hook in hooks:
+                hook.remove()
             for norm, momentum in momenta.items():
                 norm.momentum = momentum
+
+
+def _go_by_the_batch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    norm.training = inputs[0].numel() > inputs[0].shape[1]

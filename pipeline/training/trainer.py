@@ -23,11 +23,17 @@ from pipeline.paths import RunPaths
 from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.criterion import criterion, epoch_weights, fixed_weights
-from pipeline.training.device import described, gpu_faults
-from pipeline.training.finite import FiniteWatch, NotFinite, refuse_not_finite
+from pipeline.training.device import described, told_faults
+from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
 from pipeline.training.history import append_timing, history_row, open_events, write_events, write_history
 from pipeline.training.learner import Learner
-from pipeline.training.messages import dead_class_lines, epoch_line, memory_cure, not_finite_error
+from pipeline.training.messages import (
+    dead_class_lines,
+    epoch_line,
+    memory_cure,
+    not_finite_error,
+    validation_memory_cure,
+)
 from pipeline.training.state import TrainState, advance, note_validation
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.validate import Validation, validate
@@ -85,7 +91,7 @@ def train(training: Training) -> None:
     learner = training.learner
     training.say(f"on {described(learner.device, learner.precision)}")
     try:
-        with gpu_faults(memory_cure(training.config)):
+        with told_faults(memory_cure(training.config)):
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
@@ -206,7 +212,8 @@ def judge(training: Training) -> Validation:
     weights = fixed_weights(loss_fn.weights, training.counted, num_classes, training.num_outputs)
     loss_of = criterion(loss_fn.mix, _on_device(training, weights), training.num_outputs)
     try:
-        validation = validate(training.learner, _until_stopped(training), loss_of, num_classes)
+        with told_faults(validation_memory_cure(training.config)):
+            validation = validate(training.learner, _until_stopped(training), loss_of, num_classes)
     except Stopped:
         save(training)
         raise
@@ -222,6 +229,7 @@ def save(training: Training) -> None:
         NotFinite: something in it is not finite; nothing is written.
     """
     training.watch.settle()
+    refuse_collapsed_scale(training.learner.scaler)
     content = {
         **training.learner.state_dict(),
         "state": training.state.as_dict(),

@@ -108,7 +108,7 @@ def record(loaded: Loaded) -> None:
     def judge(learner: Learner, loss_of: Callable) -> float:
         found, losses = [], []
         for batch in batches:
-            with as_it_is(learner, len(batch.mask_BHW)) as network, autocast(learner.device, learner.precision):
+            with as_it_is(learner) as network, autocast(learner.device, learner.precision):
                 logits_BCHW = network(normalise(batch.picture_BHWC, config.model.encoder))
                 found.append(sums_of(logits_BCHW, batch.mask_BHW))
             losses.append(float(loss_of_sums(found[-1], mix)))

@@ -222,6 +222,11 @@ def test_a_retired_key_says_why_it_does_nothing(key, configs):
         (["LOSS_FN.MIX=0.7 CE"], "LOSS_FN.MIX: cannot read '0.7 CE' in the loss mix '0.7 CE'; did you mean ce?"),
         (["SOLVER.MIN_LR=0.5"], "SOLVER.MIN_LR: 0.5 is above SOLVER.MAX_LR 0.001"),
         (["SOLVER.MAX_LR=auto", "SWEEP.ENABLE=false"], "SOLVER.MAX_LR: auto takes the LR sweep's suggestion"),
+        (["SOLVER.MAX_LR=auto", "SWEEP.OPTIMIZER=SGD"], "SOLVER.MAX_LR: auto takes the sweep's suggestion, but"),
+        (
+            ["PREDICT.WINDOW=[100, 90]"],
+            "PREDICT.WINDOW: [100, 90] are no multiples of 32",
+        ),
         (["SWEEP.END_LR=1e-5"], "SWEEP.END_LR: 1e-05 is not above SWEEP.START_LR 0.0001"),
         (["SOLVER.ACCUMULATE=3"], "SOLVER.ACCUMULATE: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be cut into 3"),
         (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase of it changes the loss"),

@@ -48,6 +48,15 @@ def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(w
         gather(loaded, paths)
 
 
+def test_a_warm_up_longer_than_its_phase_is_refused_before_the_first_step(workshop, monkeypatch):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
+    paths, _ = run_stages(loaded, "tile")
+    slow = Phase("slow", 2, "poly", 0.1, 0.0, warmup_steps=9)
+    monkeypatch.setattr(assemble_module, "plan_of", lambda *arguments: (slow,))
+    with pytest.raises(UserError, match=r"phase slow warms up for 9 steps, but has 8 \(an epoch has 4\)"):
+        gather(loaded, paths)
+
+
 def test_auto_takes_the_rate_of_the_sweep(workshop):
     loaded = workshop.tiny("SOLVER.MAX_LR=auto")
     paths, _ = run_stages(loaded, "tile")
@@ -102,12 +111,17 @@ def test_a_start_that_fails_leaves_what_an_earlier_training_left(workshop, monke
     assert (paths / "best.ckpt").exists() and (paths / "history.csv").exists()
 
 
-def test_a_training_of_other_settings_leaves_nothing_behind(workshop):
+def test_a_training_of_other_settings_is_set_aside_and_leaves_nothing_in_the_way(workshop):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
-    assert gather(loaded, paths, "another key").state.history == []
+    before = {name: (paths / name).read_bytes() for name in ("best.ckpt", "last.ckpt", "history.csv")}
+    said: list[str] = []
+    training = assemble(loaded, paths, Stop(), "another key", lambda name: None, said.append)
+    assert training.state.history == []
     left = {path.name for path in paths.folder.iterdir()}
-    assert not left & {"best.ckpt", "last.ckpt", "previous-last.ckpt", "history.csv", "timings.csv"}
+    assert not left & {*before, "previous-last.ckpt", "timings.csv"}
+    assert {path.name: path.read_bytes() for path in (paths / "replaced").iterdir()} == before
+    assert said[-1].startswith("what was trained before is kept in ") and "replaced" in said[-1]
 
 
 def test_a_run_may_start_from_an_earlier_one(workshop):

@@ -13,9 +13,9 @@ from pipeline.training.device import (
     choose_device,
     choose_precision,
     described,
-    gpu_faults,
     in_parts,
     make_reproducible,
+    told_faults,
 )
 
 CPU = torch.device("cpu")
@@ -109,12 +109,12 @@ def test_one_picture_that_does_not_fit_is_the_end():
     ],
 )
 def test_what_a_gpu_cannot_do_is_told_with_its_cure(error, wanted):
-    with pytest.raises(UserError, match=wanted), gpu_faults("type this"):
+    with pytest.raises(UserError, match=wanted), told_faults("type this"):
         raise error
 
 
 def test_other_faults_pass_through_as_they_are():
-    with pytest.raises(RuntimeError, match="shapes differ"), gpu_faults("type this"):
+    with pytest.raises(RuntimeError, match="shapes differ"), told_faults("type this"):
         raise RuntimeError("shapes differ")
 
 

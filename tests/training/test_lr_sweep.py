@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.load import load
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import RunPaths
+from pipeline.stopping import Stop
 from pipeline.training import lr_sweep
+from pipeline.training.criterion import criterion
+from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
-from pipeline.training.sweep_curve import Point
+from pipeline.training.sweep_curve import Point, suggest
 from pipeline.training.sweep_judge import choose_pictures
 from tests.tiny import draw_nothing, make_workshop, run_stages
 from tests.training.test_sweep_curve import LRS, curve
-from tests.training.toy import StopAt
+from tests.training.toy import CLASSES, OVERFLOWING, StopAt, batch, make
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,57 @@ def test_an_explosion_ends_a_sweep_early(workshop):
 def test_a_sweep_that_begins_too_high_is_refused(workshop):
     with pytest.raises(UserError, match=r"not finite even at SWEEP\.START_LR 1e\+37"):
         sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
+
+
+def test_pictures_judged_one_by_one_suggest_what_batches_do(workshop):
+    settings = ("SWEEP.STEPS=12", "SWEEP.PICTURES=4", "SWEEP.START_LR=1e-3", "SWEEP.END_LR=1", "SWEEP.SMOOTHING=1")
+    found = []
+    for batch_size in (1, 4):
+        table = sweep_of(workshop, *settings, f"DATALOADERS.VALID.BATCH_SIZE={batch_size}")
+        found.append(suggest(table["lr"].tolist(), table["valid_loss"].tolist())["fallen"])
+    assert max(found) / min(found) < 2
+
+
+def test_a_step_that_the_loss_scaler_leaves_out_is_taken_with_further_batches():
+    training = make(has_scaler=True, changes=["SOLVER.OPTIMIZER.NAME=AdamW"])
+    learner, asked = training.learner, []
+    learner.optimizer.param_groups[0]["lr"] = 0.1
+
+    def batches():
+        for number in range(100):
+            asked.append(number)
+            yield *batch(number), None
+
+    lr_sweep._step(learner, batches(), criterion("1 ce", None, len(CLASSES)), 0, training.sums, Stop())
+    assert len(asked) > 1 and learner.scaler.get_scale() == OVERFLOWING / 2 ** (len(asked) - 1)
+    assert training.sums.num_samples() == len(batch(0).mask_BHW)  # of the step that was taken
+    learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
+    with pytest.raises(NotFinite, match="at any loss scale"):
+        lr_sweep._step(learner, batches(), criterion("1 ce", None, len(CLASSES)), 0, training.sums, Stop())
+
+
+def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
+    with pytest.raises(UserError, match=r"Ranger does not begin to move the weights; more SOLVER\.NUM_EPOCHS"):
+        sweep_of(workshop, "SOLVER.PLAN=constant", "DATALOADERS.TRAIN.BATCH_SIZE=8")
+
+
+def test_rates_of_another_optimizer_are_no_reason_to_warn():
+    said: list[str] = []
+    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, said.append, is_own=False)
+    assert len(said) == 1
+
+
+@given(st.integers(0, 10_000))
+def test_what_is_looked_at_lacks_no_class_that_a_picture_could_still_bring(seed):
+    rng = np.random.default_rng(seed)
+    present = rng.random((30, 12)) < rng.random(12)
+    rows = pd.DataFrame(present.astype(int), columns=[f"pixels_{index}" for index in range(12)])
+    rows.insert(0, "id", [f"p{index:02d}" for index in range(30)])
+    for count in range(1, 12):
+        chosen = present[rows["id"].isin(choose_pictures(rows, count))]
+        before = present[rows["id"].isin(choose_pictures(rows, count - 1))]
+        gained = chosen.any(0).sum() - before.any(0).sum()
+        assert gained > 0 or not (present & ~before.any(0)).any()
 
 
 def test_what_a_gpu_cannot_do_in_a_sweep_is_told(workshop, monkeypatch):

@@ -16,7 +16,7 @@ from pipeline.model.metrics import dice_iou, picture_confusion, predict_classes
 from pipeline.model.optimizer import OPTIMIZERS, EmaWeights, build_optimizer
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.criterion import criterion
-from pipeline.training.device import gpu_faults, make_reproducible
+from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.trainer import train
@@ -185,6 +185,6 @@ def test_what_is_not_finite_is_noticed_one_look_later():
 def test_a_memory_that_is_too_small_is_told_in_numbers():
     with (
         pytest.raises(UserError, match=r"GPU's memory is too small \([\d.]+ \w+ more were wanted"),
-        gpu_faults("smaller"),
+        told_faults("smaller"),
     ):
         torch.empty(2**50, dtype=torch.uint8, device=DEVICE)

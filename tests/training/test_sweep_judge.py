@@ -24,7 +24,7 @@ def small_network() -> nn.Module:
 def test_judging_changes_neither_statistics_nor_modes():
     network = small_network()
     before = {name: value.clone() for name, value in network.state_dict().items() if "num_batches" not in name}
-    with as_it_is(learner_of(network), 2) as judged:
+    with as_it_is(learner_of(network)) as judged:
         judged(torch.rand(2, 3, 8, 8))
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
     assert all(module.training for module in network.modules()) and network[1].momentum == 0.1
@@ -32,18 +32,27 @@ def test_judging_changes_neither_statistics_nor_modes():
 
 def test_a_batch_norm_goes_by_the_batch_and_dropout_does_nothing():
     network, pictures = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
-    with as_it_is(learner_of(network), 4) as judged:
+    with as_it_is(learner_of(network)) as judged:
         values = judged(pictures)
         assert torch.equal(values, judged(pictures))
+        alone = judged(pictures[:1])
     assert values.mean().abs() < 1e-5 and abs(values.std() - 1) < 0.01
-    with as_it_is(learner_of(network), 1) as judged:
-        assert not torch.allclose(values, judged(pictures))  # one picture: the running averages
+    assert alone.mean().abs() < 1e-5 and abs(alone.std() - 1) < 0.01  # one picture has statistics, too
+
+
+def test_a_batch_norm_behind_a_global_pooling_of_one_picture_keeps_its_averages():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).train()
+    picture = torch.rand(1, 3, 8, 8)
+    with as_it_is(learner_of(network)) as judged:
+        assert torch.allclose(judged(picture), picture.mean((2, 3), keepdim=True), atol=1e-4)
+    assert network[1].training and network[1].momentum == 0.1
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics_in_judging_too():
     network, pictures = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
     freeze(network, ["batch_norm"])
-    with as_it_is(learner_of(network), 4) as judged:
+    with as_it_is(learner_of(network)) as judged:
         values = judged(pictures)
     network.eval()
     assert torch.equal(values, network(pictures).detach())

@@ -318,6 +318,24 @@ def test_nothing_poisoned_is_saved_at_whichever_step_it_comes(poison, lags):
         assert faults_of(poison, (1, step), lags, has_scaler=False, changes=[*CHANGES, "SOLVER.SAVE_MINUTES=0"]) == []
 
 
+def test_gradients_that_overflow_at_every_loss_scale_end_training():
+    changes = ["SOLVER.NUM_EPOCHS=12", "SOLVER.PATIENCE=12"]
+    training = make(changes=changes, has_scaler=True)
+    training.learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
+    with pytest.raises(UserError, match="the gradient is not finite at any loss scale"):
+        train(training)
+    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    assert state["epoch"] * STEPS < 40  # halvings
+
+
+def test_a_batch_norm_that_gets_one_picture_is_told_with_its_cure(monkeypatch):
+    training = make(changes=["DATALOADERS.TRAIN.BATCH_SIZE=4", "SOLVER.ACCUMULATE=4"])
+    pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
+    training.learner.network.forward = lambda picture: picture + pooled(picture)
+    with pytest.raises(UserError, match=r"cannot learn from one picture at a time\.\nRaise DATALOADERS"):
+        train(training)
+
+
 @pytest.mark.parametrize("optimizer", ["Ranger", "AdamW", "SGD", "RAdam"])
 def test_a_rate_far_too_high_never_leaves_a_checkpoint_that_is_not_finite(optimizer):
     changes = [f"SOLVER.OPTIMIZER.NAME={optimizer}", "SOLVER.MAX_LR=1e30", "SOLVER.SAVE_MINUTES=0"]
@@ -357,6 +375,7 @@ def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
     ("changes", "cure"),
     [
         ((), r"SOLVER\.ACCUMULATE=2 puts each batch of 4 through in 2 parts"),
+        (("DATALOADERS.TRAIN.BATCH_SIZE=9",), r"SOLVER\.ACCUMULATE=3 puts each batch of 9 through in 3 parts"),
         (("SOLVER.ACCUMULATE=2",), r"^A smaller tile or MODEL\.ENCODER\.NAME needs less\.$"),
     ],
 )
@@ -370,6 +389,18 @@ def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpo
     first, *others = str(told.value).splitlines()
     assert first == "the GPU's memory is too small." and any(re.search(cure, line) for line in others)
     assert load_checkpoint(make(changes=changes).paths / "last.ckpt")["state"]["epoch"] == 0
+
+
+@pytest.mark.parametrize(("batch_size", "cure"), [(8, r"VALID\.BATCH_SIZE=4 looks at fewer"), (1, "Not one")])
+def test_validation_pictures_that_do_not_fit_into_a_gpus_memory_are_told_with_their_own_cure(
+    monkeypatch, batch_size, cure
+):
+    def refuse(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.81 GiB.")
+
+    monkeypatch.setattr(trainer, "validate", refuse)
+    with pytest.raises(UserError, match=cure):
+        run(changes=[f"DATALOADERS.VALID.BATCH_SIZE={batch_size}"])
 
 
 def test_another_fault_passes_through_as_it_is(monkeypatch):

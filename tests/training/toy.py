@@ -26,7 +26,7 @@ from pipeline.training.validate import Validation
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
 NUM_VALID_BATCHES = 2
-OVERFLOWING = 2.0**19  # a loss scale at which gradients overflow float16, so that the first two steps are left out
+OVERFLOWING = 2.0**19  # a loss scale at which gradients overflow float16, so that the first steps are left out
 SETTINGS = (
     "DATALOADERS.TRAIN.BATCH_SIZE=4",
     "LOSS_FN.MIX=1 ce",
