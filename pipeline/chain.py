@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.load import Loaded, is_machine_key, nested
+from pipeline.config.load import Loaded, nested
+from pipeline.dependence import file_of, inputs_of, inside, outputs_of, outside_or_as_before, reads_of, settings_of
 from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
-from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, key_of, plain, read_marker, why_stale, write_marker
+from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
+from pipeline.reuse import take_over
 from pipeline.stopping import Stop
 
 FORCED = "--force"
@@ -58,6 +59,8 @@ class Stage:
         lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
         check: refuses at once what the stage could not do later; asked before the first stage runs.
         version: to be raised when the same inputs would give another result.
+        leaves: what else it leaves below the run's folder that nothing later needs; it may be gone.
+        is_costly: whether its result is taken over from another run of the same config where that has it.
     """
 
     name: str
@@ -71,6 +74,8 @@ class Stage:
     lacks: Callable[[Run], bool] = field(default=lambda run: False)
     check: Callable[[Run], None] = field(default=lambda run: None)
     version: int = 1
+    leaves: tuple[str, ...] = ()
+    is_costly: bool = False
 
 
 def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str], say: Callable[[str], None]) -> None:
@@ -85,7 +90,7 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
         UserError: a mistake of the user's in any stage.
         Stopped: a stop was requested; a stage that can saved its state.
     """
-    with locked(run.paths):
+    with without_trace(stages, run.paths), locked(run.paths):
         prepare_folder(run)
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
         lacking: list[Stage] = []
@@ -106,7 +111,8 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
             elif reason is None:
                 say(f"{stage.name:<9} fresh, skipped")
             else:
-                for earlier in [other for other in lacking if set(other.writes) & set(_reads(stage, run.loaded))]:
+                needed = {file_of(name) for name in reads_of(stage, run.loaded)}
+                for earlier in [other for other in lacking if needed & set(other.writes)]:
                     _execute(earlier, run, fingerprints, "its large files are gone", say)
                     lacking.remove(earlier)
                 _execute(stage, run, fingerprints, reason, say)
@@ -116,7 +122,7 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
 def _check_ahead(wanted: Sequence[Stage], run: Run) -> None:
     """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
     for stage in wanted:
-        if not (run.paths.markers / f"{stage.name}.json").is_file():
+        if not _marker_path(stage, run).is_file():
             stage.check(run)
 
 
@@ -180,113 +186,69 @@ def locked(paths: RunPaths) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def without_trace(stages: Sequence[Stage], paths: RunPaths) -> Iterator[None]:
+    """Removes the run's folder again where a mistake is told before any of its stages was done: a typo is no run."""
+    is_new = not paths.folder.exists()
+    try:
+        yield
+    except UserError:
+        if is_new and not stage_states(stages, paths):
+            shutil.rmtree(paths.folder, ignore_errors=True)
+        raise
+
+
 def _cannot_write(paths: RunPaths, error: OSError) -> UserError:
     cure = "free space there, or set RUNS_DIR to a folder of yours"
     return UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {cure}")
-
-
-def _reads(stage: Stage, loaded: Loaded) -> tuple[str, ...]:
-    return stage.reads(loaded) if callable(stage.reads) else stage.reads
-
-
-def _settings(stage: Stage, loaded: Loaded) -> dict[str, Any]:
-    """Returns the values that the stage depends on; a named plan or competition counts with its content."""
-
-    def is_wanted(key: str) -> bool:
-        return any(key == prefix or key.startswith(prefix + ".") for prefix in stage.settings) and not is_machine_key(
-            key
-        )
-
-    settings = {key: value for key, value in loaded.values.items() if is_wanted(key)}
-    if "SOLVER.PLAN" in settings:
-        settings["SOLVER.PLAN"] = [vars(phase) for phase in loaded.plan]
-    if "DATASETS.COMPETITION" in settings:
-        convention = vars(loaded.competition.convention)
-        settings["DATASETS.COMPETITION"] = {**vars(loaded.competition), "convention": convention}
-    return settings
-
-
-def _inside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
-    return {name: fingerprints.of(run.paths / name) for name in _reads(stage, run.loaded)}
-
-
-def _outside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
-    """Returns the hashes of what the stage reads beyond the run's folder; what is not there has none."""
-    hashes = {}
-    for name, path in stage.reads_outside(run).items():
-        if isinstance(path, list):
-            below = Path(os.path.commonpath([file.parent for file in path])) if path else Path()
-            hashes[name] = fingerprints.of_files(path, below)
-        else:
-            hashes[name] = fingerprints.of(path)
-    return {name: content_hash for name, content_hash in hashes.items() if content_hash != ABSENT}
-
-
-def _outside_or_as_before(stage: Stage, run: Run, fingerprints: Fingerprints, marker: Marker) -> Hashes:
-    """Returns the same for a stage that has run: what is not here now, or was not here then, is no reason to run.
-
-    A finished run stays fresh on a machine without the data or the encoder's weights, and where the weights came from
-    the library's hub it stays so when their file turns up.
-    """
-    try:
-        found = _outside(stage, run, fingerprints)
-    except UserError:
-        found = {}
-    before = {name: old for name, old in marker.inputs.items() if name not in _reads(stage, run.loaded)}
-    return {name: found.get(name, old) for name, old in before.items()}
-
-
-def _inputs(
-    stage: Stage, run: Run, fingerprints: Fingerprints, settings: dict[str, Any], before: Marker | None
-) -> Hashes:
-    """Returns the hashes of all that the stage is to read.
-
-    Args:
-        before: how it was begun, or done, the last time. What it then read beyond the run's folder and is not here now
-            counts as it was: a half-done training goes on without the weights that it started from.
-    """
-    inside = _inside(stage, run, fingerprints)
-    if before is not None and (before.version, before.settings) == (stage.version, plain(settings)):
-        as_before = inside | _outside_or_as_before(stage, run, fingerprints, before)
-        if as_before == before.inputs:
-            return as_before
-    return inside | _outside(stage, run, fingerprints)
-
-
-def _outputs(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
-    places = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
-    return {name: fingerprints.of(path) for name, path in places.items()}
 
 
 def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> str | None:
     """Returns why the stage must run, or None while it is fresh."""
     if stage.name in force:
         return FORCED
-    marker = read_marker(run.paths.markers / f"{stage.name}.json")
-    if marker is None:
+    marker = read_marker(_marker_path(stage, run))
+    before = marker or read_marker(_begun_path(stage, run))
+    if before is None:
         return why_stale(None, stage.version, {}, {})
-    inputs = _inside(stage, run, fingerprints) | _outside_or_as_before(stage, run, fingerprints, marker)
-    reason = why_stale(marker, stage.version, _settings(stage, run.loaded), inputs)
-    if reason is not None:
-        return reason
-    outputs = _outputs(stage, run, fingerprints)
+    inputs = inside(stage, run, fingerprints) | outside_or_as_before(stage, run, fingerprints, before)
+    reason = why_stale(before, stage.version, settings_of(stage, run.loaded), inputs)
+    if reason is not None or marker is None:
+        return reason or "not finished"
+    outputs = outputs_of(stage, run, fingerprints)
     changed = next((name for name, found in outputs.items() if found != marker.outputs.get(name)), None)
     return None if changed is None else f"{changed} is gone or was changed"
 
 
+def _marker_path(stage: Stage, run: Run) -> Path:
+    return run.paths.markers / f"{stage.name}.json"
+
+
+def _begun_path(stage: Stage, run: Run) -> Path:
+    """Returns where is kept what a stage was begun with, until it is done."""
+    return run.paths.markers / f"{stage.name}.begun.json"
+
+
 def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, say: Callable[[str], None]) -> None:
-    say(f"{stage.name:<9} {stage.does} ({reason})")
-    marker_path, begun_path = (run.paths.markers / f"{stage.name}.{end}" for end in ("json", "begun.json"))
-    settings = _settings(stage, run.loaded)
+    marker_path, begun_path = _marker_path(stage, run), _begun_path(stage, run)
+    settings = settings_of(stage, run.loaded)
     before = None if reason == FORCED else read_marker(marker_path) or read_marker(begun_path)
-    inputs = _inputs(stage, run, fingerprints, settings, before)
-    write_marker(begun_path, Marker(stage.version, settings, inputs, {}, 0.0))
+    inputs = inputs_of(stage, run, fingerprints, settings, before)
+    begun = Marker(stage.version, settings, inputs, {}, 0.0)
+    if reason != FORCED and stage.is_costly:
+        twin = take_over(stage, run, fingerprints, begun)
+        if twin is not None:
+            begun_path.unlink(missing_ok=True)
+            say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
+            return
+    say(f"{stage.name:<9} {stage.does} ({reason})")
+    write_marker(begun_path, begun)
     marker_path.unlink(missing_ok=True)
     if reason == FORCED:
         _remove_outputs(stage, run)
     start = time.monotonic()
     stage.function(Run(run.loaded, run.paths, run.stop, key_of(stage.version, settings, inputs)))
-    outputs = _outputs(stage, run, fingerprints)
+    outputs = outputs_of(stage, run, fingerprints)
     missing = [name for name, content_hash in outputs.items() if content_hash == ABSENT]
     if missing:
         raise RuntimeError(f"stage {stage.name} ended without writing {', '.join(missing)}")
@@ -298,7 +260,7 @@ def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, sa
 
 def _remove_outputs(stage: Stage, run: Run) -> None:
     """Removes what the stage wrote into the run's folder, half-done work included, so that nothing is continued."""
-    for name in stage.writes:
+    for name in (*stage.writes, *stage.leaves):
         path = run.paths / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -21,6 +21,7 @@ TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 GIB = 1024**3
+ROOM_TO_BREATHE = 64 * 1024**2
 
 
 def sync_folder(folder: Path) -> None:
@@ -105,21 +106,44 @@ def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def second_name(path: Path, other: Path) -> None:
+    """Makes `other` the same file as `path`, or a copy where the file system has no hard links."""
+    with atomic_path(other) as temporary:
+        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+
 def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
     """Refuses to begin what the disk below `path` cannot hold.
 
     Raises:
-        DiskTooSmall: less than `bytes_needed` (plus 64 MiB to breathe) is free.
+        DiskTooSmall: less than `bytes_needed` and ROOM_TO_BREATHE is free.
     """
     folder = Path(path)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if free < bytes_needed + 64 * 1024**2:
+    if free < bytes_needed + ROOM_TO_BREATHE:
+        needed = f"{in_words(bytes_needed)}, and {in_words(ROOM_TO_BREATHE)} to breathe,"
         raise DiskTooSmall(
-            f"{what} needs {bytes_needed / GIB:.2f} GiB below {path}, but only {free / GIB:.2f} GiB are free.\n"
+            f"{what} needs {needed} below {path}, but only {in_words(free)} are free.\n"
             "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for pictures."
         )
+
+
+def in_words(num_bytes: int) -> str:
+    """Returns a size as a person says it.
+
+    >>> in_words(3_000), in_words(70 * 1024**2), in_words(5 * 1024**3)
+    ('2.9 KiB', '70.0 MiB', '5.0 GiB')
+    """
+    unit, divisor = next(
+        ((unit, divisor) for unit, divisor in (("GiB", GIB), ("MiB", 1024**2)) if num_bytes >= divisor), ("KiB", 1024)
+    )
+    return f"{num_bytes / divisor:.1f} {unit}"
 
 
 def _sha256(file) -> str:

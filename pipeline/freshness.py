@@ -6,6 +6,7 @@ was copied to another machine stays fresh. A cache keyed by size and times spare
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -54,6 +55,19 @@ class Fingerprints:
         for file, file_hash in zip(files, hashes, strict=True):
             digest.update(f"{os.path.relpath(file, below)}\0{file_hash}\n".encode())
         return digest.hexdigest()
+
+    def of_rows(self, path: Path, column: str, value: str) -> str:
+        """Returns the hash of a CSV file's header and of those rows that have `value` in `column`, or "absent"."""
+        try:
+            with open(path, newline="") as file:
+                header, *rows = csv.reader(file)
+        except (FileNotFoundError, ValueError):
+            return ABSENT
+        if column not in header:
+            return self.of(path)
+        place = header.index(column)
+        kept = [row for row in rows if len(row) > place and row[place] == value]
+        return sha256_text(json.dumps([header, kept]))
 
     def save(self) -> None:
         """Writes the cache if it learned anything."""

@@ -17,27 +17,34 @@ from pipeline.config.load import Loaded
 from pipeline.work import ensemble, experiment, members
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+# Of the competition's description: what is learnt. Its name and how it wants submissions train no network anew.
+LEARNT = ("COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES", "COMPETITION.CONVENTION.ROWS")
+SHOWN = (*LEARNT, "COMPETITION.COLORS")
 PREDICTION = (
-    *(*NETWORK, "DATASETS.COMPETITION", "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
+    *(*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
     *("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE"),
 )
 REPORTED = (
     *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
-    *("metrics.json", "per_image.csv", "confusion.csv", "submission.json", "plots", "panels"),
+    *("metrics.json", "per_image.csv", "confusion.csv", "decode.json", "submission.json", "plots", "panels"),
 )
-ALL = ("EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP", "PREDICT", "DECODE", "ENSEMBLE")
+ALL = (
+    *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
+    *("PREDICT", "DECODE", "ENSEMBLE"),
+)
+CUT = ("catalog.csv (train)", "split.csv", "tiles.json")  # another test set trains no network anew
 START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
 
 
 def _train_reads(loaded: Loaded) -> tuple[str, ...]:
     suggestion = ("lr_sweep.json",) if loaded.config.solver.max_lr == "auto" else ()
-    return ("catalog.csv", "split.csv", "tiles.json", *suggestion)
+    return (*CUT, *suggestion)
 
 
 def _submit_reads(loaded: Loaded) -> tuple[str, ...]:
     decode = loaded.config.decode
     judged = ("probs/valid", "split.csv") if "fitted" in (decode.suppress, decode.offsets) else ()
-    return ("probs/test", "catalog.csv", "metrics.json", *judged)
+    return ("probs/test", "catalog.csv (test)", "metrics.json", *judged)
 
 
 def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
@@ -55,7 +62,7 @@ STAGES = (
         "prepare",
         "checks every picture and mask, counts classes, splits",
         experiment.prepare,
-        settings=("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        settings=("COMPETITION", "DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads_outside=lambda run: {"the competition's files": experiment.competition_files(run)},
         writes=("catalog.csv", "classes.csv", "split.csv", "leakage.csv"),
     ),
@@ -64,13 +71,10 @@ STAGES = (
         "cuts the scales into the tile store, draws augmented samples",
         experiment.tile,
         settings=(
-            "DATASETS.COMPETITION",
-            "DATASETS.AUGMENTATION",
-            "DATASETS.PADDING",
+            *(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX"),
             "EXPERIMENT.SEED",
-            "DATASETS.SPLIT_INDEX",
         ),
-        reads=("catalog.csv", "split.csv"),
+        reads=("catalog.csv (train)", "split.csv"),
         reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("tiles.json", "plots/samples.png"),
         lacks=experiment.lacks_tiles,
@@ -79,47 +83,52 @@ STAGES = (
         "sweep",
         "tries learning rates and plots the loss against them",
         experiment.sweep,
-        settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
-        reads=("catalog.csv", "split.csv", "tiles.json"),
+        settings=(*NETWORK, *START, *LEARNT, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
+        reads=CUT,
         reads_outside=_starting_weights,
         writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
         version=3,  # a picture that is judged alone goes by its own statistics
+        is_costly=True,
     ),
     Stage(
         "train",
         "carries out the training plan",
         experiment.train,
-        settings=(*NETWORK, *START, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
+        settings=(*NETWORK, *START, *LEARNT, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
         reads=_train_reads,
         reads_outside=_starting_weights,
         check=experiment.check_start,
-        writes=("best.ckpt", "last.ckpt", "history.csv"),
+        writes=("best.ckpt", "history.csv"),
+        leaves=("last.ckpt", "timings.csv", "events"),
+        is_costly=True,
     ),
     Stage(
         "evaluate",
         "predicts and scores the validation pictures",
         experiment.evaluate,
         settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=("best.ckpt", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
+        reads=("best.ckpt", "catalog.csv (train)", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
         version=2,  # full-size logits became bytes
+        is_costly=True,
     ),
     Stage(
         "predict",
         "writes the test pictures' probabilities",
         experiment.predict,
         settings=PREDICTION,
-        reads=("best.ckpt", "catalog.csv"),
+        reads=("best.ckpt", "catalog.csv (test)"),
         reads_outside=lambda run: experiment.pictures_of(run, "test"),
         writes=("probs/test",),
         version=2,  # full-size logits became bytes
+        is_costly=True,
     ),
     Stage(
         "submit",
         "decodes, run-length encodes and checks the submission",
         experiment.submit,
-        settings=("DATASETS.COMPETITION", "DECODE"),
+        settings=("COMPETITION", "DECODE"),
         reads=_submit_reads,
         reads_outside=experiment.sample_submission,
         writes=("submission.json",),
@@ -143,7 +152,7 @@ ENSEMBLE_STAGES = (
         "predict",
         "makes sure that every member has predicted",
         lambda run: ensemble.predict(run, stages_of),
-        settings=("DATASETS.COMPETITION", "ENSEMBLE.MEMBERS"),
+        settings=("COMPETITION", "ENSEMBLE.MEMBERS"),
         reads_outside=members.member_sources,
         writes=("members.json", "stores.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         lacks=members.lacks_predictions,
@@ -153,7 +162,7 @@ ENSEMBLE_STAGES = (
         "evaluate",
         "combines them on pictures that they did not train on, and scores",
         ensemble.evaluate,
-        settings=("DATASETS.COMPETITION", "ENSEMBLE"),
+        settings=(*SHOWN, "ENSEMBLE"),
         reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: members.member_stores(run, "valid") | experiment.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
@@ -162,7 +171,7 @@ ENSEMBLE_STAGES = (
         "submit",
         "combines them on the test pictures, encodes and checks the submission",
         ensemble.submit,
-        settings=("DATASETS.COMPETITION", "DECODE"),
+        settings=("COMPETITION", "DECODE"),
         reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
         reads_outside=lambda run: members.member_stores(run, "test") | experiment.sample_submission(run),
         writes=("submission.json",),
@@ -172,7 +181,7 @@ ENSEMBLE_STAGES = (
         "report",
         "writes the one page that tells everything",
         experiment.report,
-        settings=("EXPERIMENT", "DATASETS.COMPETITION", "ENSEMBLE", "DECODE"),
+        settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE"),
         reads=(
             *("members.json", "stores.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv"),
             *("confusion.csv", "ensemble.json", "decode.json", "submission.json", "panels"),

@@ -237,7 +237,7 @@ def test_a_stage_that_fails_is_not_done_and_those_before_it_are(bench):
     with pytest.raises(UserError, match="no"):
         bench.run()
     bench.during = lambda name: None
-    assert reasons(bench.run()) == {"learn": "not done yet", "tell": "not done yet"}
+    assert reasons(bench.run()) == {"learn": "not finished", "tell": "not done yet"}
 
 
 def test_a_stage_that_fails_a_second_time_is_not_taken_for_done(bench):
@@ -250,7 +250,68 @@ def test_a_stage_that_fails_a_second_time_is_not_taken_for_done(bench):
     with pytest.raises(KeyboardInterrupt):
         bench.run(force=("learn",))
     bench.during = lambda name: None
-    assert reasons(bench.run()) == {"learn": "not done yet"}
+    assert reasons(bench.run()) == {"learn": "not finished"}
+
+
+def test_of_a_half_done_stage_the_setting_that_changed_is_named(bench, tmp_path):
+    stop_within(bench, "learn")
+    before = bench.loaded.values["SOLVER.MAX_LR"]
+    assert reasons(Bench(tmp_path, "SOLVER.MAX_LR=0.5").run())["learn"] == f"SOLVER.MAX_LR changed ({before} -> 0.5)"
+
+
+def test_a_mistake_told_before_any_stage_was_done_leaves_no_run(bench):
+    def fail(name):
+        raise UserError("no such encoder")
+
+    bench.during = fail
+    with pytest.raises(UserError):
+        bench.run()
+    assert not bench.paths.folder.exists()
+    bench.during = lambda name: None
+    bench.run("cut")
+    bench.during = fail
+    with pytest.raises(UserError):
+        bench.run(force=("cut",))
+    assert bench.paths.folder.exists()
+
+
+def costly(bench: Bench) -> tuple[Stage, ...]:
+    cut, learn, tell = bench.stages()
+    return cut, replace(learn, is_costly=True, leaves=("log.txt", "events")), tell
+
+
+def run_twin(tmp_path: Path, *changes: str, force: tuple[str, ...] = ()) -> tuple[Bench, list[str]]:
+    """Runs the chain with its middle stage costly, in the folder that these overrides have."""
+    bench, lines = Bench(tmp_path, *changes), []
+    bench.paths = RunPaths(bench.loaded.run)
+    run_chain(costly(bench), "tell", Run(bench.loaded, bench.paths, Stop()), force, lines.append)
+    return bench, lines
+
+
+def test_a_costly_stage_is_taken_over_from_a_run_that_has_done_it_with_the_same_settings(tmp_path):
+    first, _ = run_twin(tmp_path)
+    (first.paths / "log.txt").write_text("log")
+    (first.paths / "events").mkdir()
+    (first.paths / "events" / "one").write_text("event")
+    second, lines = run_twin(tmp_path, "DECODE.SUPPRESS=fitted")
+    assert second.keys and len(second.keys) == 2  # the first and the last stage were carried out
+    assert [line for line in lines if "learn" in line] == [
+        f"learn     taken from {first.paths.folder}, where it was done with the same settings"
+    ]
+    for name in ("learnt.txt", "log.txt", "events/one"):
+        assert (second.paths / name).samefile(first.paths / name)
+    assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
+    (first.paths / "learnt.txt").unlink()
+    assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
+
+
+def test_a_costly_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_force_says_so(tmp_path):
+    first, _ = run_twin(tmp_path)
+    assert "learn" in executed(run_twin(tmp_path, "SOLVER.MAX_LR=0.5")[1])
+    assert "learn" in executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted", force=("learn",))[1])
+    shutil.rmtree(RunPaths(Bench(tmp_path, "DECODE.SUPPRESS=fitted").loaded.run).folder)
+    (first.paths / "learnt.txt").write_text("by hand")
+    assert "learn" in executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1])
 
 
 def test_a_stage_that_writes_nothing_is_a_fault(bench):

@@ -11,6 +11,7 @@ import pytest
 from pipeline.__main__ import STAGE_NAMES
 from pipeline.chain import Run, Stage, prepare_folder, why_run
 from pipeline.config.load import Loaded, is_machine_key
+from pipeline.dependence import ABOUT
 from pipeline.paths import RunPaths
 from pipeline.stages import STAGES, stages_of
 from pipeline.stopping import Stop
@@ -129,12 +130,45 @@ def test_a_changed_plan_file_counts_by_its_content(finished):
     assert list(stale(edited)) == list(LEARN)
 
 
-def test_a_changed_descriptor_counts_by_its_content(finished):
-    competition = dataclasses.replace(finished.competition, title="Another")
-    assert list(stale(dataclasses.replace(finished, competition=competition))) == list(ALL)
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"title": "Another", "kaggle_slug": "another", "licence": "another"}, ["report"]),
+        ({"ignore_index": 11}, list(ALL)),
+    ],
+)
+def test_of_a_competitions_description_only_that_counts_which_a_stage_goes_by(finished, changes, wanted):
+    competition = dataclasses.replace(finished.competition, **changes)
+    assert list(stale(dataclasses.replace(finished, competition=competition))) == wanted
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("lr_sweep.json", ["sweep", "report"]), ("catalog.csv", list(ALL))])
+def test_another_way_to_write_the_submission_trains_no_network_anew(finished):
+    convention = dataclasses.replace(finished.competition.convention, empty="-1")
+    found = stale(
+        dataclasses.replace(finished, competition=dataclasses.replace(finished.competition, convention=convention))
+    )
+    assert found == dict.fromkeys(("prepare", "submit", "report"), 'COMPETITION.CONVENTION.EMPTY changed ("" -> "-1")')
+
+
+@pytest.mark.parametrize(
+    ("subset", "wanted"), [("train", ["tile", "sweep", "train", "evaluate"]), ("test", ["predict", "submit"])]
+)
+def test_rows_of_the_catalog_count_where_they_are_looked_at(tmp_path, subset, wanted):
+    loaded = tiny(write_competition(tmp_path / "data"))
+    paths, _ = run_stages(loaded, "prepare")
+    run_stages(loaded, stages=stand_ins(loaded)[1:])
+    with open(paths / "catalog.csv", "a") as file:
+        file.write(f"added,{subset}\n")
+    assert list(stale(loaded)) == ["prepare", *wanted, "report"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("lr_sweep.json", ["sweep", "report"]),
+        ("split.csv", ["prepare", "tile", "sweep", "train", "evaluate", "report"]),
+    ],
+)
 def test_a_changed_file_makes_its_writer_and_its_readers_stale(finished, name, wanted):
     (RunPaths(finished.run) / name).write_text("another content")
     assert list(stale(finished)) == wanted
@@ -180,6 +214,9 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
     assert stale(loaded) == {}
 
 
+FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV"}  # by these the competition's folder is found, wherever it lies
+
+
 class Watched:
     """A config section that notes which keys are read from it."""
 
@@ -188,6 +225,8 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         value, key = getattr(self._section, name), self._path + name.upper()
+        if self._path == "COMPETITION." and name.upper() in ABOUT:
+            key = f"ABOUT.{name.upper()}"
         if dataclasses.is_dataclass(value):
             return Watched(value, key + ".", self._seen)
         self._seen.add(key)
@@ -195,7 +234,7 @@ class Watched:
 
 
 class WatchedLoaded:
-    """A resolved config that notes which keys are read, a plan and a competition by the keys that name them."""
+    """A resolved config that notes which keys are read, of the competition's description too; a plan by its name."""
 
     def __init__(self, loaded: Loaded, seen: set[str]) -> None:
         self._loaded, self._seen = loaded, seen
@@ -203,8 +242,10 @@ class WatchedLoaded:
     def __getattr__(self, name: str) -> Any:
         if name == "config":
             return Watched(self._loaded.config, "", self._seen)
-        if name in ("plan", "competition"):
-            self._seen.add({"plan": "SOLVER.PLAN", "competition": "DATASETS.COMPETITION"}[name])
+        if name == "competition":
+            return Watched(self._loaded.competition, "COMPETITION.", self._seen)
+        if name == "plan":
+            self._seen.add("SOLVER.PLAN")
         return getattr(self._loaded, name)
 
 
@@ -213,7 +254,7 @@ def undeclared_keys(stage: Stage, run: Run, seen: set[str]) -> set[str]:
     seen.clear()
     stage.reads_outside(run)
     stage.function(run)
-    wanted = {key for key in seen if not is_machine_key(key)}
+    wanted = {key for key in seen - FINDING if not is_machine_key(key)}
     return {key for key in wanted if not any(f"{key}.".startswith(f"{prefix}.") for prefix in stage.settings)}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.competition import num_scored, scored_classes
+from pipeline.config.competition import mask_code, num_scored, scored_classes
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase
 from pipeline.data.competition import find_folder
@@ -28,7 +28,7 @@ from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
 from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.inputs import counted_classes, num_outputs, seed_of, split_rows, tile_store
+from pipeline.training.inputs import counted_classes, learnt_classes, num_outputs, seed_of, split_rows, tile_store
 from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -61,7 +61,7 @@ def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = prin
     options = loaders.train
     sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
     folder = find_folder(competition, datasets.directory)
-    valid = ValidDataset(folder, split_rows(paths, "valid"), competition.ignore_index, datasets.padding)
+    valid = ValidDataset(folder, split_rows(paths, "valid"), mask_code(competition), datasets.padding)
     loader = train_loader(train, sampler, options.num_workers, options.pin_memory, say=say)
     judge = valid_loader(valid, loaders.valid.batch_size, loaders.valid.num_workers, loaders.valid.pin_memory, say=say)
 
@@ -134,6 +134,7 @@ def assemble(
         seed=seed_of(loaded),
         classes=scored_classes(loaded.competition),
         counted=counted_classes(loaded),
+        learnt=learnt_classes(loaded),
         num_outputs=num_outputs(loaded),
         train_batches=data.train_batches,
         valid_batches=data.valid_batches,

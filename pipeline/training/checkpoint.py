@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
-from pipeline.files import atomic_path, check_disk
+from pipeline.files import atomic_path, check_disk, second_name
 from pipeline.paths import shown
 
 MARK = b"SEGCKPT1"
@@ -108,16 +107,6 @@ def replace_best(path: Path, source: Path) -> None:
             return
         second_name(path, previous_of(path))
     second_name(source, path)
-
-
-def second_name(path: Path, other: Path) -> None:
-    """Makes `other` the same file as `path`, or a copy where the file system has no hard links."""
-    with atomic_path(other) as temporary:
-        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
-        try:
-            os.link(path, temporary)
-        except OSError:
-            shutil.copyfile(path, temporary)
 
 
 def load_newest(path: Path, key: str, say: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:

@@ -5,6 +5,7 @@ Heavy packages are imported inside the functions, so that a stage which is skipp
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.chain import Run
-from pipeline.config.competition import num_scored, scored_classes
+from pipeline.config.competition import mask_code, num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
@@ -38,7 +39,8 @@ def competition_folder(run: Run) -> Path:
 def competition_files(run: Run) -> list[Path]:
     """Returns every file of the competition folder that a result depends on."""
     folder, competition = competition_folder(run), run.loaded.competition
-    parents = [(folder / template).parent for template in (competition.pictures, competition.masks)]
+    templates = (competition.pictures, competition.test_pictures, competition.masks)
+    parents = [(folder / template).parent for template in templates if template]
     tables = [competition.train_csv, competition.test_csv, competition.sample_submission]
     files = [folder / name for name in tables if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents if parent.is_dir() for path in parent.iterdir() if path.is_file())
@@ -72,10 +74,23 @@ def find_run(name: str) -> Path:
         return Path(name)
     if (runs_folder() / name).is_dir():
         return RunPaths(name) / "best.ckpt"
-    known = {run_name(load(config).config): config for config in names() if not config.startswith("Ens")}
+    known = _configs_by_run_name()
     if name not in known:
-        config_path(name)  # refuses with the nearest names
+        try:
+            config_path(name)  # refuses with the nearest names
+        except UserError as error:
+            raise UserError(f"EXPERIMENT.LOAD_PREV: no run has this name, and {error}") from None
     return RunPaths(known.get(name, name)) / "best.ckpt"
+
+
+def _configs_by_run_name() -> dict[str, str]:
+    """Returns the configs by the names that people see; one that is broken has none, and is told when it is run."""
+    known = {}
+    for config in names():
+        if not config.startswith("Ens"):
+            with contextlib.suppress(UserError):
+                known[run_name(load(config).config)] = config
+    return known
 
 
 def prepare(run: Run) -> None:
@@ -131,7 +146,7 @@ def tile(run: Run) -> None:
     scales = scales_of(settings.sets) if settings.enable else None
     rows = catalog[catalog["id"].isin(split["id"])]
     folder = competition_folder(run)
-    path = build_store(folder, rows, scales, scratch_folder() / "tiles", competition.ignore_index, say=tqdm.write)
+    path = build_store(folder, rows, scales, scratch_folder() / "tiles", mask_code(competition), say=tqdm.write)
     store = open_store(path)
     train_ids = split_rows(run.paths, "train")["id"].tolist()
     classes = scored_classes(competition)
@@ -278,7 +293,7 @@ def _predict(run: Run, rows, subset: str):
     if missing:
         predictor = load_predictor(run.loaded, content, best)
         dataset = ValidDataset(
-            competition_folder(run), rows[rows["id"].isin(missing)], competition.ignore_index, config.datasets.padding
+            competition_folder(run), rows[rows["id"].isin(missing)], mask_code(competition), config.datasets.padding
         )
         writer.expect(*stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
         options = config.dataloaders.valid

@@ -139,7 +139,14 @@ def test_an_earlier_run_of_another_architecture_is_refused_by_the_first_mismatch
         run_stages(workshop.tiny(name, "MODEL.NAME=FPN", "SWEEP.ENABLE=false"), "train")
 
 
-@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt", "history.csv"])
+def test_a_finished_training_needs_its_last_checkpoint_no_more(workshop):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
+    paths, _ = run_stages(loaded, "train")
+    (paths / "last.ckpt").unlink()
+    assert executed(run_stages(loaded, "train")[1]) == []
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "history.csv"])
 def test_a_removed_product_of_training_comes_back_the_same(workshop, name):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
