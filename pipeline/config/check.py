@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from pipeline.config.coerce import nearest
-from pipeline.config.competition import Competition, num_scored, scored_classes
+from pipeline.config.competition import Competition, counted_indices, num_scored, scored_classes
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
@@ -83,6 +83,10 @@ def _check_classes(config: Config, competition: Competition, origins: Mapping[st
                 near = nearest(name, scored)
                 hint = f"did you mean {near[0]}?" if near else f"its classes: {', '.join(scored)}"
                 _refuse(origins, key, f"{competition.name} has no class {name}; {hint}")
+    submitted = [scored[index] for index in counted_indices(competition)]
+    if not set(submitted) & set(scored if config.datasets.classes == "all" else config.datasets.classes):
+        why = f"{competition.name} scores {', '.join(submitted)} alone, of which none is here; add it, or give all"
+        _refuse(origins, "DATASETS.CLASSES", why)
     weights = config.loss_fn.weights
     if weights is not None and len(weights) != num_scored(competition):
         wanted = f"{competition.name} has {num_scored(competition)} classes ({', '.join(scored)})"

@@ -1,10 +1,13 @@
-"""What a competition is: classes, folders, metric and how it wants its submission. One YAML file each."""
+"""What a competition is: classes, folders, metric and how it wants its submission. One YAML file each.
+
+Every key with its meaning, default and an example: `docs/competitions.md`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pipeline.config.coerce import Range
@@ -14,17 +17,21 @@ ByteValue = Annotated[int, Range(least=0, most=255)]
 
 # Mask value of a pixel that counts nowhere, in memory and in the tile store; class indices stay below it.
 IGNORE = 255
+BINARY_CLASS = 1  # with one row per picture, class 0 is the background and has no row
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a competition writes runs of pixels; reference table in `docs/conventions.md`."""
+    """How a competition writes runs of pixels; reference table in `docs/conventions.md`.
+
+    `id_column` None: within a competition it is the competition's own.
+    """
 
     order: Literal["row", "column"] = "row"
     base: Literal[0, 1] = 0
     relative: bool = False
     empty: str = ""
-    id_column: str = "ImageID"
+    id_column: str | None = None
     value_column: str = "EncodedPixels"
     rows: Literal["id_class", "id", "id+class"] = "id_class"
     class_column: str | None = None
@@ -41,7 +48,7 @@ class Competition:
     colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...]
     pictures: str
     masks: str
-    licence: str
+    licence: str | None = None
     ignore_index: int | None = None
     train_csv: str = "train.csv"
     test_csv: str = "test.csv"
@@ -52,6 +59,45 @@ class Competition:
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
+    test_pictures: str | None = None
+    mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.convention.id_column is None:  # a submission calls pictures what the lists call them
+            object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
+
+
+@dataclass(frozen=True)
+class MaskCode:
+    """What the pixels of mask files mean; the default: class indices, of which all count.
+
+    Attributes:
+        ignore_index: the class that counts nowhere, or a stored value outside the classes; None: none.
+        values: the stored grey value of each class, in order; None: its index.
+        colors: the stored colour (RGB) of each class, in order; None: masks are grey.
+    """
+
+    ignore_index: int | None = None
+    values: tuple[int, ...] | None = None
+    colors: tuple[tuple[int, int, int], ...] | None = None
+
+
+def mask_code(competition: Competition) -> MaskCode:
+    """Returns what the pixels of a competition's mask files mean (MASK_VALUES, COLORS, IGNORE_INDEX)."""
+    if competition.mask_values == "colors":
+        return MaskCode(competition.ignore_index, None, competition.colors)
+    return MaskCode(competition.ignore_index, competition.mask_values)
+
+
+def picture_file(competition: Competition, picture_id: str, subset: Literal["train", "test"]) -> str:
+    """Returns a picture's file, relative to the competition's folder; `subset` is the list that names it."""
+    template = competition.test_pictures if subset == "test" else None
+    return (template or competition.pictures).replace("{id}", picture_id)
+
+
+def mask_file(competition: Competition, picture_id: str) -> str:
+    """Returns the file of a training picture's mask, relative to the competition's folder."""
+    return competition.masks.replace("{id}", picture_id)
 
 
 def num_scored(competition: Competition) -> int:
@@ -63,6 +109,16 @@ def num_scored(competition: Competition) -> int:
 def scored_classes(competition: Competition) -> tuple[str, ...]:
     """Returns the names of the classes that count, in index order."""
     return competition.classes[: num_scored(competition)]
+
+
+def counted_indices(competition: Competition) -> tuple[int, ...]:
+    """Returns the indices of the classes over which the competition takes its mean: those that it wants submitted.
+
+    With one row per picture that is class 1 alone; the background beside it is learnt, but scores nothing.
+    """
+    if competition.convention.rows == "id":
+        return (BINARY_CLASS,)
+    return tuple(range(num_scored(competition)))
 
 
 def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
@@ -79,11 +135,14 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         raise UserError(f"{origins.get(key, f'configs/competitions/{competition.name}.yaml')}: {key}: {why}")
 
     _check_classes(competition, refuse)
-    for key in ("pictures", "masks"):
+    _check_mask_values(competition, refuse)
+    for key in ("pictures", "test_pictures", "masks"):
         template = getattr(competition, key)
+        if template is None:
+            continue
         if template.count("{id}") != 1 or set("{}") & set(template.replace("{id}", "")):
             refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the picture's id stands")
-    for key in ("pictures", "masks", "train_csv", "test_csv", "sample_submission"):
+    for key in ("pictures", "test_pictures", "masks", "train_csv", "test_csv", "sample_submission"):
         path = getattr(competition, key)
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             refuse(key.upper(), f"found {path!r}, wanted a path inside the competition's folder")
@@ -124,3 +183,24 @@ def _check_classes(competition: Competition, refuse: Callable[[str, str], None])
             "IGNORE_INDEX",
             "only one class is left to score; at least two are needed, for example background and object",
         )
+
+
+def _check_mask_values(competition: Competition, refuse: Callable[[str, str], None]) -> None:
+    classes, values, ignore = competition.classes, competition.mask_values, competition.ignore_index
+    is_outside = ignore is not None and ignore >= len(classes)
+    if values == "colors" and is_outside:
+        refuse(
+            "IGNORE_INDEX",
+            f"found {ignore}, a grey value, but MASK_VALUES: colors reads colours; "
+            f"give the ignored colour a class of its own, the last, and its index here",
+        )
+    if isinstance(values, tuple) and len(values) != len(classes):
+        refuse(
+            "MASK_VALUES",
+            f"{len(values)} values for {len(classes)} classes; give the stored grey value of each class, in order",
+        )
+    if isinstance(values, tuple) and len(set(values)) != len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        refuse("MASK_VALUES", f"{twice} stands for two classes; give each its own")
+    if isinstance(values, tuple) and is_outside and ignore in values:
+        refuse("IGNORE_INDEX", f"{ignore} is the stored value of {classes[values.index(ignore)]} in MASK_VALUES")

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import Competition, num_scored, scored_classes
+from pipeline.config.competition import IGNORE, Competition, mask_file, num_scored, picture_file, scored_classes
 from pipeline.data.competition import Listed, read_list
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask, inspect_picture
-from pipeline.data.missing_files import find_missing
+from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.data.sample_submission import check_sample
@@ -47,8 +47,7 @@ def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame,
     problems += test_problems + _in_both(competition, train, test)
     entries = [_entry(competition, listed, "train") for listed in train]
     entries += [_entry(competition, listed, "test") for listed in test]
-    pictures, masks = [entry.picture for entry in entries], [entry.mask for entry in entries if entry.mask]
-    missing = find_missing(competition, folder, "picture", pictures) + find_missing(competition, folder, "mask", masks)
+    missing = _missing(competition, folder, entries)
     problems += [problem for _, problem in missing if problem]
     absent = {file for file, _ in missing}
     looks = map_files(lambda entry: _look(competition, folder, entry, absent), entries, "check pictures and masks")
@@ -90,8 +89,18 @@ def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) 
 
 
 def _entry(competition: Competition, listed: Listed, subset: str) -> _Entry:
-    mask = competition.masks.replace("{id}", listed.id) if subset == "train" else ""
-    return _Entry(listed, subset, competition.pictures.replace("{id}", listed.id), mask)
+    mask = mask_file(competition, listed.id) if subset == "train" else ""
+    return _Entry(listed, subset, picture_file(competition, listed.id, subset), mask)
+
+
+def _missing(competition: Competition, folder: Path, entries: list[_Entry]) -> list[tuple[str, Problem | None]]:
+    """Returns the files that are not there, each with its problem or None, by the key whose template names them."""
+    files: dict[Key, list[str]] = {"PICTURES": [], "TEST_PICTURES": [], "MASKS": []}
+    for entry in entries:
+        is_elsewhere = entry.subset == "test" and competition.test_pictures
+        files["TEST_PICTURES" if is_elsewhere else "PICTURES"].append(entry.picture)
+        files["MASKS"] += [entry.mask] if entry.mask else []
+    return [one for key, named in files.items() for one in find_missing(competition, folder, key, named)]
 
 
 def _in_both(competition: Competition, train: list[Listed], test: list[Listed]) -> list[Problem]:
@@ -106,8 +115,7 @@ def _look(competition: Competition, folder: Path, entry: _Entry, absent: set[str
     if entry.picture not in absent:
         picture = inspect_picture(folder / entry.picture, entry.picture)
     if entry.mask and entry.mask not in absent:
-        num_classes, ignore_index = len(competition.classes), competition.ignore_index
-        mask = inspect_mask(folder / entry.mask, entry.mask, num_classes, ignore_index, competition.name)
+        mask = inspect_mask(folder / entry.mask, entry.mask, competition)
     problems = [*picture.problems, *mask.problems, *compare_sizes(picture, mask, entry.mask)]
     return picture, mask, problems
 
@@ -115,7 +123,6 @@ def _look(competition: Competition, folder: Path, entry: _Entry, absent: set[str
 def _row(competition: Competition, entry: _Entry, picture: Inspection, mask: Inspection) -> list[object]:
     counts = np.zeros(256, np.int64) if mask.counts is None else mask.counts
     pixels = [int(counts[index]) for index in range(num_scored(competition))]
-    ignored = 0 if competition.ignore_index is None else int(counts[competition.ignore_index])
     listed = entry.listed
     texts = [listed.id, entry.subset, listed.sequence, entry.picture, entry.mask]
-    return [*texts, picture.width, picture.height, *pixels, ignored]
+    return [*texts, picture.width, picture.height, *pixels, int(counts[IGNORE])]

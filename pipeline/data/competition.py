@@ -51,10 +51,10 @@ def read_list(competition: Competition, folder: Path, subset: str) -> tuple[list
     """
     file = competition.train_csv if subset == "train" else competition.test_csv
     is_train = subset == "train"
-    columns = [competition.id_column]
+    columns = {competition.id_column: "ID_COLUMN"}
     if is_train and competition.sequence_column:
-        columns.append(competition.sequence_column)
-    rows, problems = read_csv(folder / file, file, columns, competition.name)
+        columns[competition.sequence_column] = "SEQUENCE_COLUMN"
+    rows, problems = read_csv(folder / file, file, columns, competition.name, "TRAIN_CSV" if is_train else "TEST_CSV")
     listed: list[Listed] = []
     line_of: dict[str, int] = {}
     for line, row in rows:

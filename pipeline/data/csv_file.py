@@ -10,7 +10,7 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,13 +29,20 @@ def long_cells() -> Iterator[None]:
         csv.field_size_limit(previous_limit)
 
 
-def read_csv(path: Path, file: str, columns: list[str], competition: str) -> tuple[Rows, list[Problem]]:
+def read_csv(
+    path: Path, file: str, columns: Mapping[str, str], competition: str, key: str
+) -> tuple[Rows, list[Problem]]:
     """Returns (line number, cells by column) for each row of a CSV that has `columns`, and what is wrong with it.
 
     With a problem that concerns the whole file the rows are empty.
+
+    Args:
+        file: how messages call it.
+        columns: those that must be there, each with the descriptor's key that names it.
+        key: the descriptor's key that names the file.
     """
     if not os.path.isfile(path):
-        return [], [make_problem("list missing", file, "no such file", competition=competition)]
+        return [], [make_problem("list missing", file, "no such file", key=key, competition=competition)]
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -88,7 +95,7 @@ def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:
         )
 
 
-def _header_problems(header: list[str], file: str, columns: list[str], competition: str) -> list[Problem]:
+def _header_problems(header: list[str], file: str, columns: Mapping[str, str], competition: str) -> list[Problem]:
     separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
     if separator:
         return [make_problem("list with another separator", file, f"{separator!r} in {header[0]!r}")]
@@ -96,10 +103,11 @@ def _header_problems(header: list[str], file: str, columns: list[str], competiti
     if twice:
         return [make_problem("list with a column twice", file, f"{', '.join(sorted(twice))!r}")]
     problems = []
-    for column in columns:
+    for column, key in columns.items():
         if column not in header:
             found = "columns " + ", ".join(map(repr, header)) + _did_you_mean(column, header)
-            problems.append(make_problem("column missing", file, found, column=column, competition=competition))
+            facts = {"column": column, "key": key, "competition": competition}
+            problems.append(make_problem("column missing", file, found, **facts))
     return problems
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.config.schema import STRIDE, Augmentation
 from pipeline.data import copy_paste
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
 from pipeline.data.padding import Policy, pad, pad_mask, padded_size
-from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.pictures import INDICES, read_mask, read_picture
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
@@ -215,18 +215,18 @@ class ValidDataset(torch.utils.data.Dataset):
     Args:
         folder: the competition folder.
         rows: catalog rows (id, picture, mask, width, height) in the order wanted.
-        ignore_index: the mask file's value that counts nowhere.
+        code: what the pixels of mask files mean.
     """
 
     def __init__(
         self,
         folder: Path | str,
         rows: pd.DataFrame,
-        ignore_index: int | None = None,
+        code: MaskCode = INDICES,
         padding: Policy = "reflect",
         multiple: int = STRIDE,
     ):
-        self.folder, self.ignore_index = Path(folder), ignore_index
+        self.folder, self.code = Path(folder), code
         self.padding, self.multiple = padding, multiple
         self.rows = list(rows[["id", "picture", "mask", "width", "height"]].itertuples(index=False))
 
@@ -245,7 +245,7 @@ class ValidDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> ValidItem:
         row = self.rows[index]
         picture = read_picture(self.folder / row.picture)
-        mask = read_mask(self.folder / row.mask, self.ignore_index) if self.has_mask(index) else None
+        mask = read_mask(self.folder / row.mask, self.code) if self.has_mask(index) else None
         size = picture.shape[:2]
         if size != (row.height, row.width) or (mask is not None and mask.shape != size):
             raise UserError(

@@ -5,22 +5,29 @@ In: paths. Out: size and value counts, and everything that is wrong. `catalog.py
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from pipeline.config.competition import IGNORE, Competition, mask_code
 from pipeline.data.image_header import MAX_PX, READ_FORMATS, BadFile, Header, read_header
-from pipeline.data.pictures import STORED_ORIENTATION
+from pipeline.data.pictures import STORED_ORIENTATION, UNKNOWN, class_indices, mask_flags
 from pipeline.data.problems import Problem, make_problem
 
 _EXACT_FLOAT = 2**24  # cv2.calcHist counts into float32, which is exact up to here
+_MOST_NAMED = 6  # values or colours that a message names
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds: size (0: unknown), pixels per value 0..255 if it is a good mask, and its problems."""
+    """What a file holds: size (0: unknown), its problems, and of a good mask the pixels per class index.
+
+    `counts` is int64 [256]; at `IGNORE` it has the pixels that count nowhere.
+    """
 
     width: int
     height: int
@@ -30,24 +37,69 @@ class Inspection:
 
 def inspect_picture(path: Path, file: str) -> Inspection:
     """Returns what a picture file holds; `file` is how messages call it."""
-    return _inspect(path, file, _picture_problems, cv2.IMREAD_COLOR)
+    return _inspect(path, file, _picture_problems, cv2.IMREAD_COLOR)[0]
 
 
-def inspect_mask(path: Path, file: str, num_classes: int, ignore_index: int | None, competition: str) -> Inspection:
-    """Returns what a mask file holds; values may be 0..num_classes-1 and `ignore_index`."""
-    seen = _inspect(path, file, _mask_problems, cv2.IMREAD_UNCHANGED)
-    if seen.counts is None:
+def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
+    """Returns what a mask file holds, by the competition's MASK_VALUES, COLORS and IGNORE_INDEX."""
+    code = mask_code(competition)
+    kind = "colors" if code.colors else "values" if code.values else "indices"
+
+    def problems_of(header: Header, file: str) -> list[Problem]:
+        return _mask_problems(header, file, kind, competition.name)
+
+    seen, stored = _inspect(path, file, problems_of, mask_flags(code))
+    if stored is None:
         return seen
-    allowed = set(range(num_classes)) | ({ignore_index} if ignore_index is not None else set())
-    strange = [int(value) for value in np.flatnonzero(seen.counts) if int(value) not in allowed]
+    if code.colors:
+        counts = count_values(class_indices(stored, code))
+        problem = _unknown_colors(stored, counts, competition, file) if counts[UNKNOWN] else None
+    else:
+        values = code.values or tuple(range(len(competition.classes)))
+        stored_counts = count_values(stored)
+        problem = _unknown_values(stored_counts, values, competition, file)
+        counts = _by_class(stored_counts, values, code.ignore_index)
+    return Inspection(seen.width, seen.height, counts, (problem,) if problem else ())
+
+
+def _by_class(stored_counts: np.ndarray, values: tuple[int, ...], ignore: int | None) -> np.ndarray:
+    """Returns the pixels per class index, from those per stored value."""
+    counts = np.zeros(256, np.int64)
+    counts[: len(values)] = stored_counts[list(values)]
+    if ignore is not None and ignore < len(values):
+        counts[IGNORE], counts[ignore] = counts[ignore], 0
+    elif ignore is not None:
+        counts[IGNORE] = stored_counts[ignore]
+    return counts
+
+
+def _unknown_values(
+    stored_counts: np.ndarray, values: tuple[int, ...], competition: Competition, file: str
+) -> Problem | None:
+    ignore = competition.ignore_index
+    outside = {ignore} if ignore is not None and ignore >= len(values) else set()
+    strange = [int(value) for value in np.flatnonzero(stored_counts) if int(value) not in {*values, *outside}]
     if not strange:
-        return seen
-    listed = ", ".join(map(str, strange[:6])) + (f" and {len(strange) - 6} more" if len(strange) > 6 else "")
-    num_strange = int(seen.counts[strange].sum())
-    found = f"value{'s' * (len(strange) > 1)} {listed} in {num_strange:,} pixels"
-    values = f"0 to {num_classes - 1}" + (f" and {ignore_index}" if (ignore_index or 0) >= num_classes else "")
-    problem = make_problem("mask value out of range", file, found, values=values, competition=competition)
-    return Inspection(seen.width, seen.height, seen.counts, (problem,))
+        return None
+    found = f"value{'s' * (len(strange) > 1)} {_listed(strange)} in {int(stored_counts[strange].sum()):,} pixels"
+    if len(values) == 2 and not competition.mask_values and strange == [255] and not stored_counts[1]:
+        return make_problem("mask of 0 and 255", file, found, competition=competition.name)
+    given = f"0 to {len(values) - 1}" if not competition.mask_values else _listed(values, most=len(values))
+    wanted = given + "".join(f" and {value}" for value in outside)
+    kind = "mask value not in MASK_VALUES" if competition.mask_values else "mask value out of range"
+    return make_problem(kind, file, found, values=wanted, competition=competition.name)
+
+
+def _unknown_colors(stored: np.ndarray, counts: np.ndarray, competition: Competition, file: str) -> Problem:
+    unknown = stored[class_indices(stored, mask_code(competition)) == UNKNOWN]
+    colors, pixels = np.unique(unknown[:, ::-1], axis=0, return_counts=True)  # RGB
+    commonest = [colors[index].tolist() for index in np.argsort(-pixels, kind="stable")]
+    found = f"colour{'s' * (len(commonest) > 1)} {_listed(commonest)} in {int(counts[UNKNOWN]):,} pixels"
+    return make_problem("mask colour not in COLORS", file, found, competition=competition.name)
+
+
+def _listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
+    return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
 def compare_sizes(picture: Inspection, mask: Inspection, file: str) -> list[Problem]:
@@ -72,26 +124,31 @@ def count_values(mask: np.ndarray) -> np.ndarray:
     return sum(cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64) for band in bands)
 
 
-def _inspect(path: Path, file: str, problems_of, flags: int) -> Inspection:
+def _inspect(
+    path: Path, file: str, problems_of: Callable[[Header, str], list[Problem]], flags: int
+) -> tuple[Inspection, np.ndarray | None]:
+    """Returns what a file holds, and its pixels as OpenCV decodes them where nothing is wrong so far."""
     try:
         data = path.read_bytes()
         header = read_header(data)
     except OSError as error:
-        return Inspection(0, 0, None, (make_problem("file unreadable", file, error.strerror or str(error)),))
+        return _bad(make_problem("file unreadable", file, error.strerror or str(error)))
     except BadFile as error:
-        return Inspection(0, 0, None, (make_problem(error.kind, file, error.found, most=f"{MAX_PX:,}"),))
+        return _bad(make_problem(error.kind, file, error.found, most=f"{MAX_PX:,}"))
     size_problems = _size_problems(header, file)
     if size_problems:
-        return Inspection(0, 0, None, tuple(size_problems))
+        return _bad(*size_problems)
     problems = _common_problems(header, file) + problems_of(header, file)
     if problems:
-        return Inspection(header.width, header.height, None, tuple(problems))
+        return _bad(*problems, width=header.width, height=header.height)
     pixels = _decode(data, flags)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        problem = make_problem("file damaged", file, f"{header.format}, its pixels do not decode")
-        return Inspection(0, 0, None, (problem,))
-    counts = count_values(pixels) if pixels.ndim == 2 else None
-    return Inspection(header.width, header.height, counts, ())
+        return _bad(make_problem("file damaged", file, f"{header.format}, its pixels do not decode"))
+    return Inspection(header.width, header.height, None, ()), pixels
+
+
+def _bad(*problems: Problem, width: int = 0, height: int = 0) -> tuple[Inspection, None]:
+    return Inspection(width, height, None, problems), None
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:
@@ -138,18 +195,23 @@ def _picture_problems(header: Header, file: str) -> list[Problem]:
     return []
 
 
-def _mask_problems(header: Header, file: str) -> list[Problem]:
+def _mask_problems(
+    header: Header, file: str, kind: Literal["indices", "values", "colors"], competition: str
+) -> list[Problem]:
+    """Returns why a file cannot hold a mask that stores class indices, other grey values, or colours."""
     found = f"{header.bits}-bit {header.color}"
     if header.format != "PNG":
         return [make_problem("mask not a PNG", file, f"{header.format}, {found}")]
-    if "palette" in header.color:
-        return [make_problem("mask with palette", file, found)]
-    if "alpha" in header.color:
-        return [make_problem("mask with alpha", file, found)]
-    if header.color == "RGB":
-        return [make_problem("RGB mask", file, found)]
     if header.bits > 8:
         return [make_problem("16-bit mask", file, found)]
-    if header.bits < 8:
-        return [make_problem("mask of less than 8 bits", file, found)]
+    if kind == "colors":
+        return []
+    if "palette" in header.color:
+        return [make_problem("mask with palette", file, found, competition=competition)]
+    if header.color.startswith("RGB"):
+        return [make_problem("RGB mask", file, found, competition=competition)]
+    if "alpha" in header.color:
+        return [make_problem("mask with alpha", file, found)]
+    if header.bits < 8 and kind == "indices":
+        return [make_problem("mask of less than 8 bits", file, found, competition=competition)]
     return []

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pipeline.config.competition import Competition
 from pipeline.data.problems import Problem, make_problem
 
+Key = Literal["PICTURES", "TEST_PICTURES", "MASKS"]
+
 
 def find_missing(
-    competition: Competition, folder: Path, what: str, files: list[str]
+    competition: Competition, folder: Path, key: Key, files: list[str]
 ) -> list[tuple[str, Problem | None]]:
     """Returns (file, problem) for each of `files` that is no ordinary file below `folder`.
 
-    `what` is "picture" or "mask". Of a folder that is missing or closed only the first file carries a problem.
+    `key` is the descriptor's whose template names them. Of a folder that is missing or closed only the first file
+    carries a problem.
     """
     by_parent: dict[str, list[str]] = {}
     for file in files:
@@ -24,14 +28,15 @@ def find_missing(
     for parent, wanted in by_parent.items():
         gone = [file for file in wanted if not os.path.isfile(folder / file)]
         if gone:
-            missing += _explain_all(competition, folder, parent, what, gone, set(wanted))
+            missing += _explain_all(competition, folder, parent, key, gone, set(wanted))
     return missing
 
 
-def _explain_all(competition: Competition, folder: Path, parent: str, what: str, gone: list[str], wanted: set[str]):
+def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]):
+    what = "mask" if key == "MASKS" else "picture"
     concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
     if not os.path.isdir(folder / parent):
-        facts = {"what": what, "competition": competition.name}
+        facts = {"what": what, "key": key, "competition": competition.name}
         problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
         return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
     try:
@@ -40,7 +45,22 @@ def _explain_all(competition: Competition, folder: Path, parent: str, what: str,
         problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
         return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
     near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
-    return [(file, _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)))) for file in gone]
+    found = []
+    for file in gone:
+        twice = _suffix_twice(competition, folder, key, file)
+        found.append((file, twice or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)))))
+    return found
+
+
+def _suffix_twice(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:
+    """Returns the problem of an id that ends like the template behind it, where the file is there with one ending."""
+    template = getattr(competition, key.lower())
+    suffix = template.partition("{id}")[2]
+    if not suffix or not file.endswith(2 * suffix) or not os.path.isfile(folder / file.removesuffix(suffix)):
+        return None
+    found = f"there is {PurePosixPath(file).name.removesuffix(suffix)}"
+    facts = {"key": key, "template": template.removesuffix(suffix), "competition": competition.name}
+    return make_problem("suffix twice", file, found, **facts)
 
 
 def _explain(folder: Path, file: str, what: str, near: str | None) -> Problem:

@@ -12,10 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.errors import UserError
 
 STORED_ORIENTATION = cv2.IMREAD_IGNORE_ORIENTATION
+UNKNOWN = 254  # in a decoded mask: of no class; there are 254 at most, so that their indices end below it
+INDICES = MaskCode()
 _REDUCED_GREY = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -36,18 +38,50 @@ def read_picture(path: Path | str) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def read_mask(path: Path | str, ignore_index: int | None = None) -> np.ndarray:
-    """Returns a mask, uint8 HxW: class indices, and `IGNORE` where the file has `ignore_index`.
+def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
+    """Returns a mask, uint8 HxW: class indices, and `IGNORE` where the file has what counts nowhere.
 
     Raises:
-        UserError: the file is absent, does not decode, or is not a single channel of 8 bits.
+        UserError: the file is absent, does not decode, is not of the kind that `code` reads, or has unknown values.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | STORED_ORIENTATION)
-    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise _no_longer_good(path, "an 8-bit single-channel PNG")
-    if ignore_index is not None and ignore_index != IGNORE:
-        mask[mask == ignore_index] = IGNORE
+    stored = cv2.imread(str(path), mask_flags(code))
+    if stored is None or stored.ndim != (3 if code.colors else 2) or stored.dtype != np.uint8:
+        raise _no_longer_good(path, "an 8-bit RGB mask" if code.colors else "an 8-bit single-channel PNG")
+    mask = class_indices(stored, code)
+    if (code.values or code.colors) and (mask == UNKNOWN).any():
+        raise _no_longer_good(path, "the colours of COLORS alone" if code.colors else "values of MASK_VALUES alone")
     return mask
+
+
+def mask_flags(code: MaskCode) -> int:
+    """Returns how OpenCV is to decode a mask file: as it is stored, or palettes and greys as colours too."""
+    return (cv2.IMREAD_COLOR if code.colors else cv2.IMREAD_UNCHANGED) | STORED_ORIENTATION
+
+
+def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
+    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR; may be `stored` itself.
+
+    `IGNORE` is what counts nowhere. Where values or colours are given, any other one becomes `UNKNOWN`.
+
+    >>> class_indices(np.array([[0, 255, 7]], np.uint8), MaskCode(values=(0, 255))).tolist()
+    [[0, 1, 254]]
+    """
+    ignore = code.ignore_index
+    if code.colors:
+        mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
+        for index, (red, green, blue) in enumerate(code.colors):
+            color = (blue, green, red)
+            mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == ignore else index
+        return mask
+    if code.values:
+        table = np.full(256, UNKNOWN, np.uint8)
+        table[list(code.values)] = np.arange(len(code.values))
+        if ignore is not None:
+            table[code.values[ignore] if ignore < len(code.values) else ignore] = IGNORE
+        return cv2.LUT(stored, table)
+    if ignore is not None and ignore != IGNORE:
+        stored[stored == ignore] = IGNORE
+    return stored
 
 
 def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:

@@ -25,7 +25,7 @@ _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
-    "list missing": ("{file} beside the picture folders", f"get it again, or mend its name in {_DESCRIPTOR}"),
+    "list missing": ("{file} beside the picture folders", f"get it again, or give its name as {{key}} in {_DESCRIPTOR}"),
     "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
     "list empty": ("a header line and one row per picture", _AGAIN),
     "list without rows": ("one row per picture below the header line", _AGAIN),
@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
     "list with uneven rows": ("as many cells in a row as in the header", _LINE),
     "list with a column twice": ("each column once", "take one of the two out"),
-    "column missing": ("a column {column!r}", f"name the column so, or mend its name in {_DESCRIPTOR}"),
+    "column missing": ("a column {column!r}", f"name the column so, or give its name as {{key}} in {_DESCRIPTOR}"),
     "id empty": ("an id in every row", "fill the cell, or take the row out"),
     "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
     "id twice": ("each id once", "take the second row out"),
@@ -45,10 +45,11 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row missing": ("the same rows for every picture in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     # Finding files
-    "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend its path in {_DESCRIPTOR}"),
+    "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
     "picture missing": ("a picture for every row", _LISTED),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
+    "suffix twice": ("ids without the suffix of the file, or a template without it", f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "picture under another name": ("exactly the name at the left, letter case included", _RENAME),
     "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
     "not a file": ("an ordinary file", "take away what stands in its place and put the file there"),
@@ -77,15 +78,21 @@ KINDS: dict[str, tuple[str, str]] = {
     "size mismatch": ("a mask as large as its picture", "get the mask that belongs to this picture"),
     "size turned by 90 degrees": ("a mask as large as its picture", "turn one of the two and look at both together"),
     "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
-    "mask with palette": (_MASK, "where the palette's index is the class: "
-                          "Image.fromarray(np.array(Image.open(path))).save(path)"),
-    "RGB mask": (_MASK, "replace each colour by the index of its class"),
+    "mask with palette": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; or, where the palette's "
+                          "index is the class: Image.fromarray(np.array(Image.open(path))).save(path)"),
+    "RGB mask": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS, which then has the stored colour of "
+                 "each class"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "16-bit mask": (_MASK, "where its values are class indices: "
                     "cv2.imwrite(path, cv2.imread(path, -1).astype('uint8'))"),
-    "mask of less than 8 bits": (_MASK, "write class indices with 8 bits; readers stretch fewer bits to 0..255"),
-    "mask value out of range": ("values {values}", f"map them to class indices, or mend CLASSES in {_DESCRIPTOR}; "
-                                "0 and 255 become 0 and 1 by cv2.imwrite(path, cv2.imread(path, -1) // 255)"),
+    "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
+                                 f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),
+    "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, 255] in {_DESCRIPTOR} reads them as they are"),
+    "mask value out of range": ("values {values}", "where masks store other grey values than class indices, MASK_VALUES "
+                                f"in {_DESCRIPTOR} lists that of each class; where a class lacks, mend CLASSES"),
+    "mask value not in MASK_VALUES": ("values {values}", f"mend MASK_VALUES in {_DESCRIPTOR}, or the file"),
+    "mask colour not in COLORS": ("the colours of the classes alone", f"mend COLORS in {_DESCRIPTOR}; a colour that "
+                                  "counts nowhere is a class of its own, the last, with IGNORE_INDEX"),
 }
 # fmt: on
 

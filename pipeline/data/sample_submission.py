@@ -20,9 +20,9 @@ def check_sample(competition: Competition, folder: Path, test_ids: set[str]) -> 
     file, convention = competition.sample_submission, competition.convention
     if file is None:
         return []
-    columns = [convention.id_column, convention.value_column]
-    columns += [convention.class_column] if convention.class_column else []
-    rows, problems = read_csv(folder / file, file, columns, competition.name)
+    columns = {convention.id_column: "CONVENTION.ID_COLUMN", convention.value_column: "CONVENTION.VALUE_COLUMN"}
+    columns |= {convention.class_column: "CONVENTION.CLASS_COLUMN"} if convention.class_column else {}
+    rows, problems = read_csv(folder / file, file, columns, competition.name, "SAMPLE_SUBMISSION")
     if not rows or not test_ids:
         return problems
     class_numbers = {str(number + convention.class_base) for number in range(len(competition.classes))}

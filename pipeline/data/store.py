@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from pipeline.config.competition import MaskCode
 from pipeline.data.parallel import map_files, num_cores
-from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.pictures import INDICES, read_mask, read_picture
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
@@ -149,7 +150,7 @@ def build_store(
     catalog: pd.DataFrame,
     scales: Sequence[Scale] | None,
     target_root: Path | str,
-    ignore_index: int | None = None,
+    code: MaskCode = INDICES,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Returns the folder of the store for these pictures and scales, building it unless it is there already.
@@ -159,7 +160,7 @@ def build_store(
         catalog: columns id, picture, mask, width, height; rows without a mask (test pictures) are left out.
         scales: picture sizes (width, height) as from `scales_of`; None keeps each picture's own size.
         target_root: the folder of all tile stores.
-        ignore_index: the mask value that counts nowhere; stored as 255.
+        code: what the pixels of mask files mean; stored are class indices, and 255 for what counts nowhere.
         say: receives the announcement of the size before anything is written.
 
     Raises:
@@ -170,11 +171,11 @@ def build_store(
     rows = [row for row in rows if isinstance(row.mask, str) and row.mask]
     if not rows:
         raise UserError(f"no picture of {folder} has a mask, so there is nothing to train on; see what `prepare` says.")
-    path = target_root / _content_key(folder, rows, scales, ignore_index)
+    path = target_root / _content_key(folder, rows, scales, code)
     with _one_builder(target_root, say):
         if not (path / INDEX).exists():
             sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, folder, rows, scales, ignore_index, say)
+            _build(path, folder, rows, scales, code, say)
     return path
 
 
@@ -188,14 +189,15 @@ def resize(picture: np.ndarray, mask: np.ndarray, scale: Scale) -> tuple[np.ndar
     return scaled, cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, ignore_index: int | None) -> str:
+def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode) -> str:
     hashes = map_files(lambda row: (sha256_file(folder / row.picture), sha256_file(folder / row.mask)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales], ignore_index]
+    content = [FORMAT, scales and [list(scale) for scale in scales], code.ignore_index]
+    content += [given for given in (code.values, code.colors) if given]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
 
-def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, ignore_index, say) -> None:
+def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode, say) -> None:
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
     ends = np.cumsum([sum(width * height for width, height in picture_sizes) for picture_sizes in sizes]).tolist()
     num_bytes = ends[-1] * (CHANNELS + 1)
@@ -208,7 +210,7 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
         temporary.mkdir()
-        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), ignore_index)
+        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), code)
         index = {
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
@@ -225,7 +227,7 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], ignore_index: int | None) -> list[list[list[int]]]:
+def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], code: MaskCode) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each picture."""
     _, last_sizes, last_start = jobs[-1]
     num_pixels = last_start + sum(width * height for width, height in last_sizes)
@@ -235,7 +237,7 @@ def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], ignore_index
 
         def store_picture(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
-            whole, entries = _read(folder, row, ignore_index), []
+            whole, entries = _read(folder, row, code), []
             for width, height in sizes:
                 picture, mask = resize(*whole, (width, height))
                 _write_all(pictures.fileno(), picture, offset * CHANNELS)
@@ -250,8 +252,8 @@ def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], ignore_index
     return entries
 
 
-def _read(folder: Path, row, ignore_index: int | None) -> tuple[np.ndarray, np.ndarray]:
-    picture, mask = read_picture(folder / row.picture), read_mask(folder / row.mask, ignore_index)
+def _read(folder: Path, row, code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
+    picture, mask = read_picture(folder / row.picture), read_mask(folder / row.mask, code)
     if not picture.shape[:2] == mask.shape == (row.height, row.width):
         raise UserError(
             f"{row.picture} is {picture.shape[1]}x{picture.shape[0]} and {row.mask} {mask.shape[1]}x{mask.shape[0]}, "

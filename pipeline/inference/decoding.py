@@ -166,10 +166,15 @@ def gain_of(sight: Sight, class_index: int) -> float:
     return (0.0 if sight.is_shown[class_index] else 1.0) - float(sight.dice[class_index])
 
 
-def fit_suppression(sights: Sequence[Sight], classes: Sequence[str]) -> Suppression:
+def fit_suppression(
+    sights: Sequence[Sight], classes: Sequence[str], counted: Sequence[int] | None = None
+) -> Suppression:
     """Returns the rules that gain on sequences that they were not fitted on, beyond noise.
 
     A class's gain counts in its own Dice; that its pixels go to other classes is left out here, being rarely of weight.
+
+    Args:
+        counted: indices of the classes that may be dropped, because they score; None: all.
     """
     groups = group_numbers([sight.picture_id for sight in sights], [sight.sequence for sight in sights])
     num_groups = len(set(groups.tolist()))
@@ -178,7 +183,7 @@ def fit_suppression(sights: Sequence[Sight], classes: Sequence[str]) -> Suppress
         return Suppression((), {}, {}, None, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups)).tolist()
     rules, gains, in_sample = [], {}, {}
-    for class_index in range(len(classes)):
+    for class_index in range(len(classes)) if counted is None else counted:
         rule = fit_rule(sights, class_index)
         if rule is None:
             continue

@@ -158,11 +158,15 @@ def picture_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:
     return np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)
 
 
-def fit_greedy(pictures: Sequence[Evidence], num_members: int) -> np.ndarray:
-    """Returns weights (M, 1): the member that helps most is added, again and again; the best bag on the way is kept."""
+def fit_greedy(pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice = slice(None)) -> np.ndarray:
+    """Returns weights (M, 1): the member that helps most is added, again and again; the best bag on the way is kept.
+
+    Args:
+        counted: indices of the classes whose mean Dice is to rise; all, where nothing is said.
+    """
 
     def score(bag: np.ndarray) -> float:
-        return float(np.mean([picture_dice(evidence, bag[:, None]).mean() for evidence in pictures]))
+        return float(np.mean([picture_dice(evidence, bag[:, None])[counted].mean() for evidence in pictures]))
 
     bag = np.zeros(num_members)
     best, best_score = np.ones(num_members), score(np.ones(num_members))
@@ -174,11 +178,13 @@ def fit_greedy(pictures: Sequence[Evidence], num_members: int) -> np.ndarray:
     return normalised(best)
 
 
-def fit_soft(pictures: Sequence[Evidence], num_members: int, per_class: bool) -> np.ndarray:
+def fit_soft(
+    pictures: Sequence[Evidence], num_members: int, per_class: bool, counted: list[int] | slice = slice(None)
+) -> np.ndarray:
     """Returns the weights, (M, 1) or (M, C), of the highest mean soft Dice over the classes that a picture shows.
 
     The soft Dice of weighted probabilities is 2 w.hits / w.(areas + truth): all that it needs of a picture are sums per
-    member and class, so every pixel counts and none is kept.
+    member and class, so every pixel counts and none is kept. `counted` is as in `fit_greedy`.
     """
     num_classes = len(pictures[0].truth_areas)
     hits_IMC = np.zeros((len(pictures), num_members, num_classes))
@@ -188,7 +194,7 @@ def fit_soft(pictures: Sequence[Evidence], num_members: int, per_class: bool) ->
         hits_MC[judges], bases_MC[judges] = evidence.soft_hits, evidence.soft_areas + evidence.truth_areas
     is_shown_IC = np.array([evidence.truth_areas > 0 for evidence in pictures])
     if not per_class:
-        return _ascend(hits_IMC, bases_IMC, is_shown_IC)[:, None]
+        return _ascend(*(values[..., counted] for values in (hits_IMC, bases_IMC, is_shown_IC)))[:, None]
     columns = [
         _ascend(*(values[..., [class_index]] for values in (hits_IMC, bases_IMC, is_shown_IC)))
         for class_index in range(num_classes)
@@ -196,11 +202,12 @@ def fit_soft(pictures: Sequence[Evidence], num_members: int, per_class: bool) ->
     return np.stack(columns, 1)
 
 
-def fit(pictures: Sequence[Evidence], num_members: int) -> Fit:
+def fit(pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice = slice(None)) -> Fit:
     """Returns the weights to use: the best kind of fit where it beats equal weights beyond noise, else equal ones.
 
     Only pictures with two judges or more take part. The gain of a kind is measured on sequences which its weights were
-    not fitted on; of kinds that prove themselves, the one with the highest lower bound is adopted.
+    not fitted on; of kinds that prove themselves, the one with the highest lower bound is adopted. `counted` is as in
+    `fit_greedy`.
     """
     equal = np.full((num_members, 1), 1 / num_members)
     pictures = [evidence for evidence in pictures if len(evidence.judges) > 1]
@@ -211,19 +218,17 @@ def fit(pictures: Sequence[Evidence], num_members: int) -> Fit:
         words = f"equal weights: {found} judged by two members or more, and {LEAST_SEQUENCES} sequences are needed"
         return Fit(equal, {}, "equal", {}, {}, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups)).tolist()
-    plain = np.array([picture_dice(evidence, equal).mean() for evidence in pictures])
+    plain = np.array([picture_dice(evidence, equal)[counted].mean() for evidence in pictures])
     gains, in_sample, whole, by_picture = {}, {}, {}, {}
+    others_of = {fold: [one for one, own in zip(pictures, folds, strict=True) if own != fold] for fold in set(folds)}
     for kind in KINDS:
-        held_out = {
-            fold: _fit_kind(kind, [one for one, own in zip(pictures, folds, strict=True) if own != fold], num_members)
-            for fold in set(folds)
-        }
+        held_out = {fold: _fit_kind(kind, others, num_members, counted) for fold, others in others_of.items()}
         by_picture[kind] = {one.picture_id: held_out[fold] for one, fold in zip(pictures, folds, strict=True)}
-        dice = np.array([picture_dice(one, by_picture[kind][one.picture_id]).mean() for one in pictures])
+        dice = np.array([picture_dice(one, by_picture[kind][one.picture_id])[counted].mean() for one in pictures])
         # The best of several kinds is looked for, so each must prove itself the more (Bonferroni).
         gains[kind] = interval(dice - plain, groups, TAIL / len(KINDS))
-        whole[kind] = _fit_kind(kind, pictures, num_members)
-        in_sample[kind] = float(np.mean([picture_dice(one, whole[kind]).mean() for one in pictures] - plain))
+        whole[kind] = _fit_kind(kind, pictures, num_members, counted)
+        in_sample[kind] = float(np.mean([picture_dice(one, whole[kind])[counted].mean() for one in pictures] - plain))
     best = max(KINDS, key=lambda kind: gains[kind].low)
     said = "; ".join(f"{kind} {_said(gains[kind])}, in sample {in_sample[kind]:+.4f}" for kind in KINDS)
     if gains[best].low <= 0:
@@ -233,10 +238,10 @@ def fit(pictures: Sequence[Evidence], num_members: int) -> Fit:
     return Fit(whole[best], by_picture[best], best, gains, in_sample, words)
 
 
-def _fit_kind(kind: Kind, pictures: Sequence[Evidence], num_members: int) -> np.ndarray:
+def _fit_kind(kind: Kind, pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice) -> np.ndarray:
     if kind == "greedy":
-        return fit_greedy(pictures, num_members)
-    return fit_soft(pictures, num_members, per_class=kind == "soft per class")
+        return fit_greedy(pictures, num_members, counted)
+    return fit_soft(pictures, num_members, kind == "soft per class", counted)
 
 
 def _said(gain: Interval) -> str:

@@ -26,25 +26,41 @@ def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> 
 
 
 def picture_table(
-    ids: Sequence[str], sequences: Sequence[str], confusion_PCC: torch.Tensor, classes: Sequence[str]
+    ids: Sequence[str],
+    sequences: Sequence[str],
+    confusion_PCC: torch.Tensor,
+    classes: Sequence[str],
+    counted: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Returns one row per picture: id, sequence, mean Dice and IoU over classes, then both per class."""
+    """Returns one row per picture: id, sequence, mean Dice and IoU over classes, then both per class.
+
+    Args:
+        counted: indices of the classes that enter means; None: all.
+    """
     dice_PC, iou_PC = (scores.numpy() for scores in dice_iou(confusion_PCC))
-    table = {"id": ids, "sequence": sequences, "dice": dice_PC.mean(1), "iou": iou_PC.mean(1)}
+    kept = list(range(len(classes)) if counted is None else counted)
+    table = {"id": ids, "sequence": sequences, "dice": dice_PC[:, kept].mean(1), "iou": iou_PC[:, kept].mean(1)}
     table |= {f"dice_{name}": dice_PC[:, index] for index, name in enumerate(classes)}
     table |= {f"iou_{name}": iou_PC[:, index] for index, name in enumerate(classes)}
     return pd.DataFrame(table)
 
 
-def summarise(per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the scores of `metrics.json`: dice, iou (competition), dataset_iou, and the majority guess."""
+def summarise(
+    per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str], counted: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Returns the scores of `metrics.json`: dice, iou (competition) and dataset_iou, each as a mean and by class.
+
+    Args:
+        counted: indices of the classes that enter means; None: all.
+    """
+    names = [classes[index] for index in (range(len(classes)) if counted is None else counted)]
 
     def family(values: Sequence[float]) -> dict[str, Any]:
         by_class = {
             name: None if math.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)
         }
-        known = [value for value in by_class.values() if value is not None]
-        return {"mean": sum(known) / len(known), "classes": by_class}
+        known = [by_class[name] for name in names if by_class[name] is not None]
+        return {"mean": sum(known) / len(known) if known else None, "classes": by_class}
 
     return {
         "pictures": len(per_image),
@@ -54,12 +70,19 @@ def summarise(per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequ
     }
 
 
-def majority_guess(truths: Iterable[np.ndarray], majority_index: int, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the mean Dice of always guessing the class with the most training pixels: what any network must beat."""
+def majority_guess(
+    truths: Iterable[np.ndarray], majority_index: int, classes: Sequence[str], counted: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Returns the mean Dice of always guessing the class with the most training pixels: what any network must beat.
+
+    Args:
+        counted: indices of the classes that enter the mean; None: all.
+    """
     num_classes = len(classes)
     confusions = [confusion_of(np.full_like(truth, majority_index), truth, num_classes) for truth in truths]
     dice_PC, _ = dice_iou(torch.stack(confusions))
-    return {"class": classes[majority_index], "dice": float(dice_PC.mean(0).mean())}
+    kept = list(range(num_classes) if counted is None else counted)
+    return {"class": classes[majority_index], "dice": float(dice_PC[:, kept].mean(0).mean())}
 
 
 def write_scores(

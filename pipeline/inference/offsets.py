@@ -132,19 +132,26 @@ def margin_from(picture_id: str, sequence: str, arrays: Mapping[str, np.ndarray]
     return Margin(picture_id, sequence, **kept)
 
 
-def margin_dice(one: Margin, factors_C: np.ndarray) -> float:
-    """Returns a picture's mean Dice over classes under factors; open pixels by their sample."""
+def margin_dice(one: Margin, factors_C: np.ndarray, counted: list[int] | slice = slice(None)) -> float:
+    """Returns a picture's mean Dice over classes under factors; open pixels by their sample.
+
+    Args:
+        counted: indices of the classes that enter the mean; all, where nothing is said.
+    """
     num_classes = len(factors_C)
     hits, areas = one.settled.diagonal().astype(np.float64), one.settled.sum(0) + one.truth_areas
     if len(one.truth):
         choices = (one.probs.astype(np.float32) * factors_C[:, None].astype(np.float32)).argmax(0)
         areas = areas + one.scale * np.bincount(choices, minlength=num_classes)
         hits += one.scale * np.bincount(choices[choices == one.truth], minlength=num_classes)
-    return float(np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0).mean())
+    return float(np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)[counted].mean())
 
 
-def fit_offsets(margins: Sequence[Margin], classes: Sequence[str]) -> Offsets:
-    """Returns the factors that gain on sequences that they were not fitted on, beyond noise; each class alone."""
+def fit_offsets(margins: Sequence[Margin], classes: Sequence[str], counted: list[int] | slice = slice(None)) -> Offsets:
+    """Returns the factors that gain on sequences that they were not fitted on, beyond noise; each class alone.
+
+    `counted` is as in `margin_dice`.
+    """
     num_classes = len(classes)
     groups = group_numbers([one.picture_id for one in margins], [one.sequence for one in margins])
     num_groups = len(set(groups.tolist()))
@@ -152,10 +159,11 @@ def fit_offsets(margins: Sequence[Margin], classes: Sequence[str]) -> Offsets:
         words = f"no threshold is moved: {num_groups} sequences, and {LEAST_SEQUENCES} are needed to judge them"
         return Offsets(np.ones(num_classes), {}, {}, {}, None, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups))
-    plain_I = np.array([margin_dice(one, np.ones(num_classes)) for one in margins])
+    plain_I = np.array([margin_dice(one, np.ones(num_classes), counted) for one in margins])
     factors, tried, gains, in_sample = np.ones(num_classes), {}, {}, {}
     for index in range(num_classes):
-        gains_FI = np.array([[margin_dice(one, _alone(num_classes, index, f)) for one in margins] for f in FACTORS])
+        moved = [_alone(num_classes, index, factor) for factor in FACTORS]
+        gains_FI = np.array([[margin_dice(one, factors_C, counted) for one in margins] for factors_C in moved])
         gains_FI -= plain_I
         best = int(gains_FI.mean(1).argmax())
         if gains_FI[best].mean() <= 0:
@@ -171,7 +179,7 @@ def fit_offsets(margins: Sequence[Margin], classes: Sequence[str]) -> Offsets:
         if gains[index].low > 0:
             factors[index] = FACTORS[best]
     if (factors != 1).sum() > 1:  # each alone gains; together they must not get in each other's way
-        together_I = np.array([margin_dice(one, factors) for one in margins]) - plain_I
+        together_I = np.array([margin_dice(one, factors, counted) for one in margins]) - plain_I
         if interval(together_I, groups).low <= 0:
             best = max(gains, key=lambda index: gains[index].low)
             factors = _alone(num_classes, best, tried[best])

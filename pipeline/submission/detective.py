@@ -7,16 +7,16 @@ into the competition's descriptor.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
 from pipeline.data.pictures import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
-from pipeline.submission.rows import BINARY_CLASS, read_cells
+from pipeline.submission.rows import read_cells
 
 MOST_FULL, MOST_EMPTY = 200, 20  # examples that are looked at: more say nothing new
 
@@ -51,7 +51,8 @@ def convention_text(found: Convention, competition: Competition) -> str:
     for field in fields(Convention):
         value, described = getattr(found, field.name), getattr(competition.convention, field.name)
         note = "" if value == described else f"    # it says {_written(described)}"
-        if value != field.default or note:
+        default = competition.id_column if field.name == "id_column" else field.default
+        if value != default or note:
             lines.append(f"  {field.name.upper()}: {_written(value)}{note}")
     if len(lines) == 1:
         return f"{competition.name} is written as its descriptor says: every value is the default, no CONVENTION needed"
@@ -66,6 +67,9 @@ def _examples(
     if len(header) < 2 or not rows:
         raise UserError(f"{runs_csv}: wanted a header of two columns or more, and rows of run lengths below it")
     place = header.index(naming["value_column"]) if naming["value_column"] in header else len(header) - 1
+    code = mask_code(competition)
+    if competition.ignore_index is not None and competition.ignore_index < len(competition.classes):
+        code = replace(code, ignore_index=None)  # training rows may well hold runs of the ignored class
     left = {True: MOST_FULL, False: MOST_EMPTY}
     masks: dict[str, np.ndarray] = {}
     for line, cells in rows:
@@ -77,7 +81,7 @@ def _examples(
             )
         picture_id, class_index = named
         if picture_id not in masks:
-            masks = {picture_id: read_mask(folder / competition.masks.format(id=picture_id))}
+            masks = {picture_id: read_mask(folder / mask_file(competition, picture_id), code)}
         mask_HW = masks[picture_id] == class_index
         is_full = bool(mask_HW.any())
         if left[is_full]:

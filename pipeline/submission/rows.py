@@ -12,12 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import BINARY_CLASS, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.submission.rle import RleError, decode_classes
-
-BINARY_CLASS = 1  # with one row per picture, class 0 is the background and has no row
 
 
 class Row(NamedTuple):
@@ -47,6 +45,15 @@ def row_key(picture_id: str, class_index: int, convention: Convention) -> tuple[
     if convention.rows == "id":
         return (picture_id,)
     return (f"{picture_id}_{number}",) if convention.rows == "id_class" else (picture_id, number)
+
+
+def picture_of(key: tuple[str, ...], convention: Convention) -> str:
+    """Returns the picture that a row is of, by the cells before its run lengths.
+
+    >>> picture_of(("000001_001_11",), Convention())
+    '000001_001'
+    """
+    return key[0].rpartition("_")[0] if convention.rows == "id_class" else key[0]
 
 
 def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
@@ -96,20 +103,22 @@ def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
 
 
 def read_masks(
-    csv_path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]]
+    csv_path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], skipped: Iterable[str] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields id and index mask (uint8, H, W) of each picture that the file has rows of, in the order of `sizes`.
 
-    Classes without a row are empty; pixels of no class are `IGNORE`.
+    Classes without a row are empty; pixels of no class are `IGNORE`. Rows of the pictures `skipped` are passed over.
 
     Raises:
         UserError: a row is of no picture in `sizes`, appears twice or cannot be decoded; names line and row.
     """
     convention = competition.convention
-    expected = expected_keys(sizes, competition)
+    expected, passed_over = expected_keys(sizes, competition), expected_keys(skipped, competition)
     texts: dict[str, dict[int, Row]] = {}
     for row in read_rows(csv_path, convention):
         picture_id, class_index = expected.get(row.key, (None, None))
+        if picture_id is None and row.key in passed_over:
+            continue
         if picture_id is None:
             raise UserError(
                 f"{csv_path}: {row_name(row)}: of none of the {len(sizes)} pictures times "

@@ -1,63 +1,174 @@
-"""The local score of any submission: a csv against index masks, picture by picture and class by class.
+"""The local score of any submission: a csv against true masks, picture by picture and class by class.
 
 Comes in: a csv and a folder of masks. Goes out: Dice and IoU of the competition, 1 where prediction and truth both lack
-a class, averaged over pictures, then classes; ignored pixels of the truth count nowhere.
+a class, averaged over pictures, then over the classes that are submitted; ignored pixels of the truth count nowhere.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import glob
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import Competition, scored_classes
+from pipeline.config.competition import Competition, counted_indices, mask_code, num_scored
+from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
 from pipeline.data.pictures import read_mask
+from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.submission.compare import count_pairs
-from pipeline.submission.rows import expected_keys, read_masks, read_rows
+from pipeline.submission.rows import expected_keys, picture_of, read_masks, read_rows, row_key
+
+Sizes = Mapping[str, tuple[int, int]]
 
 
-def score_csv(csv_path: Path | str, masks_dir: Path | str, competition: Competition) -> pd.DataFrame:
-    """Returns one row per picture of the csv: id, dice, iou, then dice_<class> and iou_<class> of each scored class.
+class Truth(NamedTuple):
+    """What of a submission can be scored: the mask of each such picture, pictures without one, masks of no picture."""
 
-    Args:
-        csv_path: a submission of pictures whose masks are known; other masks in the folder are left alone.
-        masks_dir: folder with `<id>.png`, uint8 class indices.
-        competition: classes, ignored index and convention.
+    masks: dict[str, Path]
+    without: list[str]
+    unused: list[Path]
+
+
+def submitted_ids(csv_path: Path, competition: Competition) -> list[str]:
+    """Returns the pictures that a submission has rows of, in its order.
 
     Raises:
-        UserError: a row has no mask, cannot be decoded, or the file has no rows.
+        UserError: the file cannot be read, has no rows, or a row names no picture and class.
     """
-    csv_path, masks_dir = Path(csv_path), Path(masks_dir)
-    known_ids = sorted(path.stem for path in masks_dir.glob("*.png"))
-    if not known_ids:
-        raise UserError(f"{masks_dir} holds no masks; wanted <id>.png of the pictures in {csv_path}")
-    places = expected_keys(known_ids, competition)
     keys = [row.key for row in read_rows(csv_path, competition.convention)]
+    ids = list(dict.fromkeys(picture_of(key, competition.convention) for key in keys))
+    places = expected_keys(ids, competition)
     unknown = next((key for key in keys if key not in places), None)
     if unknown is not None or not keys:
-        found = f"row {','.join(unknown)} is of no such picture" if unknown else "there are no rows below the header"
-        raise UserError(
-            f"{csv_path}: {found}; wanted rows of pictures that have a mask in {masks_dir}, such as "
-            f"{','.join(next(iter(places)))}. It is read as a submission to {competition.name}."
+        found = (
+            f"row {','.join(unknown)} names no picture and class" if unknown else "there are no rows below the header"
         )
-    ids = dict.fromkeys(places[key][0] for key in keys)
-    sizes = {picture_id: read_mask(masks_dir / f"{picture_id}.png").shape for picture_id in ids}
-    names = scored_classes(competition)
+        example = ",".join(row_key("<id>", 1, competition.convention))
+        raise UserError(
+            f"{csv_path}: {found}; wanted rows such as {example} of the {len(competition.classes)} classes. "
+            f"It is read as a submission to {competition.name}."
+        )
+    return ids
+
+
+def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Competition) -> Truth:
+    """Returns which submitted pictures have a mask: called as the competition's masks are, or `<id>.png`.
+
+    Raises:
+        UserError: none has.
+    """
+    parts = PurePosixPath(competition.masks).parts
+    first = next(place for place, part in enumerate(parts) if "{id}" in part)
+    templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
+    masks, without = {}, []
+    for picture_id in ids:
+        places = [masks_dir / template.replace("{id}", picture_id) for template in templates]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            without.append(picture_id)
+        else:
+            masks[picture_id] = found
+    if not masks:
+        wanted = " or ".join(template.replace("{id}", ids[0]) for template in templates)
+        raise UserError(
+            f"{masks_dir}: none of the {len(ids)} pictures in {csv_path} has a mask here; wanted {wanted} and so on. "
+            f"The file is read as a submission to {competition.name}."
+        )
+    used = set(masks.values())
+    patterns = [glob.escape(template).replace(glob.escape("{id}"), "*") for template in templates]
+    there = {path for pattern in patterns for path in masks_dir.glob(pattern)}
+    return Truth(masks, without, sorted(there - used))
+
+
+def coverage_lines(truth: Truth, csv_path: Path, masks_dir: Path) -> list[str]:
+    """Returns what is left out of the score because the other side lacks, a line each."""
+    lines = []
+    if truth.without:
+        num_ids = len(truth.masks) + len(truth.without)
+        lines.append(
+            f"only {len(truth.masks)} of the {num_ids} pictures in {csv_path} are scored: {len(truth.without)} have no "
+            f"mask in {masks_dir}, such as {truth.without[0]}"
+        )
+    if truth.unused:
+        lines.append(
+            f"{len(truth.unused)} of the {len(truth.masks) + len(truth.unused)} masks in {masks_dir} are of no picture "
+            f"in {csv_path} and left out, such as {truth.unused[0].name}"
+        )
+    return lines
+
+
+def score_csv(
+    csv_path: Path | str,
+    masks_dir: Path | str,
+    competition: Competition,
+    sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
+    say: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Returns one row per picture of the csv: id, dice, iou, then dice_<class> and iou_<class> of each counted class.
+
+    Args:
+        csv_path: a submission; pictures without a mask are left out.
+        masks_dir: folder with the true masks, stored as the competition's own; masks of other pictures are left out.
+        competition: classes, what mask files mean, and convention.
+        sizes_of: from ids to (height, width) of the pictures of which that is known.
+        say: receives what was left out.
+
+    Raises:
+        UserError: no picture has a mask, a mask is not what it should be, or a row cannot be decoded.
+    """
+    csv_path, masks_dir = Path(csv_path), Path(masks_dir)
+    truth = find_truth(submitted_ids(csv_path, competition), csv_path, masks_dir, competition)
+    sizes = _checked_sizes(truth, csv_path, masks_dir, competition, sizes_of(list(truth.masks)))
+    for line in coverage_lines(truth, csv_path, masks_dir):
+        say(line)
+    counted, code = list(counted_indices(competition)), mask_code(competition)
     records = []
-    for picture_id, mask_HW in read_masks(csv_path, competition, sizes):
-        truth_HW = read_mask(masks_dir / f"{picture_id}.png", competition.ignore_index)
-        dice, iou = score_mask(mask_HW, truth_HW, len(competition.classes), len(names))
+    for picture_id, mask_HW in read_masks(csv_path, competition, sizes, truth.without):
+        truth_HW = read_mask(truth.masks[picture_id], code)
+        dice, iou = score_mask(mask_HW, truth_HW, len(competition.classes), num_scored(competition))
+        dice, iou = dice[counted], iou[counted]
         records.append([picture_id, dice.mean(), iou.mean(), *dice, *iou])
+    names = counted_names(competition)
     columns = ["id", "dice", "iou", *(f"dice_{name}" for name in names), *(f"iou_{name}" for name in names)]
     return pd.DataFrame(records, columns=columns)
 
 
+def counted_names(competition: Competition) -> list[str]:
+    """Returns the names of the classes that a submission is scored by."""
+    return [competition.classes[index] for index in counted_indices(competition)]
+
+
+def _checked_sizes(
+    truth: Truth, csv_path: Path, masks_dir: Path, competition: Competition, picture_sizes: Sizes
+) -> dict[str, tuple[int, int]]:
+    """Returns (height, width) of each mask, after a look at all of them.
+
+    Raises:
+        UserError: with all that is wrong and its cure.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    problems: list[Problem] = []
+    for picture_id, path in truth.masks.items():
+        file = path.relative_to(masks_dir).as_posix()
+        seen = inspect_mask(path, file, competition)
+        height, width = picture_sizes.get(picture_id, (0, 0))
+        problems += [*seen.problems, *compare_sizes(Inspection(width, height, None, ()), seen, file)]
+        sizes[picture_id] = (seen.height, seen.width)
+    if problems:
+        raise UserError(
+            f"{masks_dir} cannot be the truth for {csv_path}, a submission to {competition.name}:\n"
+            f"{format_problems(problems)}"
+        )
+    return sizes
+
+
 def summarise(table: pd.DataFrame, competition: Competition) -> dict[str, Any]:
     """Returns the means of `score_csv`'s table in the form of metrics.json: pictures, dice and iou by class."""
-    names = scored_classes(competition)
+    names = counted_names(competition)
     summary: dict[str, Any] = {"pictures": len(table)}
     for metric in ("dice", "iou"):
         classes = {name: float(table[f"{metric}_{name}"].mean()) for name in names}

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.competition import num_scored, scored_classes
+from pipeline.config.competition import counted_indices, num_scored, scored_classes
 from pipeline.config.load import Loaded
 from pipeline.paths import RunPaths, scratch_folder
 
@@ -22,11 +22,17 @@ def num_outputs(loaded: Loaded) -> int:
     return num_scored(loaded.competition) + (loaded.config.datasets.padding == "class")
 
 
-def counted_classes(loaded: Loaded) -> tuple[int, ...]:
-    """Returns the indices of the classes that enter means and monitor (DATASETS.CLASSES)."""
+def learnt_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter the loss (DATASETS.CLASSES)."""
     names = scored_classes(loaded.competition)
     chosen = loaded.config.datasets.classes
     return tuple(index for index, name in enumerate(names) if chosen == "all" or name in chosen)
+
+
+def counted_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter means and monitor: of those learnt, the ones that are submitted."""
+    submitted = counted_indices(loaded.competition)
+    return tuple(index for index in learnt_classes(loaded) if index in submitted)
 
 
 def seed_of(loaded: Loaded) -> int:

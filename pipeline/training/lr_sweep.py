@@ -37,7 +37,7 @@ from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
-from pipeline.training.inputs import counted_classes, num_outputs
+from pipeline.training.inputs import learnt_classes, num_outputs
 from pipeline.training.learner import Learner
 from pipeline.training.messages import memory_cure, validation_memory_cure
 from pipeline.training.step import EpochSums, train_step
@@ -243,8 +243,8 @@ def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, su
 
 def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
     """Returns the loss that training begins with."""
-    loss_fn, counted = loaded.config.loss_fn, counted_classes(loaded)
-    weights = fixed_weights(loss_fn.weights, counted, num_scored(loaded.competition), num_outputs(loaded))
+    loss_fn, learnt = loaded.config.loss_fn, learnt_classes(loaded)
+    weights = fixed_weights(loss_fn.weights, learnt, num_scored(loaded.competition), num_outputs(loaded))
     weights = None if weights is None else weights.to(learner.device)
     return criterion(loaded.plan[0].loss or loss_fn.mix, weights, num_outputs(loaded))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded
 from pipeline.data.competition import find_folder
 from pipeline.data.dataset import ValidDataset
@@ -49,7 +50,7 @@ def judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator[ValidBatch]:
     rows = split_rows(paths, "valid")
     chosen = rows[rows["id"].isin(choose_pictures(rows, loaded.config.sweep.pictures))]
     folder = find_folder(competition, datasets.directory)
-    dataset = ValidDataset(folder, chosen, competition.ignore_index, datasets.padding)
+    dataset = ValidDataset(folder, chosen, mask_code(competition), datasets.padding)
     yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
 
 

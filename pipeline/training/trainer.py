@@ -56,6 +56,7 @@ class Training:
         describe: a sample's key to words: picture, tile, epoch.
         steps_per_epoch: optimizer steps of an epoch.
         counted: indices of the classes that enter means and monitor.
+        learnt: indices of the classes that enter the loss.
     """
 
     config: Config
@@ -67,6 +68,7 @@ class Training:
     seed: int
     classes: tuple[str, ...]
     counted: tuple[int, ...]
+    learnt: tuple[int, ...]
     num_outputs: int
     train_batches: Callable[..., Any]
     valid_batches: Callable[[], Any]
@@ -137,7 +139,7 @@ def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
     state, learner, sums = training.state, training.learner, training.sums
     loss_fn = training.config.loss_fn
-    weights = epoch_weights(loss_fn, state.epoch, state.class_dice, training.counted, training.num_outputs)
+    weights = epoch_weights(loss_fn, state.epoch, state.class_dice, training.learnt, training.num_outputs)
     loss_of = criterion(phase.loss or loss_fn.mix, _on_device(training, weights), training.num_outputs)
     begun, num_before = time.monotonic(), sums.num_samples()
     batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_dice)
@@ -209,7 +211,7 @@ def judge(training: Training) -> Validation:
         NotFinite: the validation loss is not finite.
     """
     loss_fn, num_classes = training.config.loss_fn, len(training.classes)
-    weights = fixed_weights(loss_fn.weights, training.counted, num_classes, training.num_outputs)
+    weights = fixed_weights(loss_fn.weights, training.learnt, num_classes, training.num_outputs)
     loss_of = criterion(loss_fn.mix, _on_device(training, weights), training.num_outputs)
     try:
         with told_faults(validation_memory_cure(training.config)):

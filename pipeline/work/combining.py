@@ -161,8 +161,7 @@ def _sources(run: Run, subset: str) -> list[Source]:
         dataset = ValidDataset(
             competition_folder(member),
             rows.assign(mask=""),
-            run.loaded.competition.ignore_index,
-            config.datasets.padding,
+            padding=config.datasets.padding,
         )
 
         def open_network():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
+from pipeline.config.competition import counted_indices
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.report.read import read_json
@@ -73,7 +74,7 @@ def evaluate(run: Run) -> None:
 
     folder, is_fitted = competition_folder(run), run.loaded.config.ensemble.weights == "fitted"
     rows, judges = _judged_rows(run)
-    chosen = _recipe(run)
+    chosen, counted = _recipe(run), counted_indices(run.loaded.competition)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     place = [recipe.method for recipe in recipes].index(chosen.method)
     judge = judge_maker(run, folder, rows, judges, lambda picture_id: recipes, place, is_fitted)
@@ -84,7 +85,7 @@ def evaluate(run: Run) -> None:
         recipe.method: np.stack([result["methods"][index] for result in results])
         for index, recipe in enumerate(recipes)
     }
-    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members))
+    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members), counted)
     fitted = fitted_weights(run, rows, judges, results) if is_fitted else None
     del results
     if fitted is not None and fitted.by_picture:
@@ -98,7 +99,7 @@ def evaluate(run: Run) -> None:
         by_method["WEIGHTED"] = np.stack([judged(picture_id)["methods"][0] for picture_id in bar])
     confusion_PCC = torch.from_numpy(by_method[chosen.method])
     write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda picture_id: judged(picture_id)["mask"])
-    found = findings(rows, judges, by_method, own)
+    found = findings(rows, judges, by_method, own, counted)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:

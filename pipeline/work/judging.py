@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.chain import Run
-from pipeline.config.competition import num_scored
+from pipeline.config.competition import counted_indices, mask_code, num_scored
 from pipeline.work.combining import Arrays, Make
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def judge_maker(
 
     def judge(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
         numbers, row = judges[picture_id], files.loc[picture_id]
-        truth = read_mask(folder / row["mask"], run.loaded.competition.ignore_index)
+        truth = read_mask(folder / row["mask"], mask_code(run.loaded.competition))
         masks = combine(predictions, [for_members(recipe, numbers) for recipe in recipes_of(picture_id)])
         alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
         made = {
@@ -69,23 +69,21 @@ def fitted_weights(run: Run, rows: pd.DataFrame, judges: Judges, results: Sequen
 
     pairs = zip(rows.itertuples(), results, strict=True)
     evidence = [evidence_from(row.id, row.sequence, judges[row.id], result) for row, result in pairs]
-    return fit(evidence, len(run.loaded.config.ensemble.members))
+    return fit(evidence, len(run.loaded.config.ensemble.members), list(counted_indices(run.loaded.competition)))
 
 
 def own_scores(
-    ids: Sequence[str], judges: Judges, results: Sequence[Arrays], num_members: int
+    ids: Sequence[str], judges: Judges, results: Sequence[Arrays], num_members: int, counted: Sequence[int]
 ) -> list[dict[str, tuple[float, float]]]:
-    """Returns of each member the mean Dice and IoU by picture that it judges."""
+    """Returns of each member the Dice and IoU, mean over the classes `counted`, by picture that it judges."""
     import torch
 
     from pipeline.model.metrics import dice_iou
 
     own: list[dict[str, tuple[float, float]]] = [{} for _ in range(num_members)]
     for picture_id, result in zip(ids, results, strict=True):
-        dice_JC, iou_JC = dice_iou(torch.from_numpy(result["own"]))
-        for number, dice, iou in zip(
-            judges[picture_id], dice_JC.mean(1).tolist(), iou_JC.mean(1).tolist(), strict=True
-        ):
+        scores_J = (scores_JC[:, list(counted)].mean(1) for scores_JC in dice_iou(torch.from_numpy(result["own"])))
+        for number, dice, iou in zip(judges[picture_id], *(scores.tolist() for scores in scores_J), strict=True):
             own[number][picture_id] = (dice, iou)
     return own
 
@@ -95,12 +93,14 @@ def findings(
     judges: Judges,
     by_method: Mapping[str, np.ndarray],
     own: Sequence[Mapping[str, tuple[float, float]]],
+    counted: Sequence[int],
 ) -> dict[str, Any]:
     """Returns, per method, the Dice with its interval and the gain over the judges' mean on the same pictures.
 
     Args:
         by_method: confusion matrices, int64 (P, C, C).
         own: of each member, Dice and IoU by picture that it judges.
+        counted: indices of the classes that enter means.
     """
     import numpy as np
     import torch
@@ -133,7 +133,7 @@ def findings(
             }
         )
     for method, confusion_PCC in by_method.items():
-        dice = dice_iou(torch.from_numpy(confusion_PCC))[0].mean(1).numpy()
+        dice = dice_iou(torch.from_numpy(confusion_PCC))[0][:, list(counted)].mean(1).numpy()
         gain = interval(dice - single, groups)
         found["methods"][method] = {"dice": vars(interval(dice, groups)), "gain": vars(gain)}
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run
-from pipeline.config.competition import scored_classes
+from pipeline.config.competition import counted_indices, mask_code, scored_classes
 from pipeline.files import sha256_file, write_atomic
 from pipeline.paths import shown
 
@@ -50,7 +50,8 @@ def truth_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarr
     """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
     from pipeline.data.pictures import read_mask
 
-    return (read_mask(folder / mask, run.loaded.competition.ignore_index) for mask in rows["mask"])
+    code = mask_code(run.loaded.competition)
+    return (read_mask(folder / mask, code) for mask in rows["mask"])
 
 
 def write_outcome(
@@ -69,18 +70,22 @@ def write_outcome(
 
     from pipeline.inference.evaluate import majority_guess, picture_table, summarise, write_scores
 
-    classes = scored_classes(run.loaded.competition)
-    per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes)
-    metrics = summarise(per_image, confusion_PCC.sum(0), classes)
+    classes, counted = scored_classes(run.loaded.competition), counted_indices(run.loaded.competition)
+    per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes, counted)
+    metrics = summarise(per_image, confusion_PCC.sum(0), classes, counted)
+    metrics["counted"] = [classes[index] for index in counted]
     table = pd.read_csv(run.paths / "classes.csv")
     leaks = pd.read_csv(run.paths / "leakage.csv", dtype=str)
-    metrics["majority"] = majority_guess(truth_masks(run, folder, rows), int(table["pixels"].idxmax()), classes)
+    majority = int(table["pixels"].idxmax())
+    metrics["majority"] = majority_guess(truth_masks(run, folder, rows), majority, classes, counted)
     metrics |= facts
     metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_pictures_affected": int(leaks["valid_id"].nunique())}
     write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
     _draw_panels(run, folder, rows, per_image, mask_of)
+    of_what = f"Dice of {classes[counted[0]]}" if len(counted) == 1 else "mean Dice"
+    miou = metrics["dataset_iou"]["mean"]  # None where no pixel is of a class that counts
     tqdm.write(
-        f"validation mean Dice {metrics['dice']['mean']:.4f}, mIoU {metrics['dataset_iou']['mean']:.4f}; "
+        f"validation {of_what} {metrics['dice']['mean']:.4f}, mIoU {'–' if miou is None else format(miou, '.4f')}; "
         f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}"
     )
     return metrics
@@ -102,13 +107,14 @@ def fitted_decoding(
     from pipeline.inference.ensemble import combine
     from pipeline.inference.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
 
-    settings, classes = run.loaded.config.decode, scored_classes(run.loaded.competition)
+    settings, competition = run.loaded.config.decode, run.loaded.competition
+    classes, counted = scored_classes(competition), list(counted_indices(competition))
     files, ids, facts = rows.set_index("id"), rows["id"].tolist(), {}
     sequences = dict(zip(ids, rows["sequence"], strict=True))
     factors, rules = None, ()
 
     def truth_of(picture_id: str) -> np.ndarray:
-        return read_mask(folder / files.at[picture_id, "mask"], run.loaded.competition.ignore_index)
+        return read_mask(folder / files.at[picture_id, "mask"], mask_code(competition))
 
     def weigh(picture_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
         truth, recipe = truth_of(picture_id), recipe_of(picture_id)
@@ -122,7 +128,7 @@ def fitted_decoding(
     if settings.offsets == "fitted":
         seen = look_with("offsets", weigh)
         bar = tqdm(ids, desc="offsets", leave=False, disable=None)
-        moved = fit_offsets([margin_from(one, sequences[one], seen(one)) for one in bar], classes)
+        moved = fit_offsets([margin_from(one, sequences[one], seen(one)) for one in bar], classes, counted)
         factors = moved.factors if (moved.factors != 1).any() else None
         facts["offsets"] = _fit_facts(moved, classes) | {
             "factors": {
@@ -133,7 +139,7 @@ def fitted_decoding(
     if settings.suppress == "fitted":
         seen = look_with("rules", look)
         bar = tqdm(ids, desc="rules", leave=False, disable=None)
-        dropped = fit_suppression([sight_from(one, sequences[one], seen(one)) for one in bar], classes)
+        dropped = fit_suppression([sight_from(one, sequences[one], seen(one)) for one in bar], classes, counted)
         rules = dropped.rules
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in rules]
         facts |= _fit_facts(dropped, classes)
@@ -210,7 +216,7 @@ def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataF
     for kind, chosen in choose_pictures(per_image, NUM_PANELS).items():
         for rank, picture_id in enumerate(chosen, start=1):
             picture = read_picture(folder / files.at[picture_id, "picture"])
-            truth = read_mask(folder / files.at[picture_id, "mask"], competition.ignore_index)
+            truth = read_mask(folder / files.at[picture_id, "mask"], mask_code(competition))
             row = scores.loc[picture_id]
             dice = {name: float(row[f"dice_{name}"]) for name in classes}
             path = run.paths.panels / f"{kind}_{rank}_{picture_id}.png"

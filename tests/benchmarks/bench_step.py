@@ -126,6 +126,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         seed=1,
         classes=CLASSES,
         counted=tuple(range(NUM_CLASSES)),
+        learnt=tuple(range(NUM_CLASSES)),
         num_outputs=NUM_CLASSES,
         train_batches=batches,
         valid_batches=lambda: iter(()),

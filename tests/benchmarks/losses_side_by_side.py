@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from pipeline.config.competition import Competition, scored_classes
+from pipeline.config.competition import Competition, mask_code, scored_classes
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.pictures import read_mask, read_picture
@@ -91,7 +91,7 @@ def draw_scene(runs: Sequence[Finished], picture_id: str, competition: Competiti
     """Returns picture, truth and each run's prediction of one scene as PNG."""
     row = split_rows(runs[0].paths, "valid").set_index("id").loc[picture_id]
     folder = find_folder(competition, directory)
-    picture, truth = read_picture(folder / row["picture"]), read_mask(folder / row["mask"], competition.ignore_index)
+    picture, truth = read_picture(folder / row["picture"]), read_mask(folder / row["mask"], mask_code(competition))
     cells = [("picture", picture), ("truth", paint_mask(truth, competition.colors, picture))]
     for run in runs:
         mask = decode(ProbabilityStore(run.paths.probs("valid"))[picture_id])

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from pipeline.config.competition import IGNORE, num_scored
+from pipeline.config.competition import IGNORE, mask_code, num_scored
 from pipeline.config.load import load
 from pipeline.data.competition import find_folder
 from pipeline.data.pictures import read_mask
@@ -34,7 +34,7 @@ def picture_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.
     folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     for row in split_rows(paths, "valid").itertuples():
-        truth, predicted = read_mask(folder / row.mask, competition.ignore_index), decode(store[row.id])
+        truth, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
         band = truth.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
         confusions.append(tuple(confusion_of(predicted, mask, num_scored(competition)) for mask in (truth, band)))

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, load
 from pipeline.config.plan import parse_mix
 from pipeline.data.competition import find_folder
@@ -101,7 +102,7 @@ def record(loaded: Loaded) -> None:
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
     folder = find_folder(loaded.competition, config.datasets.directory)
-    dataset = ValidDataset(folder, rows, loaded.competition.ignore_index, config.datasets.padding)
+    dataset = ValidDataset(folder, rows, mask_code(loaded.competition), config.datasets.padding)
     batches = list(valid_batches(valid_loader(dataset, batch_size, num_workers=0)))
     seen: list[np.ndarray] = []
 

@@ -191,7 +191,7 @@ MASK_BREAKS: tuple[Break, ...] = (
     ("turned", "size turned by 90 degrees", _write(png(np.ascontiguousarray(np.rot90(MASK))))),
     ("palette", "mask with palette", _write(encoded(Image.fromarray(MASK), "PNG", "P"))),
     ("colours", "RGB mask", _write(_PNG)),
-    ("RGBA", "mask with alpha", _write(png(_ALPHA))),
+    ("RGBA", "RGB mask", _write(png(_ALPHA))),
     ("grey with alpha", "mask with alpha", _write(encoded(Image.fromarray(MASK), "PNG", "LA"))),
     ("a transparent value", "mask with alpha", _write(encoded(Image.fromarray(MASK), "PNG", transparency=1))),
     ("16 bits", "16-bit mask", _write(png(MASK.astype(np.uint16)))),

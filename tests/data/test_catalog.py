@@ -153,6 +153,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
 def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*PICTURE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
+    elsewhere |= {"suffix twice", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
     assert covered | elsewhere == set(KINDS)
     assert len(PICTURE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
 

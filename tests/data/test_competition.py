@@ -148,13 +148,13 @@ _NEARLY_CSV = st.text('aI_mgeD1,;"\n\r\t ', max_size=80).map(str.encode)
 def test_no_bytes_of_a_list_raise(data: bytes, header: bool, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "list.csv"
     path.write_bytes(b"ImageID,Flight\n" * header + data)
-    rows, problems = read_csv(path, "list.csv", ["ImageID"], "little")
+    rows, problems = read_csv(path, "list.csv", {"ImageID": "ID_COLUMN"}, "little", "TRAIN_CSV")
     assert rows or problems
     assert all(row["ImageID"] == row["ImageID"].strip() for _, row in rows)
 
 
 def test_a_very_long_cell_is_read(tmp_path: Path):
     (tmp_path / "sample.csv").write_text(f"ImageID,EncodedPixels\na_0,{'1 2 ' * 50_000}\n")
-    rows, problems = read_csv(tmp_path / "sample.csv", "sample.csv", ["ImageID"], "little")
+    rows, problems = read_csv(tmp_path / "sample.csv", "sample.csv", {"ImageID": "ID_COLUMN"}, "little", "TEST_CSV")
     assert problems == []
     assert len(rows[0][1]["EncodedPixels"]) == 199_999

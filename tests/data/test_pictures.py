@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.data.image_header import BadFile, read_header
 from pipeline.data.inspection import count_values
 from pipeline.data.pictures import read_grey, read_mask, read_picture
@@ -46,8 +46,8 @@ def test_a_rotation_tag_does_not_turn_the_pixels(format: str, tmp_path: Path):
 def test_a_mask_keeps_its_indices_and_the_ignored_one_becomes_255(tmp_path: Path):
     (tmp_path / "m.png").write_bytes(png(MASK))
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), MASK)
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", ignore_index=2), np.where(MASK == 2, IGNORE, MASK))
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", ignore_index=IGNORE), MASK)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", MaskCode(2)), np.where(MASK == 2, IGNORE, MASK))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", MaskCode(IGNORE)), MASK)
 
 
 @pytest.mark.parametrize("pixels", [PICTURE, MASK.astype(np.uint16)], ids=["colours", "16 bits"])

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.config.competition import MaskCode
 from pipeline.data import store as store_module
 from pipeline.data.pictures import read_mask, read_picture
 from pipeline.data.store import build_store, open_store, resize
@@ -69,7 +70,7 @@ def test_a_window_is_a_read_only_slice_without_a_copy(tmp_path, competition):
 
 def test_the_ignored_value_becomes_255(tmp_path):
     catalog = make_competition(tmp_path / "competition", ignore_index=11)
-    store = open_store(build((tmp_path / "competition", catalog), tmp_path / "tiles", ignore_index=11)[0])
+    store = open_store(build((tmp_path / "competition", catalog), tmp_path / "tiles", code=MaskCode(11))[0])
     values = set(np.concatenate([np.unique(store.mask(picture_id, (96, 64))) for picture_id in store.ids]))
     assert 255 in values and 11 not in values
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.config.competition import MaskCode
 from pipeline.data.pictures import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission, require_good
@@ -171,7 +172,9 @@ def test_real_masks_pass(shared_data, tmp_path, name, num_classes, stride, order
         classes=tuple("abcdefghijkl"[:num_classes]), ignore_index=num_classes - 1,
     )  # fmt: skip
     folder = shared_data(name) / "masks" / "masks"
-    pictures = {path.stem: read_mask(path, num_classes - 1) for path in sorted(folder.glob("*.png"))[::stride]}
+    pictures = {
+        path.stem: read_mask(path, MaskCode(num_classes - 1)) for path in sorted(folder.glob("*.png"))[::stride]
+    }
     warnings = require_good(write(tmp_path, pictures, competition), competition, sizes_of(pictures))
     assert all("of all pixels are in no class" in warning for warning in warnings)  # those of the ignored class
     other = replace(

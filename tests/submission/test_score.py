@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.config.competition import MaskCode
 from pipeline.data.pictures import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.score import score_csv, summarise
@@ -57,7 +58,7 @@ def test_scores_are_those_of_the_definition(tmp_path):
 def test_the_truth_scores_one(shared_data, tmp_path):
     competition = make_competition(classes=tuple("abcdefghijkl"), ignore_index=11)
     folder = shared_data("camvid") / "masks" / "masks"
-    truth = {path.stem: read_mask(path, 11) for path in sorted(folder.glob("*.png"))[::60]}
+    truth = {path.stem: read_mask(path, MaskCode(11)) for path in sorted(folder.glob("*.png"))[::60]}
     table = score_csv(write(tmp_path / "a.csv", truth, competition), folder, competition)
     assert (table.drop(columns="id") == 1).all(axis=None)
     assert len(table) == 8

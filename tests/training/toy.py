@@ -130,6 +130,7 @@ def make(
         seed=3,
         classes=CLASSES,
         counted=(0, 1, 2),
+        learnt=(0, 1, 2),
         num_outputs=len(CLASSES),
         train_batches=batches,
         valid_batches=lambda: iter([batch(999, index) for index in range(NUM_VALID_BATCHES)]),
