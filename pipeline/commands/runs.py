@@ -59,11 +59,11 @@ def write_value(value: Any) -> str:
 
 def plan_command(arguments: Sequence[str]) -> int:
     """Draws the learning rate over the epochs of a config's plan."""
-    from pipeline.config.load import PROVISIONAL_LR, load
+    from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.files import write_atomic
-    from pipeline.paths import RunPaths, shown
-    from pipeline.report.rates import PLAN_STEPS, draw_plan, plan_curve
-    from pipeline.report.read import read_steps_per_epoch
+    from pipeline.paths import RunPaths, runs_folder, shown
+    from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
+    from pipeline.report.read import read_json, read_steps_per_epoch
 
     options = parser("plan")
     options.add_argument("name")
@@ -73,21 +73,31 @@ def plan_command(arguments: Sequence[str]) -> int:
     members = loaded.config.ensemble.members
     if members is not None:
         raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
-    path = RunPaths(loaded.run).plots / "plan.png"
+    paths, is_auto = RunPaths(loaded.run), loaded.config.solver.max_lr == "auto"
+    # What was not run leaves no folder of a run.
+    path = (
+        paths.plots / "plan.png" if (paths / "config.yaml").is_file() else runs_folder() / "plans" / f"{paths.name}.png"
+    )
     title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest of both just fit
     batches = loaded.config.dataloaders.train
-    num_steps = read_steps_per_epoch(RunPaths(loaded.run).folder, batches.batch_size, batches.drop_last)
-    write_atomic(path, draw_plan(*plan_curve(loaded.plan, num_steps or PLAN_STEPS), title=title))
-    for phase in loaded.plan:
+    num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
+    suggested = (read_json(paths / "lr_sweep.json") or {}).get("max_lr") if is_auto else None
+    plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
+    write_atomic(path, draw_plan(*plan_curve(plan, num_steps or PLAN_STEPS), title=title))
+    for phase in plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
-        rate = f"LR {phase.lr} from {phase.max_lr:g}"
-        print(f"{phase.name:<10} at most {phase.epochs} epochs{limits}, {rate}, starts from {phase.start_from}")
+        rate = f"LR {phase.lr} from {phase.max_lr:.3g}"
+        epochs = "1 epoch" if phase.epochs == 1 else f"{phase.epochs} epochs"
+        print(f"{phase.name:<10} at most {epochs}{limits}, {rate}, starts from {phase.start_from}")
     if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
         print(
             f"warm-up steps are drawn as if an epoch had {PLAN_STEPS}: how many it has is known after "
             f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
         )
-    if loaded.config.solver.max_lr == "auto":
+    if suggested:
+        origin = shown(paths / "lr_sweep.json")
+        print(f"SOLVER.MAX_LR is auto: drawn for {suggested:.2g}, the sweep's suggestion in {origin}")
+    elif is_auto:
         print(f"SOLVER.MAX_LR is auto: drawn for {PROVISIONAL_LR:g} in place of what the sweep will suggest")
     print(f"drawn: {shown(path)}")
     return 0

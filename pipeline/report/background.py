@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pipeline.config.ensemble import is_ensemble
-from pipeline.config.load import with_max_lr
+from pipeline.report.ensemble import decoding_tables
 from pipeline.report.findings import themed
 from pipeline.report.markup import bar, join, photo, table, tag
+from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
 from pipeline.report.plots import draw_class_histogram
-from pipeline.report.rates import PLAN_STEPS, draw_plan, plan_curve
-from pipeline.report.read import numbers, read_steps_per_epoch, show_value
+from pipeline.report.read import numbers, read_json, show_value
 from pipeline.report.record import Record
-from pipeline.report.section import Section, command, duration, missing, score
+from pipeline.report.section import Section, command, counted, duration, missing, phases_of, score, steps_of
 
 STAGE_WORDS = {
     "prepare": "checks every file, counts classes, splits",
@@ -49,9 +49,11 @@ def data_section(record: Record) -> Section:
         )
         words = {"train": "with a mask", "test": "to predict"}
         counts = ", ".join(
-            f"{count:,} pictures {words.get(subset, subset)}" for subset, count in record.subsets.items()
+            f"{counted(count, 'picture')} {words.get(subset, subset)}" for subset, count in record.subsets.items()
         )
-        histograms = join(tag("p", f"{counts}, {record.num_sequences:,} sequences."), tag("div", *drawn, class_="pair"))
+        histograms = join(
+            tag("p", f"{counts}, {counted(record.num_sequences, 'sequence')}."), tag("div", *drawn, class_="pair")
+        )
     if not tile.enable:
         grids = tag("p", "Whole pictures: this experiment cuts no tiles (TILE.ENABLE: false).")
     elif record.grids:
@@ -61,7 +63,7 @@ def data_section(record: Record) -> Section:
         grids = missing(record, "tile", "Pictures of the tile grid are")
     sheets = join(*(photo(path, f"Contact sheet of samples with their masks: {path.stem}") for path in record.sheets))
     if not record.sheets:
-        sheets = missing(record, "tile", "The contact sheet of augmented samples is")
+        sheets = missing(record, "tile", "The contact sheet of samples is")
     parts = (tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
     return Section("data", "Data", "Data", join(histograms, *parts))
 
@@ -91,7 +93,8 @@ def split_section(record: Record) -> Section:
     if record.num_sequences > 1 and not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
         other = "slice" if datasets.split.by == "sequence" else "sequence"
         call = tag("code", f"{command(record, 'evaluate')} DATASETS.SPLIT.BY={other}")
-        parts.append(tag("p", f"Not judged by {other} yet. ", call, " does it.", class_="missing"))
+        words = " trains anew on that split, in a run folder of its own, and judges."
+        parts.append(tag("p", f"Not judged by {other} yet. ", call, words, class_="missing"))
     return Section("split", "Split", "Split and leakage", join(*parts))
 
 
@@ -104,9 +107,12 @@ def submission_section(record: Record) -> Section:
     facts |= {key: value for key, value in submission.facts.items() if key not in (*SUBMISSION_WORDS, "experiment")}
     rows = [("file", tag("code", submission.path.name))]
     rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
+    fitted = None if is_ensemble(record.loaded) else decoding_tables(read_json(record.folder / "decode.json"))
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the csv was changed after it was written"))
-    return Section("submission", "Submission", "Submission", table(("what", "value"), rows, "The file to upload"))
+    content = table(("what", "value"), rows, "The file to upload")
+    decoding = (tag("h3", "Decoding fitted for it"), fitted) if fitted else ()
+    return Section("submission", "Submission", "Submission", join(content, *decoding))
 
 
 def stages_section(record: Record) -> Section:
@@ -134,11 +140,8 @@ def stages_section(record: Record) -> Section:
 def settings_section(record: Record) -> Section:
     """Returns the plan, the settings that differ from base.yaml, and all settings."""
     loaded = record.loaded
-    found = (record.sweep_found or {}).get("max_lr")
-    phases = with_max_lr(loaded, found) if loaded.config.solver.max_lr == "auto" and found else loaded.plan
-    batches = loaded.config.dataloaders.train
-    num_steps = read_steps_per_epoch(record.folder, batches.batch_size, batches.drop_last)
-    points, spans = plan_curve(phases, num_steps or PLAN_STEPS)
+    phases = phases_of(record)
+    points, spans = plan_curve(phases, steps_of(record) or PLAN_STEPS)
     is_plain = not is_ensemble(loaded)
     drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
     plan_rows = [
@@ -172,9 +175,13 @@ def _leakage(record: Record) -> str:
     pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
     if not pairs:
         return "No near-duplicates lie across the split."
-    closest = min(numbers(record.leaks["distance"]))
-    affected = f"{touched:,} of {record.split.get('valid', 0):,} validation pictures"
-    return f"{pairs:,} near-duplicate pairs lie across the split and touch {affected} (the closest: {closest:g} bits)."
+    closest, affected = min(numbers(record.leaks["distance"])), record.split.get("valid", 0)
+    looks = "looks the same" if closest == 0 else "looks almost the same" if closest < 4 else "is alike, not the same"
+    verbs = ("lies", "touches") if pairs == 1 else ("lie", "touch")
+    return (
+        f"{counted(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} {touched:,} of "
+        f"{counted(affected, 'validation picture')}; the closest pair {looks}."
+    )
 
 
 def _extras(phase) -> dict[str, object]:

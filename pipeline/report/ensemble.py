@@ -36,7 +36,7 @@ def members_section(record: Record) -> Section:
     parts = [_members(members, found or {}), _stores(members, read_list(record.folder / "stores.json") or [])]
     parts.append(_methods(found) if found else missing(record, "evaluate", "The score of the methods is"))
     parts.append(_fit((found or {}).get("fit")))
-    parts.append(_decoding(read_json(record.folder / "decode.json")))
+    parts.append(decoding_tables(read_json(record.folder / "decode.json")))
     return Section("members", "Members", "Members and what combining them gains", join(*parts))
 
 
@@ -133,7 +133,7 @@ def _fit(fit: Mapping[str, Any] | None) -> Html | None:
     return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
 
 
-def _decoding(decoded: Mapping[str, Any] | None) -> Html | None:
+def decoding_tables(decoded: Mapping[str, Any] | None) -> Html | None:
     """Returns what moving thresholds and dropping small or unsure classes gains."""
     if decoded is None:
         return None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.report.curves import draw_class_dice, draw_learning_curves
+from pipeline.report.class_curves import draw_class_dice
+from pipeline.report.curves import draw_learning_curves, phase_spans
 from pipeline.report.figure import DARK, LIGHT, Theme
 from pipeline.report.headline import never_predicted
 from pipeline.report.markup import Html, bar, body, join, photo, plot, table, table_of, tag
+from pipeline.report.plans import trained_curve
 from pipeline.report.plots import draw_confusion, largest_confusions
 from pipeline.report.rates import draw_sweep
 from pipeline.report.read import numbers, two_digits
 from pipeline.report.record import Record
-from pipeline.report.section import Section, missing, percent, score
+from pipeline.report.section import Section, counted, missing, percent, phases_of, score, steps_of
 
 GROUP_TITLES = {"best": "Best", "median": "In the middle", "worst": "Worst"}
 CLASS_HEADINGS = ("class", "Dice", "IoU", "data set IoU", "pictures, validation", "pictures, all", "share of pixels")
@@ -77,21 +79,23 @@ def training_section(record: Record) -> Section:
     """Returns the learning curves and the Dice of each class over epochs."""
     if record.history is None or not record.history.get("epoch"):
         return Section("training", "Training", "Training", missing(record, "train", "The learning curves are"))
-    history = record.history
-    reverts = [phase.name for phase in record.loaded.plan if phase.start_from == "best"]
+    history, plan, num_steps = record.history, phases_of(record), steps_of(record)
+    reverts = [phase.name for phase in plan if phase.start_from == "best"]
+    rates = trained_curve(plan, phase_spans(history), num_steps) if num_steps else []
+    monitor = record.loaded.config.solver.monitor
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
     timings = record.timings or {"epoch": (), "seconds": (), "samples_per_s": ()}
     trained = [row for row, epoch in enumerate(timings["epoch"]) if epoch != "0"]
     seconds, speed = ([float(timings[name][row]) for row in trained] for name in ("seconds", "samples_per_s"))
     last_phase = history["phase"][-1]
-    facts = [f"{len(history['epoch']) - 1} epochs, the last in phase {last_phase}."]
+    facts = [f"{counted(len(history['epoch']) - 1, 'epoch')}, the last in phase {last_phase}."]
     if "train" not in record.stage_seconds:
         facts.append("The training is not over.")
     if trained:
         facts.append(f"{sum(seconds) / len(trained):.1f} s an epoch, {sum(speed) / len(trained):.1f} samples a second.")
     curves = themed(
-        lambda theme: draw_learning_curves(history, reverts, theme),
-        "Loss, Dice and IoU, and learning rate over epochs, with the phases of the plan and the best epoch marked.",
+        lambda theme: draw_learning_curves(history, reverts, theme, rates, monitor),
+        "Loss, Dice and IoU, and learning rate over epochs, with the phases of the plan and the epoch kept marked.",
     )
     classes = themed(
         lambda theme: draw_class_dice(history, colors, theme), "Validation Dice of each class over epochs."
@@ -111,7 +115,7 @@ def sweep_section(record: Record) -> Section:
     else:
         drawn = themed(
             lambda theme: draw_sweep(record.sweep, found, max_lr, theme),
-            "Loss against learning rate on a log axis: raw and smoothed, the band of the repeats, the suggestions.",
+            "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
         )
         suggestions = found.get("suggestions") or {}
         rows = [(name, two_digits(rate), _ratio(max_lr, rate)) for name, rate in suggestions.items() if rate]
@@ -120,14 +124,20 @@ def sweep_section(record: Record) -> Section:
         )
         origin = "taken from the sweep (auto)" if solver.max_lr == "auto" else "set in the config"
         note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
-        hint = tag(
-            "p",
-            "Thin lines: each repeat. Thick: their median, smoothed. Band: from the lowest to the highest. "
-            "A line through a mark: where the single repeats put it.",
-            class_="note",
-        )
+        hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
         content = tag("div", drawn, tag("div", words, note, hint), class_="pair")
     return Section("sweep", "LR sweep", "Learning rate sweep", content)
+
+
+def _sweep_hint(num_repeats: int) -> str:
+    """Returns how the plot is to be read."""
+    words = "Thin: the loss as it was measured at each rate. Thick: smoothed"
+    if num_repeats == 1:
+        return f"{words}. Dots: the suggestions, on the curve of the validation and one below the other."
+    return (
+        f"{words}, the median of {num_repeats} repeats; band: from the lowest repeat to the highest. Dots: the "
+        f"suggestions, on the curve of the validation and one below the other, with the span of the single repeats."
+    )
 
 
 def _class_table(record: Record) -> Html:
@@ -166,7 +176,7 @@ def _class_table(record: Record) -> Html:
         "Dice and IoU: per picture and class, 1 where both lack the class, averaged over pictures. "
         "Data set IoU: from the summed confusion matrix."
     )
-    caption = f"{metrics['pictures']} validation pictures"
+    caption = counted(metrics["pictures"], "validation picture")
     return tag("div", *choices, table_of(header, bodies, caption), tag("p", note, class_="note"), class_="order")
 
 

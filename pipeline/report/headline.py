@@ -7,7 +7,7 @@ from pipeline.config.load import run_name
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.report.section import command, duration, score
+from pipeline.report.section import command, counted, duration, score
 from pipeline.report.table import read_state
 
 
@@ -15,7 +15,7 @@ def headline(record: Record) -> Html:
     """Returns the header of the page."""
     loaded = record.loaded
     state = read_state(record.folder) or "not started"
-    words = ", ".join(loaded.config.ensemble.members or ()) or run_name(loaded.config)
+    words = ", ".join(loaded.config.ensemble.members or ()) or spoken_name(record)
     name = tag("h1", record.folder.name, " ", tag("small", words))
     return tag(
         "header",
@@ -27,6 +27,16 @@ def headline(record: Record) -> Html:
     )
 
 
+def spoken_name(record: Record) -> str:
+    """Returns the run name for people, without the parts that nobody has set."""
+    experiment, words, origins = record.loaded.config.experiment, run_name(record.loaded.config), record.loaded.origins
+    if origins.get("EXPERIMENT.PREFIX", "").startswith("configs/base.yaml"):
+        words = words.removeprefix(f"{experiment.prefix}-")
+    if origins.get("EXPERIMENT.SUFFIX", "").startswith("configs/base.yaml"):
+        words = words.removesuffix(f"-{experiment.suffix}")
+    return words
+
+
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before believing it."""
     return [
@@ -34,7 +44,7 @@ def warnings(record: Record) -> list[Html | str]:
         *_leakage_warnings(record),
         *_baseline_warnings(record),
         *_dead_class_warnings(record),
-        *((record.sweep_found or {}).get("warnings") or []),
+        *_sweep_warnings(record),
         *_submission_warnings(record),
     ]
 
@@ -76,7 +86,7 @@ def _facts(record: Record) -> Html:
     metrics = record.metrics
     checkpoint = metrics.get("checkpoint") or {}
     seconds = sum(record.stage_seconds.values())
-    origin = ("best epoch", checkpoint.get("epoch", "–"), f"validation loss {score(checkpoint.get('valid_loss'))}")
+    origin = ("epoch kept", checkpoint.get("epoch", "–"), f"validation loss {score(checkpoint.get('valid_loss'))}")
     ensemble = record.loaded.config.ensemble
     if ensemble.members is not None:
         origin = ("members", len(ensemble.members), f"combined by {ensemble.method}")
@@ -84,7 +94,7 @@ def _facts(record: Record) -> Html:
         ("IoU", score(metrics["iou"]["mean"]), "per picture and class, as the Dice"),
         ("data set IoU", score(metrics["dataset_iou"]["mean"]), "from the summed confusion matrix"),
         origin,
-        ("time", duration(seconds) if seconds else "–", f"{metrics['pictures']} pictures judged"),
+        ("time", duration(seconds) if seconds else "–", f"{counted(metrics['pictures'], 'picture')} judged"),
     ]
     entries = (
         tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="fact") for name, value, note in facts
@@ -107,13 +117,14 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     found = []
     if pairs:
         affected = duplicates.get("valid_pictures_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
-        text = f"{pairs:,} near-duplicate pairs lie across the split and touch {affected:,} validation pictures: "
-        text += "the score is optimistic. "
+        verbs = ("lies", "touches") if pairs == 1 else ("lie", "touch")
+        text = f"{counted(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} "
+        text += f"{counted(affected, 'validation picture')}: the score is optimistic. "
         if record.loaded.config.ensemble.members is not None:
             text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show how much.")
         elif record.loaded.config.datasets.split.by != "sequence" and record.num_sequences > 1:
             call = tag("code", f"{command(record)} DATASETS.SPLIT.BY=sequence")
-            text = join(text, call, " judges on unseen sequences.")
+            text = join(text, call, " trains anew and judges on unseen sequences.")
         found.append(text)
     index = record.loaded.config.datasets.split_index
     if index < 0:
@@ -121,6 +132,12 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
             f"A quick try on {-index} % of the pictures (SPLIT_INDEX {index}): not comparable with whole runs."
         )
     return found
+
+
+def _sweep_warnings(record: Record) -> list[Html]:
+    """Returns what the sweep warned of, with the way to its plot."""
+    found = [text.removesuffix("; look at lr_sweep.png") for text in (record.sweep_found or {}).get("warnings") or []]
+    return [join(text, "; ", tag("a", "the sweep", href="#sweep"), ".") for text in found]
 
 
 def _baseline_warnings(record: Record) -> list[str]:

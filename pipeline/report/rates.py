@@ -1,143 +1,191 @@
-"""Plots of learning rates: the training plan over epochs, and the LR sweep.
+"""The plot of the LR sweep: loss against learning rate, and the rates that it suggests. Plans are in `plans.py`.
 
-In: phases of a plan; columns of lr_sweep.csv and the content of lr_sweep.json. Out: PNG bytes.
+In: columns of lr_sweep.csv and the content of lr_sweep.json. Out: PNG bytes.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from pipeline.config.plan import Phase, learning_rate
-from pipeline.report.curves import Span, draw_phases
+from pipeline.report.curves import LETTER_SHARE
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, two_digits
 
-PLAN_STEPS = 40  # points per epoch of a drawn plan: a smooth line, and warm-ups within an epoch show
-SWEEP_MARKS = {"steep": ("steepest", "v"), "fallen": ("90 % fallen", "s"), "minimum": ("minimum", "o")}
-SWEEP_MARKS |= {"valley": ("valley", "D")}
-
-
-def plan_curve(
-    plan: Sequence[Phase], steps_per_epoch: int = PLAN_STEPS
-) -> tuple[list[tuple[float, float]], list[Span]]:
-    """Returns (epoch, LR) points of a plan as if no patience ran out, and the spans of its phases.
-
-    Args:
-        steps_per_epoch: how long a warm-up that is counted in steps looks; nothing else depends on it.
-    """
-    points: list[tuple[float, float]] = []
-    spans: list[Span] = []
-    start = 0
-    for phase in plan:
-        for point in range(phase.epochs * PLAN_STEPS):
-            rate = learning_rate(phase, point * steps_per_epoch // PLAN_STEPS, steps_per_epoch)
-            points.append((start + (point + 0.5) / PLAN_STEPS, rate))
-        spans.append((phase.name, start, start + phase.epochs))
-        start += phase.epochs
-    return points, spans
-
-
-def draw_plan(
-    points: Sequence[tuple[float, float]],
-    spans: Sequence[Span],
-    title: str = "Learning rate of the plan",
-    theme: Theme = LIGHT,
-) -> bytes:
-    """Returns the LR over epochs with the phases shaded and named.
-
-    Args:
-        points: (epoch, LR); the epoch counts in fractions from 0.
-        spans: name, first and last epoch of each phase.
-    """
-    figure = new_figure(theme, height=300)
-    axes = figure.subplots()
-    style_axes(axes, theme, title)
-    axes.plot(*zip(*points, strict=True), color=theme.valid, linewidth=1.8)
-    axes.set_ylim(0, max(rate for _, rate in points) * 1.18)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("epoch")
-    axes.set_xlim(spans[0][1], spans[-1][2])
-    draw_phases(axes, spans, theme, named=True)
-    return encode(figure)
+SWEEP_MARKS = {"steep": "steepest", "valley": "valley", "fallen": "90 % fallen", "minimum": "minimum"}
+ROOM = 0.15  # of the height of the curves, above and below them
 
 
 def draw_sweep(
     sweep: Columns, found: Mapping[str, Any] | None = None, max_lr: float | None = None, theme: Theme = LIGHT
 ) -> bytes:
-    """Returns loss against learning rate: raw light, smoothed strong, the band of the repeats, the suggestions marked.
+    """Returns loss against learning rate: as measured thin, smoothed thick, the band of the repeats; the suggestions.
 
-    A line through a mark spans the suggestions of the single repeats.
+    Those stand on lines of their own below the curves, each with the span of what the single repeats suggest.
 
     Args:
         sweep: columns of lr_sweep.csv; `repeat` may be missing.
         found: content of lr_sweep.json.
         max_lr: the SOLVER.MAX_LR in use.
     """
+    suggestions = {
+        key: rate for key, rate in ((found or {}).get("suggestions") or {}).items() if key in SWEEP_MARKS and rate
+    }
     figure = new_figure(theme, height=400)
-    axes = figure.subplots()
+    if suggestions:
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 0.27 * len(suggestions) + 0.2])
+    else:
+        axes = below = figure.subplots()
     plot_sweep(axes, sweep, found, max_lr, theme)
-    axes.set_xlabel("learning rate (log axis)")
-    add_legend(axes, theme, columns=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+    if suggestions:
+        _draw_suggestions(below, suggestions, (found or {}).get("band") or {}, max_lr, theme)
+    below.set_xlabel("learning rate (log axis)")
+    add_legend(
+        figure, theme, columns=4 if len(axes.get_legend_handles_labels()[0]) == 4 else 3, loc="outside lower center"
+    )
     return encode(figure)
 
 
 def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any] | None, max_lr: float | None, theme: Theme) -> None:
-    """Draws what `draw_sweep` shows, but for the legend, into given axes."""
+    """Draws the curves into given axes, with a dot for each suggestion where it stands on the validation's."""
     style_axes(axes, theme, "Loss against learning rate")
     axes.set_xscale("log")
     axes.set_ylabel("loss")
-    middles: dict[str, dict[float, float]] = {}
-    for name, label, color in (("train_loss", "training", theme.train), ("valid_loss", "validation", theme.valid)):
-        middles[name] = _draw_repeats(axes, sweep, name, label, color)
-    _limit_explosion(axes, middles)
+    looks = (("train_loss", "training", theme.train), ("valid_loss", "validation", theme.valid))
+    losses = [(_loss(sweep, column), label, color) for column, label, color in looks]
+    _limit_explosion(axes, [loss for loss, _, _ in losses])
+    for loss, label, color in losses:
+        _draw_loss(axes, loss, label, color)
+    axes.plot([], [], color=theme.muted, linewidth=0.7, label="as measured")
+    if any(len(loss.raw) > 1 for loss, _, _ in losses):
+        axes.fill_between([], [], color=theme.muted, alpha=0.25, linewidth=0, label="lowest to highest repeat")
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {two_digits(max_lr)}", zorder=2.5)
-    suggestions, bands = ((found or {}).get(name) or {} for name in ("suggestions", "band"))
-    for key, (word, marker) in SWEEP_MARKS.items():
-        rate = suggestions.get(key)
-        if rate is not None and middles["valid_loss"]:
-            height = _at(middles["valid_loss"], rate)
-            look = {"markersize": 7, "markerfacecolor": theme.paper, "markeredgecolor": theme.ink, "zorder": 4}
-            if key in bands:
-                axes.plot(bands[key], [height, height], color=theme.ink, linewidth=1, zorder=3.5)
-            axes.plot([rate], [height], marker, linestyle="none", label=f"{word} {two_digits(rate)}", **look)
+    curve = losses[1][0].middle
+    for key, rate in ((found or {}).get("suggestions") or {}).items():
+        if key in SWEEP_MARKS and rate and curve:
+            axes.plot([rate], [_at(curve, rate)], "o", color=theme.ink, markersize=3.5, zorder=4)
 
 
-def _draw_repeats(axes: Any, sweep: Columns, column: str, label: str, color: str) -> dict[float, float]:
-    """Draws the curves of one loss; returns the median smoothed loss by learning rate."""
-    smooth: dict[float, list[float]] = {}
+@dataclass(frozen=True)
+class _Loss:
+    """One loss of a sweep: (rate, value) as measured by repeat, and the median of the smoothed ones by rate."""
+
+    raw: list[list[tuple[float, float]]]
+    smooth: dict[float, list[float]]
+
+    @property
+    def middle(self) -> dict[float, float]:
+        return {rate: statistics.median_low(values) for rate, values in sorted(self.smooth.items())}
+
+
+def _loss(sweep: Columns, column: str) -> _Loss:
     repeats: dict[str, list[tuple[float, float]]] = {}
+    smooth: dict[float, list[float]] = {}
     rates = numbers(sweep["lr"])
     repeat_of = sweep.get("repeat") or ["0"] * len(rates)
+    for rate, repeat, value in zip(rates, repeat_of, numbers(sweep.get(column, ())), strict=False):
+        if math.isfinite(value):
+            repeats.setdefault(repeat, []).append((rate, value))
     smooth_rates = numbers(sweep.get("lr_smooth", sweep["lr"]))
-    raw, smoothed = numbers(sweep.get(column, ())), numbers(sweep.get(f"{column}_smooth", ()))
-    for rate, repeat, value in zip(rates, repeat_of, raw, strict=False):
-        repeats.setdefault(repeat, []).append((rate, value))
-    for rate, value in zip(smooth_rates, smoothed, strict=False):
+    for rate, value in zip(smooth_rates, numbers(sweep.get(f"{column}_smooth", ())), strict=False):
         if math.isfinite(value):
             smooth.setdefault(rate, []).append(value)
-    for points in repeats.values():
-        axes.plot(*zip(*points, strict=True), color=color, linewidth=0.6, alpha=0.4)
-    rates = sorted(smooth)
-    middle = {rate: sorted(smooth[rate])[len(smooth[rate]) // 2] for rate in rates}
-    if rates:
-        lows, highs = ([edge(smooth[rate]) for rate in rates] for edge in (min, max))
+    return _Loss(list(repeats.values()), smooth)
+
+
+def _limit_explosion(axes: Any, losses: Sequence[_Loss]) -> None:
+    """Lets all be seen up to the validation's minimum, and beyond it what is no higher: an explosion flattens the rest.
+
+    The axes end where the last curve leaves them; a smoothed curve ends before the last rate, as it looks back.
+    """
+    middles = [loss.middle for loss in losses if loss.smooth]
+    if not middles:
+        return
+    turn = min(middles[-1], key=middles[-1].__getitem__)
+    points = [point for loss in losses for repeat in loss.raw for point in repeat]
+    points += [point for middle in middles for point in middle.items()]
+    top = max(value for rate, value in points if rate <= turn)
+    ends = [turn]
+    for middle in middles:
+        ends += [after for (rate, value), (after, _) in pairwise(middle.items()) if value <= top]
+    low = min(value for rate, value in points if rate <= max(ends))
+    room = ROOM * max(top - low, 1e-6)
+    axes.set_ylim(low - room, top + room)
+    start = min(rate for rate, _ in points)
+    margin = (max(ends) / start) ** 0.02
+    axes.set_xlim(start / margin, max(ends) * margin)
+
+
+def _draw_loss(axes: Any, loss: _Loss, label: str, color: str) -> None:
+    """Draws the curves of one loss; what was measured ends where it first leaves the axes after its minimum."""
+    top = axes.get_ylim()[1]
+    for points in loss.raw:
+        lowest = min(range(len(points)), key=lambda place: points[place][1])
+        left = next((place for place in range(lowest, len(points)) if points[place][1] > top), len(points))
+        axes.plot(*zip(*points[: left + 1], strict=True), color=color, linewidth=0.6, alpha=0.45)
+    if loss.smooth:
+        rates = list(loss.middle)
+        lows, highs = ([edge(loss.smooth[rate]) for rate in rates] for edge in (min, max))
         axes.fill_between(rates, lows, highs, color=color, alpha=0.16, linewidth=0)
-        axes.plot(rates, [middle[rate] for rate in rates], color=color, linewidth=1.9, label=label)
-    return middle
+        axes.plot(rates, list(loss.middle.values()), color=color, linewidth=1.9, label=label)
 
 
-def _limit_explosion(axes: Any, middles: Mapping[str, Mapping[float, float]]) -> None:
-    """Ends the axis a little above where the curves began: what explodes beyond would flatten all that matters."""
-    curves = [list(middle.values()) for middle in middles.values() if middle]
-    if curves:
-        low, start = min(map(min, curves)), max(curve[0] for curve in curves)
-        room = max(start - low, 1e-6)
-        axes.set_ylim(low - 0.15 * room, start + 0.4 * room)
+def _draw_suggestions(
+    axes: Any, rates: Mapping[str, float], bands: Mapping[str, Sequence[float]], max_lr: float | None, theme: Theme
+) -> None:
+    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name where there is room."""
+    style_axes(axes, theme, grid="x")
+    axes.set_yticks([])
+    low, high = map(math.log, axes.get_xlim())
+    keys = [key for key in SWEEP_MARKS if key in rates]
+    for line, key in enumerate(keys):
+        band = bands.get(key) or (rates[key], rates[key])
+        if band[1] > band[0]:
+            axes.plot(band, [line, line], color=theme.ink, linewidth=1.2, solid_capstyle="butt")
+        axes.plot([rates[key]], [line], "o", color=theme.ink, markersize=4.5)
+        text = f"{SWEEP_MARKS[key]} {two_digits(rates[key])}"
+        ends, mark = ([(math.log(rate) - low) / (high - low) for rate in some] for some in (band, [max_lr or 1e-99]))
+        to_right = _goes_right(ends, LETTER_SHARE * len(text) + 0.035, mark[0])
+        look = {"ha": "left" if to_right else "right", "va": "center", "fontsize": 7.5, "color": theme.ink, "zorder": 5}
+        look |= {"bbox": {"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
+        place = {"xytext": (7 if to_right else -7, 0), "textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(text, (band[to_right], line), **place, **look)
+    if max_lr is not None:
+        axes.axvline(max_lr, color=theme.mark, linewidth=1.6)
+    axes.set_ylim(len(keys) - 0.4, -0.6)
+
+
+def _goes_right(ends: Sequence[float], needed: float, mark: float) -> bool:
+    """Returns whether a text stands right of a span rather than left of it: where it fits and crosses no mark.
+
+    Args:
+        ends: of the span; `mark` likewise in shares of the axes' width.
+        needed: the text's share.
+
+    >>> _goes_right([0.2, 0.3], 0.25, mark=0.9), _goes_right([0.4, 0.4], 0.25, mark=0.5)
+    (True, False)
+    """
+    fits_right, fits_left = ends[1] + needed <= 1, ends[0] - needed >= 0
+    is_free_right, is_free_left = not ends[1] <= mark <= ends[1] + needed, not ends[0] - needed <= mark <= ends[0]
+    if (fits_right and is_free_right) != (fits_left and is_free_left):
+        return fits_right and is_free_right
+    return fits_right
 
 
 def _at(curve: Mapping[float, float], rate: float) -> float:
-    """Returns a curve's value at the learning rate nearest to `rate` on a log axis."""
-    return curve[min(curve, key=lambda known: abs(math.log(known / rate)))]
+    """Returns a curve's value at a learning rate, between its points on a log axis.
+
+    >>> _at({0.01: 3.0, 1.0: 5.0}, 0.1), _at({0.01: 3.0, 1.0: 5.0}, 7.0)
+    (4.0, 5.0)
+    """
+    rates = sorted(curve)
+    for before, after in pairwise(rates):
+        if before <= rate <= after:
+            share = math.log(rate / before) / math.log(after / before)
+            return curve[before] + share * (curve[after] - curve[before])
+    return curve[rates[0] if rate < rates[0] else rates[-1]]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.config.load import with_max_lr
+from pipeline.config.plan import Phase
 from pipeline.report.markup import Html, tag
-from pipeline.report.read import show_value
+from pipeline.report.read import read_steps_per_epoch, show_value
 from pipeline.report.record import Record
 
 
@@ -30,6 +32,27 @@ def command(record: Record, *stages: str) -> str:
     overrides = [f"{key}={show_value(loaded.values[key])}" for key in loaded.changed]
     quoted = [f"'{text}'" if set(text) & set(' []{}"$&|;<>*?') else text for text in overrides]
     return " ".join(["./run.sh", loaded.name, *stages, *quoted])
+
+
+def phases_of(record: Record) -> tuple[Phase, ...]:
+    """Returns the plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep."""
+    loaded, found = record.loaded, (record.sweep_found or {}).get("max_lr")
+    return with_max_lr(loaded, found) if loaded.config.solver.max_lr == "auto" and found else loaded.plan
+
+
+def steps_of(record: Record) -> int | None:
+    """Returns the optimizer steps of an epoch, or None before the run has tiles."""
+    batches = record.loaded.config.dataloaders.train
+    return read_steps_per_epoch(record.folder, batches.batch_size, batches.drop_last)
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural where it is not one.
+
+    >>> counted(1, "sequence"), counted(1200, "picture")
+    ('1 sequence', '1,200 pictures')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def score(value: float | None) -> str:

@@ -69,7 +69,7 @@ def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
     variants: dict[str, list[Path]] = {}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         match = VARIANT.match(folder.name)
-        if match:
+        if match and (folder / "config.yaml").is_file():
             variants.setdefault(match["config"], []).append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):

@@ -4,7 +4,7 @@ import json
 
 from pipeline.__main__ import main
 from pipeline.paths import runs_folder, shown
-from pipeline.report import rates
+from pipeline.report import plans
 
 
 def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
@@ -21,8 +21,8 @@ def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
 def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     titles = []
-    draw = rates.draw_plan
-    monkeypatch.setattr(rates, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
+    draw = plans.draw_plan
+    monkeypatch.setattr(plans, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
     assert main(["plan", "ExpAAB"]) == 0
     assert titles == ["ExpAAB: flat_cosine"]
     assert "drawn:" in capsys.readouterr().out
@@ -44,10 +44,41 @@ def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "as if an epoch had 40" in out
     assert "SOLVER.MAX_LR is auto: drawn for 0.001" in out
-    folder = next(tmp_path.glob("ExpAAA-*"))
+    (drawn,) = (tmp_path / "plans").iterdir()
+    folder = tmp_path / drawn.stem
+    folder.mkdir()
     (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
     assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
     assert "as if" not in capsys.readouterr().out
+
+
+def test_a_plan_takes_the_rate_that_the_sweep_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    words = ["plan", "ExpAAA", "SOLVER.MAX_LR=auto"]
+    assert main(words) == 0
+    capsys.readouterr()
+    (drawn,) = (tmp_path / "plans").iterdir()
+    folder = tmp_path / drawn.stem
+    folder.mkdir()
+    (folder / "lr_sweep.json").write_text('{"max_lr": 0.0421}')
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "drawn for 0.042, the sweep's suggestion in" in out
+    assert "from 0.0421" in out
+
+
+def test_the_plan_of_what_was_never_run_leaves_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    assert main(["plan", "ExpAAA", "SOLVER.POWER=2"]) == 0
+    assert main(["plan", "ExpAAA"]) == 0
+    assert [folder.name for folder in tmp_path.iterdir()] == ["plans"]
+    capsys.readouterr()
+    assert main(["list", "ExpAAA"]) == 0
+    assert "POWER" not in capsys.readouterr().out
+    (tmp_path / "ExpAAA").mkdir()
+    (tmp_path / "ExpAAA" / "config.yaml").write_text("{}")
+    assert main(["plan", "ExpAAA"]) == 0
+    assert (tmp_path / "ExpAAA" / "plots" / "plan.png").is_file()
 
 
 def test_compare_draws_what_was_judged(capsys):

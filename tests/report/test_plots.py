@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from pipeline.config.load import load, names
-from pipeline.config.plan import Phase
-from pipeline.report.curves import draw_class_dice, draw_learning_curves, phase_spans
-from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, readable_color
+from pipeline.config.plan import Phase, learning_rate
+from pipeline.report.class_curves import draw_class_dice, shared_parts
+from pipeline.report.curves import draw_learning_curves, phase_spans
+from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
+from pipeline.report.plans import draw_plan, plan_curve, trained_curve
 from pipeline.report.plots import draw_class_histogram, draw_confusion, largest_confusions, write_class_histograms
-from pipeline.report.rates import draw_plan, draw_sweep, plan_curve
+from pipeline.report.rates import draw_sweep, plot_sweep
 from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
 from tests.report.small_run import CLASSES, COLORS, make_history, write_csv, write_judged, write_prepared, write_sweep
 
@@ -62,6 +64,20 @@ def test_a_jump_back_to_the_best_is_shown(history):
     assert draw_learning_curves(history, ["anneal"]) != draw_learning_curves(history, [])
 
 
+def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_nowhere(tmp_path):
+    head, rows = make_history(num_flat=1, num_anneal=1)
+    for row in rows:
+        row[head.index("is_best")] = 1
+    write_csv(tmp_path / "history.csv", head, rows)
+    history = read_columns(tmp_path / "history.csv")
+    assert draw_learning_curves(history, ["anneal"]) == draw_learning_curves(history, [])
+
+
+def test_the_kept_epoch_is_said_to_be_of_what_the_monitor_is(history):
+    by_loss, by_dice = (draw_learning_curves(history, monitor=name) for name in ("valid_loss", "valid_dice"))
+    assert by_loss != by_dice
+
+
 def test_learning_curves_need_one_row_only(tmp_path):
     head, rows = make_history()
     write_csv(tmp_path / "history.csv", head, rows[:1])
@@ -76,6 +92,23 @@ def test_a_history_of_many_epochs_and_classes_is_drawn(tmp_path):
     extra = [f"valid_dice_kind {index}" for index in range(30)]
     write_csv(tmp_path / "history.csv", [*head, *extra], [[*row, *([0.5] * 30)] for row in rows])
     assert drawn_share(draw_class_dice(read_columns(tmp_path / "history.csv"), {})) > 0.02
+
+
+def test_classes_that_share_a_line_all_show_on_it(history):
+    same = {**history, "valid_dice_Road": history["valid_dice_Person"]}
+    png = draw_class_dice(same, dict(zip(CLASSES, COLORS, strict=True)))
+    curves = pixels(png)[:, :1000].astype(int)  # left of the names
+    sizes = [(np.abs(curves - np.array(color)).max(axis=2) < 12).sum() for color in COLORS[1:3]]
+    assert min(sizes) > 300
+    assert 0.5 < sizes[0] / sizes[1] < 2
+
+
+def test_lines_that_meet_for_a_while_are_shared_for_that_while_only():
+    nan = float("nan")
+    parts = shared_parts({"a": [0.1, 0.5, 0.5, 0.9], "b": [0.2, 0.5, 0.5001, 0.8], "c": [nan, nan, 0.7, 0.7]})
+    assert parts["a"] == [(0, 1, 0, 1), (1, 2, 0, 2), (2, 3, 0, 1)]
+    assert parts["b"] == [(0, 1, 0, 1), (1, 2, 1, 2), (2, 3, 0, 1)]
+    assert parts["c"] == [(2, 3, 0, 1)]
 
 
 def test_class_lines_have_the_colours_of_the_competition(history):
@@ -107,6 +140,49 @@ def test_a_sweep_without_repeats_or_training_loss_is_drawn(sweep):
     assert drawn_share(draw_sweep(lean, found, 0.001)) > 0.02
 
 
+def axes_of(*sweep):
+    axes = new_figure(LIGHT, 300).subplots()
+    plot_sweep(axes, *sweep, None, LIGHT)
+    return axes
+
+
+def test_every_suggestion_is_marked_on_the_curve_of_the_validation(sweep):
+    columns, found = sweep
+    axes = axes_of(columns, {**found, "suggestions": {"steep": 0.012, "valley": 0.05, "minimum": 0.1}})
+    (curve,) = [line for line in axes.lines if line.get_label() == "validation"]
+    marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert len(marks) == 3
+    for rate, height in marks:
+        assert height == pytest.approx(np.interp(np.log(rate), np.log(curve.get_xdata()), curve.get_ydata()), abs=1e-9)
+
+
+@pytest.mark.parametrize("dip", [0.05, 0.5])
+def test_what_was_measured_stays_inside_the_axes_around_the_minimum(sweep, dip):
+    columns, found = sweep
+    losses = [float(loss) for loss in columns["valid_loss"]]
+    columns = {**columns, "valid_loss": [str(loss - dip if loss < 0.52 else loss) for loss in losses]}
+    low, high = axes_of(columns, found).get_ylim()
+    assert low < min(losses) - dip < high
+
+
+def test_the_axis_of_rates_ends_with_the_curves(sweep):
+    columns, found = sweep
+    lagging = {**columns, "lr_smooth": [str(float(rate) / 5) for rate in columns["lr"]]}
+    first, last = (axes_of(each, found).get_xlim() for each in (columns, lagging))
+    assert last[1] < first[1] < 2 * max(map(float, columns["lr"]))
+
+
+def test_without_repeats_there_is_no_band(sweep):
+    columns, found = sweep
+    first = [row for row, repeat in enumerate(columns["repeat"]) if repeat == "0"]
+    single = {name: [cells[row] for row in first] for name, cells in columns.items()}
+    labels = [axes_of(each, found).get_legend_handles_labels()[1] for each in (columns, single)]
+    assert [("lowest to highest repeat" in each, "as measured" in each) for each in labels] == [
+        (True, True),
+        (False, True),
+    ]
+
+
 def test_an_exploding_loss_does_not_flatten_the_curve(sweep):
     columns, _ = sweep
     exploded = {**columns, "valid_loss_smooth": [*columns["valid_loss_smooth"][:-1], "1e9"]}
@@ -130,7 +206,7 @@ def test_every_plan_ends_where_its_phases_do():
         points, spans = plan_curve(plan)
         assert spans[-1][2] == sum(phase.epochs for phase in plan)
         assert [start for _, start, _ in spans[1:]] == [end for _, _, end in spans[:-1]]
-        assert points[-1][0] < spans[-1][2]
+        assert points[-1][0] == spans[-1][2]
         assert max(rate for _, rate in points) == pytest.approx(max(phase.max_lr for phase in plan), rel=0.01)
 
 
@@ -167,6 +243,19 @@ def test_a_confusion_matrix_of_many_classes_is_drawn():
     kinds = [f"kind {index}" for index in range(40)]
     confusion = {"truth": kinds} | {name: ["1" if name == other else "0" for other in kinds] for name in kinds}
     assert drawn_share(draw_confusion(confusion)) > 0.05
+
+
+def test_what_was_trained_is_drawn_as_the_steps_had_it():
+    plan = [
+        Phase("flat", epochs=5, lr="flat", max_lr=1.0, min_lr=0.0, patience=1),
+        Phase("anneal", epochs=2, lr="cosine", max_lr=1.0, min_lr=0.0),
+    ]
+    points = trained_curve(plan, [("flat", 0, 2), ("anneal", 2, 4)], steps_per_epoch=12)
+    assert points[0] == (0, 1.0)
+    assert [rate for epoch, rate in points if epoch <= 2] == [1.0] * 27  # patience ran out after two of five epochs
+    of_steps = [learning_rate(plan[1], step, 12) for step in range(24)]
+    assert [rate for epoch, rate in points if epoch > 2] == [*of_steps, of_steps[-1]]
+    assert trained_curve(plan, [("another", 0, 2)], 12) == []
 
 
 def test_a_warm_up_in_steps_is_as_long_as_the_epochs_are():
