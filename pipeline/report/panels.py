@@ -84,7 +84,8 @@ def choose_pictures(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[
     """Returns the ids of the k best, median and worst pictures, none in two groups.
 
     Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
-    picture of another sequence while there is one within reach (a third of the pictures).
+    picture of another sequence while there is one within reach (a third of the pictures). What was chosen stands in
+    the order of its Dice: the best and the median from the highest down, the worst from the lowest up.
 
     Args:
         per_image: columns `id`, `dice` and, optionally, `sequence` of per_image.csv; a DataFrame will do.
@@ -112,7 +113,10 @@ def choose_pictures(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[
             fresh = [picture_id for picture_id in left if sequence_of[picture_id] not in seen]
             if left and len(chosen[group]) == turn:
                 chosen[group].append((fresh or left)[0])
-    return chosen
+    return {
+        group: sorted(ids_of_group, key=ranked.index, reverse=group != "worst")
+        for group, ids_of_group in chosen.items()
+    }
 
 
 def _paint_errors(picture: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> np.ndarray:
