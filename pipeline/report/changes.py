@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
     GAP,
+    LUMA,
     MARGIN,
     MUTED,
     Chip,
@@ -34,6 +35,8 @@ MOST_TILE_HEIGHT = 520
 TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still to be read when a phone shows it at a third of its size
 NUM_SWAPS = 3  # named above each block
 LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, or nobody would find it
+# Of a binary competition most pixels have no class: they are the picture itself, grey and dark, not a pattern over it.
+NO_CLASS_SHINE, NO_CLASS_COLOR = 0.55, (88, 88, 88)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def draw_changes(
     """
     present = {int(index) for one in changed for mask in (one.first, one.second) for index in np.unique(mask)}
     chips = [Chip(colors[index], name) for index, name in enumerate(names) if index in present]
-    chips += [Chip(None, "no class")] if IGNORE in present else []
+    chips += [Chip(NO_CLASS_COLOR, "no class")] if IGNORE in present else []
     inner = WIDTH - 2 * MARGIN
     blocks = [_block(one, names, colors, titles) for one in changed]
     title_height, legend = line_height(TITLE_SIZE), legend_height(chips, inner, TEXT_SIZE)
@@ -121,7 +124,7 @@ def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: 
     is_changed = one.first != one.second
     small = resize(one.picture, tile_width, tile_height)
     masks = (resize(mask, tile_width, tile_height) for mask in (one.first, one.second))
-    first, second = (paint_mask(mask, colors, small) for mask in masks)
+    first, second = (_paint_classes(mask, colors, small) for mask in masks)
     changed = f"changed: {_percent(is_changed.mean())} of pixels"
     tiles = [("picture", small), (changed, _paint_changes(small, is_changed)), (titles[0], first), (titles[1], second)]
     heading = line_height(NAME_SIZE) + line_height(TEXT_SIZE)
@@ -139,11 +142,17 @@ def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: 
     return np.asarray(canvas)
 
 
+def _paint_classes(mask: np.ndarray, colors: Sequence[Color], picture: np.ndarray) -> np.ndarray:
+    """Returns a mask in its class colours; the picture, grey and dark, where there is no class."""
+    grey = np.rint(picture.astype(np.float32) @ LUMA * NO_CLASS_SHINE).astype(np.uint8)
+    return np.where((mask == IGNORE)[..., None], grey[..., None], paint_mask(mask, colors, picture))
+
+
 def _paint_changes(picture: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray:
     """Returns the picture dark and grey with the changed pixels bright; a lone one is drawn larger than it is."""
     height, width = picture.shape[:2]
     rows, columns = np.nonzero(is_changed_HW)
-    shown = np.zeros((height, width), bool)
+    shown = resize(is_changed_HW.astype(np.uint8), width, height) > 0
     shown[rows * height // is_changed_HW.shape[0], columns * width // is_changed_HW.shape[1]] = True
     if shown.mean() < 0.01:
         grown = np.pad(shown, LEAST_GROWTH)

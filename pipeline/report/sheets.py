@@ -36,9 +36,14 @@ SHEET_WIDTH = 1920
 CAPTION_SIZE, TITLE_SIZE = 20, 26
 MOST_CELL_HEIGHT = 420
 GRID_WIDTH = 1200
-# One colour for each of the four parities of column and row, so that neighbours always differ (Okabe and Ito).
-WINDOW_COLORS = ((240, 228, 66), (86, 180, 233), (230, 159, 0), (0, 196, 143))
+# Bright on photographs and apart from each other (after Okabe and Ito); with tiles that share half of their sides, nine
+# meet in one place.
+WINDOW_COLORS = (
+    *((240, 228, 66), (86, 180, 233), (255, 120, 60), (0, 196, 143), (238, 140, 200)),
+    *((255, 255, 255), (90, 110, 255), (170, 220, 60), (180, 120, 60)),
+)
 LINE = 3  # pixels
+NEAR = 30  # pixels between tiles that look like neighbours
 VEIL, VEIL_COLOR = (
     0.13,
     (86, 180, 233),
@@ -144,11 +149,31 @@ def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
     return shares + ", ".join(notes)
 
 
+def window_colors(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
+    """Returns the number of each box's colour: none that a box has which it overlaps or is near to, while there is one.
+
+    Args:
+        boxes: left, top, right, bottom, in pixels that belong to the box.
+
+    >>> window_colors([(0, 0, 99, 99), (50, 0, 149, 99), (100, 0, 199, 99), (150, 0, 249, 99)])
+    [0, 1, 2, 0]
+    """
+    chosen: list[int] = []
+    for left, top, right, bottom in boxes:
+        taken = [
+            color
+            for color, (x0, y0, x1, y1) in zip(chosen, boxes, strict=False)
+            if left <= x1 + NEAR and x0 <= right + NEAR and top <= y1 + NEAR and y0 <= bottom + NEAR
+        ]
+        chosen.append(min(range(len(WINDOW_COLORS)), key=taken.count))
+    return chosen
+
+
 def _draw_windows(draw: ImageDraw.ImageDraw, boxes: Sequence[tuple[int, int, int, int]], num_columns: int) -> None:
     """Draws the outlines, each further inside than its neighbour's, and a numbered tag in its corner."""
-    for index, (left, top, right, bottom) in enumerate(boxes):
+    for index, ((left, top, right, bottom), chosen) in enumerate(zip(boxes, window_colors(boxes), strict=True)):
         parity = index % num_columns % 2 + 2 * (index // num_columns % 2)
-        color, inset, number = WINDOW_COLORS[parity], LINE * parity, str(index + 1)
+        color, inset, number = WINDOW_COLORS[chosen], LINE * parity, str(index + 1)
         box = (left + inset, top + inset, right - inset, bottom - inset)
         draw.rectangle(box, outline=color, width=LINE)
         tag_width = font(CAPTION_SIZE, bold=True).getlength(number) + 12

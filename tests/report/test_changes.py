@@ -32,6 +32,21 @@ def test_a_single_changed_pixel_of_a_large_picture_is_seen():
     assert bright(draw_changes([Changed("a", picture, mask, mask)], CLASSES, COLORS, ("one", "two"))) == 0
 
 
+def test_pixels_without_a_class_show_the_picture():
+    picture, mask = make_picture(960, 640)
+    nothing = np.full_like(mask, 255)
+    drawn = draw_changes([Changed("a", picture, nothing, nothing)], CLASSES, COLORS, ("one", "two"))
+    lower = drawn[-300:-40, 40:500]
+    assert len(np.unique(lower)) > 60  # of a picture, where a pattern has two greys
+    assert (lower[..., 0] == lower[..., 1]).all()
+
+
+def test_changes_of_a_small_picture_have_no_gaps():
+    picture, mask = make_picture(96, 64)
+    drawn = draw_changes([Changed("a", picture, mask, (mask + 1) % 3)], CLASSES, COLORS, ("one", "two"))
+    assert bright(drawn) >= 519 * 346  # of all its pixels
+
+
 def test_blocks_lie_below_one_another():
     picture, mask = make_picture()
     one = Changed("a", picture, mask, np.zeros_like(mask))

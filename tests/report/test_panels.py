@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.report.canvas import BRIGHT, SHINE, fit, font, hatched, legend_rows, paint_mask, shorten
 from pipeline.report.canvas import Chip as LegendChip
 from pipeline.report.panels import WIDTH, choose_pictures, draw_panel
-from pipeline.report.sheets import draw_sheet, draw_tile_grid, grid_note
+from pipeline.report.sheets import draw_sheet, draw_tile_grid, grid_note, window_colors
 from tests.report.small_run import CLASSES, COLORS, make_picture
 
 
@@ -105,6 +105,15 @@ def test_neighbouring_frames_do_not_fill_a_group():
     assert chosen["best"] == ["p11", "p9"]
 
 
+def test_what_was_chosen_for_its_sequence_stands_in_the_order_of_its_dice():
+    sequences = ["a", "a", "b", "a", "a", "a"] * 2
+    per_image = {"id": [f"p{index}" for index in range(12)], "sequence": sequences, "dice": range(12)}
+    chosen = choose_pictures(per_image, 3)
+    assert chosen["worst"] == ["p0", "p1", "p2"]  # p2 was taken second, being of another sequence
+    for group, ids in chosen.items():
+        assert ids == sorted(ids, key=lambda one: int(one[1:]), reverse=group != "worst")
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abc")), max_size=30), st.integers(1, 5))
 def test_no_picture_is_chosen_twice_and_few_are_shared_out(rows, k):
     ids = [f"p{index}" for index in range(len(rows))]
@@ -143,6 +152,17 @@ def test_tile_grids_show_outlines_overlaps_and_what_is_left_out(tile_set):
     leaves_out = tile_set[:2] != (640, 352) and tile_set[2:] == (1, 1)
     assert (count(inside, (50, 50, 50)) > 1000) == leaves_out or tile_set[0] == 700
     assert (count(inside, (200, 200, 200)) < inside[..., 0].size * 0.9) == (overlaps or leaves_out)
+
+
+@given(st.integers(1, 7), st.integers(1, 5), st.integers(5, 12), st.integers(5, 12))
+def test_tiles_that_overlap_or_touch_differ_in_colour(num_columns, num_rows, width, height):
+    places = [(100 * column // 2, 100 * row // 2) for row in range(num_rows) for column in range(num_columns)]
+    boxes = [(x, y, x + 10 * min(width, 9), y + 10 * min(height, 9)) for x, y in places]
+    colors = window_colors(boxes)  # up to half of a side is shared
+    for first, (x0, y0, x1, y1) in enumerate(boxes):
+        for second, (left, top, right, bottom) in enumerate(boxes[:first]):
+            if left <= x1 + 1 and x0 <= right + 1 and top <= y1 + 1 and y0 <= bottom + 1:
+                assert colors[first] != colors[second]
 
 
 def test_gaps_between_tiles_are_told():
