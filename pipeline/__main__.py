@@ -28,16 +28,15 @@ HELP = """\
   ./run.sh plan NAME [KEY=VALUE ...]  draws the learning rate over the epochs
   ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
   ./run.sh shakeup NAME NAME ...      how far submissions must lie apart to differ truly; which two to choose as finals
-  ./run.sh score FILE.csv --masks DIR --competition NAME
-                                      local score of any submission file
-  ./run.sh diff ONE.csv TWO.csv --competition NAME
-                                      where two submissions differ most, in words and as a picture
+  ./run.sh score FILE.csv --masks DIR local score of any submission file
+  ./run.sh diff ONE.csv TWO.csv       where two submissions differ most, in words and as a picture
   ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
   ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
   ./run.sh convention NAME RUNS.csv   how a competition writes its runs, found in its training rows and masks
   ./run.sh download NAME              fetches a competition's data, or an encoder's weights
   ./run.sh doctor                     what this machine has, what is missing, and how to mend it
   ./run.sh test [PYTEST ARGUMENT ...] the tests
+  ./run.sh COMMAND --help             one command with its options and an example
 
 Stages, in order: {stages}
 Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
@@ -117,9 +116,9 @@ def report_fault() -> int:
 
 def dispatch(arguments: list[str]) -> int:
     """Chooses what to do by the first word."""
-    asks_help = arguments[:1] == ["help"] or (arguments[:1] != ["test"] and {"-h", "--help"} & set(arguments))
-    if asks_help or not arguments:
-        print(HELP.format(stages=" ".join(STAGE_NAMES)), end="")
+    is_asked = arguments[:1] == ["help"] or (arguments[:1] != ["test"] and bool({"-h", "--help"} & set(arguments)))
+    if is_asked or not arguments:
+        print_help(arguments[1:] if arguments[:1] == ["help"] else arguments)
         return 0 if arguments else EXIT_MISTAKE
     name, rest = arguments[0], arguments[1:]
     if name in COMMANDS:
@@ -127,6 +126,13 @@ def dispatch(arguments: list[str]) -> int:
 
         return getattr(submissions if name in ON_SUBMISSIONS else runs, f"{name}_command")(rest)
     return run_experiment(name, rest)
+
+
+def print_help(words: Sequence[str]) -> None:
+    """Prints how the command among the first words is typed, or else all that there is."""
+    from pipeline.commands.usage import USAGE
+
+    print(USAGE.get(words[0] if words else "") or HELP.format(stages=" ".join(STAGE_NAMES)), end="")
 
 
 def run_experiment(name: str, arguments: Sequence[str]) -> int:

@@ -1,11 +1,13 @@
 """The first words of the command line: what is typed wrongly is told apart and answered with what to type."""
 
+import ast
 import errno
+import inspect
 
 import pytest
 
-from pipeline.__main__ import main
-from pipeline.commands import runs
+from pipeline.__main__ import COMMANDS, ON_SUBMISSIONS, main
+from pipeline.commands import runs, submissions
 
 
 def answer(capsys, *arguments: str) -> str:
@@ -36,10 +38,44 @@ def test_a_setting_with_a_space_is_shown_its_equals_sign(capsys):
     assert "a setting is written SOLVER.MAX_LR=VALUE" in answer(capsys, "ExpAAB", "SOLVER.MAX_LR", "1e-3")
 
 
-@pytest.mark.parametrize("arguments", [("-h",), ("help",), ("ExpAAB", "--help"), ("show", "ExpAAB", "-h")])
+@pytest.mark.parametrize("arguments", [("-h",), ("help",), ("ExpAAB", "--help"), ("help", "nothing")])
 def test_help_is_given_wherever_it_is_asked_for(capsys, arguments):
     assert main(arguments) == 0
     assert "Stages, in order" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_usage_of_its_own_with_its_options_and_an_example(capsys, command):
+    assert main(["help", command]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"./run.sh {command}") and f"Example: ./run.sh {command}" in text
+    assert "Stages, in order" not in text
+    module = inspect.getsource(submissions if command in ON_SUBMISSIONS else runs)
+    (function,) = (node for node in ast.parse(module).body if getattr(node, "name", "") == f"{command}_command")
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args]
+    options = [call.args for call in calls if ast.unparse(call.func).endswith(".add_argument")]
+    assert [
+        word.value for words in options for word in words if word.value.startswith("-") and word.value not in text
+    ] == []
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "test"])
+def test_a_command_that_is_asked_for_help_says_its_own_and_does_nothing(capsys, command):
+    assert main([command, "--help"]) == 0
+    asked = capsys.readouterr().out
+    assert main([command, "ExpAAB", "-h"]) == 0
+    assert main(["help", command]) == 0
+    assert capsys.readouterr().out == 2 * asked
+
+
+def test_help_needs_no_package(python_modules):
+    loaded = python_modules("import pipeline.__main__ as main; main.main(['score', '--help'])")
+    assert not loaded & {"yaml", "numpy", "torch"}
+
+
+@pytest.mark.parametrize("command", ["list", "compare", "shakeup", "doctor", "plan", "log"])
+def test_an_option_that_a_command_has_not_is_refused(capsys, command):
+    assert "--nonsense" in answer(capsys, command, "ExpAAB", "--nonsense")
 
 
 def test_a_full_disk_is_no_fault_of_ours(capsys, monkeypatch):
@@ -53,7 +89,7 @@ def test_a_full_disk_is_no_fault_of_ours(capsys, monkeypatch):
 @pytest.mark.parametrize("command", ["show", "plan"])
 def test_a_command_without_a_name_asks_for_the_name_alone(capsys, command):
     message = answer(capsys, command)
-    assert message == f"./run.sh {command}: the following arguments are required: name; see ./run.sh -h"
+    assert message == f"./run.sh {command}: the following arguments are required: name; see ./run.sh {command} --help"
 
 
 def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(capsys, monkeypatch):

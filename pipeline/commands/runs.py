@@ -17,7 +17,9 @@ def list_command(arguments: Sequence[str]) -> int:
     """Prints every config with its question, state and score."""
     from pipeline.report.table import experiment_table
 
-    print(experiment_table(tuple(arguments)))
+    options = parser("list")
+    options.add_argument("words", nargs="*")
+    print(experiment_table(tuple(options.parse_args(arguments).words)))
     return 0
 
 
@@ -109,9 +111,8 @@ def compare_command(arguments: Sequence[str]) -> int:
     from pipeline.paths import runs_folder, shown
     from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
 
-    if len(set(arguments)) < 2:
-        raise UserError("./run.sh compare: name two runs or more; ./run.sh list shows which there are")
-    comparison = compare_runs(tuple(arguments))
+    names = two_or_more("compare", arguments)
+    comparison = compare_runs(names)
     print(comparison)
     if any(value is not None for value in comparison.scores["Dice"]):
         folder = runs_folder() / "compared"
@@ -121,14 +122,26 @@ def compare_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def two_or_more(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of runs behind a command.
+
+    Raises:
+        UserError: fewer than two different ones, or an option.
+    """
+    options = parser(command)
+    options.add_argument("names", nargs="*")
+    names = tuple(options.parse_args(arguments).names)
+    if len(set(names)) < 2:
+        raise UserError(f"./run.sh {command}: name two runs or more; ./run.sh list shows which there are")
+    return names
+
+
 def shakeup_command(arguments: Sequence[str]) -> int:
     """Prints how far submissions must lie apart to be truly different, and which two to choose as finals."""
     from pipeline.inference.shakeup import read_scores, shake_up
     from pipeline.report.compare import run_folder
 
-    if len(set(arguments)) < 2:
-        raise UserError("./run.sh shakeup: name two runs or more; ./run.sh list shows which there are")
-    folders = {name: run_folder(name) for name in arguments}
+    folders = {name: run_folder(name) for name in two_or_more("shakeup", arguments)}
     print(shake_up(*read_scores(folders)))
     return 0
 

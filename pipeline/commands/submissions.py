@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.commands.arguments import parser
+from pipeline.commands.arguments import chosen_competition, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,20 +21,24 @@ SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 def score_command(arguments: Sequence[str]) -> int:
     """Prints the local score of any submission file."""
-    from pipeline.config.load import load_competition
     from pipeline.submission.score import score_csv, summarise
 
     options = parser("score")
     options.add_argument("csv", type=Path)
     options.add_argument("--masks", type=Path, required=True)
-    options.add_argument("--competition", default="aeroscapes")
+    options.add_argument("--competition")
     chosen = options.parse_args(arguments)
-    competition = load_competition(chosen.competition)
+    competition = chosen_competition("score", chosen.competition, [chosen.csv])
     if not chosen.masks.is_dir():
-        raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the index masks <id>.png")
-    summary = summarise(score_csv(chosen.csv, chosen.masks, competition), competition)
+        raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the true masks")
+
+    def sizes_of(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        return known_sizes(competition, ids)
+
+    # Standard output is for programs.
+    table = score_csv(chosen.csv, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
     # Another competition's classes may fit the numbers in a file: say which was taken.
-    print(json.dumps({"competition": competition.name, **summary}, indent=2))
+    print(json.dumps({"competition": competition.name, **summarise(table, competition)}, indent=2))
     return 0
 
 
@@ -47,15 +52,14 @@ class PictureFile(NamedTuple):
 
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints where two submissions differ most, and draws those pictures."""
-    from pipeline.config.load import load_competition
     from pipeline.submission.compare import compare_submissions
 
     options = parser("diff")
     options.add_argument("first", type=Path)
     options.add_argument("second", type=Path)
-    options.add_argument("--competition", default="aeroscapes")
+    options.add_argument("--competition")
     chosen = options.parse_args(arguments)
-    competition = load_competition(chosen.competition)
+    competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
     pictures = list_test_pictures(competition)
     sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
@@ -72,24 +76,51 @@ def diff_command(arguments: Sequence[str]) -> int:
 
 def list_test_pictures(competition: Competition) -> dict[str, PictureFile]:
     """Returns the competition's test pictures by id, sizes from the files' headers: nothing is decoded."""
-    from PIL import Image
-
+    from pipeline.config.competition import picture_file
     from pipeline.data.competition import find_folder, read_list
-    from pipeline.paths import shown
 
     folder = find_folder(competition)
     pictures = {}
     for listed in read_list(competition, folder, "test")[0]:
-        path = folder / competition.pictures.format(id=listed.id)
-        try:
-            with Image.open(path) as opened:
-                pictures[listed.id] = PictureFile(path, listed.sequence, opened.size[::-1])
-        except OSError as error:
-            why = error.strerror or "not a picture"
-            raise UserError(
-                f"cannot read {shown(path)}: {why}; `prepare` of any config lists all that is wrong"
-            ) from None
+        path = folder / picture_file(competition, listed.id, "test")
+        pictures[listed.id] = PictureFile(path, listed.sequence, size_of(path))
     return pictures
+
+
+def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Returns (height, width) of those pictures that are here: of the test list, or of the training list."""
+    from pipeline.config.competition import picture_file
+    from pipeline.data.competition import find_folder, read_list
+
+    try:
+        folder = find_folder(competition)
+    except UserError:
+        return {}
+    subsets = ("train", "test")  # an id in both is a picture for testing: that is what is submitted
+    files = {
+        listed.id: folder / picture_file(competition, listed.id, subset)
+        for subset in subsets
+        for listed in read_list(competition, folder, subset)[0]
+    }
+    return {id: size_of(files[id]) for id in ids if id in files and files[id].is_file()}
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Returns (height, width) of a picture, from its header.
+
+    Raises:
+        UserError: the file is absent or no picture.
+    """
+    from PIL import Image
+
+    from pipeline.paths import shown
+
+    try:
+        with Image.open(path) as opened:
+            return opened.size[::-1]
+    except OSError as error:
+        why = error.strerror or "not a picture"
+        raise UserError(f"cannot read {shown(path)}: {why}; `prepare` of any config lists all that is wrong") from None
 
 
 def draw_diff(
@@ -152,14 +183,13 @@ def submit_command(arguments: Sequence[str]) -> int:
 
 def log_command(arguments: Sequence[str]) -> int:
     """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
-    from pipeline.config.load import load_competition
     from pipeline.paths import shown, submissions_folder
     from pipeline.submission.kaggle import slug_of
     from pipeline.submission.log import log_table, read_log, submissions_log
 
     options = parser("log")
-    options.add_argument("--competition", default="aeroscapes")
-    competition = load_competition(options.parse_args(arguments).competition)
+    options.add_argument("--competition")
+    competition = chosen_competition("log", options.parse_args(arguments).competition)
     path, slug = submissions_folder() / "log.csv", slug_of(competition)
     try:
         rows = submissions_log(path, competition)

@@ -120,6 +120,11 @@ def names() -> list[str]:
     return [name for name in _names_in(CONFIGS) if name != "base"]
 
 
+def competition_names() -> list[str]:
+    """Returns the names of all competitions that are described, sorted."""
+    return _names_in(CONFIGS / "competitions")
+
+
 def _names_in(folder: Path) -> list[str]:
     # Hidden files: editors and macOS leave `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside the file.
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))

@@ -35,7 +35,7 @@ def write_submission(
         masks: id and index mask (uint8, H, W, at the picture's own size) of each picture.
         ids: the order of the sample submission or of test.csv.
         competition: classes and convention.
-        origin: what to remember about this file; `csv_sha256`, `rows` and `created_utc` are added.
+        origin: what to remember about this file; `competition`, `csv_sha256`, `rows` and `created_utc` are added.
         sizes: (height, width) of each picture; where given, a mask of another size is refused.
 
     Raises:
@@ -52,6 +52,7 @@ def write_submission(
         origin_path.unlink(missing_ok=True)
     facts = {
         **origin,
+        "competition": competition.name,
         "csv_sha256": sha256_file(path),
         "rows": len(ids) * len(row_classes(competition)),
         "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),

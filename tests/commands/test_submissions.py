@@ -65,8 +65,68 @@ def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
 
 
 def test_score_wants_a_folder_of_masks(tmp_path, capsys):
-    assert main(["score", "a.csv", "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
-    assert "no such folder; wanted the folder of the index masks" in capsys.readouterr().err
+    (tmp_path / "a.csv").touch()
+    assert main(["score", str(tmp_path / "a.csv"), "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
+    assert "no such folder; wanted the folder of the true masks" in capsys.readouterr().err
+
+
+def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path, capsys):
+    folder, ids, test_ids = camvid
+    masks = str(folder / "masks" / "masks")
+    path = write(tmp_path / "a.csv", ids, lambda id: read_mask(f"{masks}/{id}.png"))
+    assert main(["score", path, "--masks", masks]) == 0
+    assert json.loads(capsys.readouterr().out)["competition"] == "camvid"
+    (tmp_path / "a.json").write_text('{"experiment": "CamVidAAA"}')  # as origins were before
+    assert main(["score", path, "--masks", masks]) == 0
+    assert json.loads(capsys.readouterr().out)["competition"] == "camvid"
+    first = write(tmp_path / "b.csv", test_ids, lambda id: np.zeros((360, 480), np.uint8))
+    second = shutil.copy(first, tmp_path / "c.csv")  # without an origin
+    assert main(["diff", first, str(second)]) == 0
+    assert main(["diff", str(second), first]) == 0
+    second.with_suffix(".json").write_text('{"competition": "demo"}')
+    assert main(["diff", first, str(second)]) == 2
+    assert "b.csv is of camvid;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"experiment": "gone"}', None])
+def test_a_competition_that_nothing_says_is_asked_for(tmp_path, capsys, damage):
+    path = tmp_path / "a.csv"
+    path.touch()
+    if damage is not None:
+        path.with_suffix(".json").write_text(damage)
+    for arguments in (["score", str(path), "--masks", str(tmp_path)], ["diff", str(path), str(path)], ["log"]):
+        assert main(arguments) == 2
+        message = capsys.readouterr().err
+        assert "add --competition NAME, one of aeroscapes, camvid, demo, dubai_aerial" in message
+
+
+def test_a_file_that_is_not_there_is_told_first(tmp_path, capsys):
+    gone = str(tmp_path / "gone.csv")
+    for arguments in (["score", gone, "--masks", "nowhere"], ["diff", gone, gone]):
+        assert main(arguments) == 2
+        assert f"there is no file {gone}; wanted a submission" in capsys.readouterr().err
+
+
+def test_score_holds_masks_against_the_pictures_where_they_are_here(camvid, tmp_path, capsys):
+    folder, ids, _ = camvid
+    path = write(tmp_path / "a.csv", ids, lambda id: np.zeros((361, 480), np.uint8))
+    (tmp_path / "truth").mkdir()
+    for id in ids:
+        cv2.imwrite(str(tmp_path / "truth" / f"{id}.png"), np.zeros((361, 480), np.uint8))
+    assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 2
+    assert "480x361, its picture 480x360" in capsys.readouterr().err
+    shutil.rmtree(folder)  # where the pictures are not here, the masks are believed
+    assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 0
+
+
+def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):
+    folder, ids, _ = camvid
+    masks = folder / "masks" / "masks"
+    path = write(tmp_path / "a.csv", ids[1:], lambda id: read_mask(masks / f"{id}.png"))
+    assert main(["score", path, "--masks", str(masks)]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["pictures"] == len(ids) - 1
+    assert f"1 of the {len(ids)} masks in" in captured.err
 
 
 class Leaderboard:
@@ -117,13 +177,13 @@ def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderbo
     path = submissions_folder() / "log.csv"
     before = path.read_bytes()
     assert b"pending" in before
-    assert main(["log"]) == 2
+    assert main(["log", "--competition", "aeroscapes"]) == 2
     captured = capsys.readouterr()
     assert "ExpAAB.csv  0.8123" in captured.out
     assert captured.err.endswith(f"{shown(path)} is as it was.\n")
     assert path.read_bytes() == before
     leaderboard.is_reachable = lambda: True
-    assert main(["log"]) == 0
+    assert main(["log", "--competition", "aeroscapes"]) == 0
     assert path.read_text().count("\n") == 2
     assert "0.81" in path.read_text()
 

@@ -1,5 +1,7 @@
 """The local score of a csv."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -64,12 +66,75 @@ def test_the_truth_scores_one(shared_data, tmp_path):
     assert len(table) == 8
 
 
-def test_rows_without_a_mask_and_files_without_rows_are_refused(tmp_path):
+def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
     pictures = make_pictures(1, 2, COMPETITION)
-    masks = write_masks(tmp_path / "masks", dict(list(pictures.items())[1:]))
-    with pytest.raises(
-        UserError, match="row 000000_001_0 is of no such picture; wanted rows of pictures that have a mask"
-    ):
+    masks = write_masks(tmp_path / "masks", make_pictures(2, 2, COMPETITION))
+    with pytest.raises(UserError, match=r"none of the 2 pictures in .*a.csv has a mask here; wanted 000000_001.png"):
         score_csv(write(tmp_path / "a.csv", pictures), masks, COMPETITION)
     with pytest.raises(UserError, match="there are no rows"):
         score_csv(write(tmp_path / "b.csv", {}), masks, COMPETITION)
+    (tmp_path / "c.csv").write_text("ImageID,EncodedPixels\n000000_001_9,\n")
+    with pytest.raises(UserError, match="row 000000_001_9 names no picture and class; wanted rows such as <id>_1"):
+        score_csv(tmp_path / "c.csv", masks, COMPETITION)
+
+
+def test_what_only_one_side_has_is_left_out_aloud(tmp_path):
+    pictures = make_pictures(1, 3, COMPETITION)
+    ids = list(pictures)
+    masks = write_masks(tmp_path / "masks", {id: pictures[id] for id in ids[1:]} | {"other": pictures[ids[0]]})
+    said = []
+    table = score_csv(write(tmp_path / "a.csv", pictures), masks, COMPETITION, say=said.append)
+    assert table["id"].tolist() == ids[1:]
+    assert "only 2 of the 3 pictures in" in said[0] and f"1 have no mask in {masks}, such as {ids[0]}" in said[0]
+    assert "1 of the 3 masks in" in said[1] and said[1].endswith("left out, such as other.png")
+    assert len(said) == 2
+
+
+BINARY = make_competition("TGS Salt")
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        (lambda mask: mask * 255, r"mask of 0 and 255[\s\S]*value 255 in[\s\S]*MASK_VALUES: \[0, 255\]"),
+        (lambda mask: mask + 1, r"mask value out of range[\s\S]*value 2 in[\s\S]*wanted: values 0 to 1"),
+        (lambda mask: cv2.merge([mask] * 3), r"RGB mask[\s\S]*8-bit RGB[\s\S]*MASK_VALUES: colors"),
+        (lambda mask: mask[:-1], r"size mismatch[\s\S]*wanted: a mask as large as its picture"),
+    ],
+    ids=["0 and 255", "an unknown class", "RGB", "another size"],
+)
+def test_a_mask_that_is_none_of_the_competitions_is_refused_with_its_cure(tmp_path, store, message):
+    pictures = make_pictures(1, 2, BINARY)
+    masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in pictures.items()})
+    path = write(tmp_path / "a.csv", pictures, BINARY)
+    sizes = {id: mask.shape for id, mask in pictures.items()}
+    with pytest.raises(UserError, match=rf"cannot be the truth for .*a.csv[\s\S]*{message}") as caught:
+        score_csv(path, masks, BINARY, lambda ids: sizes)
+    assert f"{next(iter(pictures))}.png" in str(caught.value)
+
+
+def test_masks_are_found_and_read_as_the_competitions_own(tmp_path):
+    competition = replace(BINARY, masks="train/{id}/mask.png", mask_values=(0, 255))
+    pictures = make_pictures(1, 2, competition)
+    for id, mask in pictures.items():
+        (tmp_path / "truth" / id).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "truth" / id / "mask.png"), mask * 255)
+    table = score_csv(write(tmp_path / "a.csv", pictures, competition), tmp_path / "truth", competition)
+    assert table["dice"].tolist() == [1, 1]
+
+
+def test_with_one_row_a_picture_the_background_scores_nothing(tmp_path):
+    truth = make_pictures(1, 4, BINARY)
+    predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
+    table = score_csv(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
+    assert list(table.columns) == ["id", "dice", "iou", "dice_Road", "iou_Road"]
+    wanted = [
+        2 * ((a == 1) & (b == 1)).sum() / ((a == 1).sum() + (b == 1).sum())
+        for a, b in zip(truth.values(), predicted.values(), strict=True)
+    ]
+    assert table["dice"].tolist() == pytest.approx(wanted)
+    summary = summarise(table, BINARY)
+    assert summary["dice"] == {
+        "mean": pytest.approx(np.mean(wanted)),
+        "classes": {"Road": pytest.approx(np.mean(wanted))},
+    }
