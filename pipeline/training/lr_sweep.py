@@ -31,7 +31,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.model.freeze import freeze
 from pipeline.model.optimizer import build_optimizer
-from pipeline.paths import RunPaths
+from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
@@ -72,7 +72,8 @@ def sweep_learning_rates(
         cure = "set SOLVER.PRECISION=float32 or look at the data"
         raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
     is_own = optimizer_name(loaded) == loaded.config.solver.optimizer.name
-    write_sweep(paths, points, loaded.config.sweep.smoothing, loaded.config.solver.max_lr, say, is_own)
+    settings = loaded.config.sweep
+    write_sweep(paths, points, settings.smoothing, loaded.config.solver.max_lr, say, is_own, settings.end_lr)
 
 
 def sweep_points(
@@ -123,11 +124,13 @@ def write_sweep(
     max_lr: float | str,
     say: Callable[[str], None],
     is_own: bool = True,
+    end_lr: float = math.inf,
 ) -> None:
     """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions.
 
     Args:
         is_own: whether it was the training's own optimizer that swept, so that MAX_LR can be held against it.
+        end_lr: SWEEP.END_LR.
     """
     curves = curves_of(points, smoothing)
     table = io.StringIO()
@@ -147,16 +150,15 @@ def write_sweep(
         smoothed = zip(curve.lr_smooth, curve.valid_smooth, curve.train_smooth, strict=True)
         for point, values in zip(curve.points, smoothed, strict=True):
             writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, point.train_loss, *values])
-    facts = judge_curves(curves, max_lr, is_own)
+    facts = judge_curves(curves, max_lr, is_own, end_lr)
     write_atomic(paths / "lr_sweep.csv", table.getvalue())
     write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
     band = facts["band"]
-    told = (
-        f"{name} {rate:.2g} ({band[name][0]:.2g} to {band[name][1]:.2g})" for name, rate in facts["suggestions"].items()
-    )
+    spans = {name: f" ({low:.2g} to {high:.2g})" if len(curves) > 1 else "" for name, (low, high) in band.items()}
+    told = (f"{name} {rate:.2g}{spans[name]}" for name, rate in facts["suggestions"].items())
     say(f"LR sweep suggests {', '.join(told)}; MAX_LR is {facts['max_lr']:.2g}")
     for warning in facts["warnings"]:
-        say(f"warning: {warning}")
+        say(f"warning: {warning}; look at {shown(paths / 'lr_sweep.png')}")
 
 
 def rates(settings: Sweep) -> list[float]:

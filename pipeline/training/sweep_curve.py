@@ -121,7 +121,9 @@ def _fallen(lrs: Sequence[float], losses: Sequence[float]) -> float:
     return lrs[after - 1] * (lrs[after] / lrs[after - 1]) ** share
 
 
-def judge_curves(curves: Sequence[Curve], max_lr: float | str, is_own: bool = True) -> dict[str, Any]:
+def judge_curves(
+    curves: Sequence[Curve], max_lr: float | str, is_own: bool = True, end_lr: float = math.inf
+) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
     `auto` takes `fallen`: on three grids of real trainings it lay x1.3 to x3.3 from the best rate, the steepest up to
@@ -130,6 +132,7 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str, is_own: bool = Tr
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
         is_own: whether it was the training's own optimizer that swept; another one's rates mean other steps.
+        end_lr: SWEEP.END_LR, to warn where the loss still falls there.
     """
     single = [suggest(curve.lr_smooth, curve.valid_smooth) for curve in curves]
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
@@ -137,14 +140,25 @@ def judge_curves(curves: Sequence[Curve], max_lr: float | str, is_own: bool = Tr
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
     chosen = suggestions["fallen"] if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
-    return {**facts, "warnings": _warnings(suggestions["fallen"], band["fallen"], chosen) if is_own else []}
+    warnings = [f"the loss still falls at SWEEP.END_LR {end_lr:g}; raise it"] if _still_falls(curves, end_lr) else []
+    warnings += _warnings(suggestions["fallen"], band["fallen"], chosen) if is_own else []
+    return {**facts, "warnings": warnings}
+
+
+def _still_falls(curves: Sequence[Curve], end_lr: float) -> bool:
+    """Returns whether most repeats came to the last rate, and were lowest there."""
+    falling = [
+        curve.points[-1].lr > 0.99 * end_lr and min(curve.valid_smooth[:-1], default=0.0) > curve.valid_smooth[-1]
+        for curve in curves
+    ]
+    return 2 * sum(falling) > len(curves)
 
 
 def _warnings(suggestion: float, band: Sequence[float], chosen: float) -> list[str]:
     if band[0] / FAR_OFF <= chosen <= band[1] * FAR_OFF:
         return []
     side = "above" if chosen > suggestion else "below"
-    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestion:.2g}; look at lr_sweep.png"]
+    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestion:.2g}"]
 
 
 def _fall_start(losses: Sequence[float], lowest: int) -> int:

@@ -69,13 +69,20 @@ def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
     low, high = facts["band"]["steep"]
     assert low < facts["suggestions"]["steep"] == pytest.approx(high) and facts["max_lr"] == 1e-2
     assert facts["warnings"] == [] and len(said) == 1
+    assert f"minimum {facts['suggestions']['minimum']:.2g} (" in said[0]
+
+
+def test_a_sweep_without_repeats_says_no_span(tmp_path):
+    said: list[str] = []
+    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, say=said.append)
+    assert "steep 0.0" in said[0] and "(" not in said[0]
 
 
 @pytest.mark.parametrize(("max_lr", "side"), [(10.0, "above"), (1e-4, "below")])
 def test_a_rate_far_off_is_warned_of(max_lr, side):
     said: list[str] = []
     write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, said.append)
-    assert f"lies far {side} the sweep's suggestion" in said[1]
+    assert f"lies far {side} the sweep's suggestion" in said[1] and said[1].endswith("sweep/lr_sweep.png")
 
 
 def test_auto_takes_the_rate_where_most_of_the_fall_is_done(tmp_path):

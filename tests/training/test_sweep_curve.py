@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.sweep_curve import Point, curves_of, has_exploded, smooth, suggest
+from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth, suggest
 
 LRS = [10 ** (-4 + step / 10) for step in range(61)]  # 1e-4 to 1e2, as the original
 
@@ -82,6 +82,23 @@ def test_noise_hardly_moves_where_most_of_the_fall_is_done():
     for _ in range(50):
         noisy = [loss + rng.gauss(0, 0.02) for loss in clean]
         assert wanted / 1.6 < suggest(LRS, noisy)["fallen"] < wanted * 1.6
+
+
+def test_a_loss_that_still_falls_at_the_last_rate_is_warned_of():
+    def warnings_of(*losses, end_lr=LRS[-1]):
+        points = [
+            Point(repeat, step, LRS[step], loss, loss)
+            for repeat, row in enumerate(losses)
+            for step, loss in enumerate(row)
+        ]
+        return judge_curves(curves_of(points, smoothing=1.0), "auto", end_lr=end_lr)["warnings"]
+
+    falling, turning = [1 - step / 100 for step in range(61)], [abs(1 - step / 30) for step in range(61)]
+    told = ["the loss still falls at SWEEP.END_LR 100; raise it"]
+    assert warnings_of(falling) == warnings_of(falling, falling, turning) == told
+    assert warnings_of(turning) == warnings_of(falling, turning, turning) == []
+    assert warnings_of([1.0] * 61) == []
+    assert warnings_of(falling[:40]) == []  # it broke off: a higher END_LR would show nothing more
 
 
 def test_a_flat_curve_suggests_something_within_it():
