@@ -15,6 +15,7 @@ TileSet = tuple[int, int, int, int]
 Scale = tuple[int, int]
 
 SETS_KEY = "DATASETS.AUGMENTATION.TILE.SETS"
+NOTICED = 1.1  # pictures that are enlarged or squeezed by more than this factor are told of
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,31 @@ def scales_of(sets: Sequence[TileSet]) -> tuple[Scale, ...]:
     ((1280, 720), (854, 480))
     """
     return tuple(dict.fromkeys((width, height) for width, height, _, _ in sets))
+
+
+def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str:
+    """Returns how many pictures the sets enlarge or change in aspect by more than a tenth, or "" where none is.
+
+    Args:
+        sizes: (width, height) of each picture.
+
+    >>> distortion([(640, 360), (360, 640)], [(1280, 720, 3, 3), (640, 360, 2, 2)])
+    '[1280, 720] enlarges 2 of 2 pictures and changes the aspect of 1; [640, 360] changes the aspect of 1 of 2 pictures'
+    >>> distortion([(640, 360)], [(640, 360, 2, 2)])
+    ''
+    """
+    told = []
+    for width, height in scales_of(sets):
+        factors = [(width / own_width, height / own_height) for own_width, own_height in sizes]
+        enlarged = sum(min(pair) > NOTICED for pair in factors)
+        squeezed = sum(max(pair) / min(pair) > NOTICED for pair in factors)
+        pictures = f"of {len(sizes):,} pictures"
+        if enlarged:
+            aspect = f" and changes the aspect of {squeezed:,}" if squeezed else ""
+            told.append(f"[{width}, {height}] enlarges {enlarged:,} {pictures}{aspect}")
+        elif squeezed:
+            told.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {pictures}")
+    return "; ".join(told)
 
 
 def _check_set(number: int, tile_set: TileSet, tile_width: int, tile_height: int) -> None:

@@ -134,7 +134,7 @@ def tile(run: Run) -> None:
     from pipeline.data.catalog import read_catalog
     from pipeline.data.dataset import TrainDataset, sample_sheet
     from pipeline.data.store import build_store, open_store
-    from pipeline.data.tiles import scales_of
+    from pipeline.data.tiles import NOTICED, SETS_KEY, distortion, scales_of
     from pipeline.report.figure import write_picture
     from pipeline.report.sheets import draw_sheet, draw_tile_grid
     from pipeline.training.inputs import seed_of, split_rows
@@ -149,13 +149,20 @@ def tile(run: Run) -> None:
     path = build_store(folder, rows, scales, scratch_folder() / "tiles", mask_code(competition), say=tqdm.write)
     store = open_store(path)
     train_ids = split_rows(run.paths, "train")["id"].tolist()
+    of_train = rows[rows["id"].isin(train_ids)]
+    sizes = list(zip(of_train["width"], of_train["height"], strict=True))
+    if settings.enable and (told := distortion(sizes, settings.sets)):
+        tqdm.write(f"note: of {SETS_KEY}, {told} (by more than {NOTICED - 1:.0%})")
     classes = scored_classes(competition)
     dataset = TrainDataset(store, train_ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
     captions = [dataset.places[index].picture_id for index in indices]
     samples = sample_sheet(dataset, 1, indices)
-    title = "What training sees: augmented samples of the first epoch, masks below"
+    kinds = (datasets.augmentation.horizontal_flip, datasets.augmentation.shift_scale_rotate)
+    kinds += (datasets.augmentation.copy_paste, datasets.augmentation.color, datasets.augmentation.gaussian_noise)
+    what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
+    title = f"What training sees: {what} of the first epoch, masks below"
     write_picture(run.paths.plots / "samples.png", draw_sheet(samples, captions, classes, competition.colors, title))
     for number, tile_set in enumerate(settings.sets if settings.enable else (), start=1):
         picture = store.picture(train_ids[0], tile_set[:2])

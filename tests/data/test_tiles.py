@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.tiles import scales_of, tile_starts, tile_windows
+from pipeline.data.tiles import distortion, scales_of, tile_starts, tile_windows
 from pipeline.errors import UserError
 
 T1 = [(1280, 720, 3, 3), (854, 480, 2, 2)]
@@ -30,6 +30,20 @@ def test_t2_starts_are_rounded_down_as_in_the_original():
     assert sorted({x for scale, x, _ in windows if scale == (1280, 720)}) == [0, 192, 384, 576, 768, 960]
     assert sorted({y for scale, _, y in windows if scale == (1280, 720)}) == [0, 133, 266, 400]
     assert sorted({x for scale, x, _ in windows if scale == (854, 480)}) == [0, 178, 356, 534]
+
+
+def test_small_and_portrait_pictures_are_told_of():
+    sizes = [(480, 360)] * 3 + [(360, 480)] * 2 + [(1280, 720)]
+    assert distortion(sizes, T1) == (
+        "[1280, 720] enlarges 5 of 6 pictures and changes the aspect of 5; "
+        "[854, 480] enlarges 3 of 6 pictures and changes the aspect of 5"
+    )
+    assert distortion([(1280, 720)] * 4, T1) == ""
+
+
+@given(st.integers(1000, 4000), st.integers(1000, 4000), st.floats(0.1, 1.05))
+def test_pictures_that_only_shrink_in_proportion_are_not_told_of(width, height, factor):
+    assert distortion([(width, height)], [(round(width * factor), round(height * factor), 1, 1)]) == ""
 
 
 def test_a_single_column_or_row_is_centred():
