@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -165,6 +166,46 @@ def test_both_scores_are_shown_where_both_were_computed(finished_run, new_run, q
     assert "Not judged by sequence yet" not in words
     assert f"{other.run}sequence 00.600" in words.replace(" ", "").replace("sequence0", "sequence 0")
     assert stranger.run not in words
+
+
+def test_numbers_agree_with_their_nouns(finished_run, quick_plots):
+    loaded, folder = finished_run
+    write_csv(folder / "leakage.csv", ["train_id", "valid_id", "distance"], [["000000_000", "000004_001", 0]])
+    metrics = metrics_of() | {"duplicates": {"near_duplicates": 1, "valid_pictures_affected": 1}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    words = read(write_page(folder, loaded)).words
+    assert "1 near-duplicate pair lies across the split and touches 1 validation picture: " in words
+    assert "1 near-duplicate pair lies across the split and touches 1 of 6 validation pictures; the closest" in words
+
+
+def test_a_judgement_on_another_split_is_said_to_train_anew(finished_page):
+    assert "DATASETS.SPLIT.BY=sequence trains anew on that split, in a run folder of its own" in finished_page.words
+
+
+def test_the_sweeps_warnings_lead_to_its_plot(finished_page):
+    assert "the sweep's suggestion 0.01 (its plot)." in finished_page.words
+    assert finished_page.values("href").count("#sweep") == 2
+
+
+def test_a_fitted_decoding_is_shown(finished_run, quick_plots):
+    loaded, folder = finished_run
+    assert "Decoding fitted for it" not in read(write_page(folder, loaded)).words
+    gain = {"mean": 0.01, "low": 0.005, "high": 0.02}
+    rule = {"class": "Person", "measure": "pixels", "least": 40}
+    found = {"rules": [rule], "gains": {"Person": gain}, "in_sample": {"Person": 0.02}, "survived": 0.5, "words": ""}
+    (folder / "decode.json").write_text(json.dumps(found))
+    words = read(write_page(folder, loaded)).words
+    assert "Decoding fitted for it" in words
+    assert "pixels below 40" in words
+    assert "50 % of the gain in sample survives" in words
+
+
+def test_a_name_has_only_the_parts_that_somebody_set(new_run, quick_plots):
+    loaded, folder = new_run("demo")
+    assert "DEMO-FPN-RNT18-1C-T-DA" in read(write_page(folder, loaded)).words
+    origins = dict.fromkeys(loaded.origins, "configs/base.yaml:1")
+    words = read(write_page(folder, replace(loaded, origins=origins))).words
+    assert "demo FPN-RNT18" in words
 
 
 def test_a_page_can_be_written_before_anything_has_run(new_run, quick_plots):
