@@ -1,0 +1,82 @@
+"""docs/competitions.md tells every key of a competition's file, and its examples are files that work."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config.competition import Competition, Convention, counted_indices
+from pipeline.config.load import load_competition
+
+REQUIRED = {"TITLE", "CLASSES", "COLORS", "PICTURES", "MASKS"}
+
+
+@pytest.fixture(scope="module")
+def document(project: Path) -> str:
+    return (project / "docs" / "competitions.md").read_text()
+
+
+def tables(document: str) -> list[dict[str, list[str]]]:
+    """Returns the cells of each table by the key in its first column."""
+    found: list[dict[str, list[str]]] = []
+    for line in document.splitlines():
+        if line.startswith("|---"):
+            found.append({})
+        elif line.startswith("| `"):
+            key, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            found[-1][key.strip("`")] = cells
+    return found
+
+
+def keys_of(schema: type) -> set[str]:
+    return {field.name.upper() for field in dataclasses.fields(schema)}
+
+
+def test_every_key_has_a_line_with_meaning_default_and_example(document):
+    own, convention = tables(document)
+    assert set(own) == keys_of(Competition) - {"NAME"}  # which is the file's
+    assert set(convention) == keys_of(Convention)
+    for key, cells in (own | convention).items():
+        meaning, default, example = cells
+        assert meaning and example.startswith("`"), key
+        assert bool(default) == (key not in REQUIRED), key
+
+
+def test_the_defaults_are_those_of_the_schema(document):
+    for table, schema in zip(tables(document), (Competition, Convention), strict=True):
+        for field in dataclasses.fields(schema):
+            written = table.get(field.name.upper(), ["", "", ""])[1]
+            if field.default is dataclasses.MISSING:
+                assert field.name == "name" or written == ""
+            elif field.default is None:
+                assert "`" not in written or written.startswith("as ")
+            elif not isinstance(field.default, Convention):
+                assert yaml.safe_load(written.strip("`")) == field.default
+
+
+def examples(document: str) -> list[tuple[str, str]]:
+    """Returns name and text of each example that is a whole competition file."""
+    blocks = re.findall(r"(?m)(?:^    .*\n)+", document)
+    texts = [textwrap.dedent(block) for block in blocks]
+    return [(re.match(r"# configs/competitions/(\w+).yaml", text).group(1), text) for text in texts]
+
+
+def test_the_examples_are_competitions(document, configs: Path):
+    written = dict(examples(document))
+    for name, text in written.items():
+        (configs / "competitions" / f"{name}.yaml").write_text(text)
+        assert len(text.splitlines()) <= 12
+    buildings, roads = (load_competition(name) for name in written)
+    assert counted_indices(buildings) == (1,)
+    assert buildings.convention.id_column == buildings.id_column == "img_id"
+    assert buildings.mask_values == (0, 255)
+    assert (roads.mask_values, roads.licence, counted_indices(roads)) == ("colors", None, (0, 1, 2, 3, 4))
+
+
+def test_the_readme_and_the_messages_lead_to_it(project: Path):
+    assert "docs/competitions.md" in (project / "README.md").read_text()
