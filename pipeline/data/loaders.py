@@ -187,7 +187,7 @@ def _loader(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=num_workers,
-        pin_memory=pin_memory and torch.cuda.is_available(),
+        pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
         timeout=time_out_s if num_workers else 0,

@@ -26,7 +26,7 @@ from pipeline.model.freeze import freeze
 from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
 from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
-from pipeline.training.device import make_reproducible
+from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.inputs import counted_classes, learnt_classes, num_outputs, seed_of, split_rows, tile_store
 from pipeline.training.learner import Learner, build_learner
@@ -62,8 +62,10 @@ def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = prin
     sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
     folder = find_folder(competition, datasets.directory)
     valid = ValidDataset(folder, split_rows(paths, "valid"), mask_code(competition), datasets.padding)
-    loader = train_loader(train, sampler, options.num_workers, options.pin_memory, say=say)
-    judge = valid_loader(valid, loaders.valid.batch_size, loaders.valid.num_workers, loaders.valid.pin_memory, say=say)
+    is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
+    loader = train_loader(train, sampler, options.num_workers, options.pin_memory and is_gpu, say=say)
+    options = loaders.valid
+    judge = valid_loader(valid, options.batch_size, options.num_workers, options.pin_memory and is_gpu, say=say)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
         if class_dice:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
 from pipeline.model.build import build_network, load_weights, normalise
@@ -117,6 +119,21 @@ def judged_weights(content: dict[str, Any]) -> dict[str, Tensor]:
     return {**content["network"], **averaged}
 
 
-def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Returns the context in which a network runs in `precision`."""
-    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: torch.dtype) -> Iterator[None]:
+    """Within the block a network runs in `precision`."""
+    is_lower = precision != torch.float32
+    with torch.autocast(device.type, dtype=precision, enabled=is_lower):
+        # Asked for the repeatable way torch upsamples by a decomposition of its own, past autocast's rule for it.
+        is_past = is_lower and torch.are_deterministic_algorithms_enabled()
+        with Float32Upsampling() if is_past else contextlib.nullcontext():
+            yield
+
+
+class Float32Upsampling(TorchFunctionMode):
+    """Within the block what is upsampled is float32, as it is under autocast without REPRODUCIBLE."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is F.interpolate:
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))

@@ -304,7 +304,8 @@ def _predict(run: Run, rows, subset: str):
         )
         writer.expect(*stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
         options = config.dataloaders.valid
-        loader = valid_loader(dataset, options.batch_size, options.num_workers, options.pin_memory, say=tqdm.write)
+        pins = options.pin_memory and predictor.device.type == "cuda"
+        loader = valid_loader(dataset, options.batch_size, options.num_workers, pins, say=tqdm.write)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False, disable=None) as bar:
             for picture_id, prediction in predict_batches(predictor, valid_batches(loader)):
                 writer.put(picture_id, prediction)

@@ -108,7 +108,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
     store = open_store(next(path for path in (folder / "stores").iterdir() if path.is_dir()))
     dataset = TrainDataset(store, ids, loaded.config.datasets.augmentation, 1, CLASSES)
     sampler = EpochSampler(dataset, loaded.config.dataloaders.train.batch_size, 1)
-    loader = train_loader(dataset, sampler, num_workers, pin_memory=True)
+    loader = train_loader(dataset, sampler, num_workers, pin_memory=learner.device.type == "cuda")
 
     def batches(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
         dataset.set_class_dice(class_dice)

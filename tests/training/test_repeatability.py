@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.load import load
@@ -21,8 +21,8 @@ from pipeline.model.losses import TERMS
 from pipeline.model.optimizer import EmaWeights, build_optimizer
 from pipeline.training.criterion import criterion
 from pipeline.training.device import make_reproducible
-from pipeline.training.learner import Learner, build_learner
-from pipeline.training.step import EpochSums
+from pipeline.training.learner import Learner, build_learner, build_scaler
+from pipeline.training.step import EpochSums, train_step
 
 CUDA, NUM_CLASSES = torch.device("cuda"), 12
 # Of torch.use_deterministic_algorithms' list of operations that have no repeatable way on CUDA, as nodes of a graph.
@@ -52,36 +52,49 @@ class Calls(TorchDispatchMode):
 @contextmanager
 def fake_gpu(*changes: str) -> Iterator[Learner]:
     """Yields a learner on a GPU that is not there."""
-    settings = ("MODEL.ENCODER.NAME=resnet18", "MODEL.ENCODER.WEIGHTS=null", "SOLVER.PRECISION=float32", *changes)
-    real = build_learner(load("demo", settings).config, NUM_CLASSES)
+    settings = {"MODEL.ENCODER.NAME": "resnet18", "MODEL.ENCODER.WEIGHTS": "null", "SOLVER.PRECISION": "float32"}
+    settings |= dict(change.split("=", 1) for change in changes)
+    real = build_learner(load("demo", tuple(f"{key}={value}" for key, value in settings.items())).config, NUM_CLASSES)
     build._scale_shift.cache_clear()
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+        monkeypatch.setattr("torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda: True)
         for module in real.network.modules():
             for name, value in module.named_parameters(recurse=False):
                 setattr(module, name, torch.nn.Parameter(torch.empty(value.shape, device=CUDA)))
             for name, value in module.named_buffers(recurse=False):
                 setattr(module, name, torch.empty(value.shape, dtype=value.dtype, device=CUDA))
         optimizer = build_optimizer(real.network, real.config.solver.optimizer.name)
-        yield replace(real, device=CUDA, optimizer=optimizer, ema=EmaWeights(real.network, 0.9))
+        ema = EmaWeights(real.network, 0.9)
+        yield replace(real, device=CUDA, optimizer=optimizer, ema=ema, scaler=build_scaler(CUDA, real.precision))
     build._scale_shift.cache_clear()  # what it kept has no numbers
 
 
-def step(learner: Learner, mix: str) -> tuple[Calls, set[str]]:
-    """Returns what a step dispatches but for its backward pass, and the nodes of that."""
+class Unwatched:
+    """Takes each step's answer and does not look: what looks, without waiting, is tested on a real GPU."""
+
+    def look(self, *answer) -> None:
+        pass
+
+
+def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str]]:
+    """Returns what training steps dispatch but for their backward pass, and the nodes of that."""
     picture_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
     mask_BHW = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
     loss_of = criterion(mix, torch.ones(NUM_CLASSES, device=CUDA), NUM_CLASSES)
     learner.network.train()
-    sums = EpochSums(NUM_CLASSES, CUDA)
-    with Calls() as calls:
-        logits_BCHW = learner.logits(picture_BHWC)
-        loss = loss_of(logits_BCHW, mask_BHW)
-        sums.add(loss, logits_BCHW.detach(), mask_BHW)
+    sums, losses = EpochSums(NUM_CLASSES, CUDA), []
+
+    def backward(loss: torch.Tensor) -> None:  # the engine wants a device
+        losses.append(loss)
         for param in learner.network.parameters():
             param.grad = torch.empty_like(param)
-        learner.optimizer.step()
-        learner.ema.update(learner.network)
-    nodes, left = set(), [loss.grad_fn]
+
+    with Calls() as calls, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+        for _ in range(num_steps):
+            train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, Unwatched())
+    nodes, left = set(), [losses[-1].grad_fn]
     while left:
         node = left.pop()
         if node is not None and node not in nodes:
@@ -134,8 +147,32 @@ def test_without_reproducible_upsampling_is_the_operation_that_varies():
         assert step(learner, "1 dice")[1] & REFUSED == {"UpsampleBilinear2DBackward0"}
 
 
-@pytest.mark.parametrize("optimizer", ["Ranger", "AdamW"])
-def test_the_optimizer_does_not_make_a_gpu_wait(optimizer):
-    with fake_gpu("MODEL.NAME=Linknet", f"SOLVER.OPTIMIZER.NAME={optimizer}") as learner:
-        calls, _ = step(learner, "1 ce")
-        assert not calls.arguments("_local_scalar_dense")
+@pytest.mark.parametrize("changes", [(), ("SOLVER.CLIP_NORM=1", "SOLVER.ACCUMULATE=2")], ids=["plain", "clipped"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [("Ranger", "float32"), ("Ranger", "bfloat16"), ("AdamW", "float16")],
+)
+def test_no_step_makes_a_gpu_wait(optimizer, precision, changes):
+    settings = (f"SOLVER.OPTIMIZER.NAME={optimizer}", f"SOLVER.PRECISION={precision}", *changes)
+    with fake_gpu("MODEL.NAME=Linknet", *settings) as learner:
+        calls, _ = step(learner, "1 ce", num_steps=7)  # Ranger's sixth is the first with the fused kernel
+        assert not calls.arguments("_local_scalar_dense") and not calls.arguments("nonzero")
+        assert calls.arguments("_fused_adamw_")
+
+
+def test_in_float16_only_an_optimizer_that_knows_of_the_loss_scaler_does_without_waiting():
+    with (
+        fake_gpu("MODEL.NAME=Linknet", "SOLVER.PRECISION=float16") as learner,
+        pytest.raises(DataDependentOutputException, match="_local_scalar_dense"),
+    ):
+        step(learner, "1 ce")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["FPN", "Unet", "DeepLabV3Plus", "Segformer"])
+def test_upsampling_is_in_float32_with_and_without_reproducible(reproducible, name, precision):
+    with fake_gpu(f"MODEL.NAME={name}", f"SOLVER.PRECISION={precision}", "SOLVER.OPTIMIZER.NAME=AdamW") as learner:
+        picture_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
+        logits_BCHW = learner.logits(picture_BHWC)
+    is_upsampled = build.upsample_factor(learner.network) > 1
+    assert logits_BCHW.dtype == (torch.float32 if is_upsampled else learner.precision)
