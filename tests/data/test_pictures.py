@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.data.image_header import BadFile, read_header
 from pipeline.data.inspection import count_values
-from pipeline.data.pictures import read_grey, read_mask, read_picture
+from pipeline.data.pictures import class_indices, read_grey, read_mask, read_picture
 from pipeline.errors import UserError
 from tests.data.broken import HEIGHT, MASK, PICTURE, WIDTH, encoded, jpeg, png
 
@@ -118,3 +119,54 @@ def test_values_are_counted_exactly_beyond_the_range_of_float32():
     counts = count_values(mask)
     assert counts[0] == 24_999_999
     assert counts[7] == 1
+
+
+COLORS = ((0, 0, 0), (255, 0, 0), (0, 0, 255), (9, 9, 9))  # RGB, one per value of MASK and one more
+IN_COLORS = np.array(COLORS, np.uint8)[MASK]
+STORES = {
+    "grey values": (png(MASK * 100), MaskCode(values=(0, 100, 200))),
+    "RGB": (encoded(Image.fromarray(IN_COLORS), "PNG"), MaskCode(colors=COLORS)),
+    "RGBA": (encoded(Image.fromarray(IN_COLORS), "PNG", "RGBA"), MaskCode(colors=COLORS)),
+    "palette": (encoded(Image.fromarray(IN_COLORS).quantize(4), "PNG"), MaskCode(colors=COLORS)),
+    "grey as colours": (png(MASK * 100), MaskCode(colors=((0, 0, 0), (100, 100, 100), (200, 200, 200)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_mask_is_read_by_what_it_stores(name: str, tmp_path: Path):
+    data, code = STORES[name]
+    (tmp_path / "m.png").write_bytes(data)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", code), MASK)
+    ignoring = replace(code, ignore_index=2)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", ignoring), np.where(MASK == 2, IGNORE, MASK))
+
+
+def test_a_mask_of_one_bit_is_read_as_0_and_255(tmp_path: Path):
+    (tmp_path / "m.png").write_bytes(encoded(Image.fromarray((MASK > 0).astype(np.uint8) * 255), "PNG", "1"))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png", MaskCode(values=(0, 255))), MASK > 0)
+
+
+def test_a_stored_value_beyond_the_classes_counts_nowhere(tmp_path: Path):
+    (tmp_path / "m.png").write_bytes(png(MASK * 100))
+    read = read_mask(tmp_path / "m.png", MaskCode(ignore_index=200, values=(0, 100)))
+    np.testing.assert_array_equal(read, np.where(MASK == 2, IGNORE, MASK))
+
+
+@pytest.mark.parametrize("code", [MaskCode(values=(0, 100)), MaskCode(colors=COLORS[:2])], ids=["values", "colours"])
+def test_a_value_of_no_class_is_refused_by_the_reader_too(code: MaskCode, tmp_path: Path):
+    (tmp_path / "m.png").write_bytes(png(MASK * 100))
+    with pytest.raises(UserError, match=r"m\.png does not decode to .* alone"):
+        read_mask(tmp_path / "m.png", code)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_any_values_and_colours_are_read_back_as_their_classes(data, seed: int):
+    rng, num_classes = np.random.default_rng(seed), data.draw(st.integers(2, 254))
+    indices = rng.integers(0, num_classes, (5, 7), dtype=np.uint8)
+    values = tuple(rng.permutation(256)[:num_classes].tolist())
+    assert (class_indices(np.array(values, np.uint8)[indices], MaskCode(values=values)) == indices).all()
+    codes = rng.choice(2**24, num_classes, replace=False)
+    colors = tuple((int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes)
+    stored = np.array(colors, np.uint8)[:, ::-1][indices]
+    assert (class_indices(np.ascontiguousarray(stored), MaskCode(colors=colors)) == indices).all()
