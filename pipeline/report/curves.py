@@ -73,7 +73,10 @@ def draw_learning_curves(
     epoch_axis(rate, history)
     for axes, column, word in ((loss, "valid_loss", "loss"), (score, "valid_dice", "Dice")):
         _pad_top(axes, 0.14 if axes is loss else 0.03)
-        _draw_kept(axes, history, best, column, f"({KEPT_WORDS[monitor]}), {word}", theme)
+        heights = (0.62, 0.5, 0.38, 0.26, 0.09) if axes is loss else (0.09, 0.2, 0.32, 0.44, 0.56, 0.9)
+        if axes is loss and len(_pieces(history, reverts)) == 1:  # no arrow is up there
+            heights += (0.74, 0.84)
+        _draw_kept(axes, history, best, column, f"({KEPT_WORDS[monitor]}), {word}", heights, theme)
     add_legend(loss, theme)
     add_legend(score, theme)
     _draw_reverts(loss, history, spans, reverts, theme)
@@ -139,15 +142,16 @@ def draw_phases(axes: Any, spans: Sequence[Span], theme: Theme, named: bool) -> 
             axes.text((start + end) / 2, 0.985, name, ha="center", va="top", rotation=90 if is_narrow else 0, **text)
 
 
-def _draw_kept(axes: Any, history: Columns, best: int | None, column: str, words: str, theme: Theme) -> None:
-    """Marks the epoch whose weights were kept, and says why."""
+def _draw_kept(
+    axes: Any, history: Columns, best: int | None, column: str, words: str, heights: Sequence[float], theme: Theme
+) -> None:
+    """Marks the epoch whose weights were kept, and says why at one of the heights."""
     if best is None:
         return
     epochs, value = numbers(history["epoch"]), numbers(history[column])[best]
     ring = {"markersize": 6, "markerfacecolor": "none", "markeredgecolor": theme.mark, "markeredgewidth": 1.4}
     axes.axvline(epochs[best], color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.plot([epochs[best]], [value], "o", **ring)
-    heights = (0.62, 0.5, 0.38, 0.26, 0.09) if column == "valid_loss" else (0.09, 0.2, 0.32, 0.44, 0.56, 0.9)
     text = f"kept: epoch {epochs[best]:g} {words} {value:.3f}"
     _note(axes, epochs[best] / max(epochs[-1], 1), heights, text, theme)
 

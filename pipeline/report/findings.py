@@ -11,7 +11,7 @@ from pipeline.report.headline import never_predicted
 from pipeline.report.markup import Html, bar, body, join, photo, plot, table, table_of, tag
 from pipeline.report.plans import trained_curve
 from pipeline.report.plots import draw_confusion, largest_confusions
-from pipeline.report.rates import draw_sweep
+from pipeline.report.rates import SWEEP_MARKS, draw_sweep
 from pipeline.report.read import numbers, two_digits
 from pipeline.report.record import Record
 from pipeline.report.section import Section, counted, missing, percent, phases_of, score, steps_of
@@ -118,7 +118,11 @@ def sweep_section(record: Record) -> Section:
             "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
         )
         suggestions = found.get("suggestions") or {}
-        rows = [(name, two_digits(rate), _ratio(max_lr, rate)) for name, rate in suggestions.items() if rate]
+        rows = [
+            (words, two_digits(suggestions[key]), _ratio(max_lr, suggestions[key]))
+            for key, words in SWEEP_MARKS.items()
+            if suggestions.get(key)
+        ]
         words = (
             table(("suggestion", "learning rate", "MAX_LR is"), rows, "Suggestions of the sweep") if rows else Html()
         )
