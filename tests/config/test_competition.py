@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.competition import Competition, Convention, check_competition, num_scored, scored_classes
+from pipeline.config.competition import (
+    Competition,
+    Convention,
+    check_competition,
+    counted_indices,
+    num_scored,
+    picture_file,
+    scored_classes,
+)
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
 
@@ -81,6 +89,29 @@ def test_a_real_competitions_folder_is_as_its_descriptor_says(name, shared_data)
         assert (folder / template.format(id=columns[competition.id_column])).is_file()
 
 
+def test_the_mean_is_taken_over_what_is_submitted():
+    by_picture = dataclasses.replace(GOOD, convention=Convention(rows="id"))
+    assert counted_indices(by_picture) == (1,)
+    assert counted_indices(GOOD) == (0, 1)
+    assert counted_indices(dataclasses.replace(GOOD, ignore_index=None)) == (0, 1, 2)
+
+
+def test_a_submission_calls_its_pictures_as_the_lists_do_unless_it_says_otherwise():
+    assert GOOD.convention.id_column == "ImageID"
+    assert dataclasses.replace(GOOD, id_column="img", convention=Convention()).convention.id_column == "img"
+    own = dataclasses.replace(GOOD, id_column="img", convention=Convention(id_column="ImageId"))
+    assert own.convention.id_column == "ImageId"
+    with_two = {"convention": Convention(value_column="img"), "id_column": "img"}
+    assert refusal(**with_two).endswith("CONVENTION.VALUE_COLUMN: two columns have one name: img, img")
+
+
+def test_the_pictures_of_the_test_list_may_lie_elsewhere():
+    assert picture_file(GOOD, "7", "test") == picture_file(GOOD, "7", "train") == "imgs/7.jpg"
+    elsewhere = dataclasses.replace(GOOD, test_pictures="test/{id}.png")
+    assert picture_file(elsewhere, "7", "test") == "test/7.png"
+    assert picture_file(elsewhere, "7", "train") == "imgs/7.jpg"
+
+
 def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
     check_competition(dataclasses.replace(GOOD, ignore_index=255), {})
     assert num_scored(dataclasses.replace(GOOD, ignore_index=255)) == 3
@@ -114,6 +145,18 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             "PICTURES: found '/etc/{id}.jpg', wanted a path inside the competition's folder",
         ),
         ({"test_csv": "../other/test.csv"}, "TEST_CSV: found '../other/test.csv', wanted a path inside"),
+        ({"test_pictures": "imgs/x.jpg"}, "TEST_PICTURES: found 'imgs/x.jpg', wanted a path with {id}"),
+        ({"test_pictures": "../{id}.jpg"}, "TEST_PICTURES: found '../{id}.jpg', wanted a path inside"),
+        ({"mask_values": (0, 255)}, "MASK_VALUES: 2 values for 3 classes; give the stored grey value of each class"),
+        ({"mask_values": (0, 7, 7)}, "MASK_VALUES: 7 stands for two classes; give each its own"),
+        (
+            {"mask_values": (0, 1, 255), "ignore_index": 255},
+            "IGNORE_INDEX: 255 is the stored value of void in MASK_VALUES",
+        ),
+        (
+            {"mask_values": "colors", "ignore_index": 255},
+            "IGNORE_INDEX: found 255, a grey value, but MASK_VALUES: colors reads colours; give the ignored colour",
+        ),
         ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a regular expression: "),
         ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a regular expression: "),
         ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: 0 groups in parentheses; exactly one names the sequence"),
@@ -138,6 +181,8 @@ def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
         ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, wanted text"),
         ("NAME: other", ":3: NAME is the file's name, mine; remove it"),
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
+        ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', wanted colors or a list in brackets"),
+        ("MASK_VALUES: [0, 256]", ":3: MASK_VALUES: item 2: 256 is outside the allowed range"),
     ],
 )
 def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, configs: Path):

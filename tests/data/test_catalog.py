@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config.competition import Convention
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_catalog, find_notices, read_catalog
 from pipeline.data.problems import KINDS, format_problems
@@ -202,6 +203,63 @@ def test_notices_name_unlisted_pictures_absent_classes_and_blank_masks(folder: P
     assert unlisted.startswith("1 pictures in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
     assert "Road, Water" in classes
     assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
+
+
+def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
+    text = (folder / "train.csv").read_text()
+    (folder / "train.csv").write_text(text.replace("ImageID", "img").replace("Flight", "flights"))
+    (folder / "test.csv").write_text("img\n000900_001\n")
+    cures = {problem.cure.partition(" as ")[2] for problem in build_catalog(WITH_COLUMN, folder)[1]}
+    assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= cures
+    other = replace(COMPETITION, test_csv="list.csv", convention=Convention(value_column="runs"))
+    by_file = {problem.file: problem.cure for problem in build_catalog(other, folder)[1]}
+    assert "give its name as TEST_CSV in" in by_file["list.csv"]
+    assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
+    (folder / "train.csv").write_text(text)
+    shutil.rmtree(folder / "masks")
+    assert "mend MASKS in" in build_catalog(COMPETITION, folder)[1][-1].cure
+
+
+def test_the_test_pictures_are_found_in_a_folder_of_their_own(folder: Path):
+    (folder / "test").mkdir()
+    for path in sorted((folder / "imgs/imgs").glob("000900_*")):
+        path.rename(folder / "test" / f"{path.stem}.jpeg")
+    elsewhere = replace(COMPETITION, test_pictures="test/{id}.jpeg")
+    catalog, problems = build_catalog(elsewhere, folder)
+    assert problems == []
+    assert catalog["picture"].tolist()[3:5] == ["imgs/imgs/000002_002.jpg", "test/000900_001.jpeg"]
+    assert find_notices(elsewhere, folder, catalog) == []
+    shutil.rmtree(folder / "test")
+    (problem,) = build_catalog(elsewhere, folder)[1]
+    assert (problem.file, problem.cure.partition("mend ")[2]) == (
+        "test",
+        "TEST_PICTURES in configs/competitions/little.yaml",
+    )
+
+
+def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder: Path):
+    for name in ("train.csv", "test.csv"):
+        lines = (folder / name).read_text().splitlines()
+        rows = [",".join([f"{line.split(',')[0]}.jpg", *line.split(",")[1:]]) for line in lines[1:]]
+        (folder / name).write_text("\n".join([lines[0], *rows]))
+    for path in sorted((folder / "masks/masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}.jpg.png"))
+    with_suffix = replace(COMPETITION, sample_submission=None)
+    _, problems = build_catalog(with_suffix, folder)
+    assert {problem.kind for problem in problems} == {"suffix twice"} and len(problems) == 6
+    assert problems[0].found == "there is 000001_001.jpg"
+    assert problems[0].cure == "PICTURES: imgs/imgs/{id} in configs/competitions/little.yaml"
+    assert build_catalog(replace(with_suffix, pictures="imgs/imgs/{id}"), folder)[1] == []
+
+
+def test_the_pictures_to_predict_may_be_those_of_the_sample_submission(folder: Path):
+    (folder / "test.csv").unlink()
+    (folder / "sample_submission.csv").write_text("ImageID,rle\n000900_001,1 1\n000900_002,\n")
+    convention = Convention(rows="id", value_column="rle")
+    described = replace(COMPETITION, test_csv="sample_submission.csv", convention=convention)
+    catalog, problems = build_catalog(described, folder)
+    assert problems == []
+    assert catalog.loc[catalog["subset"] == "test", "id"].tolist() == ["000900_001", "000900_002"]
 
 
 def test_pictures_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
