@@ -127,7 +127,7 @@ def competition_names() -> list[str]:
 
 def _names_in(folder: Path) -> list[str]:
     # Hidden files: editors and macOS leave `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside the file.
-    return sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith("."))
 
 
 def _find(folder: Path, name: str, what: str) -> Path:

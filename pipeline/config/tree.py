@@ -182,6 +182,8 @@ def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: li
     """Returns what was probably meant by an unknown key: the nearest in its group, or the same word in another one."""
     if join(path, key) in all_keys:  # a dotted key can only come from a file
         return f"in a file the groups are nested: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
+    if plain_word(here) == "base":
+        return "did you mean BASE?"
     whole, last = {}, {}
     for name in all_keys:
         whole[name], last[name] = plain_word(name), plain_word(name.rpartition(".")[2])

@@ -65,7 +65,7 @@ def test_a_config_without_base_changes_the_defaults(configs):
         ("\nBASE: ExpAAZ\n", "configs/Mine.yaml:2: BASE: there is no config 'ExpAAZ' in configs/; did you mean ExpAA"),
         ("BASE: Mine\n", "configs/Mine.yaml:1: BASE goes in a circle: Mine -> Mine; name another parent"),
         ("SOLVER: {MAXLR: 1}\n", "configs/Mine.yaml:1: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
-        ("base: ExpAAA\n", "configs/Mine.yaml:1: unknown key base; "),
+        ("base: ExpAAA\n", "configs/Mine.yaml:1: unknown key base; did you mean BASE?"),
         ("SOLVER: {MAX_LR: fast}\n", "configs/Mine.yaml:1: SOLVER.MAX_LR: found 'fast', wanted a number (above 0)"),
         (
             "SOLVER: {PLAN: one_cylce}\n",
@@ -122,6 +122,8 @@ def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
 def test_what_editors_leave_behind_is_no_config(configs):
     write(configs, ".#ExpAAB", "x")
     write(configs, "._ExpAAC", "x")
+    (configs / "ExpFolder.yaml").mkdir()
+    assert "ExpFolder" not in names()
     assert not [name for name in names() if name.startswith(".")]
     assert "base" not in names()
 
