@@ -45,10 +45,8 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
             origins, "SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false; give a number"
         )
     if solver.max_lr == "auto" and sweep.optimizer == "SGD" and solver.optimizer.name != "SGD":
-        why = (
-            f"plain SGD's rate means other steps in {solver.optimizer.name}; give a number, or SWEEP.OPTIMIZER: solver"
-        )
-        _refuse(origins, "SOLVER.MAX_LR", f"auto takes the LR sweep's suggestion, but {why}")
+        why = f"auto takes the sweep's suggestion, but plain SGD's rate means other steps in {solver.optimizer.name}"
+        _refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
 
 
 def _refuse(origins: Mapping[str, str], key: str, why: str) -> None:
