@@ -85,7 +85,7 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
         "IoU": tuple(_at(content, "iou", "mean") for content in metrics),
         "data set IoU": tuple(_at(content, "dataset_iou", "mean") for content in metrics),
         "majority guess": tuple(_at(content, "majority", "dice") for content in metrics),
-        "best epoch": tuple(_at(content, "checkpoint", "epoch") for content in metrics),
+        "epoch kept": tuple(_at(content, "checkpoint", "epoch") for content in metrics),
         "minutes": tuple(seconds),
     }
     class_dice = {name: tuple(_at(content, "dice", "classes", name) for content in metrics) for name in classes}

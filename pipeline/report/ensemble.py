@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.report.markup import Html, bar, join, table, tag
 from pipeline.report.read import read_json, read_list
 from pipeline.report.record import Record
-from pipeline.report.section import Section, missing, score
+from pipeline.report.section import Section, counted, missing, score
 
 METHOD_WORDS = {
     "AP": "mean probability",
@@ -76,7 +76,7 @@ def _agreement(own: Mapping[str, Any]) -> str:
     """
     share = own["agreement"]
     words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
-    return f"{words} % on {own['compared']} pictures"
+    return f"{words} % on {counted(own['compared'], 'picture')}"
 
 
 def _size(num_bytes: float) -> str:
@@ -107,8 +107,12 @@ def _methods(found: Mapping[str, Any]) -> Html:
     for method, scores in found["methods"].items():
         name = join(METHOD_WORDS[method], tag("em", "this run") if method == found["method"] else None)
         rows.append((name, *_with_range(scores["dice"]), *_with_range(scores["gain"], "+.3f")))
-    caption = f"{found['pictures']:,} pictures in {found['sequences']:,} sequences, on none of which a judge trained"
-    words = f"Each picture is judged by {judges['least']} to {judges['most']} members, {judges['mean']:.1f} on average."
+    pictures, sequences = counted(found["pictures"], "picture"), counted(found["sequences"], "sequence")
+    caption = f"{pictures} in {sequences}, on none of which a judge trained"
+    members = counted(judges["most"], "member")
+    words = f"Each picture is judged by {judges['least']} to {members}, {judges['mean']:.1f} on average."
+    if judges["least"] == judges["most"]:
+        words = f"Each picture is judged by {members}."
     if judges["most"] == 1:
         words += " With one judge each, this tells nothing of what combining them gains."
     note = tag("p", words, " Ranges: 95 %, by drawing whole sequences.", class_="note")

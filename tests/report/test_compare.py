@@ -107,7 +107,7 @@ def test_runs_that_were_never_evaluated_are_named_with_the_command_and_leave_no_
     text = comparison_text(compare_runs((first.run, second.run)))
     assert text.endswith("was not evaluated yet; type: ./run.sh ExpAAB SOLVER.POWER=2.0 evaluate")
     assert text.count("was not evaluated yet") == 2
-    assert not [line for line in text.splitlines() if line.strip() in ("Dice", "IoU", "best epoch")]
+    assert not [line for line in text.splitlines() if line.strip() in ("Dice", "IoU", "epoch kept")]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "nonsense", None])

@@ -62,7 +62,7 @@ def test_members_methods_and_weights_are_shown(ensemble):
 def test_nothing_of_a_training_is_missed(ensemble):
     loaded, folder = ensemble
     text = write_page(folder, loaded).read_text()
-    for words in ("learning curves", "LR sweep", "Training is under way", "best epoch", "tile grid", "The plan "):
+    for words in ("learning curves", "LR sweep", "Training is under way", "epoch kept", "tile grid", "The plan "):
         assert words not in text
 
 
