@@ -152,7 +152,7 @@ def tile(run: Run) -> None:
     of_train = rows[rows["id"].isin(train_ids)]
     sizes = list(zip(of_train["width"], of_train["height"], strict=True))
     if settings.enable and (told := distortion(sizes, settings.sets)):
-        tqdm.write(f"note: of {SETS_KEY}, {told} (by more than {NOTICED - 1:.0%})")
+        tqdm.write(f"note: of {SETS_KEY}, {told} (by more than {100 * (NOTICED - 1):.0f} %)")
     classes = scored_classes(competition)
     dataset = TrainDataset(store, train_ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
