@@ -94,10 +94,15 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
     groups = group_numbers(dice.index.tolist(), sequences.tolist())
     num_groups = len(set(groups.tolist()))
     if len(dice) < LEAST_PICTURES or num_groups < LEAST_SEQUENCES:
+        own = max(len(table) for table in tables.values())
+        cure = (
+            "These validate on too few pictures for it"
+            if own == len(dice)
+            else f"They validate on different ones, {own} at most: compare runs of one slice, or ensembles of it"
+        )
         raise UserError(
-            f"{', '.join(folders)} were all judged on {len(dice)} pictures of {num_groups} "
-            f"sequence{'' if num_groups == 1 else 's'}; at least {LEAST_PICTURES} pictures of {LEAST_SEQUENCES} "
-            "sequences are needed. Compare runs of one slice, or ensembles of it."
+            f"{', '.join(folders)}: judged pictures that all have in common: {len(dice)}, sequences: {num_groups} (a "
+            f"picture without one is its own); wanted: {LEAST_PICTURES} and {LEAST_SEQUENCES} at least. {cure}."
         )
     return dice, groups
 

@@ -121,9 +121,15 @@ def prepare(run: Run) -> None:
     tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {num_test} are to be predicted")
     num_leaky = leaks["valid_id"].nunique()
     if num_leaky:
+        has_sequences = catalog.loc[catalog["subset"] == "train", "sequence"].nunique() > 1
+        cure = (
+            "DATASETS.SPLIT.BY=sequence keeps videos together"
+            if has_sequences
+            else "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file would tell which belong together"
+        )
         tqdm.write(
             f"leakage: {num_leaky} of {counts['valid']} validation pictures have a near-duplicate among the training "
-            f"ones, so the score will flatter; DATASETS.SPLIT.BY=sequence keeps videos together"
+            f"ones, so the score will flatter; {cure}"
         )
 
 

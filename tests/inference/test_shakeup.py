@@ -82,11 +82,18 @@ def test_only_pictures_that_all_were_judged_on_count(tmp_path):
     assert dice.loc["002_0", "A"] == pytest.approx(np.linspace(0.5, 0.9, 24)[6])
 
 
+def test_runs_of_one_slice_that_is_too_small_are_not_told_to_compare_runs_of_one_slice(tmp_path):
+    for name in ("A", "B"):
+        write_scores(tmp_path / name, [f"{index:03d}" for index in range(6)], np.zeros(6))
+    with pytest.raises(UserError, match=r"in common: 6, sequences: 6 .*These validate on too few pictures"):
+        read_scores({name: tmp_path / name for name in ("A", "B")})
+
+
 def test_runs_without_common_pictures_or_scores_are_refused(tmp_path):
     ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
     write_scores(tmp_path / "A", ids[:15], np.zeros(15))
     write_scores(tmp_path / "B", ids[15:], np.zeros(15))
-    with pytest.raises(UserError, match="A, B were all judged on 0 pictures"):
+    with pytest.raises(UserError, match=r"in common: 0, sequences: 0 .*compare runs of one slice"):
         read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
     with pytest.raises(UserError, match=r"C was not judged yet; type: ./run.sh C evaluate"):
         read_scores({"A": tmp_path / "A", "C": tmp_path / "C"})
