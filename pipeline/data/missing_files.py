@@ -48,7 +48,9 @@ def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, 
     found = []
     for file in gone:
         twice = _suffix_twice(competition, folder, key, file)
-        found.append((file, twice or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)))))
+        found.append(
+            (file, twice or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)), competition))
+        )
     return found
 
 
@@ -63,7 +65,7 @@ def _suffix_twice(competition: Competition, folder: Path, key: Key, file: str) -
     return make_problem("suffix twice", file, found, **facts)
 
 
-def _explain(folder: Path, file: str, what: str, near: str | None) -> Problem:
+def _explain(folder: Path, file: str, what: str, near: str | None, competition: Competition) -> Problem:
     if os.path.isdir(folder / file):
         return make_problem("not a file", file, "a folder of that name")
     if os.path.islink(folder / file):
@@ -72,7 +74,7 @@ def _explain(folder: Path, file: str, what: str, near: str | None) -> Problem:
         return make_problem("not a file", file, "a device, pipe or socket")
     if near is not None:
         return make_problem(f"{what} under another name", file, f"there is {near}")
-    return make_problem(f"{what} missing", file, "no such file")
+    return make_problem(f"{what} missing", file, "no such file", competition=competition.name)
 
 
 def _loose(name: str) -> str:

@@ -47,7 +47,8 @@ KINDS: dict[str, tuple[str, str]] = {
     # Finding files
     "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
-    "picture missing": ("a picture for every row", _LISTED),
+    "picture missing": ("a picture for every row", f"{_LISTED}; where test pictures lie in a folder of their own: "
+                        f"TEST_PICTURES in {_DESCRIPTOR}"),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
     "suffix twice": ("ids without the suffix of the file, or a template without it", f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "picture under another name": ("exactly the name at the left, letter case included", _RENAME),

@@ -1,0 +1,165 @@
+"""With one row per picture only class 1 is submitted: training, metrics, `score` and an ensemble say one number."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.__main__ import main
+from pipeline.config import load as load_module
+from pipeline.config.load import load, nested
+from pipeline.inference.predict import decode
+from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.paths import RunPaths
+from pipeline.submission.write import write_submission
+from pipeline.training.inputs import counted_classes, learnt_classes
+from tests.tiny import ROAD, SETTINGS, draw_nothing, run_stages, write_competition
+
+pytestmark = pytest.mark.slow
+
+COMPETITION = """\
+TITLE: Roads
+CLASSES: [Ground, Road]
+COLORS: [[0, 0, 0], [200, 180, 160]]
+PICTURES: imgs/imgs/{id}.jpg
+TEST_PICTURES: test/{id}.jpg
+MASKS: masks/masks/{id}.png
+MASK_VALUES: [0, 255]
+TEST_CSV: sample_submission.csv
+SAMPLE_SUBMISSION: sample_submission.csv
+CONVENTION: {ROWS: id, ORDER: column, BASE: 1, VALUE_COLUMN: rle}
+"""
+MEMBERS = {"RoadA": 0, "RoadB": 10}
+
+
+def write_roads(folder: Path) -> Path:
+    """The tiny competition as Kaggle would have it: masks of 0 and 255, test pictures apart, a sample as test list."""
+    write_competition(folder)
+    for path in sorted((folder / "masks" / "masks").iterdir()):
+        cv2.imwrite(str(path), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == ROAD).astype(np.uint8) * 255)
+    ids = (folder / "test.csv").read_text().split()[1:]
+    (folder / "test").mkdir()
+    for picture_id in ids:
+        (folder / "imgs" / "imgs" / f"{picture_id}.jpg").rename(folder / "test" / f"{picture_id}.jpg")
+    (folder / "test.csv").unlink()
+    rows = [f"{picture_id},1 1" for picture_id in ids]
+    (folder / "sample_submission.csv").write_text("\n".join(["ImageID,rle", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(project, tmp_path_factory):
+    """Two members and their ensemble, all stages done; the folder of configs, data, runs and submissions."""
+    folder = tmp_path_factory.mktemp("roads")
+    shutil.copytree(project / "configs", folder / "configs")
+    (folder / "configs" / "competitions" / "roads.yaml").write_text(COMPETITION)
+    write_roads(folder / "data" / "roads")
+    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
+    settings |= {"DATASETS.COMPETITION": "roads", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    settings |= {"SOLVER.PLAN": "constant", "SOLVER.MONITOR": "valid_dice"}
+    for name, index in MEMBERS.items():
+        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
+        (folder / "configs" / f"{name}.yaml").write_text(
+            f"# Small? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
+        )
+    tree = {
+        "DATASETS": {"COMPETITION": "roads"},
+        "ENSEMBLE": {"MEMBERS": list(MEMBERS), "METHOD": "WEIGHTED", "WEIGHTS": "fitted"},
+    }
+    tree |= {"DECODE": {"SUPPRESS": "fitted", "OFFSETS": "fitted"}}
+    (folder / "configs" / "RoadEns.yaml").write_text(f"# Better? ./run.sh RoadEns\n{yaml.safe_dump(tree)}")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, folder)
+        draw_nothing(patch)
+        for name in (*MEMBERS, "RoadEns"):
+            run_stages(load(name))
+    return folder
+
+
+def use(patch, folder: Path) -> None:
+    patch.setattr(load_module, "CONFIGS", folder / "configs")
+    for variable, name in {
+        "DATA_DIR": "data",
+        "RUNS_DIR": "runs",
+        "SCRATCH_DIR": "scratch",
+        "SUBMISSIONS_DIR": "out",
+    }.items():
+        patch.setenv(variable, str(folder / name))
+
+
+@pytest.fixture
+def roads(done, monkeypatch) -> Path:
+    use(monkeypatch, done)
+    return done
+
+
+def metrics_of(name: str) -> dict:
+    return json.loads((RunPaths(name) / "metrics.json").read_text())
+
+
+def test_both_classes_are_learnt_and_one_is_counted(roads):
+    loaded = load("RoadA")
+    assert (learnt_classes(loaded), counted_classes(loaded)) == ((0, 1), (1,))
+
+
+@pytest.mark.parametrize("name", [*MEMBERS, "RoadEns"])
+def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
+    metrics = metrics_of(name)
+    for family in ("dice", "iou", "dataset_iou"):
+        assert metrics[family]["mean"] == metrics[family]["classes"]["Road"]
+    assert metrics["counted"] == ["Road"]
+    table = pd.read_csv(RunPaths(name) / "per_image.csv")
+    assert table["dice"].tolist() == table["dice_Road"].tolist() and table["dice"].mean() == pytest.approx(
+        metrics["dice"]["mean"], abs=1e-6
+    )
+    assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every picture has a road
+    origin = json.loads(RunPaths(name).submission.with_suffix(".json").read_text())
+    assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
+
+
+def test_the_monitor_is_that_number_too(roads):
+    history = pd.read_csv(RunPaths("RoadA") / "history.csv")
+    assert history["valid_dice"].tolist() == history["valid_dice_Road"].tolist()
+    best = history[history["is_best"] == 1].iloc[-1]
+    assert best["valid_dice"] == pytest.approx(metrics_of("RoadA")["dice"]["mean"], abs=1e-3)  # stored as bytes since
+
+
+def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
+    store = ProbabilityStore(RunPaths("RoadA").probs("valid"))
+    ids = list(store.ids)
+    masks = ((picture_id, decode(store[picture_id])) for picture_id in ids)
+    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
+    assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
+    captured = capsys.readouterr()
+    found, metrics = json.loads(captured.out), metrics_of("RoadA")
+    assert found["dice"] == {
+        "mean": pytest.approx(metrics["dice"]["mean"]),
+        "classes": {"Road": pytest.approx(metrics["dice"]["mean"])},
+    }
+    assert found["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
+    assert f"{12 - len(ids)} of the 12 masks" in captured.err
+
+
+def test_an_ensemble_judges_its_members_and_methods_by_it(roads):
+    found = json.loads((RunPaths("RoadEns") / "ensemble.json").read_text())
+    assert found["methods"]["WEIGHTED"]["dice"]["mean"] == pytest.approx(metrics_of("RoadEns")["dice"]["mean"])
+    for member, name in zip(found["members"], MEMBERS, strict=True):
+        assert member["dice"]["mean"] == pytest.approx(metrics_of(name)["dice"]["mean"])
+    decoding = RunPaths("RoadEns") / "decode.json"
+    if decoding.is_file():  # a class that is not submitted is not dropped
+        assert "Ground" not in json.loads(decoding.read_text()).get("in_sample", {})
+
+
+def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
+    first, second = (str(RunPaths(name).submission) for name in MEMBERS)
+    assert main(["diff", first, second]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "of 4 pictures differ" in lines[0]
+    assert all("Ground" not in line for line in lines)
