@@ -20,12 +20,13 @@ _CSV = "save it as a plain CSV: UTF-8, commas, one header line"
 _LINE = "mend that line by hand"
 _SAMPLE = "get the sample submission and test.csv again, together"
 _DESCRIPTOR = "configs/competitions/{competition}.yaml"
+_NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
 
 # kind: (wanted, cure). {fields} are filled in by the check that finds the problem.
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
-    "list missing": ("{file} beside the picture folders", f"get it again, or give its name as {{key}} in {_DESCRIPTOR}"),
+    "list missing": ("{file} beside the picture folders", f"get it again, or {_NAME_IT}"),
     "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
     "list empty": ("a header line and one row per picture", _AGAIN),
     "list without rows": ("one row per picture below the header line", _AGAIN),
@@ -34,7 +35,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
     "list with uneven rows": ("as many cells in a row as in the header", _LINE),
     "list with a column twice": ("each column once", "take one of the two out"),
-    "column missing": ("a column {column!r}", f"name the column so, or give its name as {{key}} in {_DESCRIPTOR}"),
+    "column missing": ("a column {column!r}", f"name the column so, or {_NAME_IT}"),
     "id empty": ("an id in every row", "fill the cell, or take the row out"),
     "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
     "id twice": ("each id once", "take the second row out"),
@@ -50,7 +51,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "picture missing": ("a picture for every row", f"{_LISTED}; where test pictures lie in a folder of their own: "
                         f"TEST_PICTURES in {_DESCRIPTOR}"),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
-    "suffix twice": ("ids without the suffix of the file, or a template without it", f"{{key}}: {{template}} in {_DESCRIPTOR}"),
+    "suffix twice": ("ids without the file's suffix, or a template without it",
+                     f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "picture under another name": ("exactly the name at the left, letter case included", _RENAME),
     "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
     "not a file": ("an ordinary file", "take away what stands in its place and put the file there"),
@@ -81,16 +83,17 @@ KINDS: dict[str, tuple[str, str]] = {
     "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
     "mask with palette": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; or, where the palette's "
                           "index is the class: Image.fromarray(np.array(Image.open(path))).save(path)"),
-    "RGB mask": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS, which then has the stored colour of "
-                 "each class"),
+    "RGB mask": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS, which then has the stored colour "
+                 "of each class"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "16-bit mask": (_MASK, "where its values are class indices: "
                     "cv2.imwrite(path, cv2.imread(path, -1).astype('uint8'))"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),
     "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, 255] in {_DESCRIPTOR} reads them as they are"),
-    "mask value out of range": ("values {values}", "where masks store other grey values than class indices, MASK_VALUES "
-                                f"in {_DESCRIPTOR} lists that of each class; where a class lacks, mend CLASSES"),
+    "mask value out of range": ("values {values}", "where masks store other grey values than class indices, "
+                                f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class lacks, mend "
+                                "CLASSES"),
     "mask value not in MASK_VALUES": ("values {values}", f"mend MASK_VALUES in {_DESCRIPTOR}, or the file"),
     "mask colour not in COLORS": ("the colours of the classes alone", f"mend COLORS in {_DESCRIPTOR}; a colour that "
                                   "counts nowhere is a class of its own, the last, with IGNORE_INDEX"),

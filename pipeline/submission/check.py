@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.submission.check_pictures import check_pictures
-from pipeline.submission.rows import Row, expected_keys, header_columns, read_cells, row_name
+from pipeline.submission.rows import Row, expected_keys, header_columns, read_cells, row_classes, row_name
 
 Key = tuple[str, ...]
 Sizes = Mapping[str, tuple[int, int]]
@@ -154,7 +154,7 @@ def _sample_problems(
     columns = header_columns(competition.convention)
     if not lines or lines[0][1] != columns:
         found = ",".join(lines[0][1]) if lines else ""
-        yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, the descriptor wants {','.join(columns)!r}"
+        yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, CONVENTION wants {','.join(columns)!r}"
     sample_keys = [tuple(cells[: len(columns) - 1]) for _, cells in lines[1:]]
     unlike = set(sample_keys) ^ set(expected)
     if unlike:
@@ -162,7 +162,7 @@ def _sample_problems(
         where = "only in the sample" if key not in expected else "missing in the sample"
         yield (
             f"{sample_path.name}: {len(unlike)} rows differ from the test pictures times "
-            f"{len(competition.classes)} classes, such as {','.join(key)} ({where})"
+            f"{len(row_classes(competition))} classes, such as {','.join(key)} ({where})"
         )
     wanted_order = [key for key in sample_keys if key in rows]
     for wanted, row in zip(wanted_order, rows.values(), strict=False):
