@@ -25,9 +25,16 @@ VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """A line of the table. `name` is a run's name; a run with overrides follows its config."""
+    """A line of the table. `name` is a run's name; a run with overrides follows its config.
+
+    Attributes:
+        config: the config's name, which that of a run with overrides leaves out.
+        competition: what a run with a score was judged on.
+    """
 
     name: str
+    config: str
+    competition: str | None
     score: float | None
     published: float | None
     state: str
@@ -37,7 +44,7 @@ class ExperimentRow:
 def experiment_table(
     words: Sequence[str] = (), width: int | None = None, configs: Path | None = None, runs: Path | None = None
 ) -> str:
-    """Returns the table of all experiments, and minimum, average, maximum of those that have a score.
+    """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
         words: only lines that contain all of them, in any column, in any case.
@@ -50,16 +57,15 @@ def experiment_table(
     if not rows:
         return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
     cells = [(row.name, _score(row.score), _score(row.published), row.state, row.question) for row in rows]
-    summary = [
-        (word, _score(choose(_known(rows, "score"))), _score(choose(_known(rows, "published"))), "", "")
-        for word, choose in SUMMARIES
-    ]
+    is_one = len({row.competition for row in rows if row.score is not None}) == 1  # Dice of two have no mean
+    scores, published = _known(rows, "score") if is_one else [], _known(rows, "published")
+    summary = [(word, _score(choose(scores)), _score(choose(published)), "", "") for word, choose in SUMMARIES]
     widths = [max(len(row[column]) for row in (HEADINGS, *cells, *summary)) for column in range(4)]
     room = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
     lines = [_line(row, widths, room) for row in (HEADINGS, *cells)]
     rule = "-" * min(width, max(map(len, lines)))
     table = [lines[0], rule, *lines[1:]]
-    if any(row.score is not None or row.published is not None for row in rows):
+    if scores or published:
         table += [rule, *(_line(row, widths, room) for row in summary)]
     return "\n".join(table)
 
@@ -73,16 +79,21 @@ def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
             variants.setdefault(match["config"], []).append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
-        if path.stem == "base":
+        if path.stem == "base" or not path.is_file():
             continue
         header, folder = read_header(path), runs / path.stem
-        rows.append(
-            ExperimentRow(path.stem, read_score(folder), header.published_dice, read_state(folder), header.question)
-        )
+        rows.append(_row(path.stem, path.stem, folder, header.published_dice, header.question))
         for variant in variants.get(path.stem, []):
             name = f"  {variant.name.removeprefix(path.stem)}"
-            rows.append(ExperimentRow(name, read_score(variant), None, read_state(variant), _overrides(variant)))
+            rows.append(_row(name, path.stem, variant, None, _overrides(variant)))
     return rows
+
+
+def _row(name: str, config: str, folder: Path, published: float | None, question: str) -> ExperimentRow:
+    score = read_score(folder)
+    values = read_config(folder / "config.yaml") if score is not None else None
+    competition = (values or {}).get("DATASETS.COMPETITION")
+    return ExperimentRow(name, config, competition, score, published, read_state(folder), question)
 
 
 def read_score(run_folder: Path) -> float | None:
@@ -115,7 +126,7 @@ def _overrides(variant: Path) -> str:
 
 
 def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
-    text = f"{row.name} {row.state} {row.question}".lower()
+    text = f"{row.config} {row.name} {row.state} {row.question}".lower()
     return all(word.lower() in text for word in words)
 
 

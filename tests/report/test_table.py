@@ -64,11 +64,22 @@ def test_words_choose_lines(configs, tmp_path):
 def test_a_run_with_overrides_stands_below_its_config(new_run):
     loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     (folder / "metrics.json").write_text(json.dumps(metrics_of()))
-    table = experiment_table(["ExpAAB"], width=100)
-    assert "ExpAAB" in table
-    lines = experiment_table(width=100).splitlines()
-    below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
-    assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
+    for words in ([], ["ExpAAB"]):
+        lines = experiment_table(words, width=100).splitlines()
+        below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
+        assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
+
+
+def test_scores_of_two_competitions_have_no_mean(new_run):
+    def average(*words: str) -> list[str]:
+        return next(line.split()[1:] for line in experiment_table(words).splitlines() if line.startswith("average"))
+
+    for name in ("DemoAAA", "DemoAAB", "CamVidAAA"):
+        _, folder = new_run(name)
+        (folder / "metrics.json").write_text(json.dumps(metrics_of()))
+    assert average("demoaa") == ["0.762"]
+    published = average("expaaa")
+    assert average("aaa") != ["0.762", *published] and len(average("aaa")) == 1
 
 
 def test_a_training_under_way_shows_its_epoch(tmp_path):
