@@ -33,7 +33,13 @@ def score_command(arguments: Sequence[str]) -> int:
         raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the true masks")
 
     def sizes_of(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        return known_sizes(competition, ids)
+        sizes = known_sizes(competition, ids)
+        if len(sizes) < len(ids):
+            print(
+                f"{len(ids) - len(sizes)} of the {len(ids)} pictures are not here: their masks' sizes are believed",
+                file=sys.stderr,
+            )
+        return sizes
 
     # Standard output is for programs.
     table = score_csv(chosen.csv, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))

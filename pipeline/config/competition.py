@@ -17,6 +17,8 @@ ByteValue = Annotated[int, Range(least=0, most=255)]
 
 # Mask value of a pixel that counts nowhere, in memory and in the tile store; class indices stay below it.
 IGNORE = 255
+PLACE = re.compile(r"\{id\}|\{stem\}")  # where a template has the picture's id, as it is or without a file's suffix
+SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # of a file, where an id carries one
 BINARY_CLASS = 1  # with one row per picture, class 0 is the background and has no row
 
 
@@ -92,12 +94,21 @@ def mask_code(competition: Competition) -> MaskCode:
 def picture_file(competition: Competition, picture_id: str, subset: Literal["train", "test"]) -> str:
     """Returns a picture's file, relative to the competition's folder; `subset` is the list that names it."""
     template = competition.test_pictures if subset == "test" else None
-    return (template or competition.pictures).replace("{id}", picture_id)
+    return fill_template(template or competition.pictures, picture_id)
 
 
 def mask_file(competition: Competition, picture_id: str) -> str:
     """Returns the file of a training picture's mask, relative to the competition's folder."""
-    return competition.masks.replace("{id}", picture_id)
+    return fill_template(competition.masks, picture_id)
+
+
+def fill_template(template: str, picture_id: str) -> str:
+    """Returns a file by its template: `{id}` becomes the id, `{stem}` the id without a file's suffix.
+
+    >>> fill_template("masks/{stem}.png", "0001.jpg"), fill_template("masks/{id}", "0001.jpg")
+    ('masks/0001.png', 'masks/0001.jpg')
+    """
+    return template.replace("{id}", picture_id).replace("{stem}", SUFFIX.sub("", picture_id))
 
 
 def num_scored(competition: Competition) -> int:
@@ -140,7 +151,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         template = getattr(competition, key)
         if template is None:
             continue
-        if template.count("{id}") != 1 or set("{}") & set(template.replace("{id}", "")):
+        if len(PLACE.findall(template)) != 1 or set("{}") & set(PLACE.sub("", template)):
             refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the picture's id stands")
     for key in ("pictures", "test_pictures", "masks", "train_csv", "test_csv", "sample_submission"):
         path = getattr(competition, key)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pipeline.config.competition import Competition
+from pipeline.config.competition import SUFFIX, Competition, fill_template
 from pipeline.data.problems import Problem, make_problem
 
 Key = Literal["PICTURES", "TEST_PICTURES", "MASKS"]
@@ -47,22 +47,25 @@ def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, 
     near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
     found = []
     for file in gone:
-        twice = _suffix_twice(competition, folder, key, file)
-        found.append(
-            (file, twice or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)), competition))
-        )
+        near_name = near.get(_loose(PurePosixPath(file).name))
+        suffixed = _id_with_suffix(competition, folder, key, file)
+        found.append((file, suffixed or _explain(folder, file, what, near_name, competition)))
     return found
 
 
-def _suffix_twice(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:
-    """Returns the problem of an id that ends like the template behind it, where the file is there with one ending."""
+def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:
+    """Returns the problem of an id that ends like a file, where the file is there under another template."""
     template = getattr(competition, key.lower())
-    suffix = template.partition("{id}")[2]
-    if not suffix or not file.endswith(2 * suffix) or not os.path.isfile(folder / file.removesuffix(suffix)):
+    before, _, behind = template.partition("{id}")
+    picture_id = file[len(before) : len(file) - len(behind)]
+    if "{id}" not in template or not SUFFIX.search(picture_id):
         return None
-    found = f"there is {PurePosixPath(file).name.removesuffix(suffix)}"
-    facts = {"key": key, "template": template.removesuffix(suffix), "competition": competition.name}
-    return make_problem("suffix twice", file, found, **facts)
+    for other in (before + "{id}", before + "{stem}" + behind):
+        there = fill_template(other, picture_id)
+        if there != file and os.path.isfile(folder / there):
+            facts = {"key": key, "template": other, "competition": competition.name}
+            return make_problem("id with a suffix", file, f"there is {PurePosixPath(there).name}", **facts)
+    return None
 
 
 def _explain(folder: Path, file: str, what: str, near: str | None, competition: Competition) -> Problem:

@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "picture missing": ("a picture for every row", f"{_LISTED}; where test pictures lie in a folder of their own: "
                         f"TEST_PICTURES in {_DESCRIPTOR}"),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
-    "suffix twice": ("ids without the file's suffix, or a template without it",
+    "id with a suffix": ("ids without a file's suffix, or a template that knows of it",
                      f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "picture under another name": ("exactly the name at the left, letter case included", _RENAME),
     "mask under another name": ("exactly the name at the left, letter case included", _RENAME),

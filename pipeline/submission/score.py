@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import Competition, counted_indices, mask_code, num_scored
+from pipeline.config.competition import (
+    PLACE,
+    Competition,
+    counted_indices,
+    fill_template,
+    mask_code,
+    num_scored,
+)
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
 from pipeline.data.pictures import read_mask
 from pipeline.data.problems import Problem, format_problems
@@ -62,24 +69,24 @@ def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Com
         UserError: none has.
     """
     parts = PurePosixPath(competition.masks).parts
-    first = next(place for place, part in enumerate(parts) if "{id}" in part)
+    first = next(place for place, part in enumerate(parts) if PLACE.search(part))
     templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
     masks, without = {}, []
     for picture_id in ids:
-        places = [masks_dir / template.replace("{id}", picture_id) for template in templates]
+        places = [masks_dir / fill_template(template, picture_id) for template in templates]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             without.append(picture_id)
         else:
             masks[picture_id] = found
     if not masks:
-        wanted = " or ".join(template.replace("{id}", ids[0]) for template in templates)
+        wanted = " or ".join(fill_template(template, ids[0]) for template in templates)
         raise UserError(
             f"{masks_dir}: none of the {len(ids)} pictures in {csv_path} has a mask here; wanted {wanted} and so on. "
             f"The file is read as a submission to {competition.name}."
         )
     used = set(masks.values())
-    patterns = [glob.escape(template).replace(glob.escape("{id}"), "*") for template in templates]
+    patterns = [PLACE.sub("*", glob.escape(template)) for template in templates]
     there = {path for pattern in patterns for path in masks_dir.glob(pattern)}
     return Truth(masks, without, sorted(there - used))
 

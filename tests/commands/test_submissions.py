@@ -117,6 +117,7 @@ def test_score_holds_masks_against_the_pictures_where_they_are_here(camvid, tmp_
     assert "480x361, its picture 480x360" in capsys.readouterr().err
     shutil.rmtree(folder)  # where the pictures are not here, the masks are believed
     assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 0
+    assert "8 of the 8 pictures are not here: their masks' sizes are believed" in capsys.readouterr().err
 
 
 def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):

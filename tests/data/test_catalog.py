@@ -154,7 +154,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
 def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*PICTURE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
-    elsewhere |= {"suffix twice", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
+    elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
     assert covered | elsewhere == set(KINDS)
     assert len(PICTURE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
 
@@ -246,10 +246,19 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
         path.rename(path.with_name(f"{path.stem}.jpg.png"))
     with_suffix = replace(COMPETITION, sample_submission=None)
     _, problems = build_catalog(with_suffix, folder)
-    assert {problem.kind for problem in problems} == {"suffix twice"} and len(problems) == 6
+    assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 6
     assert problems[0].found == "there is 000001_001.jpg"
     assert problems[0].cure == "PICTURES: imgs/imgs/{id} in configs/competitions/little.yaml"
     assert build_catalog(replace(with_suffix, pictures="imgs/imgs/{id}"), folder)[1] == []
+    for path in sorted((folder / "masks/masks").iterdir()):
+        path.rename(path.with_name(path.name.replace(".jpg", "")))
+    without = replace(with_suffix, pictures="imgs/imgs/{id}")
+    _, problems = build_catalog(without, folder)
+    assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 4
+    assert problems[0].cure == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
+    catalog, problems = build_catalog(replace(without, masks="masks/masks/{stem}.png"), folder)
+    assert problems == []
+    assert (catalog["id"][0], catalog["mask"][0]) == ("000001_001.jpg", "masks/masks/000001_001.png")
 
 
 def test_the_pictures_to_predict_may_be_those_of_the_sample_submission(folder: Path):

@@ -123,6 +123,15 @@ def test_masks_are_found_and_read_as_the_competitions_own(tmp_path):
     assert table["dice"].tolist() == [1, 1]
 
 
+def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
+    competition = replace(BINARY, masks="masks/{stem}_mask.png")
+    pictures = {f"{id}.jpg": mask for id, mask in make_pictures(1, 2, competition).items()}
+    masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in pictures.items()})
+    said = []
+    table = score_csv(write(tmp_path / "a.csv", pictures, competition), masks, competition, say=said.append)
+    assert (table["id"].tolist(), table["dice"].tolist(), said) == (list(pictures), [1, 1], [])
+
+
 def test_with_one_row_a_picture_the_background_scores_nothing(tmp_path):
     truth = make_pictures(1, 4, BINARY)
     predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
