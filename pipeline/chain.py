@@ -23,7 +23,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
 from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
-from pipeline.reuse import take_over
+from pipeline.reuse import take_from, twins
 from pipeline.stopping import Stop
 
 FORCED = "--force"
@@ -59,8 +59,8 @@ class Stage:
         lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
         check: refuses at once what the stage could not do later; asked before the first stage runs.
         version: to be raised when the same inputs would give another result.
-        leaves: what else it leaves below the run's folder that nothing later needs; it may be gone.
-        is_costly: whether its result is taken over from another run of the same config where that has it.
+        leaves: patterns of what else it leaves below the run's folder that nothing later needs; it may be gone.
+        is_shared: whether its result is taken over from another run of the same config where that has it.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Stage:
     check: Callable[[Run], None] = field(default=lambda run: None)
     version: int = 1
     leaves: tuple[str, ...] = ()
-    is_costly: bool = False
+    is_shared: bool = False
 
 
 def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str], say: Callable[[str], None]) -> None:
@@ -95,6 +95,7 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
         lacking: list[Stage] = []
         wanted = stages[: [stage.name for stage in stages].index(last) + 1]
+        taken = [stage for stage in wanted if _is_taken_over(stage, run, fingerprints, force, say)]
         is_checked = False
         for stage in wanted:
             if run.stop.requested:
@@ -109,14 +110,52 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
                 lacking.append(stage)
                 say(f"{stage.name:<9} fresh (its large files are gone, made again when needed)")
             elif reason is None:
-                say(f"{stage.name:<9} fresh, skipped")
+                if stage not in taken:
+                    say(f"{stage.name:<9} fresh, skipped")
             else:
                 needed = {file_of(name) for name in reads_of(stage, run.loaded)}
                 for earlier in [other for other in lacking if needed & set(other.writes)]:
                     _execute(earlier, run, fingerprints, "its large files are gone", say)
                     lacking.remove(earlier)
-                _execute(stage, run, fingerprints, reason, say)
+                if not _is_taken_over(stage, run, fingerprints, force, say):  # with what was made just now
+                    _execute(stage, run, fingerprints, reason, say)
             fingerprints.save()
+
+
+def take_over(stages: Sequence[Stage], last: str, run: Run, say: Callable[[str], None]) -> None:
+    """Takes over what other runs of the same config have done up to `last`, where there are any; runs nothing."""
+    if not twins(run):
+        return
+    is_new = not run.paths.folder.exists()
+    with locked(run.paths):
+        prepare_folder(run)
+        fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
+        wanted = stages[: [stage.name for stage in stages].index(last) + 1]
+        for stage in wanted:
+            _is_taken_over(stage, run, fingerprints, (), say)
+        fingerprints.save()
+    if is_new and not stage_states(stages, run.paths):
+        shutil.rmtree(run.paths.folder)
+
+
+def _is_taken_over(
+    stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str], say: Callable[[str], None]
+) -> bool:
+    """Returns whether the stage must run no more, since another run of the same config has done it."""
+    others = twins(run)
+    if not others or not stage.is_shared or _reason(stage, run, fingerprints, force) in (None, FORCED):
+        return False
+    settings, before = settings_of(stage, run.loaded), read_marker(_begun_path(stage, run))
+    try:
+        inputs = inputs_of(stage, run, fingerprints, settings, before)
+    except UserError:  # no data, for instance: told when the stage is carried out
+        return False
+    twin = take_from(others, stage, run, fingerprints, Marker(stage.version, settings, inputs, {}, 0.0))
+    if twin is None:
+        return False
+    _begun_path(stage, run).unlink(missing_ok=True)
+    say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
+    return True
 
 
 def _check_ahead(wanted: Sequence[Stage], run: Run) -> None:
@@ -234,15 +273,8 @@ def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, sa
     settings = settings_of(stage, run.loaded)
     before = None if reason == FORCED else read_marker(marker_path) or read_marker(begun_path)
     inputs = inputs_of(stage, run, fingerprints, settings, before)
-    begun = Marker(stage.version, settings, inputs, {}, 0.0)
-    if reason != FORCED and stage.is_costly:
-        twin = take_over(stage, run, fingerprints, begun)
-        if twin is not None:
-            begun_path.unlink(missing_ok=True)
-            say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
-            return
     say(f"{stage.name:<9} {stage.does} ({reason})")
-    write_marker(begun_path, begun)
+    write_marker(begun_path, Marker(stage.version, settings, inputs, {}, 0.0))
     marker_path.unlink(missing_ok=True)
     if reason == FORCED:
         _remove_outputs(stage, run)
@@ -260,8 +292,8 @@ def _execute(stage: Stage, run: Run, fingerprints: Fingerprints, reason: str, sa
 
 def _remove_outputs(stage: Stage, run: Run) -> None:
     """Removes what the stage wrote into the run's folder, half-done work included, so that nothing is continued."""
-    for name in (*stage.writes, *stage.leaves):
-        path = run.paths / name
+    left = [path for pattern in stage.leaves for path in run.paths.folder.glob(pattern)]
+    for path in [*(run.paths / name for name in stage.writes), *left]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -7,6 +7,7 @@ folder beside it, its files are given second names here, which costs neither tim
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,32 +19,35 @@ if TYPE_CHECKING:
     from pipeline.chain import Run, Stage
 
 
-def take_over(stage: Stage, run: Run, fingerprints: Fingerprints, wanted: Marker) -> RunPaths | None:
+def twins(run: Run) -> list[RunPaths]:
+    """Returns the other runs of the same config: as it stands, and with overrides."""
+    name = glob.escape(run.loaded.name)
+    folders = [*runs_folder().glob(name), *sorted(runs_folder().glob(f"{name}-????????"))]
+    return [RunPaths(folder.name) for folder in folders if folder.name != run.paths.name]
+
+
+def take_from(
+    others: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fingerprints, wanted: Marker
+) -> RunPaths | None:
     """Returns the run whose result of the stage is this run's now, marked as done, or None where there is none.
 
     Args:
         wanted: version, settings and inputs that it must have been done with.
     """
-    for twin in twins(run):
+    for twin in others:
         marker = read_marker(twin.markers / f"{stage.name}.json")
         asked = (wanted.version, plain(wanted.settings), wanted.inputs)
         if marker is None or (marker.version, marker.settings, marker.inputs) != asked:
             continue
         if {name: fingerprints.of(twin / name) for name in stage.writes} != marker.outputs:
             continue  # changed by hand, or at work just now
-        for name in (*stage.writes, *stage.leaves):
+        left = [path.relative_to(twin.folder) for pattern in stage.leaves for path in twin.folder.glob(pattern)]
+        for name in (*stage.writes, *left):
             _take(twin / name, run.paths / name)
         if {name: fingerprints.of(run.paths / name) for name in stage.writes} == marker.outputs:
             write_marker(run.paths.markers / f"{stage.name}.json", marker)
             return twin
     return None
-
-
-def twins(run: Run) -> list[RunPaths]:
-    """Returns the other runs of the same config: as it stands, and with overrides."""
-    name = glob.escape(run.loaded.name)
-    folders = [*runs_folder().glob(name), *sorted(runs_folder().glob(f"{name}-????????"))]
-    return [RunPaths(folder.name) for folder in folders if folder.name != run.paths.name]
 
 
 def _take(source: Path, target: Path) -> None:

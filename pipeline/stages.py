@@ -77,6 +77,8 @@ STAGES = (
         reads=("catalog.csv (train)", "split.csv"),
         reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("tiles.json", "plots/samples.png"),
+        leaves=("plots/tile_grid_*.png",),
+        is_shared=True,
         lacks=experiment.lacks_tiles,
     ),
     Stage(
@@ -88,7 +90,7 @@ STAGES = (
         reads_outside=_starting_weights,
         writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
         version=3,  # a picture that is judged alone goes by its own statistics
-        is_costly=True,
+        is_shared=True,
     ),
     Stage(
         "train",
@@ -100,7 +102,7 @@ STAGES = (
         check=experiment.check_start,
         writes=("best.ckpt", "history.csv"),
         leaves=("last.ckpt", "timings.csv", "events"),
-        is_costly=True,
+        is_shared=True,
     ),
     Stage(
         "evaluate",
@@ -111,7 +113,7 @@ STAGES = (
         reads_outside=lambda run: experiment.pictures_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
         version=2,  # full-size logits became bytes
-        is_costly=True,
+        is_shared=True,
     ),
     Stage(
         "predict",
@@ -122,7 +124,7 @@ STAGES = (
         reads_outside=lambda run: experiment.pictures_of(run, "test"),
         writes=("probs/test",),
         version=2,  # full-size logits became bytes
-        is_costly=True,
+        is_shared=True,
     ),
     Stage(
         "submit",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chain import Run, Stage, locked, run_chain, stage_states, why_run
+from pipeline.chain import Run, Stage, locked, run_chain, stage_states, take_over, why_run
 from pipeline.config.load import load
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import RunPaths, submissions_folder
@@ -275,20 +275,20 @@ def test_a_mistake_told_before_any_stage_was_done_leaves_no_run(bench):
     assert bench.paths.folder.exists()
 
 
-def costly(bench: Bench) -> tuple[Stage, ...]:
+def shared(bench: Bench) -> tuple[Stage, ...]:
     cut, learn, tell = bench.stages()
-    return cut, replace(learn, is_costly=True, leaves=("log.txt", "events")), tell
+    return cut, replace(learn, is_shared=True, leaves=("log.txt", "events")), tell
 
 
 def run_twin(tmp_path: Path, *changes: str, force: tuple[str, ...] = ()) -> tuple[Bench, list[str]]:
-    """Runs the chain with its middle stage costly, in the folder that these overrides have."""
+    """Runs the chain with its middle stage shared, in the folder that these overrides have."""
     bench, lines = Bench(tmp_path, *changes), []
     bench.paths = RunPaths(bench.loaded.run)
-    run_chain(costly(bench), "tell", Run(bench.loaded, bench.paths, Stop()), force, lines.append)
+    run_chain(shared(bench), "tell", Run(bench.loaded, bench.paths, Stop()), force, lines.append)
     return bench, lines
 
 
-def test_a_costly_stage_is_taken_over_from_a_run_that_has_done_it_with_the_same_settings(tmp_path):
+def test_a_shared_stage_is_taken_over_from_a_run_that_has_done_it_with_the_same_settings(tmp_path):
     first, _ = run_twin(tmp_path)
     (first.paths / "log.txt").write_text("log")
     (first.paths / "events").mkdir()
@@ -301,11 +301,16 @@ def test_a_costly_stage_is_taken_over_from_a_run_that_has_done_it_with_the_same_
     for name in ("learnt.txt", "log.txt", "events/one"):
         assert (second.paths / name).samefile(first.paths / name)
     assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
+    third = Bench(tmp_path, "DECODE.OFFSETS=fitted")
+    run = Run(third.loaded, RunPaths(third.loaded.run), Stop())
+    stages = [replace(stage, is_shared=True) for stage in shared(third)]
+    take_over(stages, "learn", run, lines.append)
+    assert list(stage_states(stages, run.paths)) == ["cut", "learn"] and third.keys == []
     (first.paths / "learnt.txt").unlink()
     assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
 
 
-def test_a_costly_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_force_says_so(tmp_path):
+def test_a_shared_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_force_says_so(tmp_path):
     first, _ = run_twin(tmp_path)
     assert "learn" in executed(run_twin(tmp_path, "SOLVER.MAX_LR=0.5")[1])
     assert "learn" in executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted", force=("learn",))[1])

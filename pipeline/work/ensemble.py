@@ -47,7 +47,7 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
     from pipeline.data.statistics import class_table
 
     members, is_streamed = member_runs(run), run.loaded.config.ensemble.stream
-    require_trained(members, stages_of)
+    require_trained(members, stages_of, tqdm.write)
     if not is_streamed:
         check_room(run, stages_of, tqdm.write)
         predict_members(members, stages_of, tqdm.write)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.chain import Run, Stage, run_chain, why_run
+from pipeline.chain import Run, Stage, run_chain, take_over, why_run
 from pipeline.config.check import is_below
 from pipeline.config.ensemble import load_members, member_command
 from pipeline.config.load import Loaded, is_machine_key, run_name
@@ -62,7 +62,13 @@ def lacks_predictions(run: Run) -> bool:
     return not all((folder / "index.json").is_file() for folder in folders)
 
 
-def require_trained(members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
+def _as_of(member: Run, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: say(f"{member.paths.name}: {line}")
+
+
+def require_trained(
+    members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]
+) -> None:
     """Refuses members without a finished training, or whose training is not what their config says now.
 
     Raises:
@@ -71,6 +77,7 @@ def require_trained(members: Sequence[Run], stages_of: Callable[[Loaded], tuple[
     lines = []
     for member in members:
         stages = {stage.name: stage for stage in stages_of(member.loaded)}
+        take_over(stages_of(member.loaded), "train", member, _as_of(member, say))  # other TTA trains nothing anew
         if not (member.paths.markers / "train.json").is_file() or not (member.paths / "best.ckpt").is_file():
             lines.append((member, "not trained"))
             continue
@@ -99,7 +106,7 @@ def predict_members(
         stages = [stage for stage in stages_of(member.loaded) if stage.name in PREDICTING]
         name = member.paths.name
         try:
-            run_chain(stages, PREDICTING[-1], member, (), lambda line, name=name: say(f"{name}: {line}"))
+            run_chain(stages, PREDICTING[-1], member, (), _as_of(member, say))
         except DiskTooSmall as error:
             raise UserError(f"{name}: {error}\n{WITHOUT_STORES}") from error
 
