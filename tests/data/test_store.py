@@ -173,7 +173,7 @@ def test_a_killed_build_looks_unfinished_and_the_next_one_clears_it_away(tmp_pat
 def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, competition):
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
-        arguments = (*competition, SCALES, tmp_path / "tiles", None)
+        arguments = (*competition, SCALES, tmp_path / "tiles")
         results = [pool.apply_async(build_store, arguments) for _ in range(2)]
         paths = {result.get(timeout=120) for result in results}
     assert len(paths) == 1

@@ -15,6 +15,7 @@ import yaml
 from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
+from pipeline.errors import UserError
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import RunPaths
@@ -107,6 +108,8 @@ def metrics_of(name: str) -> dict:
 def test_both_classes_are_learnt_and_one_is_counted(roads):
     loaded = load("RoadA")
     assert (learnt_classes(loaded), counted_classes(loaded)) == ((0, 1), (1,))
+    with pytest.raises(UserError, match="roads scores Road alone, of which none is here; add it, or give all"):
+        load("RoadA", ("DATASETS.CLASSES=[Ground]",))
 
 
 @pytest.mark.parametrize("name", [*MEMBERS, "RoadEns"])
