@@ -133,6 +133,11 @@ def _incomplete(competition: Competition, folder: Path) -> str:
         f"Found the folder {folder} of the competition '{competition.name}', but it has no {competition.train_csv}.",
         f"It holds: {', '.join(holds[:10]) + (' ...' if len(holds) > 10 else '') or 'nothing'}",
     ]
+    if any(name.endswith(".csv") for name in holds):
+        lines.append(
+            "If a csv there lists the training pictures under another name, give it as TRAIN_CSV in "
+            f"configs/competitions/{competition.name}.yaml"
+        )
     inner = next(iter(sorted(folder.glob(f"*/{competition.train_csv}"))), None)
     archive = next(iter(sorted(folder.glob("*.zip"))), None)
     if inner:

@@ -97,6 +97,10 @@ def test_a_folder_without_its_list_is_told_apart(roots):
         UserError, match=r"has no train\.csv[\s\S]*It holds: nothing[\s\S]*Move it away.*download little"
     ):
         find_folder(COMPETITION)
+    (folder / "labels.csv").touch()
+    with pytest.raises(UserError, match=r"give it as TRAIN_CSV in configs/competitions/little\.yaml"):
+        find_folder(COMPETITION)
+    (folder / "labels.csv").unlink()
     (folder / "little.zip").touch()
     with pytest.raises(UserError, match=r"It holds: little\.zip[\s\S]*unzip .*little\.zip"):
         find_folder(COMPETITION)
