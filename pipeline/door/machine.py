@@ -21,7 +21,9 @@ from urllib.request import getproxies
 
 GIB = 1024**3
 NATIVE_BF16_CAPABILITY = 8.0  # below it bf16 is emulated, though torch calls it supported (T4)
-OLDEST_CAPABILITY = 7.0  # torch 2.8 and newer have no kernels for Pascal (P100: 6.0) any more
+# From which version of CUDA on torch is built without kernels for cards older than this (as of torch 2.9): Kaggle's image
+# has none for its P100 (6.0), builds for CUDA 13 none for a V100 (7.0).
+OLDEST_CAPABILITY = {(13, 0): 7.5, (12, 8): 7.0, (0, 0): 5.0}
 LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
 SITES = {"www.kaggle.com": "data, uploads", "huggingface.co": "encoder weights"}
 
@@ -60,15 +62,17 @@ def graphics_cards(torch_cuda: str | None, ask: Callable[[Sequence[str]], str | 
         return [Finding("GPU", "none", "runs on the CPU: fine for the demo, small pictures and tests")]
     newest = re.search(r"CUDA Version:\s*(\d+\.\d+)", ask(["nvidia-smi"]) or "")
     trouble = _driver_trouble(newest[1] if newest else None, torch_cuda)
-    return [_card(name, memory_mib, float(capability), *trouble) for name, memory_mib, capability in cards]
+    version = tuple(map(int, (torch_cuda or "0.0").split(".")[:2]))
+    oldest = next(oldest for since, oldest in OLDEST_CAPABILITY.items() if version >= since)
+    return [_card(name, memory_mib, float(capability), oldest, *trouble) for name, memory_mib, capability in cards]
 
 
-def _card(name: str, memory_mib: str, capability: float, trouble: str, fix: str) -> Finding:
+def _card(name: str, memory_mib: str, capability: float, oldest: float, trouble: str, fix: str) -> Finding:
     memory = f"{float(memory_mib) / 1024:.0f} GiB" if memory_mib.replace(".", "").isdigit() else "memory unknown"
     found = f"{name}, {memory}, capability {capability}"
-    if capability < OLDEST_CAPABILITY:
-        fix = "RUNTIME.DEVICE=cpu, or choose another accelerator (on Kaggle: T4 x2)"
-        return Finding("GPU", found, "too old for torch of today", "note", fix)
+    if capability < oldest:
+        fix = "choose another accelerator (on Kaggle: T4 x2); until then runs are on the CPU"
+        return Finding("GPU", found, "too old for this torch", "note", fix)
     if trouble:
         return Finding("GPU", found, trouble, "note", fix)
     return Finding("GPU", found, "bfloat16" if capability >= NATIVE_BF16_CAPABILITY else "float16 with a scaler")

@@ -84,6 +84,21 @@ def test_a_card_is_told_with_the_precision_it_gets(listing: str, cuda: str, stat
     assert words in findings[0].remark
 
 
+@pytest.mark.parametrize(
+    ("card", "torch_cuda", "is_too_old"),
+    [
+        ("Tesla P100-PCIE-16GB, 16384, 6.0", "12.8", True),  # Kaggle's image of 2026
+        ("Tesla P100-PCIE-16GB, 16384, 6.0", "12.6", False),
+        ("Tesla V100-SXM2-16GB, 16384, 7.0", "12.8", False),
+        ("Tesla V100-SXM2-16GB, 16384, 7.0", "13.0", True),
+        ("Tesla T4, 15360, 7.5", "13.2", False),
+    ],
+)
+def test_a_card_is_too_old_by_what_this_torch_was_built_for(card: str, torch_cuda: str, is_too_old: bool):
+    (finding,) = graphics_cards(torch_cuda, answers(card, "13.2"))
+    assert ("too old for this torch" in finding.remark) == is_too_old
+
+
 def test_a_card_beside_a_torch_without_cuda_is_told():
     (finding,) = graphics_cards(None, answers("NVIDIA L4, 23034, 8.9"))
     assert (finding.state, "without CUDA" in finding.remark) == ("note", True)
