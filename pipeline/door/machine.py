@@ -21,8 +21,8 @@ from urllib.request import getproxies
 
 GIB = 1024**3
 NATIVE_BF16_CAPABILITY = 8.0  # below it bf16 is emulated, though torch calls it supported (T4)
-# From which version of CUDA on torch is built without kernels for cards older than this (as of torch 2.9): Kaggle's image
-# has none for its P100 (6.0), builds for CUDA 13 none for a V100 (7.0).
+# From which CUDA on torch is built without kernels for cards older than this (as of torch 2.9): Kaggle's image of 2026
+# has none for its P100 (6.0), builds for CUDA 13 have none for a V100 (7.0).
 OLDEST_CAPABILITY = {(13, 0): 7.5, (12, 8): 7.0, (0, 0): 5.0}
 LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
 SITES = {"www.kaggle.com": "data, uploads", "huggingface.co": "encoder weights"}
