@@ -89,7 +89,7 @@ STAGES = (
         reads=CUT,
         reads_outside=_starting_weights,
         writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
-        version=3,  # a picture that is judged alone goes by its own statistics
+        version=3,  # auto takes the trough; a picture that is judged alone goes by its own statistics
         is_shared=True,
     ),
     Stage(

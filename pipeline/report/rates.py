@@ -16,7 +16,7 @@ from pipeline.report.curves import LETTER_SHARE
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, two_digits
 
-SWEEP_MARKS = {"steep": "steepest", "valley": "valley", "fallen": "90 % fallen", "minimum": "minimum"}
+SWEEP_MARKS = {"steep": "steepest", "valley": "valley", "trough": "trough", "minimum": "minimum"}
 ROOM = 0.15  # of the height of the curves, above and below them
 
 

@@ -17,7 +17,8 @@ import numpy as np
 FAR_OFF = 3.0  # a MAX_LR this many times above or below what all repeats suggest is worth a warning
 PATIENT_STEPS = 6  # steps above the starting loss, after the minimum, that count as an explosion
 LEAST_RISE = 0.1  # by this share of the starting loss
-FALLEN_SHARE = 0.9  # of the fall to the minimum
+TROUGH_DEPTH = 0.5  # share of the fall to the minimum that is done between a trough's edges
+TROUGH_SHARE = 0.4  # of the way across it, on the log axis
 
 
 @dataclass(frozen=True)
@@ -96,29 +97,43 @@ def has_exploded(losses: Sequence[float]) -> bool:
 def suggest(lrs: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """Returns the marks of a smoothed curve.
 
-    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `fallen` is
-    where nine tenths of the fall to the minimum are done, a level that noise hardly moves. `valley` is two thirds down
-    the longest fall that leads to the minimum, in log rate (fastai's valley: ESRI, 2021).
+    `minimum` is the rate of the lowest loss. `steep` is the rate of the fastest fall per decade left of it. `trough` is
+    two fifths of the way across the trough around it, whose edges, at half its depth, lie on both flanks, where noise
+    moves them least. `valley` is two thirds down the longest fall that leads to the minimum, in log rate (fastai's
+    valley: ESRI, 2021).
     """
     lowest = int(np.argmin(losses))
     if lowest < 2:
-        return dict.fromkeys(("steep", "fallen", "minimum", "valley"), lrs[lowest])
+        return dict.fromkeys(("steep", "trough", "minimum", "valley"), lrs[lowest])
     slopes = np.gradient(np.asarray(losses[: lowest + 1]), np.log10(lrs[: lowest + 1]))
     start = lrs[_fall_start(losses, lowest)]
     valley = math.exp(math.log(start) + (math.log(lrs[lowest]) - math.log(start)) * 2 / 3)
-    steep, fallen = lrs[int(np.argmin(slopes))], _fallen(lrs[: lowest + 1], losses[: lowest + 1])
-    return {"steep": steep, "fallen": fallen, "minimum": lrs[lowest], "valley": valley}
+    steep = lrs[int(np.argmin(slopes))]
+    return {"steep": steep, "trough": _trough(lrs, losses), "minimum": lrs[lowest], "valley": valley}
 
 
-def _fallen(lrs: Sequence[float], losses: Sequence[float]) -> float:
-    """Returns the rate at which a curve that ends in its minimum has first done FALLEN_SHARE of its fall."""
-    highest = int(np.argmax(losses))
-    level = losses[highest] - FALLEN_SHARE * (losses[highest] - losses[-1])
-    after = next(place for place in range(highest, len(losses)) if losses[place] <= level)
-    if after == highest:  # a flat curve
-        return lrs[after]
-    share = (losses[after - 1] - level) / (losses[after - 1] - losses[after])
-    return lrs[after - 1] * (lrs[after] / lrs[after - 1]) ** share
+def _trough(lrs: Sequence[float], losses: Sequence[float]) -> float:
+    """Returns the rate TROUGH_SHARE across the trough; where the curve ends in it, its end is the right edge.
+
+    >>> losses = [3.0, 3.0, 1.0, 0.9, 1.0, 3.0, 9.0]
+    >>> round(_trough([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0], losses), 5)
+    0.00051
+    """
+    lowest = int(np.argmin(losses))
+    highest = int(np.argmax(losses[: lowest + 1]))
+    level = losses[highest] - TROUGH_DEPTH * (losses[highest] - losses[lowest])
+    inside = [place for place in range(highest, len(losses)) if losses[place] <= level]
+    left, right = (_edge(lrs, losses, level, inside[end], step) for end, step in ((0, -1), (-1, 1)))
+    return math.exp(left + TROUGH_SHARE * (right - left))
+
+
+def _edge(lrs: Sequence[float], losses: Sequence[float], level: float, inside: int, step: int) -> float:
+    """Returns the log rate at which the curve crosses a level between a place below it and the next one outside."""
+    outside, here = inside + step, math.log(lrs[inside])
+    if not 0 <= outside < len(losses) or losses[outside] <= losses[inside]:
+        return here
+    share = (level - losses[inside]) / (losses[outside] - losses[inside])
+    return here + share * (math.log(lrs[outside]) - here)
 
 
 def judge_curves(
@@ -126,8 +141,9 @@ def judge_curves(
 ) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
-    `auto` takes `fallen`: on three grids of real trainings it lay x1.3 to x3.3 from the best rate, the steepest up to
-    x24, the valley up to x8, while the minimum is the edge of a cliff (docs/LOG.md).
+    `auto` takes `trough`: on four grids of real trainings it lay within x1.8 of the best rate, the steepest up to x35
+    off, the valley up to x8, while the minimum is the edge of a cliff; and other pictures or repeats move it least
+    (docs/LOG.md).
 
     Args:
         max_lr: SOLVER.MAX_LR, a number or `auto`.
@@ -138,10 +154,10 @@ def judge_curves(
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
     suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
-    chosen = suggestions["fallen"] if max_lr == "auto" else max_lr
+    chosen = suggestions["trough"] if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
     warnings = [f"the loss still falls at SWEEP.END_LR {end_lr:g}; raise it"] if _still_falls(curves, end_lr) else []
-    warnings += _warnings(suggestions["fallen"], band["fallen"], chosen) if is_own else []
+    warnings += _warnings(suggestions["trough"], band["trough"], chosen) if is_own else []
     return {**facts, "warnings": warnings}
 
 

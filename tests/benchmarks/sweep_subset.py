@@ -47,7 +47,7 @@ MOST_TRIES = 20_000  # to find them
 ORIGINAL = 61 * 524  # forward passes of the original's sweep
 BAR = ORIGINAL / 30
 FACTOR = 2.0  # how far a suggestion may lie from the full pass's
-MARKS = ("steep", "fallen", "valley", "minimum")
+MARKS = ("steep", "trough", "valley", "minimum")
 
 Sums = np.ndarray  # (pictures, 1 + 3 C): cross entropy summed over pixels; overlap, predicted and true area per class
 
@@ -58,7 +58,6 @@ class Recorded:
 
     lrs: list[np.ndarray]
     sums: list[np.ndarray]
-    chosen: dict[int, np.ndarray]  # places of the pictures that the sweep itself would take, by their number
 
 
 def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
@@ -122,13 +121,11 @@ def record(loaded: Loaded) -> None:
         return loss
 
     points = sweep_points(loaded, paths, Stop(), find_run, print, judge)
-    chosen = {str(count): np.flatnonzero(rows["id"].isin(choose_pictures(rows, count))) for count in COUNTS}
     np.savez_compressed(
         paths / "sweep_subset.npz",
         repeat=[point.repeat for point in points],
         lr=[point.lr for point in points],
         sums=np.stack(seen),
-        **chosen,
     )
     print(f"{len(points)} steps of {config.sweep.repeats} repeats, {len(rows)} pictures after each")
 
@@ -137,9 +134,8 @@ def read(path) -> Recorded:
     """Returns what `record` wrote."""
     with np.load(path) as file:
         repeat, lr, sums = file["repeat"], file["lr"], file["sums"]
-        chosen = {count: file[str(count)] for count in COUNTS}
     repeats = range(repeat.max() + 1)
-    return Recorded([lr[repeat == one] for one in repeats], [sums[repeat == one] for one in repeats], chosen)
+    return Recorded([lr[repeat == one] for one in repeats], [sums[repeat == one] for one in repeats])
 
 
 def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -180,7 +176,8 @@ def report(loaded: Loaded) -> None:
     mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])
     batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)
     everything = range(recorded.sums[0].shape[1])
-    rng = np.random.default_rng(0)
+    rows, rng = split_rows(paths, "valid"), np.random.default_rng(0)
+    chosen = {count: np.flatnonzero(rows["id"].isin(choose_pictures(rows, count))) for count in COUNTS}
     print(f"{loaded.run}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} pictures in full")
     print("share of draws within x2 of the full pass; our own choice of pictures; spread of the full pass's repeats")
     subsets = {count: draws(recorded.sums[0][0], count, rng) for count in COUNTS if count < len(everything)}
@@ -194,7 +191,7 @@ def report(loaded: Loaded) -> None:
         print(f"\njudged by {mix_text}, smoothing {smoothing}: full pass {rates}; between repeats {spread}")
         for count, places in subsets.items():
             found = [suggestions(recorded, one, *how) for one in places]
-            own = suggestions(recorded, recorded.chosen[count], *how)
+            own = suggestions(recorded, chosen[count], *how)
             for size in sorted({1, min(3, num_repeats)}):
                 groups = list(itertools.combinations(range(num_repeats), size))
                 cells = [_cell(found, own, full, groups, mark) for mark in MARKS]

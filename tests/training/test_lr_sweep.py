@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -85,14 +86,15 @@ def test_a_rate_far_off_is_warned_of(max_lr, side):
     assert f"lies far {side} the sweep's suggestion" in said[1] and said[1].endswith("sweep/lr_sweep.png")
 
 
-def test_auto_takes_the_rate_where_most_of_the_fall_is_done(tmp_path):
+def test_auto_takes_two_fifths_of_the_way_across_the_trough(tmp_path):
     losses = curve(1e-2, 0.3)
     write_sweep(RunPaths("sweep"), points_of(losses), 1.0, "auto", lambda line: None)
     facts = json.loads((RunPaths("sweep") / "lr_sweep.json").read_text())
-    assert facts["max_lr"] == facts["suggestions"]["fallen"] and facts["is_auto"]
-    level = max(losses[:30]) - 0.9 * (max(losses[:30]) - min(losses))
-    before, after = (sum(lr <= facts["max_lr"] for lr in LRS) + step for step in (-1, 0))
-    assert losses[before] >= level >= losses[after]
+    assert facts["max_lr"] == facts["suggestions"]["trough"] and facts["is_auto"]
+    level = (max(losses[:30]) + min(losses)) / 2
+    inside = [math.log(lr) for lr, loss in zip(LRS, losses, strict=True) if loss <= level]
+    wanted = inside[0] + 0.4 * (inside[-1] - inside[0])
+    assert abs(math.log(facts["max_lr"]) - wanted) < math.log(LRS[1] / LRS[0])
 
 
 def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():
@@ -156,7 +158,7 @@ def test_pictures_judged_one_by_one_suggest_what_batches_do(workshop):
     found = []
     for batch_size in (1, 4):
         table = sweep_of(workshop, *settings, f"DATALOADERS.VALID.BATCH_SIZE={batch_size}")
-        found.append(suggest(table["lr"].tolist(), table["valid_loss"].tolist())["fallen"])
+        found.append(suggest(table["lr"].tolist(), table["valid_loss"].tolist())["trough"])
     assert max(found) / min(found) < 2
 
 

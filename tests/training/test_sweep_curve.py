@@ -42,7 +42,7 @@ def test_smoothing_with_weight_one_changes_nothing():
 def test_suggestions_lie_where_the_curve_was_made_to_fall():
     found = suggest(LRS, curve(fall_at=1e-2, lowest=0.3))
     assert found["steep"] == pytest.approx(1e-2, rel=0.3)
-    assert found["steep"] < found["fallen"] < found["minimum"] < 1 and found["valley"] < found["minimum"]
+    assert found["steep"] < found["trough"] < found["minimum"] < 1 and found["valley"] < found["minimum"]
 
 
 def test_the_rebound_after_an_explosion_is_not_suggested():
@@ -75,13 +75,20 @@ def test_suggestions_do_not_hang_on_the_number_of_steps(num_steps):
     assert lrs[int(min(range(num_steps), key=lambda step: curve.valid_smooth[step]))] > 0.14  # drawn at the newest rate
 
 
-def test_noise_hardly_moves_where_most_of_the_fall_is_done():
+def test_noise_moves_the_trough_less_than_a_flat_minimum():
     rng = random.Random(0)
-    clean = curve(fall_at=1e-2, lowest=0.3)
-    wanted = suggest(LRS, clean)["fallen"]
-    for _ in range(50):
-        noisy = [loss + rng.gauss(0, 0.02) for loss in clean]
-        assert wanted / 1.6 < suggest(LRS, noisy)["fallen"] < wanted * 1.6
+    # As on CamVid: flat between 0.01 and 1, with a hump in it.
+    clean = [max(loss, 0.45) + (0.05 if 0.02 < lr < 0.06 else 0) for lr, loss in zip(LRS, curve(3e-3, 1), strict=True)]
+    noisy = [suggest(LRS, [loss + rng.gauss(0, 0.02) for loss in clean]) for _ in range(50)]
+    spread = {mark: max(one[mark] for one in noisy) / min(one[mark] for one in noisy) for mark in noisy[0]}
+    assert spread["trough"] < 1.5 and spread["minimum"] > 10
+
+
+def test_the_trough_of_a_curve_that_ends_in_it_reaches_to_its_end():
+    losses = curve(fall_at=1e-2, lowest=0.3)
+    cut = sum(lr < 0.3 for lr in LRS)
+    found, whole = suggest(LRS[:cut], losses[:cut])["trough"], suggest(LRS, losses)["trough"]
+    assert 1e-2 < found < whole
 
 
 def test_a_loss_that_still_falls_at_the_last_rate_is_warned_of():
