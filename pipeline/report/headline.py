@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
 from pipeline.report.markup import Html, join, tag
@@ -58,10 +61,22 @@ def never_predicted(record: Record) -> list[str]:
     return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
 
 
+def _over_what(metrics: Mapping[str, Any]) -> str:
+    """Returns of which classes a run's mean scores are: all but where the competition or the config counts a few.
+
+    >>> _over_what({"counted": ["Building"], "dice": {"classes": {"Background": 0.9, "Building": 0.7}}})
+    'of Building alone'
+    """
+    names = metrics.get("counted") or list(metrics["dice"]["classes"])
+    if len(names) == len(metrics["dice"]["classes"]):
+        return "mean over classes"
+    return f"of {names[0]} alone" if len(names) == 1 else f"mean over {', '.join(names[:-1])} and {names[-1]}"
+
+
 def _score(record: Record) -> Html:
     metrics = record.metrics
     dice, majority = metrics["dice"]["mean"], metrics.get("majority") or {}
-    marks = [("own", dice, "validation Dice, mean over classes")]
+    marks = [("own", dice, f"validation Dice, {_over_what(metrics)}")]
     if majority:
         marks.append(("guess", majority["dice"], f"always guessing {majority['class']}"))
     published = record.header.published_dice
