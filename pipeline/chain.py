@@ -23,7 +23,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
 from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
-from pipeline.reuse import take_from, twins
+from pipeline.reuse import is_known, take_from, twins
 from pipeline.stopping import Stop
 
 FORCED = "--force"
@@ -90,7 +90,7 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
         UserError: a mistake of the user's in any stage.
         Stopped: a stop was requested; a stage that can saved its state.
     """
-    with without_trace(stages, run.paths), locked(run.paths):
+    with locked(run.paths), without_trace(stages, run.paths):
         prepare_folder(run)
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
         lacking: list[Stage] = []
@@ -117,7 +117,10 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
                 for earlier in [other for other in lacking if needed & set(other.writes)]:
                     _execute(earlier, run, fingerprints, "its large files are gone", say)
                     lacking.remove(earlier)
-                if not _is_taken_over(stage, run, fingerprints, force, say):  # with what was made just now
+                is_taken = _is_taken_over(stage, run, fingerprints, force, say)  # with what was made just now
+                if is_taken and stage.lacks(run) and stage.name != last:
+                    lacking.append(stage)
+                elif not is_taken or stage.lacks(run):
                     _execute(stage, run, fingerprints, reason, say)
             fingerprints.save()
 
@@ -126,42 +129,36 @@ def take_over(stages: Sequence[Stage], last: str, run: Run, say: Callable[[str],
     """Takes over what other runs of the same config have done up to `last`, where there are any; runs nothing."""
     if not twins(run):
         return
-    is_new = not run.paths.folder.exists()
     with locked(run.paths):
+        is_new = _is_new(run.paths)
         prepare_folder(run)
         fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
-        wanted = stages[: [stage.name for stage in stages].index(last) + 1]
-        for stage in wanted:
+        for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
             _is_taken_over(stage, run, fingerprints, (), say)
         fingerprints.save()
-    if is_new and not stage_states(stages, run.paths):
-        shutil.rmtree(run.paths.folder)
+        if is_new and not stage_states(stages, run.paths):
+            shutil.rmtree(run.paths.folder, ignore_errors=True)
 
 
 def _is_taken_over(
     stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str], say: Callable[[str], None]
 ) -> bool:
     """Returns whether the stage must run no more, since another run of the same config has done it."""
-    others = twins(run)
-    if not others or not stage.is_shared or _reason(stage, run, fingerprints, force) in (None, FORCED):
-        return False
-    settings, before = settings_of(stage, run.loaded), read_marker(_begun_path(stage, run))
+    others = twins(run) if stage.is_shared and stage.name not in force else []
     try:
-        inputs = inputs_of(stage, run, fingerprints, settings, before)
+        twin = take_from(others, stage, run, fingerprints)
     except UserError:  # no data, for instance: told when the stage is carried out
         return False
-    twin = take_from(others, stage, run, fingerprints, Marker(stage.version, settings, inputs, {}, 0.0))
-    if twin is None:
-        return False
-    _begun_path(stage, run).unlink(missing_ok=True)
-    say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
-    return True
+    if twin is not None:
+        say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
+    return twin is not None
 
 
 def _check_ahead(wanted: Sequence[Stage], run: Run) -> None:
     """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
+    others = twins(run)
     for stage in wanted:
-        if not _marker_path(stage, run).is_file():
+        if not _marker_path(stage, run).is_file() and not is_known(others, stage, run):
             stage.check(run)
 
 
@@ -227,14 +224,21 @@ def locked(paths: RunPaths) -> Iterator[None]:
 
 @contextmanager
 def without_trace(stages: Sequence[Stage], paths: RunPaths) -> Iterator[None]:
-    """Removes the run's folder again where a mistake is told before any of its stages was done: a typo is no run."""
-    is_new = not paths.folder.exists()
+    """Removes the run's folder again where a mistake is told before any of its stages was done: a typo is no run.
+
+    To be entered by whoever holds the folder's lock.
+    """
+    is_new = _is_new(paths)
     try:
         yield
     except UserError:
         if is_new and not stage_states(stages, paths):
             shutil.rmtree(paths.folder, ignore_errors=True)
         raise
+
+
+def _is_new(paths: RunPaths) -> bool:
+    return not (paths / "config.yaml").exists()
 
 
 def _cannot_write(paths: RunPaths, error: OSError) -> UserError:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.dependence import inputs_of, settings_of
 from pipeline.files import second_name
-from pipeline.freshness import Fingerprints, Marker, plain, read_marker, write_marker
+from pipeline.freshness import Fingerprints, plain, read_marker, write_marker
 from pipeline.paths import RunPaths, runs_folder
 
 if TYPE_CHECKING:
@@ -26,18 +27,19 @@ def twins(run: Run) -> list[RunPaths]:
     return [RunPaths(folder.name) for folder in folders if folder.name != run.paths.name]
 
 
-def take_from(
-    others: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fingerprints, wanted: Marker
-) -> RunPaths | None:
+def take_from(others: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fingerprints) -> RunPaths | None:
     """Returns the run whose result of the stage is this run's now, marked as done, or None where there is none.
 
-    Args:
-        wanted: version, settings and inputs that it must have been done with.
+    Nothing is taken where this run has begun the stage or has anything of it: that is work of its own.
     """
-    for twin in others:
+    own = [path for pattern in (*stage.writes, *stage.leaves) for path in run.paths.folder.glob(pattern)]
+    own += list(run.paths.markers.glob(f"{stage.name}.*json"))
+    settings = plain(settings_of(stage, run.loaded))
+    for twin in others if not own else ():
         marker = read_marker(twin.markers / f"{stage.name}.json")
-        asked = (wanted.version, plain(wanted.settings), wanted.inputs)
-        if marker is None or (marker.version, marker.settings, marker.inputs) != asked:
+        if marker is None or (marker.version, marker.settings) != (stage.version, settings):
+            continue
+        if inputs_of(stage, run, fingerprints, settings, marker) != marker.inputs:
             continue
         if {name: fingerprints.of(twin / name) for name in stage.writes} != marker.outputs:
             continue  # changed by hand, or at work just now
@@ -48,6 +50,13 @@ def take_from(
             write_marker(run.paths.markers / f"{stage.name}.json", marker)
             return twin
     return None
+
+
+def is_known(others: Sequence[RunPaths], stage: Stage, run: Run) -> bool:
+    """Returns whether another run has done the stage with these settings, so that nothing of it need be tried out."""
+    asked = (stage.version, plain(settings_of(stage, run.loaded)))
+    markers = (read_marker(twin.markers / f"{stage.name}.json") for twin in others)
+    return any(marker is not None and (marker.version, marker.settings) == asked for marker in markers)
 
 
 def _take(source: Path, target: Path) -> None:

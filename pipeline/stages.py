@@ -65,6 +65,8 @@ STAGES = (
         settings=("COMPETITION", "DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads_outside=lambda run: {"the competition's files": experiment.competition_files(run)},
         writes=("catalog.csv", "classes.csv", "split.csv", "leakage.csv"),
+        leaves=("plots/class_*.png",),
+        is_shared=True,
     ),
     Stage(
         "tile",

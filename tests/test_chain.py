@@ -277,46 +277,122 @@ def test_a_mistake_told_before_any_stage_was_done_leaves_no_run(bench):
 
 def shared(bench: Bench) -> tuple[Stage, ...]:
     cut, learn, tell = bench.stages()
-    return cut, replace(learn, is_shared=True, leaves=("log.txt", "events")), tell
+    return replace(cut, is_shared=True), replace(learn, is_shared=True, leaves=("log.txt", "events")), tell
 
 
-def run_twin(tmp_path: Path, *changes: str, force: tuple[str, ...] = ()) -> tuple[Bench, list[str]]:
-    """Runs the chain with its middle stage shared, in the folder that these overrides have."""
+def run_twin(tmp_path: Path, *changes: str, force: tuple[str, ...] = (), during=None) -> tuple[Bench, list[str]]:
+    """Runs the chain with its first two stages shared, in the folder that these overrides have."""
     bench, lines = Bench(tmp_path, *changes), []
     bench.paths = RunPaths(bench.loaded.run)
+    bench.during = during or bench.during
     run_chain(shared(bench), "tell", Run(bench.loaded, bench.paths, Stop()), force, lines.append)
     return bench, lines
 
 
-def test_a_shared_stage_is_taken_over_from_a_run_that_has_done_it_with_the_same_settings(tmp_path):
+TWIN = "DECODE.SUPPRESS=fitted"
+
+
+def test_shared_stages_are_taken_over_from_a_run_that_has_done_them_with_the_same_settings(tmp_path):
     first, _ = run_twin(tmp_path)
     (first.paths / "log.txt").write_text("log")
     (first.paths / "events").mkdir()
     (first.paths / "events" / "one").write_text("event")
-    second, lines = run_twin(tmp_path, "DECODE.SUPPRESS=fitted")
-    assert second.keys and len(second.keys) == 2  # the first and the last stage were carried out
+    second, lines = run_twin(tmp_path, TWIN)
+    assert len(second.keys) == 1 and executed(lines) == ["tell"]
     assert [line for line in lines if "learn" in line] == [
         f"learn     taken from {first.paths.folder}, where it was done with the same settings"
     ]
     for name in ("learnt.txt", "log.txt", "events/one"):
         assert (second.paths / name).samefile(first.paths / name)
-    assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
-    third = Bench(tmp_path, "DECODE.OFFSETS=fitted")
-    run = Run(third.loaded, RunPaths(third.loaded.run), Stop())
-    stages = [replace(stage, is_shared=True) for stage in shared(third)]
-    take_over(stages, "learn", run, lines.append)
-    assert list(stage_states(stages, run.paths)) == ["cut", "learn"] and third.keys == []
+    assert executed(run_twin(tmp_path, TWIN)[1]) == []
     (first.paths / "learnt.txt").unlink()
-    assert executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1]) == []
+    assert executed(run_twin(tmp_path, TWIN)[1]) == []
 
 
-def test_a_shared_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_force_says_so(tmp_path):
+def test_what_is_there_may_be_taken_over_without_running_anything(tmp_path):
+    run_twin(tmp_path)
+    second = Bench(tmp_path, TWIN)
+    run = Run(second.loaded, RunPaths(second.loaded.run), Stop())
+    take_over(shared(second), "learn", run, lambda line: None)
+    assert list(stage_states(shared(second), run.paths)) == ["cut", "learn"] and second.keys == []
+    other = Bench(tmp_path, "SOLVER.MAX_LR=0.5", "DATASETS.PADDING=ignore")
+    run = Run(other.loaded, RunPaths(other.loaded.run), Stop())
+    take_over(shared(other), "learn", run, lambda line: None)
+    assert not run.paths.folder.exists()
+
+
+def test_a_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_force_says_so(tmp_path):
     first, _ = run_twin(tmp_path)
     assert "learn" in executed(run_twin(tmp_path, "SOLVER.MAX_LR=0.5")[1])
-    assert "learn" in executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted", force=("learn",))[1])
-    shutil.rmtree(RunPaths(Bench(tmp_path, "DECODE.SUPPRESS=fitted").loaded.run).folder)
+    second, lines = run_twin(tmp_path, TWIN, force=("learn",))
+    assert "learn" in executed(lines)
+    shutil.rmtree(second.paths.folder)
     (first.paths / "learnt.txt").write_text("by hand")
-    assert "learn" in executed(run_twin(tmp_path, "DECODE.SUPPRESS=fitted")[1])
+    assert "learn" in executed(run_twin(tmp_path, TWIN)[1])
+
+
+def test_work_of_its_own_is_never_taken_over_by_anothers(tmp_path):
+    first, _ = run_twin(tmp_path)
+    other, _ = run_twin(tmp_path, "SOLVER.MAX_LR=0.5")
+    other.loaded = first.loaded  # the edited config now says what the first run's did
+    lines: list[str] = []
+    run_chain(shared(other), "learn", Run(first.loaded, other.paths, Stop()), (), lines.append)
+    assert executed(lines) == ["learn"]
+
+    def stop(name: str) -> None:
+        raise Stopped("the test says so")
+
+    with pytest.raises(Stopped):
+        run_twin(tmp_path, TWIN, force=("learn",), during=stop)
+    lines = run_twin(tmp_path, TWIN)[1]
+    assert "learn" in executed(lines)  # half done, and so continued
+
+
+def test_what_a_twin_read_and_is_not_here_any_more_is_no_reason_to_do_its_work_again(tmp_path):
+    first, _ = run_twin(tmp_path)
+    first.outside.unlink()
+    second = Bench(tmp_path, TWIN)
+    second.outside.unlink()  # which Bench writes where it is absent
+    second.paths, lines = RunPaths(second.loaded.run), []
+
+    def refuse(run: Run) -> None:
+        raise UserError("nothing to start from")
+
+    stages = [replace(stage, check=refuse) if stage.is_shared else stage for stage in shared(second)]
+    run_chain(stages, "tell", Run(second.loaded, second.paths, Stop()), (), lines.append)
+    assert executed(lines) == ["tell"]
+
+
+def test_large_files_that_a_twin_lacks_are_made_again_before_they_are_needed(tmp_path):
+    run_twin(tmp_path)
+    store = tmp_path / "store"
+    second = Bench(tmp_path, TWIN, "SOLVER.MAX_LR=0.5")
+    second.paths, second.lacks, lines = RunPaths(second.loaded.run), lambda run: not store.exists(), []
+
+    def during(name: str) -> None:
+        if name == "cut":
+            store.touch()
+        assert store.exists()
+
+    second.during = during
+    run_chain(shared(second), "tell", Run(second.loaded, second.paths, Stop()), (), lines.append)
+    assert executed(lines) == ["cut", "learn", "tell"] and "taken from" in lines[0]
+
+
+def test_who_finds_a_run_in_use_leaves_it_alone(bench):
+    with locked(bench.paths):
+        (bench.paths / "half.txt").write_text("done")
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                bench.run()
+            except UserError as error:
+                code = 7 if "is being run by process" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert (bench.paths / "half.txt").exists()
 
 
 def test_a_stage_that_writes_nothing_is_a_fault(bench):

@@ -5,6 +5,7 @@ Every key with its meaning, default and an example: `docs/competitions.md`.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -95,6 +96,15 @@ def picture_file(competition: Competition, picture_id: str, subset: Literal["tra
     """Returns a picture's file, relative to the competition's folder; `subset` is the list that names it."""
     template = competition.test_pictures if subset == "test" else None
     return fill_template(template or competition.pictures, picture_id)
+
+
+def any_file(template: str) -> str:
+    """Returns the pattern that finds every picture's file.
+
+    >>> any_file("train/{id}/image.png")
+    'train/*/image.png'
+    """
+    return PLACE.sub("*", glob.escape(template))
 
 
 def mask_file(competition: Competition, picture_id: str) -> str:

@@ -6,7 +6,6 @@ a class, averaged over pictures, then over the classes that are submitted; ignor
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import pandas as pd
 from pipeline.config.competition import (
     PLACE,
     Competition,
+    any_file,
     counted_indices,
     fill_template,
     mask_code,
@@ -86,7 +86,7 @@ def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Com
             f"The file is read as a submission to {competition.name}."
         )
     used = set(masks.values())
-    patterns = [PLACE.sub("*", glob.escape(template)) for template in templates]
+    patterns = [any_file(template) for template in templates]
     there = {path for pattern in patterns for path in masks_dir.glob(pattern)}
     return Truth(masks, without, sorted(there - used))
 

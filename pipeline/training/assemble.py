@@ -25,7 +25,7 @@ from pipeline.errors import UserError
 from pipeline.model.freeze import freeze
 from pipeline.paths import RunPaths, shown
 from pipeline.stopping import Stop
-from pipeline.training.checkpoint import load_newest, load_or_refuse, mend_best
+from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, mend_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.inputs import counted_classes, learnt_classes, num_outputs, seed_of, split_rows, tile_store
@@ -34,7 +34,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training
 
-KEPT = ("best.ckpt", "last.ckpt", "history.csv")  # of a training that another one replaces
+KEPT = ("history.csv", "best.ckpt", "last.ckpt")  # of a training that another one replaces
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _set_aside(paths: RunPaths, say: Callable[[str], None]) -> None:
     Nothing of it can be taken for this training's, and hours of work are not lost by an edited setting.
     """
     kept = [paths / name for name in KEPT if (paths / name).is_file()]
-    if any(path.suffix == ".ckpt" for path in kept):
+    if any(_is_trained(path) for path in kept):
         folder = paths / "replaced"
         folder.mkdir(exist_ok=True)
         for path in kept:
@@ -203,3 +203,11 @@ def _set_aside(paths: RunPaths, say: Callable[[str], None]) -> None:
         path.unlink()
     for name in ("history.csv", "timings.csv", "not_finite.json"):
         (paths / name).unlink(missing_ok=True)
+
+
+def _is_trained(path: Path) -> bool:
+    """Returns whether a file is a checkpoint from beyond the first epoch; anything less replaces nothing."""
+    try:
+        return path.suffix == ".ckpt" and load_checkpoint(path)["state"]["epoch"] > 0
+    except Damaged:
+        return False

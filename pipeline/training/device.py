@@ -54,17 +54,18 @@ def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
     """Returns whether a torch that was built for these architectures can use a card of this compute capability.
 
     Code for one architecture (`sm`) runs on cards of the same generation, intermediate code (`compute`) on all later
-    ones (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility").
+    ones (CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility"). Other makers' names say nothing.
 
     >>> built_for = ["sm_75", "sm_80", "sm_90", "compute_120"]
     >>> [has_kernels(card, built_for) for card in ((6, 0), (7, 0), (7, 5), (8, 9), (10, 0), (12, 1))]
     [False, False, True, True, False, True]
     """
-    for kind, major, minor in (found.groups() for found in map(ARCHITECTURE.match, built_for) if found):
+    known = [found.groups() for found in map(ARCHITECTURE.match, built_for) if found]
+    for kind, major, minor in known:
         architecture = (int(major), int(minor))
         if architecture <= capability and (kind == "compute" or architecture[0] == capability[0]):
             return True
-    return False
+    return not known
 
 
 @functools.cache

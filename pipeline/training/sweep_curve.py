@@ -122,15 +122,17 @@ def _trough(lrs: Sequence[float], losses: Sequence[float]) -> float:
     lowest = int(np.argmin(losses))
     highest = int(np.argmax(losses[: lowest + 1]))
     level = losses[highest] - TROUGH_DEPTH * (losses[highest] - losses[lowest])
-    inside = [place for place in range(highest, len(losses)) if losses[place] <= level]
-    left, right = (_edge(lrs, losses, level, inside[end], step) for end, step in ((0, -1), (-1, 1)))
+    left, right = (_edge(lrs, losses, level, lowest, step) for step in (-1, 1))
     return math.exp(left + TROUGH_SHARE * (right - left))
 
 
-def _edge(lrs: Sequence[float], losses: Sequence[float], level: float, inside: int, step: int) -> float:
-    """Returns the log rate at which the curve crosses a level between a place below it and the next one outside."""
+def _edge(lrs: Sequence[float], losses: Sequence[float], level: float, lowest: int, step: int) -> float:
+    """Returns the log rate at which the curve, going from its minimum to one side, first rises above a level."""
+    inside = lowest
+    while 0 <= inside + step < len(losses) and losses[inside + step] <= level:
+        inside += step
     outside, here = inside + step, math.log(lrs[inside])
-    if not 0 <= outside < len(losses) or losses[outside] <= losses[inside]:
+    if not 0 <= outside < len(losses):
         return here
     share = (level - losses[inside]) / (losses[outside] - losses[inside])
     return here + share * (math.log(lrs[outside]) - here)

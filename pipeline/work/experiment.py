@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.chain import Run
-from pipeline.config.competition import mask_code, num_scored, scored_classes
+from pipeline.config.competition import any_file, mask_code, num_scored, scored_classes
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
@@ -40,10 +40,10 @@ def competition_files(run: Run) -> list[Path]:
     """Returns every file of the competition folder that a result depends on."""
     folder, competition = competition_folder(run), run.loaded.competition
     templates = (competition.pictures, competition.test_pictures, competition.masks)
-    parents = [(folder / template).parent for template in templates if template]
+    parents = sorted({path.parent for template in templates if template for path in folder.glob(any_file(template))})
     tables = [competition.train_csv, competition.test_csv, competition.sample_submission]
     files = [folder / name for name in tables if name and (folder / name).is_file()]
-    return files + sorted(path for parent in parents if parent.is_dir() for path in parent.iterdir() if path.is_file())
+    return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
 
 
 def pictures_of(run: Run, subset: str) -> dict[str, Path | list[Path]]:

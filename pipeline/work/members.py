@@ -17,7 +17,7 @@ from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
 from pipeline.paths import CONFIGS, RunPaths
 from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.work.experiment import find_run
+from pipeline.work.experiment import competition_files, find_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +35,8 @@ def member_runs(run: Run) -> list[Run]:
 
 
 def member_sources(run: Run) -> dict[str, Path | list[Path]]:
-    """Returns what decides the members' predictions: their checkpoints and the configs that they come from."""
-    sources: dict[str, Path | list[Path]] = {}
+    """Returns what decides the members' predictions: the competition, their checkpoints and configs."""
+    sources: dict[str, Path | list[Path]] = {"the competition's files": competition_files(run)}
     for member in member_runs(run):
         files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
         sources[f"{member.paths.name}'s checkpoint"] = member.paths / "best.ckpt"

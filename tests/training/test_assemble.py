@@ -7,12 +7,13 @@ import json
 import pytest
 
 from pipeline.config.plan import Phase
-from pipeline.errors import UserError
+from pipeline.errors import Stopped, UserError
 from pipeline.stopping import Stop
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.inputs import counted_classes, num_outputs, seed_of
+from pipeline.training.trainer import train
 from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_stages
 
 
@@ -122,6 +123,21 @@ def test_a_training_of_other_settings_is_set_aside_and_leaves_nothing_in_the_way
     assert not left & {*before, "previous-last.ckpt", "timings.csv"}
     assert {path.name: path.read_bytes() for path in (paths / "replaced").iterdir()} == before
     assert said[-1].startswith("what was trained before is kept in ") and "replaced" in said[-1]
+
+
+def test_a_training_that_was_only_begun_does_not_replace_what_is_kept(workshop):
+    loaded = workshop.tiny("SWEEP.ENABLE=false")
+    paths, _ = run_stages(loaded, "train")
+    before = (paths / "last.ckpt").read_bytes()
+    gather(loaded, paths, "another key")
+    begun = workshop.tiny("SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")
+    training = gather(begun, paths, "another key")
+    training.stop.reason = "the test says so"
+    with pytest.raises(Stopped):
+        train(training)
+    assert load_checkpoint(paths / "last.ckpt")["state"]["epoch"] == 0
+    gather(loaded, paths, "a third key")
+    assert (paths / "replaced" / "last.ckpt").read_bytes() == before
 
 
 def test_a_run_may_start_from_an_earlier_one(workshop):

@@ -13,6 +13,7 @@ from pipeline.training.device import (
     choose_device,
     choose_precision,
     described,
+    has_kernels,
     in_parts,
     make_reproducible,
     told_faults,
@@ -68,6 +69,10 @@ def test_a_card_that_torch_was_built_for_is_taken(card, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *arguments: (7, 5))
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
     assert capsys.readouterr().out == ""
+
+
+def test_a_build_for_cards_of_another_maker_is_believed():
+    assert has_kernels((9, 0), ["gfx90a", "gfx942"])
 
 
 def test_a_card_is_described_with_its_memory(monkeypatch):

@@ -84,6 +84,13 @@ def test_noise_moves_the_trough_less_than_a_flat_minimum():
     assert spread["trough"] < 1.5 and spread["minimum"] > 10
 
 
+def test_what_lies_low_beyond_a_cliff_is_no_part_of_the_trough():
+    losses = curve(fall_at=1e-2, lowest=0.3)
+    wanted = suggest(LRS, losses)["trough"]
+    low = [min(loss, 0.55) if lr > 50 else loss for lr, loss in zip(LRS, losses, strict=True)]
+    assert suggest(LRS, low)["trough"] == wanted
+
+
 def test_the_trough_of_a_curve_that_ends_in_it_reaches_to_its_end():
     losses = curve(fall_at=1e-2, lowest=0.3)
     cut = sum(lr < 0.3 for lr in LRS)

@@ -150,9 +150,28 @@ def test_a_member_whose_training_is_not_its_configs_any_more_is_named(members_tr
         run_stages(ensemble())
 
 
-def test_an_override_goes_on_to_the_members_whose_trainings_are_then_others(members_trained):
-    with pytest.raises(UserError, match=r"type: ./run.sh TinyA PREDICT.TTA=flip train"):
-        run_stages(ensemble("PREDICT.TTA=flip"))
+def test_an_override_of_training_goes_on_to_the_members_who_must_be_trained_for_it(members_trained):
+    with pytest.raises(UserError, match=r"type: ./run.sh TinyA SOLVER.MAX_LR=0.009 train"):
+        run_stages(ensemble("SOLVER.MAX_LR=0.009"))
+
+
+def test_an_override_of_prediction_uses_the_members_trainings(members_trained):
+    paths, lines = run_stages(ensemble("PREDICT.TTA=flip"), "predict")
+    assert executed(lines) == ["predict"]
+    for name in SPLITS:
+        (flipped,) = (folder for folder in paths.folder.parent.glob(f"{name}-*"))
+        assert (flipped / "best.ckpt").samefile(RunPaths(name) / "best.ckpt")
+
+
+def test_another_test_picture_makes_an_ensemble_predict_anew(members_trained, trained):
+    run_stages(ensemble(), "predict")
+    (picture, *_) = sorted((trained / "data" / "imgs" / "imgs").glob("000004*"))
+    content = picture.read_bytes()
+    try:
+        picture.write_bytes(content + b"\n")
+        assert executed(run_stages(ensemble(), "predict")[1]) == ["predict"]
+    finally:
+        picture.write_bytes(content)
 
 
 def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_on(members_trained):
