@@ -200,6 +200,8 @@ def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], lis
             hint = f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
             if "." in argument and argument.isupper():
                 hint = f"a setting is written {argument}=VALUE, without a space"
+            if argument.startswith("-") and "=" in argument:
+                hint = f"a setting is written without dashes: {argument.lstrip('-')}"
             raise UserError(f"{name} {argument}: neither a stage nor a setting; {hint}")
     return stages, overrides, is_forced
 

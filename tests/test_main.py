@@ -34,8 +34,9 @@ def test_an_unknown_option_is_not_looked_for_among_the_configs(capsys, word):
     assert answer(capsys, word) == f"{word!r} is no command and no config; ./run.sh -h shows what there is"
 
 
-def test_a_setting_with_a_space_is_shown_its_equals_sign(capsys):
+def test_a_setting_with_a_space_or_dashes_is_shown_how_it_is_written(capsys):
     assert "a setting is written SOLVER.MAX_LR=VALUE" in answer(capsys, "ExpAAB", "SOLVER.MAX_LR", "1e-3")
+    assert answer(capsys, "ExpAAB", "--SOLVER.MAX_LR=1e-3").endswith("written without dashes: SOLVER.MAX_LR=1e-3")
 
 
 @pytest.mark.parametrize("arguments", [("-h",), ("help",), ("ExpAAB", "--help"), ("help", "nothing")])
