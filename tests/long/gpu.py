@@ -1,6 +1,6 @@
 """Everything that only a GPU shows, in one command: that it computes, repeats itself, goes on, and how fast.
 
-    python -m tests.long.gpu                        all parts, some ten minutes on a large card
+    python -m tests.long.gpu                        all parts; `repeat` alone is forty short runs
     python -m tests.long.gpu repeat precision       some of them
     python -m tests.long.gpu --device cpu --quick   a try of the command itself where there is no GPU
 
