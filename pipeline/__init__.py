@@ -1,1 +1,1 @@
-"""A semantic-segmentation competition pipeline: from raw pictures to a checked submission. Start at `stages.py`."""
+"""A semantic-segmentation competition pipeline: from raw images to a checked submission. Start at `stages.py`."""

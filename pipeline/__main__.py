@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pipeline.errors import Stopped, UserError
 
 HELP = """\
-./run.sh - from a competition's pictures to a checked submission
+./run.sh - from a competition's images to a checked submission
 
   ./run.sh demo                       the whole chain on a small competition that it draws itself, two minutes
   ./run.sh NAME                       every stage of configs/NAME.yaml; what is still fresh is skipped
@@ -29,7 +29,7 @@ HELP = """\
   ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
   ./run.sh shakeup NAME NAME ...      how far submissions must lie apart to differ truly; which two to choose as finals
   ./run.sh score FILE.csv --masks DIR local score of any submission file
-  ./run.sh diff ONE.csv TWO.csv       where two submissions differ most, in words and as a picture
+  ./run.sh diff ONE.csv TWO.csv       where two submissions differ most, in words and as an image
   ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
   ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
   ./run.sh convention NAME RUNS.csv   how a competition writes its runs, found in its training rows and masks

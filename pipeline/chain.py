@@ -23,7 +23,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
 from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
 from pipeline.paths import RunPaths, shown
-from pipeline.reuse import is_known, take_from, twins
+from pipeline.reuse import is_known, siblings, take_from
 from pipeline.stopping import Stop
 
 FORCED = "--force"
@@ -127,7 +127,7 @@ def run_chain(stages: Sequence[Stage], last: str, run: Run, force: Sequence[str]
 
 def take_over(stages: Sequence[Stage], last: str, run: Run, say: Callable[[str], None]) -> None:
     """Takes over what other runs of the same config have done up to `last`, where there are any; runs nothing."""
-    if not twins(run):
+    if not siblings(run):
         return
     with locked(run.paths):
         is_new = _is_new(run.paths)
@@ -144,19 +144,19 @@ def _is_taken_over(
     stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str], say: Callable[[str], None]
 ) -> bool:
     """Returns whether the stage must run no more, since another run of the same config has done it."""
-    others = twins(run) if stage.is_shared and stage.name not in force else []
+    others = siblings(run) if stage.is_shared and stage.name not in force else []
     try:
-        twin = take_from(others, stage, run, fingerprints)
+        sibling = take_from(others, stage, run, fingerprints)
     except UserError:  # no data, for instance: told when the stage is carried out
         return False
-    if twin is not None:
-        say(f"{stage.name:<9} taken from {shown(twin.folder)}, where it was done with the same settings")
-    return twin is not None
+    if sibling is not None:
+        say(f"{stage.name:<9} taken from {shown(sibling.folder)}, where it was done with the same settings")
+    return sibling is not None
 
 
 def _check_ahead(wanted: Sequence[Stage], run: Run) -> None:
     """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
-    others = twins(run)
+    others = siblings(run)
     for stage in wanted:
         if not _marker_path(stage, run).is_file() and not is_known(others, stage, run):
             stage.check(run)

@@ -130,7 +130,7 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
         needed = f"{in_words(bytes_needed)}, and {in_words(ROOM_TO_BREATHE)} to breathe,"
         raise DiskTooSmall(
             f"{what} needs {needed} below {path}, but only {in_words(free)} are free.\n"
-            "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for pictures."
+            "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for images."
         )
 
 

@@ -84,7 +84,7 @@ class RunPaths:
         return submissions_folder() / f"{self.name}.csv"
 
     def probs(self, subset: str) -> Path:
-        """Returns the probability store of the `test` or `valid` pictures."""
+        """Returns the probability store of the `test` or `valid` images."""
         return self.folder / "probs" / subset
 
     def __truediv__(self, name: str) -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.chain import Run, Stage
 
 
-def twins(run: Run) -> list[RunPaths]:
+def siblings(run: Run) -> list[RunPaths]:
     """Returns the other runs of the same config: as it stands, and with overrides."""
     name = glob.escape(run.loaded.name)
     folders = [*runs_folder().glob(name), *sorted(runs_folder().glob(f"{name}-????????"))]
@@ -35,27 +35,27 @@ def take_from(others: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: 
     own = [path for pattern in (*stage.writes, *stage.leaves) for path in run.paths.folder.glob(pattern)]
     own += list(run.paths.markers.glob(f"{stage.name}.*json"))
     settings = plain(settings_of(stage, run.loaded))
-    for twin in others if not own else ():
-        marker = read_marker(twin.markers / f"{stage.name}.json")
+    for sibling in others if not own else ():
+        marker = read_marker(sibling.markers / f"{stage.name}.json")
         if marker is None or (marker.version, marker.settings) != (stage.version, settings):
             continue
         if inputs_of(stage, run, fingerprints, settings, marker) != marker.inputs:
             continue
-        if {name: fingerprints.of(twin / name) for name in stage.writes} != marker.outputs:
+        if {name: fingerprints.of(sibling / name) for name in stage.writes} != marker.outputs:
             continue  # changed by hand, or at work just now
-        left = [path.relative_to(twin.folder) for pattern in stage.leaves for path in twin.folder.glob(pattern)]
+        left = [path.relative_to(sibling.folder) for pattern in stage.leaves for path in sibling.folder.glob(pattern)]
         for name in (*stage.writes, *left):
-            _take(twin / name, run.paths / name)
+            _take(sibling / name, run.paths / name)
         if {name: fingerprints.of(run.paths / name) for name in stage.writes} == marker.outputs:
             write_marker(run.paths.markers / f"{stage.name}.json", marker)
-            return twin
+            return sibling
     return None
 
 
 def is_known(others: Sequence[RunPaths], stage: Stage, run: Run) -> bool:
     """Returns whether another run has done the stage with these settings, so that nothing of it need be tried out."""
     asked = (stage.version, plain(settings_of(stage, run.loaded)))
-    markers = (read_marker(twin.markers / f"{stage.name}.json") for twin in others)
+    markers = (read_marker(sibling.markers / f"{stage.name}.json") for sibling in others)
     return any(marker is not None and (marker.version, marker.settings) == asked for marker in markers)
 
 

@@ -17,7 +17,7 @@ from pipeline.config.load import Loaded
 from pipeline.work import ensemble, experiment, members
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
-# Of the competition's description: what is learnt. Its name and how it wants submissions train no network anew.
+# Of the competition's description: what is loss_classes. Its name and how it wants submissions train no network anew.
 LEARNT = ("COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES", "COMPETITION.CONVENTION.ROWS")
 SHOWN = (*LEARNT, "COMPETITION.COLORS")
 PREDICTION = (
@@ -60,7 +60,7 @@ def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
 STAGES = (
     Stage(
         "prepare",
-        "checks every picture and mask, counts classes, splits",
+        "checks every image and mask, counts classes, splits",
         experiment.prepare,
         settings=("COMPETITION", "DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads_outside=lambda run: {"the competition's files": experiment.competition_files(run)},
@@ -77,7 +77,7 @@ STAGES = (
             "EXPERIMENT.SEED",
         ),
         reads=("catalog.csv (train)", "split.csv"),
-        reads_outside=lambda run: experiment.pictures_of(run, "train"),
+        reads_outside=lambda run: experiment.images_of(run, "train"),
         writes=("tiles.json", "plots/samples.png"),
         leaves=("plots/tile_grid_*.png",),
         is_shared=True,
@@ -91,7 +91,7 @@ STAGES = (
         reads=CUT,
         reads_outside=_starting_weights,
         writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
-        version=3,  # auto takes the trough; a picture that is judged alone goes by its own statistics
+        version=3,  # auto takes the trough; an image that is judged alone goes by its own statistics
         is_shared=True,
     ),
     Stage(
@@ -108,22 +108,22 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        "predicts and scores the validation pictures",
+        "predicts and scores the validation images",
         experiment.evaluate,
         settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=("best.ckpt", "catalog.csv (train)", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: experiment.pictures_of(run, "train"),
+        reads_outside=lambda run: experiment.images_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
         version=2,  # full-size logits became bytes
         is_shared=True,
     ),
     Stage(
         "predict",
-        "writes the test pictures' probabilities",
+        "writes the test images' probabilities",
         experiment.predict,
         settings=PREDICTION,
         reads=("best.ckpt", "catalog.csv (test)"),
-        reads_outside=lambda run: experiment.pictures_of(run, "test"),
+        reads_outside=lambda run: experiment.images_of(run, "test"),
         writes=("probs/test",),
         version=2,  # full-size logits became bytes
         is_shared=True,
@@ -164,16 +164,16 @@ ENSEMBLE_STAGES = (
     ),
     Stage(
         "evaluate",
-        "combines them on pictures that they did not train on, and scores",
+        "combines them on images that they did not train on, and scores",
         ensemble.evaluate,
         settings=(*SHOWN, "ENSEMBLE"),
         reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: members.member_stores(run, "valid") | experiment.pictures_of(run, "train"),
+        reads_outside=lambda run: members.member_stores(run, "valid") | experiment.images_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
     ),
     Stage(
         "submit",
-        "combines them on the test pictures, encodes and checks the submission",
+        "combines them on the test images, encodes and checks the submission",
         ensemble.submit,
         settings=("COMPETITION", "DECODE"),
         reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),

@@ -61,7 +61,7 @@ def shared_data(shared: Path) -> Callable[[str], Path]:
     def find(name: str) -> Path:
         folder = shared / "data" / name
         if not folder.is_dir():
-            pytest.skip(f"needs the real pictures of {name} in {folder}")
+            pytest.skip(f"needs the real images of {name} in {folder}")
         return folder
 
     return find

@@ -23,19 +23,19 @@ from pipeline.paths import RunPaths, submissions_folder
 from pipeline.stopping import Stop
 from tests.tiny import executed
 
-OUTER = "the picture"
+OUTER = "the image"
 
 
 class Bench:
     """Three stages in a row: `cut` reads a file outside, `learn` what `cut` wrote, `tell` what both wrote."""
 
     def __init__(self, folder: Path, *changes: str) -> None:
-        self.outside = folder / "picture.jpg"
+        self.outside = folder / "image.jpg"
         if not self.outside.exists():
             self.outside.write_text("pixels")
         self.loaded = load("demo", changes)
         self.paths = RunPaths("bench")
-        self.texts = {"cut": "cut", "learn": "learnt", "tell": "told"}
+        self.texts = {"cut": "cut", "learn": "loss_classes", "tell": "told"}
         self.keys: list[str] = []
         self.reads_outside = lambda run: {OUTER: self.outside}
         self.lacks = lambda run: False
@@ -54,8 +54,8 @@ class Bench:
         return (
             Stage("cut", "cuts", work("cut", "cut.txt"), ("DATASETS.PADDING",), (), ("cut.txt",), self._outside,
                   lacks=lambda run: self.lacks(run)),
-            Stage("learn", "learns", work("learn", "learnt.txt"), solver, ("cut.txt",), ("learnt.txt",)),
-            Stage("tell", "tells", work("tell", "told.txt"), (), ("cut.txt", "learnt.txt"), ("told.txt",)),
+            Stage("learn", "learns", work("learn", "loss_classes.txt"), solver, ("cut.txt",), ("loss_classes.txt",)),
+            Stage("tell", "tells", work("tell", "told.txt"), (), ("cut.txt", "loss_classes.txt"), ("told.txt",)),
         )  # fmt: skip
 
     def _outside(self, run: Run):
@@ -122,9 +122,9 @@ def test_keys_that_differ_between_machines_change_nothing(bench, tmp_path):
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("by hand")])
 def test_an_output_that_is_gone_or_was_changed_is_made_again(bench, change):
     bench.run()
-    change(bench.paths / "learnt.txt")
-    assert reasons(bench.run()) == {"learn": "learnt.txt is gone or was changed"}
-    assert (bench.paths / "learnt.txt").read_text() == "learnt"
+    change(bench.paths / "loss_classes.txt")
+    assert reasons(bench.run()) == {"learn": "loss_classes.txt is gone or was changed"}
+    assert (bench.paths / "loss_classes.txt").read_text() == "loss_classes"
 
 
 def test_touched_files_stay_fresh(bench):
@@ -222,7 +222,7 @@ def test_the_names_of_many_files_outside_count(bench, tmp_path):
 def test_force_does_the_named_stages_again_from_their_beginning(bench):
     bench.run()
     seen = []
-    bench.during = lambda name: seen.append((name, (bench.paths / "learnt.txt").exists()))
+    bench.during = lambda name: seen.append((name, (bench.paths / "loss_classes.txt").exists()))
     assert reasons(bench.run(force=("learn",))) == {"learn": "--force"}
     assert seen == [("learn", False)]
     assert executed(bench.run(force=("cut", "learn", "tell"))) == ["cut", "learn", "tell"]
@@ -302,10 +302,10 @@ def test_shared_stages_are_taken_over_from_a_run_that_has_done_them_with_the_sam
     assert [line for line in lines if "learn" in line] == [
         f"learn     taken from {first.paths.folder}, where it was done with the same settings"
     ]
-    for name in ("learnt.txt", "log.txt", "events/one"):
+    for name in ("loss_classes.txt", "log.txt", "events/one"):
         assert (second.paths / name).samefile(first.paths / name)
     assert executed(run_twin(tmp_path, TWIN)[1]) == []
-    (first.paths / "learnt.txt").unlink()
+    (first.paths / "loss_classes.txt").unlink()
     assert executed(run_twin(tmp_path, TWIN)[1]) == []
 
 
@@ -327,7 +327,7 @@ def test_a_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_fo
     second, lines = run_twin(tmp_path, TWIN, force=("learn",))
     assert "learn" in executed(lines)
     shutil.rmtree(second.paths.folder)
-    (first.paths / "learnt.txt").write_text("by hand")
+    (first.paths / "loss_classes.txt").write_text("by hand")
     assert "learn" in executed(run_twin(tmp_path, TWIN)[1])
 
 

@@ -224,6 +224,9 @@ class Watched:
         self._section, self._path, self._seen = section, path, seen
 
     def __getattr__(self, name: str) -> Any:
+        own = getattr(type(self._section), name, None)
+        if isinstance(own, property):  # what is worked out from keys reads those keys
+            return own.fget(self)
         value, key = getattr(self._section, name), self._path + name.upper()
         if self._path == "COMPETITION." and name.upper() in ABOUT:
             key = f"ABOUT.{name.upper()}"

@@ -48,12 +48,12 @@ SETTINGS = {
     "SWEEP.ENABLE": "true",
     "SWEEP.STEPS": "8",
     "SWEEP.REPEATS": "1",
-    "SWEEP.PICTURES": "2",
+    "SWEEP.IMAGES": "2",
 }
 
 
 def write_competition(folder: Path) -> Path:
-    """Writes 12 pictures with masks in 3 sequences, and 4 test pictures; returns `folder`."""
+    """Writes 12 images with masks in 3 sequences, and 4 test images; returns `folder`."""
     rng = np.random.default_rng(7)
     for name in ("imgs/imgs", "masks/masks"):
         (folder / name).mkdir(parents=True)
@@ -61,36 +61,36 @@ def write_competition(folder: Path) -> Path:
     for sequence in range(TRAIN_SEQUENCES + TEST_SEQUENCES):
         subset = "train" if sequence < TRAIN_SEQUENCES else "test"
         for frame in range(FRAMES):
-            picture_id = f"{sequence + 1:06d}_{frame + 1:03d}"
-            picture, mask = draw(rng)
-            cv2.imwrite(str(folder / f"imgs/imgs/{picture_id}.jpg"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            image_id = f"{sequence + 1:06d}_{frame + 1:03d}"
+            image, mask = draw(rng)
+            cv2.imwrite(str(folder / f"imgs/imgs/{image_id}.jpg"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             if subset == "train":
-                cv2.imwrite(str(folder / f"masks/masks/{picture_id}.png"), mask)
-            ids[subset].append(picture_id)
+                cv2.imwrite(str(folder / f"masks/masks/{image_id}.png"), mask)
+            ids[subset].append(image_id)
     for subset, names in ids.items():
         (folder / f"{subset}.csv").write_text("\n".join(["ImageID", *names]) + "\n")
-    rows = [f"{picture_id}_{index}," for picture_id in ids["test"] for index in range(12)]
+    rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(12)]
     (folder / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *rows]) + "\n")
     return folder
 
 
 def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a picture (uint8 RGB) and its mask: a road, a tree, a car on grey ground."""
+    """Returns an image (uint8 RGB) and its mask: a road, a tree, a car on grey ground."""
     mask = np.full((SIDE, SIDE), BACKGROUND, np.uint8)
     left = int(rng.integers(4, SIDE - 24))
     mask[:, left : left + 16] = ROAD
     cv2.circle(mask, tuple(map(int, rng.integers(8, SIDE - 8, 2))), int(rng.integers(6, 14)), VEGETATION, -1)
     top = int(rng.integers(4, SIDE - 14))
     mask[top : top + 10, left + 4 : left + 11] = CAR
-    picture = np.zeros((SIDE, SIDE, 3), np.int64)
+    image = np.zeros((SIDE, SIDE, 3), np.int64)
     for index, color in COLORS.items():
-        picture[mask == index] = color
-    return (picture + rng.integers(-12, 13, picture.shape)).clip(0, 255).astype(np.uint8), mask
+        image[mask == index] = color
+    return (image + rng.integers(-12, 13, image.shape)).clip(0, 255).astype(np.uint8), mask
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """A tiny competition whose pictures are checked and cut, for tests that begin after that."""
+    """A tiny competition whose images are checked and cut, for tests that begin after that."""
 
     data: Path
     runs: Path

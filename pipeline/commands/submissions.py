@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.config.competition import Competition
 
 NUM_CHANGES = 20  # lines of `diff`: a screenful
-NUM_DRAWN = 4  # pictures of `diff`
+NUM_DRAWN = 4  # images of `diff`
 SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 
@@ -36,7 +36,7 @@ def score_command(arguments: Sequence[str]) -> int:
         sizes = known_sizes(competition, ids)
         if len(sizes) < len(ids):
             print(
-                f"{len(ids) - len(sizes)} of the {len(ids)} pictures are not here: their masks' sizes are believed",
+                f"{len(ids) - len(sizes)} of the {len(ids)} images are not here: their masks' sizes are believed",
                 file=sys.stderr,
             )
         return sizes
@@ -48,8 +48,8 @@ def score_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-class PictureFile(NamedTuple):
-    """A test picture's file, its video, and its (height, width)."""
+class ImageFile(NamedTuple):
+    """A test image's file, its video, and its (height, width)."""
 
     path: Path
     sequence: str
@@ -57,7 +57,7 @@ class PictureFile(NamedTuple):
 
 
 def diff_command(arguments: Sequence[str]) -> int:
-    """Prints where two submissions differ most, and draws those pictures."""
+    """Prints where two submissions differ most, and draws those images."""
     from pipeline.submission.compare import compare_submissions
 
     options = parser("diff")
@@ -66,45 +66,45 @@ def diff_command(arguments: Sequence[str]) -> int:
     options.add_argument("--competition")
     chosen = options.parse_args(arguments)
     competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
-    pictures = list_test_pictures(competition)
-    sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
+    images = list_test_images(competition)
+    sizes = {image_id: image.size for image_id, image in images.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
-    print(f"{changes['id'].nunique()} of {len(sizes)} pictures differ")
+    print(f"{changes['id'].nunique()} of {len(sizes)} images differ")
     if not len(changes):
         return 0
     print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
-        print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in a picture")
+        print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
     files = (chosen.first, chosen.second)
-    print(f"drawn: {draw_diff(files, competition, pictures, changes['id'].unique().tolist())}")
+    print(f"drawn: {draw_diff(files, competition, images, changes['id'].unique().tolist())}")
     return 0
 
 
-def list_test_pictures(competition: Competition) -> dict[str, PictureFile]:
-    """Returns the competition's test pictures by id, sizes from the files' headers: nothing is decoded."""
-    from pipeline.config.competition import picture_file
+def list_test_images(competition: Competition) -> dict[str, ImageFile]:
+    """Returns the competition's test images by id, sizes from the files' headers: nothing is decoded."""
+    from pipeline.config.competition import image_file
     from pipeline.data.competition import find_folder, read_list
 
     folder = find_folder(competition)
-    pictures = {}
+    images = {}
     for listed in read_list(competition, folder, "test")[0]:
-        path = folder / picture_file(competition, listed.id, "test")
-        pictures[listed.id] = PictureFile(path, listed.sequence, size_of(path))
-    return pictures
+        path = folder / image_file(competition, listed.id, "test")
+        images[listed.id] = ImageFile(path, listed.sequence, size_of(path))
+    return images
 
 
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of those pictures that are here: of the test list, or of the training list."""
-    from pipeline.config.competition import picture_file
+    """Returns (height, width) of those images that are here: of the test list, or of the training list."""
+    from pipeline.config.competition import image_file
     from pipeline.data.competition import find_folder, read_list
 
     try:
         folder = find_folder(competition)
     except UserError:
         return {}
-    subsets = ("train", "test")  # an id in both is a picture for testing: that is what is submitted
+    subsets = ("train", "test")  # an id in both is an image for testing: that is what is submitted
     files = {
-        listed.id: folder / picture_file(competition, listed.id, subset)
+        listed.id: folder / image_file(competition, listed.id, subset)
         for subset in subsets
         for listed in read_list(competition, folder, subset)[0]
     }
@@ -112,10 +112,10 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Returns (height, width) of a picture, from its header.
+    """Returns (height, width) of an image, from its header.
 
     Raises:
-        UserError: the file is absent or no picture.
+        UserError: the file is absent or no image.
     """
     from PIL import Image
 
@@ -125,30 +125,29 @@ def size_of(path: Path) -> tuple[int, int]:
         with Image.open(path) as opened:
             return opened.size[::-1]
     except OSError as error:
-        why = error.strerror or "not a picture"
+        why = error.strerror or "not an image"
         raise UserError(f"cannot read {shown(path)}: {why}; `prepare` of any config lists all that is wrong") from None
 
 
 def draw_diff(
-    files: tuple[Path, Path], competition: Competition, pictures: Mapping[str, PictureFile], ranked: Sequence[str]
+    files: tuple[Path, Path], competition: Competition, images: Mapping[str, ImageFile], ranked: Sequence[str]
 ) -> str:
-    """Draws the pictures that changed most; returns the drawing's path as a person reads it."""
-    from pipeline.data.pictures import read_picture
+    """Draws the images that changed most; returns the drawing's path as a person reads it."""
+    from pipeline.data.images import read_image
     from pipeline.paths import shown, submissions_folder
     from pipeline.report.changes import Changed, choose_changed, draw_changes
-    from pipeline.report.figure import write_picture
+    from pipeline.report.figure import write_image
     from pipeline.submission.rows import read_masks
 
-    sizes = {picture_id: picture.size for picture_id, picture in pictures.items()}
-    ids = choose_changed([(picture_id, pictures[picture_id].sequence) for picture_id in ranked], NUM_DRAWN)
+    sizes = {image_id: image.size for image_id, image in images.items()}
+    ids = choose_changed([(image_id, images[image_id].sequence) for image_id in ranked], NUM_DRAWN)
     first, second = (
-        {picture_id: mask for picture_id, mask in read_masks(path, competition, sizes) if picture_id in ids}
-        for path in files
+        {image_id: mask for image_id, mask in read_masks(path, competition, sizes) if image_id in ids} for path in files
     )
-    changed = [Changed(id, read_picture(pictures[id].path), first[id], second[id]) for id in ids]
+    changed = [Changed(id, read_image(images[id].path), first[id], second[id]) for id in ids]
     path = submissions_folder() / f"diff_{files[0].stem}_{files[1].stem}.png"
     titles = (files[0].name, files[1].name)
-    write_picture(path, draw_changes(changed, competition.classes, competition.colors, titles))
+    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
     return shown(path)
 
 

@@ -33,13 +33,13 @@ Example: ./run.sh compare ExpAAB ExpAAC
     "shakeup": """\
 ./run.sh shakeup NAME NAME ...
 Prints how far submissions must lie apart to differ truly, and which two to choose as finals. The runs must have been
-judged on pictures in common.
+judged on images in common.
 
 Example: ./run.sh shakeup ExpAAB ExpAAC EnsAAA
 """,
     "score": """\
 ./run.sh score FILE.csv --masks DIR [--competition NAME]
-Prints Dice and IoU of a submission whose pictures' masks are known, over the classes that the competition scores.
+Prints Dice and IoU of a submission whose images' masks are known, over the classes that the competition scores.
   --masks DIR          folder of the true masks, called and stored as the competition's own
   --competition NAME   a file in configs/competitions/; may be left out where FILE.json beside the csv says it
 
@@ -47,7 +47,7 @@ Example: ./run.sh score submissions/ExpAAB.csv --masks truth --competition aeros
 """,
     "diff": """\
 ./run.sh diff ONE.csv TWO.csv [--competition NAME]
-Prints where two submissions differ most, by picture and class, and draws those pictures.
+Prints where two submissions differ most, by image and class, and draws those images.
   --competition NAME   a file in configs/competitions/; may be left out where a .json beside one of the csv says it
 
 Example: ./run.sh diff submissions/ExpAAB.csv submissions/ExpAAC.csv
@@ -72,7 +72,7 @@ Example: ./run.sh log --competition aeroscapes
 Finds out how a competition writes its runs, from its training rows and masks, and prints the CONVENTION to write into
 configs/competitions/NAME.yaml.
   NAME          of the competition
-  RUNS.csv      run lengths of training pictures, often train.csv itself
+  RUNS.csv      run lengths of training images, often train.csv itself
 
 Example: ./run.sh convention aeroscapes train_runs.csv
 """,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from pipeline.config.coerce import nearest
-from pipeline.config.competition import Competition, counted_indices, num_scored, scored_classes
+from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
@@ -65,7 +65,7 @@ def _check_names(config: Config, origins: Mapping[str, str]) -> None:
 
 
 def _check_classes(config: Config, competition: Competition, origins: Mapping[str, str]) -> None:
-    scored = scored_classes(competition)
+    scored = competition.class_names
     for key, chosen in (
         ("DATASETS.CLASSES", config.datasets.classes),
         ("DATASETS.AUGMENTATION.COPY_PASTE.CLASSES", config.datasets.augmentation.copy_paste.classes),
@@ -81,13 +81,13 @@ def _check_classes(config: Config, competition: Competition, origins: Mapping[st
                 near = nearest(name, scored)
                 hint = f"did you mean {near[0]}?" if near else f"its classes: {', '.join(scored)}"
                 _refuse(origins, key, f"{competition.name} has no class {name}; {hint}")
-    submitted = [scored[index] for index in counted_indices(competition)]
+    submitted = [scored[index] for index in competition.scored_indices]
     if not set(submitted) & set(scored if config.datasets.classes == "all" else config.datasets.classes):
         why = f"{competition.name} scores {', '.join(submitted)} alone, of which none is here; add it, or give all"
         _refuse(origins, "DATASETS.CLASSES", why)
     weights = config.loss_fn.weights
-    if weights is not None and len(weights) != num_scored(competition):
-        wanted = f"{competition.name} has {num_scored(competition)} classes ({', '.join(scored)})"
+    if weights is not None and len(weights) != competition.num_classes:
+        wanted = f"{competition.name} has {competition.num_classes} classes ({', '.join(scored)})"
         _refuse(origins, "LOSS_FN.WEIGHTS", f"{len(weights)} weights, but {wanted}; give one each, or null")
     if weights is not None and sum(weights) <= 0:
         _refuse(origins, "LOSS_FN.WEIGHTS", "all are 0; at least one must be above")
@@ -120,10 +120,10 @@ def _check_data(config: Config, origins: Mapping[str, str]) -> None:
     if not tile.enable:
         return
     if not tile.sets:
-        _refuse(origins, key, "an empty list; give rows of [picture width, picture height, columns, rows]")
+        _refuse(origins, key, "an empty list; give rows of [image width, image height, columns, rows]")
     for width, height, _, _ in tile.sets:
         if width < tile.width or height < tile.height:
-            why = f"a tile of {tile.width}x{tile.height} does not fit a picture of {width}x{height}"
+            why = f"a tile of {tile.width}x{tile.height} does not fit an image of {width}x{height}"
             _refuse(origins, key, f"{why}; change TILE.WIDTH, TILE.HEIGHT or that row")
 
 
@@ -166,12 +166,12 @@ def _check_ensemble_weights(
     if len(weights) != num_members:
         _refuse(origins, key, f"{len(weights)} weights for {num_members} members; give one each, fitted, or null")
     rows = [row if isinstance(row, tuple) else (row,) for row in weights]
-    num_classes = num_scored(competition)
+    num_classes = competition.num_classes
     if any(len(row) not in (1, num_classes) for row in rows) or len({len(row) for row in rows}) > 1:
         _refuse(origins, key, f"wanted one number per member, or {num_classes} numbers, a class each, per member")
     for column, values in enumerate(zip(*rows, strict=True)):
         if sum(values) <= 0:
-            what = f"of class {scored_classes(competition)[column]} " if len(rows[0]) > 1 else ""
+            what = f"of class {competition.class_names[column]} " if len(rows[0]) > 1 else ""
             _refuse(origins, key, f"all weights {what}are 0; at least one must be above")
 
 

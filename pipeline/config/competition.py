@@ -18,9 +18,9 @@ ByteValue = Annotated[int, Range(least=0, most=255)]
 
 # Mask value of a pixel that counts nowhere, in memory and in the tile store; class indices stay below it.
 IGNORE = 255
-PLACE = re.compile(r"\{id\}|\{stem\}")  # where a template has the picture's id, as it is or without a file's suffix
+PLACE = re.compile(r"\{id\}|\{stem\}")  # where a template has the image's id, as it is or without a file's suffix
 SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # of a file, where an id carries one
-BINARY_CLASS = 1  # with one row per picture, class 0 is the background and has no row
+BINARY_CLASS = 1  # with one row per image, class 0 is the background and has no row
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Competition:
     title: str
     classes: tuple[str, ...]
     colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...]
-    pictures: str
+    images: str
     masks: str
     licence: str | None = None
     ignore_index: int | None = None
@@ -62,12 +62,33 @@ class Competition:
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
-    test_pictures: str | None = None
+    test_images: str | None = None
     mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.convention.id_column is None:  # a submission calls pictures what the lists call them
+        if self.convention.id_column is None:  # a submission calls images what the lists call them
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
+
+    @property
+    def num_classes(self) -> int:
+        """The number of network outputs: all classes but an ignored last one."""
+        ignored_is_class = self.ignore_index is not None and self.ignore_index < len(self.classes)
+        return len(self.classes) - int(ignored_is_class)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes that a network tells apart, in index order."""
+        return self.classes[: self.num_classes]
+
+    @property
+    def scored_indices(self) -> tuple[int, ...]:
+        """The indices of the classes over which the competition takes its mean: those that it wants submitted.
+
+        With one row per image that is class 1 alone; the background beside it is trained, but scores nothing.
+        """
+        if self.convention.rows == "id":
+            return (BINARY_CLASS,)
+        return tuple(range(self.num_classes))
 
 
 @dataclass(frozen=True)
@@ -92,14 +113,14 @@ def mask_code(competition: Competition) -> MaskCode:
     return MaskCode(competition.ignore_index, competition.mask_values)
 
 
-def picture_file(competition: Competition, picture_id: str, subset: Literal["train", "test"]) -> str:
-    """Returns a picture's file, relative to the competition's folder; `subset` is the list that names it."""
-    template = competition.test_pictures if subset == "test" else None
-    return fill_template(template or competition.pictures, picture_id)
+def image_file(competition: Competition, image_id: str, subset: Literal["train", "test"]) -> str:
+    """Returns an image's file, relative to the competition's folder; `subset` is the list that names it."""
+    template = competition.test_images if subset == "test" else None
+    return fill_template(template or competition.images, image_id)
 
 
 def any_file(template: str) -> str:
-    """Returns the pattern that finds every picture's file.
+    """Returns the pattern that finds every image's file.
 
     >>> any_file("train/{id}/image.png")
     'train/*/image.png'
@@ -107,39 +128,18 @@ def any_file(template: str) -> str:
     return PLACE.sub("*", glob.escape(template))
 
 
-def mask_file(competition: Competition, picture_id: str) -> str:
-    """Returns the file of a training picture's mask, relative to the competition's folder."""
-    return fill_template(competition.masks, picture_id)
+def mask_file(competition: Competition, image_id: str) -> str:
+    """Returns the file of a training image's mask, relative to the competition's folder."""
+    return fill_template(competition.masks, image_id)
 
 
-def fill_template(template: str, picture_id: str) -> str:
+def fill_template(template: str, image_id: str) -> str:
     """Returns a file by its template: `{id}` becomes the id, `{stem}` the id without a file's suffix.
 
     >>> fill_template("masks/{stem}.png", "0001.jpg"), fill_template("masks/{id}", "0001.jpg")
     ('masks/0001.png', 'masks/0001.jpg')
     """
-    return template.replace("{id}", picture_id).replace("{stem}", SUFFIX.sub("", picture_id))
-
-
-def num_scored(competition: Competition) -> int:
-    """Returns the number of classes that count, which is the number of network outputs."""
-    ignored_is_class = competition.ignore_index is not None and competition.ignore_index < len(competition.classes)
-    return len(competition.classes) - int(ignored_is_class)
-
-
-def scored_classes(competition: Competition) -> tuple[str, ...]:
-    """Returns the names of the classes that count, in index order."""
-    return competition.classes[: num_scored(competition)]
-
-
-def counted_indices(competition: Competition) -> tuple[int, ...]:
-    """Returns the indices of the classes over which the competition takes its mean: those that it wants submitted.
-
-    With one row per picture that is class 1 alone; the background beside it is learnt, but scores nothing.
-    """
-    if competition.convention.rows == "id":
-        return (BINARY_CLASS,)
-    return tuple(range(num_scored(competition)))
+    return template.replace("{id}", image_id).replace("{stem}", SUFFIX.sub("", image_id))
 
 
 def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
@@ -157,13 +157,13 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
 
     _check_classes(competition, refuse)
     _check_mask_values(competition, refuse)
-    for key in ("pictures", "test_pictures", "masks"):
+    for key in ("images", "test_images", "masks"):
         template = getattr(competition, key)
         if template is None:
             continue
         if len(PLACE.findall(template)) != 1 or set("{}") & set(PLACE.sub("", template)):
-            refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the picture's id stands")
-    for key in ("pictures", "test_pictures", "masks", "train_csv", "test_csv", "sample_submission"):
+            refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the image's id stands")
+    for key in ("images", "test_images", "masks", "train_csv", "test_csv", "sample_submission"):
         path = getattr(competition, key)
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             refuse(key.upper(), f"found {path!r}, wanted a path inside the competition's folder")
@@ -199,7 +199,7 @@ def _check_classes(competition: Competition, refuse: Callable[[str, str], None])
             "IGNORE_INDEX",
             f"found {ignore}, wanted the last class ({last}) or a value outside the classes ({last + 1} to 255)",
         )
-    if num_scored(competition) < 2:
+    if competition.num_classes < 2:
         refuse(
             "IGNORE_INDEX",
             "only one class is left to score; at least two are needed, for example background and object",

@@ -29,8 +29,8 @@ from pipeline.paths import CONFIGS
 RETIRED = {
     "DATALOADERS.COPY_PASTE": "copy-paste happens in the training loader's workers, it has no loader of its own",
     "DATALOADERS.VISUALIZE": "the contact sheets have a fixed size",
-    "DATALOADERS.VALID.SHUFFLE": "validation visits every picture once, in a fixed order",
-    "DATALOADERS.VALID.DROP_LAST": "validation visits every picture once",
+    "DATALOADERS.VALID.SHUFFLE": "validation visits every image once, in a fixed order",
+    "DATALOADERS.VALID.DROP_LAST": "validation visits every image once",
 }
 # What may differ between two machines without making another experiment of it.
 MACHINE_KEYS = (

@@ -71,7 +71,7 @@ def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
 
     Args:
         phase: the phase that the step belongs to.
-        step: 0-based, counted from the phase's beginning.
+        step: 0-based, scored from the phase's beginning.
         steps_per_epoch: optimizer steps in an epoch.
 
     Warm-up counts step + 1, so that the first step is not lost to a rate of zero; the curve begins after it.

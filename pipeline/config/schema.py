@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 from pipeline.config.coerce import Range
 
-STRIDE = 32  # every encoder of segmentation_models_pytorch halves a picture five times
+STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
 Share = Annotated[float, Range(least=0, most=1)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
-# As in `model/build.py`; here too, so that a typo is refused before pictures are checked and tiles cut.
+# As in `model/build.py`; here too, so that a typo is refused before images are checked and tiles cut.
 Architecture = Literal[
     "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
     "Segformer",
@@ -227,7 +227,7 @@ class Sweep:
     start_lr: Positive
     end_lr: Positive
     steps: Annotated[int, Range(least=8)]
-    pictures: Count
+    images: Count
     repeats: Count
     smoothing: Annotated[float, Range(above=0, most=1)]
     optimizer: Literal["solver", "SGD"]

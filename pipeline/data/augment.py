@@ -1,7 +1,7 @@
 """What a training sample goes through: flip, shift-scale-rotate, tile, colour, noise, in the original's order.
 
-Geometry is one affine warp from the stored picture straight into the tile, so only the tile's pixels are computed.
-Colour is by albumentations, on the picture alone, then noise. Normalising happens after collating, on the device.
+Geometry is one affine warp from the stored image straight into the tile, so only the tile's pixels are computed.
+Colour is by albumentations, on the image alone, then noise. Normalising happens after collating, on the device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Geometry:
 
     Attributes:
         angle: degrees, counter-clockwise as seen on the screen.
-        shift_x: share of the picture's width; shift_y: of its height.
+        shift_x: share of the image's width; shift_y: of its height.
     """
 
     flip: bool = False
@@ -67,7 +67,7 @@ def draw_geometry(augmentation: Augmentation, rng: np.random.Generator) -> Geome
 
 
 def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
-    """Returns the 2x3 matrix that takes a pixel of the whole picture to its place in the augmented whole picture.
+    """Returns the 2x3 matrix that takes a pixel of the whole image to its place in the augmented whole image.
 
     Flip first, then rotation and scaling about the centre, then the shift, as in the original's albumentations.
 
@@ -85,25 +85,25 @@ def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
     return np.column_stack([linear, center + shift - linear @ center]) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
-def cut_picture(picture: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Returns the pixels of `box` in the augmented picture: a new uint8 array, box.height x box.width x 3.
+def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+    """Returns the pixels of `box` in the augmented image: a new uint8 array, box.height x box.width x 3.
 
-    Equal to warping the whole picture and cutting `box` out of the result. Without a warp it is a copied (and flipped)
-    slice. Pixels from beyond the picture are mirrored, or black where the border is constant.
+    Equal to warping the whole image and cutting `box` out of the result. Without a warp it is a copied (and flipped)
+    slice. Pixels from beyond the image are mirrored, or black where the border is constant.
     """
     if not geometry.warped:
-        return _slice(picture, geometry, box)
-    matrix = _tile_matrix(picture, geometry, box)
-    part = _source_box(matrix, box, picture)
+        return _slice(image, geometry, box)
+    matrix = _tile_matrix(image, geometry, box)
+    part = _source_box(matrix, box, image)
     matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
     # OpenCV 5 warps four channels two to three times faster than three, with the same result; only the pixels that the
     # tile needs are given the fourth.
-    four = cv2.cvtColor(picture[part.y : part.y + part.height, part.x : part.x + part.width], cv2.COLOR_RGB2RGBA)
+    four = cv2.cvtColor(image[part.y : part.y + part.height, part.x : part.x + part.width], cv2.COLOR_RGB2RGBA)
     return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (0, 0, 0, 0)), cv2.COLOR_RGBA2RGB)
 
 
 def cut_mask(mask: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Returns the mask of `box` in the augmented picture: nearest pixel, so no value appears that was not there.
+    """Returns the mask of `box` in the augmented image: nearest pixel, so no value appears that was not there.
 
     Beyond a constant border, where nothing is known, it is 255.
     """
@@ -119,15 +119,15 @@ def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
 
 
 def _tile_matrix(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Returns the 2x3 matrix from the whole picture into the tile."""
+    """Returns the 2x3 matrix from the whole image into the tile."""
     matrix = affine_matrix(geometry, array.shape[1], array.shape[0])
     matrix[:, 2] -= (box.x, box.y)
     return matrix
 
 
-def _source_box(matrix: np.ndarray, box: Box, picture: np.ndarray) -> Box:
-    """Returns the part of the picture from which every pixel of the tile comes, mirrored ones included."""
-    size = np.array([picture.shape[1], picture.shape[0]])
+def _source_box(matrix: np.ndarray, box: Box, image: np.ndarray) -> Box:
+    """Returns the part of the image from which every pixel of the tile comes, mirrored ones included."""
+    size = np.array([image.shape[1], image.shape[0]])
     right, bottom = box.width - 1, box.height - 1
     corners = cv2.invertAffineTransform(matrix) @ [[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]]
     first, last = np.floor(corners.min(1)).astype(int) - 1, np.ceil(corners.max(1)).astype(int) + 2
@@ -146,35 +146,35 @@ def _warp(
 
 
 def color_chain(color: Color) -> A.Compose | None:
-    """Returns one of CLAHE, brightness/contrast and hue/saturation/value as a chain for pictures, None when off."""
+    """Returns one of CLAHE, brightness/contrast and hue/saturation/value as a chain for images, None when off."""
     options = _color_options(color) if color.enable else []
     return A.Compose([A.OneOf(options, p=color.probability)], strict=True) if options else None
 
 
-def apply_color(chain: A.Compose | None, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the picture (uint8, HxWx3) with colours drawn from `rng` alone."""
+def apply_color(chain: A.Compose | None, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the image (uint8, HxWx3) with colours drawn from `rng` alone."""
     if chain is None:
-        return picture
+        return image
     # One pair of generators for the whole chain. `set_random_seed` would hand every transform a generator of the same
     # seed: what is drawn first in one would decide what is drawn first in the others.
     chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-    return chain(image=picture)["image"]
+    return chain(image=image)["image"]
 
 
-def apply_noise(noise: GaussianNoise, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the picture (uint8, HxWx3) with Gaussian noise of its own in every pixel and channel, or as it is.
+def apply_noise(noise: GaussianNoise, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the image (uint8, HxWx3) with Gaussian noise of its own in every pixel and channel, or as it is.
 
     The variance is drawn evenly from `var_limit`, in grey levels squared. Noise is a whole number of grey levels, so a
     random byte that picks one of 256 equally likely quantiles says all: 5 times faster than the library's `GaussNoise`,
     which also cuts the fraction off and so loses a fifth of the variance at 10.
     """
     if not (noise.enable and rng.random() < noise.probability):
-        return picture
+        return image
     deviation = math.sqrt(rng.uniform(*noise.var_limit))
     levels = np.rint(noise.mean + deviation * NORMAL_QUANTILES).astype(np.int16)
-    random_bytes = rng.bit_generator.random_raw(-(-picture.size // 8)).view(np.uint8)[: picture.size]
-    drawn = cv2.LUT(random_bytes.reshape(len(picture), -1), levels).reshape(picture.shape)
-    return cv2.add(picture, drawn, dtype=cv2.CV_8U)  # saturates at 0 and 255
+    random_bytes = rng.bit_generator.random_raw(-(-image.size // 8)).view(np.uint8)[: image.size]
+    drawn = cv2.LUT(random_bytes.reshape(len(image), -1), levels).reshape(image.shape)
+    return cv2.add(image, drawn, dtype=cv2.CV_8U)  # saturates at 0 and 255
 
 
 def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
@@ -183,7 +183,7 @@ def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
     if clahe.enable:
         options.append(A.CLAHE(clip_limit=(1.0, clahe.clip_limit), tile_grid_size=(8, 8), p=clahe.probability))
     if brightness.enable:
-        # picture * (1 + contrast) + brightness * 255 (or * the picture's mean): measured to be what it was in 2021,
+        # image * (1 + contrast) + brightness * 255 (or * the image's mean): measured to be what it was in 2021,
         # whatever the library's documentation says about `brightness_by_max`.
         options.append(
             A.RandomBrightnessContrast(

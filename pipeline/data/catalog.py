@@ -1,4 +1,4 @@
-"""The catalog: one row per picture of a competition, after every file was read and found good.
+"""The catalog: one row per image of a competition, after every file was read and found good.
 
 In: a competition's folder. Out: the table behind catalog.csv, and all problems at once, so that one pass of mending is
 enough. Only a catalog without problems may be written or used.
@@ -13,32 +13,32 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import IGNORE, Competition, mask_file, num_scored, picture_file, scored_classes
+from pipeline.config.competition import IGNORE, Competition, mask_file, image_file
 from pipeline.data.competition import Listed, read_list
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask, inspect_picture
+from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.data.sample_submission import check_sample
 
-TEXT_COLUMNS = ("id", "subset", "sequence", "picture", "mask")
+TEXT_COLUMNS = ("id", "subset", "sequence", "image", "mask")
 _NOTHING = Inspection(0, 0, None, ())
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture to look at: files relative to the competition folder; a mask of "" is not wanted."""
+    """An image to look at: files relative to the competition folder; a mask of "" is not wanted."""
 
     listed: Listed
     subset: str
-    picture: str
+    image: str
     mask: str
 
 
 def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Returns the catalog and everything that is wrong with the competition's lists and files.
 
-    Columns: id, subset (train, test), sequence, picture, mask (relative paths; "" for test), width, height, pixels_0 to
+    Columns: id, subset (train, test), sequence, image, mask (relative paths; "" for test), width, height, pixels_0 to
     pixels_<C-1> for the C scored classes, pixels_ignored. Rows in the order of train.csv, then test.csv.
     """
     folder = Path(folder)
@@ -50,7 +50,7 @@ def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame,
     missing = _missing(competition, folder, entries)
     problems += [problem for _, problem in missing if problem]
     absent = {file for file, _ in missing}
-    looks = map_files(lambda entry: _look(competition, folder, entry, absent), entries, "check pictures and masks")
+    looks = map_files(lambda entry: _look(competition, folder, entry, absent), entries, "check images and masks")
     problems += [problem for _, _, found in looks for problem in found]
     problems += check_sample(competition, folder, {listed.id for listed in test})
     rows = [_row(competition, entry, *seen[:2]) for entry, seen in zip(entries, looks, strict=True)]
@@ -59,7 +59,7 @@ def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame,
 
 def catalog_columns(competition: Competition) -> list[str]:
     """Returns the names of the catalog's columns."""
-    pixels = [f"pixels_{index}" for index in range(num_scored(competition))]
+    pixels = [f"pixels_{index}" for index in range(competition.num_classes)]
     return [*TEXT_COLUMNS, "width", "height", *pixels, "pixels_ignored"]
 
 
@@ -69,19 +69,19 @@ def read_catalog(path: Path | str) -> pd.DataFrame:
 
 
 def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) -> list[str]:
-    """Returns what is odd but no mistake, a sentence each: unlisted pictures, classes or masks without a pixel."""
+    """Returns what is odd but no mistake, a sentence each: unlisted images, classes or masks without a pixel."""
     notices = []
-    listed = set(catalog["picture"])
+    listed = set(catalog["image"])
     for parent, suffix in sorted({(str(file.parent), file.suffix) for file in map(PurePosixPath, listed)}):
         files = [f"{parent}/{name}" for name in sorted(os.listdir(Path(folder) / parent)) if name.endswith(suffix)]
         unlisted = [file for file in files if file not in listed]
         if unlisted:
-            notices.append(f"{len(unlisted):,} pictures in {parent} are in no list and unused (first: {unlisted[0]})")
+            notices.append(f"{len(unlisted):,} images in {parent} are in no list and unused (first: {unlisted[0]})")
     train = catalog[catalog["subset"] == "train"]
-    scored = train[[f"pixels_{index}" for index in range(num_scored(competition))]]
-    unseen = [name for name, pixels in zip(scored_classes(competition), scored.sum(), strict=True) if pixels == 0]
+    scored = train[[f"pixels_{index}" for index in range(competition.num_classes)]]
+    unseen = [name for name, pixels in zip(competition.class_names, scored.sum(), strict=True) if pixels == 0]
     if unseen:
-        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be learnt about that")
+        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be loss_classes about that")
     blank = train["id"][scored.sum(axis=1) == 0]
     if len(blank):
         notices.append(f"{len(blank):,} masks hold only ignored pixels (first: {blank.iloc[0]})")
@@ -90,15 +90,15 @@ def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) 
 
 def _entry(competition: Competition, listed: Listed, subset: str) -> _Entry:
     mask = mask_file(competition, listed.id) if subset == "train" else ""
-    return _Entry(listed, subset, picture_file(competition, listed.id, subset), mask)
+    return _Entry(listed, subset, image_file(competition, listed.id, subset), mask)
 
 
 def _missing(competition: Competition, folder: Path, entries: list[_Entry]) -> list[tuple[str, Problem | None]]:
     """Returns the files that are not there, each with its problem or None, by the key whose template names them."""
-    files: dict[Key, list[str]] = {"PICTURES": [], "TEST_PICTURES": [], "MASKS": []}
+    files: dict[Key, list[str]] = {"IMAGES": [], "TEST_IMAGES": [], "MASKS": []}
     for entry in entries:
-        is_elsewhere = entry.subset == "test" and competition.test_pictures
-        files["TEST_PICTURES" if is_elsewhere else "PICTURES"].append(entry.picture)
+        is_elsewhere = entry.subset == "test" and competition.test_images
+        files["TEST_IMAGES" if is_elsewhere else "IMAGES"].append(entry.image)
         files["MASKS"] += [entry.mask] if entry.mask else []
     return [one for key, named in files.items() for one in find_missing(competition, folder, key, named)]
 
@@ -111,18 +111,18 @@ def _in_both(competition: Competition, train: list[Listed], test: list[Listed]) 
 
 
 def _look(competition: Competition, folder: Path, entry: _Entry, absent: set[str]):
-    picture = mask = _NOTHING
-    if entry.picture not in absent:
-        picture = inspect_picture(folder / entry.picture, entry.picture)
+    image = mask = _NOTHING
+    if entry.image not in absent:
+        image = inspect_image(folder / entry.image, entry.image)
     if entry.mask and entry.mask not in absent:
         mask = inspect_mask(folder / entry.mask, entry.mask, competition)
-    problems = [*picture.problems, *mask.problems, *compare_sizes(picture, mask, entry.mask)]
-    return picture, mask, problems
+    problems = [*image.problems, *mask.problems, *compare_sizes(image, mask, entry.mask)]
+    return image, mask, problems
 
 
-def _row(competition: Competition, entry: _Entry, picture: Inspection, mask: Inspection) -> list[object]:
+def _row(competition: Competition, entry: _Entry, image: Inspection, mask: Inspection) -> list[object]:
     counts = np.zeros(256, np.int64) if mask.counts is None else mask.counts
-    pixels = [int(counts[index]) for index in range(num_scored(competition))]
+    pixels = [int(counts[index]) for index in range(competition.num_classes)]
     listed = entry.listed
-    texts = [listed.id, entry.subset, listed.sequence, entry.picture, entry.mask]
-    return [*texts, picture.width, picture.height, *pixels, int(counts[IGNORE])]
+    texts = [listed.id, entry.subset, listed.sequence, entry.image, entry.mask]
+    return [*texts, image.width, image.height, *pixels, int(counts[IGNORE])]

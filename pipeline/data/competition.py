@@ -21,7 +21,7 @@ from pipeline.paths import PROJECT, data_folders, shown
 
 @dataclass(frozen=True)
 class Listed:
-    """A row of train.csv or test.csv: the picture's id and the sequence that it belongs to ("": none known)."""
+    """A row of train.csv or test.csv: the image's id and the sequence that it belongs to ("": none known)."""
 
     id: str
     sequence: str
@@ -135,7 +135,7 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     ]
     if any(name.endswith(".csv") for name in holds):
         lines.append(
-            "If a csv there lists the training pictures under another name, give it as TRAIN_CSV in "
+            "If a csv there lists the training images under another name, give it as TRAIN_CSV in "
             f"configs/competitions/{competition.name}.yaml"
         )
     inner = next(iter(sorted(folder.glob(f"*/{competition.train_csv}"))), None)

@@ -1,6 +1,6 @@
-"""Copy-paste: all pixels of a few classes of another training picture laid over a sample.
+"""Copy-paste: all pixels of a few classes of another training image laid over a sample.
 
-The caller decides whether to paste and from where; here classes are chosen and pixels blended. The picture's seam is
+The caller decides whether to paste and from where; here classes are chosen and pixels blended. The image's seam is
 softened by a Gaussian (sigma 1), computed only in the box around the pasted pixels; the mask's stays hard.
 
 Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021;
@@ -96,7 +96,7 @@ def dice_weights(class_dice: np.ndarray, epoch: int, delay: int) -> np.ndarray |
 def keep_occurrence(chosen: Sequence[int], mask: np.ndarray, source_mask: np.ndarray, areas: np.ndarray) -> list[int]:
     """Returns as many of the chosen classes, from the first on, as leave the set of classes on `mask` unchanged.
 
-    Under a metric that scores 1 where prediction and truth both lack a class, the share of pictures that show it is
+    Under a metric that scores 1 where prediction and truth both lack a class, the share of images that show it is
     part of what a network learns. A pasted class must be there already (the caller allows no other), and what lies
     below the pasted pixels must not vanish; then every class keeps its share exactly, not only on average.
 
@@ -134,18 +134,18 @@ def pasted_pixels(source_mask: np.ndarray, classes: Sequence[int]) -> np.ndarray
 
 
 def paste(
-    picture: np.ndarray,
+    image: np.ndarray,
     mask: np.ndarray,
     source_mask: np.ndarray,
     classes: Sequence[int],
     read_source: Callable[[Box], np.ndarray],
     frame: Box | None = None,
 ) -> None:
-    """Lays all pixels of `classes` over picture (uint8, HxWx3) and mask (uint8, HxW), both contiguous, in place.
+    """Lays all pixels of `classes` over image (uint8, HxWx3) and mask (uint8, HxW), both contiguous, in place.
 
     Args:
         source_mask: uint8, HxW like `mask`.
-        read_source: returns the source picture's pixels in a box, so that the rest need not be computed.
+        read_source: returns the source image's pixels in a box, so that the rest need not be computed.
         frame: where the source lies when it is smaller than the sample; None when it covers all of it.
     """
     frame = frame or Box(0, 0, mask.shape[1], mask.shape[0])
@@ -158,17 +158,17 @@ def paste(
     box = Box(left, top, right - left, bottom - top)
     inside = np.s_[top:bottom, left:right]
     cv2.copyTo(source_mask[inside], pasted[inside], mask[inside])
-    _blend(picture, read_source(box), pasted[inside], box)
+    _blend(image, read_source(box), pasted[inside], box)
 
 
-def _blend(picture: np.ndarray, source: np.ndarray, pasted: np.ndarray, box: Box) -> None:
-    """Lays `source` over `box` of the picture; only pixels along the seam have to be mixed, the rest is copied."""
+def _blend(image: np.ndarray, source: np.ndarray, pasted: np.ndarray, box: Box) -> None:
+    """Lays `source` over `box` of the image; only pixels along the seam have to be mixed, the rest is copied."""
     alpha = cv2.GaussianBlur(pasted, (2 * RADIUS + 1, 2 * RADIUS + 1), SIGMA)
     in_box = np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 wraps to 255: neither fully below nor fully above
     row = in_box // box.width
-    in_picture = in_box + row * (picture.shape[1] - box.width) + box.y * picture.shape[1] + box.x
-    pixels = picture.reshape(-1, 3)
+    in_image = in_box + row * (image.shape[1] - box.width) + box.y * image.shape[1] + box.x
+    pixels = image.reshape(-1, 3)
     share = alpha.take(in_box).astype(np.uint16)[:, None]
-    mixed = (source.reshape(-1, 3).take(in_box, 0) * share + pixels.take(in_picture, 0) * (255 - share) + 127) // 255
-    cv2.copyTo(source, pasted, picture[box.y : box.y + box.height, box.x : box.x + box.width])
-    pixels[in_picture] = mixed
+    mixed = (source.reshape(-1, 3).take(in_box, 0) * share + pixels.take(in_image, 0) * (255 - share) + 127) // 255
+    cv2.copyTo(source, pasted, image[box.y : box.y + box.height, box.x : box.x + box.width])
+    pixels[in_image] = mixed

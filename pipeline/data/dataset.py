@@ -1,4 +1,4 @@
-"""The samples of a run: augmented tiles for training, whole padded pictures for validation and prediction.
+"""The samples of a run: augmented tiles for training, whole padded images for validation and prediction.
 
 Every random choice of a training sample comes from (seed, epoch, index, repeat) and nothing else, so that samples do
 not depend on workers, on what was loaded before, or on having been stopped.
@@ -17,9 +17,9 @@ import torch
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.config.schema import STRIDE, Augmentation
 from pipeline.data import copy_paste
-from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_mask, cut_image, draw_geometry
 from pipeline.data.padding import Policy, pad, pad_mask, padded_size
-from pipeline.data.pictures import INDICES, read_mask, read_picture
+from pipeline.data.images import INDICES, read_mask, read_image
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
@@ -29,7 +29,7 @@ GEOMETRY, PASTING, COLOR, ORDER = range(4)
 
 
 class SampleKey(NamedTuple):
-    """What a training sample is made from: `epoch` from 1, `index` of picture and tile, and how often it was drawn."""
+    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
 
     epoch: int
     index: int
@@ -38,19 +38,19 @@ class SampleKey(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One tile of one picture in the store; without tiles the whole picture."""
+    """One tile of one image in the store; without tiles the whole image."""
 
-    picture_id: str
+    image_id: str
     scale: Scale | None
     box: Box
 
 
 class TrainDataset(torch.utils.data.Dataset):
-    """Tiles of the given pictures; `dataset[SampleKey(...)]` is (picture uint8 HxWx3, mask uint8 HxW, key).
+    """Tiles of the given images; `dataset[SampleKey(...)]` is (image uint8 HxWx3, mask uint8 HxW, key).
 
     Args:
-        store: holds the pictures at all scales of `augmentation.tile`, or at their own size when tiles are off.
-        ids: the training pictures; index = position in `ids` * number of tiles + tile.
+        store: holds the images at all scales of `augmentation.tile`, or at their own size when tiles are off.
+        ids: the training images; index = position in `ids` * number of tiles + tile.
         classes: names of the scored classes, in index order.
         padding, multiple: see `padding.pad`.
     """
@@ -86,8 +86,8 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
         key = SampleKey(*key)
-        picture, mask = self.sample(key)
-        return *pad(picture, mask, self.padding, self.multiple, pad_class=self.num_classes)[:2], key
+        image, mask = self.sample(key)
+        return *pad(image, mask, self.padding, self.multiple, pad_class=self.num_classes)[:2], key
 
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
@@ -97,24 +97,24 @@ class TrainDataset(torch.utils.data.Dataset):
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
         place = self.places[key.index]
-        stored, stored_mask = self.store.picture(*place[:2]), self.store.mask(*place[:2])
+        stored, stored_mask = self.store.image(*place[:2]), self.store.mask(*place[:2])
         if not key.augment:
-            return cut_picture(stored, UNCHANGED, place.box), cut_mask(stored_mask, UNCHANGED, place.box)
+            return cut_image(stored, UNCHANGED, place.box), cut_mask(stored_mask, UNCHANGED, place.box)
         geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
-        picture, mask = cut_picture(stored, geometry, place.box), cut_mask(stored_mask, geometry, place.box)
+        image, mask = cut_image(stored, geometry, place.box), cut_mask(stored_mask, geometry, place.box)
         rules = self.augmentation.copy_paste
         if rules.enable:
             rng = self._rng(key, PASTING)
             if rng.random() < rules.probability:
-                self._paste(key, picture, mask, rng)
+                self._paste(key, image, mask, rng)
         rng = self._rng(key, COLOR)
-        picture = apply_color(self.chain, picture, rng)
-        return apply_noise(self.augmentation.gaussian_noise, picture, rng), mask
+        image = apply_color(self.chain, image, rng)
+        return apply_noise(self.augmentation.gaussian_noise, image, rng), mask
 
     def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
 
-    def _paste(self, key: SampleKey, picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+    def _paste(self, key: SampleKey, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
         rules, allowed, areas = self.augmentation.copy_paste, self.paste_classes, None
         if rules.variant == "occurrence":
             areas = copy_paste.class_areas(mask)
@@ -144,41 +144,41 @@ class TrainDataset(torch.utils.data.Dataset):
 
         def read_source(box: Box) -> np.ndarray:
             moved = Box(box.x - frame.x + source_box.x, box.y - frame.y + source_box.y, box.width, box.height)
-            return cut_picture(self.store.picture(*source[:2]), geometry, moved)
+            return cut_image(self.store.image(*source[:2]), geometry, moved)
 
-        copy_paste.paste(picture, mask, source_mask, chosen, read_source, frame)
+        copy_paste.paste(image, mask, source_mask, chosen, read_source, frame)
 
     def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
-        """Returns a tile of another picture; for `occurrence` one that shows a class which the sample shows too."""
-        own_picture = index // self.num_tiles
+        """Returns a tile of another image; for `occurrence` one that shows a class which the sample shows too."""
+        own_image = index // self.num_tiles
         if self.presence is not None:
             if not allowed:
                 return None
             shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
-            others = shows[shows // self.num_tiles != own_picture]
+            others = shows[shows // self.num_tiles != own_image]
             return int(rng.choice(others)) if len(others) else None
         num_others = len(self.places) - self.num_tiles
         if num_others == 0:
             return None
         draw = int(rng.integers(num_others))
-        return draw if draw < own_picture * self.num_tiles else draw + self.num_tiles
+        return draw if draw < own_image * self.num_tiles else draw + self.num_tiles
 
 
 def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[Place]:
-    """Returns every tile of every picture, picture by picture.
+    """Returns every tile of every image, image by image.
 
     Raises:
-        UserError: no pictures at all, or impossible `TILE.SETS`.
+        UserError: no images at all, or impossible `TILE.SETS`.
     """
     if not ids:
-        raise UserError("the split leaves no picture to train on; look at split.csv and DATASETS.SPLIT_INDEX")
+        raise UserError("the split leaves no image to train on; look at split.csv and DATASETS.SPLIT_INDEX")
     tile = augmentation.tile
     if not tile.enable:
-        entries = [(picture_id, store.entry(picture_id)) for picture_id in ids]
-        return [Place(picture_id, None, Box(0, 0, entry.width, entry.height)) for picture_id, entry in entries]
+        entries = [(image_id, store.entry(image_id)) for image_id in ids]
+        return [Place(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
     windows = tile_windows(tile.sets, tile.width, tile.height)
     boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
-    return [Place(picture_id, scale, box) for picture_id in ids for scale, box in boxes]
+    return [Place(image_id, scale, box) for image_id in ids for scale, box in boxes]
 
 
 def class_presence(store: Store, places: Sequence[Place], num_classes: int) -> np.ndarray:
@@ -186,35 +186,35 @@ def class_presence(store: Store, places: Sequence[Place], num_classes: int) -> n
 
     def areas(place: Place) -> np.ndarray:
         box = place.box
-        mask = store.window(place.picture_id, place.scale, box.x, box.y, box.width, box.height)[1]
+        mask = store.window(place.image_id, place.scale, box.x, box.y, box.width, box.height)[1]
         return copy_paste.class_areas(mask)
 
     return np.array([areas(place)[:num_classes] > 0 for place in places])
 
 
 def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the very samples (picture, mask) that training will see for these indices in that epoch."""
+    """Returns the very samples (image, mask) that training will see for these indices in that epoch."""
     return [dataset[SampleKey(epoch, index)][:2] for index in indices]
 
 
 class ValidItem(NamedTuple):
-    """A whole padded picture; `offset` (top, left) and `size` (height, width) cut the unpadded one out of it."""
+    """A whole padded image; `offset` (top, left) and `size` (height, width) cut the unpadded one out of it."""
 
-    picture: np.ndarray
+    image: np.ndarray
     mask: np.ndarray | None
-    picture_id: str
+    image_id: str
     offset: tuple[int, int]
     size: tuple[int, int]
 
 
 class ValidDataset(torch.utils.data.Dataset):
-    """Whole pictures decoded from their files and padded; for validation, and for test pictures, which have no mask.
+    """Whole images decoded from their files and padded; for validation, and for test images, which have no mask.
 
     Padded mask pixels are 255 whatever the policy, because validation counts unpadded pixels only.
 
     Args:
         folder: the competition folder.
-        rows: catalog rows (id, picture, mask, width, height) in the order wanted.
+        rows: catalog rows (id, image, mask, width, height) in the order wanted.
         code: what the pixels of mask files mean.
     """
 
@@ -228,13 +228,13 @@ class ValidDataset(torch.utils.data.Dataset):
     ):
         self.folder, self.code = Path(folder), code
         self.padding, self.multiple = padding, multiple
-        self.rows = list(rows[["id", "picture", "mask", "width", "height"]].itertuples(index=False))
+        self.rows = list(rows[["id", "image", "mask", "width", "height"]].itertuples(index=False))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def frame(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of a padded picture, from the catalog."""
+        """Returns (height, width) of a padded image, from the catalog."""
         row = self.rows[index]
         return padded_size(int(row.height), int(row.width), self.multiple)
 
@@ -244,13 +244,13 @@ class ValidDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> ValidItem:
         row = self.rows[index]
-        picture = read_picture(self.folder / row.picture)
+        image = read_image(self.folder / row.image)
         mask = read_mask(self.folder / row.mask, self.code) if self.has_mask(index) else None
-        size = picture.shape[:2]
+        size = image.shape[:2]
         if size != (row.height, row.width) or (mask is not None and mask.shape != size):
             raise UserError(
-                f"{row.picture}: the size is not what the catalog says; the files changed, run `prepare` again."
+                f"{row.image}: the size is not what the catalog says; the files changed, run `prepare` again."
             )
-        picture, _, offset = pad(picture, None, self.padding, self.multiple, pad_class=IGNORE)
+        image, _, offset = pad(image, None, self.padding, self.multiple, pad_class=IGNORE)
         mask = None if mask is None else pad_mask(mask, self.frame(index), IGNORE)
-        return ValidItem(picture, mask, row.id, offset, size)
+        return ValidItem(image, mask, row.id, offset, size)

@@ -1,4 +1,4 @@
-"""What a picture file says about itself, read strictly, before anything is decoded.
+"""What an image file says about itself, read strictly, before anything is decoded.
 
 In: the bytes of a file. Out: its `Header`, or `BadFile` with the kind of problem. Needed because decoders are lenient:
 OpenCV 4 fills the rest of a truncated JPEG with grey, PIL's `verify` passes it, both stretch 1-bit values to 0 and 255,
@@ -29,7 +29,7 @@ _PIL_MODES = {
 
 
 class BadFile(Exception):
-    """A file that is no whole picture; `kind` is one of `problems.KINDS`."""
+    """A file that is no whole image; `kind` is one of `problems.KINDS`."""
 
     def __init__(self, kind: str, found: str) -> None:
         super().__init__(found)
@@ -50,10 +50,10 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Returns the header of a picture file.
+    """Returns the header of an image file.
 
     Raises:
-        BadFile: empty, truncated, damaged, or not a picture.
+        BadFile: empty, truncated, damaged, or not an image.
     """
     if not data:
         raise BadFile("file empty", "0 bytes")
@@ -103,7 +103,7 @@ def _exif_orientation(exif: bytes | None) -> int:
         tags.load(exif if exif.startswith(b"Exif") else b"Exif\0\0" + exif)
         return int(tags.get(_ORIENTATION_TAG, 1)) or 1
     except (OSError, SyntaxError, ValueError, TypeError, struct.error):
-        return 1  # EXIF that nobody can parse turns no picture
+        return 1  # EXIF that nobody can parse turns no image
 
 
 def _read_with_pil(data: bytes) -> Header:
@@ -116,9 +116,9 @@ def _read_with_pil(data: bytes) -> Header:
             orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1)) or 1
             header = Header(opened.format or "", *opened.size, bits, color, num_frames, orientation)
     except Image.UnidentifiedImageError:
-        raise BadFile("not a picture", f"{len(data):,} bytes beginning with {data[:12]!r}") from None
+        raise BadFile("not an image", f"{len(data):,} bytes beginning with {data[:12]!r}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadFile("picture too large", str(error).split(",")[0]) from None
+        raise BadFile("image too large", str(error).split(",")[0]) from None
     except (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error) as error:
         raise BadFile("file damaged", f"its header does not parse: {error}") from None
     if header.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < _first_scan(data):

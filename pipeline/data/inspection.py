@@ -1,4 +1,4 @@
-"""The strict look at one picture and its mask: every file is read once, parsed, decoded whole, and its values counted.
+"""The strict look at one image and its mask: every file is read once, parsed, decoded whole, and its values scored.
 
 In: paths. Out: size and value counts, and everything that is wrong. `catalog.py` runs this over all files.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, mask_code
 from pipeline.data.image_header import MAX_PX, READ_FORMATS, BadFile, Header, read_header
-from pipeline.data.pictures import STORED_ORIENTATION, UNKNOWN, class_indices, mask_flags
+from pipeline.data.images import STORED_ORIENTATION, UNKNOWN, class_indices, mask_flags
 from pipeline.data.problems import Problem, make_problem
 
 _EXACT_FLOAT = 2**24  # cv2.calcHist counts into float32, which is exact up to here
@@ -35,9 +35,9 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
-def inspect_picture(path: Path, file: str) -> Inspection:
-    """Returns what a picture file holds; `file` is how messages call it."""
-    return _inspect(path, file, _picture_problems, cv2.IMREAD_COLOR)[0]
+def inspect_image(path: Path, file: str) -> Inspection:
+    """Returns what an image file holds; `file` is how messages call it."""
+    return _inspect(path, file, _image_problems, cv2.IMREAD_COLOR)[0]
 
 
 def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
@@ -102,13 +102,13 @@ def _listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
     return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def compare_sizes(picture: Inspection, mask: Inspection, file: str) -> list[Problem]:
-    """Returns the problem of a mask (called `file`) that does not lie on its picture; sizes that are unknown pass."""
-    size, mask_size = (picture.width, picture.height), (mask.width, mask.height)
+def compare_sizes(image: Inspection, mask: Inspection, file: str) -> list[Problem]:
+    """Returns the problem of a mask (called `file`) that does not lie on its image; sizes that are unknown pass."""
+    size, mask_size = (image.width, image.height), (mask.width, mask.height)
     if size == mask_size or 0 in size + mask_size:
         return []
     kind = "size turned by 90 degrees" if size == mask_size[::-1] else "size mismatch"
-    return [make_problem(kind, file, f"{mask.width}x{mask.height}, its picture {picture.width}x{picture.height}")]
+    return [make_problem(kind, file, f"{mask.width}x{mask.height}, its image {image.width}x{image.height}")]
 
 
 def count_values(mask: np.ndarray) -> np.ndarray:
@@ -161,9 +161,9 @@ def _decode(data: bytes, flags: int) -> np.ndarray | None:
 def _size_problems(header: Header, file: str) -> list[Problem]:
     size = f"{header.width}x{header.height}"
     if header.width == 0 or header.height == 0:
-        return [make_problem("picture of no size", file, size)]
+        return [make_problem("image of no size", file, size)]
     if header.width * header.height > MAX_PX:
-        return [make_problem("picture too large", file, size, most=f"{MAX_PX:,}")]
+        return [make_problem("image too large", file, size, most=f"{MAX_PX:,}")]
     return []
 
 
@@ -171,27 +171,27 @@ def _common_problems(header: Header, file: str) -> list[Problem]:
     problems = []
     if header.num_frames > 1:
         problems.append(
-            make_problem("several pictures in a file", file, f"{header.format}, {header.num_frames} frames")
+            make_problem("several images in a file", file, f"{header.format}, {header.num_frames} frames")
         )
     if header.orientation != 1:
         problems.append(make_problem("EXIF rotation", file, f"orientation {header.orientation}"))
     return problems
 
 
-def _picture_problems(header: Header, file: str) -> list[Problem]:
+def _image_problems(header: Header, file: str) -> list[Problem]:
     found = f"{header.bits}-bit {header.color}"
     if header.num_frames == 1 and header.format not in READ_FORMATS:
         return [make_problem("file format", file, header.format)]
     if "palette" in header.color:
-        return [make_problem("palette picture", file, found)]
+        return [make_problem("palette image", file, found)]
     if "alpha" in header.color:
-        return [make_problem("picture with alpha", file, found)]
+        return [make_problem("image with alpha", file, found)]
     if header.bits > 8:
-        return [make_problem("16-bit picture", file, found)]
+        return [make_problem("16-bit image", file, found)]
     if header.color in ("greyscale", "CMYK"):
-        return [make_problem(f"{header.color} picture", file, found)]
+        return [make_problem(f"{header.color} image", file, found)]
     if header.color != "RGB":
-        return [make_problem("picture in another colour space", file, header.color)]
+        return [make_problem("image in another colour space", file, header.color)]
     return []
 
 

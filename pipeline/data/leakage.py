@@ -1,15 +1,15 @@
-"""Near-duplicates across a split: pictures in training that nearly show what a validation picture shows.
+"""Near-duplicates across a split: images in training that nearly show what a validation image shows.
 
-In: the competition folder, catalog and split. Out: the table behind leakage.csv. A score on such validation pictures
-praises memory. Two pictures are near-duplicates when both agree:
+In: the competition folder, catalog and split. Out: the table behind leakage.csv. A score on such validation images
+praises memory. Two images are near-duplicates when both agree:
 
 - the difference hash, 64 bits: is a cell of the 9x8 brightness grid brighter than its left one; at most 10 differ;
-- the normalised correlation of 32x18 thumbnails, at least 0.90; of blank pictures, which have none, the brightness.
+- the normalised correlation of 32x18 thumbnails, at least 0.90; of blank images, which have none, the brightness.
 
 Measured on CamVid's 468 public frames: of 55,977 pairs from different drives none agrees in both (5 in the hash, which
 is 9 or more; none in the correlation, which is up to 0.889, and 0.852 within distance 12). In one drive all 100 pairs
 up to 0.1 s apart agree, 83 of 446 pairs one second apart, 31 of 406 three seconds apart. On the demo's flights 43 of 62
-neighbouring pairs agree and none across flights (distance from 21, correlation to 0.694). On Dubai, whose pictures do
+neighbouring pairs agree and none across flights (distance from 21, correlation to 0.694). On Dubai, whose images do
 not overlap, none (distance from 16, correlation to 0.886).
 """
 
@@ -22,22 +22,22 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.parallel import map_files
-from pipeline.data.pictures import read_grey
+from pipeline.data.images import read_grey
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90
 _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
-_MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank picture stays below
-_ROWS_AT_ONCE = 2048  # training pictures compared per step: 2,048 x 10,000 distances are 80 MB
+_MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
+_ROWS_AT_ONCE = 2048  # training images compared per step: 2,048 x 10,000 distances are 80 MB
 
 
 def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
     split_rows = catalog[catalog["subset"] == "train"].merge(split.rename(columns={"subset": "side"}), on="id")
-    rows = list(split_rows[["picture", "width", "height"]].itertuples(index=False))
+    rows = list(split_rows[["image", "width", "height"]].itertuples(index=False))
     signatures = map_files(
-        lambda row: picture_signature(Path(folder) / row.picture, row.width, row.height), rows, "compare"
+        lambda row: image_signature(Path(folder) / row.image, row.width, row.height), rows, "compare"
     )
     bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
     thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32).reshape(len(rows), -1)
@@ -57,8 +57,8 @@ def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) ->
     return found.sort_values(["distance", "valid_id", "train_id"], ignore_index=True)
 
 
-def picture_signature(path: Path | str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the difference hash (bool [64]) and the thumbnail (uint8 [18*32]) of a picture of that size."""
+def image_signature(path: Path | str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the difference hash (bool [64]) and the thumbnail (uint8 [18*32]) of an image of that size."""
     room = min(width // (2 * _THUMBNAIL_SIZE[0]), height // (2 * _THUMBNAIL_SIZE[1]))
     grey = read_grey(path, max([reduction for reduction in (1, 2, 4, 8) if reduction <= room], default=1))
     return difference_hash(grey), cv2.resize(grey, _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA).ravel()

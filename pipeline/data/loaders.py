@@ -1,4 +1,4 @@
-"""Batches for the device: uint8 pictures NHWC and masks NHW, from any number of workers in the same order.
+"""Batches for the device: uint8 images NHWC and masks NHW, from any number of workers in the same order.
 
 Shapes: B batch, H height, W width, C = 3 channels.
 """
@@ -35,14 +35,14 @@ TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long han
 GRACE_S = 10  # between SIGTERM and a worker's end
 SHARED_MEMORY = Path("/dev/shm")
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
-KEPT_BYTES = 2**28  # more than any batch of pictures; the settings take an int
+KEPT_BYTES = 2**28  # more than any batch of images; the settings take an int
 NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
 
 
 class ValidBatch(NamedTuple):
-    """Whole padded pictures of one size; `offsets` (top, left) and `sizes` (height, width) undo the padding."""
+    """Whole padded images of one size; `offsets` (top, left) and `sizes` (height, width) undo the padding."""
 
-    picture_BHWC: torch.Tensor
+    image_BHWC: torch.Tensor
     mask_BHW: torch.Tensor | None
     ids: list[str]
     offsets: list[tuple[int, int]]
@@ -65,7 +65,7 @@ def train_loader(
 def train_batches(
     loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[SampleKey]]]:
-    """Yields (picture_BHWC uint8, mask_BHW uint8, sample keys) of an epoch from step `start_step` (0 = first) on.
+    """Yields (image_BHWC uint8, mask_BHW uint8, sample keys) of an epoch from step `start_step` (0 = first) on.
 
     Raises:
         UserError: a worker died or hung; says why it may have.
@@ -82,7 +82,7 @@ def valid_loader(
     time_out_s: float = TIME_OUT_S,
     say: Callable[[str], None] = print,
 ) -> DataLoader:
-    """Returns the loader of `ValidBatch`es in the dataset's order, except that a batch holds pictures of one size."""
+    """Returns the loader of `ValidBatch`es in the dataset's order, except that a batch holds images of one size."""
     batches = same_size_batches(dataset, batch_size)
     num_bytes = batch_size * _largest_sample(dataset)
     return _loader(dataset, batches, _collate_valid, num_workers, pin_memory, num_bytes, time_out_s, say)
@@ -172,7 +172,7 @@ class _Explained:
 
 
 def _largest_sample(dataset: TrainDataset | ValidDataset) -> int:
-    """Returns the bytes of the largest padded picture and its mask."""
+    """Returns the bytes of the largest padded image and its mask."""
     return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
 
 
@@ -204,7 +204,7 @@ def start_worker(worker: int = 0) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's threads times workers would only compete
     faulthandler.register(signal.SIGUSR1)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # glibc hands each freed picture back to the kernel, which then clears it for the next one
+    if mallopt is not None:  # glibc hands each freed image back to the kernel, which then clears it for the next one
         mallopt(MALLOC_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(MALLOC_MMAP_THRESHOLD, KEPT_BYTES)
 
@@ -216,18 +216,18 @@ def _dump_stacks(loader: DataLoader) -> None:
 
 
 def _collate_train(samples: list) -> tuple[torch.Tensor, torch.Tensor, list[SampleKey]]:
-    pictures, masks, keys = zip(*samples, strict=True)
-    if len({mask.shape for mask in masks}) > 1:  # pictures of different sizes: the smaller ones get an ignored frame
+    images, masks, keys = zip(*samples, strict=True)
+    if len({mask.shape for mask in masks}) > 1:  # images of different sizes: the smaller ones get an ignored frame
         frame = tuple(np.max([mask.shape for mask in masks], axis=0))
-        padded = [pad_to(picture, mask, frame, "ignore") for picture, mask in zip(pictures, masks, strict=True)]
-        pictures, masks, _ = zip(*padded, strict=True)
-    return _stack(pictures), _stack(masks), list(keys)
+        padded = [pad_to(image, mask, frame, "ignore") for image, mask in zip(images, masks, strict=True)]
+        images, masks, _ = zip(*padded, strict=True)
+    return _stack(images), _stack(masks), list(keys)
 
 
 def _collate_valid(items: list[ValidItem]) -> ValidBatch:
-    pictures, masks, ids, offsets, sizes = zip(*items, strict=True)
+    images, masks, ids, offsets, sizes = zip(*items, strict=True)
     stacked = None if masks[0] is None else _stack(masks)
-    return ValidBatch(_stack(pictures), stacked, list(ids), list(offsets), list(sizes))
+    return ValidBatch(_stack(images), stacked, list(ids), list(offsets), list(sizes))
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:

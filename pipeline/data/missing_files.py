@@ -10,7 +10,7 @@ from typing import Literal
 from pipeline.config.competition import SUFFIX, Competition, fill_template
 from pipeline.data.problems import Problem, make_problem
 
-Key = Literal["PICTURES", "TEST_PICTURES", "MASKS"]
+Key = Literal["IMAGES", "TEST_IMAGES", "MASKS"]
 
 
 def find_missing(
@@ -33,7 +33,7 @@ def find_missing(
 
 
 def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]):
-    what = "mask" if key == "MASKS" else "picture"
+    what = "mask" if key == "MASKS" else "image"
     concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
     if not os.path.isdir(folder / parent):
         facts = {"what": what, "key": key, "competition": competition.name}
@@ -57,11 +57,11 @@ def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str)
     """Returns the problem of an id that ends like a file, where the file is there under another template."""
     template = getattr(competition, key.lower())
     before, _, behind = template.partition("{id}")
-    picture_id = file[len(before) : len(file) - len(behind)]
-    if "{id}" not in template or not SUFFIX.search(picture_id):
+    image_id = file[len(before) : len(file) - len(behind)]
+    if "{id}" not in template or not SUFFIX.search(image_id):
         return None
     for other in (before + "{id}", before + "{stem}" + behind):
-        there = fill_template(other, picture_id)
+        there = fill_template(other, image_id)
         if there != file and os.path.isfile(folder / there):
             facts = {"key": key, "template": other, "competition": competition.name}
             return make_problem("id with a suffix", file, f"there is {PurePosixPath(there).name}", **facts)

@@ -1,8 +1,8 @@
-"""Pictures whose sides are not multiples of the network's stride: padded around the centre, and cut out again.
+"""Images whose sides are not multiples of the network's stride: padded around the centre, and cut out again.
 
 What the added pixels are worth in the mask is `DATASETS.PADDING`, an open question of the original's author:
 
-| policy     | picture  | mask                                         |
+| policy     | image  | mask                                         |
 |------------|----------|----------------------------------------------|
 | reflect    | mirrored | mirrored                                     |
 | background | black    | the background class                         |
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 
 def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:
-    """Returns the smallest (height, width) that holds the picture and is a multiple of `multiple`.
+    """Returns the smallest (height, width) that holds the image and is a multiple of `multiple`.
 
     >>> padded_size(720, 1280)
     (736, 1280)
@@ -35,52 +35,52 @@ def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:
 
 
 def pad(
-    picture: np.ndarray,
+    image: np.ndarray,
     mask: np.ndarray | None,
     policy: Policy,
     multiple: int = STRIDE,
     background: int = 0,
     pad_class: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
-    """Returns picture and mask padded to multiples of `multiple`, and where (top, left) the original begins.
+    """Returns image and mask padded to multiples of `multiple`, and where (top, left) the original begins.
 
     Args:
-        picture: uint8, HxWx3.
-        mask: uint8, HxW, or None for a picture without a mask.
+        image: uint8, HxWx3.
+        mask: uint8, HxW, or None for an image without a mask.
         policy: see the module's table.
         background: class index of the background, for the policy of that name.
         pad_class: class index of the padding, for the policy `class`; the first index after the real classes.
 
     Returns:
-        Picture, mask and (top, left); an odd number of rows gives the extra one to the bottom. Arrays that need no
+        Image, mask and (top, left); an odd number of rows gives the extra one to the bottom. Arrays that need no
         padding are returned as they are, not copied.
 
     Raises:
         UserError: policy `class` without `pad_class`, or an unknown policy.
     """
-    size = padded_size(*picture.shape[:2], multiple)
-    return pad_to(picture, mask, size, policy, background, pad_class)
+    size = padded_size(*image.shape[:2], multiple)
+    return pad_to(image, mask, size, policy, background, pad_class)
 
 
 def pad_to(
-    picture: np.ndarray,
+    image: np.ndarray,
     mask: np.ndarray | None,
     size: Size,
     policy: Policy,
     background: int = 0,
     pad_class: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
-    """Returns picture and mask in the middle of a frame of `size` = (height, width); otherwise like `pad`."""
+    """Returns image and mask in the middle of a frame of `size` = (height, width); otherwise like `pad`."""
     mask_value = padding_value(policy, background, pad_class)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     if (height, width) == size:
-        return picture, mask, (0, 0)
+        return image, mask, (0, 0)
     if mask_value is None:
-        picture = cv2.copyMakeBorder(picture, *_borders(picture, size), cv2.BORDER_REFLECT_101)
+        image = cv2.copyMakeBorder(image, *_borders(image, size), cv2.BORDER_REFLECT_101)
     else:
-        picture = cv2.copyMakeBorder(picture, *_borders(picture, size), cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    return picture, None if mask is None else pad_mask(mask, size, mask_value), (top, left)
+        image = cv2.copyMakeBorder(image, *_borders(image, size), cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return image, None if mask is None else pad_mask(mask, size, mask_value), (top, left)
 
 
 def pad_mask(mask: np.ndarray, size: Size, value: int | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _AGAIN = "copy or download the file again"
 _RGB = "rewrite it: Image.open(path).convert('RGB').save(path, quality=95)"
-_RGB_PICTURE = "8-bit RGB"
+_RGB_IMAGE = "8-bit RGB"
 _FORMATS = "a JPEG, PNG, WebP, BMP or TIFF file"
 _LISTED = "put the file there, or take its row out of the list"
 _RENAME = "rename it, or mend the id in the list"
@@ -26,10 +26,10 @@ _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
-    "list missing": ("{file} beside the picture folders", f"get it again, or {_NAME_IT}"),
+    "list missing": ("{file} beside the image folders", f"get it again, or {_NAME_IT}"),
     "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
-    "list empty": ("a header line and one row per picture", _AGAIN),
-    "list without rows": ("one row per picture below the header line", _AGAIN),
+    "list empty": ("a header line and one row per image", _AGAIN),
+    "list without rows": ("one row per image below the header line", _AGAIN),
     "list not plain text": ("plain text in UTF-8", _CSV),
     "list with another separator": ("commas between the columns", _CSV),
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
@@ -39,47 +39,47 @@ KINDS: dict[str, tuple[str, str]] = {
     "id empty": ("an id in every row", "fill the cell, or take the row out"),
     "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
     "id twice": ("each id once", "take the second row out"),
-    "id in train and test": ("a picture for training or for testing", "take it out of one of the two lists"),
-    "sequence empty": ("a sequence in every row", "fill the cell: pictures of one video or scene share it"),
+    "id in train and test": ("an image for training or for testing", "take it out of one of the two lists"),
+    "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
     "sequence not in the id": ("an id that matches {pattern!r}", f"mend the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
-    "sample row unknown": ("rows of pictures in test.csv and of known classes", _SAMPLE),
-    "sample row missing": ("the same rows for every picture in test.csv", _SAMPLE),
+    "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
+    "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     # Finding files
     "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
-    "picture missing": ("a picture for every row", f"{_LISTED}; where test pictures lie in a folder of their own: "
-                        f"TEST_PICTURES in {_DESCRIPTOR}"),
+    "image missing": ("an image for every row", f"{_LISTED}; where test images lie in a folder of their own: "
+                        f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
     "id with a suffix": ("ids without a file's suffix, or a template that knows of it",
                      f"{{key}}: {{template}} in {_DESCRIPTOR}"),
-    "picture under another name": ("exactly the name at the left, letter case included", _RENAME),
+    "image under another name": ("exactly the name at the left, letter case included", _RENAME),
     "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
     "not a file": ("an ordinary file", "take away what stands in its place and put the file there"),
     "link to nowhere": ("a file, or a link to one", "mend the link, or put the file itself there"),
     "file unreadable": ("a file that this user may read", "chmod u+r on it, or copy it again"),
-    # Any picture file
+    # Any image file
     "file empty": ("a file with content", _AGAIN),
     "file truncated": ("a file that goes on to its end mark", _AGAIN),
     "file damaged": ("a file that decodes without errors", _AGAIN),
     "Git LFS pointer": ("the file itself, not a pointer to it", "in its repository: git lfs pull"),
-    "not a picture": (_FORMATS + ", a mask as PNG", _AGAIN),
+    "not an image": (_FORMATS + ", a mask as PNG", _AGAIN),
     "file format": (_FORMATS, "convert it to one of these; PNG loses nothing"),
-    "picture of no size": ("at least one pixel", _AGAIN),
-    "picture too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
-    "several pictures in a file": ("one still picture", "save the frame that is meant"),
+    "image of no size": ("at least one pixel", _AGAIN),
+    "image too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
+    "several images in a file": ("one still image", "save the frame that is meant"),
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then see whether the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
-    # Pictures
-    "greyscale picture": (_RGB_PICTURE, _RGB),
-    "picture with alpha": (_RGB_PICTURE, "decide what shows through, then " + _RGB),
-    "palette picture": (_RGB_PICTURE, _RGB),
-    "CMYK picture": (_RGB_PICTURE, "convert it to sRGB with its colour profile, in a picture editor"),
-    "16-bit picture": (_RGB_PICTURE, "decide the range of brightness, then save it with 8 bits per channel"),
-    "picture in another colour space": (_RGB_PICTURE, _RGB),
+    # Images
+    "greyscale image": (_RGB_IMAGE, _RGB),
+    "image with alpha": (_RGB_IMAGE, "decide what shows through, then " + _RGB),
+    "palette image": (_RGB_IMAGE, _RGB),
+    "CMYK image": (_RGB_IMAGE, "convert it to sRGB with its colour profile, in an image editor"),
+    "16-bit image": (_RGB_IMAGE, "decide the range of brightness, then save it with 8 bits per channel"),
+    "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks
-    "size mismatch": ("a mask as large as its picture", "get the mask that belongs to this picture"),
-    "size turned by 90 degrees": ("a mask as large as its picture", "turn one of the two and look at both together"),
+    "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image"),
+    "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two and look at both together"),
     "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
     "mask with palette": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; or, where the palette's "
                           "index is the class: Image.fromarray(np.array(Image.open(path))).save(path)"),
@@ -115,7 +115,7 @@ class Problem:
 def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
     """Returns a problem of a kind of `KINDS`, with `facts` filled into its texts.
 
-    >>> make_problem("greyscale picture", "imgs/a.jpg", "8-bit greyscale").wanted
+    >>> make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale").wanted
     '8-bit RGB'
     """
     wanted, cure = KINDS[kind]
@@ -127,10 +127,10 @@ def format_problems(problems: list[Problem], most_files: int = 8, width: int = 1
 
     A kind with more than `most_files` files shows the first of them and counts the rest.
 
-    >>> print(format_problems([make_problem("greyscale picture", "imgs/a.jpg", "8-bit greyscale")]))
+    >>> print(format_problems([make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale")]))
     1 problem in the competition's files:
     <BLANKLINE>
-    greyscale picture
+    greyscale image
         imgs/a.jpg  8-bit greyscale
       wanted: 8-bit RGB
       cure:   rewrite it: Image.open(path).convert('RGB').save(path, quality=95)

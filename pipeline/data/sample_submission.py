@@ -1,4 +1,4 @@
-"""Whether the sample submission speaks of the test pictures and the classes that we know.
+"""Whether the sample submission speaks of the test images and the classes that we know.
 
 A sample of another version of the data would otherwise be noticed only when the upload is refused.
 """
@@ -15,7 +15,7 @@ from pipeline.data.problems import Problem, make_problem
 def check_sample(competition: Competition, folder: Path, test_ids: set[str]) -> list[Problem]:
     """Returns what is wrong with the sample submission: unknown, double or missing rows.
 
-    Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every picture.
+    Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every image.
     """
     file, convention = competition.sample_submission, competition.convention
     if file is None:
@@ -56,7 +56,7 @@ def _missing(file: str, test_ids: set[str], seen: dict[tuple[str, str], int]) ->
 
 
 def _parts(row: dict[str, str], convention: Convention) -> tuple[str, str]:
-    """Returns (picture id, class number as text; "" where a row stands for the whole picture)."""
+    """Returns (image id, class number as text; "" where a row stands for the whole image)."""
     name = row[convention.id_column]
     if convention.rows == "id_class":
         id, _, number = name.rpartition("_")

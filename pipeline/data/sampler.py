@@ -67,7 +67,7 @@ class EpochSampler(Sampler):
             keys.append(SampleKey(epoch, index, augment, seen[index]))
         if self.drop_last:
             keys = keys[: len(self) * self.batch_size]
-        if self.frames is not None:  # pictures of one size share a batch, so that little is padded
+        if self.frames is not None:  # images of one size share a batch, so that little is padded
             keys.sort(key=lambda key: tuple(self.frames[key.index]))
         starts = [step * self.batch_size for step in range(len(self))]
         batches = [keys[start:end] for start, end in zip(starts, [*starts[1:], len(keys)], strict=True)]
@@ -141,7 +141,7 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def same_size_batches(dataset: ValidDataset, batch_size: int) -> list[list[int]]:
-    """Returns batches of indices; each holds pictures of one padded size, with masks or without."""
+    """Returns batches of indices; each holds images of one padded size, with masks or without."""
     groups: dict[tuple, list[int]] = {}
     for index in range(len(dataset)):
         groups.setdefault((dataset.frame(index), dataset.has_mask(index)), []).append(index)

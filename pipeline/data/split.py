@@ -1,6 +1,6 @@
-"""Which public pictures train and which validate: the table behind split.csv.
+"""Which public images train and which validate: the table behind split.csv.
 
-In: the catalog, the kind of split and SPLIT_INDEX. Out: id, subset (train, valid). Test pictures take no part.
+In: the catalog, the kind of split and SPLIT_INDEX. Out: id, subset (train, valid). Test images take no part.
 
 - `slice`: the original's, 20 overlapping slices of 20 % of the shuffled list. Frames of one video land on both sides.
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
@@ -35,10 +35,10 @@ _SLICE_WIDTH = 4  # twentieths: 20 %
 def make_split(
     catalog: pd.DataFrame, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
 ) -> pd.DataFrame:
-    """Returns id, subset ("train" or "valid") of the public pictures, in the catalog's order.
+    """Returns id, subset ("train" or "valid") of the public images, in the catalog's order.
 
     Raises:
-        UserError: an index outside -100..19, or pictures or sequences too few for this kind of split.
+        UserError: an index outside -100..19, or images or sequences too few for this kind of split.
     """
     public = catalog[catalog["subset"] == "train"]
     ids, sequences = public["id"].tolist(), public["sequence"].tolist()
@@ -57,7 +57,7 @@ def make_split(
         train, valid = take_percent(train, -split_index), take_percent(valid, -split_index)
     if not train or not valid:
         raise UserError(
-            f"SPLIT.BY {by} leaves {len(train)} to train and {len(valid)} to validate of {len(ids)} pictures."
+            f"SPLIT.BY {by} leaves {len(train)} to train and {len(valid)} to validate of {len(ids)} images."
         )
     subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
     kept = [id for id in ids if id in subset_of]
@@ -71,7 +71,7 @@ def check_index(split_index: int) -> None:
         UserError: the index is outside -100..19.
     """
     if not -100 <= split_index < len(SLICES):
-        raise UserError(f"DATASETS.SPLIT_INDEX {split_index}: give 0 to 19, or -p to try p % of the pictures.")
+        raise UserError(f"DATASETS.SPLIT_INDEX {split_index}: give 0 to 19, or -p to try p % of the images.")
 
 
 def split_seed(split_index: int) -> int:
@@ -88,7 +88,7 @@ def slice_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     """Returns (train, valid) ids as the original splits, each in the order of `ids`.
 
     The list is shuffled by Python's `random.Random(42)`. The slice goes from offset to offset + 20 %, both rounded half
-    up, and wraps around: indices 0 to 4 validate every picture exactly once, for which slices of a list that does
+    up, and wraps around: indices 0 to 4 validate every image exactly once, for which slices of a list that does
     not divide by 20 differ by one (2,621: 524, 524, 525, 524, 524).
 
     >>> slice_split(list("abcdefghij"), 1)
@@ -109,10 +109,10 @@ def kfold_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     """Returns (train, valid) ids of fold `split_index` % 5 of shuffle `split_index` // 5.
 
     Raises:
-        UserError: fewer pictures than folds.
+        UserError: fewer images than folds.
     """
     if len(ids) < NUM_FOLDS:
-        raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} pictures.")
+        raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} images.")
     repeat, fold = divmod(split_index, NUM_FOLDS)
     from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
 
@@ -125,13 +125,13 @@ def stratified_split(
 ) -> tuple[list[str], list[str]]:
     """Returns (train, valid) ids of fold `split_index` % 5 of shuffle `split_index` // 5, sequences kept whole.
 
-    A picture counts for the rarest of its classes, because the common ones are everywhere. Pictures without a sequence
-    are a sequence each. `present_NC` is bool, pictures x classes.
+    An image counts for the rarest of its classes, because the common ones are everywhere. Images without a sequence
+    are a sequence each. `present_NC` is bool, images x classes.
 
     Raises:
         UserError: fewer sequences than folds.
     """
-    groups = [sequence or f"picture {id}" for id, sequence in zip(ids, sequences, strict=True)]
+    groups = [sequence or f"image {id}" for id, sequence in zip(ids, sequences, strict=True)]
     if len(set(groups)) < NUM_FOLDS:
         raise UserError(
             f"SPLIT.BY stratified deals sequences into {NUM_FOLDS} folds, but there are only {len(set(groups))}.\n"
@@ -144,7 +144,7 @@ def stratified_split(
 
     splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SHUFFLE_SEED + repeat)
     with warnings.catch_warnings():
-        # A class with fewer pictures than folds cannot be everywhere; the others still can.
+        # A class with fewer images than folds cannot be everywhere; the others still can.
         warnings.filterwarnings("ignore", message="The least populated class")
         folds = list(splitter.split(ids, rarest, groups))
     return _pick(ids, folds[fold])

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pipeline.config.competition import Competition, scored_classes
+from pipeline.config.competition import Competition
 
 
 def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competition) -> pd.DataFrame:
     """Returns a row per scored class, in index order.
 
-    Columns: index, name, red, green, blue; over all masks the pictures with a pixel of the class, its pixels, and their
-    share of all scored pixels (0..1); train_pictures and valid_pictures: those pictures on each side of the split.
+    Columns: index, name, red, green, blue; over all masks the images with a pixel of the class, its pixels, and their
+    share of all scored pixels (0..1); train_images and valid_images: those images on each side of the split.
     """
     public = catalog[catalog["subset"] == "train"]
-    names = scored_classes(competition)
+    names = competition.class_names
     pixels = public[[f"pixels_{index}" for index in range(len(names))]].set_axis(names, axis="columns")
     present = pixels > 0
     num_pixels = pixels.sum()
     table = pd.DataFrame({"index": range(len(names)), "name": names})
     table[["red", "green", "blue"]] = [list(color) for color in competition.colors[: len(names)]]
-    table["pictures"] = present.sum().to_numpy()
+    table["images"] = present.sum().to_numpy()
     table["pixels"] = num_pixels.to_numpy()
     table["pixel_share"] = (num_pixels / max(1, num_pixels.sum())).to_numpy()
     for side in ("train", "valid"):
         ids = split["id"][split["subset"] == side]
-        table[f"{side}_pictures"] = present[public["id"].isin(ids).to_numpy()].sum().to_numpy()
+        table[f"{side}_images"] = present[public["id"].isin(ids).to_numpy()].sum().to_numpy()
     return table

@@ -1,10 +1,10 @@
-"""The tile store: every picture and mask, decoded and resized once, in two flat files that are mapped into memory.
+"""The tile store: every image and mask, decoded and resized once, in two flat files that are mapped into memory.
 
-A folder `<key>/` holds `pictures.u8` (RGB rows), `masks.u8` (class indices) and `index.json` (where each picture lies
+A folder `<key>/` holds `images.u8` (RGB rows), `masks.u8` (class indices) and `index.json` (where each image lies
 at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
-the same scales share one store and a changed picture gets a new one.
+the same scales share one store and a changed image gets a new one.
 
-Kept: uint8 at every scale, 5.3 MB a picture for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
+Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
 """
 
@@ -28,7 +28,7 @@ import pandas as pd
 
 from pipeline.config.competition import MaskCode
 from pipeline.data.parallel import map_files, num_cores
-from pipeline.data.pictures import INDICES, read_mask, read_picture
+from pipeline.data.images import INDICES, read_mask, read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
@@ -42,18 +42,18 @@ from pipeline.files import (
 )
 
 FORMAT = 1  # raise it when the layout or the resizing changes: old stores are then built anew
-PICTURES, MASKS, INDEX = "pictures.u8", "masks.u8", "index.json"
+IMAGES, MASKS, INDEX = "images.u8", "masks.u8", "index.json"
 CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture at one scale: its size, its first pixel in both files, and checksums of its bytes."""
+    """One image at one scale: its size, its first pixel in both files, and checksums of its bytes."""
 
     width: int
     height: int
     offset: int
-    picture_crc: int
+    image_crc: int
     mask_crc: int
 
     @property
@@ -67,8 +67,8 @@ class Store:
     def __init__(self, path: Path, index: dict):
         self.path = path
         self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
-        self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["pictures"].items()}
-        self._pictures = _map_file(path / PICTURES, index["num_pixels"] * CHANNELS)
+        self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
+        self._images = _map_file(path / IMAGES, index["num_pixels"] * CHANNELS)
         self._masks = _map_file(path / MASKS, index["num_pixels"])
 
     def __reduce__(self):
@@ -78,50 +78,50 @@ class Store:
     def ids(self) -> list[str]:
         return list(self._entries)
 
-    def entry(self, picture_id: str, scale: Scale | None = None) -> Entry:
-        """Returns where a picture lies; `scale` None is its own size, in a store built without scales.
+    def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
+        """Returns where an image lies; `scale` None is its own size, in a store built without scales.
 
         Raises:
-            KeyError: the store has no such picture or scale.
+            KeyError: the store has no such image or scale.
         """
         if scale is None and self.scales is None:
-            return self._entries[picture_id][0]
+            return self._entries[image_id][0]
         if self.scales is None or scale not in self.scales:
             raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
-        return self._entries[picture_id][self.scales.index(scale)]
+        return self._entries[image_id][self.scales.index(scale)]
 
-    def picture(self, picture_id: str, scale: Scale | None = None) -> np.ndarray:
+    def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view: uint8, height x width x 3, RGB."""
-        return self._picture_at(self.entry(picture_id, scale))
+        return self._image_at(self.entry(image_id, scale))
 
-    def mask(self, picture_id: str, scale: Scale | None = None) -> np.ndarray:
+    def mask(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view: uint8, height x width, class indices and 255 for ignored pixels."""
-        return self._mask_at(self.entry(picture_id, scale))
+        return self._mask_at(self.entry(image_id, scale))
 
     def window(
-        self, picture_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
+        self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of picture and mask inside a window that must lie within the scaled picture."""
-        entry = self.entry(picture_id, scale)
+        """Returns views of image and mask inside a window that must lie within the scaled image."""
+        entry = self.entry(image_id, scale)
         if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
-            raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {picture_id}, {entry.width}x{entry.height}")
+            raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
         box = np.s_[y : y + height, x : x + width]
-        return self._picture_at(entry)[box], self._mask_at(entry)[box]
+        return self._image_at(entry)[box], self._mask_at(entry)[box]
 
     def damaged(self) -> list[str]:
         """Returns the ids whose stored bytes differ from what was written: a flipped bit, a zeroed page."""
 
         def is_damaged(entry: Entry) -> bool:
-            checksums = zlib.crc32(self._picture_at(entry)), zlib.crc32(self._mask_at(entry))
-            return checksums != (entry.picture_crc, entry.mask_crc)
+            checksums = zlib.crc32(self._image_at(entry)), zlib.crc32(self._mask_at(entry))
+            return checksums != (entry.image_crc, entry.mask_crc)
 
         with ThreadPoolExecutor(num_cores()) as pool:
             verdicts = pool.map(lambda rows: any(map(is_damaged, rows)), self._entries.values())
-        return [picture_id for picture_id, bad in zip(self._entries, verdicts, strict=True) if bad]
+        return [image_id for image_id, bad in zip(self._entries, verdicts, strict=True) if bad]
 
-    def _picture_at(self, entry: Entry) -> np.ndarray:
+    def _image_at(self, entry: Entry) -> np.ndarray:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
-        return self._pictures[first:last].reshape(entry.height, entry.width, CHANNELS)
+        return self._images[first:last].reshape(entry.height, entry.width, CHANNELS)
 
     def _mask_at(self, entry: Entry) -> np.ndarray:
         return self._masks[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
@@ -153,24 +153,24 @@ def build_store(
     code: MaskCode = INDICES,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Returns the folder of the store for these pictures and scales, building it unless it is there already.
+    """Returns the folder of the store for these images and scales, building it unless it is there already.
 
     Args:
         folder: the competition folder, to which the catalog's paths are relative.
-        catalog: columns id, picture, mask, width, height; rows without a mask (test pictures) are left out.
-        scales: picture sizes (width, height) as from `scales_of`; None keeps each picture's own size.
+        catalog: columns id, image, mask, width, height; rows without a mask (test images) are left out.
+        scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
         code: what the pixels of mask files mean; stored are class indices, and 255 for what counts nowhere.
         say: receives the announcement of the size before anything is written.
 
     Raises:
-        UserError: the disk cannot hold the store, or a picture changed its size since the catalog was written.
+        UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.
     """
     folder, target_root = Path(folder), Path(target_root)
-    rows = catalog[["id", "picture", "mask", "width", "height"]].itertuples(index=False)
+    rows = catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False)
     rows = [row for row in rows if isinstance(row.mask, str) and row.mask]
     if not rows:
-        raise UserError(f"no picture of {folder} has a mask, so there is nothing to train on; see what `prepare` says.")
+        raise UserError(f"no image of {folder} has a mask, so there is nothing to train on; see what `prepare` says.")
     path = target_root / _content_key(folder, rows, scales, code)
     with _one_builder(target_root, say):
         if not (path / INDEX).exists():
@@ -179,18 +179,18 @@ def build_store(
     return path
 
 
-def resize(picture: np.ndarray, mask: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns picture and mask at (width, height): the picture averaged when it shrinks, the mask's nearest pixel."""
-    if (picture.shape[1], picture.shape[0]) == scale:
-        return picture, mask
-    shrinks = scale[0] * scale[1] < picture.shape[0] * picture.shape[1]
+def resize(image: np.ndarray, mask: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image and mask at (width, height): the image averaged when it shrinks, the mask's nearest pixel."""
+    if (image.shape[1], image.shape[0]) == scale:
+        return image, mask
+    shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
     # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
-    scaled = cv2.resize(picture, scale, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    scaled = cv2.resize(image, scale, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return scaled, cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode) -> str:
-    hashes = map_files(lambda row: (sha256_file(folder / row.picture), sha256_file(folder / row.mask)), rows, "hash")
+    hashes = map_files(lambda row: (sha256_file(folder / row.image), sha256_file(folder / row.mask)), rows, "hash")
     content = [FORMAT, scales and [list(scale) for scale in scales], code.ignore_index]
     content += [given for given in (code.values, code.colors) if given]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
@@ -199,12 +199,12 @@ def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, code:
 
 def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode, say) -> None:
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
-    ends = np.cumsum([sum(width * height for width, height in picture_sizes) for picture_sizes in sizes]).tolist()
+    ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     num_bytes = ends[-1] * (CHANNELS + 1)
     named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
     say(
-        f"tile store: {len(rows)} pictures at {named}: {num_bytes:,} bytes "
-        f"({num_bytes / len(rows) / 1e6:.2f} MB a picture) in {path}"
+        f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
+        f"({num_bytes / len(rows) / 1e6:.2f} MB an image) in {path}"
     )
     check_disk(path, num_bytes, "the tile store")
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
@@ -215,7 +215,7 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
             "num_pixels": ends[-1],
-            "pictures": {row.id: picture_entries for row, picture_entries in zip(rows, entries, strict=True)},
+            "images": {row.id: image_entries for row, image_entries in zip(rows, entries, strict=True)},
         }
         write_atomic(temporary / INDEX, json.dumps(index))
         sync_folder(temporary)
@@ -228,38 +228,38 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
 
 
 def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], code: MaskCode) -> list[list[list[int]]]:
-    """Writes both pixel files and returns the rows of `Entry` values of each picture."""
+    """Writes both pixel files and returns the rows of `Entry` values of each image."""
     _, last_sizes, last_start = jobs[-1]
     num_pixels = last_start + sum(width * height for width, height in last_sizes)
-    with open(temporary / PICTURES, "wb") as pictures, open(temporary / MASKS, "wb") as masks:
-        _claim(pictures.fileno(), num_pixels * CHANNELS)
+    with open(temporary / IMAGES, "wb") as images, open(temporary / MASKS, "wb") as masks:
+        _claim(images.fileno(), num_pixels * CHANNELS)
         _claim(masks.fileno(), num_pixels)
 
-        def store_picture(job: tuple) -> list[list[int]]:
+        def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
             whole, entries = _read(folder, row, code), []
             for width, height in sizes:
-                picture, mask = resize(*whole, (width, height))
-                _write_all(pictures.fileno(), picture, offset * CHANNELS)
+                image, mask = resize(*whole, (width, height))
+                _write_all(images.fileno(), image, offset * CHANNELS)
                 _write_all(masks.fileno(), mask, offset)
-                entries.append([width, height, offset, zlib.crc32(picture), zlib.crc32(mask)])
+                entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(mask)])
                 offset += width * height
             return entries
 
-        entries = map_files(store_picture, jobs, "tile")
-        os.fsync(pictures.fileno())
+        entries = map_files(store_image, jobs, "tile")
+        os.fsync(images.fileno())
         os.fsync(masks.fileno())
     return entries
 
 
 def _read(folder: Path, row, code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
-    picture, mask = read_picture(folder / row.picture), read_mask(folder / row.mask, code)
-    if not picture.shape[:2] == mask.shape == (row.height, row.width):
+    image, mask = read_image(folder / row.image), read_mask(folder / row.mask, code)
+    if not image.shape[:2] == mask.shape == (row.height, row.width):
         raise UserError(
-            f"{row.picture} is {picture.shape[1]}x{picture.shape[0]} and {row.mask} {mask.shape[1]}x{mask.shape[0]}, "
+            f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {mask.shape[1]}x{mask.shape[0]}, "
             f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."
         )
-    return picture, mask
+    return image, mask
 
 
 def _claim(file: int, num_bytes: int) -> None:

@@ -1,6 +1,6 @@
-"""Where the tiles lie: `TILE.SETS` rows in, windows of scaled pictures out.
+"""Where the tiles lie: `TILE.SETS` rows in, windows of scaled images out.
 
-A set `(width, height, columns, rows)` resizes every picture to width x height, whatever its own size or aspect, and
+A set `(width, height, columns, rows)` resizes every image to width x height, whatever its own size or aspect, and
 lays columns x rows tiles over it so that the outermost ones touch its edges.
 """
 
@@ -15,12 +15,12 @@ TileSet = tuple[int, int, int, int]
 Scale = tuple[int, int]
 
 SETS_KEY = "DATASETS.AUGMENTATION.TILE.SETS"
-NOTICED = 1.1  # pictures that are enlarged or squeezed by more than this factor are told of
+NOTICED = 1.1  # images that are enlarged or squeezed by more than this factor are told of
 
 
 @dataclass(frozen=True)
 class Window:
-    """A tile's place: its left upper pixel (x, y) in a picture resized to scale_width x scale_height."""
+    """A tile's place: its left upper pixel (x, y) in an image resized to scale_width x scale_height."""
 
     scale_width: int
     scale_height: int
@@ -43,7 +43,7 @@ class Box:
 
 
 def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> list[Window]:
-    """Returns the windows of one picture, set by set, row by row, left to right.
+    """Returns the windows of one image, set by set, row by row, left to right.
 
     Tile (column, row) starts at x = column * (width - tile_width) // (columns - 1), likewise y. A single column or row,
     for which that formula divides by zero, is centred: the one place that favours no edge.
@@ -52,7 +52,7 @@ def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> 
     [(0, 184), (320, 184), (640, 184)]
 
     Raises:
-        UserError: a set without columns or rows, a tile larger than the scaled picture, or no set at all.
+        UserError: a set without columns or rows, a tile larger than the scaled image, or no set at all.
 
     Source: the tiling of the original course project, which failed for one column or row.
     """
@@ -80,7 +80,7 @@ def tile_starts(length: int, tile_length: int, num_tiles: int) -> list[int]:
 
 
 def scales_of(sets: Sequence[TileSet]) -> tuple[Scale, ...]:
-    """Returns the different picture sizes that the sets need, in order of first use.
+    """Returns the different image sizes that the sets need, in order of first use.
 
     >>> scales_of([(1280, 720, 3, 3), (854, 480, 2, 2), (1280, 720, 1, 1)])
     ((1280, 720), (854, 480))
@@ -89,13 +89,13 @@ def scales_of(sets: Sequence[TileSet]) -> tuple[Scale, ...]:
 
 
 def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str:
-    """Returns how many pictures the sets enlarge or change in aspect by more than a tenth, or "" where none is.
+    """Returns how many images the sets enlarge or change in aspect by more than a tenth, or "" where none is.
 
     Args:
-        sizes: (width, height) of each picture.
+        sizes: (width, height) of each image.
 
     >>> distortion([(640, 360), (360, 640)], [(1280, 720, 3, 3), (640, 360, 2, 2)])
-    '[1280, 720] enlarges 2 of 2 pictures and changes the aspect of 1; [640, 360] changes the aspect of 1 of 2 pictures'
+    '[1280, 720] enlarges 2 of 2 images and changes the aspect of 1; [640, 360] changes the aspect of 1 of 2 images'
     >>> distortion([(640, 360)], [(640, 360, 2, 2)])
     ''
     """
@@ -104,12 +104,12 @@ def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str
         factors = [(width / own_width, height / own_height) for own_width, own_height in sizes]
         enlarged = sum(min(pair) > NOTICED for pair in factors)
         squeezed = sum(max(pair) / min(pair) > NOTICED for pair in factors)
-        pictures = f"of {len(sizes):,} pictures"
+        images = f"of {len(sizes):,} images"
         if enlarged:
             aspect = f" and changes the aspect of {squeezed:,}" if squeezed else ""
-            told.append(f"[{width}, {height}] enlarges {enlarged:,} {pictures}{aspect}")
+            told.append(f"[{width}, {height}] enlarges {enlarged:,} {images}{aspect}")
         elif squeezed:
-            told.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {pictures}")
+            told.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {images}")
     return "; ".join(told)
 
 
@@ -122,6 +122,6 @@ def _check_set(number: int, tile_set: TileSet, tile_width: int, tile_height: int
         raise UserError(f"{where}: {columns} columns and {rows} rows; both must be at least 1")
     if tile_width > width or tile_height > height:
         raise UserError(
-            f"{where}: a tile of {tile_width}x{tile_height} does not fit into a picture of {width}x{height}.\n"
+            f"{where}: a tile of {tile_width}x{tile_height} does not fit into an image of {width}x{height}.\n"
             f"Raise the set's first two numbers or lower TILE.WIDTH and TILE.HEIGHT."
         )

@@ -73,7 +73,7 @@ FETCHED_FROM = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
 
 
 def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
-    """Returns for each competition where its data is and how many pictures its lists name, or how to get it."""
+    """Returns for each competition where its data is and how many images its lists name, or how to get it."""
     findings = []
     for name in sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml")):
         folder = find_folder(name)

@@ -59,7 +59,7 @@ def graphics_cards(torch_cuda: str | None, ask: Callable[[Sequence[str]], str | 
     rows = [[cell.strip() for cell in row.split(",")] for row in (listing or "").splitlines()]
     cards = [row for row in rows if len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[2])]
     if not cards:
-        return [Finding("GPU", "none", "runs on the CPU: fine for the demo, small pictures and tests")]
+        return [Finding("GPU", "none", "runs on the CPU: fine for the demo, small images and tests")]
     newest = re.search(r"CUDA Version:\s*(\d+\.\d+)", ask(["nvidia-smi"]) or "")
     trouble = _driver_trouble(newest[1] if newest else None, torch_cuda)
     version = tuple(map(int, (torch_cuda or "0.0").split(".")[:2]))

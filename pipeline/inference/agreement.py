@@ -19,16 +19,16 @@ def agreement(
     """Returns the share of pixels whose class is that of the network's full-size logits.
 
     Args:
-        dataset: the pictures that were predicted.
+        dataset: the images that were predicted.
         indices: those of them to compare.
         stored: their predictions by id; a store will do.
     """
     equal_px = total_px = 0
     for index in indices:
         item = dataset[index]
-        picture_BHWC = torch.from_numpy(item.picture)[None].to(predictor.device)
+        image_BHWC = torch.from_numpy(item.image)[None].to(predictor.device)
         with torch.inference_mode():
-            logits_BCHW = averaged_logits(predictor, normalise(picture_BHWC, predictor.encoder))
+            logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, predictor.encoder))
             classes_HW = predict_classes(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
         (top, left), (height, width) = item.offset, item.size
         exact_HW = classes_HW[top : top + height, left : left + width]

@@ -6,9 +6,9 @@ A code is the square root of a class's probability next to that of the pixel's m
 
 so decoding keeps the most probable class by construction, and `codes ** 2`, divided by their sum over the classes, are
 the probabilities. A square root is right within 1/159, a probability within some 0.005, the unlikely ones far better:
-five members combined choose the class that they choose in float32 at 99.98 % of a street picture's pixels.
+five members combined choose the class that they choose in float32 at 99.98 % of a street image's pixels.
 
-On the disk a picture lies in bands of rows from top to bottom, as many rows as have `BAND_PIXELS` pixels in one class.
+On the disk an image lies in bands of rows from top to bottom, as many rows as have `BAND_PIXELS` pixels in one class.
 A band is a zlib stream of the differences between neighbouring codes, down the columns and along the rows (modulo 256,
 from 0 outside the band): smooth planes become zeros and small numbers, which take a sixth of the space. To undo it:
 
@@ -17,7 +17,7 @@ from 0 outside the band): smooth planes become zeros and small numbers, which ta
     probs = codes.astype(np.float32) ** 2
     probs /= probs.sum(0)
 
-Letters: B pictures, C classes, H rows, W columns, R rows of a band.
+Letters: B images, C classes, H rows, W columns, R rows of a band.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Decoding for a score that is 1 where prediction and truth both lack a class: one stray pixel costs the whole class.
 
-In: of each out-of-fold picture, how large and how sure each predicted class is, and what it scores. Out: rules that
-drop a class from a picture where it is too small (area) or too unsure (sum of its probabilities); its pixels go to the
+In: of each out-of-fold image, how large and how sure each predicted class is, and what it scores. Out: rules that
+drop a class from an image where it is too small (area) or too unsure (sum of its probabilities); its pixels go to the
 next best class. A rule is adopted only when it gains, beyond noise, on sequences that it was not fitted on.
 
-Letters: C classes, I pictures.
+Letters: C classes, I images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEAST_SEQUENCES = 4  # as for the weights of an ensemble
 
 @dataclass(frozen=True)
 class Rule:
-    """A class is dropped from a picture in which its measure, as a share of the picture, is below `least`."""
+    """A class is dropped from an image in which its measure, as a share of the image, is below `least`."""
 
     class_index: int
     measure: Measure
@@ -37,16 +37,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is known of one decoded out-of-fold picture.
+    """What is known of one decoded out-of-fold image.
 
     Attributes:
         shares: float64 (C,) by measure: the predicted area, and the sum of the mean probability over it, both as a
-            share of the picture.
+            share of the image.
         dice: float64 (C,), as decoded.
         is_shown: bool (C,), whether the truth has the class.
     """
 
-    picture_id: str
+    image_id: str
     sequence: str
     shares: Mapping[Measure, np.ndarray]
     dice: np.ndarray
@@ -60,7 +60,7 @@ class Suppression:
     Attributes:
         rules: the adopted ones.
         gains: by class index, the gain in its Dice on sequences that its rule was not fitted on.
-        in_sample: by class index, the gain on the very pictures of the fit.
+        in_sample: by class index, the gain on the very images of the fit.
         survived: share of the gain in sample that is left on other sequences, over all classes; None without any.
         words: what was decided and why, for people.
     """
@@ -73,7 +73,7 @@ class Suppression:
 
 
 def measure_classes(predictions: Sequence[Prediction], mask_HW: np.ndarray) -> dict[Measure, np.ndarray]:
-    """Returns each class's predicted area and mass as shares of the picture, float64 (C,) each."""
+    """Returns each class's predicted area and mass as shares of the image, float64 (C,) each."""
     num_classes = len(predictions[0].logits)
     areas, masses = np.zeros(num_classes), np.zeros(num_classes)
     for top, bottom, probs_CRW in mean_probs(predictions):
@@ -86,9 +86,9 @@ def measure_classes(predictions: Sequence[Prediction], mask_HW: np.ndarray) -> d
 
 
 def see(
-    picture_id: str, sequence: str, predictions: Sequence[Prediction], mask_HW: np.ndarray, truth_HW: np.ndarray
+    image_id: str, sequence: str, predictions: Sequence[Prediction], mask_HW: np.ndarray, truth_HW: np.ndarray
 ) -> Sight:
-    """Returns what is known of a picture; predicted pixels that the truth ignores count in the shares, not in the Dice.
+    """Returns what is known of an image; predicted pixels that the truth ignores count in the shares, not in the Dice.
 
     Args:
         mask_HW: the decoded mask.
@@ -101,7 +101,7 @@ def see(
     areas = true_areas + np.bincount(mask_HW[counts], minlength=num_classes)
     hits = np.bincount(truth_HW[counts & (truth_HW == mask_HW)], minlength=num_classes)
     dice = np.where(areas > 0, 2 * hits / np.maximum(areas, 1), 1.0)
-    return Sight(picture_id, sequence, shares, dice, true_areas > 0)
+    return Sight(image_id, sequence, shares, dice, true_areas > 0)
 
 
 def arrays_of(sight: Sight) -> dict[str, np.ndarray]:
@@ -109,14 +109,14 @@ def arrays_of(sight: Sight) -> dict[str, np.ndarray]:
     return {**sight.shares, "dice": sight.dice, "is_shown": sight.is_shown}
 
 
-def sight_from(picture_id: str, sequence: str, arrays: Mapping[str, np.ndarray]) -> Sight:
+def sight_from(image_id: str, sequence: str, arrays: Mapping[str, np.ndarray]) -> Sight:
     """Returns the sight from what `arrays_of` returned."""
     shares = {measure: arrays[measure] for measure in MEASURES}
-    return Sight(picture_id, sequence, shares, arrays["dice"], arrays["is_shown"])
+    return Sight(image_id, sequence, shares, arrays["dice"], arrays["is_shown"])
 
 
 def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule]) -> tuple[int, ...]:
-    """Returns the classes that rules drop from a picture; the largest class always stays.
+    """Returns the classes that rules drop from an image; the largest class always stays.
 
     >>> shares = {"area": np.array([0.9, 0.001, 0.099]), "mass": np.array([0.8, 0.0005, 0.05])}
     >>> dropped(shares, [Rule(1, "area", 0.01), Rule(2, "mass", 0.01)])
@@ -138,9 +138,9 @@ def decode_with_rules(predictions: Sequence[Prediction], recipe: Recipe, rules: 
 
 
 def fit_rule(sights: Sequence[Sight], class_index: int) -> Rule | None:
-    """Returns the rule of the highest gain in a class's Dice over these pictures, or None where none gains.
+    """Returns the rule of the highest gain in a class's Dice over these images, or None where none gains.
 
-    Dropping a class scores 1 where the truth lacks it, else 0; so the best threshold is one pass over sorted pictures.
+    Dropping a class scores 1 where the truth lacks it, else 0; so the best threshold is one pass over sorted images.
     """
     best_gain, best = 0.0, None
     changes = np.array([gain_of(sight, class_index) for sight in sights])
@@ -160,30 +160,30 @@ def fit_rule(sights: Sequence[Sight], class_index: int) -> Rule | None:
 
 
 def gain_of(sight: Sight, class_index: int) -> float:
-    """Returns what dropping a class from a picture changes in that class's Dice."""
+    """Returns what dropping a class from an image changes in that class's Dice."""
     if not sight.shares["area"][class_index]:
         return 0.0
     return (0.0 if sight.is_shown[class_index] else 1.0) - float(sight.dice[class_index])
 
 
 def fit_suppression(
-    sights: Sequence[Sight], classes: Sequence[str], counted: Sequence[int] | None = None
+    sights: Sequence[Sight], classes: Sequence[str], scored: Sequence[int] | None = None
 ) -> Suppression:
     """Returns the rules that gain on sequences that they were not fitted on, beyond noise.
 
     A class's gain counts in its own Dice; that its pixels go to other classes is left out here, being rarely of weight.
 
     Args:
-        counted: indices of the classes that may be dropped, because they score; None: all.
+        scored: indices of the classes that may be dropped, because they score; None: all.
     """
-    groups = group_numbers([sight.picture_id for sight in sights], [sight.sequence for sight in sights])
+    groups = group_numbers([sight.image_id for sight in sights], [sight.sequence for sight in sights])
     num_groups = len(set(groups.tolist()))
     if num_groups < LEAST_SEQUENCES:
         words = f"no class is dropped anywhere: {num_groups} sequences, and {LEAST_SEQUENCES} are needed to judge rules"
         return Suppression((), {}, {}, None, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups)).tolist()
     rules, gains, in_sample = [], {}, {}
-    for class_index in range(len(classes)) if counted is None else counted:
+    for class_index in range(len(classes)) if scored is None else scored:
         rule = fit_rule(sights, class_index)
         if rule is None:
             continue
@@ -213,12 +213,12 @@ def _words(
     classes: Sequence[str],
 ) -> str:
     if not gains:
-        return "no class is dropped anywhere: no rule gains even on its own pictures"
+        return "no class is dropped anywhere: no rule gains even on its own images"
     adopted = {rule.class_index: rule for rule in rules}
     lines = []
     for class_index, gain in gains.items():
         rule = adopted.get(class_index)
-        what = f"dropped where its {rule.measure} is below {rule.least:.2e} of the picture" if rule else "kept"
+        what = f"dropped where its {rule.measure} is below {rule.least:.2e} of the image" if rule else "kept"
         lines.append(
             f"  {classes[class_index]}: {what}; Dice {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) on other "
             f"sequences, {in_sample[class_index]:+.4f} in sample"

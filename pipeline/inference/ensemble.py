@@ -1,9 +1,9 @@
-"""Several members' predictions of one picture to one mask, a few rows at a time.
+"""Several members' predictions of one image to one mask, a few rows at a time.
 
 In: one `Prediction` per member, of whatever network, tiles and padding. Out: index masks. Only running sums over a few
-rows are held, so memory grows neither with the number of members nor with the picture, and no further store is needed.
+rows are held, so memory grows neither with the number of members nor with the image, and no further store is needed.
 
-Letters: M members, C classes, R rows of a block, W the picture's columns.
+Letters: M members, C classes, R rows of a block, W the image's columns.
 
     AP        class of the highest mean probability
     BP        class of the highest single probability
@@ -72,7 +72,7 @@ def combine(
     """Returns a mask per recipe, uint8 (height, width); members are read once for all of them.
 
     Args:
-        predictions: one per member, of the same picture.
+        predictions: one per member, of the same image.
         recipes: what is wanted; weights have a row per prediction.
         excluded: classes that may not be chosen.
 
@@ -97,14 +97,14 @@ def combine(
 
 
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:
-    """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one picture, top to bottom."""
+    """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one image, top to bottom."""
     for top, bottom in row_blocks(*_common_size(predictions)):
         total_CRW = _scores(predictions, [Recipe("AP")], top, bottom)[0]
         yield top, bottom, total_CRW.div_(len(predictions))
 
 
 def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Yields runs of rows that cover a picture.
+    """Yields runs of rows that cover an image.
 
     >>> list(row_blocks(5, 2**13))
     [(0, 4), (4, 5)]
@@ -115,7 +115,7 @@ def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def logits_rows(prediction: Prediction, top: int, bottom: int) -> Tensor:
-    """Returns rows of the picture's full-size logits, float32 (C, R, W): the same as `full_logits`, but only these.
+    """Returns rows of the image's full-size logits, float32 (C, R, W): the same as `full_logits`, but only these.
 
     The bilinear upsampling is done here first down the columns and then along the rows, which gives the same values.
     """
@@ -169,7 +169,7 @@ def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
     classes = {len(prediction.logits) for prediction in predictions}
     if len(sizes) != 1 or len(classes) != 1:
         raise UserError(
-            f"members predict one picture at sizes {sorted(sizes)} (height, width) with {sorted(classes)} classes; "
+            f"members predict one image at sizes {sorted(sizes)} (height, width) with {sorted(classes)} classes; "
             "they must be of the same competition: predict again with --force"
         )
     return sizes.pop()

@@ -1,10 +1,10 @@
-"""Weights of an ensemble's members, fitted on out-of-fold pictures only and adopted only when they prove themselves.
+"""Weights of an ensemble's members, fitted on out-of-fold images only and adopted only when they prove themselves.
 
-In: per picture, what the members that did not train on it say, and the truth. Out: weights per member, or per member
+In: per image, what the members that did not train on it say, and the truth. Out: weights per member, or per member
 and class. Two ways to fit: greedy selection with replacement, and the soft Dice by projected gradient. Each is judged
 on sequences that it was not fitted on; unless its gain over equal weights is above 0 beyond noise, equal weights stay.
 
-Letters: M members of the ensemble, J those that judge a picture, C classes, P pixels.
+Letters: M members of the ensemble, J those that judge an image, C classes, P pixels.
 
 Source: Caruana et al., "Ensemble selection from libraries of models", ICML 2004 (here with hard Dice as the score);
 Duchi et al. 2008 for the projection onto the simplex.
@@ -28,7 +28,7 @@ Kind = Literal["greedy", "soft", "soft per class"]
 KINDS: tuple[Kind, ...] = ("greedy", "soft", "soft per class")
 MOST_FOLDS = 5
 LEAST_SEQUENCES = 4  # with fewer, one odd sequence decides
-MOST_DISPUTED = 1024  # disputed pixels kept of a picture: the noise of sampling is far below that between pictures
+MOST_DISPUTED = 1024  # disputed pixels kept of an image: the noise of sampling is far below that between images
 GREEDY_ROUNDS = 20  # weights then come in twentieths
 KEPT = ("probs", "truth", "scale", "agreed", "soft_hits", "soft_areas", "truth_areas")  # what is more than a name
 GRADIENT_STEPS = 300  # enough for a change below 1e-4 in the weights on five members
@@ -36,13 +36,13 @@ GRADIENT_STEPS = 300  # enough for a change below 1e-4 in the weights on five me
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one picture says about the members that judge it.
+    """What one image says about the members that judge it.
 
     Where all of them choose one class, no weights per member can change it (those per member and class might), so such
-    pixels are only counted.
+    pixels are only scored.
 
     Attributes:
-        judges: numbers of the members that did not train on this picture, (J,).
+        judges: numbers of the members that did not train on this image, (J,).
         probs: float16 (J, C, P) at disputed pixels.
         truth: uint8 (P,) there.
         scale: how many disputed pixels each kept one stands for.
@@ -52,7 +52,7 @@ class Evidence:
         truth_areas: float64 (C,), true pixels.
     """
 
-    picture_id: str
+    image_id: str
     sequence: str
     judges: tuple[int, ...]
     probs: np.ndarray
@@ -70,15 +70,15 @@ class Fit:
 
     Attributes:
         weights: float64 (M, 1) or (M, C): the adopted ones, or equal ones.
-        by_picture: weights fitted without a picture's sequence, by which it may be judged; empty when equal ones stay.
+        by_image: weights fitted without an image's sequence, by which it may be judged; empty when equal ones stay.
         kind: how the adopted weights were fitted, or "equal".
         gains: per kind, the gain in Dice over equal weights on sequences that the weights were not fitted on.
-        in_sample: per kind, the gain on the very pictures of the fit.
+        in_sample: per kind, the gain on the very images of the fit.
         words: what was decided and why, for people.
     """
 
     weights: np.ndarray
-    by_picture: Mapping[str, np.ndarray]
+    by_image: Mapping[str, np.ndarray]
     kind: str
     gains: Mapping[str, Interval]
     in_sample: Mapping[str, float]
@@ -86,9 +86,9 @@ class Fit:
 
 
 def look(
-    picture_id: str, sequence: str, judges: Sequence[int], predictions: Sequence[Prediction], truth_HW: np.ndarray
+    image_id: str, sequence: str, judges: Sequence[int], predictions: Sequence[Prediction], truth_HW: np.ndarray
 ) -> Evidence:
-    """Returns what a picture says about its judges; reads each prediction once, a few rows at a time.
+    """Returns what an image says about its judges; reads each prediction once, a few rows at a time.
 
     Args:
         predictions: one per judge.
@@ -118,7 +118,7 @@ def look(
     kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:MOST_DISPUTED])
     truth_areas = np.bincount(truth_HW[truth_HW != IGNORE], minlength=num_classes).astype(np.float64)
     return Evidence(
-        picture_id,
+        image_id,
         sequence,
         tuple(judges),
         np.ascontiguousarray(probs[:, :, kept]),
@@ -136,13 +136,13 @@ def evidence_arrays(evidence: Evidence) -> dict[str, np.ndarray]:
     return {name: np.asarray(getattr(evidence, name)) for name in KEPT}
 
 
-def evidence_from(picture_id: str, sequence: str, judges: Sequence[int], arrays: Mapping[str, np.ndarray]) -> Evidence:
+def evidence_from(image_id: str, sequence: str, judges: Sequence[int], arrays: Mapping[str, np.ndarray]) -> Evidence:
     """Returns the evidence from what `evidence_arrays` returned."""
     kept = {name: arrays[name] for name in KEPT} | {"scale": arrays["scale"].item()}
-    return Evidence(picture_id, sequence, tuple(judges), **kept)
+    return Evidence(image_id, sequence, tuple(judges), **kept)
 
 
-def picture_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:
+def image_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:
     """Returns the Dice of each class, float64 (C,), under weights (M, 1) or (M, C); disputed pixels by their sample."""
     own = normalised(weights[list(evidence.judges)])
     hits, areas = evidence.agreed.diagonal().astype(np.float64), evidence.agreed.sum(0).astype(np.float64)
@@ -158,15 +158,15 @@ def picture_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:
     return np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)
 
 
-def fit_greedy(pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice = slice(None)) -> np.ndarray:
+def fit_greedy(images: Sequence[Evidence], num_members: int, scored: list[int] | slice = slice(None)) -> np.ndarray:
     """Returns weights (M, 1): the member that helps most is added, again and again; the best bag on the way is kept.
 
     Args:
-        counted: indices of the classes whose mean Dice is to rise; all, where nothing is said.
+        scored: indices of the classes whose mean Dice is to rise; all, where nothing is said.
     """
 
     def score(bag: np.ndarray) -> float:
-        return float(np.mean([picture_dice(evidence, bag[:, None])[counted].mean() for evidence in pictures]))
+        return float(np.mean([image_dice(evidence, bag[:, None])[scored].mean() for evidence in images]))
 
     bag = np.zeros(num_members)
     best, best_score = np.ones(num_members), score(np.ones(num_members))
@@ -179,22 +179,22 @@ def fit_greedy(pictures: Sequence[Evidence], num_members: int, counted: list[int
 
 
 def fit_soft(
-    pictures: Sequence[Evidence], num_members: int, per_class: bool, counted: list[int] | slice = slice(None)
+    images: Sequence[Evidence], num_members: int, per_class: bool, scored: list[int] | slice = slice(None)
 ) -> np.ndarray:
-    """Returns the weights, (M, 1) or (M, C), of the highest mean soft Dice over the classes that a picture shows.
+    """Returns the weights, (M, 1) or (M, C), of the highest mean soft Dice over the classes that an image shows.
 
-    The soft Dice of weighted probabilities is 2 w.hits / w.(areas + truth): all that it needs of a picture are sums per
-    member and class, so every pixel counts and none is kept. `counted` is as in `fit_greedy`.
+    The soft Dice of weighted probabilities is 2 w.hits / w.(areas + truth): all that it needs of an image are sums per
+    member and class, so every pixel counts and none is kept. `scored` is as in `fit_greedy`.
     """
-    num_classes = len(pictures[0].truth_areas)
-    hits_IMC = np.zeros((len(pictures), num_members, num_classes))
+    num_classes = len(images[0].truth_areas)
+    hits_IMC = np.zeros((len(images), num_members, num_classes))
     bases_IMC = np.zeros_like(hits_IMC)
-    for hits_MC, bases_MC, evidence in zip(hits_IMC, bases_IMC, pictures, strict=True):
+    for hits_MC, bases_MC, evidence in zip(hits_IMC, bases_IMC, images, strict=True):
         judges = list(evidence.judges)
         hits_MC[judges], bases_MC[judges] = evidence.soft_hits, evidence.soft_areas + evidence.truth_areas
-    is_shown_IC = np.array([evidence.truth_areas > 0 for evidence in pictures])
+    is_shown_IC = np.array([evidence.truth_areas > 0 for evidence in images])
     if not per_class:
-        return _ascend(*(values[..., counted] for values in (hits_IMC, bases_IMC, is_shown_IC)))[:, None]
+        return _ascend(*(values[..., scored] for values in (hits_IMC, bases_IMC, is_shown_IC)))[:, None]
     columns = [
         _ascend(*(values[..., [class_index]] for values in (hits_IMC, bases_IMC, is_shown_IC)))
         for class_index in range(num_classes)
@@ -202,46 +202,46 @@ def fit_soft(
     return np.stack(columns, 1)
 
 
-def fit(pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice = slice(None)) -> Fit:
+def fit(images: Sequence[Evidence], num_members: int, scored: list[int] | slice = slice(None)) -> Fit:
     """Returns the weights to use: the best kind of fit where it beats equal weights beyond noise, else equal ones.
 
-    Only pictures with two judges or more take part. The gain of a kind is measured on sequences which its weights were
-    not fitted on; of kinds that prove themselves, the one with the highest lower bound is adopted. `counted` is as in
+    Only images with two judges or more take part. The gain of a kind is measured on sequences which its weights were
+    not fitted on; of kinds that prove themselves, the one with the highest lower bound is adopted. `scored` is as in
     `fit_greedy`.
     """
     equal = np.full((num_members, 1), 1 / num_members)
-    pictures = [evidence for evidence in pictures if len(evidence.judges) > 1]
-    groups = group_numbers([one.picture_id for one in pictures], [one.sequence for one in pictures]) if pictures else []
+    images = [evidence for evidence in images if len(evidence.judges) > 1]
+    groups = group_numbers([one.image_id for one in images], [one.sequence for one in images]) if images else []
     num_groups = len(set(groups))
     if num_groups < LEAST_SEQUENCES:
-        found = "no picture is" if not pictures else f"only {num_groups} sequences are"
+        found = "no image is" if not images else f"only {num_groups} sequences are"
         words = f"equal weights: {found} judged by two members or more, and {LEAST_SEQUENCES} sequences are needed"
         return Fit(equal, {}, "equal", {}, {}, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups)).tolist()
-    plain = np.array([picture_dice(evidence, equal)[counted].mean() for evidence in pictures])
-    gains, in_sample, whole, by_picture = {}, {}, {}, {}
-    others_of = {fold: [one for one, own in zip(pictures, folds, strict=True) if own != fold] for fold in set(folds)}
+    plain = np.array([image_dice(evidence, equal)[scored].mean() for evidence in images])
+    gains, in_sample, whole, by_image = {}, {}, {}, {}
+    others_of = {fold: [one for one, own in zip(images, folds, strict=True) if own != fold] for fold in set(folds)}
     for kind in KINDS:
-        held_out = {fold: _fit_kind(kind, others, num_members, counted) for fold, others in others_of.items()}
-        by_picture[kind] = {one.picture_id: held_out[fold] for one, fold in zip(pictures, folds, strict=True)}
-        dice = np.array([picture_dice(one, by_picture[kind][one.picture_id])[counted].mean() for one in pictures])
+        held_out = {fold: _fit_kind(kind, others, num_members, scored) for fold, others in others_of.items()}
+        by_image[kind] = {one.image_id: held_out[fold] for one, fold in zip(images, folds, strict=True)}
+        dice = np.array([image_dice(one, by_image[kind][one.image_id])[scored].mean() for one in images])
         # The best of several kinds is looked for, so each must prove itself the more (Bonferroni).
         gains[kind] = interval(dice - plain, groups, TAIL / len(KINDS))
-        whole[kind] = _fit_kind(kind, pictures, num_members, counted)
-        in_sample[kind] = float(np.mean([picture_dice(one, whole[kind])[counted].mean() for one in pictures] - plain))
+        whole[kind] = _fit_kind(kind, images, num_members, scored)
+        in_sample[kind] = float(np.mean([image_dice(one, whole[kind])[scored].mean() for one in images] - plain))
     best = max(KINDS, key=lambda kind: gains[kind].low)
     said = "; ".join(f"{kind} {_said(gains[kind])}, in sample {in_sample[kind]:+.4f}" for kind in KINDS)
     if gains[best].low <= 0:
         words = f"equal weights: no fit gains beyond noise on sequences that it has not seen ({said})"
         return Fit(equal, {}, "equal", gains, in_sample, words)
     words = f"weights fitted by {best}: it gains on sequences that it has not seen ({said})"
-    return Fit(whole[best], by_picture[best], best, gains, in_sample, words)
+    return Fit(whole[best], by_image[best], best, gains, in_sample, words)
 
 
-def _fit_kind(kind: Kind, pictures: Sequence[Evidence], num_members: int, counted: list[int] | slice) -> np.ndarray:
+def _fit_kind(kind: Kind, images: Sequence[Evidence], num_members: int, scored: list[int] | slice) -> np.ndarray:
     if kind == "greedy":
-        return fit_greedy(pictures, num_members, counted)
-    return fit_soft(pictures, num_members, kind == "soft per class", counted)
+        return fit_greedy(images, num_members, scored)
+    return fit_soft(images, num_members, kind == "soft per class", scored)
 
 
 def _said(gain: Interval) -> str:

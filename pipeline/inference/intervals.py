@@ -1,6 +1,6 @@
-"""How sure a mean over pictures is when pictures come in sequences: frames of one video say nearly the same thing.
+"""How sure a mean over images is when images come in sequences: frames of one video say nearly the same thing.
 
-In: a value per picture and its sequence. Out: the mean and a 95 % interval. Needs NumPy and SciPy only.
+In: a value per image and its sequence. Out: the mean and a 95 % interval. Needs NumPy and SciPy only.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ class Interval:
 
 
 def group_numbers(ids: Sequence[str], sequences: Sequence[str]) -> np.ndarray:
-    """Returns a number per picture, int64, equal within a sequence; pictures without a sequence are one each.
+    """Returns a number per image, int64, equal within a sequence; images without a sequence are one each.
 
     >>> group_numbers(["a", "b", "c", "d"], ["s", "", "s", ""]).tolist()
     [2, 0, 2, 1]
     """
     pairs = zip(ids, sequences, strict=True)
-    names = [f"sequence {sequence}" if sequence else f"picture {picture_id}" for picture_id, sequence in pairs]
+    names = [f"sequence {sequence}" if sequence else f"image {image_id}" for image_id, sequence in pairs]
     return np.unique(names, return_inverse=True)[1]
 
 
 def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Interval:
-    """Returns the mean over pictures and its interval from drawing whole sequences with replacement.
+    """Returns the mean over images and its interval from drawing whole sequences with replacement.
 
     With few sequences the bootstrap is too sure of itself, so the interval is made at least as wide as Student's t on
     the sequences' shares in the mean; with one sequence nothing is known and the interval is infinite.
 
     Args:
-        values: float (P,), e.g. the gain in Dice of each picture.
+        values: float (P,), e.g. the gain in Dice of each image.
         groups: int (P,), the sequence of each.
         tail: the share beyond either end; 0.025 makes a 95 % interval.
 
@@ -63,7 +63,7 @@ def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Inte
 
 
 def deal_folds(groups: np.ndarray, num_folds: int) -> np.ndarray:
-    """Returns the fold of each picture, int64 (P,): whole sequences, the largest first to the smallest fold.
+    """Returns the fold of each image, int64 (P,): whole sequences, the largest first to the smallest fold.
 
     >>> deal_folds(np.array([0, 0, 0, 1, 1, 2]), 2).tolist()
     [0, 0, 0, 1, 1, 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.inference.predict import Predictor
 from pipeline.model.build import build_network, load_weights
@@ -34,7 +33,7 @@ def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Predi
         network.to(device).eval(),
         config.model.encoder,
         config.predict,
-        num_scored(loaded.competition),
+        loaded.competition.num_classes,
         device,
         choose_precision(config.solver.precision, device),
     )

@@ -1,11 +1,11 @@
 """Classes that are chosen too seldom or too often: a factor on a class's probability before the best one is chosen.
 
-In: of each out-of-fold picture, the probabilities where factors could change the choice, and the truth. Out: a factor
+In: of each out-of-fold image, the probabilities where factors could change the choice, and the truth. Out: a factor
 per class, 1 for all but those that gain, beyond noise, on sequences that they were not fitted on.
 
 A factor f is the same as an offset log(f) of the logits, or as another threshold between two classes.
 
-Letters: C classes, M members, P pixels, I pictures.
+Letters: C classes, M members, P pixels, I images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.inference.predict import Prediction
 
 FACTORS = (0.25, 0.5, 0.71, 1.41, 2.0, 4.0)  # what is tried; coarse, as finer ones gain less than noise
 WIDEST = 4.0  # the largest change: where no other class comes so near to the best one, nothing can change
-MOST_OPEN = 2048  # open pixels kept of a picture: the noise of sampling is far below that between pictures
+MOST_OPEN = 2048  # open pixels kept of an image: the noise of sampling is far below that between images
 MOST_FOLDS = 5
 LEAST_SEQUENCES = 4  # as for the weights of an ensemble
 LINEAR = ("AP", "WEIGHTED")  # methods whose classes are ranked by a sum of probabilities
@@ -31,7 +31,7 @@ LINEAR = ("AP", "WEIGHTED")  # methods whose classes are ranked by a sum of prob
 
 @dataclass(frozen=True)
 class Margin:
-    """What one picture says about factors; pixels that no single factor can change are only counted.
+    """What one image says about factors; pixels that no single factor can change are only scored.
 
     Attributes:
         probs: float16 (C, P), the combined probabilities at open pixels.
@@ -41,7 +41,7 @@ class Margin:
         truth_areas: float64 (C,), true pixels.
     """
 
-    picture_id: str
+    image_id: str
     sequence: str
     probs: np.ndarray
     truth: np.ndarray
@@ -59,9 +59,9 @@ class Offsets:
 
     Attributes:
         factors: float64 (C,), 1 for classes that keep their threshold.
-        tried: by class index, the factor that would be best on all pictures.
+        tried: by class index, the factor that would be best on all images.
         gains: by class index, the gain in mean Dice on sequences that its factor was not fitted on.
-        in_sample: by class index, the gain on the very pictures of the fit.
+        in_sample: by class index, the gain on the very images of the fit.
         survived: share of the gain in sample that is left on other sequences, over all classes; None without any.
         words: what was decided and why, for people.
     """
@@ -85,9 +85,9 @@ def with_factors(recipe: Recipe, factors_C: np.ndarray, num_members: int) -> Rec
 
 
 def margin(
-    picture_id: str, sequence: str, predictions: Sequence[Prediction], recipe: Recipe, truth_HW: np.ndarray
+    image_id: str, sequence: str, predictions: Sequence[Prediction], recipe: Recipe, truth_HW: np.ndarray
 ) -> Margin:
-    """Returns what a picture says about factors; reads each prediction once, a few rows at a time.
+    """Returns what an image says about factors; reads each prediction once, a few rows at a time.
 
     Args:
         recipe: how its predictions are combined, one of `LINEAR`.
@@ -116,7 +116,7 @@ def margin(
     scale = len(truth) / max(1, len(kept))
     shape = (num_classes, num_classes)
     return Margin(
-        picture_id, sequence, np.ascontiguousarray(probs[:, kept]), truth[kept], scale, settled.reshape(shape),
+        image_id, sequence, np.ascontiguousarray(probs[:, kept]), truth[kept], scale, settled.reshape(shape),
         truth_areas,
     )  # fmt: skip
 
@@ -126,17 +126,17 @@ def margin_arrays(one: Margin) -> dict[str, np.ndarray]:
     return {name: np.asarray(getattr(one, name)) for name in KEPT}
 
 
-def margin_from(picture_id: str, sequence: str, arrays: Mapping[str, np.ndarray]) -> Margin:
+def margin_from(image_id: str, sequence: str, arrays: Mapping[str, np.ndarray]) -> Margin:
     """Returns the margin from what `margin_arrays` returned."""
     kept = {name: arrays[name] for name in KEPT} | {"scale": arrays["scale"].item()}
-    return Margin(picture_id, sequence, **kept)
+    return Margin(image_id, sequence, **kept)
 
 
-def margin_dice(one: Margin, factors_C: np.ndarray, counted: list[int] | slice = slice(None)) -> float:
-    """Returns a picture's mean Dice over classes under factors; open pixels by their sample.
+def margin_dice(one: Margin, factors_C: np.ndarray, scored: list[int] | slice = slice(None)) -> float:
+    """Returns an image's mean Dice over classes under factors; open pixels by their sample.
 
     Args:
-        counted: indices of the classes that enter the mean; all, where nothing is said.
+        scored: indices of the classes that enter the mean; all, where nothing is said.
     """
     num_classes = len(factors_C)
     hits, areas = one.settled.diagonal().astype(np.float64), one.settled.sum(0) + one.truth_areas
@@ -144,26 +144,26 @@ def margin_dice(one: Margin, factors_C: np.ndarray, counted: list[int] | slice =
         choices = (one.probs.astype(np.float32) * factors_C[:, None].astype(np.float32)).argmax(0)
         areas = areas + one.scale * np.bincount(choices, minlength=num_classes)
         hits += one.scale * np.bincount(choices[choices == one.truth], minlength=num_classes)
-    return float(np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)[counted].mean())
+    return float(np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)[scored].mean())
 
 
-def fit_offsets(margins: Sequence[Margin], classes: Sequence[str], counted: list[int] | slice = slice(None)) -> Offsets:
+def fit_offsets(margins: Sequence[Margin], classes: Sequence[str], scored: list[int] | slice = slice(None)) -> Offsets:
     """Returns the factors that gain on sequences that they were not fitted on, beyond noise; each class alone.
 
-    `counted` is as in `margin_dice`.
+    `scored` is as in `margin_dice`.
     """
     num_classes = len(classes)
-    groups = group_numbers([one.picture_id for one in margins], [one.sequence for one in margins])
+    groups = group_numbers([one.image_id for one in margins], [one.sequence for one in margins])
     num_groups = len(set(groups.tolist()))
     if num_groups < LEAST_SEQUENCES:
         words = f"no threshold is moved: {num_groups} sequences, and {LEAST_SEQUENCES} are needed to judge them"
         return Offsets(np.ones(num_classes), {}, {}, {}, None, words)
     folds = deal_folds(groups, min(MOST_FOLDS, num_groups))
-    plain_I = np.array([margin_dice(one, np.ones(num_classes), counted) for one in margins])
+    plain_I = np.array([margin_dice(one, np.ones(num_classes), scored) for one in margins])
     factors, tried, gains, in_sample = np.ones(num_classes), {}, {}, {}
     for index in range(num_classes):
         moved = [_alone(num_classes, index, factor) for factor in FACTORS]
-        gains_FI = np.array([[margin_dice(one, factors_C, counted) for one in margins] for factors_C in moved])
+        gains_FI = np.array([[margin_dice(one, factors_C, scored) for one in margins] for factors_C in moved])
         gains_FI -= plain_I
         best = int(gains_FI.mean(1).argmax())
         if gains_FI[best].mean() <= 0:
@@ -179,7 +179,7 @@ def fit_offsets(margins: Sequence[Margin], classes: Sequence[str], counted: list
         if gains[index].low > 0:
             factors[index] = FACTORS[best]
     if (factors != 1).sum() > 1:  # each alone gains; together they must not get in each other's way
-        together_I = np.array([margin_dice(one, factors, counted) for one in margins]) - plain_I
+        together_I = np.array([margin_dice(one, factors, scored) for one in margins]) - plain_I
         if interval(together_I, groups).low <= 0:
             best = max(gains, key=lambda index: gains[index].low)
             factors = _alone(num_classes, best, tried[best])
@@ -202,7 +202,7 @@ def _words(
     classes: Sequence[str],
 ) -> str:
     if not gains:
-        return "no threshold is moved: no factor gains even on its own pictures"
+        return "no threshold is moved: no factor gains even on its own images"
     lines = [f"thresholds of {(factors != 1).sum()} of {len(classes)} classes are moved"]
     for index, gain in gains.items():
         what = "times" if factors[index] != 1 else "kept, not times"

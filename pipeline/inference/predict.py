@@ -1,6 +1,6 @@
-"""Pictures to logits: whole or in overlapping windows, with mirrored, turned or scaled copies averaged in.
+"""Images to logits: whole or in overlapping windows, with mirrored, turned or scaled copies averaged in.
 
-Shapes: B pictures, C scored classes, H and W the padded frame, h and w the same before the head's upsampling.
+Shapes: B images, C scored classes, H and W the padded frame, h and w the same before the head's upsampling.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pipeline.model.metrics import predict_classes
 from pipeline.training.device import in_parts, told_faults
 from pipeline.training.learner import autocast
 
-SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone pictures
+SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
 FLOAT16_MAX = torch.finfo(torch.float16).max
 LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
-MEMORY_CURE = "PREDICT.MODE=window puts a picture through in parts; PREDICT.WINDOW=[W, H] says how large they are."
+MEMORY_CURE = "PREDICT.MODE=window puts an image through in parts; PREDICT.WINDOW=[W, H] says how large they are."
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's logits, as small as they can be kept with every pixel's class.
+    """One image's logits, as small as they can be kept with every pixel's class.
 
     Attributes:
         logits: float16 (C, h, w) where the head upsamples them, else `CompactLogits` (C, height, width); softmax over
             C gives probabilities.
         factor: how many times larger the padded frame is than (h, w); upsampling is bilinear.
         align_corners: how that upsampling places its grid.
-        offset: (top, left) of the picture in the padded frame.
-        size: (height, width) of the picture.
+        offset: (top, left) of the image in the padded frame.
+        size: (height, width) of the image.
     """
 
     logits: np.ndarray | CompactLogits
@@ -61,25 +61,25 @@ class Predictor:
 
 
 def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[str, Prediction]]:
-    """Yields (picture id, prediction) for every picture of `ValidBatch`es, in their order."""
+    """Yields (image id, prediction) for every image of `ValidBatch`es, in their order."""
     factor = _kept_factor(predictor)
     for batch in batches:
         with torch.inference_mode(), told_faults(MEMORY_CURE):
-            picture_BHWC = batch.picture_BHWC.to(predictor.device, non_blocking=True)
-            arrays = in_parts(lambda part: _kept(predictor, part, factor), picture_BHWC).cpu().numpy()
-        for picture_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):
-            if factor == 1:  # full-size logits need no frame around the picture
+            image_BHWC = batch.image_BHWC.to(predictor.device, non_blocking=True)
+            arrays = in_parts(lambda part: _kept(predictor, part, factor), image_BHWC).cpu().numpy()
+        for image_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):
+            if factor == 1:  # full-size logits need no frame around the image
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
             array = np.ascontiguousarray(array)
             logits = array if factor > 1 else CompactLogits(array)
-            yield picture_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
+            yield image_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
 
 
-def _kept(predictor: Predictor, picture_BHWC: Tensor, factor: int) -> Tensor:
-    """Returns what is kept of pictures: float16 logits before the head's upsampling, or the codes of full-size ones."""
-    picture_BCHW = normalise(picture_BHWC, predictor.encoder)
-    logits = _low(predictor, picture_BCHW) if factor > 1 else averaged_logits(predictor, picture_BCHW)
+def _kept(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
+    """Returns what is kept of images: float16 logits before the head's upsampling, or the codes of full-size ones."""
+    image_BCHW = normalise(image_BHWC, predictor.encoder)
+    logits = _low(predictor, image_BCHW) if factor > 1 else averaged_logits(predictor, image_BCHW)
     # Beyond the largest float16 there would be infinities, whose softmax is not a number.
     logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
     return logits.half() if factor > 1 else to_codes(logits)
@@ -99,7 +99,7 @@ def _kept_factor(predictor: Predictor) -> int:
 
 
 def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
-    """Returns float32 logits (C, height, width) of the unpadded picture."""
+    """Returns float32 logits (C, height, width) of the unpadded image."""
     logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).to(device).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
@@ -115,18 +115,18 @@ def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.nda
     return predict_classes(full_logits(prediction, device)[None])[0].cpu().numpy()
 
 
-def averaged_logits(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA.
 
     In probability space the softmax of the result is the mean probability.
     """
     in_probs = predictor.settings.tta_space == "probs"
     total: Tensor | None = None
-    views = list(_views(predictor.settings.tta, picture_BCHW.shape[-2:]))
+    views = list(_views(predictor.settings.tta, image_BCHW.shape[-2:]))
     if len(views) == 1:
-        return _framed(predictor, picture_BCHW).float()
+        return _framed(predictor, image_BCHW).float()
     for apply, undo in views:
-        logits_BCHW = undo(_framed(predictor, apply(picture_BCHW))).float()
+        logits_BCHW = undo(_framed(predictor, apply(image_BCHW))).float()
         part = logits_BCHW.softmax(1) if in_probs else logits_BCHW
         total = part if total is None else total.add_(part)
     mean = total / len(views)
@@ -137,7 +137,7 @@ View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
 def _views(tta: str, size: tuple[int, int]) -> Iterator[View]:
-    """Yields pairs (what is done to the picture, what undoes it on the logits)."""
+    """Yields pairs (what is done to the image, what undoes it on the logits)."""
     if tta == "scales":
         for scale in SCALES:
             scaled = tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
@@ -165,21 +165,21 @@ def _turned_back(turn: int, is_flipped: bool) -> Callable[[Tensor], Tensor]:
     return undo
 
 
-def _framed(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+def _framed(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     """Returns full-size logits of a frame, at once or window by window."""
-    picture_BCHW = picture_BCHW.contiguous(memory_format=torch.channels_last)
+    image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
     if predictor.settings.mode == "full":
-        return _upsampled(predictor, picture_BCHW)
-    height, width = picture_BCHW.shape[-2:]
+        return _upsampled(predictor, image_BCHW)
+    height, width = image_BCHW.shape[-2:]
     window_width, window_height = (
         min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True)
     )
     overlap = predictor.settings.overlap
     starts = (window_starts(height, window_height, overlap), window_starts(width, window_width, overlap))
     places = [(..., slice(y, y + window_height), slice(x, x + window_width)) for y in starts[0] for x in starts[1]]
-    weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(picture_BCHW.device)
+    weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(image_BCHW.device)
     total = counts = None
-    for inside, logits in _windows(predictor, picture_BCHW, places):
+    for inside, logits in _windows(predictor, image_BCHW, places):
         if total is None:
             layout = torch.channels_last if logits.stride(1) == 1 else torch.contiguous_format  # mixed, it takes longer
             shape = (*logits.shape[:2], height, width)
@@ -190,19 +190,19 @@ def _framed(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
     return total.div_(counts)
 
 
-def _windows(predictor: Predictor, picture_BCHW: Tensor, places: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
+def _windows(predictor: Predictor, image_BCHW: Tensor, places: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
     """Yields each place with the float32 logits (B, C, height, width) of its window.
 
     On a GPU so many windows go through the network at once as the frame has room for side by side, half as many where
     they do not fit into its memory, and so on. A CPU gains nothing by that.
     """
-    num_pictures, first = len(picture_BCHW), 0
+    num_images, first = len(image_BCHW), 0
     num_at_once = 1
     if predictor.device.type != "cpu":
-        num_at_once = max(1, picture_BCHW[0, 0].numel() // picture_BCHW[0, 0][places[0]].numel())
+        num_at_once = max(1, image_BCHW[0, 0].numel() // image_BCHW[0, 0][places[0]].numel())
     while first < len(places):
         chosen = places[first : first + num_at_once]
-        window_NCHW = torch.cat([picture_BCHW[inside] for inside in chosen])
+        window_NCHW = torch.cat([image_BCHW[inside] for inside in chosen])
         try:
             logits = _upsampled(predictor, window_NCHW.contiguous(memory_format=torch.channels_last)).float()
         except torch.OutOfMemoryError:
@@ -210,7 +210,7 @@ def _windows(predictor: Predictor, picture_BCHW: Tensor, places: Sequence[tuple]
                 raise
             num_at_once //= 2
             continue
-        yield from zip(chosen, logits.split(num_pictures), strict=True)
+        yield from zip(chosen, logits.split(num_images), strict=True)
         first += len(chosen)
 
 
@@ -239,11 +239,11 @@ def window_weights(height: int, width: int, blend: str) -> Tensor:
     return torch.outer(profile(height), profile(width))
 
 
-def _low(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+def _low(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     with autocast(predictor.device, predictor.precision):
-        return low_logits(predictor.network, picture_BCHW)
+        return low_logits(predictor.network, image_BCHW)
 
 
-def _upsampled(predictor: Predictor, picture_BCHW: Tensor) -> Tensor:
+def _upsampled(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     with autocast(predictor.device, predictor.precision):
-        return predictor.network(picture_BCHW)[:, : predictor.num_classes]
+        return predictor.network(image_BCHW)[:, : predictor.num_classes]

@@ -1,7 +1,7 @@
-"""The probabilities of many pictures on disk: small, checked, resumable, readable by others in a few lines.
+"""The probabilities of many images on disk: small, checked, resumable, readable by others in a few lines.
 
-A store is a folder of safetensors files ("shards") of a few pictures each, and `index.json`, written last. A tensor's
-name is the picture's id. Where the network ends in a bilinear upsampling, its values are the float16 logits before it
+A store is a folder of safetensors files ("shards") of a few images each, and `index.json`, written last. A tensor's
+name is the image's id. Where the network ends in a bilinear upsampling, its values are the float16 logits before it
 (upsampling them later is exact and needs a sixteenth of the space):
 
     shard = safetensors.safe_open("shard-00000.safetensors", "np")
@@ -9,7 +9,7 @@ name is the picture's id. Where the network ends in a bilinear upsampling, its v
 
 Otherwise they are bytes, compressed as `compact.py` tells, of shape `shape`, in bands that end at `ends`.
 
-`index.json` tells each picture's shard, upsampling factor, padding offset and size, and the hash of each shard's
+`index.json` tells each image's shard, upsampling factor, padding offset and size, and the hash of each shard's
 content, which the shard holds too. So a shard that a power cut damaged is found out, and shards are brought to the disk
 for good only just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the
 same bytes as one that was not.
@@ -36,7 +36,7 @@ from pipeline.inference.shard import array_place, is_whole, read_facts, write_sh
 from pipeline.paths import shown
 
 FORMAT = 2  # 1 held full-size logits as float16
-USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street pictures
+USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
 
 
 class StoreWriter:
@@ -44,7 +44,7 @@ class StoreWriter:
 
     Args:
         key: hash of all that the predictions depend on; shards of another key are removed.
-        ids: every picture, in the order in which `put` will be called.
+        ids: every image, in the order in which `put` will be called.
         facts: plain values for the index, e.g. the class names.
         say: takes the lines about what the store takes of the disk.
     """
@@ -70,7 +70,7 @@ class StoreWriter:
         return self.parts.missing()
 
     def expect(self, num_bytes: int, is_exact: bool) -> None:
-        """Says what the missing pictures will take of the disk; refuses when the disk cannot hold it.
+        """Says what the missing images will take of the disk; refuses when the disk cannot hold it.
 
         Args:
             num_bytes: of all of them.
@@ -84,40 +84,40 @@ class StoreWriter:
         self._say_size(num_bytes, len(self.missing()), *words)
         check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
 
-    def put(self, picture_id: str, prediction: Prediction) -> None:
+    def put(self, image_id: str, prediction: Prediction) -> None:
         """Takes in a prediction; a shard is written as soon as it is complete, in whatever order they come."""
-        complete = self.parts.add(picture_id, _packed(prediction))
+        complete = self.parts.add(image_id, _packed(prediction))
         if complete is not None:
             self._write(*complete)
 
     def finish(self) -> None:
         """Brings the shards to the disk for good and writes the index: from now on the store is whole."""
-        pictures, shards = {}, {}
+        images, shards = {}, {}
         for path in self.parts.paths:
             _sync(path)
             own = read_facts(path)
             shards[path.name] = own["sha256"]
-            pictures |= {picture_id: {"shard": path.name, **facts} for picture_id, facts in own["pictures"].items()}
+            images |= {image_id: {"shard": path.name, **facts} for image_id, facts in own["images"].items()}
         sync_folder(self.folder)
-        content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "pictures": pictures}
+        content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "images": images}
         content["sha256"] = _sha256_of_index(content)
         write_atomic(self.folder / "index.json", json.dumps(content))
 
     def _write(self, index: int, packed: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
-        arrays = {picture_id: array for picture_id, (array, _) in packed.items()}
+        arrays = {image_id: array for image_id, (array, _) in packed.items()}
         left = [other for other in self.missing() if other not in packed]
         num_bytes = sum(array.nbytes for array in arrays.values())
         bytes_left = round(num_bytes / len(arrays) * len(left))
         check_disk(self.folder, num_bytes + bytes_left, "the probability store")
-        write_shard(self._shard(index), self.key, {picture_id: own for picture_id, (_, own) in packed.items()}, arrays)
+        write_shard(self._shard(index), self.key, {image_id: own for image_id, (_, own) in packed.items()}, arrays)
         if self.is_estimate_due and left:
             self._say_size(bytes_left, len(left), "about ", f"by the {len(arrays)} before them, ")
         self.is_estimate_due = False
 
-    def _say_size(self, num_bytes: int, num_pictures: int, how: str, why: str) -> None:
+    def _say_size(self, num_bytes: int, num_images: int, how: str, why: str) -> None:
         free = shutil.disk_usage(self.folder).free / GIB
         self.say(
-            f"disk: the probabilities of {num_pictures} pictures take {how}{num_bytes:,} bytes ({why}"
+            f"disk: the probabilities of {num_images} images take {how}{num_bytes:,} bytes ({why}"
             f"{free:.1f} GiB free) in {shown(self.folder)}"
         )
 
@@ -125,11 +125,11 @@ class StoreWriter:
         return self.folder / f"shard-{index:05d}.safetensors"
 
     def _remove_strangers(self) -> None:
-        """Removes shards of another key, format or list of pictures, and damaged ones."""
+        """Removes shards of another key, format or list of images, and damaged ones."""
         expected = dict(zip(self.parts.paths, self.parts.runs, strict=True))
         for path in self.folder.glob("shard-*.safetensors"):
             facts = read_facts(path)
-            is_ours = facts.get("key") == self.key and list(facts.get("pictures", ())) == expected.get(path)
+            is_ours = facts.get("key") == self.key and list(facts.get("images", ())) == expected.get(path)
             if not is_ours or not is_whole(path, facts):
                 path.unlink()
 
@@ -155,24 +155,24 @@ class ProbabilityStore:
 
     @property
     def ids(self) -> list[str]:
-        return list(self.index["pictures"])
+        return list(self.index["images"])
 
-    def __getitem__(self, picture_id: str) -> Prediction:
-        path = self._checked_shard(picture_id)
+    def __getitem__(self, image_id: str) -> Prediction:
+        path = self._checked_shard(image_id)
         with safe_open(path, "np") as shard:
-            return _prediction(np.asarray(shard.get_tensor(picture_id)), self.index["pictures"][picture_id])
+            return _prediction(np.asarray(shard.get_tensor(image_id)), self.index["images"][image_id])
 
-    def view(self, picture_id: str) -> Prediction:
+    def view(self, image_id: str) -> Prediction:
         """Returns a prediction whose logits stay on the disk (a memory map) until rows of them are looked at."""
-        path, facts = self._checked_shard(picture_id), self.index["pictures"][picture_id]
-        start, shape = array_place(path, picture_id)
+        path, facts = self._checked_shard(image_id), self.index["images"][image_id]
+        start, shape = array_place(path, image_id)
         return _prediction(np.memmap(path, np.uint8 if "ends" in facts else np.float16, "r", start, shape), facts)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
 
-    def _checked_shard(self, picture_id: str) -> Path:
-        path = self.folder / self.index["pictures"][picture_id]["shard"]
+    def _checked_shard(self, image_id: str) -> Path:
+        path = self.folder / self.index["images"][image_id]["shard"]
         if path.name not in self.checked:
             facts = read_facts(path)
             if facts.get("sha256") != self.index["shards"][path.name] or not is_whole(path, facts):

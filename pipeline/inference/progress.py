@@ -1,6 +1,6 @@
-"""What was made of each picture so far, so that a long pass over pictures goes on after a kill where it was.
+"""What was made of each image so far, so that a long pass over images goes on after a kill where it was.
 
-In: small arrays by picture (masks, confusion matrices). Out: the same, from files of some pictures each, which are
+In: small arrays by image (masks, confusion matrices). Out: the same, from files of some images each, which are
 removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum tells damage.
 """
 
@@ -24,12 +24,12 @@ Arrays = dict[str, np.ndarray]
 
 
 class Progress:
-    """Results of pictures on disk; `progress[id]` reads one.
+    """Results of images on disk; `progress[id]` reads one.
 
     Args:
         folder: of this pass alone.
         key: of all that the results depend on; files of another key, or damaged ones, are removed.
-        ids: every picture, in the order in which `put` will be called.
+        ids: every image, in the order in which `put` will be called.
     """
 
     def __init__(self, folder: Path, key: str, ids: Sequence[str]) -> None:
@@ -46,21 +46,21 @@ class Progress:
         """Returns the ids whose results are not on disk yet, in order."""
         return self.parts.missing()
 
-    def put(self, picture_id: str, result: Mapping[str, np.ndarray]) -> None:
-        """Takes in a picture's result; a file is written as soon as its pictures are complete."""
-        complete = self.parts.add(picture_id, dict(result))
+    def put(self, image_id: str, result: Mapping[str, np.ndarray]) -> None:
+        """Takes in an image's result; a file is written as soon as its images are complete."""
+        complete = self.parts.add(image_id, dict(result))
         if complete is not None:
             number, results = complete
             write_atomic(self.parts.paths[number], _pack(results, self.key))
 
-    def __getitem__(self, picture_id: str) -> Arrays:
-        number = self.parts.number_of[picture_id]
+    def __getitem__(self, image_id: str) -> Arrays:
+        number = self.parts.number_of[image_id]
         if self.latest is None or self.latest[0] != number:
             found = _read(self.parts.paths[number], self.key)
             if found is None:
                 raise RuntimeError(f"{self.parts.paths[number]} was changed while it was needed")
             self.latest = (number, found)
-        return self.latest[1][picture_id]
+        return self.latest[1][image_id]
 
 
 def _pack(results: Mapping[str, Arrays], key: str) -> bytes:
@@ -79,8 +79,8 @@ def _read(path: Path, key: str) -> dict[str, Arrays] | None:
             return None
         results: dict[str, Arrays] = {}
         for name, array in load(data).items():
-            picture_id, _, part = name.rpartition("/")
-            results.setdefault(picture_id, {})[part] = array
+            image_id, _, part = name.rpartition("/")
+            results.setdefault(image_id, {})[part] = array
         return results
     except (OSError, zlib.error, SafetensorError, ValueError, KeyError):
         return None

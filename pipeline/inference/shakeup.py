@@ -2,11 +2,11 @@
 
     ./run.sh shakeup ExpBAA EnsAAA Ens01
 
-In: `per_image.csv` of several runs, on the pictures that all of them were judged on. Out: a table, how far two
+In: `per_image.csv` of several runs, on the images that all of them were judged on. Out: a table, how far two
 submissions must lie apart to be truly different, and which two to choose as finals. Sequences are drawn whole, because
 a new test set means new flights, not new frames of the old ones.
 
-Letters: I pictures, N submissions, G sequences, B boards.
+Letters: I images, N submissions, G sequences, B boards.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pipeline.errors import UserError
 from pipeline.inference.intervals import Interval, group_numbers, interval
 from pipeline.paths import shown
 
-PUBLIC_SHARE = 0.3  # of the test pictures, usual for Kaggle
+PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
 NUM_BOARDS = 4000  # a probability is then known to one per cent
-LEAST_PICTURES, LEAST_SEQUENCES = 10, 4
+LEAST_IMAGES, LEAST_SEQUENCES = 10, 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ShakeUp:
     outlooks: tuple[Outlook, ...]
     pairs: tuple[Pair, ...]
     finals: tuple[str, str]
-    num_pictures: int
+    num_images: int
     num_sequences: int
 
     def __str__(self) -> str:
@@ -78,10 +78,10 @@ class ShakeUp:
 
 
 def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Returns the Dice of each run (columns) on the pictures that all were judged on, and each picture's sequence.
+    """Returns the Dice of each run (columns) on the images that all were judged on, and each image's sequence.
 
     Raises:
-        UserError: a run was not judged, its scores are damaged, or too few pictures or sequences are common to all.
+        UserError: a run was not judged, its scores are damaged, or too few images or sequences are common to all.
     """
     tables = {}
     for name, folder in folders.items():
@@ -93,22 +93,22 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
     sequences = next(iter(tables.values())).loc[dice.index, "sequence"]
     groups = group_numbers(dice.index.tolist(), sequences.tolist())
     num_groups = len(set(groups.tolist()))
-    if len(dice) < LEAST_PICTURES or num_groups < LEAST_SEQUENCES:
+    if len(dice) < LEAST_IMAGES or num_groups < LEAST_SEQUENCES:
         own = max(len(table) for table in tables.values())
         cure = (
-            "These validate on too few pictures for it"
+            "These validate on too few images for it"
             if own == len(dice)
             else f"They validate on different ones, {own} at most: compare runs of one slice, or ensembles of it"
         )
         raise UserError(
-            f"{', '.join(folders)}: judged pictures that all have in common: {len(dice)}, sequences: {num_groups} (a "
-            f"picture without one is its own); wanted: {LEAST_PICTURES} and {LEAST_SEQUENCES} at least. {cure}."
+            f"{', '.join(folders)}: judged images that all have in common: {len(dice)}, sequences: {num_groups} (a "
+            f"image without one is its own); wanted: {LEAST_IMAGES} and {LEAST_SEQUENCES} at least. {cure}."
         )
     return dice, groups
 
 
 def _read_table(name: str, path: Path) -> pd.DataFrame:
-    """Returns sequence and Dice by picture of one run."""
+    """Returns sequence and Dice by image of one run."""
     try:
         table = pd.read_csv(path, dtype={"id": str, "sequence": str}, keep_default_na=False)
         return table.set_index("id")[["sequence", "dice"]].astype({"dice": float})
@@ -117,7 +117,7 @@ def _read_table(name: str, path: Path) -> pd.DataFrame:
 
 
 def shake_up(dice: pd.DataFrame, groups: np.ndarray) -> ShakeUp:
-    """Returns the outlook of several submissions from their Dice per picture (I x N) and the pictures' sequences."""
+    """Returns the outlook of several submissions from their Dice per image (I x N) and the images' sequences."""
     names, dice_IN = list(dice.columns), dice.to_numpy()
     public_BN, private_BN = draw_boards(dice_IN, groups)
     best_B = private_BN.argmax(1)
@@ -161,7 +161,7 @@ def shake_up_text(found: ShakeUp) -> str:
     """Returns the estimate as a table."""
     width = max(len(outlook.name) for outlook in found.outlooks)
     lines = [
-        f"{found.num_pictures} pictures in {found.num_sequences} sequences; {NUM_BOARDS:,} boards, "
+        f"{found.num_images} images in {found.num_sequences} sequences; {NUM_BOARDS:,} boards, "
         f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
         f"{'submission':<{width}}  {'Dice':>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
     ]

@@ -1,7 +1,7 @@
-"""A file of a probability store: the arrays of a few pictures, what they mean, and a hash over both.
+"""A file of a probability store: the arrays of a few images, what they mean, and a hash over both.
 
 The format is safetensors, written here by hand: its own writer copies every array three times, and would hide an error
-of the disk behind one of its own. Metadata `store` is JSON: `key` of the store, `sha256` of the content, `pictures`.
+of the disk behind one of its own. Metadata `store` is JSON: `key` of the store, `sha256` of the content, `images`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ DTYPES = {np.dtype(np.float16): "F16", np.dtype(np.uint8): "U8"}
 ALIGNMENT = 8  # of the arrays' first byte, as safetensors writes it
 
 
-def write_shard(path: Path, key: str, pictures: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def write_shard(path: Path, key: str, images: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Writes a shard and returns the hash of its content. It is whole or absent, but may be lost in a power cut.
 
     Args:
         key: of the store.
-        pictures: what is known of each picture, plain values.
+        images: what is known of each image, plain values.
         arrays: float16 or uint8, by the same names.
     """
-    sha256 = content_hash(key, pictures, arrays)
+    sha256 = content_hash(key, images, arrays)
     # One metadata entry only, as safetensors itself would write several in an order that changes from run to run.
-    header: dict[str, Any] = {
-        "__metadata__": {"store": json.dumps({"key": key, "sha256": sha256, "pictures": pictures})}
-    }
+    header: dict[str, Any] = {"__metadata__": {"store": json.dumps({"key": key, "sha256": sha256, "images": images})}}
     end = 0
     for name, array in arrays.items():
         start, end = end, end + array.nbytes
@@ -61,15 +59,15 @@ def is_whole(path: Path, facts: Mapping[str, Any]) -> bool:
     try:
         with safe_open(path, "np") as shard:
             arrays = {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118 - it is no mapping
-        arrays = {name: arrays.pop(name) for name in facts["pictures"]} | arrays
-        return content_hash(facts["key"], facts["pictures"], arrays) == facts["sha256"]
+        arrays = {name: arrays.pop(name) for name in facts["images"]} | arrays
+        return content_hash(facts["key"], facts["images"], arrays) == facts["sha256"]
     except (SafetensorError, OSError, KeyError):
         return False
 
 
-def content_hash(key: str, pictures: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def content_hash(key: str, images: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Returns the hash of all that a shard holds, kept in the shard, so that it is known before there is an index."""
-    digest = hashlib.sha256(json.dumps([key, pictures]).encode())
+    digest = hashlib.sha256(json.dumps([key, images]).encode())
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array))

@@ -1,12 +1,12 @@
-"""Several members' predictions picture by picture, straight from their networks: no store is written.
+"""Several members' predictions image by image, straight from their networks: no store is written.
 
-In: per member, its network and the pictures that it could predict; which members are wanted for which picture. Out:
-each wanted picture with those members' predictions, in the order wanted.
+In: per member, its network and the images that it could predict; which members are wanted for which image. Out:
+each wanted image with those members' predictions, in the order wanted.
 
 A member predicts in the very batches in which it would fill its store, so that what comes out has the same bits as what
-would have been read there, after a kill too: of a batch that was half used, all is predicted again. A picture that
+would have been read there, after a kill too: of a batch that was half used, all is predicted again. An image that
 several members see padded alike is decoded once. Memory: all networks (a few ten to hundred MB of weights each) and of
-each one batch of predictions; neither grows with the number of pictures.
+each one batch of predictions; neither grows with the number of images.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Source:
     """A member that can predict.
 
     Attributes:
-        open: loads its network; called once, when its first picture comes.
-        dataset: every picture that it would predict into its store, in that order.
+        open: loads its network; called once, when its first image comes.
+        dataset: every image that it would predict into its store, in that order.
         batch_size: of its store too.
     """
 
@@ -54,18 +54,18 @@ class Job:
 def stream(
     sources: Sequence[Source], wanted: Mapping[str, Sequence[int]], num_threads: int = 0
 ) -> Iterator[tuple[str, list[Prediction]]]:
-    """Yields (picture id, predictions of its members) in the order of `wanted`.
+    """Yields (image id, predictions of its members) in the order of `wanted`.
 
     Args:
         sources: all members.
-        wanted: numbers of the members that are to predict a picture, by its id.
-        num_threads: threads that decode pictures; 0: the caller's own.
+        wanted: numbers of the members that are to predict an image, by its id.
+        num_threads: threads that decode images; 0: the caller's own.
     """
     predictors: dict[int, Predictor] = {}
     waiting: dict[tuple[int, str], Prediction] = {}
     jobs = _decoded(plan_jobs(sources, wanted), num_threads)
-    for picture_id, numbers in wanted.items():
-        while any((number, picture_id) not in waiting for number in numbers):
+    for image_id, numbers in wanted.items():
+        while any((number, image_id) not in waiting for number in numbers):
             job, batch = next(jobs)
             for number in job.members:
                 if number not in predictors:
@@ -73,20 +73,20 @@ def stream(
                 for other_id, prediction in predict_batches(predictors[number], [batch]):
                     if number in wanted.get(other_id, ()):
                         waiting[number, other_id] = prediction
-        yield picture_id, [waiting.pop((number, picture_id)) for number in numbers]
+        yield image_id, [waiting.pop((number, image_id)) for number in numbers]
 
 
 def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) -> list[Job]:
-    """Returns the batches to predict, each once, in the order in which their first picture is wanted."""
+    """Returns the batches to predict, each once, in the order in which their first image is wanted."""
     batch_of: list[dict[str, tuple[int, ...]]] = []
     for source in sources:
         batches = [tuple(batch) for batch in same_size_batches(source.dataset, source.batch_size)]
         batch_of.append({source.dataset.rows[index].id: batch for batch in batches for index in batch})
     datasets: dict[tuple, tuple[ValidDataset, tuple[int, ...]]] = {}
     members: dict[tuple, list[int]] = {}
-    for picture_id, numbers in wanted.items():
+    for image_id, numbers in wanted.items():
         for number in numbers:
-            dataset, indices = sources[number].dataset, batch_of[number][picture_id]
+            dataset, indices = sources[number].dataset, batch_of[number][image_id]
             alike = (dataset.padding, *(dataset.rows[index].id for index in indices))
             datasets.setdefault(alike, (dataset, indices))
             if number not in members.setdefault(alike, []):
@@ -95,7 +95,7 @@ def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) ->
 
 
 def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, ValidBatch]]:
-    """Yields each job with its pictures, a few batches ahead where there are threads for it."""
+    """Yields each job with its images, a few batches ahead where there are threads for it."""
     if not num_threads:
         for job in jobs:
             yield job, _collate([job.dataset[index] for index in job.indices])
@@ -118,5 +118,5 @@ def _finished(job: Job, futures: Sequence) -> tuple[Job, ValidBatch]:
 
 
 def _collate(items: Sequence[ValidItem]) -> ValidBatch:
-    pictures, _, ids, offsets, sizes = zip(*items, strict=True)
-    return ValidBatch(torch.from_numpy(np.stack(pictures)), None, list(ids), list(offsets), list(sizes))
+    images, _, ids, offsets, sizes = zip(*items, strict=True)
+    return ValidBatch(torch.from_numpy(np.stack(images)), None, list(ids), list(offsets), list(sizes))

@@ -1,6 +1,6 @@
 """Networks of segmentation_models_pytorch, their encoder weights, and the cut before the head's final upsampling.
 
-In: `cfg.model`. Out: a `torch.nn.Module` from float pictures (B, 3, H, W) to logits (B, C, H, W), with H and W
+In: `cfg.model`. Out: a `torch.nn.Module` from float images (B, 3, H, W) to logits (B, C, H, W), with H and W
 multiples of `STRIDE`.
 """
 
@@ -59,11 +59,11 @@ def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> 
     return network.to(memory_format=torch.channels_last)
 
 
-def normalise(picture_BHWC: Tensor, encoder: Encoder) -> Tensor:
-    """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB pictures, on their device."""
-    scale, shift = _scale_shift(encoder.name, encoder.weights, picture_BHWC.device)
+def normalise(image_BHWC: Tensor, encoder: Encoder) -> Tensor:
+    """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB images, on their device."""
+    scale, shift = _scale_shift(encoder.name, encoder.weights, image_BHWC.device)
     # A permuted NHWC tensor is channels_last already: no copy.
-    return torch.addcmul(shift, picture_BHWC.float(), scale).permute(0, 3, 1, 2)
+    return torch.addcmul(shift, image_BHWC.float(), scale).permute(0, 3, 1, 2)
 
 
 def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
@@ -90,12 +90,12 @@ def _scale_shift(name: str, weights: str | None, device: torch.device) -> tuple[
         return 1 / (255 * std), -mean / std
 
 
-def low_logits(network: nn.Module, picture_BCHW: Tensor) -> Tensor:
+def low_logits(network: nn.Module, image_BCHW: Tensor) -> Tensor:
     """Returns the logits before the head's final bilinear upsampling, or at full size where the head has none.
 
     `upsample(network, low_logits(network, x))` equals `network(x)` to the bit.
     """
-    return network.segmentation_head[0](network.decoder(network.encoder(picture_BCHW)))
+    return network.segmentation_head[0](network.decoder(network.encoder(image_BCHW)))
 
 
 def upsample_factor(network: nn.Module) -> int:

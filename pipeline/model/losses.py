@@ -1,6 +1,6 @@
 """The training loss: any mix of named losses, computed in float32, with one set of class weights.
 
-Letters: B pictures, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
+Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
 tversky), `losses_pixel` (ce, focal), `losses_shape` (lovasz, boundary).
 """
 

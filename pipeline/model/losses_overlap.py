@@ -1,6 +1,6 @@
 """Dice, Jaccard and Tversky losses: functions of how much the predicted and the true area of each class overlap.
 
-Letters: B pictures, C classes, H rows, W columns. Logits are float32 or float64, masks class indices with one ignored
+Letters: B images, C classes, H rows, W columns. Logits are float32 or float64, masks class indices with one ignored
 value, class weights (C,) of mean 1. Sums run over batch and pixels, so a class needs to occur in the batch only once;
 a class that the batch lacks contributes 0. Ignored pixels count nowhere and get a zero gradient.
 

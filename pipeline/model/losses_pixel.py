@@ -1,6 +1,6 @@
 """Cross entropy and focal loss: weighted means over pixels.
 
-Letters: B pictures, C classes, H rows, W columns. Logits are float32 or float64, masks class indices with one ignored
+Letters: B images, C classes, H rows, W columns. Logits are float32 or float64, masks class indices with one ignored
 value. Both are computed from logits, never from the logarithm of a probability, so 0 is never met. torch's own mean is
 not used: it is 0/0 on a batch whose pixels are all ignored, and its sum is not repeatable on CUDA.
 """

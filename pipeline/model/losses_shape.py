@@ -1,6 +1,6 @@
 """Lovasz and boundary losses: one orders the errors of a class, the other looks at its outline.
 
-Letters: B pictures, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
+Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
 indices with one ignored value, class weights (C,).
 """
 
@@ -53,8 +53,8 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ig
     on the CPU for each batch, and grow without bound away from the border.
 
     Source: Bokhovkin and Burnaev 2019, https://arxiv.org/abs/1905.07852, windows 3 and 5 as there. It differs in that
-    sums run over the batch as in soft Dice instead of over each picture, and that outlines next to ignored pixels,
-    where the border is not known, count nowhere. The edge of the picture is no outline.
+    sums run over the batch as in soft Dice instead of over each image, and that outlines next to ignored pixels,
+    where the border is not known, count nowhere. The edge of the image is no outline.
     """
     ignored_B1HW = (mask_BHW == ignore).unsqueeze(1)
     near_ignored_B1HW = _widened(ignored_B1HW.to(logits_BCHW.dtype), OUTLINE_PX)

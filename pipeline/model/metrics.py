@@ -1,6 +1,6 @@
-"""Dice and IoU of predicted classes, in the competition's meaning (per picture) and the papers' (over the data set).
+"""Dice and IoU of predicted classes, in the competition's meaning (per image) and the papers' (over the data set).
 
-Letters: B pictures, C classes, H rows, W columns. Predictions and masks are uint8 class indices, 255 marks ignored mask
+Letters: B images, C classes, H rows, W columns. Predictions and masks are uint8 class indices, 255 marks ignored mask
 pixels, which count nowhere. Everything starts from confusion matrices (row: truth, column: prediction, in pixels) that
 stay on the device of the network: no function here makes a GPU wait.
 """
@@ -24,8 +24,8 @@ def predict_classes(logits_BCHW: Tensor) -> Tensor:
     logits_BCHW = logits_BCHW.detach()
     if logits_BCHW.device.type != "cpu" or logits_BCHW.stride(-1) != 1:  # channels_last is in argmax's favour
         return logits_BCHW.argmax(1).to(torch.uint8)
-    num_pictures, _, num_rows, num_columns = logits_BCHW.shape
-    classes_BHW = torch.zeros((num_pictures, num_rows, num_columns), dtype=torch.uint8)
+    num_images, _, num_rows, num_columns = logits_BCHW.shape
+    classes_BHW = torch.zeros((num_images, num_rows, num_columns), dtype=torch.uint8)
     block_rows = max(1, BLOCK_PIXELS // max(1, num_columns))
     for logits_CHW, classes_HW in zip(logits_BCHW, classes_BHW, strict=True):
         for top in range(0, num_rows, block_rows):
@@ -38,15 +38,15 @@ def predict_classes(logits_BCHW: Tensor) -> Tensor:
     return classes_BHW
 
 
-def picture_confusion(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 255) -> Tensor:
-    """Confusion matrix of each picture in pixels: (B, C, C) int64 on the same device, row truth, column prediction.
+def image_confusion(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 255) -> Tensor:
+    """Confusion matrix of each image in pixels: (B, C, C) int64 on the same device, row truth, column prediction.
 
     Raises:
         ValueError: shapes differ; or, on a CPU, a value outside the classes (a GPU is not made to wait for that).
 
     >>> mask = torch.tensor([[[0, 1, 1, 255]]], dtype=torch.uint8)
     >>> pred = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
-    >>> picture_confusion(pred, mask, num_classes=2)
+    >>> image_confusion(pred, mask, num_classes=2)
     tensor([[[1, 0],
              [1, 1]]])
     """
@@ -68,7 +68,7 @@ def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: in
     """`truth * C + prediction` of each pixel, C * C or above where it is ignored (as the ignored value is no class).
 
     With up to 15 classes everything is done in bytes: 255 * C + prediction wraps round to 256 - C + prediction, which
-    no counted pixel reaches.
+    no scored pixel reaches.
     """
     is_bytes = pred_HW.dtype == mask_HW.dtype == torch.uint8 and ignore == 255
     counted_HW = mask_HW + 1 if is_bytes else (mask_HW + 1).masked_fill_(mask_HW == ignore, 0)  # byte 255 + 1 is 0
@@ -83,7 +83,7 @@ def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: in
 def dice_iou(confusion_CC: Tensor) -> tuple[Tensor, Tensor]:
     """Dice and IoU of each class, 1 where truth and prediction both lack it: two (..., C) float64.
 
-    Takes any number of matrices, (..., C, C). The competition's score is the mean over pictures, then over classes.
+    Takes any number of matrices, (..., C, C). The competition's score is the mean over images, then over classes.
 
     >>> dice, iou = dice_iou(torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]]))
     >>> dice.tolist(), iou.tolist()
@@ -97,7 +97,7 @@ def dice_iou(confusion_CC: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dataset_iou(confusion_CC: Tensor) -> Tensor:
-    """IoU of each class from one matrix summed over all pictures: (C,) float64, NaN where never seen nor predicted.
+    """IoU of each class from one matrix summed over all images: (C,) float64, NaN where never seen nor predicted.
 
     Its mean over the classes that are not NaN (`torch.nanmean`) is the mIoU of the papers.
 

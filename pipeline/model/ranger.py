@@ -152,7 +152,7 @@ class Ranger(torch.optim.Optimizer):
         return plain | dict(zip(to_centre, centralized(list(to_centre.values())), strict=True))
 
     def _same_step(self, params: list[Tensor]) -> dict[tuple[Any, ...], list[Tensor]]:
-        """Parameters with a gradient, their step counted up, by step, dtype and device (usually one list)."""
+        """Parameters with a gradient, their step scored up, by step, dtype and device (usually one list)."""
         lists: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
         for param in params:
             if param.grad is None:

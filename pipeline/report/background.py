@@ -10,15 +10,15 @@ from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
 from pipeline.report.plots import draw_class_histogram
 from pipeline.report.read import numbers, read_json, show_value
 from pipeline.report.record import Record
-from pipeline.report.section import Section, command, counted, duration, missing, phases_of, score, steps_of
+from pipeline.report.section import Section, command, duration, missing, phases_of, score, scored, steps_of
 
 STAGE_WORDS = {
     "prepare": "checks every file, counts classes, splits",
     "tile": "cuts the tiles",
     "sweep": "loss against learning rate",
     "train": "carries out the plan",
-    "evaluate": "Dice and IoU of every validation picture",
-    "predict": "probabilities of the test pictures",
+    "evaluate": "Dice and IoU of every validation image",
+    "predict": "probabilities of the test images",
     "submit": "writes and checks the submission",
     "report": "writes this page",
 }
@@ -45,22 +45,22 @@ def data_section(record: Record) -> Section:
                 lambda theme, of=of: draw_class_histogram(record.classes, of, theme),
                 f"Bars: number of {of} of each class in the training set.",
             )
-            for of in ("pictures", "pixels")
+            for of in ("images", "pixels")
         )
         words = {"train": "with a mask", "test": "to predict"}
         counts = ", ".join(
-            f"{counted(count, 'picture')} {words.get(subset, subset)}" for subset, count in record.subsets.items()
+            f"{scored(count, 'image')} {words.get(subset, subset)}" for subset, count in record.subsets.items()
         )
         histograms = join(
-            tag("p", f"{counts}, {counted(record.num_sequences, 'sequence')}."), tag("div", *drawn, class_="pair")
+            tag("p", f"{counts}, {scored(record.num_sequences, 'sequence')}."), tag("div", *drawn, class_="pair")
         )
     if not tile.enable:
-        grids = tag("p", "Whole pictures: this experiment cuts no tiles (TILE.ENABLE: false).")
+        grids = tag("p", "Whole images: this experiment cuts no tiles (TILE.ENABLE: false).")
     elif record.grids:
-        drawn = (photo(path, f"Where the tiles of a set lie on a picture: {path.stem}") for path in record.grids)
+        drawn = (photo(path, f"Where the tiles of a set lie on an image: {path.stem}") for path in record.grids)
         grids = tag("div", *drawn, class_="pair")
     else:
-        grids = missing(record, "tile", "Pictures of the tile grid are")
+        grids = missing(record, "tile", "Images of the tile grid are")
     sheets = join(*(photo(path, f"Contact sheet of samples with their masks: {path.stem}") for path in record.sheets))
     if not record.sheets:
         sheets = missing(record, "tile", "The contact sheet of samples is")
@@ -83,12 +83,12 @@ def split_section(record: Record) -> Section:
                 f"{one.split_by} {one.split_index}",
                 bar(tag("b", score(one.metrics["dice"]["mean"])), one.metrics["dice"]["mean"]),
                 score(one.metrics["dataset_iou"]["mean"]),
-                f"{one.metrics['pictures']:,}",
+                f"{one.metrics['images']:,}",
                 f"{(one.metrics.get('duplicates') or {}).get('near_duplicates', 0):,}",
             )
             for one in record.judged
         ]
-        head = ("run", "split", "Dice", "data set IoU", "pictures", "near-duplicates across")
+        head = ("run", "split", "Dice", "data set IoU", "images", "near-duplicates across")
         parts.append(table(head, rows, "The same settings, judged on each split that was computed"))
     if record.num_sequences > 1 and not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
         other = "slice" if datasets.split.by == "sequence" else "sequence"
@@ -171,7 +171,7 @@ def settings_section(record: Record) -> Section:
 
 def _leakage(record: Record) -> str:
     if record.leaks is None:
-        return "Near-duplicates across the split were not counted."
+        return "Near-duplicates across the split were not scored."
     pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
     if not pairs:
         return "No near-duplicates lie across the split."
@@ -179,8 +179,8 @@ def _leakage(record: Record) -> str:
     looks = "looks the same" if closest == 0 else "looks almost the same" if closest < 4 else "is alike, not the same"
     verbs = ("lies", "touches") if pairs == 1 else ("lie", "touch")
     return (
-        f"{counted(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} {touched:,} of "
-        f"{counted(affected, 'validation picture')}; the closest pair {looks}."
+        f"{scored(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} {touched:,} of "
+        f"{scored(affected, 'validation image')}; the closest pair {looks}."
     )
 
 

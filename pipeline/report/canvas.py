@@ -1,4 +1,4 @@
-"""Drawing on pictures: masks as colours, hatching, text, legends, tiles laid out on a dark mat.
+"""Drawing on images: masks as colours, hatching, text, legends, tiles laid out on a dark mat.
 
 In and out: uint8 RGB arrays of shape (H, W, 3) and index masks of shape (H, W) with 255 for pixels that count nowhere.
 The mat is dark because photographs and saturated class colours look alike on a light and on a dark page then.
@@ -25,8 +25,8 @@ HATCH = ((70, 74, 79), (128, 133, 139))
 HATCH_PERIOD = 8  # pixels; two stripes of four
 MARGIN = 16
 GAP = 10
-SHINE = 0.22  # how much of the grey picture is seen through a mask: enough to find one's way, colours stay true
-BRIGHT = (255, 94, 58)  # far from the greys of a darkened picture, for colour-blind eyes too
+SHINE = 0.22  # how much of the grey image is seen through a mask: enough to find one's way, colours stay true
+BRIGHT = (255, 94, 58)  # far from the greys of a darkened image, for colour-blind eyes too
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -47,22 +47,22 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", size)
 
 
-def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Returns a picture (H, W, 3) or, by nearest neighbour, a mask (H, W) in another size."""
-    if picture.shape[:2] == (height, width):
-        return picture
-    how = Image.Resampling.NEAREST if picture.ndim == 2 else Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(picture).resize((width, height), how))
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Returns an image (H, W, 3) or, by nearest neighbour, a mask (H, W) in another size."""
+    if image.shape[:2] == (height, width):
+        return image
+    how = Image.Resampling.NEAREST if image.ndim == 2 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize((width, height), how))
 
 
-def highlight(picture: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
-    """Returns a picture dark and grey, with the given pixels (H, W) bright."""
-    grey = np.repeat((picture.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
+def highlight(image: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
+    """Returns an image dark and grey, with the given pixels (H, W) bright."""
+    grey = np.repeat((image.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
     return np.where(is_bright_HW[..., None], np.array(BRIGHT, np.uint8), grey)
 
 
 def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
-    """Returns the largest size of the same aspect in a box; small pictures grow too.
+    """Returns the largest size of the same aspect in a box; small images grow too.
 
     >>> fit(1280, 720, 640, 640), fit(20, 2000, 640, 640)
     ((640, 360), (6, 640))
@@ -78,13 +78,13 @@ def hatched(height: int, width: int) -> np.ndarray:
     return np.where(is_light[..., None], *(np.array(color, np.uint8) for color in reversed(HATCH)))
 
 
-def paint_mask(mask: np.ndarray, colors: Sequence[Color], picture: np.ndarray | None = None) -> np.ndarray:
-    """Returns a mask in its class colours, ignored pixels hatched, a bit of the picture shining through."""
+def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | None = None) -> np.ndarray:
+    """Returns a mask in its class colours, ignored pixels hatched, a bit of the image shining through."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
     painted = table[mask]
-    if picture is not None:
-        grey = picture.astype(np.float32) @ LUMA
+    if image is not None:
+        grey = image.astype(np.float32) @ LUMA
         painted = np.rint(painted * (1 - SHINE) + SHINE * grey[..., None]).astype(np.uint8)
     return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
 

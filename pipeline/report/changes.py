@@ -1,6 +1,6 @@
-"""The pictures in which two submissions differ most, to look at: picture, first, second, and where they disagree.
+"""The images in which two submissions differ most, to look at: image, first, second, and where they disagree.
 
-In: pictures with both masks. Out: a uint8 RGB picture, one block of four below the other, narrow enough for a phone.
+In: images with both masks. Out: a uint8 RGB image, one block of four below the other, narrow enough for a phone.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ MOST_TILE_HEIGHT = 520
 TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still to be read when a phone shows it at a third of its size
 NUM_SWAPS = 3  # named above each block
 LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, or nobody would find it
-# Of a binary competition most pixels have no class: they are the picture itself, grey and dark, not a pattern over it.
+# Of a binary competition most pixels have no class: they are the image itself, grey and dark, not a pattern over it.
 NO_CLASS_SHINE, NO_CLASS_COLOR = 0.55, (88, 88, 88)
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A picture (uint8 RGB) with the masks of two submissions, `IGNORE` where no class has the pixel."""
+    """An image (uint8 RGB) with the masks of two submissions, `IGNORE` where no class has the pixel."""
 
-    picture_id: str
-    picture: np.ndarray
+    image_id: str
+    image: np.ndarray
     first: np.ndarray
     second: np.ndarray
 
@@ -92,7 +92,7 @@ def draw_changes(
 
 
 def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Returns the most frequent changes of class with their share of the picture.
+    """Returns the most frequent changes of class with their share of the image.
 
     >>> swaps(np.array([[0, 0, 1, 255]], np.uint8), np.array([[1, 1, 0, 0]], np.uint8), ["sky", "road"])
     ['sky → road 50 %', 'road → sky 25 %', 'no class → sky 25 %']
@@ -117,22 +117,22 @@ def _percent(share: float) -> str:
 
 
 def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]) -> np.ndarray:
-    """Returns picture and changes above the two masks, with a line on what became what."""
+    """Returns image and changes above the two masks, with a line on what became what."""
     cell_width = (WIDTH - 2 * MARGIN - GAP) // 2
     height, width = one.first.shape
     tile_width, tile_height = fit(width, height, cell_width, MOST_TILE_HEIGHT)
     is_changed = one.first != one.second
-    small = resize(one.picture, tile_width, tile_height)
+    small = resize(one.image, tile_width, tile_height)
     masks = (resize(mask, tile_width, tile_height) for mask in (one.first, one.second))
     first, second = (_paint_classes(mask, colors, small) for mask in masks)
     changed = f"changed: {_percent(is_changed.mean())} of pixels"
-    tiles = [("picture", small), (changed, _paint_changes(small, is_changed)), (titles[0], first), (titles[1], second)]
+    tiles = [("image", small), (changed, _paint_changes(small, is_changed)), (titles[0], first), (titles[1], second)]
     heading = line_height(NAME_SIZE) + line_height(TEXT_SIZE)
     cell_height = line_height(TEXT_SIZE) + tile_height + GAP
     canvas = new_canvas(WIDTH, heading + 2 * cell_height)
     draw = ImageDraw.Draw(canvas)
     inner = WIDTH - 2 * MARGIN
-    write(draw, (MARGIN, 0), one.picture_id, NAME_SIZE, inner, bold=True)
+    write(draw, (MARGIN, 0), one.image_id, NAME_SIZE, inner, bold=True)
     said = ", ".join(swaps(one.first, one.second, names))
     write(draw, (MARGIN, line_height(NAME_SIZE)), said, TEXT_SIZE, inner)
     for index, (caption, tile) in enumerate(tiles):
@@ -142,15 +142,15 @@ def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: 
     return np.asarray(canvas)
 
 
-def _paint_classes(mask: np.ndarray, colors: Sequence[Color], picture: np.ndarray) -> np.ndarray:
-    """Returns a mask in its class colours; the picture, grey and dark, where there is no class."""
-    grey = np.rint(picture.astype(np.float32) @ LUMA * NO_CLASS_SHINE).astype(np.uint8)
-    return np.where((mask == IGNORE)[..., None], grey[..., None], paint_mask(mask, colors, picture))
+def _paint_classes(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
+    """Returns a mask in its class colours; the image, grey and dark, where there is no class."""
+    grey = np.rint(image.astype(np.float32) @ LUMA * NO_CLASS_SHINE).astype(np.uint8)
+    return np.where((mask == IGNORE)[..., None], grey[..., None], paint_mask(mask, colors, image))
 
 
-def _paint_changes(picture: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray:
-    """Returns the picture dark and grey with the changed pixels bright; a lone one is drawn larger than it is."""
-    height, width = picture.shape[:2]
+def _paint_changes(image: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray:
+    """Returns the image dark and grey with the changed pixels bright; a lone one is drawn larger than it is."""
+    height, width = image.shape[:2]
     rows, columns = np.nonzero(is_changed_HW)
     shown = resize(is_changed_HW.astype(np.uint8), width, height) > 0
     shown[rows * height // is_changed_HW.shape[0], columns * width // is_changed_HW.shape[1]] = True
@@ -158,4 +158,4 @@ def _paint_changes(picture: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray
         grown = np.pad(shown, LEAST_GROWTH)
         span = range(2 * LEAST_GROWTH + 1)
         shown = np.any([grown[down : down + height, along : along + width] for down in span for along in span], axis=0)
-    return highlight(picture, shown)
+    return highlight(image, shown)

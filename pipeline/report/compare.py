@@ -24,25 +24,25 @@ from pipeline.report.read import read_columns, read_config, read_json, read_stag
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
 NUM_DRAWS = 2000  # bootstrap samples: the ends of a 95 % interval are then known to about a twentieth of its width
-LEAST_SEQUENCES = 5  # with fewer, drawing whole sequences says nothing, and pictures are drawn instead
-LEAST_PICTURES = 10
+LEAST_SEQUENCES = 5  # with fewer, drawing whole sequences says nothing, and images are drawn instead
+LEAST_IMAGES = 10
 # Okabe and Ito's eight without black; more runs repeat them in dashes
 RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Dice of a run minus that of the first one, on the same pictures.
+    """Dice of a run minus that of the first one, on the same images.
 
     Attributes:
         low, high: 95 % interval from drawing `unit` with replacement.
-        unit: "sequences", or "pictures" where there are too few sequences; then the interval is too narrow.
+        unit: "sequences", or "images" where there are too few sequences; then the interval is too narrow.
     """
 
     mean: float
     low: float
     high: float
-    num_pictures: int
+    num_images: int
     unit: str
 
 
@@ -110,23 +110,23 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
 
 
 def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Gain | None:
-    """Returns the gain of `other` over `first` on the pictures of both, or None with fewer than 10 of them.
+    """Returns the gain of `other` over `first` on the images of both, or None with fewer than 10 of them.
 
     Args:
-        first, other: sequence and Dice by picture id.
+        first, other: sequence and Dice by image id.
     """
-    shared = [picture_id for picture_id in first if picture_id in other]
-    if len(shared) < LEAST_PICTURES:
+    shared = [image_id for image_id in first if image_id in other]
+    if len(shared) < LEAST_IMAGES:
         return None
-    steps = np.array([other[picture_id][1] - first[picture_id][1] for picture_id in shared])
-    sequences = [first[picture_id][0] for picture_id in shared]
+    steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
+    sequences = [first[image_id][0] for image_id in shared]
     by_sequence = len(set(sequences)) >= LEAST_SEQUENCES
     _, group_of = np.unique(sequences if by_sequence else shared, return_inverse=True)
     sums, sizes = np.bincount(group_of, steps), np.bincount(group_of)
     drawn = np.random.default_rng(0).integers(0, len(sizes), (NUM_DRAWS, len(sizes)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    unit = "sequences" if by_sequence else "pictures"
+    unit = "sequences" if by_sequence else "images"
     return Gain(float(steps.mean()), float(low), float(high), len(shared), unit)
 
 
@@ -245,12 +245,12 @@ def _command(folder: Path, values: Mapping[str, Any]) -> str:
 
 
 def _read_dice(folder: Path, command: str) -> dict[str, tuple[str, float]]:
-    """Returns sequence and Dice by picture, nothing where the run was not evaluated."""
+    """Returns sequence and Dice by image, nothing where the run was not evaluated."""
     path = folder / "per_image.csv"
     try:
         columns = read_columns(path) or {"id": [], "sequence": [], "dice": []}
         rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)
-        return {picture_id: (sequence, float(dice)) for picture_id, sequence, dice in rows}
+        return {image_id: (sequence, float(dice)) for image_id, sequence, dice in rows}
     except (ValueError, KeyError):
         raise UserError(f"{shown(path)} is damaged; type: {command} evaluate --force") from None
 

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.report.markup import Html, bar, join, table, tag
 from pipeline.report.read import read_json, read_list
 from pipeline.report.record import Record
-from pipeline.report.section import Section, counted, missing, score
+from pipeline.report.section import Section, missing, score, scored
 
 METHOD_WORDS = {
     "AP": "mean probability",
@@ -42,16 +42,16 @@ def members_section(record: Record) -> Section:
 
 def _members(members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
     weights, judged = found.get("weights"), found.get("members") or [None] * len(members)
-    head = ("member", "run name", "split", "Dice", "95 %", "IoU", "pictures", *(("weight",) if weights else ()))
+    head = ("member", "run name", "split", "Dice", "95 %", "IoU", "images", *(("weight",) if weights else ()))
     rows = []
     for number, (member, own) in enumerate(zip(members, judged, strict=True)):
         split = member.get("split") or {}
-        interval, iou, pictures = (own or {}).get("dice"), (own or member).get("iou"), (own or member).get("pictures")
+        interval, iou, images = (own or {}).get("dice"), (own or member).get("iou"), (own or member).get("images")
         dice = interval["mean"] if interval else member.get("dice")
         cells = [member["run"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
         cells += [bar(tag("b", score(dice)), dice or 0.0), _range(interval) if interval else "–", score(iou)]
-        rows.append([*cells, f"{pictures or 0:,}", *([_weight(weights[number])] if weights else [])])
-    return table(head, rows, "Each judged on its own validation pictures")
+        rows.append([*cells, f"{images or 0:,}", *([_weight(weights[number])] if weights else [])])
+    return table(head, rows, "Each judged on its own validation images")
 
 
 def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, Any]]) -> Html | None:
@@ -60,23 +60,23 @@ def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, 
         return None
     rows = []
     for member, own in zip(members, stores, strict=True):
-        mean = own["bytes"] / own["pictures"]
+        mean = own["bytes"] / own["images"]
         times = own["float32_bytes"] / own["bytes"]
-        cells = (_size(own["bytes"]), f"{own['pictures']:,}", _size(mean), f"{times:.0f} times", _agreement(own))
+        cells = (_size(own["bytes"]), f"{own['images']:,}", _size(mean), f"{times:.0f} times", _agreement(own))
         rows.append((member["run"], *cells))
     caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
-    return table(("member", "store", "pictures", "a picture", "smaller than float32", "agreement"), rows, caption)
+    return table(("member", "store", "images", "an image", "smaller than float32", "agreement"), rows, caption)
 
 
 def _agreement(own: Mapping[str, Any]) -> str:
     """Returns a share so close to 1 that digits matter.
 
     >>> _agreement({"agreement": 0.999991, "compared": 2}), _agreement({"agreement": 1.0, "compared": 2})
-    ('99.9991 % on 2 pictures', '100 % on 2 pictures')
+    ('99.9991 % on 2 images', '100 % on 2 images')
     """
     share = own["agreement"]
     words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
-    return f"{words} % on {counted(own['compared'], 'picture')}"
+    return f"{words} % on {scored(own['compared'], 'image')}"
 
 
 def _size(num_bytes: float) -> str:
@@ -107,12 +107,12 @@ def _methods(found: Mapping[str, Any]) -> Html:
     for method, scores in found["methods"].items():
         name = join(METHOD_WORDS[method], tag("em", "this run") if method == found["method"] else None)
         rows.append((name, *_with_range(scores["dice"]), *_with_range(scores["gain"], "+.3f")))
-    pictures, sequences = counted(found["pictures"], "picture"), counted(found["sequences"], "sequence")
-    caption = f"{pictures} in {sequences}, on none of which a judge trained"
-    members = counted(judges["most"], "member")
-    words = f"Each picture is judged by {judges['least']} to {members}, {judges['mean']:.1f} on average."
+    images, sequences = scored(found["images"], "image"), scored(found["sequences"], "sequence")
+    caption = f"{images} in {sequences}, on none of which a judge trained"
+    members = scored(judges["most"], "member")
+    words = f"Each image is judged by {judges['least']} to {members}, {judges['mean']:.1f} on average."
     if judges["least"] == judges["most"]:
-        words = f"Each picture is judged by {members}."
+        words = f"Each image is judged by {members}."
     if judges["most"] == 1:
         words += " With one judge each, this tells nothing of what combining them gains."
     note = tag("p", words, " Ranges: 95 %, by drawing whole sequences.", class_="note")

@@ -1,6 +1,6 @@
 """One look for every plot: colours, sizes, a blank figure, and a figure as the bytes of a small PNG.
 
-Sizes are in the pixels of a web page; a picture has twice as many, so that it is sharp on today's screens. matplotlib
+Sizes are in the pixels of a web page; an image has twice as many, so that it is sharp on today's screens. matplotlib
 is used through its objects alone and imported late: no global state, and a quick start for commands that draw nothing.
 """
 
@@ -19,7 +19,7 @@ from pipeline.files import write_atomic
 
 Color = tuple[int, int, int]
 
-SCALE = 2  # picture pixels per page pixel
+SCALE = 2  # image pixels per page pixel
 PIXELS_PER_INCH = 100  # 8 pt are then 11 page pixels, the smallest text that reads well
 WIDTH = 460  # page pixels: two side by side on a desk, one across a phone
 PNG_COLORS = 256  # a plot has few colours; a palette takes a third of the bytes of full colour
@@ -96,20 +96,20 @@ def encode(figure: Any) -> bytes:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
-    return encode_png(picture.quantize(PNG_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    return encode_png(image.quantize(PNG_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
 
 
-def encode_png(picture: Image.Image) -> bytes:
-    """Returns a picture as PNG."""
+def encode_png(image: Image.Image) -> bytes:
+    """Returns an image as PNG."""
     content = io.BytesIO()
-    picture.save(content, "PNG", compress_level=6)  # 9 takes three times as long for a tenth fewer bytes
+    image.save(content, "PNG", compress_level=6)  # 9 takes three times as long for a tenth fewer bytes
     return content.getvalue()
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a uint8 RGB picture (H, W, 3) as PNG."""
-    write_atomic(path, encode_png(Image.fromarray(picture)))
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes a uint8 RGB image (H, W, 3) as PNG."""
+    write_atomic(path, encode_png(Image.fromarray(image)))
 
 
 def readable_color(color: Color, theme: Theme) -> str:

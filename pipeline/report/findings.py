@@ -1,4 +1,4 @@
-"""The sections on what came out: score per class, pictures, confusions, training, learning rate."""
+"""The sections on what came out: score per class, images, confusions, training, learning rate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.report.plots import draw_confusion, largest_confusions
 from pipeline.report.rates import SWEEP_MARKS, draw_sweep
 from pipeline.report.read import numbers, two_digits
 from pipeline.report.record import Record
-from pipeline.report.section import Section, counted, missing, percent, phases_of, score, steps_of
+from pipeline.report.section import Section, missing, percent, phases_of, score, scored, steps_of
 
 GROUP_TITLES = {"best": "Best", "median": "In the middle", "worst": "Worst"}
-CLASS_HEADINGS = ("class", "Dice", "IoU", "data set IoU", "pictures, validation", "pictures, all", "share of pixels")
+CLASS_HEADINGS = ("class", "Dice", "IoU", "data set IoU", "images, validation", "images, all", "share of pixels")
 
 
 def themed(draw: Callable[[Theme], bytes], alt: str, caption: object = None) -> Html:
@@ -34,8 +34,8 @@ def classes_section(record: Record) -> Section:
     return Section("classes", "Classes", "Score per class", content)
 
 
-def pictures_section(record: Record) -> Section:
-    """Returns the panels of the best, median and worst pictures."""
+def images_section(record: Record) -> Section:
+    """Returns the panels of the best, median and worst images."""
     parts: list[Html] = []
     dice = {}
     if record.per_image:
@@ -44,14 +44,14 @@ def pictures_section(record: Record) -> Section:
         panels = [panel for panel in record.panels if panel.group == group]
         figures = []
         for panel in panels:
-            about = f"{panel.picture_id}, Dice {score(dice.get(panel.picture_id))}"
-            figures.append(photo(panel.path, f"{title} {panel.rank}: {about}. Picture, truth, prediction, errors."))
+            about = f"{panel.image_id}, Dice {score(dice.get(panel.image_id))}"
+            figures.append(photo(panel.path, f"{title} {panel.rank}: {about}. Image, truth, prediction, errors."))
         if figures:
             parts.append(tag("h3", title))
             parts += figures
     if not parts:
-        parts.append(missing(record, "evaluate", "Pictures of truth and prediction are"))
-    return Section("pictures", "Pictures", "What the network sees and says", join(*parts))
+        parts.append(missing(record, "evaluate", "Images of truth and prediction are"))
+    return Section("images", "Images", "What the network sees and says", join(*parts))
 
 
 def confusion_section(record: Record) -> Section:
@@ -88,7 +88,7 @@ def training_section(record: Record) -> Section:
     trained = [row for row, epoch in enumerate(timings["epoch"]) if epoch != "0"]
     seconds, speed = ([float(timings[name][row]) for row in trained] for name in ("seconds", "samples_per_s"))
     last_phase = history["phase"][-1]
-    facts = [f"{counted(len(history['epoch']) - 1, 'epoch')}, the last in phase {last_phase}."]
+    facts = [f"{scored(len(history['epoch']) - 1, 'epoch')}, the last in phase {last_phase}."]
     if "train" not in record.stage_seconds:
         facts.append("The training is not over.")
     if trained:
@@ -158,8 +158,8 @@ def _class_table(record: Record) -> Html:
             bar(tag("b", score(dice)), _or(dice, 0.0)),
             score(metrics["iou"]["classes"].get(name)),
             score(metrics["dataset_iou"]["classes"].get(name)),
-            "–" if row is None or row.valid_pictures is None else f"{row.valid_pictures:,}",
-            f"{row.pictures:,}" if row else "–",
+            "–" if row is None or row.valid_images is None else f"{row.valid_images:,}",
+            f"{row.images:,}" if row else "–",
             bar(percent(row.pixel_share), row.pixel_share) if row else "–",
         )
     weakest = sorted(lines, key=lambda name: _or(metrics["dice"]["classes"][name], 2.0))
@@ -177,10 +177,10 @@ def _class_table(record: Record) -> Html:
         tag("label", "in the competition's order", for_="by-index"),
     )
     note = (
-        "Dice and IoU: per picture and class, 1 where both lack the class, averaged over pictures. "
+        "Dice and IoU: per image and class, 1 where both lack the class, averaged over images. "
         "Data set IoU: from the summed confusion matrix."
     )
-    caption = counted(metrics["pictures"], "validation picture")
+    caption = scored(metrics["images"], "validation image")
     return tag("div", *choices, table_of(header, bodies, caption), tag("p", note, class_="note"), class_="order")
 
 

@@ -10,7 +10,7 @@ from pipeline.config.load import run_name
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.report.section import command, counted, duration, score
+from pipeline.report.section import command, duration, score, scored
 from pipeline.report.table import read_state
 
 
@@ -53,7 +53,7 @@ def warnings(record: Record) -> list[Html | str]:
 
 
 def never_predicted(record: Record) -> list[str]:
-    """Returns the classes that validation pictures show and the network never chooses."""
+    """Returns the classes that validation images show and the network never chooses."""
     if not record.confusion:
         return []
     names = record.confusion["truth"]
@@ -64,10 +64,10 @@ def never_predicted(record: Record) -> list[str]:
 def _over_what(metrics: Mapping[str, Any]) -> str:
     """Returns of which classes a run's mean scores are: all but where the competition or the config counts a few.
 
-    >>> _over_what({"counted": ["Building"], "dice": {"classes": {"Background": 0.9, "Building": 0.7}}})
+    >>> _over_what({"scored": ["Building"], "dice": {"classes": {"Background": 0.9, "Building": 0.7}}})
     'of Building alone'
     """
-    names = metrics.get("counted") or list(metrics["dice"]["classes"])
+    names = metrics.get("scored") or list(metrics["dice"]["classes"])
     if len(names) == len(metrics["dice"]["classes"]):
         return "mean over classes"
     return f"of {names[0]} alone" if len(names) == 1 else f"mean over {', '.join(names[:-1])} and {names[-1]}"
@@ -106,10 +106,10 @@ def _facts(record: Record) -> Html:
     if ensemble.members is not None:
         origin = ("members", len(ensemble.members), f"combined by {ensemble.method}")
     facts = [
-        ("IoU", score(metrics["iou"]["mean"]), "per picture and class, as the Dice"),
+        ("IoU", score(metrics["iou"]["mean"]), "per image and class, as the Dice"),
         ("data set IoU", score(metrics["dataset_iou"]["mean"]), "from the summed confusion matrix"),
         origin,
-        ("time", duration(seconds) if seconds else "–", f"{counted(metrics['pictures'], 'picture')} judged"),
+        ("time", duration(seconds) if seconds else "–", f"{scored(metrics['images'], 'image')} judged"),
     ]
     entries = (
         tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="fact") for name, value, note in facts
@@ -131,10 +131,10 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     pairs = duplicates.get("near_duplicates", len(record.leaks["train_id"]) if record.leaks else 0)
     found = []
     if pairs:
-        affected = duplicates.get("valid_pictures_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
+        affected = duplicates.get("valid_images_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
         verbs = ("lies", "touches") if pairs == 1 else ("lie", "touch")
-        text = f"{counted(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} "
-        text += f"{counted(affected, 'validation picture')}: the score is optimistic. "
+        text = f"{scored(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} "
+        text += f"{scored(affected, 'validation image')}: the score is optimistic. "
         if record.loaded.config.ensemble.members is not None:
             text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show how much.")
         elif record.loaded.config.datasets.split.by != "sequence" and record.num_sequences > 1:
@@ -143,9 +143,7 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
         found.append(text)
     index = record.loaded.config.datasets.split_index
     if index < 0:
-        found.append(
-            f"A quick try on {-index} % of the pictures (SPLIT_INDEX {index}): not comparable with whole runs."
-        )
+        found.append(f"A quick try on {-index} % of the images (SPLIT_INDEX {index}): not comparable with whole runs.")
     return found
 
 
@@ -169,7 +167,7 @@ def _dead_class_warnings(record: Record) -> list[str]:
         return []
     words = "is never predicted: its" if len(dead) == 1 else "are never predicted: their"
     names = ", ".join(f"{name} ({score(scores.get(name))})" for name in dead)
-    return [f"{names} {words} Dice is only the share of pictures without the class."]
+    return [f"{names} {words} Dice is only the share of images without the class."]
 
 
 def _stale_warnings(record: Record) -> list[str]:

@@ -1,6 +1,6 @@
 """HTML that cannot be malformed or unescaped: every text is escaped unless it came out of `tag`.
 
-In: texts, pictures. Out: `Html`. Pictures are written into the page, which then needs no other file and no network.
+In: texts, images. Out: `Html`. Images are written into the page, which then needs no other file and no network.
 """
 
 from __future__ import annotations
@@ -84,30 +84,30 @@ def plot(light: bytes, dark: bytes, alt: str, caption: object = None) -> Html:
     """Returns a figure of a plot that comes for light and for dark screens."""
     width, height = _page_size(light)
     source = tag("source", srcset=data_uri(dark, "png"), media="(prefers-color-scheme: dark)")
-    picture = tag("picture", source, _picture(data_uri(light, "png"), alt, width, height))
-    return tag("figure", picture, tag("figcaption", caption) if caption else None, class_="plot")
+    image = tag("image", source, _image(data_uri(light, "png"), alt, width, height))
+    return tag("figure", image, tag("figcaption", caption) if caption else None, class_="plot")
 
 
 def photo(path: Path, alt: str, caption: object = None) -> Html:
     """Returns a figure of a PNG with photographs in it, written as WebP."""
     content = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
-        size = picture.size
-    image = _picture(data_uri(content.getvalue(), "webp"), alt, size[0] // SCALE, size[1] // SCALE)
+    with Image.open(path) as image:
+        image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
+        size = image.size
+    image = _image(data_uri(content.getvalue(), "webp"), alt, size[0] // SCALE, size[1] // SCALE)
     scroller = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scroller, tag("figcaption", caption) if caption else None, class_="photo")
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Returns a picture as an address that holds it whole."""
+    """Returns an image as an address that holds it whole."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _picture(source: str, alt: str, width: int, height: int) -> Html:
+def _image(source: str, alt: str, width: int, height: int) -> Html:
     return tag("img", src=source, alt=alt, width=width, height=height)
 
 
 def _page_size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as picture:
-        return picture.width // SCALE, picture.height // SCALE
+    with Image.open(io.BytesIO(png)) as image:
+        return image.width // SCALE, image.height // SCALE

@@ -1,6 +1,6 @@
 """One self-contained page on a run: `report.html`.
 
-In: `runs/<NAME>/` as far as it has come. Out: a page with its pictures inside, for light and dark screens, desk and
+In: `runs/<NAME>/` as far as it has come. Out: a page with its images inside, for light and dark screens, desk and
 phone. It loads nothing: its own content policy forbids it.
 """
 
@@ -16,7 +16,7 @@ from pipeline.report.ensemble import members_section
 from pipeline.report.findings import (
     classes_section,
     confusion_section,
-    pictures_section,
+    images_section,
     sweep_section,
     training_section,
 )
@@ -30,7 +30,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # What came out first, what went in after it.
 SECTIONS = (
     classes_section,
-    pictures_section,
+    images_section,
     confusion_section,
     training_section,
     sweep_section,
@@ -44,7 +44,7 @@ SECTIONS = (
 ENSEMBLE_SECTIONS = (
     members_section,
     classes_section,
-    pictures_section,
+    images_section,
     confusion_section,
     submission_section,
     stages_section,

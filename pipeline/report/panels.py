@@ -1,6 +1,6 @@
-"""Picture / truth / prediction / errors in a row, and which pictures to show: the best, the median, the worst.
+"""Image / truth / prediction / errors in a row, and which images to show: the best, the median, the worst.
 
-In: a picture, its mask and the predicted mask; columns of per_image.csv. Out: a uint8 RGB picture; ids.
+In: an image, its mask and the predicted mask; columns of per_image.csv. Out: a uint8 RGB image; ids.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from pipeline.report.canvas import (
     write,
 )
 
-WIDTH = 1920  # pixels of a panel: four tiles near a small picture's own size, sharp at twice the page's width
+WIDTH = 1920  # pixels of a panel: four tiles near a small image's own size, sharp at twice the page's width
 MOST_TILE_HEIGHT = 760
-LEAST_WIDTH = 960  # of a panel of narrow pictures: title and legend need it
+LEAST_WIDTH = 960  # of a panel of narrow images: title and legend need it
 LEAST_CELL_WIDTH = 300  # captions need it
 TITLE_SIZE, TEXT_SIZE = 26, 22
-GROUPS = ("worst", "best", "median")  # in this order when there are too few pictures for all
+GROUPS = ("worst", "best", "median")  # in this order when there are too few images for all
 
 
 def draw_panel(
-    picture: np.ndarray,
+    image: np.ndarray,
     truth: np.ndarray,
     prediction: np.ndarray,
     names: Sequence[str],
@@ -48,69 +48,69 @@ def draw_panel(
     title: str = "",
     dice: Mapping[str, float] | None = None,
 ) -> np.ndarray:
-    """Returns picture, truth, prediction and errors side by side, with a legend of the classes present.
+    """Returns image, truth, prediction and errors side by side, with a legend of the classes present.
 
     Args:
-        picture: uint8 (H, W, 3) RGB.
+        image: uint8 (H, W, 3) RGB.
         truth: uint8 (H, W), class index, 255 where nothing counts; drawn hatched.
         prediction: uint8 (H, W), class index.
         names: the scored classes in index order; `colors` likewise (more are allowed).
-        dice: Dice of each class on this picture, for the legend.
+        dice: Dice of each class on this image, for the legend.
 
     Returns:
-        uint8 (H', W', 3), at most 1920 wide. Wide pictures are laid out in two rows or four.
+        uint8 (H', W', 3), at most 1920 wide. Wide images are laid out in two rows or four.
     """
-    counted = truth != IGNORE
-    wrong = counted & (truth != prediction)
-    wrong_share = wrong.sum() / max(counted.sum(), 1)
+    scored = truth != IGNORE
+    wrong = scored & (truth != prediction)
+    wrong_share = wrong.sum() / max(scored.sum(), 1)
     height, width = truth.shape
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
     tile_width = (WIDTH - 2 * MARGIN - (num_columns - 1) * GAP) // num_columns
     tile_width, tile_height = fit(width, height, tile_width, MOST_TILE_HEIGHT)
-    picture, truth, prediction, wrong = (
-        resize(array, tile_width, tile_height) for array in (picture, truth, prediction, wrong.astype(np.uint8))
+    image, truth, prediction, wrong = (
+        resize(array, tile_width, tile_height) for array in (image, truth, prediction, wrong.astype(np.uint8))
     )
     tiles = (
-        ("picture", picture),
-        ("truth", paint_mask(truth, colors, picture)),
-        ("prediction", paint_mask(prediction, colors, picture)),
-        (f"errors: {100 * wrong_share:.1f} % of pixels", _paint_errors(picture, truth, wrong)),
+        ("image", image),
+        ("truth", paint_mask(truth, colors, image)),
+        ("prediction", paint_mask(prediction, colors, image)),
+        (f"errors: {100 * wrong_share:.1f} % of pixels", _paint_errors(image, truth, wrong)),
     )
     chips = _chips(truth, prediction, names, colors, dice)
     return _lay_out(tiles, num_columns, title, chips)
 
 
-def choose_pictures(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[str, list[str]]:
-    """Returns the ids of the k best, median and worst pictures, none in two groups.
+def choose_images(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[str, list[str]]:
+    """Returns the ids of the k best, median and worst images, none in two groups.
 
     Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
-    picture of another sequence while there is one within reach (a third of the pictures). What was chosen stands in
+    image of another sequence while there is one within reach (a third of the images). What was chosen stands in
     the order of its Dice: the best and the median from the highest down, the worst from the lowest up.
 
     Args:
         per_image: columns `id`, `dice` and, optionally, `sequence` of per_image.csv; a DataFrame will do.
 
-    >>> choose_pictures({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, k=1)
+    >>> choose_images({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, k=1)
     {'best': ['b'], 'median': ['c'], 'worst': ['a']}
     """
-    ids, dice = [str(picture_id) for picture_id in per_image["id"]], [float(value) for value in per_image["dice"]]
+    ids, dice = [str(image_id) for image_id in per_image["id"]], [float(value) for value in per_image["dice"]]
     sequences = list(per_image["sequence"]) if "sequence" in per_image else ids
     sequence_of = dict(zip(ids, sequences, strict=True))
-    ranked = [picture_id for _, picture_id in sorted(zip(dice, ids, strict=True), key=lambda pair: (pair[0], pair[1]))]
+    ranked = [image_id for _, image_id in sorted(zip(dice, ids, strict=True), key=lambda pair: (pair[0], pair[1]))]
     middle = (len(ranked) - 1) / 2
     orders = {
         "worst": ranked,
         "best": ranked[::-1],
-        "median": sorted(ranked, key=lambda picture_id: abs(ranked.index(picture_id) - middle)),
+        "median": sorted(ranked, key=lambda image_id: abs(ranked.index(image_id) - middle)),
     }
     reach = max(k, math.ceil(len(ranked) / 3))
     chosen: dict[str, list[str]] = {group: [] for group in ("best", "median", "worst")}
     for turn in range(k):
         for group in GROUPS:
-            taken = {picture_id for ids_of_group in chosen.values() for picture_id in ids_of_group}
-            left = [picture_id for picture_id in orders[group][:reach] if picture_id not in taken]
-            seen = {sequence_of[picture_id] for picture_id in chosen[group]}
-            fresh = [picture_id for picture_id in left if sequence_of[picture_id] not in seen]
+            taken = {image_id for ids_of_group in chosen.values() for image_id in ids_of_group}
+            left = [image_id for image_id in orders[group][:reach] if image_id not in taken]
+            seen = {sequence_of[image_id] for image_id in chosen[group]}
+            fresh = [image_id for image_id in left if sequence_of[image_id] not in seen]
             if left and len(chosen[group]) == turn:
                 chosen[group].append((fresh or left)[0])
     return {
@@ -119,9 +119,9 @@ def choose_pictures(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[
     }
 
 
-def _paint_errors(picture: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Returns the picture dark and grey, wrong pixels bright, ignored ones hatched."""
-    return np.where((truth == IGNORE)[..., None], hatched(*truth.shape), highlight(picture, wrong > 0))
+def _paint_errors(image: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Returns the image dark and grey, wrong pixels bright, ignored ones hatched."""
+    return np.where((truth == IGNORE)[..., None], hatched(*truth.shape), highlight(image, wrong > 0))
 
 
 def _chips(
@@ -137,7 +137,7 @@ def _chips(
         if index in present:
             score = (dice or {}).get(name)
             chips.append(Chip(colors[index], name if score is None else f"{name} {score:.2f}"))
-    return [*chips, Chip(None, "not counted")] if IGNORE in present else chips
+    return [*chips, Chip(None, "not scored")] if IGNORE in present else chips
 
 
 def _lay_out(

@@ -20,7 +20,7 @@ def plan_curve(
     """Returns (epoch, LR) points of a plan as if no patience ran out, and the spans of its phases.
 
     Args:
-        steps_per_epoch: how long a warm-up that is counted in steps looks, and how finely the plan is drawn.
+        steps_per_epoch: how long a warm-up that is scored in steps looks, and how finely the plan is drawn.
     """
     points: list[tuple[float, float]] = []
     spans: list[Span] = []

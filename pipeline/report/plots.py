@@ -1,4 +1,4 @@
-"""Plots of the classes: how many pictures and pixels each has, and which is taken for which.
+"""Plots of the classes: how many images and pixels each has, and which is taken for which.
 
 In: rows of classes.csv, columns of confusion.csv. Out: PNG bytes.
 """
@@ -21,18 +21,18 @@ LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without 
 
 
 def write_class_histograms(classes_csv: Path, folder: Path) -> list[Path]:
-    """Writes `class_pictures.png` and `class_pixels.png` for classes.csv; returns their paths."""
+    """Writes `class_images.png` and `class_pixels.png` for classes.csv; returns their paths."""
     rows = read_classes(classes_csv) or []
     written = []
-    for of in ("pictures", "pixels"):
+    for of in ("images", "pixels"):
         path = folder / f"class_{of}.png"
         write_atomic(path, draw_class_histogram(rows, of))
         written.append(path)
     return written
 
 
-def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["pictures", "pixels"], theme: Theme = LIGHT) -> bytes:
-    """Returns the histogram of pictures that show each class, or of pixels per class; the largest on top.
+def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels"], theme: Theme = LIGHT) -> bytes:
+    """Returns the histogram of images that show each class, or of pixels per class; the largest on top.
 
     The axis is logarithmic where the classes differ by more than a factor of 30.
     """
@@ -60,7 +60,7 @@ def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["pictures", "pixe
         axes.annotate(text, (max(count, start), position), **offset)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], color=theme.ink, fontsize=8)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    unit = "pictures that show the class" if of == "pictures" else "pixels, share of all"
+    unit = "images that show the class" if of == "images" else "pixels, share of all"
     axes.set_xlabel(f"{unit}{' (log axis)' if is_log else ''}")
     return encode(figure)
 

@@ -32,11 +32,11 @@ class ClassRow:
     index: int
     name: str
     color: tuple[int, int, int]
-    pictures: int
+    images: int
     pixels: int
     pixel_share: float
-    train_pictures: int | None
-    valid_pictures: int | None
+    train_images: int | None
+    valid_images: int | None
 
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
@@ -94,11 +94,11 @@ def read_classes(path: Path) -> list[ClassRow] | None:
             index=int(row["index"]),
             name=row["name"],
             color=(int(row["red"]), int(row["green"]), int(row["blue"])),
-            pictures=int(row["pictures"]),
+            images=int(row["images"]),
             pixels=int(row["pixels"]),
             pixel_share=float(row["pixel_share"]),
-            train_pictures=_count(row.get("train_pictures", "")),
-            valid_pictures=_count(row.get("valid_pictures", "")),
+            train_images=_count(row.get("train_images", "")),
+            valid_images=_count(row.get("valid_images", "")),
         )
         for row in rows
     ]

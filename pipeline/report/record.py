@@ -36,7 +36,7 @@ class Panel:
 
     group: str
     rank: int
-    picture_id: str
+    image_id: str
     path: Path
 
 
@@ -126,9 +126,9 @@ def read_record(folder: Path, loaded: Loaded) -> Record:
 def _panels(folder: Path) -> list[Panel]:
     panels = []
     for path in folder.glob("*_*_*.png"):
-        group, rank, picture_id = path.stem.split("_", 2)
+        group, rank, image_id = path.stem.split("_", 2)
         if rank.isdigit():
-            panels.append(Panel(group, int(rank), picture_id, path))
+            panels.append(Panel(group, int(rank), image_id, path))
     return panels
 
 

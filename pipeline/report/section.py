@@ -46,11 +46,11 @@ def steps_of(record: Record) -> int | None:
     return read_steps_per_epoch(record.folder, batches.batch_size, batches.drop_last)
 
 
-def counted(number: int, noun: str) -> str:
+def scored(number: int, noun: str) -> str:
     """Returns a number with its noun, in the plural where it is not one.
 
-    >>> counted(1, "sequence"), counted(1200, "picture")
-    ('1 sequence', '1,200 pictures')
+    >>> scored(1, "sequence"), scored(1200, "image")
+    ('1 sequence', '1,200 images')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

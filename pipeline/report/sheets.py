@@ -1,6 +1,6 @@
-"""Pictures to look at before training: contact sheets of samples, and where the tiles of a set lie.
+"""Images to look at before training: contact sheets of samples, and where the tiles of a set lie.
 
-In: pictures (uint8, H, W, 3) and masks (uint8, H, W, 255 ignored). Out: uint8 RGB pictures.
+In: images (uint8, H, W, 3) and masks (uint8, H, W, 255 ignored). Out: uint8 RGB images.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def draw_sheet(
     title: str = "",
     num_columns: int = 6,
 ) -> np.ndarray:
-    """Returns a contact sheet: each sample's picture with its mask laid over the same picture underneath.
+    """Returns a contact sheet: each sample's image with its mask laid over the same image underneath.
 
     Args:
-        samples: (picture, mask) pairs, of any size.
+        samples: (image, mask) pairs, of any size.
         captions: a line under each; shortened to fit.
     """
     num_columns = min(num_columns, max(len(samples), 1))
@@ -73,16 +73,16 @@ def draw_sheet(
     cell_height = 2 * tile_height + 4 + line_height(CAPTION_SIZE) + GAP
     present = {index for _, mask in samples for index in np.unique(mask)}
     chips = [Chip(colors[index], name) for index, name in enumerate(names) if index in present]
-    chips += [Chip(None, "not counted")] if IGNORE in present else []
+    chips += [Chip(None, "not scored")] if IGNORE in present else []
     title_height = line_height(TITLE_SIZE) if title else 0
     legend_top = MARGIN + title_height + num_rows * cell_height
     canvas = new_canvas(SHEET_WIDTH, legend_top + legend_height(chips, inner, CAPTION_SIZE) + MARGIN)
     draw = ImageDraw.Draw(canvas)
     write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, inner, bold=True)
-    for index, ((picture, mask), size, caption) in enumerate(zip(samples, sizes, captions, strict=True)):
+    for index, ((image, mask), size, caption) in enumerate(zip(samples, sizes, captions, strict=True)):
         left = MARGIN + (index % num_columns) * (cell_width + GAP)
         top = MARGIN + title_height + (index // num_columns) * cell_height
-        small, small_mask = resize(picture, *size), resize(mask, *size)
+        small, small_mask = resize(image, *size), resize(mask, *size)
         canvas.paste(Image.fromarray(small), (left, top))
         canvas.paste(Image.fromarray(paint_mask(small_mask, colors, small)), (left, top + tile_height + 4))
         write(draw, (left, top + 2 * tile_height + 8), caption, CAPTION_SIZE, cell_width, fill=MUTED)
@@ -90,8 +90,8 @@ def draw_sheet(
     return np.asarray(canvas)
 
 
-def draw_tile_grid(picture: np.ndarray, tile_set: TileSet, tile_width: int, tile_height: int) -> np.ndarray:
-    """Returns a picture with the tiles of one set laid over it: outlined, numbered, veiled in blue where they overlap.
+def draw_tile_grid(image: np.ndarray, tile_set: TileSet, tile_width: int, tile_height: int) -> np.ndarray:
+    """Returns an image with the tiles of one set laid over it: outlined, numbered, veiled in blue where they overlap.
 
     What no tile shows is dark.
     """
@@ -107,14 +107,14 @@ def draw_tile_grid(picture: np.ndarray, tile_set: TileSet, tile_width: int, tile
         cover[top:bottom, left:right] += 1
         boxes.append((left, top, right - 1, bottom - 1))
     veil = np.minimum(VEIL * np.maximum(cover.astype(np.float32) - 1, 0), 0.6)[..., None]
-    bright = resize(picture, width, height) * np.where(cover > 0, 1.0, 0.25)[..., None]
+    bright = resize(image, width, height) * np.where(cover > 0, 1.0, 0.25)[..., None]
     shown = np.rint(bright * (1 - veil) + np.array(VEIL_COLOR) * veil).astype(np.uint8)
     heading = line_height(TITLE_SIZE)
     canvas = new_canvas(GRID_WIDTH, MARGIN + heading + line_height(CAPTION_SIZE) + height + MARGIN)
     top = MARGIN + heading + line_height(CAPTION_SIZE)
-    picture_canvas = Image.fromarray(shown)
-    _draw_windows(ImageDraw.Draw(picture_canvas), boxes, num_columns)
-    canvas.paste(picture_canvas, (MARGIN, top))
+    image_canvas = Image.fromarray(shown)
+    _draw_windows(ImageDraw.Draw(image_canvas), boxes, num_columns)
+    canvas.paste(image_canvas, (MARGIN, top))
     draw = ImageDraw.Draw(canvas)
     title = f"{scale_width} x {scale_height}: {num_columns} x {num_rows} tiles of {tile_width} x {tile_height}"
     write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, GRID_WIDTH - 2 * MARGIN, bold=True)

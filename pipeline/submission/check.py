@@ -1,6 +1,6 @@
 """The last look before an upload: every way in which a submission is known to go wrong, named by line and row.
 
-Comes in: the csv, the competition, the true size of each test picture, its sample submission. Goes out: problems.
+Comes in: the csv, the competition, the true size of each test image, its sample submission. Goes out: problems.
 A problem that cannot spoil the score begins with "warning:".
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.check_pictures import check_pictures
+from pipeline.submission.check_images import check_images
 from pipeline.submission.rows import Row, expected_keys, header_columns, read_cells, row_classes, row_name
 
 Key = tuple[str, ...]
@@ -54,7 +54,7 @@ def check_submission(
     Args:
         csv_path: the submission.
         competition: classes and convention.
-        sizes: (height, width) of each test picture; its keys are the ids that must be there.
+        sizes: (height, width) of each test image; its keys are the ids that must be there.
         sample_submission: the competition's own; rows in another order are a warning, a file without it is checked too.
     """
     expected = expected_keys(sizes, competition)
@@ -69,13 +69,13 @@ def check_submission(
     if sample_submission is not None:
         problems += _sample_problems(Path(sample_submission), rows, expected, competition)
     if rows:
-        problems += check_pictures(_by_picture(rows, expected), sizes, competition)
+        problems += check_images(_by_image(rows, expected), sizes, competition)
     return problems
 
 
 def _header_problems(lines: list[tuple[int, list[str]]], columns: list[str]) -> Iterator[str]:
     if not lines:
-        yield f"the file is empty; wanted the line {','.join(columns)} and a row per picture and class"
+        yield f"the file is empty; wanted the line {','.join(columns)} and a row per image and class"
     elif lines[0][1] != columns:
         yield f"line 1: the header is {','.join(lines[0][1])[:80]!r}; wanted {','.join(columns)!r}"
 
@@ -83,7 +83,7 @@ def _header_problems(lines: list[tuple[int, list[str]]], columns: list[str]) -> 
 def _match_rows(
     lines: list[tuple[int, list[str]]], expected: Mapping[Key, tuple[str, int]], competition: Competition
 ) -> tuple[dict[Key, Row], list[str]]:
-    """Returns the rows that are of a picture and class, the first of each, and what is wrong with all others."""
+    """Returns the rows that are of an image and class, the first of each, and what is wrong with all others."""
     num_cells = len(header_columns(competition.convention))
     rows: dict[Key, Row] = {}
     problems = []
@@ -107,37 +107,37 @@ def _match_rows(
 
 
 def _why_unknown(key: Key, expected: Mapping[Key, tuple[str, int]], competition: Competition, num_unknown: int) -> str:
-    """Tells a wrong class from a wrong picture, and what may have been meant."""
+    """Tells a wrong class from a wrong image, and what may have been meant."""
     rows, base = competition.convention.rows, competition.convention.class_base
-    picture_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
-    ids = {picture for picture, _ in expected.values()}
-    if rows != "id" and picture_id in ids:
+    image_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
+    ids = {image for image, _ in expected.values()}
+    if rows != "id" and image_id in ids:
         last = base + len(competition.classes) - 1
         return f"there is no class {number!r}; the {len(competition.classes)} classes are {base} to {last}"
-    similar = difflib.get_close_matches(picture_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
-    return f"no test picture has this id{f'; did you mean {similar[0]}?' if similar else ''}"
+    similar = difflib.get_close_matches(image_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
+    return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
 
 
 def _missing_rows(
     rows: Mapping[Key, Row], expected: Mapping[Key, tuple[str, int]], competition: Competition
 ) -> Iterator[str]:
-    """Yields one problem per class that is missing everywhere, per picture that is missing whole, per single row."""
+    """Yields one problem per class that is missing everywhere, per image that is missing whole, per single row."""
     missing = {key: place for key, place in expected.items() if key not in rows}
     if len(missing) == len(expected):
         yield f"none of the {len(expected)} rows is there, from {','.join(next(iter(expected)))} on"
         return
     classes_there = {expected[key][1] for key in rows}
-    pictures_there = {expected[key][0] for key in rows}
+    images_there = {expected[key][0] for key in rows}
     said: set[str | int] = set()
-    for key, (picture_id, class_index) in missing.items():
+    for key, (image_id, class_index) in missing.items():
         if class_index not in classes_there:
             if class_index not in said:
-                yield f"class {class_index} ({competition.classes[class_index]}): the row of every picture is missing"
+                yield f"class {class_index} ({competition.classes[class_index]}): the row of every image is missing"
             said.add(class_index)
-        elif picture_id not in pictures_there:
-            if picture_id not in said:
-                yield f"picture {picture_id}: all its rows are missing, from {','.join(key)} on"
-            said.add(picture_id)
+        elif image_id not in images_there:
+            if image_id not in said:
+                yield f"image {image_id}: all its rows are missing, from {','.join(key)} on"
+            said.add(image_id)
         else:
             yield f"row {','.join(key)}: missing"
 
@@ -161,7 +161,7 @@ def _sample_problems(
         key = min(unlike)
         where = "only in the sample" if key not in expected else "missing in the sample"
         yield (
-            f"{sample_path.name}: {len(unlike)} rows differ from the test pictures times "
+            f"{sample_path.name}: {len(unlike)} rows differ from the test images times "
             f"{len(row_classes(competition))} classes, such as {','.join(key)} ({where})"
         )
     wanted_order = [key for key in sample_keys if key in rows]
@@ -171,9 +171,9 @@ def _sample_problems(
             return
 
 
-def _by_picture(rows: Mapping[Key, Row], expected: Mapping[Key, tuple[str, int]]) -> dict[str, dict[int, Row]]:
-    pictures: dict[str, dict[int, Row]] = {}
+def _by_image(rows: Mapping[Key, Row], expected: Mapping[Key, tuple[str, int]]) -> dict[str, dict[int, Row]]:
+    images: dict[str, dict[int, Row]] = {}
     for key, row in rows.items():
-        picture_id, class_index = expected[key]
-        pictures.setdefault(picture_id, {})[class_index] = row
-    return pictures
+        image_id, class_index = expected[key]
+        images.setdefault(image_id, {})[class_index] = row
+    return images

@@ -1,4 +1,4 @@
-"""What changed between two submissions: per picture and class, the most changed picture first."""
+"""What changed between two submissions: per image and class, the most changed image first."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from pipeline.config.competition import IGNORE, Competition
 from pipeline.errors import UserError
 from pipeline.submission.rows import read_masks
 
-COLUMNS = ["id", "picture_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
+COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
 
 
 def compare_submissions(
     first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, tuple[int, int]]
 ) -> pd.DataFrame:
-    """Returns one row per picture and class that differs between two submissions.
+    """Returns one row per image and class that differs between two submissions.
 
-    `picture_changed_share` is the share of the picture's pixels with another class (the order of the table),
+    `image_changed_share` is the share of the image's pixels with another class (the order of the table),
     `gained_px` are in the class in the second file only, `lost_px` in the first only, `dice` is the agreement of both.
 
     Args:
         first: a submission.
-        second: another one of the same pictures.
+        second: another one of the same images.
         competition: classes and convention.
-        sizes: (height, width) of each picture.
+        sizes: (height, width) of each image.
 
     Raises:
-        UserError: a file cannot be read, or they are not of the same pictures.
+        UserError: a file cannot be read, or they are not of the same images.
     """
     records = []
     pairs = zip_longest(
         read_masks(Path(first), competition, sizes), read_masks(Path(second), competition, sizes), fillvalue=("", None)
     )
-    for (picture_id, first_HW), (second_id, second_HW) in pairs:
-        if picture_id != second_id:
-            only = picture_id or second_id
-            raise UserError(f"{first} and {second} are not of the same pictures: only one of them has {only}")
-        records += _changes(picture_id, first_HW, second_HW, competition.classes)
+    for (image_id, first_HW), (second_id, second_HW) in pairs:
+        if image_id != second_id:
+            only = image_id or second_id
+            raise UserError(f"{first} and {second} are not of the same images: only one of them has {only}")
+        records += _changes(image_id, first_HW, second_HW, competition.classes)
     table = pd.DataFrame(records, columns=COLUMNS)
     changed_px = table["gained_px"] + table["lost_px"]
     ranked = table.assign(changed_px=changed_px).sort_values(
-        ["picture_changed_share", "id", "changed_px"], ascending=[False, True, False], kind="stable"
+        ["image_changed_share", "id", "changed_px"], ascending=[False, True, False], kind="stable"
     )
     return ranked.drop(columns="changed_px").reset_index(drop=True)
 
 
 def _changes(
-    picture_id: str, first_HW: np.ndarray, second_HW: np.ndarray, classes: tuple[str, ...]
+    image_id: str, first_HW: np.ndarray, second_HW: np.ndarray, classes: tuple[str, ...]
 ) -> list[tuple[str, float, str, int, int, int, int, float]]:
     changed = np.count_nonzero(first_HW != second_HW)
     if not changed:
@@ -63,7 +63,7 @@ def _changes(
         if first_px + second_px > 2 * both_px:
             dice = 2 * both_px / (first_px + second_px)
             records.append(
-                (picture_id, changed / first_HW.size, name, first_px, second_px, second_px - both_px,
+                (image_id, changed / first_HW.size, name, first_px, second_px, second_px - both_px,
                  first_px - both_px, dice)
             )  # fmt: skip
     return records

@@ -55,7 +55,7 @@ def detect_convention(
 
     Args:
         sample_submission: the competition's own.
-        ids: all test pictures.
+        ids: all test images.
         examples: run-length texts of the competition's training data with the mask (bool, H, W) of each.
 
     Raises:
@@ -94,7 +94,7 @@ def detect_rows(sample_submission: Path | str, ids: Sequence[str]) -> SampleConv
     if naming != "id" and (len(numbers) < len(body) or not all(number.isdecimal() for number in numbers)):
         raise UserError(
             f"{sample_submission}: rows such as {','.join(body[0][1])[:60]!r} are neither <id>, <id>_<class number> "
-            f"nor <id>,<class number>,... of the {len(known)} test pictures"
+            f"nor <id>,<class number>,... of the {len(known)} test images"
         )
     class_numbers = sorted({int(number) for number in numbers})
     class_base = class_numbers[0] if class_numbers else 0
@@ -127,7 +127,7 @@ def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> RunConvention:
     if len(best) > 1:
         raise UserError(
             f"{len(best)} conventions read all {most} rows: {_listed(best)}. Give rows with several runs in "
-            "pictures that are not symmetric."
+            "images that are not symmetric."
         )
     return RunConvention(*best[0], empty)
 
@@ -135,8 +135,8 @@ def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> RunConvention:
 def detect_runs_without_masks(rows: Sequence[tuple[str, int, int]]) -> RunConvention:
     """Returns the convention of training rows (text, height, width) whose masks are not at hand.
 
-    Base and relative starts are the ones under which every row stays in its picture, order the one that folds the
-    runs into the smoother pictures; the base, where both fit, is the one with changes of class at the line ends.
+    Base and relative starts are the ones under which every row stays in its image, order the one that folds the
+    runs into the smoother images; the base, where both fit, is the one with changes of class at the line ends.
 
     Raises:
         UserError: the rows do not settle it.
@@ -146,7 +146,7 @@ def detect_runs_without_masks(rows: Sequence[tuple[str, int, int]]) -> RunConven
     candidates = []
     for base, relative, order in product((0, 1), (False, True), ("row", "column")):
         evidence = _evidence(full, order, base, relative)
-        # Half the ratio of the checker: many rows together say more than one picture.
+        # Half the ratio of the checker: many rows together say more than one image.
         if evidence is not None and order_ratio(evidence) < 0.5 and not base_shift(evidence):
             candidates.append(((order, base, relative), evidence))
     # Runs that also read as relative starts fall apart; the true reading changes class less often from line to line.

@@ -1,6 +1,6 @@
 """A competition's own files to its convention: `./run.sh convention NAME RUNS.csv`.
 
-In: the sample submission, a csv of run lengths of training pictures, their masks. Out: the `CONVENTION` to be written
+In: the sample submission, a csv of run lengths of training images, their masks. Out: the `CONVENTION` to be written
 into the competition's descriptor.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
 from pipeline.submission.rows import read_cells
@@ -30,7 +30,7 @@ def investigate(
 
     Args:
         folder: of the competition.
-        runs_csv: run lengths of training pictures, with a header; their masks are in the competition's folder.
+        runs_csv: run lengths of training images, with a header; their masks are in the competition's folder.
 
     Raises:
         UserError: the files leave something open, contradict each other, or cannot be read.
@@ -76,13 +76,13 @@ def _examples(
         named = _named([cell for index, cell in enumerate(cells) if index != place], train_ids, naming)
         if named is None or len(cells) != len(header):
             raise UserError(
-                f"{runs_csv}: line {line} ({','.join(cells)[:60]}) is of no picture and class of "
+                f"{runs_csv}: line {line} ({','.join(cells)[:60]}) is of no image and class of "
                 f"{competition.train_csv}; wanted <id>, <id>_<class> or <id>,<class>, and the runs"
             )
-        picture_id, class_index = named
-        if picture_id not in masks:
-            masks = {picture_id: read_mask(folder / mask_file(competition, picture_id), code)}
-        mask_HW = masks[picture_id] == class_index
+        image_id, class_index = named
+        if image_id not in masks:
+            masks = {image_id: read_mask(folder / mask_file(competition, image_id), code)}
+        mask_HW = masks[image_id] == class_index
         is_full = bool(mask_HW.any())
         if left[is_full]:
             left[is_full] -= 1
@@ -92,7 +92,7 @@ def _examples(
 
 
 def _named(cells: list[str], train_ids: set[str], naming: dict) -> tuple[str, int] | None:
-    """Returns the picture and the class that a row's cells name, None when they name none."""
+    """Returns the image and the class that a row's cells name, None when they name none."""
     first, *others = cells
     stem = first if first in train_ids else first.rpartition(".")[0]
     if stem in train_ids:
@@ -100,8 +100,8 @@ def _named(cells: list[str], train_ids: set[str], naming: dict) -> tuple[str, in
         if naming["rows"] != "id" and not numbers:
             return None
         return stem, numbers[0] - naming["class_base"] if numbers else BINARY_CLASS
-    picture_id, _, number = first.rpartition("_")
-    stem = picture_id if picture_id in train_ids else picture_id.rpartition(".")[0]
+    image_id, _, number = first.rpartition("_")
+    stem = image_id if image_id in train_ids else image_id.rpartition(".")[0]
     return (stem, int(number) - naming["class_base"]) if stem in train_ids and number.isdecimal() else None
 
 

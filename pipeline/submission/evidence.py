@@ -1,13 +1,13 @@
 """What the pixels themselves say about the convention that a run-length file was written in.
 
-Runs fix one line of N pixels, whatever the convention; order and base only say how it is folded into a picture.
-Pictures are smooth across lines, so the right fold makes neighbouring lines alike. Both tests below ask for that.
+Runs fix one line of N pixels, whatever the convention; order and base only say how it is folded into an image.
+Images are smooth across lines, so the right fold makes neighbouring lines alike. Both tests below ask for that.
 
 **Order.** Let D(s) be the number of pixels that differ from the pixel s places on. Folded row by row, s = width is the
 pixel below; folded column by column, s = height is the pixel to the right. The wrong fold has the larger D. The
-ratio of both must hold twice: as it is, since for noise D(s) is the same for every s; and divided by s, since for a
-picture of level layers D(s) grows with s. The smaller of both ratios was at most 0.12 for right, at least 6.1 for
-transposed files over each of the 468 CamVid and 56 Dubai masks, in both orders. Square pictures fold alike both ways
+ratio of both must hold twice: as it is, since for noise D(s) is the same for every s; and divided by s, since for an
+image of level layers D(s) grows with s. The smaller of both ratios was at most 0.12 for right, at least 6.1 for
+transposed files over each of the 468 CamVid and 56 Dubai masks, in both orders. Square images fold alike both ways
 and give no evidence.
 
 **Base.** A line's last pixel and the next line's first lie at opposite borders, so classes change far more often
@@ -33,7 +33,7 @@ PEAK_LINES = 20
 
 
 class Evidence(NamedTuple):
-    """Counts of one picture, or their sum over many."""
+    """Counts of one image, or their sum over many."""
 
     own: float  # D at the stride of the declared order
     other: float  # D at the stride of the other order
@@ -45,7 +45,7 @@ class Evidence(NamedTuple):
 
 
 def weigh(pixels_N: np.ndarray, height: int, width: int, order: Order) -> Evidence:
-    """Returns the evidence of one picture; `pixels_N` are values in the declared order."""
+    """Returns the evidence of one image; `pixels_N` are values in the declared order."""
     stride, other_stride = (width, height) if order == "row" else (height, width)
     own, other = _count_differing(pixels_N, stride), _count_differing(pixels_N, other_stride)
     places = (np.flatnonzero(pixels_N[1:] != pixels_N[:-1]) + 1) % stride
@@ -54,7 +54,7 @@ def weigh(pixels_N: np.ndarray, height: int, width: int, order: Order) -> Eviden
 
 
 def total(evidences: Sequence[Evidence]) -> Evidence:
-    """Returns the sums over pictures."""
+    """Returns the sums over images."""
     return Evidence(*(sum(counts) for counts in zip(*evidences, strict=True))) if evidences else Evidence(*[0.0] * 7)
 
 

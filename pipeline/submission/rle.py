@@ -58,7 +58,7 @@ def encode(
     Args:
         mask_HW: uint8, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in no class.
         num_classes: how many texts to return.
-        order: pixels are counted row by row or column by column.
+        order: pixels are scored row by row or column by column.
         base: number of the first pixel, 0 or 1.
         relative: starts count from the end of the run before.
         empty: text of a class without pixels.
@@ -104,7 +104,7 @@ def decode(
     """Returns the mask of one run-length text as bool of shape H, W.
 
     Raises:
-        RleError: the text is malformed, or its runs leave the picture, overlap or go backwards.
+        RleError: the text is malformed, or its runs leave the image, overlap or go backwards.
 
     >>> decode("2 1 4 2", 2, 3, "column", base=1).astype(int).tolist()
     [[0, 0, 1], [1, 1, 0]]
@@ -118,7 +118,7 @@ def decode_classes(
     """Returns the index mask (uint8 of shape H, W) of one text per class; `IGNORE` where no class has the pixel.
 
     Raises:
-        RleError: a text is malformed, its runs leave the picture, overlap or go backwards, or two classes overlap.
+        RleError: a text is malformed, its runs leave the image, overlap or go backwards, or two classes overlap.
 
     >>> decode_classes(["0 2", "2 3"], 2, 3, "row", base=0).tolist()
     [[0, 0, 1], [1, 1, 255]]
@@ -154,7 +154,7 @@ def paint(runs: Runs, classes: np.ndarray, num_pixels: int) -> np.ndarray:
 
 
 def from_order(pixels_N: np.ndarray, height: int, width: int, order: Order) -> np.ndarray:
-    """Returns pixels counted in `order` as an array of shape H, W."""
+    """Returns pixels scored in `order` as an array of shape H, W."""
     if order == "row":
         return pixels_N.reshape(height, width)
     return np.ascontiguousarray(pixels_N.reshape(width, height).T)
@@ -164,7 +164,7 @@ def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, em
     """Returns the runs of one text as int64, the first pixel being 0; touching runs are accepted.
 
     Raises:
-        RleError: the text is malformed, or its runs leave the picture, overlap or go backwards.
+        RleError: the text is malformed, or its runs leave the image, overlap or go backwards.
     """
     if text == empty:
         return Runs(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -172,7 +172,7 @@ def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, em
     if numbers.size % 2:
         raise RleError(f"{numbers.size} numbers; starts and lengths come in pairs, so their number is even")
     if numbers.max() > num_pixels + base:  # also keeps the sums below from overflowing
-        raise RleError(f"{numbers.max()} lies outside the picture of {num_pixels} pixels")
+        raise RleError(f"{numbers.max()} lies outside the image of {num_pixels} pixels")
     starts, lengths = numbers[::2], numbers[1::2]
     if not lengths.all():
         raise RleError(f"run {int(np.argmin(lengths)) + 1} has length 0")

@@ -1,4 +1,4 @@
-"""The rows of a submission: how they are named, and how a csv file is read back into pictures.
+"""The rows of a submission: how they are named, and how a csv file is read back into images.
 
 Comes in: a csv file and the competition's convention. Goes out: rows with their line numbers, or index masks.
 """
@@ -19,7 +19,7 @@ from pipeline.submission.rle import RleError, decode_classes
 
 
 class Row(NamedTuple):
-    """One line of a submission: `key` names picture and class, `line` counts from 1 (the header)."""
+    """One line of a submission: `key` names image and class, `line` counts from 1 (the header)."""
 
     line: int
     key: tuple[str, ...]
@@ -33,36 +33,34 @@ def header_columns(convention: Convention) -> list[str]:
 
 
 def row_classes(competition: Competition) -> list[int]:
-    """Returns the indices of the classes that have a row for each picture, an ignored last class included."""
+    """Returns the indices of the classes that have a row for each image, an ignored last class included."""
     if competition.convention.rows == "id":
         return [BINARY_CLASS]
     return list(range(len(competition.classes)))
 
 
-def row_key(picture_id: str, class_index: int, convention: Convention) -> tuple[str, ...]:
-    """Returns the cells before the run lengths: what names the row of a picture and class."""
+def row_key(image_id: str, class_index: int, convention: Convention) -> tuple[str, ...]:
+    """Returns the cells before the run lengths: what names the row of an image and class."""
     number = str(convention.class_base + class_index)
     if convention.rows == "id":
-        return (picture_id,)
-    return (f"{picture_id}_{number}",) if convention.rows == "id_class" else (picture_id, number)
+        return (image_id,)
+    return (f"{image_id}_{number}",) if convention.rows == "id_class" else (image_id, number)
 
 
-def picture_of(key: tuple[str, ...], convention: Convention) -> str:
-    """Returns the picture that a row is of, by the cells before its run lengths.
+def image_of(key: tuple[str, ...], convention: Convention) -> str:
+    """Returns the image that a row is of, by the cells before its run lengths.
 
-    >>> picture_of(("000001_001_11",), Convention())
+    >>> image_of(("000001_001_11",), Convention())
     '000001_001'
     """
     return key[0].rpartition("_")[0] if convention.rows == "id_class" else key[0]
 
 
 def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
-    """Returns, in the order of the file, the key of each row and the picture and class that it names."""
+    """Returns, in the order of the file, the key of each row and the image and class that it names."""
     classes = row_classes(competition)
     return {
-        row_key(picture_id, index, competition.convention): (picture_id, index)
-        for picture_id in ids
-        for index in classes
+        row_key(image_id, index, competition.convention): (image_id, index) for image_id in ids for index in classes
     }
 
 
@@ -105,32 +103,32 @@ def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
 def read_masks(
     csv_path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], skipped: Iterable[str] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields id and index mask (uint8, H, W) of each picture that the file has rows of, in the order of `sizes`.
+    """Yields id and index mask (uint8, H, W) of each image that the file has rows of, in the order of `sizes`.
 
-    Classes without a row are empty; pixels of no class are `IGNORE`. Rows of the pictures `skipped` are passed over.
+    Classes without a row are empty; pixels of no class are `IGNORE`. Rows of the images `skipped` are passed over.
 
     Raises:
-        UserError: a row is of no picture in `sizes`, appears twice or cannot be decoded; names line and row.
+        UserError: a row is of no image in `sizes`, appears twice or cannot be decoded; names line and row.
     """
     convention = competition.convention
     expected, passed_over = expected_keys(sizes, competition), expected_keys(skipped, competition)
     texts: dict[str, dict[int, Row]] = {}
     for row in read_rows(csv_path, convention):
-        picture_id, class_index = expected.get(row.key, (None, None))
-        if picture_id is None and row.key in passed_over:
+        image_id, class_index = expected.get(row.key, (None, None))
+        if image_id is None and row.key in passed_over:
             continue
-        if picture_id is None:
+        if image_id is None:
             raise UserError(
-                f"{csv_path}: {row_name(row)}: of none of the {len(sizes)} pictures times "
+                f"{csv_path}: {row_name(row)}: of none of the {len(sizes)} images times "
                 f"{len(row_classes(competition))} classes of {competition.name} here, such as "
                 f"{','.join(next(iter(expected), ('none',)))}. Is it a submission to another competition?"
             )
-        if class_index in texts.setdefault(picture_id, {}):
+        if class_index in texts.setdefault(image_id, {}):
             raise UserError(f"{csv_path}: {row_name(row)}: the row appears twice")
-        texts[picture_id][class_index] = row
-    for picture_id, (height, width) in sizes.items():
-        if picture_id in texts:
-            yield picture_id, _decode_picture(csv_path, texts.pop(picture_id), competition, height, width)
+        texts[image_id][class_index] = row
+    for image_id, (height, width) in sizes.items():
+        if image_id in texts:
+            yield image_id, _decode_image(csv_path, texts.pop(image_id), competition, height, width)
 
 
 def row_name(row: Row) -> str:
@@ -156,7 +154,7 @@ def _needs_quotes(cell: str) -> bool:
     return any(mark in cell for mark in ',"\r\n')
 
 
-def _decode_picture(
+def _decode_image(
     csv_path: Path, rows: Mapping[int, Row], competition: Competition, height: int, width: int
 ) -> np.ndarray:
     convention = competition.convention

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.competition import mask_code, num_scored, scored_classes
+from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase
 from pipeline.data.competition import find_folder
@@ -28,7 +28,7 @@ from pipeline.stopping import Stop
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, mend_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.inputs import counted_classes, learnt_classes, num_outputs, seed_of, split_rows, tile_store
+from pipeline.training.inputs import loss_classes, num_outputs, scored_classes, seed_of, split_rows, tile_store
 from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -54,7 +54,7 @@ def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = prin
     datasets, loaders = config.datasets, config.dataloaders
     store = open_store(tile_store(paths))
     train_ids = split_rows(paths, "train")["id"].tolist()
-    classes = scored_classes(competition)
+    classes = competition.class_names
     train = TrainDataset(store, train_ids, datasets.augmentation, seed_of(loaded), classes, datasets.padding)
     rate = datasets.sampling.rare_class_rate
     shares = rare_class_shares(class_presence(store, train.places, len(classes)), rate, classes) if rate else None
@@ -119,7 +119,7 @@ def assemble(
     )
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
-    sums = EpochSums(num_scored(loaded.competition), learner.device)
+    sums = EpochSums(loaded.competition.num_classes, learner.device)
     if content is None:
         _set_aside(paths, say)
         state = TrainState(key)
@@ -134,9 +134,9 @@ def assemble(
         paths=paths,
         stop=stop,
         seed=seed_of(loaded),
-        classes=scored_classes(loaded.competition),
-        counted=counted_classes(loaded),
-        learnt=learnt_classes(loaded),
+        classes=loaded.competition.class_names,
+        scored=scored_classes(loaded),
+        loss_classes=loss_classes(loaded),
         num_outputs=num_outputs(loaded),
         train_batches=data.train_batches,
         valid_batches=data.valid_batches,
@@ -180,11 +180,11 @@ def restore(content: dict[str, Any], learner: Learner, sums: EpochSums) -> Train
 
 
 def describe_sample(dataset: TrainDataset, key: Any) -> str:
-    """Returns which picture and tile a sample key stands for, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
+    """Returns which image and tile a sample key stands for, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
     place = dataset.places[key.index]
     box = place.box
     scale = f" of {place.scale[0]}x{place.scale[1]}" if place.scale else ""
-    return f"{place.picture_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
+    return f"{place.image_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
 
 
 def _set_aside(paths: RunPaths, say: Callable[[str], None]) -> None:

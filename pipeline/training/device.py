@@ -111,19 +111,19 @@ def make_reproducible(is_wanted: bool) -> None:
     torch.use_deterministic_algorithms(is_wanted)
 
 
-def in_parts(function: Callable[[Tensor], Tensor], pictures_B: Tensor) -> Tensor:
-    """Returns what a function makes of pictures (B, ...), one by one alike: in halves where a GPU's memory is short.
+def in_parts(function: Callable[[Tensor], Tensor], images_B: Tensor) -> Tensor:
+    """Returns what a function makes of images (B, ...), one by one alike: in halves where a GPU's memory is short.
 
     Raises:
-        torch.OutOfMemoryError: a single picture does not fit.
+        torch.OutOfMemoryError: a single image does not fit.
     """
     try:
-        return function(pictures_B)
+        return function(images_B)
     except torch.OutOfMemoryError:
-        if len(pictures_B) == 1:
+        if len(images_B) == 1:
             raise
     # Outside the handler, which would keep alive what did not fit.
-    return torch.cat([in_parts(function, part) for part in pictures_B.tensor_split(2)])
+    return torch.cat([in_parts(function, part) for part in images_B.tensor_split(2)])
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def told_faults(cure: str) -> Iterator[None]:
 
     Raises:
         UserError: the memory is too small; SOLVER.REPRODUCIBLE asks for what CUDA has no repeatable way to do; or a
-            batch norm behind a global pooling gets a single picture.
+            batch norm behind a global pooling gets a single image.
     """
     try:
         yield
@@ -160,7 +160,7 @@ def _explained(message: str, cure: str) -> str | None:
         )
     if ONE_VALUE in message:
         return (
-            "this network has a batch norm behind a global pooling, which cannot learn from one picture at a time.\n"
+            "this network has a batch norm behind a global pooling, which cannot learn from one image at a time.\n"
             "Raise DATALOADERS.TRAIN.BATCH_SIZE or lower SOLVER.ACCUMULATE, so that two go through together."
         )
     if not NO_MEMORY.search(message):

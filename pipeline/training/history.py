@@ -23,7 +23,7 @@ def history_row(
     train: Mapping[str, Any] | None,
     valid: Any,
     classes: Sequence[str],
-    counted: Sequence[int],
+    scored: Sequence[int],
 ) -> dict[str, Any]:
     """Returns one row of `history.csv`.
 
@@ -31,11 +31,11 @@ def history_row(
         state_values: epoch, phase, lr, is_best, epochs_since_best.
         train: loss, dice and iou (lists per class) of the epoch, or None before training.
         valid: a `Validation`.
-        counted: indices of the classes that enter the means (DATASETS.CLASSES).
+        scored: indices of the classes that enter the means (DATASETS.CLASSES).
     """
 
     def mean(values: Sequence[float]) -> float | None:
-        kept = [values[index] for index in counted if not math.isnan(values[index])]
+        kept = [values[index] for index in scored if not math.isnan(values[index])]
         return sum(kept) / len(kept) if kept else None
 
     row = {

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.competition import counted_indices, num_scored, scored_classes
 from pipeline.config.load import Loaded
 from pipeline.paths import RunPaths, scratch_folder
 
@@ -19,20 +18,20 @@ if TYPE_CHECKING:
 
 def num_outputs(loaded: Loaded) -> int:
     """Returns the network's output channels: the scored classes, and one more when padding is a class of its own."""
-    return num_scored(loaded.competition) + (loaded.config.datasets.padding == "class")
+    return loaded.competition.num_classes + (loaded.config.datasets.padding == "class")
 
 
-def learnt_classes(loaded: Loaded) -> tuple[int, ...]:
+def loss_classes(loaded: Loaded) -> tuple[int, ...]:
     """Returns the indices of the classes that enter the loss (DATASETS.CLASSES)."""
-    names = scored_classes(loaded.competition)
+    names = loaded.competition.class_names
     chosen = loaded.config.datasets.classes
     return tuple(index for index, name in enumerate(names) if chosen == "all" or name in chosen)
 
 
-def counted_classes(loaded: Loaded) -> tuple[int, ...]:
-    """Returns the indices of the classes that enter means and monitor: of those learnt, the ones that are submitted."""
-    submitted = counted_indices(loaded.competition)
-    return tuple(index for index in learnt_classes(loaded) if index in submitted)
+def scored_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter means and monitor: the loss classes that are submitted."""
+    submitted = loaded.competition.scored_indices
+    return tuple(index for index in loss_classes(loaded) if index in submitted)
 
 
 def seed_of(loaded: Loaded) -> int:
@@ -44,7 +43,7 @@ def seed_of(loaded: Loaded) -> int:
 
 
 def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
-    """Returns the catalog rows of the `train` or `valid` pictures of a run's split."""
+    """Returns the catalog rows of the `train` or `valid` images of a run's split."""
     import pandas as pd
 
     from pipeline.data.catalog import read_catalog

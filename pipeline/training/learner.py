@@ -31,10 +31,10 @@ class Learner:
     device: torch.device
     precision: torch.dtype
 
-    def logits(self, picture_BHWC: Tensor) -> Tensor:
-        """Returns float logits (B, C, H, W) of uint8 pictures on the device, in the run's precision."""
+    def logits(self, image_BHWC: Tensor) -> Tensor:
+        """Returns float logits (B, C, H, W) of uint8 images on the device, in the run's precision."""
         with autocast(self.device, self.precision):
-            return self.forward(normalise(picture_BHWC, self.config.model.encoder))
+            return self.forward(normalise(image_BHWC, self.config.model.encoder))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns network, optimizer (slow weights included), scaler and averaged weights."""

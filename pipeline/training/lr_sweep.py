@@ -1,7 +1,7 @@
 """LR sweep: a short training whose rate grows from step to step, the validation loss watched after each.
 
 Smith 2017 (arXiv:1506.01186) is the idea, fastai's finder the habit. What differs: the loss looked at is that of a
-fixed handful of validation pictures which hold every class; suggestions look left of the minimum only, because the
+fixed handful of validation images which hold every class; suggestions look left of the minimum only, because the
 steepest point of the whole curve is often the rebound after the explosion; several repeats give a band; steps are as
 long as the training's will be at the same MAX_LR (see `stride.py`). The sweep has a network and an optimizer of its
 own, so nothing that training uses is touched.
@@ -24,7 +24,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Sweep
 from pipeline.errors import Stopped, UserError
@@ -37,7 +36,7 @@ from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
-from pipeline.training.inputs import learnt_classes, num_outputs
+from pipeline.training.inputs import loss_classes, num_outputs
 from pipeline.training.learner import Learner
 from pipeline.training.messages import memory_cure, validation_memory_cure
 from pipeline.training.step import EpochSums, train_step
@@ -180,7 +179,7 @@ def _settle(loaded: Loaded, learner: Learner, batches: Iterator, loss_of: Criter
     for group in learner.optimizer.param_groups:
         group["lr"] = 0.0
     for step in range(SETTLE_STEPS):
-        _step(learner, batches, loss_of, step, EpochSums(num_scored(loaded.competition), learner.device), stop)
+        _step(learner, batches, loss_of, step, EpochSums(loaded.competition.num_classes, learner.device), stop)
 
 
 def _sweep_once(
@@ -197,7 +196,7 @@ def _sweep_once(
     """Returns the points of one repeat, up to the explosion."""
     settings, name = loaded.config.sweep, optimizer_name(loaded)
     points: list[Point] = []
-    sums = EpochSums(num_scored(loaded.competition), learner.device)
+    sums = EpochSums(loaded.competition.num_classes, learner.device)
     _begin(loaded, learner)
     for step, lr in enumerate(rates(settings)):
         for group in learner.optimizer.param_groups:
@@ -232,12 +231,12 @@ def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, su
     for _ in range(MOST_SCALES):
         if stop.requested:
             raise Stopped(f"{stop.reason}; the LR sweep begins anew")
-        picture_BHWC, mask_BHW, _ = next(batches)
+        image_BHWC, mask_BHW, _ = next(batches)
         torch.manual_seed(seed)
         sums.reset()
         scale = learner.scaler.get_scale()
         # Its answer does not lag: each step is judged anyway.
-        train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))
+        train_step(learner, image_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))
         if learner.scaler.get_scale() >= scale:
             return
     raise NotFinite("the gradient is not finite at any loss scale")
@@ -245,8 +244,8 @@ def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, su
 
 def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
     """Returns the loss that training begins with."""
-    loss_fn, learnt = loaded.config.loss_fn, learnt_classes(loaded)
-    weights = fixed_weights(loss_fn.weights, learnt, num_scored(loaded.competition), num_outputs(loaded))
+    loss_fn = loaded.config.loss_fn
+    weights = fixed_weights(loss_fn.weights, loss_classes(loaded), loaded.competition.num_classes, num_outputs(loaded))
     weights = None if weights is None else weights.to(learner.device)
     return criterion(loaded.plan[0].loss or loss_fn.mix, weights, num_outputs(loaded))
 

@@ -28,17 +28,17 @@ def epoch_line(row: dict[str, Any]) -> str:
 
 
 def dead_class_lines(
-    state: TrainState, classes: Sequence[str], counted: Sequence[int], is_last: bool = False
+    state: TrainState, classes: Sequence[str], scored: Sequence[int], is_last: bool = False
 ) -> list[str]:
     """Returns a line on the classes that count and are never found: once when that has lasted, and again at the end.
 
-    Such a class still has a Dice: 1 in every picture without it, unless it is falsely found there.
+    Such a class still has a Dice: 1 in every image without it, unless it is falsely found there.
 
     >>> state = TrainState("", class_dice=[0.9, 0.452], epochs_without_hit=[0, 5])
     >>> dead_class_lines(state, ["Road", "Construction"], [0, 1])[0][:60]
     'dead class Construction (Dice 0.452): not a pixel of it foun'
     """
-    counts = {index: state.epochs_without_hit[index] for index in counted}
+    counts = {index: state.epochs_without_hit[index] for index in scored}
     dead = [index for index, count in counts.items() if (count > DEAD_AFTER if is_last else count == DEAD_AFTER)]
     if not dead:
         return []
@@ -47,7 +47,7 @@ def dead_class_lines(
     fewest = min(counts[index] for index in dead)
     return [
         f"dead class{plural} {named}: not a pixel of {them} found in {fewest} validations; "
-        f"{whose} Dice comes from pictures without {them} alone"
+        f"{whose} Dice comes from images without {them} alone"
     ]
 
 
@@ -79,11 +79,11 @@ def memory_cure(config: Config) -> str:
 
 
 def validation_memory_cure(config: Config) -> str:
-    """Returns what to type when validation pictures, which are looked at whole, do not fit into a GPU's memory."""
+    """Returns what to type when validation images, which are looked at whole, do not fit into a GPU's memory."""
     batch_size = config.dataloaders.valid.batch_size
     if batch_size == 1:
-        return "Not one validation picture fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
-    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} looks at fewer validation pictures at once."
+        return "Not one validation image fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
+    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} looks at fewer validation images at once."
 
 
 def _number(value: float | None) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model.metrics import dice_iou, picture_confusion, predict_classes
+from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
 from pipeline.training.criterion import Criterion
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
-from pipeline.training.validate import scored
+from pipeline.training.validate import ignore_beyond
 
 
 class EpochSums:
@@ -24,8 +24,8 @@ class EpochSums:
     def add(self, loss: Tensor, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
         """Takes in a batch; nothing is copied between host and device."""
         predicted_BHW = predict_classes(logits_BCHW[:, : self.num_classes])
-        truth_BHW = scored(mask_BHW, self.num_classes)
-        dice_BC, iou_BC = dice_iou(picture_confusion(predicted_BHW, truth_BHW, self.num_classes))
+        truth_BHW = ignore_beyond(mask_BHW, self.num_classes)
+        dice_BC, iou_BC = dice_iou(image_confusion(predicted_BHW, truth_BHW, self.num_classes))
         loss_sum = loss.detach().double() * len(mask_BHW)
         count = torch.full_like(loss_sum, len(mask_BHW))
         self.values += torch.cat([torch.stack([loss_sum, count]), dice_BC.sum(0), iou_BC.sum(0)])
@@ -60,7 +60,7 @@ class EpochSums:
 
 def train_step(
     learner: Learner,
-    picture_BHWC: Tensor,
+    image_BHWC: Tensor,
     mask_BHW: Tensor,
     loss_of: Criterion,
     sums: EpochSums,
@@ -70,7 +70,7 @@ def train_step(
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
     Args:
-        picture_BHWC: uint8 RGB. mask_BHW: uint8, 255 where ignored.
+        image_BHWC: uint8 RGB. mask_BHW: uint8, 255 where ignored.
         place: tells `watch` where this is.
 
     Raises:
@@ -79,13 +79,13 @@ def train_step(
     """
     solver = learner.config.solver
     learner.optimizer.zero_grad(set_to_none=True)
-    picture_BHWC = picture_BHWC.to(learner.device, non_blocking=True)
+    image_BHWC = image_BHWC.to(learner.device, non_blocking=True)
     mask_BHW = mask_BHW.to(learner.device, non_blocking=True)
     num_parts = num_micro_batches(len(mask_BHW), learner.config.dataloaders.train.batch_size, solver.accumulate)
     losses = []
-    pairs = zip(picture_BHWC.tensor_split(num_parts), mask_BHW.tensor_split(num_parts), strict=True)
-    for picture_part, mask_part in pairs:
-        logits_BCHW = learner.logits(picture_part)
+    pairs = zip(image_BHWC.tensor_split(num_parts), mask_BHW.tensor_split(num_parts), strict=True)
+    for image_part, mask_part in pairs:
+        logits_BCHW = learner.logits(image_part)
         loss = loss_of(logits_BCHW, mask_part)
         learner.scaler.scale(loss * (len(mask_part) / len(mask_BHW))).backward()
         losses.append(loss.detach())

@@ -144,7 +144,7 @@ def judge_curves(
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.
 
     `auto` takes `trough`: on four grids of real trainings it lay within x1.8 of the best rate, the steepest up to x35
-    off, the valley up to x8, while the minimum is the edge of a cliff; and other pictures or repeats move it least
+    off, the valley up to x8, while the minimum is the edge of a cliff; and other images or repeats move it least
     (docs/LOG.md).
 
     Args:

@@ -1,4 +1,4 @@
-"""The validation loss that follows a step of an LR sweep: of few pictures, by the network as it is at that step."""
+"""The validation loss that follows a step of an LR sweep: of few images, by the network as it is at that step."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 
 
-def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
-    """Returns ids of validation pictures that together hold every class they can, then rare classes once more.
+def choose_images(rows: pd.DataFrame, count: int) -> list[str]:
+    """Returns ids of validation images that together hold every class they can, then rare classes once more.
 
     Each is the one with most classes that none before it had (greedy set cover: Chvatal 1979), rare ones first.
 
@@ -45,22 +45,22 @@ def choose_pictures(rows: pd.DataFrame, count: int) -> list[str]:
 
 
 def judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator[ValidBatch]:
-    """Yields the fixed validation pictures as batches, decoded once for the whole sweep."""
+    """Yields the fixed validation images as batches, decoded once for the whole sweep."""
     datasets, competition = loaded.config.datasets, loaded.competition
     rows = split_rows(paths, "valid")
-    chosen = rows[rows["id"].isin(choose_pictures(rows, loaded.config.sweep.pictures))]
+    chosen = rows[rows["id"].isin(choose_images(rows, loaded.config.sweep.images))]
     folder = find_folder(competition, datasets.directory)
     dataset = ValidDataset(folder, chosen, mask_code(competition), datasets.padding)
     yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
 
 
 def judge(learner: Learner, batches: Sequence[ValidBatch], loss_of: Criterion) -> float:
-    """Returns the mean loss over pictures."""
+    """Returns the mean loss over images."""
     total = count = 0
     for batch in batches:
-        picture_BHWC, mask_BHW = batch.picture_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
+        image_BHWC, mask_BHW = batch.image_BHWC.to(learner.device), batch.mask_BHW.to(learner.device)
         with as_it_is(learner) as network, autocast(learner.device, learner.precision):
-            logits_BCHW = network(normalise(picture_BHWC, learner.config.model.encoder))
+            logits_BCHW = network(normalise(image_BHWC, learner.config.model.encoder))
         total += float(loss_of(logits_BCHW, mask_BHW)) * len(mask_BHW)
         count += len(mask_BHW)
     return total / count
@@ -72,7 +72,7 @@ def as_it_is(learner: Learner) -> Iterator[nn.Module]:
 
     Their running averages are those of networks some ten steps ago. Where the rate grows from step to step that is
     another network: a loss by them explodes long before training does. Only a norm that sees a single value of each
-    channel, as behind a global pooling of one picture, has to go by them.
+    channel, as behind a global pooling of one image, has to go by them.
     """
     norms = [module for module in learner.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = {norm: norm.momentum for norm in norms if norm.training}

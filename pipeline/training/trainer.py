@@ -49,14 +49,14 @@ class Training:
     """All that one training needs, gathered once.
 
     Attributes:
-        train_batches: `(epoch, start_step, augment, class_dice)` to the batches (picture_BHWC, mask_BHW, keys) of an
-            epoch, counted from 1.
+        train_batches: `(epoch, start_step, augment, class_dice)` to the batches (image_BHWC, mask_BHW, keys) of an
+            epoch, scored from 1.
         valid_batches: `() -> iterable of batches`, the same each time.
-        num_valid: validation pictures.
-        describe: a sample's key to words: picture, tile, epoch.
+        num_valid: validation images.
+        describe: a sample's key to words: image, tile, epoch.
         steps_per_epoch: optimizer steps of an epoch.
-        counted: indices of the classes that enter means and monitor.
-        learnt: indices of the classes that enter the loss.
+        scored: indices of the classes that enter means and monitor.
+        loss_classes: indices of the classes that enter the loss.
     """
 
     config: Config
@@ -67,8 +67,8 @@ class Training:
     stop: Stop
     seed: int
     classes: tuple[str, ...]
-    counted: tuple[int, ...]
-    learnt: tuple[int, ...]
+    scored: tuple[int, ...]
+    loss_classes: tuple[int, ...]
     num_outputs: int
     train_batches: Callable[..., Any]
     valid_batches: Callable[[], Any]
@@ -111,7 +111,7 @@ def carry_out(training: Training) -> None:
         begin_epoch(training, phase)
         train_epoch(training, phase)
         finish_epoch(training, phase)
-    for line in dead_class_lines(training.state, training.classes, training.counted, is_last=True):
+    for line in dead_class_lines(training.state, training.classes, training.scored, is_last=True):
         training.say(line)
 
 
@@ -139,17 +139,17 @@ def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
     state, learner, sums = training.state, training.learner, training.sums
     loss_fn = training.config.loss_fn
-    weights = epoch_weights(loss_fn, state.epoch, state.class_dice, training.learnt, training.num_outputs)
+    weights = epoch_weights(loss_fn, state.epoch, state.class_dice, training.loss_classes, training.num_outputs)
     loss_of = criterion(phase.loss or loss_fn.mix, _on_device(training, weights), training.num_outputs)
     begun, num_before = time.monotonic(), sums.num_samples()
     batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_dice)
     with _bar(training, phase) as bar:
-        for picture_BHWC, mask_BHW, keys in batches:
+        for image_BHWC, mask_BHW, keys in batches:
             lr = set_rate(training, phase)
             # Dropout and drop-path draw from here: a function of where we are, so that a resume repeats it.
             torch.manual_seed(step_seed(training.seed, state.epoch, state.step))
             place = (state.epoch, state.step, keys)
-            train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, training.watch, place)
+            train_step(learner, image_BHWC, mask_BHW, loss_of, sums, training.watch, place)
             state.step += 1
             _show(training, bar, lr)
             save_if_due(training)
@@ -186,19 +186,19 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     if is_trained:
         state.epoch, state.phase_epoch, state.step = state.epoch + 1, state.phase_epoch + 1, 0
         training.sums.reset()
-    dice = sum(validation.dice[index] for index in training.counted) / len(training.counted)
+    dice = sum(validation.dice[index] for index in training.scored) / len(training.scored)
     monitored = validation.loss if training.config.solver.monitor == "valid_loss" else 1 - dice
     is_best = note_validation(state, monitored, validation.dice, validation.has_hit)
     facts = {"epoch": state.epoch, "phase": phase.name, "lr": lr, "is_best": int(is_best)}
     facts["epochs_since_best"] = state.epochs_since_best
-    row = history_row(facts, means, validation, training.classes, training.counted)
+    row = history_row(facts, means, validation, training.classes, training.scored)
     state.history.append(row)
     save(training)
     if is_best:
         replace_best(training.paths / "best.ckpt", training.paths / "last.ckpt")
     record(training, row)
     training.say(epoch_line(row))
-    for line in dead_class_lines(state, training.classes, training.counted):
+    for line in dead_class_lines(state, training.classes, training.scored):
         training.say(line)
     stop_if_asked(training)
 
@@ -211,7 +211,7 @@ def judge(training: Training) -> Validation:
         NotFinite: the validation loss is not finite.
     """
     loss_fn, num_classes = training.config.loss_fn, len(training.classes)
-    weights = fixed_weights(loss_fn.weights, training.learnt, num_classes, training.num_outputs)
+    weights = fixed_weights(loss_fn.weights, training.loss_classes, num_classes, training.num_outputs)
     loss_of = criterion(loss_fn.mix, _on_device(training, weights), training.num_outputs)
     try:
         with told_faults(validation_memory_cure(training.config)):
@@ -268,7 +268,7 @@ def stop_if_asked(training: Training) -> None:
 
 def _until_stopped(training: Training) -> Iterator[Any]:
     """Yields the validation batches with a progress bar."""
-    bar = tqdm(total=training.num_valid, desc="validate", unit="picture", leave=False, dynamic_ncols=True, disable=None)
+    bar = tqdm(total=training.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None)
     with bar:
         for batch in training.valid_batches():
             stop_if_asked(training)
@@ -293,5 +293,5 @@ def _show(training: Training, bar: tqdm, lr: float) -> None:
         return
     bar.told_at = time.monotonic()
     means = training.sums.means()
-    dice = sum(means["dice"][index] for index in training.counted) / len(training.counted)
+    dice = sum(means["dice"][index] for index in training.scored) / len(training.scored)
     bar.set_postfix(loss=f"{means['loss']:.3f}", dice=f"{dice:.3f}", lr=f"{lr:.1e}", refresh=False)

@@ -1,6 +1,6 @@
-"""One pass over the validation pictures: loss, and the competition's Dice and IoU per class.
+"""One pass over the validation images: loss, and the competition's Dice and IoU per class.
 
-Shapes: B pictures, C scored classes, H and W padded to the network's stride; padded pixels are ignored ones.
+Shapes: B images, C scored classes, H and W padded to the network's stride; padded pixels are ignored ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.build import normalise
-from pipeline.model.metrics import dataset_iou, dice_iou, picture_confusion, predict_classes
+from pipeline.model.metrics import dataset_iou, dice_iou, image_confusion, predict_classes
 from pipeline.training.criterion import Criterion
 from pipeline.training.device import in_parts
 from pipeline.training.learner import Learner, autocast
@@ -23,8 +23,8 @@ class Validation:
     """Scores of one validation.
 
     Attributes:
-        loss: mean over pictures of the loss.
-        dice: per class, mean over pictures; 1 where prediction and truth both lack the class.
+        loss: mean over images of the loss.
+        dice: per class, mean over images; 1 where prediction and truth both lack the class.
         iou: likewise.
         dataset_iou: per class, from the summed confusion matrix; NaN for a class never seen and never predicted.
         has_hit: per class, whether any pixel of it was found, or none was there to find.
@@ -41,7 +41,7 @@ def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classe
     """Returns the scores of the network (averaged weights where the run keeps them) on validation batches.
 
     Args:
-        batches: yields objects with `picture_BHWC` and `mask_BHW` (uint8, padded pixels 255).
+        batches: yields objects with `image_BHWC` and `mask_BHW` (uint8, padded pixels 255).
         loss_of: logits (B, C', H, W) and mask to a scalar.
         num_classes: C; a padding class of the network beyond it is left out of the scores.
     """
@@ -49,19 +49,19 @@ def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classe
     losses, counts, confusions = [], [], []
     with learner.judged() as network:
         for batch in batches:
-            picture_BHWC = batch.picture_BHWC.to(learner.device, non_blocking=True)
+            image_BHWC = batch.image_BHWC.to(learner.device, non_blocking=True)
             mask_BHW = batch.mask_BHW.to(learner.device, non_blocking=True)
             with autocast(learner.device, learner.precision):
-                logits_BCHW = in_parts(lambda part: network(normalise(part, encoder)), picture_BHWC)
+                logits_BCHW = in_parts(lambda part: network(normalise(part, encoder)), image_BHWC)
             losses.append(loss_of(logits_BCHW, mask_BHW).double())
             counts.append(len(mask_BHW))
             predicted_BHW = predict_classes(logits_BCHW[:, :num_classes])
-            confusions.append(picture_confusion(predicted_BHW, scored(mask_BHW, num_classes), num_classes))
+            confusions.append(image_confusion(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes))
     confusion_PCC = torch.cat(confusions)
     return _scores(torch.stack(losses), torch.tensor(counts), confusion_PCC)
 
 
-def scored(mask_BHW: Tensor, num_classes: int) -> Tensor:
+def ignore_beyond(mask_BHW: Tensor, num_classes: int) -> Tensor:
     """Returns a mask in which everything beyond the scored classes (a padding class) is ignored."""
     return mask_BHW.masked_fill(mask_BHW >= num_classes, 255)
 

@@ -1,6 +1,6 @@
-"""What an ensemble makes of each picture: its members' predictions from their stores, or straight from their networks.
+"""What an ensemble makes of each image: its members' predictions from their stores, or straight from their networks.
 
-In: who predicts which picture, and what is to be made of the predictions. Out: small arrays by picture. With
+In: who predicts which image, and what is to be made of the predictions. Out: small arrays by image. With
 ENSEMBLE.STREAM nothing but these arrays touches the disk; they lie in `stream/` of the ensemble's run until the stage
 is done, so that a killed one goes on where it was.
 """
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage, why_run
-from pipeline.config.competition import num_scored
 from pipeline.config.load import Loaded
 from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk
@@ -29,25 +28,25 @@ if TYPE_CHECKING:
 Arrays = dict[str, "np.ndarray"]
 Make = Callable[[str, Sequence["Prediction"]], Arrays]
 STREAM_FOLDER = "stream"
-NUM_COMPARED = 2  # pictures of each store that are held against its network: a million pixels or two
+NUM_COMPARED = 2  # images of each store that are held against its network: a million pixels or two
 
 
 def make_each(
     run: Run, subset: str, wanted: Mapping[str, Sequence[int]], make: Make, name: str
 ) -> Callable[[str], Arrays]:
-    """Returns a function that gives what `make` makes of a picture.
+    """Returns a function that gives what `make` makes of an image.
 
     Args:
         subset: "valid" or "test".
-        wanted: numbers of the members that predict a picture, by its id.
-        make: from a picture's id and the predictions of those members, in that order, to small arrays.
+        wanted: numbers of the members that predict an image, by its id.
+        make: from an image's id and the predictions of those members, in that order, to small arrays.
         name: of this pass, which has no other of the same name in its stage.
     """
     if not run.loaded.config.ensemble.stream:
         from pipeline.inference.probability_store import ProbabilityStore
 
         stores = [ProbabilityStore(member.paths.probs(subset)) for member in member_runs(run)]
-        return lambda picture_id: make(picture_id, [stores[number].view(picture_id) for number in wanted[picture_id]])
+        return lambda image_id: make(image_id, [stores[number].view(image_id) for number in wanted[image_id]])
     return _streamed(run, subset, wanted, make, name)
 
 
@@ -89,7 +88,7 @@ def check_room(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]], say: 
 def store_facts(run: Run, number: int) -> dict[str, Any]:
     """Returns what a member's stores take of the disk, and how well they keep its classes.
 
-    `float32_bytes` is what full-size float32 probabilities of the same pictures would take.
+    `float32_bytes` is what full-size float32 probabilities of the same images would take.
     """
     from pipeline.inference.agreement import agreement
     from pipeline.inference.probability_store import ProbabilityStore
@@ -104,15 +103,15 @@ def store_facts(run: Run, number: int) -> dict[str, Any]:
     num_pixels = sum(int(row.width) * int(row.height) for row in rows)
     return {
         "bytes": sum(path.stat().st_size for path in files),
-        "pictures": len(rows),
-        "float32_bytes": 4 * num_scored(run.loaded.competition) * num_pixels,
+        "images": len(rows),
+        "float32_bytes": 4 * run.loaded.competition.num_classes * num_pixels,
         "agreement": share,
         "compared": len(indices),
     }
 
 
 def forget_streamed(run: Run) -> None:
-    """Removes what a stage kept of each picture, once it is done."""
+    """Removes what a stage kept of each image, once it is done."""
     import shutil
 
     shutil.rmtree(run.paths / STREAM_FOLDER, ignore_errors=True)
@@ -131,21 +130,21 @@ def _streamed(
     if not missing:
         return progress.__getitem__
     if len(missing) < len(wanted):
-        tqdm.write(f"going on: {len(wanted) - len(missing)} of {len(wanted)} pictures are done ({name})")
+        tqdm.write(f"going on: {len(wanted) - len(missing)} of {len(wanted)} images are done ({name})")
     options = [member.loaded.config.dataloaders.valid for member in member_runs(run)]
     num_threads = available_workers(max(option.num_workers for option in options), tqdm.write)
-    pictures = stream(_sources(run, subset), {picture_id: wanted[picture_id] for picture_id in missing}, num_threads)
-    with tqdm(total=len(missing), desc=f"stream {name}", unit="picture", leave=False, disable=None) as bar:
-        for picture_id, predictions in pictures:
-            progress.put(picture_id, make(picture_id, predictions))
+    images = stream(_sources(run, subset), {image_id: wanted[image_id] for image_id in missing}, num_threads)
+    with tqdm(total=len(missing), desc=f"stream {name}", unit="image", leave=False, disable=None) as bar:
+        for image_id, predictions in images:
+            progress.put(image_id, make(image_id, predictions))
             bar.update()
             if run.stop.requested:  # the time budget; whole parts are kept
-                raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} pictures combined ({name})")
+                raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} images combined ({name})")
     return progress.__getitem__
 
 
 def _sources(run: Run, subset: str) -> list[Source]:
-    """Returns the members, each with the pictures that its store would hold, in that store's order and batches."""
+    """Returns the members, each with the images that its store would hold, in that store's order and batches."""
     from pipeline.data.catalog import read_catalog
     from pipeline.data.dataset import ValidDataset
     from pipeline.inference.load import load_predictor

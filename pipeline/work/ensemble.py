@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run, Stage
-from pipeline.config.competition import counted_indices
 from pipeline.config.load import Loaded
 from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.report.read import read_json
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
-    """Makes sure that every member has predicted; writes who they are and who may judge which picture.
+    """Makes sure that every member has predicted; writes who they are and who may judge which image.
 
     Raises:
         UserError: a member is not trained, or not as its config says now; with the commands to type.
@@ -66,7 +65,7 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Combines the members on the validation pictures, each judged by those that did not train on it, and scores."""
+    """Combines the members on the validation images, each judged by those that did not train on it, and scores."""
     import numpy as np
     import torch
 
@@ -74,32 +73,32 @@ def evaluate(run: Run) -> None:
 
     folder, is_fitted = competition_folder(run), run.loaded.config.ensemble.weights == "fitted"
     rows, judges = _judged_rows(run)
-    chosen, counted = _recipe(run), counted_indices(run.loaded.competition)
+    chosen, scored = _recipe(run), run.loaded.competition.scored_indices
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     place = [recipe.method for recipe in recipes].index(chosen.method)
-    judge = judge_maker(run, folder, rows, judges, lambda picture_id: recipes, place, is_fitted)
+    judge = judge_maker(run, folder, rows, judges, lambda image_id: recipes, place, is_fitted)
     judged = make_each(run, "valid", judges, judge, "judged")
     bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-    results = [{name: array for name, array in judged(picture_id).items() if name != "mask"} for picture_id in bar]
+    results = [{name: array for name, array in judged(image_id).items() if name != "mask"} for image_id in bar]
     by_method = {
         recipe.method: np.stack([result["methods"][index] for result in results])
         for index, recipe in enumerate(recipes)
     }
-    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members), counted)
+    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members), scored)
     fitted = fitted_weights(run, rows, judges, results) if is_fitted else None
     del results
-    if fitted is not None and fitted.by_picture:
+    if fitted is not None and fitted.by_image:
         chosen = Recipe("WEIGHTED", fitted.weights)
 
-        def unseen(picture_id: str) -> list[Recipe]:  # weights that do not know its sequence
-            return [Recipe("WEIGHTED", fitted.by_picture.get(picture_id, fitted.weights))]
+        def unseen(image_id: str) -> list[Recipe]:  # weights that do not know its sequence
+            return [Recipe("WEIGHTED", fitted.by_image.get(image_id, fitted.weights))]
 
         judged = make_each(run, "valid", judges, judge_maker(run, folder, rows, judges, unseen), "fitted")
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-        by_method["WEIGHTED"] = np.stack([judged(picture_id)["methods"][0] for picture_id in bar])
+        by_method["WEIGHTED"] = np.stack([judged(image_id)["methods"][0] for image_id in bar])
     confusion_PCC = torch.from_numpy(by_method[chosen.method])
-    write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda picture_id: judged(picture_id)["mask"])
-    found = findings(rows, judges, by_method, own, counted)
+    write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda image_id: judged(image_id)["mask"])
+    found = findings(rows, judges, by_method, own, scored)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
@@ -127,17 +126,17 @@ def submit(run: Run) -> None:
     def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
         return make_each(run, "valid", judges, look, name)
 
-    decoding = fitted_decoding(run, folder, rows, lambda picture_id: for_members(fitted, judges[picture_id]), look_with)
+    decoding = fitted_decoding(run, folder, rows, lambda image_id: for_members(fitted, judges[image_id]), look_with)
     everyone = range(len(run.loaded.config.ensemble.members))
     recipe = fitted if decoding.factors is None else with_factors(fitted, decoding.factors, len(everyone))
     catalog = read_catalog(run.paths / "catalog.csv")
     wanted = dict.fromkeys(catalog.loc[catalog["subset"] == "test", "id"], everyone)
 
-    def decode(picture_id: str, predictions: Sequence[Prediction]) -> Arrays:
+    def decode(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         return {"mask": decode_with_rules(predictions, recipe, decoding.rules)}
 
     decoded = make_each(run, "test", wanted, decode, "test")
-    write_checked_submission(run, folder, lambda picture_id: decoded(picture_id)["mask"], decoding)
+    write_checked_submission(run, folder, lambda image_id: decoded(image_id)["mask"], decoding)
     forget_streamed(run)
 
 
@@ -157,7 +156,7 @@ def _judges(split: pd.DataFrame) -> Judges:
 
 
 def _judged_rows(run: Run) -> tuple[pd.DataFrame, Judges]:
-    """Returns the catalog rows of the judged pictures and who judges each."""
+    """Returns the catalog rows of the judged images and who judges each."""
     import pandas as pd
 
     from pipeline.training.inputs import split_rows
@@ -165,7 +164,7 @@ def _judged_rows(run: Run) -> tuple[pd.DataFrame, Judges]:
     split = pd.read_csv(run.paths / "split.csv", dtype=str, keep_default_na=False)
     rows = split_rows(run.paths, "valid")
     judges = _judges(split)
-    return rows, {picture_id: judges[picture_id] for picture_id in rows["id"]}
+    return rows, {image_id: judges[image_id] for image_id in rows["id"]}
 
 
 def _origin(run: Run) -> dict[str, Any]:

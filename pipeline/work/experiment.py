@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.chain import Run
-from pipeline.config.competition import any_file, mask_code, num_scored, scored_classes
+from pipeline.config.competition import any_file, mask_code
 from pipeline.config.load import config_path, load, names, run_name
 from pipeline.errors import Stopped, UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
@@ -39,23 +39,23 @@ def competition_folder(run: Run) -> Path:
 def competition_files(run: Run) -> list[Path]:
     """Returns every file of the competition folder that a result depends on."""
     folder, competition = competition_folder(run), run.loaded.competition
-    templates = (competition.pictures, competition.test_pictures, competition.masks)
+    templates = (competition.images, competition.test_images, competition.masks)
     parents = sorted({path.parent for template in templates if template for path in folder.glob(any_file(template))})
     tables = [competition.train_csv, competition.test_csv, competition.sample_submission]
     files = [folder / name for name in tables if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
 
 
-def pictures_of(run: Run, subset: str) -> dict[str, Path | list[Path]]:
-    """Returns the `train` (public) or `test` pictures and masks of the run's catalog, by a name for messages."""
+def images_of(run: Run, subset: str) -> dict[str, Path | list[Path]]:
+    """Returns the `train` (public) or `test` images and masks of the run's catalog, by a name for messages."""
     path = run.paths / "catalog.csv"
     if not path.is_file():
         return {}
     folder = competition_folder(run)
     with open(path, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("subset") == subset]
-    files = [folder / row[column] for row in rows for column in ("picture", "mask") if row[column]]
-    return {"the public pictures" if subset == "train" else "the test pictures": files}
+    files = [folder / row[column] for row in rows for column in ("image", "mask") if row[column]]
+    return {"the public images" if subset == "train" else "the test images": files}
 
 
 def sample_submission(run: Run) -> dict[str, Path | list[Path]]:
@@ -94,7 +94,7 @@ def _configs_by_run_name() -> dict[str, str]:
 
 
 def prepare(run: Run) -> None:
-    """Checks every picture and mask, then writes catalog, class statistics, split, leakage and histograms."""
+    """Checks every image and mask, then writes catalog, class statistics, split, leakage and histograms."""
     from pipeline.data.catalog import build_catalog, find_notices
     from pipeline.data.leakage import near_duplicates
     from pipeline.data.problems import format_problems
@@ -118,7 +118,7 @@ def prepare(run: Run) -> None:
             table.to_csv(path, index=False)
     write_class_histograms(run.paths / "classes.csv", run.paths.plots)
     counts, num_test = split["subset"].value_counts(), (catalog["subset"] == "test").sum()
-    tqdm.write(f"{counts['train']} pictures train, {counts['valid']} validate, {num_test} are to be predicted")
+    tqdm.write(f"{counts['train']} images train, {counts['valid']} validate, {num_test} are to be predicted")
     num_leaky = leaks["valid_id"].nunique()
     if num_leaky:
         has_sequences = catalog.loc[catalog["subset"] == "train", "sequence"].nunique() > 1
@@ -128,7 +128,7 @@ def prepare(run: Run) -> None:
             else "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file would tell which belong together"
         )
         tqdm.write(
-            f"leakage: {num_leaky} of {counts['valid']} validation pictures have a near-duplicate among the training "
+            f"leakage: {num_leaky} of {counts['valid']} validation images have a near-duplicate among the training "
             f"ones, so the score will flatter; {cure}"
         )
 
@@ -141,7 +141,7 @@ def tile(run: Run) -> None:
     from pipeline.data.dataset import TrainDataset, sample_sheet
     from pipeline.data.store import build_store, open_store
     from pipeline.data.tiles import NOTICED, SETS_KEY, distortion, scales_of
-    from pipeline.report.figure import write_picture
+    from pipeline.report.figure import write_image
     from pipeline.report.sheets import draw_sheet, draw_tile_grid
     from pipeline.training.inputs import seed_of, split_rows
 
@@ -159,22 +159,22 @@ def tile(run: Run) -> None:
     sizes = list(zip(of_train["width"], of_train["height"], strict=True))
     if settings.enable and (told := distortion(sizes, settings.sets)):
         tqdm.write(f"note: of {SETS_KEY}, {told} (by more than {100 * (NOTICED - 1):.0f} %)")
-    classes = scored_classes(competition)
+    classes = competition.class_names
     dataset = TrainDataset(store, train_ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
-    captions = [dataset.places[index].picture_id for index in indices]
+    captions = [dataset.places[index].image_id for index in indices]
     samples = sample_sheet(dataset, 1, indices)
     kinds = (datasets.augmentation.horizontal_flip, datasets.augmentation.shift_scale_rotate)
     kinds += (datasets.augmentation.copy_paste, datasets.augmentation.color, datasets.augmentation.gaussian_noise)
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"What training sees: {what} of the first epoch, masks below"
-    write_picture(run.paths.plots / "samples.png", draw_sheet(samples, captions, classes, competition.colors, title))
+    write_image(run.paths.plots / "samples.png", draw_sheet(samples, captions, classes, competition.colors, title))
     for number, tile_set in enumerate(settings.sets if settings.enable else (), start=1):
-        picture = store.picture(train_ids[0], tile_set[:2])
-        grid = draw_tile_grid(picture, tile_set, settings.width, settings.height)
-        write_picture(run.paths.plots / f"tile_grid_{number}.png", grid)
-    facts = {"store": path.name, "samples_per_epoch": len(dataset), "pictures": len(rows)}
+        image = store.image(train_ids[0], tile_set[:2])
+        grid = draw_tile_grid(image, tile_set, settings.width, settings.height)
+        write_image(run.paths.plots / f"tile_grid_{number}.png", grid)
+    facts = {"store": path.name, "samples_per_epoch": len(dataset), "images": len(rows)}
     write_atomic(run.paths / "tiles.json", json.dumps(facts, indent=1))
 
 
@@ -219,29 +219,29 @@ def train(run: Run) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Predicts the validation pictures into their store and scores them; draws best, median and worst."""
+    """Predicts the validation images into their store and scores them; draws best, median and worst."""
     import torch
 
     from pipeline.inference.evaluate import confusion_of
     from pipeline.inference.predict import decode
     from pipeline.training.inputs import split_rows
 
-    num_classes, folder = num_scored(run.loaded.competition), competition_folder(run)
+    num_classes, folder = run.loaded.competition.num_classes, competition_folder(run)
     rows, split = split_rows(run.paths, "valid"), run.loaded.config.datasets
     store, checkpoint = _predict(run, rows, "valid")
 
-    def mask_of(picture_id: str):
-        return decode(store[picture_id])
+    def mask_of(image_id: str):
+        return decode(store[image_id])
 
     pairs = zip(rows["id"], truth_masks(run, folder, rows), strict=True)
     bar = tqdm(pairs, total=len(rows), desc="score", leave=False, disable=None)
-    confusion_PCC = torch.stack([confusion_of(mask_of(picture_id), truth, num_classes) for picture_id, truth in bar])
+    confusion_PCC = torch.stack([confusion_of(mask_of(image_id), truth, num_classes) for image_id, truth in bar])
     facts = {"split": {"by": split.split.by, "index": split.split_index}, "checkpoint": checkpoint}
     write_outcome(run, folder, rows, confusion_PCC, facts, mask_of)
 
 
 def predict(run: Run) -> None:
-    """Writes the probabilities of the test pictures."""
+    """Writes the probabilities of the test images."""
     from pipeline.data.catalog import read_catalog
 
     catalog = read_catalog(run.paths / "catalog.csv")
@@ -261,15 +261,15 @@ def submit(run: Run) -> None:
     store, judged = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
 
     def look_with(name: str, look):
-        return lambda picture_id: look(picture_id, [judged.view(picture_id)])
+        return lambda image_id: look(image_id, [judged.view(image_id)])
 
-    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda picture_id: recipe, look_with)
+    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda image_id: recipe, look_with)
     if decoding.factors is not None:
         recipe = with_factors(recipe, decoding.factors, 1)
     is_plain = decoding.factors is None and not decoding.rules
 
-    def mask_of(picture_id: str):
-        prediction = store[picture_id]
+    def mask_of(image_id: str):
+        prediction = store[image_id]
         return decode(prediction) if is_plain else decode_with_rules([prediction], recipe, decoding.rules)
 
     write_checked_submission(run, folder, mask_of, decoding)
@@ -284,7 +284,7 @@ def report(run: Run) -> None:
 
 
 def _predict(run: Run, rows, subset: str):
-    """Predicts the pictures of `rows` into the run's store; returns the store and what is known of the checkpoint."""
+    """Predicts the images of `rows` into the run's store; returns the store and what is known of the checkpoint."""
     from pipeline.data.dataset import ValidDataset
     from pipeline.data.loaders import valid_batches, valid_loader
     from pipeline.inference.load import load_predictor
@@ -300,7 +300,7 @@ def _predict(run: Run, rows, subset: str):
         "valid_loss": content["state"]["history"][-1]["valid_loss"],  # `best` may be of the Dice
         "sha256": sha256_file(best),
     }
-    facts = {"classes": list(scored_classes(competition)), "competition": competition.name}
+    facts = {"classes": list(competition.class_names), "competition": competition.name}
     writer = StoreWriter(run.paths.probs(subset), run.key, rows["id"].tolist(), facts, say=tqdm.write)
     missing = set(writer.missing())
     if missing:
@@ -312,11 +312,11 @@ def _predict(run: Run, rows, subset: str):
         options = config.dataloaders.valid
         pins = options.pin_memory and predictor.device.type == "cuda"
         loader = valid_loader(dataset, options.batch_size, options.num_workers, pins, say=tqdm.write)
-        with tqdm(total=len(missing), desc=f"predict {subset}", unit="picture", leave=False, disable=None) as bar:
-            for picture_id, prediction in predict_batches(predictor, valid_batches(loader)):
-                writer.put(picture_id, prediction)
+        with tqdm(total=len(missing), desc=f"predict {subset}", unit="image", leave=False, disable=None) as bar:
+            for image_id, prediction in predict_batches(predictor, valid_batches(loader)):
+                writer.put(image_id, prediction)
                 bar.update()
                 if run.stop.requested:  # the time budget; whole shards are kept
-                    raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} pictures predicted")
+                    raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} images predicted")
     writer.finish()
     return ProbabilityStore(run.paths.probs(subset)), checkpoint

@@ -1,6 +1,6 @@
-"""Who an ensemble's members are: their runs, what decides their predictions, and which pictures each may judge.
+"""Who an ensemble's members are: their runs, what decides their predictions, and which images each may judge.
 
-A validation picture is judged only by members that did not train on it, nor started from a run that did.
+A validation image is judged only by members that did not train on it, nor started from a run that did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PREDICTING = ("evaluate", "predict")  # the stages of a member that an ensemble may start by itself
 WITHOUT_STORES = (
     "Or do without the members' probability stores: add ENSEMBLE.STREAM=true. They then predict and are combined "
-    "picture by picture, with the same result, but anew for every METHOD that you try."
+    "image by image, with the same result, but anew for every METHOD that you try."
 )
 
 
@@ -45,7 +45,7 @@ def member_sources(run: Run) -> dict[str, Path | list[Path]]:
 
 
 def member_stores(run: Run, subset: str) -> dict[str, Path | list[Path]]:
-    """Returns the members' probability stores of the `test` or `valid` pictures, by a name for messages.
+    """Returns the members' probability stores of the `test` or `valid` images, by a name for messages.
 
     None with ENSEMBLE.STREAM: members.json says then what decides their predictions.
     """
@@ -112,7 +112,7 @@ def predict_members(
 
 
 def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
-    """Refuses members that differ in test pictures, or whose stores differ in competition or classes.
+    """Refuses members that differ in test images, or whose stores differ in competition or classes.
 
     Raises:
         UserError: names the members and what differs.
@@ -132,7 +132,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
     for name in others:
         unlike = ids[name] ^ ids[first]
         if unlike:
-            raise UserError(f"{name} and {first} predict other test pictures, such as {min(unlike)}; run both again")
+            raise UserError(f"{name} and {first} predict other test images, such as {min(unlike)}; run both again")
 
 
 def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> dict[str, Any]:
@@ -152,17 +152,17 @@ def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) 
         "split": {"by": split.split.by, "index": split.split_index},
         "dice": metrics.get("dice", {}).get("mean"),
         "iou": metrics.get("iou", {}).get("mean"),
-        "pictures": metrics.get("pictures"),
+        "images": metrics.get("images"),
     }
 
 
 def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
-    """Returns id, subset, judges of the public pictures: `valid` where a member predicted it and did not train on it.
+    """Returns id, subset, judges of the public images: `valid` where a member predicted it and did not train on it.
 
     `judges` holds the numbers of those members, such as "0 3".
 
     Raises:
-        UserError: there is no such picture.
+        UserError: there is no such image.
     """
     import pandas as pd
 
@@ -175,15 +175,15 @@ def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
     ids = catalog.loc[catalog["subset"] == "train", "id"].tolist()
     judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
     if not any(judges):
-        raise UserError("every public picture was trained on by all members, so the ensemble cannot be judged")
+        raise UserError("every public image was trained on by all members, so the ensemble cannot be judged")
     return pd.DataFrame({"id": ids, "subset": ["valid" if one else "train" for one in judges], "judges": judges})
 
 
 def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """Returns train_id, valid_id, distance of near-duplicates between a judged picture and what a judge trained on.
+    """Returns train_id, valid_id, distance of near-duplicates between a judged image and what a judge trained on.
 
     Args:
-        judges: the numbers of the members that judge a picture, by its id.
+        judges: the numbers of the members that judge an image, by its id.
     """
     import pandas as pd
 
@@ -196,7 +196,7 @@ def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) ->
 
 
 def trained_on(folder: Path, load_prev: str | None, seen: tuple[Path, ...] = ()) -> set[str] | None:
-    """Returns the pictures that a run's weights have seen, those of the runs it started from included.
+    """Returns the images that a run's weights have seen, those of the runs it started from included.
 
     None: it started from a file of which nothing is known.
     """

@@ -1,6 +1,6 @@
-"""What experiments and ensembles share once pictures have become masks: scores, panels, the checked submission.
+"""What experiments and ensembles share once images have become masks: scores, panels, the checked submission.
 
-In: masks by picture id, the catalog. Out: the files of `evaluate` and `submit`, see `stages.py`.
+In: masks by image id, the catalog. Out: the files of `evaluate` and `submit`, see `stages.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.chain import Run
-from pipeline.config.competition import counted_indices, mask_code, scored_classes
+from pipeline.config.competition import mask_code
 from pipeline.files import sha256_file, write_atomic
 from pipeline.paths import shown
 
@@ -39,7 +39,7 @@ class Decoding:
 
     Attributes:
         factors: float64 (C,) on the classes' probabilities, or None.
-        rules: by which classes are dropped from a picture.
+        rules: by which classes are dropped from an image.
     """
 
     factors: np.ndarray | None
@@ -48,7 +48,7 @@ class Decoding:
 
 def truth_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarray]:
     """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
-    from pipeline.data.pictures import read_mask
+    from pipeline.data.images import read_mask
 
     code = mask_code(run.loaded.competition)
     return (read_mask(folder / mask, code) for mask in rows["mask"])
@@ -57,32 +57,32 @@ def truth_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarr
 def write_outcome(
     run: Run, folder: Path, rows: pd.DataFrame, confusion_PCC: torch.Tensor, facts: dict[str, Any], mask_of: MaskOf
 ) -> dict[str, Any]:
-    """Writes metrics.json, per_image.csv, confusion.csv and the panels of judged pictures; returns the metrics.
+    """Writes metrics.json, per_image.csv, confusion.csv and the panels of judged images; returns the metrics.
 
     Args:
         folder: of the competition.
-        rows: catalog rows of the judged pictures.
+        rows: catalog rows of the judged images.
         confusion_PCC: a confusion matrix per row.
         facts: what else metrics.json says: `split` and `checkpoint`.
-        mask_of: the predicted mask of a judged picture.
+        mask_of: the predicted mask of a judged image.
     """
     import pandas as pd
 
-    from pipeline.inference.evaluate import majority_guess, picture_table, summarise, write_scores
+    from pipeline.inference.evaluate import image_table, majority_guess, summarise, write_scores
 
-    classes, counted = scored_classes(run.loaded.competition), counted_indices(run.loaded.competition)
-    per_image = picture_table(rows["id"], rows["sequence"], confusion_PCC, classes, counted)
-    metrics = summarise(per_image, confusion_PCC.sum(0), classes, counted)
-    metrics["counted"] = [classes[index] for index in counted]
+    classes, scored = run.loaded.competition.class_names, run.loaded.competition.scored_indices
+    per_image = image_table(rows["id"], rows["sequence"], confusion_PCC, classes, scored)
+    metrics = summarise(per_image, confusion_PCC.sum(0), classes, scored)
+    metrics["scored"] = [classes[index] for index in scored]
     table = pd.read_csv(run.paths / "classes.csv")
     leaks = pd.read_csv(run.paths / "leakage.csv", dtype=str)
     majority = int(table["pixels"].idxmax())
-    metrics["majority"] = majority_guess(truth_masks(run, folder, rows), majority, classes, counted)
+    metrics["majority"] = majority_guess(truth_masks(run, folder, rows), majority, classes, scored)
     metrics |= facts
-    metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_pictures_affected": int(leaks["valid_id"].nunique())}
+    metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_images_affected": int(leaks["valid_id"].nunique())}
     write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
     _draw_panels(run, folder, rows, per_image, mask_of)
-    of_what = f"Dice of {classes[counted[0]]}" if len(counted) == 1 else "mean Dice"
+    of_what = f"Dice of {classes[scored[0]]}" if len(scored) == 1 else "mean Dice"
     miou = metrics["dataset_iou"]["mean"]  # None where no pixel is of a class that counts
     tqdm.write(
         f"validation {of_what} {metrics['dice']['mean']:.4f}, mIoU {'–' if miou is None else format(miou, '.4f')}; "
@@ -94,41 +94,41 @@ def write_outcome(
 def fitted_decoding(
     run: Run, folder: Path, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe], look_with: LookWith
 ) -> Decoding:
-    """Returns what DECODE asks for, fitted on out-of-fold pictures; writes what came of it, decode.json.
+    """Returns what DECODE asks for, fitted on out-of-fold images; writes what came of it, decode.json.
 
     Args:
         folder: of the competition.
-        rows: catalog rows of the out-of-fold pictures.
-        recipe_of: how the predictions of a picture's judges are combined.
-        look_with: from the name of a pass and what to make of a picture's predictions to a function of its id.
+        rows: catalog rows of the out-of-fold images.
+        recipe_of: how the predictions of an image's judges are combined.
+        look_with: from the name of a pass and what to make of an image's predictions to a function of its id.
     """
-    from pipeline.data.pictures import read_mask
+    from pipeline.data.images import read_mask
     from pipeline.inference.decoding import arrays_of, fit_suppression, see, sight_from
     from pipeline.inference.ensemble import combine
     from pipeline.inference.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
-    classes, counted = scored_classes(competition), list(counted_indices(competition))
+    classes, scored = competition.class_names, list(competition.scored_indices)
     files, ids, facts = rows.set_index("id"), rows["id"].tolist(), {}
     sequences = dict(zip(ids, rows["sequence"], strict=True))
     factors, rules = None, ()
 
-    def truth_of(picture_id: str) -> np.ndarray:
-        return read_mask(folder / files.at[picture_id, "mask"], mask_code(competition))
+    def truth_of(image_id: str) -> np.ndarray:
+        return read_mask(folder / files.at[image_id, "mask"], mask_code(competition))
 
-    def weigh(picture_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
-        truth, recipe = truth_of(picture_id), recipe_of(picture_id)
-        return margin_arrays(margin(picture_id, sequences[picture_id], ones, recipe, truth))
+    def weigh(image_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
+        truth, recipe = truth_of(image_id), recipe_of(image_id)
+        return margin_arrays(margin(image_id, sequences[image_id], ones, recipe, truth))
 
-    def look(picture_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
-        recipe = recipe_of(picture_id)
+    def look(image_id: str, ones: Sequence[Prediction]) -> dict[str, np.ndarray]:
+        recipe = recipe_of(image_id)
         mask = combine(ones, [recipe if factors is None else with_factors(recipe, factors, len(ones))])[0]
-        return arrays_of(see(picture_id, sequences[picture_id], ones, mask, truth_of(picture_id)))
+        return arrays_of(see(image_id, sequences[image_id], ones, mask, truth_of(image_id)))
 
     if settings.offsets == "fitted":
         seen = look_with("offsets", weigh)
         bar = tqdm(ids, desc="offsets", leave=False, disable=None)
-        moved = fit_offsets([margin_from(one, sequences[one], seen(one)) for one in bar], classes, counted)
+        moved = fit_offsets([margin_from(one, sequences[one], seen(one)) for one in bar], classes, scored)
         factors = moved.factors if (moved.factors != 1).any() else None
         facts["offsets"] = _fit_facts(moved, classes) | {
             "factors": {
@@ -139,7 +139,7 @@ def fitted_decoding(
     if settings.suppress == "fitted":
         seen = look_with("rules", look)
         bar = tqdm(ids, desc="rules", leave=False, disable=None)
-        dropped = fit_suppression([sight_from(one, sequences[one], seen(one)) for one in bar], classes, counted)
+        dropped = fit_suppression([sight_from(one, sequences[one], seen(one)) for one in bar], classes, scored)
         rules = dropped.rules
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in rules]
         facts |= _fit_facts(dropped, classes)
@@ -161,11 +161,11 @@ def _fit_facts(found: Any, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: Decoding) -> None:
-    """Encodes the test pictures' masks, writes the submission and checks what was written.
+    """Encodes the test images' masks, writes the submission and checks what was written.
 
     Args:
         folder: of the competition.
-        mask_of: the predicted mask of a test picture.
+        mask_of: the predicted mask of a test image.
         decoding: what was fitted for it, to be remembered with the submission.
     """
     from pipeline.data.catalog import read_catalog
@@ -193,7 +193,7 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
         names = [f"{name} times {factor:g}" for name, factor in factors if factor != 1]
         origin["probabilities"] = ", ".join(names) or "as predicted"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
-    masks = ((picture_id, mask_of(picture_id)) for picture_id in bar)
+    masks = ((image_id, mask_of(image_id)) for image_id in bar)
     path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
     sample = folder / competition.sample_submission if competition.sample_submission else None
@@ -204,22 +204,22 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
 
 
 def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataFrame, mask_of: MaskOf) -> None:
-    """Draws picture, truth and prediction of the best, median and worst validation pictures."""
-    from pipeline.data.pictures import read_mask, read_picture
-    from pipeline.report.figure import write_picture
-    from pipeline.report.panels import choose_pictures, draw_panel
+    """Draws image, truth and prediction of the best, median and worst validation images."""
+    from pipeline.data.images import read_image, read_mask
+    from pipeline.report.figure import write_image
+    from pipeline.report.panels import choose_images, draw_panel
 
-    competition, classes = run.loaded.competition, scored_classes(run.loaded.competition)
+    competition, classes = run.loaded.competition, run.loaded.competition.class_names
     files, scores = rows.set_index("id"), per_image.set_index("id")
     for old in run.paths.panels.glob("*.png"):
         old.unlink()
-    for kind, chosen in choose_pictures(per_image, NUM_PANELS).items():
-        for rank, picture_id in enumerate(chosen, start=1):
-            picture = read_picture(folder / files.at[picture_id, "picture"])
-            truth = read_mask(folder / files.at[picture_id, "mask"], mask_code(competition))
-            row = scores.loc[picture_id]
+    for kind, chosen in choose_images(per_image, NUM_PANELS).items():
+        for rank, image_id in enumerate(chosen, start=1):
+            image = read_image(folder / files.at[image_id, "image"])
+            truth = read_mask(folder / files.at[image_id, "mask"], mask_code(competition))
+            row = scores.loc[image_id]
             dice = {name: float(row[f"dice_{name}"]) for name in classes}
-            path = run.paths.panels / f"{kind}_{rank}_{picture_id}.png"
-            title = f"{kind} {rank}: {picture_id}, mean Dice {row['dice']:.3f}"
-            prediction = mask_of(picture_id)
-            write_picture(path, draw_panel(picture, truth, prediction, classes, competition.colors, title, dice))
+            path = run.paths.panels / f"{kind}_{rank}_{image_id}.png"
+            title = f"{kind} {rank}: {image_id}, mean Dice {row['dice']:.3f}"
+            prediction = mask_of(image_id)
+            write_image(path, draw_panel(image, truth, prediction, classes, competition.colors, title, dice))

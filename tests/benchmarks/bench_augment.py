@@ -1,4 +1,4 @@
-"""The whole augmentation chain to a normalised float picture, one core: the original's way against ours.
+"""The whole augmentation chain to a normalised float image, one core: the original's way against ours.
 
     python -m tests.benchmarks.bench_augment
 
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from pipeline.config.load import load
-from pipeline.data.augment import apply_color, apply_noise, color_chain, cut_mask, cut_picture, draw_geometry
+from pipeline.data.augment import apply_color, apply_noise, color_chain, cut_image, cut_mask, draw_geometry
 from pipeline.data.loaders import start_worker
 from pipeline.data.tiles import Box
-from tests.benchmarks.street_pictures import MEAN, STD, in_own_process, normalise_float64, one_hot, read_pictures
+from tests.benchmarks.street_images import MEAN, STD, in_own_process, normalise_float64, one_hot, read_images
 
 AUGMENTATION = load("ExpAAC").config.datasets.augmentation
-NUM_PICTURES, REPEATS, NUM_ROUNDS = 12, 5, 3
+NUM_IMAGES, REPEATS, NUM_ROUNDS = 12, 5, 3
 BARS = {(1280, 720): 10.0, (640, 352): 3.8}
 NAIVE, OURS, OURS_NORMALISED = "one-hot float32, float64 (naive)", "ours, uint8 for the device", "ours, normalised here"
 # 256 levels x 3 channels: (level / 255 - mean) / std, looked up instead of computed
@@ -47,14 +47,14 @@ def library_chain() -> list[A.BasicTransform]:
 def naive():
     chain = A.Compose(library_chain()[:-1], strict=True)
 
-    def way(picture: np.ndarray, mask: np.ndarray, index: int):
+    def way(image: np.ndarray, mask: np.ndarray, index: int):
         chain.set_random_seed(index)
-        changed = chain(image=picture, mask=one_hot(mask))
-        picture, rng = changed["image"], np.random.default_rng(index)
+        changed = chain(image=image, mask=one_hot(mask))
+        image, rng = changed["image"], np.random.default_rng(index)
         if rng.random() < AUGMENTATION.gaussian_noise.probability:  # as the library did it in 2021
-            noise = rng.normal(0, np.sqrt(rng.uniform(*AUGMENTATION.gaussian_noise.var_limit)), picture.shape)
-            picture = np.clip(picture.astype(np.float32) + noise, 0, 255).astype(np.uint8)
-        return normalise_float64(picture, changed["mask"])
+            noise = rng.normal(0, np.sqrt(rng.uniform(*AUGMENTATION.gaussian_noise.var_limit)), image.shape)
+            image = np.clip(image.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+        return normalise_float64(image, changed["mask"])
 
     return way
 
@@ -62,9 +62,9 @@ def naive():
 def peer():
     chain = A.Compose(library_chain(), strict=True)
 
-    def way(picture: np.ndarray, mask: np.ndarray, index: int):
+    def way(image: np.ndarray, mask: np.ndarray, index: int):
         chain.set_random_seed(index)
-        changed = chain(image=picture, mask=mask)
+        changed = chain(image=image, mask=mask)
         return cv2.LUT(changed["image"], NORMALISED), changed["mask"]
 
     return way
@@ -74,13 +74,13 @@ def ours(normalised: bool = False):
     start_worker()
     chain = color_chain(AUGMENTATION.color)
 
-    def way(picture: np.ndarray, mask: np.ndarray, index: int):
+    def way(image: np.ndarray, mask: np.ndarray, index: int):
         box = Box(0, 0, mask.shape[1], mask.shape[0])
         geometry = draw_geometry(AUGMENTATION, np.random.default_rng((1, 1, index)))
-        picture, mask = cut_picture(picture, geometry, box), cut_mask(mask, geometry, box)
+        image, mask = cut_image(image, geometry, box), cut_mask(mask, geometry, box)
         rng = np.random.default_rng((1, 1, index, 1))
-        picture = apply_noise(AUGMENTATION.gaussian_noise, apply_color(chain, picture, rng), rng)
-        return (cv2.LUT(picture, NORMALISED), mask) if normalised else (picture, mask)
+        image = apply_noise(AUGMENTATION.gaussian_noise, apply_color(chain, image, rng), rng)
+        return (cv2.LUT(image, NORMALISED), mask) if normalised else (image, mask)
 
     return way
 
@@ -93,30 +93,30 @@ WAYS = {
 }
 
 
-def seconds_a_sample(name: str, pictures: list, offset: int) -> float:
+def seconds_a_sample(name: str, images: list, offset: int) -> float:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     way = WAYS[name]()
-    way(*pictures[0], 0)
+    way(*images[0], 0)
     began = time.process_time()
-    for index, (picture, mask) in enumerate(pictures * REPEATS):
-        way(picture, mask, offset + index)
+    for index, (image, mask) in enumerate(images * REPEATS):
+        way(image, mask, offset + index)
     # The mean: half of the samples are not warped, and the price of an epoch is the sum.
-    return (time.process_time() - began) / (REPEATS * len(pictures))
+    return (time.process_time() - began) / (REPEATS * len(images))
 
 
 def main() -> None:
-    full = read_pictures(NUM_PICTURES)
+    full = read_images(NUM_IMAGES)
     for (width, height), bar in BARS.items():
-        pictures = [tuple(np.ascontiguousarray(array[:height, :width]) for array in pair) for pair in full]
+        images = [tuple(np.ascontiguousarray(array[:height, :width]) for array in pair) for pair in full]
         rounds = [
-            {name: in_own_process(seconds_a_sample, name, pictures, number * 1000) for name in WAYS}
+            {name: in_own_process(seconds_a_sample, name, images, number * 1000) for name in WAYS}
             for number in range(NUM_ROUNDS)
         ]
         rates = {name: 1 / statistics.median(seconds[name] for seconds in rounds) for name in WAYS}
-        print(f"{width}x{height}, one core, {NUM_ROUNDS} rounds of {NUM_PICTURES * REPEATS} samples of ExpAAC's chain")
+        print(f"{width}x{height}, one core, {NUM_ROUNDS} rounds of {NUM_IMAGES * REPEATS} samples of ExpAAC's chain")
         for name, rate in rates.items():
-            print(f"  {name:<34}{rate:8.1f} pictures/s   x{rate / rates[NAIVE]:5.1f}")
+            print(f"  {name:<34}{rate:8.1f} images/s   x{rate / rates[NAIVE]:5.1f}")
         reached, with_normalising = rates[OURS] / rates[NAIVE], rates[OURS_NORMALISED] / rates[NAIVE]
         print(f"  bar: x{bar} (reached x{reached:.1f}, with normalising x{with_normalising:.1f})")
 

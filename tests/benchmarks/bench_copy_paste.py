@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_copy_paste
 
-Bar: x11, mask identical, picture within one grey level. Bound: copying picture and mask. Each way runs in processes of
+Bar: x11, mask identical, image within one grey level. Bound: copying image and mask. Each way runs in processes of
 its own, ours set up as the loader's workers are. Processor time is measured, which a busy machine distorts least.
 """
 
@@ -16,38 +16,38 @@ import numpy as np
 
 from pipeline.data.copy_paste import choose_classes, class_areas, paste
 from pipeline.data.loaders import start_worker
-from tests.benchmarks.street_pictures import NUM_CLASSES, in_own_process, read_pictures
+from tests.benchmarks.street_images import NUM_CLASSES, in_own_process, read_images
 
 NUM_PAIRS, NUM_ROUNDS = 32, 5
 BAR = 11
 
 
-def paste_float64(picture, mask, source, source_mask, classes):
+def paste_float64(image, mask, source, source_mask, classes):
     """The original's way: alpha softened over the whole frame and blended in float64."""
     hard = np.isin(source_mask, classes)
     alpha = cv2.GaussianBlur(hard.astype(np.float64), (0, 0), 1.0)[..., None]
-    blended = source.astype(np.float64) * alpha + picture.astype(np.float64) * (1 - alpha)
+    blended = source.astype(np.float64) * alpha + image.astype(np.float64) * (1 - alpha)
     return np.rint(blended).astype(np.uint8), np.where(hard, source_mask, mask)
 
 
-def paste_float32(picture, mask, source, source_mask, classes):
+def paste_float32(image, mask, source, source_mask, classes):
     """The peer: OpenCV in float32 over the whole frame."""
     hard = cv2.inRange(source_mask, classes[0], classes[0])
     for index in classes[1:]:
         hard |= cv2.inRange(source_mask, index, index)
     alpha = cv2.GaussianBlur(hard.astype(np.float32) * (1 / 255), (9, 9), 1.0)
-    return cv2.blendLinear(source, picture, alpha, 1 - alpha), cv2.copyTo(source_mask, hard, mask.copy())
+    return cv2.blendLinear(source, image, alpha, 1 - alpha), cv2.copyTo(source_mask, hard, mask.copy())
 
 
-def paste_ours(picture, mask, source, source_mask, classes):
+def paste_ours(image, mask, source, source_mask, classes):
     """Ours works in place, on arrays that the augmentation has just made."""
     cut = lambda box: source[box.y : box.y + box.height, box.x : box.x + box.width]  # noqa: E731
-    paste(picture, mask, source_mask, classes, cut)
-    return picture, mask
+    paste(image, mask, source_mask, classes, cut)
+    return image, mask
 
 
-def copy_both(picture, mask, source, source_mask, classes):
-    return picture.copy(), mask.copy()
+def copy_both(image, mask, source, source_mask, classes):
+    return image.copy(), mask.copy()
 
 
 NAIVE, OURS = "float64, whole frame (naive)", "ours"
@@ -60,32 +60,32 @@ WAYS = {
 
 
 def make_jobs(num_pairs: int) -> list[tuple]:
-    """Returns (picture, mask, source, source mask, classes), 1 to 3 classes of at most half the frame each."""
-    pictures, rng = read_pictures(num_pairs), np.random.default_rng(1)
+    """Returns (image, mask, source, source mask, classes), 1 to 3 classes of at most half the frame each."""
+    images, rng = read_images(num_pairs), np.random.default_rng(1)
     jobs = []
-    for number, (picture, mask) in enumerate(pictures):
-        source, source_mask = pictures[number - 1]
+    for number, (image, mask) in enumerate(images):
+        source, source_mask = images[number - 1]
         classes = choose_classes(class_areas(source_mask), range(NUM_CLASSES), 3, 0.5 * mask.size, rng)
-        jobs.append((picture, mask, source, source_mask, classes))
+        jobs.append((image, mask, source, source_mask, classes))
     return jobs
 
 
 def worst_difference(jobs: list[tuple]) -> int:
     """Returns the largest difference in grey levels between ours and float64; masks must be the same."""
     worst = 0
-    for picture, mask, *rest in jobs:
-        expected, expected_mask = paste_float64(picture, mask, *rest)
-        ours, ours_mask = paste_ours(picture.copy(), mask.copy(), *rest)
+    for image, mask, *rest in jobs:
+        expected, expected_mask = paste_float64(image, mask, *rest)
+        ours, ours_mask = paste_ours(image.copy(), mask.copy(), *rest)
         assert (ours_mask == expected_mask).all()
         worst = max(worst, int(np.abs(ours.astype(int) - expected).max()))
     return worst
 
 
 def median_seconds(name: str, jobs: list[tuple]) -> float:
-    """Returns the median over all jobs; every job meets pictures that the caches have forgotten."""
+    """Returns the median over all jobs; every job meets images that the caches have forgotten."""
     if name == OURS:
         start_worker()
-    jobs = [(picture.copy(), mask.copy(), *rest) for picture, mask, *rest in jobs]  # no page is shared any more
+    jobs = [(image.copy(), mask.copy(), *rest) for image, mask, *rest in jobs]  # no page is shared any more
     seconds = []
     for job in jobs * 2:
         began = time.process_time()

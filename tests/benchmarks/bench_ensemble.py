@@ -1,4 +1,4 @@
-"""Reading five members of one picture and reducing them to AP, BP and MW, and writing them, against the naive way.
+"""Reading five members of one image and reducing them to AP, BP and MW, and writing them, against the naive way.
 
     python -m tests.benchmarks.bench_ensemble
 
@@ -6,8 +6,8 @@ Naive (the original's): float32 softmax as .npy per member; load, stack, one-hot
 logits in a store, upsampled and summed a few rows at a time. Memory is what a process of its own holds beyond the
 start (anonymous pages at their peak), for 5 and for 20 members, with full-size bytes too.
 
-A store is written shard by shard and made durable at its end, so its writing is measured over one shard of pictures
-per member and told per picture: first as the naive way does it, which leaves the bytes to the operating system, then
+A store is written shard by shard and made durable at its end, so its writing is measured over one shard of images
+per member and told per image: first as the naive way does it, which leaves the bytes to the operating system, then
 with both flushed to the disk. Wall times hang on the disk and on whoever else writes there.
 """
 
@@ -26,7 +26,7 @@ import torch
 
 from pipeline.inference.compact import CompactLogits, to_codes
 from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.parts import PICTURES_PER_FILE
+from pipeline.inference.parts import IMAGES_PER_FILE
 from pipeline.inference.predict import Prediction, full_logits
 from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from tests.benchmarks.timing import alternate, show
@@ -133,7 +133,7 @@ def main() -> None:
                 [ProbabilityStore(folder / f"store-{index}").view("p") for index in range(5)], [Recipe("AP")]
             ),
         }
-        show("5 members of one picture, 12 x 720 x 1280, to AP, BP and MW", alternate(ways, 3), "x4 (x12 compiled)")
+        show("5 members of one image, 12 x 720 x 1280, to AP, BP and MW", alternate(ways, 3), "x4 (x12 compiled)")
         naive_mb = peak_anonymous_mb(folder, "naive_masks", 5)
         print(f"\npeak memory: naive {naive_mb:.0f} MB")
         for name, way in (("store", "our_masks"), ("store at full size", "our_full_masks")):
@@ -144,7 +144,7 @@ def main() -> None:
 
 
 def compare_writing(folder: Path, members: list[Prediction]) -> None:
-    ids = [f"{number}" for number in range(PICTURES_PER_FILE)]
+    ids = [f"{number}" for number in range(IMAGES_PER_FILE)]
     probs = [full_logits(member).softmax(0).numpy() for member in members]
     fresh = iter(range(10**6))
 
@@ -159,8 +159,8 @@ def compare_writing(folder: Path, members: list[Prediction]) -> None:
         target = folder / f"again-{next(fresh)}"
         for index, member in enumerate(kept):
             writer = StoreWriter(target / f"{index}", f"{index}", ids, {"classes": [], "competition": "bench"})
-            for picture_id in ids:
-                writer.put(picture_id, member)
+            for image_id in ids:
+                writer.put(image_id, member)
             if is_durable:
                 writer.finish()
         shutil.rmtree(target)
@@ -175,7 +175,7 @@ def compare_writing(folder: Path, members: list[Prediction]) -> None:
         seconds = alternate(ways, 3)
         for name in list(ways)[1:]:
             seconds[name] = [(wall / len(ids), processor / len(ids)) for wall, processor in seconds[name]]
-        show(f"writing 5 members of one picture, {title}", seconds, "x10 before the head's upsampling")
+        show(f"writing 5 members of one image, {title}", seconds, "x10 before the head's upsampling")
 
 
 if __name__ == "__main__":

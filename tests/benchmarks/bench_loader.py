@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_loader
 
-1. Geometry only, to a normalised float batch, two workers. Naive: the set in memory, the whole picture and one-hot
+1. Geometry only, to a normalised float batch, two workers. Naive: the set in memory, the whole image and one-hot
    float32 mask warped for each tile, float64 preprocessing. Bar: x5, and 15 times fewer bytes through the pipe.
 2. ExpBAA, the headline: full augmentation, per core, step by step, with copy-paste beside it.
 """
@@ -29,8 +29,8 @@ from pipeline.data.augment import (
     apply_color,
     apply_noise,
     color_chain,
+    cut_image,
     cut_mask,
-    cut_picture,
     draw_geometry,
 )
 from pipeline.data.dataset import SampleKey, TrainDataset
@@ -38,20 +38,20 @@ from pipeline.data.loaders import start_worker, train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
-from tests.benchmarks.street_pictures import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
+from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
 
-NUM_PICTURES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 12, 3, 2, 10
+NUM_IMAGES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 12, 3, 2, 10
 MAX_NAIVE_STEPS = 4
 BAR = 5.0
 OFF = ("COLOR.ENABLE=false", "GAUSSIAN_NOISE.ENABLE=false")
 
 
 class NaiveDataset(Dataset):
-    """The original's way: every decoded picture held, the whole of it augmented and resized for each tile."""
+    """The original's way: every decoded image held, the whole of it augmented and resized for each tile."""
 
     def __init__(self, store, ids, augmentation: Augmentation, num_samples: int):
         self.pairs = [
-            (np.array(store.picture(name, (1280, 720))), np.array(store.mask(name, (1280, 720)))) for name in ids
+            (np.array(store.image(name, (1280, 720))), np.array(store.mask(name, (1280, 720)))) for name in ids
         ]
         self.augmentation, self.num_samples = augmentation, num_samples
         tile = augmentation.tile
@@ -62,22 +62,22 @@ class NaiveDataset(Dataset):
 
     def __getitem__(self, index):
         number, tile = divmod(index * 7 % (len(self.pairs) * len(self.windows)), len(self.windows))
-        picture, mask = self.pairs[number]
+        image, mask = self.pairs[number]
         mask, window = one_hot(mask), self.windows[tile]
         geometry = draw_geometry(self.augmentation, np.random.default_rng(index))
         if geometry.warped:
-            picture, mask = (warp_whole(array, affine_matrix(geometry, 1280, 720)) for array in (picture, mask))
+            image, mask = (warp_whole(array, affine_matrix(geometry, 1280, 720)) for array in (image, mask))
         elif geometry.flip:
-            picture, mask = np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+            image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         if window.scale != (1280, 720):
-            picture = cv2.resize(picture, window.scale)
+            image = cv2.resize(image, window.scale)
             mask = cv2.resize(mask, window.scale, interpolation=cv2.INTER_NEAREST)
         box = np.s_[window.y : window.y + 352, window.x : window.x + 640]
-        return normalise_float64(picture[box], mask[box])
+        return normalise_float64(image[box], mask[box])
 
 
 def warp_whole(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Warps a picture linearly or a one-hot mask to the nearest, four channels at a time as albumentations does."""
+    """Warps an image linearly or a one-hot mask to the nearest, four channels at a time as albumentations does."""
     flags = cv2.INTER_LINEAR if array.dtype == np.uint8 else cv2.INTER_NEAREST
     size, border = (array.shape[1], array.shape[0]), cv2.BORDER_REFLECT_101
     parts = [array[..., start : start + 4] for start in range(0, array.shape[2], 4)]
@@ -86,10 +86,10 @@ def warp_whole(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     )
 
 
-def normalise(picture_BHWC: torch.Tensor) -> torch.Tensor:
+def normalise(image_BHWC: torch.Tensor) -> torch.Tensor:
     """What the device does after collating, here on the CPU."""
     mean, std = (torch.tensor(values).mul(255).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return picture_BHWC.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
+    return image_BHWC.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
 
 
 def geometry_only(store, ids) -> None:
@@ -132,17 +132,17 @@ def headline(store, ids) -> None:
     chain = color_chain(plain.color)
     keys = [SampleKey(1, index) for index in range(len(dataset))]
     geometries = [draw_geometry(plain, np.random.default_rng(index)) for index in range(len(dataset))]
-    pictures = [dataset[key][0] for key in keys[:BATCH_SIZE]]
+    images = [dataset[key][0] for key in keys[:BATCH_SIZE]]
 
     def cut_all():
         for place, geometry in zip(dataset.places, geometries, strict=True):
-            cut_picture(store.picture(*place[:2]), geometry, place.box)
+            cut_image(store.image(*place[:2]), geometry, place.box)
             cut_mask(store.mask(*place[:2]), geometry, place.box)
 
     def color_all():
         for index in range(len(keys)):
             rng = np.random.default_rng(index)
-            apply_noise(plain.gaussian_noise, apply_color(chain, pictures[index % BATCH_SIZE], rng), rng)
+            apply_noise(plain.gaussian_noise, apply_color(chain, images[index % BATCH_SIZE], rng), rng)
 
     calls: dict[str, Callable[[], object]] = {
         "geometry into the tile": cut_all,
@@ -150,7 +150,7 @@ def headline(store, ids) -> None:
         "whole sample": lambda: [dataset[key] for key in keys],
         "whole sample with copy-paste": lambda: [with_paste[key] for key in keys],
         "only copied (bound)": lambda: [dataset[key._replace(augment=False)] for key in keys],
-        "collating": lambda: [np.stack(pictures) for _ in range(len(keys) // BATCH_SIZE)],
+        "collating": lambda: [np.stack(images) for _ in range(len(keys) // BATCH_SIZE)],
     }
     print("ExpBAA, T1 tiles, full augmentation, one core (processor time)")
     for name, seconds in medians(calls, NUM_ROUNDS, time.process_time).items():
@@ -193,7 +193,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     try:
-        catalog = write_competition(folder / "data", NUM_PICTURES)
+        catalog = write_competition(folder / "data", NUM_IMAGES)
         scales = scales_of(experiment().tile.sets)
         store = open_store(build_store(folder / "data", catalog, scales, folder / "stores"))
         geometry_only(store, list(catalog.id))

@@ -20,9 +20,9 @@ SHAPE_BCHW, BLOB_PX, NUM_ROUNDS, NUM_SLOW_ROUNDS = (2, 12, 352, 640), 16, 15, 3
 
 def make_batch() -> tuple[Tensor, Tensor]:
     """Logits and a uint8 mask of blobs in which every class occurs."""
-    num_pictures, num_classes, height, width = SHAPE_BCHW
+    num_images, num_classes, height, width = SHAPE_BCHW
     generator = torch.Generator().manual_seed(0)
-    mask = torch.randint(0, num_classes, (num_pictures, height // BLOB_PX, width // BLOB_PX), generator=generator)
+    mask = torch.randint(0, num_classes, (num_images, height // BLOB_PX, width // BLOB_PX), generator=generator)
     mask = mask.repeat_interleave(BLOB_PX, 1).repeat_interleave(BLOB_PX, 2)
     return 2 * torch.randn(SHAPE_BCHW, generator=generator), mask.to(torch.uint8)
 

@@ -2,7 +2,7 @@
 
     RUNS_DIR=... DATA_DIR=... python -m tests.benchmarks.bench_members CamVidAAB CamVidAAC CamVidAAD CamVidAAE CamVidAAF
 
-Every member predicts the same public pictures, plainly (logits before the head's upsampling) and with mirrored copies
+Every member predicts the same public images, plainly (logits before the head's upsampling) and with mirrored copies
 (full-size bytes). Exact: float32 logits at full size of the same network. The choice of one member alone is exact in
 full-size bytes by construction; that of several hangs on how near each probability is.
 """
@@ -31,17 +31,17 @@ from pipeline.model.build import normalise
 from pipeline.paths import RunPaths
 from pipeline.training.checkpoint import load_or_refuse
 
-NUM_PICTURES = 6
+NUM_IMAGES = 6
 RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 
 
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
-    """The network of a trained run and some public pictures, spread over the list."""
+    """The network of a trained run and some public images, spread over the list."""
     loaded, paths = load(name), RunPaths(name)
     path = paths / "best.ckpt"
     predictor = load_predictor(loaded, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
     catalog = read_catalog(paths / "catalog.csv").assign(mask="")
-    rows = catalog.iloc[len(catalog) // (2 * NUM_PICTURES) :: len(catalog) // NUM_PICTURES][:NUM_PICTURES]
+    rows = catalog.iloc[len(catalog) // (2 * NUM_IMAGES) :: len(catalog) // NUM_IMAGES][:NUM_IMAGES]
     folder = find_folder(loaded.competition, loaded.config.datasets.directory)
     predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))
     return predictor, ValidDataset(folder, rows, padding=loaded.config.datasets.padding)
@@ -53,14 +53,14 @@ def predict_both(name: str, tta: str, folder: Path) -> tuple[ProbabilityStore, d
     writer = StoreWriter(folder, "key", [row.id for row in dataset.rows], {"classes": [], "competition": "bench"})
     exact = {}
     for item in map(dataset.__getitem__, range(len(dataset))):
-        picture, _, picture_id, offset, size = item
-        batch = ValidBatch(torch.from_numpy(picture)[None], None, [picture_id], [offset], [size])
+        image, _, image_id, offset, size = item
+        batch = ValidBatch(torch.from_numpy(image)[None], None, [image_id], [offset], [size])
         ((_, prediction),) = predict_batches(predictor, [batch])
-        writer.put(picture_id, prediction)
+        writer.put(image_id, prediction)
         with torch.inference_mode():
-            logits_CHW = averaged_logits(predictor, normalise(batch.picture_BHWC, predictor.encoder))[0]
+            logits_CHW = averaged_logits(predictor, normalise(batch.image_BHWC, predictor.encoder))[0]
         logits_CHW = logits_CHW[: predictor.num_classes].contiguous()
-        exact[picture_id] = Prediction(logits_CHW.numpy(), 1, False, offset, size)
+        exact[image_id] = Prediction(logits_CHW.numpy(), 1, False, offset, size)
     writer.finish()
     return ProbabilityStore(folder), exact
 
@@ -69,8 +69,8 @@ def compare(names: Sequence[str], tta: str, folder: Path) -> None:
     """Prints bytes and agreement of one kind of prediction."""
     stores, exact = zip(*[predict_both(name, tta, folder / name) for name in names], strict=True)
     shares, alone, num_pixels = [], [], 0
-    for picture_id in stores[0]:
-        views, wanted = [store.view(picture_id) for store in stores], [member[picture_id] for member in exact]
+    for image_id in stores[0]:
+        views, wanted = [store.view(image_id) for store in stores], [member[image_id] for member in exact]
         pairs = zip(combine(views, RECIPES), combine(wanted, RECIPES), strict=True)
         shares.append([(one == other).mean() for one, other in pairs])
         singles = [combine([member], RECIPES[:1])[0] for member in wanted]
@@ -79,8 +79,8 @@ def compare(names: Sequence[str], tta: str, folder: Path) -> None:
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / len(names)
     share = num_bytes / (4 * len(views[0].logits) * num_pixels)
     print(
-        f"{len(names)} members, TTA {tta}, {len(shares)} pictures; alone they agree on {np.mean(alone):.3f}\n"
-        f"  {num_bytes / len(shares) / 1e6:.2f} MB a picture, x{1 / share:.1f} of float32"
+        f"{len(names)} members, TTA {tta}, {len(shares)} images; alone they agree on {np.mean(alone):.3f}\n"
+        f"  {num_bytes / len(shares) / 1e6:.2f} MB an image, x{1 / share:.1f} of float32"
     )
     for recipe, mean, least in zip(RECIPES, np.mean(shares, 0), np.min(shares, 0), strict=True):
         bar = "" if recipe.method == "GEO" else "; bar 0.9997"

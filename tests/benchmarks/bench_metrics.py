@@ -1,4 +1,4 @@
-"""Per-picture Dice and IoU from index masks, and the class of the highest logit: naive ways, peers and ours.
+"""Per-image Dice and IoU from index masks, and the class of the highest logit: naive ways, peers and ours.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_metrics
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.model.metrics import dice_iou, picture_confusion, predict_classes
+from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH, NUM_ROUNDS = 12, 720, 1280, 15
@@ -63,7 +63,7 @@ def by_smp(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_bincount(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The usual torch way: int64 codes of the counted pixels."""
+    """The usual torch way: int64 codes of the scored pixels."""
     counts = mask != 255
     codes = mask[counts].long() * NUM_CLASSES + pred[counts].long()
     confusion = torch.bincount(codes, minlength=NUM_CLASSES**2).view(1, NUM_CLASSES, NUM_CLASSES)
@@ -71,7 +71,7 @@ def by_bincount(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ours(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return dice_iou(picture_confusion(pred, mask, NUM_CLASSES))
+    return dice_iou(image_confusion(pred, mask, NUM_CLASSES))
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
         for got, wanted in zip(way(preds[:1], masks[:1]), ours(preds[:1], masks[:1]), strict=True):
             torch.testing.assert_close(got.double(), wanted, rtol=1e-6, atol=1e-7)
     seconds = alternate({way.__name__: lambda way=way: way(*next_pair()) for way in ways}, NUM_ROUNDS)
-    show("Dice and IoU of one picture from index masks", seconds, "x45 over one-hot tensors")
+    show("Dice and IoU of one image from index masks", seconds, "x45 over one-hot tensors")
 
     small = torch.randn((1, NUM_CLASSES, HEIGHT // 8, WIDTH // 8), generator=torch.Generator().manual_seed(0))
     logits = F.interpolate(small, scale_factor=8, mode="bilinear")

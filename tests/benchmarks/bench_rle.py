@@ -1,4 +1,4 @@
-"""Run-length encoding of all classes of one picture, 1280x720, 12 classes: the slow ways and ours in the same run.
+"""Run-length encoding of all classes of one image, 1280x720, 12 classes: the slow ways and ours in the same run.
 
     python -m tests.benchmarks.bench_rle
 
@@ -105,22 +105,22 @@ def main() -> None:
         "ours": encode_ours,
     }
     for order in ("row", "column"):
-        per_picture: list[dict[str, float]] = []
+        per_image: list[dict[str, float]] = []
         for number, mask_HW in enumerate(masks):
             texts = encode_ours(mask_HW, order)
             assert texts == encode_per_class(mask_HW, order) == encode_per_class_tuned(mask_HW, order)
             assert number or texts == encode_by_group(mask_HW, order)
             pixels_N = mask_HW.ravel()
             calls = {name: lambda way=way, mask=mask_HW, o=order: way(mask, o) for name, way in ways.items()}
-            if number:  # the slowest is measured on the first picture only, and compared with ours on that one
+            if number:  # the slowest is measured on the first image only, and compared with ours on that one
                 del calls["groupby per class (naive)"]
             calls["one compare pass (bound)"] = lambda pixels=pixels_N: pixels[1:] != pixels[:-1]
             calls["decode all classes (ours)"] = lambda t=texts, o=order: decode_classes(t, HEIGHT, WIDTH, o, 0)
-            per_picture.append(measure(calls, NUM_ROUNDS))
+            per_image.append(measure(calls, NUM_ROUNDS))
         print(f"{order} by {order}, {len(masks)} masks of {WIDTH}x{HEIGHT}, {NUM_CLASSES} classes, texts identical")
         ratios = {}
-        for name in per_picture[0]:
-            rows = [medians for medians in per_picture if name in medians]
+        for name in per_image[0]:
+            rows = [medians for medians in per_image if name in medians]
             ratios[name] = statistics.median(medians[name] / medians["ours"] for medians in rows)
             print(f"  {name:<28}{statistics.median(medians[name] for medians in rows) * 1e3:10.3f} ms"
                   f"   x{ratios[name]:8.2f} of ours")  # fmt: skip

@@ -43,7 +43,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
-from tests.benchmarks.street_pictures import CLASSES, NUM_CLASSES, read_pictures
+from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
 
 WIDTH, HEIGHT = 640, 352
 STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR = 1.05, 0.95, 1.15, 1.2
@@ -78,15 +78,15 @@ class Clock:
             yield batch
 
 
-def write_pictures(folder: Path, num_pictures: int) -> pd.DataFrame:
-    """Writes street pictures of 640x352 and returns their catalog."""
+def write_images(folder: Path, num_images: int) -> pd.DataFrame:
+    """Writes street images of 640x352 and returns their catalog."""
     rows = []
     for name in ("imgs", "masks"):
         (folder / name).mkdir(parents=True)
-    for number, (picture, mask) in enumerate(read_pictures(num_pictures)):
-        row = {"id": f"{number:03d}", "picture": f"imgs/{number:03d}.jpg", "mask": f"masks/{number:03d}.png"}
-        picture = cv2.cvtColor(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / row["picture"]), picture)
+    for number, (image, mask) in enumerate(read_images(num_images)):
+        row = {"id": f"{number:03d}", "image": f"imgs/{number:03d}.jpg", "mask": f"masks/{number:03d}.png"}
+        image = cv2.cvtColor(cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / row["image"]), image)
         cv2.imwrite(str(folder / row["mask"]), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST))
         rows.append({**row, "width": WIDTH, "height": HEIGHT})
     return pd.DataFrame(rows)
@@ -125,8 +125,8 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         stop=Stop(),
         seed=1,
         classes=CLASSES,
-        counted=tuple(range(NUM_CLASSES)),
-        learnt=tuple(range(NUM_CLASSES)),
+        scored=tuple(range(NUM_CLASSES)),
+        loss_classes=tuple(range(NUM_CLASSES)),
         num_outputs=NUM_CLASSES,
         train_batches=batches,
         valid_batches=lambda: iter(()),
@@ -146,10 +146,10 @@ def one_epoch(training: Training, num_steps: int | None = None) -> None:
     train_epoch(training, training.plan[0])
 
 
-def bare_step(learner: Learner, forward: Callable, picture: torch.Tensor, mask: torch.Tensor, loss_of) -> None:
+def bare_step(learner: Learner, forward: Callable, image: torch.Tensor, mask: torch.Tensor, loss_of) -> None:
     """Forward, backward, optimizer; nothing else."""
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss_of(forward(picture), mask)).backward()
+    learner.scaler.scale(loss_of(forward(image), mask)).backward()
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
 
@@ -160,16 +160,16 @@ def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> N
     learner = build_learner(loaded.config, NUM_CLASSES)
     training = make_training(loaded, learner, folder, ids, chosen.workers)
     clock, plain_batches = Clock(learner.device.type == "cuda"), training.train_batches
-    picture, mask, _ = next(plain_batches(1, 0, True, training.state.class_dice))
+    image, mask, _ = next(plain_batches(1, 0, True, training.state.class_dice))
     if not clock.is_gpu:
         training.train_batches = lambda *arguments: clock.timed_batches(plain_batches(*arguments))
         training.sums.add = clock.timed("metrics", training.sums.add)
     loss_of = criterion(loaded.config.loss_fn.mix, None, NUM_CLASSES)
-    picture, mask = picture.to(learner.device), mask.to(learner.device)
+    image, mask = image.to(learner.device), mask.to(learner.device)
 
     def bare() -> None:
         for _ in range(chosen.steps):
-            bare_step(learner, learner.logits, picture, mask, loss_of)
+            bare_step(learner, learner.logits, image, mask, loss_of)
 
     seconds = alternate({"bare": bare, "ours": lambda: one_epoch(training, chosen.steps)}, chosen.rounds, clock)
     ratio = statistics.median(ours / bare for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
@@ -198,18 +198,16 @@ def memory_layout(chosen: argparse.Namespace) -> None:
     for name, layout in (("NCHW", torch.contiguous_format), ("channels_last", torch.channels_last)):
         learner = build_learner(loaded.config, NUM_CLASSES)
         learner.network.to(memory_format=layout)
-        picture = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
+        image = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
         mask = torch.randint(0, NUM_CLASSES, (chosen.batch, HEIGHT, WIDTH), dtype=torch.uint8, device=learner.device)
 
-        def forward(picture, learner=learner, layout=layout) -> torch.Tensor:
+        def forward(image, learner=learner, layout=layout) -> torch.Tensor:
             with autocast(learner.device, learner.precision):
-                return learner.network(
-                    normalise(picture, learner.config.model.encoder).contiguous(memory_format=layout)
-                )
+                return learner.network(normalise(image, learner.config.model.encoder).contiguous(memory_format=layout))
 
-        def way(learner=learner, forward=forward, picture=picture, mask=mask) -> None:
+        def way(learner=learner, forward=forward, image=image, mask=mask) -> None:
             for _ in range(chosen.steps):
-                bare_step(learner, forward, picture, mask, loss_of)
+                bare_step(learner, forward, image, mask, loss_of)
 
         ways[name] = way
     clock = Clock(learner.device.type == "cuda")
@@ -230,15 +228,15 @@ def copy_paste_epochs(chosen: argparse.Namespace, folder: Path, ids: list[str]) 
             "ExpABF", chosen, *(f"DATASETS.AUGMENTATION.COPY_PASTE.{text}" for text in (f"ENABLE={is_on}", "DELAY=0"))
         )
         trainings[name] = make_training(loaded, learner, folder, ids, chosen.workers)
-    pictures = [
-        (cv2.resize(picture, (WIDTH, HEIGHT)), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=0))
-        for picture, mask in read_pictures(len(ids))
+    images = [
+        (cv2.resize(image, (WIDTH, HEIGHT)), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=0))
+        for image, mask in read_images(len(ids))
     ]
 
     def naive() -> None:
-        for number, (picture, mask) in enumerate(pictures):
+        for number, (image, mask) in enumerate(images):
             if number % 3:  # two thirds of them, as there
-                paste_float64(picture, mask, *pictures[number - 1], [int(index) for index in np.unique(mask)[:3]])
+                paste_float64(image, mask, *images[number - 1], [int(index) for index in np.unique(mask)[:3]])
         one_epoch(trainings["without"])
 
     ways = {name: (lambda training=training: one_epoch(training)) for name, training in trainings.items()}
@@ -252,7 +250,7 @@ def copy_paste_epochs(chosen: argparse.Namespace, folder: Path, ids: list[str]) 
 
 
 def alternate(ways: dict[str, Callable[[], None]], num_rounds: int, clock: Clock) -> dict[str, list[float]]:
-    """Returns the seconds of each way in every round; a first round is not counted."""
+    """Returns the seconds of each way in every round; a first round is not scored."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(num_rounds + 1):
         for name, way in ways.items():
@@ -271,7 +269,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2, help="in a round of parts 1 and 2")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=4, help="in an epoch")
+    parser.add_argument("--images", type=int, default=4, help="in an epoch")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--precision", default="auto")
     chosen = parser.parse_args()
@@ -279,7 +277,7 @@ def main() -> None:
     make_reproducible(False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        catalog = write_pictures(folder / "data", chosen.pictures)
+        catalog = write_images(folder / "data", chosen.images)
         build_store(folder / "data", catalog, None, folder / "stores", say=lambda line: None)
         ids = list(catalog.id)
         if chosen.part in (None, 1):

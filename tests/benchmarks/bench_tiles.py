@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_tiles
 
-Every way delivers the same batches, uint8 picture and index mask, through the same loader in the same shuffled order;
-the ways take turns. Bars: x1.2 of holding the whole set in memory, at most 6 MB a picture on the disk.
+Every way delivers the same batches, uint8 image and index mask, through the same loader in the same shuffled order;
+the ways take turns. Bars: x1.2 of holding the whole set in memory, at most 6 MB an image on the disk.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.data.dataset import SampleKey, TrainDataset
+from pipeline.data.images import read_image, read_mask
 from pipeline.data.loaders import train_batches, train_loader
-from pipeline.data.pictures import read_mask, read_picture
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
-from tests.benchmarks.street_pictures import CLASSES, write_competition
+from tests.benchmarks.street_images import CLASSES, write_competition
 
 AUGMENTATION = load("ExpBAA").config.datasets.augmentation
 TILE = AUGMENTATION.tile
 WINDOWS = tile_windows(TILE.sets, TILE.width, TILE.height)
-NUM_PICTURES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 16, 3, 2, 10
+NUM_IMAGES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 16, 3, 2, 10
 IN_MEMORY = "whole set in memory, resized per tile (naive)"
 BAR = 1.2
 
 
 class Tiles(Dataset):
-    """Tiles made by a function of (picture, window); stands in for `TrainDataset`."""
+    """Tiles made by a function of (image, window); stands in for `TrainDataset`."""
 
     def __init__(self, make: Callable):
         self.make = make
 
     def __len__(self):
-        return NUM_PICTURES * len(WINDOWS)
+        return NUM_IMAGES * len(WINDOWS)
 
     def frame(self, index):
         return TILE.height, TILE.width
@@ -58,7 +58,7 @@ def cut(pair, window):
 
 
 def decode(folder: Path, row) -> tuple[np.ndarray, np.ndarray]:
-    return read_picture(folder / row.picture), read_mask(folder / row.mask)
+    return read_image(folder / row.image), read_mask(folder / row.mask)
 
 
 def write_tiles(folder: Path, pairs: list, suffix: str) -> int:
@@ -67,8 +67,8 @@ def write_tiles(folder: Path, pairs: list, suffix: str) -> int:
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else []
     for number, pair in enumerate(pairs):
         for tile, window in enumerate(WINDOWS):
-            picture, mask = cut(resize(*pair, window.scale), window)
-            bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+            image, mask = cut(resize(*pair, window.scale), window)
+            bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(folder / f"{number}-{tile}{suffix}"), bgr, quality)
             cv2.imwrite(str(folder / f"{number}-{tile}-mask.png"), mask)
     return sum(file.stat().st_size for file in folder.iterdir())
@@ -86,13 +86,13 @@ def write_tile_array(folder: Path, pairs: list) -> int:
 
 
 def ways(folder: Path, catalog) -> dict[str, tuple[Dataset, float]]:
-    """Returns each way's dataset and megabytes a picture on the disk."""
+    """Returns each way's dataset and megabytes an image on the disk."""
     rows = list(catalog.itertuples())
     pairs = [decode(folder, row) for row in rows]
     pyramid = [{scale: resize(*pair, scale) for scale in scales_of(TILE.sets)} for pair in pairs]
     sizes = {suffix: write_tiles(folder / f"tiles{suffix}", pairs, suffix) for suffix in (".png", ".jpg")}
     array_bytes = write_tile_array(folder / "array", pairs)
-    array = np.memmap(folder / "array" / "tiles.u8", np.uint8, "r").reshape(NUM_PICTURES, len(WINDOWS), -1)
+    array = np.memmap(folder / "array" / "tiles.u8", np.uint8, "r").reshape(NUM_IMAGES, len(WINDOWS), -1)
     store = open_store(build_store(folder, catalog, scales_of(TILE.sets), folder / "stores"))
     store_bytes = sum(file.stat().st_size for file in store.path.iterdir())
     trained = TrainDataset(store, list(catalog.id), AUGMENTATION, 1, CLASSES)
@@ -101,33 +101,33 @@ def ways(folder: Path, catalog) -> dict[str, tuple[Dataset, float]]:
     def from_files(suffix):
         path = str(folder / f"tiles{suffix}")
         return lambda number, tile: (
-            read_picture(f"{path}/{number}-{tile}{suffix}"),
+            read_image(f"{path}/{number}-{tile}{suffix}"),
             read_mask(f"{path}/{number}-{tile}-mask.png"),
         )
 
     def from_array(number, tile):
         flat = np.array(array[number, tile])
-        picture = flat[: 3 * num_pixels].reshape(TILE.height, TILE.width, 3)
-        return picture, flat[3 * num_pixels :].reshape(TILE.height, TILE.width)
+        image = flat[: 3 * num_pixels].reshape(TILE.height, TILE.width, 3)
+        return image, flat[3 * num_pixels :].reshape(TILE.height, TILE.width)
 
     def scaled(pair, tile):
         return cut(resize(*pair, WINDOWS[tile].scale), WINDOWS[tile])
 
     file_mb = sum(file.stat().st_size for name in ("imgs", "masks") for file in (folder / name).iterdir()) / 1e6
     return {
-        IN_MEMORY: (Tiles(lambda number, tile: scaled(pairs[number], tile)), file_mb / NUM_PICTURES),
+        IN_MEMORY: (Tiles(lambda number, tile: scaled(pairs[number], tile)), file_mb / NUM_IMAGES),
         "decoded anew for each tile": (
             Tiles(lambda number, tile: scaled(decode(folder, rows[number]), tile)),
-            file_mb / NUM_PICTURES,
+            file_mb / NUM_IMAGES,
         ),
-        "tiles as PNG files": (Tiles(from_files(".png")), sizes[".png"] / 1e6 / NUM_PICTURES),
-        "tiles as JPEG files": (Tiles(from_files(".jpg")), sizes[".jpg"] / 1e6 / NUM_PICTURES),
-        "memory-mapped tiles": (Tiles(from_array), array_bytes / 1e6 / NUM_PICTURES),
+        "tiles as PNG files": (Tiles(from_files(".png")), sizes[".png"] / 1e6 / NUM_IMAGES),
+        "tiles as JPEG files": (Tiles(from_files(".jpg")), sizes[".jpg"] / 1e6 / NUM_IMAGES),
+        "memory-mapped tiles": (Tiles(from_array), array_bytes / 1e6 / NUM_IMAGES),
         "pyramid in memory (bound)": (
             Tiles(lambda number, tile: cut(pyramid[number][WINDOWS[tile].scale], WINDOWS[tile])),
-            file_mb / NUM_PICTURES,
+            file_mb / NUM_IMAGES,
         ),
-        "memory-mapped pyramid (ours)": (trained, store_bytes / 1e6 / NUM_PICTURES),
+        "memory-mapped pyramid (ours)": (trained, store_bytes / 1e6 / NUM_IMAGES),
     }
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     cv2.setNumThreads(0)
     folder = Path(tempfile.mkdtemp())
     try:
-        catalog = write_competition(folder / "data", NUM_PICTURES)
+        catalog = write_competition(folder / "data", NUM_IMAGES)
         made = ways(folder / "data", catalog)
         loaders: dict[str, DataLoader] = {}
         for name, (dataset, _) in made.items():
@@ -151,11 +151,11 @@ def main() -> None:
                 if epoch:  # the first starts the workers
                     seconds[name].append(time.perf_counter() - began)
         rates = {name: num_tiles / statistics.median(values) for name, values in seconds.items()}
-        print(f"tiles of {TILE.width}x{TILE.height} (T1), {NUM_PICTURES} pictures, {NUM_WORKERS} workers")
+        print(f"tiles of {TILE.width}x{TILE.height} (T1), {NUM_IMAGES} images, {NUM_WORKERS} workers")
         for name, rate in rates.items():
-            print(f"  {name:<46}{rate:8.0f} /s   x{rate / rates[IN_MEMORY]:5.2f}   {made[name][1]:6.2f} MB a picture")
+            print(f"  {name:<46}{rate:8.0f} /s   x{rate / rates[IN_MEMORY]:5.2f}   {made[name][1]:6.2f} MB an image")
         reached = rates["memory-mapped pyramid (ours)"] / rates[IN_MEMORY]
-        print(f"  bar: x{BAR} of the set in memory (reached x{reached:.2f}), at most 6 MB a picture")
+        print(f"  bar: x{BAR} of the set in memory (reached x{reached:.2f}), at most 6 MB an image")
     finally:
         shutil.rmtree(folder)
 

@@ -1,8 +1,8 @@
-"""Prediction in overlapping windows against the whole picture: how near to the cost of the windows' pixels.
+"""Prediction in overlapping windows against the whole image: how near to the cost of the windows' pixels.
 
     python -m tests.benchmarks.bench_windows
 
-FPN/resnet18, 12 classes, a frame of 1280x736 in windows of 640x352. The whole picture is the reference; a window way
+FPN/resnet18, 12 classes, a frame of 1280x736 in windows of 640x352. The whole image is the reference; a window way
 costs at best the pixels that it looks at, and what it takes beyond that is cutting, weighing and summing. On a busy
 machine that is lost in the noise of the network, so it is also measured alone, with a network that answers at once.
 The peer is the sliding window of pytorch-toolbelt.
@@ -36,7 +36,7 @@ class Answer(torch.nn.Module):
         return self.logits_BCHW
 
 
-def toolbelt_logits(network: torch.nn.Module, picture_BCHW: torch.Tensor, step: tuple[int, int]) -> torch.Tensor:
+def toolbelt_logits(network: torch.nn.Module, image_BCHW: torch.Tensor, step: tuple[int, int]) -> torch.Tensor:
     """The peer's way: a pyramid-weighted merger over the same windows, one window at a time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -45,7 +45,7 @@ def toolbelt_logits(network: torch.nn.Module, picture_BCHW: torch.Tensor, step: 
     merger = TileMerger(slicer.target_shape, NUM_CLASSES, slicer.weight, device="cpu")
     padded = torch.zeros((1, 3, *slicer.target_shape[:2]))
     top, left = slicer.margin_top, slicer.margin_left
-    padded[:, :, top : top + HEIGHT, left : left + WIDTH] = picture_BCHW
+    padded[:, :, top : top + HEIGHT, left : left + WIDTH] = image_BCHW
     for x, y, width, height in slicer.crops:
         merger.integrate_batch(network(padded[:, :, y : y + height, x : x + width]), [(x, y, width, height)])
     return merger.merge()
@@ -59,33 +59,33 @@ def main() -> None:
     model = dataclasses.replace(loaded.config.model, name="FPN", encoder=encoder)
     network = build_network(model, NUM_CLASSES, with_weights=False).eval()
     network = network.to(memory_format=torch.channels_last)
-    picture = torch.randn((1, 3, HEIGHT, WIDTH)).contiguous(memory_format=torch.channels_last)
+    image = torch.randn((1, 3, HEIGHT, WIDTH)).contiguous(memory_format=torch.channels_last)
 
     def predictor(mode: str, overlap: float, network: torch.nn.Module = network) -> Predictor:
         settings = dataclasses.replace(loaded.config.predict, mode=mode, window=WINDOW, overlap=overlap)
         return Predictor(network, encoder, settings, NUM_CLASSES, torch.device("cpu"), torch.float32)
 
     with torch.inference_mode():
-        answer = Answer(network(picture[:, :, : WINDOW[1], : WINDOW[0]]))
+        answer = Answer(network(image[:, :, : WINDOW[1], : WINDOW[0]]))
     pixels = {}
-    ways = {"whole": lambda: averaged_logits(predictor("full", 0.0), picture)}
+    ways = {"whole": lambda: averaged_logits(predictor("full", 0.0), image)}
     for overlap in OVERLAPS:
         starts = [
             window_starts(length, window, overlap) for length, window in zip((HEIGHT, WIDTH), WINDOW[::-1], strict=True)
         ]
         shapes = len(starts[0]) * len(starts[1])
-        crop = picture[:, :, : WINDOW[1], : WINDOW[0]].contiguous(memory_format=torch.channels_last)
+        crop = image[:, :, : WINDOW[1], : WINDOW[0]].contiguous(memory_format=torch.channels_last)
         name = f"windows, overlap {overlap}"
         pixels[name] = shapes * WINDOW[0] * WINDOW[1] / (HEIGHT * WIDTH)
-        ways[name] = lambda overlap=overlap: averaged_logits(predictor("window", overlap), picture)
+        ways[name] = lambda overlap=overlap: averaged_logits(predictor("window", overlap), image)
         ways[f"bare network, {shapes} windows"] = lambda crop=crop, shapes=shapes: [
             network(crop) for _ in range(shapes)
         ]
         ways[f"no network, {shapes} windows"] = lambda overlap=overlap: averaged_logits(
-            predictor("window", overlap, answer), picture
+            predictor("window", overlap, answer), image
         )
     step = tuple(int(side * 0.75) for side in WINDOW[::-1])
-    ways["pytorch-toolbelt, overlap 0.25"] = lambda: toolbelt_logits(network, picture, step)
+    ways["pytorch-toolbelt, overlap 0.25"] = lambda: toolbelt_logits(network, image, step)
     with torch.inference_mode():
         seconds = {name: min(one[1] for one in rows) for name, rows in alternate(ways, 2).items()}
     print(f"FPN/resnet18, {WIDTH}x{HEIGHT}, windows of {WINDOW[0]}x{WINDOW[1]}; least processor time of the rounds")

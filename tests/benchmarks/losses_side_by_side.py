@@ -1,10 +1,10 @@
-"""Finished runs that differ in their loss: scores in one table, and one scene under each loss in one picture.
+"""Finished runs that differ in their loss: scores in one table, and one scene under each loss in one image.
 
-    python -m tests.benchmarks.losses_side_by_side CamVidPAB CamVidPAB-c074351b ... [picture=0006R0_f01500]
+    python -m tests.benchmarks.losses_side_by_side CamVidPAB CamVidPAB-c074351b ... [image=0006R0_f01500]
 
-The names are folders of runs in which `evaluate` is done, all of one split. The scene is the validation picture with
+The names are folders of runs in which `evaluate` is done, all of one split. The scene is the validation image with
 the most classes unless one is named. Writes `losses.png` into the first run's folder. The interval is that of the
-difference in Dice to the first run, from 2,000 bootstrap draws of pictures; it does not hold what another seed does.
+difference in Dice to the first run, from 2,000 bootstrap draws of images; it does not hold what another seed does.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from pipeline.config.competition import Competition, mask_code, scored_classes
+from pipeline.config.competition import Competition, mask_code
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
-from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.images import read_image, read_mask
 from pipeline.files import write_atomic
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
@@ -58,7 +58,7 @@ class Finished:
     iou: float
     miou: float
     rare_dice: float
-    picture_dice: pd.Series  # by picture id
+    image_dice: pd.Series  # by image id
 
 
 def read_run(name: str) -> Finished:
@@ -76,38 +76,38 @@ def read_run(name: str) -> Finished:
         iou=scores["iou"]["mean"],
         miou=scores["dataset_iou"]["mean"],
         rare_dice=float(np.mean([scores["dice"]["classes"][one] for one in rare])),
-        picture_dice=pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")["dice"],
+        image_dice=pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")["dice"],
     )
 
 
-def richest_picture(rows: pd.DataFrame) -> str:
-    """Returns the id of the picture that shows most classes; of several, the one whose rarest is largest."""
+def richest_image(rows: pd.DataFrame) -> str:
+    """Returns the id of the image that shows most classes; of several, the one whose rarest is largest."""
     pixels = rows[[name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]]
     order = pd.DataFrame({"classes": (pixels > 0).sum(axis=1), "least": pixels.where(pixels > 0).min(axis=1)})
     return rows.loc[order.sort_values(["classes", "least"]).index[-1], "id"]
 
 
-def draw_scene(runs: Sequence[Finished], picture_id: str, competition: Competition, directory: str | None) -> bytes:
-    """Returns picture, truth and each run's prediction of one scene as PNG."""
-    row = split_rows(runs[0].paths, "valid").set_index("id").loc[picture_id]
+def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition, directory: str | None) -> bytes:
+    """Returns image, truth and each run's prediction of one scene as PNG."""
+    row = split_rows(runs[0].paths, "valid").set_index("id").loc[image_id]
     folder = find_folder(competition, directory)
-    picture, truth = read_picture(folder / row["picture"]), read_mask(folder / row["mask"], mask_code(competition))
-    cells = [("picture", picture), ("truth", paint_mask(truth, competition.colors, picture))]
+    image, truth = read_image(folder / row["image"]), read_mask(folder / row["mask"], mask_code(competition))
+    cells = [("image", image), ("truth", paint_mask(truth, competition.colors, image))]
     for run in runs:
-        mask = decode(ProbabilityStore(run.paths.probs("valid"))[picture_id])
-        caption = f"{run.loss}: {run.picture_dice[picture_id]:.3f}"
-        cells.append((caption, paint_mask(mask, competition.colors, picture)))
+        mask = decode(ProbabilityStore(run.paths.probs("valid"))[image_id])
+        caption = f"{run.loss}: {run.image_dice[image_id]:.3f}"
+        cells.append((caption, paint_mask(mask, competition.colors, image)))
     height, width = truth.shape
     cell_height = line_height(TEXT_SIZE) + height + GAP
     num_rows = math.ceil(len(cells) / NUM_COLUMNS)
     full_width = 2 * MARGIN + NUM_COLUMNS * (width + GAP) - GAP
-    classes = scored_classes(competition)
+    classes = competition.class_names
     chips = [Chip(color, name) for color, name in zip(competition.colors, classes, strict=False)]
-    chips.append(Chip(None, "not counted"))
+    chips.append(Chip(None, "not scored"))
     legend_top = 2 * MARGIN + line_height(TEXT_SIZE) + num_rows * cell_height
     canvas = new_canvas(full_width, legend_top + legend_height(chips, full_width - 2 * MARGIN, TEXT_SIZE) + MARGIN)
     draw = ImageDraw.Draw(canvas)
-    title = f"{picture_id} under each loss, with its Dice on this picture"
+    title = f"{image_id} under each loss, with its Dice on this image"
     write(draw, (MARGIN, MARGIN), title, TEXT_SIZE, full_width - 2 * MARGIN, bold=True)
     for index, (caption, cell) in enumerate(cells):
         left = MARGIN + (index % NUM_COLUMNS) * (width + GAP)
@@ -124,15 +124,15 @@ def main(arguments: Sequence[str]) -> None:
     first = runs[0]
     print(f"{'loss':<26} {'Dice':>6} {'IoU':>6} {'mIoU':>6} {'rare':>6}   Dice against {first.loss}")
     for run in runs:
-        difference = (run.picture_dice - first.picture_dice).to_numpy()
+        difference = (run.image_dice - first.image_dice).to_numpy()
         against = "" if run is first else interval(difference)
         print(f"{run.loss:<26} {run.dice:6.3f} {run.iou:6.3f} {run.miou:6.3f} {run.rare_dice:6.3f}   {against}")
     text = (first.paths / "config.yaml").read_text()
     datasets = json.loads(text[text.index("{") :])["DATASETS"]
     competition = load_competition(datasets["COMPETITION"], "config.yaml")
-    picture_id = named.get("picture") or richest_picture(split_rows(first.paths, "valid"))
-    write_atomic(first.paths / "losses.png", draw_scene(runs, picture_id, competition, datasets.get("DIRECTORY")))
-    print(f"scene {picture_id}: {first.paths / 'losses.png'}")
+    image_id = named.get("image") or richest_image(split_rows(first.paths, "valid"))
+    write_atomic(first.paths / "losses.png", draw_scene(runs, image_id, competition, datasets.get("DIRECTORY")))
+    print(f"scene {image_id}: {first.paths / 'losses.png'}")
 
 
 if __name__ == "__main__":

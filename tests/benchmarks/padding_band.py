@@ -1,9 +1,9 @@
-"""Dice of finished runs over whole pictures and in the outer band, where padding could show.
+"""Dice of finished runs over whole images and in the outer band, where padding could show.
 
     python -m tests.benchmarks.padding_band CamVidPAR CamVidPAB CamVidPAI CamVidPAC
 
 Reads each run's validation probabilities and the true masks (DATA_DIR as for the run itself). The interval is that of
-the difference to the first run, from 2,000 bootstrap draws of pictures.
+the difference to the first run, from 2,000 bootstrap draws of images.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 import numpy as np
 import torch
 
-from pipeline.config.competition import IGNORE, mask_code, num_scored
+from pipeline.config.competition import IGNORE, mask_code
 from pipeline.config.load import load
 from pipeline.data.competition import find_folder
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
@@ -27,8 +27,8 @@ from pipeline.training.assemble import split_rows
 BAND_PX = 16
 
 
-def picture_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean Dice per picture, over all pixels and over the outer band."""
+def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean Dice per image, over all pixels and over the outer band."""
     loaded = load(name, overrides)
     paths, competition = RunPaths(loaded.run), loaded.competition
     folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
@@ -37,13 +37,13 @@ def picture_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.
         truth, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
         band = truth.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
-        confusions.append(tuple(confusion_of(predicted, mask, num_scored(competition)) for mask in (truth, band)))
+        confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (truth, band)))
     whole, outer = (dice_iou(torch.stack(matrices))[0].mean(1).numpy() for matrices in zip(*confusions, strict=True))
     return whole, outer
 
 
 def interval(difference: np.ndarray) -> str:
-    """Returns the 95 % interval of a mean difference over pictures."""
+    """Returns the 95 % interval of a mean difference over images."""
     rng = np.random.default_rng(0)
     means = difference[rng.integers(len(difference), size=(2000, len(difference)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
@@ -53,7 +53,7 @@ def interval(difference: np.ndarray) -> str:
 def main(arguments: list[str]) -> None:
     names = [argument for argument in arguments if "=" not in argument]
     overrides = tuple(argument for argument in arguments if "=" in argument)
-    scores = {name: picture_dice(name, overrides) for name in names}
+    scores = {name: image_dice(name, overrides) for name in names}
     first = scores[names[0]]
     print(f"{'run':<12} {'Dice':>7} {f'outer {BAND_PX} px':>12}   difference to {names[0]}: whole, outer band")
     for name, (whole, outer) in scores.items():

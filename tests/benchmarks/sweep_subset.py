@@ -1,13 +1,13 @@
-"""How few validation pictures, repeats and steps an LR sweep may look at, and still suggest what a full one does.
+"""How few validation images, repeats and steps an LR sweep may look at, and still suggest what a full one does.
 
     python -m tests.benchmarks.sweep_subset record CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
     python -m tests.benchmarks.sweep_subset draw CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
 
-`record` does real sweeps and keeps, after each step, what each validation picture adds to cross entropy and soft Dice;
-from these the loss of any draw of pictures follows exactly, so that `draw` needs no network. It writes
+`record` does real sweeps and keeps, after each step, what each validation image adds to cross entropy and soft Dice;
+from these the loss of any draw of images follows exactly, so that `draw` needs no network. It writes
 `sweep_subset.npz` into the run's folder (the stages up to `tile` must be done).
 
-`draw` compares suggestions of many random draws, and of the pictures that the sweep itself chooses, with those of the
+`draw` compares suggestions of many random draws, and of the images that the sweep itself chooses, with those of the
 full pass on the same training steps. Fewer steps are another training, not every second point of the longer one: record
 them separately.
 """
@@ -37,7 +37,7 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
-from pipeline.training.sweep_judge import as_it_is, choose_pictures
+from pipeline.training.sweep_judge import as_it_is, choose_images
 from pipeline.work.experiment import find_run
 
 COUNTS = (4, 8, 16)
@@ -49,19 +49,19 @@ BAR = ORIGINAL / 30
 FACTOR = 2.0  # how far a suggestion may lie from the full pass's
 MARKS = ("steep", "trough", "valley", "minimum")
 
-Sums = np.ndarray  # (pictures, 1 + 3 C): cross entropy summed over pixels; overlap, predicted and true area per class
+Sums = np.ndarray  # (images, 1 + 3 C): cross entropy summed over pixels; overlap, predicted and true area per class
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What sweeps saw: per repeat its rates (steps,) and the sums of every picture (steps, P, 1 + 3 C)."""
+    """What sweeps saw: per repeat its rates (steps,) and the sums of every image (steps, P, 1 + 3 C)."""
 
     lrs: list[np.ndarray]
     sums: list[np.ndarray]
 
 
 def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
-    """Returns what each picture adds to cross entropy and soft Dice."""
+    """Returns what each image adds to cross entropy and soft Dice."""
     num_classes = logits_BCHW.shape[1]
     counts_BHW = mask_BHW != 255
     true_BHW = mask_BHW.long().masked_fill(~counts_BHW, 0)
@@ -79,7 +79,7 @@ def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
 
 
 def loss_of_sums(sums: np.ndarray, mix: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Returns the loss of one batch of pictures: sums (..., P, 1 + 3 C) to (...)."""
+    """Returns the loss of one batch of images: sums (..., P, 1 + 3 C) to (...)."""
     batch = sums.sum(-2)
     overlap, predicted, true = np.split(batch[..., 1:], 3, axis=-1)
     dice = (1 - 2 * overlap / np.maximum(predicted + true, 1e-7)) * (true > 0)
@@ -87,8 +87,8 @@ def loss_of_sums(sums: np.ndarray, mix: Sequence[tuple[str, float]]) -> np.ndarr
     return sum(weight * parts[name] for name, weight in mix)
 
 
-def loss_of_pictures(sums: np.ndarray, places: Sequence[int], batch_size: int, mix: Sequence) -> np.ndarray:
-    """Returns the validation loss over some pictures in batches, as the sweep has it: (steps, P, ..) to (steps,)."""
+def loss_of_images(sums: np.ndarray, places: Sequence[int], batch_size: int, mix: Sequence) -> np.ndarray:
+    """Returns the validation loss over some images in batches, as the sweep has it: (steps, P, ..) to (steps,)."""
     places = sorted(places)
     batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
     losses = [loss_of_sums(sums[:, batch], mix) * len(batch) for batch in batches]
@@ -96,7 +96,7 @@ def loss_of_pictures(sums: np.ndarray, places: Sequence[int], batch_size: int, m
 
 
 def record(loaded: Loaded) -> None:
-    """Sweeps with every validation picture judged after each step, and writes what they add to the losses."""
+    """Sweeps with every validation image judged after each step, and writes what they add to the losses."""
     config, paths = loaded.config, RunPaths(loaded.run)
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
@@ -109,7 +109,7 @@ def record(loaded: Loaded) -> None:
         found, losses = [], []
         for batch in batches:
             with as_it_is(learner) as network, autocast(learner.device, learner.precision):
-                logits_BCHW = network(normalise(batch.picture_BHWC, config.model.encoder))
+                logits_BCHW = network(normalise(batch.image_BHWC, config.model.encoder))
                 found.append(sums_of(logits_BCHW, batch.mask_BHW))
             losses.append(float(loss_of_sums(found[-1], mix)))
         wanted = float(loss_of(logits_BCHW, batch.mask_BHW))
@@ -127,7 +127,7 @@ def record(loaded: Loaded) -> None:
         lr=[point.lr for point in points],
         sums=np.stack(seen),
     )
-    print(f"{len(points)} steps of {config.sweep.repeats} repeats, {len(rows)} pictures after each")
+    print(f"{len(points)} steps of {config.sweep.repeats} repeats, {len(rows)} images after each")
 
 
 def read(path) -> Recorded:
@@ -139,7 +139,7 @@ def read(path) -> Recorded:
 
 
 def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Returns random sets of pictures that hold every class that the whole holds (fewer than wanted where rare)."""
+    """Returns random sets of images that hold every class that the whole holds (fewer than wanted where rare)."""
     present = sums[:, -(sums.shape[1] - 1) // 3 :] > 0
     wanted = present.any(0)
     tries = (rng.choice(len(sums), size=min(count, len(sums)), replace=False) for _ in range(MOST_TRIES))
@@ -148,9 +148,9 @@ def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def suggestions(recorded: Recorded, places, smoothing: float, batch_size: int, mix) -> list[dict[str, float]]:
-    """Returns each repeat's suggestion from the loss of some pictures."""
+    """Returns each repeat's suggestion from the loss of some images."""
     return [
-        suggest(smooth_rates(lrs, smoothing), smooth(loss_of_pictures(sums, places, batch_size, mix), smoothing))
+        suggest(smooth_rates(lrs, smoothing), smooth(loss_of_images(sums, places, batch_size, mix), smoothing))
         for lrs, sums in zip(recorded.lrs, recorded.sums, strict=True)
     ]
 
@@ -170,16 +170,16 @@ def is_near(rate: float, other: float, factor: float = FACTOR) -> bool:
 
 
 def report(loaded: Loaded) -> None:
-    """Prints, for each number of pictures and repeats and each smoothing, how often the full pass is met."""
+    """Prints, for each number of images and repeats and each smoothing, how often the full pass is met."""
     config, paths = loaded.config, RunPaths(loaded.run)
     recorded = read(paths / "sweep_subset.npz")
     mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])
     batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)
     everything = range(recorded.sums[0].shape[1])
     rows, rng = split_rows(paths, "valid"), np.random.default_rng(0)
-    chosen = {count: np.flatnonzero(rows["id"].isin(choose_pictures(rows, count))) for count in COUNTS}
-    print(f"{loaded.run}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} pictures in full")
-    print("share of draws within x2 of the full pass; our own choice of pictures; spread of the full pass's repeats")
+    chosen = {count: np.flatnonzero(rows["id"].isin(choose_images(rows, count))) for count in COUNTS}
+    print(f"{loaded.run}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} images in full")
+    print("share of draws within x2 of the full pass; our own choice of images; spread of the full pass's repeats")
     subsets = {count: draws(recorded.sums[0][0], count, rng) for count in COUNTS if count < len(everything)}
     different = (f"{len({tuple(sorted(one)) for one in many})} of {count}" for count, many in subsets.items())
     print(f"different draws that hold every class: {', '.join(different)}")
@@ -196,7 +196,7 @@ def report(loaded: Loaded) -> None:
                 groups = list(itertools.combinations(range(num_repeats), size))
                 cells = [_cell(found, own, full, groups, mark) for mark in MARKS]
                 forwards = size * config.sweep.steps * count
-                print(f"  {count:2d} pictures x {size}: {'  '.join(cells)}  {forwards:5d} forwards ({BAR:.0f} allowed)")
+                print(f"  {count:2d} images x {size}: {'  '.join(cells)}  {forwards:5d} forwards ({BAR:.0f} allowed)")
 
 
 def _cell(found, own, full, groups, mark: str) -> str:

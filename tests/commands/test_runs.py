@@ -18,7 +18,7 @@ def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
     assert capsys.readouterr().err.strip().endswith("a member's: ./run.sh plan ExpBAA")
 
 
-def test_a_plan_picture_says_of_what_it_is(tmp_path, monkeypatch, capsys):
+def test_a_plan_image_says_of_what_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     titles = []
     draw = plans.draw_plan

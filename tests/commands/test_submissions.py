@@ -10,14 +10,14 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.paths import shown, submissions_folder
 from pipeline.submission.write import write_submission
 
 
 @pytest.fixture
 def camvid(shared_data, tmp_path, monkeypatch):
-    """A competition folder with six test pictures below DATA_DIR."""
+    """A competition folder with six test images below DATA_DIR."""
     source, folder = shared_data("camvid"), tmp_path / "data" / "camvid"
     test_ids = (source / "test.csv").read_text().split()[1:7]
     train_rows = (source / "train.csv").read_text().split()[:9]
@@ -26,10 +26,10 @@ def camvid(shared_data, tmp_path, monkeypatch):
     (folder / "train.csv").write_text("\n".join(train_rows))
     (folder / "test.csv").write_text("\n".join(["ImageID", *test_ids]))
     train_ids = [row.split(",")[0] for row in train_rows[1:]]
-    for picture_id in [*train_ids, *test_ids]:
-        shutil.copy(source / "imgs" / "imgs" / f"{picture_id}.jpg", folder / "imgs" / "imgs")
-    for picture_id in train_ids:
-        shutil.copy(source / "masks" / "masks" / f"{picture_id}.png", folder / "masks" / "masks")
+    for image_id in [*train_ids, *test_ids]:
+        shutil.copy(source / "imgs" / "imgs" / f"{image_id}.jpg", folder / "imgs" / "imgs")
+    for image_id in train_ids:
+        shutil.copy(source / "masks" / "masks" / f"{image_id}.png", folder / "masks" / "masks")
     monkeypatch.setenv("DATA_DIR", str(folder.parent))
     return folder, train_ids, test_ids
 
@@ -38,20 +38,20 @@ def write(path, ids, mask_of):
     return str(write_submission(path, ((id, mask_of(id)) for id in ids), ids, load_competition("camvid"), {}))
 
 
-def test_diff_says_how_many_pictures_differ(camvid, tmp_path, capsys):
+def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
     ids = camvid[2]
     plain = write(tmp_path / "a.csv", ids, lambda id: np.zeros((360, 480), np.uint8))
     other = write(tmp_path / "b.csv", ids, lambda id: np.full((360, 480), id == ids[2], np.uint8))
     assert main(["diff", plain, other, "--competition", "camvid"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1 of 6 pictures differ"
+    assert lines[0] == "1 of 6 images differ"
     assert [line.split()[0] for line in lines[2:-1]] == [ids[2], ids[2]]
     path = submissions_folder() / "diff_a_b.png"
     assert lines[-1] == f"drawn: {shown(path)}"
     assert cv2.imread(str(path)).shape[1] == 1080
     path.unlink()
     assert main(["diff", plain, plain, "--competition", "camvid"]) == 0
-    assert capsys.readouterr().out == "0 of 6 pictures differ\n"
+    assert capsys.readouterr().out == "0 of 6 images differ\n"
     assert not list(submissions_folder().glob("*"))
 
 
@@ -61,7 +61,7 @@ def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
     path = write(tmp_path / "a.csv", ids, lambda id: read_mask(masks / f"{id}.png"))
     assert main(["score", path, "--masks", str(masks), "--competition", "camvid"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["competition"], found["pictures"], found["dice"]["mean"]) == ("camvid", len(ids), 1)
+    assert (found["competition"], found["images"], found["dice"]["mean"]) == ("camvid", len(ids), 1)
 
 
 def test_score_wants_a_folder_of_masks(tmp_path, capsys):
@@ -107,17 +107,17 @@ def test_a_file_that_is_not_there_is_told_first(tmp_path, capsys):
         assert f"there is no file {gone}; wanted a submission" in capsys.readouterr().err
 
 
-def test_score_holds_masks_against_the_pictures_where_they_are_here(camvid, tmp_path, capsys):
+def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     path = write(tmp_path / "a.csv", ids, lambda id: np.zeros((361, 480), np.uint8))
     (tmp_path / "truth").mkdir()
     for id in ids:
         cv2.imwrite(str(tmp_path / "truth" / f"{id}.png"), np.zeros((361, 480), np.uint8))
     assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 2
-    assert "480x361, its picture 480x360" in capsys.readouterr().err
-    shutil.rmtree(folder)  # where the pictures are not here, the masks are believed
+    assert "480x361, its image 480x360" in capsys.readouterr().err
+    shutil.rmtree(folder)  # where the images are not here, the masks are believed
     assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 0
-    assert "8 of the 8 pictures are not here: their masks' sizes are believed" in capsys.readouterr().err
+    assert "8 of the 8 images are not here: their masks' sizes are believed" in capsys.readouterr().err
 
 
 def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):
@@ -126,7 +126,7 @@ def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):
     path = write(tmp_path / "a.csv", ids[1:], lambda id: read_mask(masks / f"{id}.png"))
     assert main(["score", path, "--masks", str(masks)]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["pictures"] == len(ids) - 1
+    assert json.loads(captured.out)["images"] == len(ids) - 1
     assert f"1 of the {len(ids)} masks in" in captured.err
 
 

@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.competition import (
-    Competition,
-    Convention,
-    check_competition,
-    counted_indices,
-    num_scored,
-    picture_file,
-    scored_classes,
-)
+from pipeline.config.competition import Competition, Convention, check_competition, image_file
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
 
@@ -32,7 +24,7 @@ GOOD = Competition(
     title="Good",
     classes=("ground", "house", "void"),
     colors=((0, 0, 0), (255, 0, 0), (9, 9, 9)),
-    pictures="imgs/{id}.jpg",
+    images="imgs/{id}.jpg",
     masks="masks/{id}.png",
     licence="CC0",
     ignore_index=2,
@@ -49,8 +41,8 @@ def test_aeroscapes_has_the_originals_classes_colours_folders_and_convention():
     competition = load_competition("aeroscapes")
     assert competition.classes == AEROSCAPES
     assert competition.colors == AEROSCAPES_COLORS
-    assert num_scored(competition) == 12
-    assert (competition.pictures, competition.masks) == ("imgs/imgs/{id}.jpg", "masks/masks/{id}.png")
+    assert competition.num_classes == 12
+    assert (competition.images, competition.masks) == ("imgs/imgs/{id}.jpg", "masks/masks/{id}.png")
     assert (competition.train_csv, competition.test_csv, competition.id_column) == ("train.csv", "test.csv", "ImageID")
     assert competition.kaggle_slug == "opencv-pytorch-course-segmentation"
     assert competition.convention == Convention(
@@ -72,9 +64,9 @@ def test_the_demo_has_the_classes_and_colours_of_aeroscapes():
 @pytest.mark.parametrize(("name", "scored", "ignored"), [("camvid", 11, "Void"), ("dubai_aerial", 5, "Unlabeled")])
 def test_the_ignored_last_class_is_not_scored(name, scored, ignored):
     competition = load_competition(name)
-    assert num_scored(competition) == scored
+    assert competition.num_classes == scored
     assert ignored == competition.classes[-1]
-    assert ignored not in scored_classes(competition)
+    assert ignored not in competition.class_names
 
 
 @pytest.mark.parametrize("name", ["camvid", "dubai_aerial"])
@@ -85,18 +77,18 @@ def test_a_real_competitions_folder_is_as_its_descriptor_says(name, shared_data)
     header, first = (folder / competition.train_csv).read_text().splitlines()[:2]
     columns = dict(zip(header.split(","), first.split(","), strict=True))
     assert competition.sequence_column in columns
-    for template in (competition.pictures, competition.masks):
+    for template in (competition.images, competition.masks):
         assert (folder / template.format(id=columns[competition.id_column])).is_file()
 
 
 def test_the_mean_is_taken_over_what_is_submitted():
-    by_picture = dataclasses.replace(GOOD, convention=Convention(rows="id"))
-    assert counted_indices(by_picture) == (1,)
-    assert counted_indices(GOOD) == (0, 1)
-    assert counted_indices(dataclasses.replace(GOOD, ignore_index=None)) == (0, 1, 2)
+    by_image = dataclasses.replace(GOOD, convention=Convention(rows="id"))
+    assert by_image.scored_indices == (1,)
+    assert GOOD.scored_indices == (0, 1)
+    assert dataclasses.replace(GOOD, ignore_index=None).scored_indices == (0, 1, 2)
 
 
-def test_a_submission_calls_its_pictures_as_the_lists_do_unless_it_says_otherwise():
+def test_a_submission_calls_its_images_as_the_lists_do_unless_it_says_otherwise():
     assert GOOD.convention.id_column == "ImageID"
     assert dataclasses.replace(GOOD, id_column="img", convention=Convention()).convention.id_column == "img"
     own = dataclasses.replace(GOOD, id_column="img", convention=Convention(id_column="ImageId"))
@@ -105,18 +97,18 @@ def test_a_submission_calls_its_pictures_as_the_lists_do_unless_it_says_otherwis
     assert refusal(**with_two).endswith("CONVENTION.VALUE_COLUMN: two columns have one name: img, img")
 
 
-def test_the_pictures_of_the_test_list_may_lie_elsewhere():
-    assert picture_file(GOOD, "7", "test") == picture_file(GOOD, "7", "train") == "imgs/7.jpg"
-    elsewhere = dataclasses.replace(GOOD, test_pictures="test/{id}.png")
-    assert picture_file(elsewhere, "7", "test") == "test/7.png"
-    assert picture_file(elsewhere, "7", "train") == "imgs/7.jpg"
+def test_the_images_of_the_test_list_may_lie_elsewhere():
+    assert image_file(GOOD, "7", "test") == image_file(GOOD, "7", "train") == "imgs/7.jpg"
+    elsewhere = dataclasses.replace(GOOD, test_images="test/{id}.png")
+    assert image_file(elsewhere, "7", "test") == "test/7.png"
+    assert image_file(elsewhere, "7", "train") == "imgs/7.jpg"
 
 
 def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
     check_competition(dataclasses.replace(GOOD, ignore_index=255), {})
-    assert num_scored(dataclasses.replace(GOOD, ignore_index=255)) == 3
-    assert num_scored(dataclasses.replace(GOOD, ignore_index=None)) == 3
-    assert num_scored(GOOD) == 2
+    assert dataclasses.replace(GOOD, ignore_index=255).num_classes == 3
+    assert dataclasses.replace(GOOD, ignore_index=None).num_classes == 3
+    assert GOOD.num_classes == 2
 
 
 @pytest.mark.parametrize(
@@ -137,16 +129,16 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             {"classes": ("a", "b"), "colors": ((0, 0, 0), (1, 1, 1)), "ignore_index": 1},
             "IGNORE_INDEX: only one class is left to score",
         ),
-        ({"pictures": "imgs/x.jpg"}, "PICTURES: found 'imgs/x.jpg', wanted a path with {id}"),
+        ({"images": "imgs/x.jpg"}, "IMAGES: found 'imgs/x.jpg', wanted a path with {id}"),
         ({"masks": "{id}/{name}.png"}, "MASKS: found '{id}/{name}.png', wanted a path with {id}"),
         ({"masks": "{id.__class__}/{id}.png"}, "MASKS: found"),
         (
-            {"pictures": "/etc/{id}.jpg"},
-            "PICTURES: found '/etc/{id}.jpg', wanted a path inside the competition's folder",
+            {"images": "/etc/{id}.jpg"},
+            "IMAGES: found '/etc/{id}.jpg', wanted a path inside the competition's folder",
         ),
         ({"test_csv": "../other/test.csv"}, "TEST_CSV: found '../other/test.csv', wanted a path inside"),
-        ({"test_pictures": "imgs/x.jpg"}, "TEST_PICTURES: found 'imgs/x.jpg', wanted a path with {id}"),
-        ({"test_pictures": "../{id}.jpg"}, "TEST_PICTURES: found '../{id}.jpg', wanted a path inside"),
+        ({"test_images": "imgs/x.jpg"}, "TEST_IMAGES: found 'imgs/x.jpg', wanted a path with {id}"),
+        ({"test_images": "../{id}.jpg"}, "TEST_IMAGES: found '../{id}.jpg', wanted a path inside"),
         ({"mask_values": (0, 255)}, "MASK_VALUES: 2 values for 3 classes; give the stored grey value of each class"),
         ({"mask_values": (0, 7, 7)}, "MASK_VALUES: 7 stands for two classes; give each its own"),
         (
@@ -186,7 +178,7 @@ def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
     ],
 )
 def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, configs: Path):
-    lines = ["CLASSES: [a, b]", "TITLE: x", line, "PICTURES: '{id}.jpg'", "MASKS: '{id}.png'", "LICENCE: CC0"]
+    lines = ["CLASSES: [a, b]", "TITLE: x", line, "IMAGES: '{id}.jpg'", "MASKS: '{id}.png'", "LICENCE: CC0"]
     if not line.startswith("COLORS"):
         lines.append("COLORS: [[0, 0, 0], [1, 1, 1]]")
     (configs / "competitions" / "mine.yaml").write_text("\n".join(lines))

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.competition import Competition, Convention, counted_indices
+from pipeline.config.competition import Competition, Convention
 from pipeline.config.load import load_competition
 
-REQUIRED = {"TITLE", "CLASSES", "COLORS", "PICTURES", "MASKS"}
+REQUIRED = {"TITLE", "CLASSES", "COLORS", "IMAGES", "MASKS"}
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,10 @@ def test_the_examples_are_competitions(document, configs: Path):
         (configs / "competitions" / f"{name}.yaml").write_text(text)
         assert len(text.splitlines()) <= 12
     buildings, roads = (load_competition(name) for name in written)
-    assert counted_indices(buildings) == (1,)
+    assert buildings.scored_indices == (1,)
     assert buildings.convention.id_column == buildings.id_column == "img_id"
     assert buildings.mask_values == (0, 255)
-    assert (roads.mask_values, roads.licence, counted_indices(roads)) == ("colors", None, (0, 1, 2, 3, 4))
+    assert (roads.mask_values, roads.licence, roads.scored_indices) == ("colors", None, (0, 1, 2, 3, 4))
 
 
 def test_the_readme_and_the_messages_lead_to_it(project: Path):

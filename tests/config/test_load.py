@@ -248,7 +248,7 @@ def test_settings_that_do_not_go_together_are_refused(overrides, message):
 def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden():
     tile = refusal("ExpAAB", "DATASETS.AUGMENTATION.TILE={ENABLE: true, WIDTH: 1300}")
     assert tile.startswith("configs/base.yaml:")
-    assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit a picture of 1280x720" in tile
+    assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit an image of 1280x720" in tile
     warmup = refusal("ExpAAB", "SOLVER.PLAN=poly_warmup", "SOLVER.WARMUP_EPOCHS=200")
     assert warmup == "configs/plans/poly_warmup.yaml:2: phase poly: WARMUP of 200 epochs is longer than the 100 EPOCHS"
 

@@ -1,6 +1,6 @@
 """Competition folders that are good, and every way to break one: real files, a function per kind of damage.
 
-`PICTURE_BREAKS` and `MASK_BREAKS` damage the files of one picture, so that all of them fit into one folder;
+`IMAGE_BREAKS` and `MASK_BREAKS` damage the files of one image, so that all of them fit into one folder;
 `LIST_BREAKS` damage a list and exclude each other.
 """
 
@@ -27,7 +27,7 @@ CONVENTION = Convention(
 COMPETITION = Competition(
     name="little", title="Little", classes=("Land", "Road", "Water", "Void"), ignore_index=3,
     colors=((0, 0, 0), (128, 0, 0), (0, 0, 128), (9, 9, 9)),
-    pictures="imgs/imgs/{id}.jpg", masks="masks/masks/{id}.png",
+    images="imgs/imgs/{id}.jpg", masks="masks/masks/{id}.png",
     train_csv="train.csv", test_csv="test.csv", id_column="ImageID", sample_submission="sample_submission.csv",
     sequence_column=None, sequence_pattern=r"^([^_]+)_", kaggle_slug="little-competition", repository=None,
     licence="CC0", convention=CONVENTION,
@@ -58,13 +58,13 @@ def train_ids(num_train: int) -> list[str]:
 
 
 def rgb(rng: np.random.Generator, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Returns a smooth random picture, uint8 HxWx3."""
+    """Returns a smooth random image, uint8 HxWx3."""
     return cv2.resize(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def jpeg(picture: np.ndarray, mode: str | None = None, **options) -> bytes:
-    """Returns a picture as JPEG bytes, converted to a PIL mode."""
-    return encoded(Image.fromarray(picture), "JPEG", mode, **options)
+def jpeg(image: np.ndarray, mode: str | None = None, **options) -> bytes:
+    """Returns an image as JPEG bytes, converted to a PIL mode."""
+    return encoded(Image.fromarray(image), "JPEG", mode, **options)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -72,10 +72,10 @@ def png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def encoded(picture: Image.Image, format: str, mode: str | None = None, **options) -> bytes:
-    """Returns a PIL picture as bytes of a format."""
+def encoded(image: Image.Image, format: str, mode: str | None = None, **options) -> bytes:
+    """Returns a PIL image as bytes of a format."""
     buffer = io.BytesIO()
-    (picture.convert(mode) if mode else picture).save(buffer, format, **options)
+    (image.convert(mode) if mode else image).save(buffer, format, **options)
     return buffer.getvalue()
 
 
@@ -98,13 +98,13 @@ def _rotation(orientation: int) -> Image.Exif:
     return exif
 
 
-PICTURE = rgb(np.random.default_rng(1))
+IMAGE = rgb(np.random.default_rng(1))
 MASK = np.random.default_rng(2).integers(0, 3, (HEIGHT, WIDTH), dtype=np.uint8)
-_PIL = Image.fromarray(PICTURE)
-_JPEG, _PNG, _BMP, _MASK_PNG = jpeg(PICTURE), png(PICTURE), encoded(_PIL, "BMP"), png(MASK)
+_PIL = Image.fromarray(IMAGE)
+_JPEG, _PNG, _BMP, _MASK_PNG = jpeg(IMAGE), png(IMAGE), encoded(_PIL, "BMP"), png(MASK)
 _HUGE_BMP = _BMP[:18] + struct.pack("<ii", 99_999, 99_999) + _BMP[26:]
 _FRAMES = {"save_all": True, "append_images": [_PIL.rotate(90), _PIL.rotate(180)]}
-_ALPHA = np.dstack([PICTURE, np.full((HEIGHT, WIDTH), 200, np.uint8)])
+_ALPHA = np.dstack([IMAGE, np.full((HEIGHT, WIDTH), 200, np.uint8)])
 
 
 def _flipped(data: bytes, byte: int) -> bytes:
@@ -135,11 +135,11 @@ def _rename(change: Callable[[str], str]) -> Callable[[Path], None]:
 # (what is done, kind that must be reported, what does it to the path)
 Break = tuple[str, str, Callable[[Path], None]]
 
-PICTURE_BREAKS: tuple[Break, ...] = (
-    ("removed", "picture missing", Path.unlink),
-    ("extension in capitals", "picture under another name", _rename(lambda name: name.replace(".jpg", ".JPG"))),
-    ("other extension", "picture under another name", _rename(lambda name: name.replace(".jpg", ".jpeg"))),
-    ("leading zeros lost", "picture under another name", _rename(lambda name: name.lstrip("0"))),
+IMAGE_BREAKS: tuple[Break, ...] = (
+    ("removed", "image missing", Path.unlink),
+    ("extension in capitals", "image under another name", _rename(lambda name: name.replace(".jpg", ".JPG"))),
+    ("other extension", "image under another name", _rename(lambda name: name.replace(".jpg", ".jpeg"))),
+    ("leading zeros lost", "image under another name", _rename(lambda name: name.lstrip("0"))),
     ("a folder in its place", "not a file", _replace_by_folder),
     ("a link to nowhere", "link to nowhere", _link_to("gone.jpg")),
     ("unreadable", "file unreadable", _link_to("/proc/self/mem")),  # a regular file that even root cannot read
@@ -153,30 +153,30 @@ PICTURE_BREAKS: tuple[Break, ...] = (
     ("PNG with a flipped bit", "file damaged", _write(_flipped(_PNG, len(_PNG) // 2))),
     ("PNG of an unknown colour type", "file damaged", _write(raw_png(WIDTH, HEIGHT, 8, 5))),
     ("PNG whose pixels end early", "file damaged", _write(raw_png(WIDTH, HEIGHT, 8, 2, num_rows=3))),
-    ("a web page", "not a picture", _write(b"<!DOCTYPE html><html><body>404</body></html>")),
+    ("a web page", "not an image", _write(b"<!DOCTYPE html><html><body>404</body></html>")),
     ("a Git LFS pointer", "Git LFS pointer", _write(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
     ("a GIF", "file format", _write(encoded(_PIL, "GIF"))),
-    ("no columns", "picture of no size", _write(raw_png(0, HEIGHT, 8, 2))),
-    ("PNG that claims 10^10 pixels", "picture too large", _write(raw_png(100_000, 100_000, 8, 2))),
-    ("BMP that claims 10^10 pixels", "picture too large", _write(_HUGE_BMP)),
-    ("animated PNG", "several pictures in a file", _write(encoded(_PIL, "PNG", **_FRAMES))),
-    ("animated WebP", "several pictures in a file", _write(encoded(_PIL, "WEBP", **_FRAMES))),
-    ("TIFF of three pages", "several pictures in a file", _write(encoded(_PIL, "TIFF", **_FRAMES))),
+    ("no columns", "image of no size", _write(raw_png(0, HEIGHT, 8, 2))),
+    ("PNG that claims 10^10 pixels", "image too large", _write(raw_png(100_000, 100_000, 8, 2))),
+    ("BMP that claims 10^10 pixels", "image too large", _write(_HUGE_BMP)),
+    ("animated PNG", "several images in a file", _write(encoded(_PIL, "PNG", **_FRAMES))),
+    ("animated WebP", "several images in a file", _write(encoded(_PIL, "WEBP", **_FRAMES))),
+    ("TIFF of three pages", "several images in a file", _write(encoded(_PIL, "TIFF", **_FRAMES))),
     ("JPEG turned by EXIF", "EXIF rotation", _write(encoded(_PIL, "JPEG", exif=_rotation(6)))),
     ("PNG turned by EXIF", "EXIF rotation", _write(encoded(_PIL, "PNG", exif=_rotation(3)))),
-    ("grey JPEG", "greyscale picture", _write(jpeg(PICTURE, "L"))),
-    ("grey PNG", "greyscale picture", _write(png(PICTURE[..., 0]))),
-    ("black and white PNG", "greyscale picture", _write(encoded(_PIL, "PNG", "1"))),
-    ("RGBA PNG", "picture with alpha", _write(png(_ALPHA))),
-    ("grey PNG with alpha", "picture with alpha", _write(encoded(_PIL, "PNG", "LA"))),
-    ("RGB PNG with a transparent colour", "picture with alpha", _write(encoded(_PIL, "PNG", transparency=(1, 2, 3)))),
-    ("RGBA WebP", "picture with alpha", _write(encoded(Image.fromarray(_ALPHA), "WEBP"))),
-    ("palette PNG", "palette picture", _write(encoded(_PIL, "PNG", "P"))),
-    ("CMYK JPEG", "CMYK picture", _write(jpeg(PICTURE, "CMYK"))),
-    ("16-bit RGB PNG", "16-bit picture", _write(png(PICTURE.astype(np.uint16) * 257))),
-    ("16-bit grey PNG", "16-bit picture", _write(png(PICTURE[..., 0].astype(np.uint16) * 257))),
-    ("16-bit RGB TIFF", "16-bit picture", _write(cv2.imencode(".tif", PICTURE.astype(np.uint16) * 257)[1].tobytes())),
-    ("Lab TIFF", "picture in another colour space", _write(encoded(Image.new("LAB", (WIDTH, HEIGHT)), "TIFF"))),
+    ("grey JPEG", "greyscale image", _write(jpeg(IMAGE, "L"))),
+    ("grey PNG", "greyscale image", _write(png(IMAGE[..., 0]))),
+    ("black and white PNG", "greyscale image", _write(encoded(_PIL, "PNG", "1"))),
+    ("RGBA PNG", "image with alpha", _write(png(_ALPHA))),
+    ("grey PNG with alpha", "image with alpha", _write(encoded(_PIL, "PNG", "LA"))),
+    ("RGB PNG with a transparent colour", "image with alpha", _write(encoded(_PIL, "PNG", transparency=(1, 2, 3)))),
+    ("RGBA WebP", "image with alpha", _write(encoded(Image.fromarray(_ALPHA), "WEBP"))),
+    ("palette PNG", "palette image", _write(encoded(_PIL, "PNG", "P"))),
+    ("CMYK JPEG", "CMYK image", _write(jpeg(IMAGE, "CMYK"))),
+    ("16-bit RGB PNG", "16-bit image", _write(png(IMAGE.astype(np.uint16) * 257))),
+    ("16-bit grey PNG", "16-bit image", _write(png(IMAGE[..., 0].astype(np.uint16) * 257))),
+    ("16-bit RGB TIFF", "16-bit image", _write(cv2.imencode(".tif", IMAGE.astype(np.uint16) * 257)[1].tobytes())),
+    ("Lab TIFF", "image in another colour space", _write(encoded(Image.new("LAB", (WIDTH, HEIGHT)), "TIFF"))),
 )  # fmt: skip
 
 MASK_BREAKS: tuple[Break, ...] = (
@@ -186,7 +186,7 @@ MASK_BREAKS: tuple[Break, ...] = (
     ("empty", "file empty", _write(b"")),
     ("cut", "file truncated", _write(_MASK_PNG[: len(_MASK_PNG) // 2])),
     ("a flipped bit", "file damaged", _write(_flipped(_MASK_PNG, len(_MASK_PNG) // 2))),
-    ("text", "not a picture", _write(b"0 0 0 1 1 1 2 2 2")),
+    ("text", "not an image", _write(b"0 0 0 1 1 1 2 2 2")),
     ("too small", "size mismatch", _write(png(MASK[:-4, :-4]))),
     ("turned", "size turned by 90 degrees", _write(png(np.ascontiguousarray(np.rot90(MASK))))),
     ("palette", "mask with palette", _write(encoded(Image.fromarray(MASK), "PNG", "P"))),
@@ -243,10 +243,10 @@ LIST_BREAKS: tuple[tuple[str, str, str, Callable[[Path], None]], ...] = (
     ("train.csv", "a row twice", "id twice", _text(lambda text: text + text.splitlines()[1] + "\n")),
     ("train.csv", "an id without a sequence", "sequence not in the id", _line(2, lambda line: "000001-002,000001")),
     ("test.csv", "removed", "list missing", Path.unlink),
-    ("test.csv", "a training picture", "id in train and test", _text(lambda text: text + "000001_001\n")),
+    ("test.csv", "a training image", "id in train and test", _text(lambda text: text + "000001_001\n")),
     ("sample_submission.csv", "removed", "list missing", Path.unlink),
     ("sample_submission.csv", "a column renamed", "column missing", _line(0, lambda line: "ImageID,rle")),
-    ("sample_submission.csv", "another picture", "sample row unknown", _text(lambda text: text + "000077_001_0,\n")),
+    ("sample_submission.csv", "another image", "sample row unknown", _text(lambda text: text + "000077_001_0,\n")),
     ("sample_submission.csv", "another class", "sample row unknown", _text(lambda text: text + "000900_001_4,\n")),
     ("sample_submission.csv", "a row missing", "sample row missing", _without("000900_001_2,\n")),
     ("sample_submission.csv", "a row twice", "sample row twice", _text(lambda text: text + "000900_001_2,\n")),

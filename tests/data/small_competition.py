@@ -16,21 +16,21 @@ CLASSES = ("Sky", "Building", "Road", "Car", "Boat")
 
 
 def make_competition(
-    folder: Path, num_pictures: int = 6, sizes: Sequence[tuple[int, int]] = ((96, 64),), ignore_index: int | None = None
+    folder: Path, num_images: int = 6, sizes: Sequence[tuple[int, int]] = ((96, 64),), ignore_index: int | None = None
 ) -> pd.DataFrame:
-    """Writes pictures and masks below `folder` and returns their catalog; sizes are (width, height), taken in turn."""
+    """Writes images and masks below `folder` and returns their catalog; sizes are (width, height), taken in turn."""
     rng = np.random.default_rng(0)
     (folder / "imgs").mkdir(parents=True)
     (folder / "masks").mkdir()
     rows = []
-    for number in range(num_pictures):
+    for number in range(num_images):
         width, height = sizes[number % len(sizes)]
         mask = make_mask(rng, height, width)
         if ignore_index is not None:
             mask[:4, :6] = ignore_index
-        picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        row = {"id": f"{number:03d}", "picture": f"imgs/{number:03d}.png", "mask": f"masks/{number:03d}.png"}
-        cv2.imwrite(str(folder / row["picture"]), picture)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        row = {"id": f"{number:03d}", "image": f"imgs/{number:03d}.png", "mask": f"masks/{number:03d}.png"}
+        cv2.imwrite(str(folder / row["image"]), image)
         cv2.imwrite(str(folder / row["mask"]), mask)
         rows.append({**row, "width": width, "height": height})
     return pd.DataFrame(rows)

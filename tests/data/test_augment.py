@@ -20,7 +20,7 @@ from pipeline.data.augment import (
     apply_noise,
     color_chain,
     cut_mask,
-    cut_picture,
+    cut_image,
     draw_geometry,
 )
 from pipeline.data.tiles import Box
@@ -38,7 +38,7 @@ WARPS = st.builds(
 )
 
 
-def smooth_picture(height=120, width=160, seed=0):
+def smooth_image(height=120, width=160, seed=0):
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return cv2.GaussianBlur(noise, (0, 0), 4)
 
@@ -48,8 +48,8 @@ def blocks(height=120, width=160, seed=0):
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def whole(picture):
-    return Box(0, 0, picture.shape[1], picture.shape[0])
+def whole(image):
+    return Box(0, 0, image.shape[1], image.shape[0])
 
 
 def cut(array, box):
@@ -58,27 +58,27 @@ def cut(array, box):
 
 @settings(max_examples=60, deadline=None)
 @given(WARPS)
-def test_warping_into_the_tile_equals_warping_the_whole_picture_and_cutting(geometry):
-    picture, mask = smooth_picture(), blocks()
-    expected = cut(cut_picture(picture, geometry, whole(picture)), TILE)
-    difference = np.abs(cut_picture(picture, geometry, TILE).astype(int) - expected)
+def test_warping_into_the_tile_equals_warping_the_whole_image_and_cutting(geometry):
+    image, mask = smooth_image(), blocks()
+    expected = cut(cut_image(image, geometry, whole(image)), TILE)
+    difference = np.abs(cut_image(image, geometry, TILE).astype(int) - expected)
     assert difference.max() <= 1, "one grey level: coordinates are rounded to 1/32 pixel from another origin"
     expected_mask = cut(cut_mask(mask, geometry, whole(mask)), TILE)
     assert (cut_mask(mask, geometry, TILE) != expected_mask).mean() < 0.002, "ties between two nearest pixels"
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_without_a_warp_the_tile_is_exactly_the_flipped_pictures_slice(flip):
-    picture, mask, geometry = smooth_picture(), blocks(), Geometry(flip=flip)
+def test_without_a_warp_the_tile_is_exactly_the_flipped_images_slice(flip):
+    image, mask, geometry = smooth_image(), blocks(), Geometry(flip=flip)
     step = -1 if flip else 1
-    assert (cut_picture(picture, geometry, TILE) == cut(picture[:, ::step], TILE)).all()
+    assert (cut_image(image, geometry, TILE) == cut(image[:, ::step], TILE)).all()
     assert (cut_mask(mask, geometry, TILE) == cut(mask[:, ::step], TILE)).all()
-    assert not np.shares_memory(cut_picture(picture, geometry, TILE), picture)
+    assert not np.shares_memory(cut_image(image, geometry, TILE), image)
 
 
 def test_a_warp_that_only_flips_equals_the_flip():
-    picture, geometry = smooth_picture(), Geometry(flip=True, warped=True)
-    assert (cut_picture(picture, geometry, TILE) == cut(picture[:, ::-1], TILE)).all()
+    image, geometry = smooth_image(), Geometry(flip=True, warped=True)
+    assert (cut_image(image, geometry, TILE) == cut(image[:, ::-1], TILE)).all()
 
 
 def test_the_warp_is_opencvs_rotation_about_the_centre_then_the_shift_as_in_the_original():
@@ -90,10 +90,10 @@ def test_the_warp_is_opencvs_rotation_about_the_centre_then_the_shift_as_in_the_
 
 def test_flip_comes_before_the_rotation():
     geometry = Geometry(flip=True, warped=True, angle=7.0, scale=1.08)
-    picture = smooth_picture()
-    mirrored = np.ascontiguousarray(picture[:, ::-1])
-    expected = cut_picture(mirrored, Geometry(warped=True, angle=7.0, scale=1.08), TILE)
-    assert np.abs(cut_picture(picture, geometry, TILE).astype(int) - expected).max() <= 1
+    image = smooth_image()
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    expected = cut_image(mirrored, Geometry(warped=True, angle=7.0, scale=1.08), TILE)
+    assert np.abs(cut_image(image, geometry, TILE).astype(int) - expected).max() <= 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,13 +105,13 @@ def test_a_warped_mask_has_only_values_that_were_there(geometry):
 
 
 def test_the_border_is_mirrored_or_black_and_ignored():
-    picture, mask = np.full((40, 40, 3), 200, np.uint8), np.full((40, 40), 3, np.uint8)
+    image, mask = np.full((40, 40, 3), 200, np.uint8), np.full((40, 40), 3, np.uint8)
     moved = {"warped": True, "shift_x": 0.5}
     mirrored = Geometry(**moved)
-    assert (cut_picture(picture, mirrored, whole(picture)) == 200).all()
+    assert (cut_image(image, mirrored, whole(image)) == 200).all()
     assert (cut_mask(mask, mirrored, whole(mask)) == 3).all()
     constant = Geometry(**moved, border="constant")
-    assert (cut_picture(picture, constant, whole(picture))[:, :19] == 0).all()
+    assert (cut_image(image, constant, whole(image))[:, :19] == 0).all()
     assert (cut_mask(mask, constant, whole(mask))[:, :19] == 255).all()
     assert (cut_mask(mask, constant, whole(mask))[:, 21:] == 3).all()
 
@@ -132,8 +132,8 @@ def test_everything_off_changes_nothing():
     off = augmentation(name="ExpAAB")
     assert draw_geometry(off, np.random.default_rng(1)) == UNCHANGED
     assert color_chain(off.color) is None
-    picture = smooth_picture()
-    assert apply_noise(off.gaussian_noise, picture, np.random.default_rng(1)) is picture
+    image = smooth_image()
+    assert apply_noise(off.gaussian_noise, image, np.random.default_rng(1)) is image
 
 
 def test_switching_the_flip_off_leaves_the_rotations_as_they_were():
@@ -152,22 +152,22 @@ def only(kind: str):
 
 def test_brightness_and_contrast_are_the_formula_of_2021():
     levels = np.arange(70, 160)  # nothing is clipped here
-    picture = np.broadcast_to(levels[:, None, None], (90, 8, 3)).astype(np.uint8)
+    image = np.broadcast_to(levels[:, None, None], (90, 8, 3)).astype(np.uint8)
     fits, chain = [], color_chain(only("BRIGHTNESS_CONTRAST"))
     for index in range(300):
-        changed = apply_color(chain, picture, np.random.default_rng(index))
+        changed = apply_color(chain, image, np.random.default_rng(index))
         fits.append(np.polyfit(levels, changed[:, 0, 0].astype(float), 1))
     factors, offsets = np.array(fits).T
-    # picture * alpha + beta * 255 with alpha in 1 +- 0.2 and beta in +- 0.2
+    # image * alpha + beta * 255 with alpha in 1 +- 0.2 and beta in +- 0.2
     assert 0.79 < factors.min() < 0.83 and 1.17 < factors.max() < 1.21
     assert -52.5 < offsets.min() < -45 and 45 < offsets.max() < 52.5
     assert abs(np.corrcoef(factors, offsets)[0, 1]) < 0.15
 
 
 def test_clahe_works_on_lightness_with_clip_limits_from_one_to_four():
-    picture, chain = smooth_picture(), color_chain(only("CLAHE"))
-    changed = apply_color(chain, picture, np.random.default_rng(3))
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    image, chain = smooth_image(), color_chain(only("CLAHE"))
+    changed = apply_color(chain, image, np.random.default_rng(3))
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     candidates = []
     for clip_limit in np.linspace(1, 4, 301):
         equalised = lab.copy()
@@ -177,11 +177,11 @@ def test_clahe_works_on_lightness_with_clip_limits_from_one_to_four():
 
 
 def test_hue_saturation_value_move_at_most_by_their_limits():
-    picture, chain = np.full((32, 32, 3), (150, 90, 60), np.uint8), color_chain(only("HUE_SATURATION_VALUE"))
-    before = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)[0, 0].astype(int)
+    image, chain = np.full((32, 32, 3), (150, 90, 60), np.uint8), color_chain(only("HUE_SATURATION_VALUE"))
+    before = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[0, 0].astype(int)
     moved = []
     for index in range(300):
-        changed = apply_color(chain, picture, np.random.default_rng(index))
+        changed = apply_color(chain, image, np.random.default_rng(index))
         moved.append(cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)[0, 0].astype(int) - before)
     hue, saturation, value = np.abs(moved).T
     hue = np.minimum(hue, 180 - hue)  # a circle of 180 steps
@@ -189,10 +189,10 @@ def test_hue_saturation_value_move_at_most_by_their_limits():
 
 
 def noisy(*overrides):
-    """Returns the noise that grey pictures got with ExpAAC's settings, always applied: float64, per draw HxWx3."""
+    """Returns the noise that grey images got with ExpAAC's settings, always applied: float64, per draw HxWx3."""
     settings_ = augmentation("GAUSSIAN_NOISE.PROBABILITY=1.0", *overrides).gaussian_noise
-    picture = np.full((200, 200, 3), 128, np.uint8)
-    draws = [apply_noise(settings_, picture, np.random.default_rng(index)) for index in range(200)]
+    image = np.full((200, 200, 3), 128, np.uint8)
+    draws = [apply_noise(settings_, image, np.random.default_rng(index)) for index in range(200)]
     return [draw.astype(float) - 128 for draw in draws]
 
 
@@ -220,20 +220,20 @@ def test_noise_moves_by_its_mean_and_saturates_instead_of_wrapping():
 
 
 def test_noise_comes_as_often_as_its_probability_says():
-    settings_, picture = augmentation().gaussian_noise, smooth_picture(16, 16)
-    came = [apply_noise(settings_, picture, np.random.default_rng(index)) is not picture for index in range(3000)]
+    settings_, image = augmentation().gaussian_noise, smooth_image(16, 16)
+    came = [apply_noise(settings_, image, np.random.default_rng(index)) is not image for index in range(3000)]
     assert abs(np.mean(came) - 0.2) < 0.025
 
 
 def test_one_of_three_colours_is_chosen_evenly_and_independently_of_how_strong_it_is():
     """With `set_random_seed` every transform would begin with the same number, and strength would follow choice."""
-    chain, picture = color_chain(augmentation().color), smooth_picture(32, 32)
+    chain, image = color_chain(augmentation().color), smooth_image(32, 32)
     chain = A.Compose(chain.transforms, strict=True, save_applied_params=True)
     names, strengths = [], []
     for index in range(3000):
         rng = np.random.default_rng((5, index))
         chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        applied = chain(image=picture)["applied_transforms"]
+        applied = chain(image=image)["applied_transforms"]
         names.append(applied[0][0] if applied else None)
         if names[-1] == "RandomBrightnessContrast":
             strengths.append(applied[0][1]["alpha"])
@@ -244,12 +244,12 @@ def test_one_of_three_colours_is_chosen_evenly_and_independently_of_how_strong_i
 
 
 def test_the_same_seed_gives_the_same_colours_whatever_came_before():
-    picture = smooth_picture()
+    image = smooth_image()
     fresh, used = color_chain(augmentation().color), color_chain(augmentation().color)
     for index in range(7):
-        apply_color(used, picture, np.random.default_rng(index))
+        apply_color(used, image, np.random.default_rng(index))
     for index in range(30):
-        one, other = (apply_color(chain, picture, np.random.default_rng(index)) for chain in (fresh, used))
+        one, other = (apply_color(chain, image, np.random.default_rng(index)) for chain in (fresh, used))
         assert (one == other).all()
 
 

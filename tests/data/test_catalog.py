@@ -21,7 +21,7 @@ from tests.data.broken import (
     HEIGHT,
     LIST_BREAKS,
     MASK_BREAKS,
-    PICTURE_BREAKS,
+    IMAGE_BREAKS,
     WIDTH,
     WITH_COLUMN,
     make_good,
@@ -44,7 +44,7 @@ def _ids(breaks) -> list[str]:
     return [f"{one[-3]}: {one[-2]}" for one in breaks]
 
 
-def test_a_good_folder_has_no_problems_and_a_row_per_picture(good: Path):
+def test_a_good_folder_has_no_problems_and_a_row_per_image(good: Path):
     catalog, problems = build_catalog(COMPETITION, good)
     assert problems == []
     assert catalog["id"].tolist() == [*train_ids(4), "000900_001", "000900_002"]
@@ -65,8 +65,8 @@ def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
     pd.testing.assert_frame_equal(read_catalog(tmp_path / "catalog.csv"), catalog)
 
 
-@pytest.mark.parametrize(("what", "kind", "damage"), PICTURE_BREAKS, ids=_ids(PICTURE_BREAKS))
-def test_a_broken_picture_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
+@pytest.mark.parametrize(("what", "kind", "damage"), IMAGE_BREAKS, ids=_ids(IMAGE_BREAKS))
+def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
     file = "imgs/imgs/000001_002.jpg"
     damage(folder / file)
     _, problems = build_catalog(COMPETITION, folder)
@@ -89,8 +89,8 @@ def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, ki
     _, problems = build_catalog(COMPETITION, folder)
     found = [problem for problem in problems if problem.file == list_name]
     assert [problem.kind for problem in found] == [kind], what
-    # What follows from the damage may be named too: a picture that is no longer listed, samples without their list.
-    assert {problem.kind for problem in problems} <= {kind, "picture missing", "mask missing", "sample row missing"}
+    # What follows from the damage may be named too: an image that is no longer listed, samples without their list.
+    assert {problem.kind for problem in problems} <= {kind, "image missing", "mask missing", "sample row missing"}
     _shown_with_cure(found[0])
 
 
@@ -124,7 +124,7 @@ def test_a_folder_that_may_not_be_listed_is_one_problem(folder: Path, monkeypatc
 
 
 def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
-    breaks = [("imgs/imgs/{}.jpg", *one) for one in PICTURE_BREAKS] + [
+    breaks = [("imgs/imgs/{}.jpg", *one) for one in IMAGE_BREAKS] + [
         ("masks/masks/{}.png", *one) for one in MASK_BREAKS
     ]
     folder = make_good(tmp_path / "little", num_train=len(breaks) + 1)
@@ -140,7 +140,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
         file.write("000900_001_0,\n000900_001_9,\n")
     expected |= {("id empty", "train.csv"), ("id not a file name", "train.csv"), ("id twice", "train.csv")}
     expected |= {("list with uneven rows", "train.csv"), ("id in train and test", "test.csv"), ("id twice", "test.csv")}
-    expected |= {("picture missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
+    expected |= {("image missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
     expected |= {("sample row unknown", "sample_submission.csv"), ("sample row twice", "sample_submission.csv")}
     expected |= {("sequence not in the id", "train.csv")}
     _, problems = build_catalog(COMPETITION, folder)
@@ -152,20 +152,20 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
 
 
 def test_the_breaks_cover_the_kinds_of_problems():
-    covered = {one[-2] for one in (*PICTURE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
+    covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
     assert covered | elsewhere == set(KINDS)
-    assert len(PICTURE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
+    assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
 
 
 def test_what_is_no_mistake_passes(folder: Path):
     """A byte-order mark, spaces, Windows line ends, a PNG or a WebP called .jpg, bytes after a JPEG's end."""
     text = (folder / "train.csv").read_text().replace(",", " , ").replace("\n", "\r\n") + "\r\n\r\n"
     (folder / "train.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    picture = cv2.imread(str(folder / "imgs/imgs/000001_001.jpg"))
-    (folder / "imgs/imgs/000001_001.jpg").write_bytes(png(picture))
-    (folder / "imgs/imgs/000001_002.jpg").write_bytes(cv2.imencode(".webp", picture)[1].tobytes())
+    image = cv2.imread(str(folder / "imgs/imgs/000001_001.jpg"))
+    (folder / "imgs/imgs/000001_001.jpg").write_bytes(png(image))
+    (folder / "imgs/imgs/000001_002.jpg").write_bytes(cv2.imencode(".webp", image)[1].tobytes())
     with open(folder / "imgs/imgs/000002_001.jpg", "ab") as file:
         file.write(b"trailing bytes of a camera")
     catalog, problems = build_catalog(COMPETITION, folder)
@@ -192,7 +192,7 @@ def test_hundreds_of_problems_of_a_kind_are_counted_not_listed(tmp_path: Path):
     assert len(text.splitlines()) < 20
 
 
-def test_notices_name_unlisted_pictures_absent_classes_and_blank_masks(folder: Path):
+def test_notices_name_unlisted_images_absent_classes_and_blank_masks(folder: Path):
     shutil.copy(folder / "imgs/imgs/000001_001.jpg", folder / "imgs/imgs/000077_001.jpg")
     for id in train_ids(4):
         mask = np.full((HEIGHT, WIDTH), 3 if id == "000001_002" else 0, np.uint8)
@@ -200,7 +200,7 @@ def test_notices_name_unlisted_pictures_absent_classes_and_blank_masks(folder: P
     catalog, problems = build_catalog(COMPETITION, folder)
     assert problems == []
     unlisted, classes, blank = find_notices(COMPETITION, folder, catalog)
-    assert unlisted.startswith("1 pictures in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
+    assert unlisted.startswith("1 images in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
     assert "Road, Water" in classes
     assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
 
@@ -220,20 +220,20 @@ def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
     assert "mend MASKS in" in build_catalog(COMPETITION, folder)[1][-1].cure
 
 
-def test_the_test_pictures_are_found_in_a_folder_of_their_own(folder: Path):
+def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
     (folder / "test").mkdir()
     for path in sorted((folder / "imgs/imgs").glob("000900_*")):
         path.rename(folder / "test" / f"{path.stem}.jpeg")
-    elsewhere = replace(COMPETITION, test_pictures="test/{id}.jpeg")
+    elsewhere = replace(COMPETITION, test_images="test/{id}.jpeg")
     catalog, problems = build_catalog(elsewhere, folder)
     assert problems == []
-    assert catalog["picture"].tolist()[3:5] == ["imgs/imgs/000002_002.jpg", "test/000900_001.jpeg"]
+    assert catalog["image"].tolist()[3:5] == ["imgs/imgs/000002_002.jpg", "test/000900_001.jpeg"]
     assert find_notices(elsewhere, folder, catalog) == []
     shutil.rmtree(folder / "test")
     (problem,) = build_catalog(elsewhere, folder)[1]
     assert (problem.file, problem.cure.partition("mend ")[2]) == (
         "test",
-        "TEST_PICTURES in configs/competitions/little.yaml",
+        "TEST_IMAGES in configs/competitions/little.yaml",
     )
 
 
@@ -248,11 +248,11 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
     _, problems = build_catalog(with_suffix, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 6
     assert problems[0].found == "there is 000001_001.jpg"
-    assert problems[0].cure == "PICTURES: imgs/imgs/{id} in configs/competitions/little.yaml"
-    assert build_catalog(replace(with_suffix, pictures="imgs/imgs/{id}"), folder)[1] == []
+    assert problems[0].cure == "IMAGES: imgs/imgs/{id} in configs/competitions/little.yaml"
+    assert build_catalog(replace(with_suffix, images="imgs/imgs/{id}"), folder)[1] == []
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(path.name.replace(".jpg", "")))
-    without = replace(with_suffix, pictures="imgs/imgs/{id}")
+    without = replace(with_suffix, images="imgs/imgs/{id}")
     _, problems = build_catalog(without, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 4
     assert problems[0].cure == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
@@ -261,7 +261,7 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
     assert (catalog["id"][0], catalog["mask"][0]) == ("000001_001.jpg", "masks/masks/000001_001.png")
 
 
-def test_the_pictures_to_predict_may_be_those_of_the_sample_submission(folder: Path):
+def test_the_images_to_predict_may_be_those_of_the_sample_submission(folder: Path):
     (folder / "test.csv").unlink()
     (folder / "sample_submission.csv").write_text("ImageID,rle\n000900_001,1 1\n000900_002,\n")
     convention = Convention(rows="id", value_column="rle")
@@ -271,8 +271,8 @@ def test_the_pictures_to_predict_may_be_those_of_the_sample_submission(folder: P
     assert catalog.loc[catalog["subset"] == "test", "id"].tolist() == ["000900_001", "000900_002"]
 
 
-def test_pictures_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
-    competition = replace(COMPETITION, pictures="{id}/image.jpg", sample_submission=None)
+def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
+    competition = replace(COMPETITION, images="{id}/image.jpg", sample_submission=None)
     folder = make_good(tmp_path / "little")
     for path in sorted((folder / "imgs/imgs").iterdir()):
         (folder / path.stem).mkdir()

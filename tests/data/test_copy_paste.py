@@ -1,4 +1,4 @@
-"""Copy-paste pastes whole classes within its limits, softens only the picture, and `occurrence` shifts no shares."""
+"""Copy-paste pastes whole classes within its limits, softens only the image, and `occurrence` shifts no shares."""
 
 from __future__ import annotations
 
@@ -30,47 +30,47 @@ def sample(seed, height=60, width=90):
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8), make_mask(rng, height, width)
 
 
-def paste_in_float64(picture, mask, source, source_mask, classes):
+def paste_in_float64(image, mask, source, source_mask, classes):
     """The original's way: a Gaussian over the whole frame in float64."""
     hard = np.isin(source_mask, classes)
     alpha = cv2.GaussianBlur(hard.astype(np.float64), (0, 0), 1.0)[..., None]
-    return np.rint(source * alpha + picture * (1 - alpha)), np.where(hard, source_mask, mask)
+    return np.rint(source * alpha + image * (1 - alpha)), np.where(hard, source_mask, mask)
 
 
 def pasted(target_seed, source_seed, classes):
-    (picture, mask), (source, source_mask) = sample(target_seed), sample(source_seed)
-    expected = paste_in_float64(picture, mask, source, source_mask, classes)
+    (image, mask), (source, source_mask) = sample(target_seed), sample(source_seed)
+    expected = paste_in_float64(image, mask, source, source_mask, classes)
     paste(
-        picture, mask, source_mask, classes, lambda box: source[box.y : box.y + box.height, box.x : box.x + box.width]
+        image, mask, source_mask, classes, lambda box: source[box.y : box.y + box.height, box.x : box.x + box.width]
     )
-    return (picture, mask), expected
+    return (image, mask), expected
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 999), st.integers(0, 999), st.lists(st.sampled_from(list(ALL)), min_size=1, max_size=3))
-def test_mask_equals_the_float64_way_and_picture_lies_within_one_grey_level(target_seed, source_seed, classes):
-    (picture, mask), (expected, expected_mask) = pasted(target_seed, source_seed, classes)
+def test_mask_equals_the_float64_way_and_image_lies_within_one_grey_level(target_seed, source_seed, classes):
+    (image, mask), (expected, expected_mask) = pasted(target_seed, source_seed, classes)
     assert (mask == expected_mask).all()
-    assert np.abs(picture - expected).max() <= 1
+    assert np.abs(image - expected).max() <= 1
 
 
 def test_a_single_pixel_in_the_corner_is_blended_like_any_other():
-    (picture, mask), (source, _) = sample(1), sample(2)
+    (image, mask), (source, _) = sample(1), sample(2)
     source_mask = np.full_like(mask, 255)
     source_mask[0, 0] = 3
-    expected, _ = paste_in_float64(picture, mask, source, source_mask, [3])
-    paste(picture, mask, source_mask, [3], lambda box: source[box.y : box.y + box.height, box.x : box.x + box.width])
-    assert np.abs(picture - expected).max() <= 1 and mask[0, 0] == 3
+    expected, _ = paste_in_float64(image, mask, source, source_mask, [3])
+    paste(image, mask, source_mask, [3], lambda box: source[box.y : box.y + box.height, box.x : box.x + box.width])
+    assert np.abs(image - expected).max() <= 1 and mask[0, 0] == 3
 
 
 def test_pasting_nothing_or_an_absent_class_changes_nothing():
     for classes in ([], [200]):
-        (picture, mask), _ = pasted(1, 2, classes)
-        assert (picture == sample(1)[0]).all() and (mask == sample(1)[1]).all()
+        (image, mask), _ = pasted(1, 2, classes)
+        assert (image == sample(1)[0]).all() and (mask == sample(1)[1]).all()
 
 
 def test_only_the_box_around_the_pasted_pixels_is_read():
-    picture, mask = sample(1)
+    image, mask = sample(1)
     source_mask = np.full_like(mask, 255)
     source_mask[20:30, 40:50] = 2
     boxes = []
@@ -79,7 +79,7 @@ def test_only_the_box_around_the_pasted_pixels_is_read():
         boxes.append(box)
         return np.zeros((box.height, box.width, 3), np.uint8)
 
-    paste(picture, mask, source_mask, [2], read)
+    paste(image, mask, source_mask, [2], read)
     assert boxes == [Box(36, 16, 18, 18)]
 
 
@@ -139,8 +139,8 @@ def test_occurrence_matched_pasting_leaves_every_masks_set_of_classes_as_it_was(
     chosen = choose_classes(class_areas(source_mask), sorted(before), 3, 0.7 * mask.size, rng)
     kept = keep_occurrence(chosen, mask, source_mask, areas)
     assert kept == chosen[: len(kept)]
-    picture = np.zeros((40, 60, 3), np.uint8)
-    paste(picture, mask, source_mask, kept, lambda box: np.zeros((box.height, box.width, 3), np.uint8))
+    image = np.zeros((40, 60, 3), np.uint8)
+    paste(image, mask, source_mask, kept, lambda box: np.zeros((box.height, box.width, 3), np.uint8))
     assert presence(mask) == before
 
 

@@ -1,4 +1,4 @@
-"""A training sample is a function of (seed, epoch, index, repeat); validation pictures come whole and padded."""
+"""A training sample is a function of (seed, epoch, index, repeat); validation images come whole and padded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from pipeline.data.copy_paste import class_areas
 from pipeline.data.dataset import SampleKey, TrainDataset, ValidDataset, class_presence, sample_sheet
 from pipeline.data.padding import crop
-from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.images import read_mask, read_image
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
@@ -28,13 +28,13 @@ PLAIN = (
 @pytest.fixture(scope="module")
 def competition(tmp_path_factory):
     folder = tmp_path_factory.mktemp("competition") / "data"
-    return folder, make_competition(folder, num_pictures=8)
+    return folder, make_competition(folder, num_images=8)
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed") / "data"
-    return folder, make_competition(folder, num_pictures=6, sizes=((96, 64), (40, 70), (33, 33)))
+    return folder, make_competition(folder, num_images=6, sizes=((96, 64), (40, 70), (33, 33)))
 
 
 def train_dataset(competition, *overrides, seed=7, padding="reflect"):
@@ -49,11 +49,11 @@ def equal(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_samples_are_tiles_of_every_picture_and_every_scale(competition):
+def test_samples_are_tiles_of_every_image_and_every_scale(competition):
     dataset = train_dataset(competition, *TILES)
     assert len(dataset) == 8 * (3 * 2 + 2 * 1)
-    picture, mask, key = dataset[SampleKey(1, 5)]
-    assert (picture.shape, picture.dtype, mask.shape, mask.dtype) == ((32, 32, 3), np.uint8, (32, 32), np.uint8)
+    image, mask, key = dataset[SampleKey(1, 5)]
+    assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((32, 32, 3), np.uint8, (32, 32), np.uint8)
     assert key == (1, 5, True, 0)
 
 
@@ -61,7 +61,7 @@ def test_without_augmentation_a_sample_is_the_stored_tile(competition):
     dataset = train_dataset(competition, *TILES, *PASTE)
     for index in range(len(dataset)):
         place = dataset.places[index]
-        stored = dataset.store.window(place.picture_id, place.scale, place.box.x, place.box.y, 32, 32)
+        stored = dataset.store.window(place.image_id, place.scale, place.box.x, place.box.y, 32, 32)
         assert equal(dataset[SampleKey(3, index, augment=False)][:2], stored)
 
 
@@ -87,7 +87,7 @@ def test_the_contact_sheet_shows_what_training_sees(competition):
     )
 
 
-def test_pasting_follows_its_probability_and_takes_from_other_pictures(competition):
+def test_pasting_follows_its_probability_and_takes_from_other_images(competition):
     with_paste = train_dataset(competition, *PLAIN, "COPY_PASTE.ENABLE=true", "COPY_PASTE.MAX_REL_AREA=1.0")
     keys = [SampleKey(epoch, index) for epoch in range(1, 60) for index in range(8)]
     changed = [not equal(with_paste[key][:2], with_paste[key._replace(augment=False)][:2]) for key in keys]
@@ -102,18 +102,18 @@ def test_pasted_area_stays_below_its_limit(competition):
             assert (plain != pasted).mean() <= 0.1
 
 
-def shares_of_pictures(dataset, num_epochs):
+def shares_of_images(dataset, num_epochs):
     keys = [SampleKey(epoch, index) for epoch in range(1, num_epochs + 1) for index in range(len(dataset))]
     return np.mean([class_areas(dataset[key][1])[: len(CLASSES)] > 0 for key in keys], axis=0)
 
 
-def test_occurrence_keeps_each_class_share_of_pictures_and_random_does_not(competition):
+def test_occurrence_keeps_each_class_share_of_images_and_random_does_not(competition):
     """The shares of the augmented samples without pasting are compared with those of composites, same geometry."""
-    plain = shares_of_pictures(train_dataset(competition, *TILES), num_epochs=12)
-    matched = shares_of_pictures(
+    plain = shares_of_images(train_dataset(competition, *TILES), num_epochs=12)
+    matched = shares_of_images(
         train_dataset(competition, *TILES, *PASTE, "COPY_PASTE.VARIANT=occurrence"), num_epochs=12
     )
-    random = shares_of_pictures(train_dataset(competition, *TILES, *PASTE), num_epochs=12)
+    random = shares_of_images(train_dataset(competition, *TILES, *PASTE), num_epochs=12)
     assert matched == pytest.approx(plain, abs=1e-12)
     assert (random > plain + 0.01).all()
 
@@ -144,7 +144,7 @@ def test_weighted_pasting_prefers_classes_of_low_dice_once_the_delay_has_passed(
 
 def test_ignored_pixels_are_never_pasted(tmp_path):
     folder = tmp_path / "data"
-    catalog = make_competition(folder, num_pictures=4, ignore_index=255)
+    catalog = make_competition(folder, num_images=4, ignore_index=255)
     dataset = train_dataset(
         (folder, catalog), *PLAIN, *PASTE, "COPY_PASTE.MAX_REL_AREA=1.0", "COPY_PASTE.MAX_CLASSES=5"
     )
@@ -153,18 +153,18 @@ def test_ignored_pixels_are_never_pasted(tmp_path):
         assert (plain[pasted == 255] == 255).all()
 
 
-def test_a_single_picture_has_nothing_to_paste_from(competition):
+def test_a_single_image_has_nothing_to_paste_from(competition):
     folder, catalog = competition
     for variant in ("random", "occurrence"):
         dataset = train_dataset((folder, catalog[:1]), *PLAIN, *TILES, *PASTE, f"COPY_PASTE.VARIANT={variant}")
         assert all(equal(dataset[(1, index)][:2], dataset[SampleKey(1, index, False)][:2]) for index in range(8))
 
 
-def test_pictures_of_mixed_sizes_augment_paste_and_pad(mixed):
+def test_images_of_mixed_sizes_augment_paste_and_pad(mixed):
     dataset = train_dataset(mixed, *PASTE, "COPY_PASTE.MAX_REL_AREA=1.0", padding="ignore")
     for index in range(6):
-        picture, mask, _ = dataset[(1, index)]
-        assert picture.shape[:2] == mask.shape == dataset.frame(index)
+        image, mask, _ = dataset[(1, index)]
+        assert image.shape[:2] == mask.shape == dataset.frame(index)
         assert set(np.unique(mask)) <= {*range(len(CLASSES)), 255}
 
 
@@ -182,10 +182,10 @@ def test_presence_says_which_classes_each_tile_shows(competition):
         assert set(np.flatnonzero(presence[index])) == set(np.unique(mask))
 
 
-def test_no_training_picture_is_refused(competition):
+def test_no_training_image_is_refused(competition):
     folder, catalog = competition
     store = open_store(build_store(folder, catalog, None, folder.parent / "tiles", say=lambda _: None))
-    with pytest.raises(UserError, match="no picture to train on"):
+    with pytest.raises(UserError, match="no image to train on"):
         TrainDataset(store, [], augmentation(), 1, CLASSES)
 
 
@@ -193,25 +193,25 @@ def test_class_dice_lies_in_shared_memory(competition):
     assert train_dataset(competition).class_dice.is_shared()
 
 
-def test_a_validation_picture_is_its_file_padded_and_croppable(mixed):
+def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog)
     for item, row in zip((dataset[index] for index in range(6)), catalog.itertuples(), strict=True):
-        assert item.picture_id == row.id and item.size == (row.height, row.width)
-        assert (crop(item.picture, item.offset, item.size) == read_picture(folder / row.picture)).all()
+        assert item.image_id == row.id and item.size == (row.height, row.width)
+        assert (crop(item.image, item.offset, item.size) == read_image(folder / row.image)).all()
         assert (crop(item.mask, item.offset, item.size) == read_mask(folder / row.mask)).all()
         outside = np.ones(item.mask.shape, bool)
         crop(outside, item.offset, item.size)[:] = False
         assert (item.mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
 
 
-def test_a_test_picture_has_no_mask(mixed):
+def test_a_test_image_has_no_mask(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog.assign(mask=""), padding="class")
     assert dataset[0].mask is None and not dataset.has_mask(0)
 
 
-def test_a_picture_that_is_not_what_the_catalog_says_is_named(mixed):
+def test_a_image_that_is_not_what_the_catalog_says_is_named(mixed):
     folder, catalog = mixed
     with pytest.raises(UserError, match=r"imgs/000.png: the size"):
         ValidDataset(folder, catalog.assign(height=catalog.height + 1))[0]

@@ -91,17 +91,17 @@ def test_flights_have_four_or_five_frames_numbered_from_one(demo):
         assert len(frames) in (4, 5)
 
 
-def test_the_sample_submission_has_a_blank_row_for_each_test_picture_and_class(demo):
+def test_the_sample_submission_has_a_blank_row_for_each_test_image_and_class(demo):
     rows = pd.read_csv(demo / "sample_submission.csv", dtype=str)
     assert rows.columns.tolist() == ["ImageID", "EncodedPixels"]
     assert rows["ImageID"].tolist() == [f"{name}_{index}" for name in read_ids(demo, "test") for index in range(12)]
     assert rows["EncodedPixels"].isna().all()
 
 
-def test_pictures_are_rgb_and_masks_are_index_pictures_of_the_same_size(demo):
+def test_images_are_rgb_and_masks_are_index_images_of_the_same_size(demo):
     for name, mask in read_masks(demo).items():
-        picture = cv2.imread(str(demo / f"imgs/imgs/{name}.jpg"), cv2.IMREAD_UNCHANGED)
-        assert picture.shape == (108, 192, 3)
+        image = cv2.imread(str(demo / f"imgs/imgs/{name}.jpg"), cv2.IMREAD_UNCHANGED)
+        assert image.shape == (108, 192, 3)
         assert mask.shape == (108, 192) and mask.dtype == np.uint8 and mask.max() <= 11
 
 
@@ -161,11 +161,11 @@ def test_equal_settings_give_equal_bytes_in_another_process_with_other_threads(s
     assert hash_files(tmp_path / "again") == hash_files(small_original)
 
 
-def test_another_seed_gives_other_pictures(small_original, tmp_path):
+def test_another_seed_gives_other_images(small_original, tmp_path):
     generate(tmp_path / "other", seed=1, **SMALL)
     first, other = hash_files(small_original), hash_files(tmp_path / "other")
-    pictures = [name for name in first if name.startswith("imgs") and name in other]
-    assert pictures and not any(first[name] == other[name] for name in pictures)
+    images = [name for name in first if name.startswith("imgs") and name in other]
+    assert images and not any(first[name] == other[name] for name in images)
 
 
 def test_a_folder_of_the_same_settings_is_kept(small):

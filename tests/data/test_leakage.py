@@ -21,21 +21,21 @@ SIZE = (160, 120)
 
 
 def scene(seed: int) -> np.ndarray:
-    """Returns a picture with large and small structure, uint8 120x160x3."""
+    """Returns an image with large and small structure, uint8 120x160x3."""
     rng = np.random.default_rng(seed)
     large = cv2.resize(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8), SIZE, interpolation=cv2.INTER_CUBIC)
     small = rng.integers(-12, 13, large.shape)
     return np.clip(large + small, 0, 255).astype(np.uint8)
 
 
-def write(folder: Path, pictures: dict[str, np.ndarray], valid: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Writes pictures and returns their catalog and split."""
+def write(folder: Path, images: dict[str, np.ndarray], valid: set[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Writes images and returns their catalog and split."""
     rows = []
-    for id, picture in pictures.items():
-        cv2.imwrite(str(folder / f"{id}.jpg"), picture)
-        rows.append((id, "train", f"{id}.jpg", picture.shape[1], picture.shape[0]))
-    catalog = pd.DataFrame(rows, columns=["id", "subset", "picture", "width", "height"])
-    split = pd.DataFrame({"id": list(pictures), "subset": ["valid" if id in valid else "train" for id in pictures]})
+    for id, image in images.items():
+        cv2.imwrite(str(folder / f"{id}.jpg"), image)
+        rows.append((id, "train", f"{id}.jpg", image.shape[1], image.shape[0]))
+    catalog = pd.DataFrame(rows, columns=["id", "subset", "image", "width", "height"])
+    split = pd.DataFrame({"id": list(images), "subset": ["valid" if id in valid else "train" for id in images]})
     return catalog, split
 
 
@@ -44,14 +44,14 @@ def pairs(found: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def test_an_exact_copy_across_the_split_is_found_at_distance_0(tmp_path: Path):
-    pictures = {f"p{seed}": scene(seed) for seed in range(12)} | {"copy": scene(4)}
-    found = near_duplicates(tmp_path, *write(tmp_path, pictures, valid={"copy", "p1"}))
+    images = {f"p{seed}": scene(seed) for seed in range(12)} | {"copy": scene(4)}
+    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"copy", "p1"}))
     assert found.to_dict("records") == [{"train_id": "p4", "valid_id": "copy", "distance": 0}]
 
 
 def test_copies_on_the_same_side_are_no_leak(tmp_path: Path):
-    pictures = {"a": scene(1), "b": scene(1), "c": scene(2)}
-    found = near_duplicates(tmp_path, *write(tmp_path, pictures, valid={"c"}))
+    images = {"a": scene(1), "b": scene(1), "c": scene(2)}
+    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"c"}))
     assert len(found) == 0
     assert found.columns.tolist() == ["train_id", "valid_id", "distance"]
 
@@ -64,25 +64,25 @@ def test_a_shifted_a_brighter_and_a_smaller_copy_are_found(tmp_path: Path):
         "smaller": cv2.resize(original, (80, 60), interpolation=cv2.INTER_AREA),
         "noisy": np.clip(original + np.random.default_rng(0).normal(0, 10, original.shape), 0, 255).astype(np.uint8),
     }
-    pictures = {f"p{seed}": scene(seed) for seed in range(6)} | changed
-    found = near_duplicates(tmp_path, *write(tmp_path, pictures, valid=set(changed)))
+    images = {f"p{seed}": scene(seed) for seed in range(6)} | changed
+    found = near_duplicates(tmp_path, *write(tmp_path, images, valid=set(changed)))
     assert pairs(found) == {("p3", name) for name in changed}
 
 
 def test_different_scenes_raise_no_false_alarm(tmp_path: Path):
-    pictures = {f"p{seed}": scene(seed) for seed in range(60)}
+    images = {f"p{seed}": scene(seed) for seed in range(60)}
     valid = {f"p{seed}" for seed in range(0, 60, 2)}
-    assert len(near_duplicates(tmp_path, *write(tmp_path, pictures, valid))) == 0
+    assert len(near_duplicates(tmp_path, *write(tmp_path, images, valid))) == 0
 
 
-def test_blank_pictures_are_alike_only_at_equal_brightness(tmp_path: Path):
+def test_blank_images_are_alike_only_at_equal_brightness(tmp_path: Path):
     grey = {level: np.full((60, 80, 3), level, np.uint8) for level in (0, 1, 128)}
-    pictures = {"black": grey[0], "nearly": grey[1], "grey": grey[128]}
-    found = near_duplicates(tmp_path, *write(tmp_path, pictures, valid={"nearly"}))
+    images = {"black": grey[0], "nearly": grey[1], "grey": grey[128]}
+    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"nearly"}))
     assert pairs(found) == {("black", "nearly")}
 
 
-def test_pictures_outside_a_quick_split_take_no_part(tmp_path: Path):
+def test_images_outside_a_quick_split_take_no_part(tmp_path: Path):
     catalog, split = write(tmp_path, {"a": scene(1), "b": scene(1), "c": scene(1)}, valid={"c"})
     assert pairs(near_duplicates(tmp_path, catalog, split[split["id"] != "b"])) == {("a", "c")}
 
@@ -116,7 +116,7 @@ def test_camvid_leaks_by_slice_and_not_by_sequence(shared_data):
 
 
 @pytest.mark.parametrize("by", ["slice", "sequence"])
-def test_dubai_has_no_overlapping_pictures(by: str, shared_data):
+def test_dubai_has_no_overlapping_images(by: str, shared_data):
     folder = shared_data("dubai_aerial")
     catalog, _ = build_catalog(load_competition("dubai_aerial"), folder)
     assert len(near_duplicates(folder, catalog, make_split(catalog, by, 0))) == 0

@@ -38,7 +38,7 @@ many_workers = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.fixture(scope="module")
 def competition(tmp_path_factory):
     folder = tmp_path_factory.mktemp("competition") / "data"
-    return folder, make_competition(folder, num_pictures=5)
+    return folder, make_competition(folder, num_images=5)
 
 
 def train_dataset(competition, *overrides):
@@ -55,8 +55,8 @@ def make_loader(dataset, num_workers=0, batch_size=BATCH_SIZE, **settings):
 
 def fingerprints(batches):
     return [
-        (hashlib.sha256(picture.numpy().tobytes() + mask.numpy().tobytes()).hexdigest(), keys)
-        for picture, mask, keys in batches
+        (hashlib.sha256(image.numpy().tobytes() + mask.numpy().tobytes()).hexdigest(), keys)
+        for image, mask, keys in batches
     ]
 
 
@@ -104,9 +104,9 @@ def test_workers_that_live_on_see_the_new_class_dice(competition):
     assert before != after and [worker.pid for worker in loader._iterator._workers] == workers
 
 
-def test_batches_are_uint8_pictures_with_channels_last_and_index_masks(competition):
-    picture, mask, keys = next(train_batches(make_loader(train_dataset(competition)), epoch=1))
-    assert (picture.dtype, picture.shape) == (torch.uint8, (BATCH_SIZE, 64, 96, 3))
+def test_batches_are_uint8_images_with_channels_last_and_index_masks(competition):
+    image, mask, keys = next(train_batches(make_loader(train_dataset(competition)), epoch=1))
+    assert (image.dtype, image.shape) == (torch.uint8, (BATCH_SIZE, 64, 96, 3))
     assert (mask.dtype, mask.shape) == (torch.uint8, (BATCH_SIZE, 64, 96))
     assert len(keys) == BATCH_SIZE and {key.epoch for key in keys} == {1}
 
@@ -115,39 +115,39 @@ def test_a_phase_may_switch_augmentation_off(competition):
     loader = make_loader(train_dataset(competition))
     plain = [fingerprints(train_batches(loader, epoch, augment=False))[0][0] for epoch in (1, 2)]
     stored = loader.dataset.store
-    picture, _, keys = next(train_batches(loader, 1, augment=False))
-    assert all((picture[place].numpy() == stored.picture(f"{key.index:03d}")).all() for place, key in enumerate(keys))
+    image, _, keys = next(train_batches(loader, 1, augment=False))
+    assert all((image[place].numpy() == stored.image(f"{key.index:03d}")).all() for place, key in enumerate(keys))
     assert len(plain) == 2
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_pictures_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, num_workers):
+def test_images_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, num_workers):
     folder = tmp_path / "data"
-    catalog = make_competition(folder, num_pictures=4, sizes=((96, 64), (32, 96), (33, 20), (64, 64)))
+    catalog = make_competition(folder, num_images=4, sizes=((96, 64), (32, 96), (33, 20), (64, 64)))
     dataset = train_dataset((folder, catalog))
-    picture, mask, keys = next(train_batches(make_loader(dataset, num_workers, batch_size=4), epoch=1))
-    assert picture.shape == (4, 96, 96, 3)
+    image, mask, keys = next(train_batches(make_loader(dataset, num_workers, batch_size=4), epoch=1))
+    assert image.shape == (4, 96, 96, 3)
     for place, key in enumerate(keys):
         height, width = dataset.frame(key.index)
-        counted = (mask[place] != 255).sum()
-        assert 0 < counted <= height * width
+        scored = (mask[place] != 255).sum()
+        assert 0 < scored <= height * width
         top, left = (96 - height) // 2, (96 - width) // 2
         assert (mask[place, top : top + height, left : left + width].numpy() == dataset[key][1]).all()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_validation_visits_every_picture_once_in_batches_of_one_size(tmp_path, num_workers):
+def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num_workers):
     folder = tmp_path / "data"
-    catalog = make_competition(folder, num_pictures=7, sizes=((96, 64), (40, 70)))
+    catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
     dataset = ValidDataset(folder, catalog)
     for _ in range(2):
         batches = list(valid_batches(valid_loader(dataset, 2, num_workers, say=lambda _: None)))
         assert [batch.ids for batch in batches] == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
-        assert batches[1].picture_BHWC.shape == (2, 96, 64, 3) and batches[1].mask_BHW.shape == (2, 96, 64)
+        assert batches[1].image_BHWC.shape == (2, 96, 64, 3) and batches[1].mask_BHW.shape == (2, 96, 64)
         assert batches[1].offsets == [(13, 12)] * 2 and batches[1].sizes == [(70, 40)] * 2
 
 
-def test_test_pictures_come_without_masks(competition):
+def test_test_images_come_without_masks(competition):
     folder, catalog = competition
     loader = valid_loader(ValidDataset(folder, catalog.assign(mask="")), 2, 0)
     assert all(batch.mask_BHW is None for batch in valid_batches(loader))
@@ -174,7 +174,7 @@ def test_too_little_shared_memory_is_refused_with_the_cure(tmp_path, monkeypatch
 
 
 class Faulty(ValidDataset):
-    """A dataset whose second picture kills its worker, or keeps it busy for ever."""
+    """A dataset whose second image kills its worker, or keeps it busy for ever."""
 
     fault = "die"
 

@@ -14,7 +14,7 @@ from pipeline.config.competition import IGNORE, Competition, mask_code
 from pipeline.data.catalog import build_catalog
 from pipeline.data.dataset import ValidDataset
 from pipeline.data.padding import crop
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.data.store import build_store, open_store
 from tests.data.broken import COMPETITION, HEIGHT, WIDTH, encoded, make_good, png, train_ids
 
@@ -127,9 +127,9 @@ def test_a_value_that_is_not_listed_is_named_with_file_and_cure(tmp_path: Path):
 def test_a_colour_that_no_class_has_is_named_with_file_and_cure(tmp_path: Path):
     folder = make_good(tmp_path / "little")
     store_masks(folder, lambda mask: encoded(Image.fromarray(in_colors(mask)), "PNG"))
-    picture = np.array(Image.open(folder / FILE))
-    picture[0, :4], picture[0, 4] = (1, 2, 3), (250, 0, 4)
-    Image.fromarray(picture).save(folder / FILE)
+    image = np.array(Image.open(folder / FILE))
+    image[0, :4], image[0, 4] = (1, 2, 3), (250, 0, 4)
+    Image.fromarray(image).save(folder / FILE)
     ((kind, file, found, cure),) = found_in(IN_COLORS, folder)
     assert (kind, file) == ("mask colour not in COLORS", FILE)
     assert found == "colours [1, 2, 3], [250, 0, 4] in 5 pixels"

@@ -71,7 +71,7 @@ def test_fewer_samples_than_a_batch_are_refused_when_the_rest_is_dropped():
     assert len(list(sampler(3, drop_last=False))) == 1
 
 
-def test_pictures_of_one_size_share_batches_and_all_are_visited():
+def test_images_of_one_size_share_batches_and_all_are_visited():
     frames = [(32, 32), (64, 32), (96, 96)] * 8
     batches = sampler(frames=frames, seed=1, drop_last=False).batches(1)
     assert sorted(indices(batches)) == list(range(24))

@@ -19,7 +19,7 @@ AEROSCAPES_IDS = [f"{number // 19:06d}_{number % 19:03d}" for number in range(26
 
 
 def catalog_of(sequences: list[str], present: np.ndarray | None = None, num_test: int = 2) -> pd.DataFrame:
-    """Returns a catalog of pictures p0, p1, ... in these sequences, and test pictures."""
+    """Returns a catalog of images p0, p1, ... in these sequences, and test images."""
     present = np.ones((len(sequences), 2), bool) if present is None else present
     num = len(sequences)
     rows = {"id": [f"p{number}" for number in range(num)], "subset": "train", "sequence": sequences}
@@ -64,9 +64,9 @@ def test_seeds_and_offsets_are_the_originals():
     assert [twentieths / 20 for _, twentieths in SLICES] == offsets
 
 
-@pytest.mark.parametrize("num_pictures", [2621, 468, 100, 23, 5])
-def test_five_slices_validate_every_picture_once_ten_once_or_twice_twenty_three_or_four_times(num_pictures: int):
-    ids = AEROSCAPES_IDS[:num_pictures]
+@pytest.mark.parametrize("num_images", [2621, 468, 100, 23, 5])
+def test_five_slices_validate_every_image_once_ten_once_or_twice_twenty_three_or_four_times(num_images: int):
+    ids = AEROSCAPES_IDS[:num_images]
 
     def times(num_slices: int) -> set[int]:
         uses = Counter(id for index in range(num_slices) for id in slice_split(ids, index)[1])
@@ -78,12 +78,12 @@ def test_five_slices_validate_every_picture_once_ten_once_or_twice_twenty_three_
 
 
 @settings(max_examples=100, deadline=None)
-@given(num_pictures=st.integers(5, 400), index=st.integers(0, 19))
-def test_a_slice_and_its_rest_are_the_list(num_pictures: int, index: int):
-    ids = [str(number) for number in range(num_pictures)]
+@given(num_images=st.integers(5, 400), index=st.integers(0, 19))
+def test_a_slice_and_its_rest_are_the_list(num_images: int, index: int):
+    ids = [str(number) for number in range(num_images)]
     train, valid = slice_split(ids, index)
     assert sorted(train + valid, key=int) == ids
-    assert abs(len(valid) - num_pictures / 5) <= 1
+    assert abs(len(valid) - num_images / 5) <= 1
     assert train == sorted(train, key=int)
     assert valid == sorted(valid, key=int)
 
@@ -108,7 +108,7 @@ def test_an_index_that_names_no_split_is_refused(index: int):
 
 @pytest.mark.parametrize("by", ["slice", "sequence", "kfold", "stratified"])
 @pytest.mark.parametrize("index", [0, 4, 19, -20])
-def test_a_split_lists_public_pictures_in_the_catalogs_order(by: str, index: int):
+def test_a_split_lists_public_images_in_the_catalogs_order(by: str, index: int):
     catalog = catalog_of([f"s{number // 4}" for number in range(60)])
     split = make_split(catalog, by, index)
     assert split.columns.tolist() == ["id", "subset"]
@@ -133,7 +133,7 @@ def test_no_sequence_is_on_both_sides(by: str, index: int):
     assert 0.15 <= len(valid) / len(sequences) <= 0.25
 
 
-def test_five_sequence_splits_validate_nearly_every_picture():
+def test_five_sequence_splits_validate_nearly_every_image():
     rng = np.random.default_rng(3)
     sequences = [f"s{number:03d}" for number in range(141) for _ in range(rng.integers(5, 40))]
     catalog = catalog_of(sequences)
@@ -177,9 +177,9 @@ def test_sequences_are_chosen_so_that_a_rare_class_stays_on_both_sides():
     for index in range(4):
         train, valid = sides(make_split(catalog_of(sequences, present), "sequence", index))
         for rare in (1, 2):
-            pictures = {f"p{number}" for number in np.flatnonzero(present[:, rare])}
-            assert pictures & train
-            assert pictures & valid
+            images = {f"p{number}" for number in np.flatnonzero(present[:, rare])}
+            assert images & train
+            assert images & valid
         assert "p44" in train
 
 
@@ -189,7 +189,7 @@ def test_a_sequence_split_without_sequences_is_refused(sequences: list[str]):
         make_split(catalog_of(sequences), "sequence", 0)
 
 
-def test_five_folds_validate_every_picture_once_and_the_next_five_differ():
+def test_five_folds_validate_every_image_once_and_the_next_five_differ():
     ids = [str(number) for number in range(103)]
     folds = [set(kfold_split(ids, index)[1]) for index in range(10)]
     for five in (folds[:5], folds[5:]):
@@ -215,14 +215,14 @@ def test_stratified_folds_need_as_many_sequences_and_name_the_way_out():
         make_split(catalog_of(["a", "b", "c"] * 10), "stratified", 0)
 
 
-def test_stratified_folds_treat_pictures_without_sequence_one_by_one():
+def test_stratified_folds_treat_images_without_sequence_one_by_one():
     train, valid = sides(make_split(catalog_of([""] * 50), "stratified", 0))
     assert (len(train), len(valid)) == (40, 10)
 
 
 @pytest.mark.parametrize("by", ["slice", "kfold"])
-def test_too_few_pictures_are_refused(by: str):
-    with pytest.raises(UserError, match="pictures"):
+def test_too_few_images_are_refused(by: str):
+    with pytest.raises(UserError, match="images"):
         make_split(catalog_of(["a", "b"]), by, 0)
 
 

@@ -1,4 +1,4 @@
-"""The class table: pictures and pixels per class, worked by hand."""
+"""The class table: images and pixels per class, worked by hand."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CATALOG = pd.DataFrame(
 )
 
 
-def test_pictures_pixels_and_shares_are_counted_over_the_masks():
+def test_images_pixels_and_shares_are_counted_over_the_masks():
     split = pd.DataFrame({"id": ["a", "b", "c"], "subset": ["train", "train", "valid"]})  # a quick split leaves d out
     table = class_table(CATALOG, split, COMPETITION)
     assert table["index"].tolist() == [0, 1, 2]
     assert table["name"].tolist() == ["Land", "Road", "Water"]
     assert table[["red", "green", "blue"]].to_numpy().tolist() == [[0, 0, 0], [128, 0, 0], [0, 0, 128]]
-    assert table["pictures"].tolist() == [4, 1, 1]
+    assert table["images"].tolist() == [4, 1, 1]
     assert table["pixels"].tolist() == [300, 40, 10]
     assert table["pixel_share"].tolist() == pytest.approx([300 / 350, 40 / 350, 10 / 350])
-    assert table["train_pictures"].tolist() == [2, 1, 0]
-    assert table["valid_pictures"].tolist() == [1, 0, 1]
+    assert table["train_images"].tolist() == [2, 1, 0]
+    assert table["valid_images"].tolist() == [1, 0, 1]
 
 
 def test_masks_without_a_scored_pixel_give_shares_of_zero():
@@ -46,7 +46,7 @@ def test_camvid_has_the_counts_of_its_description(shared_data):
     competition = load_competition("camvid")
     catalog, _ = build_catalog(competition, shared_data("camvid"))
     table = class_table(catalog, make_split(catalog, "sequence", 0), competition).set_index("name")
-    assert table.loc["Sky", "pictures"] == 366 + 101
-    assert table.loc["Bicyclist", "pictures"] == 201 + 101
+    assert table.loc["Sky", "images"] == 366 + 101
+    assert table.loc["Bicyclist", "images"] == 201 + 101
     assert table["pixel_share"].sum() == pytest.approx(1)
-    assert (table["train_pictures"] + table["valid_pictures"] == table["pictures"]).all()
+    assert (table["train_images"] + table["valid_images"] == table["images"]).all()

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.config.competition import MaskCode
 from pipeline.data import store as store_module
-from pipeline.data.pictures import read_mask, read_picture
+from pipeline.data.images import read_mask, read_image
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.errors import UserError
 from tests.data.small_competition import make_competition
@@ -42,63 +42,63 @@ def test_native_scale_holds_the_very_pixels_of_the_files_whatever_their_sizes(tm
     store = open_store(build((folder, catalog), tmp_path / "tiles", scales=None)[0])
     assert store.ids == list(catalog.id) and store.scales is None
     for row in catalog.itertuples():
-        assert (store.picture(row.id) == read_picture(folder / row.picture)).all()
+        assert (store.image(row.id) == read_image(folder / row.image)).all()
         assert (store.mask(row.id) == read_mask(folder / row.mask)).all()
 
 
-def test_each_scale_is_the_resized_picture_and_a_mask_without_new_values(tmp_path, competition):
+def test_each_scale_is_the_resized_image_and_a_mask_without_new_values(tmp_path, competition):
     folder, catalog = competition
     store = open_store(build(competition, tmp_path / "tiles")[0])
     for row in catalog.itertuples():
-        whole = read_picture(folder / row.picture), read_mask(folder / row.mask)
-        picture, mask = resize(*whole, (48, 32))
-        assert (store.picture(row.id, (48, 32)) == picture).all() and (store.mask(row.id, (48, 32)) == mask).all()
+        whole = read_image(folder / row.image), read_mask(folder / row.mask)
+        image, mask = resize(*whole, (48, 32))
+        assert (store.image(row.id, (48, 32)) == image).all() and (store.mask(row.id, (48, 32)) == mask).all()
         assert set(np.unique(mask)) <= set(np.unique(whole[1]))
 
 
 def test_a_window_is_a_read_only_slice_without_a_copy(tmp_path, competition):
     store = open_store(build(competition, tmp_path / "tiles")[0])
-    picture, mask = store.window("002", (96, 64), 10, 5, 32, 16)
-    assert (picture == store.picture("002", (96, 64))[5:21, 10:42]).all()
+    image, mask = store.window("002", (96, 64), 10, 5, 32, 16)
+    assert (image == store.image("002", (96, 64))[5:21, 10:42]).all()
     assert (mask == store.mask("002", (96, 64))[5:21, 10:42]).all()
-    assert np.shares_memory(picture, store.picture("002", (96, 64))) and not picture.flags.writeable
+    assert np.shares_memory(image, store.image("002", (96, 64))) and not image.flags.writeable
     with pytest.raises(IndexError, match=r"leaves 002, 96x64"):
         store.window("002", (96, 64), 65, 0, 32, 16)
     with pytest.raises(KeyError, match="not native"):
-        store.picture("002")
+        store.image("002")
 
 
 def test_the_ignored_value_becomes_255(tmp_path):
     catalog = make_competition(tmp_path / "competition", ignore_index=11)
     store = open_store(build((tmp_path / "competition", catalog), tmp_path / "tiles", code=MaskCode(11))[0])
-    values = set(np.concatenate([np.unique(store.mask(picture_id, (96, 64))) for picture_id in store.ids]))
+    values = set(np.concatenate([np.unique(store.mask(image_id, (96, 64))) for image_id in store.ids]))
     assert 255 in values and 11 not in values
 
 
 def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_path, competition):
     folder, catalog = competition
     path, said = build(competition, tmp_path / "tiles")
-    assert len(said) == 1 and "6 pictures at 96x64, 48x32: 184,320 bytes" in said[0]
+    assert len(said) == 1 and "6 images at 96x64, 48x32: 184,320 bytes" in said[0]
     assert build(competition, tmp_path / "tiles") == (path, [])
     others = {
         build(competition, tmp_path / "tiles", scales=SCALES[:1])[0],
         build((folder, catalog[:4]), tmp_path / "tiles")[0],
     }
-    picture = read_picture(folder / "imgs/001.png")
-    picture[0, 0, 0] ^= 1
-    cv2.imwrite(str(folder / "imgs/001.png"), picture)
+    image = read_image(folder / "imgs/001.png")
+    image[0, 0, 0] ^= 1
+    cv2.imwrite(str(folder / "imgs/001.png"), image)
     others.add(build(competition, tmp_path / "tiles")[0])
     assert len(others | {path}) == 4
 
 
 def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
     path, said = build(competition, tmp_path / "tiles")
-    files = [path / store_module.PICTURES, path / store_module.MASKS]
+    files = [path / store_module.IMAGES, path / store_module.MASKS]
     assert f"{sum(file.stat().st_size for file in files):,} bytes" in said[0]
     assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
 
 
-def test_test_pictures_have_no_place_in_the_store(tmp_path, competition):
+def test_test_images_have_no_place_in_the_store(tmp_path, competition):
     folder, catalog = competition
     catalog.loc[catalog.id == "003", "mask"] = ""
     catalog.loc[catalog.id == "004", "mask"] = float("nan")
@@ -180,7 +180,7 @@ def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, com
     assert open_store(paths.pop()).damaged() == []
 
 
-@pytest.mark.parametrize("file", ["pictures.u8", "masks.u8", "index.json"])
+@pytest.mark.parametrize("file", ["images.u8", "masks.u8", "index.json"])
 def test_a_truncated_file_is_refused(tmp_path, competition, file):
     path, _ = build(competition, tmp_path / "tiles")
     content = (path / file).read_bytes()
@@ -189,8 +189,8 @@ def test_a_truncated_file_is_refused(tmp_path, competition, file):
         open_store(path)
 
 
-@pytest.mark.parametrize(("file", "at"), [("pictures.u8", 30_000), ("masks.u8", 12_000)])
-def test_a_flipped_bit_is_found_and_its_picture_named(tmp_path, competition, file, at):
+@pytest.mark.parametrize(("file", "at"), [("images.u8", 30_000), ("masks.u8", 12_000)])
+def test_a_flipped_bit_is_found_and_its_image_named(tmp_path, competition, file, at):
     path, _ = build(competition, tmp_path / "tiles")
     assert open_store(path).damaged() == []
     content = bytearray((path / file).read_bytes())
@@ -211,10 +211,10 @@ def test_a_store_travels_to_another_process_as_its_path(tmp_path, competition):
     store = open_store(build(competition, tmp_path / "tiles")[0])
     text = pickle.dumps(store)
     assert len(text) < 1000
-    assert (pickle.loads(text).picture("001", (48, 32)) == store.picture("001", (48, 32))).all()  # noqa: S301
+    assert (pickle.loads(text).image("001", (48, 32)) == store.image("001", (48, 32))).all()  # noqa: S301
 
 
-def test_t1_takes_at_most_six_megabytes_a_picture(tmp_path):
-    catalog = make_competition(tmp_path / "competition", num_pictures=2, sizes=((1280, 720),))
+def test_t1_takes_at_most_six_megabytes_a_image(tmp_path):
+    catalog = make_competition(tmp_path / "competition", num_images=2, sizes=((1280, 720),))
     path, _ = build((tmp_path / "competition", catalog), tmp_path / "tiles", scales=((1280, 720), (854, 480)))
     assert sum(file.stat().st_size for file in path.iterdir()) / 2 < 6e6

@@ -1,4 +1,4 @@
-"""Tiles lie where the original put them, cover their picture, and impossible sets are refused."""
+"""Tiles lie where the original put them, cover their image, and impossible sets are refused."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def test_t2_starts_are_rounded_down_as_in_the_original():
     assert sorted({x for scale, x, _ in windows if scale == (854, 480)}) == [0, 178, 356, 534]
 
 
-def test_small_and_portrait_pictures_are_told_of():
+def test_small_and_portrait_images_are_told_of():
     sizes = [(480, 360)] * 3 + [(360, 480)] * 2 + [(1280, 720)]
     assert distortion(sizes, T1) == (
-        "[1280, 720] enlarges 5 of 6 pictures and changes the aspect of 5; "
-        "[854, 480] enlarges 3 of 6 pictures and changes the aspect of 5"
+        "[1280, 720] enlarges 5 of 6 images and changes the aspect of 5; "
+        "[854, 480] enlarges 3 of 6 images and changes the aspect of 5"
     )
     assert distortion([(1280, 720)] * 4, T1) == ""
 
 
 @given(st.integers(1000, 4000), st.integers(1000, 4000), st.floats(0.1, 1.05))
-def test_pictures_that_only_shrink_in_proportion_are_not_told_of(width, height, factor):
+def test_images_that_only_shrink_in_proportion_are_not_told_of(width, height, factor):
     assert distortion([(width, height)], [(round(width * factor), round(height * factor), 1, 1)]) == ""
 
 
@@ -74,7 +74,7 @@ def test_t1_covers_every_pixel_of_both_scales():
     [
         ([(1280, 720, 0, 3)], (640, 352), "0 columns and 3 rows"),
         ([(1280, 720, 3, -1)], (640, 352), "3 columns and -1 rows"),
-        ([(1280, 720, 3, 3), (640, 350, 1, 1)], (640, 352), r"SETS\[1\].*does not fit into a picture of 640x350"),
+        ([(1280, 720, 3, 3), (640, 350, 1, 1)], (640, 352), r"SETS\[1\].*does not fit into an image of 640x350"),
         ([(1280, 720, 3, 3)], (0, 352), "tile of 0x352"),
         ([], (640, 352), "SETS is empty"),
     ],

@@ -39,7 +39,7 @@ def ready_door(ready_folder: Path, tmp_path: Path) -> Door:
 
 
 def test_a_fresh_machine_gets_an_environment_and_the_command_is_handed_on(door: Door):
-    answer = door.start("ExpAAB", "a b", "KEY='x'", DATA_DIR="../pictures")
+    answer = door.start("ExpAAB", "a b", "KEY='x'", DATA_DIR="../images")
     told = json.loads(answer.stdout)
     assert answer.returncode == 0, answer.stderr
     assert told["arguments"] == ["ExpAAB", "a b", "KEY='x'"]
@@ -52,9 +52,9 @@ def test_a_fresh_machine_gets_an_environment_and_the_command_is_handed_on(door: 
 
 def test_paths_of_the_environment_are_meant_from_where_the_command_was_typed(ready_door: Door):
     typed_in = ready_door.wheels.parent
-    (typed_in / "pictures").mkdir()
-    told = json.loads(ready_door.start("demo", DATA_DIR="pictures", OMP_WAIT_POLICY="ACTIVE").stdout)
-    assert told["environment"]["DATA_DIR"] == str(typed_in / "pictures")
+    (typed_in / "images").mkdir()
+    told = json.loads(ready_door.start("demo", DATA_DIR="images", OMP_WAIT_POLICY="ACTIVE").stdout)
+    assert told["environment"]["DATA_DIR"] == str(typed_in / "images")
     assert told["environment"]["OMP_WAIT_POLICY"] == "ACTIVE"
 
 

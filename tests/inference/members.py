@@ -20,7 +20,7 @@ def draw_prediction(
     sharpness: float = 2.0,
     num_classes: int = len(CLASSES),
 ) -> Prediction:
-    """A member's prediction of random logits; a padded frame lies around the picture where it is upsampled."""
+    """A member's prediction of random logits; a padded frame lies around the image where it is upsampled."""
     height, width = size
     if factor == 1:
         shape, offset = (num_classes, height, width), (0, 0)
@@ -39,7 +39,7 @@ def write_store(
 ) -> Path:
     """A whole store of predictions."""
     writer = StoreWriter(folder, "key", list(predictions), {"classes": list(classes), "competition": competition})
-    for picture_id, prediction in predictions.items():
-        writer.put(picture_id, prediction)
+    for image_id, prediction in predictions.items():
+        writer.put(image_id, prediction)
     writer.finish()
     return folder

@@ -19,16 +19,16 @@ HEIGHT, WIDTH = 20, 40
 class Redness(torch.nn.Module):
     """Class 1 where a pixel is red, else 0."""
 
-    def forward(self, picture_BCHW: torch.Tensor) -> torch.Tensor:
-        red = picture_BCHW[:, :1]
+    def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        red = image_BCHW[:, :1]
         return torch.cat([-red, red], 1)
 
 
-def test_agreement_is_the_share_of_equal_pixels_of_the_unpadded_pictures(tmp_path):
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    picture[:, : WIDTH // 2, 2] = 255  # OpenCV's red
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
-    row = {"id": "a", "picture": "a.png", "mask": "", "width": WIDTH, "height": HEIGHT}
+def test_agreement_is_the_share_of_equal_pixels_of_the_unpadded_images(tmp_path):
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[:, : WIDTH // 2, 2] = 255  # OpenCV's red
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    row = {"id": "a", "image": "a.png", "mask": "", "width": WIDTH, "height": HEIGHT}
     dataset = ValidDataset(tmp_path, pd.DataFrame([row]))
     config = load("demo").config
     predictor = Predictor(Redness(), config.model.encoder, config.predict, 2, torch.device("cpu"), torch.float32)

@@ -88,7 +88,7 @@ def test_smooth_probabilities_take_a_fifth_of_a_byte_each_and_noise_not_more_tha
     assert compress(noise).data.nbytes < 1.001 * noise.nbytes
 
 
-def test_several_members_decide_as_they_do_in_full():  # on street pictures see benchmarks/bench_store.py
+def test_several_members_decide_as_they_do_in_full():  # on street images see benchmarks/bench_store.py
     generator = torch.Generator().manual_seed(0)
     common = torch.randn((1, 12, 12, 20), generator=generator) * 6
     full, small = [], []

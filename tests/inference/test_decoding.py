@@ -35,7 +35,7 @@ def sight(
 
 
 def flights(num_sequences: int, is_spurious, frames: int = 4, seed: int = 0) -> list[Sight]:
-    """Pictures in which small birds are real or not, as `is_spurious(generator)` says, and large ones always real."""
+    """Images in which small birds are real or not, as `is_spurious(generator)` says, and large ones always real."""
     generator = np.random.default_rng(seed)
     sights = []
     for sequence in range(num_sequences):
@@ -86,7 +86,7 @@ def test_the_largest_class_is_never_dropped():
     )
 )
 @settings(max_examples=100)
-def test_no_threshold_gains_more_on_its_own_pictures_than_the_one_found(drawn):
+def test_no_threshold_gains_more_on_its_own_images_than_the_one_found(drawn):
     sights = [
         sight(area, is_shown, dice if is_shown else 0.0, mass=area * sureness)
         for area, is_shown, dice, sureness in drawn
@@ -135,4 +135,4 @@ def test_too_few_sequences_adopt_nothing():
 def test_nothing_to_gain_is_said():
     found = fit_suppression(flights(6, lambda generator: False), NAMES)
     assert found.rules == ()
-    assert found.words == "no class is dropped anywhere: no rule gains even on its own pictures"
+    assert found.words == "no class is dropped anywhere: no rule gains even on its own images"

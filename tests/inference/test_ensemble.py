@@ -1,4 +1,4 @@
-"""The five ways to combine members, held to a direct computation in float64 over whole pictures."""
+"""The five ways to combine members, held to a direct computation in float64 over whole images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SURE = 1e-4  # scores nearer than that may be ranked either way by float32
 
 
 def direct_probs(prediction: Prediction) -> np.ndarray:
-    """Probabilities of the whole picture in float64, (C, height, width)."""
+    """Probabilities of the whole image in float64, (C, height, width)."""
     logits = torch.from_numpy(prediction.logits).double()[None]
     if prediction.factor > 1:
         scale, corners = prediction.factor, prediction.align_corners
@@ -79,7 +79,7 @@ def test_every_method_equals_the_direct_computation(drawn, block_pixels):
 
 @given(members())
 @settings(max_examples=40)
-def test_rows_of_logits_are_those_of_the_whole_picture(drawn):
+def test_rows_of_logits_are_those_of_the_whole_image(drawn):
     for prediction in drawn[0]:
         whole = full_logits(prediction)
         for top, bottom in row_blocks(*prediction.size):
@@ -137,7 +137,7 @@ def test_an_excluded_class_is_never_chosen_and_the_others_keep_their_ranks():
     assert np.array_equal(excluded[0], scores.argmax(0))
 
 
-def test_mean_probabilities_sum_to_one_and_cover_the_picture():
+def test_mean_probabilities_sum_to_one_and_cover_the_image():
     predictions = [draw_prediction(np.random.default_rng(seed), (37, 600), 4, True) for seed in range(3)]
     blocks = list(mean_probs(predictions))
     assert [(top, bottom) for top, bottom, _ in blocks] == list(row_blocks(37, 600))
@@ -149,8 +149,8 @@ def test_mean_probabilities_sum_to_one_and_cover_the_picture():
 def test_a_view_on_the_disk_is_the_prediction_itself(tmp_path):
     drawn = {f"p{index}": draw_prediction(np.random.default_rng(index), (20, 30), 4, True) for index in range(20)}
     store = ProbabilityStore(write_store(tmp_path / "store", drawn))
-    for picture_id, prediction in drawn.items():
-        view = store.view(picture_id)
+    for image_id, prediction in drawn.items():
+        view = store.view(image_id)
         assert np.array_equal(view.logits, prediction.logits)
         facts = [{name: value for name, value in vars(one).items() if name != "logits"} for one in (view, prediction)]
         assert facts[0] == facts[1]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.inference.evaluate import confusion_of, majority_guess, picture_table, summarise, write_scores
+from pipeline.inference.evaluate import confusion_of, image_table, majority_guess, summarise, write_scores
 
 CLASSES = ("Road", "Car", "Boat")
 TRUTHS = [np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 0, 0, 0]], np.uint8)]
@@ -25,8 +25,8 @@ def test_rows_are_truth_columns_prediction_and_ignored_pixels_are_in_none(confus
     assert confusion_PCC[0].tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
-def test_a_picture_has_its_scores_and_one_where_both_lack_the_class(confusion_PCC):
-    table = picture_table(["a", "b"], ["s", "t"], confusion_PCC, CLASSES)
+def test_a_image_has_its_scores_and_one_where_both_lack_the_class(confusion_PCC):
+    table = image_table(["a", "b"], ["s", "t"], confusion_PCC, CLASSES)
     assert table[["id", "sequence"]].to_numpy().tolist() == [["a", "s"], ["b", "t"]]
     assert table.loc[0, ["dice_Road", "dice_Car", "dice_Boat"]].tolist() == pytest.approx([2 / 3, 2 / 3, 1])
     assert table.loc[0, "dice"] == pytest.approx(7 / 9) and table.loc[1, "iou"] == 1
@@ -34,9 +34,9 @@ def test_a_picture_has_its_scores_and_one_where_both_lack_the_class(confusion_PC
 
 
 def test_both_families_of_scores_are_told_by_name(confusion_PCC):
-    table = picture_table(["a", "b"], ["s", "t"], confusion_PCC, CLASSES)
+    table = image_table(["a", "b"], ["s", "t"], confusion_PCC, CLASSES)
     metrics = summarise(table, confusion_PCC.sum(0), CLASSES)
-    assert metrics["pictures"] == 2
+    assert metrics["images"] == 2
     assert metrics["dice"]["classes"] == pytest.approx({"Road": 5 / 6, "Car": 5 / 6, "Boat": 1})
     assert metrics["dice"]["mean"] == pytest.approx(8 / 9)
     assert metrics["dataset_iou"]["classes"] == {"Road": 5 / 6, "Car": 0.5, "Boat": None}
@@ -49,7 +49,7 @@ def test_always_guessing_one_class_scores_where_the_others_are_absent():
 
 
 def test_the_files_of_an_evaluation_can_be_read_back(tmp_path, confusion_PCC):
-    table = picture_table(["007", "b"], ["s", "t"], confusion_PCC, CLASSES)
+    table = image_table(["007", "b"], ["s", "t"], confusion_PCC, CLASSES)
     metrics = summarise(table, confusion_PCC.sum(0), CLASSES)
     write_scores(tmp_path, metrics, table, confusion_PCC.sum(0), CLASSES)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics

@@ -1,4 +1,4 @@
-"""Factors on probabilities: right on pictures that they did not see, adopted only when they prove themselves."""
+"""Factors on probabilities: right on images that they did not see, adopted only when they prove themselves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 24, 32
 NUM_CLASSES = len(CLASSES)
 
 
-def draw_picture(generator: np.random.Generator, shyness: float) -> tuple[Prediction, np.ndarray]:
+def draw_image(generator: np.random.Generator, shyness: float) -> tuple[Prediction, np.ndarray]:
     """Truth of four bands, and probabilities that are right but for the last class's, `shyness` times too low."""
     truth = np.repeat(np.arange(NUM_CLASSES, dtype=np.uint8), HEIGHT // NUM_CLASSES)[:, None].repeat(WIDTH, 1)
     logits = generator.normal(0, 1, (NUM_CLASSES, HEIGHT, WIDTH))
@@ -34,10 +34,10 @@ def draw_picture(generator: np.random.Generator, shyness: float) -> tuple[Predic
     return Prediction(logits.astype(np.float16), 1, False, (0, 0), (HEIGHT, WIDTH)), truth
 
 
-def margins(shyness: float, num_pictures: int = 24, num_sequences: int = 8):
+def margins(shyness: float, num_images: int = 24, num_sequences: int = 8):
     generator = np.random.default_rng(4)
-    for number in range(num_pictures):
-        prediction, truth = draw_picture(generator, shyness)
+    for number in range(num_images):
+        prediction, truth = draw_image(generator, shyness)
         yield margin(f"{number}", f"s{number % num_sequences}", [prediction], Recipe("AP"), truth)
 
 

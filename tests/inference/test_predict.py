@@ -1,4 +1,4 @@
-"""Whole pictures, windows and mirrored copies, on toy networks whose answer is known."""
+"""Whole images, windows and mirrored copies, on toy networks whose answer is known."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def predictor(network=None, num_classes=NUM_CLASSES, **settings) -> Predictor:
     return Predictor((network or PerPixel()).eval(), ENCODER, predict, num_classes, CPU, torch.float32)
 
 
-def pictures(num=2, height=64, width=96, seed=0):
+def images(num=2, height=64, width=96, seed=0):
     return torch.randint(
         0, 256, (num, height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
     )
 
 
 def normalised(**shape):
-    return normalise(pictures(**shape), ENCODER)
+    return normalise(images(**shape), ENCODER)
 
 
-def batch(picture_BHWC, offset=(0, 0), size=None) -> ValidBatch:
-    num, height, width, _ = picture_BHWC.shape
+def batch(image_BHWC, offset=(0, 0), size=None) -> ValidBatch:
+    num, height, width, _ = image_BHWC.shape
     ids = [f"{index:06d}" for index in range(num)]
-    return ValidBatch(picture_BHWC, None, ids, [offset] * num, [size or (height, width)] * num)
+    return ValidBatch(image_BHWC, None, ids, [offset] * num, [size or (height, width)] * num)
 
 
 def predictions(of, *batches) -> dict[str, Prediction]:
@@ -88,7 +88,7 @@ WINDOWS = {"mode": "window", "window": (40, 32), "overlap": 0.3}
 
 @pytest.mark.parametrize("blend", ["gaussian", "pyramid"])
 @pytest.mark.parametrize("window", [(40, 32), (96, 64), (640, 352), (32, 64)])
-def test_windows_of_a_network_that_sees_single_pixels_are_the_whole_picture(blend, window):
+def test_windows_of_a_network_that_sees_single_pixels_are_the_whole_image(blend, window):
     whole = averaged_logits(predictor(), normalised())
     windows = averaged_logits(predictor(mode="window", window=window, blend=blend), normalised())
     assert torch.allclose(windows, whole, atol=1e-5)
@@ -115,28 +115,28 @@ class Small(PerPixel):
 def test_a_gpu_takes_as_many_windows_at_once_as_fill_the_frame_and_fewer_where_its_memory_is_short(
     device, limit, counts
 ):
-    picture, network = normalised(num=1, height=64, width=96), Small(limit)
+    image, network = normalised(num=1, height=64, width=96), Small(limit)
     of = dataclasses.replace(
         predictor(network, mode="window", window=(48, 32), overlap=0.4), device=torch.device(device)
     )
-    found = averaged_logits(of, picture)
+    found = averaged_logits(of, image)
     assert network.counts == counts
-    assert torch.allclose(found, averaged_logits(predictor(), picture), atol=1e-5)
+    assert torch.allclose(found, averaged_logits(predictor(), image), atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"tta": "flip"}])
-def test_whole_pictures_that_do_not_fit_together_are_predicted_in_parts(settings):
-    together = predictions(predictor(**settings), batch(pictures(num=3)))
+def test_whole_images_that_do_not_fit_together_are_predicted_in_parts(settings):
+    together = predictions(predictor(**settings), batch(images(num=3)))
     network = Small(1)
-    found = predictions(predictor(network, **settings), batch(pictures(num=3)))
+    found = predictions(predictor(network, **settings), batch(images(num=3)))
     assert network.counts[:3] == [3, 2, 1]
     for name, wanted in together.items():
         assert torch.allclose(full_logits(found[name]), full_logits(wanted), atol=1e-5)
 
 
-def test_a_picture_that_does_not_fit_alone_is_told_with_its_cure():
+def test_a_image_that_does_not_fit_alone_is_told_with_its_cure():
     with pytest.raises(UserError, match=r"memory is too small[\s\S]*PREDICT\.MODE=window"):
-        predictions(predictor(Small(0)), batch(pictures(num=2)))
+        predictions(predictor(Small(0)), batch(images(num=2)))
 
 
 def test_a_single_window_that_does_not_fit_is_told():
@@ -150,9 +150,9 @@ def test_a_single_window_that_does_not_fit_is_told():
 def test_mirrored_and_turned_copies_are_undone_exactly(tta, space, windows):
     if windows:
         windows = {**windows, "window": (96, 96)}  # one window: a seam would not be symmetric
-    picture = normalised()
+    image = normalised()
     plain, copies = (
-        averaged_logits(predictor(Symmetric(), tta=name, tta_space=space, **windows), picture).log_softmax(1)
+        averaged_logits(predictor(Symmetric(), tta=name, tta_space=space, **windows), image).log_softmax(1)
         for name in ("none", tta)
     )
     assert torch.allclose(copies, plain, atol=1e-4)
@@ -163,15 +163,15 @@ def test_flipped_copies_of_a_network_that_is_not_symmetric_are_a_mean_of_two():
         def forward(self, x):
             return super().forward(x) + torch.arange(x.shape[-1]) * 0.1
 
-    picture = normalised()
-    plain = averaged_logits(predictor(tta_space="logits"), picture)
-    flipped = averaged_logits(predictor(Ramp(), tta="flip", tta_space="logits"), picture)
-    assert torch.allclose(flipped, plain + 0.05 * (picture.shape[-1] - 1), atol=1e-5)
+    image = normalised()
+    plain = averaged_logits(predictor(tta_space="logits"), image)
+    flipped = averaged_logits(predictor(Ramp(), tta="flip", tta_space="logits"), image)
+    assert torch.allclose(flipped, plain + 0.05 * (image.shape[-1] - 1), atol=1e-5)
 
 
-def test_scaled_copies_of_a_flat_picture_agree():
-    picture = normalise(torch.full((1, 64, 96, 3), 77, dtype=torch.uint8), ENCODER)
-    plain, copies = (averaged_logits(predictor(tta=tta), picture).softmax(1) for tta in ("none", "scales"))
+def test_scaled_copies_of_a_flat_image_agree():
+    image = normalise(torch.full((1, 64, 96, 3), 77, dtype=torch.uint8), ENCODER)
+    plain, copies = (averaged_logits(predictor(tta=tta), image).softmax(1) for tta in ("none", "scales"))
     assert torch.allclose(copies, plain, atol=1e-4)
 
 
@@ -190,9 +190,9 @@ def test_probabilities_are_averaged_in_their_own_space():
 
 @pytest.mark.parametrize("settings", [{}, {"tta": "flip"}, WINDOWS])
 def test_padding_is_cut_away_and_a_padding_class_never_wins(settings):
-    picture = pictures(num=1)
-    wanted = normalise(picture, ENCODER)[0, :, 8:59, 3:90]
-    found = predictions(predictor(PerPixel(4), **settings), batch(picture, offset=(8, 3), size=(51, 87)))["000000"]
+    image = images(num=1)
+    wanted = normalise(image, ENCODER)[0, :, 8:59, 3:90]
+    found = predictions(predictor(PerPixel(4), **settings), batch(image, offset=(8, 3), size=(51, 87)))["000000"]
     assert found.logits.shape[0] == NUM_CLASSES and found.size == (51, 87)
     mask = decode(found)
     expected = PerPixel(4)(wanted[None])[0, :NUM_CLASSES].argmax(0)
@@ -202,22 +202,22 @@ def test_padding_is_cut_away_and_a_padding_class_never_wins(settings):
 
 def test_kept_logits_upsampled_later_are_those_of_the_network():
     network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
-    picture = pictures(num=1)
-    found = predictions(predictor(network), batch(picture))["000000"]
+    image = images(num=1)
+    found = predictions(predictor(network), batch(image))["000000"]
     assert found.factor == 4 and found.logits.dtype == np.float16 and found.logits.shape[1:] == (16, 24)
     with torch.inference_mode():
-        wanted = network(normalise(picture, ENCODER))[0]
+        wanted = network(normalise(image, ENCODER))[0]
     assert torch.allclose(full_logits(found), wanted, atol=2e-3 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize(("architecture", "tta"), [("Unet", "none"), ("Linknet", "none"), ("FPN", "flip")])
 def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_hundredth(architecture, tta):
     network = build_network(Model(architecture, "X", ENCODER, None), NUM_CLASSES).eval()
-    picture = pictures(num=1)
-    found = predictions(predictor(network, tta=tta), batch(picture, (8, 3), (51, 87)))["000000"]
+    image = images(num=1)
+    found = predictions(predictor(network, tta=tta), batch(image, (8, 3), (51, 87)))["000000"]
     assert found.factor == 1 and found.logits.shape == (NUM_CLASSES, 51, 87) and found.offset == (0, 0)
     with torch.inference_mode():
-        wanted = averaged_logits(predictor(network, tta=tta), normalise(picture, ENCODER))[0, :, 8:59, 3:90].softmax(0)
+        wanted = averaged_logits(predictor(network, tta=tta), normalise(image, ENCODER))[0, :, 8:59, 3:90].softmax(0)
     assert torch.equal(torch.from_numpy(decode(found)), wanted.argmax(0).byte())
     assert (full_logits(found).softmax(0) - wanted).abs().max() < 0.01
 
@@ -228,7 +228,7 @@ def test_logits_beyond_float16_stay_finite(factor):
     network.segmentation_head[0].weight.data *= 1e6
     if factor > 1:
         network.segmentation_head[1] = nn.UpsamplingBilinear2d(scale_factor=factor)
-    logits = np.asarray(predictions(predictor(network), batch(pictures(num=1)))["000000"].logits)
+    logits = np.asarray(predictions(predictor(network), batch(images(num=1)))["000000"].logits)
     assert np.isfinite(logits).all() and (factor == 1 or np.abs(logits).max() == np.float16(65504))
 
 
@@ -236,13 +236,13 @@ def test_logits_beyond_float16_stay_finite(factor):
 def test_what_a_store_takes_is_known_before(settings, is_exact):
     network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
     of, sizes = predictor(network, **settings), [(64, 96), (32, 64)]
-    kept = [predictions(of, batch(pictures(1, *size)))["000000"].logits for size in sizes]
+    kept = [predictions(of, batch(images(1, *size)))["000000"].logits for size in sizes]
     num_bytes = sum(logits.nbytes if is_exact else logits.codes.nbytes for logits in kept)
     assert stored_bytes(of, sizes) == (num_bytes, is_exact)
 
 
-def test_pictures_come_in_the_order_of_the_batches():
-    first, second = batch(pictures(seed=1)), batch(pictures(seed=2))._replace(ids=["a", "b"])
+def test_images_come_in_the_order_of_the_batches():
+    first, second = batch(images(seed=1)), batch(images(seed=2))._replace(ids=["a", "b"])
     assert list(predictions(predictor(), first, second)) == ["000000", "000001", "a", "b"]
 
 

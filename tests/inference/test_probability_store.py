@@ -21,33 +21,33 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.inference import probability_store
 from pipeline.inference.compact import CompactLogits, to_codes
-from pipeline.inference.parts import PICTURES_PER_FILE
+from pipeline.inference.parts import IMAGES_PER_FILE
 from pipeline.inference.predict import Prediction
 from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
-IDS = [f"{number:06d}_001" for number in range(2 * PICTURES_PER_FILE + 3)]
+IDS = [f"{number:06d}_001" for number in range(2 * IMAGES_PER_FILE + 3)]
 FACTS = {"classes": ["Road", "Car"], "competition": "demo"}
 
 
-def prediction(picture_id: str) -> Prediction:
+def prediction(image_id: str) -> Prediction:
     """Some are kept before the upsampling, some compressed at full size."""
-    rng = np.random.default_rng(int(picture_id[:6]))
-    if int(picture_id[:6]) % 3 == 0:
+    rng = np.random.default_rng(int(image_id[:6]))
+    if int(image_id[:6]) % 3 == 0:
         codes = to_codes(torch.from_numpy(rng.normal(size=(1, 2, 11, 15)).astype(np.float32)))[0].numpy()
         return Prediction(CompactLogits(codes), factor=1, align_corners=True, offset=(0, 0), size=(11, 15))
-    logits = rng.normal(size=(2, 3, 4 + int(picture_id[:6]) % 2)).astype(np.float16)
+    logits = rng.normal(size=(2, 3, 4 + int(image_id[:6]) % 2)).astype(np.float16)
     return Prediction(logits, factor=4, align_corners=True, offset=(8, 0), size=(11, 15))
 
 
 def write(folder, ids=IDS, order=None, key="key", until=None):
-    """Writes a store, or its first `until` pictures as a process does that is killed then."""
+    """Writes a store, or its first `until` images as a process does that is killed then."""
     writer = StoreWriter(folder, key, ids, FACTS)
     missing = writer.missing()
-    for picture_id in (order or missing)[:until]:
-        if picture_id in missing:
-            writer.put(picture_id, prediction(picture_id))
+    for image_id in (order or missing)[:until]:
+        if image_id in missing:
+            writer.put(image_id, prediction(image_id))
     if until is None:
         writer.finish()
     return missing
@@ -61,9 +61,9 @@ def test_what_was_put_comes_back(tmp_path):
     write(tmp_path)
     store = ProbabilityStore(tmp_path)
     assert store.ids == list(store) == IDS and store.index["classes"] == ["Road", "Car"]
-    for picture_id in IDS:
-        wanted = prediction(picture_id)
-        for found in (store[picture_id], store.view(picture_id)):
+    for image_id in IDS:
+        wanted = prediction(image_id)
+        for found in (store[image_id], store.view(image_id)):
             assert np.array_equal(found.logits, wanted.logits)
             assert np.array_equal(found.logits[:, 1:3, :2], np.asarray(wanted.logits)[:, 1:3, :2])
             facts = [{name: value for name, value in vars(one).items() if name != "logits"} for one in (found, wanted)]
@@ -72,7 +72,7 @@ def test_what_was_put_comes_back(tmp_path):
 
 def test_others_read_it_in_a_few_lines(tmp_path):
     write(tmp_path)
-    facts = json.loads((tmp_path / "index.json").read_text())["pictures"]
+    facts = json.loads((tmp_path / "index.json").read_text())["images"]
     with safe_open(tmp_path / facts[IDS[1]]["shard"], "np") as shard:
         assert np.array_equal(shard.get_tensor(IDS[1]), prediction(IDS[1]).logits)
         data, (num_classes, _, width) = shard.get_tensor(IDS[0]), facts[IDS[0]]["shape"]
@@ -82,7 +82,7 @@ def test_others_read_it_in_a_few_lines(tmp_path):
     assert np.array_equal(codes, prediction(IDS[0]).logits.codes)
 
 
-@pytest.mark.parametrize("until", [0, 1, PICTURES_PER_FILE, PICTURES_PER_FILE + 1, len(IDS)])
+@pytest.mark.parametrize("until", [0, 1, IMAGES_PER_FILE, IMAGES_PER_FILE + 1, len(IDS)])
 def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until):
     write(tmp_path / "whole")
     write(tmp_path / "killed", until=until)
@@ -90,11 +90,11 @@ def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until)
     with pytest.raises(UserError, match="there is no whole probability store"):
         ProbabilityStore(tmp_path / "killed")
     missing = write(tmp_path / "killed")
-    assert len(missing) == len(IDS) - (until if until == len(IDS) else until // PICTURES_PER_FILE * PICTURES_PER_FILE)
+    assert len(missing) == len(IDS) - (until if until == len(IDS) else until // IMAGES_PER_FILE * IMAGES_PER_FILE)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_the_order_in_which_pictures_come_does_not_matter(tmp_path):
+def test_the_order_in_which_images_come_does_not_matter(tmp_path):
     write(tmp_path / "whole")
     write(tmp_path / "mixed", order=random.Random(0).sample(IDS, len(IDS)))
     assert contents(tmp_path / "mixed") == contents(tmp_path / "whole")
@@ -112,7 +112,7 @@ def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp
 
 
 def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypatch):
-    write(tmp_path, until=PICTURES_PER_FILE)
+    write(tmp_path, until=IMAGES_PER_FILE)
     done, fsync, replace = [], os.fsync, os.replace
     name_of = {"fsync": lambda number: os.path.basename(os.readlink(f"/proc/self/fd/{number}"))}
     monkeypatch.setattr(os, "fsync", lambda number: done.append(name_of["fsync"](number)) or fsync(number))
@@ -130,12 +130,12 @@ def test_what_a_store_takes_is_said_before_the_first_byte_and_a_nearer_figure_af
         writer.expect(num_bytes, is_exact)
         assert contents(folder) == {} and len(lines) == 1
         at_most = "" if is_exact else "at most "
-        assert f"the probabilities of 35 pictures take {at_most}{num_bytes:,} bytes (" in lines[0]
+        assert f"the probabilities of 35 images take {at_most}{num_bytes:,} bytes (" in lines[0]
         assert "GiB free) in " in lines[0] and "\n" not in lines[0]
-        for picture_id in IDS:
-            writer.put(picture_id, prediction(picture_id))
+        for image_id in IDS:
+            writer.put(image_id, prediction(image_id))
         assert len(lines) == (1 if is_exact else 2)
-    (size,) = re.findall(r"of 19 pictures take about ([0-9,]+) bytes \(by the 16 before them, ", lines[1])
+    (size,) = re.findall(r"of 19 images take about ([0-9,]+) bytes \(by the 16 before them, ", lines[1])
     found = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert int(size.replace(",", "")) < found["shard-00001.safetensors"] + found["shard-00002.safetensors"]
 
@@ -152,13 +152,13 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte_and_when_the_
     for num_bytes, is_exact in ((1000, True), (5000, False)):
         writer.expect(num_bytes, is_exact)
     with pytest.raises(UserError, match="the probability store needs"):
-        for picture_id in IDS:
-            writer.put(picture_id, prediction(picture_id))
+        for image_id in IDS:
+            writer.put(image_id, prediction(image_id))
     assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize(("ids", "key"), [(IDS, "another key"), (IDS[1:], "key"), (IDS[:5], "key")])
-def test_what_belongs_to_other_settings_or_pictures_is_not_continued(tmp_path, ids, key):
+def test_what_belongs_to_other_settings_or_images_is_not_continued(tmp_path, ids, key):
     write(tmp_path / "store", until=len(IDS))
     write(tmp_path / "store", ids=ids, key=key)
     write(tmp_path / "fresh", ids=ids, key=key)
@@ -177,7 +177,7 @@ def test_a_damaged_store_is_refused_by_name(tmp_path, damage, name):
             continue  # a blank became another blank
         with pytest.raises(UserError, match=r"shard-00001\.safetensors is damaged|no whole probability store"):
             store = ProbabilityStore(tmp_path)
-            _ = [store[picture_id] for picture_id in store]
+            _ = [store[image_id] for image_id in store]
 
 
 def _says_the_same(one: bytes, other: bytes) -> bool:
@@ -192,7 +192,7 @@ def test_a_shard_damaged_before_the_store_was_whole_is_written_again(tmp_path, d
     write(tmp_path / "whole")
     rng = random.Random(damage.__name__)
     path = tmp_path / "killed/shard-00000.safetensors"
-    write(tmp_path / "killed", until=PICTURES_PER_FILE)
+    write(tmp_path / "killed", until=IMAGES_PER_FILE)
     whole = path.read_bytes()
     for _ in range(DAMAGES):
         path.write_bytes(damage(whole, rng))

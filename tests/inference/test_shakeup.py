@@ -12,7 +12,7 @@ from pipeline.inference.shakeup import NUM_BOARDS, draw_boards, read_scores, sha
 
 
 def draw_scores(gaps: dict[str, float], num_sequences: int = 20, frames: int = 5, own_noise: float = 0.02):
-    """Dice per picture: sequences are hard or easy for all, and each submission has a luck of its own in each."""
+    """Dice per image: sequences are hard or easy for all, and each submission has a luck of its own in each."""
     generator = np.random.default_rng(3)
     sequence_of = np.repeat(np.arange(num_sequences), frames)
     common = generator.normal(0.7, 0.1, num_sequences)[sequence_of]
@@ -51,7 +51,7 @@ def test_a_submission_that_hedges_is_the_second_final():
     generator = np.random.default_rng(0)
     luck = generator.normal(0, 0.1, 30)
     luck -= luck.mean()
-    dice = pd.DataFrame({"bold": 0.7 + luck, "twin": 0.6995 + luck, "hedge": 0.695 - luck})
+    dice = pd.DataFrame({"bold": 0.7 + luck, "sibling": 0.6995 + luck, "hedge": 0.695 - luck})
     found = shake_up(dice, np.arange(30))
     assert found.finals == ("bold", "hedge")
 
@@ -72,7 +72,7 @@ def write_scores(folder, ids, dice):
     table.to_csv(folder / "per_image.csv", index=False)
 
 
-def test_only_pictures_that_all_were_judged_on_count(tmp_path):
+def test_only_images_that_all_were_judged_on_count(tmp_path):
     ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
     write_scores(tmp_path / "A", ids[:24], np.linspace(0.5, 0.9, 24))
     write_scores(tmp_path / "B", ids[6:][::-1], np.linspace(0.5, 0.9, 24))
@@ -85,11 +85,11 @@ def test_only_pictures_that_all_were_judged_on_count(tmp_path):
 def test_runs_of_one_slice_that_is_too_small_are_not_told_to_compare_runs_of_one_slice(tmp_path):
     for name in ("A", "B"):
         write_scores(tmp_path / name, [f"{index:03d}" for index in range(6)], np.zeros(6))
-    with pytest.raises(UserError, match=r"in common: 6, sequences: 6 .*These validate on too few pictures"):
+    with pytest.raises(UserError, match=r"in common: 6, sequences: 6 .*These validate on too few images"):
         read_scores({name: tmp_path / name for name in ("A", "B")})
 
 
-def test_runs_without_common_pictures_or_scores_are_refused(tmp_path):
+def test_runs_without_common_images_or_scores_are_refused(tmp_path):
     ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
     write_scores(tmp_path / "A", ids[:15], np.zeros(15))
     write_scores(tmp_path / "B", ids[15:], np.zeros(15))

@@ -23,10 +23,10 @@ def test_safetensors_reads_arrays_and_facts_of_any_names(tmp_path_factory, kinds
     path = tmp_path_factory.mktemp("shard") / "shard-00000.safetensors"
     rng = np.random.default_rng(0)
     arrays = {name: rng.integers(0, 256, shape).astype(dtype) for name, (shape, dtype) in kinds.items()}
-    pictures = {name: {"size": [1, 2]} for name in arrays}
-    sha256 = write_shard(path, key, pictures, arrays)
+    images = {name: {"size": [1, 2]} for name in arrays}
+    sha256 = write_shard(path, key, images, arrays)
     facts = read_facts(path)
-    assert facts == {"key": key, "sha256": sha256, "pictures": pictures} and is_whole(path, facts)
+    assert facts == {"key": key, "sha256": sha256, "images": images} and is_whole(path, facts)
     with safe_open(path, "np") as shard:
         for name, array in arrays.items():
             found = shard.get_tensor(name)
@@ -35,7 +35,7 @@ def test_safetensors_reads_arrays_and_facts_of_any_names(tmp_path_factory, kinds
             assert path.read_bytes()[start : start + array.nbytes] == array.tobytes() and shape == array.shape
 
 
-@pytest.mark.parametrize("changed", [{"key": "other"}, {"pictures": {"a": {"size": [2, 1]}}}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize("changed", [{"key": "other"}, {"images": {"a": {"size": [2, 1]}}}, {"sha256": "0" * 64}])
 def test_facts_that_are_not_those_of_the_content_are_damage(tmp_path, changed):
     path = tmp_path / "shard-00000.safetensors"
     write_shard(path, "key", {"a": {"size": [1, 2]}}, {"a": np.zeros(3, np.uint8)})

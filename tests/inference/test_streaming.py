@@ -19,15 +19,15 @@ HEIGHT, WIDTH = 40, 56
 
 
 class Colours(torch.nn.Module):
-    """Logits of a pixel are fixed sums of its colours; no layer looks at other pictures of the batch."""
+    """Logits of a pixel are fixed sums of its colours; no layer looks at other images of the batch."""
 
     def __init__(self, seed: int):
         super().__init__()
         self.mix = torch.nn.Conv2d(3, NUM_CLASSES, 1, bias=False)
         torch.nn.init.normal_(self.mix.weight, generator=torch.Generator().manual_seed(seed))
 
-    def forward(self, picture_BCHW: torch.Tensor) -> torch.Tensor:
-        return self.mix(picture_BCHW)
+    def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.mix(image_BCHW)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def dataset(folder, numbers, padding="reflect") -> ValidDataset:
-    rows = [{"id": f"p{n}", "picture": f"p{n}.png", "mask": "", "width": WIDTH, "height": HEIGHT} for n in numbers]
+    rows = [{"id": f"p{n}", "image": f"p{n}.png", "mask": "", "width": WIDTH, "height": HEIGHT} for n in numbers]
     return ValidDataset(folder, pd.DataFrame(rows), padding=padding)
 
 
@@ -53,9 +53,9 @@ def source(folder, seed: int, numbers, batch_size: int, padding="reflect") -> So
     return Source(lambda: predictor(seed), dataset(folder, numbers, padding), batch_size)
 
 
-def test_pictures_come_in_the_order_wanted_with_what_each_store_would_hold(folder, monkeypatch):
+def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder, monkeypatch):
     monkeypatch.setattr("pipeline.inference.predict.upsample_factor", lambda network: 1)
-    monkeypatch.setattr("pipeline.inference.predict.low_logits", lambda network, picture: network(picture))
+    monkeypatch.setattr("pipeline.inference.predict.low_logits", lambda network, image: network(image))
     monkeypatch.setattr("pipeline.inference.predict.align_corners", lambda network: False)
     sources = [source(folder, 0, range(7), 4), source(folder, 1, [1, 3, 5, 6], 3, "background")]
     wanted = {"p1": [0, 1], "p2": [0], "p5": [1, 0], "p6": [1]}
@@ -65,11 +65,11 @@ def test_pictures_come_in_the_order_wanted_with_what_each_store_would_hold(folde
         stored.append(dict(predict_batches(predictor(seed), valid_batches(loader))))
     for num_threads in (0, 2):
         found = list(stream(sources, wanted, num_threads))
-        assert [picture_id for picture_id, _ in found] == list(wanted)
-        for picture_id, predictions in found:
-            for number, prediction in zip(wanted[picture_id], predictions, strict=True):
-                assert np.array_equal(prediction.logits, stored[number][picture_id].logits)
-                assert prediction.offset == stored[number][picture_id].offset
+        assert [image_id for image_id, _ in found] == list(wanted)
+        for image_id, predictions in found:
+            for number, prediction in zip(wanted[image_id], predictions, strict=True):
+                assert np.array_equal(prediction.logits, stored[number][image_id].logits)
+                assert prediction.offset == stored[number][image_id].offset
 
 
 def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(folder):
@@ -85,7 +85,7 @@ def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(
     ]
 
 
-def test_after_a_stop_only_batches_with_missing_pictures_are_planned_and_those_are_whole(folder):
+def test_after_a_stop_only_batches_with_missing_images_are_planned_and_those_are_whole(folder):
     jobs = plan_jobs([source(folder, 0, range(7), 4)], {"p6": [0]})
     assert [job.indices for job in jobs] == [(4, 5, 6)]
 

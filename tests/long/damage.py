@@ -48,7 +48,7 @@ def store_is_refused(paths: RunPaths, subset: str) -> bool:
     """Returns whether a store is refused when all of it is read."""
     try:
         store = ProbabilityStore(paths.probs(subset))
-        _ = [store[picture_id] for picture_id in store]
+        _ = [store[image_id] for image_id in store]
     except UserError as error:
         return "is damaged" in str(error) or "no whole probability store" in str(error)
     return False

@@ -41,12 +41,12 @@ QUICK_NETWORKS = ("Linknet", "PSPNet")
 COMMON = ("SWEEP.ENABLE=false", "DATASETS.AUGMENTATION.TILE.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=2")
 SHORT = ("SOLVER.NUM_EPOCHS=3",)
 BENCHES = (
-    ("--part", "1", "--precision", "bfloat16", "--batch", "16", "--steps", "40", "--workers", "12", "--pictures", "64"),
-    ("--part", "1", "--precision", "float16", "--batch", "16", "--steps", "40", "--workers", "12", "--pictures", "64"),
+    ("--part", "1", "--precision", "bfloat16", "--batch", "16", "--steps", "40", "--workers", "12", "--images", "64"),
+    ("--part", "1", "--precision", "float16", "--batch", "16", "--steps", "40", "--workers", "12", "--images", "64"),
     ("--part", "2", "--batch", "16", "--steps", "20"),
-    ("--part", "3", "--batch", "8", "--pictures", "64", "--workers", "12"),
+    ("--part", "3", "--batch", "8", "--images", "64", "--workers", "12"),
 )
-QUICK_BENCHES = (("--part", "1", "--encoder", "resnet18", "--steps", "1", "--rounds", "1", "--pictures", "2"),)
+QUICK_BENCHES = (("--part", "1", "--encoder", "resnet18", "--steps", "1", "--rounds", "1", "--images", "2"),)
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,9 @@ def note_steps(path: Path) -> None:
     plain_step = trainer.train_step
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
 
-    def noted_step(learner, picture, mask, loss_of, sums, watch, place):
+    def noted_step(learner, image, mask, loss_of, sums, watch, place):
         os.pwrite(descriptor, struct.pack("<qq", place[0], place[1]), 0)  # what is written outlives the process
-        plain_step(learner, picture, mask, loss_of, sums, watch, place)
+        plain_step(learner, image, mask, loss_of, sums, watch, place)
 
     trainer.train_step = noted_step
 
@@ -186,11 +186,11 @@ class Dying:
         io.open = counted_open  # which Path.write_bytes and Path.open take
 
     def _counted(self, function: Callable) -> Callable:
-        def counted(*arguments, **options):
+        def scored(*arguments, **options):
             self._note()
             return function(*arguments, **options)
 
-        return counted
+        return scored
 
     def _note(self) -> None:
         self.count += 1

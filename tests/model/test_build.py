@@ -40,7 +40,7 @@ EXPERIMENTS = {
     ("Linknet", "timm-skresnet34"),
 }
 TINY = Encoder("tu-lcnet_035", "LCN", None)
-PICTURE = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
 
 def model(name: str = "Linknet", encoder: Encoder = TINY) -> Model:
@@ -56,9 +56,9 @@ def encoder_state():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_upsampling_the_low_logits_is_the_network_to_the_bit(architecture):
     network = build_network(model(architecture), num_outputs=3).eval()
-    picture = PICTURE.contiguous(memory_format=torch.channels_last)
+    image = IMAGE.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        whole, low = network(picture), low_logits(network, picture)
+        whole, low = network(image), low_logits(network, image)
         factor = upsample_factor(network)
         if factor > 1:
             low = F.interpolate(low, scale_factor=factor, mode="bilinear", align_corners=align_corners(network))
@@ -69,7 +69,7 @@ def test_upsampling_the_low_logits_is_the_network_to_the_bit(architecture):
 def test_the_network_of_every_experiment_is_built_and_runs(architecture, encoder):
     network = build_network(model(architecture, Encoder(encoder, "X", "imagenet")), 12, with_weights=False).eval()
     with torch.inference_mode():
-        assert network(PICTURE[..., :64, :64]).shape == (1, 12, 64, 64)
+        assert network(IMAGE[..., :64, :64]).shape == (1, 12, 64, 64)
     kernels = [param for param in network.parameters() if param.dim() == 4]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
@@ -84,22 +84,22 @@ def test_a_misspelt_encoder_is_refused_with_the_nearest():
         build_network(model(encoder=Encoder("resnet43", "X", None)), 2)
 
 
-def test_pictures_are_normalised_as_the_weights_were_trained():
-    picture = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = normalise(picture, TINY)
+def test_images_are_normalised_as_the_weights_were_trained():
+    image = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = normalise(image, TINY)
     mean, std = (torch.tensor(values, dtype=torch.float64) for values in IMAGENET_MEAN_STD)
-    wanted = ((picture.double() / 255 - mean) / std).permute(0, 3, 1, 2)
+    wanted = ((image.double() / 255 - mean) / std).permute(0, 3, 1, 2)
     assert torch.allclose(found.double(), wanted, atol=1e-6) and found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_prediction_normalised_with_can_be_trained_with():
     build._scale_shift.cache_clear()
-    picture = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    image = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
     with torch.inference_mode():
-        normalise(picture, TINY)
+        normalise(image, TINY)
     weight = torch.ones(1, requires_grad=True)
-    (normalise(picture, TINY) * weight).sum().backward()
+    (normalise(image, TINY) * weight).sum().backward()
     assert weight.grad is not None
 
 

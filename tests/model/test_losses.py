@@ -43,10 +43,10 @@ def value_and_gradient(loss, logits_BCHW: Tensor, mask_BHW: Tensor) -> tuple[Ten
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[float] | None]:
     num_classes = draw(st.integers(2, 5))
-    num_pictures, rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
-    logits = draw(npst.arrays(np.float64, (num_pictures, num_classes, rows, columns), elements=st.floats(-20, 20)))
+    num_images, rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    logits = draw(npst.arrays(np.float64, (num_images, num_classes, rows, columns), elements=st.floats(-20, 20)))
     values = st.one_of(st.integers(0, num_classes - 1), st.just(255))
-    mask = draw(npst.arrays(np.uint8, (num_pictures, rows, columns), elements=values))
+    mask = draw(npst.arrays(np.uint8, (num_images, rows, columns), elements=values))
     weights = draw(st.none() | st.lists(st.floats(0.1, 9), min_size=num_classes, max_size=num_classes))
     return logits, mask, weights
 
@@ -229,7 +229,7 @@ def test_a_certain_right_answer_costs_nothing_and_a_wrong_one_much(name: str) ->
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(4)))
-def test_the_order_of_classes_and_pictures_does_not_matter(name: str, seed: int, order: list[int]) -> None:
+def test_the_order_of_classes_and_images_does_not_matter(name: str, seed: int, order: list[int]) -> None:
     logits_BCHW, mask_BHW = make_batch(seed)
     weights = [1.0, 2.0, 3.0, 4.0]
     expected = build_loss({name: 1.0}, 4, class_weights=weights)(logits_BCHW, mask_BHW)

@@ -20,8 +20,8 @@ class SmallNetwork(nn.Module):
         self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Conv2d(8, 4, 1)
 
-    def forward(self, picture_BCHW: Tensor) -> Tensor:
-        return self.head(self.encoder(picture_BCHW))
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return self.head(self.encoder(image_BCHW))
 
 
 def small_network() -> SmallNetwork:
@@ -32,9 +32,9 @@ def small_network() -> SmallNetwork:
 def train(network: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
     for step in steps:
         generator = torch.Generator().manual_seed(step)
-        picture_BCHW = torch.randn((2, 3, 8, 8), generator=generator)
+        image_BCHW = torch.randn((2, 3, 8, 8), generator=generator)
         optimizer.zero_grad(set_to_none=True)
-        network(picture_BCHW).square().mean().backward()
+        network(image_BCHW).square().mean().backward()
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * group["lr_factor"] / (1 + step)
         optimizer.step()

@@ -17,8 +17,8 @@ from tests.report.small_run import (
     metrics_of,
     start_run,
     write_csv,
+    write_images,
     write_judged,
-    write_pictures,
     write_prepared,
     write_submission,
     write_sweep,
@@ -38,7 +38,7 @@ def new_run() -> Callable[..., tuple[Loaded, Path]]:
 
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages get a blank picture for each plot; the plots themselves are looked at in `test_plots.py`."""
+    """Pages get a blank image for each plot; the plots themselves are looked at in `test_plots.py`."""
     blank = encode_png(Image.new("RGB", (20, 10)))
 
     def themed(draw: Callable[..., bytes], alt: str, caption: object = None) -> Html:
@@ -59,7 +59,7 @@ def finished_run(new_run: Callable[..., tuple[Loaded, Path]]) -> tuple[Loaded, P
         folder / "timings.csv", ["epoch", "seconds", "samples_per_s"], [[epoch, 30.0, 20.0] for epoch in range(1, 9)]
     )
     write_judged(folder)
-    write_pictures(folder)
+    write_images(folder)
     write_submission(loaded.run, metrics_of()["dice"]["mean"])
     mark_stages(folder, prepare=1.5, tile=2.0, sweep=3.0, train=100.0, evaluate=4.0, predict=5.0, submit=0.5)
     return loaded, folder

@@ -1,4 +1,4 @@
-"""A small finished run for the report: drawn pictures, invented but coherent numbers, every file of the contract."""
+"""A small finished run for the report: drawn images, invented but coherent numbers, every file of the contract."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writerows(rows)
 
 
-def make_picture(width: int = 96, height: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (uint8, H, W, 3) and its mask with all four classes and a corner that counts nowhere."""
+def make_image(width: int = 96, height: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """An image (uint8, H, W, 3) and its mask with all four classes and a corner that counts nowhere."""
     generator = np.random.default_rng(0)
-    picture = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width), np.uint8)
     mask[: height // 3] = 3
     mask[height // 2 :] = 2
     mask[height // 3 : height // 2, width // 3 : width // 2] = 1
     mask[-height // 8 :, : width // 4] = 255
-    return picture, mask
+    return image, mask
 
 
 def make_history(num_flat: int = 6, num_anneal: int = 2) -> tuple[list[str], list[list[object]]]:
@@ -63,28 +63,28 @@ def family(values: Sequence[float | None]) -> dict[str, object]:
 
 def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE) -> dict[str, object]:
     return {
-        "pictures": 12,
+        "images": 12,
         "split": {"by": split_by, "index": 0},
         "dice": family(dice),
         "iou": family([value - 0.1 for value in dice]),
         "dataset_iou": family([value - 0.2 for value in dice]),
         "majority": {"class": "Road", "dice": 0.31},
         "checkpoint": {"epoch": 7, "valid_loss": 0.33, "sha256": "c" * 64},
-        "duplicates": {"near_duplicates": 5, "valid_pictures_affected": 3},
+        "duplicates": {"near_duplicates": 5, "valid_images_affected": 3},
     }
 
 
 def write_prepared(folder: Path) -> None:
     ids = [f"{sequence:06d}_{frame:03d}" for sequence in range(5) for frame in range(6)]
     rows = [[name, "train", name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
-    write_csv(folder / "catalog.csv", ["id", "subset", "sequence", "picture", "mask", "width", "height"], rows)
+    write_csv(folder / "catalog.csv", ["id", "subset", "sequence", "image", "mask", "width", "height"], rows)
     write_csv(
         folder / "split.csv", ["id", "subset"], [[name, "valid" if name[3:6] == "004" else "train"] for name in ids]
     )
     leaks = [[ids[index], ids[-1 - index % 3], index] for index in range(5)]
     write_csv(folder / "leakage.csv", ["train_id", "valid_id", "distance"], leaks)
-    head = ["index", "name", "red", "green", "blue", "pictures", "pixels", "pixel_share"]
-    head += ["train_pictures", "valid_pictures"]
+    head = ["index", "name", "red", "green", "blue", "images", "pixels", "pixel_share"]
+    head += ["train_images", "valid_images"]
     counts = (30, 4, 29, 20)
     rows = [
         [index, name, *COLORS[index], counts[index], 10 ** (index + 2), 0.25, counts[index] - 1, 1]
@@ -124,13 +124,13 @@ def write_judged(folder: Path, split_by: str = "slice", dice: Sequence[float] = 
     write_csv(folder / "confusion.csv", ["truth", *CLASSES], confusion)
 
 
-def write_pictures(folder: Path) -> None:
-    picture, mask = make_picture()
+def write_images(folder: Path) -> None:
+    image, mask = make_image()
     for group in ("best", "median", "worst"):
-        panel = draw_panel(picture, mask, np.roll(mask, 5, axis=1) % 4, CLASSES, COLORS, f"{group} 1")
+        panel = draw_panel(image, mask, np.roll(mask, 5, axis=1) % 4, CLASSES, COLORS, f"{group} 1")
         Image.fromarray(panel).save(folder / "panels" / f"{group}_1_000004_003.png")
     for name in ("samples", "tile_grid_1"):
-        Image.fromarray(picture).save(folder / "plots" / f"{name}.png")
+        Image.fromarray(image).save(folder / "plots" / f"{name}.png")
 
 
 def write_submission(name: str, dice: float) -> Path:

@@ -46,7 +46,7 @@ def test_a_gain_comes_with_its_interval(two_runs):
     gain = compare_runs(two_runs).gains[1]
     assert gain.mean == pytest.approx(0.0875)
     assert gain.low <= gain.mean <= gain.high
-    assert (gain.num_pictures, gain.unit) == (13, "sequences")
+    assert (gain.num_images, gain.unit) == (13, "sequences")
 
 
 def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
@@ -61,10 +61,10 @@ def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
 
 def test_frames_of_few_sequences_are_drawn_one_by_one():
     first = {f"p{index}": ("only", 0.5) for index in range(20)}
-    assert paired_gain(first, first).unit == "pictures"
+    assert paired_gain(first, first).unit == "images"
 
 
-def test_runs_without_common_pictures_have_no_gain():
+def test_runs_without_common_images_have_no_gain():
     first = {f"p{index}": ("s", 0.5) for index in range(20)}
     assert paired_gain(first, {f"q{index}": ("s", 0.5) for index in range(20)}) is None
 
@@ -93,8 +93,8 @@ def test_an_unknown_run_is_refused_with_the_nearest(two_runs):
 def test_runs_are_drawn(two_runs):
     comparison = compare_runs(two_runs)
     for png in (draw_comparison(comparison), draw_run_curves(two_runs)):
-        with Image.open(io.BytesIO(png)) as picture:
-            assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+        with Image.open(io.BytesIO(png)) as image:
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 20
 
 
 def test_runs_that_were_never_evaluated_are_named_with_the_command_and_leave_no_empty_lines(new_run):
@@ -121,7 +121,7 @@ def test_a_folder_without_a_readable_config_is_named(new_run, content):
 
 
 @pytest.mark.parametrize("content", [b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
-def test_damaged_scores_of_pictures_are_named_with_the_command(two_runs, content):
+def test_damaged_scores_of_images_are_named_with_the_command(two_runs, content):
     path = run_folder(two_runs[1]) / "per_image.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh .* evaluate --force"):

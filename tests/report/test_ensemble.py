@@ -11,7 +11,7 @@ from pipeline.report.page import write_page
 from tests.report.small_run import start_run, write_judged, write_prepared
 
 INTERVAL = {"mean": 0.71, "low": 0.65, "high": 0.77, "num_groups": 9}
-NO_JUDGE = {"dice": None, "iou": None, "pictures": 0}
+NO_JUDGE = {"dice": None, "iou": None, "images": 0}
 GAIN = {"mean": 0.031, "low": -0.002, "high": 0.06, "num_groups": 9}
 
 
@@ -27,14 +27,14 @@ def ensemble():
     ]
     (folder / "members.json").write_text(json.dumps(members))
     found = {
-        "pictures": 24,
+        "images": 24,
         "sequences": 16,
         "judges": {"least": 1, "mean": 2.0, "most": 3},
         "single": INTERVAL,
         "methods": {"AP": {"dice": INTERVAL, "gain": GAIN}, "MW": {"dice": INTERVAL, "gain": GAIN}},
         "method": "AP",
         "weights": [[0.5], [0.25], [0.25], [0.0], [0.0]],
-        "members": [*({"dice": INTERVAL, "iou": 0.6, "pictures": 7} for _ in range(4)), NO_JUDGE],
+        "members": [*({"dice": INTERVAL, "iou": 0.6, "images": 7} for _ in range(4)), NO_JUDGE],
         "fit": {
             "kind": "soft",
             "gains": {"soft": GAIN},
@@ -43,7 +43,7 @@ def ensemble():
         },
     }
     stores = [
-        {"bytes": 4_000_000, "pictures": 40, "float32_bytes": 120_000_000, "agreement": 0.99999, "compared": 2}
+        {"bytes": 4_000_000, "images": 40, "float32_bytes": 120_000_000, "agreement": 0.99999, "compared": 2}
         for _ in members
     ]
     (folder / "stores.json").write_text(json.dumps(stores))
@@ -56,7 +56,7 @@ def test_members_methods_and_weights_are_shown(ensemble):
     text = write_page(folder, loaded).read_text()
     for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "-0.002 to +0.060", "0.25"):
         assert words in text
-    assert "24 pictures in 16 sequences" in text
+    assert "24 images in 16 sequences" in text
 
 
 def test_nothing_of_a_training_is_missed(ensemble):
@@ -80,7 +80,7 @@ def test_before_its_members_have_predicted_the_page_says_what_to_type(ensemble):
     assert "./run.sh DemoEns predict" in write_page(folder, loaded).read_text()
 
 
-def test_one_judge_for_each_picture_is_said_to_tell_nothing_of_the_gain(ensemble):
+def test_one_judge_for_each_image_is_said_to_tell_nothing_of_the_gain(ensemble):
     loaded, folder = ensemble
     found = json.loads((folder / "ensemble.json").read_text()) | {"judges": {"least": 1, "mean": 1.0, "most": 1}}
     (folder / "ensemble.json").write_text(json.dumps(found))
@@ -108,7 +108,7 @@ def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
 def test_stores_are_shown_with_their_size_and_agreement_and_streamed_members_have_none(ensemble):
     loaded, folder = ensemble
     text = write_page(folder, loaded).read_text()
-    for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 pictures"):
+    for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 images"):
         assert words in text
     (folder / "stores.json").write_text("[]")
     assert "Probability stores" not in write_page(folder, loaded).read_text()

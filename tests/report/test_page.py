@@ -82,15 +82,15 @@ def test_the_page_loads_nothing(finished_run, quick_plots):
     assert all(address.startswith("#") or address == "data:," for address in reader.values("href"))
 
 
-def test_every_picture_can_be_decoded_and_has_words_beside_it(finished_run):
+def test_every_image_can_be_decoded_and_has_words_beside_it(finished_run):
     loaded, folder = finished_run
-    pictures = [attributes for tag, attributes in read(write_page(folder, loaded)).elements if tag == "img"]
-    assert len(pictures) == 7 + 3 + 2  # plots, panels, contact sheet and tile grid
-    for attributes in pictures:
+    images = [attributes for tag, attributes in read(write_page(folder, loaded)).elements if tag == "img"]
+    assert len(images) == 7 + 3 + 2  # plots, panels, contact sheet and tile grid
+    for attributes in images:
         assert attributes["alt"]
-        with Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2]))) as picture:
-            assert picture.width // 2 == int(attributes["width"])
-            picture.load()
+        with Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2]))) as image:
+            assert image.width // 2 == int(attributes["width"])
+            image.load()
 
 
 def test_plots_come_for_light_and_dark_screens(finished_page):
@@ -124,10 +124,10 @@ def test_the_weakest_class_leads_and_the_other_order_is_there_too(finished_run, 
 
 
 def test_warnings_name_leaks_dead_classes_and_the_sweep(finished_page):
-    assert "5 near-duplicate pairs lie across the split and touch 3 validation pictures" in finished_page.words
+    assert "5 near-duplicate pairs lie across the split and touch 3 validation images" in finished_page.words
     assert "./run.sh ExpAAD DATASETS.SPLIT.BY=sequence" in finished_page.words
     assert (
-        "Person (0.400) is never predicted: its Dice is only the share of pictures without the class."
+        "Person (0.400) is never predicted: its Dice is only the share of images without the class."
         in finished_page.words
     )
     assert "lies far below the sweep's suggestion" in finished_page.words
@@ -171,11 +171,11 @@ def test_both_scores_are_shown_where_both_were_computed(finished_run, new_run, q
 def test_numbers_agree_with_their_nouns(finished_run, quick_plots):
     loaded, folder = finished_run
     write_csv(folder / "leakage.csv", ["train_id", "valid_id", "distance"], [["000000_000", "000004_001", 0]])
-    metrics = metrics_of() | {"duplicates": {"near_duplicates": 1, "valid_pictures_affected": 1}}
+    metrics = metrics_of() | {"duplicates": {"near_duplicates": 1, "valid_images_affected": 1}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     words = read(write_page(folder, loaded)).words
-    assert "1 near-duplicate pair lies across the split and touches 1 validation picture: " in words
-    assert "1 near-duplicate pair lies across the split and touches 1 of 6 validation pictures; the closest" in words
+    assert "1 near-duplicate pair lies across the split and touches 1 validation image: " in words
+    assert "1 near-duplicate pair lies across the split and touches 1 of 6 validation images; the closest" in words
 
 
 def test_a_judgement_on_another_split_is_said_to_train_anew(finished_page):
@@ -222,7 +222,7 @@ def test_a_page_can_be_written_after_each_stage(new_run, quick_plots):
     loaded, folder = new_run("ExpAAB")
     write_prepared(folder)
     words = read(write_page(folder, loaded)).words
-    assert "30 pictures with a mask, 5 sequences" in words
+    assert "30 images with a mask, 5 sequences" in words
     assert "24 train, 6 validate" in words
     assert "this experiment cuts no tiles" in words
     head, rows = make_history()
@@ -230,7 +230,7 @@ def test_a_page_can_be_written_after_each_stage(new_run, quick_plots):
     assert "0 epochs, the last in phase flat. The training is not over." in read(write_page(folder, loaded)).words
 
 
-def test_a_class_that_no_picture_shows_has_a_dash(finished_run, quick_plots):
+def test_a_class_that_no_image_shows_has_a_dash(finished_run, quick_plots):
     loaded, folder = finished_run
     metrics = metrics_of()
     metrics["dataset_iou"]["classes"]["Person"] = None

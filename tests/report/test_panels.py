@@ -1,4 +1,4 @@
-"""Panels and contact sheets: what is shown, for pictures of any size; which pictures are chosen."""
+"""Panels and contact sheets: what is shown, for images of any size; which images are chosen."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from PIL import Image
 
 from pipeline.report.canvas import BRIGHT, SHINE, fit, font, hatched, legend_rows, paint_mask, shorten
 from pipeline.report.canvas import Chip as LegendChip
-from pipeline.report.panels import WIDTH, choose_pictures, draw_panel
+from pipeline.report.panels import WIDTH, choose_images, draw_panel
 from pipeline.report.sheets import draw_sheet, draw_tile_grid, grid_note, window_colors
-from tests.report.small_run import CLASSES, COLORS, make_picture
+from tests.report.small_run import CLASSES, COLORS, make_image
 
 
-def count(picture: np.ndarray, color: tuple[int, int, int], tolerance: int = 0) -> int:
-    return int((np.abs(picture.astype(int) - np.array(color)).max(axis=2) <= tolerance).sum())
+def count(image: np.ndarray, color: tuple[int, int, int], tolerance: int = 0) -> int:
+    return int((np.abs(image.astype(int) - np.array(color)).max(axis=2) <= tolerance).sum())
 
 
 @pytest.mark.parametrize(
     ("width", "height"), [(96, 64), (1280, 720), (64, 640), (900, 100), (2000, 50), (7, 5), (1, 1)]
 )
-def test_a_picture_of_any_size_makes_a_panel_of_reasonable_size(width, height):
-    picture, mask = make_picture(width, height)
-    panel = draw_panel(picture, mask, np.zeros_like(mask), CLASSES, COLORS, "title", dict.fromkeys(CLASSES, 0.5))
+def test_a_image_of_any_size_makes_a_panel_of_reasonable_size(width, height):
+    image, mask = make_image(width, height)
+    panel = draw_panel(image, mask, np.zeros_like(mask), CLASSES, COLORS, "title", dict.fromkeys(CLASSES, 0.5))
     assert panel.dtype == np.uint8
     assert 300 < panel.shape[1] <= WIDTH
     assert panel.shape[0] < 4000
@@ -32,40 +32,40 @@ def test_a_picture_of_any_size_makes_a_panel_of_reasonable_size(width, height):
 
 
 def test_a_perfect_prediction_has_no_errors():
-    picture, mask = make_picture()
-    perfect = draw_panel(picture, mask, np.where(mask == 255, 0, mask), CLASSES, COLORS)
+    image, mask = make_image()
+    perfect = draw_panel(image, mask, np.where(mask == 255, 0, mask), CLASSES, COLORS)
     assert count(perfect, BRIGHT) == 0
 
 
 def test_wrong_pixels_are_bright_and_ignored_ones_never_wrong():
-    picture, mask = make_picture()
+    image, mask = make_image()
     prediction = np.where(mask == 255, 1, mask).astype(np.uint8)
-    assert count(draw_panel(picture, mask, prediction, CLASSES, COLORS), BRIGHT) == 0
+    assert count(draw_panel(image, mask, prediction, CLASSES, COLORS), BRIGHT) == 0
     prediction[mask == 3] = 2
-    share = count(draw_panel(picture, mask, prediction, CLASSES, COLORS), BRIGHT) / (464 * 309)
+    share = count(draw_panel(image, mask, prediction, CLASSES, COLORS), BRIGHT) / (464 * 309)
     assert share == pytest.approx((mask == 3).mean(), abs=0.02)
 
 
 def test_only_classes_that_are_present_stand_in_the_legend():
-    picture, mask = make_picture()
+    image, mask = make_image()
     sky = np.full_like(mask, 3)
-    road_only = draw_panel(picture, sky, sky, CLASSES, COLORS)
-    with_title = draw_panel(picture, mask, sky, CLASSES, COLORS)
+    road_only = draw_panel(image, sky, sky, CLASSES, COLORS)
+    with_title = draw_panel(image, mask, sky, CLASSES, COLORS)
     legend = slice(-40, None)
     assert count(road_only[legend], COLORS[3]) > 100
     assert count(road_only[legend], COLORS[2]) == 0
     assert count(with_title[legend], COLORS[2]) > 100
 
 
-def test_masks_keep_their_colours_and_let_the_picture_through():
-    picture, mask = make_picture()
+def test_masks_keep_their_colours_and_let_the_image_through():
+    image, mask = make_image()
     assert tuple(paint_mask(mask, COLORS)[-1, -1]) == COLORS[2]
-    shining = paint_mask(mask, COLORS, np.full_like(picture, 255))
+    shining = paint_mask(mask, COLORS, np.full_like(image, 255))
     assert tuple(shining[-1, -1]) == tuple(round(value * (1 - SHINE) + SHINE * 255) for value in COLORS[2])
 
 
 def test_ignored_pixels_are_hatched():
-    _, mask = make_picture()
+    _, mask = make_image()
     painted = paint_mask(mask, COLORS)
     assert (painted[mask == 255] == hatched(*mask.shape)[mask == 255]).all()
 
@@ -93,14 +93,14 @@ def test_shortened_texts_fit(text, width):
 def test_best_median_and_worst_are_what_they_say():
     ids = [f"p{index}" for index in range(9)]
     per_image = {"id": ids, "dice": [str(0.1 * index) for index in range(9)]}
-    assert choose_pictures(per_image, 2) == {"best": ["p8", "p7"], "median": ["p4", "p3"], "worst": ["p0", "p1"]}
+    assert choose_images(per_image, 2) == {"best": ["p8", "p7"], "median": ["p4", "p3"], "worst": ["p0", "p1"]}
 
 
 def test_neighbouring_frames_do_not_fill_a_group():
     ids = [f"p{index}" for index in range(12)]
     sequences = ["a", "a", "b", "b"] * 3
     per_image = {"id": ids, "sequence": sequences, "dice": [index / 12 for index in range(12)]}
-    chosen = choose_pictures(per_image, 2)
+    chosen = choose_images(per_image, 2)
     assert chosen["worst"] == ["p0", "p2"]
     assert chosen["best"] == ["p11", "p9"]
 
@@ -108,18 +108,18 @@ def test_neighbouring_frames_do_not_fill_a_group():
 def test_what_was_chosen_for_its_sequence_stands_in_the_order_of_its_dice():
     sequences = ["a", "a", "b", "a", "a", "a"] * 2
     per_image = {"id": [f"p{index}" for index in range(12)], "sequence": sequences, "dice": range(12)}
-    chosen = choose_pictures(per_image, 3)
+    chosen = choose_images(per_image, 3)
     assert chosen["worst"] == ["p0", "p1", "p2"]  # p2 was taken second, being of another sequence
     for group, ids in chosen.items():
         assert ids == sorted(ids, key=lambda one: int(one[1:]), reverse=group != "worst")
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("abc")), max_size=30), st.integers(1, 5))
-def test_no_picture_is_chosen_twice_and_few_are_shared_out(rows, k):
+def test_no_image_is_chosen_twice_and_few_are_shared_out(rows, k):
     ids = [f"p{index}" for index in range(len(rows))]
     per_image = {"id": ids, "dice": [dice for dice, _ in rows], "sequence": [sequence for _, sequence in rows]}
-    chosen = choose_pictures(per_image, k)
-    every = [picture_id for group in chosen.values() for picture_id in group]
+    chosen = choose_images(per_image, k)
+    every = [image_id for group in chosen.values() for image_id in group]
     assert len(every) == len(set(every))
     assert set(every) <= set(ids)
     assert all(len(group) <= k for group in chosen.values())
@@ -131,21 +131,21 @@ def test_no_picture_is_chosen_twice_and_few_are_shared_out(rows, k):
 
 
 def test_a_contact_sheet_shows_every_sample():
-    samples = [make_picture(width, height) for width, height in [(96, 64), (64, 96), (640, 352), (30, 30), (96, 64)]]
+    samples = [make_image(width, height) for width, height in [(96, 64), (64, 96), (640, 352), (30, 30), (96, 64)]]
     sheet = draw_sheet(samples, [f"sample {index}" for index in range(5)], CLASSES, COLORS, "Samples", num_columns=3)
     assert sheet.shape[1] == 1920
     assert sheet.std() > 10
     assert draw_sheet(samples[:1], ["one"], CLASSES, COLORS).shape[0] < sheet.shape[0]
 
 
-def test_an_empty_contact_sheet_is_a_picture_too():
+def test_an_empty_contact_sheet_is_a_image_too():
     assert draw_sheet([], [], CLASSES, COLORS, "none").ndim == 3
 
 
 @pytest.mark.parametrize("tile_set", [(1280, 720, 3, 3), (1280, 720, 1, 1), (700, 400, 1, 4), (640, 352, 1, 1)])
 def test_tile_grids_show_outlines_overlaps_and_what_is_left_out(tile_set):
-    picture = np.full((100, 180, 3), 200, np.uint8)
-    grid = draw_tile_grid(picture, tile_set, 640, 352)
+    image = np.full((100, 180, 3), 200, np.uint8)
+    grid = draw_tile_grid(image, tile_set, 640, 352)
     assert grid.shape[1] == 1200
     inside = grid[80:-20, 20:-20]
     overlaps = tile_set[2] > 1 or tile_set[3] > 1
@@ -169,13 +169,13 @@ def test_gaps_between_tiles_are_told():
     assert grid_note((1280, 720, 2, 1), 320, 720) == "640 px across missed, one tile down takes all"
 
 
-def test_panels_of_real_pictures_are_drawn(shared_data):
+def test_panels_of_real_images_are_drawn(shared_data):
     folder = shared_data("camvid")
-    picture_path = sorted((folder / "imgs/imgs").glob("0016E5*.jpg"))[0]
-    with Image.open(picture_path) as picture, Image.open(folder / f"masks/masks/{picture_path.stem}.png") as mask:
+    image_path = sorted((folder / "imgs/imgs").glob("0016E5*.jpg"))[0]
+    with Image.open(image_path) as image, Image.open(folder / f"masks/masks/{image_path.stem}.png") as mask:
         truth = np.asarray(mask)
         names, colors = [f"class {index}" for index in range(11)], [(20 * index, 99, 9) for index in range(11)]
-        counted = np.where(truth == 11, 255, truth).astype(np.uint8)
-        panel = draw_panel(np.asarray(picture.convert("RGB")), counted, np.minimum(truth, 10), names, colors)
+        scored = np.where(truth == 11, 255, truth).astype(np.uint8)
+        panel = draw_panel(np.asarray(image.convert("RGB")), scored, np.minimum(truth, 10), names, colors)
     assert panel.shape[1] > 1800
     assert panel.std() > 20

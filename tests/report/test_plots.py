@@ -25,14 +25,14 @@ MOST_BYTES = 120_000
 
 def pixels(png: bytes) -> np.ndarray:
     assert len(png) < MOST_BYTES
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def drawn_share(png: bytes) -> float:
     """Share of pixels that are not paper."""
-    picture = pixels(png)
-    return float((picture != picture[0, 0]).any(axis=2).mean())
+    image = pixels(png)
+    return float((image != image[0, 0]).any(axis=2).mean())
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def sweep(tmp_path: Path):
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
 def test_learning_curves_are_drawn_on_their_paper(history, theme):
     png = draw_learning_curves(history, ["anneal"], theme)
-    picture = pixels(png)
-    assert picture.shape[1] == 2 * WIDTH
-    assert tuple(picture[0, 0]) == tuple(bytes.fromhex(theme.paper[1:]))
+    image = pixels(png)
+    assert image.shape[1] == 2 * WIDTH
+    assert tuple(image[0, 0]) == tuple(bytes.fromhex(theme.paper[1:]))
     assert drawn_share(png) > 0.02
 
 
@@ -213,21 +213,21 @@ def test_every_plan_ends_where_its_phases_do():
 def test_histograms_are_written_beside_each_other(tmp_path):
     write_prepared(tmp_path)
     paths = write_class_histograms(tmp_path / "classes.csv", tmp_path / "plots")
-    assert [path.name for path in paths] == ["class_pictures.png", "class_pixels.png"]
+    assert [path.name for path in paths] == ["class_images.png", "class_pixels.png"]
     assert all(drawn_share(path.read_bytes()) > 0.02 for path in paths)
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 5), (1, 10**9)])
 def test_histograms_stand_any_counts(counts):
     rows = [ClassRow(index, f"class {index}", (9, 9, 9), count, count, 0.5, 0, 0) for index, count in enumerate(counts)]
-    for of in ("pictures", "pixels"):
+    for of in ("images", "pixels"):
         assert drawn_share(draw_class_histogram(rows, of)) > 0.005
 
 
 def test_the_longer_bar_has_more_pixels(tmp_path):
     write_prepared(tmp_path)
-    picture = pixels(draw_class_histogram(read_classes(tmp_path / "classes.csv"), "pixels"))
-    sizes = {color: (np.abs(picture.astype(int) - np.array(color)).max(axis=2) < 6).sum() for color in COLORS[1:]}
+    image = pixels(draw_class_histogram(read_classes(tmp_path / "classes.csv"), "pixels"))
+    sizes = {color: (np.abs(image.astype(int) - np.array(color)).max(axis=2) < 6).sum() for color in COLORS[1:]}
     assert sizes[COLORS[1]] < sizes[COLORS[2]] < sizes[COLORS[3]]
 
 

@@ -1,4 +1,4 @@
-"""Competitions and pictures that the tests of this folder share: drone-like index masks of any size."""
+"""Competitions and images that the tests of this folder share: drone-like index masks of any size."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ CONVENTIONS = {
 
 
 def make_competition(convention: Convention | str = "AeroScapes", **changes) -> Competition:
-    """Returns a competition of `CLASSES`, or of background and one class when it has one row per picture."""
+    """Returns a competition of `CLASSES`, or of background and one class when it has one row per image."""
     convention = CONVENTIONS[convention] if isinstance(convention, str) else convention
     classes = CLASSES if convention.rows != "id" else CLASSES[:2]
     competition = Competition(
         name="test", title="Made for a test", classes=classes, colors=tuple((9 * i, 0, 0) for i in range(len(classes))),
-        ignore_index=None, pictures="imgs/{id}.jpg", masks="masks/{id}.png", train_csv="train.csv",
+        ignore_index=None, images="imgs/{id}.jpg", masks="masks/{id}.png", train_csv="train.csv",
         test_csv="test.csv", id_column="ImageID", sample_submission="sample_submission.csv", sequence_column=None,
         sequence_pattern=None, kaggle_slug="a-competition", repository=None, licence="none", convention=convention,
     )  # fmt: skip
@@ -55,17 +55,17 @@ def make_scene(rng: np.random.Generator, height: int, width: int, num_classes: i
     return mask_HW
 
 
-def make_pictures(seed: int, num_pictures: int, competition: Competition, whole: bool = True) -> dict[str, np.ndarray]:
+def make_images(seed: int, num_images: int, competition: Competition, whole: bool = True) -> dict[str, np.ndarray]:
     """Returns index masks of different sizes by id; without `whole`, the background belongs to no class."""
     rng = np.random.default_rng(seed)
-    pictures = {}
-    for number in range(num_pictures):
+    images = {}
+    for number in range(num_images):
         height, width = ((60, 96), (72, 54), (64, 80))[number % 3]
         mask_HW = make_scene(rng, height, width, len(competition.classes))
-        pictures[f"{number:06d}_{seed:03d}"] = mask_HW if whole else np.where(mask_HW == 0, IGNORE, mask_HW)
-    return pictures
+        images[f"{number:06d}_{seed:03d}"] = mask_HW if whole else np.where(mask_HW == 0, IGNORE, mask_HW)
+    return images
 
 
-def sizes_of(pictures: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of each picture."""
-    return {picture_id: mask_HW.shape for picture_id, mask_HW in pictures.items()}
+def sizes_of(images: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """Returns (height, width) of each image."""
+    return {image_id: mask_HW.shape for image_id, mask_HW in images.items()}

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import MaskCode
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission, require_good
 from pipeline.submission.rle import decode_classes, encode
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_pictures, sizes_of
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
 
 COMPETITION = make_competition()
-PICTURES = make_pictures(7, 6, COMPETITION)
-SIZES = sizes_of(PICTURES)
-IDS = list(PICTURES)
+IMAGES = make_images(7, 6, COMPETITION)
+SIZES = sizes_of(IMAGES)
+IDS = list(IMAGES)
 NUM_CLASSES = len(COMPETITION.classes)
 
 
-def write(folder, pictures=PICTURES, competition=COMPETITION):
-    return write_submission(folder / "sub.csv", pictures.items(), list(pictures), competition, {})
+def write(folder, images=IMAGES, competition=COMPETITION):
+    return write_submission(folder / "sub.csv", images.items(), list(images), competition, {})
 
 
 def sample_of(path):
@@ -60,13 +60,13 @@ def shifted(text, places=1):
 
 
 def reencoded(ids, change):
-    """Applies `change(mask_HW)`, written row by row at whatever shape results, to some pictures."""
+    """Applies `change(mask_HW)`, written row by row at whatever shape results, to some images."""
 
     def rewrite(lines):
         rows = dict(line.split(",") for line in lines[1:])
-        for picture_id in ids:
-            keys = [f"{picture_id}_{index}" for index in range(NUM_CLASSES)]
-            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[picture_id], "row", 0)
+        for image_id in ids:
+            keys = [f"{image_id}_{index}" for index in range(NUM_CLASSES)]
+            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[image_id], "row", 0)
             rows.update(zip(keys, encode(np.ascontiguousarray(change(mask_HW)), NUM_CLASSES, "row", 0), strict=True))
         return [lines[0], *(f"{key},{text}" for key, text in rows.items())]
 
@@ -75,27 +75,27 @@ def reencoded(ids, change):
 
 MUTATIONS = {
     "a row is dropped": (lambda lines: [*lines[:4], *lines[5:]], "row 000000_007_3: missing"),
-    "a picture is dropped": (lambda lines: [*lines[:1], *lines[6:]], "picture 000000_007: all its rows are missing"),
+    "an image is dropped": (lambda lines: [*lines[:1], *lines[6:]], "image 000000_007: all its rows are missing"),
     "a class is dropped": (
         lambda lines: [line for line in lines if not line.split(",")[0].endswith("_4")],
-        r"class 4 \(Person\): the row of every picture is missing",
+        r"class 4 \(Person\): the row of every image is missing",
     ),
     "a row is there twice": (lambda lines: [*lines, lines[3]], r"line 32 \(000000_007_2\): the row is there twice, fi"),
-    "two pictures are swapped": (
+    "two images are swapped": (
         lambda lines: [lines[0], *lines[6:11], *lines[1:6], *lines[11:]],
         r"warning: line 2 \(000001_007_0\): another order than sample_submission.csv, which has 000000_007_0 here",
     ),
-    "all pictures are transposed": (reencoded(IDS, np.transpose), "wrong orientation: read column by column"),
-    "one picture is transposed": (
+    "all images are transposed": (reencoded(IDS, np.transpose), "wrong orientation: read column by column"),
+    "one image is transposed": (
         reencoded(IDS[4:5], np.transpose),
-        r"line 22 \(000004_007\): wrong orientation, this picture",
+        r"line 22 \(000004_007\): wrong orientation, this image",
     ),
-    "all runs are one too late": (texts_changed(shifted), "6 of 6 pictures are unreadable counted from 0 but sound"),
-    "one picture is one too late": (
+    "all runs are one too late": (texts_changed(shifted), "6 of 6 images are unreadable scored from 0 but sound"),
+    "one image is one too late": (
         lambda lines: [*lines[:1], *texts_changed(shifted)(lines[:6])[1:], *lines[6:]],
         r"line \d+ \(000000_007_\d\): run \d+ ends at pixel 5760; the last pixel is 5759",
     ),
-    "two classes overlap": (replaced(2, "000000_007_1,100 40"), "overlaps line .* pixels of the picture are in more"),
+    "two classes overlap": (replaced(2, "000000_007_1,100 40"), "overlaps line .* pixels of the image are in more"),
     "there is a class too many": (
         replaced(2, lambda line: line.replace("_1,", "_5,")),
         r"line 3 \(000000_007_5\): there is no class '5'; the 5 classes are 0 to 4",
@@ -104,11 +104,11 @@ MUTATIONS = {
         lambda lines: [lines[0], *(re.sub(r"_(\d),", lambda m: f"_{int(m[1]) + 1},", line) for line in lines[1:])],
         "there is no class '5'",
     ),
-    "a run leaves the picture": (replaced(2, "000000_007_1,5759 2"), r"line 3 .*ends at pixel 5760; the last pixel"),
+    "a run leaves the image": (replaced(2, "000000_007_1,5759 2"), r"line 3 .*ends at pixel 5760; the last pixel"),
     "a number is missing": (replaced(2, lambda line: line + " 4"), r"line 3 \(000000_007_1\): \d+ numbers; starts and"),
     "an id is unknown": (
         replaced(2, "000000_08_1,"),
-        r"line 3 \(000000_08_1\): no test picture has this id; did you mean 000000_007\?",
+        r"line 3 \(000000_08_1\): no test image has this id; did you mean 000000_007\?",
     ),
     "the header is wrong": (replaced(0, "ImageId,EncodedPixels"), "line 1: the header is 'ImageId,EncodedPixels'; wa"),
     "the header is missing": (lambda lines: lines[1:], "line 1: the header is '000000_007_0,"),
@@ -122,10 +122,10 @@ MUTATIONS = {
     "runs go backwards": (replaced(2, "000000_007_1,50 2 10 2"), "starts before run 1"),
     "runs touch": (replaced(2, "000000_007_1,50 2 52 2"), r"run 2 \(start 52\) touches run 1; they are one run"),
     "a run has no length": (replaced(2, "000000_007_1,50 0"), "run 1 has length 0"),
-    "a picture has a hole": (replaced(1, "000000_007_0,"), r"line 2 \(000000_007\): \d.*% of its pixels are in no cla"),
+    "an image has a hole": (replaced(1, "000000_007_0,"), r"line 2 \(000000_007\): \d.*% of its pixels are in no cla"),
     "masks are of another size": (
         reencoded(IDS, lambda mask_HW: mask_HW[::2, ::2]),
-        "6 of 6 pictures are covered without a gap up to a pixel and not after it",
+        "6 of 6 images are covered without a gap up to a pixel and not after it",
     ),
     "every row is empty": (texts_changed(lambda text: ""), "every row is empty"),
     "all rows are missing": (lambda lines: lines[:1], "none of the 30 rows is there"),
@@ -150,11 +150,11 @@ def test_a_submission_is_found_out_when(tmp_path, name):
 
 
 def problems_of_good(folder, convention, seed, whole):
-    """What the checker says of a good submission of drawn pictures; nothing, it is to be hoped."""
+    """What the checker says of a good submission of drawn images; nothing, it is to be hoped."""
     competition = make_competition(convention)
-    pictures = make_pictures(seed, 5, competition, whole)
-    path = write_submission(folder / "sub.csv", pictures.items(), list(pictures), competition, {})
-    return check_submission(path, competition, sizes_of(pictures), sample_of_any(path))
+    images = make_images(seed, 5, competition, whole)
+    path = write_submission(folder / "sub.csv", images.items(), list(images), competition, {})
+    return check_submission(path, competition, sizes_of(images), sample_of_any(path))
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -172,15 +172,13 @@ def test_real_masks_pass(shared_data, tmp_path, name, num_classes, stride, order
         classes=tuple("abcdefghijkl"[:num_classes]), ignore_index=num_classes - 1,
     )  # fmt: skip
     folder = shared_data(name) / "masks" / "masks"
-    pictures = {
-        path.stem: read_mask(path, MaskCode(num_classes - 1)) for path in sorted(folder.glob("*.png"))[::stride]
-    }
-    warnings = require_good(write(tmp_path, pictures, competition), competition, sizes_of(pictures))
+    images = {path.stem: read_mask(path, MaskCode(num_classes - 1)) for path in sorted(folder.glob("*.png"))[::stride]}
+    warnings = require_good(write(tmp_path, images, competition), competition, sizes_of(images))
     assert all("of all pixels are in no class" in warning for warning in warnings)  # those of the ignored class
     other = replace(
         competition, convention=replace(competition.convention, order="row" if order != "row" else "column")
     )
-    problems = check_submission(tmp_path / "sub.csv", other, sizes_of(pictures))
+    problems = check_submission(tmp_path / "sub.csv", other, sizes_of(images))
     assert any(f"wrong orientation: read {order} by {order}" in problem for problem in problems)
 
 
@@ -195,55 +193,55 @@ def sample_of_any(path):
 def test_every_convention_finds_the_transposed_file(tmp_path, name):
     convention = CONVENTIONS[name]
     competition = make_competition(name)
-    turned = {picture_id: mask_HW.T.copy() for picture_id, mask_HW in make_pictures(1, 6, competition, False).items()}
+    turned = {image_id: mask_HW.T.copy() for image_id, mask_HW in make_images(1, 6, competition, False).items()}
     path = write_submission(tmp_path / "sub.csv", turned.items(), list(turned), competition, {})
-    sizes = {picture_id: mask_HW.shape[::-1] for picture_id, mask_HW in turned.items()}
+    sizes = {image_id: mask_HW.shape[::-1] for image_id, mask_HW in turned.items()}
     problems = check_submission(path, competition, sizes)
     assert any("wrong orientation" in problem for problem in problems), convention
 
 
 @pytest.mark.parametrize("base", [0, 1])
 @pytest.mark.parametrize("order", ["row", "column"])
-def test_a_wrong_base_shows_even_when_no_run_leaves_its_picture(tmp_path, base, order):
+def test_a_wrong_base_shows_even_when_no_run_leaves_its_image(tmp_path, base, order):
     """With things cut by the left and right (or upper and lower) border, but nothing in the corners."""
     wanted, written = (
         make_competition(CONVENTIONS["Airbus Ship"].__class__(order, b, False, "", "id", "rle", "id", None, 0))
         for b in (base, 1 - base)
     )
-    pictures = {}
+    images = {}
     for number in range(4):
         mask_HW = np.zeros((60, 90), np.uint8)
         mask_HW[10 + number : 40, :30] = mask_HW[20:50, 70:] = 1
         mask_HW[:20, 35:60] = mask_HW[55:, 40 + number : 65] = 1
-        pictures[f"p{number}"] = mask_HW
-    path = write_submission(tmp_path / "sub.csv", pictures.items(), list(pictures), written, {})
-    assert check_submission(path, written, sizes_of(pictures)) == []
+        images[f"p{number}"] = mask_HW
+    path = write_submission(tmp_path / "sub.csv", images.items(), list(images), written, {})
+    assert check_submission(path, written, sizes_of(images)) == []
     late_or_early = "late" if base == 0 else "early"
-    problems = check_submission(path, wanted, sizes_of(pictures))
+    problems = check_submission(path, wanted, sizes_of(images))
     assert len(problems) == 1
-    assert f"all pictures lie 1 pixel too {late_or_early}" in problems[0]
+    assert f"all images lie 1 pixel too {late_or_early}" in problems[0]
 
 
-def test_pictures_that_fold_alike_in_both_orders_raise_no_alarm(tmp_path):
+def test_images_that_fold_alike_in_both_orders_raise_no_alarm(tmp_path):
     rng = np.random.default_rng(0)
-    pictures = {
+    images = {
         "noise": rng.integers(NUM_CLASSES, size=(40, 160), dtype=np.uint8),
         "tall noise": rng.integers(NUM_CLASSES, size=(160, 40), dtype=np.uint8),
         "layers": np.repeat(np.arange(40, dtype=np.uint8)[:, None] % NUM_CLASSES, 170, axis=1),
         "stripes": np.repeat(np.arange(170, dtype=np.uint8)[None] % NUM_CLASSES, 40, axis=0),
         "one class": np.full((40, 170), 2, np.uint8),
-        "square": make_pictures(0, 1, COMPETITION)["000000_000"][:60, :60].T.copy(),
+        "square": make_images(0, 1, COMPETITION)["000000_000"][:60, :60].T.copy(),
     }
-    assert check_submission(write(tmp_path, pictures), COMPETITION, sizes_of(pictures)) == []
+    assert check_submission(write(tmp_path, images), COMPETITION, sizes_of(images)) == []
 
 
 def test_a_small_share_of_uncovered_pixels_everywhere_is_a_warning(tmp_path):
-    pictures = {picture_id: mask_HW.copy() for picture_id, mask_HW in PICTURES.items()}
-    for mask_HW in pictures.values():
+    images = {image_id: mask_HW.copy() for image_id, mask_HW in IMAGES.items()}
+    for mask_HW in images.values():
         mask_HW[10:13, 10:20] = 255
-    problems = check_submission(write(tmp_path, pictures), COMPETITION, SIZES)
+    problems = check_submission(write(tmp_path, images), COMPETITION, SIZES)
     assert len(problems) == 1
-    assert re.search(r"^warning: 0\.\d+% of all pixels are in no class, in 6 of 6 pictures", problems[0])
+    assert re.search(r"^warning: 0\.\d+% of all pixels are in no class, in 6 of 6 images", problems[0])
 
 
 def test_a_sample_that_contradicts_the_descriptor_is_named(tmp_path):

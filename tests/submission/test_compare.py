@@ -6,16 +6,16 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.submission.compare import COLUMNS, compare_submissions
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import make_competition, make_pictures, sizes_of
+from tests.submission.scenes import make_competition, make_images, sizes_of
 
 COMPETITION = make_competition()
 
 
-def write(path, pictures):
-    return write_submission(path, pictures.items(), list(pictures), COMPETITION, {})
+def write(path, images):
+    return write_submission(path, images.items(), list(images), COMPETITION, {})
 
 
-def test_the_most_changed_picture_comes_first_and_each_class_has_its_gains_and_losses(tmp_path):
+def test_the_most_changed_image_comes_first_and_each_class_has_its_gains_and_losses(tmp_path):
     first = {name: np.zeros((4, 5), np.uint8) for name in "abc"}
     second = {name: mask_HW.copy() for name, mask_HW in first.items()}
     second["a"][0, 0] = 4
@@ -34,20 +34,20 @@ def test_the_most_changed_picture_comes_first_and_each_class_has_its_gains_and_l
 
 
 def test_equal_submissions_have_an_empty_table(tmp_path):
-    pictures = make_pictures(0, 3, COMPETITION)
-    path = write(tmp_path / "1.csv", pictures)
-    table = compare_submissions(path, path, COMPETITION, sizes_of(pictures))
+    images = make_images(0, 3, COMPETITION)
+    path = write(tmp_path / "1.csv", images)
+    table = compare_submissions(path, path, COMPETITION, sizes_of(images))
     assert list(table.columns) == COLUMNS
     assert table.empty
 
 
 @pytest.mark.parametrize("left_out", [0, 2])
-def test_submissions_of_other_pictures_are_refused(tmp_path, left_out):
-    pictures = make_pictures(0, 3, COMPETITION)
-    ids = list(pictures)
-    fewer = {picture_id: pictures[picture_id] for picture_id in ids if picture_id != ids[left_out]}
-    whole, part = write(tmp_path / "1.csv", pictures), write(tmp_path / "2.csv", fewer)
+def test_submissions_of_other_images_are_refused(tmp_path, left_out):
+    images = make_images(0, 3, COMPETITION)
+    ids = list(images)
+    fewer = {image_id: images[image_id] for image_id in ids if image_id != ids[left_out]}
+    whole, part = write(tmp_path / "1.csv", images), write(tmp_path / "2.csv", fewer)
     with pytest.raises(UserError, match="only one of them has 0000"):
-        compare_submissions(whole, part, COMPETITION, sizes_of(pictures))
+        compare_submissions(whole, part, COMPETITION, sizes_of(images))
     with pytest.raises(UserError, match="only one of them has 0000"):
-        compare_submissions(part, whole, COMPETITION, sizes_of(pictures))
+        compare_submissions(part, whole, COMPETITION, sizes_of(images))

@@ -14,14 +14,14 @@ names = pytest.mark.parametrize("name", CONVENTIONS)
 
 def write_sample(folder, name, ids):
     """A sample submission with empty masks only."""
-    masks = [(picture_id, np.full((4, 5), 255, np.uint8)) for picture_id in ids]
+    masks = [(image_id, np.full((4, 5), 255, np.uint8)) for image_id in ids]
     return write_submission(folder / "sample_submission.csv", masks, ids, make_competition(name), {})
 
 
-def train_rows(name, num_pictures=8, shape=(48, 80)):
+def train_rows(name, num_images=8, shape=(48, 80)):
     convention = CONVENTIONS[name]
     rng = np.random.default_rng(5)
-    masks = [make_scene(rng, *shape, 3) == 1 for _ in range(num_pictures)] + [np.zeros(shape, bool)]
+    masks = [make_scene(rng, *shape, 3) == 1 for _ in range(num_images)] + [np.zeros(shape, bool)]
     settings = (convention.order, convention.base, convention.relative, convention.empty)
     return [(encode_binary(mask_HW, *settings), mask_HW) for mask_HW in masks]
 
@@ -35,14 +35,14 @@ def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, 
 
 @names
 def test_each_known_convention_is_found_without_masks(name):
-    rows = [(text, *mask_HW.shape) for text, mask_HW in train_rows(name, num_pictures=30)]
+    rows = [(text, *mask_HW.shape) for text, mask_HW in train_rows(name, num_images=30)]
     convention = CONVENTIONS[name]
     found = detect_runs_without_masks(rows)
     assert found == (convention.order, convention.base, convention.relative, convention.empty)
 
 
 def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
-    rows = train_rows("Airbus Ship", num_pictures=20)
+    rows = train_rows("Airbus Ship", num_images=20)
     rows[3] = (rows[3][0].rpartition(" ")[0] + " 1", rows[3][1])
     assert detect_runs(rows) == ("column", 1, False, "")
 
@@ -60,7 +60,7 @@ def test_rows_that_fit_two_conventions_are_refused_with_both():
         detect_runs([("1 1 5 1 9 1", mask_HW)])
 
 
-def test_square_pictures_without_masks_settle_nothing():
+def test_square_images_without_masks_settle_nothing():
     rows = [(text, 60, 60) for text, _ in train_rows("Airbus Ship", shape=(60, 60))]
     with pytest.raises(UserError, match="do not settle the convention"):
         detect_runs_without_masks(rows)

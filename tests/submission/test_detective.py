@@ -14,22 +14,22 @@ from pipeline.config.competition import Convention
 from pipeline.errors import UserError
 from pipeline.submission.detective import convention_text, investigate
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_pictures
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images
 
 TEST_IDS = ["900000_001", "900000_002"]
 
 
 def write_folder(folder, competition, with_sample=True):
-    """Masks, run lengths of the training pictures, and a sample submission; returns the training pictures."""
+    """Masks, run lengths of the training images, and a sample submission; returns the training images."""
     (folder / "masks").mkdir()
-    pictures = make_pictures(3, 12, competition)
-    for picture_id, mask_HW in pictures.items():
-        cv2.imwrite(str(folder / "masks" / f"{picture_id}.png"), mask_HW)
-    write_submission(folder / "runs.csv", pictures.items(), list(pictures), competition, {})
+    images = make_images(3, 12, competition)
+    for image_id, mask_HW in images.items():
+        cv2.imwrite(str(folder / "masks" / f"{image_id}.png"), mask_HW)
+    write_submission(folder / "runs.csv", images.items(), list(images), competition, {})
     if with_sample:
-        nothing = [(picture_id, np.full((4, 5), 255, np.uint8)) for picture_id in TEST_IDS]
+        nothing = [(image_id, np.full((4, 5), 255, np.uint8)) for image_id in TEST_IDS]
         write_submission(folder / "sample_submission.csv", nothing, TEST_IDS, competition, {})
-    return pictures
+    return images
 
 
 @pytest.mark.parametrize("with_sample", [True, False])
@@ -72,7 +72,7 @@ def test_a_file_that_has_no_such_rows_is_refused(tmp_path, content):
     competition = make_competition()
     train = write_folder(tmp_path, competition)
     (tmp_path / "runs.csv").write_text(content)
-    with pytest.raises(UserError, match=r"runs.csv: (wanted a header|line 2 .* is of no picture and class)"):
+    with pytest.raises(UserError, match=r"runs.csv: (wanted a header|line 2 .* is of no image and class)"):
         investigate(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
 
 
@@ -83,11 +83,11 @@ def test_the_command_prints_what_to_write_into_the_descriptor(tmp_path, monkeypa
     folder = write_competition(tmp_path / "data" / "demo")
     competition = load_competition("demo")
     masks = sorted((folder / "masks" / "masks").iterdir())
-    pictures = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in masks}
-    write_submission(tmp_path / "runs.csv", pictures.items(), list(pictures), competition, {})
+    images = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in masks}
+    write_submission(tmp_path / "runs.csv", images.items(), list(images), competition, {})
     monkeypatch.setenv("DATA_DIR", str(folder.parent))
     assert main(["convention", "demo", str(tmp_path / "runs.csv")]) == 0
     assert "no CONVENTION needed" in capsys.readouterr().out
     assert main(["convention", "demo", str(tmp_path / "none.csv")]) == 2
     assert "cannot read" in capsys.readouterr().err
-    assert json.loads((tmp_path / "runs.json").read_text())["rows"] == 12 * len(pictures)
+    assert json.loads((tmp_path / "runs.json").read_text())["rows"] == 12 * len(images)

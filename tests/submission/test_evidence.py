@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.submission.evidence import base_shift, order_is_wrong, order_ratio, total, weigh
 
 
@@ -37,18 +37,18 @@ def test_real_masks_show_where_their_lines_end(shared_data, name, shift):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
-def test_the_smallest_pictures_give_no_alarm(shape):
+def test_the_smallest_images_give_no_alarm(shape):
     for value in (0, 255):
         evidence = weigh(np.full(shape[0] * shape[1], value, np.uint8), *shape, "row")
         assert not order_is_wrong(evidence)
         assert base_shift(evidence) == 0
 
 
-def test_square_pictures_give_no_evidence_of_order():
+def test_square_images_give_no_evidence_of_order():
     mask_HW = np.tril(np.ones((50, 50), np.uint8))
     assert order_ratio(weigh(mask_HW.ravel(), 50, 50, "row")) == 1
 
 
-def test_no_pictures_are_no_evidence():
+def test_no_images_are_no_evidence():
     assert not order_is_wrong(total([]))
     assert base_shift(total([])) == 0

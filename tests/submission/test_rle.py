@@ -152,8 +152,8 @@ def test_only_index_masks_are_encoded(mask):
         ("5 1 1 2", 0, "run 2 \\(start 1\\) starts before run 1 \\(start 5\\)"),
         ("10 3", 0, "run 1 ends at pixel 12; the last pixel is 11"),
         ("10 4", 1, "run 1 ends at pixel 13; the last pixel is 12"),
-        ("0 13", 0, "13 lies outside the picture of 12 pixels"),
-        ("99999999999999999999999 1", 0, "outside the picture"),
+        ("0 13", 0, "13 lies outside the image of 12 pixels"),
+        ("99999999999999999999999 1", 0, "outside the image"),
         (None, 0, "None where run lengths"),
     ],
 )

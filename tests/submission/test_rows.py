@@ -11,7 +11,7 @@ from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 from pipeline.submission.rows import expected_keys, read_cells, read_masks, write_line
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_pictures, sizes_of
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_a_written_line_is_read_back_as_it_was(cells):
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_masks_come_back_from_the_file_they_were_written_to(tmp_path, name):
     competition = make_competition(name)
-    pictures = make_pictures(3, 4, competition)
-    write_submission(tmp_path / "a.csv", pictures.items(), list(pictures), competition, {})
-    read = dict(read_masks(tmp_path / "a.csv", competition, sizes_of(pictures)))
-    assert list(read) == list(pictures)
-    for picture_id, mask_HW in pictures.items():
+    images = make_images(3, 4, competition)
+    write_submission(tmp_path / "a.csv", images.items(), list(images), competition, {})
+    read = dict(read_masks(tmp_path / "a.csv", competition, sizes_of(images)))
+    assert list(read) == list(images)
+    for image_id, mask_HW in images.items():
         wanted_HW = mask_HW if CONVENTIONS[name].rows != "id" else np.where(mask_HW == 1, 1, IGNORE)
-        assert np.array_equal(read[picture_id], wanted_HW)
+        assert np.array_equal(read[image_id], wanted_HW)
 
 
 def test_a_row_of_more_than_128_kib_is_read(tmp_path):

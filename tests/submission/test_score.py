@@ -7,52 +7,52 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import MaskCode
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.score import score_csv, summarise
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import make_competition, make_pictures
+from tests.submission.scenes import make_competition, make_images
 
 COMPETITION = make_competition(ignore_index=4)  # the last of 5 classes
 
 
-def write_masks(folder, pictures):
+def write_masks(folder, images):
     folder.mkdir(exist_ok=True)
-    for picture_id, mask_HW in pictures.items():
-        cv2.imwrite(str(folder / f"{picture_id}.png"), mask_HW)
+    for image_id, mask_HW in images.items():
+        cv2.imwrite(str(folder / f"{image_id}.png"), mask_HW)
     return folder
 
 
-def write(path, pictures, competition=COMPETITION):
-    return write_submission(path, pictures.items(), list(pictures), competition, {})
+def write(path, images, competition=COMPETITION):
+    return write_submission(path, images.items(), list(images), competition, {})
 
 
 def score_slowly(mask_HW, truth_HW, class_index):
-    counted = truth_HW != 4
-    predicted, true = (mask_HW == class_index) & counted, (truth_HW == class_index) & counted
+    scored = truth_HW != 4
+    predicted, true = (mask_HW == class_index) & scored, (truth_HW == class_index) & scored
     both, either = (predicted & true).sum(), (predicted | true).sum()
     return (1.0, 1.0) if either == 0 else (2 * both / (predicted.sum() + true.sum()), both / either)
 
 
 def test_scores_are_those_of_the_definition(tmp_path):
-    truth = make_pictures(1, 5, COMPETITION)
+    truth = make_images(1, 5, COMPETITION)
     rng = np.random.default_rng(0)
     predicted = {
-        picture_id: np.where(rng.random(mask_HW.shape) < 0.3, rng.integers(4, size=mask_HW.shape), mask_HW % 4).astype(
+        image_id: np.where(rng.random(mask_HW.shape) < 0.3, rng.integers(4, size=mask_HW.shape), mask_HW % 4).astype(
             np.uint8
         )
-        for picture_id, mask_HW in truth.items()
+        for image_id, mask_HW in truth.items()
     }
     masks = write_masks(tmp_path / "masks", {**truth, "not in the csv": np.zeros((3, 3), np.uint8)})
     table = score_csv(write(tmp_path / "a.csv", predicted), masks, COMPETITION)
     assert table["id"].tolist() == list(truth)
-    for (_, row), picture_id in zip(table.iterrows(), truth, strict=True):
-        wanted = [score_slowly(predicted[picture_id], truth[picture_id], index) for index in range(4)]
+    for (_, row), image_id in zip(table.iterrows(), truth, strict=True):
+        wanted = [score_slowly(predicted[image_id], truth[image_id], index) for index in range(4)]
         names = COMPETITION.classes[:4]
         assert [(row[f"dice_{name}"], row[f"iou_{name}"]) for name in names] == pytest.approx(np.array(wanted))
         assert row["dice"] == pytest.approx(np.mean([dice for dice, _ in wanted]))
     summary = summarise(table, COMPETITION)
-    assert summary["pictures"] == 5
+    assert summary["images"] == 5
     assert summary["iou"]["mean"] == pytest.approx(table["iou"].mean())
     assert list(summary["dice"]["classes"]) == list(COMPETITION.classes[:4])
 
@@ -67,25 +67,25 @@ def test_the_truth_scores_one(shared_data, tmp_path):
 
 
 def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
-    pictures = make_pictures(1, 2, COMPETITION)
-    masks = write_masks(tmp_path / "masks", make_pictures(2, 2, COMPETITION))
-    with pytest.raises(UserError, match=r"none of the 2 pictures in .*a.csv has a mask here; wanted 000000_001.png"):
-        score_csv(write(tmp_path / "a.csv", pictures), masks, COMPETITION)
+    images = make_images(1, 2, COMPETITION)
+    masks = write_masks(tmp_path / "masks", make_images(2, 2, COMPETITION))
+    with pytest.raises(UserError, match=r"none of the 2 images in .*a.csv has a mask here; wanted 000000_001.png"):
+        score_csv(write(tmp_path / "a.csv", images), masks, COMPETITION)
     with pytest.raises(UserError, match="there are no rows"):
         score_csv(write(tmp_path / "b.csv", {}), masks, COMPETITION)
     (tmp_path / "c.csv").write_text("ImageID,EncodedPixels\n000000_001_9,\n")
-    with pytest.raises(UserError, match="row 000000_001_9 names no picture and class; wanted rows such as <id>_1"):
+    with pytest.raises(UserError, match="row 000000_001_9 names no image and class; wanted rows such as <id>_1"):
         score_csv(tmp_path / "c.csv", masks, COMPETITION)
 
 
 def test_what_only_one_side_has_is_left_out_aloud(tmp_path):
-    pictures = make_pictures(1, 3, COMPETITION)
-    ids = list(pictures)
-    masks = write_masks(tmp_path / "masks", {id: pictures[id] for id in ids[1:]} | {"other": pictures[ids[0]]})
+    images = make_images(1, 3, COMPETITION)
+    ids = list(images)
+    masks = write_masks(tmp_path / "masks", {id: images[id] for id in ids[1:]} | {"other": images[ids[0]]})
     said = []
-    table = score_csv(write(tmp_path / "a.csv", pictures), masks, COMPETITION, say=said.append)
+    table = score_csv(write(tmp_path / "a.csv", images), masks, COMPETITION, say=said.append)
     assert table["id"].tolist() == ids[1:]
-    assert "only 2 of the 3 pictures in" in said[0] and f"1 have no mask in {masks}, such as {ids[0]}" in said[0]
+    assert "only 2 of the 3 images in" in said[0] and f"1 have no mask in {masks}, such as {ids[0]}" in said[0]
     assert "1 of the 3 masks in" in said[1] and said[1].endswith("left out, such as other.png")
     assert len(said) == 2
 
@@ -99,41 +99,41 @@ BINARY = make_competition("TGS Salt")
         (lambda mask: mask * 255, r"mask of 0 and 255[\s\S]*value 255 in[\s\S]*MASK_VALUES: \[0, 255\]"),
         (lambda mask: mask + 1, r"mask value out of range[\s\S]*value 2 in[\s\S]*wanted: values 0 to 1"),
         (lambda mask: cv2.merge([mask] * 3), r"RGB mask[\s\S]*8-bit RGB[\s\S]*MASK_VALUES: colors"),
-        (lambda mask: mask[:-1], r"size mismatch[\s\S]*wanted: a mask as large as its picture"),
+        (lambda mask: mask[:-1], r"size mismatch[\s\S]*wanted: a mask as large as its image"),
     ],
     ids=["0 and 255", "an unknown class", "RGB", "another size"],
 )
 def test_a_mask_that_is_none_of_the_competitions_is_refused_with_its_cure(tmp_path, store, message):
-    pictures = make_pictures(1, 2, BINARY)
-    masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in pictures.items()})
-    path = write(tmp_path / "a.csv", pictures, BINARY)
-    sizes = {id: mask.shape for id, mask in pictures.items()}
+    images = make_images(1, 2, BINARY)
+    masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in images.items()})
+    path = write(tmp_path / "a.csv", images, BINARY)
+    sizes = {id: mask.shape for id, mask in images.items()}
     with pytest.raises(UserError, match=rf"cannot be the truth for .*a.csv[\s\S]*{message}") as caught:
         score_csv(path, masks, BINARY, lambda ids: sizes)
-    assert f"{next(iter(pictures))}.png" in str(caught.value)
+    assert f"{next(iter(images))}.png" in str(caught.value)
 
 
 def test_masks_are_found_and_read_as_the_competitions_own(tmp_path):
     competition = replace(BINARY, masks="train/{id}/mask.png", mask_values=(0, 255))
-    pictures = make_pictures(1, 2, competition)
-    for id, mask in pictures.items():
+    images = make_images(1, 2, competition)
+    for id, mask in images.items():
         (tmp_path / "truth" / id).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "truth" / id / "mask.png"), mask * 255)
-    table = score_csv(write(tmp_path / "a.csv", pictures, competition), tmp_path / "truth", competition)
+    table = score_csv(write(tmp_path / "a.csv", images, competition), tmp_path / "truth", competition)
     assert table["dice"].tolist() == [1, 1]
 
 
 def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
     competition = replace(BINARY, masks="masks/{stem}_mask.png")
-    pictures = {f"{id}.jpg": mask for id, mask in make_pictures(1, 2, competition).items()}
-    masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in pictures.items()})
+    images = {f"{id}.jpg": mask for id, mask in make_images(1, 2, competition).items()}
+    masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in images.items()})
     said = []
-    table = score_csv(write(tmp_path / "a.csv", pictures, competition), masks, competition, say=said.append)
-    assert (table["id"].tolist(), table["dice"].tolist(), said) == (list(pictures), [1, 1], [])
+    table = score_csv(write(tmp_path / "a.csv", images, competition), masks, competition, say=said.append)
+    assert (table["id"].tolist(), table["dice"].tolist(), said) == (list(images), [1, 1], [])
 
 
-def test_with_one_row_a_picture_the_background_scores_nothing(tmp_path):
-    truth = make_pictures(1, 4, BINARY)
+def test_with_one_row_a_image_the_background_scores_nothing(tmp_path):
+    truth = make_images(1, 4, BINARY)
     predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
     table = score_csv(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
     assert list(table.columns) == ["id", "dice", "iou", "dice_Road", "iou_Road"]

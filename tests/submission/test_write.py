@@ -12,7 +12,7 @@ from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_pictures, sizes_of
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
 
 
 def test_a_small_submission_is_written_to_the_byte(tmp_path):
@@ -24,16 +24,16 @@ def test_a_small_submission_is_written_to_the_byte(tmp_path):
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_the_csv_is_the_same_in_whatever_order_the_masks_come(tmp_path, name):
     competition = make_competition(name)
-    pictures = make_pictures(1, 9, competition)
-    ids = list(pictures)
+    images = make_images(1, 9, competition)
+    ids = list(images)
     shuffled = random.Random(0).sample(ids, len(ids))
-    first = write_submission(tmp_path / "first.csv", pictures.items(), ids, competition, {})
+    first = write_submission(tmp_path / "first.csv", images.items(), ids, competition, {})
     second = write_submission(
-        tmp_path / "second.csv", ((picture_id, pictures[picture_id]) for picture_id in shuffled), ids, competition, {}
+        tmp_path / "second.csv", ((image_id, images[image_id]) for image_id in shuffled), ids, competition, {}
     )
     assert first.read_bytes() == second.read_bytes()
     assert b"\r" not in first.read_bytes()
-    assert check_submission(first, competition, sizes_of(pictures)) == []
+    assert check_submission(first, competition, sizes_of(images)) == []
 
 
 def test_an_ignored_last_class_has_empty_rows(tmp_path):
@@ -45,18 +45,16 @@ def test_an_ignored_last_class_has_empty_rows(tmp_path):
 
 def test_pandas_reads_what_was_written(tmp_path):
     competition = make_competition("UW-Madison")
-    pictures = make_pictures(2, 3, competition)
-    path = write_submission(tmp_path / "a.csv", pictures.items(), list(pictures), competition, {})
+    images = make_images(2, 3, competition)
+    path = write_submission(tmp_path / "a.csv", images.items(), list(images), competition, {})
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert list(table.columns) == ["id", "class", "predicted"]
     assert table["class"].tolist() == list("01234") * 3
 
 
 def test_the_origin_names_the_content_and_keeps_what_was_given(tmp_path):
-    pictures = make_pictures(1, 2, make_competition())
-    path = write_submission(
-        tmp_path / "a.csv", pictures.items(), list(pictures), make_competition(), {"local_dice": 0.5}
-    )
+    images = make_images(1, 2, make_competition())
+    path = write_submission(tmp_path / "a.csv", images.items(), list(images), make_competition(), {"local_dice": 0.5})
     origin = json.loads((tmp_path / "a.json").read_text())
     assert origin["csv_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (origin["rows"], origin["local_dice"]) == (10, 0.5)
@@ -66,12 +64,12 @@ def test_the_origin_names_the_content_and_keeps_what_was_given(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b"], "1 of 3 pictures have no mask, such as c"),
-        (["a", "b", "b", "c"], "picture b came twice"),
-        (["a", "b", "c", "d"], "picture d came twice or is not among the 3"),
+        (["a", "b"], "1 of 3 images have no mask, such as c"),
+        (["a", "b", "b", "c"], "image b came twice"),
+        (["a", "b", "c", "d"], "image d came twice or is not among the 3"),
     ],
 )
-def test_missing_double_and_unknown_pictures_are_refused_and_the_old_file_stays(tmp_path, names, message):
+def test_missing_double_and_unknown_images_are_refused_and_the_old_file_stays(tmp_path, names, message):
     (tmp_path / "a.csv").write_text("old")
     (tmp_path / "a.json").write_text("{}")
     masks = ((name, np.zeros((2, 3), np.uint8)) for name in names)
@@ -81,8 +79,8 @@ def test_missing_double_and_unknown_pictures_are_refused_and_the_old_file_stays(
     assert (tmp_path / "a.csv").read_text() == "old"
 
 
-def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"the mask of a is \(2, 3\).*its picture is \(3, 2\)"):
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"the mask of a is \(2, 3\).*its image is \(3, 2\)"):
         write_submission(
             tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {}, {"a": (3, 2)}
         )

@@ -12,7 +12,7 @@ from pipeline.stopping import Stop
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.inputs import counted_classes, num_outputs, seed_of
+from pipeline.training.inputs import num_outputs, scored_classes, seed_of
 from pipeline.training.trainer import train
 from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_stages
 
@@ -33,9 +33,9 @@ def gather(loaded, paths, key="key"):
 
 def test_outputs_classes_and_seed_follow_the_settings(workshop):
     plain = workshop.tiny()
-    assert (num_outputs(plain), counted_classes(plain), seed_of(plain)) == (12, tuple(range(12)), 2)
+    assert (num_outputs(plain), scored_classes(plain), seed_of(plain)) == (12, tuple(range(12)), 2)
     other = workshop.tiny("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]", "EXPERIMENT.SEED=5")
-    assert (num_outputs(other), counted_classes(other), seed_of(other)) == (13, (3, ROAD), 5)
+    assert (num_outputs(other), scored_classes(other), seed_of(other)) == (13, (3, ROAD), 5)
 
 
 def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(workshop, monkeypatch):
@@ -65,7 +65,7 @@ def test_auto_takes_the_rate_of_the_sweep(workshop):
     assert [phase.max_lr for phase in plan_of(loaded, paths)] == [0.25, 0.25]
 
 
-def test_a_sample_is_described_by_picture_tile_and_epoch(workshop):
+def test_a_sample_is_described_by_image_tile_and_epoch(workshop):
     tiles = "DATASETS.AUGMENTATION.TILE"
     loaded = workshop.tiny(
         f"{tiles}.ENABLE=true", f"{tiles}.WIDTH=32", f"{tiles}.HEIGHT=32", f"{tiles}.SETS=[[64,64,2,2]]"

@@ -14,7 +14,7 @@ def loss_fn(*changes: str):
 
 
 def test_equal_weights_of_all_classes_are_none():
-    assert fixed_weights(None, counted=(0, 1), num_classes=2, num_outputs=2) is None
+    assert fixed_weights(None, scored=(0, 1), num_classes=2, num_outputs=2) is None
 
 
 def test_given_weights_sum_to_the_number_of_classes():

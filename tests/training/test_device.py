@@ -83,7 +83,7 @@ def test_a_card_is_described_with_its_memory(monkeypatch):
     assert described(torch.device("cuda"), torch.float16) == "Tesla T4, 15 GiB, float16"
 
 
-def test_pictures_that_do_not_fit_into_the_memory_together_are_looked_at_in_parts():
+def test_images_that_do_not_fit_into_the_memory_together_are_looked_at_in_parts():
     seen = []
 
     def double(part):
@@ -92,12 +92,12 @@ def test_pictures_that_do_not_fit_into_the_memory_together_are_looked_at_in_part
             raise torch.OutOfMemoryError(OUT_OF_MEMORY)
         return part * 2
 
-    pictures = torch.arange(7.0).view(7, 1)
-    assert torch.equal(in_parts(double, pictures), pictures * 2)
+    images = torch.arange(7.0).view(7, 1)
+    assert torch.equal(in_parts(double, images), images * 2)
     assert seen == [7, 4, 2, 2, 3, 2, 1]
 
 
-def test_one_picture_that_does_not_fit_is_the_end():
+def test_one_image_that_does_not_fit_is_the_end():
     def refuse(part):
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
 

@@ -14,9 +14,9 @@ FACTS = {"epoch": 1, "phase": "flat", "lr": 0.001, "is_best": 1, "epochs_since_b
 MEANS = {"loss": 0.5, "dice": [0.9, 0.1, 0.5], "iou": [0.8, 0.05, 0.3]}
 
 
-def row(counted=(0, 1, 2), dataset_iou=(0.6, 0.2, NAN), train=MEANS):
+def row(scored=(0, 1, 2), dataset_iou=(0.6, 0.2, NAN), train=MEANS):
     validation = Validation(0.7, [0.8, 0.2, 1.0], [0.7, 0.1, 1.0], list(dataset_iou), [True] * 3)
-    return history_row(FACTS, train, validation, ("Road", "Car", "Boat"), counted)
+    return history_row(FACTS, train, validation, ("Road", "Car", "Boat"), scored)
 
 
 def scalars(folder):
@@ -31,12 +31,12 @@ def scalars(folder):
 
 def test_means_are_over_the_classes_that_count():
     assert row()["valid_dice"] == pytest.approx(2 / 3) and row()["train_iou"] == pytest.approx(1.15 / 3)
-    assert row(counted=(0, 1))["valid_dice"] == pytest.approx(0.5)
+    assert row(scored=(0, 1))["valid_dice"] == pytest.approx(0.5)
 
 
 def test_miou_leaves_out_classes_never_seen_and_is_empty_when_none_was():
     assert row()["valid_miou"] == pytest.approx(0.4)
-    assert row(counted=(2,))["valid_miou"] is None
+    assert row(scored=(2,))["valid_miou"] is None
 
 
 def test_what_was_not_trained_is_empty(tmp_path):

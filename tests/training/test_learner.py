@@ -60,7 +60,7 @@ def test_a_revert_may_be_done_twice_from_the_disk(tmp_path):
     torch.save(first.state_dict(), tmp_path / "state")
     start = first.network.segmentation_head.weight.clone()
     for _ in range(2):
-        loss = first.logits(batch(1).picture_BHWC).square().mean()
+        loss = first.logits(batch(1).image_BHWC).square().mean()
         loss.backward()
         first.optimizer.param_groups[0]["lr"] = 0.1
         first.optimizer.step()

@@ -1,4 +1,4 @@
-"""The LR sweep: its rates, pictures and files, and that nothing of training is touched by it."""
+"""The LR sweep: its rates, images and files, and that nothing of training is touched by it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.training.criterion import criterion
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
-from pipeline.training.sweep_judge import choose_pictures
+from pipeline.training.sweep_judge import choose_images
 from tests.tiny import draw_nothing, make_workshop, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import CLASSES, OVERFLOWING, StopAt, batch, make
@@ -46,15 +46,15 @@ def test_rates_grow_by_the_same_factor_from_start_to_end():
     assert found == pytest.approx(LRS) and found[0] == 1e-4
 
 
-def test_the_pictures_looked_at_hold_every_class_that_there_is():
+def test_the_images_looked_at_hold_every_class_that_there_is():
     rows = pd.DataFrame(
         {"id": [f"p{i}" for i in range(20)], "pixels_0": 9, "pixels_1": 0, "pixels_2": 0, "pixels_ignored": 1}
     )
     rows.loc[13, "pixels_1"] = 5
     rows.loc[[4, 6], "pixels_2"] = 5
-    chosen = choose_pictures(rows, 3)
+    chosen = choose_images(rows, 3)
     assert len(chosen) == 3 and "p13" in chosen and {"p4", "p6"} & set(chosen)
-    assert choose_pictures(rows, 99) == rows["id"].tolist()
+    assert choose_images(rows, 99) == rows["id"].tolist()
 
 
 def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
@@ -153,8 +153,8 @@ def test_a_sweep_that_begins_too_high_is_refused(workshop):
         sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
 
 
-def test_pictures_judged_one_by_one_suggest_what_batches_do(workshop):
-    settings = ("SWEEP.STEPS=12", "SWEEP.PICTURES=4", "SWEEP.START_LR=1e-3", "SWEEP.END_LR=1", "SWEEP.SMOOTHING=1")
+def test_images_judged_one_by_one_suggest_what_batches_do(workshop):
+    settings = ("SWEEP.STEPS=12", "SWEEP.IMAGES=4", "SWEEP.START_LR=1e-3", "SWEEP.END_LR=1", "SWEEP.SMOOTHING=1")
     found = []
     for batch_size in (1, 4):
         table = sweep_of(workshop, *settings, f"DATALOADERS.VALID.BATCH_SIZE={batch_size}")
@@ -192,14 +192,14 @@ def test_rates_of_another_optimizer_are_no_reason_to_warn():
 
 
 @given(st.integers(0, 10_000))
-def test_what_is_looked_at_lacks_no_class_that_a_picture_could_still_bring(seed):
+def test_what_is_looked_at_lacks_no_class_that_a_image_could_still_bring(seed):
     rng = np.random.default_rng(seed)
     present = rng.random((30, 12)) < rng.random(12)
     rows = pd.DataFrame(present.astype(int), columns=[f"pixels_{index}" for index in range(12)])
     rows.insert(0, "id", [f"p{index:02d}" for index in range(30)])
     for count in range(1, 12):
-        chosen = present[rows["id"].isin(choose_pictures(rows, count))]
-        before = present[rows["id"].isin(choose_pictures(rows, count - 1))]
+        chosen = present[rows["id"].isin(choose_images(rows, count))]
+        before = present[rows["id"].isin(choose_images(rows, count - 1))]
         gained = chosen.any(0).sum() - before.any(0).sum()
         assert gained > 0 or not (present & ~before.any(0)).any()
 

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.model.losses import TERMS, build_loss
-from pipeline.model.metrics import dice_iou, picture_confusion, predict_classes
+from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
 from pipeline.model.optimizer import OPTIMIZERS, EmaWeights, build_optimizer
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.criterion import criterion
@@ -74,8 +74,8 @@ def test_classes_and_confusion_are_those_of_the_cpu():
     logits, mask = logits_and_mask()
     predicted, found = predict_classes(logits), predict_classes(logits.to(DEVICE))
     assert torch.equal(found.cpu(), predicted)
-    wanted = picture_confusion(predicted, mask, NUM_CLASSES)
-    confusion = picture_confusion(found, mask.to(DEVICE), NUM_CLASSES)
+    wanted = image_confusion(predicted, mask, NUM_CLASSES)
+    confusion = image_confusion(found, mask.to(DEVICE), NUM_CLASSES)
     assert torch.equal(confusion.cpu(), wanted)
     for ours, theirs in zip(dice_iou(confusion), dice_iou(wanted), strict=True):
         assert torch.allclose(ours.cpu(), theirs)
@@ -161,11 +161,11 @@ def test_no_step_waits_for_the_gpu(changes):
     learner = make(changes=changes, device=DEVICE, lags=True).learner
     sums, watch = EpochSums(len(CLASSES), DEVICE), FiniteWatch(lags=True)
     loss_of = criterion(" + ".join(f"0.1 {name}" for name in TERMS), None, len(CLASSES))
-    picture, mask = (part.pin_memory() for part in batch(1))
+    image, mask = (part.pin_memory() for part in batch(1))
     try:
         for step in range(12):  # the first ones fill caches
             torch.cuda.set_sync_debug_mode("error" if step > 6 else "default")
-            train_step(learner, picture, mask, loss_of, sums, watch)
+            train_step(learner, image, mask, loss_of, sums, watch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     watch.settle()

@@ -79,7 +79,7 @@ class Unwatched:
 
 def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str]]:
     """Returns what training steps dispatch but for their backward pass, and the nodes of that."""
-    picture_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
+    image_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
     mask_BHW = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
     loss_of = criterion(mix, torch.ones(NUM_CLASSES, device=CUDA), NUM_CLASSES)
     learner.network.train()
@@ -93,7 +93,7 @@ def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str
     with Calls() as calls, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         for _ in range(num_steps):
-            train_step(learner, picture_BHWC, mask_BHW, loss_of, sums, Unwatched())
+            train_step(learner, image_BHWC, mask_BHW, loss_of, sums, Unwatched())
     nodes, left = set(), [losses[-1].grad_fn]
     while left:
         node = left.pop()
@@ -172,7 +172,7 @@ def test_in_float16_only_an_optimizer_that_knows_of_the_loss_scaler_does_without
 @pytest.mark.parametrize("name", ["FPN", "Unet", "DeepLabV3Plus", "Segformer"])
 def test_upsampling_is_in_float32_with_and_without_reproducible(reproducible, name, precision):
     with fake_gpu(f"MODEL.NAME={name}", f"SOLVER.PRECISION={precision}", "SOLVER.OPTIMIZER.NAME=AdamW") as learner:
-        picture_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
-        logits_BCHW = learner.logits(picture_BHWC)
+        image_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
+        logits_BCHW = learner.logits(image_BHWC)
     is_upsampled = build.upsample_factor(learner.network) > 1
     assert logits_BCHW.dtype == (torch.float32 if is_upsampled else learner.precision)

@@ -19,9 +19,9 @@ def weights_after(*changes: str, samples: int = 4) -> list[torch.Tensor]:
     learner = training.learner
     learner.network.eval()
     learner.optimizer.param_groups[0]["lr"] = 0.5
-    picture, mask = (part[:samples] for part in batch(1))
+    image, mask = (part[:samples] for part in batch(1))
     loss_of = criterion("1 ce", None, len(CLASSES))
-    train_step(learner, picture, mask, loss_of, training.sums, FiniteWatch(lags=False))
+    train_step(learner, image, mask, loss_of, training.sums, FiniteWatch(lags=False))
     return list(learner.network.parameters())
 
 

@@ -31,28 +31,28 @@ def test_judging_changes_neither_statistics_nor_modes():
 
 
 def test_a_batch_norm_goes_by_the_batch_and_dropout_does_nothing():
-    network, pictures = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
+    network, images = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
     with as_it_is(learner_of(network)) as judged:
-        values = judged(pictures)
-        assert torch.equal(values, judged(pictures))
-        alone = judged(pictures[:1])
+        values = judged(images)
+        assert torch.equal(values, judged(images))
+        alone = judged(images[:1])
     assert values.mean().abs() < 1e-5 and abs(values.std() - 1) < 0.01
-    assert alone.mean().abs() < 1e-5 and abs(alone.std() - 1) < 0.01  # one picture has statistics, too
+    assert alone.mean().abs() < 1e-5 and abs(alone.std() - 1) < 0.01  # one image has statistics, too
 
 
-def test_a_batch_norm_behind_a_global_pooling_of_one_picture_keeps_its_averages():
+def test_a_batch_norm_behind_a_global_pooling_of_one_image_keeps_its_averages():
     torch.manual_seed(0)
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3)).train()
-    picture = torch.rand(1, 3, 8, 8)
+    image = torch.rand(1, 3, 8, 8)
     with as_it_is(learner_of(network)) as judged:
-        assert torch.allclose(judged(picture), picture.mean((2, 3), keepdim=True), atol=1e-4)
+        assert torch.allclose(judged(image), image.mean((2, 3), keepdim=True), atol=1e-4)
     assert network[1].training and network[1].momentum == 0.1
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics_in_judging_too():
-    network, pictures = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
+    network, images = small_network(), 5 + 3 * torch.rand(4, 3, 8, 8)
     freeze(network, ["batch_norm"])
     with as_it_is(learner_of(network)) as judged:
-        values = judged(pictures)
+        values = judged(images)
     network.eval()
-    assert torch.equal(values, network(pictures).detach())
+    assert torch.equal(values, network(images).detach())

@@ -328,11 +328,11 @@ def test_gradients_that_overflow_at_every_loss_scale_end_training():
     assert state["epoch"] * STEPS < 40  # halvings
 
 
-def test_a_batch_norm_that_gets_one_picture_is_told_with_its_cure(monkeypatch):
+def test_a_batch_norm_that_gets_one_image_is_told_with_its_cure(monkeypatch):
     training = make(changes=["DATALOADERS.TRAIN.BATCH_SIZE=4", "SOLVER.ACCUMULATE=4"])
     pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
-    training.learner.network.forward = lambda picture: picture + pooled(picture)
-    with pytest.raises(UserError, match=r"cannot learn from one picture at a time\.\nRaise DATALOADERS"):
+    training.learner.network.forward = lambda image: image + pooled(image)
+    with pytest.raises(UserError, match=r"cannot learn from one image at a time\.\nRaise DATALOADERS"):
         train(training)
 
 
@@ -392,7 +392,7 @@ def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpo
 
 
 @pytest.mark.parametrize(("batch_size", "cure"), [(8, r"VALID\.BATCH_SIZE=4 looks at fewer"), (1, "Not one")])
-def test_validation_pictures_that_do_not_fit_into_a_gpus_memory_are_told_with_their_own_cure(
+def test_validation_images_that_do_not_fit_into_a_gpus_memory_are_told_with_their_own_cure(
     monkeypatch, batch_size, cure
 ):
     def refuse(*arguments):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.training.validate import scored, validate
+from pipeline.training.validate import ignore_beyond, validate
 from tests.training.toy import Batch, make
 
 
@@ -19,13 +19,13 @@ class Constant(nn.Module):
         super().__init__()
         self.num_outputs = num_outputs
 
-    def forward(self, picture_BCHW):
-        red_BHW = (picture_BCHW[:, 0] * 0.229 + 0.485).mul(255).round().long()
+    def forward(self, image_BCHW):
+        red_BHW = (image_BCHW[:, 0] * 0.229 + 0.485).mul(255).round().long()
         return nn.functional.one_hot(red_BHW, self.num_outputs).permute(0, 3, 1, 2).float()
 
 
 def judge(truths, predictions, num_classes, num_outputs=None, loss=lambda logits, mask: logits.sum() * 0):
-    """Validates on one batch for each pair of masks (lists of rows); predictions come from the pictures."""
+    """Validates on one batch for each pair of masks (lists of rows); predictions come from the images."""
     learner = make().learner
     learner.network = Constant(num_outputs or num_classes)
     batches = []
@@ -35,7 +35,7 @@ def judge(truths, predictions, num_classes, num_outputs=None, loss=lambda logits
     return validate(learner, batches, loss, num_classes)
 
 
-def test_dice_is_the_mean_over_pictures_and_one_where_both_lack_the_class():
+def test_dice_is_the_mean_over_images_and_one_where_both_lack_the_class():
     result = judge([[[[0, 1]], [[0, 0]]]], [[[[0, 0]], [[0, 0]]]], num_classes=2)
     assert result.dice == pytest.approx([(2 / 3 + 1) / 2, (0 + 1) / 2])
     assert result.iou == pytest.approx([(1 / 2 + 1) / 2, (0 + 1) / 2])
@@ -58,21 +58,21 @@ def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class(
     assert result.dice == [1.0, 1.0]
 
 
-def test_the_loss_is_the_mean_over_pictures_not_over_batches():
+def test_the_loss_is_the_mean_over_images_not_over_batches():
     truths = [[[[0]], [[0]], [[0]]], [[[1]]]]
     result = judge(truths, truths, num_classes=2, loss=lambda logits, mask: mask.float().mean())
     assert result.loss == pytest.approx(1 / 4)
 
 
-def test_pictures_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_batch(monkeypatch):
+def test_images_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_batch(monkeypatch):
     truths = [[[[0]], [[0]], [[0]], [[1]]]]
     plain, sizes = Constant.forward, []
 
-    def small(self, picture_BCHW):
-        sizes.append(len(picture_BCHW))
-        if len(picture_BCHW) > 2:
+    def small(self, image_BCHW):
+        sizes.append(len(image_BCHW))
+        if len(image_BCHW) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, picture_BCHW)
+        return plain(self, image_BCHW)
 
     whole = judge(truths, truths, num_classes=2, loss=lambda logits, mask: (logits.sum() + mask.sum()) / len(mask))
     monkeypatch.setattr(Constant, "forward", small)
@@ -81,4 +81,4 @@ def test_pictures_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_
 
 
 def test_masks_beyond_the_scored_classes_are_ignored():
-    assert scored(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]
+    assert ignore_beyond(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]

@@ -47,8 +47,8 @@ class Toy(nn.Module):
         self.decoder = nn.Dropout(0.3)
         self.segmentation_head = nn.Conv2d(4, len(CLASSES), 1)
 
-    def forward(self, picture_BCHW: Tensor) -> Tensor:
-        return self.segmentation_head(self.decoder(self.encoder(picture_BCHW)))
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return self.segmentation_head(self.decoder(self.encoder(image_BCHW)))
 
 
 class StopAt(Stop):
@@ -67,12 +67,12 @@ class StopAt(Stop):
 
 
 class Batch(NamedTuple):
-    picture_BHWC: Tensor
+    image_BHWC: Tensor
     mask_BHW: Tensor
 
 
 def batch(*seed: int) -> Batch:
-    """Returns pictures of noise whose brightness depends on the class, and their masks: a function of the seed."""
+    """Returns images of noise whose brightness depends on the class, and their masks: a function of the seed."""
     generator = torch.Generator().manual_seed(sum(part << (16 * place) for place, part in enumerate(seed)))
     mask_BHW = torch.randint(0, len(CLASSES), (BATCH_SIZE, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     noise_BHWC = torch.randint(0, 120, (BATCH_SIZE, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
@@ -129,8 +129,8 @@ def make(
         stop=stop or Stop(),
         seed=3,
         classes=CLASSES,
-        counted=(0, 1, 2),
-        learnt=(0, 1, 2),
+        scored=(0, 1, 2),
+        loss_classes=(0, 1, 2),
         num_outputs=len(CLASSES),
         train_batches=batches,
         valid_batches=lambda: iter([batch(999, index) for index in range(NUM_VALID_BATCHES)]),

@@ -15,7 +15,7 @@ import yaml
 from pipeline.chain import Run, run_chain
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.data.pictures import read_mask
+from pipeline.data.images import read_mask
 from pipeline.errors import Stopped, UserError
 from pipeline.inference.ensemble import Recipe, combine
 from pipeline.inference.evaluate import confusion_of
@@ -30,7 +30,7 @@ from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_stages, write
 pytestmark = pytest.mark.slow
 
 FITTED = ("DECODE.SUPPRESS=fitted", "DECODE.OFFSETS=fitted")
-SPLITS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}  # overlapping slices: a picture is judged by one to three of them
+SPLITS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}  # overlapping slices: an image is judged by one to three of them
 
 
 def write_configs(folder: Path, competition: Path) -> None:
@@ -96,7 +96,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     assert executed(lines) == []
     for own in json.loads((paths / "stores.json").read_text()):
         assert own["agreement"] > 0.999
-        assert own["float32_bytes"] == 4 * 12 * SIDE**2 * own["pictures"]
+        assert own["float32_bytes"] == 4 * 12 * SIDE**2 * own["images"]
 
     split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False).set_index("id")
     for number, name in enumerate(SPLITS):
@@ -106,9 +106,9 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
     assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
     stores = [ProbabilityStore(RunPaths(name).probs("valid")) for name in SPLITS]
-    for picture_id, row in scores.iterrows():
-        views = [stores[int(number)].view(picture_id) for number in split.at[picture_id, "judges"].split()]
-        truth = read_mask(members_trained / f"masks/masks/{picture_id}.png")
+    for image_id, row in scores.iterrows():
+        views = [stores[int(number)].view(image_id) for number in split.at[image_id, "judges"].split()]
+        truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
         dice = dice_iou(confusion_of(combine(views, [Recipe("AP")])[0], truth, 12))[0]
         assert row["dice"] == pytest.approx(float(dice.mean()), abs=1e-6)
 
@@ -122,7 +122,7 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
     assert found["method"] == "WEIGHTED"
     assert np.array(found["weights"]).shape == (3, 1)
     assert found["fit"]["kind"] == "equal"
-    assert "sequences are" in found["fit"]["words"] or "no picture is" in found["fit"]["words"]
+    assert "sequences are" in found["fit"]["words"] or "no image is" in found["fit"]["words"]
     decoded = json.loads((paths / "decode.json").read_text())
     assert decoded["rules"] == []
     assert decoded["offsets"]["factors"] == {}
@@ -163,15 +163,15 @@ def test_an_override_of_prediction_uses_the_members_trainings(members_trained):
         assert (flipped / "best.ckpt").samefile(RunPaths(name) / "best.ckpt")
 
 
-def test_another_test_picture_makes_an_ensemble_predict_anew(members_trained, trained):
+def test_another_test_image_makes_an_ensemble_predict_anew(members_trained, trained):
     run_stages(ensemble(), "predict")
-    (picture, *_) = sorted((trained / "data" / "imgs" / "imgs").glob("000004*"))
-    content = picture.read_bytes()
+    (image, *_) = sorted((trained / "data" / "imgs" / "imgs").glob("000004*"))
+    content = image.read_bytes()
     try:
-        picture.write_bytes(content + b"\n")
+        image.write_bytes(content + b"\n")
         assert executed(run_stages(ensemble(), "predict")[1]) == ["predict"]
     finally:
-        picture.write_bytes(content)
+        image.write_bytes(content)
 
 
 def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_on(members_trained):
@@ -204,7 +204,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
-    monkeypatch.setattr("pipeline.inference.parts.PICTURES_PER_FILE", 2)
+    monkeypatch.setattr("pipeline.inference.parts.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
     wanted["csv"] = whole.submission.read_bytes()

@@ -1,4 +1,4 @@
-"""With one row per picture only class 1 is submitted: training, metrics, `score` and an ensemble say one number."""
+"""With one row per image only class 1 is submitted: training, metrics, `score` and an ensemble say one number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import RunPaths
 from pipeline.submission.write import write_submission
-from pipeline.training.inputs import counted_classes, learnt_classes
+from pipeline.training.inputs import loss_classes, scored_classes
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,8 @@ COMPETITION = """\
 TITLE: Roads
 CLASSES: [Ground, Road]
 COLORS: [[0, 0, 0], [200, 180, 160]]
-PICTURES: imgs/imgs/{id}.jpg
-TEST_PICTURES: test/{id}.jpg
+IMAGES: imgs/imgs/{id}.jpg
+TEST_IMAGES: test/{id}.jpg
 MASKS: masks/masks/{id}.png
 MASK_VALUES: [0, 255]
 TEST_CSV: sample_submission.csv
@@ -41,16 +41,16 @@ MEMBERS = {"RoadA": 0, "RoadB": 10}
 
 
 def write_roads(folder: Path) -> Path:
-    """The tiny competition as Kaggle would have it: masks of 0 and 255, test pictures apart, a sample as test list."""
+    """The tiny competition as Kaggle would have it: masks of 0 and 255, test images apart, a sample as test list."""
     write_competition(folder)
     for path in sorted((folder / "masks" / "masks").iterdir()):
         cv2.imwrite(str(path), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == ROAD).astype(np.uint8) * 255)
     ids = (folder / "test.csv").read_text().split()[1:]
     (folder / "test").mkdir()
-    for picture_id in ids:
-        (folder / "imgs" / "imgs" / f"{picture_id}.jpg").rename(folder / "test" / f"{picture_id}.jpg")
+    for image_id in ids:
+        (folder / "imgs" / "imgs" / f"{image_id}.jpg").rename(folder / "test" / f"{image_id}.jpg")
     (folder / "test.csv").unlink()
-    rows = [f"{picture_id},1 1" for picture_id in ids]
+    rows = [f"{image_id},1 1" for image_id in ids]
     (folder / "sample_submission.csv").write_text("\n".join(["ImageID,rle", *rows]) + "\n")
     return folder
 
@@ -107,7 +107,7 @@ def metrics_of(name: str) -> dict:
 
 def test_both_classes_are_learnt_and_one_is_counted(roads):
     loaded = load("RoadA")
-    assert (learnt_classes(loaded), counted_classes(loaded)) == ((0, 1), (1,))
+    assert (loss_classes(loaded), scored_classes(loaded)) == ((0, 1), (1,))
     with pytest.raises(UserError, match="roads scores Road alone, of which none is here; add it, or give all"):
         load("RoadA", ("DATASETS.CLASSES=[Ground]",))
 
@@ -117,12 +117,12 @@ def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
     metrics = metrics_of(name)
     for family in ("dice", "iou", "dataset_iou"):
         assert metrics[family]["mean"] == metrics[family]["classes"]["Road"]
-    assert metrics["counted"] == ["Road"]
+    assert metrics["scored"] == ["Road"]
     table = pd.read_csv(RunPaths(name) / "per_image.csv")
     assert table["dice"].tolist() == table["dice_Road"].tolist() and table["dice"].mean() == pytest.approx(
         metrics["dice"]["mean"], abs=1e-6
     )
-    assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every picture has a road
+    assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
     origin = json.loads(RunPaths(name).submission.with_suffix(".json").read_text())
     assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
@@ -137,7 +137,7 @@ def test_the_monitor_is_that_number_too(roads):
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     store = ProbabilityStore(RunPaths("RoadA").probs("valid"))
     ids = list(store.ids)
-    masks = ((picture_id, decode(store[picture_id])) for picture_id in ids)
+    masks = ((image_id, decode(store[image_id])) for image_id in ids)
     path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
@@ -164,5 +164,5 @@ def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
     first, second = (str(RunPaths(name).submission) for name in MEMBERS)
     assert main(["diff", first, second]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "of 4 pictures differ" in lines[0]
+    assert "of 4 images differ" in lines[0]
     assert all("Ground" not in line for line in lines)

@@ -2,7 +2,7 @@
 
 `generate(folder)` writes it. A flight is a small world (`scene`) seen by a moving camera (`camera`): flat ground
 (`layouts`, `ground`) and solid things on it (`population`, with `buildings`, `vehicles`, `living`, `obstacles`), which
-`draw` turns into picture and mask; `recipes` says what is to be seen in each flight.
+`draw` turns into image and mask; `recipes` says what is to be seen in each flight.
 """
 
 from pipeline.data.demo.classes import CLASSES

@@ -1,6 +1,6 @@
-"""The drone's camera: where a point of the world falls in the picture, and which ground a pixel shows.
+"""The drone's camera: where a point of the world falls in the image, and which ground a pixel shows.
 
-World: x east, y north, z up, metres. Picture: x right, y down, pixels. Model: pinhole without distortion.
+World: x east, y north, z up, metres. Image: x right, y down, pixels. Model: pinhole without distortion.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def project(camera: Camera, points_N3: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.stack([seen[:, 0] * scale + camera.width / 2, seen[:, 1] * scale + camera.height / 2], axis=1), depth
 
 
-def ground_to_picture(camera: Camera) -> np.ndarray:
+def ground_to_image(camera: Camera) -> np.ndarray:
     """Returns the 3x3 homography that takes ground points (x, y, 1) at z = 0 to pixels."""
     intrinsics = np.array([[camera.focal_px, 0, camera.width / 2], [0, camera.focal_px, camera.height / 2], [0, 0, 1]])
     return intrinsics @ np.column_stack([camera.axes[:, 0], camera.axes[:, 1], -camera.axes @ camera.position])

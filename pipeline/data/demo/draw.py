@@ -1,7 +1,7 @@
-"""Draws one frame of a flight: the picture and, with the same strokes, its mask.
+"""Draws one frame of a flight: the image and, with the same strokes, its mask.
 
 Colours and class are drawn together as the four channels of one array, so that they cannot disagree. Drawn at twice
-the size without smoothing; the picture is then averaged down, the mask is picked.
+the size without smoothing; the image is then averaged down, the mask is picked.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.data.demo.camera import Camera, ground_to_picture, project, ray_slopes
+from pipeline.data.demo.camera import Camera, ground_to_image, project, ray_slopes
 from pipeline.data.demo.classes import SKY, VEGETATION
 from pipeline.data.demo.ground import CLASS_OF, Ground
-from pipeline.data.demo.noise import picture_noise, to_uint8
+from pipeline.data.demo.noise import image_noise, to_uint8
 from pipeline.data.demo.scene import SUPERSAMPLING, Flight
 from pipeline.data.demo.solids import Light, Thing
 
@@ -22,7 +22,7 @@ ONE = 1 << SHIFT
 
 
 def render(flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the picture (height, width, 3), uint8 RGB, and the mask (height, width), uint8, of one frame."""
+    """Returns the image (height, width, 3), uint8 RGB, and the mask (height, width), uint8, of one frame."""
     camera, time = flight.cameras[frame], frame - len(flight.cameras) // 2
     canvas = _draw_ground(flight.grounds, camera)
     slope = ray_slopes(camera)
@@ -43,7 +43,7 @@ def _draw_ground(grounds: tuple[Ground, ...], camera: Camera) -> np.ndarray:
         to_metres = np.array(
             [[1 / ground.scale, 0, ground.corner[0]], [0, 1 / ground.scale, ground.corner[1]], [0, 0, 1]]
         )
-        matrix = ground_to_picture(camera) @ to_metres
+        matrix = ground_to_image(camera) @ to_metres
         border = cv2.BORDER_TRANSPARENT if index else cv2.BORDER_REPLICATE
         cv2.warpPerspective(ground.colours, matrix, size, dst=colours, flags=cv2.INTER_LINEAR, borderMode=border)
         cv2.warpPerspective(
@@ -63,11 +63,11 @@ def _draw_far(canvas: np.ndarray, slope: np.ndarray, camera: Camera, flight: Fli
     fine = 0.004 * np.interp(column * 40 % 64, np.arange(64), rng.uniform(-1, 1, 64))
     ridge = 0.045 * np.interp(column, np.linspace(-16, 16, 64), rng.uniform(0.2, 1, 64)) + fine
     up = -slope[:top]
-    wood = np.array([66, 88, 70]) * (1 + 0.16 * picture_noise(rng, width, top, 5)[..., None])
+    wood = np.array([66, 88, 70]) * (1 + 0.16 * image_noise(rng, width, top, 5)[..., None])
     _fill(canvas[:top], (up > -0.012) & (up < ridge), 0.55 * wood + 0.45 * light.haze, VEGETATION)
     zenith = np.array([92, 138, 196]) if light.softness < 5 else np.array([168, 176, 186])
     rise = np.clip(up / 0.5, 0, 1)[..., None] ** 0.7
-    clouds = 0.5 * picture_noise(rng, width, top, 90) + 0.25 * picture_noise(rng, width, top, 28)
+    clouds = 0.5 * image_noise(rng, width, top, 90) + 0.25 * image_noise(rng, width, top, 28)
     cover = np.clip(clouds + 0.05, 0, 0.85)[..., None]
     colours = (np.array([214, 222, 230]) * (1 - rise) + zenith * rise) * (1 - cover) + np.array([240, 241, 243]) * cover
     _fill(canvas[:top], up >= ridge, colours, SKY)
@@ -87,7 +87,7 @@ def _in_view(things: tuple[Thing, ...], camera: Camera, time: int) -> list[tuple
     pixels, depth = project(camera, origins)
     reach = np.array([thing.reach for thing in things])
     reach_px = reach * camera.focal_px / np.maximum(depth, NEAR_M)
-    margin = 2.5 * reach_px[:, None]  # shadows fall into the picture from outside
+    margin = 2.5 * reach_px[:, None]  # shadows fall into the image from outside
     size = np.array([camera.width, camera.height])
     seen = (depth > NEAR_M) & ((pixels > -margin) & (pixels < size + margin)).all(axis=1) & (reach_px > 1.5)
     order = np.argsort(-np.linalg.norm(origins - camera.position, axis=1), kind="stable")
@@ -206,7 +206,7 @@ def _fixed(pixels_N2: np.ndarray) -> np.ndarray:
 
 
 def _develop(canvas: np.ndarray, flight: Flight, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns picture and mask at their final size: averaged, lit, vignetted, with the noise of a small sensor."""
+    """Returns image and mask at their final size: averaged, lit, vignetted, with the noise of a small sensor."""
     height, width = canvas.shape[0] // SUPERSAMPLING, canvas.shape[1] // SUPERSAMPLING
     rng = np.random.default_rng([flight.seed, frame])
     mask = np.ascontiguousarray(canvas[1::SUPERSAMPLING, 1::SUPERSAMPLING, 3])

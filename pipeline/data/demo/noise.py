@@ -40,7 +40,7 @@ def _interpolate(rows_LN: np.ndarray, at: np.ndarray) -> np.ndarray:
     return rows[below % LATTICE] * (1 - share) + rows[(below + 1) % LATTICE] * share
 
 
-def picture_noise(rng: np.random.Generator, width: int, height: int, cell_px: float) -> np.ndarray:
+def image_noise(rng: np.random.Generator, width: int, height: int, cell_px: float) -> np.ndarray:
     """Returns smooth noise (height, width), float32, whose bumps are about `cell_px` wide."""
     rows, columns = max(2, round(height / cell_px)), max(2, round(width / cell_px))
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -55,7 +55,7 @@ def roof_tiles(rng: np.random.Generator, colour) -> np.ndarray:
     brightness = 1 + 0.11 * rng.standard_normal((height // tile_h + 1, width // tile_w + 2))[row, column]
     brightness *= np.where(y % tile_h >= tile_h - 2, 0.66, 1.0)  # the lower edge shades the next row
     brightness *= 0.92 + 0.16 * np.sin(np.pi * (x % tile_w) / tile_w)  # pantiles are round
-    brightness += 0.06 * picture_noise(rng, width, height, 30)  # moss and weather
+    brightness += 0.06 * image_noise(rng, width, height, 30)  # moss and weather
     brightness[:4] *= 1.22  # the ridge catches light
     return to_uint8(np.asarray(colour) * brightness[..., None])
 
@@ -63,16 +63,16 @@ def roof_tiles(rng: np.random.Generator, colour) -> np.ndarray:
 def roof_sheets(rng: np.random.Generator, colour) -> np.ndarray:
     """Returns a corrugated roof slope (112, 160, 3), uint8 RGB, with ribs, seams and rust."""
     y, x = np.mgrid[:112, :160]
-    brightness = 0.95 + 0.13 * np.sin(x * (2 * np.pi / 6)) + 0.05 * picture_noise(rng, 160, 112, 12)
+    brightness = 0.95 + 0.13 * np.sin(x * (2 * np.pi / 6)) + 0.05 * image_noise(rng, 160, 112, 12)
     brightness[(y % 37) == 0] *= 0.75
-    rust = np.clip(picture_noise(rng, 160, 112, 22) - 0.9, 0, 0.6)[..., None]
+    rust = np.clip(image_noise(rng, 160, 112, 22) - 0.9, 0, 0.6)[..., None]
     return to_uint8((np.asarray(colour) * (1 - rust) + np.array([128, 74, 46]) * rust) * brightness[..., None])
 
 
 def roof_gravel(rng: np.random.Generator, colour) -> np.ndarray:
     """Returns a flat roof (128, 128, 3), uint8 RGB: gravel, stains, seams of the sheeting."""
     x = np.arange(128)
-    brightness = 1 + 0.07 * picture_noise(rng, 128, 128, 2) + 0.08 * picture_noise(rng, 128, 128, 24)
+    brightness = 1 + 0.07 * image_noise(rng, 128, 128, 2) + 0.08 * image_noise(rng, 128, 128, 24)
     brightness[:, x % 32 == 0] *= 0.9
     return to_uint8(np.asarray(colour) * brightness[..., None])
 
@@ -80,7 +80,7 @@ def roof_gravel(rng: np.random.Generator, colour) -> np.ndarray:
 def facade(rng: np.random.Generator, colour, storeys: int, columns: int) -> np.ndarray:
     """Returns a wall (28 * storeys, 24 * columns, 3), uint8 RGB, with framed windows that mirror the sky and a door."""
     height, width = 28 * storeys, 24 * columns
-    wall = np.asarray(colour) * (1 + 0.05 * picture_noise(rng, width, height, 9))[..., None]
+    wall = np.asarray(colour) * (1 + 0.05 * image_noise(rng, width, height, 9))[..., None]
     glass = np.array([62, 76, 92]) * rng.uniform(0.7, 1.5, (storeys, columns, 1))
     for storey in range(storeys):
         for column in range(columns):
@@ -99,7 +99,7 @@ def planks(rng: np.random.Generator, colour) -> np.ndarray:
     """Returns a wooden deck (64, 128, 3), uint8 RGB, boards across."""
     x = np.arange(128)
     boards = 1 + 0.12 * rng.standard_normal(17)[x // 8] - 0.4 * (x % 8 == 0)
-    grain = boards[None, :] + 0.05 * picture_noise(rng, 128, 64, 4)
+    grain = boards[None, :] + 0.05 * image_noise(rng, 128, 64, 4)
     return to_uint8(np.asarray(colour) * grain[..., None])
 
 

@@ -62,7 +62,7 @@ def _lay_fences(rng, recipe: Recipe, layout: Layout, light: Light) -> list[Thing
 
 
 def _park_cars(rng, recipe: Recipe, layout: Layout, light: Light, spots: Spots) -> list[Thing]:
-    """Puts cars into bays and lanes that the picture shows whole."""
+    """Puts cars into bays and lanes that the image shows whole."""
     places = [(x, y, heading, 0.0) for x, y, heading in layout.slots]
     for lane in layout.lanes:
         middles, ways = (lane[1:] + lane[:-1]) / 2, np.diff(lane, axis=0)
@@ -85,7 +85,7 @@ def _park_cars(rng, recipe: Recipe, layout: Layout, light: Light, spots: Spots) 
 
 
 def _build(rng, recipe: Recipe, light: Light, spots: Spots) -> list[Thing]:
-    """Puts up buildings; in flat views in the upper part of the picture, so that they do not hide everything."""
+    """Puts up buildings; in flat views in the upper part of the image, so that they do not hide everything."""
     kinds = {
         "campus": (buildings.block,),
         "avenue": (buildings.block, buildings.house),

@@ -2,7 +2,7 @@
 
 Of 18 flights 16 have people, 8 bikes, 6 cars, 2 drones, 2 boats, 2 animals, 12 obstacles, 11 buildings or jetties,
 3 the sky.
-AeroScapes: 85, 42, 29, 10, 2, 3, 66, 56 and 15 % of the pictures.
+AeroScapes: 85, 42, 29, 10, 2, 3, 66, 56 and 15 % of the images.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def choose_light(rng: np.random.Generator) -> Light:
         ambient=0.75 if overcast else 0.42,
         diffuse=0.3 if overcast else 0.75,
         shadow=rng.uniform(0.12, 0.22) if overcast else rng.uniform(0.42, 0.58),
-        softness=9 if overcast else 3,  # pixels of the drawn picture
+        softness=9 if overcast else 3,  # pixels of the drawn image
         tint=exposure * np.array([1 + warmth, 1.0, 1 - warmth]),
         haze=np.array([196, 204, 212]) * rng.uniform(0.92, 1.08),
         haze_m=rng.uniform(220, 700),

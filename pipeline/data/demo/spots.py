@@ -23,7 +23,7 @@ class Spots:
         Args:
             materials: names of the ground on which the thing may stand.
             radius: no other thing comes closer than both radii, metres.
-            rows: part of the picture's height that the place is in.
+            rows: part of the image's height that the place is in.
             reach: greatest distance, in altitudes of the camera.
             clearance: radius within which the ground must be of those materials; half of `radius` if None.
         """

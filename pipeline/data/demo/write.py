@@ -35,11 +35,11 @@ def generate(
     """Makes `folder` hold the demo competition of these settings; one that does already is left alone.
 
     Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
-    pictures only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
-    pictures come from different flights. The same settings give the same bytes on the same machine.
+    images only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
+    images come from different flights. The same settings give the same bytes on the same machine.
 
     Args:
-        num_train: training pictures; from 72 on every class is in at least two flights.
+        num_train: training images; from 72 on every class is in at least two flights.
 
     Raises:
         UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
@@ -71,10 +71,10 @@ def list_flights(seed: int, num_train: int, num_test: int) -> list[tuple[str, in
     """
     rng = np.random.default_rng([seed, 0])  # the flights draw from [seed, 1], [seed, 2], ...
     flights = []
-    for subset, num_pictures in (("train", num_train), ("test", num_test)):
-        num_flights = max(1, round(num_pictures / FRAMES_PER_FLIGHT))
+    for subset, num_images in (("train", num_train), ("test", num_test)):
+        num_flights = max(1, round(num_images / FRAMES_PER_FLIGHT))
         order = np.arange(num_flights) if subset == "train" else rng.permutation(max(len(RECIPES), num_flights))
-        lengths = [num_pictures // num_flights + (k < num_pictures % num_flights) for k in range(num_flights)]
+        lengths = [num_images // num_flights + (k < num_images % num_flights) for k in range(num_flights)]
         recipes = [int(index) % len(RECIPES) for index in order[:num_flights]]
         flights += list(zip([subset] * num_flights, recipes, rng.permutation(lengths).tolist(), strict=True))
     return [flights[index] for index in rng.permutation(len(flights))]
@@ -88,18 +88,18 @@ def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
         rng = np.random.default_rng([settings["seed"], number])
         flight = build_flight(rng, RECIPES[recipe], num_frames, settings["width"], settings["height"])
         for frame in range(num_frames):
-            picture_id = f"{number:06d}_{frame + 1:03d}"
-            ids[subset].append(picture_id)
-            picture, mask = render(flight, frame)
+            image_id = f"{number:06d}_{frame + 1:03d}"
+            ids[subset].append(image_id)
+            image, mask = render(flight, frame)
             yield (
-                f"imgs/imgs/{picture_id}.jpg",
-                _encode(".jpg", picture[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
+                f"imgs/imgs/{image_id}.jpg",
+                _encode(".jpg", image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
             )
             if subset == "train":
-                yield f"masks/masks/{picture_id}.png", _encode(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 6)
+                yield f"masks/masks/{image_id}.png", _encode(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 6)
     for subset, names in ids.items():
         yield f"{subset}.csv", _lines("ImageID", names)
-    rows = [f"{picture_id}_{index}," for picture_id in ids["test"] for index in range(len(CLASSES))]
+    rows = [f"{image_id}_{index}," for image_id in ids["test"] for index in range(len(CLASSES))]
     yield "sample_submission.csv", _lines("ImageID,EncodedPixels", rows)
 
 

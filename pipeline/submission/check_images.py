@@ -1,6 +1,6 @@
-"""What is wrong with the runs of a submission: row by row, picture by picture, and over the whole file.
+"""What is wrong with the runs of a submission: row by row, image by image, and over the whole file.
 
-Comes in: the rows of each picture. Goes out: problems in plain words, each naming line and row.
+Comes in: the rows of each image. Goes out: problems in plain words, each naming line and row.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ALMOST_ALL = 0.9  # share of covered pixels from which on a submission is taken 
 
 @dataclass
 class Finding:
-    """What is known about one picture; the counts are of sound pictures only."""
+    """What is known about one image; the counts are of sound images only."""
 
-    picture_id: str
+    image_id: str
     line: int
     num_pixels: int
     problems: list[str] = field(default_factory=list)
@@ -41,38 +41,36 @@ class Finding:
         return self.num_classes > 1 and self.covered_px == self.last_px < self.num_pixels
 
 
-def check_pictures(
-    pictures: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, tuple[int, int]], competition: Competition
+def check_images(
+    images: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, tuple[int, int]], competition: Competition
 ) -> list[str]:
     """Returns the problems of all rows, then those that only the whole file shows.
 
     Args:
-        pictures: the rows of each picture by class index.
-        sizes: (height, width) of each picture.
+        images: the rows of each image by class index.
+        sizes: (height, width) of each image.
         competition: classes and convention.
     """
-    findings = [
-        check_picture(picture_id, rows, sizes[picture_id], competition) for picture_id, rows in pictures.items()
-    ]
+    findings = [check_image(image_id, rows, sizes[image_id], competition) for image_id, rows in images.items()]
     problems = [problem for finding in findings for problem in finding.problems]
     complete = [
         finding
         for finding in findings
-        if not finding.problems and len(pictures[finding.picture_id]) == len(row_classes(competition))
+        if not finding.problems and len(images[finding.image_id]) == len(row_classes(competition))
     ]
     problems += _base_problems(findings, competition.convention)
     problems += _order_problems(findings, competition.convention)
     problems += _coverage_problems(complete)
     if not problems and not any(finding.num_runs for finding in findings):
-        problems.append("every row is empty: no class has a single pixel in any picture")
+        problems.append("every row is empty: no class has a single pixel in any image")
     return problems
 
 
-def check_picture(picture_id: str, rows: Mapping[int, Row], size: tuple[int, int], competition: Competition) -> Finding:
-    """Returns what is wrong with the rows of one picture, and its counts where they are sound."""
+def check_image(image_id: str, rows: Mapping[int, Row], size: tuple[int, int], competition: Competition) -> Finding:
+    """Returns what is wrong with the rows of one image, and its counts where they are sound."""
     height, width = size
     convention = competition.convention
-    finding = Finding(picture_id, min(row.line for row in rows.values()), height * width)
+    finding = Finding(image_id, min(row.line for row in rows.values()), height * width)
     classes = sorted(rows)
     all_runs = []
     for index in classes:
@@ -113,7 +111,7 @@ def _overlaps(runs: Runs, owners: Sequence[Row]) -> Iterator[str]:
         first = int(np.flatnonzero(furthest[:second] > runs.starts[second])[0])
         yield (
             f"{row_name(owners[second])}: overlaps {row_name(owners[first])}; "
-            f"{int(shared[clashes].sum())} pixels of the picture are in more than one class"
+            f"{int(shared[clashes].sum())} pixels of the image are in more than one class"
         )
 
 
@@ -127,25 +125,25 @@ def _reads_in_other_base(rows: Mapping[int, Row], num_pixels: int, convention: C
 
 
 def _base_problems(findings: Sequence[Finding], convention: Convention) -> Iterator[str]:
-    """Yields one problem when the pixels were counted from the other base than the competition's."""
+    """Yields one problem when the pixels were scored from the other base than the competition's."""
     other = 1 - convention.base
     num_healed = sum(finding.reads_in_other_base for finding in findings)
     if num_healed:
         yield (
-            f"{num_healed} of {len(findings)} pictures are unreadable counted from {convention.base} but sound "
-            f"counted from {other}: off by one?"
+            f"{num_healed} of {len(findings)} images are unreadable scored from {convention.base} but sound "
+            f"scored from {other}: off by one?"
         )
         return
     shift = base_shift(total([finding.evidence for finding in findings if finding.evidence]))
     if shift:
         yield (
-            f"all pictures lie {abs(shift)} pixel too {'late' if shift > 0 else 'early'}: classes change most often "
+            f"all images lie {abs(shift)} pixel too {'late' if shift > 0 else 'early'}: classes change most often "
             f"there instead of at the end of the line. Counted from {other} instead of {convention.base}?"
         )
 
 
 def _order_problems(findings: Sequence[Finding], convention: Convention) -> Iterator[str]:
-    """Yields one problem for the whole file, or one per picture when only some are transposed."""
+    """Yields one problem for the whole file, or one per image when only some are transposed."""
     other = "column" if convention.order == "row" else "row"
     sound = [finding for finding in findings if finding.evidence]
     whole = total([finding.evidence for finding in sound if finding.evidence])
@@ -154,26 +152,26 @@ def _order_problems(findings: Sequence[Finding], convention: Convention) -> Iter
         yield (
             f"wrong orientation: read {other} by {other} instead of {convention.order} by {convention.order}, "
             f"neighbouring lines differ {order_ratio(whole):.1f} times less; clearest in line {worst.line} "
-            f"({worst.picture_id})"
+            f"({worst.image_id})"
         )
         return
     for finding in sound:
         if finding.evidence and order_is_wrong(finding.evidence):
             yield (
-                f"line {finding.line} ({finding.picture_id}): wrong orientation, this picture makes more sense "
+                f"line {finding.line} ({finding.image_id}): wrong orientation, this image makes more sense "
                 f"read {other} by {other}, though the others do not"
             )
 
 
 def _coverage_problems(complete: Sequence[Finding]) -> Iterator[str]:
-    """Yields pictures with pixels of no class, where the submission means to give every pixel one."""
+    """Yields images with pixels of no class, where the submission means to give every pixel one."""
     cut_short = [finding for finding in complete if finding.is_dense_start()]
     if cut_short and 2 * len(cut_short) >= len(complete):
         first = cut_short[0]
         yield (
-            f"{len(cut_short)} of {len(complete)} pictures are covered without a gap up to a pixel and not after it, "
-            f"such as line {first.line} ({first.picture_id}): {first.last_px} of {first.num_pixels}. "
-            "Masks of another size than the pictures?"
+            f"{len(cut_short)} of {len(complete)} images are covered without a gap up to a pixel and not after it, "
+            f"such as line {first.line} ({first.image_id}): {first.last_px} of {first.num_pixels}. "
+            "Masks of another size than the images?"
         )
         return
     partial = [finding for finding in complete if not finding.is_whole()]
@@ -182,8 +180,8 @@ def _coverage_problems(complete: Sequence[Finding]) -> Iterator[str]:
         for finding in partial:
             share = 1 - finding.covered_px / finding.num_pixels
             yield (
-                f"line {finding.line} ({finding.picture_id}): {share:.4%} of its pixels are in no class, "
-                f"while {num_whole} of {len(complete)} pictures are covered whole"
+                f"line {finding.line} ({finding.image_id}): {share:.4%} of its pixels are in no class, "
+                f"while {num_whole} of {len(complete)} images are covered whole"
             )
         return
     num_pixels = sum(finding.num_pixels for finding in complete)
@@ -191,5 +189,5 @@ def _coverage_problems(complete: Sequence[Finding]) -> Iterator[str]:
     if partial and covered_share >= ALMOST_ALL:
         yield (
             f"warning: {1 - covered_share:.4%} of all pixels are in no class, in {len(partial)} of {len(complete)} "
-            "pictures; fine only if the competition has pixels that no class may claim"
+            "images; fine only if the competition has pixels that no class may claim"
         )

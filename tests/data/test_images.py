@@ -14,31 +14,31 @@ from PIL import Image
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.data.image_header import BadFile, read_header
 from pipeline.data.inspection import count_values
-from pipeline.data.pictures import class_indices, read_grey, read_mask, read_picture
+from pipeline.data.images import class_indices, read_grey, read_mask, read_image
 from pipeline.errors import UserError
-from tests.data.broken import HEIGHT, MASK, PICTURE, WIDTH, encoded, jpeg, png
+from tests.data.broken import HEIGHT, MASK, IMAGE, WIDTH, encoded, jpeg, png
 
-# Larger than the folder's pictures, so that most cuts fall into pixels and not into the header.
+# Larger than the folder's images, so that most cuts fall into pixels and not into the header.
 _LARGE = np.random.default_rng(5).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 _LARGE_JPEG = jpeg(_LARGE)
 _WITH_THUMBNAIL = _LARGE_JPEG[:20] + b"\xff\xe1\x00\x0cthumb\xff\xd8\xff\xd9\x00" + _LARGE_JPEG[20:]
 _LARGE_PNG = encoded(Image.fromarray(_LARGE), "PNG")
 
 
-def test_a_picture_is_read_as_rgb(tmp_path: Path):
-    Image.fromarray(PICTURE).save(tmp_path / "a.png")
-    read = read_picture(tmp_path / "a.png")
+def test_a_image_is_read_as_rgb(tmp_path: Path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
     assert read.dtype == np.uint8
     assert read.flags["C_CONTIGUOUS"]
-    np.testing.assert_array_equal(read, PICTURE)
+    np.testing.assert_array_equal(read, IMAGE)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_a_rotation_tag_does_not_turn_the_pixels(format: str, tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    (tmp_path / "a").write_bytes(encoded(Image.fromarray(PICTURE), format, exif=exif))
-    assert read_picture(tmp_path / "a").shape == (HEIGHT, WIDTH, 3)
+    (tmp_path / "a").write_bytes(encoded(Image.fromarray(IMAGE), format, exif=exif))
+    assert read_image(tmp_path / "a").shape == (HEIGHT, WIDTH, 3)
     assert read_grey(tmp_path / "a").shape == (HEIGHT, WIDTH)
     with pytest.raises(AssertionError):  # the tag is there: who honours it, turns
         assert np.asarray(Image.open(tmp_path / "a").transpose(Image.Transpose.ROTATE_90)).shape == (HEIGHT, WIDTH, 3)
@@ -51,14 +51,14 @@ def test_a_mask_keeps_its_indices_and_the_ignored_one_becomes_255(tmp_path: Path
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", MaskCode(IGNORE)), MASK)
 
 
-@pytest.mark.parametrize("pixels", [PICTURE, MASK.astype(np.uint16)], ids=["colours", "16 bits"])
+@pytest.mark.parametrize("pixels", [IMAGE, MASK.astype(np.uint16)], ids=["colours", "16 bits"])
 def test_what_is_no_index_mask_is_refused(pixels: np.ndarray, tmp_path: Path):
     (tmp_path / "m.png").write_bytes(png(pixels))
     with pytest.raises(UserError, match=r"m\.png does not decode to an 8-bit single-channel PNG[\s\S]*prepare"):
         read_mask(tmp_path / "m.png")
 
 
-@pytest.mark.parametrize("read", [read_picture, read_mask, read_grey])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_grey])
 def test_an_absent_file_is_named(read, tmp_path: Path):
     with pytest.raises(UserError, match=r"gone\.png is not there"):
         read(tmp_path / "gone.png")

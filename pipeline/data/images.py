@@ -1,8 +1,8 @@
-"""The one reader of pictures and masks: everything that trains, predicts or draws reads files through this module.
+"""The one reader of images and masks: everything that trains, predicts or draws reads files through this module.
 
-In: a path of a file that `catalog.build_catalog` has found good. Out: uint8 arrays, pictures RGB, masks class indices.
-Pixels come as they are stored: an EXIF rotation is never applied here and refused by the check, so picture and mask
-cannot be turned apart. Measured on CamVid, one core: cv2 1.1 ms a picture, PIL 1.2 ms (480x360 JPEG).
+In: a path of a file that `catalog.build_catalog` has found good. Out: uint8 arrays, images RGB, masks class indices.
+Pixels come as they are stored: an EXIF rotation is never applied here and refused by the check, so image and mask
+cannot be turned apart. Measured on CamVid, one core: cv2 1.1 ms an image, PIL 1.2 ms (480x360 JPEG).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _REDUCED_GREY = {
 }
 
 
-def read_picture(path: Path | str) -> np.ndarray:
-    """Returns a picture, uint8 HxWx3, RGB.
+def read_image(path: Path | str) -> np.ndarray:
+    """Returns an image, uint8 HxWx3, RGB.
 
     Raises:
         UserError: the file is absent or does not decode.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | STORED_ORIENTATION)
-    if picture is None:
-        raise _no_longer_good(path, "an 8-bit RGB picture")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | STORED_ORIENTATION)
+    if image is None:
+        raise _no_longer_good(path, "an 8-bit RGB image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
@@ -85,7 +85,7 @@ def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
 
 
 def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
-    """Returns a picture's brightness, uint8 HxW, with both sides divided by `reduction` (1, 2, 4 or 8) while decoding.
+    """Returns an image's brightness, uint8 HxW, with both sides divided by `reduction` (1, 2, 4 or 8) while decoding.
 
     For a JPEG the reduced sizes cost half of the full one, because most of its frequencies are left undecoded.
 
@@ -94,7 +94,7 @@ def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
     """
     grey = cv2.imread(str(path), _REDUCED_GREY[reduction] | STORED_ORIENTATION)
     if grey is None:
-        raise _no_longer_good(path, "a picture")
+        raise _no_longer_good(path, "an image")
     return grey
 
 

@@ -1,4 +1,4 @@
-"""Pictures of AeroScapes' size for benchmarks: CamVid enlarged to 1280x720, or drawn where ../shared is absent."""
+"""Images of AeroScapes' size for benchmarks: CamVid enlarged to 1280x720, or drawn where ../shared is absent."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ CLASSES = tuple(f"class {index}" for index in range(NUM_CLASSES))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def read_pictures(num_pictures: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns pictures (uint8, 720x1280x3, RGB) with masks (uint8, 720x1280, 12 classes)."""
+def read_images(num_images: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images (uint8, 720x1280x3, RGB) with masks (uint8, 720x1280, 12 classes)."""
     ids = sorted(path.stem for path in (CAMVID / "masks" / "masks").glob("*.png"))
     if not ids:
-        return [_drawn(seed) for seed in range(num_pictures)]
-    chosen = [ids[index * len(ids) // num_pictures] for index in range(num_pictures)]
-    return [_enlarged(picture_id) for picture_id in chosen]
+        return [_drawn(seed) for seed in range(num_images)]
+    chosen = [ids[index * len(ids) // num_images] for index in range(num_images)]
+    return [_enlarged(image_id) for image_id in chosen]
 
 
-def write_competition(folder: Path, num_pictures: int) -> pd.DataFrame:
-    """Writes JPEG pictures (quality 95) and PNG masks and returns their catalog."""
+def write_competition(folder: Path, num_images: int) -> pd.DataFrame:
+    """Writes JPEG images (quality 95) and PNG masks and returns their catalog."""
     (folder / "imgs").mkdir(parents=True)
     (folder / "masks").mkdir()
     rows = []
-    for number, (picture, mask) in enumerate(read_pictures(num_pictures)):
-        row = {"id": f"{number:03d}", "picture": f"imgs/{number:03d}.jpg", "mask": f"masks/{number:03d}.png"}
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(folder / row["picture"]), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    for number, (image, mask) in enumerate(read_images(num_images)):
+        row = {"id": f"{number:03d}", "image": f"imgs/{number:03d}.jpg", "mask": f"masks/{number:03d}.png"}
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / row["image"]), bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
         cv2.imwrite(str(folder / row["mask"]), mask)
         rows.append({**row, "width": WIDTH, "height": HEIGHT})
     return pd.DataFrame(rows)
@@ -46,9 +46,9 @@ def one_hot(mask: np.ndarray) -> np.ndarray:
     return np.stack([mask == index for index in range(NUM_CLASSES)], axis=-1).astype(np.float32)
 
 
-def normalise_float64(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalise_float64(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The original's preprocessing: float64 arithmetic, channels first, float32 at the end."""
-    normalised = (picture / 255.0 - np.array(MEAN)) / np.array(STD)
+    normalised = (image / 255.0 - np.array(MEAN)) / np.array(STD)
     return normalised.transpose(2, 0, 1).astype(np.float32), np.ascontiguousarray(mask.transpose(2, 0, 1))
 
 
@@ -81,11 +81,11 @@ def in_own_process(function: Callable, *arguments):
     return result
 
 
-def _enlarged(picture_id: str) -> tuple[np.ndarray, np.ndarray]:
-    picture = cv2.imread(str(CAMVID / "imgs" / "imgs" / f"{picture_id}.jpg"))
-    mask = cv2.imread(str(CAMVID / "masks" / "masks" / f"{picture_id}.png"), cv2.IMREAD_UNCHANGED)
-    picture = cv2.cvtColor(cv2.resize(picture, (WIDTH, HEIGHT)), cv2.COLOR_BGR2RGB)
-    return picture, cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+def _enlarged(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    image = cv2.imread(str(CAMVID / "imgs" / "imgs" / f"{image_id}.jpg"))
+    mask = cv2.imread(str(CAMVID / "masks" / "masks" / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
+    image = cv2.cvtColor(cv2.resize(image, (WIDTH, HEIGHT)), cv2.COLOR_BGR2RGB)
+    return image, cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
 
 
 def _drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
