@@ -44,7 +44,7 @@ Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMI
 """
 ON_SUBMISSIONS = ("score", "diff", "submit", "log", "convention")
 COMMANDS = ("list", "show", "plan", "compare", "shakeup", *ON_SUBMISSIONS, "download", "doctor", "test")
-STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+STAGE_NAMES = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 
 
@@ -137,31 +137,28 @@ def print_help(words: Sequence[str]) -> None:
 
 def run_experiment(name: str, arguments: Sequence[str]) -> int:
     """Runs the stages of an experiment."""
-    from pipeline.config.load import load, names
+    from pipeline.config.load import names
 
     if name not in names():
         refuse_slip(name, arguments)
     stages_named, overrides, is_forced = split_arguments(name, arguments)
-    loaded = load(name, tuple(overrides))
-    from pipeline.chain import Run, run_chain
-    from pipeline.paths import RunPaths, shown
-    from pipeline.stages import stages_of
-    from pipeline.stopping import Stop
+    from pipeline.engine.api import open_run, run
+    from pipeline.engine.stopping import Stop
+    from pipeline.paths import shown
 
-    stages = stages_of(loaded)
-    known = [stage.name for stage in stages]
+    stop = Stop()
+    opened = open_run(name, overrides, stop=stop)
+    known = [stage.name for stage in opened.stages]
     absent = [stage for stage in stages_named if stage not in known]
     if absent:
-        why = "SWEEP.ENABLE is false" if loaded.config.ensemble.members is None else "an ensemble trains nothing"
+        config = opened.loaded.config
+        why = "SWEEP.ENABLE is false" if config.ensemble.members is None else "an ensemble trains nothing"
         raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
-    hours = loaded.config.runtime.time_budget_hours
-    stop = Stop(budget_s=hours * 3600 if hours else None)
     stop.listen()
     last = max(stages_named, key=known.index) if stages_named else known[-1]
-    paths = RunPaths(loaded.run)
-    if loaded.run != name:
-        print(f"{name} with other settings runs in {shown(paths.folder)}")
-    run_chain(stages, last, Run(loaded, paths, stop), (stages_named or known) if is_forced else (), print_line)
+    if opened.name != name:
+        print(f"{name} with other settings runs in {shown(opened.paths.folder)}")
+    run(name, overrides, last, stop=stop, force=(stages_named or known) if is_forced else ())
     return 0
 
 

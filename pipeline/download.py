@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 
 from pipeline.config.competition import Competition
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path
-from pipeline.paths import CONFIGS, PROJECT, shown
+from pipeline.paths import CONFIGS, Folders, shown
 
 
-def download(name: str) -> None:
+def download(name: str, folders: Folders) -> None:
     """Fetches a competition by its name, or the ImageNet weights of an encoder by its.
 
     Raises:
@@ -21,9 +20,9 @@ def download(name: str) -> None:
     """
     competitions = sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml"))
     if name not in competitions:
-        download_weights(name, competitions)
+        download_weights(name, competitions, folders)
         return
-    target = Path(os.environ.get("DATA_DIR") or PROJECT / "data") / name
+    target = folders.data[0] / name
     competition, existed = load_competition(name), target.exists()
     if existed and not (target / competition.train_csv).is_file():
         raise UserError(f"{shown(target)} is there but has no {competition.train_csv}; move it away and start again")
@@ -34,7 +33,7 @@ def download(name: str) -> None:
 def fetch(competition: Competition, target: Path) -> Path:
     """Returns the folder of a competition after fetching it from where it is published."""
     if competition.name == "demo":
-        from pipeline.data.demo import generate
+        from pipeline.demo import generate
 
         generate(target)
         return target
@@ -52,7 +51,7 @@ def fetch(competition: Competition, target: Path) -> Path:
     return download_competition(competition, target)
 
 
-def download_weights(encoder: str, competitions: list[str]) -> None:
+def download_weights(encoder: str, competitions: list[str], folders: Folders) -> None:
     """Writes `<encoder>-imagenet.safetensors` for machines without internet."""
     import segmentation_models_pytorch as smp
     from safetensors.torch import save_file
@@ -64,8 +63,8 @@ def download_weights(encoder: str, competitions: list[str]) -> None:
         near = difflib.get_close_matches(encoder, [*competitions, *smp.encoders.encoders], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"competitions: {', '.join(competitions)}"
         raise UserError(f"there is no competition and no encoder {encoder!r}; {hint}")
-    path = Path(os.environ.get("WEIGHTS_DIR") or PROJECT / "data" / "weights") / f"{encoder}-imagenet.safetensors"
-    state = load_pretrained(Encoder(encoder, "", "imagenet")).state_dict()
+    path = folders.weights[0] / f"{encoder}-imagenet.safetensors"
+    state = load_pretrained(Encoder(encoder, "", "imagenet"), folders.weights).state_dict()
     with atomic_path(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
     print(f"fetched: {shown(path)}")

@@ -1,92 +1,149 @@
-"""Where each artefact lives. Nobody else joins these paths."""
+"""The name and the folder of every artefact. No other file spells a file name of a run.
+
+The environment is read once, by `Folders.from_environment`; everything below the command line is handed a `Folders`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 KAGGLE = Path("/kaggle")  # a notebook's `input`, mounted read-only, and `working`, which is kept
+DEMO = "demo"  # the competition that the project draws itself
+
+# Below a run's folder, in the order in which the stages write them.
+CONFIG = "config.yaml"
+MARKERS = ".stages"
+TRAIN_CATALOG = "catalog_train.csv"
+TEST_CATALOG = "catalog_test.csv"
+CLASSES = "classes.csv"
+SPLIT = "split.csv"
+LEAKAGE = "leakage.csv"
+TILES = "tiles.json"
+SWEEP_TABLE = "lr_sweep.csv"
+SWEEP_FACTS = "lr_sweep.json"
+SWEEP_PLOT = "lr_sweep.png"
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+CHECKPOINTS = "*.ckpt"
+HISTORY = "history.csv"
+TIMINGS = "timings.csv"
+EVENTS = "events"
+NOT_FINITE = "not_finite.json"
+REPLACED = "replaced"
+METRICS = "metrics.json"
+PER_IMAGE = "per_image.csv"
+CONFUSION = "confusion.csv"
+MEMBERS = "members.json"
+STORES = "stores.json"
+ENSEMBLE = "ensemble.json"
+STREAM = "stream"
+DECODE = "decode.json"
+SUBMISSION = "submission.json"
+REFUSAL = "refused.json"
+REPORT = "report.html"
+PLOTS = "plots"
+PANELS = "panels"
+SAMPLES_PLOT = f"{PLOTS}/samples.png"
+PLAN_PLOT = f"{PLOTS}/plan.png"
+TILE_PLOTS = f"{PLOTS}/tile_grid_*.png"
+CLASS_PLOTS = f"{PLOTS}/class_*.png"
+VALID_PROBS = "probs/valid"
+TEST_PROBS = "probs/test"
+PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
+# Inside a store of tiles or of predictions.
+INDEX = "index.json"
+# In the folder of submissions.
+LOG = "log.csv"
 
 
-def runs_folder() -> Path:
-    """Returns the folder of all runs: RUNS_DIR, or `runs/` in the project."""
-    return Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
+@dataclass(frozen=True)
+class Folders:
+    """Where runs, submissions, large temporary files, data and weights are.
 
-
-def submissions_folder() -> Path:
-    """Returns the folder of the uploads: SUBMISSIONS_DIR, or `submissions/` in the project."""
-    return Path(os.environ.get("SUBMISSIONS_DIR") or PROJECT / "submissions")
-
-
-def scratch_folder() -> Path:
-    """Returns where large files that can be made again live: SCRATCH_DIR, or beside the runs.
-
-    On Kaggle /kaggle/working keeps 20 GB and the tile store of one competition takes most of them; /tmp has 50 times as
-    much and is lost with the session, as these files may be.
+    Attributes:
+        runs: the folder of all runs.
+        submissions: the folder of the uploads.
+        scratch: large files that can be made again, such as tile stores.
+        data: folders in which a competition's folder is looked for by name, in order.
+        weights: folders in which `<encoder>-imagenet.safetensors` is looked for, in order.
     """
-    if os.environ.get("SCRATCH_DIR"):
-        return Path(os.environ["SCRATCH_DIR"])
-    runs = runs_folder()
-    return Path("/tmp/scratch") if KAGGLE / "working" in runs.resolve().parents else runs / "shared"
 
+    runs: Path
+    submissions: Path
+    scratch: Path
+    data: tuple[Path, ...]
+    weights: tuple[Path, ...]
 
-def data_folders() -> list[Path]:
-    """Returns the folders in which a competition's folder is looked for by name, in order."""
-    named = [Path(os.environ["DATA_DIR"])] if os.environ.get("DATA_DIR") else []
-    return [*named, PROJECT / "data", KAGGLE / "input"]
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Folders:
+        """Returns the folders that RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR, DATA_DIR and WEIGHTS_DIR name.
 
+        Unset: `runs/`, `submissions/` and `data/` in the project, and /kaggle/input. /kaggle/working keeps 20 GB, of
+        which the tile store of one competition takes most; there large temporary files go to /tmp.
+        """
+        environment = os.environ if environment is None else environment
 
-def weights_folders() -> list[Path]:
-    """Returns the folders in which `<encoder>-imagenet.safetensors` is looked for, in order."""
-    named = [Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []
-    inputs = KAGGLE / "input"
-    mounted = sorted(path for path in inputs.iterdir() if path.is_dir()) if inputs.is_dir() else []
-    return [*named, PROJECT / "data" / "weights", *mounted]
+        def named(variable: str) -> Path | None:
+            return Path(environment[variable]) if environment.get(variable) else None
 
+        runs = named("RUNS_DIR") or PROJECT / "runs"
+        is_kept = KAGGLE / "working" in runs.resolve().parents
+        inputs = KAGGLE / "input"
+        mounted = sorted(path for path in inputs.iterdir() if path.is_dir()) if inputs.is_dir() else []
+        data, weights = named("DATA_DIR"), named("WEIGHTS_DIR")
+        return cls(
+            runs=runs,
+            submissions=named("SUBMISSIONS_DIR") or PROJECT / "submissions",
+            scratch=named("SCRATCH_DIR") or (Path("/tmp/scratch") if is_kept else runs / "shared"),
+            data=(*([data] if data else []), PROJECT / "data", inputs),
+            weights=(*([weights] if weights else []), PROJECT / "data" / "weights", *mounted),
+        )
 
-def shown(path: Path) -> str:
-    """Returns a path as a person wants to read it: relative to the folder they stand in where that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if not relative.startswith("../..") else str(path)
+    @property
+    def tiles(self) -> Path:
+        """The folder of all tile stores."""
+        return self.scratch / "tiles"
+
+    def run(self, name: str) -> RunPaths:
+        """Returns the paths of a run by its folder's name."""
+        return RunPaths(self.runs / name, self.submissions)
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Every file of one run. `folder` is `runs/<name>`."""
+    """Every file of one run.
 
-    name: str
+    Attributes:
+        folder: `runs/<name>`.
+        submissions: the folder of the uploads.
+    """
+
+    folder: Path
+    submissions: Path
 
     @property
-    def folder(self) -> Path:
-        return runs_folder() / self.name
+    def name(self) -> str:
+        return self.folder.name
 
     @property
     def markers(self) -> Path:
-        return self.folder / ".stages"
+        return self.folder / MARKERS
 
-    @property
-    def plots(self) -> Path:
-        return self.folder / "plots"
-
-    @property
-    def panels(self) -> Path:
-        return self.folder / "panels"
-
-    @property
-    def events(self) -> Path:
-        return self.folder / "events"
-
-    @property
-    def submission(self) -> Path:
-        return submissions_folder() / f"{self.name}.csv"
-
-    def probs(self, subset: str) -> Path:
-        """Returns the probability store of the `test` or `valid` images."""
-        return self.folder / "probs" / subset
+    def submission(self, suffix: str = ".csv") -> Path:
+        """Returns the file to upload; each submission format has its suffix."""
+        return self.submissions / f"{self.name}{suffix}"
 
     def __truediv__(self, name: str) -> Path:
-        """Returns a file of the run: `paths / "split.csv"`."""
+        """Returns a file of the run: `paths / SPLIT`."""
         return self.folder / name
+
+
+def shown(path: Path) -> str:
+    """Returns a path for messages: relative to the current folder where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("../..") else str(path)

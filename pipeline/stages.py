@@ -1,151 +1,193 @@
-"""The chain, as a table. Read this first.
+"""The stages, as a table. Read this first.
 
     ./run.sh ExpAAB            runs every stage of configs/ExpAAB.yaml in this order
     ./run.sh ExpAAB train      runs up to `train`
 
 A stage reads files and writes files below `runs/ExpAAB/`. It is skipped while the content of what it reads, the
-settings named here and what it wrote are as they were; `chain.py` decides and says why. Its work is in `work/`.
+settings named here and what it wrote are unchanged; `engine/chain.py` decides and logs why. The work is in `work/`,
+one file per stage, imported only when the stage runs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pipeline.chain import Run, Stage
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
-from pipeline.work import ensemble, experiment, members
+from pipeline.engine.run import Run, Stage, lazy
+from pipeline.paths import (
+    BEST,
+    CLASS_PLOTS,
+    CLASSES,
+    CONFUSION,
+    DECODE,
+    ENSEMBLE,
+    EVENTS,
+    HISTORY,
+    LAST,
+    LEAKAGE,
+    MEMBERS,
+    METRICS,
+    PANELS,
+    PER_IMAGE,
+    PLOTS,
+    REFUSAL,
+    REPORT,
+    SAMPLES_PLOT,
+    SPLIT,
+    STORES,
+    SUBMISSION,
+    SWEEP_FACTS,
+    SWEEP_PLOT,
+    SWEEP_TABLE,
+    TEST_CATALOG,
+    TEST_PROBS,
+    TILE_PLOTS,
+    TILES,
+    TIMINGS,
+    TRAIN_CATALOG,
+    VALID_PROBS,
+)
+from pipeline.work.inputs import (
+    lacks_tiles,
+    sample_submission,
+    starting_weights,
+    submission_file,
+    test_files,
+    test_images,
+    training_files,
+    training_images,
+)
+from pipeline.work.member_inputs import lacks_predictions, member_sources, member_stores
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
-# Of the competition's description: what is loss_classes. Its name and how it wants submissions train no network anew.
-LEARNT = ("COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES", "COMPETITION.CONVENTION.ROWS")
-SHOWN = (*LEARNT, "COMPETITION.COLORS")
+# Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
+TRAINED = ("COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES", "COMPETITION.CONVENTION.ROWS")
+SHOWN = (*TRAINED, "COMPETITION.COLORS")
 PREDICTION = (
     *(*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
     *("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE"),
 )
+TEST = ("COMPETITION", "DATASETS.COMPETITION", "DATASETS.TEST_DIRECTORY")
+TRAINING = (*NETWORK, *TRAINED, "EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED", "DATALOADERS", "LOSS_FN", "SOLVER")
+SAMPLES = ("DATASETS.AUGMENTATION", "DATASETS.CLASSES", "DATASETS.PADDING", "DATASETS.SAMPLING")
+SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
-    *("catalog.csv", "classes.csv", "split.csv", "leakage.csv", "lr_sweep.csv", "lr_sweep.json", "history.csv"),
-    *("metrics.json", "per_image.csv", "confusion.csv", "decode.json", "submission.json", "plots", "panels"),
+    *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
+    *(CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
 )
 ALL = (
     *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
     *("PREDICT", "DECODE", "ENSEMBLE"),
 )
-CUT = ("catalog.csv (train)", "split.csv", "tiles.json")  # another test set trains no network anew
-START = ("EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED")
+CUT = (TRAIN_CATALOG, SPLIT, TILES)
 
 
-def _train_reads(loaded: Loaded) -> tuple[str, ...]:
-    suggestion = ("lr_sweep.json",) if loaded.config.solver.max_lr == "auto" else ()
+def _train_reads(run: Run) -> tuple[str, ...]:
+    suggestion = (SWEEP_FACTS,) if run.loaded.config.solver.max_lr == "auto" else ()
     return (*CUT, *suggestion)
 
 
-def _submit_reads(loaded: Loaded) -> tuple[str, ...]:
-    decode = loaded.config.decode
-    judged = ("probs/valid", "split.csv") if "fitted" in (decode.suppress, decode.offsets) else ()
-    return ("probs/test", "catalog.csv (test)", "metrics.json", *judged)
-
-
-def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
-    """Returns the weights that training starts from, so that other weights mean another result."""
-    from pipeline.model.weights import find_encoder_weights
-
-    if run.loaded.config.experiment.load_prev is not None:
-        return {"the previous run's best checkpoint": experiment.find_run(run.loaded.config.experiment.load_prev)}
-    path = find_encoder_weights(run.loaded.config.model.encoder)
-    return {"the encoder's weights": path} if path else {}
+def _submit_reads(run: Run) -> tuple[str, ...]:
+    decode = run.loaded.config.decode
+    held_out = (VALID_PROBS, TRAIN_CATALOG, SPLIT) if "fitted" in (decode.suppress, decode.offsets) else ()
+    return (TEST_PROBS, TEST_CATALOG, METRICS, *held_out)
 
 
 STAGES = (
     Stage(
         "prepare",
-        "checks every image and mask, counts classes, splits",
-        experiment.prepare,
-        settings=("COMPETITION", "DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads_outside=lambda run: {"the competition's files": experiment.competition_files(run)},
-        writes=("catalog.csv", "classes.csv", "split.csv", "leakage.csv"),
-        leaves=("plots/class_*.png",),
+        "check training images and labels, count classes, split",
+        lazy("pipeline.work.prepare:prepare"),
+        settings=("COMPETITION", *SPLITTING),
+        reads_outside=training_files,
+        writes=(TRAIN_CATALOG, CLASSES, SPLIT, LEAKAGE),
+        leaves=(CLASS_PLOTS,),
+        is_shared=True,
+    ),
+    Stage(
+        "testset",
+        "check test images and sample submission",
+        lazy("pipeline.work.testset:testset"),
+        settings=TEST,
+        reads_outside=test_files,
+        writes=(TEST_CATALOG,),
         is_shared=True,
     ),
     Stage(
         "tile",
-        "cuts the scales into the tile store, draws augmented samples",
-        experiment.tile,
-        settings=(
-            *(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX"),
-            "EXPERIMENT.SEED",
-        ),
-        reads=("catalog.csv (train)", "split.csv"),
-        reads_outside=lambda run: experiment.images_of(run, "train"),
-        writes=("tiles.json", "plots/samples.png"),
-        leaves=("plots/tile_grid_*.png",),
+        "cut the scales into the tile store, draw augmented samples",
+        lazy("pipeline.work.tile:tile"),
+        settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
+        reads=(TRAIN_CATALOG, SPLIT),
+        reads_outside=training_images,
+        writes=(TILES, SAMPLES_PLOT),
+        leaves=(TILE_PLOTS,),
         is_shared=True,
-        lacks=experiment.lacks_tiles,
+        lacks=lacks_tiles,
     ),
     Stage(
         "sweep",
-        "tries learning rates and plots the loss against them",
-        experiment.sweep,
-        settings=(*NETWORK, *START, *LEARNT, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
+        "try learning rates, plot the loss against them",
+        lazy("pipeline.work.sweep:sweep"),
+        settings=(*TRAINING, *SAMPLES, *SPLITTING, "SWEEP"),
         reads=CUT,
-        reads_outside=_starting_weights,
-        writes=("lr_sweep.csv", "lr_sweep.json", "lr_sweep.png"),
-        version=3,  # auto takes the trough; an image that is judged alone goes by its own statistics
+        reads_outside=starting_weights,
+        writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
+        version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
         is_shared=True,
     ),
     Stage(
         "train",
-        "carries out the training plan",
-        experiment.train,
-        settings=(*NETWORK, *START, *LEARNT, "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER"),
+        "carry out the training plan",
+        lazy("pipeline.work.train:train"),
+        settings=(*TRAINING, *SAMPLES, *SPLITTING),
         reads=_train_reads,
-        reads_outside=_starting_weights,
-        check=experiment.check_start,
-        writes=("best.ckpt", "history.csv"),
-        leaves=("last.ckpt", "timings.csv", "events"),
+        reads_outside=starting_weights,
+        check=lazy("pipeline.work.train:check_start"),
+        writes=(BEST, HISTORY),
+        leaves=(LAST, TIMINGS, EVENTS),
         is_shared=True,
     ),
     Stage(
         "evaluate",
-        "predicts and scores the validation images",
-        experiment.evaluate,
+        "predict and score the validation images",
+        lazy("pipeline.work.evaluate:evaluate"),
         settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=("best.ckpt", "catalog.csv (train)", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: experiment.images_of(run, "train"),
-        writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
+        reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        reads_outside=training_images,
+        writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=2,  # full-size logits became bytes
         is_shared=True,
     ),
     Stage(
         "predict",
-        "writes the test images' probabilities",
-        experiment.predict,
+        "predict the test images",
+        lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
-        reads=("best.ckpt", "catalog.csv (test)"),
-        reads_outside=lambda run: experiment.images_of(run, "test"),
-        writes=("probs/test",),
+        reads=(BEST, TEST_CATALOG),
+        reads_outside=test_images,
+        writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
         is_shared=True,
     ),
     Stage(
         "submit",
-        "decodes, run-length encodes and checks the submission",
-        experiment.submit,
+        "decode, encode and check the submission",
+        lazy("pipeline.work.submit:submit"),
         settings=("COMPETITION", "DECODE"),
         reads=_submit_reads,
-        reads_outside=experiment.sample_submission,
-        writes=("submission.json",),
-        writes_outside=lambda run: {"the submission file": run.paths.submission},
+        reads_outside=sample_submission,
+        writes=(SUBMISSION,),
+        writes_outside=submission_file,
     ),
     Stage(
         "report",
-        "writes the one page that tells everything",
-        experiment.report,
+        "write the page that shows all of it",
+        lazy("pipeline.work.report:report"),
         settings=ALL,
         reads=REPORTED,
-        reads_outside=lambda run: {"the submission file": run.paths.submission},
-        writes=("report.html",),
+        reads_outside=submission_file,
+        writes=(REPORT,),
+        despite=("submit",),
     ),
 )
 
@@ -154,50 +196,52 @@ STAGES = (
 ENSEMBLE_STAGES = (
     Stage(
         "predict",
-        "makes sure that every member has predicted",
-        lambda run: ensemble.predict(run, stages_of),
-        settings=("COMPETITION", "ENSEMBLE.MEMBERS"),
-        reads_outside=members.member_sources,
-        writes=("members.json", "stores.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        lacks=members.lacks_predictions,
+        "make sure that every member has predicted",
+        lazy("pipeline.work.ensemble_predict:predict"),
+        settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
+        reads_outside=member_sources,
+        writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        lacks=lacks_predictions,
         version=2,  # so that members write their stores anew
     ),
     Stage(
         "evaluate",
-        "combines them on images that they did not train on, and scores",
-        ensemble.evaluate,
+        "combine them on images that they did not train on, and score",
+        lazy("pipeline.work.ensemble_evaluate:evaluate"),
         settings=(*SHOWN, "ENSEMBLE"),
-        reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
-        reads_outside=lambda run: members.member_stores(run, "valid") | experiment.images_of(run, "train"),
-        writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
+        reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
+        writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
     ),
     Stage(
         "submit",
-        "combines them on the test images, encodes and checks the submission",
-        ensemble.submit,
+        "combine them on the test images, encode and check the submission",
+        lazy("pipeline.work.ensemble_submit:submit"),
         settings=("COMPETITION", "DECODE"),
-        reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
-        reads_outside=lambda run: members.member_stores(run, "test") | experiment.sample_submission(run),
-        writes=("submission.json",),
-        writes_outside=lambda run: {"the submission file": run.paths.submission},
+        reads=(MEMBERS, TEST_CATALOG, TRAIN_CATALOG, SPLIT, METRICS, ENSEMBLE),
+        reads_outside=lambda run: member_stores(run, "test") | sample_submission(run),
+        writes=(SUBMISSION,),
+        writes_outside=submission_file,
     ),
     Stage(
         "report",
-        "writes the one page that tells everything",
-        experiment.report,
+        "write the page that shows all of it",
+        lazy("pipeline.work.report:report"),
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE"),
         reads=(
-            *("members.json", "stores.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv"),
-            *("confusion.csv", "ensemble.json", "decode.json", "submission.json", "panels"),
+            *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
+            *(DECODE, SUBMISSION, REFUSAL, PANELS),
         ),
-        reads_outside=lambda run: {"the submission file": run.paths.submission},
-        writes=("report.html",),
+        reads_outside=submission_file,
+        writes=(REPORT,),
+        despite=("submit",),
     ),
 )
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
-    """Returns the stages of a config: an ensemble's, or an experiment's but for a sweep that is switched off."""
+    """Returns the stages of a config: an ensemble's, or an experiment's, whose sweep may be switched off."""
     if is_ensemble(loaded):
         return ENSEMBLE_STAGES
     return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chain import Run, run_chain
+from pipeline.engine.chain import Run, run_chain
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped
-from pipeline.paths import PROJECT, RunPaths, submissions_folder
+from pipeline.paths import PROJECT, Folders, RunPaths
 from pipeline.stages import stages_of
-from pipeline.stopping import Stop
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint
-from tests.tiny import draw_nothing, overrides, run_stages, tiny, write_competition
+from tests.tiny import draw_nothing, overrides, run_paths, run_stages, tiny, write_competition
 
 pytestmark = pytest.mark.slow
 RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
@@ -67,7 +67,7 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "going on at epoch" in result.stdout
     loaded = tiny(data, *CHANGES)
-    interrupted = files(RunPaths(loaded.run))
+    interrupted = files(run_paths(loaded.run))
     paths, _ = run_stages(loaded, "train", force=("train",))
     assert files(paths) == interrupted
 
@@ -75,7 +75,7 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
 def test_a_time_budget_that_is_used_up_in_training_saves_at_once_and_the_run_goes_on(tmp_path, monkeypatch):
     draw_nothing(monkeypatch)
     loaded = tiny(write_competition(tmp_path / "data"), *CHANGES, "SOLVER.NUM_EPOCHS=2", "SWEEP.ENABLE=false")
-    paths, stop = RunPaths(loaded.run), Stop(budget_s=3600.0)
+    paths, stop = run_paths(loaded.run), Stop(budget_s=3600.0)
 
     plain_step = trainer.train_step
 
@@ -109,7 +109,7 @@ def test_a_worker_that_is_killed_ends_the_process_with_a_clear_message_and_a_who
         _, error = process.communicate(timeout=60)
     assert process.returncode == 2 and "Traceback" not in error
     assert "A data-loading worker died" in error and "DATALOADERS.TRAIN.NUM_WORKERS=0" in error
-    assert load_checkpoint(RunPaths(tiny(data, *CHANGES, *changes).run) / "last.ckpt")["state"]["epoch"] >= 1
+    assert load_checkpoint(run_paths(tiny(data, *CHANGES, *changes).run) / "last.ckpt")["state"]["epoch"] >= 1
 
 
 def files(paths: RunPaths) -> dict[str, bytes]:
@@ -134,8 +134,8 @@ def test_the_whole_chain_ends_in_a_checked_submission_and_a_page_and_is_skipped_
     command = [sys.executable, "-m", "pipeline", *arguments]
     first = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    paths = RunPaths(tiny(data, "SOLVER.MAX_LR=auto").run)
-    rows = (submissions_folder() / f"{paths.name}.csv").read_text().splitlines()
+    paths = run_paths(tiny(data, "SOLVER.MAX_LR=auto").run)
+    rows = (Folders.from_environment().submissions / f"{paths.name}.csv").read_text().splitlines()
     assert rows[0] == "ImageID,EncodedPixels" and len(rows) == 1 + 4 * 12
     page = (paths / "report.html").read_text()
     assert page.count("data:image/png") >= 5 and "Vegetation" in page

@@ -20,15 +20,15 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_tile_stores_stay_out_of_the_folder_that_kaggle_keeps(kaggle, monkeypatch):
     monkeypatch.setenv("RUNS_DIR", str(kaggle / "working" / "runs"))
-    assert paths.scratch_folder() == Path("/tmp/scratch")
+    assert paths.Folders.from_environment().scratch == Path("/tmp/scratch")
     monkeypatch.setenv("SCRATCH_DIR", str(kaggle / "elsewhere"))
-    assert paths.scratch_folder() == kaggle / "elsewhere"
+    assert paths.Folders.from_environment().scratch == kaggle / "elsewhere"
 
 
 def test_anywhere_else_they_lie_beside_the_runs(kaggle, monkeypatch):
-    assert paths.scratch_folder() == paths.runs_folder() / "shared"
+    assert paths.Folders.from_environment().scratch == paths.Folders.from_environment().runs / "shared"
     monkeypatch.setenv("RUNS_DIR", str(kaggle / "my" / "runs"))
-    assert paths.scratch_folder() == kaggle / "my" / "runs" / "shared"
+    assert paths.Folders.from_environment().scratch == kaggle / "my" / "runs" / "shared"
 
 
 def test_what_a_notebook_has_as_input_is_looked_through(kaggle):

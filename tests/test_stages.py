@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from pipeline.__main__ import STAGE_NAMES
-from pipeline.chain import Run, Stage, prepare_folder, why_run
 from pipeline.config.load import Loaded, is_machine_key
-from pipeline.dependence import ABOUT
-from pipeline.paths import RunPaths
+from pipeline.engine.chain import Run, Stage, prepare_folder, why_run
+from pipeline.engine.dependence import ABOUT
+from pipeline.engine.stopping import Stop
 from pipeline.stages import STAGES, stages_of
-from pipeline.stopping import Stop
-from tests.tiny import draw_nothing, run_stages, tiny, write_competition
+from tests.tiny import draw_nothing, run_paths, run_stages, tiny, write_competition
 
 ALL = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 LEARN = ("sweep", "train", "report")
@@ -93,7 +92,7 @@ def stand_ins(loaded: Loaded):
 
 def stale(loaded: Loaded) -> dict[str, str]:
     """Returns the stages that would run now, with the reasons."""
-    reasons = {stage.name: why_run(stage, Run(loaded, RunPaths(loaded.run), Stop())) for stage in stages_of(loaded)}
+    reasons = {stage.name: why_run(stage, Run(loaded, run_paths(loaded.run), Stop())) for stage in stages_of(loaded)}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
@@ -170,7 +169,7 @@ def test_rows_of_the_catalog_count_where_they_are_looked_at(tmp_path, subset, wa
     ],
 )
 def test_a_changed_file_makes_its_writer_and_its_readers_stale(finished, name, wanted):
-    (RunPaths(finished.run) / name).write_text("another content")
+    (run_paths(finished.run) / name).write_text("another content")
     assert list(stale(finished)) == wanted
 
 
@@ -271,7 +270,7 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "DECODE.OFFSETS=fitted",
     )
     loaded = tiny(competition, *changes)
-    paths = RunPaths(loaded.run)
+    paths = run_paths(loaded.run)
     prepare_folder(Run(loaded, paths, Stop()))
     seen: set[str] = set()
     run = Run(WatchedLoaded(loaded, seen), paths, Stop(), "key")

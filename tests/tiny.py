@@ -7,6 +7,7 @@ is said by overrides on `configs/demo.yaml`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.chain import Run, Stage, run_chain
 from pipeline.config.load import Loaded, load
-from pipeline.paths import RunPaths, scratch_folder
+from pipeline.engine.chain import run_chain
+from pipeline.engine.run import Run, Stage
+from pipeline.engine.stopping import Stop
+from pipeline.paths import Folders, RunPaths
 from pipeline.stages import stages_of
-from pipeline.stopping import Stop
 
 SIDE = 64
 BACKGROUND, CAR, VEGETATION, ROAD = 0, 3, 9, 10
@@ -100,9 +102,9 @@ class Workshop:
         """Returns the resolved tiny config; its run folder has the stages up to `tile` done, as far as they fit."""
         loaded = tiny(self.data, *changes)
         (prepared,) = self.runs.iterdir()
-        if not RunPaths(loaded.run).folder.exists():
-            shutil.copytree(prepared, RunPaths(loaded.run).folder)
-            shutil.copytree(self.scratch, scratch_folder(), dirs_exist_ok=True)
+        if not run_paths(loaded.run).folder.exists():
+            shutil.copytree(prepared, run_paths(loaded.run).folder)
+            shutil.copytree(self.scratch, Folders.from_environment().scratch, dirs_exist_ok=True)
         return loaded
 
 
@@ -128,12 +130,22 @@ def tiny(folder: Path, *changes: str) -> Loaded:
     return load("demo", overrides(folder, *changes))
 
 
+def run_paths(name: str) -> RunPaths:
+    """Returns the paths of a run in the folders of this test."""
+    return Folders.from_environment().run(name)
+
+
+def run_of(loaded: Loaded, log: Callable[[str], None] = print, stop: Stop | None = None) -> Run:
+    """Returns the run of a resolved config in the folders of this test."""
+    return Run(loaded, Folders.from_environment(), log, stop or Stop(), stages_of)
+
+
 def run_stages(loaded: Loaded, last: str = "report", force: tuple[str, ...] = (), stages: tuple[Stage, ...] = ()):
-    """Runs the chain up to `last` in this process; returns the run's paths and the lines that it said."""
+    """Runs the chain up to `last` in this process; returns the run's paths and the lines that it logged."""
     lines: list[str] = []
-    paths = RunPaths(loaded.run)
-    run_chain(stages or stages_of(loaded), last, Run(loaded, paths, Stop()), force, lines.append)
-    return paths, lines
+    run = run_of(loaded, lines.append)
+    run_chain(run, last, force, stages or None)
+    return run.paths, lines
 
 
 def draw_nothing(monkeypatch) -> None:

@@ -15,18 +15,19 @@ from pipeline.errors import UserError
 
 def list_command(arguments: Sequence[str]) -> int:
     """Prints every config with its question, state and score."""
+    from pipeline.paths import Folders
     from pipeline.report.table import experiment_table
 
     options = parser("list")
     options.add_argument("words", nargs="*")
-    print(experiment_table(tuple(options.parse_args(arguments).words)))
+    print(experiment_table(Folders.from_environment().runs, tuple(options.parse_args(arguments).words)))
     return 0
 
 
 def show_command(arguments: Sequence[str]) -> int:
     """Prints the resolved values of a config and where each was written."""
     from pipeline.config.load import load, nested, run_name
-    from pipeline.paths import RunPaths, shown
+    from pipeline.paths import Folders, shown
 
     options = parser("show")
     options.add_argument("name")
@@ -40,7 +41,8 @@ def show_command(arguments: Sequence[str]) -> int:
     width = max(len(key) for key in loaded.values)
     cells = {key: write_value(value) for key, value in loaded.values.items()}
     value_width = min(34, max(len(cell) for cell in cells.values()))
-    print(f"{loaded.name}: run name {run_name(loaded.config)}, folder {shown(RunPaths(loaded.run).folder)}")
+    folder = Folders.from_environment().run(loaded.run).folder
+    print(f"{loaded.name}: run name {run_name(loaded.config)}, folder {shown(folder)}")
     for key, cell in cells.items():
         print(f"{key:<{width}}  {cell:<{value_width}}  {loaded.origins[key]}")
     return 0
@@ -63,7 +65,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     """Draws the learning rate over the epochs of a config's plan."""
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.files import write_atomic
-    from pipeline.paths import RunPaths, runs_folder, shown
+    from pipeline.paths import CONFIG, PLAN_PLOT, SWEEP_FACTS, Folders, shown
     from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
     from pipeline.report.read import read_json, read_steps_per_epoch
 
@@ -75,15 +77,14 @@ def plan_command(arguments: Sequence[str]) -> int:
     members = loaded.config.ensemble.members
     if members is not None:
         raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
-    paths, is_auto = RunPaths(loaded.run), loaded.config.solver.max_lr == "auto"
+    folders = Folders.from_environment()
+    paths, is_auto = folders.run(loaded.run), loaded.config.solver.max_lr == "auto"
     # What was not run leaves no folder of a run.
-    path = (
-        paths.plots / "plan.png" if (paths / "config.yaml").is_file() else runs_folder() / "plans" / f"{paths.name}.png"
-    )
+    path = paths / PLAN_PLOT if (paths / CONFIG).is_file() else folders.runs / "plans" / f"{paths.name}.png"
     title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest of both just fit
     batches = loaded.config.dataloaders.train
     num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
-    suggested = (read_json(paths / "lr_sweep.json") or {}).get("max_lr") if is_auto else None
+    suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
     write_atomic(path, draw_plan(*plan_curve(plan, num_steps or PLAN_STEPS), title=title))
     for phase in plan:
@@ -97,7 +98,7 @@ def plan_command(arguments: Sequence[str]) -> int:
             f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
         )
     if suggested:
-        origin = shown(paths / "lr_sweep.json")
+        origin = shown(paths / SWEEP_FACTS)
         print(f"SOLVER.MAX_LR is auto: drawn for {suggested:.2g}, the sweep's suggestion in {origin}")
     elif is_auto:
         print(f"SOLVER.MAX_LR is auto: drawn for {PROVISIONAL_LR:g} in place of what the sweep will suggest")
@@ -108,16 +109,16 @@ def plan_command(arguments: Sequence[str]) -> int:
 def compare_command(arguments: Sequence[str]) -> int:
     """Prints the settings that differ between runs, and their scores; draws scores and curves."""
     from pipeline.files import write_atomic
-    from pipeline.paths import runs_folder, shown
+    from pipeline.paths import Folders, shown
     from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
 
     names = two_or_more("compare", arguments)
-    comparison = compare_runs(names)
+    comparison = compare_runs(names, runs=Folders.from_environment().runs)
     print(comparison)
     if any(value is not None for value in comparison.scores["Dice"]):
-        folder = runs_folder() / "compared"
+        folder = Folders.from_environment().runs / "compared"
         write_atomic(folder / "scores.png", draw_comparison(comparison))
-        write_atomic(folder / "curves.png", draw_run_curves(comparison.runs))
+        write_atomic(folder / "curves.png", draw_run_curves(comparison.runs, Folders.from_environment().runs))
         print(f"\ndrawn: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 
@@ -139,9 +140,10 @@ def two_or_more(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
 def shakeup_command(arguments: Sequence[str]) -> int:
     """Prints how far submissions must lie apart to be truly different, and which two to choose as finals."""
     from pipeline.inference.shakeup import read_scores, shake_up
+    from pipeline.paths import Folders
     from pipeline.report.compare import run_folder
 
-    folders = {name: run_folder(name) for name in two_or_more("shakeup", arguments)}
+    folders = {name: run_folder(name, Folders.from_environment().runs) for name in two_or_more("shakeup", arguments)}
     print(shake_up(*read_scores(folders)))
     return 0
 
@@ -149,10 +151,11 @@ def shakeup_command(arguments: Sequence[str]) -> int:
 def download_command(arguments: Sequence[str]) -> int:
     """Fetches a competition's data, or an encoder's weights."""
     from pipeline.download import download
+    from pipeline.paths import Folders
 
     options = parser("download")
     options.add_argument("name")
-    download(options.parse_args(arguments).name)
+    download(options.parse_args(arguments).name, Folders.from_environment())
     return 0
 
 

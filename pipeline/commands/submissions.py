@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.commands.arguments import chosen_competition, parser
 from pipeline.errors import UserError
+from pipeline.paths import LOG, Folders
 
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
@@ -85,7 +86,7 @@ def list_test_images(competition: Competition) -> dict[str, ImageFile]:
     from pipeline.config.competition import image_file
     from pipeline.data.competition import find_folder, read_list
 
-    folder = find_folder(competition)
+    folder = find_folder(competition, Folders.from_environment().data)
     images = {}
     for listed in read_list(competition, folder, "test")[0]:
         path = folder / image_file(competition, listed.id, "test")
@@ -99,7 +100,7 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
     from pipeline.data.competition import find_folder, read_list
 
     try:
-        folder = find_folder(competition)
+        folder = find_folder(competition, Folders.from_environment().data)
     except UserError:
         return {}
     subsets = ("train", "test")  # an id in both is an image for testing: that is what is submitted
@@ -134,7 +135,7 @@ def draw_diff(
 ) -> str:
     """Draws the images that changed most; returns the drawing's path as a person reads it."""
     from pipeline.data.images import read_image
-    from pipeline.paths import shown, submissions_folder
+    from pipeline.paths import shown
     from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.report.figure import write_image
     from pipeline.submission.rows import read_masks
@@ -145,7 +146,7 @@ def draw_diff(
         {image_id: mask for image_id, mask in read_masks(path, competition, sizes) if image_id in ids} for path in files
     )
     changed = [Changed(id, read_image(images[id].path), first[id], second[id]) for id in ids]
-    path = submissions_folder() / f"diff_{files[0].stem}_{files[1].stem}.png"
+    path = Folders.from_environment().submissions / f"diff_{files[0].stem}_{files[1].stem}.png"
     titles = (files[0].name, files[1].name)
     write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
     return shown(path)
@@ -154,7 +155,7 @@ def draw_diff(
 def submit_command(arguments: Sequence[str]) -> int:
     """Uploads a run's submission to Kaggle, and puts it into the log."""
     from pipeline.config.load import load
-    from pipeline.paths import RunPaths, shown
+    from pipeline.paths import shown
     from pipeline.submission.kaggle import submit
     from pipeline.submission.log import add_upload, log_table, read_log, submissions_log
 
@@ -165,11 +166,11 @@ def submit_command(arguments: Sequence[str]) -> int:
     options.add_argument("--again", action="store_true")
     chosen = options.parse_intermixed_args(arguments)  # settings may stand behind the message
     loaded = load(chosen.name, tuple(chosen.overrides))
-    path = RunPaths(loaded.run).submission
+    path = Folders.from_environment().run(loaded.run).submission()
     if not path.is_file():
         command = " ".join([chosen.name, *chosen.overrides])
         raise UserError(f"there is no {path.name} in {shown(path.parent)} yet; make it with ./run.sh {command}")
-    log_path = path.with_name("log.csv")
+    log_path = path.with_name(LOG)
     read_log(log_path)  # one that cannot be written on is refused before the upload
     submitted = submit(path, loaded.competition, chosen.message, chosen.again)
     add_upload(log_path, loaded.competition, path.name, submitted)
@@ -188,14 +189,14 @@ def submit_command(arguments: Sequence[str]) -> int:
 
 def log_command(arguments: Sequence[str]) -> int:
     """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
-    from pipeline.paths import shown, submissions_folder
+    from pipeline.paths import shown
     from pipeline.submission.kaggle import slug_of
     from pipeline.submission.log import log_table, read_log, submissions_log
 
     options = parser("log")
     options.add_argument("--competition")
     competition = chosen_competition("log", options.parse_args(arguments).competition)
-    path, slug = submissions_folder() / "log.csv", slug_of(competition)
+    path, slug = Folders.from_environment().submissions / LOG, slug_of(competition)
     try:
         rows = submissions_log(path, competition)
     except UserError as error:
@@ -219,7 +220,7 @@ def convention_command(arguments: Sequence[str]) -> int:
     options.add_argument("runs", type=Path)
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.name)
-    folder = find_folder(competition)
+    folder = find_folder(competition, Folders.from_environment().data)
     train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))
     print(convention_text(investigate(competition, folder, chosen.runs, train, test), competition))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition
+from pipeline.config.keys import is_below
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
@@ -173,8 +174,3 @@ def _check_ensemble_weights(
         if sum(values) <= 0:
             what = f"of class {competition.class_names[column]} " if len(rows[0]) > 1 else ""
             _refuse(origins, key, f"all weights {what}are 0; at least one must be above")
-
-
-def is_below(key: str, prefixes: tuple[str, ...]) -> bool:
-    """Returns whether a dotted key is one of the prefixes or lies below one."""
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from pipeline.config.check import is_below
+from pipeline.config.keys import is_below
 from pipeline.config.load import Loaded, load
 from pipeline.errors import UserError
 

@@ -6,6 +6,7 @@ In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: typed settings as `Loa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import yaml
 from pipeline.config.check import check_config
 from pipeline.config.coerce import NULLS, nearest
 from pipeline.config.competition import Competition, check_competition
+from pipeline.config.keys import is_below
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
@@ -43,6 +45,8 @@ MACHINE_KEYS = (
     "SOLVER.SAVE_MINUTES",
     "ENSEMBLE.STREAM",  # the same bits by way of the disk or not
 )
+# Keys of a competition's description on which no result depends.
+ABOUT = ("NAME", "TITLE", "KAGGLE_SLUG", "REPOSITORY", "LICENCE")
 PROVISIONAL_LR = 1e-3  # stands for `MAX_LR: auto` until the sweep has spoken
 
 
@@ -66,6 +70,26 @@ class Loaded:
     values: dict[str, Any]
     origins: dict[str, str]
     changed: tuple[str, ...]
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that a result may depend on, by key: no machine keys; competition and plan by their content.
+
+        The competition's description is COMPETITION.*, and ABOUT.* for what no result depends on.
+        """
+        settings = {key: value for key, value in self.values.items() if not is_machine_key(key)}
+        settings["SOLVER.PLAN"] = [vars(phase) for phase in self.plan]
+        fields = {name.upper(): value for name, value in vars(self.competition).items()}
+        fields |= {f"CONVENTION.{name.upper()}": value for name, value in vars(fields.pop("CONVENTION")).items()}
+        return settings | {("ABOUT." if key in ABOUT else "COMPETITION.") + key: fields[key] for key in fields}
+
+    @property
+    def text(self) -> str:
+        """The resolved config as it is written into the run's folder: comments and JSON, which is YAML too."""
+        lines = [f"# Resolved values of {self.name}."]
+        if self.changed:
+            lines.append(f"# Overridden on the command line: {', '.join(self.changed)}")
+        return "\n".join([*lines, json.dumps(nested(self.values), indent=2)]) + "\n"
 
 
 def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
@@ -112,7 +136,7 @@ def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> 
 
 def is_machine_key(key: str) -> bool:
     """Returns whether a key may differ between machines without changing what is computed."""
-    return any(key == prefix or key.startswith(prefix + ".") for prefix in MACHINE_KEYS)
+    return is_below(key, MACHINE_KEYS)
 
 
 def names() -> list[str]:

@@ -148,6 +148,7 @@ class Sampling:
 class Datasets:
     competition: str
     directory: str | None
+    test_directory: str | None
     split_index: Annotated[int, Range(least=-100, most=19)]
     split: Split
     classes: ClassNames

@@ -1,128 +1,180 @@
-"""The catalog: one row per image of a competition, after every file was read and found good.
+"""The catalogs: one row per image, after every file was read and found good. One for training, one for test images.
 
-In: a competition's folder. Out: the table behind catalog.csv, and all problems at once, so that one pass of mending is
-enough. Only a catalog without problems may be written or used.
+In: a competition's folder. Out: the tables behind catalog_train.csv and catalog_test.csv, and all problems at once, so
+that one pass of fixing is enough. Only a catalog without problems may be written or used.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import IGNORE, Competition, mask_file, image_file
-from pipeline.data.competition import Listed, read_list
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask, inspect_image
+from pipeline.config.competition import IGNORE, PLACE, Competition, image_file, mask_file
+from pipeline.data.competition import Listed, read_list, sequence_of
+from pipeline.data.image_header import READ_SUFFIXES
+from pipeline.data.inspection import Inspection, compare_sizes, inspect_image, inspect_mask
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.data.sample_submission import check_sample
 
-TEXT_COLUMNS = ("id", "subset", "sequence", "image", "mask")
+TEXT_COLUMNS = ("id", "sequence", "image", "mask")
 _NOTHING = Inspection(0, 0, None, ())
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image to look at: files relative to the competition folder; a mask of "" is not wanted."""
+    """An image to inspect: files relative to the competition folder; a test image has no mask."""
 
     listed: Listed
-    subset: str
     image: str
-    mask: str
+    mask: str | None
 
 
-def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Returns the catalog and everything that is wrong with the competition's lists and files.
+def build_train_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """Returns the catalog of the training images, and everything that is wrong with their list and files.
 
-    Columns: id, subset (train, test), sequence, image, mask (relative paths; "" for test), width, height, pixels_0 to
-    pixels_<C-1> for the C scored classes, pixels_ignored. Rows in the order of train.csv, then test.csv.
+    Columns: id, sequence, image, mask (relative paths), width, height, pixels_0 to pixels_<C-1> for the C classes,
+    pixels_ignored. Rows in the order of train.csv.
     """
-    folder = Path(folder)
-    train, problems = read_list(competition, folder, "train")
-    test, test_problems = read_list(competition, folder, "test")
-    problems += test_problems + _in_both(competition, train, test)
-    entries = [_entry(competition, listed, "train") for listed in train]
-    entries += [_entry(competition, listed, "test") for listed in test]
-    missing = _missing(competition, folder, entries)
-    problems += [problem for _, problem in missing if problem]
-    absent = {file for file, _ in missing}
-    looks = map_files(lambda entry: _look(competition, folder, entry, absent), entries, "check images and masks")
-    problems += [problem for _, _, found in looks for problem in found]
-    problems += check_sample(competition, folder, {listed.id for listed in test})
-    rows = [_row(competition, entry, *seen[:2]) for entry, seen in zip(entries, looks, strict=True)]
-    return pd.DataFrame(rows, columns=catalog_columns(competition)), problems
+    listed, problems = read_list(competition, folder, "train")
+    entries = [
+        _Entry(one, image_file(competition, one.id, "train"), mask_file(competition, one.id)) for one in listed
+    ]
+    inspected, found = _inspect_all(competition, folder, entries, "IMAGES")
+    columns = [*TEXT_COLUMNS, "width", "height", *pixel_columns(competition), "pixels_ignored"]
+    rows = [_train_row(competition, entry, *pair) for entry, pair in zip(entries, inspected, strict=True)]
+    return pd.DataFrame(rows, columns=columns), problems + found
 
 
-def catalog_columns(competition: Competition) -> list[str]:
-    """Returns the names of the catalog's columns."""
-    pixels = [f"pixels_{index}" for index in range(competition.num_classes)]
-    return [*TEXT_COLUMNS, "width", "height", *pixels, "pixels_ignored"]
+def build_test_catalog(
+    competition: Competition, folder: Path, is_hidden: bool = False, sample: Path | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Returns the catalog of the test images, and everything that is wrong with their list, files and sample.
+
+    Columns: id, sequence, image, width, height. Rows in the order of test.csv.
+
+    Args:
+        folder: of the competition, or for a hidden test set of its images.
+        is_hidden: whether the folder holds a hidden test set: images alone, or a test.csv beside them. Its images may
+            repeat training images, as the examples do that a code competition shows before it scores.
+        sample: the sample submission, if there is one.
+    """
+    has_list = (folder / competition.test_csv).is_file()
+    if is_hidden and not has_list:
+        entries, problems = _entries_of_files(competition, folder)
+    else:
+        listed, problems = read_list(competition, folder, "test")
+        entries = [_Entry(one, image_file(competition, one.id, "test"), None) for one in listed]
+        if not is_hidden:
+            problems += _also_in_training(competition, folder, listed)
+    inspected, found = _inspect_all(competition, folder, entries, "TEST_IMAGES" if competition.test_images else "IMAGES")
+    problems += found
+    if sample is not None:
+        problems += check_sample(competition, sample, {entry.listed.id for entry in entries})
+    rows = [
+        [entry.listed.id, entry.listed.sequence, entry.image, image.width, image.height]
+        for entry, (image, _) in zip(entries, inspected, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
 
 
 def read_catalog(path: Path | str) -> pd.DataFrame:
-    """Returns catalog.csv as it was written: ids with leading zeros and empty masks stay text, numbers are int64."""
+    """Returns a catalog as it was written: ids with leading zeros stay text, numbers are int64."""
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
 
 
+def pixel_columns(competition: Competition) -> list[str]:
+    """Returns the names of the columns with the pixels of each class."""
+    return [f"pixels_{index}" for index in range(competition.num_classes)]
+
+
 def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) -> list[str]:
-    """Returns what is odd but no mistake, a sentence each: unlisted images, classes or masks without a pixel."""
+    """Returns what is unusual but no mistake, a sentence each: unlisted images, classes or masks without a pixel."""
     notices = []
     listed = set(catalog["image"])
-    for parent, suffix in sorted({(str(file.parent), file.suffix) for file in map(PurePosixPath, listed)}):
-        files = [f"{parent}/{name}" for name in sorted(os.listdir(Path(folder) / parent)) if name.endswith(suffix)]
+    if not competition.test_images:  # test images may be in the same folder
+        listed |= {image_file(competition, one.id, "test") for one in read_list(competition, folder, "test")[0]}
+    for parent, suffix in sorted({(str(file.parent), file.suffix) for file in map(PurePosixPath, catalog["image"])}):
+        files = [f"{parent}/{name}" for name in sorted(os.listdir(folder / parent)) if name.endswith(suffix)]
         unlisted = [file for file in files if file not in listed]
         if unlisted:
             notices.append(f"{len(unlisted):,} images in {parent} are in no list and unused (first: {unlisted[0]})")
-    train = catalog[catalog["subset"] == "train"]
-    scored = train[[f"pixels_{index}" for index in range(competition.num_classes)]]
-    unseen = [name for name, pixels in zip(competition.class_names, scored.sum(), strict=True) if pixels == 0]
+    pixels = catalog[pixel_columns(competition)]
+    unseen = [name for name, count in zip(competition.class_names, pixels.sum(), strict=True) if count == 0]
     if unseen:
-        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be loss_classes about that")
-    blank = train["id"][scored.sum(axis=1) == 0]
+        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be learnt about that")
+    blank = catalog["id"][pixels.sum(axis=1) == 0]
     if len(blank):
         notices.append(f"{len(blank):,} masks hold only ignored pixels (first: {blank.iloc[0]})")
     return notices
 
 
-def _entry(competition: Competition, listed: Listed, subset: str) -> _Entry:
-    mask = mask_file(competition, listed.id) if subset == "train" else ""
-    return _Entry(listed, subset, image_file(competition, listed.id, subset), mask)
+def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Entry], list[Problem]]:
+    """Returns an entry for every image in a folder without a list; ids by the file part of the template."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES and path.is_file())
+    if not names:
+        found = f"no {competition.test_csv}, and no file that ends with {', '.join(READ_SUFFIXES)}"
+        return [], [make_problem("test folder empty", str(folder), found)]
+    template = PurePosixPath(competition.test_images or competition.images).name
+    ids = [_id_of(name, template) for name in names]
+    rows = [{competition.id_column: id} for id in ids]
+    sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
+    twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if ids.count(id) > 1]
+    return [_Entry(Listed(*pair), name, None) for *pair, name in zip(ids, sequences, names, strict=True)], twice
 
 
-def _missing(competition: Competition, folder: Path, entries: list[_Entry]) -> list[tuple[str, Problem | None]]:
-    """Returns the files that are not there, each with its problem or None, by the key whose template names them."""
-    files: dict[Key, list[str]] = {"IMAGES": [], "TEST_IMAGES": [], "MASKS": []}
-    for entry in entries:
-        is_elsewhere = entry.subset == "test" and competition.test_images
-        files["TEST_IMAGES" if is_elsewhere else "IMAGES"].append(entry.image)
-        files["MASKS"] += [entry.mask] if entry.mask else []
-    return [one for key, named in files.items() for one in find_missing(competition, folder, key, named)]
+def _id_of(name: str, template: str) -> str:
+    """Returns the id of an image file by the file part of the competition's template.
+
+    >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
+    ('7', '7', '7.jpg')
+    """
+    before, after = PLACE.split(template)
+    if not after:  # ids carry their file's suffix
+        return name.removeprefix(before)
+    if name.startswith(before) and name.endswith(after):
+        return name[len(before) : len(name) - len(after)]
+    return PurePosixPath(name).stem
 
 
-def _in_both(competition: Competition, train: list[Listed], test: list[Listed]) -> list[Problem]:
-    train_ids = {listed.id for listed in train}
+def _inspect_all(
+    competition: Competition, folder: Path, entries: Sequence[_Entry], key: Key
+) -> tuple[list[tuple[Inspection, Inspection]], list[Problem]]:
+    """Returns what image and mask of each entry hold, and what is wrong with them; `key` names the images' template."""
+    files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
+    files["MASKS"] = [entry.mask for entry in entries if entry.mask is not None]
+    missing = [one for name, named in files.items() for one in find_missing(competition, folder, name, named)]
+    absent = {file for file, _ in missing}
+
+    def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
+        image = mask = _NOTHING
+        if entry.image not in absent:
+            image = inspect_image(folder / entry.image, entry.image)
+        if entry.mask is not None and entry.mask not in absent:
+            mask = inspect_mask(folder / entry.mask, entry.mask, competition)
+        return image, mask, [*image.problems, *mask.problems, *compare_sizes(image, mask, entry.mask or "")]
+
+    inspected = map_files(inspect, entries, "check files")
+    problems = [problem for _, problem in missing if problem]
+    problems += [problem for _, _, found in inspected for problem in found]
+    return [(image, mask) for image, mask, _ in inspected], problems
+
+
+def _also_in_training(competition: Competition, folder: Path, test: list[Listed]) -> list[Problem]:
+    train_ids = {listed.id for listed in read_list(competition, folder, "train")[0]}
     both = [listed.id for listed in test if listed.id in train_ids]
     lists = f"{competition.train_csv} and {competition.test_csv}"
     return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
 
 
-def _look(competition: Competition, folder: Path, entry: _Entry, absent: set[str]):
-    image = mask = _NOTHING
-    if entry.image not in absent:
-        image = inspect_image(folder / entry.image, entry.image)
-    if entry.mask and entry.mask not in absent:
-        mask = inspect_mask(folder / entry.mask, entry.mask, competition)
-    problems = [*image.problems, *mask.problems, *compare_sizes(image, mask, entry.mask)]
-    return image, mask, problems
-
-
-def _row(competition: Competition, entry: _Entry, image: Inspection, mask: Inspection) -> list[object]:
+def _train_row(competition: Competition, entry: _Entry, image: Inspection, mask: Inspection) -> list[object]:
     counts = np.zeros(256, np.int64) if mask.counts is None else mask.counts
     pixels = [int(counts[index]) for index in range(competition.num_classes)]
-    listed = entry.listed
-    texts = [listed.id, entry.subset, listed.sequence, entry.image, entry.mask]
+    texts = [entry.listed.id, entry.listed.sequence, entry.image, entry.mask]
     return [*texts, image.width, image.height, *pixels, int(counts[IGNORE])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pipeline.config.competition import Competition
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.paths import PROJECT, data_folders, shown
+from pipeline.paths import PROJECT, shown
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Listed:
     sequence: str
 
 
-def find_folder(competition: Competition, directory: str | None = None) -> Path:
+def find_folder(competition: Competition, roots: Sequence[Path], directory: str | None = None) -> Path:
     """Returns the folder with a competition's data.
 
-    An explicit `directory` is taken as it stands. Otherwise it is the first folder with a train.csv that is called like
-    the competition or its Kaggle slug, directly or one level down, in DATA_DIR (environment), data/ or /kaggle/input.
+    An explicit `directory` is taken as it stands. Otherwise it is the first folder with a train.csv that has the name of
+    the competition or its Kaggle slug, directly in one of `roots` or one level down.
 
     Raises:
         UserError: nothing found (says where it looked and how to get it), or found without its train.csv.
     """
-    places = [Path(directory).expanduser()] if directory else list(_places(competition))
+    places = [Path(directory).expanduser()] if directory else list(_places(competition, roots))
     folders = [place for place in places if os.path.isdir(place)]
     for folder in folders:
         if os.path.isfile(folder / competition.train_csv):
             return folder.resolve()
-    raise UserError(_incomplete(competition, folders[0]) if folders else _not_found(competition, directory))
+    raise UserError(_incomplete(competition, folders[0]) if folders else _not_found(competition, roots, directory))
 
 
 def read_list(competition: Competition, folder: Path, subset: str) -> tuple[list[Listed], list[Problem]]:
@@ -67,13 +67,14 @@ def read_list(competition: Competition, folder: Path, subset: str) -> tuple[list
             problems.append(make_problem("id twice", file, f"{id} in lines {line_of[id]} and {line}"))
         else:
             line_of[id] = line
-            sequence, wrong = _sequence(competition, row, file, line)
+            sequence, wrong = sequence_of(competition, row, file, line)
             listed.append(Listed(id, sequence))
             problems += wrong if is_train else []
     return listed, problems
 
 
-def _sequence(competition: Competition, row: dict[str, str], file: str, line: int) -> tuple[str, list[Problem]]:
+def sequence_of(competition: Competition, row: dict[str, str], file: str, line: int) -> tuple[str, list[Problem]]:
+    """Returns the sequence of an image by its row in a list ("": none known), and what is wrong with it."""
     if competition.sequence_column:
         sequence = row.get(competition.sequence_column, "")
         return sequence, [] if sequence else [make_problem("sequence empty", file, f"line {line}")]
@@ -91,14 +92,14 @@ def _names(competition: Competition) -> list[str]:
     return [competition.name, *([competition.kaggle_slug] if competition.kaggle_slug else [])]
 
 
-def _places(competition: Competition) -> Iterator[Path]:
-    for root in data_folders():
+def _places(competition: Competition, roots: Sequence[Path]) -> Iterator[Path]:
+    for root in roots:
         yield from (root / name for name in _names(competition))
         for name in _names(competition):  # Kaggle mounts below /kaggle/input/competitions and the like
             yield from sorted(root.glob(f"*/{name}")) if os.path.isdir(root) else ()
 
 
-def _not_found(competition: Competition, directory: str | None) -> str:
+def _not_found(competition: Competition, roots: Sequence[Path], directory: str | None) -> str:
     if directory:
         return (
             f"DATASETS.DIRECTORY: there is no folder {directory}.\n"
@@ -106,9 +107,7 @@ def _not_found(competition: Competition, directory: str | None) -> str:
         )
     names = " or ".join(map(repr, _names(competition)))
     lines = [f"No data of the competition '{competition.name}' found. Looked for a folder called {names} in"]
-    if not os.environ.get("DATA_DIR"):
-        lines.append("  DATA_DIR   (environment variable, not set)")
-    for root in data_folders():
+    for root in roots:
         what = "   (a file, not a folder)" if os.path.isfile(root) else "   (no such folder)"
         lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else what))
         if os.path.isfile(root / competition.train_csv):

@@ -214,7 +214,7 @@ class ValidDataset(torch.utils.data.Dataset):
 
     Args:
         folder: the competition folder.
-        rows: catalog rows (id, image, mask, width, height) in the order wanted.
+        rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
         code: what the pixels of mask files mean.
     """
 
@@ -228,7 +228,7 @@ class ValidDataset(torch.utils.data.Dataset):
     ):
         self.folder, self.code = Path(folder), code
         self.padding, self.multiple = padding, multiple
-        self.rows = list(rows[["id", "image", "mask", "width", "height"]].itertuples(index=False))
+        self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -239,8 +239,7 @@ class ValidDataset(torch.utils.data.Dataset):
         return padded_size(int(row.height), int(row.width), self.multiple)
 
     def has_mask(self, index: int) -> bool:
-        mask = self.rows[index].mask
-        return isinstance(mask, str) and mask != ""
+        return isinstance(self.rows[index].mask, str)
 
     def __getitem__(self, index: int) -> ValidItem:
         row = self.rows[index]

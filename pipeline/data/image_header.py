@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PX = 2**26  # 8192 x 8192: probabilities of 12 classes in float32 take 3.2 GB there; PIL itself warns from 2**26.4
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258

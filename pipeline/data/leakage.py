@@ -34,14 +34,14 @@ _ROWS_AT_ONCE = 2048  # training images compared per step: 2,048 x 10,000 distan
 
 def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
-    split_rows = catalog[catalog["subset"] == "train"].merge(split.rename(columns={"subset": "side"}), on="id")
+    split_rows = catalog.merge(split, on="id")
     rows = list(split_rows[["image", "width", "height"]].itertuples(index=False))
     signatures = map_files(
         lambda row: image_signature(Path(folder) / row.image, row.width, row.height), rows, "compare"
     )
     bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
     thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32).reshape(len(rows), -1)
-    is_train = (split_rows["side"] == "train").to_numpy()
+    is_train = (split_rows["subset"] == "train").to_numpy()
     train, valid = np.flatnonzero(is_train), np.flatnonzero(~is_train)
     pairs = []
     for start in range(0, len(train), _ROWS_AT_ONCE):

@@ -55,11 +55,11 @@ def train_loader(
     num_workers: int,
     pin_memory: bool = False,
     time_out_s: float = TIME_OUT_S,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> DataLoader:
     """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
     num_bytes = sampler.batch_size * _largest_sample(dataset)
-    return _loader(dataset, sampler, _collate_train, num_workers, pin_memory, num_bytes, time_out_s, say)
+    return _loader(dataset, sampler, _collate_train, num_workers, pin_memory, num_bytes, time_out_s, log)
 
 
 def train_batches(
@@ -80,12 +80,12 @@ def valid_loader(
     num_workers: int,
     pin_memory: bool = False,
     time_out_s: float = TIME_OUT_S,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> DataLoader:
     """Returns the loader of `ValidBatch`es in the dataset's order, except that a batch holds images of one size."""
     batches = same_size_batches(dataset, batch_size)
     num_bytes = batch_size * _largest_sample(dataset)
-    return _loader(dataset, batches, _collate_valid, num_workers, pin_memory, num_bytes, time_out_s, say)
+    return _loader(dataset, batches, _collate_valid, num_workers, pin_memory, num_bytes, time_out_s, log)
 
 
 def valid_batches(loader: DataLoader) -> Iterator[ValidBatch]:
@@ -93,12 +93,12 @@ def valid_batches(loader: DataLoader) -> Iterator[ValidBatch]:
     yield from _explained(loader)
 
 
-def available_workers(wanted: int, say: Callable[[str], None] = print) -> int:
+def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
     """Returns `wanted`, or the number of cores this process may use when that is less."""
     cores = num_cores()
     if wanted <= cores:
         return wanted
-    say(f"NUM_WORKERS: {wanted} wanted, {cores} cores available: {cores} workers load the data")
+    log(f"NUM_WORKERS: {wanted} wanted, {cores} cores available: {cores} workers load the data")
     return cores
 
 
@@ -177,9 +177,9 @@ def _largest_sample(dataset: TrainDataset | ValidDataset) -> int:
 
 
 def _loader(
-    dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, time_out_s: float, say
+    dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, time_out_s: float, log
 ) -> DataLoader:
-    num_workers = available_workers(num_workers, say)
+    num_workers = available_workers(num_workers, log)
     if num_workers:
         check_shared_memory(num_workers * (PREFETCH + 1) * batch_bytes)
     return DataLoader(

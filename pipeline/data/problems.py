@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
     "id twice": ("each id once", "take the second row out"),
     "id in train and test": ("an image for training or for testing", "take it out of one of the two lists"),
+    "test folder empty": ("test images, or a list of them", "name the folder that holds the test images (--test-dir)"),
     "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
     "sequence not in the id": ("an id that matches {pattern!r}", f"mend the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),

@@ -12,17 +12,15 @@ from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 
 
-def check_sample(competition: Competition, folder: Path, test_ids: set[str]) -> list[Problem]:
+def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
     """Returns what is wrong with the sample submission: unknown, double or missing rows.
 
     Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every image.
     """
-    file, convention = competition.sample_submission, competition.convention
-    if file is None:
-        return []
+    file, convention = path.name, competition.convention
     columns = {convention.id_column: "CONVENTION.ID_COLUMN", convention.value_column: "CONVENTION.VALUE_COLUMN"}
     columns |= {convention.class_column: "CONVENTION.CLASS_COLUMN"} if convention.class_column else {}
-    rows, problems = read_csv(folder / file, file, columns, competition.name, "SAMPLE_SUBMISSION")
+    rows, problems = read_csv(path, file, columns, competition.name, "SAMPLE_SUBMISSION")
     if not rows or not test_ids:
         return problems
     class_numbers = {str(number + convention.class_base) for number in range(len(competition.classes))}

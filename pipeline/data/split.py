@@ -1,6 +1,6 @@
-"""Which public images train and which validate: the table behind split.csv.
+"""Which images train and which validate: the table behind split.csv.
 
-In: the catalog, the kind of split and SPLIT_INDEX. Out: id, subset (train, valid). Test images take no part.
+In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (train, valid).
 
 - `slice`: the original's, 20 overlapping slices of 20 % of the shuffled list. Frames of one video land on both sides.
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -35,14 +36,13 @@ _SLICE_WIDTH = 4  # twentieths: 20 %
 def make_split(
     catalog: pd.DataFrame, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
 ) -> pd.DataFrame:
-    """Returns id, subset ("train" or "valid") of the public images, in the catalog's order.
+    """Returns id, subset ("train" or "valid") of the cataloged training images, in the catalog's order.
 
     Raises:
         UserError: an index outside -100..19, or images or sequences too few for this kind of split.
     """
-    public = catalog[catalog["subset"] == "train"]
-    ids, sequences = public["id"].tolist(), public["sequence"].tolist()
-    present = (public.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
+    ids, sequences = catalog["id"].tolist(), catalog["sequence"].tolist()
+    present = (catalog.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
     check_index(split_index)
     index = max(split_index, 0)
     if by == "slice":
@@ -62,6 +62,11 @@ def make_split(
     subset_of = dict.fromkeys(train, "train") | dict.fromkeys(valid, "valid")
     kept = [id for id in ids if id in subset_of]
     return pd.DataFrame({"id": kept, "subset": [subset_of[id] for id in kept]})
+
+
+def read_split(path: Path) -> pd.DataFrame:
+    """Returns split.csv as it was written: every cell is text."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def check_index(split_index: int) -> None:

@@ -16,9 +16,8 @@ def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competi
     Columns: index, name, red, green, blue; over all masks the images with a pixel of the class, its pixels, and their
     share of all scored pixels (0..1); train_images and valid_images: those images on each side of the split.
     """
-    public = catalog[catalog["subset"] == "train"]
     names = competition.class_names
-    pixels = public[[f"pixels_{index}" for index in range(len(names))]].set_axis(names, axis="columns")
+    pixels = catalog[[f"pixels_{index}" for index in range(len(names))]].set_axis(names, axis="columns")
     present = pixels > 0
     num_pixels = pixels.sum()
     table = pd.DataFrame({"index": range(len(names)), "name": names})
@@ -28,5 +27,5 @@ def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competi
     table["pixel_share"] = (num_pixels / max(1, num_pixels.sum())).to_numpy()
     for side in ("train", "valid"):
         ids = split["id"][split["subset"] == side]
-        table[f"{side}_images"] = present[public["id"].isin(ids).to_numpy()].sum().to_numpy()
+        table[f"{side}_images"] = present[catalog["id"].isin(ids).to_numpy()].sum().to_numpy()
     return table

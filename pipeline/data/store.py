@@ -151,31 +151,30 @@ def build_store(
     scales: Sequence[Scale] | None,
     target_root: Path | str,
     code: MaskCode = INDICES,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Returns the folder of the store for these images and scales, building it unless it is there already.
 
     Args:
         folder: the competition folder, to which the catalog's paths are relative.
-        catalog: columns id, image, mask, width, height; rows without a mask (test images) are left out.
+        catalog: columns id, image, mask, width, height.
         scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
         code: what the pixels of mask files mean; stored are class indices, and 255 for what counts nowhere.
-        say: receives the announcement of the size before anything is written.
+        log: receives the announcement of the size before anything is written.
 
     Raises:
         UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.
     """
     folder, target_root = Path(folder), Path(target_root)
-    rows = catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False)
-    rows = [row for row in rows if isinstance(row.mask, str) and row.mask]
+    rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
     if not rows:
-        raise UserError(f"no image of {folder} has a mask, so there is nothing to train on; see what `prepare` says.")
+        raise UserError(f"{folder} has no training image; see what `prepare` reports.")
     path = target_root / _content_key(folder, rows, scales, code)
-    with _one_builder(target_root, say):
+    with _one_builder(target_root, log):
         if not (path / INDEX).exists():
             sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, folder, rows, scales, code, say)
+            _build(path, folder, rows, scales, code, log)
     return path
 
 
@@ -197,12 +196,12 @@ def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, code:
     return sha256_text(json.dumps(content))[:16]
 
 
-def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode, say) -> None:
+def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode, log) -> None:
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     num_bytes = ends[-1] * (CHANNELS + 1)
     named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
-    say(
+    log(
         f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
         f"({num_bytes / len(rows) / 1e6:.2f} MB an image) in {path}"
     )
@@ -271,14 +270,14 @@ def _claim(file: int, num_bytes: int) -> None:
 
 
 @contextmanager
-def _one_builder(target_root: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time build; the kernel frees the lock of a killed one."""
     target_root.mkdir(parents=True, exist_ok=True)
     with open(target_root / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process is building a tile store in {target_root}; waiting for it")
+            log(f"another process is building a tile store in {target_root}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

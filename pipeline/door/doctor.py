@@ -19,7 +19,7 @@ from pipeline.door.installed import built_for, cv2_folders, interpreter, opencv,
 from pipeline.door.machine import Finding, cores_and_memory, disk, graphics_cards, internet, shared_memory
 from pipeline.door.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
-from pipeline.paths import CONFIGS, PROJECT, data_folders, runs_folder, scratch_folder, shown, weights_folders
+from pipeline.paths import CONFIGS, PROJECT, Folders, shown
 
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes some 100 MB
 SIGNS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
@@ -37,6 +37,7 @@ def doctor(
         limit_s: how long to wait for what may hang (network, driver, an import).
     """
     distributions = installed_distributions()
+    folders = Folders.from_environment()
     requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
     slow = _together(
         {
@@ -50,9 +51,9 @@ def doctor(
         ("Python", [interpreter()]),
         ("Packages", [*packages(requirements, distributions), *slow["cv2"], *torch_pair(distributions)]),
         ("Machine", [*slow["gpu"], *cores_and_memory(), *shared_memory()]),
-        ("Disk", [disk("runs", runs_folder(), DEMO_NEEDS_GIB), disk("scratch", scratch_folder(), DEMO_NEEDS_GIB)]),
-        ("Competitions", competitions(find_folder or _find_folder)),
-        ("Encoder weights", encoder_weights(os.environ)),
+        ("Disk", [disk("runs", folders.runs, DEMO_NEEDS_GIB), disk("scratch", folders.scratch, DEMO_NEEDS_GIB)]),
+        ("Competitions", competitions(find_folder or _find_folder, folders)),
+        ("Encoder weights", encoder_weights(os.environ, folders)),
         ("Kaggle", [kaggle_credentials(os.environ, Path.home())]),
         ("Internet", slow["net"]),
     ]
@@ -72,7 +73,7 @@ def doctor(
 FETCHED_FROM = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
 
 
-def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
+def competitions(find_folder: Callable[[str], Path | None], folders: Folders) -> list[Finding]:
     """Returns for each competition where its data is and how many images its lists name, or how to get it."""
     findings = []
     for name in sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml")):
@@ -83,7 +84,7 @@ def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
         elif name == "demo":
             findings.append(Finding(name, "not drawn yet", "./run.sh demo draws it"))
         else:
-            places = ", ".join(shown(place) for place in data_folders())
+            places = ", ".join(shown(place) for place in folders.data)
             fix = f"DATA_DIR=/the/folder/above/{name}"
             if FETCHED_FROM.search((CONFIGS / "competitions" / f"{name}.yaml").read_text(encoding="utf-8")):
                 fix = f"./run.sh download {name}, or {fix}"
@@ -91,9 +92,9 @@ def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
     return findings
 
 
-def encoder_weights(environ: Mapping[str, str]) -> list[Finding]:
+def encoder_weights(environ: Mapping[str, str], folders: Folders) -> list[Finding]:
     """Returns the encoders whose weights are on this machine: files, and the hub's cache."""
-    files = [path for folder in weights_folders() for path in sorted(folder.glob("*-*.safetensors"))]
+    files = [path for folder in folders.weights for path in sorted(folder.glob("*-*.safetensors"))]
     home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
     cached = sorted(Path(environ.get("HF_HUB_CACHE") or home / "hub").glob("models--smp-hub--*"))
     findings = [Finding(path.stem, f"{path.stat().st_size / 1e6:.1f} MB", shown(path)) for path in files]
@@ -164,10 +165,10 @@ def _find_folder(name: str) -> Path | None:
         from pipeline.config.load import load_competition
         from pipeline.data.competition import find_folder
     except ImportError:
-        plain = (root / name for root in data_folders())
+        plain = (root / name for root in Folders.from_environment().data)
         return next((folder for folder in plain if (folder / "train.csv").is_file()), None)
     try:
-        return find_folder(load_competition(name))
+        return find_folder(load_competition(name), Folders.from_environment().data)
     except UserError:
         return None
 

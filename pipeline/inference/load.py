@@ -27,7 +27,7 @@ def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Predi
     config = loaded.config
     make_reproducible(config.solver.reproducible)  # as in training, whichever process predicts
     device = choose_device(config.runtime.device)
-    network = build_network(config.model, num_outputs(loaded), with_weights=False)
+    network = build_network(config.model, num_outputs(loaded))
     load_weights(network, judged_weights(content), shown(path))
     return Predictor(
         network.to(device).eval(),

@@ -33,7 +33,7 @@ from pipeline.inference.compact import Bands, CompactLogits, compress
 from pipeline.inference.parts import Parts
 from pipeline.inference.predict import Prediction
 from pipeline.inference.shard import array_place, is_whole, read_facts, write_shard
-from pipeline.paths import shown
+from pipeline.paths import INDEX, shown
 
 FORMAT = 2  # 1 held full-size logits as float16
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
@@ -46,7 +46,7 @@ class StoreWriter:
         key: hash of all that the predictions depend on; shards of another key are removed.
         ids: every image, in the order in which `put` will be called.
         facts: plain values for the index, e.g. the class names.
-        say: takes the lines about what the store takes of the disk.
+        log: takes the lines about what the store takes of the disk.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class StoreWriter:
         key: str,
         ids: Sequence[str],
         facts: dict[str, Any],
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.folder, self.key, self.facts, self.say = folder, f"{FORMAT} {key}", facts, say
+        self.folder, self.key, self.facts, self.log = folder, f"{FORMAT} {key}", facts, log
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
-        (folder / "index.json").unlink(missing_ok=True)
+        (folder / INDEX).unlink(missing_ok=True)
         self._remove_strangers()
         self.is_estimate_due = False
 
@@ -70,18 +70,18 @@ class StoreWriter:
         return self.parts.missing()
 
     def expect(self, num_bytes: int, is_exact: bool) -> None:
-        """Says what the missing images will take of the disk; refuses when the disk cannot hold it.
+        """Logs what the missing images will take of the disk; refuses when the disk cannot hold it.
 
         Args:
             num_bytes: of all of them.
-            is_exact: otherwise it is the most that they may take, and after the first shard a nearer figure is said.
+            is_exact: otherwise it is the most that they may take, and after the first shard a nearer figure is logged.
 
         Raises:
             UserError: the disk is too small.
         """
         self.is_estimate_due = not is_exact
         words = ("", "") if is_exact else ("at most ", "a fifth of that is usual, ")
-        self._say_size(num_bytes, len(self.missing()), *words)
+        self._log_size(num_bytes, len(self.missing()), *words)
         check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
 
     def put(self, image_id: str, prediction: Prediction) -> None:
@@ -101,7 +101,7 @@ class StoreWriter:
         sync_folder(self.folder)
         content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "images": images}
         content["sha256"] = _sha256_of_index(content)
-        write_atomic(self.folder / "index.json", json.dumps(content))
+        write_atomic(self.folder / INDEX, json.dumps(content))
 
     def _write(self, index: int, packed: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
         arrays = {image_id: array for image_id, (array, _) in packed.items()}
@@ -111,12 +111,12 @@ class StoreWriter:
         check_disk(self.folder, num_bytes + bytes_left, "the probability store")
         write_shard(self._shard(index), self.key, {image_id: own for image_id, (_, own) in packed.items()}, arrays)
         if self.is_estimate_due and left:
-            self._say_size(bytes_left, len(left), "about ", f"by the {len(arrays)} before them, ")
+            self._log_size(bytes_left, len(left), "about ", f"by the {len(arrays)} before them, ")
         self.is_estimate_due = False
 
-    def _say_size(self, num_bytes: int, num_images: int, how: str, why: str) -> None:
+    def _log_size(self, num_bytes: int, num_images: int, how: str, why: str) -> None:
         free = shutil.disk_usage(self.folder).free / GIB
-        self.say(
+        self.log(
             f"disk: the probabilities of {num_images} images take {how}{num_bytes:,} bytes ({why}"
             f"{free:.1f} GiB free) in {shown(self.folder)}"
         )
@@ -144,7 +144,7 @@ class ProbabilityStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.index = json.loads((folder / "index.json").read_text())
+            self.index = json.loads((folder / INDEX).read_text())
             if self.index["format"] != FORMAT or self.index["sha256"] != _sha256_of_index(self.index):
                 raise ValueError("another format, or changed")
         except (OSError, ValueError, KeyError, TypeError):

@@ -10,7 +10,8 @@ import difflib
 import functools
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import huggingface_hub as hub
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from pipeline.config.schema import Encoder, Model
 from pipeline.errors import UserError
 from pipeline.model.weights import find_encoder_weights
-from pipeline.paths import shown, weights_folders
+from pipeline.paths import shown
 
 Triple = tuple[float, float, float]
 # Kept here because the library asks the network for them. Source: the `pretrained_settings` of
@@ -36,14 +37,11 @@ HALF_TAGS = ("advprop",)
 DPN_MEAN_STD = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 
 
-def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> nn.Module:
-    """Returns a network with `num_outputs` logit channels, on the CPU, in channels_last memory format.
-
-    Args:
-        with_weights: False builds it for a checkpoint that brings its own weights, without looking for any.
+def build_network(model: Model, num_outputs: int) -> nn.Module:
+    """Returns a network with random weights and `num_outputs` logit channels, on the CPU, in channels_last format.
 
     Raises:
-        UserError: an unknown architecture or encoder, or encoder weights that cannot be had here.
+        UserError: an unknown architecture or encoder.
     """
     architecture = _known("MODEL.NAME", model.name, _architectures())
     encoder = model.encoder.name
@@ -54,8 +52,6 @@ def build_network(model: Model, num_outputs: int, with_weights: bool = True) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         network = architecture(encoder_name=encoder, encoder_weights=None, classes=num_outputs)
-    if with_weights and model.encoder.weights is not None:
-        _load_encoder(network, model.encoder)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -130,10 +126,20 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     network.load_state_dict(dict(state))
 
 
-def _load_encoder(network: nn.Module, encoder: Encoder) -> None:
-    path = find_encoder_weights(encoder)
+def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) -> None:
+    """Fills a network's encoder with its pretrained weights; MODEL.ENCODER.WEIGHTS null leaves it as it is.
+
+    Args:
+        folders: where `<encoder>-<tag>.safetensors` is looked for before the library's hub is asked.
+
+    Raises:
+        UserError: the weights are not available here, or do not fit.
+    """
+    if encoder.weights is None:
+        return
+    path = find_encoder_weights(encoder, folders)
     if path is None:
-        network.encoder.load_state_dict(load_pretrained(encoder).state_dict(), strict=True)
+        network.encoder.load_state_dict(load_pretrained(encoder, folders).state_dict(), strict=True)
         return
     try:
         state = load_file(path)
@@ -147,7 +153,7 @@ def _load_encoder(network: nn.Module, encoder: Encoder) -> None:
     network.encoder.load_state_dict(state, strict=True)
 
 
-def load_pretrained(encoder: Encoder) -> nn.Module:
+def load_pretrained(encoder: Encoder, folders: Sequence[Path]) -> nn.Module:
     """Returns an encoder filled through the library's own loader (Hugging Face's hub or its cache).
 
     Raises:
@@ -169,7 +175,7 @@ def load_pretrained(encoder: Encoder) -> nn.Module:
         file_name = f"{encoder.name}-{encoder.weights}.safetensors"
         raise UserError(
             f"no {encoder.weights} weights for encoder {encoder.name}: there is no {file_name} in "
-            f"{', '.join(shown(folder) for folder in weights_folders())}, and the library's hub did not answer "
+            f"{', '.join(shown(folder) for folder in folders)}, and the library's hub did not answer "
             f"({type(error).__name__}).\n"
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {encoder.name} writes that file."

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
-from pipeline.paths import weights_folders
 
 
-def find_encoder_weights(encoder: Encoder) -> Path | None:
+def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:
     """Returns the file of an encoder's weights on this machine, or None.
 
-    `weights` is either a path, or a tag such as `imagenet` for which `<encoder>-<tag>.safetensors` is looked for in
-    WEIGHTS_DIR, `data/weights` and the mounted Kaggle data sets.
+    `weights` is either a path, or a tag such as `imagenet` for which the first `<encoder>-<tag>.safetensors` in
+    `folders` is taken.
 
     Raises:
         UserError: the path that is named does not exist.
@@ -27,4 +27,4 @@ def find_encoder_weights(encoder: Encoder) -> Path | None:
             raise UserError(f"MODEL.ENCODER.WEIGHTS: there is no file {path}")
         return path
     file_name = f"{encoder.name}-{encoder.weights}.safetensors"
-    return next((folder / file_name for folder in weights_folders() if (folder / file_name).is_file()), None)
+    return next((folder / file_name for folder in folders if (folder / file_name).is_file()), None)

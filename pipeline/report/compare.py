@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
-from pipeline.paths import runs_folder, shown
+from pipeline.paths import shown
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import read_columns, read_config, read_json, read_stage_seconds, show_value
 
@@ -61,7 +61,7 @@ class Comparison:
         return comparison_text(self)
 
 
-def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
+def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     """Returns the comparison of runs with the first one.
 
     Raises:
@@ -178,7 +178,7 @@ def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
     return encode(figure)
 
 
-def draw_run_curves(names: Sequence[str], runs: Path | None = None, theme: Theme = LIGHT) -> bytes:
+def draw_run_curves(names: Sequence[str], runs: Path, theme: Theme = LIGHT) -> bytes:
     """Returns the validation Dice over epochs of several runs."""
     figure = new_figure(theme, height=380, width=720)
     axes = figure.subplots()
@@ -195,13 +195,12 @@ def draw_run_curves(names: Sequence[str], runs: Path | None = None, theme: Theme
     return encode(figure)
 
 
-def run_folder(name: str, runs: Path | None = None) -> Path:
+def run_folder(name: str, runs: Path) -> Path:
     """Returns the folder of a run.
 
     Raises:
         UserError: there is none; names the nearest.
     """
-    runs = runs or runs_folder()
     folder = runs / name
     if not folder.is_dir():
         known = (

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.config.load import Loaded, config_path, is_machine_key
 from pipeline.files import sha256_file
-from pipeline.paths import submissions_folder
+from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG, RunPaths
 from pipeline.report.read import (
     ClassRow,
     Columns,
@@ -93,9 +93,10 @@ class Record:
     submission: Submission | None
 
 
-def read_record(folder: Path, loaded: Loaded) -> Record:
+def read_record(paths: RunPaths, loaded: Loaded) -> Record:
     """Returns everything that is in a run's folder by now."""
-    catalog = read_columns(folder / "catalog.csv") or {"subset": [], "sequence": []}
+    folder = paths.folder
+    train, test = (read_columns(folder / name) or {} for name in (TRAIN_CATALOG, TEST_CATALOG))
     split = read_columns(folder / "split.csv")
     plots = folder / "plots"
     return Record(
@@ -104,8 +105,8 @@ def read_record(folder: Path, loaded: Loaded) -> Record:
         header=read_header(config_path(loaded.name)),
         stage_seconds=read_stage_seconds(folder),
         classes=read_classes(folder / "classes.csv"),
-        subsets=Counter(catalog["subset"]),
-        num_sequences=len(set(catalog["sequence"])),
+        subsets=Counter({"train": len(train.get("id", ())), "test": len(test.get("id", ()))}),
+        num_sequences=len({*train.get("sequence", ()), *test.get("sequence", ())}),
         split=Counter(split["subset"]) if split else None,
         leaks=read_columns(folder / "leakage.csv"),
         sweep=read_columns(folder / "lr_sweep.csv"),
@@ -119,7 +120,7 @@ def read_record(folder: Path, loaded: Loaded) -> Record:
         sheets=tuple(sorted(plots.glob("samples*.png"))),
         grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
         judged=tuple(_judged(folder, loaded)),
-        submission=_submission(submissions_folder() / f"{folder.name}.csv", folder / "submission.json"),
+        submission=_submission(paths.submission(), folder / "submission.json"),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.paths import CONFIGS, runs_folder
+from pipeline.paths import CONFIGS
 from pipeline.report.read import read_columns, read_config, read_header, read_json, read_stage_seconds, show_value
 
 DONE = {
@@ -42,18 +42,18 @@ class ExperimentRow:
 
 
 def experiment_table(
-    words: Sequence[str] = (), width: int | None = None, configs: Path | None = None, runs: Path | None = None
+    runs: Path, words: Sequence[str] = (), width: int | None = None, configs: Path | None = None
 ) -> str:
     """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
+        runs: the folder of the runs.
         words: only lines that contain all of them, in any column, in any case.
         width: columns of the terminal; None: asks it.
         configs: the folder of the configs, else the project's.
-        runs: the folder of the runs, else `paths.runs_folder()`.
     """
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [row for row in experiment_rows(configs or CONFIGS, runs or runs_folder()) if _has(row, words)]
+    rows = [row for row in experiment_rows(configs or CONFIGS, runs) if _has(row, words)]
     if not rows:
         return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
     cells = [(row.name, _score(row.score), _score(row.published), row.state, row.question) for row in rows]

@@ -1,6 +1,6 @@
 """From a run's files to a `Training`: data, network, plan, and the state that an earlier process left.
 
-In: `catalog.csv`, `split.csv`, the tile store, `lr_sweep.json` when MAX_LR is auto, `last.ckpt` when there is one.
+In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is auto, `last.ckpt` when there is one.
 """
 
 from __future__ import annotations
@@ -21,20 +21,28 @@ from pipeline.data.dataset import TrainDataset, ValidDataset, class_presence
 from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
 from pipeline.data.sampler import EpochSampler, rare_class_shares
 from pipeline.data.store import open_store
+from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.model.freeze import freeze
-from pipeline.paths import RunPaths, shown
-from pipeline.stopping import Stop
-from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, mend_best
+from pipeline.paths import BEST, CHECKPOINTS, EVENTS, HISTORY, LAST, NOT_FINITE, REPLACED, SWEEP_FACTS, TIMINGS, shown
+from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.inputs import loss_classes, num_outputs, scored_classes, seed_of, split_rows, tile_store
+from pipeline.training.inputs import (
+    find_checkpoint,
+    loss_classes,
+    num_outputs,
+    scored_classes,
+    seed_of,
+    split_rows,
+    tile_store,
+)
 from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training
 
-KEPT = ("history.csv", "best.ckpt", "last.ckpt")  # of a training that another one replaces
+KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
 
 
 @dataclass(frozen=True)
@@ -48,91 +56,80 @@ class RunData:
     valid_batches: Callable[[], Iterator]
 
 
-def open_data(loaded: Loaded, paths: RunPaths, say: Callable[[str], None] = print) -> RunData:
+def open_data(run: Run) -> RunData:
     """Returns the data of a run; needs the stages `prepare` and `tile`."""
+    loaded = run.loaded
     config, competition = loaded.config, loaded.competition
     datasets, loaders = config.datasets, config.dataloaders
-    store = open_store(tile_store(paths))
-    train_ids = split_rows(paths, "train")["id"].tolist()
+    store = open_store(tile_store(run))
+    train_ids = split_rows(run.paths, "train")["id"].tolist()
     classes = competition.class_names
     train = TrainDataset(store, train_ids, datasets.augmentation, seed_of(loaded), classes, datasets.padding)
     rate = datasets.sampling.rare_class_rate
     shares = rare_class_shares(class_presence(store, train.places, len(classes)), rate, classes) if rate else None
     options = loaders.train
     sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
-    folder = find_folder(competition, datasets.directory)
-    valid = ValidDataset(folder, split_rows(paths, "valid"), mask_code(competition), datasets.padding)
+    folder = find_folder(competition, run.folders.data, datasets.directory)
+    valid = ValidDataset(folder, split_rows(run.paths, "valid"), mask_code(competition), datasets.padding)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
-    loader = train_loader(train, sampler, options.num_workers, options.pin_memory and is_gpu, say=say)
+    loader = train_loader(train, sampler, options.num_workers, options.pin_memory and is_gpu, log=run.log)
     options = loaders.valid
-    judge = valid_loader(valid, options.batch_size, options.num_workers, options.pin_memory and is_gpu, say=say)
+    pins = options.pin_memory and is_gpu
+    evaluation = valid_loader(valid, options.batch_size, options.num_workers, pins, log=run.log)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
         if class_dice:
             train.set_class_dice(class_dice)
         return train_batches(loader, epoch, start_step, augment)
 
-    return RunData(train, valid, sampler, batches_of, lambda: valid_batches(judge))
+    return RunData(train, valid, sampler, batches_of, lambda: valid_batches(evaluation))
 
 
-def plan_of(loaded: Loaded, paths: RunPaths) -> tuple[Phase, ...]:
+def plan_of(run: Run) -> tuple[Phase, ...]:
     """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto."""
-    if loaded.config.solver.max_lr != "auto":
-        return loaded.plan
-    return with_max_lr(loaded, json.loads((paths / "lr_sweep.json").read_text())["max_lr"])
+    if run.loaded.config.solver.max_lr != "auto":
+        return run.loaded.plan
+    return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text())["max_lr"])
 
 
-def start_learner(loaded: Loaded, find_run: Callable[[str], Path]) -> Learner:
-    """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV.
-
-    Args:
-        find_run: a run's or config's name, or a file, to the checkpoint meant.
-    """
+def start_learner(run: Run) -> Learner:
+    """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV."""
+    loaded = run.loaded
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
     name = loaded.config.experiment.load_prev
     if name is None:
-        return build_learner(loaded.config, num_outputs(loaded))
-    path = find_run(name)
+        return build_learner(loaded.config, num_outputs(loaded), weights_folders=run.folders.weights)
+    path = find_checkpoint(name, run.folders)
     previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
     origin = f"EXPERIMENT.LOAD_PREV {name}"
     return build_learner(loaded.config, num_outputs(loaded), previous=previous, origin=origin)
 
 
-def assemble(
-    loaded: Loaded, paths: RunPaths, stop: Stop, key: str, find_run: Callable[[str], Path], say: Callable[[str], None]
-) -> Training:
-    """Returns a training, new or as an earlier process left it.
-
-    Args:
-        key: hash of all that the result depends on; a checkpoint with another key is not continued.
-    """
+def assemble(run: Run) -> Training:
+    """Returns a run's training, new or as an earlier process left it."""
+    loaded, log = run.loaded, run.log
     make_reproducible(loaded.config.solver.reproducible)
-    data = open_data(loaded, paths, say)
-    plan = plan_of(loaded, paths)
+    data = open_data(run)
+    plan = plan_of(run)
     refuse_long_warmup(loaded, plan, len(data.sampler))
-    content = content_to_continue(paths, key, say)
+    content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
-    learner = (
-        start_learner(loaded, find_run)
-        if content is None
-        else build_learner(loaded.config, num_outputs(loaded), with_weights=False)
-    )
+    learner = start_learner(run) if content is None else build_learner(loaded.config, num_outputs(loaded))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     sums = EpochSums(loaded.competition.num_classes, learner.device)
     if content is None:
-        _set_aside(paths, say)
-        state = TrainState(key)
+        _set_aside(run)
+        state = TrainState(run.key)
     else:
         state = restore(content, learner, sums)
-        say(f"going on at epoch {state.epoch}, step {state.step}")
+        log(f"resuming at epoch {state.epoch}, step {state.step}")
     return Training(
+        run=run,
         config=loaded.config,
         plan=plan,
         learner=learner,
         state=state,
-        paths=paths,
-        stop=stop,
         seed=seed_of(loaded),
         classes=loaded.competition.class_names,
         scored=scored_classes(loaded),
@@ -145,7 +142,6 @@ def assemble(
         steps_per_epoch=len(data.sampler),
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
-        say=say,
     )
 
 
@@ -164,10 +160,10 @@ def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: i
             )
 
 
-def content_to_continue(paths: RunPaths, key: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+def content_to_continue(run: Run) -> dict[str, Any] | None:
     """Returns the checkpoint content from which a training goes on, with its best checkpoint in place, or None."""
-    newest = load_newest(paths / "last.ckpt", key, say)
-    if newest is None or not mend_best(paths / "best.ckpt", newest[0]["state"], newest[1], say):
+    newest = load_newest(run.paths / LAST, run.key, run.log)
+    if newest is None or not repair_best(run.paths / BEST, newest[0]["state"], newest[1], run.log):
         return None
     return newest[0]
 
@@ -187,21 +183,22 @@ def describe_sample(dataset: TrainDataset, key: Any) -> str:
     return f"{place.image_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
 
 
-def _set_aside(paths: RunPaths, say: Callable[[str], None]) -> None:
+def _set_aside(run: Run) -> None:
     """Moves what an earlier training with other settings reached into `replaced/`, and removes what else it left.
 
     Nothing of it can be taken for this training's, and hours of work are not lost by an edited setting.
     """
+    paths = run.paths
     kept = [paths / name for name in KEPT if (paths / name).is_file()]
     if any(_is_trained(path) for path in kept):
-        folder = paths / "replaced"
+        folder = paths / REPLACED
         folder.mkdir(exist_ok=True)
         for path in kept:
             path.replace(folder / path.name)
-        say(f"what was trained before is kept in {shown(folder)}, until the next time")
-    for path in (*paths.folder.glob("*.ckpt"), *paths.events.glob("events.out.*")):
+        run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
+    for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
-    for name in ("history.csv", "timings.csv", "not_finite.json"):
+    for name in (HISTORY, TIMINGS, NOT_FINITE):
         (paths / name).unlink(missing_ok=True)
 
 

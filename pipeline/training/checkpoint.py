@@ -109,10 +109,10 @@ def replace_best(path: Path, source: Path) -> None:
     second_name(source, path)
 
 
-def load_newest(path: Path, key: str, say: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:
+def load_newest(path: Path, key: str, log: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:
     """Returns the newest whole checkpoint of `path` and the one before it, with its file, or None to begin anew.
 
-    Says aloud when one is damaged or belongs to other settings. Without `path` itself there is nothing to continue:
+    Logs when one is damaged or belongs to other settings. Without `path` itself there is nothing to continue:
     somebody removed it.
     """
     for candidate in (path, previous_of(path)) if path.exists() else ():
@@ -121,20 +121,20 @@ def load_newest(path: Path, key: str, say: Callable[[str], None]) -> tuple[dict[
         try:
             content = load_checkpoint(candidate)
         except Damaged as damage:
-            say(f"{damage}; looking for the one before it")
+            log(f"{damage}; looking for the one before it")
             continue
         if content["state"]["key"] == key:
             if candidate != path:
-                say(f"going back to {shown(candidate)}")
+                log(f"going back to {shown(candidate)}")
             return content, candidate
-        say(f"{shown(candidate)} belongs to other settings or data; training begins anew")
+        log(f"{shown(candidate)} belongs to other settings or data; training begins anew")
         return None
     if path.exists():
-        say("no whole checkpoint is left; training begins anew")
+        log("no whole checkpoint is left; training begins anew")
     return None
 
 
-def mend_best(path: Path, state: dict[str, Any], source: Path, say: Callable[[str], None]) -> bool:
+def repair_best(path: Path, state: dict[str, Any], source: Path, log: Callable[[str], None]) -> bool:
     """Makes sure that `path` is the best checkpoint that a loaded state speaks of; returns whether it is.
 
     It is not when the process was killed between writing `last.ckpt` and naming it the best, when a damaged
@@ -153,7 +153,7 @@ def mend_best(path: Path, state: dict[str, Any], source: Path, say: Callable[[st
             if candidate != path:
                 second_name(candidate, path)
             return True
-    say(f"{shown(path)} of epoch {state['best_epoch']} is gone or damaged; training begins anew")
+    log(f"{shown(path)} of epoch {state['best_epoch']} is gone or damaged; training begins anew")
     return False
 
 

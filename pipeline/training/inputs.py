@@ -1,23 +1,26 @@
 """What a run's settings and files say about its data and network, without torch, so that a skipped stage starts fast.
 
-In: the resolved config, `catalog.csv`, `split.csv`, `tiles.json`.
+In: the resolved config, the training catalog, `split.csv`, `tiles.json`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config.load import Loaded
-from pipeline.paths import RunPaths, scratch_folder
+from pipeline.config.load import Loaded, config_path, load, names, run_name
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.paths import BEST, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def num_outputs(loaded: Loaded) -> int:
-    """Returns the network's output channels: the scored classes, and one more when padding is a class of its own."""
+    """Returns the network's output channels: the classes, and one more when padding is a class of its own."""
     return loaded.competition.num_classes + (loaded.config.datasets.padding == "class")
 
 
@@ -44,15 +47,42 @@ def seed_of(loaded: Loaded) -> int:
 
 def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
     """Returns the catalog rows of the `train` or `valid` images of a run's split."""
-    import pandas as pd
-
     from pipeline.data.catalog import read_catalog
+    from pipeline.data.split import read_split
 
-    catalog = read_catalog(paths / "catalog.csv")
-    split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False)
+    catalog, split = read_catalog(paths / TRAIN_CATALOG), read_split(paths / SPLIT)
     return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
 
 
-def tile_store(paths: RunPaths) -> Path:
+def tile_store(run: Run) -> Path:
     """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
-    return scratch_folder() / "tiles" / json.loads((paths / "tiles.json").read_text())["store"]
+    return run.folders.tiles / json.loads((run.paths / TILES).read_text())["store"]
+
+
+def find_checkpoint(name: str, folders: Folders) -> Path:
+    """Returns the checkpoint that EXPERIMENT.LOAD_PREV names: of a run, a config, a run name for people, or a file.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    if name.endswith(".ckpt"):
+        return Path(name)
+    if (folders.runs / name).is_dir():
+        return folders.run(name) / BEST
+    known = _configs_by_run_name()
+    if name not in known:
+        try:
+            config_path(name)  # refuses with the nearest names
+        except UserError as error:
+            raise UserError(f"EXPERIMENT.LOAD_PREV: no run has this name, and {error}") from None
+    return folders.run(known.get(name, name)) / BEST
+
+
+def _configs_by_run_name() -> dict[str, str]:
+    """Returns the configs by the names that people see; a broken config has none, and is refused when it is run."""
+    known = {}
+    for config in names():
+        if not config.startswith("Ens"):
+            with contextlib.suppress(UserError):
+                known[run_name(load(config).config)] = config
+    return known

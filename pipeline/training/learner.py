@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
-from pipeline.model.build import build_network, load_weights, normalise
+from pipeline.model.build import build_network, load_encoder, load_weights, normalise
 from pipeline.model.optimizer import EmaWeights, build_optimizer
 from pipeline.training.device import choose_device, choose_precision
 
@@ -70,19 +71,21 @@ class Learner:
 def build_learner(
     config: Config,
     num_outputs: int,
-    with_weights: bool = True,
+    weights_folders: Sequence[Path] | None = None,
     previous: dict[str, Any] | None = None,
     origin: str = "",
 ) -> Learner:
     """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
 
     Args:
-        with_weights: False when a checkpoint is about to fill all of it.
+        weights_folders: where the encoder's weights are looked for; None when a checkpoint is about to fill them.
         previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
         origin: its name for messages.
     """
     device = choose_device(config.runtime.device)
-    network = build_network(config.model, num_outputs, with_weights and previous is None)
+    network = build_network(config.model, num_outputs)
+    if weights_folders is not None:
+        load_encoder(network, config.model.encoder, weights_folders)
     if previous is not None:
         load_weights(network, judged_weights(previous), origin)
     network.to(device)

@@ -19,19 +19,19 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Sweep
+from pipeline.engine.run import Run
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.model.freeze import freeze
 from pipeline.model.optimizer import build_optimizer
-from pipeline.paths import RunPaths, shown
-from pipeline.stopping import Stop
+from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, RunPaths, shown
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.device import make_reproducible, told_faults
@@ -49,49 +49,42 @@ SETTLE_STEPS = 10  # Ranger does next to nothing in its first five
 MOST_SCALES = 40  # halvings of a loss scale, from 2**16 down to where nothing can overflow
 
 
-def sweep_learning_rates(
-    loaded: Loaded, paths: RunPaths, stop: Stop, find_run: Callable[[str], Path], say: Callable[[str], None]
-) -> None:
-    """Sweeps the learning rate, writes curve and suggestions, and says them.
+def sweep_learning_rates(run: Run) -> None:
+    """Sweeps the learning rate, writes curve and suggestions, and logs them.
 
     Raises:
         Stopped: a stop was requested; the sweep is short and begins anew.
         UserError: the loss is not finite even at the lowest rate, or a GPU cannot do what it is asked.
     """
-    batches = list(judged_batches(loaded, paths))
+    loaded = run.loaded
+    batches = list(judged_batches(run))
 
     def judged(learner: Learner, loss_of: Criterion) -> float:
         with told_faults(validation_memory_cure(loaded.config)):
             return judge(learner, batches, loss_of)
 
     with told_faults(memory_cure(loaded.config)):
-        points = sweep_points(loaded, paths, stop, find_run, say, judged)
+        points = sweep_points(run, judged)
     if not points:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"
         raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
     is_own = optimizer_name(loaded) == loaded.config.solver.optimizer.name
     settings = loaded.config.sweep
-    write_sweep(paths, points, settings.smoothing, loaded.config.solver.max_lr, say, is_own, settings.end_lr)
+    write_sweep(run.paths, points, settings.smoothing, loaded.config.solver.max_lr, run.log, is_own, settings.end_lr)
 
 
-def sweep_points(
-    loaded: Loaded,
-    paths: RunPaths,
-    stop: Stop,
-    find_run: Callable[[str], Path],
-    say: Callable[[str], None],
-    judge: Callable[[Learner, Criterion], float],
-) -> list[Point]:
+def sweep_points(run: Run, judge: Callable[[Learner, Criterion], float]) -> list[Point]:
     """Returns the points of all repeats, each from the same start on batches of its own.
 
     Args:
         judge: the validation loss that follows a step.
     """
+    loaded, stop = run.loaded, run.stop
     settings = loaded.config.sweep
     make_reproducible(loaded.config.solver.reproducible)
-    data = open_data(loaded, paths, say)
-    learner = start_learner(loaded, find_run)
+    data = open_data(run)
+    learner = start_learner(run)
     # Averaged weights would hide what the present rate does.
     learner = replace(learner, optimizer=_optimizer(loaded, learner), ema=None)
     loss_of = _criterion(loaded, learner)
@@ -121,11 +114,11 @@ def write_sweep(
     points: Sequence[Point],
     smoothing: float,
     max_lr: float | str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     is_own: bool = True,
     end_lr: float = math.inf,
 ) -> None:
-    """Writes `lr_sweep.csv` and `lr_sweep.json`, and says the suggestions.
+    """Writes `lr_sweep.csv` and `lr_sweep.json`, and logs the suggestions.
 
     Args:
         is_own: whether it was the training's own optimizer that swept, so that MAX_LR can be held against it.
@@ -150,14 +143,14 @@ def write_sweep(
         for point, values in zip(curve.points, smoothed, strict=True):
             writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, point.train_loss, *values])
     facts = judge_curves(curves, max_lr, is_own, end_lr)
-    write_atomic(paths / "lr_sweep.csv", table.getvalue())
-    write_atomic(paths / "lr_sweep.json", json.dumps(facts, indent=1))
+    write_atomic(paths / SWEEP_TABLE, table.getvalue())
+    write_atomic(paths / SWEEP_FACTS, json.dumps(facts, indent=1))
     band = facts["band"]
     spans = {name: f" ({low:.2g} to {high:.2g})" if len(curves) > 1 else "" for name, (low, high) in band.items()}
     told = (f"{name} {rate:.2g}{spans[name]}" for name, rate in facts["suggestions"].items())
-    say(f"LR sweep suggests {', '.join(told)}; MAX_LR is {facts['max_lr']:.2g}")
+    log(f"LR sweep suggests {', '.join(told)}; MAX_LR is {facts['max_lr']:.2g}")
     for warning in facts["warnings"]:
-        say(f"warning: {warning}; look at {shown(paths / 'lr_sweep.png')}")
+        log(f"warning: {warning}; look at {shown(paths / SWEEP_PLOT)}")
 
 
 def rates(settings: Sweep) -> list[float]:

@@ -10,12 +10,11 @@ import pandas as pd
 from torch import Tensor, nn
 
 from pipeline.config.competition import mask_code
-from pipeline.config.load import Loaded
 from pipeline.data.competition import find_folder
 from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import ValidBatch, valid_batches, valid_loader
+from pipeline.engine.run import Run
 from pipeline.model.build import normalise
-from pipeline.paths import RunPaths
 from pipeline.training.criterion import Criterion
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
@@ -44,12 +43,13 @@ def choose_images(rows: pd.DataFrame, count: int) -> list[str]:
     return rows["id"].iloc[sorted(chosen)].tolist()
 
 
-def judged_batches(loaded: Loaded, paths: RunPaths) -> Iterator[ValidBatch]:
+def judged_batches(run: Run) -> Iterator[ValidBatch]:
     """Yields the fixed validation images as batches, decoded once for the whole sweep."""
+    loaded = run.loaded
     datasets, competition = loaded.config.datasets, loaded.competition
-    rows = split_rows(paths, "valid")
+    rows = split_rows(run.paths, "valid")
     chosen = rows[rows["id"].isin(choose_images(rows, loaded.config.sweep.images))]
-    folder = find_folder(competition, datasets.directory)
+    folder = find_folder(competition, run.folders.data, datasets.directory)
     dataset = ValidDataset(folder, chosen, mask_code(competition), datasets.padding)
     yield from valid_batches(valid_loader(dataset, loaded.config.dataloaders.valid.batch_size, num_workers=0))
 

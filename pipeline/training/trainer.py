@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
+from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.model.freeze import freeze
-from pipeline.paths import RunPaths
-from pipeline.stopping import Stop
+from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, TIMINGS
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.criterion import criterion, epoch_weights, fixed_weights
 from pipeline.training.device import described, told_faults
@@ -59,12 +59,11 @@ class Training:
         loss_classes: indices of the classes that enter the loss.
     """
 
+    run: Run
     config: Config
     plan: Sequence[Phase]
     learner: Learner
     state: TrainState
-    paths: RunPaths
-    stop: Stop
     seed: int
     classes: tuple[str, ...]
     scored: tuple[int, ...]
@@ -77,7 +76,6 @@ class Training:
     steps_per_epoch: int
     sums: EpochSums
     watch: FiniteWatch
-    say: Callable[[str], None]
     saved_at: float = field(default_factory=time.monotonic)
     events: SummaryWriter | None = None
 
@@ -91,13 +89,13 @@ def train(training: Training) -> None:
             do what it is asked.
     """
     learner = training.learner
-    training.say(f"on {described(learner.device, learner.precision)}")
+    training.run.log(f"on {described(learner.device, learner.precision)}")
     try:
         with told_faults(memory_cure(training.config)):
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
-        path = training.paths / "not_finite.json"
+        path = training.run.paths / NOT_FINITE
         raise not_finite_error(fault, training.state, max_lr, training.describe, path) from None
     finally:
         if training.events is not None:
@@ -112,7 +110,7 @@ def carry_out(training: Training) -> None:
         train_epoch(training, phase)
         finish_epoch(training, phase)
     for line in dead_class_lines(training.state, training.classes, training.scored, is_last=True):
-        training.say(line)
+        training.run.log(line)
 
 
 def begin(training: Training) -> None:
@@ -127,10 +125,10 @@ def begin_epoch(training: Training, phase: Phase) -> None:
     """Prepares the network for an epoch of a phase: what is frozen, and at the phase's start where it starts from."""
     state = training.state
     if state.phase_epoch == 0 and state.step == 0:
-        training.say(f"phase {phase.name}: at most {phase.epochs} epochs, LR {phase.lr} from {phase.max_lr:g}")
+        training.run.log(f"phase {phase.name}: at most {phase.epochs} epochs, LR {phase.lr} from {phase.max_lr:g}")
         if phase.start_from == "best":
-            training.learner.load_state_dict(load_or_refuse(training.paths / "best.ckpt", "train anew with --force"))
-            training.say(f"phase {phase.name}: back to the best weights, of epoch {state.best_epoch}")
+            training.learner.load_state_dict(load_or_refuse(training.run.paths / BEST, "train anew with --force"))
+            training.run.log(f"phase {phase.name}: back to the best weights, of epoch {state.best_epoch}")
     training.learner.network.train()
     freeze(training.learner.network, phase.freeze)
 
@@ -155,7 +153,7 @@ def train_epoch(training: Training, phase: Phase) -> None:
             save_if_due(training)
     training.watch.settle()
     num_samples = sums.num_samples() - num_before
-    append_timing(training.paths / "timings.csv", state.epoch + 1, time.monotonic() - begun, num_samples)
+    append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - begun, num_samples)
 
 
 def set_rate(training: Training, phase: Phase) -> float:
@@ -195,11 +193,11 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     state.history.append(row)
     save(training)
     if is_best:
-        replace_best(training.paths / "best.ckpt", training.paths / "last.ckpt")
+        replace_best(training.run.paths / BEST, training.run.paths / LAST)
     record(training, row)
-    training.say(epoch_line(row))
+    training.run.log(epoch_line(row))
     for line in dead_class_lines(state, training.classes, training.scored):
-        training.say(line)
+        training.run.log(line)
     stop_if_asked(training)
 
 
@@ -239,31 +237,31 @@ def save(training: Training) -> None:
         "classes": list(training.classes),
     }
     refuse_not_finite(content)
-    replace_last(training.paths / "last.ckpt", content)
+    replace_last(training.run.paths / LAST, content)
     training.saved_at = time.monotonic()
 
 
 def record(training: Training, row: dict[str, Any]) -> None:
     """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
-    write_history(training.paths / "history.csv", training.state.history)
+    write_history(training.run.paths / HISTORY, training.state.history)
     if training.events is None:
-        training.events = open_events(training.paths.events, row["epoch"])
+        training.events = open_events(training.run.paths / EVENTS, row["epoch"])
     write_events(training.events, row)
 
 
 def save_if_due(training: Training) -> None:
     """Saves inside an epoch every SOLVER.SAVE_MINUTES, and when asked to stop."""
     minutes = (time.monotonic() - training.saved_at) / 60
-    if training.stop.requested or minutes >= training.config.solver.save_minutes:
+    if training.run.stop.requested or minutes >= training.config.solver.save_minutes:
         save(training)
         stop_if_asked(training)  # only here: a stop that comes after the question above is for the next step
 
 
 def stop_if_asked(training: Training) -> None:
     """Raises Stopped when a stop was requested."""
-    if training.stop.requested:
+    if training.run.stop.requested:
         state = training.state
-        raise Stopped(f"{training.stop.reason}; saved at epoch {state.epoch}, step {state.step}")
+        raise Stopped(f"{training.run.stop.reason}; saved at epoch {state.epoch}, step {state.step}")
 
 
 def _until_stopped(training: Training) -> Iterator[Any]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.chain import Run
 from pipeline.config.competition import mask_code
+from pipeline.engine.run import Run
 from pipeline.work.combining import Arrays, Make
 
 if TYPE_CHECKING:

@@ -5,70 +5,35 @@ A validation image is judged only by members that did not train on it, nor start
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.chain import Run, Stage, run_chain, take_over, why_run
-from pipeline.config.check import is_below
-from pipeline.config.ensemble import load_members, member_command
-from pipeline.config.load import Loaded, is_machine_key, run_name
+import pandas as pd
+
+from pipeline.config.ensemble import member_command
+from pipeline.config.keys import is_below
+from pipeline.config.load import is_machine_key, run_name
+from pipeline.data.catalog import read_catalog
+from pipeline.data.split import read_split
+from pipeline.engine.chain import reuse_finished, run_chain, why_run
+from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.paths import CONFIGS, RunPaths
+from pipeline.inference.ensemble import check_members
+from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, PROBS, SPLIT, TEST_CATALOG, Folders
 from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.work.experiment import competition_files, find_run
+from pipeline.training.inputs import find_checkpoint, split_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-PREDICTING = ("evaluate", "predict")  # the stages of a member that an ensemble may start by itself
+PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
 WITHOUT_STORES = (
     "Or do without the members' probability stores: add ENSEMBLE.STREAM=true. They then predict and are combined "
     "image by image, with the same result, but anew for every METHOD that you try."
 )
 
 
-def member_runs(run: Run) -> list[Run]:
-    """Returns the members as runs of their own, in the order of ENSEMBLE.MEMBERS."""
-    return [Run(member, RunPaths(member.run), run.stop) for member in load_members(run.loaded)]
-
-
-def member_sources(run: Run) -> dict[str, Path | list[Path]]:
-    """Returns what decides the members' predictions: the competition, their checkpoints and configs."""
-    sources: dict[str, Path | list[Path]] = {"the competition's files": competition_files(run)}
-    for member in member_runs(run):
-        files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
-        sources[f"{member.paths.name}'s checkpoint"] = member.paths / "best.ckpt"
-        sources[f"{member.loaded.name}'s config"] = sorted(CONFIGS.parent / file for file in files if file)
-    return sources
-
-
-def member_stores(run: Run, subset: str) -> dict[str, Path | list[Path]]:
-    """Returns the members' probability stores of the `test` or `valid` images, by a name for messages.
-
-    None with ENSEMBLE.STREAM: members.json says then what decides their predictions.
-    """
-    if run.loaded.config.ensemble.stream:
-        return {}
-    return {f"{member.paths.name}'s probs/{subset}": member.paths.probs(subset) for member in member_runs(run)}
-
-
-def lacks_predictions(run: Run) -> bool:
-    """Returns whether a member's probabilities, where they are wanted, are gone."""
-    if run.loaded.config.ensemble.stream:
-        return False
-    folders = [member.paths.probs(subset) for member in member_runs(run) for subset in ("valid", "test")]
-    return not all((folder / "index.json").is_file() for folder in folders)
-
-
-def _as_of(member: Run, say: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda line: say(f"{member.paths.name}: {line}")
-
-
-def require_trained(
-    members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]
-) -> None:
+def require_trained(members: Sequence[Run]) -> None:
     """Refuses members without a finished training, or whose training is not what their config says now.
 
     Raises:
@@ -76,39 +41,34 @@ def require_trained(
     """
     lines = []
     for member in members:
-        stages = {stage.name: stage for stage in stages_of(member.loaded)}
-        take_over(stages_of(member.loaded), "train", member, _as_of(member, say))  # other TTA trains nothing anew
-        if not (member.paths.markers / "train.json").is_file() or not (member.paths / "best.ckpt").is_file():
+        reuse_finished(member, "train")  # another TTA needs no training
+        if not (member.paths.markers / "train.json").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
-        run_chain([stages["prepare"]], "prepare", member, (), lambda line: None)
-        reason = why_run(stages["train"], member)
+        run_chain(member.with_log(lambda line: None), "prepare")
+        reason = why_run(member.stage("train"), member)
         if reason is not None:
-            lines.append((member, f"trained otherwise: {reason}"))
+            lines.append((member, f"trained with other settings or data: {reason}"))
     if lines:
-        width = max(len(member.paths.name) for member, _ in lines)
+        width = max(len(member.name) for member, _ in lines)
         commands = [
-            f"  {member.paths.name:<{width}}  {why}; type: {member_command(member.loaded, 'train')}"
-            for member, why in lines
+            f"  {member.name:<{width}}  {why}; type: {member_command(member.loaded, 'train')}" for member, why in lines
         ]
         raise UserError("\n".join([f"{len(lines)} of {len(members)} members cannot predict yet:", *commands]))
 
 
-def predict_members(
-    members: Sequence[Run], stages_of: Callable[[Loaded], tuple[Stage, ...]], say: Callable[[str], None]
-) -> None:
+def predict_members(members: Sequence[Run]) -> None:
     """Runs the stages of each member that write its probabilities, where they are not fresh.
 
     Raises:
         UserError: a member's mistake; where the disk is too small, also how to do without the stores.
     """
     for member in members:
-        stages = [stage for stage in stages_of(member.loaded) if stage.name in PREDICTING]
-        name = member.paths.name
+        stages = [stage for stage in member.stages if stage.name in PREDICTING]
         try:
-            run_chain(stages, PREDICTING[-1], member, (), _as_of(member, say))
+            run_chain(member, PREDICTING[-1], stages=stages)
         except DiskTooSmall as error:
-            raise UserError(f"{name}: {error}\n{WITHOUT_STORES}") from error
+            raise UserError(f"{member.name}: {error}\n{WITHOUT_STORES}") from error
 
 
 def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
@@ -117,15 +77,11 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
     Raises:
         UserError: names the members and what differs.
     """
-    from pipeline.data.catalog import read_catalog
-    from pipeline.inference.ensemble import check_members
-    from pipeline.inference.probability_store import ProbabilityStore
 
     if is_streamed:
-        catalogs = {member.paths.name: read_catalog(member.paths / "catalog.csv") for member in members}
-        ids = {name: set(table.loc[table["subset"] == "test", "id"]) for name, table in catalogs.items()}
+        ids = {member.name: set(read_catalog(member.paths / TEST_CATALOG)["id"]) for member in members}
     else:
-        stores = {member.paths.name: ProbabilityStore(member.paths.probs("test")) for member in members}
+        stores = {member.name: ProbabilityStore(member.paths / PROBS["test"]) for member in members}
         check_members({name: store.index for name, store in stores.items()})
         ids = {name: set(store.ids) for name, store in stores.items()}
     first, *others = ids
@@ -135,17 +91,17 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
             raise UserError(f"{name} and {first} predict other test images, such as {min(unlike)}; run both again")
 
 
-def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> dict[str, Any]:
+def member_facts(member: Run) -> dict[str, Any]:
     """Returns what members.json says of a member: who it is, what decides its predictions, its own score."""
-    metrics = read_json(member.paths / "metrics.json") or {}
-    (predict,) = (stage for stage in stages_of(member.loaded) if stage.name == PREDICTING[-1])
+    metrics = read_json(member.paths / METRICS) or {}
+    predict = member.stage("predict")
     values = member.loaded.values.items()
     split = member.loaded.config.datasets
     return {
         "name": member.loaded.name,
-        "run": member.paths.name,
+        "run": member.name,
         "run_name": run_name(member.loaded.config),
-        "checkpoint_sha256": sha256_file(member.paths / "best.ckpt"),
+        "checkpoint_sha256": sha256_file(member.paths / BEST),
         "settings": {
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
@@ -164,19 +120,28 @@ def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: there is no such image.
     """
-    import pandas as pd
-
     judged = []
     for member in members:
-        seen = trained_on(member.paths.folder, member.loaded.config.experiment.load_prev)
-        own = read_columns(member.paths / "split.csv")
+        seen = trained_on(member)
+        own = read_columns(member.paths / SPLIT)
         valid = {id for id, subset in zip(own["id"], own["subset"], strict=True) if subset == "valid"}
         judged.append(set() if seen is None else valid - seen)
-    ids = catalog.loc[catalog["subset"] == "train", "id"].tolist()
+    ids = catalog["id"].tolist()
     judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
     if not any(judges):
         raise UserError("every public image was trained on by all members, so the ensemble cannot be judged")
     return pd.DataFrame({"id": ids, "subset": ["valid" if one else "train" for one in judges], "judges": judges})
+
+
+def members_by_image(split: pd.DataFrame) -> dict[str, list[int]]:
+    """Returns the numbers of the members for which an image is held out, by its id, from an ensemble's split.csv."""
+    return {row.id: [int(word) for word in row.judges.split()] for row in split.itertuples()}
+
+
+def held_out_rows(run: Run) -> tuple[pd.DataFrame, dict[str, list[int]]]:
+    """Returns the catalog rows of an ensemble's out-of-fold images, and the members for which each is held out."""
+    rows, members = split_rows(run.paths, "valid"), members_by_image(read_split(run.paths / SPLIT))
+    return rows, {image_id: members[image_id] for image_id in rows["id"]}
 
 
 def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) -> pd.DataFrame:
@@ -185,28 +150,31 @@ def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) ->
     Args:
         judges: the numbers of the members that judge an image, by its id.
     """
-    import pandas as pd
-
     tables = []
     for number, member in enumerate(members):
-        leaks = pd.read_csv(member.paths / "leakage.csv", dtype=str, keep_default_na=False)
+        leaks = pd.read_csv(member.paths / LEAKAGE, dtype=str, keep_default_na=False)
         is_judged = pd.Series([number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
         tables.append(leaks[is_judged])
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
 
 
-def trained_on(folder: Path, load_prev: str | None, seen: tuple[Path, ...] = ()) -> set[str] | None:
+def trained_on(member: Run) -> set[str] | None:
+    """Returns the images that a run's weights have seen; None where it started from a file of unknown origin."""
+    return _trained_on(member.paths.folder, member.loaded.config.experiment.load_prev, member.folders)
+
+
+def _trained_on(folder: Path, load_prev: str | None, folders: Folders, seen: tuple[Path, ...] = ()) -> set[str] | None:
     """Returns the images that a run's weights have seen, those of the runs it started from included.
 
     None: it started from a file of which nothing is known.
     """
-    split = read_columns(folder / "split.csv")
+    split = read_columns(folder / SPLIT)
     if split is None or folder in seen:
         return None
     ids = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "train"}
     if load_prev is None:
         return ids
-    previous = find_run(load_prev).parent
-    values = read_config(previous / "config.yaml") or {}
-    earlier = trained_on(previous, values.get("EXPERIMENT.LOAD_PREV"), (*seen, folder))
+    previous = find_checkpoint(load_prev, folders).parent
+    values = read_config(previous / CONFIG) or {}
+    earlier = _trained_on(previous, values.get("EXPERIMENT.LOAD_PREV"), folders, (*seen, folder))
     return None if earlier is None else ids | earlier

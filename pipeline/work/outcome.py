@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from pipeline.chain import Run
 from pipeline.config.competition import mask_code
+from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
-from pipeline.paths import shown
+from pipeline.paths import CLASSES, CONFIG, DECODE, LEAKAGE, METRICS, PANELS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.work.inputs import sample_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.inference.predict import Prediction
 
 NUM_PANELS = 3  # of each: best, median, worst
+Arrays = dict[str, "np.ndarray"]
 MaskOf = Callable[[str], "np.ndarray"]
 Look = Callable[[str, Sequence["Prediction"]], dict[str, "np.ndarray"]]
 LookWith = Callable[[str, Look], Callable[[str], dict[str, "np.ndarray"]]]
@@ -46,7 +48,7 @@ class Decoding:
     rules: tuple[Rule, ...]
 
 
-def truth_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+def true_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarray]:
     """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
     from pipeline.data.images import read_mask
 
@@ -74,17 +76,17 @@ def write_outcome(
     per_image = image_table(rows["id"], rows["sequence"], confusion_PCC, classes, scored)
     metrics = summarise(per_image, confusion_PCC.sum(0), classes, scored)
     metrics["scored"] = [classes[index] for index in scored]
-    table = pd.read_csv(run.paths / "classes.csv")
-    leaks = pd.read_csv(run.paths / "leakage.csv", dtype=str)
+    table = pd.read_csv(run.paths / CLASSES)
+    leaks = pd.read_csv(run.paths / LEAKAGE, dtype=str)
     majority = int(table["pixels"].idxmax())
-    metrics["majority"] = majority_guess(truth_masks(run, folder, rows), majority, classes, scored)
+    metrics["majority"] = majority_guess(true_masks(run, folder, rows), majority, classes, scored)
     metrics |= facts
     metrics["duplicates"] = {"near_duplicates": len(leaks), "valid_images_affected": int(leaks["valid_id"].nunique())}
     write_scores(run.paths.folder, metrics, per_image, confusion_PCC.sum(0), classes)
     _draw_panels(run, folder, rows, per_image, mask_of)
     of_what = f"Dice of {classes[scored[0]]}" if len(scored) == 1 else "mean Dice"
     miou = metrics["dataset_iou"]["mean"]  # None where no pixel is of a class that counts
-    tqdm.write(
+    run.log(
         f"validation {of_what} {metrics['dice']['mean']:.4f}, mIoU {'–' if miou is None else format(miou, '.4f')}; "
         f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}"
     )
@@ -135,7 +137,7 @@ def fitted_decoding(
                 name: factor for name, factor in zip(classes, moved.factors.tolist(), strict=True) if factor != 1
             }
         }
-        tqdm.write(moved.words)
+        run.log(moved.words)
     if settings.suppress == "fitted":
         seen = look_with("rules", look)
         bar = tqdm(ids, desc="rules", leave=False, disable=None)
@@ -143,11 +145,11 @@ def fitted_decoding(
         rules = dropped.rules
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in rules]
         facts |= _fit_facts(dropped, classes)
-        tqdm.write(dropped.words)
+        run.log(dropped.words)
     if facts:
-        write_atomic(run.paths / "decode.json", json.dumps(facts, indent=1))
+        write_atomic(run.paths / DECODE, json.dumps(facts, indent=1))
     else:
-        (run.paths / "decode.json").unlink(missing_ok=True)
+        (run.paths / DECODE).unlink(missing_ok=True)
     return Decoding(factors, tuple(rules))
 
 
@@ -160,11 +162,10 @@ def _fit_facts(found: Any, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: Decoding) -> None:
+def write_checked_submission(run: Run, mask_of: MaskOf, decoding: Decoding) -> None:
     """Encodes the test images' masks, writes the submission and checks what was written.
 
     Args:
-        folder: of the competition.
         mask_of: the predicted mask of a test image.
         decoding: what was fitted for it, to be remembered with the submission.
     """
@@ -173,13 +174,12 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
     from pipeline.submission.write import write_submission
 
     competition = run.loaded.competition
-    catalog = read_catalog(run.paths / "catalog.csv")
-    test = catalog[catalog["subset"] == "test"]
-    metrics = json.loads((run.paths / "metrics.json").read_text())
+    test = read_catalog(run.paths / TEST_CATALOG)
+    metrics = json.loads((run.paths / METRICS).read_text())
     origin = {
         "experiment": run.loaded.name,
-        "run": run.paths.name,
-        "config_sha256": sha256_file(run.paths / "config.yaml"),
+        "run": run.name,
+        "config_sha256": sha256_file(run.paths / CONFIG),
         "checkpoint_sha256": metrics["checkpoint"]["sha256"],
         "local_dice": metrics["dice"]["mean"],
         "local_iou": metrics["iou"]["mean"],
@@ -194,13 +194,13 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
         origin["probabilities"] = ", ".join(names) or "as predicted"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, mask_of(image_id)) for image_id in bar)
-    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
+    path = write_submission(run.paths.submission(), masks, test["id"].tolist(), competition, origin)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    sample = folder / competition.sample_submission if competition.sample_submission else None
+    sample = sample_path(run)
     require_good(path, competition, sizes, sample)
     facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
-    write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
-    tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
+    write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
+    run.log(f"checked: {shown(path)}, {facts['rows']:,} rows")
 
 
 def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataFrame, mask_of: MaskOf) -> None:
@@ -211,7 +211,7 @@ def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataF
 
     competition, classes = run.loaded.competition, run.loaded.competition.class_names
     files, scores = rows.set_index("id"), per_image.set_index("id")
-    for old in run.paths.panels.glob("*.png"):
+    for old in (run.paths / PANELS).glob("*.png"):
         old.unlink()
     for kind, chosen in choose_images(per_image, NUM_PANELS).items():
         for rank, image_id in enumerate(chosen, start=1):
@@ -219,7 +219,7 @@ def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataF
             truth = read_mask(folder / files.at[image_id, "mask"], mask_code(competition))
             row = scores.loc[image_id]
             dice = {name: float(row[f"dice_{name}"]) for name in classes}
-            path = run.paths.panels / f"{kind}_{rank}_{image_id}.png"
+            path = run.paths / PANELS / f"{kind}_{rank}_{image_id}.png"
             title = f"{kind} {rank}: {image_id}, mean Dice {row['dice']:.3f}"
             prediction = mask_of(image_id)
             write_image(path, draw_panel(image, truth, prediction, classes, competition.colors, title, dice))

@@ -28,8 +28,8 @@ from pipeline.inference.load import load_predictor
 from pipeline.inference.predict import Prediction, Predictor, averaged_logits, predict_batches
 from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from pipeline.model.build import normalise
-from pipeline.paths import RunPaths
 from pipeline.training.checkpoint import load_or_refuse
+from tests.tiny import run_paths
 
 NUM_IMAGES = 6
 RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
@@ -37,7 +37,7 @@ RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     """The network of a trained run and some public images, spread over the list."""
-    loaded, paths = load(name), RunPaths(name)
+    loaded, paths = load(name), run_paths(name)
     path = paths / "best.ckpt"
     predictor = load_predictor(loaded, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
     catalog = read_catalog(paths / "catalog.csv").assign(mask="")

@@ -32,9 +32,8 @@ from pipeline.data.dataset import TrainDataset
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
+from pipeline.engine.stopping import Stop
 from pipeline.model.build import normalise
-from pipeline.paths import RunPaths
-from pipeline.stopping import Stop
 from pipeline.training.criterion import criterion
 from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch
@@ -44,6 +43,7 @@ from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
 from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
+from tests.tiny import run_paths
 
 WIDTH, HEIGHT = 640, 352
 STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR = 1.05, 0.95, 1.15, 1.2
@@ -121,7 +121,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         plan=loaded.plan,
         learner=learner,
         state=state,
-        paths=RunPaths(str(folder / "runs" / "bench")),
+        paths=run_paths(str(folder / "runs" / "bench")),
         stop=Stop(),
         seed=1,
         classes=CLASSES,

@@ -42,6 +42,7 @@ from pipeline.report.canvas import (
 from pipeline.report.figure import encode_png
 from pipeline.training.inputs import split_rows
 from tests.benchmarks.padding_band import interval
+from tests.tiny import run_paths
 
 RARE_SHARE = 0.02  # classes with fewer of all pixels are rare
 NUM_COLUMNS = 4
@@ -63,7 +64,7 @@ class Finished:
 
 def read_run(name: str) -> Finished:
     """Returns what a finished run says of itself."""
-    paths = RunPaths(name)
+    paths = run_paths(name)
     text = (paths / "config.yaml").read_text()
     config, scores = json.loads(text[text.index("{") :]), json.loads((paths / "metrics.json").read_text())
     table = pd.read_csv(paths / "classes.csv")

@@ -21,8 +21,8 @@ from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.model.metrics import dice_iou
-from pipeline.paths import RunPaths
 from pipeline.training.assemble import split_rows
+from tests.tiny import run_paths
 
 BAND_PX = 16
 
@@ -30,7 +30,7 @@ BAND_PX = 16
 def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean Dice per image, over all pixels and over the outer band."""
     loaded = load(name, overrides)
-    paths, competition = RunPaths(loaded.run), loaded.competition
+    paths, competition = run_paths(loaded.run), loaded.competition
     folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     for row in split_rows(paths, "valid").itertuples():

@@ -5,6 +5,7 @@
 
 `record` does real sweeps and keeps, after each step, what each validation image adds to cross entropy and soft Dice;
 from these the loss of any draw of images follows exactly, so that `draw` needs no network. It writes
+from tests.tiny import run_paths
 `sweep_subset.npz` into the run's folder (the stages up to `tile` must be done).
 
 `draw` compares suggestions of many random draws, and of the images that the sweep itself chooses, with those of the
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pipeline.work.experiment import find_run
 
 from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, load
@@ -30,15 +32,14 @@ from pipeline.config.plan import parse_mix
 from pipeline.data.competition import find_folder
 from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.engine.stopping import Stop
 from pipeline.model.build import normalise
-from pipeline.paths import RunPaths
-from pipeline.stopping import Stop
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
 from pipeline.training.sweep_judge import as_it_is, choose_images
-from pipeline.work.experiment import find_run
+from tests.tiny import run_paths
 
 COUNTS = (4, 8, 16)
 SMOOTHINGS = (0.2, 0.3, 0.5)
@@ -97,7 +98,7 @@ def loss_of_images(sums: np.ndarray, places: Sequence[int], batch_size: int, mix
 
 def record(loaded: Loaded) -> None:
     """Sweeps with every validation image judged after each step, and writes what they add to the losses."""
-    config, paths = loaded.config, RunPaths(loaded.run)
+    config, paths = loaded.config, run_paths(loaded.run)
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
     folder = find_folder(loaded.competition, config.datasets.directory)
@@ -171,7 +172,7 @@ def is_near(rate: float, other: float, factor: float = FACTOR) -> bool:
 
 def report(loaded: Loaded) -> None:
     """Prints, for each number of images and repeats and each smoothing, how often the full pass is met."""
-    config, paths = loaded.config, RunPaths(loaded.run)
+    config, paths = loaded.config, run_paths(loaded.run)
     recorded = read(paths / "sweep_subset.npz")
     mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])
     batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)

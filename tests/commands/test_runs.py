@@ -3,7 +3,7 @@
 import json
 
 from pipeline.__main__ import main
-from pipeline.paths import runs_folder, shown
+from pipeline.paths import Folders, shown
 from pipeline.report import plans
 
 
@@ -82,7 +82,7 @@ def test_the_plan_of_what_was_never_run_leaves_no_run(tmp_path, monkeypatch, cap
 
 
 def test_compare_draws_what_was_judged(capsys):
-    folders = [runs_folder() / name for name in ("One", "Two")]
+    folders = [Folders.from_environment().runs / name for name in ("One", "Two")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("{}")
@@ -91,4 +91,5 @@ def test_compare_draws_what_was_judged(capsys):
     (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
     assert main(["compare", "One", "Two"]) == 0
     assert "drawn:" in capsys.readouterr().out
-    assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]
+    drawn = Folders.from_environment().runs / "compared"
+    assert sorted(path.name for path in drawn.iterdir()) == ["curves.png", "scores.png"]

@@ -11,7 +11,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
 from pipeline.data.images import read_mask
-from pipeline.paths import shown, submissions_folder
+from pipeline.paths import Folders, shown
 from pipeline.submission.write import write_submission
 
 
@@ -46,13 +46,13 @@ def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 of 6 images differ"
     assert [line.split()[0] for line in lines[2:-1]] == [ids[2], ids[2]]
-    path = submissions_folder() / "diff_a_b.png"
+    path = Folders.from_environment().submissions / "diff_a_b.png"
     assert lines[-1] == f"drawn: {shown(path)}"
     assert cv2.imread(str(path)).shape[1] == 1080
     path.unlink()
     assert main(["diff", plain, plain, "--competition", "camvid"]) == 0
     assert capsys.readouterr().out == "0 of 6 images differ\n"
-    assert not list(submissions_folder().glob("*"))
+    assert not list(Folders.from_environment().submissions.glob("*"))
 
 
 def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
@@ -155,7 +155,8 @@ def leaderboard(monkeypatch):
         monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
     competition = load_competition("aeroscapes")
     masks = [("a", np.zeros((2, 3), np.uint8))]
-    write_submission(submissions_folder() / "ExpAAB.csv", masks, ["a"], competition, {"local_dice": 0.81234})
+    path = Folders.from_environment().submissions / "ExpAAB.csv"
+    write_submission(path, masks, ["a"], competition, {"local_dice": 0.81234})
     return client
 
 
@@ -163,7 +164,7 @@ def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, ca
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[2:] == ["ExpAAB.csv", "0.8123", "0.81", "–", "complete", "flat"]
-    assert lines[3] == f"in {shown(submissions_folder() / 'log.csv')}"
+    assert lines[3] == f"in {shown(Folders.from_environment().submissions / 'log.csv')}"
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
     assert "add --again if it is meant" in capsys.readouterr().err
     assert main(["submit", "ExpAAB", "-m", "flat", "--again", "RUNTIME.DEVICE=cpu"]) == 0
@@ -175,7 +176,7 @@ def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderbo
     out = capsys.readouterr().out
     assert "Is there a network?" in out
     assert out.endswith("its score is still to come: ./run.sh log --competition aeroscapes\n")
-    path = submissions_folder() / "log.csv"
+    path = Folders.from_environment().submissions / "log.csv"
     before = path.read_bytes()
     assert b"pending" in before
     assert main(["log", "--competition", "aeroscapes"]) == 2
@@ -190,7 +191,7 @@ def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderbo
 
 
 def test_a_log_that_cannot_be_read_is_refused_before_the_upload(leaderboard, capsys):
-    (submissions_folder() / "log.csv").write_text("my notes\n")
+    (Folders.from_environment().submissions / "log.csv").write_text("my notes\n")
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
     assert "move it away to begin a new log" in capsys.readouterr().err
     assert leaderboard.uploads == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_catalog
-from pipeline.data.demo.write import generate
+from pipeline.demo.write import generate
 from pipeline.data.leakage import difference_hash, hamming_distances, near_duplicates
 from pipeline.data.split import make_split
 

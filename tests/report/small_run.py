@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.load import Loaded, nested
-from pipeline.paths import runs_folder, submissions_folder
+from pipeline.paths import Folders
 from pipeline.report.panels import draw_panel
 
 CLASSES = ("Background", "Person", "Road", "Sky")
@@ -134,19 +134,20 @@ def write_images(folder: Path) -> None:
 
 
 def write_submission(name: str, dice: float) -> Path:
-    path = submissions_folder() / f"{name}.csv"
+    path = Folders.from_environment().submissions / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("ImageID,EncodedPixels\n000004_000_0,0 5\n")
     content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "local_dice": dice, "created_utc": "2026-11-12"}
     path.with_suffix(".json").write_text(json.dumps(facts))
-    (runs_folder() / name / "submission.json").write_text(json.dumps({"csv_sha256": content_hash, "checked": True}))
+    verdict = {"csv_sha256": content_hash, "checked": True}
+    (Folders.from_environment().runs / name / "submission.json").write_text(json.dumps(verdict))
     return path
 
 
 def start_run(loaded: Loaded) -> Path:
     """The folder of a run with its resolved config, as `chain.py` writes it."""
-    folder = runs_folder() / loaded.run
+    folder = Folders.from_environment().runs / loaded.run
     for name in ("plots", "panels", ".stages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     lines = [f"# Resolved values of {loaded.name}."]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipeline.config.load import names
-from pipeline.paths import runs_folder
+from pipeline.paths import Folders
 from pipeline.report.read import read_header
 from pipeline.report.table import experiment_rows, experiment_table, read_state
 from tests.report.small_run import mark_stages, metrics_of
@@ -127,7 +127,7 @@ def test_the_report_never_imports_torch(python_modules):
 
 
 def test_the_table_is_quick():
-    runs_folder().mkdir()
+    Folders.from_environment().runs.mkdir()
     start = time.perf_counter()
     experiment_table(width=100)
     assert time.perf_counter() - start < 0.3

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from pipeline.config.plan import Phase
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.stopping import Stop
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint

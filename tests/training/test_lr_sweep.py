@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.load import load
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.paths import RunPaths
-from pipeline.stopping import Stop
 from pipeline.training import lr_sweep
 from pipeline.training.criterion import criterion
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
 from pipeline.training.sweep_judge import choose_images
-from tests.tiny import draw_nothing, make_workshop, run_stages
+from tests.tiny import draw_nothing, make_workshop, run_paths, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import CLASSES, OVERFLOWING, StopAt, batch, make
 
@@ -58,7 +57,7 @@ def test_the_images_looked_at_hold_every_class_that_there_is():
 
 
 def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
-    paths = RunPaths("sweep")
+    paths = run_paths("sweep")
     points = (
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-3, 0.03), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
@@ -75,21 +74,21 @@ def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
 
 def test_a_sweep_without_repeats_says_no_span(tmp_path):
     said: list[str] = []
-    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, say=said.append)
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, say=said.append)
     assert "steep 0.0" in said[0] and "(" not in said[0]
 
 
 @pytest.mark.parametrize(("max_lr", "side"), [(10.0, "above"), (1e-4, "below")])
 def test_a_rate_far_off_is_warned_of(max_lr, side):
     said: list[str] = []
-    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, said.append)
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, said.append)
     assert f"lies far {side} the sweep's suggestion" in said[1] and said[1].endswith("sweep/lr_sweep.png")
 
 
 def test_auto_takes_two_fifths_of_the_way_across_the_trough(tmp_path):
     losses = curve(1e-2, 0.3)
-    write_sweep(RunPaths("sweep"), points_of(losses), 1.0, "auto", lambda line: None)
-    facts = json.loads((RunPaths("sweep") / "lr_sweep.json").read_text())
+    write_sweep(run_paths("sweep"), points_of(losses), 1.0, "auto", lambda line: None)
+    facts = json.loads((run_paths("sweep") / "lr_sweep.json").read_text())
     assert facts["max_lr"] == facts["suggestions"]["trough"] and facts["is_auto"]
     level = (max(losses[:30]) + min(losses)) / 2
     inside = [math.log(lr) for lr, loss in zip(LRS, losses, strict=True) if loss <= level]
@@ -102,7 +101,7 @@ def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-4, 3e-3), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
     said: list[str] = []
-    write_sweep(RunPaths("sweep"), points, 1.0, 5e-4, said.append)
+    write_sweep(run_paths("sweep"), points, 1.0, 5e-4, said.append)
     assert len(said) == 1
 
 
@@ -187,7 +186,7 @@ def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
 
 def test_rates_of_another_optimizer_are_no_reason_to_warn():
     said: list[str] = []
-    write_sweep(RunPaths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, said.append, is_own=False)
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, said.append, is_own=False)
     assert len(said) == 1
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pipeline.config.load import load
 from pipeline.config.plan import Phase
+from pipeline.engine.stopping import Stop
 from pipeline.model.optimizer import EmaWeights, build_optimizer
 from pipeline.paths import RunPaths
-from pipeline.stopping import Stop
 from pipeline.training.assemble import content_to_continue, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
@@ -22,6 +22,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train
 from pipeline.training.validate import Validation
+from tests.tiny import run_paths
 
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
@@ -106,7 +107,7 @@ def make(
     settings = dict(text.split("=", 1) for text in (*SETTINGS, *changes))
     loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
     config, solver = loaded.config, loaded.config.solver
-    paths = RunPaths(name)
+    paths = run_paths(name)
     paths.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     device = torch.device(device)

@@ -12,20 +12,19 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.chain import Run, run_chain
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
 from pipeline.data.images import read_mask
+from pipeline.engine.chain import Run, run_chain
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.inference.ensemble import Recipe, combine
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.model.metrics import dice_iou
-from pipeline.paths import RunPaths
 from pipeline.stages import stages_of
-from pipeline.stopping import Stop
 from pipeline.work.members import trained_on
-from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_stages, write_competition
+from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +82,7 @@ def test_members_without_a_training_are_named_with_the_command_and_none_is_start
         run_stages(ensemble())
     assert "3 of 3 members cannot predict yet" in str(refusal.value)
     assert "TinyB  not trained; type: ./run.sh TinyB train" in str(refusal.value)
-    assert not (RunPaths("TinyA").folder / "catalog.csv").exists()
+    assert not (run_paths("TinyA").folder / "catalog.csv").exists()
 
 
 def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_and_a_page(members_trained):
@@ -100,12 +99,12 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
 
     split = pd.read_csv(paths / "split.csv", dtype=str, keep_default_na=False).set_index("id")
     for number, name in enumerate(SPLITS):
-        own = pd.read_csv(RunPaths(name) / "split.csv", dtype=str).set_index("id")["subset"]
+        own = pd.read_csv(run_paths(name) / "split.csv", dtype=str).set_index("id")["subset"]
         judged = [id for id, judges in split["judges"].items() if str(number) in judges.split()]
         assert judged == own[own == "valid"].index.tolist()
     scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
     assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
-    stores = [ProbabilityStore(RunPaths(name).probs("valid")) for name in SPLITS]
+    stores = [ProbabilityStore(run_paths(name).probs("valid")) for name in SPLITS]
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "judges"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
@@ -130,7 +129,7 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
 
 def test_predictions_that_are_gone_are_made_again_when_they_are_needed(members_trained):
     run_stages(ensemble())
-    store = RunPaths("TinyB").probs("test")
+    store = run_paths("TinyB").probs("test")
     before = {path.name: path.read_bytes() for path in store.iterdir()}
     shutil.rmtree(store)
     _, lines = run_stages(ensemble())
@@ -160,7 +159,7 @@ def test_an_override_of_prediction_uses_the_members_trainings(members_trained):
     assert executed(lines) == ["predict"]
     for name in SPLITS:
         (flipped,) = (folder for folder in paths.folder.parent.glob(f"{name}-*"))
-        assert (flipped / "best.ckpt").samefile(RunPaths(name) / "best.ckpt")
+        assert (flipped / "best.ckpt").samefile(run_paths(name) / "best.ckpt")
 
 
 def test_another_test_image_makes_an_ensemble_predict_anew(members_trained, trained):
@@ -175,7 +174,7 @@ def test_another_test_image_makes_an_ensemble_predict_anew(members_trained, trai
 
 
 def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_on(members_trained):
-    first, second, _ = (RunPaths(name) for name in SPLITS)
+    first, second, _ = (run_paths(name) for name in SPLITS)
     own = trained_on(second.folder, None)
     both = trained_on(second.folder, "TinyA")
     assert both == own | trained_on(first.folder, None)
@@ -194,7 +193,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
     names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv", "catalog.csv")
     streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()}
     assert not (paths / "stream").exists()
-    assert not any(RunPaths(name).probs("test").exists() or RunPaths(name).probs("valid").exists() for name in SPLITS)
+    assert not any(run_paths(name).probs("test").exists() or run_paths(name).probs("valid").exists() for name in SPLITS)
     assert executed(run_stages(ensemble(*changes), "submit")[1]) == []  # the same run, and nothing to do
     shutil.rmtree(paths.folder)
     again, lines = run_stages(ensemble(*changes), "submit")

@@ -11,6 +11,6 @@ def test_a_skipped_tile_stage_starts_without_heavy_packages(tmp_path, monkeypatc
         "from types import SimpleNamespace\n"
         "from pipeline.work import experiment\n"
         "from pipeline.paths import RunPaths\n"
-        "assert experiment.lacks_tiles(SimpleNamespace(paths=RunPaths('Some')))"
+        "assert experiment.lacks_tiles(SimpleNamespace(paths=run_paths('Some')))"
     )
     assert not loaded & {"torch", "pandas", "cv2", "segmentation_models_pytorch", "timm"}

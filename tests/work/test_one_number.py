@@ -18,10 +18,9 @@ from pipeline.config.load import load, nested
 from pipeline.errors import UserError
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
-from pipeline.paths import RunPaths
 from pipeline.submission.write import write_submission
 from pipeline.training.inputs import loss_classes, scored_classes
-from tests.tiny import ROAD, SETTINGS, draw_nothing, run_stages, write_competition
+from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +101,7 @@ def roads(done, monkeypatch) -> Path:
 
 
 def metrics_of(name: str) -> dict:
-    return json.loads((RunPaths(name) / "metrics.json").read_text())
+    return json.loads((run_paths(name) / "metrics.json").read_text())
 
 
 def test_both_classes_are_learnt_and_one_is_counted(roads):
@@ -118,24 +117,24 @@ def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
     for family in ("dice", "iou", "dataset_iou"):
         assert metrics[family]["mean"] == metrics[family]["classes"]["Road"]
     assert metrics["scored"] == ["Road"]
-    table = pd.read_csv(RunPaths(name) / "per_image.csv")
+    table = pd.read_csv(run_paths(name) / "per_image.csv")
     assert table["dice"].tolist() == table["dice_Road"].tolist() and table["dice"].mean() == pytest.approx(
         metrics["dice"]["mean"], abs=1e-6
     )
     assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
-    origin = json.loads(RunPaths(name).submission.with_suffix(".json").read_text())
+    origin = json.loads(run_paths(name).submission.with_suffix(".json").read_text())
     assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
 
 def test_the_monitor_is_that_number_too(roads):
-    history = pd.read_csv(RunPaths("RoadA") / "history.csv")
+    history = pd.read_csv(run_paths("RoadA") / "history.csv")
     assert history["valid_dice"].tolist() == history["valid_dice_Road"].tolist()
     best = history[history["is_best"] == 1].iloc[-1]
     assert best["valid_dice"] == pytest.approx(metrics_of("RoadA")["dice"]["mean"], abs=1e-3)  # stored as bytes since
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
-    store = ProbabilityStore(RunPaths("RoadA").probs("valid"))
+    store = ProbabilityStore(run_paths("RoadA").probs("valid"))
     ids = list(store.ids)
     masks = ((image_id, decode(store[image_id])) for image_id in ids)
     path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
@@ -151,17 +150,17 @@ def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
 
 
 def test_an_ensemble_judges_its_members_and_methods_by_it(roads):
-    found = json.loads((RunPaths("RoadEns") / "ensemble.json").read_text())
+    found = json.loads((run_paths("RoadEns") / "ensemble.json").read_text())
     assert found["methods"]["WEIGHTED"]["dice"]["mean"] == pytest.approx(metrics_of("RoadEns")["dice"]["mean"])
     for member, name in zip(found["members"], MEMBERS, strict=True):
         assert member["dice"]["mean"] == pytest.approx(metrics_of(name)["dice"]["mean"])
-    decoding = RunPaths("RoadEns") / "decode.json"
+    decoding = run_paths("RoadEns") / "decode.json"
     if decoding.is_file():  # a class that is not submitted is not dropped
         assert "Ground" not in json.loads(decoding.read_text()).get("in_sample", {})
 
 
 def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
-    first, second = (str(RunPaths(name).submission) for name in MEMBERS)
+    first, second = (str(run_paths(name).submission) for name in MEMBERS)
     assert main(["diff", first, second]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 images differ" in lines[0]

@@ -1,6 +1,6 @@
-"""Being asked to stop: Ctrl-C, SIGTERM (Kaggle, Slurm, `docker stop`) and the time budget.
+"""Requests to stop: Ctrl-C, SIGTERM (Kaggle, Slurm, `docker stop`) and the time budget.
 
-A stage that can save its state looks at `stop.requested` between two steps; everywhere else the first signal raises
+A stage that can save its state checks `stop.requested` between two steps; everywhere else the first signal raises
 KeyboardInterrupt at once, which atomic writes survive.
 """
 
@@ -17,13 +17,19 @@ _tell_unraisable = sys.unraisablehook
 
 
 class Stop:
-    """Whether the run should end soon. One per process, made by the command line."""
+    """Whether the run should end soon. The command line makes one per process, which also takes over the signals."""
 
     def __init__(self, budget_s: float | None = None) -> None:
-        self.deadline = time.monotonic() + budget_s if budget_s is not None else None
+        self.deadline: float | None = None
         self.reason: str | None = None
         self._has_signal = False
         self._is_deferred = False
+        if budget_s is not None:
+            self.set_budget(budget_s)
+
+    def set_budget(self, seconds: float) -> None:
+        """Requests a stop after this time."""
+        self.deadline = time.monotonic() + seconds
 
     @property
     def requested(self) -> bool:

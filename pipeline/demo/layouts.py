@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.data.demo.shapes import (
+from pipeline.demo.shapes import (
     Shape,
     band,
     beside,

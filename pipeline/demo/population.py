@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.demo import buildings, living, obstacles, vehicles
-from pipeline.data.demo.camera import Camera, project, rays
-from pipeline.data.demo.classes import ANIMAL, BIKE, BOAT, CAR, CONSTRUCTION, DRONE, OBSTACLE, PERSON, VEGETATION
-from pipeline.data.demo.ground import Ground
-from pipeline.data.demo.layouts import Layout
-from pipeline.data.demo.recipes import Recipe
-from pipeline.data.demo.solids import Light, Thing, place
-from pipeline.data.demo.spots import Spots
+from pipeline.demo import buildings, living, obstacles, vehicles
+from pipeline.demo.camera import Camera, project, rays
+from pipeline.demo.classes import ANIMAL, BIKE, BOAT, CAR, CONSTRUCTION, DRONE, OBSTACLE, PERSON, VEGETATION
+from pipeline.demo.ground import Ground
+from pipeline.demo.layouts import Layout
+from pipeline.demo.recipes import Recipe
+from pipeline.demo.solids import Light, Thing, place
+from pipeline.demo.spots import Spots
 
 GREEN = ("grass", "meadow", "crop", "wood")
 BARE = ("soil", "sand", "plough")

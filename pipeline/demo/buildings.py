@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.demo.noise import facade, planks, roof_gravel, roof_sheets, roof_tiles
-from pipeline.data.demo.solids import Part, box, prism, stroke
+from pipeline.demo.noise import facade, planks, roof_gravel, roof_sheets, roof_tiles
+from pipeline.demo.solids import Part, box, prism, stroke
 
 TILE_COLOURS = ((158, 78, 56), (134, 66, 52), (176, 104, 74), (96, 84, 80), (84, 88, 96), (122, 96, 78))
 SHEET_COLOURS = ((150, 154, 158), (112, 130, 142), (136, 88, 74), (172, 168, 156))

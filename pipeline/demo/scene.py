@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.demo import layouts
-from pipeline.data.demo.camera import Camera, aim, ground_points
-from pipeline.data.demo.ground import Ground, choose_palette, paint_ground
-from pipeline.data.demo.population import populate
-from pipeline.data.demo.recipes import Recipe
-from pipeline.data.demo.solids import Light, Thing
+from pipeline.demo import layouts
+from pipeline.demo.camera import Camera, aim, ground_points
+from pipeline.demo.ground import Ground, choose_palette, paint_ground
+from pipeline.demo.population import populate
+from pipeline.demo.recipes import Recipe
+from pipeline.demo.solids import Light, Thing
 
 SUPERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges without soft masks
 CANVAS_PX = {"down": (1.25,), "oblique": (1.0, 0.9), "horizon": (0.9, 0.9, 0.9)}  # of the drawn width, near to far

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.data.demo.classes import CLASSES
-from pipeline.data.demo.draw import render
-from pipeline.data.demo.recipes import RECIPES
-from pipeline.data.demo.scene import build_flight
+from pipeline.demo.classes import CLASSES
+from pipeline.demo.draw import render
+from pipeline.demo.recipes import RECIPES
+from pipeline.demo.scene import build_flight
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import freshness
-from pipeline.freshness import (
+from pipeline.engine.freshness import (
     ABSENT,
     Fingerprints,
     Marker,

@@ -1,12 +1,11 @@
-"""Is what a stage wrote still what it would write? Content hashes of inputs, settings and outputs, kept in markers.
+"""Whether a stage's result is still valid: content hashes of inputs, settings and outputs, kept in markers.
 
 A marker is written last, so a stage that was killed has none. Hashes are of content, not of time stamps: a run that
-was copied to another machine stays fresh. A cache keyed by size and times spares reading files again.
+was copied to another machine stays fresh. A cache keyed by size and times avoids reading unchanged files again.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from pipeline.files import sha256_file, sha256_text, write_atomic
 
 Hashes = dict[str, str]
 ABSENT = "absent"
-SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system in use (FAT): a file this old cannot change unnoticed
+SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT, 2 s): an older file cannot change unnoticed
 
 
 class Fingerprints:
@@ -56,21 +55,8 @@ class Fingerprints:
             digest.update(f"{os.path.relpath(file, below)}\0{file_hash}\n".encode())
         return digest.hexdigest()
 
-    def of_rows(self, path: Path, column: str, value: str) -> str:
-        """Returns the hash of a CSV file's header and of those rows that have `value` in `column`, or "absent"."""
-        try:
-            with open(path, newline="") as file:
-                header, *rows = csv.reader(file)
-        except (FileNotFoundError, ValueError):
-            return ABSENT
-        if column not in header:
-            return self.of(path)
-        place = header.index(column)
-        kept = [row for row in rows if len(row) > place and row[place] == value]
-        return sha256_text(json.dumps([header, kept]))
-
     def save(self) -> None:
-        """Writes the cache if it learned anything."""
+        """Writes the cache if it has changed."""
         if self._is_changed:
             write_atomic(self.cache_path, json.dumps(self.known))
             self._is_changed = False
@@ -78,7 +64,7 @@ class Fingerprints:
     def _of_file(self, path: Path) -> str:
         try:
             status = path.stat()
-            # Nobody can set the last one back: a file restored with its old modification time is read again.
+            # ctime cannot be set back: a file restored with its old modification time is read again.
             stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
             entry = self.known.get(str(path))
             if entry and entry[:-1] == stamp:
@@ -104,7 +90,7 @@ class Marker:
 
 
 def read_marker(path: Path) -> Marker | None:
-    """Returns a stage's marker, or None when there is none or it is not whole."""
+    """Returns a stage's marker, or None when there is none or it cannot be read."""
     content = _read_json(path)
     try:
         return Marker(**content) if content else None
@@ -118,7 +104,7 @@ def write_marker(path: Path, marker: Marker) -> None:
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings as they look after a trip through JSON (tuples become lists), so that they compare."""
+    """Returns settings as JSON stores them (tuples become lists), so that they can be compared with a marker's."""
     return json.loads(json.dumps(settings))
 
 
@@ -128,7 +114,7 @@ def key_of(version: int, settings: dict[str, Any], inputs: Hashes) -> str:
 
 
 def why_stale(marker: Marker | None, version: int, settings: dict[str, Any], inputs: Hashes) -> str | None:
-    """Returns why a stage must run, in words for the person in front of it, or None while its inputs are unchanged.
+    """Returns why a stage must run, as text for the log, or None while its inputs are unchanged.
 
     >>> marker = Marker(1, {"SOLVER.MAX_LR": 0.001}, {"split.csv": "12ab"}, {}, 3.0)
     >>> why_stale(marker, 1, {"SOLVER.MAX_LR": 0.002}, {"split.csv": "12ab"})

@@ -5,7 +5,7 @@
 `draw` turns into image and mask; `recipes` says what is to be seen in each flight.
 """
 
-from pipeline.data.demo.classes import CLASSES
-from pipeline.data.demo.write import generate
+from pipeline.demo.classes import CLASSES
+from pipeline.demo.write import generate
 
 __all__ = ["CLASSES", "generate"]

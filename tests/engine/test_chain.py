@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chain import Run, Stage, locked, run_chain, stage_states, take_over, why_run
 from pipeline.config.load import load
+from pipeline.engine.chain import Run, Stage, locked, run_chain, stage_states, take_over, why_run
+from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.paths import RunPaths, submissions_folder
-from pipeline.stopping import Stop
-from tests.tiny import executed
+from pipeline.paths import Folders
+from tests.tiny import executed, run_paths
 
 OUTER = "the image"
 
@@ -34,8 +34,8 @@ class Bench:
         if not self.outside.exists():
             self.outside.write_text("pixels")
         self.loaded = load("demo", changes)
-        self.paths = RunPaths("bench")
-        self.texts = {"cut": "cut", "learn": "loss_classes", "tell": "told"}
+        self.paths = run_paths("bench")
+        self.texts = {"cut": "cut", "learn": "learned", "tell": "told"}
         self.keys: list[str] = []
         self.reads_outside = lambda run: {OUTER: self.outside}
         self.lacks = lambda run: False
@@ -54,8 +54,8 @@ class Bench:
         return (
             Stage("cut", "cuts", work("cut", "cut.txt"), ("DATASETS.PADDING",), (), ("cut.txt",), self._outside,
                   lacks=lambda run: self.lacks(run)),
-            Stage("learn", "learns", work("learn", "loss_classes.txt"), solver, ("cut.txt",), ("loss_classes.txt",)),
-            Stage("tell", "tells", work("tell", "told.txt"), (), ("cut.txt", "loss_classes.txt"), ("told.txt",)),
+            Stage("learn", "learns", work("learn", "learned.txt"), solver, ("cut.txt",), ("learned.txt",)),
+            Stage("tell", "tells", work("tell", "told.txt"), (), ("cut.txt", "learned.txt"), ("told.txt",)),
         )  # fmt: skip
 
     def _outside(self, run: Run):
@@ -122,9 +122,9 @@ def test_keys_that_differ_between_machines_change_nothing(bench, tmp_path):
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("by hand")])
 def test_an_output_that_is_gone_or_was_changed_is_made_again(bench, change):
     bench.run()
-    change(bench.paths / "loss_classes.txt")
-    assert reasons(bench.run()) == {"learn": "loss_classes.txt is gone or was changed"}
-    assert (bench.paths / "loss_classes.txt").read_text() == "loss_classes"
+    change(bench.paths / "learned.txt")
+    assert reasons(bench.run()) == {"learn": "learned.txt is gone or was changed"}
+    assert (bench.paths / "learned.txt").read_text() == "learned"
 
 
 def test_touched_files_stay_fresh(bench):
@@ -222,7 +222,7 @@ def test_the_names_of_many_files_outside_count(bench, tmp_path):
 def test_force_does_the_named_stages_again_from_their_beginning(bench):
     bench.run()
     seen = []
-    bench.during = lambda name: seen.append((name, (bench.paths / "loss_classes.txt").exists()))
+    bench.during = lambda name: seen.append((name, (bench.paths / "learned.txt").exists()))
     assert reasons(bench.run(force=("learn",))) == {"learn": "--force"}
     assert seen == [("learn", False)]
     assert executed(bench.run(force=("cut", "learn", "tell"))) == ["cut", "learn", "tell"]
@@ -283,7 +283,7 @@ def shared(bench: Bench) -> tuple[Stage, ...]:
 def run_twin(tmp_path: Path, *changes: str, force: tuple[str, ...] = (), during=None) -> tuple[Bench, list[str]]:
     """Runs the chain with its first two stages shared, in the folder that these overrides have."""
     bench, lines = Bench(tmp_path, *changes), []
-    bench.paths = RunPaths(bench.loaded.run)
+    bench.paths = run_paths(bench.loaded.run)
     bench.during = during or bench.during
     run_chain(shared(bench), "tell", Run(bench.loaded, bench.paths, Stop()), force, lines.append)
     return bench, lines
@@ -302,21 +302,21 @@ def test_shared_stages_are_taken_over_from_a_run_that_has_done_them_with_the_sam
     assert [line for line in lines if "learn" in line] == [
         f"learn     taken from {first.paths.folder}, where it was done with the same settings"
     ]
-    for name in ("loss_classes.txt", "log.txt", "events/one"):
+    for name in ("learned.txt", "log.txt", "events/one"):
         assert (second.paths / name).samefile(first.paths / name)
     assert executed(run_twin(tmp_path, TWIN)[1]) == []
-    (first.paths / "loss_classes.txt").unlink()
+    (first.paths / "learned.txt").unlink()
     assert executed(run_twin(tmp_path, TWIN)[1]) == []
 
 
 def test_what_is_there_may_be_taken_over_without_running_anything(tmp_path):
     run_twin(tmp_path)
     second = Bench(tmp_path, TWIN)
-    run = Run(second.loaded, RunPaths(second.loaded.run), Stop())
+    run = Run(second.loaded, run_paths(second.loaded.run), Stop())
     take_over(shared(second), "learn", run, lambda line: None)
     assert list(stage_states(shared(second), run.paths)) == ["cut", "learn"] and second.keys == []
     other = Bench(tmp_path, "SOLVER.MAX_LR=0.5", "DATASETS.PADDING=ignore")
-    run = Run(other.loaded, RunPaths(other.loaded.run), Stop())
+    run = Run(other.loaded, run_paths(other.loaded.run), Stop())
     take_over(shared(other), "learn", run, lambda line: None)
     assert not run.paths.folder.exists()
 
@@ -327,7 +327,7 @@ def test_a_stage_is_carried_out_where_the_other_run_was_changed_or_differs_or_fo
     second, lines = run_twin(tmp_path, TWIN, force=("learn",))
     assert "learn" in executed(lines)
     shutil.rmtree(second.paths.folder)
-    (first.paths / "loss_classes.txt").write_text("by hand")
+    (first.paths / "learned.txt").write_text("by hand")
     assert "learn" in executed(run_twin(tmp_path, TWIN)[1])
 
 
@@ -353,7 +353,7 @@ def test_what_a_twin_read_and_is_not_here_any_more_is_no_reason_to_do_its_work_a
     first.outside.unlink()
     second = Bench(tmp_path, TWIN)
     second.outside.unlink()  # which Bench writes where it is absent
-    second.paths, lines = RunPaths(second.loaded.run), []
+    second.paths, lines = run_paths(second.loaded.run), []
 
     def refuse(run: Run) -> None:
         raise UserError("nothing to start from")
@@ -367,7 +367,7 @@ def test_large_files_that_a_twin_lacks_are_made_again_before_they_are_needed(tmp
     run_twin(tmp_path)
     store = tmp_path / "store"
     second = Bench(tmp_path, TWIN, "SOLVER.MAX_LR=0.5")
-    second.paths, second.lacks, lines = RunPaths(second.loaded.run), lambda run: not store.exists(), []
+    second.paths, second.lacks, lines = run_paths(second.loaded.run), lambda run: not store.exists(), []
 
     def during(name: str) -> None:
         if name == "cut":
@@ -451,10 +451,10 @@ def test_the_resolved_config_lies_in_the_runs_folder(bench, tmp_path):
 
 def test_what_killed_writers_left_is_swept_but_not_what_other_runs_are_writing(bench):
     bench.paths.markers.mkdir(parents=True)
-    submissions_folder().mkdir(parents=True)
+    Folders.from_environment().submissions.mkdir(parents=True)
     dead = [bench.paths / "last.tmp-123.ckpt", bench.paths.markers / "train.tmp-9.json"]
-    dead.append(submissions_folder() / "bench.tmp-123.csv")
-    alive = submissions_folder() / "bench2.tmp-123.csv"
+    dead.append(Folders.from_environment().submissions / "bench.tmp-123.csv")
+    alive = Folders.from_environment().submissions / "bench2.tmp-123.csv"
     for path in (*dead, alive):
         path.write_text("half")
     bench.run()
@@ -492,9 +492,8 @@ def test_what_a_later_stage_could_not_do_is_refused_before_the_first_one_runs(be
 
 HOLD = """
     import os, time
-    from pipeline.chain import locked
-    from pipeline.paths import RunPaths
-    with locked(RunPaths("bench")):
+    from pipeline.engine.chain import locked
+        with locked(run_paths("bench")):
         worker = os.fork()  # as a loader's worker is
         if worker:
             print(worker, flush=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.demo.camera import Camera, ground_points
-from pipeline.data.demo.ground import NAMES, Ground, material_at
+from pipeline.demo.camera import Camera, ground_points
+from pipeline.demo.ground import NAMES, Ground, material_at
 
 RING = np.array([(0, 0), *[(np.cos(angle), np.sin(angle)) for angle in np.arange(8) * np.pi / 4]])
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.stopping import Stop
+from pipeline.engine.stopping import Stop
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.data.demo.camera import Camera, ground_to_image, project, ray_slopes
-from pipeline.data.demo.classes import SKY, VEGETATION
-from pipeline.data.demo.ground import CLASS_OF, Ground
-from pipeline.data.demo.noise import image_noise, to_uint8
-from pipeline.data.demo.scene import SUPERSAMPLING, Flight
-from pipeline.data.demo.solids import Light, Thing
+from pipeline.demo.camera import Camera, ground_to_image, project, ray_slopes
+from pipeline.demo.classes import SKY, VEGETATION
+from pipeline.demo.ground import CLASS_OF, Ground
+from pipeline.demo.noise import image_noise, to_uint8
+from pipeline.demo.scene import SUPERSAMPLING, Flight
+from pipeline.demo.solids import Light, Thing
 
 NEAR_M = 0.8  # things that come nearer to the lens are left out
 SHIFT = 3  # fractional bits of drawn coordinates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.demo.solids import Part, dab, stroke
+from pipeline.demo.solids import Part, dab, stroke
 
 SKIN = ((226, 186, 156), (198, 150, 116), (140, 96, 68), (92, 62, 46))
 HAIR = ((40, 30, 24), (74, 50, 32), (26, 24, 24), (166, 132, 82), (150, 148, 146))

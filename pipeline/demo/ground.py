@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.data.demo.classes import BACKGROUND, ROAD, VEGETATION
-from pipeline.data.demo.noise import lattice, to_uint8, world_noise
+from pipeline.demo.classes import BACKGROUND, ROAD, VEGETATION
+from pipeline.demo.noise import lattice, to_uint8, world_noise
 
 WAVELENGTHS = (0.14, 0.45, 1.5, 6.0, 25.0)  # metres of the noise octaves; then stripes, then joints
 

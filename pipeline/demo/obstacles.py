@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.data.demo.solids import Part, box, dab, disc, prism, stroke
+from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
 
 RED, WHITE, GREY, ORANGE = (196, 44, 40), (234, 232, 228), (112, 116, 120), (222, 108, 38)
 UPRIGHT = (0, 1, 0), (0, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.demo.solids import Part, box, dab, disc, prism, stroke
+from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
 
 CAR_COLOURS = (
     ((226, 226, 224), 4),  # the number is how often it is seen

@@ -1,0 +1,170 @@
+"""The one way to run experiments: for the command line, tests, notebooks and clusters.
+
+    from pipeline.engine.api import run
+    finished = run("ExpAAB", ["SOLVER.MAX_LR=5e-4"], last_stage="evaluate")
+    print(finished.paths.folder)
+
+Nothing here is kept between calls: two calls in one process may have different folders.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.load import load
+from pipeline.engine.chain import run_chain
+from pipeline.engine.run import Run
+from pipeline.engine.stopping import Stop
+from pipeline.errors import Stopped, UserError
+from pipeline.paths import Folders
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run of many: a config and its overrides, `KEY=VALUE` each."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run of many ended.
+
+    Attributes:
+        run: the name of the run's folder; the config's name where the config itself was refused.
+        state: `done`; `refused`, a mistake in config or data; `stopped`, resumable; `failed`, a fault of the program.
+        message: why it is not done, else "".
+    """
+
+    request: Request
+    run: str
+    state: Literal["done", "refused", "stopped", "failed"]
+    message: str = ""
+
+
+def open_run(
+    name: str,
+    overrides: Sequence[str] = (),
+    folders: Folders | None = None,
+    log: Log | None = None,
+    stop: Stop | None = None,
+) -> Run:
+    """Returns a run without running anything, to look at its settings, stages and files.
+
+    Args:
+        name: a config, `ExpAAB`.
+        overrides: other values, `KEY=VALUE` each.
+        folders: where runs, data and weights are; None: as the environment says (RUNS_DIR, DATA_DIR, ...).
+        log: takes the lines for the user; None: prints them.
+        stop: asked between stages and steps whether to end early; None: RUNTIME.TIME_BUDGET_HOURS alone decides.
+
+    Raises:
+        UserError: no such config, an unknown key, an impossible value.
+    """
+    from pipeline.stages import stages_of  # the table names the stages of all folders; nothing else here imports upward
+
+    loaded = load(name, tuple(overrides))
+    hours = loaded.config.runtime.time_budget_hours
+    stop = Stop() if stop is None else stop
+    if hours:
+        stop.set_budget(hours * 3600)
+    return Run(loaded, folders or Folders.from_environment(), log or print_line, stop, stages_of)
+
+
+def run(
+    name: str,
+    overrides: Sequence[str] = (),
+    last_stage: str | None = None,
+    folders: Folders | None = None,
+    log: Log | None = None,
+    stop: Stop | None = None,
+    force: Sequence[str] = (),
+) -> Run:
+    """Runs a config's stages up to `last_stage`, skipping what is up to date; returns the run with its paths.
+
+    Args:
+        last_stage: None: all stages.
+        force: stages to run from their beginning even when they are up to date.
+        name, overrides, folders, log, stop: see `open_run`.
+
+    Raises:
+        UserError: a mistake in config, data or arguments; the message says what to type.
+        Stopped: it was asked to stop and has saved its state; the same call continues.
+    """
+    opened = open_run(name, overrides, folders, log, stop)
+    known = [stage.name for stage in opened.stages]
+    for stage in (*force, *([last_stage] if last_stage else [])):
+        if stage not in known:
+            raise UserError(f"{name} has no stage {stage}; it has {' '.join(known)}")
+    run_chain(opened, last_stage or known[-1], force)
+    return opened
+
+
+def run_many(
+    requests: Sequence[Request | str],
+    last_stage: str | None = None,
+    folders: Folders | None = None,
+    workers: int = 1,
+    log: Log | None = None,
+) -> list[Outcome]:
+    """Runs many configs; one that fails does not keep the others from running.
+
+    Args:
+        requests: configs, with overrides where a `Request` gives some.
+        last_stage: of each; None: all stages.
+        folders: as for `run`, the same for all.
+        workers: how many run at once, each in a process of its own; 1: one after the other in this process.
+        log: takes the lines for the user, each preceded by the config's name; with several workers they are printed.
+
+    Returns:
+        One outcome per request, in their order.
+    """
+    wanted = [Request(request) if isinstance(request, str) else request for request in requests]
+    folders = folders or Folders.from_environment()
+    if workers <= 1:
+        return [_attempt(request, last_stage, folders, log or print_line) for request in wanted]
+    # Not forked: torch's threads and a GPU do not survive a fork.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_attempt, request, last_stage, folders): request for request in wanted}
+        outcomes = {}
+        for future in as_completed(futures):
+            request = futures[future]
+            try:
+                outcomes[request] = future.result()
+            except Exception as error:  # the process died: out of memory, or killed
+                outcomes[request] = Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
+    return [outcomes[request] for request in wanted]
+
+
+def print_line(line: str) -> None:
+    """Prints a line at once, above any progress bar."""
+    from tqdm import tqdm  # keeps `show` and `list` quick
+
+    tqdm.write(line)
+
+
+def _attempt(request: Request, last_stage: str | None, folders: Folders, log: Log | None = None) -> Outcome:
+    write = log or print_line
+
+    def log_named(line: str) -> None:
+        write(f"{request.name}: {line}")
+
+    name = request.name
+    try:
+        name = load(request.name, request.overrides).run
+        run(request.name, request.overrides, last_stage, folders, log_named)
+    except UserError as error:
+        return Outcome(request, name, "refused", str(error))
+    except Stopped as stopped:
+        return Outcome(request, name, "stopped", str(stopped))
+    except Exception:
+        return Outcome(request, name, "failed", traceback.format_exc())
+    return Outcome(request, name, "done")

@@ -1,0 +1,76 @@
+"""What a stage's result depends on: its settings, and hashes of what it reads and writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.keys import is_below
+from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
+from pipeline.engine.run import Run, Stage
+from pipeline.errors import UserError
+
+
+def reads_of(stage: Stage, run: Run) -> tuple[str, ...]:
+    """Returns the files that the stage reads below the run's folder."""
+    return stage.reads(run) if callable(stage.reads) else stage.reads
+
+
+def settings_of(stage: Stage, run: Run) -> dict[str, Any]:
+    """Returns the settings that the stage depends on."""
+    return {key: value for key, value in run.loaded.settings.items() if is_below(key, stage.settings)}
+
+
+def hashes_inside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
+    """Returns the hashes of what the stage reads below the run's folder."""
+    return {name: fingerprints.of(run.paths / name) for name in reads_of(stage, run)}
+
+
+def hashes_outside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
+    """Returns the hashes of what the stage reads outside the run's folder; an absent path has none."""
+    hashes = {}
+    for name, path in stage.reads_outside(run).items():
+        if isinstance(path, list):
+            below = Path(os.path.commonpath([file.parent for file in path])) if path else Path()
+            hashes[name] = fingerprints.of_files(path, below)
+        else:
+            hashes[name] = fingerprints.of(path)
+    return {name: content_hash for name, content_hash in hashes.items() if content_hash != ABSENT}
+
+
+def outside_or_as_before(stage: Stage, run: Run, fingerprints: Fingerprints, before: Marker) -> Hashes:
+    """Returns the same for a stage that was started before: a path that is absent now, or was then, is no change.
+
+    A finished run stays fresh on a machine without the data or the encoder's weights. Where the weights came from the
+    library's hub, it stays fresh when their file appears.
+    """
+    try:
+        found = hashes_outside(stage, run, fingerprints)
+    except UserError:
+        found = {}
+    known = {name: old for name, old in before.inputs.items() if name not in reads_of(stage, run)}
+    return {name: found.get(name, old) for name, old in known.items()}
+
+
+def inputs_of(
+    stage: Stage, run: Run, fingerprints: Fingerprints, settings: dict[str, Any], before: Marker | None
+) -> Hashes:
+    """Returns the hashes of everything that the stage reads.
+
+    Args:
+        before: the marker of the last time it was started or finished. Inputs outside the run's folder that are absent
+            now keep the hash of that time: a half-finished training continues without the weights it started from.
+    """
+    inside = hashes_inside(stage, run, fingerprints)
+    if before is not None and (before.version, before.settings) == (stage.version, plain(settings)):
+        as_before = inside | outside_or_as_before(stage, run, fingerprints, before)
+        if as_before == before.inputs:
+            return as_before
+    return inside | hashes_outside(stage, run, fingerprints)
+
+
+def outputs_of(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
+    """Returns the hashes of what the stage writes."""
+    paths = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
+    return {name: fingerprints.of(path) for name, path in paths.items()}

@@ -1,0 +1,85 @@
+"""The run's folder: one process at a time, no leftovers of killed writers, the resolved config inside."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pipeline.engine.run import Run, Stage
+from pipeline.errors import UserError
+from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
+from pipeline.paths import CONFIG, PANELS, PLOTS, RunPaths, shown
+
+
+def prepare_folder(run: Run) -> None:
+    """Makes the run's folder, removes what killed writers left, and writes the resolved config into it."""
+    paths = run.paths
+    paths.markers.mkdir(parents=True, exist_ok=True)
+    for folder in (paths.folder, paths.markers, paths / PLOTS, paths / PANELS):
+        sweep_temporaries(folder)
+    # All runs share the folder of submissions: only this run's temporary files are surely dead.
+    for path in paths.submissions.glob(f"{glob.escape(paths.name)}{TEMPORARY_MARK}*"):
+        path.unlink(missing_ok=True)
+    write_atomic(paths / CONFIG, run.loaded.text)
+
+
+def is_new(paths: RunPaths) -> bool:
+    """Returns whether the run was never started."""
+    return not (paths / CONFIG).exists()
+
+
+@contextmanager
+def locked(paths: RunPaths) -> Iterator[None]:
+    """Keeps a second process out of the run's folder; the lock ends with the process, however it dies.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    path = paths.markers / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held open as long as the lock
+    except OSError as error:
+        raise _cannot_write(paths, error) from None
+    with file:
+        try:
+            # Unlike flock's, this lock is not inherited by loader workers, which may outlive a killed process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                holder = file.read().decode() or "?"
+                what = f"{paths.name} is already being run by process {holder}"
+                raise UserError(f"{what}; wait for it to end, or stop it: kill {holder}") from None
+            # A network file system without locks: running without one is better than not running.
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except OSError as error:
+            raise _cannot_write(paths, error) from None
+        yield
+
+
+@contextmanager
+def removed_when_refused(stages: Sequence[Stage], paths: RunPaths) -> Iterator[None]:
+    """Removes a new run's folder when a mistake is reported before any stage was finished: a typo makes no run.
+
+    To be entered while the folder's lock is held.
+    """
+    was_new = is_new(paths)
+    try:
+        yield
+    except UserError:
+        if was_new and not any((paths.markers / f"{stage.name}.json").is_file() for stage in stages):
+            shutil.rmtree(paths.folder, ignore_errors=True)
+        raise
+
+
+def _cannot_write(paths: RunPaths, error: OSError) -> UserError:
+    fix = "free space there, or set RUNS_DIR to a folder that you can write to"
+    return UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {fix}")

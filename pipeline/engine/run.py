@@ -1,0 +1,135 @@
+"""What a stage is, and what it is given: the two records on which everything else in `engine/` works.
+
+A stage reads files and writes files below the run's folder. The engine knows no task and no image: it moves names,
+hashes and functions. `tests/engine/test_toy_chain.py` runs a chain that counts words.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.engine.stopping import Stop
+from pipeline.paths import Folders, RunPaths
+
+Sources = dict[str, "Path | list[Path]"]  # paths by a name for messages
+
+
+class Resolved(Protocol):
+    """What the engine needs of a resolved config; `pipeline.config.load.Loaded` is one.
+
+    Attributes:
+        name: the config's name.
+        run: the name of the run's folder: the same, or with a suffix when overrides change a value.
+        settings: everything that a result may depend on, by dotted key.
+        text: the resolved config as it is written into the run's folder.
+    """
+
+    name: str
+    run: str
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+def lazy(name: str) -> Callable[..., Any]:
+    """Returns a function that imports `module:function` at its first call, so that a skipped stage costs nothing.
+
+    >>> lazy("math:sqrt")(9)
+    3.0
+    """
+    module, _, function = name.partition(":")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+    call.__name__, call.target = function, name
+    return call
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the chain, as data.
+
+    Attributes:
+        does: one line for the log.
+        function: does the work.
+        settings: prefixes of the config keys that its result depends on.
+        reads: files and folders below the run's folder, written by earlier stages.
+        writes: files and folders below the run's folder.
+        reads_outside: paths outside the run's folder (competition, weights, an earlier run), by a name for messages.
+            A path that is absent when the stage has run before counts as unchanged.
+        writes_outside: likewise.
+        lacks: whether a product outside the run's folder is gone; it is made again when a later stage needs it.
+        check: refuses early what the stage could not do later; called before the first stage runs.
+        version: to be raised when the same inputs would give another result.
+        leaves: patterns of other files that it leaves below the run's folder and that no later stage needs.
+        is_shared: whether a sibling run's result is reused.
+        despite: names of earlier stages; where one of them is refused, this stage runs all the same.
+    """
+
+    name: str
+    does: str
+    function: Callable[[Run], None]
+    settings: tuple[str, ...]
+    reads: Callable[[Run], tuple[str, ...]] | tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    reads_outside: Callable[[Run], Sources] = field(default=lambda run: {})
+    writes_outside: Callable[[Run], dict[str, Path]] = field(default=lambda run: {})
+    lacks: Callable[[Run], bool] = field(default=lambda run: False)
+    check: Callable[[Run], None] = field(default=lambda run: None)
+    version: int = 1
+    leaves: tuple[str, ...] = ()
+    is_shared: bool = False
+    despite: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a config, with everything around it that a stage needs: what a stage's function receives.
+
+    Attributes:
+        loaded: the resolved config.
+        folders: where runs, submissions, data and weights are.
+        log: takes a line for the user.
+        stop: whether the run should end soon.
+        stages_of: the stages of a config, in order.
+        key: hash of everything that the current stage depends on; a partial result with another key is not continued.
+    """
+
+    loaded: Any
+    folders: Folders
+    log: Callable[[str], None]
+    stop: Stop
+    stages_of: Callable[[Any], tuple[Stage, ...]]
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.loaded.run
+
+    @property
+    def paths(self) -> RunPaths:
+        return self.folders.run(self.loaded.run)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.stages_of(self.loaded)
+
+    def stage(self, name: str) -> Stage:
+        """Returns a stage of this run by its name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def of(self, loaded: Any) -> Run:
+        """Returns another config's run in the same context."""
+        return replace(self, loaded=loaded, key="")
+
+    def with_log(self, log: Callable[[str], None]) -> Run:
+        """Returns this run with another destination for its lines."""
+        return replace(self, log=log)

@@ -1,0 +1,127 @@
+"""What the stages read outside the run's folder: competition files, images, first weights, earlier runs.
+
+Asked at every start to decide what is fresh, so nothing here needs torch or pandas.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from pipeline.config.competition import any_file
+from pipeline.data.competition import find_folder
+from pipeline.engine.run import Run, Sources
+from pipeline.errors import UserError
+from pipeline.model.weights import find_encoder_weights
+from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.training.inputs import find_checkpoint, tile_store
+
+DEMO_FOLDER = PROJECT / "data" / DEMO
+
+
+def competition_folder(run: Run) -> Path:
+    """Returns the folder of the run's competition; the demo competition is generated when it is not there yet."""
+    directory = run.loaded.config.datasets.directory
+    if run.loaded.competition.name == DEMO and directory is None:
+        from pipeline.demo import generate  # draws with OpenCV and NumPy, and only this competition needs it
+
+        generate(DEMO_FOLDER)
+        return DEMO_FOLDER
+    return find_folder(run.loaded.competition, run.folders.data, directory)
+
+
+def test_folder(run: Run) -> Path:
+    """Returns the folder of the test images and their list: DATASETS.TEST_DIRECTORY, or the competition's."""
+    directory = run.loaded.config.datasets.test_directory
+    if directory is None:
+        return competition_folder(run)
+    folder = Path(directory).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"DATASETS.TEST_DIRECTORY: there is no folder {directory}; name the folder of the test images (--test-dir)"
+        )
+    return folder.resolve()
+
+
+def image_folder(run: Run, subset: str) -> Path:
+    """Returns the folder to which the paths of a catalog are relative; `subset` is "train" or "test"."""
+    return test_folder(run) if subset == "test" else competition_folder(run)
+
+
+def training_files(run: Run) -> Sources:
+    """Returns the list of training images, and every file in the folders of images and labels."""
+    competition, folder = run.loaded.competition, competition_folder(run)
+    files = _files(folder, (competition.images, competition.masks), (competition.train_csv,))
+    return {"the competition's files": files}
+
+
+def test_files(run: Run) -> Sources:
+    """Returns the list of test images, their files, and the sample submission."""
+    competition, folder = run.loaded.competition, test_folder(run)
+    lists = (competition.test_csv, competition.sample_submission)
+    if run.loaded.config.datasets.test_directory is not None and not (folder / competition.test_csv).is_file():
+        return {"the test images": sorted(path for path in folder.iterdir() if path.is_file())}
+    return {"the test images": _files(folder, (competition.test_images or competition.images,), lists)}
+
+
+def images_of(run: Run, subset: str) -> Sources:
+    """Returns the images and labels of the `train` or `test` catalog, by a name for messages."""
+    path = run.paths / (TEST_CATALOG if subset == "test" else TRAIN_CATALOG)
+    if not path.is_file():
+        return {}
+    folder = image_folder(run, subset)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    files = [folder / row[column] for row in rows for column in ("image", "mask") if row.get(column)]
+    return {"the test images" if subset == "test" else "the training images": files}
+
+
+def training_images(run: Run) -> Sources:
+    """Returns the images and labels of the training catalog."""
+    return images_of(run, "train")
+
+
+def test_images(run: Run) -> Sources:
+    """Returns the images of the test catalog."""
+    return images_of(run, "test")
+
+
+def sample_submission(run: Run) -> Sources:
+    """Returns the sample that a submission is checked against, where the competition has one."""
+    path = sample_path(run)
+    return {"the sample submission": path} if path is not None else {}
+
+
+def sample_path(run: Run) -> Path | None:
+    """Returns the file of the sample submission, or None where there is none, as for a hidden test set."""
+    name = run.loaded.competition.sample_submission
+    if name is None:
+        return None
+    path = test_folder(run) / name
+    is_hidden = run.loaded.config.datasets.test_directory is not None
+    return None if is_hidden and not path.is_file() else path
+
+
+def submission_file(run: Run) -> dict[str, Path]:
+    """Returns the file to upload."""
+    return {"the submission file": run.paths.submission()}
+
+
+def starting_weights(run: Run) -> Sources:
+    """Returns the weights that training starts from, so that other weights mean another result."""
+    config = run.loaded.config
+    if config.experiment.load_prev is not None:
+        return {"the previous run's best checkpoint": find_checkpoint(config.experiment.load_prev, run.folders)}
+    path = find_encoder_weights(config.model.encoder, run.folders.weights)
+    return {"the encoder's weights": path} if path else {}
+
+
+def lacks_tiles(run: Run) -> bool:
+    """Returns whether the tile store is gone from the scratch folder."""
+    return not (tile_store(run) / INDEX).is_file()
+
+
+def _files(folder: Path, templates: tuple[str, ...], lists: tuple[str | None, ...]) -> list[Path]:
+    parents = sorted({path.parent for template in templates for path in folder.glob(any_file(template))})
+    files = [folder / name for name in lists if name and (folder / name).is_file()]
+    return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())

@@ -1,0 +1,54 @@
+"""`prepare`: checks every training image and label; writes catalog, class statistics, split, leakage and histograms."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pipeline.data.catalog import build_train_catalog, find_notices
+from pipeline.data.leakage import near_duplicates
+from pipeline.data.problems import format_problems
+from pipeline.data.split import make_split
+from pipeline.data.statistics import class_table
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.files import write_table
+from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
+from pipeline.report.plots import write_class_histograms
+from pipeline.work.inputs import competition_folder
+
+
+def prepare(run: Run) -> None:
+    """Writes the tables of the training images.
+
+    Raises:
+        UserError: files or lists have problems; all of them, each with its fix.
+    """
+    competition, datasets, folder = run.loaded.competition, run.loaded.config.datasets, competition_folder(run)
+    catalog, problems = build_train_catalog(competition, folder)
+    if problems:
+        raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
+    for notice in find_notices(competition, folder, catalog):
+        run.log(f"note: {notice}")
+    split = make_split(catalog, datasets.split.by, datasets.split_index)
+    leaks = near_duplicates(folder, catalog, split)
+    tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: class_table(catalog, split, competition)}
+    for name, table in tables.items():
+        write_table(run.paths / name, table)
+    write_class_histograms(run.paths / CLASSES, run.paths / PLOTS)
+    counts = split["subset"].value_counts()
+    run.log(f"{counts['train']} training images, {counts['valid']} validation images")
+    _log_leakage(run, catalog, leaks, counts["valid"])
+
+
+def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid: int) -> None:
+    num_leaky = leaks["valid_id"].nunique()
+    if not num_leaky:
+        return
+    if catalog["sequence"].nunique() > 1:
+        fix = "DATASETS.SPLIT.BY=sequence keeps the images of a sequence together"
+    else:
+        fix = "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file tells which images belong together"
+    run.log(
+        f"leakage: {num_leaky} of {num_valid} validation images have a near-duplicate among the training images, so "
+        f"the score will be too good; {fix}"
+    )

@@ -1,0 +1,28 @@
+"""`testset`: checks every test image and the sample submission; writes the test catalog.
+
+A stage of its own: a hidden test set is catalogued and predicted without any training image or label.
+"""
+
+from __future__ import annotations
+
+from pipeline.data.catalog import build_test_catalog
+from pipeline.data.problems import format_problems
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.files import write_table
+from pipeline.paths import TEST_CATALOG, shown
+from pipeline.work.inputs import sample_path, test_folder
+
+
+def testset(run: Run) -> None:
+    """Writes the catalog of the test images.
+
+    Raises:
+        UserError: files or lists have problems; all of them, each with its fix.
+    """
+    folder, is_hidden = test_folder(run), run.loaded.config.datasets.test_directory is not None
+    catalog, problems = build_test_catalog(run.loaded.competition, folder, is_hidden, sample_path(run))
+    if problems:
+        raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
+    write_table(run.paths / TEST_CATALOG, catalog)
+    run.log(f"{len(catalog)} test images")
