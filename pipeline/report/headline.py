@@ -7,11 +7,14 @@ from typing import Any
 
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
+from pipeline.inference.baseline import score_warning
+from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
 from pipeline.report.section import command, duration, score, scored
 from pipeline.report.table import read_state
+from pipeline.training.state import start_warning
 
 
 def headline(record: Record) -> Html:
@@ -43,9 +46,10 @@ def spoken_name(record: Record) -> str:
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before believing it."""
     return [
+        *_baseline_warnings(record),
+        *_start_warnings(record),
         *_stale_warnings(record),
         *_leakage_warnings(record),
-        *_baseline_warnings(record),
         *_dead_class_warnings(record),
         *_sweep_warnings(record),
         *_submission_warnings(record),
@@ -154,10 +158,17 @@ def _sweep_warnings(record: Record) -> list[Html]:
 
 
 def _baseline_warnings(record: Record) -> list[str]:
-    majority = (record.metrics or {}).get("majority")
-    if not majority or record.metrics["dice"]["mean"] > majority["dice"]:
+    warning = score_warning(record.metrics or {})
+    return [warning] if warning else []
+
+
+def _start_warnings(record: Record) -> list[str]:
+    best = best_row(record.history) if record.history and "train" in record.stage_seconds else None
+    if best is None:
         return []
-    return [f"The score is not above {score(majority['dice'])}, which always guessing {majority['class']} gets."]
+    solver, load_prev = record.loaded.config.solver, record.loaded.config.experiment.load_prev
+    warning = start_warning(numbers(record.history[solver.monitor]), best, solver.monitor, load_prev)
+    return [warning] if warning else []
 
 
 def _dead_class_warnings(record: Record) -> list[str]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.config.competition import mask_code
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
+from pipeline.inference.baseline import score_warning
 from pipeline.paths import CLASSES, CONFIG, DECODE, LEAKAGE, METRICS, PANELS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.work.inputs import sample_path
 
@@ -90,6 +91,8 @@ def write_outcome(
         f"validation {of_what} {metrics['dice']['mean']:.4f}, mIoU {'–' if miou is None else format(miou, '.4f')}; "
         f"always guessing {metrics['majority']['class']}: {metrics['majority']['dice']:.4f}"
     )
+    if warning := score_warning(metrics):
+        run.log(f"warning: {warning}")
     return metrics
 
 
@@ -185,6 +188,9 @@ def write_checked_submission(run: Run, mask_of: MaskOf, decoding: Decoding) -> N
         "local_iou": metrics["iou"]["mean"],
         "split_by": metrics["split"]["by"],
     }
+    if warning := score_warning(metrics):
+        origin["warning"] = warning
+        run.log(f"warning: {warning}")
     if run.loaded.config.decode.suppress == "fitted":
         names = [competition.classes[rule.class_index] for rule in decoding.rules]
         origin["dropped_where_small"] = ", ".join(names) or "no class"
