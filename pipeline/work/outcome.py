@@ -194,10 +194,11 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
         origin["probabilities"] = ", ".join(names) or "as predicted"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, mask_of(image_id)) for image_id in bar)
-    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin, sizes)
     sample = folder / competition.sample_submission if competition.sample_submission else None
-    require_good(path, competition, sizes, sample)
+    for warning in require_good(path, competition, sizes, sample):
+        tqdm.write(warning)
     facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
     write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
     tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
