@@ -60,6 +60,7 @@ class ImageFile(NamedTuple):
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints where two submissions differ most, and draws those images."""
     from pipeline.submission.compare import compare_submissions
+    from pipeline.submission.hints import hints_on_file
 
     options = parser("diff")
     options.add_argument("first", type=Path)
@@ -70,6 +71,9 @@ def diff_command(arguments: Sequence[str]) -> int:
     images = list_test_images(competition)
     sizes = {image_id: image.size for image_id, image in images.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
+    for file in (chosen.first, chosen.second):
+        for hint in hints_on_file(file, competition, sizes):
+            print(hint, file=sys.stderr)
     print(f"{changes['id'].nunique()} of {len(sizes)} images differ")
     if not len(changes):
         return 0

@@ -1,7 +1,7 @@
-"""The last look before an upload: every way in which a submission is known to go wrong, named by line and row.
+"""The check before an upload: everything that is proved wrong with a submission, named by line and row.
 
-Comes in: the csv, the competition, the true size of each test image, its sample submission. Goes out: problems.
-A problem that cannot spoil the score begins with "warning:".
+Comes in: the csv, the competition, the size of each test image, the sample submission. Goes out: problems. One that
+begins with `WARNING` refuses nothing. What only may be wrong is a matter of `hints.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.check_images import check_images
+from pipeline.submission.check_images import WARNING, check_images
 from pipeline.submission.rows import Row, expected_keys, header_columns, read_cells, row_classes, row_name
 
 Key = tuple[str, ...]
 Sizes = Mapping[str, tuple[int, int]]
-WARNING = "warning: "
-_MAX_SUGGESTIONS = 20  # looking for a similar id is slow; a file with more unknown ids has one common cause
+_MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
 
 
 def require_good(
@@ -28,10 +27,10 @@ def require_good(
     sample_submission: Path | str | None = None,
     num_shown: int = 20,
 ) -> list[str]:
-    """Returns the warnings about a submission that may be uploaded.
+    """Returns the warnings about a submission.
 
     Raises:
-        UserError: it may not; with a table of the first `num_shown` problems.
+        UserError: something is proved wrong with it; shows the first `num_shown` problems.
     """
     problems = check_submission(csv_path, competition, sizes, sample_submission)
     faults = [problem for problem in problems if not problem.startswith(WARNING)]
@@ -39,9 +38,8 @@ def require_good(
         table = "\n".join(f"{number:>4}  {fault}" for number, fault in enumerate(faults[:num_shown], start=1))
         rest = f"\n      and {len(faults) - num_shown} more" if len(faults) > num_shown else ""
         raise UserError(
-            f"{csv_path} is not fit to be submitted to {competition.name}: {len(faults)} problems\n{table}{rest}\n"
-            "Write it anew with the stage `submit`; where the convention is at fault, mend CONVENTION in "
-            f"configs/competitions/{competition.name}.yaml."
+            f"{csv_path} cannot be submitted to {competition.name}: {len(faults)} problems\n{table}{rest}\n"
+            f"It is checked against the test images and CONVENTION in configs/competitions/{competition.name}.yaml."
         )
     return problems
 
@@ -49,13 +47,13 @@ def require_good(
 def check_submission(
     csv_path: Path | str, competition: Competition, sizes: Sizes, sample_submission: Path | str | None = None
 ) -> list[str]:
-    """Returns what is wrong with a submission, in the order of the file; nothing when it is good.
+    """Returns what is wrong with a submission, in the order of the file; an empty list when it is good.
 
     Args:
         csv_path: the submission.
         competition: classes and convention.
         sizes: (height, width) of each test image; its keys are the ids that must be there.
-        sample_submission: the competition's own; rows in another order are a warning, a file without it is checked too.
+        sample_submission: the competition's own, where there is one.
     """
     expected = expected_keys(sizes, competition)
     try:
@@ -145,29 +143,31 @@ def _missing_rows(
 def _sample_problems(
     sample_path: Path, rows: Mapping[Key, Row], expected: Mapping[Key, tuple[str, int]], competition: Competition
 ) -> Iterator[str]:
-    """Yields where the competition's own sample contradicts the descriptor or the order of the rows."""
+    """Yields where the competition's own sample contradicts the descriptor or the rows.
+
+    A sample may be shorter than the test list, so rows that it lacks are a warning; rows that it has must be there.
+    """
     try:
         lines = list(read_cells(sample_path))
     except UserError as error:
-        yield str(error)
+        yield f"{WARNING}not compared with the sample submission: {error}"
         return
     columns = header_columns(competition.convention)
     if not lines or lines[0][1] != columns:
         found = ",".join(lines[0][1]) if lines else ""
         yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, CONVENTION wants {','.join(columns)!r}"
     sample_keys = [tuple(cells[: len(columns) - 1]) for _, cells in lines[1:]]
-    unlike = set(sample_keys) ^ set(expected)
-    if unlike:
-        key = min(unlike)
-        where = "only in the sample" if key not in expected else "missing in the sample"
-        yield (
-            f"{sample_path.name}: {len(unlike)} rows differ from the test images times "
-            f"{len(row_classes(competition))} classes, such as {','.join(key)} ({where})"
-        )
-    wanted_order = [key for key in sample_keys if key in rows]
-    for wanted, row in zip(wanted_order, rows.values(), strict=False):
-        if wanted != row.key:
-            yield f"{WARNING}{row_name(row)}: another order than {sample_path.name}, which has {','.join(wanted)} here"
+    wanted = f"the test images times {len(row_classes(competition))} classes"
+    more, fewer = set(sample_keys) - set(expected), set(expected) - set(sample_keys)
+    if more:
+        yield f"{sample_path.name}: {len(more)} rows are not of {wanted}, such as {','.join(min(more))}"
+    if fewer:
+        yield f"{WARNING}{sample_path.name} lacks {len(fewer)} rows of {wanted}, such as {','.join(min(fewer))}"
+    in_sample = set(sample_keys)
+    common = (row for row in rows.values() if row.key in in_sample)
+    for key, row in zip((key for key in sample_keys if key in rows), common, strict=False):
+        if key != row.key:
+            yield f"{WARNING}{row_name(row)}: another order than {sample_path.name}, which has {','.join(key)} here"
             return
 
 

@@ -1,8 +1,7 @@
 """The convention detective: how a competition writes its runs, found in its own files instead of in its prose.
 
-Comes in: the sample submission, and rows of the competition's training run lengths with (or at least with the size of)
-their masks. Goes out: a `Convention` to be written into the competition's descriptor, or a refusal that says what
-remains unclear.
+Comes in: the sample submission, and rows of the competition's training run lengths with their masks. Goes out: a
+`Convention` to be written into the competition's descriptor, or a refusal that says what remains unclear.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import numpy as np
 
 from pipeline.config.competition import Convention
 from pipeline.errors import UserError
-from pipeline.submission.evidence import Evidence, base_shift, order_ratio, total, weigh
-from pipeline.submission.rle import Order, RleError, decode, paint, parse_runs
+from pipeline.submission.rle import Order, RleError, decode
 from pipeline.submission.rows import read_cells
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
@@ -130,45 +128,6 @@ def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> RunConvention:
             "images that are not symmetric."
         )
     return RunConvention(*best[0], empty)
-
-
-def detect_runs_without_masks(rows: Sequence[tuple[str, int, int]]) -> RunConvention:
-    """Returns the convention of training rows (text, height, width) whose masks are not at hand.
-
-    Base and relative starts are the ones under which every row stays in its image, order the one that folds the
-    runs into the smoother images; the base, where both fit, is the one with changes of class at the line ends.
-
-    Raises:
-        UserError: the rows do not settle it.
-    """
-    empty = _empty_text([text for text, _, _ in rows if text in _NO_RUNS]) or ""
-    full = [row for row in rows if row[0] not in _NO_RUNS]
-    candidates = []
-    for base, relative, order in product((0, 1), (False, True), ("row", "column")):
-        evidence = _evidence(full, order, base, relative)
-        # Half the ratio of the checker: many rows together say more than one image.
-        if evidence is not None and order_ratio(evidence) < 0.5 and not base_shift(evidence):
-            candidates.append(((order, base, relative), evidence))
-    # Runs that also read as relative starts fall apart; the true reading changes class less often from line to line.
-    smoothest = min((evidence.own for _, evidence in candidates), default=0)
-    best = [settings for settings, evidence in candidates if evidence.own <= 1.1 * smoothest]
-    if len(best) != 1:
-        found = _listed(best) or "none"
-        raise UserError(f"{len(full)} rows without masks do not settle the convention; possible: {found}. Give masks.")
-    return RunConvention(*best[0], empty)
-
-
-def _evidence(rows: Sequence[tuple[str, int, int]], order: Order, base: int, relative: bool) -> Evidence | None:
-    """Returns the evidence of all rows under one convention, None when a row is unreadable under it."""
-    evidences = []
-    for text, height, width in rows:
-        try:
-            runs = parse_runs(text, height * width, base, relative)
-        except RleError:
-            return None
-        pixels_N = paint(runs, np.zeros(runs.starts.size, np.uint8), height * width)
-        evidences.append(weigh(pixels_N, height, width, order))
-    return total(evidences) if evidences else None
 
 
 def _reads_as(text: str, mask_HW: np.ndarray, order: Order, base: int, relative: bool) -> bool:

@@ -19,6 +19,7 @@ from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.submission.compare import count_pairs
+from pipeline.submission.hints import hints_on_file
 from pipeline.submission.rows import expected_keys, image_of, read_masks, read_rows, row_key
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -112,7 +113,7 @@ def score_csv(
         masks_dir: folder with the true masks, stored as the competition's own; masks of other images are left out.
         competition: classes, what mask files mean, and convention.
         sizes_of: from ids to (height, width) of the images of which that is known.
-        say: receives what was left out.
+        say: receives what was left out, and hints on a file of another program.
 
     Raises:
         UserError: no image has a mask, a mask is not what it should be, or a row cannot be decoded.
@@ -122,6 +123,8 @@ def score_csv(
     sizes = _checked_sizes(truth, csv_path, masks_dir, competition, sizes_of(list(truth.masks)))
     for line in coverage_lines(truth, csv_path, masks_dir):
         say(line)
+    for hint in hints_on_file(csv_path, competition, sizes, truth.without):
+        say(hint)
     scored, code = list(competition.scored_indices), mask_code(competition)
     records = []
     for image_id, mask_HW in read_masks(csv_path, competition, sizes, truth.without):

@@ -200,10 +200,10 @@ def write_checked_submission(run: Run, mask_of: MaskOf, decoding: Decoding) -> N
         origin["probabilities"] = ", ".join(names) or "as predicted"
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, mask_of(image_id)) for image_id in bar)
-    path = write_submission(run.paths.submission(), masks, test["id"].tolist(), competition, origin)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    sample = sample_path(run)
-    require_good(path, competition, sizes, sample)
+    path = write_submission(run.paths.submission(), masks, test["id"].tolist(), competition, origin, sizes)
+    for warning in require_good(path, competition, sizes, sample_path(run)):
+        run.log(warning)
     facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
     write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
     run.log(f"checked: {shown(path)}, {facts['rows']:,} rows")

@@ -4,21 +4,29 @@
     python -m tests.long.submissions --seed 7            the same cases again
 
 Exit code 1 when a mask has other runs than pycocotools gives it, a spoilt text ends in another error than ours, a good
-submission is refused or a spoilt one passes.
+submission is refused, warned of or hinted at, or one that is spoilt in a known way is not: refused where the fault is
+proved, else warned of or hinted at.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 import tempfile
 from itertools import product
 from pathlib import Path
 
 from tests.submission.scenes import CONVENTIONS
-from tests.submission.test_check import MUTATIONS, problems_of_good, problems_when
+from tests.submission.test_check import (
+    FAULTS,
+    HINTS,
+    WARNINGS,
+    is_hinted_at,
+    is_refused,
+    is_warned_of,
+    problems_of_good,
+)
 from tests.submission.test_rle import count_unlike_pycocotools, read_spoilt
 
 
@@ -43,12 +51,15 @@ def main() -> int:
             problems = problems_of_good(folder, convention, chosen.seed + number, whole)
             refused += [f"{convention}, seed {chosen.seed + number}: {problems[0]}"] if problems else []
         print(f"{chosen.good:,} good submissions: {len(refused)} with a problem", *refused, sep="\n  ", flush=True)
-        missed = [
-            name
-            for name, (_, message) in MUTATIONS.items()
-            if not any(re.search(message, problem) for problem in problems_when(folder, name)[1])
-        ]
-        print(f"{len(MUTATIONS)} ways to spoil a submission: {len(missed)} not found", *missed, sep="\n  ", flush=True)
+        ways = (
+            (FAULTS, is_refused, "refused"),
+            (WARNINGS, is_warned_of, "warned of"),
+            (HINTS, is_hinted_at, "hinted at"),
+        )
+        missed = []
+        for names, is_found, what in ways:
+            missed += (here := [name for name in names if not is_found(folder, name)])
+            print(f"{len(names)} ways to spoil a submission: {len(here)} not {what}", *here, sep="\n  ", flush=True)
     return int(bool(num_unlike or refused or missed))
 
 

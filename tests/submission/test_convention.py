@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.submission.convention import detect_convention, detect_rows, detect_runs, detect_runs_without_masks
+from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
 from pipeline.submission.rle import encode_binary
 from pipeline.submission.write import write_submission
 from tests.submission.scenes import CONVENTIONS, make_competition, make_scene
@@ -33,14 +33,6 @@ def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, 
     assert found == CONVENTIONS[name]
 
 
-@names
-def test_each_known_convention_is_found_without_masks(name):
-    rows = [(text, *mask_HW.shape) for text, mask_HW in train_rows(name, num_images=30)]
-    convention = CONVENTIONS[name]
-    found = detect_runs_without_masks(rows)
-    assert found == (convention.order, convention.base, convention.relative, convention.empty)
-
-
 def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
     rows = train_rows("Airbus Ship", num_images=20)
     rows[3] = (rows[3][0].rpartition(" ")[0] + " 1", rows[3][1])
@@ -58,12 +50,6 @@ def test_rows_that_fit_two_conventions_are_refused_with_both():
     mask_HW = np.eye(3, dtype=bool)
     with pytest.raises(UserError, match=r"2 conventions read all 1 rows: row by row, .*; column by column"):
         detect_runs([("1 1 5 1 9 1", mask_HW)])
-
-
-def test_square_images_without_masks_settle_nothing():
-    rows = [(text, 60, 60) for text, _ in train_rows("Airbus Ship", shape=(60, 60))]
-    with pytest.raises(UserError, match="do not settle the convention"):
-        detect_runs_without_masks(rows)
 
 
 def test_rows_with_gaps_or_strange_names_are_refused(tmp_path):

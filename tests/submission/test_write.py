@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission
-from pipeline.submission.write import write_submission
+from pipeline.submission.write import image_lines, is_own, write_submission
 from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
 
 
@@ -84,3 +84,33 @@ def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
         write_submission(
             tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {}, {"a": (3, 2)}
         )
+
+
+def test_a_file_that_does_not_read_back_as_its_masks_is_not_kept(tmp_path, monkeypatch):
+    """A writer that turns an image, or leaves one out, is found by decoding what it wrote."""
+    images = make_images(1, 3, make_competition())
+    ids = list(images)
+
+    def write():
+        write_submission(tmp_path / "a.csv", images.items(), ids, make_competition(), {})
+
+    def turned(image_id, mask_HW, competition):
+        mask_HW = mask_HW[::-1].copy() if image_id == ids[1] else mask_HW
+        return image_lines(image_id, mask_HW, competition)
+
+    monkeypatch.setattr("pipeline.submission.write.image_lines", turned)
+    with pytest.raises(RuntimeError, match=f"{ids[1]} does not read back as the mask that was written"):
+        write()
+    monkeypatch.setattr("pipeline.submission.write.image_lines", lambda image_id, *rest: "" * (image_id == ids[2]))
+    with pytest.raises(RuntimeError, match="3 images do not read back"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_our_own_while_its_origin_names_its_content(tmp_path):
+    path = write_submission(tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {})
+    assert is_own(path)
+    path.write_text(path.read_text() + "\n")
+    assert not is_own(path)
+    path.with_suffix(".json").write_text("[")
+    assert not is_own(path)
