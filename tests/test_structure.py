@@ -115,8 +115,9 @@ def test_the_command_line_starts_without_heavy_packages(python_modules):
     assert not loaded & HEAVY
 
 
-def test_what_makes_the_environment_needs_none():
-    code = "import pipeline.door.bootstrap, pipeline.door.doctor, pipeline.errors, pipeline.files, pipeline.paths"
+def test_the_setup_needs_no_package():
+    modules = ("bootstrap.environment", "bootstrap.doctor", "errors", "files", "paths")
+    code = "import " + ", ".join(f"pipeline.{name}" for name in modules)
     # -S: without the packages of others, as on a fresh machine.
     result = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False

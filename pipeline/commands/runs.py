@@ -158,7 +158,7 @@ def download_command(arguments: Sequence[str]) -> int:
 
 def doctor_command(arguments: Sequence[str]) -> int:
     """Tells what this machine has and what is missing."""
-    from pipeline.door.doctor import doctor
+    from pipeline.bootstrap.doctor import doctor
 
     parser("doctor").parse_args(arguments)
     return doctor()
