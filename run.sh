@@ -56,11 +56,13 @@ find_python() {
 }
 
 export NO_ALBUMENTATIONS_UPDATE=1                      # albumentations looks for a newer version at import
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"   # idle threads sleep: spinning, they would take cores from the data loaders
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"   # idle threads sleep instead of spinning beside the loaders
 
 if ! is_ready "$@"; then
     find_python || exit 2
-    case ${1-} in "" | -h | --help | help) exec "$base" -m pipeline "$@" ;; esac # needs no package
+    case "${1-} ${2-}" in
+        " " | -h* | --help* | help* | *" -h" | *" --help") exec "$base" -m pipeline "$@" ;; # help needs no package
+    esac
     "$base" -m pipeline.bootstrap.environment "$@"
     code=$?
     if [ "$code" -ne 0 ]; then

@@ -185,8 +185,9 @@ def test_a_failed_installation_names_remedies_and_the_doctor_still_runs(machine:
     assert machine.start("demo").returncode == 2
 
 
-def test_help_installs_nothing(machine: Machine):
-    assert json.loads(machine.start("-h").stdout)["arguments"] == ["-h"]
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("help", "score"), ("score", "--help")])
+def test_help_installs_nothing(machine: Machine, arguments: tuple[str, ...]):
+    assert json.loads(machine.start(*arguments).stdout)["arguments"] == list(arguments)
     assert not machine.venv.exists()
 
 
