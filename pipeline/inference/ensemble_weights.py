@@ -21,8 +21,8 @@ import torch
 
 from pipeline.config.competition import IGNORE
 from pipeline.inference.ensemble import logits_rows, normalised, row_blocks
-from pipeline.inference.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 from pipeline.inference.predict import Prediction
+from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 
 Kind = Literal["greedy", "soft", "soft per class"]
 KINDS: tuple[Kind, ...] = ("greedy", "soft", "soft per class")

@@ -18,8 +18,8 @@ import torch
 
 from pipeline.config.competition import IGNORE
 from pipeline.inference.ensemble import Recipe, logits_rows, row_blocks
-from pipeline.inference.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 from pipeline.inference.predict import Prediction
+from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 
 FACTORS = (0.25, 0.5, 0.71, 1.41, 2.0, 4.0)  # what is tried; coarse, as finer ones gain less than noise
 WIDEST = 4.0  # the largest change: where no other class comes so near to the best one, nothing can change
