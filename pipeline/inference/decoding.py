@@ -17,8 +17,8 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE
 from pipeline.inference.ensemble import Recipe, combine, mean_probs
-from pipeline.inference.intervals import Interval, deal_folds, group_numbers, interval
 from pipeline.inference.predict import Prediction
+from pipeline.intervals import Interval, deal_folds, group_numbers, interval
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")

@@ -21,8 +21,9 @@ import torch
 
 from pipeline.config.competition import IGNORE
 from pipeline.inference.ensemble import logits_rows, normalised, row_blocks
-from pipeline.inference.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 from pipeline.inference.predict import Prediction
+from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
+from pipeline.model import decision
 
 Kind = Literal["greedy", "soft", "soft per class"]
 KINDS: tuple[Kind, ...] = ("greedy", "soft", "soft per class")
@@ -103,7 +104,7 @@ def look(
         counts_N = truth_N != IGNORE
         truth_N = truth_N[counts_N]
         probs_JCN = np.stack(
-            [logits_rows(one, top, bottom).softmax(0).flatten(1).numpy()[:, counts_N] for one in predictions]
+            [decision.probs(logits_rows(one, top, bottom), 0).flatten(1).numpy()[:, counts_N] for one in predictions]
         )
         soft_areas += probs_JCN.sum(2, dtype=np.float64)
         for class_index in np.unique(truth_N):

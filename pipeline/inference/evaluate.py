@@ -17,12 +17,13 @@ import pandas as pd
 import torch
 
 from pipeline.files import atomic_path, write_atomic
-from pipeline.model.metrics import dataset_iou, dice_iou, image_confusion
+from pipeline.model import decision
+from pipeline.model.metrics import dataset_iou, dice_iou
 
 
 def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> torch.Tensor:
     """Returns the confusion matrix (C, C), rows truth, of two uint8 index masks; 255 in truth is ignored."""
-    return image_confusion(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0]
+    return decision.count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0]
 
 
 def image_table(

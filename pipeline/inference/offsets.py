@@ -18,8 +18,9 @@ import torch
 
 from pipeline.config.competition import IGNORE
 from pipeline.inference.ensemble import Recipe, logits_rows, row_blocks
-from pipeline.inference.intervals import TAIL, Interval, deal_folds, group_numbers, interval
 from pipeline.inference.predict import Prediction
+from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
+from pipeline.model import decision
 
 FACTORS = (0.25, 0.5, 0.71, 1.41, 2.0, 4.0)  # what is tried; coarse, as finer ones gain less than noise
 WIDEST = 4.0  # the largest change: where no other class comes so near to the best one, nothing can change
@@ -102,7 +103,7 @@ def margin(
         counts_N = truth_N != IGNORE
         truth_N = truth_N[counts_N]
         probs_CN = sum(
-            logits_rows(one, top, bottom).softmax(0).flatten(1) * torch.from_numpy(weights_C).float()[:, None]
+            decision.probs(logits_rows(one, top, bottom), 0).flatten(1) * torch.from_numpy(weights_C).float()[:, None]
             for one, weights_C in zip(predictions, weights_MC, strict=True)
         ).numpy()[:, counts_N]
         best_N = probs_CN.max(0)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.inference.intervals import Interval, group_numbers, interval
+from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import shown
 
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle

@@ -105,7 +105,7 @@ def findings(
     import numpy as np
     import torch
 
-    from pipeline.inference.intervals import group_numbers, interval
+    from pipeline.intervals import group_numbers, interval
     from pipeline.model.metrics import dice_iou
 
     ids = rows["id"].tolist()

@@ -91,7 +91,8 @@ def test_compare_plots_scores_where_there_are_any(capsys):
     (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
     assert main(["compare", "One", "Two"]) == 0
     assert "plots: " in capsys.readouterr().out
-    assert sorted(path.name for path in (Folders.from_environment().runs / "compared").iterdir()) == [
+    drawn = Folders.from_environment().runs / "compared"
+    assert sorted(path.name for path in drawn.iterdir()) == [
         "curves.png",
         "scores.png",
     ]

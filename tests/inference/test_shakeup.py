@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.inference.intervals import deal_folds, group_numbers, interval
 from pipeline.inference.shakeup import NUM_BOARDS, draw_boards, read_scores, shake_up
 
 
@@ -97,30 +96,6 @@ def test_runs_without_common_images_or_scores_are_refused(tmp_path):
         read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
     with pytest.raises(UserError, match=r"C was not judged yet; type: ./run.sh C evaluate"):
         read_scores({"A": tmp_path / "A", "C": tmp_path / "C"})
-
-
-def test_an_interval_holds_the_truth_about_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    groups = np.repeat(np.arange(8), 6)
-    hits = 0
-    for _ in range(200):
-        values = generator.normal(0, 1, 8)[groups] + generator.normal(0, 0.3, len(groups))
-        found = interval(values, groups)
-        hits += found.low <= 0 <= found.high
-    assert 180 <= hits <= 200
-
-
-def test_one_sequence_says_nothing():
-    found = interval(np.array([1.0, 2.0]), np.array([0, 0]))
-    assert (found.low, found.high) == (-np.inf, np.inf)
-
-
-def test_folds_keep_sequences_whole_and_are_of_like_size():
-    groups = group_numbers([f"p{index}" for index in range(50)], [f"s{index // 4}" for index in range(50)])
-    folds = deal_folds(groups, 5)
-    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
-    sizes = np.bincount(folds)
-    assert sizes.max() - sizes.min() <= 4
 
 
 @pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
