@@ -146,9 +146,9 @@ def shakeup_command(arguments: Sequence[str]) -> int:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
     names = parse_names(parser("shakeup"), arguments)
 
-    from pipeline.inference.shakeup import read_scores, shake_up
     from pipeline.paths import Folders
     from pipeline.report.compare import run_folder
+    from pipeline.report.shakeup import read_scores, shake_up
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}

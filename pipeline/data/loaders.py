@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from pipeline.data.dataset import SampleKey, TrainDataset, ValidDataset, ValidItem
-from pipeline.data.padding import pad_to
+from pipeline.segmentation.samples import SampleKey, TrainDataset, ValidDataset, ValidItem
+from pipeline.segmentation.padding import pad_to
 from pipeline.data.parallel import num_cores
 from pipeline.data.sampler import EpochSampler, same_size_batches
 from pipeline.errors import UserError

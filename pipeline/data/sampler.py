@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from pipeline.data.dataset import ORDER, SampleKey, TrainDataset, ValidDataset
+from pipeline.segmentation.samples import ORDER, SampleKey, TrainDataset, ValidDataset
 from pipeline.errors import UserError
 
 MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
-from pipeline.inference.baseline import score_warning
+from pipeline.report.baseline import score_warning
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers

@@ -17,17 +17,17 @@ from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase
 from pipeline.data.competition import find_folder
-from pipeline.data.dataset import TrainDataset, ValidDataset, class_presence
 from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
 from pipeline.data.sampler import EpochSampler, rare_class_shares
 from pipeline.data.store import open_store
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.model.freeze import freeze
 from pipeline.paths import BEST, CHECKPOINTS, EVENTS, HISTORY, LAST, NOT_FINITE, REPLACED, SWEEP_FACTS, TIMINGS, shown
+from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
+from pipeline.training.freeze import freeze
 from pipeline.training.inputs import (
     find_checkpoint,
     loss_classes,

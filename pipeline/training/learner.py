@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
-from pipeline.model.build import build_network, load_encoder, load_weights, normalise
-from pipeline.model.optimizer import EmaWeights, build_optimizer
+from pipeline.segmentation.networks import build_network, load_encoder, load_weights, normalise
 from pipeline.training.device import choose_device, choose_precision
+from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
 @dataclass

@@ -29,16 +29,16 @@ from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
-from pipeline.model.freeze import freeze
-from pipeline.model.optimizer import build_optimizer
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, RunPaths, shown
+from pipeline.segmentation.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.assemble import RunData, open_data, start_learner
-from pipeline.training.criterion import Criterion, criterion, fixed_weights
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
+from pipeline.training.freeze import freeze
 from pipeline.training.inputs import loss_classes, num_outputs
 from pipeline.training.learner import Learner
 from pipeline.training.messages import memory_cure, validation_memory_cure
+from pipeline.training.optimizer import build_optimizer
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth

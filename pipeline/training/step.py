@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model import decision
-from pipeline.model.metrics import dice_iou
-from pipeline.training.criterion import Criterion
+from pipeline.segmentation import decision
+from pipeline.segmentation.criterion import Criterion
+from pipeline.segmentation.metrics import dice_iou
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
 from pipeline.training.validate import ignore_beyond

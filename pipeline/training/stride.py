@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from pipeline.config.plan import Phase, learning_rate
-from pipeline.model.ranger import rectified_step
+from pipeline.training.ranger import rectified_step
 
 RECTIFIED = {"Ranger": (0.95, 0.999), "RAdam": (0.9, 0.999)}  # decay of their means of gradient and square
 SAMPLES = 500  # steps of a plan that are looked at

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pipeline.config.competition import mask_code
 from pipeline.data.competition import find_folder
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import ValidBatch, valid_batches, valid_loader
 from pipeline.engine.run import Run
-from pipeline.model.build import normalise
-from pipeline.training.criterion import Criterion
+from pipeline.segmentation.criterion import Criterion
+from pipeline.segmentation.networks import normalise
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 

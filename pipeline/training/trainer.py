@@ -19,12 +19,12 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.model.freeze import freeze
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, TIMINGS
+from pipeline.segmentation.criterion import criterion, epoch_weights, fixed_weights
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
-from pipeline.training.criterion import criterion, epoch_weights, fixed_weights
 from pipeline.training.device import described, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
+from pipeline.training.freeze import freeze
 from pipeline.training.history import append_timing, history_row, open_events, write_events, write_history
 from pipeline.training.learner import Learner
 from pipeline.training.messages import (

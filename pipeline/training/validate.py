@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.model import decision
-from pipeline.model.build import normalise
-from pipeline.model.metrics import dataset_iou, dice_iou
-from pipeline.training.criterion import Criterion
+from pipeline.segmentation import decision
+from pipeline.segmentation.criterion import Criterion
+from pipeline.segmentation.metrics import dataset_iou, dice_iou
+from pipeline.segmentation.networks import normalise
 from pipeline.training.device import in_parts
 from pipeline.training.learner import Learner, autocast
 

@@ -15,19 +15,19 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import available_workers
 from pipeline.engine.chain import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk
-from pipeline.inference.agreement import agreement
-from pipeline.inference.load import load_predictor
-from pipeline.inference.predict import Prediction, stored_bytes
-from pipeline.inference.probability_store import USUAL_SHARE, ProbabilityStore
-from pipeline.inference.progress import Progress
-from pipeline.inference.streaming import Source, stream
 from pipeline.paths import BEST, PROBS, STREAM, TEST_CATALOG
+from pipeline.prediction.load import load_predictor
+from pipeline.prediction.progress import Progress
+from pipeline.prediction.store import USUAL_SHARE, ProbabilityStore
+from pipeline.prediction.streaming import Source, stream
+from pipeline.segmentation.agreement import agreement
+from pipeline.segmentation.predict import Prediction, stored_bytes
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder
@@ -51,7 +51,7 @@ def make_each(
         name: of this pass, which has no other of the same name in its stage.
     """
     if not run.loaded.config.ensemble.stream:
-        from pipeline.inference.probability_store import ProbabilityStore
+        from pipeline.prediction.store import ProbabilityStore
 
         stores = [ProbabilityStore(member.paths / PROBS[subset]) for member in member_runs(run)]
         return lambda image_id: make(image_id, [stores[number].view(image_id) for number in wanted[image_id]])

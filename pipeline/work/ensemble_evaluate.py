@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from pipeline.engine.run import Run
 from pipeline.files import sha256_text, write_atomic
-from pipeline.inference.ensemble import METHODS, Recipe, normalised
 from pipeline.paths import ENSEMBLE, MEMBERS
+from pipeline.segmentation.ensemble import METHODS, Recipe, normalised
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
 from pipeline.work.judging import findings, findings_text, fitted_weights, judge_maker, own_scores

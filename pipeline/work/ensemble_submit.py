@@ -8,12 +8,12 @@ import numpy as np
 
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
-from pipeline.inference.decoding import decode_with_rules
-from pipeline.inference.ensemble import Recipe, for_members
-from pipeline.inference.offsets import with_factors
-from pipeline.inference.predict import Prediction
 from pipeline.paths import ENSEMBLE, TEST_CATALOG
 from pipeline.report.read import read_json
+from pipeline.segmentation.decoding import decode_with_rules
+from pipeline.segmentation.ensemble import Recipe, for_members
+from pipeline.segmentation.offsets import with_factors
+from pipeline.segmentation.predict import Prediction
 from pipeline.work.combining import Arrays, forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
 from pipeline.work.members import held_out_rows

@@ -7,8 +7,8 @@ import torch
 from tqdm import tqdm
 
 from pipeline.engine.run import Run
-from pipeline.inference.evaluate import confusion_of
-from pipeline.inference.predict import decode
+from pipeline.segmentation.predict import decode
+from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import competition_folder
 from pipeline.work.outcome import true_masks, write_outcome

@@ -12,9 +12,9 @@ from pipeline.config.competition import any_file
 from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
-from pipeline.model.weights import find_encoder_weights
 from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.training.inputs import find_checkpoint, tile_store
+from pipeline.training.weights import find_encoder_weights
 
 DEMO_FOLDER = PROJECT / "data" / DEMO
 

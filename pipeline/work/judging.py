@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipeline.inference.ensemble import Recipe
-    from pipeline.inference.ensemble_weights import Fit
-    from pipeline.inference.predict import Prediction
+    from pipeline.segmentation.ensemble import Recipe
+    from pipeline.segmentation.ensemble_weights import Fit
+    from pipeline.segmentation.predict import Prediction
 
 Judges = dict[str, list[int]]  # numbers of the members that may judge an image, by its id
 
@@ -40,9 +40,9 @@ def judge_maker(
     import numpy as np
 
     from pipeline.data.images import read_mask
-    from pipeline.inference.ensemble import Recipe, combine, for_members
-    from pipeline.inference.ensemble_weights import evidence_arrays, look
-    from pipeline.inference.evaluate import confusion_of
+    from pipeline.segmentation.ensemble import Recipe, combine, for_members
+    from pipeline.segmentation.ensemble_weights import evidence_arrays, look
+    from pipeline.segmentation.scores import confusion_of
 
     files, num_classes = rows.set_index("id"), run.loaded.competition.num_classes
 
@@ -65,7 +65,7 @@ def judge_maker(
 
 def fitted_weights(run: Run, rows: pd.DataFrame, judges: Judges, results: Sequence[Arrays]) -> Fit:
     """Returns the weights fitted on the judged images."""
-    from pipeline.inference.ensemble_weights import evidence_from, fit
+    from pipeline.segmentation.ensemble_weights import evidence_from, fit
 
     pairs = zip(rows.itertuples(), results, strict=True)
     evidence = [evidence_from(row.id, row.sequence, judges[row.id], result) for row, result in pairs]
@@ -78,7 +78,7 @@ def own_scores(
     """Returns of each member the Dice and IoU, mean over the classes `scored`, by image that it judges."""
     import torch
 
-    from pipeline.model.metrics import dice_iou
+    from pipeline.segmentation.metrics import dice_iou
 
     own: list[dict[str, tuple[float, float]]] = [{} for _ in range(num_members)]
     for image_id, result in zip(ids, results, strict=True):
@@ -106,7 +106,7 @@ def findings(
     import torch
 
     from pipeline.intervals import group_numbers, interval
-    from pipeline.model.metrics import dice_iou
+    from pipeline.segmentation.metrics import dice_iou
 
     ids = rows["id"].tolist()
     groups = group_numbers(ids, rows["sequence"])

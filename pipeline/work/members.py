@@ -20,10 +20,10 @@ from pipeline.engine.chain import reuse_finished, run_chain, why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.inference.ensemble import check_members
-from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, PROBS, SPLIT, TEST_CATALOG, Folders
+from pipeline.prediction.store import ProbabilityStore
 from pipeline.report.read import read_columns, read_config, read_json
+from pipeline.segmentation.ensemble import check_members
 from pipeline.training.inputs import find_checkpoint, split_rows
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself

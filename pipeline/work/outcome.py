@@ -16,8 +16,8 @@ from tqdm import tqdm
 from pipeline.config.competition import mask_code
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
-from pipeline.inference.baseline import score_warning
 from pipeline.paths import CLASSES, CONFIG, DECODE, LEAKAGE, METRICS, PANELS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.report.baseline import score_warning
 from pipeline.work.inputs import sample_path
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from pipeline.inference.decoding import Rule
-    from pipeline.inference.ensemble import Recipe
-    from pipeline.inference.predict import Prediction
+    from pipeline.segmentation.decoding import Rule
+    from pipeline.segmentation.ensemble import Recipe
+    from pipeline.segmentation.predict import Prediction
 
 NUM_PANELS = 3  # of each: best, median, worst
 Arrays = dict[str, "np.ndarray"]
@@ -71,7 +71,7 @@ def write_outcome(
     """
     import pandas as pd
 
-    from pipeline.inference.evaluate import image_table, majority_guess, summarise, write_scores
+    from pipeline.segmentation.scores import image_table, majority_guess, summarise, write_scores
 
     classes, scored = run.loaded.competition.class_names, run.loaded.competition.scored_indices
     per_image = image_table(rows["id"], rows["sequence"], confusion_PCC, classes, scored)
@@ -108,9 +108,9 @@ def fitted_decoding(
         look_with: from the name of a pass and what to make of an image's predictions to a function of its id.
     """
     from pipeline.data.images import read_mask
-    from pipeline.inference.decoding import arrays_of, fit_suppression, see, sight_from
-    from pipeline.inference.ensemble import combine
-    from pipeline.inference.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
+    from pipeline.segmentation.decoding import arrays_of, fit_suppression, see, sight_from
+    from pipeline.segmentation.ensemble import combine
+    from pipeline.segmentation.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored = competition.class_names, list(competition.scored_indices)

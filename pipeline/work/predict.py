@@ -9,15 +9,15 @@ from tqdm import tqdm
 
 from pipeline.config.competition import mask_code
 from pipeline.data.catalog import read_catalog
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import sha256_file
-from pipeline.inference.load import load_predictor
-from pipeline.inference.predict import predict_batches, stored_bytes
-from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
 from pipeline.paths import BEST, PROBS, TEST_CATALOG
+from pipeline.prediction.load import load_predictor
+from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.segmentation.predict import predict_batches, stored_bytes
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.work.inputs import image_folder
 

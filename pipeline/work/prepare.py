@@ -8,12 +8,12 @@ from pipeline.data.catalog import build_train_catalog, find_notices
 from pipeline.data.leakage import near_duplicates
 from pipeline.data.problems import format_problems
 from pipeline.data.split import make_split
-from pipeline.data.statistics import class_table
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
 from pipeline.report.plots import write_class_histograms
+from pipeline.segmentation.statistics import class_table
 from pipeline.work.inputs import competition_folder
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.engine.run import Run
-from pipeline.inference.decoding import decode_with_rules
-from pipeline.inference.ensemble import Recipe
-from pipeline.inference.offsets import with_factors
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import PROBS
+from pipeline.prediction.store import ProbabilityStore
+from pipeline.segmentation.decoding import decode_with_rules
+from pipeline.segmentation.ensemble import Recipe
+from pipeline.segmentation.offsets import with_factors
+from pipeline.segmentation.predict import decode
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import competition_folder
 from pipeline.work.outcome import Arrays, Look, fitted_decoding, write_checked_submission

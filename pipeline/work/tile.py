@@ -6,7 +6,6 @@ import json
 
 from pipeline.config.competition import mask_code
 from pipeline.data.catalog import read_catalog
-from pipeline.data.dataset import TrainDataset, sample_sheet
 from pipeline.data.split import read_split
 from pipeline.data.store import Store, build_store, open_store
 from pipeline.data.tiles import NOTICED, SETS_KEY, distortion, scales_of
@@ -15,6 +14,7 @@ from pipeline.files import write_atomic
 from pipeline.paths import PLOTS, SAMPLES_PLOT, SPLIT, TILES, TRAIN_CATALOG
 from pipeline.report.figure import write_image
 from pipeline.report.sheets import draw_sheet, draw_tile_grid
+from pipeline.segmentation.samples import TrainDataset, sample_sheet
 from pipeline.training.inputs import seed_of, split_rows
 from pipeline.work.inputs import competition_folder
 

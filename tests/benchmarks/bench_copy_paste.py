@@ -14,8 +14,8 @@ import time
 import cv2
 import numpy as np
 
-from pipeline.data.copy_paste import choose_classes, class_areas, paste
 from pipeline.data.loaders import start_worker
+from pipeline.segmentation.copy_paste import choose_classes, class_areas, paste
 from tests.benchmarks.street_images import NUM_CLASSES, in_own_process, read_images
 
 NUM_PAIRS, NUM_ROUNDS = 32, 5

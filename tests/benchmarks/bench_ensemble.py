@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.inference.compact import CompactLogits, to_codes
-from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.parts import IMAGES_PER_FILE
-from pipeline.inference.predict import Prediction, full_logits
-from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
+from pipeline.prediction.parts import IMAGES_PER_FILE
+from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.segmentation.compact import CompactLogits, to_codes
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.predict import Prediction, full_logits
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280

@@ -33,11 +33,11 @@ from pipeline.data.augment import (
     cut_mask,
     draw_geometry,
 )
-from pipeline.data.dataset import SampleKey, TrainDataset
 from pipeline.data.loaders import start_worker, train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
+from pipeline.segmentation.samples import SampleKey, TrainDataset
 from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
 
 NUM_IMAGES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 12, 3, 2, 10

@@ -12,7 +12,7 @@ from pytorch_toolbelt.losses import DiceLoss
 from pytorch_toolbelt.losses.functional import soft_dice_score
 from torch import Tensor
 
-from pipeline.model.losses import TERMS, build_loss
+from pipeline.segmentation.losses import TERMS, build_loss
 from tests.benchmarks.timing import alternate, show
 
 SHAPE_BCHW, BLOB_PX, NUM_ROUNDS, NUM_SLOW_ROUNDS = (2, 12, 352, 640), 16, 15, 3

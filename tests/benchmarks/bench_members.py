@@ -21,13 +21,13 @@ import torch
 from pipeline.config.load import load
 from pipeline.data.catalog import read_catalog
 from pipeline.data.competition import find_folder
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import ValidBatch
-from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.load import load_predictor
-from pipeline.inference.predict import Prediction, Predictor, averaged_logits, predict_batches
-from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
-from pipeline.model.build import normalise
+from pipeline.prediction.load import load_predictor
+from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.networks import normalise
+from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse
 from tests.tiny import run_paths
 

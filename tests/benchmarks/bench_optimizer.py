@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.model.ranger import Ranger
+from pipeline.training.ranger import Ranger
 from tests.benchmarks.timing import alternate, show
 
 with warnings.catch_warnings():

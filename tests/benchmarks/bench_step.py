@@ -28,13 +28,13 @@ import pandas as pd
 import torch
 
 from pipeline.config.load import Loaded, load
-from pipeline.data.dataset import TrainDataset
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.stopping import Stop
-from pipeline.model.build import normalise
-from pipeline.training.criterion import criterion
+from pipeline.segmentation.criterion import criterion
+from pipeline.segmentation.networks import normalise
+from pipeline.segmentation.samples import TrainDataset
 from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, autocast, build_learner

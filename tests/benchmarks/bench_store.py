@@ -20,10 +20,10 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import ValidBatch
-from pipeline.inference.compact import compress
-from pipeline.inference.predict import Prediction, Predictor, decode, predict_batches
-from pipeline.inference.probability_store import ProbabilityStore, StoreWriter
-from pipeline.model.build import build_network, find_encoder_weights, normalise
+from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.segmentation.compact import compress
+from pipeline.segmentation.networks import build_network, find_encoder_weights, normalise
+from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate
 

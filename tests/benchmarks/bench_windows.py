@@ -16,8 +16,8 @@ import warnings
 import torch
 
 from pipeline.config.load import load
-from pipeline.inference.predict import Predictor, averaged_logits, window_starts
-from pipeline.model.build import build_network
+from pipeline.segmentation.networks import build_network
+from pipeline.segmentation.predict import Predictor, averaged_logits, window_starts
 from tests.benchmarks.timing import alternate
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 736, 1280

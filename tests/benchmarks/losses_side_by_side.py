@@ -24,10 +24,9 @@ from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image, read_mask
 from pipeline.files import write_atomic
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.intervals import group_numbers, interval
 from pipeline.paths import RunPaths
+from pipeline.prediction.store import ProbabilityStore
 from pipeline.report.canvas import (
     GAP,
     MARGIN,
@@ -41,6 +40,7 @@ from pipeline.report.canvas import (
     write,
 )
 from pipeline.report.figure import encode_png
+from pipeline.segmentation.predict import decode
 from pipeline.training.inputs import split_rows
 from tests.tiny import run_paths
 

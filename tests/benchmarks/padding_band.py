@@ -17,11 +17,11 @@ from pipeline.config.competition import IGNORE, mask_code
 from pipeline.config.load import load
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_mask
-from pipeline.inference.evaluate import confusion_of
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.intervals import group_numbers, interval
-from pipeline.model.metrics import dice_iou
+from pipeline.prediction.store import ProbabilityStore
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.predict import decode
+from pipeline.segmentation.scores import confusion_of
 from pipeline.training.assemble import split_rows
 from tests.tiny import run_paths
 

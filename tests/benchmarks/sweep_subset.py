@@ -30,10 +30,10 @@ from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, load
 from pipeline.config.plan import parse_mix
 from pipeline.data.competition import find_folder
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.stopping import Stop
-from pipeline.model.build import normalise
+from pipeline.segmentation.networks import normalise
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points

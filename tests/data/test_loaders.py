@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.data import loaders
-from pipeline.data.dataset import TrainDataset, ValidDataset
+from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from pipeline.data.loaders import (
     available_workers,
     check_shared_memory,

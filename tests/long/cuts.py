@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from pipeline.errors import Stopped
-from pipeline.model.optimizer import OPTIMIZERS
 from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.optimizer import OPTIMIZERS
 from pipeline.training.trainer import train
 from tests.training.toy import StopAt, make, results, script
 

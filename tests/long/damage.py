@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import RunPaths
+from pipeline.prediction.store import ProbabilityStore
 from pipeline.training.checkpoint import load_checkpoint, load_newest, load_or_refuse, previous_of
 from tests.damages import cut, flip, zero_page
 from tests.tiny import draw_nothing, run_stages, tiny, write_competition

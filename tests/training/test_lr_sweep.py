@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipeline.config.load import load
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
+from pipeline.segmentation.criterion import criterion
 from pipeline.training import lr_sweep
-from pipeline.training.criterion import criterion
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.model import decision
-from pipeline.model.losses import TERMS, build_loss
-from pipeline.model.metrics import dice_iou
-from pipeline.model.optimizer import OPTIMIZERS, EmaWeights, build_optimizer
+from pipeline.segmentation import decision
+from pipeline.segmentation.criterion import criterion
+from pipeline.segmentation.losses import TERMS, build_loss
+from pipeline.segmentation.metrics import dice_iou
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.criterion import criterion
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
+from pipeline.training.optimizer import OPTIMIZERS, EmaWeights, build_optimizer
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.trainer import train
 from tests.long.cuts import TIRED, equal, stop_at_every_step

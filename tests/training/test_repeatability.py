@@ -16,12 +16,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.load import load
-from pipeline.model import build
-from pipeline.model.losses import TERMS
-from pipeline.model.optimizer import EmaWeights, build_optimizer
-from pipeline.training.criterion import criterion
+from pipeline.segmentation import networks as build
+from pipeline.segmentation.criterion import criterion
+from pipeline.segmentation.losses import TERMS
 from pipeline.training.device import make_reproducible
 from pipeline.training.learner import Learner, build_learner, build_scaler
+from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.step import EpochSums, train_step
 
 CUDA, NUM_CLASSES = torch.device("cuda"), 12

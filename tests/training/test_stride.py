@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.config.plan import Phase
-from pipeline.model.optimizer import build_optimizer
+from pipeline.training.optimizer import build_optimizer
 from pipeline.training.stride import mean_stride, stride
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from pipeline.model.freeze import freeze
+from pipeline.training.freeze import freeze
 from pipeline.training.learner import Learner
 from pipeline.training.sweep_judge import as_it_is
 

@@ -10,9 +10,9 @@ import torch
 
 from pipeline.config.plan import learning_rate
 from pipeline.errors import Stopped, UserError
-from pipeline.model.optimizer import OPTIMIZERS
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint, previous_of
+from pipeline.training.optimizer import OPTIMIZERS
 from pipeline.training.state import advance
 from pipeline.training.trainer import begin, begin_epoch, step_seed, train, train_epoch
 from tests.long.poison import CHANGES, POISONS, faults_of

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from pipeline.config.load import load
 from pipeline.config.plan import Phase
 from pipeline.engine.stopping import Stop
-from pipeline.model.optimizer import EmaWeights, build_optimizer
 from pipeline.paths import RunPaths
 from pipeline.training.assemble import content_to_continue, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
+from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train

@@ -18,10 +18,10 @@ from pipeline.data.images import read_mask
 from pipeline.engine.chain import Run, run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.evaluate import confusion_of
-from pipeline.inference.probability_store import ProbabilityStore
-from pipeline.model.metrics import dice_iou
+from pipeline.prediction.store import ProbabilityStore
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.scores import confusion_of
 from pipeline.stages import stages_of
 from pipeline.work.members import trained_on
 from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_paths, run_stages, write_competition
@@ -203,7 +203,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
-    monkeypatch.setattr("pipeline.inference.parts.IMAGES_PER_FILE", 2)
+    monkeypatch.setattr("pipeline.prediction.parts.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
     wanted["csv"] = whole.submission.read_bytes()

@@ -16,8 +16,8 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.prediction.store import ProbabilityStore
+from pipeline.segmentation.predict import decode
 from pipeline.submission.write import write_submission
 from pipeline.training.inputs import loss_classes, scored_classes
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition

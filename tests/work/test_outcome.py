@@ -11,8 +11,8 @@ from pipeline.chain import Run
 from pipeline.stopping import Stop
 from pipeline.work.experiment import competition_folder
 
-from pipeline.inference.evaluate import confusion_of
 from pipeline.paths import RunPaths
+from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
 from pipeline.work.outcome import Decoding, truth_masks, write_checked_submission, write_outcome
 from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop

@@ -1,0 +1,86 @@
+"""What was made of each image so far, so that a long pass over images goes on after a kill where it was.
+
+In: small arrays by image (masks, confusion matrices). Out: the same, from files of some images each, which are
+removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum tells damage.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pipeline.files import sha256_text, sweep_temporaries, write_atomic
+from pipeline.prediction.parts import Parts
+
+LEVEL = 1  # masks shrink fortyfold at once; more effort gains little
+
+Arrays = dict[str, np.ndarray]
+
+
+class Progress:
+    """Results of images on disk; `progress[id]` reads one.
+
+    Args:
+        folder: of this pass alone.
+        key: of all that the results depend on; files of another key, or damaged ones, are removed.
+        ids: every image, in the order in which `put` will be called.
+    """
+
+    def __init__(self, folder: Path, key: str, ids: Sequence[str]) -> None:
+        self.parts: Parts[Arrays] = Parts(ids, lambda number: folder / f"part-{number:05d}")
+        self.key = sha256_text(json.dumps([key, list(ids)]))
+        self.latest: tuple[int, dict[str, Arrays]] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(folder)
+        for path in folder.iterdir():
+            if path not in self.parts.paths or _read(path, self.key) is None:
+                path.unlink()
+
+    def missing(self) -> list[str]:
+        """Returns the ids whose results are not on disk yet, in order."""
+        return self.parts.missing()
+
+    def put(self, image_id: str, result: Mapping[str, np.ndarray]) -> None:
+        """Takes in an image's result; a file is written as soon as its images are complete."""
+        complete = self.parts.add(image_id, dict(result))
+        if complete is not None:
+            number, results = complete
+            write_atomic(self.parts.paths[number], _pack(results, self.key))
+
+    def __getitem__(self, image_id: str) -> Arrays:
+        number = self.parts.number_of[image_id]
+        if self.latest is None or self.latest[0] != number:
+            found = _read(self.parts.paths[number], self.key)
+            if found is None:
+                raise RuntimeError(f"{self.parts.paths[number]} was changed while it was needed")
+            self.latest = (number, found)
+        return self.latest[1][image_id]
+
+
+def _pack(results: Mapping[str, Arrays], key: str) -> bytes:
+    tensors = {
+        f"{id}/{name}": np.ascontiguousarray(array) for id, result in results.items() for name, array in result.items()
+    }
+    return zlib.compress(save(tensors, {"key": key}), LEVEL)
+
+
+def _read(path: Path, key: str) -> dict[str, Arrays] | None:
+    """Returns the results in a file, or None when it is damaged or of another key."""
+    try:
+        data = zlib.decompress(path.read_bytes())
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        if header["__metadata__"]["key"] != key:
+            return None
+        results: dict[str, Arrays] = {}
+        for name, array in load(data).items():
+            image_id, _, part = name.rpartition("/")
+            results.setdefault(image_id, {})[part] = array
+        return results
+    except (OSError, zlib.error, SafetensorError, ValueError, KeyError):
+        return None

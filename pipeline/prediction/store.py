@@ -1,0 +1,210 @@
+"""The probabilities of many images on disk: small, checked, resumable, readable by others in a few lines.
+
+A store is a folder of safetensors files ("shards") of a few images each, and `index.json`, written last. A tensor's
+name is the image's id. Where the network ends in a bilinear upsampling, its values are the float16 logits before it
+(upsampling them later is exact and needs a sixteenth of the space):
+
+    shard = safetensors.safe_open("shard-00000.safetensors", "np")
+    logits = shard.get_tensor("000001_001")          # (classes, h, w)
+
+Otherwise they are bytes, compressed as `compact.py` tells, of shape `shape`, in bands that end at `ends`.
+
+`index.json` tells each image's shard, upsampling factor, padding offset and size, and the hash of each shard's
+content, which the shard holds too. So a shard that a power cut damaged is found out, and shards are brought to the disk
+for good only just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the
+same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from pipeline.errors import UserError
+from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
+from pipeline.paths import INDEX, shown
+from pipeline.prediction.parts import Parts
+from pipeline.prediction.shard import array_place, is_whole, read_facts, write_shard
+from pipeline.segmentation.compact import Bands, CompactLogits, compress
+from pipeline.segmentation.predict import Prediction
+
+FORMAT = 2  # 1 held full-size logits as float16
+USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
+
+
+class StoreWriter:
+    """Writes a store, going on where an earlier process of the same key left it.
+
+    Args:
+        key: hash of all that the predictions depend on; shards of another key are removed.
+        ids: every image, in the order in which `put` will be called.
+        facts: plain values for the index, e.g. the class names.
+        log: takes the lines about what the store takes of the disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        ids: Sequence[str],
+        facts: dict[str, Any],
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder, self.key, self.facts, self.log = folder, f"{FORMAT} {key}", facts, log
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(folder)
+        self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
+        (folder / INDEX).unlink(missing_ok=True)
+        self._remove_strangers()
+        self.is_estimate_due = False
+
+    def missing(self) -> list[str]:
+        """Returns the ids that are still to be predicted, in order."""
+        return self.parts.missing()
+
+    def expect(self, num_bytes: int, is_exact: bool) -> None:
+        """Logs what the missing images will take of the disk; refuses when the disk cannot hold it.
+
+        Args:
+            num_bytes: of all of them.
+            is_exact: otherwise it is the most that they may take, and after the first shard a nearer figure is logged.
+
+        Raises:
+            UserError: the disk is too small.
+        """
+        self.is_estimate_due = not is_exact
+        words = ("", "") if is_exact else ("at most ", "a fifth of that is usual, ")
+        self._log_size(num_bytes, len(self.missing()), *words)
+        check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
+
+    def put(self, image_id: str, prediction: Prediction) -> None:
+        """Takes in a prediction; a shard is written as soon as it is complete, in whatever order they come."""
+        complete = self.parts.add(image_id, _packed(prediction))
+        if complete is not None:
+            self._write(*complete)
+
+    def finish(self) -> None:
+        """Brings the shards to the disk for good and writes the index: from now on the store is whole."""
+        images, shards = {}, {}
+        for path in self.parts.paths:
+            _sync(path)
+            own = read_facts(path)
+            shards[path.name] = own["sha256"]
+            images |= {image_id: {"shard": path.name, **facts} for image_id, facts in own["images"].items()}
+        sync_folder(self.folder)
+        content = {"format": FORMAT, "key": self.key, **self.facts, "shards": shards, "images": images}
+        content["sha256"] = _sha256_of_index(content)
+        write_atomic(self.folder / INDEX, json.dumps(content))
+
+    def _write(self, index: int, packed: dict[str, tuple[np.ndarray, dict[str, Any]]]) -> None:
+        arrays = {image_id: array for image_id, (array, _) in packed.items()}
+        left = [other for other in self.missing() if other not in packed]
+        num_bytes = sum(array.nbytes for array in arrays.values())
+        bytes_left = round(num_bytes / len(arrays) * len(left))
+        check_disk(self.folder, num_bytes + bytes_left, "the probability store")
+        write_shard(self._shard(index), self.key, {image_id: own for image_id, (_, own) in packed.items()}, arrays)
+        if self.is_estimate_due and left:
+            self._log_size(bytes_left, len(left), "about ", f"by the {len(arrays)} before them, ")
+        self.is_estimate_due = False
+
+    def _log_size(self, num_bytes: int, num_images: int, how: str, why: str) -> None:
+        free = shutil.disk_usage(self.folder).free / GIB
+        self.log(
+            f"disk: the probabilities of {num_images} images take {how}{num_bytes:,} bytes ({why}"
+            f"{free:.1f} GiB free) in {shown(self.folder)}"
+        )
+
+    def _shard(self, index: int) -> Path:
+        return self.folder / f"shard-{index:05d}.safetensors"
+
+    def _remove_strangers(self) -> None:
+        """Removes shards of another key, format or list of images, and damaged ones."""
+        expected = dict(zip(self.parts.paths, self.parts.runs, strict=True))
+        for path in self.folder.glob("shard-*.safetensors"):
+            facts = read_facts(path)
+            is_ours = facts.get("key") == self.key and list(facts.get("images", ())) == expected.get(path)
+            if not is_ours or not is_whole(path, facts):
+                path.unlink()
+
+
+class ProbabilityStore:
+    """A whole store, for reading; `store[id]` is a `Prediction`.
+
+    Raises:
+        UserError: there is none, or a shard does not match its hash.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.index = json.loads((folder / INDEX).read_text())
+            if self.index["format"] != FORMAT or self.index["sha256"] != _sha256_of_index(self.index):
+                raise ValueError("another format, or changed")
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"there is no whole probability store in {shown(folder)}; run the stage that writes it again"
+            ) from None
+        self.checked: set[str] = set()
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self.index["images"])
+
+    def __getitem__(self, image_id: str) -> Prediction:
+        path = self._checked_shard(image_id)
+        with safe_open(path, "np") as shard:
+            return _prediction(np.asarray(shard.get_tensor(image_id)), self.index["images"][image_id])
+
+    def view(self, image_id: str) -> Prediction:
+        """Returns a prediction whose logits stay on the disk (a memory map) until rows of them are looked at."""
+        path, facts = self._checked_shard(image_id), self.index["images"][image_id]
+        start, shape = array_place(path, image_id)
+        return _prediction(np.memmap(path, np.uint8 if "ends" in facts else np.float16, "r", start, shape), facts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def _checked_shard(self, image_id: str) -> Path:
+        path = self.folder / self.index["images"][image_id]["shard"]
+        if path.name not in self.checked:
+            facts = read_facts(path)
+            if facts.get("sha256") != self.index["shards"][path.name] or not is_whole(path, facts):
+                raise UserError(
+                    f"{shown(path)} is damaged: its content is not what index.json says; predict again with --force"
+                )
+            self.checked.add(path.name)
+        return path
+
+
+def _packed(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns the array that is kept of a prediction and what else is known of it, as plain values."""
+    facts = {name: value for name, value in vars(prediction).items() if name != "logits"}
+    if not isinstance(prediction.logits, CompactLogits):
+        return prediction.logits, facts
+    bands = compress(prediction.logits.codes)
+    return bands.data, {**facts, "shape": bands.shape, "ends": bands.ends}
+
+
+def _prediction(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
+    if "ends" in facts:
+        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])))
+    return Prediction(array, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
+
+
+def _sha256_of_index(index: dict[str, Any]) -> str:
+    return sha256_text(json.dumps({name: value for name, value in index.items() if name != "sha256"}))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""Several members' predictions image by image, straight from their networks: no store is written.
+
+In: per member, its network and the images that it could predict; which members are wanted for which image. Out:
+each wanted image with those members' predictions, in the order wanted.
+
+A member predicts in the very batches in which it would fill its store, so that what comes out has the same bits as what
+would have been read there, after a kill too: of a batch that was half used, all is predicted again. An image that
+several members see padded alike is decoded once. Memory: all networks (a few ten to hundred MB of weights each) and of
+each one batch of predictions; neither grows with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.data.loaders import ValidBatch
+from pipeline.data.sampler import same_size_batches
+from pipeline.segmentation.predict import Prediction, Predictor, predict_batches
+from pipeline.segmentation.samples import ValidDataset, ValidItem
+
+BATCHES_AHEAD = 2  # decoded while the networks work on the one before
+
+
+@dataclass(frozen=True)
+class Source:
+    """A member that can predict.
+
+    Attributes:
+        open: loads its network; called once, when its first image comes.
+        dataset: every image that it would predict into its store, in that order.
+        batch_size: of its store too.
+    """
+
+    open: Callable[[], Predictor]
+    dataset: ValidDataset
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch that some members predict: `indices` into `dataset`, `members` by their numbers."""
+
+    dataset: ValidDataset
+    indices: tuple[int, ...]
+    members: tuple[int, ...]
+
+
+def stream(
+    sources: Sequence[Source], wanted: Mapping[str, Sequence[int]], num_threads: int = 0
+) -> Iterator[tuple[str, list[Prediction]]]:
+    """Yields (image id, predictions of its members) in the order of `wanted`.
+
+    Args:
+        sources: all members.
+        wanted: numbers of the members that are to predict an image, by its id.
+        num_threads: threads that decode images; 0: the caller's own.
+    """
+    predictors: dict[int, Predictor] = {}
+    waiting: dict[tuple[int, str], Prediction] = {}
+    jobs = _decoded(plan_jobs(sources, wanted), num_threads)
+    for image_id, numbers in wanted.items():
+        while any((number, image_id) not in waiting for number in numbers):
+            job, batch = next(jobs)
+            for number in job.members:
+                if number not in predictors:
+                    predictors[number] = sources[number].open()
+                for other_id, prediction in predict_batches(predictors[number], [batch]):
+                    if number in wanted.get(other_id, ()):
+                        waiting[number, other_id] = prediction
+        yield image_id, [waiting.pop((number, image_id)) for number in numbers]
+
+
+def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) -> list[Job]:
+    """Returns the batches to predict, each once, in the order in which their first image is wanted."""
+    batch_of: list[dict[str, tuple[int, ...]]] = []
+    for source in sources:
+        batches = [tuple(batch) for batch in same_size_batches(source.dataset, source.batch_size)]
+        batch_of.append({source.dataset.rows[index].id: batch for batch in batches for index in batch})
+    datasets: dict[tuple, tuple[ValidDataset, tuple[int, ...]]] = {}
+    members: dict[tuple, list[int]] = {}
+    for image_id, numbers in wanted.items():
+        for number in numbers:
+            dataset, indices = sources[number].dataset, batch_of[number][image_id]
+            alike = (dataset.padding, *(dataset.rows[index].id for index in indices))
+            datasets.setdefault(alike, (dataset, indices))
+            if number not in members.setdefault(alike, []):
+                members[alike].append(number)
+    return [Job(*datasets[alike], tuple(numbers)) for alike, numbers in members.items()]
+
+
+def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, ValidBatch]]:
+    """Yields each job with its images, a few batches ahead where there are threads for it."""
+    if not num_threads:
+        for job in jobs:
+            yield job, _collate([job.dataset[index] for index in job.indices])
+        return
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        ahead: deque = deque()
+        for job in jobs:
+            ahead.append((job, [pool.submit(job.dataset.__getitem__, index) for index in job.indices]))
+            if len(ahead) > BATCHES_AHEAD:
+                yield _finished(*ahead.popleft())
+        while ahead:
+            yield _finished(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(job: Job, futures: Sequence) -> tuple[Job, ValidBatch]:
+    return job, _collate([future.result() for future in futures])
+
+
+def _collate(items: Sequence[ValidItem]) -> ValidBatch:
+    images, _, ids, offsets, sizes = zip(*items, strict=True)
+    return ValidBatch(torch.from_numpy(np.stack(images)), None, list(ids), list(offsets), list(sizes))

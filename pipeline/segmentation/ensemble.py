@@ -1,0 +1,208 @@
+"""Several members' predictions of one image to one mask, a few rows at a time.
+
+In: one `Prediction` per member, of whatever network, tiles and padding. Out: index masks. Only running sums over a few
+rows are held, so memory grows neither with the number of members nor with the image, and no further store is needed.
+
+Letters: M members, C classes, R rows of a block, W the image's columns.
+
+    AP        class of the highest mean probability
+    BP        class of the highest single probability
+    MW        class that most members choose; ties go to the class with the highest single probability
+    GEO       class of the highest geometric mean probability
+    WEIGHTED  class of the highest weighted mean probability, weights per member or per member and class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.segmentation import decision
+from pipeline.segmentation.compact import BAND_PIXELS
+from pipeline.segmentation.predict import Prediction
+
+Method = Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
+METHODS: tuple[Method, ...] = ("AP", "BP", "MW", "GEO")  # those that need no weights
+BLOCK_PIXELS = BAND_PIXELS  # 1.5 MB of float32 for 12 classes: softmax and sums stay in a core's cache
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How members become one. `weights`: float64 (M, C) or (M, 1), columns of sum 1; with WEIGHTED only."""
+
+    method: Method
+    weights: np.ndarray | None = None
+
+
+def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Returns weights per member, or per member and class, as float64 (M, 1) or (M, C) with columns of sum 1.
+
+    A column of zeros, where no member has a say, becomes equal weights.
+
+    >>> normalised([1, 3]).tolist(), normalised([[1, 0], [1, 0]]).tolist()
+    ([[0.25], [0.75]], [[0.5, 0.5], [0.5, 0.5]])
+    """
+    weights_MC = np.array(weights, np.float64)
+    weights_MC = weights_MC.reshape(len(weights_MC), -1)
+    sums_C = weights_MC.sum(0)
+    return np.where(sums_C > 0, weights_MC / np.where(sums_C > 0, sums_C, 1), 1 / len(weights_MC))
+
+
+def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
+    """Returns the recipe for some of the members, given by their numbers; weights are shared out among them.
+
+    >>> for_members(Recipe("WEIGHTED", normalised([2, 3, 5])), [0, 1]).weights.tolist()
+    [[0.4], [0.6]]
+    """
+    if recipe.weights is None:
+        return recipe
+    return Recipe(recipe.method, normalised(recipe.weights[list(numbers)]))
+
+
+def combine(
+    predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
+) -> list[np.ndarray]:
+    """Returns a mask per recipe, uint8 (height, width); members are read once for all of them.
+
+    Args:
+        predictions: one per member, of the same image.
+        recipes: what is wanted; weights have a row per prediction.
+        excluded: classes that may not be chosen.
+
+    Raises:
+        UserError: predictions are of different sizes or numbers of classes.
+
+    >>> logits = np.log(np.array([[0.6, 0.2, 0.2], [0.1, 0.4, 0.5], [0.1, 0.4, 0.5]], np.float16))[:, :, None, None]
+    >>> members = [Prediction(one, 1, False, (0, 0), (1, 1)) for one in logits]
+    >>> [mask.item() for mask in combine(members, [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")])]
+    [2, 0, 2, 2]
+    """
+    height, width = _common_size(predictions)
+    masks = [np.empty((height, width), np.uint8) for _ in recipes]
+    for top, bottom in row_blocks(height, width):
+        scores = _scores(predictions, recipes, top, bottom)
+        for mask, scores_CRW in zip(masks, scores, strict=True):
+            if excluded:
+                scores_CRW = scores_CRW.clone()  # the sums may serve the next recipe too
+                scores_CRW[list(excluded)] = -torch.inf
+            mask[top:bottom] = decision.choose(scores_CRW[None])[0].numpy()
+    return masks
+
+
+def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:
+    """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one image, top to bottom."""
+    for top, bottom in row_blocks(*_common_size(predictions)):
+        total_CRW = _scores(predictions, [Recipe("AP")], top, bottom)[0]
+        yield top, bottom, total_CRW.div_(len(predictions))
+
+
+def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yields runs of rows that cover an image.
+
+    >>> list(row_blocks(5, 2**13))
+    [(0, 4), (4, 5)]
+    """
+    step = max(1, BLOCK_PIXELS // width)
+    for top in range(0, height, step):
+        yield top, min(top + step, height)
+
+
+def logits_rows(prediction: Prediction, top: int, bottom: int) -> Tensor:
+    """Returns rows of the image's full-size logits, float32 (C, R, W): the same as `full_logits`, but only these.
+
+    The bilinear upsampling is done here first down the columns and then along the rows, which gives the same values.
+    """
+    (frame_top, left), (_, width), factor = prediction.offset, prediction.size, prediction.factor
+    stored_rows = prediction.logits.shape[1]
+    if factor == 1:
+        rows = prediction.logits[:, frame_top + top : frame_top + bottom, left : left + width]
+        return torch.from_numpy(np.array(rows)).float()
+    positions = torch.arange(frame_top + top, frame_top + bottom, dtype=torch.float64)
+    if prediction.align_corners:
+        positions *= (stored_rows - 1) / max(1, stored_rows * factor - 1)
+    else:
+        positions = ((positions + 0.5) / factor - 0.5).clamp_min(0)
+    above = positions.long().clamp_max(stored_rows - 1)
+    below = (above + 1).clamp_max(stored_rows - 1)
+    first, last = int(above[0]), int(below[-1])
+    stored_CRw = torch.from_numpy(np.array(prediction.logits[:, first : last + 1])).float()
+    share_R1 = (positions - above).float()[:, None]
+    rows_CRw = torch.lerp(stored_CRw[:, above - first], stored_CRw[:, below - first], share_R1)
+    num_columns = stored_CRw.shape[2] * factor
+    rows_CRw = F.interpolate(rows_CRw, size=num_columns, mode="linear", align_corners=prediction.align_corners)
+    return rows_CRw[:, :, left : left + width]
+
+
+def check_members(facts: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuses members whose stores are of other classes or another competition than the first one's.
+
+    Args:
+        facts: the store's index by the member's name; `classes` in index order and `competition` are looked at.
+
+    Raises:
+        UserError: names both members and what differs.
+    """
+    first, *others = facts
+    for name in others:
+        for key in ("competition", "classes"):
+            wanted, found = facts[first].get(key), facts[name].get(key)
+            if found != wanted:
+                raise UserError(
+                    f"{name} cannot be combined with {first}: its {key} {'is' if key == 'competition' else 'are'} "
+                    f"{_said(found)}, those of {first} {_said(wanted)}; take it out of ENSEMBLE.MEMBERS"
+                )
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
+    sizes = {tuple(prediction.size) for prediction in predictions}
+    classes = {len(prediction.logits) for prediction in predictions}
+    if len(sizes) != 1 or len(classes) != 1:
+        raise UserError(
+            f"members predict one image at sizes {sorted(sizes)} (height, width) with {sorted(classes)} classes; "
+            "they must be of the same competition: predict again with --force"
+        )
+    return sizes.pop()
+
+
+def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: int, bottom: int) -> list[Tensor]:
+    """Returns per recipe what the classes are ranked by, float32 (C, R, W)."""
+    methods = {recipe.method for recipe in recipes}
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, values: Tensor) -> None:
+        sums[name] = sums[name].add_(values) if name in sums else values.clone()
+
+    for member, prediction in enumerate(predictions):
+        logits_CRW = logits_rows(prediction, top, bottom)
+        if "GEO" in methods:
+            add("GEO", decision.unnormalised_log_probs(logits_CRW))
+        if methods == {"GEO"}:
+            continue
+        probs_CRW = decision.probs(logits_CRW, 0)
+        if "AP" in methods:
+            add("AP", probs_CRW)
+        if methods & {"BP", "MW"}:
+            highest = sums.get("BP")
+            sums["BP"] = probs_CRW if highest is None else torch.maximum(highest, probs_CRW)
+        if "MW" in methods:
+            add("votes", decision.vote(probs_CRW))
+        for index, recipe in enumerate(recipes):
+            if recipe.weights is not None:
+                weights_C11 = torch.from_numpy(np.ascontiguousarray(recipe.weights[member])).float()[:, None, None]
+                add(f"WEIGHTED {index}", probs_CRW * weights_C11)
+    if "MW" in methods:
+        votes_CRW = sums["votes"]
+        sums["MW"] = sums["BP"].masked_fill(votes_CRW < votes_CRW.amax(0), -1.0)
+    names = [recipe.method if recipe.weights is None else f"WEIGHTED {index}" for index, recipe in enumerate(recipes)]
+    return [sums[name] for name in names]

@@ -1,0 +1,142 @@
+"""The training loss: any mix of named losses, computed in float32, with one set of class weights.
+
+Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
+tversky), `losses_pixel` (ce, focal), `losses_shape` (lovasz, boundary).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.segmentation import losses_overlap, losses_pixel, losses_shape
+
+LossTerm = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # logits, mask, class weights, ignored value
+
+TERMS: dict[str, LossTerm] = {
+    "dice": losses_overlap.soft_dice,
+    "jaccard": losses_overlap.soft_jaccard,
+    "ce": losses_pixel.cross_entropy,
+    "focal": losses_pixel.focal,
+    "lovasz": losses_shape.lovasz,
+    "tversky": losses_overlap.soft_tversky,
+    "boundary": losses_shape.boundary,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LossMix:
+    """A weighted sum of named losses, to be called on logits and masks. Made by `build_loss`."""
+
+    terms: tuple[tuple[str, float], ...]  # name and weight
+    num_classes: int
+    class_weights: Tensor | None  # (C,) float32, mean 1
+    ignore: int  # mask value whose pixels count nowhere
+
+    def __call__(self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            logits_BCHW: network output; half precision is raised to float32, also under autocast.
+            mask_BHW: true classes 0 to C - 1 or the ignored value, uint8 or int64.
+            class_weights: (C,) of mean 1 in place of the mix's own, as the adaptive weights need.
+
+        Returns:
+            A scalar, float32 (float64 for float64 logits). 0 with a zero gradient when every pixel is ignored.
+
+        Raises:
+            ValueError: shapes that do not fit; torch's IndexError on a mask value outside the classes.
+        """
+        if logits_BCHW.shape[1] != self.num_classes or logits_BCHW.shape[2:] != mask_BHW.shape[1:]:
+            raise ValueError(
+                f"logits {tuple(logits_BCHW.shape)} and mask {tuple(mask_BHW.shape)} do not fit a loss of "
+                f"{self.num_classes} classes: wanted (B, {self.num_classes}, H, W) and (B, H, W)"
+            )
+        weights_C = self.class_weights if class_weights is None else class_weights
+        with torch.autocast(logits_BCHW.device.type, enabled=False):
+            logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
+            if weights_C is not None:
+                weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
+            losses = [
+                weight * TERMS[name](logits_BCHW, mask_BHW, weights_C, self.ignore) for name, weight in self.terms
+            ]
+            return torch.stack(losses).sum()
+
+
+def build_loss(
+    mix: Mapping[str, float] | Iterable[tuple[str, float]],
+    num_classes: int,
+    class_weights: Sequence[float] | None = None,
+    ignore: int = 255,
+    device: torch.device | str = "cpu",
+) -> LossMix:
+    """The loss of that mix, e.g. `{"ce": 0.7, "dice": 0.3}`.
+
+    Args:
+        mix: name and weight of each part; the weights need not sum to 1.
+        num_classes: number of network outputs.
+        class_weights: one per class, normalised here; None weighs all classes alike.
+        ignore: mask value whose pixels count nowhere; outside the classes.
+        device: where the class weights are kept.
+
+    Raises:
+        UserError: a name that is unknown or given twice, a weight that is not above 0, an empty mix, or class weights
+            that `normalise_class_weights` refuses.
+
+    >>> loss = build_loss({"ce": 0.7, "dice": 0.3}, num_classes=2)
+    >>> loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+    tensor(0.6352)
+    """
+    terms = tuple(mix.items() if isinstance(mix, Mapping) else mix)
+    names = [name for name, _ in terms]
+    if not terms:
+        raise UserError(f"the loss mix is empty: name at least one of {', '.join(TERMS)}")
+    for name, weight in terms:
+        if name not in TERMS:
+            raise UserError(f"loss {name!r} is unknown: choose from {', '.join(TERMS)}")
+        if names.count(name) > 1:
+            raise UserError(f"loss {name!r} is in the mix {names.count(name)} times: add the weights up")
+        if not (math.isfinite(weight) and weight > 0):
+            raise UserError(
+                f"loss {name!r} has weight {weight}, wanted a number above 0: leave it out to switch it off"
+            )
+    if 0 <= ignore < num_classes:
+        raise ValueError(f"the ignored value {ignore} is one of the {num_classes} classes")
+    weights = None
+    if class_weights is not None:
+        if len(class_weights) != num_classes:
+            raise UserError(
+                f"LOSS_FN.WEIGHTS has {len(class_weights)} numbers, wanted one for each of {num_classes} classes"
+            )
+        weights = normalise_class_weights(class_weights).to(device)
+    return LossMix(terms, num_classes, weights, ignore)
+
+
+def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:
+    """Class weights scaled to sum to the number of classes: (C,) float32.
+
+    Raises:
+        UserError: a weight is negative or not finite, or all are 0.
+
+    >>> normalise_class_weights([3.0, 1.0, 0.0])
+    tensor([2.2500, 0.7500, 0.0000])
+    """
+    weights_C = torch.as_tensor(weights, dtype=torch.float64)
+    if not bool(torch.isfinite(weights_C).all()) or bool((weights_C < 0).any()) or float(weights_C.sum()) == 0:
+        raise UserError(f"class weights {weights_C.tolist()}: wanted numbers of at least 0, not all of them 0")
+    return (weights_C * (len(weights_C) / weights_C.sum())).float()
+
+
+def adaptive_class_weights(valid_dice_C: Sequence[float] | Tensor, max_weight: float) -> Tensor:
+    """Class weights that grow with what is missing to a validation Dice of 1: (C,) float32 of mean 1.
+
+    A class with Dice 0 weighs `max_weight` times as much as one with Dice 1. Source: as in the original.
+
+    >>> adaptive_class_weights([1.0, 0.0], max_weight=3.0)
+    tensor([0.5000, 1.5000])
+    """
+    valid_dice_C = torch.as_tensor(valid_dice_C, dtype=torch.float64)
+    return normalise_class_weights((1 - valid_dice_C) * (max_weight - 1) + 1)

@@ -1,0 +1,255 @@
+"""The samples of a run: augmented tiles for training, whole padded images for validation and prediction.
+
+Every random choice of a training sample comes from (seed, epoch, index, repeat) and nothing else, so that samples do
+not depend on workers, on what was loaded before, or on having been stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.config.competition import IGNORE, MaskCode
+from pipeline.config.schema import STRIDE, Augmentation
+from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_mask, draw_geometry
+from pipeline.data.images import INDICES, read_image, read_mask
+from pipeline.data.store import Store
+from pipeline.data.tiles import Box, Scale, tile_windows
+from pipeline.errors import UserError
+from pipeline.segmentation import copy_paste
+from pipeline.segmentation.padding import Policy, pad, pad_mask, padded_size
+
+# Separate random streams, so that switching one step off leaves the others as they were.
+GEOMETRY, PASTING, COLOR, ORDER = range(4)
+
+
+class SampleKey(NamedTuple):
+    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
+
+    epoch: int
+    index: int
+    augment: bool = True
+    repeat: int = 0
+
+
+class Place(NamedTuple):
+    """One tile of one image in the store; without tiles the whole image."""
+
+    image_id: str
+    scale: Scale | None
+    box: Box
+
+
+class TrainDataset(torch.utils.data.Dataset):
+    """Tiles of the given images; `dataset[SampleKey(...)]` is (image uint8 HxWx3, mask uint8 HxW, key).
+
+    Args:
+        store: holds the images at all scales of `augmentation.tile`, or at their own size when tiles are off.
+        ids: the training images; index = position in `ids` * number of tiles + tile.
+        classes: names of the scored classes, in index order.
+        padding, multiple: see `padding.pad`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        augmentation: Augmentation,
+        seed: int,
+        classes: Sequence[str],
+        padding: Policy = "reflect",
+        multiple: int = STRIDE,
+    ):
+        self.store, self.augmentation, self.seed = store, augmentation, seed
+        self.padding, self.multiple = padding, multiple
+        self.num_classes = len(classes)
+        self.places = places_of(store, ids, augmentation)
+        self.num_tiles = len(self.places) // len(ids)
+        self.chain = color_chain(augmentation.color)
+        self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
+        needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
+        self.presence = class_presence(store, self.places, self.num_classes) if needs_presence else None
+        # In shared memory, so that workers which live through all epochs see each new validation Dice.
+        self.class_dice = torch.full((self.num_classes,), torch.nan).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def set_class_dice(self, dice: Sequence[float]) -> None:
+        """Tells the `weighted` copy-paste the last validation Dice; call it before an epoch's loading begins."""
+        self.class_dice.copy_(torch.as_tensor(dice))
+
+    def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
+        key = SampleKey(*key)
+        image, mask = self.sample(key)
+        return *pad(image, mask, self.padding, self.multiple, pad_class=self.num_classes)[:2], key
+
+    def frame(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a padded sample."""
+        box = self.places[index].box
+        return padded_size(box.height, box.width, self.multiple)
+
+    def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a sample before padding."""
+        place = self.places[key.index]
+        stored, stored_mask = self.store.image(*place[:2]), self.store.mask(*place[:2])
+        if not key.augment:
+            return cut_image(stored, UNCHANGED, place.box), cut_mask(stored_mask, UNCHANGED, place.box)
+        geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
+        image, mask = cut_image(stored, geometry, place.box), cut_mask(stored_mask, geometry, place.box)
+        rules = self.augmentation.copy_paste
+        if rules.enable:
+            rng = self._rng(key, PASTING)
+            if rng.random() < rules.probability:
+                self._paste(key, image, mask, rng)
+        rng = self._rng(key, COLOR)
+        image = apply_color(self.chain, image, rng)
+        return apply_noise(self.augmentation.gaussian_noise, image, rng), mask
+
+    def _rng(self, key: SampleKey, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, key.epoch, key.index, key.repeat, stream))
+
+    def _paste(self, key: SampleKey, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+        rules, allowed, areas = self.augmentation.copy_paste, self.paste_classes, None
+        if rules.variant == "occurrence":
+            areas = copy_paste.class_areas(mask)
+            allowed = tuple(index for index in allowed if areas[index] > 0)
+        source_index = self._draw_source(key.index, allowed, rng)
+        if source_index is None:
+            return
+        source = self.places[source_index]
+        geometry = draw_geometry(self.augmentation, rng)
+        source_box, frame = copy_paste.overlap(source.box, mask.shape, rng)
+        source_mask = cut_mask(self.store.mask(*source[:2]), geometry, source_box)
+        if source_mask.shape != mask.shape:
+            inside, source_mask = source_mask, np.full_like(mask, IGNORE)
+            source_mask[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] = inside
+        is_weighted = rules.variant == "weighted"
+        weights = copy_paste.dice_weights(self.class_dice.numpy(), key.epoch, rules.delay) if is_weighted else None
+        chosen = copy_paste.choose_classes(
+            copy_paste.class_areas(source_mask),
+            allowed,
+            rules.max_classes,
+            rules.max_rel_area * mask.size,
+            rng,
+            weights,
+        )
+        if areas is not None:
+            chosen = copy_paste.keep_occurrence(chosen, mask, source_mask, areas)
+
+        def read_source(box: Box) -> np.ndarray:
+            moved = Box(box.x - frame.x + source_box.x, box.y - frame.y + source_box.y, box.width, box.height)
+            return cut_image(self.store.image(*source[:2]), geometry, moved)
+
+        copy_paste.paste(image, mask, source_mask, chosen, read_source, frame)
+
+    def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
+        """Returns a tile of another image; for `occurrence` one that shows a class which the sample shows too."""
+        own_image = index // self.num_tiles
+        if self.presence is not None:
+            if not allowed:
+                return None
+            shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
+            others = shows[shows // self.num_tiles != own_image]
+            return int(rng.choice(others)) if len(others) else None
+        num_others = len(self.places) - self.num_tiles
+        if num_others == 0:
+            return None
+        draw = int(rng.integers(num_others))
+        return draw if draw < own_image * self.num_tiles else draw + self.num_tiles
+
+
+def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[Place]:
+    """Returns every tile of every image, image by image.
+
+    Raises:
+        UserError: no images at all, or impossible `TILE.SETS`.
+    """
+    if not ids:
+        raise UserError("the split leaves no image to train on; look at split.csv and DATASETS.SPLIT_INDEX")
+    tile = augmentation.tile
+    if not tile.enable:
+        entries = [(image_id, store.entry(image_id)) for image_id in ids]
+        return [Place(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
+    windows = tile_windows(tile.sets, tile.width, tile.height)
+    boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
+    return [Place(image_id, scale, box) for image_id in ids for scale, box in boxes]
+
+
+def class_presence(store: Store, places: Sequence[Place], num_classes: int) -> np.ndarray:
+    """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
+
+    def areas(place: Place) -> np.ndarray:
+        box = place.box
+        mask = store.window(place.image_id, place.scale, box.x, box.y, box.width, box.height)[1]
+        return copy_paste.class_areas(mask)
+
+    return np.array([areas(place)[:num_classes] > 0 for place in places])
+
+
+def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the very samples (image, mask) that training will see for these indices in that epoch."""
+    return [dataset[SampleKey(epoch, index)][:2] for index in indices]
+
+
+class ValidItem(NamedTuple):
+    """A whole padded image; `offset` (top, left) and `size` (height, width) cut the unpadded one out of it."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    image_id: str
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+
+class ValidDataset(torch.utils.data.Dataset):
+    """Whole images decoded from their files and padded; for validation, and for test images, which have no mask.
+
+    Padded mask pixels are 255 whatever the policy, because validation counts unpadded pixels only.
+
+    Args:
+        folder: the competition folder.
+        rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
+        code: what the pixels of mask files mean.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        rows: pd.DataFrame,
+        code: MaskCode = INDICES,
+        padding: Policy = "reflect",
+        multiple: int = STRIDE,
+    ):
+        self.folder, self.code = Path(folder), code
+        self.padding, self.multiple = padding, multiple
+        self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def frame(self, index: int) -> tuple[int, int]:
+        """Returns (height, width) of a padded image, from the catalog."""
+        row = self.rows[index]
+        return padded_size(int(row.height), int(row.width), self.multiple)
+
+    def has_mask(self, index: int) -> bool:
+        return isinstance(self.rows[index].mask, str)
+
+    def __getitem__(self, index: int) -> ValidItem:
+        row = self.rows[index]
+        image = read_image(self.folder / row.image)
+        mask = read_mask(self.folder / row.mask, self.code) if self.has_mask(index) else None
+        size = image.shape[:2]
+        if size != (row.height, row.width) or (mask is not None and mask.shape != size):
+            raise UserError(
+                f"{row.image}: the size is not what the catalog says; the files changed, run `prepare` again."
+            )
+        image, _, offset = pad(image, None, self.padding, self.multiple, pad_class=IGNORE)
+        mask = None if mask is None else pad_mask(mask, self.frame(index), IGNORE)
+        return ValidItem(image, mask, row.id, offset, size)

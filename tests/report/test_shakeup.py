@@ -1,0 +1,105 @@
+"""The shake-up estimate: what is alike is not told apart, what truly differs is, and sequences count, not frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.report.shakeup import NUM_BOARDS, draw_boards, read_scores, shake_up
+
+
+def draw_scores(gaps: dict[str, float], num_sequences: int = 20, frames: int = 5, own_noise: float = 0.02):
+    """Dice per image: sequences are hard or easy for all, and each submission has a luck of its own in each."""
+    generator = np.random.default_rng(3)
+    sequence_of = np.repeat(np.arange(num_sequences), frames)
+    common = generator.normal(0.7, 0.1, num_sequences)[sequence_of]
+    dice = {
+        name: common + gap + generator.normal(0, own_noise, num_sequences)[sequence_of] for name, gap in gaps.items()
+    }
+    return pd.DataFrame(dice, index=[f"p{index}" for index in range(len(common))]), sequence_of
+
+
+def test_what_is_plainly_better_stays_ahead_and_is_the_first_final():
+    found = shake_up(*draw_scores({"weak": 0.0, "strong": 0.1, "middle": 0.05}))
+    assert [outlook.name for outlook in found.outlooks] == ["strong", "middle", "weak"]
+    assert found.finals[0] == "strong"
+    first = found.pairs[0]
+    assert (first.first, first.second) == ("strong", "middle")
+    assert first.gap.low > 0
+    assert first.kept_share > 0.99
+    assert "truly different" in str(found)
+
+
+def test_two_of_equal_strength_are_not_told_apart():
+    found = shake_up(*draw_scores({"one": 0.0, "other": 0.001}, own_noise=0.05))
+    assert found.pairs[0].gap.low < 0
+    assert found.pairs[0].gap.mean < found.pairs[0].needed
+    assert found.pairs[0].flipped_share > 0.1
+    assert "not told apart" in str(found)
+
+
+def test_the_shake_up_is_that_of_sequences_not_of_frames():
+    few = shake_up(*draw_scores({"one": 0.0, "other": 0.02}, num_sequences=20, frames=1))
+    many = shake_up(*draw_scores({"one": 0.0, "other": 0.02}, num_sequences=20, frames=50))
+    assert many.outlooks[0].shake == pytest.approx(few.outlooks[0].shake, rel=0.35)
+
+
+def test_a_submission_that_hedges_is_the_second_final():
+    generator = np.random.default_rng(0)
+    luck = generator.normal(0, 0.1, 30)
+    luck -= luck.mean()
+    dice = pd.DataFrame({"bold": 0.7 + luck, "sibling": 0.6995 + luck, "hedge": 0.695 - luck})
+    found = shake_up(dice, np.arange(30))
+    assert found.finals == ("bold", "hedge")
+
+
+def test_boards_are_the_same_each_time_and_centre_on_the_scores():
+    dice, groups = draw_scores({"one": 0.0, "other": 0.1})
+    public, private = draw_boards(dice.to_numpy(), groups)
+    again = draw_boards(dice.to_numpy(), groups)
+    assert np.array_equal(public, again[0])
+    assert public.shape == private.shape == (NUM_BOARDS, 2)
+    assert np.allclose(private.mean(0), dice.mean(), atol=0.005)
+    assert private.std(0)[0] < public.std(0)[0]  # the private board is the larger
+
+
+def write_scores(folder, ids, dice):
+    folder.mkdir()
+    table = pd.DataFrame({"id": ids, "sequence": [name[:3] for name in ids], "dice": dice, "iou": dice})
+    table.to_csv(folder / "per_image.csv", index=False)
+
+
+def test_only_images_that_all_were_judged_on_count(tmp_path):
+    ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
+    write_scores(tmp_path / "A", ids[:24], np.linspace(0.5, 0.9, 24))
+    write_scores(tmp_path / "B", ids[6:][::-1], np.linspace(0.5, 0.9, 24))
+    dice, groups = read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
+    assert sorted(dice.index) == ids[6:24]
+    assert len(set(groups)) == 6
+    assert dice.loc["002_0", "A"] == pytest.approx(np.linspace(0.5, 0.9, 24)[6])
+
+
+def test_runs_of_one_slice_that_is_too_small_are_not_told_to_compare_runs_of_one_slice(tmp_path):
+    for name in ("A", "B"):
+        write_scores(tmp_path / name, [f"{index:03d}" for index in range(6)], np.zeros(6))
+    with pytest.raises(UserError, match=r"in common: 6, sequences: 6 .*These validate on too few images"):
+        read_scores({name: tmp_path / name for name in ("A", "B")})
+
+
+def test_runs_without_common_images_or_scores_are_refused(tmp_path):
+    ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
+    write_scores(tmp_path / "A", ids[:15], np.zeros(15))
+    write_scores(tmp_path / "B", ids[15:], np.zeros(15))
+    with pytest.raises(UserError, match=r"in common: 0, sequences: 0 .*compare runs of one slice"):
+        read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
+    with pytest.raises(UserError, match=r"C was not judged yet; type: ./run.sh C evaluate"):
+        read_scores({"A": tmp_path / "A", "C": tmp_path / "C"})
+
+
+@pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
+def test_damaged_scores_are_named_with_the_command(tmp_path, content):
+    (tmp_path / "per_image.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh Mine evaluate --force"):
+        read_scores({"Mine": tmp_path})

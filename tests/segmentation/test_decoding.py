@@ -1,0 +1,138 @@
+"""Dropping small and unsure classes: exact where it is decided, honest about what survives on other sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.segmentation.decoding import (
+    Rule,
+    Sight,
+    decode_with_rules,
+    dropped,
+    fit_rule,
+    fit_suppression,
+    gain_of,
+    measure_classes,
+    see,
+)
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.scores import confusion_of
+from tests.segmentation.members import CLASSES, draw_prediction
+
+NAMES = ("ground", "bird")
+
+
+def sight(
+    area: float, is_shown: bool, dice: float, sequence: str = "s", name: str = "p", mass: float | None = None
+) -> Sight:
+    mass = area if mass is None else mass
+    shares = {"area": np.array([1 - area, area]), "mass": np.array([1 - mass, mass])}
+    return Sight(name, sequence, shares, np.array([1.0, dice]), np.array([True, is_shown]))
+
+
+def flights(num_sequences: int, is_spurious, frames: int = 4, seed: int = 0) -> list[Sight]:
+    """Images in which small birds are real or not, as `is_spurious(generator)` says, and large ones always real."""
+    generator = np.random.default_rng(seed)
+    sights = []
+    for sequence in range(num_sequences):
+        for frame in range(frames):
+            is_small = frame % 2 == 0
+            area = float(generator.uniform(1e-5, 1e-3) if is_small else generator.uniform(0.01, 0.1))
+            is_shown = not (is_small and is_spurious(generator))
+            dice = float(generator.uniform(0.5, 0.9)) if is_shown else 0.0
+            sights.append(sight(area, is_shown, dice, f"s{sequence}", f"{sequence}_{frame}"))
+    return sights
+
+
+def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
+    generator = np.random.default_rng(0)
+    predictions = [draw_prediction(generator, (40, 50), 4, True) for _ in range(2)]
+    mask = combine(predictions, [Recipe("AP")])[0]
+    truth = generator.integers(0, len(CLASSES), mask.shape, dtype=np.uint8)
+    truth[:5] = 255
+    found = see("p", "s", predictions, mask, truth)
+    assert np.allclose(found.shares["area"], np.bincount(mask.ravel(), minlength=4) / mask.size)
+    assert (found.shares["mass"] < found.shares["area"]).all()
+    assert (found.shares["mass"] >= found.shares["area"] / len(CLASSES)).all()
+    assert np.allclose(found.dice, dice_iou(confusion_of(mask, truth, 4))[0].numpy())
+    assert found.is_shown.all()
+
+
+def test_a_dropped_class_is_gone_and_its_pixels_go_to_the_next_best():
+    predictions = [draw_prediction(np.random.default_rng(seed), (40, 50), 4) for seed in range(3)]
+    plain = combine(predictions, [Recipe("AP")])[0]
+    shares = measure_classes(predictions, plain)
+    smallest = int(shares["area"].argmin())
+    rule = Rule(smallest, "area", float(shares["area"][smallest]) * 1.01)
+    mask = decode_with_rules(predictions, Recipe("AP"), [rule])
+    assert smallest not in mask
+    assert np.array_equal(mask[plain != smallest], plain[plain != smallest])
+    unchanged = decode_with_rules(predictions, Recipe("AP"), [Rule(smallest, "area", rule.least / 1.1)])
+    assert np.array_equal(unchanged, plain)
+
+
+def test_the_largest_class_is_never_dropped():
+    shares = {"area": np.array([0.6, 0.4]), "mass": np.array([0.4, 0.3])}
+    assert dropped(shares, [Rule(0, "area", 0.9), Rule(1, "area", 0.9)]) == (1,)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1e-6, 0.4), st.booleans(), st.floats(0.01, 1), st.floats(0.5, 1)), min_size=1, max_size=30
+    )
+)
+@settings(max_examples=100)
+def test_no_threshold_gains_more_on_its_own_images_than_the_one_found(drawn):
+    sights = [
+        sight(area, is_shown, dice if is_shown else 0.0, mass=area * sureness)
+        for area, is_shown, dice, sureness in drawn
+    ]
+
+    def total(rule: Rule) -> float:
+        return sum(gain_of(one, 1) for one in sights if dropped(one.shares, [rule]))
+
+    found = fit_rule(sights, 1)
+    best = total(found) if found else 0.0
+    tries = [Rule(1, measure, one.shares[measure][1] * 1.00005) for one in sights for measure in ("area", "mass")]
+    assert best >= max(map(total, tries)) - 1e-9
+
+
+def test_a_rule_is_adopted_where_small_birds_are_mostly_noise():
+    found = fit_suppression(flights(12, lambda generator: generator.random() < 0.9), NAMES)
+    assert [rule.class_index for rule in found.rules] == [1]
+    assert 1e-5 < found.rules[0].least < 0.05
+    assert found.gains[1].low > 0
+    assert 0.5 < found.survived <= 1.05
+    assert "bird: dropped where its area is below" in found.words
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_rule_is_adopted_where_small_birds_are_as_often_real(seed):
+    found = fit_suppression(flights(12, lambda generator: generator.random() < 0.4, seed=seed), NAMES)
+    assert found.rules == ()
+    assert all(found.in_sample[class_index] > gain.mean for class_index, gain in found.gains.items())
+
+
+def test_a_flock_of_noise_in_one_sequence_is_no_proof():
+    sights = flights(10, lambda generator: False)
+    sights += [sight(1e-4, False, 0.0, "odd", f"odd_{frame}") for frame in range(30)]
+    found = fit_suppression(sights, NAMES)
+    assert found.in_sample[1] > 0
+    assert found.rules == ()
+    assert "bird: kept" in found.words
+
+
+def test_too_few_sequences_adopt_nothing():
+    found = fit_suppression(flights(3, lambda generator: True), NAMES)
+    assert (found.rules, found.survived) == ((), None)
+    assert "3 sequences, and 4 are needed" in found.words
+
+
+def test_nothing_to_gain_is_said():
+    found = fit_suppression(flights(6, lambda generator: False), NAMES)
+    assert found.rules == ()
+    assert found.words == "no class is dropped anywhere: no rule gains even on its own images"

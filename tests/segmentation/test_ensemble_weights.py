@@ -1,0 +1,176 @@
+"""Fitted weights: their sums are exact, they find the optimum, and they are adopted only when they prove themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from pipeline.segmentation import ensemble_weights
+from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
+from pipeline.segmentation.ensemble_weights import Evidence, fit, fit_greedy, fit_soft, image_dice, look, project
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.scores import confusion_of
+from tests.segmentation.members import CLASSES, draw_prediction
+
+
+def draw_truth(generator: np.random.Generator, size: tuple[int, int], num_classes: int = len(CLASSES)) -> np.ndarray:
+    truth = generator.integers(0, num_classes, (-(-size[0] // 8), -(-size[1] // 8)), dtype=np.uint8)
+    truth = np.kron(truth, np.ones((8, 8), np.uint8))[: size[0], : size[1]]
+    truth[generator.random(size) < 0.05] = 255
+    return truth
+
+
+def predict_from(generator: np.random.Generator, truth: np.ndarray, skill: float, num_classes: int) -> Prediction:
+    """A member whose logits lean towards the truth by `skill`, with noise of size 1."""
+    logits = generator.normal(0, 1, (num_classes, *truth.shape))
+    logits += skill * (truth == np.arange(num_classes)[:, None, None])
+    return Prediction(logits.astype(np.float16), 1, False, (0, 0), truth.shape)
+
+
+def draw_evidence(skills, num_sequences: int = 8, judges_of=None, seed: int = 0, frames: int = 2) -> list[Evidence]:
+    generator = np.random.default_rng(seed)
+    images = []
+    for sequence in range(num_sequences):
+        for frame in range(frames):
+            truth = draw_truth(generator, (24, 24))
+            judges = judges_of(sequence, frame) if judges_of else tuple(range(len(skills)))
+            predictions = [predict_from(generator, truth, skills[judge], len(CLASSES)) for judge in judges]
+            images.append(look(f"{sequence}_{frame}", f"s{sequence}", judges, predictions, truth))
+    return images
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4))
+@settings(max_examples=25)
+def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_judges):
+    generator = np.random.default_rng(seed)
+    size = (int(generator.integers(1, 33)), int(generator.integers(1, 33)))  # few enough that none is left out
+    truth = draw_truth(generator, size)
+    judges = tuple(sorted(generator.permutation(6)[:num_judges].tolist()))
+    predictions = [draw_prediction(generator, size, int(generator.choice([1, 4])), sharpness=4.0) for _ in judges]
+    weights = generator.dirichlet(np.ones(6))[:, None]
+    evidence = look("p", "s", judges, predictions, truth)
+    mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), judges)])[0]
+    wanted = dice_iou(confusion_of(mask, truth, len(CLASSES)))[0].numpy()
+    found = image_dice(evidence, weights)
+    assert evidence.scale == 1
+    assert np.abs(found - wanted).max() < 0.02  # the kept probabilities are float16: a pixel may be ranked otherwise
+    assert evidence.soft_hits.sum() <= evidence.soft_areas.sum() + 1e-6
+    assert np.allclose(evidence.soft_areas.sum(1), (truth != 255).sum())
+
+
+def test_a_sample_of_many_disputed_pixels_estimates_the_dice(monkeypatch):
+    generator = np.random.default_rng(2)
+    truth = draw_truth(generator, (120, 160))
+    predictions = [predict_from(generator, truth, 1.0, len(CLASSES)) for _ in range(3)]
+    weights = normalised([1, 2, 1])
+    whole = look("p", "s", (0, 1, 2), predictions, truth)
+    monkeypatch.setattr(ensemble_weights, "MOST_DISPUTED", 10**6)
+    exact = image_dice(look("p", "s", (0, 1, 2), predictions, truth), weights)
+    assert whole.scale > 1
+    assert np.abs(image_dice(whole, weights) - exact).max() < 0.03
+
+
+def test_projected_gradient_finds_what_slsqp_finds():
+    images = draw_evidence((2.0, 1.0, 0.2, 0.0), num_sequences=5)
+
+    def soft_dice(weights: np.ndarray) -> float:
+        ratios = [
+            (2 * weights @ one.soft_hits / (weights @ (one.soft_areas + one.truth_areas)))[one.truth_areas > 0]
+            for one in images
+        ]
+        return float(np.concatenate(ratios).mean())
+
+    ours = fit_soft(images, 4, per_class=False)[:, 0]
+    peer = minimize(
+        lambda weights: -soft_dice(weights),
+        np.full(4, 0.25),
+        method="SLSQP",
+        bounds=[(0, 1)] * 4,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+    )
+    assert ours.sum() == pytest.approx(1)
+    assert soft_dice(ours) >= -peer.fun - 1e-5
+
+
+def test_weights_per_class_sum_to_one_in_each_class_and_differ_where_members_do():
+    images = draw_evidence((2.0, 0.5), num_sequences=4)
+    weights = fit_soft(images, 2, per_class=True)
+    assert weights.shape == (2, len(CLASSES))
+    assert np.allclose(weights.sum(0), 1)
+    assert (weights[0] > weights[1]).all()
+
+
+def test_greedy_selection_leaves_out_a_member_that_only_guesses():
+    weights = fit_greedy(draw_evidence((1.5, 1.5, -1.0)), 3)[:, 0]
+    assert weights[2] == 0
+    assert weights.sum() == pytest.approx(1)
+
+
+def test_weights_are_adopted_where_a_member_is_plainly_worse():
+    found = fit(draw_evidence((1.5, 1.5, -1.0), num_sequences=10), 3)
+    assert found.kind != "equal"
+    assert found.gains[found.kind].low > 0
+    assert found.weights[2].max() < 0.1
+    assert set(found.by_image) == {f"{sequence}_{frame}" for sequence in range(10) for frame in range(2)}
+    assert "it has not seen" in found.words
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_images(seed):
+    found = fit(draw_evidence((1.0, 1.0, 1.0), seed=seed), 3)
+    assert found.kind == "equal"
+    assert found.weights.tolist() == [[1 / 3]] * 3
+    assert found.in_sample["greedy"] >= 0
+    assert "no fit gains beyond noise" in found.words
+
+
+def test_slices_that_do_not_overlap_leave_nothing_to_fit():
+    found = fit(draw_evidence((2.0, 0.0), judges_of=lambda sequence, frame: (sequence % 2,)), 2)
+    assert (found.kind, found.by_image) == ("equal", {})
+    assert found.words.startswith("equal weights: no image is judged by two members")
+
+
+def test_too_few_sequences_leave_equal_weights():
+    found = fit(draw_evidence((2.0, -1.0), num_sequences=3), 2)
+    assert found.kind == "equal"
+    assert "only 3 sequences" in found.words
+
+
+def test_overlapping_slices_are_fitted_from_the_members_that_judge_each_image():
+    pairs = ((0, 1), (1, 2), (0, 2))
+    images = draw_evidence((1.5, 1.5, -1.0), 12, lambda sequence, frame: pairs[(sequence + frame) % 3])
+    found = fit(images, 3)
+    assert found.kind != "equal"
+    assert found.weights[2].max() < 0.2
+
+
+def test_the_weights_by_which_a_image_is_judged_do_not_know_its_sequence():
+    generator = np.random.default_rng(5)
+    images = draw_evidence((1.5, 1.5, -1.0), num_sequences=10)
+    changed = []
+    for one in images:
+        if one.sequence == "s4":  # the same images, but here only the third member is right
+            truth = draw_truth(generator, (24, 24))
+            predictions = [predict_from(generator, truth, skill, len(CLASSES)) for skill in (1.0, 1.0, 1.2)]
+            changed.append(look(one.image_id, one.sequence, (0, 1, 2), predictions, truth))
+        else:
+            changed.append(one)
+    before, after = fit(images, 3), fit(changed, 3)
+    assert before.kind == after.kind != "equal"
+    for name in ("4_0", "4_1"):
+        assert np.array_equal(before.by_image[name], after.by_image[name])
+    assert not np.array_equal(before.weights, after.weights)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=6))
+def test_the_projection_lies_on_the_simplex_and_no_nearer_point_does(values):
+    point = np.array(values)
+    found = project(point)
+    assert found.min() >= 0
+    assert found.sum() == pytest.approx(1)
+    others = np.random.default_rng(0).dirichlet(np.ones(len(point)), 50)
+    assert (np.square(others - point).sum(1) >= np.square(found - point).sum() - 1e-9).all()

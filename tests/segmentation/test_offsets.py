@@ -1,0 +1,86 @@
+"""Factors on probabilities: right on images that they did not see, adopted only when they prove themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.config.competition import IGNORE
+from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.offsets import (
+    FACTORS,
+    fit_offsets,
+    margin,
+    margin_arrays,
+    margin_dice,
+    margin_from,
+    with_factors,
+)
+from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.scores import confusion_of
+from tests.segmentation.members import CLASSES, draw_prediction
+
+HEIGHT, WIDTH = 24, 32
+NUM_CLASSES = len(CLASSES)
+
+
+def draw_image(generator: np.random.Generator, shyness: float) -> tuple[Prediction, np.ndarray]:
+    """Truth of four bands, and probabilities that are right but for the last class's, `shyness` times too low."""
+    truth = np.repeat(np.arange(NUM_CLASSES, dtype=np.uint8), HEIGHT // NUM_CLASSES)[:, None].repeat(WIDTH, 1)
+    logits = generator.normal(0, 1, (NUM_CLASSES, HEIGHT, WIDTH))
+    np.put_along_axis(logits, truth[None].astype(int), np.take_along_axis(logits, truth[None].astype(int), 0) + 1.2, 0)
+    logits[-1] -= np.log(shyness)
+    return Prediction(logits.astype(np.float16), 1, False, (0, 0), (HEIGHT, WIDTH)), truth
+
+
+def margins(shyness: float, num_images: int = 24, num_sequences: int = 8):
+    generator = np.random.default_rng(4)
+    for number in range(num_images):
+        prediction, truth = draw_image(generator, shyness)
+        yield margin(f"{number}", f"s{number % num_sequences}", [prediction], Recipe("AP"), truth)
+
+
+def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing_was_fitted():
+    found = fit_offsets(list(margins(shyness=4.0)), CLASSES)
+    assert found.factors[-1] in (2.0, 4.0)
+    assert found.gains[NUM_CLASSES - 1].low > 0
+    assert 0.8 < found.survived <= 1.01
+    assert "sky: times" in found.words
+
+
+def test_thresholds_that_are_right_stay():
+    found = fit_offsets(list(margins(shyness=1.0)), CLASSES)
+    assert (found.factors == 1).all()
+    assert all(gain.low <= 0 for gain in found.gains.values())
+
+
+def test_few_sequences_move_nothing():
+    found = fit_offsets(list(margins(shyness=4.0, num_sequences=3)), CLASSES)
+    assert (found.factors == 1).all()
+    assert "3 sequences, and 4 are needed" in found.words
+
+
+@pytest.mark.parametrize("recipe", [Recipe("AP"), Recipe("WEIGHTED", normalised([1, 2, 5]))])
+def test_the_dice_of_a_margin_is_that_of_the_mask_which_the_factors_give(recipe):
+    generator = np.random.default_rng(1)
+    predictions = [draw_prediction(generator, (20, 30)) for _ in range(3)]
+    truth = generator.integers(0, NUM_CLASSES, (20, 30), dtype=np.uint8)
+    truth[:3] = IGNORE
+    seen = margin("a", "", predictions, recipe, truth)
+    again = margin_from("a", "", margin_arrays(seen))
+    for index in range(NUM_CLASSES):
+        for factor in FACTORS:
+            factors = np.ones(NUM_CLASSES)
+            factors[index] = factor
+            mask = combine(predictions, [with_factors(recipe, factors, 3)])[0]
+            exact = float(dice_iou(confusion_of(mask, truth, NUM_CLASSES)[None])[0].mean())
+            assert margin_dice(seen, factors) == pytest.approx(exact, abs=0.004)  # kept in float16
+            assert margin_dice(again, factors) == margin_dice(seen, factors)
+
+
+def test_factors_of_one_change_no_mask():
+    generator = np.random.default_rng(2)
+    predictions = [draw_prediction(generator, (20, 30)) for _ in range(3)]
+    plain = combine(predictions, [Recipe(METHODS[0])])[0]
+    assert np.array_equal(combine(predictions, [with_factors(Recipe("AP"), np.ones(NUM_CLASSES), 3)])[0], plain)
