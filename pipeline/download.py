@@ -57,7 +57,7 @@ def download_weights(encoder: str, competitions: list[str], folders: Folders) ->
     from safetensors.torch import save_file
 
     from pipeline.config.schema import Encoder
-    from pipeline.segmentation.networks import load_pretrained
+    from pipeline.training.encoder import load_pretrained
 
     if encoder not in smp.encoders.encoders:
         near = difflib.get_close_matches(encoder, [*competitions, *smp.encoders.encoders], n=3)

@@ -33,6 +33,7 @@ from pipeline.paths import (
     REPORT,
     SAMPLES_PLOT,
     SPLIT,
+    STEPS,
     STORES,
     SUBMISSION,
     SWEEP_FACTS,
@@ -144,7 +145,7 @@ STAGES = (
         reads_outside=starting_weights,
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, TIMINGS, EVENTS),
+        leaves=(LAST, TIMINGS, STEPS, EVENTS),
         is_shared=True,
     ),
     Stage(

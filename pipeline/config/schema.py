@@ -211,7 +211,7 @@ class Solver:
     ann_epochs: Count
     warmup_epochs: NotNegative
     power: Positive
-    monitor: Literal["valid_loss", "valid_dice"]
+    monitor: Literal["valid_loss", "valid_dice", "valid_iou", "valid_miou"]
     optimizer: Optimizer
     clip_norm: Positive | None
     accumulate: Count
@@ -262,6 +262,7 @@ class Decode:
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
+    log_steps: CountOrZero
 
 
 @dataclass(frozen=True)

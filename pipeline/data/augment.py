@@ -18,7 +18,6 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.config.competition import IGNORE
 from pipeline.config.schema import Augmentation, Color, GaussianNoise
 from pipeline.data.tiles import Box
 
@@ -102,14 +101,16 @@ def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (0, 0, 0, 0)), cv2.COLOR_RGBA2RGB)
 
 
-def cut_mask(mask: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Returns the mask of `box` in the augmented image: nearest pixel, so no value appears that was not there.
+def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> np.ndarray:
+    """Returns the label plane of `box` in the augmented image: nearest pixel, so no value appears that was not there.
 
-    Beyond a constant border, where nothing is known, it is 255.
+    Args:
+        label: uint8, height x width.
+        beyond: the value outside a constant border, where nothing is known.
     """
     if not geometry.warped:
-        return _slice(mask, geometry, box)
-    return _warp(mask, _tile_matrix(mask, geometry, box), geometry, box, cv2.INTER_NEAREST, IGNORE)
+        return _slice(label, geometry, box)
+    return _warp(label, _tile_matrix(label, geometry, box), geometry, box, cv2.INTER_NEAREST, beyond)
 
 
 def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:

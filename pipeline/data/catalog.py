@@ -7,21 +7,21 @@ that one pass of fixing is enough. Only a catalog without problems may be writte
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import IGNORE, PLACE, Competition, image_file, mask_file
+from pipeline.config.competition import PLACE, Competition, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
 from pipeline.data.image_header import READ_SUFFIXES
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_image, inspect_mask
+from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.data.sample_submission import check_sample
+from pipeline.task import Task
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
 _NOTHING = Inspection(0, 0, None, ())
@@ -29,26 +29,29 @@ _NOTHING = Inspection(0, 0, None, ())
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image to inspect: files relative to the competition folder; a test image has no mask."""
+    """An image to inspect: files relative to the competition folder; a test image has no label."""
 
     listed: Listed
     image: str
-    mask: str | None
+    label: str | None
 
 
-def build_train_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+def build_train_catalog(competition: Competition, folder: Path, task: Task) -> tuple[pd.DataFrame, list[Problem]]:
     """Returns the catalog of the training images, and everything that is wrong with their list and files.
 
-    Columns: id, sequence, image, mask (relative paths), width, height, pixels_0 to pixels_<C-1> for the C classes,
-    pixels_ignored. Rows in the order of train.csv.
+    Columns: id, sequence, image, mask (the label; paths are relative), width, height, and those that the task adds.
+    Rows in the order of train.csv.
     """
     listed, problems = read_list(competition, folder, "train")
     entries = [
-        _Entry(one, image_file(competition, one.id, "train"), mask_file(competition, one.id)) for one in listed
+        _Entry(one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
     ]
-    inspected, found = _inspect_all(competition, folder, entries, "IMAGES")
-    columns = [*TEXT_COLUMNS, "width", "height", *pixel_columns(competition), "pixels_ignored"]
-    rows = [_train_row(competition, entry, *pair) for entry, pair in zip(entries, inspected, strict=True)]
+    inspected, found = _inspect_all(competition, folder, entries, "IMAGES", task.inspect_label)
+    columns = [*TEXT_COLUMNS, "width", "height", *task.label_columns(competition)]
+    rows = [
+        [*_texts(entry), entry.label, image.width, image.height, *task.label_values(competition, label)]
+        for entry, (image, label) in zip(entries, inspected, strict=True)
+    ]
     return pd.DataFrame(rows, columns=columns), problems + found
 
 
@@ -73,12 +76,13 @@ def build_test_catalog(
         entries = [_Entry(one, image_file(competition, one.id, "test"), None) for one in listed]
         if not is_hidden:
             problems += _also_in_training(competition, folder, listed)
-    inspected, found = _inspect_all(competition, folder, entries, "TEST_IMAGES" if competition.test_images else "IMAGES")
+    key = "TEST_IMAGES" if competition.test_images else "IMAGES"
+    inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
     if sample is not None:
         problems += check_sample(competition, sample, {entry.listed.id for entry in entries})
     rows = [
-        [entry.listed.id, entry.listed.sequence, entry.image, image.width, image.height]
+        [*_texts(entry), image.width, image.height]
         for entry, (image, _) in zip(entries, inspected, strict=True)
     ]
     return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
@@ -89,13 +93,8 @@ def read_catalog(path: Path | str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
 
 
-def pixel_columns(competition: Competition) -> list[str]:
-    """Returns the names of the columns with the pixels of each class."""
-    return [f"pixels_{index}" for index in range(competition.num_classes)]
-
-
-def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) -> list[str]:
-    """Returns what is unusual but no mistake, a sentence each: unlisted images, classes or masks without a pixel."""
+def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame, task: Task) -> list[str]:
+    """Returns what is unusual but no mistake, a sentence each: unlisted images, and what the task finds in labels."""
     notices = []
     listed = set(catalog["image"])
     if not competition.test_images:  # test images may be in the same folder
@@ -105,14 +104,7 @@ def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame) 
         unlisted = [file for file in files if file not in listed]
         if unlisted:
             notices.append(f"{len(unlisted):,} images in {parent} are in no list and unused (first: {unlisted[0]})")
-    pixels = catalog[pixel_columns(competition)]
-    unseen = [name for name, count in zip(competition.class_names, pixels.sum(), strict=True) if count == 0]
-    if unseen:
-        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be learnt about that")
-    blank = catalog["id"][pixels.sum(axis=1) == 0]
-    if len(blank):
-        notices.append(f"{len(blank):,} masks hold only ignored pixels (first: {blank.iloc[0]})")
-    return notices
+    return notices + task.label_notices(competition, catalog)
 
 
 def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Entry], list[Problem]]:
@@ -144,26 +136,30 @@ def _id_of(name: str, template: str) -> str:
 
 
 def _inspect_all(
-    competition: Competition, folder: Path, entries: Sequence[_Entry], key: Key
+    competition: Competition,
+    folder: Path,
+    entries: Sequence[_Entry],
+    key: Key,
+    inspect_label: Callable[[Path, str, Competition], Inspection] | None = None,
 ) -> tuple[list[tuple[Inspection, Inspection]], list[Problem]]:
-    """Returns what image and mask of each entry hold, and what is wrong with them; `key` names the images' template."""
+    """Returns what image and label of each entry hold, and what is wrong with them; `key` names the images' template."""
     files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
-    files["MASKS"] = [entry.mask for entry in entries if entry.mask is not None]
+    files["MASKS"] = [entry.label for entry in entries if entry.label is not None]
     missing = [one for name, named in files.items() for one in find_missing(competition, folder, name, named)]
     absent = {file for file, _ in missing}
 
     def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
-        image = mask = _NOTHING
+        image = label = _NOTHING
         if entry.image not in absent:
             image = inspect_image(folder / entry.image, entry.image)
-        if entry.mask is not None and entry.mask not in absent:
-            mask = inspect_mask(folder / entry.mask, entry.mask, competition)
-        return image, mask, [*image.problems, *mask.problems, *compare_sizes(image, mask, entry.mask or "")]
+        if entry.label is not None and entry.label not in absent:
+            label = inspect_label(folder / entry.label, entry.label, competition)
+        return image, label, [*image.problems, *label.problems, *compare_sizes(image, label, entry.label or "")]
 
     inspected = map_files(inspect, entries, "check files")
     problems = [problem for _, problem in missing if problem]
     problems += [problem for _, _, found in inspected for problem in found]
-    return [(image, mask) for image, mask, _ in inspected], problems
+    return [(image, label) for image, label, _ in inspected], problems
 
 
 def _also_in_training(competition: Competition, folder: Path, test: list[Listed]) -> list[Problem]:
@@ -173,8 +169,5 @@ def _also_in_training(competition: Competition, folder: Path, test: list[Listed]
     return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
 
 
-def _train_row(competition: Competition, entry: _Entry, image: Inspection, mask: Inspection) -> list[object]:
-    counts = np.zeros(256, np.int64) if mask.counts is None else mask.counts
-    pixels = [int(counts[index]) for index in range(competition.num_classes)]
-    texts = [entry.listed.id, entry.listed.sequence, entry.image, entry.mask]
-    return [*texts, image.width, image.height, *pixels, int(counts[IGNORE])]
+def _texts(entry: _Entry) -> list[str]:
+    return [entry.listed.id, entry.listed.sequence, entry.image]

@@ -1,7 +1,4 @@
-"""Batches for the device: uint8 images NHWC and masks NHW, from any number of workers in the same order.
-
-Shapes: B batch, H height, W width, C = 3 channels.
-"""
+"""Batches of images and labels, from any number of workers in the same order."""
 
 from __future__ import annotations
 
@@ -20,16 +17,14 @@ from types import FrameType
 from typing import NamedTuple
 
 import cv2
-import numpy as np
-import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from pipeline.segmentation.samples import SampleKey, TrainDataset, ValidDataset, ValidItem
-from pipeline.segmentation.padding import pad_to
 from pipeline.data.parallel import num_cores
 from pipeline.data.sampler import EpochSampler, same_size_batches
 from pipeline.errors import UserError
+from pipeline.task import Batch
 
+Collate = Callable[[list], Batch]  # samples of the dataset to a batch
 PREFETCH = 2  # batches each worker keeps ready
 TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
 GRACE_S = 10  # between SIGTERM and a worker's end
@@ -39,19 +34,10 @@ KEPT_BYTES = 2**28  # more than any batch of images; the settings take an int
 NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
 
 
-class ValidBatch(NamedTuple):
-    """Whole padded images of one size; `offsets` (top, left) and `sizes` (height, width) undo the padding."""
-
-    image_BHWC: torch.Tensor
-    mask_BHW: torch.Tensor | None
-    ids: list[str]
-    offsets: list[tuple[int, int]]
-    sizes: list[tuple[int, int]]
-
-
 def train_loader(
-    dataset: TrainDataset,
+    dataset: Dataset,
     sampler: EpochSampler,
+    collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
     time_out_s: float = TIME_OUT_S,
@@ -59,13 +45,11 @@ def train_loader(
 ) -> DataLoader:
     """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
     num_bytes = sampler.batch_size * _largest_sample(dataset)
-    return _loader(dataset, sampler, _collate_train, num_workers, pin_memory, num_bytes, time_out_s, log)
+    return _loader(dataset, sampler, collate, num_workers, pin_memory, num_bytes, time_out_s, log)
 
 
-def train_batches(
-    loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[SampleKey]]]:
-    """Yields (image_BHWC uint8, mask_BHW uint8, sample keys) of an epoch from step `start_step` (0 = first) on.
+def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True) -> Iterator[Batch]:
+    """Yields the batches of an epoch from step `start_step` (0 = first) on; keys are `SampleKey`s.
 
     Raises:
         UserError: a worker died or hung; says why it may have.
@@ -75,21 +59,22 @@ def train_batches(
 
 
 def valid_loader(
-    dataset: ValidDataset,
+    dataset: Dataset,
     batch_size: int,
+    collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
     time_out_s: float = TIME_OUT_S,
     log: Callable[[str], None] = print,
 ) -> DataLoader:
-    """Returns the loader of `ValidBatch`es in the dataset's order, except that a batch holds images of one size."""
+    """Returns the loader of whole images in the dataset's order, except that a batch holds images of one size."""
     batches = same_size_batches(dataset, batch_size)
     num_bytes = batch_size * _largest_sample(dataset)
-    return _loader(dataset, batches, _collate_valid, num_workers, pin_memory, num_bytes, time_out_s, log)
+    return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, time_out_s, log)
 
 
-def valid_batches(loader: DataLoader) -> Iterator[ValidBatch]:
-    """Yields every `ValidBatch`. Raises UserError like `train_batches`."""
+def valid_batches(loader: DataLoader) -> Iterator[Batch]:
+    """Yields every batch of whole images; keys are `Frame`s. Raises UserError like `train_batches`."""
     yield from _explained(loader)
 
 
@@ -171,8 +156,8 @@ class _Explained:
             self.handler(number, frame)
 
 
-def _largest_sample(dataset: TrainDataset | ValidDataset) -> int:
-    """Returns the bytes of the largest padded image and its mask."""
+def _largest_sample(dataset: Dataset) -> int:
+    """Returns the bytes of the largest padded image, with one byte more per pixel for its labels."""
     return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
 
 
@@ -213,22 +198,3 @@ def _dump_stacks(loader: DataLoader) -> None:
     for worker in getattr(loader._iterator, "_workers", ()):
         if worker.is_alive():
             os.kill(worker.pid, signal.SIGUSR1)
-
-
-def _collate_train(samples: list) -> tuple[torch.Tensor, torch.Tensor, list[SampleKey]]:
-    images, masks, keys = zip(*samples, strict=True)
-    if len({mask.shape for mask in masks}) > 1:  # images of different sizes: the smaller ones get an ignored frame
-        frame = tuple(np.max([mask.shape for mask in masks], axis=0))
-        padded = [pad_to(image, mask, frame, "ignore") for image, mask in zip(images, masks, strict=True)]
-        images, masks, _ = zip(*padded, strict=True)
-    return _stack(images), _stack(masks), list(keys)
-
-
-def _collate_valid(items: list[ValidItem]) -> ValidBatch:
-    images, masks, ids, offsets, sizes = zip(*items, strict=True)
-    stacked = None if masks[0] is None else _stack(masks)
-    return ValidBatch(_stack(images), stacked, list(ids), list(offsets), list(sizes))
-
-
-def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
-from pipeline.segmentation.samples import ORDER, SampleKey, TrainDataset, ValidDataset
+from pipeline.data.keys import ORDER, SampleKey
 from pipeline.errors import UserError
 
 MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
@@ -27,7 +27,7 @@ class EpochSampler(Sampler):
 
     def __init__(
         self,
-        dataset: TrainDataset,
+        dataset: Dataset,
         batch_size: int,
         seed: int,
         shuffle: bool = True,
@@ -94,7 +94,7 @@ def rare_class_shares(presence: np.ndarray, rate: float, classes: Sequence[str])
     same classes stay equal, and classes frequent enough are left alone. Found by iterative proportional fitting.
 
     Args:
-        presence: bool, samples x classes, as from `dataset.class_presence`. Classes that never show are left out.
+        presence: bool, samples x classes, as from `class_presence` of a dataset. Classes that never show are left out.
         rate: `DATASETS.SAMPLING.RARE_CLASS_RATE`, 0 to 1.
 
     Returns:
@@ -140,10 +140,10 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum(np.searchsorted(np.cumsum(shares), places, side="right"), num - 1)
 
 
-def same_size_batches(dataset: ValidDataset, batch_size: int) -> list[list[int]]:
-    """Returns batches of indices; each holds images of one padded size, with masks or without."""
+def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:
+    """Returns batches of indices; each holds images of one padded size, with labels or without."""
     groups: dict[tuple, list[int]] = {}
     for index in range(len(dataset)):
-        groups.setdefault((dataset.frame(index), dataset.has_mask(index)), []).append(index)
+        groups.setdefault((dataset.frame(index), dataset.has_labels(index)), []).append(index)
     cut = [group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)]
     return sorted(cut)

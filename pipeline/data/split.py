@@ -34,15 +34,17 @@ _SLICE_WIDTH = 4  # twentieths: 20 %
 
 
 def make_split(
-    catalog: pd.DataFrame, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
+    catalog: pd.DataFrame, present: np.ndarray, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
 ) -> pd.DataFrame:
-    """Returns id, subset ("train" or "valid") of the cataloged training images, in the catalog's order.
+    """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
+
+    Args:
+        present: bool, images x classes: which classes each image shows.
 
     Raises:
         UserError: an index outside -100..19, or images or sequences too few for this kind of split.
     """
     ids, sequences = catalog["id"].tolist(), catalog["sequence"].tolist()
-    present = (catalog.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
     check_index(split_index)
     index = max(split_index, 0)
     if by == "slice":

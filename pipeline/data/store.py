@@ -1,7 +1,7 @@
-"""The tile store: every image and mask, decoded and resized once, in two flat files that are mapped into memory.
+"""The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
-A folder `<key>/` holds `images.u8` (RGB rows), `masks.u8` (class indices) and `index.json` (where each image lies
-at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
+A folder `<key>/` holds `images.u8` (RGB rows), `labels.u8` (one byte per pixel) and `index.json` (the offset of each
+image at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
 the same scales share one store and a changed image gets a new one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
@@ -21,16 +21,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import MaskCode
 from pipeline.data.parallel import map_files, num_cores
-from pipeline.data.images import INDICES, read_mask, read_image
+from pipeline.data.images import read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
+from pipeline.paths import INDEX
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
@@ -41,8 +42,8 @@ from pipeline.files import (
     write_atomic,
 )
 
-FORMAT = 1  # raise it when the layout or the resizing changes: old stores are then built anew
-IMAGES, MASKS, INDEX = "images.u8", "masks.u8", "index.json"
+FORMAT = 2  # raise it when the layout or the resizing changes: old stores are then built anew
+IMAGES, LABELS = "images.u8", "labels.u8"
 CHANNELS = 3
 
 
@@ -54,7 +55,7 @@ class Entry:
     height: int
     offset: int
     image_crc: int
-    mask_crc: int
+    label_crc: int
 
     @property
     def num_pixels(self) -> int:
@@ -69,7 +70,7 @@ class Store:
         self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
         self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
         self._images = _map_file(path / IMAGES, index["num_pixels"] * CHANNELS)
-        self._masks = _map_file(path / MASKS, index["num_pixels"])
+        self._labels = _map_file(path / LABELS, index["num_pixels"])
 
     def __reduce__(self):
         return open_store, (self.path,)
@@ -94,26 +95,26 @@ class Store:
         """Returns a read-only view: uint8, height x width x 3, RGB."""
         return self._image_at(self.entry(image_id, scale))
 
-    def mask(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view: uint8, height x width, class indices and 255 for ignored pixels."""
-        return self._mask_at(self.entry(image_id, scale))
+    def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
+        """Returns a read-only view of the label plane: uint8, height x width."""
+        return self._label_at(self.entry(image_id, scale))
 
     def window(
         self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of image and mask inside a window that must lie within the scaled image."""
+        """Returns views of image and label plane inside a window that must lie within the scaled image."""
         entry = self.entry(image_id, scale)
         if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
             raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
         box = np.s_[y : y + height, x : x + width]
-        return self._image_at(entry)[box], self._mask_at(entry)[box]
+        return self._image_at(entry)[box], self._label_at(entry)[box]
 
     def damaged(self) -> list[str]:
         """Returns the ids whose stored bytes differ from what was written: a flipped bit, a zeroed page."""
 
         def is_damaged(entry: Entry) -> bool:
-            checksums = zlib.crc32(self._image_at(entry)), zlib.crc32(self._mask_at(entry))
-            return checksums != (entry.image_crc, entry.mask_crc)
+            checksums = zlib.crc32(self._image_at(entry)), zlib.crc32(self._label_at(entry))
+            return checksums != (entry.image_crc, entry.label_crc)
 
         with ThreadPoolExecutor(num_cores()) as pool:
             verdicts = pool.map(lambda rows: any(map(is_damaged, rows)), self._entries.values())
@@ -123,8 +124,8 @@ class Store:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
         return self._images[first:last].reshape(entry.height, entry.width, CHANNELS)
 
-    def _mask_at(self, entry: Entry) -> np.ndarray:
-        return self._masks[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
+    def _label_at(self, entry: Entry) -> np.ndarray:
+        return self._labels[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
 
 
 def open_store(path: Path | str) -> Store:
@@ -150,7 +151,8 @@ def build_store(
     catalog: pd.DataFrame,
     scales: Sequence[Scale] | None,
     target_root: Path | str,
-    code: MaskCode = INDICES,
+    read_label: Callable[[Path], np.ndarray],
+    label_key: Sequence[Any],
     log: Callable[[str], None] = print,
 ) -> Path:
     """Returns the folder of the store for these images and scales, building it unless it is there already.
@@ -160,7 +162,8 @@ def build_store(
         catalog: columns id, image, mask, width, height.
         scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
-        code: what the pixels of mask files mean; stored are class indices, and 255 for what counts nowhere.
+        read_label: a label file to its plane, uint8, height x width.
+        label_key: what `read_label` depends on beside the file, as plain values.
         log: receives the announcement of the size before anything is written.
 
     Raises:
@@ -170,33 +173,32 @@ def build_store(
     rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
     if not rows:
         raise UserError(f"{folder} has no training image; see what `prepare` reports.")
-    path = target_root / _content_key(folder, rows, scales, code)
+    path = target_root / _content_key(folder, rows, scales, label_key)
     with _one_builder(target_root, log):
         if not (path / INDEX).exists():
             sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, folder, rows, scales, code, log)
+            _build(path, folder, rows, scales, read_label, log)
     return path
 
 
-def resize(image: np.ndarray, mask: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and mask at (width, height): the image averaged when it shrinks, the mask's nearest pixel."""
+def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image and label plane at (width, height): the image averaged when it shrinks, the label's nearest pixel."""
     if (image.shape[1], image.shape[0]) == scale:
-        return image, mask
+        return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
     # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
     scaled = cv2.resize(image, scale, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return scaled, cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST_EXACT)
+    return scaled, cv2.resize(label, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode) -> str:
+def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, label_key: Sequence[Any]) -> str:
     hashes = map_files(lambda row: (sha256_file(folder / row.image), sha256_file(folder / row.mask)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales], code.ignore_index]
-    content += [given for given in (code.values, code.colors) if given]
+    content = [FORMAT, scales and [list(scale) for scale in scales], *label_key]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
 
-def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, code: MaskCode, log) -> None:
+def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, read_label, log) -> None:
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     num_bytes = ends[-1] * (CHANNELS + 1)
@@ -209,7 +211,7 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
         temporary.mkdir()
-        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), code)
+        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), read_label)
         index = {
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
@@ -226,39 +228,39 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], code: MaskCode) -> list[list[list[int]]]:
+def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], read_label) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
     _, last_sizes, last_start = jobs[-1]
     num_pixels = last_start + sum(width * height for width, height in last_sizes)
-    with open(temporary / IMAGES, "wb") as images, open(temporary / MASKS, "wb") as masks:
+    with open(temporary / IMAGES, "wb") as images, open(temporary / LABELS, "wb") as labels:
         _claim(images.fileno(), num_pixels * CHANNELS)
-        _claim(masks.fileno(), num_pixels)
+        _claim(labels.fileno(), num_pixels)
 
         def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
-            whole, entries = _read(folder, row, code), []
+            whole, entries = _read(folder, row, read_label), []
             for width, height in sizes:
-                image, mask = resize(*whole, (width, height))
+                image, label = resize(*whole, (width, height))
                 _write_all(images.fileno(), image, offset * CHANNELS)
-                _write_all(masks.fileno(), mask, offset)
-                entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(mask)])
+                _write_all(labels.fileno(), label, offset)
+                entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
                 offset += width * height
             return entries
 
         entries = map_files(store_image, jobs, "tile")
         os.fsync(images.fileno())
-        os.fsync(masks.fileno())
+        os.fsync(labels.fileno())
     return entries
 
 
-def _read(folder: Path, row, code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
-    image, mask = read_image(folder / row.image), read_mask(folder / row.mask, code)
-    if not image.shape[:2] == mask.shape == (row.height, row.width):
+def _read(folder: Path, row, read_label) -> tuple[np.ndarray, np.ndarray]:
+    image, label = read_image(folder / row.image), read_label(folder / row.mask)
+    if not image.shape[:2] == label.shape == (row.height, row.width):
         raise UserError(
-            f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {mask.shape[1]}x{mask.shape[0]}, "
+            f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {label.shape[1]}x{label.shape[0]}, "
             f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."
         )
-    return image, mask
+    return image, label
 
 
 def _claim(file: int, num_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint to a network that is ready to predict."""
+"""From files to what works with them: a checkpoint to a predictor, a folder to a store of predictions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.load import Loaded
-from pipeline.paths import shown
-from pipeline.segmentation.networks import build_network, load_weights
-from pipeline.segmentation.predict import Predictor
+from pipeline.engine.run import Run
+from pipeline.paths import PROBS, shown
+from pipeline.prediction.store import PredictionStore
+from pipeline.task import task_of
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
-from pipeline.training.inputs import num_outputs
-from pipeline.training.learner import judged_weights
+from pipeline.training.encoder import load_weights
+from pipeline.training.learner import validated_weights
 
 
-def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Predictor:
-    """Returns the network of a run with the weights that were validated, on its device, in evaluation mode.
+def open_predictions(run: Run, subset: str) -> PredictionStore:
+    """Returns the store of a run's predictions; `subset` is "valid" or "test".
+
+    Raises:
+        UserError: there is no whole store.
+    """
+    return PredictionStore(run.paths / PROBS[subset], task_of(run.loaded).unpack)
+
+
+def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Any:
+    """Returns the predictor of a run, with the weights that were validated, on its device.
 
     Args:
         content: of the checkpoint.
@@ -24,16 +34,9 @@ def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Predi
     Raises:
         UserError: its weights do not fit the network, or the device is not there.
     """
-    config = loaded.config
-    make_reproducible(config.solver.reproducible)  # as in training, whichever process predicts
-    device = choose_device(config.runtime.device)
-    network = build_network(config.model, num_outputs(loaded))
-    load_weights(network, judged_weights(content), shown(path))
-    return Predictor(
-        network.to(device).eval(),
-        config.model.encoder,
-        config.predict,
-        loaded.competition.num_classes,
-        device,
-        choose_precision(config.solver.precision, device),
-    )
+    task, solver = task_of(loaded), loaded.config.solver
+    make_reproducible(solver.reproducible)  # as in training, whichever process predicts
+    device = choose_device(loaded.config.runtime.device)
+    network = task.build_network(loaded)
+    load_weights(network, validated_weights(content), shown(path))
+    return task.make_predictor(loaded, network.to(device), device, choose_precision(solver.precision, device))

@@ -74,9 +74,10 @@ def content_hash(key: str, images: Mapping[str, Any], arrays: Mapping[str, np.nd
     return digest.hexdigest()
 
 
-def array_place(path: Path, name: str) -> tuple[int, tuple[int, ...]]:
-    """Returns where an array begins in the file, in bytes, and its shape."""
+def mapped_array(path: Path, name: str) -> np.memmap:
+    """Returns an array that stays on the disk until parts of it are read."""
     with open(path, "rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
-        place = json.loads(file.read(header_bytes))[name]
-    return 8 + header_bytes + place["data_offsets"][0], tuple(place["shape"])
+        entry = json.loads(file.read(header_bytes))[name]
+    dtype = next(dtype for dtype, label in DTYPES.items() if label == entry["dtype"])
+    return np.memmap(path, dtype, "r", 8 + header_bytes + entry["data_offsets"][0], tuple(entry["shape"]))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ from pipeline.errors import UserError
 from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
 from pipeline.paths import INDEX, shown
 from pipeline.prediction.parts import Parts
-from pipeline.prediction.shard import array_place, is_whole, read_facts, write_shard
-from pipeline.segmentation.compact import Bands, CompactLogits, compress
-from pipeline.segmentation.predict import Prediction
+from pipeline.prediction.shard import is_whole, mapped_array, read_facts, write_shard
 
+Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
+Unpack = Callable[[np.ndarray, Mapping[str, Any]], Any]
 FORMAT = 2  # 1 held full-size logits as float16
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
 
@@ -46,6 +46,7 @@ class StoreWriter:
         key: hash of all that the predictions depend on; shards of another key are removed.
         ids: every image, in the order in which `put` will be called.
         facts: plain values for the index, e.g. the class names.
+        pack: a prediction to an array and plain values, see `Task.pack`.
         log: takes the lines about what the store takes of the disk.
     """
 
@@ -55,9 +56,10 @@ class StoreWriter:
         key: str,
         ids: Sequence[str],
         facts: dict[str, Any],
+        pack: Pack,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.folder, self.key, self.facts, self.log = folder, f"{FORMAT} {key}", facts, log
+        self.folder, self.key, self.facts, self.pack, self.log = folder, f"{FORMAT} {key}", facts, pack, log
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
@@ -84,9 +86,9 @@ class StoreWriter:
         self._log_size(num_bytes, len(self.missing()), *words)
         check_disk(self.folder, num_bytes if is_exact else int(num_bytes * USUAL_SHARE), "the probability store")
 
-    def put(self, image_id: str, prediction: Prediction) -> None:
-        """Takes in a prediction; a shard is written as soon as it is complete, in whatever order they come."""
-        complete = self.parts.add(image_id, _packed(prediction))
+    def put(self, image_id: str, prediction: Any) -> None:
+        """Adds a prediction; a shard is written as soon as it is complete, in whatever order they come."""
+        complete = self.parts.add(image_id, self.pack(prediction))
         if complete is not None:
             self._write(*complete)
 
@@ -134,15 +136,18 @@ class StoreWriter:
                 path.unlink()
 
 
-class ProbabilityStore:
-    """A whole store, for reading; `store[id]` is a `Prediction`.
+class PredictionStore:
+    """A whole store, for reading; `store[id]` is a prediction.
+
+    Args:
+        unpack: an array and plain values to a prediction, see `Task.unpack`.
 
     Raises:
         UserError: there is none, or a shard does not match its hash.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, unpack: Unpack) -> None:
+        self.folder, self.unpack = folder, unpack
         try:
             self.index = json.loads((folder / INDEX).read_text())
             if self.index["format"] != FORMAT or self.index["sha256"] != _sha256_of_index(self.index):
@@ -157,16 +162,15 @@ class ProbabilityStore:
     def ids(self) -> list[str]:
         return list(self.index["images"])
 
-    def __getitem__(self, image_id: str) -> Prediction:
+    def __getitem__(self, image_id: str) -> Any:
         path = self._checked_shard(image_id)
         with safe_open(path, "np") as shard:
-            return _prediction(np.asarray(shard.get_tensor(image_id)), self.index["images"][image_id])
+            return self.unpack(np.asarray(shard.get_tensor(image_id)), self.index["images"][image_id])
 
-    def view(self, image_id: str) -> Prediction:
-        """Returns a prediction whose logits stay on the disk (a memory map) until rows of them are looked at."""
+    def view(self, image_id: str) -> Any:
+        """Returns a prediction whose array stays on the disk (a memory map) until parts of it are read."""
         path, facts = self._checked_shard(image_id), self.index["images"][image_id]
-        start, shape = array_place(path, image_id)
-        return _prediction(np.memmap(path, np.uint8 if "ends" in facts else np.float16, "r", start, shape), facts)
+        return self.unpack(mapped_array(path, image_id), facts)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
@@ -181,21 +185,6 @@ class ProbabilityStore:
                 )
             self.checked.add(path.name)
         return path
-
-
-def _packed(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns the array that is kept of a prediction and what else is known of it, as plain values."""
-    facts = {name: value for name, value in vars(prediction).items() if name != "logits"}
-    if not isinstance(prediction.logits, CompactLogits):
-        return prediction.logits, facts
-    bands = compress(prediction.logits.codes)
-    return bands.data, {**facts, "shape": bands.shape, "ends": bands.ends}
-
-
-def _prediction(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
-    if "ends" in facts:
-        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])))
-    return Prediction(array, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:

@@ -15,14 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import torch
-
-from pipeline.data.loaders import ValidBatch
 from pipeline.data.sampler import same_size_batches
-from pipeline.segmentation.predict import Prediction, Predictor, predict_batches
-from pipeline.segmentation.samples import ValidDataset, ValidItem
+from pipeline.task import Batch, Task
 
 BATCHES_AHEAD = 2  # decoded while the networks work on the one before
 
@@ -35,25 +31,28 @@ class Source:
         open: loads its network; called once, when its first image comes.
         dataset: every image that it would predict into its store, in that order.
         batch_size: of its store too.
+        task: of its competition.
     """
 
-    open: Callable[[], Predictor]
-    dataset: ValidDataset
+    open: Callable[[], Any]
+    dataset: Any
     batch_size: int
+    task: Task
 
 
 @dataclass(frozen=True)
 class Job:
     """A batch that some members predict: `indices` into `dataset`, `members` by their numbers."""
 
-    dataset: ValidDataset
+    dataset: Any
     indices: tuple[int, ...]
     members: tuple[int, ...]
+    collate: Callable[[list], Batch]
 
 
 def stream(
     sources: Sequence[Source], wanted: Mapping[str, Sequence[int]], num_threads: int = 0
-) -> Iterator[tuple[str, list[Prediction]]]:
+) -> Iterator[tuple[str, list[Any]]]:
     """Yields (image id, predictions of its members) in the order of `wanted`.
 
     Args:
@@ -61,8 +60,8 @@ def stream(
         wanted: numbers of the members that are to predict an image, by its id.
         num_threads: threads that decode images; 0: the caller's own.
     """
-    predictors: dict[int, Predictor] = {}
-    waiting: dict[tuple[int, str], Prediction] = {}
+    predictors: dict[int, Any] = {}
+    waiting: dict[tuple[int, str], Any] = {}
     jobs = _decoded(plan_jobs(sources, wanted), num_threads)
     for image_id, numbers in wanted.items():
         while any((number, image_id) not in waiting for number in numbers):
@@ -70,7 +69,7 @@ def stream(
             for number in job.members:
                 if number not in predictors:
                     predictors[number] = sources[number].open()
-                for other_id, prediction in predict_batches(predictors[number], [batch]):
+                for other_id, prediction in sources[number].task.predict(predictors[number], [batch]):
                     if number in wanted.get(other_id, ()):
                         waiting[number, other_id] = prediction
         yield image_id, [waiting.pop((number, image_id)) for number in numbers]
@@ -82,23 +81,24 @@ def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) ->
     for source in sources:
         batches = [tuple(batch) for batch in same_size_batches(source.dataset, source.batch_size)]
         batch_of.append({source.dataset.rows[index].id: batch for batch in batches for index in batch})
-    datasets: dict[tuple, tuple[ValidDataset, tuple[int, ...]]] = {}
+    datasets: dict[tuple, tuple[Any, tuple[int, ...], Callable]] = {}
     members: dict[tuple, list[int]] = {}
     for image_id, numbers in wanted.items():
         for number in numbers:
             dataset, indices = sources[number].dataset, batch_of[number][image_id]
             alike = (dataset.padding, *(dataset.rows[index].id for index in indices))
-            datasets.setdefault(alike, (dataset, indices))
+            datasets.setdefault(alike, (dataset, indices, sources[number].task.collate_valid))
             if number not in members.setdefault(alike, []):
                 members[alike].append(number)
-    return [Job(*datasets[alike], tuple(numbers)) for alike, numbers in members.items()]
+    jobs = ((*datasets[alike], numbers) for alike, numbers in members.items())
+    return [Job(dataset, indices, tuple(numbers), collate) for dataset, indices, collate, numbers in jobs]
 
 
-def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, ValidBatch]]:
+def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Batch]]:
     """Yields each job with its images, a few batches ahead where there are threads for it."""
     if not num_threads:
         for job in jobs:
-            yield job, _collate([job.dataset[index] for index in job.indices])
+            yield job, job.collate([job.dataset[index] for index in job.indices])
         return
     pool = ThreadPoolExecutor(num_threads)
     try:
@@ -113,10 +113,5 @@ def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Valid
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(job: Job, futures: Sequence) -> tuple[Job, ValidBatch]:
-    return job, _collate([future.result() for future in futures])
-
-
-def _collate(items: Sequence[ValidItem]) -> ValidBatch:
-    images, _, ids, offsets, sizes = zip(*items, strict=True)
-    return ValidBatch(torch.from_numpy(np.stack(images)), None, list(ids), list(offsets), list(sizes))
+def _finished(job: Job, futures: Sequence) -> tuple[Job, Batch]:
+    return job, job.collate([future.result() for future in futures])

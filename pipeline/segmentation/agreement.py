@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from pipeline.segmentation import decision
-from pipeline.segmentation.networks import normalise
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, decode
 from pipeline.segmentation.samples import ValidDataset
+from pipeline.training.encoder import normalise
 
 
 def agreement(

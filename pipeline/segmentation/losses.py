@@ -50,20 +50,25 @@ class LossMix:
         Raises:
             ValueError: shapes that do not fit; torch's IndexError on a mask value outside the classes.
         """
+        return self.with_terms(logits_BCHW, mask_BHW, class_weights)[0]
+
+    def with_terms(
+        self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss of a batch, and each term by name: before its weight, detached."""
         if logits_BCHW.shape[1] != self.num_classes or logits_BCHW.shape[2:] != mask_BHW.shape[1:]:
             raise ValueError(
                 f"logits {tuple(logits_BCHW.shape)} and mask {tuple(mask_BHW.shape)} do not fit a loss of "
-                f"{self.num_classes} classes: wanted (B, {self.num_classes}, H, W) and (B, H, W)"
+                f"{self.num_classes} classes: expected (B, {self.num_classes}, H, W) and (B, H, W)"
             )
         weights_C = self.class_weights if class_weights is None else class_weights
         with torch.autocast(logits_BCHW.device.type, enabled=False):
             logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
             if weights_C is not None:
                 weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
-            losses = [
-                weight * TERMS[name](logits_BCHW, mask_BHW, weights_C, self.ignore) for name, weight in self.terms
-            ]
-            return torch.stack(losses).sum()
+            values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C, self.ignore) for name, _ in self.terms}
+            total = torch.stack([weight * values[name] for name, weight in self.terms]).sum()
+        return total, {name: value.detach() for name, value in values.items()}
 
 
 def build_loss(

@@ -8,17 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.config.load import Loaded
 from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.segmentation import decision
-from pipeline.segmentation.compact import CompactLogits, to_codes
-from pipeline.segmentation.networks import align_corners, low_logits, normalise, upsample_factor
+from pipeline.segmentation.compact import Bands, CompactLogits, compress, to_codes
+from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
+from pipeline.task import Batch
 from pipeline.training.device import in_parts, told_faults
+from pipeline.training.encoder import normalise
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
@@ -60,14 +64,22 @@ class Predictor:
     precision: torch.dtype
 
 
-def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[str, Prediction]]:
-    """Yields (image id, prediction) for every image of `ValidBatch`es, in their order."""
-    factor = _kept_factor(predictor)
+def make_predictor(loaded: Loaded, network: nn.Module, device: torch.device, precision: torch.dtype) -> Predictor:
+    """Returns a run's network, with its weights on its device, ready to predict."""
+    config = loaded.config
+    return Predictor(
+        network.eval(), config.model.encoder, config.predict, loaded.competition.num_classes, device, precision
+    )
+
+
+def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[tuple[str, Prediction]]:
+    """Yields (image id, prediction) for every image of the batches, in their order."""
+    factor = _stored_factor(predictor)
     for batch in batches:
         with torch.inference_mode(), told_faults(MEMORY_CURE):
-            image_BHWC = batch.image_BHWC.to(predictor.device, non_blocking=True)
-            arrays = in_parts(lambda part: _kept(predictor, part, factor), image_BHWC).cpu().numpy()
-        for image_id, array, offset, size in zip(batch.ids, arrays, batch.offsets, batch.sizes, strict=True):
+            images_BHWC = batch.images.to(predictor.device, non_blocking=True)
+            arrays = in_parts(lambda part: _stored(predictor, part, factor), images_BHWC).cpu().numpy()
+        for (image_id, offset, size), array in zip(batch.keys, arrays, strict=True):
             if factor == 1:  # full-size logits need no frame around the image
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
@@ -76,8 +88,8 @@ def predict_batches(predictor: Predictor, batches: Iterable) -> Iterator[tuple[s
             yield image_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
 
 
-def _kept(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
-    """Returns what is kept of images: float16 logits before the head's upsampling, or the codes of full-size ones."""
+def _stored(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
+    """Returns logits in storable form: float16 before the head's upsampling, or codes of full-size ones."""
     image_BCHW = normalise(image_BHWC, predictor.encoder)
     logits = _low(predictor, image_BCHW) if factor > 1 else averaged_logits(predictor, image_BCHW)
     # Beyond the largest float16 there would be infinities, whose softmax is not a number.
@@ -85,14 +97,30 @@ def _kept(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
     return logits.half() if factor > 1 else to_codes(logits)
 
 
+def pack(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns the array that a store keeps of a prediction, and its other fields as plain values."""
+    facts = {name: value for name, value in vars(prediction).items() if name != "logits"}
+    if not isinstance(prediction.logits, CompactLogits):
+        return prediction.logits, facts
+    bands = compress(prediction.logits.codes)
+    return bands.data, {**facts, "shape": bands.shape, "ends": bands.ends}
+
+
+def unpack(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
+    """Returns the prediction from what `pack` returned; the array may be a memory map."""
+    if "ends" in facts:
+        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])))
+    return Prediction(array, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
+
+
 def stored_bytes(predictor: Predictor, frames: Iterable[tuple[int, int]]) -> tuple[int, bool]:
     """Returns what the logits of padded frames (height, width) take in a store, and whether exactly or at most that."""
-    factor = _kept_factor(predictor)
+    factor = _stored_factor(predictor)
     num_values = predictor.num_classes * sum(height * width for height, width in frames)
     return (2 * num_values // factor**2, True) if factor > 1 else (num_values, False)
 
 
-def _kept_factor(predictor: Predictor) -> int:
+def _stored_factor(predictor: Predictor) -> int:
     """Returns how many times smaller than the frame the logits are kept."""
     is_plain = predictor.settings.mode == "full" and predictor.settings.tta == "none"
     return upsample_factor(predictor.network) if is_plain else 1

@@ -16,25 +16,16 @@ import torch
 
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.config.schema import STRIDE, Augmentation
-from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_mask, draw_geometry
-from pipeline.data.images import INDICES, read_image, read_mask
+from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
+from pipeline.data.images import read_image
+from pipeline.data.keys import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.segmentation import copy_paste
-from pipeline.segmentation.padding import Policy, pad, pad_mask, padded_size
-
-# Separate random streams, so that switching one step off leaves the others as they were.
-GEOMETRY, PASTING, COLOR, ORDER = range(4)
-
-
-class SampleKey(NamedTuple):
-    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
-
-    epoch: int
-    index: int
-    augment: bool = True
-    repeat: int = 0
+from pipeline.segmentation.labels import INDICES, read_mask
+from pipeline.segmentation.padding import Policy, pad, pad_mask, pad_to, padded_size
+from pipeline.task import Batch, Frame
 
 
 class Place(NamedTuple):
@@ -73,16 +64,26 @@ class TrainDataset(torch.utils.data.Dataset):
         self.chain = color_chain(augmentation.color)
         self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
         needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
-        self.presence = class_presence(store, self.places, self.num_classes) if needs_presence else None
+        self.presence = self.class_presence() if needs_presence else None
         # In shared memory, so that workers which live through all epochs see each new validation Dice.
-        self.class_dice = torch.full((self.num_classes,), torch.nan).share_memory_()
+        self.class_scores = torch.full((self.num_classes,), torch.nan).share_memory_()
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def set_class_dice(self, dice: Sequence[float]) -> None:
-        """Tells the `weighted` copy-paste the last validation Dice; call it before an epoch's loading begins."""
-        self.class_dice.copy_(torch.as_tensor(dice))
+    def set_class_scores(self, dice: Sequence[float]) -> None:
+        """Gives the `weighted` copy-paste the last validation Dice; call it before an epoch's loading begins."""
+        self.class_scores.copy_(torch.as_tensor(dice))
+
+    def class_presence(self) -> np.ndarray:
+        """Returns which classes each sample shows before augmentation: bool, samples x classes."""
+        return class_presence(self.store, self.places, self.num_classes)
+
+    def describe(self, key: SampleKey) -> str:
+        """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
+        image_id, scale, box = self.places[key.index]
+        of_scale = f" of {scale[0]}x{scale[1]}" if scale else ""
+        return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {key.epoch}"
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
         key = SampleKey(*key)
@@ -97,11 +98,11 @@ class TrainDataset(torch.utils.data.Dataset):
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
         place = self.places[key.index]
-        stored, stored_mask = self.store.image(*place[:2]), self.store.mask(*place[:2])
+        stored, stored_mask = self.store.image(*place[:2]), self.store.label(*place[:2])
         if not key.augment:
-            return cut_image(stored, UNCHANGED, place.box), cut_mask(stored_mask, UNCHANGED, place.box)
+            return cut_image(stored, UNCHANGED, place.box), cut_label(stored_mask, UNCHANGED, place.box, IGNORE)
         geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
-        image, mask = cut_image(stored, geometry, place.box), cut_mask(stored_mask, geometry, place.box)
+        image, mask = cut_image(stored, geometry, place.box), cut_label(stored_mask, geometry, place.box, IGNORE)
         rules = self.augmentation.copy_paste
         if rules.enable:
             rng = self._rng(key, PASTING)
@@ -125,12 +126,12 @@ class TrainDataset(torch.utils.data.Dataset):
         source = self.places[source_index]
         geometry = draw_geometry(self.augmentation, rng)
         source_box, frame = copy_paste.overlap(source.box, mask.shape, rng)
-        source_mask = cut_mask(self.store.mask(*source[:2]), geometry, source_box)
+        source_mask = cut_label(self.store.label(*source[:2]), geometry, source_box, IGNORE)
         if source_mask.shape != mask.shape:
             inside, source_mask = source_mask, np.full_like(mask, IGNORE)
             source_mask[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] = inside
         is_weighted = rules.variant == "weighted"
-        weights = copy_paste.dice_weights(self.class_dice.numpy(), key.epoch, rules.delay) if is_weighted else None
+        weights = copy_paste.dice_weights(self.class_scores.numpy(), key.epoch, rules.delay) if is_weighted else None
         chosen = copy_paste.choose_classes(
             copy_paste.class_areas(source_mask),
             allowed,
@@ -238,13 +239,13 @@ class ValidDataset(torch.utils.data.Dataset):
         row = self.rows[index]
         return padded_size(int(row.height), int(row.width), self.multiple)
 
-    def has_mask(self, index: int) -> bool:
+    def has_labels(self, index: int) -> bool:
         return isinstance(self.rows[index].mask, str)
 
     def __getitem__(self, index: int) -> ValidItem:
         row = self.rows[index]
         image = read_image(self.folder / row.image)
-        mask = read_mask(self.folder / row.mask, self.code) if self.has_mask(index) else None
+        mask = read_mask(self.folder / row.mask, self.code) if self.has_labels(index) else None
         size = image.shape[:2]
         if size != (row.height, row.width) or (mask is not None and mask.shape != size):
             raise UserError(
@@ -253,3 +254,24 @@ class ValidDataset(torch.utils.data.Dataset):
         image, _, offset = pad(image, None, self.padding, self.multiple, pad_class=IGNORE)
         mask = None if mask is None else pad_mask(mask, self.frame(index), IGNORE)
         return ValidItem(image, mask, row.id, offset, size)
+
+
+def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Batch:
+    """Returns a batch of training samples; where sizes differ, the smaller ones get a frame of ignored pixels."""
+    images, masks, keys = zip(*samples, strict=True)
+    if len({mask.shape for mask in masks}) > 1:
+        frame = tuple(np.max([mask.shape for mask in masks], axis=0))
+        padded = [pad_to(image, mask, frame, "ignore") for image, mask in zip(images, masks, strict=True)]
+        images, masks, _ = zip(*padded, strict=True)
+    return Batch(_stack(images), _stack(masks), list(keys))
+
+
+def collate_valid(items: list[ValidItem]) -> Batch:
+    """Returns a batch of whole images of one padded size, with masks or without."""
+    images, masks, ids, offsets, sizes = zip(*items, strict=True)
+    labels = None if masks[0] is None else _stack(masks)
+    return Batch(_stack(images), labels, [Frame(*frame) for frame in zip(ids, offsets, sizes, strict=True)])
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
-from pipeline.data.images import read_mask
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import read_mask
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
 from pipeline.submission.rows import read_cells
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.competition import PLACE, Competition, any_file, fill_template, mask_code
-from pipeline.data.images import read_mask
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
+from pipeline.data.inspection import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import inspect_mask, read_mask
 from pipeline.submission.compare import count_pairs
 from pipeline.submission.hints import hints_on_file
 from pipeline.submission.rows import expected_keys, image_of, read_masks, read_rows, row_key

@@ -13,30 +13,32 @@ from typing import Any
 
 import torch
 
-from pipeline.config.competition import mask_code
 from pipeline.config.load import Loaded, with_max_lr
-from pipeline.config.plan import Phase
+from pipeline.config.plan import Phase, parse_mix
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
 from pipeline.data.sampler import EpochSampler, rare_class_shares
-from pipeline.data.store import open_store
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, CHECKPOINTS, EVENTS, HISTORY, LAST, NOT_FINITE, REPLACED, SWEEP_FACTS, TIMINGS, shown
-from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence
+from pipeline.paths import (
+    BEST,
+    CHECKPOINTS,
+    EVENTS,
+    HISTORY,
+    LAST,
+    NOT_FINITE,
+    REPLACED,
+    STEPS,
+    SWEEP_FACTS,
+    TIMINGS,
+    shown,
+)
+from pipeline.task import Batch, task_of
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.freeze import freeze
-from pipeline.training.inputs import (
-    find_checkpoint,
-    loss_classes,
-    num_outputs,
-    scored_classes,
-    seed_of,
-    split_rows,
-    tile_store,
-)
+from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -47,42 +49,45 @@ KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
 
 @dataclass(frozen=True)
 class RunData:
-    """Training and validation data of a run, ready to be iterated."""
+    """Training and validation data of a run, ready to be iterated.
 
-    train: TrainDataset
-    valid: ValidDataset
+    Attributes:
+        train: the task's dataset of training samples.
+        num_valid: validation images.
+        train_batches: see `Training`.
+        valid_batches: likewise.
+    """
+
+    train: Any
+    num_valid: int
     sampler: EpochSampler
-    train_batches: Callable[[int, int, bool, list[float]], Iterator]
-    valid_batches: Callable[[], Iterator]
+    train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
+    valid_batches: Callable[[], Iterator[Batch]]
 
 
 def open_data(run: Run) -> RunData:
     """Returns the data of a run; needs the stages `prepare` and `tile`."""
-    loaded = run.loaded
+    task, loaded = task_of(run.loaded), run.loaded
     config, competition = loaded.config, loaded.competition
-    datasets, loaders = config.datasets, config.dataloaders
-    store = open_store(tile_store(run))
-    train_ids = split_rows(run.paths, "train")["id"].tolist()
-    classes = competition.class_names
-    train = TrainDataset(store, train_ids, datasets.augmentation, seed_of(loaded), classes, datasets.padding)
-    rate = datasets.sampling.rare_class_rate
-    shares = rare_class_shares(class_presence(store, train.places, len(classes)), rate, classes) if rate else None
-    options = loaders.train
+    train, rate = task.train_data(run), config.datasets.sampling.rare_class_rate
+    shares = rare_class_shares(train.class_presence(), rate, competition.class_names) if rate else None
+    options = config.dataloaders.train
     sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
-    folder = find_folder(competition, run.folders.data, datasets.directory)
-    valid = ValidDataset(folder, split_rows(run.paths, "valid"), mask_code(competition), datasets.padding)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
-    loader = train_loader(train, sampler, options.num_workers, options.pin_memory and is_gpu, log=run.log)
-    options = loaders.valid
     pins = options.pin_memory and is_gpu
-    evaluation = valid_loader(valid, options.batch_size, options.num_workers, pins, log=run.log)
+    loader = train_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
+    folder = find_folder(competition, run.folders.data, config.datasets.directory)
+    valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
+    options = config.dataloaders.valid
+    pins = options.pin_memory and is_gpu
+    validation = valid_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
 
-    def batches_of(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
-        if class_dice:
-            train.set_class_dice(class_dice)
+    def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
+        if class_scores:
+            train.set_class_scores(class_scores)
         return train_batches(loader, epoch, start_step, augment)
 
-    return RunData(train, valid, sampler, batches_of, lambda: valid_batches(evaluation))
+    return RunData(train, len(valid), sampler, batches_of, lambda: valid_batches(validation))
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
@@ -96,13 +101,14 @@ def start_learner(run: Run) -> Learner:
     """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV."""
     loaded = run.loaded
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
+    network = task_of(loaded).build_network(loaded)
     name = loaded.config.experiment.load_prev
     if name is None:
-        return build_learner(loaded.config, num_outputs(loaded), weights_folders=run.folders.weights)
+        return build_learner(loaded.config, network, weights_folders=run.folders.weights)
     path = find_checkpoint(name, run.folders)
     previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
     origin = f"EXPERIMENT.LOAD_PREV {name}"
-    return build_learner(loaded.config, num_outputs(loaded), previous=previous, origin=origin)
+    return build_learner(loaded.config, network, previous=previous, origin=origin)
 
 
 def assemble(run: Run) -> Training:
@@ -114,10 +120,12 @@ def assemble(run: Run) -> Training:
     refuse_long_warmup(loaded, plan, len(data.sampler))
     content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
-    learner = start_learner(run) if content is None else build_learner(loaded.config, num_outputs(loaded))
+    task = task_of(loaded)
+    learner = start_learner(run) if content is None else build_learner(loaded.config, task.build_network(loaded))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
-    sums = EpochSums(loaded.competition.num_classes, learner.device)
+    learning = task.learning(loaded, learner.device)
+    sums = EpochSums(learning, loss_terms(loaded, plan), learner.device)
     if content is None:
         _set_aside(run)
         state = TrainState(run.key)
@@ -129,20 +137,23 @@ def assemble(run: Run) -> Training:
         config=loaded.config,
         plan=plan,
         learner=learner,
+        learning=learning,
         state=state,
         seed=seed_of(loaded),
-        classes=loaded.competition.class_names,
-        scored=scored_classes(loaded),
-        loss_classes=loss_classes(loaded),
-        num_outputs=num_outputs(loaded),
         train_batches=data.train_batches,
         valid_batches=data.valid_batches,
-        num_valid=len(data.valid),
-        describe=lambda sample_key: describe_sample(data.train, sample_key),
+        num_valid=data.num_valid,
+        describe=data.train.describe,
         steps_per_epoch=len(data.sampler),
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
     )
+
+
+def loss_terms(loaded: Loaded, plan: Sequence[Phase]) -> tuple[str, ...]:
+    """Returns the names of the loss terms that validation and the phases of a plan use, in order of first use."""
+    mixes = [loaded.config.loss_fn.mix, *(phase.loss for phase in plan if phase.loss)]
+    return tuple(dict.fromkeys(name for mix in mixes for name, _ in parse_mix(mix)))
 
 
 def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: int) -> None:
@@ -175,14 +186,6 @@ def restore(content: dict[str, Any], learner: Learner, sums: EpochSums) -> Train
     return TrainState(**content["state"])
 
 
-def describe_sample(dataset: TrainDataset, key: Any) -> str:
-    """Returns which image and tile a sample key stands for, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
-    place = dataset.places[key.index]
-    box = place.box
-    scale = f" of {place.scale[0]}x{place.scale[1]}" if place.scale else ""
-    return f"{place.image_id} {box.width}x{box.height}+{box.x}+{box.y}{scale}, epoch {key.epoch}"
-
-
 def _set_aside(run: Run) -> None:
     """Moves what an earlier training with other settings reached into `replaced/`, and removes what else it left.
 
@@ -198,7 +201,7 @@ def _set_aside(run: Run) -> None:
         run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
     for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
-    for name in (HISTORY, TIMINGS, NOT_FINITE):
+    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE):
         (paths / name).unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,8 +112,10 @@ def make_reproducible(is_wanted: bool) -> None:
     torch.use_deterministic_algorithms(is_wanted)
 
 
-def in_parts(function: Callable[[Tensor], Tensor], images_B: Tensor) -> Tensor:
-    """Returns what a function makes of images (B, ...), one by one alike: in halves where a GPU's memory is short.
+def in_parts(
+    function: Callable[[Tensor], Any], images_B: Tensor, join: Callable[[Sequence[Any]], Any] = torch.cat
+) -> Any:
+    """Returns what a function returns for images (B, ...), in halves joined by `join` where a GPU's memory is short.
 
     Raises:
         torch.OutOfMemoryError: a single image does not fit.
@@ -123,7 +126,7 @@ def in_parts(function: Callable[[Tensor], Tensor], images_B: Tensor) -> Tensor:
         if len(images_B) == 1:
             raise
     # Outside the handler, which would keep alive what did not fit.
-    return torch.cat([in_parts(function, part) for part in images_B.tensor_split(2)])
+    return join([in_parts(function, part, join) for part in images_B.tensor_split(2)])
 
 
 @contextlib.contextmanager

@@ -16,16 +16,16 @@ class NotFinite(Exception):
 
     Attributes:
         what: which of them.
-        place: whatever tells where it was, as given to `FiniteWatch.look`; None where it is not known.
+        position: where it was, as given to `FiniteWatch.check`; None where it is not known.
     """
 
-    def __init__(self, what: str, place: Any = None) -> None:
+    def __init__(self, what: str, position: Any = None) -> None:
         super().__init__(what)
-        self.what, self.place = what, place
+        self.what, self.position = what, position
 
 
 class FiniteWatch:
-    """Looks whether each step was finite.
+    """Checks whether each step was finite.
 
     On a CPU the answer is there before the step is taken. To wait for a GPU's answer would cost it the time to queue
     the next step, so there the answer lags: it is asked for at the next step, or by `settle`, which belongs before
@@ -39,13 +39,13 @@ class FiniteWatch:
         self.lags = lags
         self.pending: tuple[Tensor, torch.cuda.Event | None, str, Any] | None = None
 
-    def look(self, is_finite: Tensor, what: str, place: Any) -> None:
-        """Notes a step's answer, a scalar on its device.
+    def check(self, is_finite: Tensor, what: str, position: Any) -> None:
+        """Takes a step's answer, a boolean scalar on its device.
 
         Raises:
             NotFinite: this step, or where answers lag the one before it, was not finite.
         """
-        noted = (*_to_host(is_finite), what, place)
+        noted = (*_to_host(is_finite), what, position)
         earlier, self.pending = self.pending, noted
         if self.lags:
             _refuse(earlier)
@@ -95,11 +95,11 @@ def _to_host(is_finite: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
 def _refuse(noted: tuple[Tensor, torch.cuda.Event | None, str, Any] | None) -> None:
     if noted is None:
         return
-    is_finite, arrived, what, place = noted
+    is_finite, arrived, what, position = noted
     if arrived is not None:
         arrived.synchronize()
     if not bool(is_finite):
-        raise NotFinite(what, place)
+        raise NotFinite(what, position)
 
 
 def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

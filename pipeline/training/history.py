@@ -1,6 +1,6 @@
-"""The table of epochs: `history.csv` for reading and plotting, TensorBoard events for watching.
+"""The tables of a training: `history.csv` by epoch, `steps.csv` within epochs, TensorBoard events while it runs.
 
-Times are kept apart in `timings.csv`: everything in `history.csv` is the same when the run is repeated or resumed.
+Times are kept apart in `timings.csv`: everything in the other two is the same when the run is repeated or resumed.
 """
 
 from __future__ import annotations
@@ -12,52 +12,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.scores import LABELS
 from pipeline.files import write_atomic
+from pipeline.task import Learning, Loss, Scores
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from pipeline.training.step import Means
+    from pipeline.training.validate import Validation
+
 
 def history_row(
-    state_values: Mapping[str, Any],
-    train: Mapping[str, Any] | None,
-    valid: Any,
-    classes: Sequence[str],
-    scored: Sequence[int],
+    facts: Mapping[str, Any], train: Means | None, valid: Validation, learning: Learning, terms: Sequence[str]
 ) -> dict[str, Any]:
     """Returns one row of `history.csv`.
 
     Args:
-        state_values: epoch, phase, lr, is_best, epochs_since_best.
-        train: loss, dice and iou (lists per class) of the epoch, or None before training.
-        valid: a `Validation`.
-        scored: indices of the classes that enter the means (DATASETS.CLASSES).
+        facts: epoch, phase, lr, is_best, epochs_since_best.
+        train: of the epoch's samples, or None before training.
+        terms: names of the loss terms that the plan uses; with a single one, it is the loss.
     """
-
-    def mean(values: Sequence[float]) -> float | None:
-        kept = [values[index] for index in scored if not math.isnan(values[index])]
-        return sum(kept) / len(kept) if kept else None
-
-    row = {
-        "epoch": state_values["epoch"],
-        "phase": state_values["phase"],
-        "lr": state_values["lr"],
-        "train_loss": train["loss"] if train else None,
-        "valid_loss": valid.loss,
-        "train_dice": mean(train["dice"]) if train else None,
-        "train_iou": mean(train["iou"]) if train else None,
-        "valid_dice": mean(valid.dice),
-        "valid_iou": mean(valid.iou),
-        "valid_miou": mean(valid.dataset_iou),
-        "is_best": state_values["is_best"],
-        "epochs_since_best": state_values["epochs_since_best"],
-    }
-    for name, dice, iou in zip(classes, valid.dice, valid.iou, strict=True):
-        row |= {f"valid_dice_{name}": dice, f"valid_iou_{name}": iou}
-    for index, name in enumerate(classes):
-        row[f"train_dice_{name}"] = train["dice"][index] if train else None
-        row[f"train_iou_{name}"] = train["iou"][index] if train else None
-    return row
+    row = {name: facts[name] for name in ("epoch", "phase", "lr")}
+    row |= {"train_loss": train.loss if train else None, "valid_loss": valid.loss}
+    for name in terms if len(terms) > 1 else ():
+        row[f"train_loss_{name}"] = train.terms[name] if train else None
+        row[f"valid_loss_{name}"] = valid.terms.get(name)
+    samples = train.scores if train else learning.sample_scores([math.nan] * learning.num_sums)
+    row |= {f"train_{name}": score.mean for name, score in samples.by_name.items()}
+    row |= {f"valid_{name}": score.mean for name, score in valid.scores.by_name.items()}
+    row |= {name: facts[name] for name in ("is_best", "epochs_since_best")}
+    row |= _class_columns("valid", valid.scores, learning.classes)
+    return row | _class_columns("train", samples, learning.classes)
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -67,6 +53,29 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+class StepLog:
+    """Appends to `steps.csv`: epoch, step, lr, loss and its terms, every RUNTIME.LOG_STEPS steps.
+
+    A run that is resumed drops the lines of the steps that it repeats, so the file is the same as without a stop.
+    """
+
+    def __init__(self, path: Path, every: int, terms: Sequence[str], epoch: int, step: int) -> None:
+        self.path, self.every, self.terms = path, every, [name for name in terms if len(terms) > 1]
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [line for line in lines[1:] if _is_before(line, epoch, step)]
+        header = ",".join(["epoch", "step", "lr", "loss", *self.terms])
+        if every:
+            write_atomic(path, "\n".join([header, *kept]) + "\n")
+
+    def add(self, epoch: int, step: int, lr: float, loss: Loss) -> None:
+        """Adds a finished step, counted from 1 within its epoch, if its turn has come; that waits for a GPU."""
+        if not self.every or step % self.every:
+            return
+        terms = [repr(float(loss.terms[name])) if name in loss.terms else "" for name in self.terms]
+        with open(self.path, "a") as file:
+            file.write(",".join([str(epoch), str(step), repr(lr), repr(float(loss.total)), *terms]) + "\n")
 
 
 def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> None:
@@ -87,10 +96,36 @@ def open_events(folder: Path, first_epoch: int) -> SummaryWriter:
 def write_events(events: SummaryWriter, row: Mapping[str, Any]) -> None:
     """Adds one row of the history to the TensorBoard events."""
     for key, value in row.items():
-        if value is None or key in ("epoch", "phase"):
-            continue
-        subset, _, quantity = key.partition("_")
-        is_split = subset in ("train", "valid")
-        name = quantity.replace("dice_", "dice/").replace("iou_", "iou/") if is_split else key
-        events.add_scalar(f"{name}/{subset}" if is_split else name, value, row["epoch"])
+        if value is not None and key not in ("epoch", "phase"):
+            events.add_scalar(event_name(key), value, row["epoch"])
     events.flush()
+
+
+def event_name(column: str) -> str:
+    """Returns the name in TensorBoard of a column of the history: a chart per score and class, a curve per subset.
+
+    >>> event_name("valid_iou"), event_name("train_iou_Road"), event_name("valid_loss_ce"), event_name("lr")
+    ('iou/valid', 'iou/Road/train', 'loss/ce/valid', 'lr')
+    """
+    subset, _, quantity = column.partition("_")
+    if subset not in ("train", "valid"):
+        return column
+    family = next((name for name in ("loss", *LABELS) if quantity.startswith(f"{name}_")), None)
+    return f"{quantity if family is None else quantity.replace('_', '/', 1)}/{subset}"
+
+
+def _class_columns(subset: str, scores: Scores, classes: Sequence[str]) -> dict[str, float | None]:
+    return {
+        f"{subset}_{name}_{one}": None if math.isnan(value) else value
+        for name, score in scores.by_name.items()
+        for one, value in zip(classes, score.classes, strict=True)
+    }
+
+
+def _is_before(line: str, epoch: int, step: int) -> bool:
+    """Returns whether a line of `steps.csv` is whole and of a step that is not repeated."""
+    try:
+        found = tuple(map(int, line.split(",")[:2]))
+    except ValueError:
+        return False
+    return found <= (epoch, step) if len(found) == 2 else False

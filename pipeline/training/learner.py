@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
-from pipeline.segmentation.networks import build_network, load_encoder, load_weights, normalise
 from pipeline.training.device import choose_device, choose_precision
+from pipeline.training.encoder import load_encoder, load_weights, normalise
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
@@ -32,8 +32,8 @@ class Learner:
     device: torch.device
     precision: torch.dtype
 
-    def logits(self, image_BHWC: Tensor) -> Tensor:
-        """Returns float logits (B, C, H, W) of uint8 images on the device, in the run's precision."""
+    def outputs(self, image_BHWC: Tensor) -> Any:
+        """Returns the network's outputs for uint8 images on the device, computed in the run's precision."""
         with autocast(self.device, self.precision):
             return self.forward(normalise(image_BHWC, self.config.model.encoder))
 
@@ -56,7 +56,7 @@ class Learner:
             self.ema.load_state_dict(content["ema"])
 
     @contextlib.contextmanager
-    def judged(self) -> Iterator[nn.Module]:
+    def validated(self) -> Iterator[nn.Module]:
         """Yields the network in evaluation mode, with the averaged weights where there are any, then undoes both."""
         training = [module for module in self.network.modules() if module.training]
         self.network.eval()
@@ -70,7 +70,7 @@ class Learner:
 
 def build_learner(
     config: Config,
-    num_outputs: int,
+    network: nn.Module,
     weights_folders: Sequence[Path] | None = None,
     previous: dict[str, Any] | None = None,
     origin: str = "",
@@ -78,16 +78,16 @@ def build_learner(
     """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
 
     Args:
+        network: with random weights, on the CPU.
         weights_folders: where the encoder's weights are looked for; None when a checkpoint is about to fill them.
         previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
         origin: its name for messages.
     """
     device = choose_device(config.runtime.device)
-    network = build_network(config.model, num_outputs)
     if weights_folders is not None:
         load_encoder(network, config.model.encoder, weights_folders)
     if previous is not None:
-        load_weights(network, judged_weights(previous), origin)
+        load_weights(network, validated_weights(previous), origin)
     network.to(device)
     solver = config.solver
     optimizer = build_optimizer(
@@ -116,7 +116,7 @@ def build_scaler(device: torch.device, precision: torch.dtype) -> torch.amp.Grad
     return torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 
 
-def judged_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+def validated_weights(content: dict[str, Any]) -> dict[str, Tensor]:
     """Returns the weights of a checkpoint that were validated: the averaged ones where the run kept them."""
     averaged = content["ema"]["weights"] if content["ema"] else {}
     return {**content["network"], **averaged}

@@ -30,20 +30,20 @@ from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, RunPaths, shown
-from pipeline.segmentation.criterion import Criterion, criterion, fixed_weights
+from pipeline.task import Criterion, Learning, task_of
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.freeze import freeze
-from pipeline.training.inputs import loss_classes, num_outputs
 from pipeline.training.learner import Learner
-from pipeline.training.messages import memory_cure, validation_memory_cure
-from pipeline.training.optimizer import build_optimizer
+from pipeline.training.messages import memory_fix, validation_memory_fix
+from pipeline.training.optimizer import assign_lr, build_optimizer
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
-from pipeline.training.sweep_judge import judge, judged_batches
+from pipeline.training.sweep_validation import validation_batches, validation_loss
 
+Validate = Callable[[Learner, Criterion, Learning], float]
 SWEEP_EPOCH = 100_000  # samples are drawn from epochs that no training reaches
 SETTLE_STEPS = 10  # Ranger does next to nothing in its first five
 MOST_SCALES = 40  # halvings of a loss scale, from 2**16 down to where nothing can overflow
@@ -57,14 +57,14 @@ def sweep_learning_rates(run: Run) -> None:
         UserError: the loss is not finite even at the lowest rate, or a GPU cannot do what it is asked.
     """
     loaded = run.loaded
-    batches = list(judged_batches(run))
+    batches = list(validation_batches(run))
 
-    def judged(learner: Learner, loss_of: Criterion) -> float:
-        with told_faults(validation_memory_cure(loaded.config)):
-            return judge(learner, batches, loss_of)
+    def validate(learner: Learner, loss_of: Criterion, learning: Learning) -> float:
+        with told_faults(validation_memory_fix(loaded.config)):
+            return validation_loss(learner, batches, loss_of, learning)
 
-    with told_faults(memory_cure(loaded.config)):
-        points = sweep_points(run, judged)
+    with told_faults(memory_fix(loaded.config)):
+        points = sweep_points(run, validate)
     if not points:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"
@@ -74,11 +74,11 @@ def sweep_learning_rates(run: Run) -> None:
     write_sweep(run.paths, points, settings.smoothing, loaded.config.solver.max_lr, run.log, is_own, settings.end_lr)
 
 
-def sweep_points(run: Run, judge: Callable[[Learner, Criterion], float]) -> list[Point]:
+def sweep_points(run: Run, validate: Validate) -> list[Point]:
     """Returns the points of all repeats, each from the same start on batches of its own.
 
     Args:
-        judge: the validation loss that follows a step.
+        validate: returns the validation loss after a step.
     """
     loaded, stop = run.loaded, run.stop
     settings = loaded.config.sweep
@@ -87,7 +87,9 @@ def sweep_points(run: Run, judge: Callable[[Learner, Criterion], float]) -> list
     learner = start_learner(run)
     # Averaged weights would hide what the present rate does.
     learner = replace(learner, optimizer=_optimizer(loaded, learner), ema=None)
-    loss_of = _criterion(loaded, learner)
+    learning = task_of(loaded).learning(loaded, learner.device)
+    # The loss that training begins with.
+    loss_of = learning.criterion(loaded.plan[0].loss or loaded.config.loss_fn.mix, 0, ())
     # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.
     length = mean_stride(optimizer_name(loaded), loaded.plan, len(data.sampler))
     if length == 0:
@@ -98,14 +100,14 @@ def sweep_points(run: Run, judge: Callable[[Learner, Criterion], float]) -> list
     points: list[Point] = []
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
         try:
-            _settle(loaded, learner, _batches(loaded, data, 0), loss_of, stop)
+            _settle(loaded, learner, _batches(loaded, data, 0), loss_of, learning, stop)
         except NotFinite:
             return []
         start = copy.deepcopy(learner.state_dict())
         for repeat in range(settings.repeats):
             learner.load_state_dict(copy.deepcopy(start))
             batches = _batches(loaded, data, repeat + 1)
-            points += _sweep_once(loaded, learner, batches, judge, loss_of, length, repeat, stop, bar)
+            points += _sweep_once(loaded, learner, batches, validate, loss_of, learning, length, repeat, stop, bar)
     return points
 
 
@@ -166,21 +168,23 @@ def _batches(loaded: Loaded, data: RunData, part: int) -> Iterator:
     return itertools.chain.from_iterable(epochs)
 
 
-def _settle(loaded: Loaded, learner: Learner, batches: Iterator, loss_of: Criterion, stop: Stop) -> None:
+def _settle(
+    loaded: Loaded, learner: Learner, batches: Iterator, loss_of: Criterion, learning: Learning, stop: Stop
+) -> None:
     """Lets the optimizer gather its means of the gradient at a learning rate of 0, so that no weight changes."""
     _begin(loaded, learner)
-    for group in learner.optimizer.param_groups:
-        group["lr"] = 0.0
+    assign_lr(learner.optimizer, 0.0)
     for step in range(SETTLE_STEPS):
-        _step(learner, batches, loss_of, step, EpochSums(loaded.competition.num_classes, learner.device), stop)
+        _step(learner, batches, loss_of, step, EpochSums(learning, (), learner.device), stop)
 
 
 def _sweep_once(
     loaded: Loaded,
     learner: Learner,
     batches: Iterator,
-    judge: Callable[[Learner, Criterion], float],
+    validate: Validate,
     loss_of: Criterion,
+    learning: Learning,
     length: float,
     repeat: int,
     stop: Stop,
@@ -189,20 +193,19 @@ def _sweep_once(
     """Returns the points of one repeat, up to the explosion."""
     settings, name = loaded.config.sweep, optimizer_name(loaded)
     points: list[Point] = []
-    sums = EpochSums(loaded.competition.num_classes, learner.device)
+    sums = EpochSums(learning, (), learner.device)
     _begin(loaded, learner)
     for step, lr in enumerate(rates(settings)):
-        for group in learner.optimizer.param_groups:
-            group["lr"] = lr * group["lr_factor"] * length / stride(name, SETTLE_STEPS + step + 1)
+        assign_lr(learner.optimizer, lr * length / stride(name, SETTLE_STEPS + step + 1))
         try:
             _step(learner, batches, loss_of, SETTLE_STEPS + repeat * settings.steps + step, sums, stop)
         except NotFinite:
             break
-        valid_loss = judge(learner, loss_of)
+        valid_loss = validate(learner, loss_of, learning)
         bar.update()
         if not math.isfinite(valid_loss):
             break
-        points.append(Point(repeat, step, lr, valid_loss, sums.means()["loss"]))
+        points.append(Point(repeat, step, lr, valid_loss, sums.means().loss))
         if has_exploded(smooth([point.valid_loss for point in points], settings.smoothing)):
             break
     bar.update(settings.steps * (repeat + 1) - bar.n)
@@ -224,23 +227,15 @@ def _step(learner: Learner, batches: Iterator, loss_of: Criterion, seed: int, su
     for _ in range(MOST_SCALES):
         if stop.requested:
             raise Stopped(f"{stop.reason}; the LR sweep begins anew")
-        image_BHWC, mask_BHW, _ = next(batches)
+        batch = next(batches)
         torch.manual_seed(seed)
         sums.reset()
         scale = learner.scaler.get_scale()
-        # Its answer does not lag: each step is judged anyway.
-        train_step(learner, image_BHWC, mask_BHW, loss_of, sums, FiniteWatch(lags=False))
+        # Its answer need not lag: each step is followed by a validation.
+        train_step(learner, batch, loss_of, sums, FiniteWatch(lags=False))
         if learner.scaler.get_scale() >= scale:
             return
     raise NotFinite("the gradient is not finite at any loss scale")
-
-
-def _criterion(loaded: Loaded, learner: Learner) -> Criterion:
-    """Returns the loss that training begins with."""
-    loss_fn = loaded.config.loss_fn
-    weights = fixed_weights(loss_fn.weights, loss_classes(loaded), loaded.competition.num_classes, num_outputs(loaded))
-    weights = None if weights is None else weights.to(learner.device)
-    return criterion(loaded.plan[0].loss or loss_fn.mix, weights, num_outputs(loaded))
 
 
 def optimizer_name(loaded: Loaded) -> str:

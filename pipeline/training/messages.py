@@ -1,61 +1,70 @@
-"""What training says: a line per epoch, classes that are never found, and why it cannot go on."""
+"""What training logs: a line per epoch, classes that are never found, and why it cannot continue."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
+from pipeline.config.scores import LABELS
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import shown
+from pipeline.task import Learning
+from pipeline.text import duration
 from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState
 
-DEAD_AFTER = 5  # validations in a row without a single pixel found before a class is called dead
+MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
 
 
-def epoch_line(row: dict[str, Any]) -> str:
-    """Returns a finished epoch's row of `history.csv` in one line."""
-    train = f"train loss {row['train_loss']:.4f}  " if row["train_loss"] is not None else ""
-    mark = "best" if row["is_best"] else f"{row['epochs_since_best']} since best" if row["epoch"] else "before training"
-    return (
-        f"epoch {row['epoch']:>3} {row['phase']:<8} {train}valid loss {row['valid_loss']:.4f}  "
-        f"Dice {row['valid_dice']:.4f}  mIoU {_number(row['valid_miou'])}  {mark}"
-    )
+def epoch_line(row: Mapping[str, Any], num_epochs: int, seconds_left: float | None = None) -> str:
+    """Returns a finished epoch's row of `history.csv` in one line.
 
+    Args:
+        num_epochs: of the whole plan, as if no patience ran out.
+        seconds_left: how long the rest of the plan would take then.
 
-def dead_class_lines(
-    state: TrainState, classes: Sequence[str], scored: Sequence[int], is_last: bool = False
-) -> list[str]:
-    """Returns a line on the classes that count and are never found: once when that has lasted, and again at the end.
-
-    Such a class still has a Dice: 1 in every image without it, unless it is falsely found there.
-
-    >>> state = TrainState("", class_dice=[0.9, 0.452], epochs_without_hit=[0, 5])
-    >>> dead_class_lines(state, ["Road", "Construction"], [0, 1])[0][:60]
-    'dead class Construction (Dice 0.452): not a pixel of it foun'
+    >>> row = {"epoch": 3, "phase": "flat", "lr": 1e-3, "train_loss": 0.5, "valid_loss": 0.41, "valid_iou": 0.52}
+    >>> epoch_line(row | {"is_best": 0, "epochs_since_best": 1}, num_epochs=20, seconds_left=130)
+    'epoch   3/20  flat  lr 1.0e-03  loss 0.5000  valid loss 0.4100  IoU 0.5200  1 since best  eta 2 min 10 s'
     """
-    counts = {index: state.epochs_without_hit[index] for index in scored}
-    dead = [index for index, count in counts.items() if (count > DEAD_AFTER if is_last else count == DEAD_AFTER)]
-    if not dead:
+    words = [f"epoch {row['epoch']:>3}/{num_epochs}", row["phase"]]
+    if row["epoch"]:
+        words += [f"lr {row['lr']:.1e}", f"loss {row['train_loss']:.4f}"]
+    words.append(f"valid loss {row['valid_loss']:.4f}")
+    scores = {label: row.get(f"valid_{name}") for name, label in LABELS.items()}
+    words += [f"{label} {value:.4f}" for label, value in scores.items() if value is not None]
+    if not row["epoch"]:
+        words.append("before training")
+    words.append("best" if row["is_best"] else f"{row['epochs_since_best']} since best" if row["epoch"] else "")
+    if seconds_left:
+        words.append(f"eta {duration(seconds_left)}")
+    return "  ".join(word for word in words if word)
+
+
+def missed_class_lines(state: TrainState, learning: Learning, is_last: bool = False) -> list[str]:
+    """Returns a line on scored classes of which nothing is found: once after some validations, and again at the end.
+
+    Such a class may still have a score: each image without it, in which none is found, scores 1.
+    """
+    counts = {index: state.epochs_without_hit[index] for index in learning.scored}
+    missed = [index for index, count in counts.items() if (count > MISSED_AFTER if is_last else count == MISSED_AFTER)]
+    if not missed:
         return []
-    named = ", ".join(f"{classes[index]} (Dice {state.class_dice[index]:.3f})" for index in dead)
-    plural, whose, them = ("es", "their", "them") if len(dead) > 1 else ("", "its", "it")
-    fewest = min(counts[index] for index in dead)
-    return [
-        f"dead class{plural} {named}: not a pixel of {them} found in {fewest} validations; "
-        f"{whose} Dice comes from images without {them} alone"
-    ]
+    scores = (f"{learning.class_label} {state.class_scores[index]:.3f}" for index in missed)
+    named = ", ".join(f"{learning.classes[index]} ({score})" for index, score in zip(missed, scores, strict=True))
+    fewest = min(counts[index] for index in missed)
+    return [f"never found in {fewest} validations: {named}; the scores come from images without the class"]
 
 
 def not_finite_error(
     fault: NotFinite, state: TrainState, max_lr: float, describe: Callable[[Any], str], path: Path
 ) -> UserError:
-    """Returns what to tell about a training that cannot go on; writes the batch's samples to `path`."""
-    epoch, step, keys = fault.place or (state.epoch, state.step, ())
+    """Returns the message of a training that cannot continue; writes the batch's samples to `path`."""
+    epoch, step, keys = fault.position or (state.epoch, state.step, ())
     facts = {"what": fault.what, "epoch": epoch, "step": step, "samples": [describe(key) for key in keys]}
     write_atomic(path, json.dumps(facts, indent=1))
     named = f"the batch is named in {shown(path)}" if keys else f"see {shown(path)}"
@@ -65,7 +74,7 @@ def not_finite_error(
     )
 
 
-def memory_cure(config: Config) -> str:
+def memory_fix(config: Config) -> str:
     """Returns what to type when a step of training does not fit into a GPU's memory."""
     batch_size, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
     # A batch norm wants two samples.
@@ -78,13 +87,9 @@ def memory_cure(config: Config) -> str:
     )
 
 
-def validation_memory_cure(config: Config) -> str:
-    """Returns what to type when validation images, which are looked at whole, do not fit into a GPU's memory."""
+def validation_memory_fix(config: Config) -> str:
+    """Returns what to type when validation images, which are predicted whole, do not fit into a GPU's memory."""
     batch_size = config.dataloaders.valid.batch_size
     if batch_size == 1:
         return "Not one validation image fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
-    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} looks at fewer validation images at once."
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} validates fewer images at once."

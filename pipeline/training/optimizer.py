@@ -46,6 +46,12 @@ def parameter_groups(
     ]
 
 
+def assign_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of every parameter group: `lr` times the group's `lr_factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
 def build_optimizer(
     network: nn.Module,
     name: str,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.config.plan import Phase
+from pipeline.config.scores import monitor_label, score_of
 
 
 @dataclass
@@ -19,11 +20,11 @@ class TrainState:
         phase_index: the phase at work, an index into the plan.
         phase_epoch: finished epochs of that phase.
         step: finished optimizer steps of the epoch under way.
-        best: the lowest monitored value so far (validation loss, or 1 - validation Dice); None before the first.
+        best: the lowest monitored value so far (validation loss, or 1 - the monitored score); None before the first.
         best_epoch: the epoch that reached it; 0 is the network before training.
         epochs_since_best: finished epochs since then.
-        class_dice: validation Dice per class after the last epoch.
-        epochs_without_hit: per class, validations in a row in which no pixel of it was found.
+        class_scores: see `Scores.class_scores`, of the last validation.
+        epochs_without_hit: per class, validations in a row in which nothing of it was found.
         history: one row per finished epoch, the first being the validation before training.
     """
 
@@ -35,7 +36,7 @@ class TrainState:
     best: float | None = None
     best_epoch: int = 0
     epochs_since_best: int = 0
-    class_dice: list[float] = field(default_factory=list)
+    class_scores: list[float] = field(default_factory=list)
     epochs_without_hit: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ def advance(plan: Sequence[Phase], state: TrainState) -> Phase | None:
 def note_validation(
     state: TrainState,
     monitored: float,
-    class_dice: Sequence[float],
+    class_scores: Sequence[float],
     has_hit: Sequence[bool],
     starts_trained: bool = False,
 ) -> bool:
@@ -78,14 +79,14 @@ def note_validation(
 
     Args:
         starts_trained: whether training starts from a trained network (EXPERIMENT.LOAD_PREV). Otherwise epoch 0, the
-            validation before training, is never best: a loss such as 1 - Dice may be lower at random weights than
+            validation before training, is never best: a loss may be lower at random weights than
             after an epoch that found the first objects, and the random weights would be kept and submitted.
     """
     is_best = (state.epoch > 0 or starts_trained) and (state.best is None or monitored < state.best)
     if is_best:
         state.best, state.best_epoch = monitored, state.epoch
     state.epochs_since_best = state.epoch - state.best_epoch
-    state.class_dice = list(class_dice)
+    state.class_scores = list(class_scores)
     before = state.epochs_without_hit or [0] * len(has_hit)
     state.epochs_without_hit = [0 if hit else count + 1 for hit, count in zip(has_hit, before, strict=True)]
     return is_best
@@ -107,7 +108,7 @@ def start_warning(
     >>> start_warning([0.599, 0.509], best_epoch=1) is None
     True
     """
-    name, sign = ("validation Dice", -1) if monitor == "valid_dice" else ("validation loss", 1)
+    name, sign = monitor_label(monitor), -1 if score_of(monitor) else 1
     network = f"network of EXPERIMENT.LOAD_PREV {load_prev}" if load_prev else "untrained network"
     start, best = monitored[0], monitored[best_epoch]
     if best_epoch == 0:

@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.segmentation import decision
-from pipeline.segmentation.criterion import Criterion
-from pipeline.segmentation.metrics import dice_iou
+from pipeline.task import Batch, Criterion, Learning, Loss, Scores
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
-from pipeline.training.validate import ignore_beyond
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the samples of an epoch so far: the loss, each of its terms that was used, and the task's scores."""
+
+    loss: float
+    terms: dict[str, float | None]
+    scores: Scores
 
 
 class EpochSums:
-    """Sums over the samples of an epoch: loss, and Dice and IoU per class, as float64 on the device."""
+    """Sums over the samples of an epoch, as float64 on the device.
 
-    def __init__(self, num_classes: int, device: torch.device) -> None:
-        self.num_classes = num_classes
-        self.values = torch.zeros(2 + 2 * num_classes, dtype=torch.float64, device=device)
+    Args:
+        learning: gives the task's own sums.
+        terms: names of the loss terms that the plan uses.
+    """
 
-    def add(self, loss: Tensor, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
-        """Takes in a batch; nothing is copied between host and device."""
-        predicted_BHW = decision.choose(logits_BCHW[:, : self.num_classes])
-        truth_BHW = ignore_beyond(mask_BHW, self.num_classes)
-        dice_BC, iou_BC = dice_iou(decision.count(predicted_BHW, truth_BHW, self.num_classes))
-        loss_sum = loss.detach().double() * len(mask_BHW)
-        count = torch.full_like(loss_sum, len(mask_BHW))
-        self.values += torch.cat([torch.stack([loss_sum, count]), dice_BC.sum(0), iou_BC.sum(0)])
+    def __init__(self, learning: Learning, terms: Sequence[str], device: torch.device) -> None:
+        self.learning, self.terms = learning, tuple(terms)
+        # Loss and samples; then each term and the samples that it was computed for; then the task's sums.
+        self.values = torch.zeros(2 + 2 * len(terms) + learning.num_sums, dtype=torch.float64, device=device)
 
-    def means(self) -> dict[str, Any]:
-        """Returns mean loss, and mean Dice and IoU per class."""
+    def add(self, loss: Loss, outputs: Any, labels: Any, num_samples: int) -> None:
+        """Adds a batch; nothing is copied between host and device."""
+        total = loss.total.detach().double()
+        zero, count = torch.zeros_like(total), torch.full_like(total, num_samples)
+        sums = [total * num_samples, count]
+        for name in self.terms:
+            sums += [loss.terms[name].double() * num_samples, count] if name in loss.terms else [zero, zero]
+        self.values += torch.cat([torch.stack(sums), self.learning.sample_sums(outputs, labels)])
+
+    def means(self) -> Means:
+        """Returns the means over all samples so far."""
         values = self.values.tolist()
-        count = max(values[1], 1)
-        per_class = [value / count for value in values[2:]]
-        return {
-            "loss": values[0] / count,
-            "dice": per_class[: self.num_classes],
-            "iou": per_class[self.num_classes :],
-        }
+        count, first = max(values[1], 1), 2 + 2 * len(self.terms)
+        pairs = zip(self.terms, values[2:first:2], values[3:first:2], strict=True)
+        terms = {name: total / samples if samples else None for name, total, samples in pairs}
+        scores = self.learning.sample_scores([value / count for value in values[first:]])
+        return Means(values[0] / count, terms, scores)
 
     def num_samples(self) -> int:
         """Returns how many samples are in the sums."""
         return int(self.values[1])
 
     def reset(self) -> None:
-        """Begins a new epoch."""
+        """Starts a new epoch."""
         self.values.zero_()
 
     def state_dict(self) -> Tensor:
@@ -61,47 +73,53 @@ class EpochSums:
 
 def train_step(
     learner: Learner,
-    image_BHWC: Tensor,
-    mask_BHW: Tensor,
-    loss_of: Criterion,
+    batch: Batch,
+    criterion: Criterion,
     sums: EpochSums,
     watch: FiniteWatch,
-    place: Any = None,
-) -> None:
+    position: Any = None,
+) -> Loss:
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
     Args:
-        image_BHWC: uint8 RGB. mask_BHW: uint8, 255 where ignored.
-        place: tells `watch` where this is.
+        position: where this is, for the message when the step is not finite.
+
+    Returns:
+        The mean loss of the batch and its terms, on the device.
 
     Raises:
         NotFinite: loss or gradient are not finite, now or (see `FiniteWatch`) one step ago. The weights are untouched
             where the answer does not lag.
     """
-    solver = learner.config.solver
+    solver, learning = learner.config.solver, sums.learning
     learner.optimizer.zero_grad(set_to_none=True)
-    image_BHWC = image_BHWC.to(learner.device, non_blocking=True)
-    mask_BHW = mask_BHW.to(learner.device, non_blocking=True)
-    num_parts = num_micro_batches(len(mask_BHW), learner.config.dataloaders.train.batch_size, solver.accumulate)
-    losses = []
-    pairs = zip(image_BHWC.tensor_split(num_parts), mask_BHW.tensor_split(num_parts), strict=True)
-    for image_part, mask_part in pairs:
-        logits_BCHW = learner.logits(image_part)
-        loss = loss_of(logits_BCHW, mask_part)
-        learner.scaler.scale(loss * (len(mask_part) / len(mask_BHW))).backward()
-        losses.append(loss.detach())
-        sums.add(loss, logits_BCHW.detach(), mask_part)
+    images_BHWC = batch.images.to(learner.device, non_blocking=True)
+    labels = learning.to_device(batch.labels)
+    num_samples = len(images_BHWC)
+    num_parts = num_micro_batches(num_samples, learner.config.dataloaders.train.batch_size, solver.accumulate)
+    losses: list[Loss] = []
+    shares: list[float] = []
+    pairs = zip(images_BHWC.tensor_split(num_parts), learning.split_labels(labels, num_parts), strict=True)
+    for images_part, labels_part in pairs:
+        outputs = learner.outputs(images_part)
+        loss = criterion(outputs, labels_part)
+        share = len(images_part) / num_samples
+        learner.scaler.scale(loss.total * share).backward()
+        losses.append(Loss(loss.total.detach(), loss.terms))
+        shares.append(share)
+        sums.add(loss, outputs.detach() if isinstance(outputs, Tensor) else outputs, labels_part, len(images_part))
     learner.scaler.unscale_(learner.optimizer)
-    is_finite = torch.isfinite(torch.stack(losses)).all()
+    is_finite = torch.isfinite(torch.stack([loss.total for loss in losses])).all()
     norm = _clip(learner, solver.clip_norm)
     # The scaler leaves out a step whose gradients overflow and goes on with a smaller scale.
     if not learner.scaler.is_enabled():
         is_finite &= torch.isfinite(norm)
-    watch.look(is_finite, "the training loss or its gradient is not finite", place)
+    watch.check(is_finite, "the training loss or its gradient is not finite", position)
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     if learner.ema:
         learner.ema.update(learner.network)
+    return _weighted(losses, shares)
 
 
 def num_micro_batches(num_samples: int, batch_size: int, accumulate: int) -> int:
@@ -111,6 +129,16 @@ def num_micro_batches(num_samples: int, batch_size: int, accumulate: int) -> int
     (4, 2, 1)
     """
     return max(1, num_samples * accumulate // batch_size)
+
+
+def _weighted(losses: Sequence[Loss], shares: Sequence[float]) -> Loss:
+    """Returns the loss of a batch from those of its parts."""
+    total = sum(loss.total * share for loss, share in zip(losses, shares, strict=True))
+    names = losses[0].terms
+    return Loss(
+        total,
+        {name: sum(loss.terms[name] * share for loss, share in zip(losses, shares, strict=True)) for name in names},
+    )
 
 
 def _clip(learner: Learner, clip_norm: float | None) -> Tensor:

@@ -17,23 +17,25 @@ from tqdm import tqdm
 
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
+from pipeline.config.scores import LABELS, score_of
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, TIMINGS
-from pipeline.segmentation.criterion import criterion, epoch_weights, fixed_weights
+from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
+from pipeline.task import Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
 from pipeline.training.freeze import freeze
-from pipeline.training.history import append_timing, history_row, open_events, write_events, write_history
+from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
 from pipeline.training.learner import Learner
 from pipeline.training.messages import (
-    dead_class_lines,
     epoch_line,
-    memory_cure,
+    memory_fix,
+    missed_class_lines,
     not_finite_error,
-    validation_memory_cure,
+    validation_memory_fix,
 )
+from pipeline.training.optimizer import assign_lr
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.validate import Validation, validate
@@ -49,26 +51,21 @@ class Training:
     """All that one training needs, gathered once.
 
     Attributes:
-        train_batches: `(epoch, start_step, augment, class_dice)` to the batches (image_BHWC, mask_BHW, keys) of an
-            epoch, scored from 1.
+        learning: what it needs of the task.
+        train_batches: `(epoch, start_step, augment, class_scores)` to the batches of an epoch, counted from 1.
         valid_batches: `() -> iterable of batches`, the same each time.
         num_valid: validation images.
         describe: a sample's key to words: image, tile, epoch.
         steps_per_epoch: optimizer steps of an epoch.
-        scored: indices of the classes that enter means and monitor.
-        loss_classes: indices of the classes that enter the loss.
     """
 
     run: Run
     config: Config
     plan: Sequence[Phase]
     learner: Learner
+    learning: Learning
     state: TrainState
     seed: int
-    classes: tuple[str, ...]
-    scored: tuple[int, ...]
-    loss_classes: tuple[int, ...]
-    num_outputs: int
     train_batches: Callable[..., Any]
     valid_batches: Callable[[], Any]
     num_valid: int
@@ -77,7 +74,10 @@ class Training:
     sums: EpochSums
     watch: FiniteWatch
     saved_at: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
+    start_epoch: int = 0
     events: SummaryWriter | None = None
+    step_log: StepLog | None = None
 
 
 def train(training: Training) -> None:
@@ -91,7 +91,7 @@ def train(training: Training) -> None:
     learner = training.learner
     training.run.log(f"on {described(learner.device, learner.precision)}")
     try:
-        with told_faults(memory_cure(training.config)):
+        with told_faults(memory_fix(training.config)):
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
@@ -109,7 +109,7 @@ def carry_out(training: Training) -> None:
         begin_epoch(training, phase)
         train_epoch(training, phase)
         finish_epoch(training, phase)
-    for line in dead_class_lines(training.state, training.classes, training.scored, is_last=True):
+    for line in missed_class_lines(training.state, training.learning, is_last=True):
         training.run.log(line)
     state, monitor = training.state, training.config.solver.monitor
     monitored = [row[monitor] for row in state.history]
@@ -119,6 +119,9 @@ def carry_out(training: Training) -> None:
 
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
+    state, every = training.state, training.config.runtime.log_steps
+    training.step_log = StepLog(training.run.paths / STEPS, every, training.sums.terms, state.epoch + 1, state.step)
+    training.start_epoch = state.epoch
     if training.state.history:
         record(training, training.state.history[-1])
     else:
@@ -140,32 +143,31 @@ def begin_epoch(training: Training, phase: Phase) -> None:
 def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
     state, learner, sums = training.state, training.learner, training.sums
-    loss_fn = training.config.loss_fn
-    weights = epoch_weights(loss_fn, state.epoch, state.class_dice, training.loss_classes, training.num_outputs)
-    loss_of = criterion(phase.loss or loss_fn.mix, _on_device(training, weights), training.num_outputs)
-    begun, num_before = time.monotonic(), sums.num_samples()
-    batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_dice)
+    mix = phase.loss or training.config.loss_fn.mix
+    criterion = training.learning.criterion(mix, state.epoch, state.class_scores)
+    started, num_before = time.monotonic(), sums.num_samples()
+    batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
     with _bar(training, phase) as bar:
-        for image_BHWC, mask_BHW, keys in batches:
+        for batch in batches:
             lr = set_rate(training, phase)
-            # Dropout and drop-path draw from here: a function of where we are, so that a resume repeats it.
+            # Dropout and drop-path draw from here: a function of epoch and step, so that a resume repeats it.
             torch.manual_seed(step_seed(training.seed, state.epoch, state.step))
-            place = (state.epoch, state.step, keys)
-            train_step(learner, image_BHWC, mask_BHW, loss_of, sums, training.watch, place)
+            position = (state.epoch, state.step, batch.keys)
+            loss = train_step(learner, batch, criterion, sums, training.watch, position)
             state.step += 1
+            training.step_log.add(state.epoch + 1, state.step, lr, loss)
             _show(training, bar, lr)
             save_if_due(training)
     training.watch.settle()
     num_samples = sums.num_samples() - num_before
-    append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - begun, num_samples)
+    append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - started, num_samples)
 
 
 def set_rate(training: Training, phase: Phase) -> float:
-    """Assigns the learning rate of the coming step to every parameter group; returns the plan's."""
+    """Assigns the learning rate of the coming step; returns it."""
     state, steps = training.state, training.steps_per_epoch
     lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
-    for group in training.learner.optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+    assign_lr(training.learner.optimizer, lr)
     return lr
 
 
@@ -182,49 +184,52 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     """
     state, steps = training.state, training.steps_per_epoch
     is_trained = bool(state.history)
-    validation = judge(training)
+    validation = validate_epoch(training)
     means = training.sums.means() if is_trained else None
     lr = learning_rate(phase, state.phase_epoch * steps + steps - 1, steps) if is_trained else None
     if is_trained:
         state.epoch, state.phase_epoch, state.step = state.epoch + 1, state.phase_epoch + 1, 0
         training.sums.reset()
-    dice = sum(validation.dice[index] for index in training.scored) / len(training.scored)
-    monitored = validation.loss if training.config.solver.monitor == "valid_loss" else 1 - dice
+    scores, monitored = validation.scores, monitored_value(training, validation)
     starts_trained = training.config.experiment.load_prev is not None
-    is_best = note_validation(state, monitored, validation.dice, validation.has_hit, starts_trained)
+    is_best = note_validation(state, monitored, scores.class_scores, scores.has_hit, starts_trained)
     facts = {"epoch": state.epoch, "phase": phase.name, "lr": lr, "is_best": int(is_best)}
     facts["epochs_since_best"] = state.epochs_since_best
-    row = history_row(facts, means, validation, training.classes, training.scored)
+    row = history_row(facts, means, validation, training.learning, training.sums.terms)
     state.history.append(row)
     save(training)
     if is_best:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)
     record(training, row)
-    training.run.log(epoch_line(row))
-    for line in dead_class_lines(state, training.classes, training.scored):
+    training.run.log(epoch_line(row, sum(one.epochs for one in training.plan), _seconds_left(training)))
+    for line in missed_class_lines(state, training.learning):
         training.run.log(line)
     stop_if_asked(training)
 
 
-def judge(training: Training) -> Validation:
-    """Returns the validation's scores, judged by one fixed loss for the whole plan, without weights that change.
+def validate_epoch(training: Training) -> Validation:
+    """Returns loss and scores of the validation, by one fixed loss for the whole plan, without weights that change.
 
     Raises:
         Stopped: a stop was requested; the epoch is saved with all its steps done, so that only this is repeated.
         NotFinite: the validation loss is not finite.
     """
-    loss_fn, num_classes = training.config.loss_fn, len(training.classes)
-    weights = fixed_weights(loss_fn.weights, training.loss_classes, num_classes, training.num_outputs)
-    loss_of = criterion(loss_fn.mix, _on_device(training, weights), training.num_outputs)
+    criterion = training.learning.criterion(training.config.loss_fn.mix, 0, ())
     try:
-        with told_faults(validation_memory_cure(training.config)):
-            validation = validate(training.learner, _until_stopped(training), loss_of, num_classes)
+        with told_faults(validation_memory_fix(training.config)):
+            validation = validate(training.learner, _until_stopped(training), criterion, training.learning)
     except Stopped:
         save(training)
         raise
     if not math.isfinite(validation.loss):
         raise NotFinite("the validation loss is not finite")
     return validation
+
+
+def monitored_value(training: Training, validation: Validation) -> float:
+    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0."""
+    name = score_of(training.config.solver.monitor)
+    return validation.loss if name is None else 1 - (validation.scores.by_name[name].mean or 0.0)
 
 
 def save(training: Training) -> None:
@@ -239,7 +244,7 @@ def save(training: Training) -> None:
         **training.learner.state_dict(),
         "state": training.state.as_dict(),
         "sums": training.sums.state_dict(),
-        "classes": list(training.classes),
+        "classes": list(training.learning.classes),
     }
     refuse_not_finite(content)
     replace_last(training.run.paths / LAST, content)
@@ -276,11 +281,14 @@ def _until_stopped(training: Training) -> Iterator[Any]:
         for batch in training.valid_batches():
             stop_if_asked(training)
             yield batch
-            bar.update(len(batch.mask_BHW))
+            bar.update(len(batch.images))
 
 
-def _on_device(training: Training, weights: torch.Tensor | None) -> torch.Tensor | None:
-    return None if weights is None else weights.to(training.learner.device)
+def _seconds_left(training: Training) -> float | None:
+    """Returns how long the rest of the plan takes at the pace of this process, as if no patience ran out."""
+    done = training.state.epoch - training.start_epoch
+    left = sum(phase.epochs for phase in training.plan[training.state.phase_index :]) - training.state.phase_epoch
+    return (time.monotonic() - training.started_at) / done * left if done else None
 
 
 def _bar(training: Training, phase: Phase) -> tqdm:
@@ -296,5 +304,6 @@ def _show(training: Training, bar: tqdm, lr: float) -> None:
         return
     bar.told_at = time.monotonic()
     means = training.sums.means()
-    dice = sum(means["dice"][index] for index in training.scored) / len(training.scored)
-    bar.set_postfix(loss=f"{means['loss']:.3f}", dice=f"{dice:.3f}", lr=f"{lr:.1e}", refresh=False)
+    scores = {LABELS[name]: score.mean for name, score in means.scores.by_name.items()}
+    shown = {label: f"{mean:.3f}" for label, mean in scores.items() if mean is not None}
+    bar.set_postfix({"loss": f"{means.loss:.3f}", **shown, "lr": f"{lr:.1e}"}, refresh=False)

@@ -1,7 +1,4 @@
-"""One pass over the validation images: loss, and the competition's Dice and IoU per class.
-
-Shapes: B images, C scored classes, H and W padded to the network's stride; padded pixels are ignored ones.
-"""
+"""One pass over the validation images: the loss and the task's scores."""
 
 from __future__ import annotations
 
@@ -9,73 +6,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from pipeline.segmentation import decision
-from pipeline.segmentation.criterion import Criterion
-from pipeline.segmentation.metrics import dataset_iou, dice_iou
-from pipeline.segmentation.networks import normalise
+from pipeline.task import Batch, Criterion, Learning, Scores
 from pipeline.training.device import in_parts
+from pipeline.training.encoder import normalise
 from pipeline.training.learner import Learner, autocast
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Scores of one validation.
+    """The result of one validation.
 
     Attributes:
-        loss: mean over images of the loss.
-        dice: per class, mean over images; 1 where prediction and truth both lack the class.
-        iou: likewise.
-        dataset_iou: per class, from the summed confusion matrix; NaN for a class never seen and never predicted.
-        has_hit: per class, whether any pixel of it was found, or none was there to find.
+        loss: mean over images.
+        terms: mean over images of each term of the loss, before its weight.
     """
 
     loss: float
-    dice: list[float]
-    iou: list[float]
-    dataset_iou: list[float]
-    has_hit: list[bool]
+    terms: dict[str, float]
+    scores: Scores
 
 
-def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classes: int) -> Validation:
-    """Returns the scores of the network (averaged weights where the run keeps them) on validation batches.
-
-    Args:
-        batches: yields objects with `image_BHWC` and `mask_BHW` (uint8, padded pixels 255).
-        loss_of: logits (B, C', H, W) and mask to a scalar.
-        num_classes: C; a padding class of the network beyond it is left out of the scores.
-    """
-    encoder = learner.config.model.encoder
-    losses, counts, confusions = [], [], []
-    with learner.judged() as network:
+def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Validation:
+    """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
+    encoder, scorer = learner.config.model.encoder, learning.scorer()
+    losses, counts = [], []
+    with learner.validated() as network:
         for batch in batches:
-            image_BHWC = batch.image_BHWC.to(learner.device, non_blocking=True)
-            mask_BHW = batch.mask_BHW.to(learner.device, non_blocking=True)
+            images_BHWC = batch.images.to(learner.device, non_blocking=True)
+            labels = learning.to_device(batch.labels)
             with autocast(learner.device, learner.precision):
-                logits_BCHW = in_parts(lambda part: network(normalise(part, encoder)), image_BHWC)
-            losses.append(loss_of(logits_BCHW, mask_BHW).double())
-            counts.append(len(mask_BHW))
-            predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
-            confusions.append(decision.count(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes))
-    confusion_PCC = torch.cat(confusions)
-    return _scores(torch.stack(losses), torch.tensor(counts), confusion_PCC)
+                outputs = in_parts(lambda part: network(normalise(part, encoder)), images_BHWC, learning.join_outputs)
+            losses.append(criterion(outputs, labels))
+            counts.append(len(images_BHWC))
+            scorer.add(outputs, labels)
+    weights = torch.tensor(counts)
 
+    def mean(values: list[torch.Tensor]) -> float:
+        values_B = torch.stack([value.double() for value in values])
+        weights_B = weights.to(values_B)
+        return float((values_B * weights_B).sum() / weights_B.sum())
 
-def ignore_beyond(mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Returns a mask in which everything beyond the scored classes (a padding class) is ignored."""
-    return mask_BHW.masked_fill(mask_BHW >= num_classes, 255)
-
-
-def _scores(losses: Tensor, counts: Tensor, confusion_PCC: Tensor) -> Validation:
-    dice_PC, iou_PC = dice_iou(confusion_PCC)
-    summed_CC = confusion_PCC.sum(0)
-    hits_C = summed_CC.diagonal()
-    weights = counts.to(losses)
-    return Validation(
-        loss=float((losses * weights).sum() / weights.sum()),
-        dice=dice_PC.mean(0).tolist(),
-        iou=iou_PC.mean(0).tolist(),
-        dataset_iou=dataset_iou(summed_CC).tolist(),
-        has_hit=((hits_C > 0) | (summed_CC.sum(1) == 0)).tolist(),
-    )
+    terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
+    return Validation(mean([loss.total for loss in losses]), terms, scorer.scores())

@@ -21,13 +21,13 @@ from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk
 from pipeline.paths import BEST, PROBS, STREAM, TEST_CATALOG
-from pipeline.prediction.load import load_predictor
+from pipeline.prediction.load import load_predictor, open_predictions
 from pipeline.prediction.progress import Progress
-from pipeline.prediction.store import USUAL_SHARE, ProbabilityStore
+from pipeline.prediction.store import USUAL_SHARE
 from pipeline.prediction.streaming import Source, stream
 from pipeline.segmentation.agreement import agreement
-from pipeline.segmentation.predict import Prediction, stored_bytes
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.predict import Prediction
+from pipeline.task import task_of
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder
@@ -51,9 +51,7 @@ def make_each(
         name: of this pass, which has no other of the same name in its stage.
     """
     if not run.loaded.config.ensemble.stream:
-        from pipeline.prediction.store import ProbabilityStore
-
-        stores = [ProbabilityStore(member.paths / PROBS[subset]) for member in member_runs(run)]
+        stores = [open_predictions(member, subset) for member in member_runs(run)]
         return lambda image_id: make(image_id, [stores[number].view(image_id) for number in wanted[image_id]])
     return _streamed(run, subset, wanted, make, name)
 
@@ -76,7 +74,7 @@ def check_room(run: Run) -> None:
         predictor = sources[due[0]].open() if due else None  # whether it ends in an upsampling decides the size
         for subset, source in sources.items():
             frames = map(source.dataset.frame, range(len(source.dataset)))
-            num_bytes, is_exact = stored_bytes(predictor, frames)
+            num_bytes, is_exact = task_of(member.loaded).stored_bytes(predictor, frames)
             written = sum(path.stat().st_size for path in (member.paths / PROBS[subset]).glob("shard-*"))
             total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
         names += [member.name] if due else []
@@ -101,7 +99,12 @@ def store_facts(run: Run, number: int) -> dict[str, Any]:
     files = [path for subset in sources for path in (member.paths / PROBS[subset]).iterdir()]
     dataset = sources["test"].dataset
     indices = sorted({0, len(dataset) // 2})[:NUM_COMPARED]
-    share = agreement(sources["test"].open(), dataset, indices, ProbabilityStore(member.paths / PROBS["test"]))
+    share = agreement(
+        sources["test"].open(),
+        dataset,
+        indices,
+        open_predictions(member, "test"),
+    )
     num_pixels = sum(int(row.width) * int(row.height) for row in rows)
     return {
         "bytes": sum(path.stat().st_size for path in files),
@@ -148,12 +151,12 @@ def _sources(run: Run, subset: str) -> list[Source]:
         is_test = subset == "test"
         rows = read_catalog(member.paths / TEST_CATALOG) if is_test else split_rows(member.paths, "valid")
         rows = rows.drop(columns="mask", errors="ignore")  # predicting needs no masks
-        dataset = ValidDataset(image_folder(member, subset), rows, padding=config.datasets.padding)
+        dataset = task_of(member.loaded).valid_data(member, image_folder(member, subset), rows)
 
         def open_network():
             content = load_or_refuse(path, f"train it: ./run.sh {member.name} train")
             return load_predictor(member.loaded, content, path)
 
-        return Source(open_network, dataset, config.dataloaders.valid.batch_size)
+        return Source(open_network, dataset, config.dataloaders.valid.batch_size, task_of(member.loaded))
 
     return [source(member) for member in member_runs(run)]

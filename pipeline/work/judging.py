@@ -39,9 +39,9 @@ def judge_maker(
     """
     import numpy as np
 
-    from pipeline.data.images import read_mask
     from pipeline.segmentation.ensemble import Recipe, combine, for_members
     from pipeline.segmentation.ensemble_weights import evidence_arrays, look
+    from pipeline.segmentation.labels import read_mask
     from pipeline.segmentation.scores import confusion_of
 
     files, num_classes = rows.set_index("id"), run.loaded.competition.num_classes

@@ -20,8 +20,8 @@ from pipeline.engine.chain import reuse_finished, run_chain, why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, PROBS, SPLIT, TEST_CATALOG, Folders
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
+from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
 from pipeline.segmentation.ensemble import check_members
 from pipeline.training.inputs import find_checkpoint, split_rows
@@ -81,7 +81,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
     if is_streamed:
         ids = {member.name: set(read_catalog(member.paths / TEST_CATALOG)["id"]) for member in members}
     else:
-        stores = {member.name: ProbabilityStore(member.paths / PROBS["test"]) for member in members}
+        stores = {member.name: open_predictions(member, "test") for member in members}
         check_members({name: store.index for name, store in stores.items()})
         ids = {name: set(store.ids) for name, store in stores.items()}
     first, *others = ids

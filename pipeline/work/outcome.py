@@ -51,7 +51,7 @@ class Decoding:
 
 def true_masks(run: Run, folder: Path, rows: pd.DataFrame) -> Iterator[np.ndarray]:
     """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
-    from pipeline.data.images import read_mask
+    from pipeline.segmentation.labels import read_mask
 
     code = mask_code(run.loaded.competition)
     return (read_mask(folder / mask, code) for mask in rows["mask"])
@@ -107,9 +107,9 @@ def fitted_decoding(
         recipe_of: how the predictions of an image's judges are combined.
         look_with: from the name of a pass and what to make of an image's predictions to a function of its id.
     """
-    from pipeline.data.images import read_mask
     from pipeline.segmentation.decoding import arrays_of, fit_suppression, see, sight_from
     from pipeline.segmentation.ensemble import combine
+    from pipeline.segmentation.labels import read_mask
     from pipeline.segmentation.offsets import fit_offsets, margin, margin_arrays, margin_from, with_factors
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
@@ -211,9 +211,10 @@ def write_checked_submission(run: Run, mask_of: MaskOf, decoding: Decoding) -> N
 
 def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataFrame, mask_of: MaskOf) -> None:
     """Draws image, truth and prediction of the best, median and worst validation images."""
-    from pipeline.data.images import read_image, read_mask
+    from pipeline.data.images import read_image
     from pipeline.report.figure import write_image
     from pipeline.report.panels import choose_images, draw_panel
+    from pipeline.segmentation.labels import read_mask
 
     competition, classes = run.loaded.competition, run.loaded.competition.class_names
     files, scores = rows.set_index("id"), per_image.set_index("id")

@@ -7,17 +7,15 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.config.competition import mask_code
 from pipeline.data.catalog import read_catalog
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import sha256_file
 from pipeline.paths import BEST, PROBS, TEST_CATALOG
-from pipeline.prediction.load import load_predictor
-from pipeline.prediction.store import ProbabilityStore, StoreWriter
-from pipeline.segmentation.predict import predict_batches, stored_bytes
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.prediction.load import load_predictor, open_predictions
+from pipeline.prediction.store import PredictionStore, StoreWriter
+from pipeline.task import task_of
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.work.inputs import image_folder
 
@@ -27,7 +25,7 @@ def predict(run: Run) -> None:
     predict_into_store(run, read_catalog(run.paths / TEST_CATALOG), "test")
 
 
-def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[ProbabilityStore, dict[str, Any]]:
+def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:
     """Predicts images into the run's store; returns the store, and epoch, loss and hash of the checkpoint.
 
     Args:
@@ -37,7 +35,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Proba
     Raises:
         Stopped: the time budget is used up; whole shards are kept.
     """
-    config, competition = run.loaded.config, run.loaded.competition
+    task, config, competition = task_of(run.loaded), run.loaded.config, run.loaded.competition
     best = run.paths / BEST
     content = load_or_refuse(best, f"train it: ./run.sh {run.name} train")
     checkpoint = {
@@ -47,21 +45,21 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Proba
     }
     facts = {"classes": list(competition.class_names), "competition": competition.name}
     folder = run.paths / PROBS[subset]
-    writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, log=run.log)
+    writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, task.pack, log=run.log)
     missing = set(writer.missing())
     if missing:
         predictor = load_predictor(run.loaded, content, best)
         chosen = rows[rows["id"].isin(missing)]
-        dataset = ValidDataset(image_folder(run, subset), chosen, mask_code(competition), config.datasets.padding)
-        writer.expect(*stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
+        dataset = task.valid_data(run, image_folder(run, subset), chosen.drop(columns="mask", errors="ignore"))
+        writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
         options = config.dataloaders.valid
         pins = options.pin_memory and predictor.device.type == "cuda"
-        loader = valid_loader(dataset, options.batch_size, options.num_workers, pins, log=run.log)
+        loader = valid_loader(dataset, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="image", leave=False, disable=None) as bar:
-            for image_id, prediction in predict_batches(predictor, valid_batches(loader)):
+            for image_id, prediction in task.predict(predictor, valid_batches(loader)):
                 writer.put(image_id, prediction)
                 bar.update()
                 if run.stop.requested:
                     raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} images predicted")
     writer.finish()
-    return ProbabilityStore(folder), checkpoint
+    return open_predictions(run, subset), checkpoint

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
 from pipeline.report.plots import write_class_histograms
-from pipeline.segmentation.statistics import class_table
+from pipeline.task import task_of
 from pipeline.work.inputs import competition_folder
 
 
@@ -24,14 +24,16 @@ def prepare(run: Run) -> None:
         UserError: files or lists have problems; all of them, each with its fix.
     """
     competition, datasets, folder = run.loaded.competition, run.loaded.config.datasets, competition_folder(run)
-    catalog, problems = build_train_catalog(competition, folder)
+    task = task_of(run.loaded)
+    catalog, problems = build_train_catalog(competition, folder, task)
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
-    for notice in find_notices(competition, folder, catalog):
+    for notice in find_notices(competition, folder, catalog, task):
         run.log(f"note: {notice}")
-    split = make_split(catalog, datasets.split.by, datasets.split_index)
+    split = make_split(catalog, task.class_presence(catalog), datasets.split.by, datasets.split_index)
     leaks = near_duplicates(folder, catalog, split)
-    tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: class_table(catalog, split, competition)}
+    classes = task.class_table(catalog, split, competition)
+    tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: classes}
     for name, table in tables.items():
         write_table(run.paths / name, table)
     write_class_histograms(run.paths / CLASSES, run.paths / PLOTS)

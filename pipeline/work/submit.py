@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.engine.run import Run
-from pipeline.paths import PROBS
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.prediction.load import open_predictions
 from pipeline.segmentation.decoding import decode_with_rules
 from pipeline.segmentation.ensemble import Recipe
 from pipeline.segmentation.offsets import with_factors
@@ -21,7 +20,7 @@ from pipeline.work.outcome import Arrays, Look, fitted_decoding, write_checked_s
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
     folder, recipe = competition_folder(run), Recipe("AP")
-    store, held_out = (ProbabilityStore(run.paths / PROBS[subset]) for subset in ("test", "valid"))
+    store, held_out = (open_predictions(run, subset) for subset in ("test", "valid"))
 
     def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
         return lambda image_id: look(image_id, [held_out.view(image_id)])

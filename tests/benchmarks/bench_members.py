@@ -25,7 +25,7 @@ from pipeline.data.loaders import ValidBatch
 from pipeline.prediction.load import load_predictor
 from pipeline.prediction.store import ProbabilityStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.networks import normalise
+from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse

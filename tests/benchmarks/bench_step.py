@@ -33,7 +33,7 @@ from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.stopping import Stop
 from pipeline.segmentation.criterion import criterion
-from pipeline.segmentation.networks import normalise
+from pipeline.training.encoder import normalise
 from pipeline.segmentation.samples import TrainDataset
 from pipeline.training.device import make_reproducible
 from pipeline.training.finite import FiniteWatch

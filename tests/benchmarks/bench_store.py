@@ -22,7 +22,8 @@ from pipeline.config.load import load
 from pipeline.data.loaders import ValidBatch
 from pipeline.prediction.store import ProbabilityStore, StoreWriter
 from pipeline.segmentation.compact import compress
-from pipeline.segmentation.networks import build_network, find_encoder_weights, normalise
+from pipeline.segmentation.networks import build_network, find_encoder_weights
+from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate

@@ -20,7 +20,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
-from pipeline.data.images import read_image, read_mask
+from pipeline.data.images import read_image
+from pipeline.segmentation.labels import read_mask
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store, resize

@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 from pipeline.config.competition import Competition, mask_code
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
-from pipeline.data.images import read_image, read_mask
+from pipeline.data.images import read_image
+from pipeline.segmentation.labels import read_mask
 from pipeline.files import write_atomic
 from pipeline.intervals import group_numbers, interval
 from pipeline.paths import RunPaths

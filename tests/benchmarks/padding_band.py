@@ -16,7 +16,7 @@ import torch
 from pipeline.config.competition import IGNORE, mask_code
 from pipeline.config.load import load
 from pipeline.data.competition import find_folder
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.intervals import group_numbers, interval
 from pipeline.prediction.store import ProbabilityStore
 from pipeline.segmentation.metrics import dice_iou

@@ -32,7 +32,7 @@ from pipeline.config.plan import parse_mix
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.stopping import Stop
-from pipeline.segmentation.networks import normalise
+from pipeline.training.encoder import normalise
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.paths import Folders, shown
 from pipeline.submission.write import write_submission
 

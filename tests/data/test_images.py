@@ -14,7 +14,8 @@ from PIL import Image
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.data.image_header import BadFile, read_header
 from pipeline.data.inspection import count_values
-from pipeline.data.images import class_indices, read_grey, read_mask, read_image
+from pipeline.data.images import read_grey, read_image
+from pipeline.segmentation.labels import class_indices, read_mask
 from pipeline.errors import UserError
 from tests.data.broken import HEIGHT, MASK, IMAGE, WIDTH, encoded, jpeg, png
 

@@ -17,7 +17,8 @@ import pytest
 
 from pipeline.config.competition import MaskCode
 from pipeline.data import store as store_module
-from pipeline.data.images import read_mask, read_image
+from pipeline.data.images import read_image
+from pipeline.segmentation.labels import read_mask
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.errors import UserError
 from tests.data.small_competition import make_competition

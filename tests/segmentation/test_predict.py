@@ -16,7 +16,8 @@ from pipeline.config.load import load
 from pipeline.config.schema import Encoder, Model
 from pipeline.data.loaders import ValidBatch
 from pipeline.errors import UserError
-from pipeline.segmentation.networks import build_network, normalise
+from pipeline.segmentation.networks import build_network
+from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import (
     Prediction,
     Predictor,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images import read_image, read_mask
+from pipeline.data.images import read_image
+from pipeline.segmentation.labels import read_mask
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError

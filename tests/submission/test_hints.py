@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.submission.check import check_submission
 from pipeline.submission.hints import MIN_IMAGES, find_hints, hints_on_file, votes_of
 from pipeline.submission.write import write_submission

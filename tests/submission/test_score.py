@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import MaskCode
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.score import score_csv, summarise
 from pipeline.submission.write import write_submission

@@ -12,7 +12,8 @@ from pipeline.errors import Stopped, UserError
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.inputs import num_outputs, scored_classes, seed_of
+from pipeline.training.inputs import seed_of
+from pipeline.segmentation.classes import num_outputs, scored_classes
 from pipeline.training.trainer import train
 from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_stages
 

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.engine.chain import Run, run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError

@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.prediction.store import ProbabilityStore
 from pipeline.segmentation.predict import decode
 from pipeline.submission.write import write_submission
-from pipeline.training.inputs import loss_classes, scored_classes
+from pipeline.segmentation.classes import loss_classes, scored_classes
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,159 @@
+"""What training and validation need of segmentation: loss, running sums, scores. See `Learning` in `pipeline/task.py`.
+
+Letters: B images, C classes, P images of a whole validation, H rows, W columns. A network whose padding is a class of
+its own has one output more than there are classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipeline.config.load import Loaded
+from pipeline.config.plan import parse_mix
+from pipeline.config.schema import LossFn
+from pipeline.segmentation import decision
+from pipeline.segmentation.classes import loss_classes, num_outputs, scored_classes
+from pipeline.segmentation.losses import adaptive_class_weights, build_loss, normalise_class_weights
+from pipeline.segmentation.metrics import dataset_iou, dice_iou
+from pipeline.task import Criterion, Learning, Loss, Score, Scores
+
+
+def learning(loaded: Loaded, device: torch.device) -> Learning:
+    """Returns what training and validation need, for a run on a device."""
+    return bind(
+        loaded.competition.class_names,
+        scored_classes(loaded),
+        loss_classes(loaded),
+        num_outputs(loaded),
+        loaded.config.loss_fn,
+        device,
+    )
+
+
+def bind(
+    classes: Sequence[str],
+    scored: Sequence[int],
+    in_loss: Sequence[int],
+    outputs: int,
+    loss_fn: LossFn,
+    device: torch.device,
+) -> Learning:
+    """Returns the same for these classes.
+
+    Args:
+        scored: indices of the classes that enter means.
+        in_loss: indices of the classes that enter the loss.
+        outputs: channels of the network.
+    """
+    num_classes = len(classes)
+
+    def criterion(mix: str, epoch: int, class_dice: Sequence[float]) -> Criterion:
+        if loss_fn.adaptive.enable and epoch > 0 and class_dice:
+            weights = adaptive_weights(class_dice, loss_fn.adaptive.max_weight, in_loss, outputs)
+        else:
+            weights = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
+        loss, weights = build_loss(parse_mix(mix), outputs), None if weights is None else weights.to(device)
+        return lambda logits_BCHW, mask_BHW: Loss(*loss.with_terms(logits_BCHW, mask_BHW, weights))
+
+    def sample_sums(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
+        dice_BC, iou_BC = dice_iou(count_pixels(logits_BCHW, mask_BHW, num_classes))
+        return torch.cat([dice_BC.sum(0), iou_BC.sum(0)])
+
+    def sample_scores(means: Sequence[float]) -> Scores:
+        dice, iou = list(means[:num_classes]), list(means[num_classes:])
+        by_name = {"dice": Score(mean_of(dice, scored), dice), "iou": Score(mean_of(iou, scored), iou)}
+        return Scores(by_name, dice, [True] * num_classes)
+
+    return Learning(
+        classes=tuple(classes),
+        scored=tuple(scored),
+        class_label="Dice",
+        split_labels=lambda mask_BHW, num_parts: mask_BHW.tensor_split(num_parts),
+        to_device=lambda mask_BHW: mask_BHW.to(device, non_blocking=True),
+        join_outputs=torch.cat,
+        criterion=criterion,
+        num_sums=2 * num_classes,
+        sample_sums=sample_sums,
+        sample_scores=sample_scores,
+        scorer=lambda: MaskScorer(num_classes, tuple(scored)),
+    )
+
+
+@dataclass
+class MaskScorer:
+    """Confusion matrices of a validation, kept on the network's device until all images are in."""
+
+    num_classes: int
+    scored: tuple[int, ...]
+    confusions: list[Tensor] = field(default_factory=list)
+
+    def add(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
+        """Adds a batch: logits (B, C or one more, H, W), mask uint8 (B, H, W), 255 where ignored."""
+        self.confusions.append(count_pixels(logits_BCHW, mask_BHW, self.num_classes))
+
+    def scores(self) -> Scores:
+        """Returns Dice and IoU per image, as the competition's, and the IoU of all pixels."""
+        confusion_PCC = torch.cat(self.confusions)
+        dice_PC, iou_PC = dice_iou(confusion_PCC)
+        summed_CC = confusion_PCC.sum(0)
+        found_C = (summed_CC.diagonal() > 0) | (summed_CC.sum(1) == 0)
+        families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC)}
+        by_name = {name: Score(mean_of(one.tolist(), self.scored), one.tolist()) for name, one in families.items()}
+        return Scores(by_name, by_name["dice"].classes, found_C.tolist())
+
+
+def count_pixels(logits_BCHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
+    """Returns the confusion matrix of each image, int64 (B, C, C); a padding class counts nowhere."""
+    predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
+    return decision.count(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes)
+
+
+def ignore_beyond(mask_BHW: Tensor, num_classes: int) -> Tensor:
+    """Returns a mask in which everything beyond the classes (a padding class) is ignored."""
+    return mask_BHW.masked_fill(mask_BHW >= num_classes, 255)
+
+
+def mean_of(values: Sequence[float], scored: Sequence[int]) -> float | None:
+    """Returns the mean over the scored classes that have a value, or None where none has.
+
+    >>> mean_of([0.5, math.nan, 0.7], scored=[0, 1]), mean_of([math.nan], scored=[0])
+    (0.5, None)
+    """
+    kept = [values[index] for index in scored if not math.isnan(values[index])]
+    return sum(kept) / len(kept) if kept else None
+
+
+def fixed_weights(
+    given: Sequence[float] | None, in_loss: Sequence[int], num_classes: int, num_outputs: int
+) -> Tensor | None:
+    """Returns LOSS_FN.WEIGHTS per output, 0 for classes outside DATASETS.CLASSES; None when all are alike.
+
+    >>> fixed_weights(None, in_loss=(0, 2), num_classes=3, num_outputs=4)
+    tensor([1.5000, 0.0000, 1.5000, 1.0000])
+    """
+    if given is None and len(in_loss) == num_classes:
+        return None
+    return _only_in_loss(torch.tensor(given or [1.0] * num_classes), in_loss, num_outputs)
+
+
+def adaptive_weights(
+    class_dice: Sequence[float], max_weight: float, in_loss: Sequence[int], num_outputs: int
+) -> Tensor:
+    """Returns weights per output that grow with what is missing to a validation Dice of 1 (LOSS_FN.ADAPTIVE).
+
+    As in the original they apply after the first epoch; the validation before training is not used.
+    """
+    return _only_in_loss(adaptive_class_weights(class_dice, max_weight), in_loss, num_outputs)
+
+
+def _only_in_loss(weights_C: Tensor, in_loss: Sequence[int], num_outputs: int) -> Tensor:
+    """Returns weights of mean 1, 0 for classes outside the loss, and 1 for a padding class."""
+    keep_C = torch.zeros(len(weights_C))
+    keep_C[list(in_loss)] = 1.0
+    weights_C = normalise_class_weights(weights_C * keep_C)
+    return torch.cat([weights_C, torch.ones(num_outputs - len(weights_C))])

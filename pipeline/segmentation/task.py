@@ -1,0 +1,40 @@
+"""Segmentation as a task: one class per pixel. The record that everything outside this folder works with."""
+
+from __future__ import annotations
+
+from pipeline.config.competition import mask_file
+from pipeline.engine.run import lazy
+from pipeline.segmentation.labels import (
+    class_presence,
+    inspect_mask,
+    mask_notices,
+    pixel_columns,
+    pixel_counts,
+)
+from pipeline.segmentation.statistics import class_table
+from pipeline.task import Task
+
+SEGMENTATION = Task(
+    name="segmentation",
+    label_file=mask_file,
+    inspect_label=inspect_mask,
+    label_columns=pixel_columns,
+    label_values=pixel_counts,
+    label_notices=mask_notices,
+    class_presence=class_presence,
+    class_table=class_table,
+    # These need torch, which `prepare` does without.
+    build_store=lazy("pipeline.segmentation.tiles:build_tile_store"),
+    train_data=lazy("pipeline.segmentation.tiles:train_data"),
+    valid_data=lazy("pipeline.segmentation.tiles:valid_data"),
+    collate_train=lazy("pipeline.segmentation.samples:collate_train"),
+    collate_valid=lazy("pipeline.segmentation.samples:collate_valid"),
+    draw_samples=lazy("pipeline.segmentation.tiles:draw_samples"),
+    build_network=lazy("pipeline.segmentation.networks:network_of"),
+    learning=lazy("pipeline.segmentation.learning:learning"),
+    make_predictor=lazy("pipeline.segmentation.predict:make_predictor"),
+    predict=lazy("pipeline.segmentation.predict:predict_batches"),
+    stored_bytes=lazy("pipeline.segmentation.predict:stored_bytes"),
+    pack=lazy("pipeline.segmentation.predict:pack"),
+    unpack=lazy("pipeline.segmentation.predict:unpack"),
+)

@@ -1,0 +1,63 @@
+"""The tile store of a run, its datasets, and the plots that show what training sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config.competition import mask_code
+from pipeline.data.competition import find_folder
+from pipeline.data.store import build_store, open_store
+from pipeline.data.tiles import scales_of
+from pipeline.engine.run import Run
+from pipeline.paths import PLOTS, SAMPLES_PLOT
+from pipeline.report.figure import write_image
+from pipeline.report.sheets import draw_sheet, draw_tile_grid
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.samples import TrainDataset, ValidDataset, sample_sheet
+from pipeline.training.inputs import seed_of, split_rows, tile_store
+
+NUM_SHEET_SAMPLES = 12
+
+
+def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
+    """Returns the folder of the store with images and masks of catalog rows, built unless it is there."""
+    settings, code = run.loaded.config.datasets.augmentation.tile, mask_code(run.loaded.competition)
+    folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
+    scales = scales_of(settings.sets) if settings.enable else None
+    key = (code.ignore_index, code.values, code.colors)
+    return build_store(folder, rows, scales, run.folders.tiles, lambda path: read_mask(path, code), key, run.log)
+
+
+def train_data(run: Run) -> TrainDataset:
+    """Returns the training samples of a run, from its tile store."""
+    datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
+    ids = split_rows(run.paths, "train")["id"].tolist()
+    store = open_store(tile_store(run))
+    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
+
+
+def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
+    """Returns whole padded images of catalog rows, with masks where the rows have them."""
+    return ValidDataset(folder, rows, mask_code(run.loaded.competition), run.loaded.config.datasets.padding)
+
+
+def draw_samples(run: Run, dataset: TrainDataset) -> None:
+    """Draws augmented samples of the first epoch, evenly spread, and the tiles of each set on one image."""
+    augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
+    step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
+    indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
+    captions = [dataset.places[index].image_id for index in indices]
+    kinds = (augmentation.horizontal_flip, augmentation.shift_scale_rotate, augmentation.copy_paste)
+    kinds += (augmentation.color, augmentation.gaussian_noise)
+    what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
+    title = f"Training input: {what} of the first epoch, masks below"
+    samples = sample_sheet(dataset, 1, indices)
+    sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
+    write_image(run.paths / SAMPLES_PLOT, sheet)
+    tile = augmentation.tile
+    for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
+        image = dataset.store.image(dataset.places[0].image_id, tile_set[:2])
+        grid = draw_tile_grid(image, tile_set, tile.width, tile.height)
+        write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)

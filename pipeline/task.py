@@ -1,0 +1,187 @@
+"""A task is a record of functions: everything that differs between kinds of labels. The table of tasks is at the end.
+
+Plans, sweep, trainer, checkpoints, split, leakage, stores, reuse, report and submission never ask which task they
+serve. They call the functions of the record that `task_of` returns and pass on what these return. To add a task, write
+a folder with a record of its own and add a row to `TASKS`.
+
+Letters: B images of a batch, N rows of a catalog, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import pandas as pd
+    import torch
+    from torch import Tensor, nn
+
+    from pipeline.config.competition import Competition
+    from pipeline.config.load import Loaded
+    from pipeline.data.inspection import Inspection
+    from pipeline.engine.run import Run
+
+
+class Frame(NamedTuple):
+    """Where a validation or test image is in its padded frame: `offset` (top, left), `size` (height, width)."""
+
+    id: str
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+
+class Batch(NamedTuple):
+    """What a loader yields.
+
+    Attributes:
+        images: uint8 (B, H, W, 3), RGB.
+        labels: whatever the task trains on; None for test images.
+        keys: one per image: a `SampleKey` in training, a `Frame` in validation and prediction.
+    """
+
+    images: Tensor
+    labels: Any
+    keys: list[Any]
+
+
+class Loss(NamedTuple):
+    """The loss of a batch: `total`, a scalar, and each term of the mix by name, unweighted and detached."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a validation: its mean, None where undefined, and one value per class, NaN where undefined."""
+
+    mean: float | None
+    classes: list[float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a validation or of an epoch's samples.
+
+    Attributes:
+        by_name: e.g. {"dice": Score(...), "miou": Score(...)}; labels are in `config/scores.py`.
+        class_scores: per class, what adaptive class weights and weighted copy-paste work from.
+        has_hit: per class, whether anything of it was found, or there was nothing to find.
+    """
+
+    by_name: dict[str, Score]
+    class_scores: list[float]
+    has_hit: list[bool]
+
+
+class Scorer(Protocol):
+    """Collects the outputs of one validation."""
+
+    def add(self, outputs: Any, labels: Any) -> None:
+        """Adds a batch, on the device of the network."""
+
+    def scores(self) -> Scores:
+        """Returns the scores of everything that was added."""
+
+
+Criterion = Callable[[Any, Any], Loss]  # outputs of the network and labels of the same batch
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What training and validation need of a task, for the classes and settings of one run on one device.
+
+    Attributes:
+        classes: their names.
+        scored: indices of the classes that enter means and monitor.
+        class_label: what `Scores.class_scores` are, for people.
+        split_labels: (labels, n) to n parts of a batch's labels.
+        to_device: (labels) to the labels on the device.
+        join_outputs: (outputs of parts of a batch) to those of the whole.
+        criterion: (mix, finished epochs, class scores) to the loss of the next epoch. Without finished epochs and class
+            scores it is the fixed loss by which every epoch is validated.
+        num_sums: the length of what `sample_sums` returns.
+        sample_sums: (outputs, labels) to a float64 vector of sums over samples, on the device.
+        sample_scores: (vector of means over samples) to `Scores`.
+        scorer: () to a `Scorer` of one validation.
+    """
+
+    classes: tuple[str, ...]
+    scored: tuple[int, ...]
+    class_label: str
+    split_labels: Callable[[Any, int], Sequence[Any]]
+    to_device: Callable[[Any], Any]
+    join_outputs: Callable[[Sequence[Any]], Any]
+    criterion: Callable[[str, int, Sequence[float]], Criterion]
+    num_sums: int
+    sample_sums: Callable[[Any, Any], Tensor]
+    sample_scores: Callable[[Sequence[float]], Scores]
+    scorer: Callable[[], Scorer]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The functions of one task. Each field says what its function is given and returns.
+
+    Attributes:
+        label_file: (competition, id) to the label's file, relative to the competition's folder.
+        inspect_label: (path, name for messages, competition) to what the label file holds and what is wrong with it.
+        label_columns: (competition) to the catalog's columns that describe a label.
+        label_values: (competition, inspection) to the values of these columns.
+        label_notices: (competition, catalog) to what is unusual but no mistake, a sentence each.
+        class_presence: (catalog) to bool (N, C): which classes each image shows.
+        class_table: (catalog, split, competition) to the table behind classes.csv.
+        build_store: (run, catalog rows) to the folder of the tile store, built unless it is there.
+        train_data: (run) to a dataset whose samples `collate_train` joins; it has `frame(index)`, `describe(key)`,
+            `class_presence()` and `set_class_scores(scores)`.
+        valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, for `collate_valid`; it has
+            `frame(index)` and `has_labels(index)`.
+        collate_train, collate_valid: (samples) to a `Batch`.
+        draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
+        build_network: (loaded) to a network on the CPU with random weights.
+        learning: (loaded, device) to what training and validation need.
+        make_predictor: (loaded, network with its weights, device, number format) to what `predict` takes.
+        predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
+        stored_bytes: (predictor, sizes (height, width) of padded images) to the bytes that their predictions take in a
+            store, and whether that is exact or an upper bound.
+        pack: (prediction) to the array that a store keeps, and plain values beside it.
+        unpack: (array, plain values) to the prediction; the array may be a memory map.
+    """
+
+    name: str
+    label_file: Callable[[Competition, str], str]
+    inspect_label: Callable[[Path, str, Competition], Inspection]
+    label_columns: Callable[[Competition], list[str]]
+    label_values: Callable[[Competition, Inspection], list[int]]
+    label_notices: Callable[[Competition, pd.DataFrame], list[str]]
+    class_presence: Callable[[pd.DataFrame], np.ndarray]
+    class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
+    build_store: Callable[[Run, pd.DataFrame], Path]
+    train_data: Callable[[Run], Any]
+    valid_data: Callable[[Run, Path, pd.DataFrame], Any]
+    collate_train: Callable[[list], Batch]
+    collate_valid: Callable[[list], Batch]
+    draw_samples: Callable[[Run, Any], None]
+    build_network: Callable[[Loaded], nn.Module]
+    learning: Callable[[Loaded, torch.device], Learning]
+    make_predictor: Callable[[Loaded, nn.Module, torch.device, torch.dtype], Any]
+    predict: Callable[[Any, Iterable[Batch]], Iterator[tuple[str, Any]]]
+    stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
+    pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
+    unpack: Callable[[np.ndarray, Mapping[str, Any]], Any]
+
+
+# By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
+TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
+
+
+def task_of(loaded: Loaded) -> Task:
+    """Returns the task of a run's competition."""
+    module, _, name = TASKS[loaded.competition.task].partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,152 @@
+"""Encoders of segmentation_models_pytorch and timm: their input, and their pretrained weights.
+
+In: uint8 images (B, H, W, 3), RGB. Out: what an encoder expects, float32 (B, 3, H, W).
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import huggingface_hub as hub
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.config.schema import Encoder
+from pipeline.errors import UserError
+from pipeline.paths import shown
+from pipeline.training.weights import find_encoder_weights
+
+Triple = tuple[float, float, float]
+# Kept here because the library asks the network for them. Source: the `pretrained_settings` of
+# segmentation_models_pytorch.
+IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+HALF_ENCODERS = ("inceptionresnetv2", "inceptionv4", "xception")
+HALF_TAGS = ("advprop",)
+DPN_MEAN_STD = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+
+
+def normalise(image_BHWC: Tensor, encoder: Encoder) -> Tensor:
+    """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB images, on their device."""
+    scale, shift = _scale_shift(encoder.name, encoder.weights, image_BHWC.device)
+    # A permuted NHWC tensor is channels_last already: no copy.
+    return torch.addcmul(shift, image_BHWC.float(), scale).permute(0, 3, 1, 2)
+
+
+def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
+    """Returns mean and standard deviation of RGB in [0, 1] with which an encoder's weights were trained.
+
+    >>> mean_std("inceptionv4", "imagenet")
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    if name in HALF_ENCODERS or weights in HALF_TAGS or name.startswith("timm-tf_efficientnet_lite"):
+        return HALF_MEAN_STD
+    if name.startswith("dpn"):
+        return DPN_MEAN_STD
+    if name.startswith("tu-"):  # timm tells for each of its models, without asking the network
+        settings = timm.get_pretrained_cfg(name.removeprefix("tu-"), allow_unregistered=True)
+        return (settings.mean, settings.std) if settings else IMAGENET_MEAN_STD
+    return IMAGENET_MEAN_STD
+
+
+@functools.cache
+def _scale_shift(name: str, weights: str | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns (x / 255 - mean) / std as one multiply and one add; kept, since a GPU waits for each copy to it."""
+    with torch.inference_mode(False):  # the first call may come from a prediction, the next from training
+        mean, std = (torch.tensor(values, device=device) for values in mean_std(name, weights))
+        return 1 / (255 * std), -mean / std
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Fills a network from another run's weights.
+
+    Raises:
+        UserError: names the first tensor that does not fit.
+    """
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise UserError(f"{origin} does not fit this network: it has no {name}; is MODEL the same as there?")
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
+                f"{tuple(tensor.shape)} here; set MODEL (and the number of classes) as in that run"
+            )
+    foreign = next((name for name in state if name not in own), None)
+    if foreign is not None:
+        raise UserError(f"{origin} does not fit this network: {foreign} has no place here; is MODEL the same as there?")
+    network.load_state_dict(dict(state))
+
+
+def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) -> None:
+    """Fills a network's encoder with its pretrained weights; MODEL.ENCODER.WEIGHTS null leaves it as it is.
+
+    Args:
+        folders: where `<encoder>-<tag>.safetensors` is looked for before the library's hub is asked.
+
+    Raises:
+        UserError: the weights are not available here, or do not fit.
+    """
+    if encoder.weights is None:
+        return
+    path = find_encoder_weights(encoder, folders)
+    if path is None:
+        network.encoder.load_state_dict(load_pretrained(encoder, folders).state_dict(), strict=True)
+        return
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
+    own = network.encoder.state_dict()
+    wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
+    wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    if wrong:
+        raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {len(wrong)} tensors, first {wrong[0]}")
+    network.encoder.load_state_dict(state, strict=True)
+
+
+def load_pretrained(encoder: Encoder, folders: Sequence[Path]) -> nn.Module:
+    """Returns an encoder filled through the library's own loader (Hugging Face's hub or its cache).
+
+    Raises:
+        UserError: the library knows no such weights, or they cannot be had from here.
+    """
+    settings = smp.encoders.encoders.get(encoder.name, {}).get("pretrained_settings", {})
+    if settings and encoder.weights not in settings:
+        raise UserError(
+            f"MODEL.ENCODER.WEIGHTS: {encoder.name} has no {encoder.weights!r}; known: {', '.join(settings)}"
+        )
+    # Without this the client tries again and again for some 24 s before it admits that there is no network.
+    hub.constants.HF_HUB_OFFLINE = hub.constants.HF_HUB_OFFLINE or not _reaches(hub.constants.ENDPOINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
+    except Exception as error:
+        # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
+        file_name = f"{encoder.name}-{encoder.weights}.safetensors"
+        raise UserError(
+            f"no {encoder.weights} weights for encoder {encoder.name}: there is no {file_name} in "
+            f"{', '.join(shown(folder) for folder in folders)}, and the library's hub did not answer "
+            f"({type(error).__name__}).\n"
+            f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
+            f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
+        ) from None
+
+
+def _reaches(address: str) -> bool:
+    """Returns whether the host of a web address accepts a connection within two seconds."""
+    try:
+        with socket.create_connection((urlsplit(address).hostname or "", 443), timeout=2):
+            return True
+    except OSError:
+        return False
