@@ -1,4 +1,4 @@
-"""The stages, as a table. Read this first.
+"""The stages and the tasks, as tables. Read this first.
 
     ./run.sh ExpAAB            runs every stage of configs/ExpAAB.yaml in this order
     ./run.sh ExpAAB train      runs up to `train`
@@ -9,6 +9,8 @@ one file per stage, imported only when the stage runs.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
 
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
@@ -47,6 +49,7 @@ from pipeline.paths import (
     TRAIN_CATALOG,
     VALID_PROBS,
 )
+from pipeline.task import Task
 from pipeline.work.inputs import (
     lacks_tiles,
     sample_submission,
@@ -238,6 +241,8 @@ ENSEMBLE_STAGES = (
         despite=("submit",),
     ),
 )
+# By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
+TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
@@ -246,3 +251,9 @@ def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     if is_ensemble(loaded):
         return ENSEMBLE_STAGES
     return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)
+
+
+def task_of(loaded: Loaded) -> Task:
+    """Returns the task of a config's competition."""
+    module, _, name = TASKS[loaded.competition.task].partition(":")
+    return getattr(import_module(module), name)

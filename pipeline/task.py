@@ -1,8 +1,8 @@
-"""A task is a record of functions: everything that differs between kinds of labels. The table of tasks is at the end.
+"""A task is a record of functions: everything that differs between kinds of labels.
 
 Plans, sweep, trainer, checkpoints, split, leakage, stores, reuse, report and submission never ask which task they
-serve. They call the functions of the record that `task_of` returns and pass on what these return. To add a task, write
-a folder with a record of its own and add a row to `TASKS`.
+serve. They call the functions of `run.task` and pass on what these return. To add a task, write a folder with a record
+of its own and add a row to the table of tasks in `stages.py`.
 
 Letters: B images of a batch, N rows of a catalog, C classes.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -175,13 +174,3 @@ class Task:
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
     pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
     unpack: Callable[[np.ndarray, Mapping[str, Any]], Any]
-
-
-# By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
-TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
-
-
-def task_of(loaded: Loaded) -> Task:
-    """Returns the task of a run's competition."""
-    module, _, name = TASKS[loaded.competition.task].partition(":")
-    return getattr(import_module(module), name)

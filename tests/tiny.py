@@ -20,7 +20,7 @@ from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop
 from pipeline.paths import Folders, RunPaths
-from pipeline.stages import stages_of
+from pipeline.stages import stages_of, task_of
 
 SIDE = 64
 BACKGROUND, CAR, VEGETATION, ROAD = 0, 3, 9, 10
@@ -137,7 +137,7 @@ def run_paths(name: str) -> RunPaths:
 
 def run_of(loaded: Loaded, log: Callable[[str], None] = print, stop: Stop | None = None) -> Run:
     """Returns the run of a resolved config in the folders of this test."""
-    return Run(loaded, Folders.from_environment(), log, stop or Stop(), stages_of)
+    return Run(loaded, Folders.from_environment(), log, stop or Stop(), stages_of, task_of)
 
 
 def run_stages(loaded: Loaded, last: str = "report", force: tuple[str, ...] = (), stages: tuple[Stage, ...] = ()):

@@ -69,14 +69,14 @@ def open_run(
     Raises:
         UserError: no such config, an unknown key, an impossible value.
     """
-    from pipeline.stages import stages_of  # the table names the stages of all folders; nothing else here imports upward
+    from pipeline.stages import stages_of, task_of  # the tables name all folders; nothing else here imports upward
 
     loaded = load(name, tuple(overrides))
     hours = loaded.config.runtime.time_budget_hours
     stop = Stop() if stop is None else stop
     if hours:
         stop.set_budget(hours * 3600)
-    return Run(loaded, folders or Folders.from_environment(), log or print_line, stop, stages_of)
+    return Run(loaded, folders or Folders.from_environment(), log or print_line, stop, stages_of, task_of)
 
 
 def run(

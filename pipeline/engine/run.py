@@ -100,6 +100,7 @@ class Run:
         log: takes a line for the user.
         stop: whether the run should end soon.
         stages_of: the stages of a config, in order.
+        task_of: the task of a config, a record of functions that the engine itself never looks at.
         key: hash of everything that the current stage depends on; a partial result with another key is not continued.
     """
 
@@ -108,6 +109,7 @@ class Run:
     log: Callable[[str], None]
     stop: Stop
     stages_of: Callable[[Any], tuple[Stage, ...]]
+    task_of: Callable[[Any], Any] = lambda loaded: None
     key: str = ""
 
     @property
@@ -121,6 +123,10 @@ class Run:
     @property
     def stages(self) -> tuple[Stage, ...]:
         return self.stages_of(self.loaded)
+
+    @property
+    def task(self) -> Any:
+        return self.task_of(self.loaded)
 
     def stage(self, name: str) -> Stage:
         """Returns a stage of this run by its name."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.load import Loaded
 from pipeline.engine.run import Run
 from pipeline.paths import PROBS, shown
 from pipeline.prediction.store import PredictionStore
-from pipeline.task import task_of
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.encoder import load_weights
 from pipeline.training.learner import validated_weights
@@ -21,10 +19,10 @@ def open_predictions(run: Run, subset: str) -> PredictionStore:
     Raises:
         UserError: there is no whole store.
     """
-    return PredictionStore(run.paths / PROBS[subset], task_of(run.loaded).unpack)
+    return PredictionStore(run.paths / PROBS[subset], run.task.unpack)
 
 
-def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Any:
+def load_predictor(run: Run, content: dict[str, Any], path: Path) -> Any:
     """Returns the predictor of a run, with the weights that were validated, on its device.
 
     Args:
@@ -34,7 +32,7 @@ def load_predictor(loaded: Loaded, content: dict[str, Any], path: Path) -> Any:
     Raises:
         UserError: its weights do not fit the network, or the device is not there.
     """
-    task, solver = task_of(loaded), loaded.config.solver
+    task, loaded, solver = run.task, run.loaded, run.loaded.config.solver
     make_reproducible(solver.reproducible)  # as in training, whichever process predicts
     device = choose_device(loaded.config.runtime.device)
     network = task.build_network(loaded)

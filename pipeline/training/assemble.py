@@ -33,7 +33,7 @@ from pipeline.paths import (
     TIMINGS,
     shown,
 )
-from pipeline.task import Batch, task_of
+from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
@@ -67,7 +67,7 @@ class RunData:
 
 def open_data(run: Run) -> RunData:
     """Returns the data of a run; needs the stages `prepare` and `tile`."""
-    task, loaded = task_of(run.loaded), run.loaded
+    task, loaded = run.task, run.loaded
     config, competition = loaded.config, loaded.competition
     train, rate = task.train_data(run), config.datasets.sampling.rare_class_rate
     shares = rare_class_shares(train.class_presence(), rate, competition.class_names) if rate else None
@@ -101,7 +101,7 @@ def start_learner(run: Run) -> Learner:
     """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV."""
     loaded = run.loaded
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
-    network = task_of(loaded).build_network(loaded)
+    network = run.task.build_network(loaded)
     name = loaded.config.experiment.load_prev
     if name is None:
         return build_learner(loaded.config, network, weights_folders=run.folders.weights)
@@ -120,7 +120,7 @@ def assemble(run: Run) -> Training:
     refuse_long_warmup(loaded, plan, len(data.sampler))
     content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
-    task = task_of(loaded)
+    task = run.task
     learner = start_learner(run) if content is None else build_learner(loaded.config, task.build_network(loaded))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase

@@ -30,7 +30,7 @@ from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, RunPaths, shown
-from pipeline.task import Criterion, Learning, task_of
+from pipeline.task import Criterion, Learning
 from pipeline.training.assemble import RunData, open_data, start_learner
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
@@ -87,7 +87,7 @@ def sweep_points(run: Run, validate: Validate) -> list[Point]:
     learner = start_learner(run)
     # Averaged weights would hide what the present rate does.
     learner = replace(learner, optimizer=_optimizer(loaded, learner), ema=None)
-    learning = task_of(loaded).learning(loaded, learner.device)
+    learning = run.task.learning(loaded, learner.device)
     # The loss that training begins with.
     loss_of = learning.criterion(loaded.plan[0].loss or loaded.config.loss_fn.mix, 0, ())
     # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.

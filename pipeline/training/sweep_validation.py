@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
-from pipeline.task import Batch, Criterion, Learning, task_of
+from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.encoder import normalise
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
@@ -40,7 +40,7 @@ def choose_images(ids: Sequence[str], present: np.ndarray, count: int) -> list[s
 
 def validation_batches(run: Run) -> Iterator[Batch]:
     """Yields the fixed validation images as batches, decoded once for the whole sweep."""
-    task, config = task_of(run.loaded), run.loaded.config
+    task, config = run.task, run.loaded.config
     rows = split_rows(run.paths, "valid")
     chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), config.sweep.images)
     folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)

@@ -27,7 +27,6 @@ from pipeline.prediction.store import USUAL_SHARE
 from pipeline.prediction.streaming import Source, stream
 from pipeline.segmentation.agreement import agreement
 from pipeline.segmentation.predict import Prediction
-from pipeline.task import task_of
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder
@@ -74,7 +73,7 @@ def check_room(run: Run) -> None:
         predictor = sources[due[0]].open() if due else None  # whether it ends in an upsampling decides the size
         for subset, source in sources.items():
             frames = map(source.dataset.frame, range(len(source.dataset)))
-            num_bytes, is_exact = task_of(member.loaded).stored_bytes(predictor, frames)
+            num_bytes, is_exact = member.task.stored_bytes(predictor, frames)
             written = sum(path.stat().st_size for path in (member.paths / PROBS[subset]).glob("shard-*"))
             total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
         names += [member.name] if due else []
@@ -151,12 +150,12 @@ def _sources(run: Run, subset: str) -> list[Source]:
         is_test = subset == "test"
         rows = read_catalog(member.paths / TEST_CATALOG) if is_test else split_rows(member.paths, "valid")
         rows = rows.drop(columns="mask", errors="ignore")  # predicting needs no masks
-        dataset = task_of(member.loaded).valid_data(member, image_folder(member, subset), rows)
+        dataset = member.task.valid_data(member, image_folder(member, subset), rows)
 
         def open_network():
             content = load_or_refuse(path, f"train it: ./run.sh {member.name} train")
-            return load_predictor(member.loaded, content, path)
+            return load_predictor(member, content, path)
 
-        return Source(open_network, dataset, config.dataloaders.valid.batch_size, task_of(member.loaded))
+        return Source(open_network, dataset, config.dataloaders.valid.batch_size, member.task)
 
     return [source(member) for member in member_runs(run)]

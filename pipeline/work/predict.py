@@ -15,7 +15,6 @@ from pipeline.files import sha256_file
 from pipeline.paths import BEST, PROBS, TEST_CATALOG
 from pipeline.prediction.load import load_predictor, open_predictions
 from pipeline.prediction.store import PredictionStore, StoreWriter
-from pipeline.task import task_of
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.work.inputs import image_folder
 
@@ -35,7 +34,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
     Raises:
         Stopped: the time budget is used up; whole shards are kept.
     """
-    task, config, competition = task_of(run.loaded), run.loaded.config, run.loaded.competition
+    task, config, competition = run.task, run.loaded.config, run.loaded.competition
     best = run.paths / BEST
     content = load_or_refuse(best, f"train it: ./run.sh {run.name} train")
     checkpoint = {
@@ -48,7 +47,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
     writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, task.pack, log=run.log)
     missing = set(writer.missing())
     if missing:
-        predictor = load_predictor(run.loaded, content, best)
+        predictor = load_predictor(run, content, best)
         chosen = rows[rows["id"].isin(missing)]
         dataset = task.valid_data(run, image_folder(run, subset), chosen.drop(columns="mask", errors="ignore"))
         writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))

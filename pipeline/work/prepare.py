@@ -13,7 +13,6 @@ from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
 from pipeline.report.plots import write_class_histograms
-from pipeline.task import task_of
 from pipeline.work.inputs import competition_folder
 
 
@@ -24,7 +23,7 @@ def prepare(run: Run) -> None:
         UserError: files or lists have problems; all of them, each with its fix.
     """
     competition, datasets, folder = run.loaded.competition, run.loaded.config.datasets, competition_folder(run)
-    task = task_of(run.loaded)
+    task = run.task
     catalog, problems = build_train_catalog(competition, folder, task)
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")

@@ -10,13 +10,12 @@ from pipeline.data.tiles import NOTICED, SETS_KEY, distortion
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
-from pipeline.task import task_of
 from pipeline.training.inputs import split_rows
 
 
 def tile(run: Run) -> None:
     """Builds the tile store unless another run has, and writes the plots of it."""
-    task, settings = task_of(run.loaded), run.loaded.config.datasets.augmentation.tile
+    task, settings = run.task, run.loaded.config.datasets.augmentation.tile
     catalog, split = read_catalog(run.paths / TRAIN_CATALOG), read_split(run.paths / SPLIT)
     rows = catalog[catalog["id"].isin(split["id"])]
     path = task.build_store(run, rows)
