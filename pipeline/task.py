@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from pipeline.config.competition import Competition
     from pipeline.config.load import Loaded
-    from pipeline.data.inspection import Inspection
     from pipeline.engine.run import Run
 
 
@@ -130,7 +129,7 @@ class Task:
 
     Attributes:
         label_file: (competition, id) to the label's file, relative to the competition's folder.
-        inspect_label: (path, name for messages, competition) to what the label file holds and what is wrong with it.
+        inspect_label: (path, name for messages, competition) to an `Inspection` of the label's file.
         label_columns: (competition) to the catalog's columns that describe a label.
         label_values: (competition, inspection) to the values of these columns.
         label_notices: (competition, catalog) to what is unusual but no mistake, a sentence each.
@@ -155,9 +154,9 @@ class Task:
 
     name: str
     label_file: Callable[[Competition, str], str]
-    inspect_label: Callable[[Path, str, Competition], Inspection]
+    inspect_label: Callable[[Path, str, Competition], Any]
     label_columns: Callable[[Competition], list[str]]
-    label_values: Callable[[Competition, Inspection], list[int]]
+    label_values: Callable[[Competition, Any], list[int]]
     label_notices: Callable[[Competition, pd.DataFrame], list[str]]
     class_presence: Callable[[pd.DataFrame], np.ndarray]
     class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
