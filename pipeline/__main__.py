@@ -203,10 +203,5 @@ def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], lis
     return stages, overrides, is_forced
 
 
-def print_line(line: str) -> None:
-    """Prints a line at once, beside progress bars too."""
-    print(line, flush=True)
-
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
