@@ -212,10 +212,5 @@ def word_hint(word: str) -> str:
     return f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
 
 
-def print_line(line: str) -> None:
-    """Prints a line at once, also beside progress bars."""
-    print(line, flush=True)
-
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.chain import Run, run_chain
+from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped
 from pipeline.paths import PROJECT, Folders, RunPaths
-from pipeline.stages import stages_of
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint
-from tests.tiny import draw_nothing, overrides, run_paths, run_stages, tiny, write_competition
+from tests.tiny import draw_nothing, overrides, run_of, run_paths, run_stages, tiny, write_competition
 
 pytestmark = pytest.mark.slow
 RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
@@ -65,7 +64,7 @@ def test_a_process_that_is_asked_to_stop_says_so_and_the_same_command_goes_on(tm
     assert process.returncode == 3 and "Traceback" not in error
     assert f"stopped: {reason}; saved at epoch" in error
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0 and "going on at epoch" in result.stdout
+    assert result.returncode == 0 and "resuming at epoch" in result.stdout
     loaded = tiny(data, *CHANGES)
     interrupted = files(run_paths(loaded.run))
     paths, _ = run_stages(loaded, "train", force=("train",))
@@ -88,7 +87,7 @@ def test_a_time_budget_that_is_used_up_in_training_saves_at_once_and_the_run_goe
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "train_step", last_step)
         with pytest.raises(Stopped, match="the time budget is used up; saved at epoch 1, step 2"):
-            run_chain(stages_of(loaded), "train", Run(loaded, paths, stop), (), lambda line: None)
+            run_chain(run_of(loaded, lambda line: None, stop), "train")
     assert time.monotonic() - stop.deadline < 30
     state = load_checkpoint(paths / "last.ckpt")["state"]
     assert (state["epoch"], state["step"]) == (1, 2)
@@ -123,7 +122,7 @@ def test_a_process_that_another_one_holds_up_is_refused(tmp_path):
         assert first.stdout.readline()
         second = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         first.kill()
-    assert second.returncode == 2 and f"is being run by process {first.pid} already" in second.stderr
+    assert second.returncode == 2 and f"is already being run by process {first.pid}" in second.stderr
 
 
 def test_the_whole_chain_ends_in_a_checked_submission_and_a_page_and_is_skipped_at_once_the_second_time(

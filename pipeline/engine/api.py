@@ -10,6 +10,7 @@ Nothing here is kept between calls: two calls in one process may have different 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -149,6 +150,7 @@ def print_line(line: str) -> None:
     from tqdm import tqdm  # keeps `show` and `list` quick
 
     tqdm.write(line)
+    sys.stdout.flush()  # a pipe would hold it back
 
 
 def _attempt(request: Request, last_stage: str | None, folders: Folders, log: Log | None = None) -> Outcome:

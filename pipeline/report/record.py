@@ -96,7 +96,8 @@ class Record:
 def read_record(paths: RunPaths, loaded: Loaded) -> Record:
     """Returns everything that is in a run's folder by now."""
     folder = paths.folder
-    train, test = (read_columns(folder / name) or {} for name in (TRAIN_CATALOG, TEST_CATALOG))
+    catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
+    catalogs = {subset: columns for subset, columns in catalogs.items() if columns}
     split = read_columns(folder / "split.csv")
     plots = folder / "plots"
     return Record(
@@ -105,8 +106,8 @@ def read_record(paths: RunPaths, loaded: Loaded) -> Record:
         header=read_header(config_path(loaded.name)),
         stage_seconds=read_stage_seconds(folder),
         classes=read_classes(folder / "classes.csv"),
-        subsets=Counter({"train": len(train.get("id", ())), "test": len(test.get("id", ()))}),
-        num_sequences=len({*train.get("sequence", ()), *test.get("sequence", ())}),
+        subsets={subset: len(columns["id"]) for subset, columns in catalogs.items()},
+        num_sequences=len({sequence for columns in catalogs.values() for sequence in columns["sequence"]}),
         split=Counter(split["subset"]) if split else None,
         leaks=read_columns(folder / "leakage.csv"),
         sweep=read_columns(folder / "lr_sweep.csv"),

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from pipeline.prediction.parts import IMAGES_PER_FILE
-from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.predict import Prediction, full_logits
@@ -69,7 +69,7 @@ def numpy_masks(folder: Path, num_members: int) -> list[np.ndarray]:
 
 
 def our_masks(folder: Path, num_members: int, kind: str = "store") -> list[np.ndarray]:
-    views = [ProbabilityStore(folder / f"{kind}-{member}").view("p") for member in range(num_members)]
+    views = [PredictionStore(folder / f"{kind}-{member}").view("p") for member in range(num_members)]
     return combine(views, RECIPES)
 
 
@@ -130,7 +130,7 @@ def main() -> None:
             "store, a few rows at a time": lambda: our_masks(folder, 5),
             "store at full size, a few rows at a time": lambda: our_full_masks(folder, 5),
             "store, AP only": lambda: combine(
-                [ProbabilityStore(folder / f"store-{index}").view("p") for index in range(5)], [Recipe("AP")]
+                [PredictionStore(folder / f"store-{index}").view("p") for index in range(5)], [Recipe("AP")]
             ),
         }
         show("5 members of one image, 12 x 720 x 1280, to AP, BP and MW", alternate(ways, 3), "x4 (x12 compiled)")

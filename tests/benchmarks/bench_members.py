@@ -23,12 +23,12 @@ from pipeline.data.catalog import read_catalog
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import ValidBatch
 from pipeline.prediction.load import load_predictor
-from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse
+from pipeline.training.encoder import normalise
 from tests.tiny import run_paths
 
 NUM_IMAGES = 6
@@ -47,7 +47,7 @@ def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     return predictor, ValidDataset(folder, rows, padding=loaded.config.datasets.padding)
 
 
-def predict_both(name: str, tta: str, folder: Path) -> tuple[ProbabilityStore, dict[str, Prediction]]:
+def predict_both(name: str, tta: str, folder: Path) -> tuple[PredictionStore, dict[str, Prediction]]:
     """A member's store, and the same predictions in float32."""
     predictor, dataset = open_member(name, tta)
     writer = StoreWriter(folder, "key", [row.id for row in dataset.rows], {"classes": [], "competition": "bench"})
@@ -62,7 +62,7 @@ def predict_both(name: str, tta: str, folder: Path) -> tuple[ProbabilityStore, d
         logits_CHW = logits_CHW[: predictor.num_classes].contiguous()
         exact[image_id] = Prediction(logits_CHW.numpy(), 1, False, offset, size)
     writer.finish()
-    return ProbabilityStore(folder), exact
+    return PredictionStore(folder), exact
 
 
 def compare(names: Sequence[str], tta: str, folder: Path) -> None:

@@ -26,16 +26,16 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from pipeline.segmentation.criterion import criterion
 
 from pipeline.config.load import Loaded, load
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.stopping import Stop
-from pipeline.segmentation.criterion import criterion
-from pipeline.training.encoder import normalise
 from pipeline.segmentation.samples import TrainDataset
 from pipeline.training.device import make_reproducible
+from pipeline.training.encoder import normalise
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, autocast, build_learner
 from pipeline.training.state import TrainState

@@ -20,11 +20,11 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import ValidBatch
-from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import compress
 from pipeline.segmentation.networks import build_network, find_encoder_weights
-from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
+from pipeline.training.encoder import normalise
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate
 
@@ -101,7 +101,7 @@ def main() -> None:
                 writer.put(image_id, prediction)
             writer.finish()
             size = sum(path.stat().st_size for path in Path(folder).iterdir()) / NUM_IMAGES
-            store = ProbabilityStore(Path(folder))
+            store = PredictionStore(Path(folder))
             exact = [exact_logits(predictor, batch).argmax(0).numpy() for batch in batches(images)]
             shares = [float((decode(store[id]) == wanted).mean()) for id, wanted in zip(ids, exact, strict=True)]
         print(

@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.data.images import read_image
-from pipeline.segmentation.labels import read_mask
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.samples import SampleKey, TrainDataset
 from tests.benchmarks.street_images import CLASSES, write_competition
 

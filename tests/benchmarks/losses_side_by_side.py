@@ -23,11 +23,10 @@ from pipeline.config.competition import Competition, mask_code
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image
-from pipeline.segmentation.labels import read_mask
 from pipeline.files import write_atomic
 from pipeline.intervals import group_numbers, interval
 from pipeline.paths import RunPaths
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.prediction.store import PredictionStore
 from pipeline.report.canvas import (
     GAP,
     MARGIN,
@@ -41,6 +40,7 @@ from pipeline.report.canvas import (
     write,
 )
 from pipeline.report.figure import encode_png
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode
 from pipeline.training.inputs import split_rows
 from tests.tiny import run_paths
@@ -96,7 +96,7 @@ def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition
     image, truth = read_image(folder / row["image"]), read_mask(folder / row["mask"], mask_code(competition))
     cells = [("image", image), ("truth", paint_mask(truth, competition.colors, image))]
     for run in runs:
-        mask = decode(ProbabilityStore(run.paths.probs("valid"))[image_id])
+        mask = decode(PredictionStore(run.paths.probs("valid"))[image_id])
         caption = f"{run.loss}: {run.image_dice[image_id]:.3f}"
         cells.append((caption, paint_mask(mask, competition.colors, image)))
     height, width = truth.shape

@@ -16,9 +16,9 @@ import torch
 from pipeline.config.competition import IGNORE, mask_code
 from pipeline.config.load import load
 from pipeline.data.competition import find_folder
-from pipeline.segmentation.labels import read_mask
 from pipeline.intervals import group_numbers, interval
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import decode
 from pipeline.segmentation.scores import confusion_of
@@ -32,7 +32,7 @@ def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.nd
     """Returns mean Dice per image, over all pixels and over the outer band, and each image's sequence."""
     loaded = load(name, overrides)
     paths, competition = run_paths(loaded.run), loaded.competition
-    folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
+    folder, store = find_folder(competition, loaded.config.datasets.directory), PredictionStore(paths.probs("valid"))
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     rows = split_rows(paths, "valid")
     for row in rows.itertuples():

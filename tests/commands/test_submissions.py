@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.config.load import load_competition
-from pipeline.segmentation.labels import read_mask
 from pipeline.paths import Folders, shown
+from pipeline.segmentation.labels import read_mask
 from pipeline.submission.write import write_submission
 
 

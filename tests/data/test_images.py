@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.data.image_header import BadFile, read_header
-from pipeline.data.inspection import count_values
+from pipeline.segmentation.labels import count_values
 from pipeline.data.images import read_grey, read_image
 from pipeline.segmentation.labels import class_indices, read_mask
 from pipeline.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import freshness
+from pipeline.engine import freshness
 from pipeline.engine.freshness import (
     ABSENT,
     Fingerprints,

@@ -70,7 +70,7 @@ def stop_at_every_step(
     while cuts < MOST_STARTS:
         # A stop is asked about at each step and each of two validation batches: every start gets beyond a validation.
         training = make("cut", stop=StopAt(2), **options)
-        last = training.paths / "last.ckpt"
+        last = training.run.paths / "last.ckpt"
         if last.exists():
             saved, state = load_checkpoint(last), training.state
             if not equal(training.learner.state_dict(), {name: saved[name] for name in training.learner.state_dict()}):
@@ -80,7 +80,7 @@ def stop_at_every_step(
             break
         except Stopped:
             cuts += 1
-    if results(training.paths) != results(whole.paths):
+    if results(training.run.paths) != results(whole.run.paths):
         faults.append("the end differs")
     return cuts, faults
 

@@ -20,25 +20,25 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.paths import RunPaths
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.paths import BEST, LAST, PROBS, RunPaths
+from pipeline.prediction.store import PredictionStore
 from pipeline.training.checkpoint import load_checkpoint, load_newest, load_or_refuse, previous_of
 from tests.damages import cut, flip, zero_page
 from tests.tiny import draw_nothing, run_stages, tiny, write_competition
 
 
 def last_is_replaced(paths: RunPaths, key: str) -> bool:
-    """Returns whether training would go on from the checkpoint before, and says so."""
-    said: list[str] = []
-    found = load_newest(paths / "last.ckpt", key, said.append)
-    is_said = "last.ckpt is damaged" in said[0] and said[-1].endswith("previous-last.ckpt") if said else False
-    return found is not None and found[1] == previous_of(paths / "last.ckpt") and is_said
+    """Returns whether training would go on from the checkpoint before, and logs it."""
+    lines: list[str] = []
+    found = load_newest(paths / LAST, key, lines.append)
+    is_logged = "last.ckpt is damaged" in lines[0] and lines[-1].endswith("previous-last.ckpt") if lines else False
+    return found is not None and found[1] == previous_of(paths / LAST) and is_logged
 
 
 def best_is_refused(paths: RunPaths) -> bool:
     """Returns whether prediction would refuse it by name."""
     try:
-        load_or_refuse(paths / "best.ckpt", "train anew")
+        load_or_refuse(paths / BEST, "train anew")
     except UserError as error:
         return "best.ckpt is damaged" in str(error)
     return False
@@ -47,7 +47,7 @@ def best_is_refused(paths: RunPaths) -> bool:
 def store_is_refused(paths: RunPaths, subset: str) -> bool:
     """Returns whether a store is refused when all of it is read."""
     try:
-        store = ProbabilityStore(paths.probs(subset))
+        store = PredictionStore(paths / PROBS[subset])
         _ = [store[image_id] for image_id in store]
     except UserError as error:
         return "is damaged" in str(error) or "no whole probability store" in str(error)
@@ -66,15 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
         draw_nothing(monkeypatch)
         loaded = tiny(write_competition(Path(folder) / "data"), "SWEEP.ENABLE=false")
         paths, _ = run_stages(loaded, "predict")
-        key = load_checkpoint(paths / "last.ckpt")["state"]["key"]
-        doors: dict[Path, Callable[[], bool]] = {
-            paths / "last.ckpt": lambda: last_is_replaced(paths, key),
-            paths / "best.ckpt": lambda: best_is_refused(paths),
+        key = load_checkpoint(paths / LAST)["state"]["key"]
+        readers: dict[Path, Callable[[], bool]] = {
+            paths / LAST: lambda: last_is_replaced(paths, key),
+            paths / BEST: lambda: best_is_refused(paths),
         }
         for subset in ("valid", "test"):
-            shards = sorted(path for path in paths.probs(subset).iterdir() if path.name.startswith("shard-"))
-            doors |= {path: lambda subset=subset: store_is_refused(paths, subset) for path in shards}
-        for path, is_refused in doors.items():
+            shards = sorted(path for path in (paths / PROBS[subset]).iterdir() if path.name.startswith("shard-"))
+            readers |= {path: lambda subset=subset: store_is_refused(paths, subset) for path in shards}
+        for path, is_refused in readers.items():
             # `last.ckpt` and `best.ckpt` may be two names of one file: each is damaged as a file of its own.
             whole, rng = path.read_bytes(), random.Random(path.name)
             path.unlink()

@@ -86,7 +86,7 @@ def faults_of(poison: Callable, place: tuple[int, int], lags: bool, has_scaler: 
             # A scaler leaves out a step with such a gradient, and rightly; in a step left out no weight is poisoned.
             if not has_scaler or (any(times) and poison is not poison_gradient):
                 faults.append("it was not noticed")
-    for path in training.paths.folder.glob("*.ckpt"):
+    for path in training.run.paths.folder.glob("*.ckpt"):
         if not all(bool(torch.isfinite(tensor.double()).all()) for tensor in tensors(load_checkpoint(path))):
             faults.append(f"{path.name} is not finite")
     return faults
@@ -104,11 +104,11 @@ def main() -> int:
             for poison, epoch, step in product(POISONS, range(EPOCHS), range(STEPS)):
                 faults = faults_of(poison, (epoch, step), lags, has_scaler, changes)
                 again = make("poisoned", changes=changes, lags=lags, has_scaler=has_scaler)
-                was_refused = (again.paths / "not_finite.json").exists()
+                was_refused = (again.run.paths / "not_finite.json").exists()
                 train(again)
-                if was_refused and results(again.paths) != results(whole.paths):
+                if was_refused and results(again.run.paths) != results(whole.run.paths):
                     faults.append("started again without the poison, it ended otherwise")
-                for path in again.paths.folder.iterdir():
+                for path in again.run.paths.folder.iterdir():
                     if path.is_file():
                         path.unlink()
                 count, refused, failed = count + 1, refused + was_refused, failed + bool(faults)

@@ -111,7 +111,8 @@ def stage_at(output: str) -> str:
     for line in output.splitlines():
         word = line.partition(" ")[0]
         if word in STAGE_NAMES:
-            at = "between stages" if " done in " in line or " fresh" in line else word
+            is_over = any(text in line for text in (" done in ", " up to date", " reused from "))
+            at = "between stages" if is_over else word
     return at
 
 
@@ -159,7 +160,7 @@ class Resumed:
         """Returns how many steps of the epoch the start that said `output` did again; a whole epoch counts as 1000."""
         before = self.before
         self.before = struct.unpack("<qq", self.path.read_bytes()) if self.path.stat().st_size else None
-        found = re.search(r"^going on at epoch (\d+), step (\d+)", output, re.MULTILINE)
+        found = re.search(r"^resuming at epoch (\d+), step (\d+)", output, re.MULTILINE)
         if before is None or found is None:
             return 0
         epoch, step = int(found[1]), int(found[2])

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.prediction import store as probability_store
 from pipeline.prediction.parts import IMAGES_PER_FILE
-from pipeline.prediction.store import ProbabilityStore, StoreWriter
+from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
 from pipeline.segmentation.predict import Prediction
 from tests.damages import cut, flip, zero_page
@@ -59,7 +59,7 @@ def contents(folder):
 
 def test_what_was_put_comes_back(tmp_path):
     write(tmp_path)
-    store = ProbabilityStore(tmp_path)
+    store = PredictionStore(tmp_path)
     assert store.ids == list(store) == IDS and store.index["classes"] == ["Road", "Car"]
     for image_id in IDS:
         wanted = prediction(image_id)
@@ -88,7 +88,7 @@ def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until)
     write(tmp_path / "killed", until=until)
     (tmp_path / "killed/shard-00001.tmp-77.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        ProbabilityStore(tmp_path / "killed")
+        PredictionStore(tmp_path / "killed")
     missing = write(tmp_path / "killed")
     assert len(missing) == len(IDS) - (until if until == len(IDS) else until // IMAGES_PER_FILE * IMAGES_PER_FILE)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -106,7 +106,7 @@ def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp
         patch.setattr(probability_store, "FORMAT", 1)
         write(tmp_path / "older")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        ProbabilityStore(tmp_path / "older")
+        PredictionStore(tmp_path / "older")
     assert write(tmp_path / "older") == IDS
     assert contents(tmp_path / "older") == contents(tmp_path / "fresh")
 
@@ -176,7 +176,7 @@ def test_a_damaged_store_is_refused_by_name(tmp_path, damage, name):
         if name == "index.json" and _says_the_same(path.read_bytes(), whole):
             continue  # a blank became another blank
         with pytest.raises(UserError, match=r"shard-00001\.safetensors is damaged|no whole probability store"):
-            store = ProbabilityStore(tmp_path)
+            store = PredictionStore(tmp_path)
             _ = [store[image_id] for image_id in store]
 
 
@@ -206,7 +206,7 @@ def test_an_absent_shard_is_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "shard-00002.safetensors").unlink()
     with pytest.raises(UserError, match=r"shard-00002\.safetensors is damaged.*predict again with --force"):
-        ProbabilityStore(tmp_path)[IDS[-1]]
+        PredictionStore(tmp_path)[IDS[-1]]
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{}", '{"format": 1}', '{"format": 99, "sha256": ""}'])
@@ -214,4 +214,4 @@ def test_an_index_of_something_else_is_refused(tmp_path, text):
     write(tmp_path)
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(UserError, match="there is no whole probability store"):
-        ProbabilityStore(tmp_path)
+        PredictionStore(tmp_path)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.config.load import Loaded, nested
-from pipeline.paths import Folders
+from pipeline.config.load import Loaded
+from pipeline.paths import Folders, RunPaths
 from pipeline.report.panels import draw_panel
 
 CLASSES = ("Background", "Person", "Road", "Sky")
@@ -75,10 +75,10 @@ def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE) -> dict[st
     }
 
 
-def write_prepared(folder: Path) -> None:
+def write_prepared(folder: RunPaths) -> None:
     ids = [f"{sequence:06d}_{frame:03d}" for sequence in range(5) for frame in range(6)]
-    rows = [[name, "train", name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
-    write_csv(folder / "catalog.csv", ["id", "subset", "sequence", "image", "mask", "width", "height"], rows)
+    rows = [[name, name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
+    write_csv(folder / "catalog_train.csv", ["id", "sequence", "image", "mask", "width", "height"], rows)
     write_csv(
         folder / "split.csv", ["id", "subset"], [[name, "valid" if name[3:6] == "004" else "train"] for name in ids]
     )
@@ -94,7 +94,7 @@ def write_prepared(folder: Path) -> None:
     write_csv(folder / "classes.csv", head, rows)
 
 
-def write_sweep(folder: Path) -> None:
+def write_sweep(folder: RunPaths) -> None:
     head = ["repeat", "step", "lr", "valid_loss", "valid_loss_smooth", "train_loss", "train_loss_smooth"]
     rows = []
     for repeat in range(3):
@@ -112,7 +112,7 @@ def write_sweep(folder: Path) -> None:
     (folder / "lr_sweep.json").write_text(json.dumps(found))
 
 
-def write_judged(folder: Path, split_by: str = "slice", dice: Sequence[float] = DICE) -> None:
+def write_judged(folder: RunPaths, split_by: str = "slice", dice: Sequence[float] = DICE) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics_of(split_by, dice)))
     head = ["id", "sequence", "dice", "iou", *(f"{score}_{name}" for score in ("dice", "iou") for name in CLASSES)]
     mean = sum(dice) / len(dice)
@@ -125,7 +125,7 @@ def write_judged(folder: Path, split_by: str = "slice", dice: Sequence[float] = 
     write_csv(folder / "confusion.csv", ["truth", *CLASSES], confusion)
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: RunPaths) -> None:
     image, mask = make_image()
     for group in ("best", "median", "worst"):
         panel = draw_panel(image, mask, np.roll(mask, 5, axis=1) % 4, CLASSES, COLORS, f"{group} 1")
@@ -146,19 +146,16 @@ def write_submission(name: str, dice: float) -> Path:
     return path
 
 
-def start_run(loaded: Loaded) -> Path:
-    """The folder of a run with its resolved config, as `chain.py` writes it."""
-    folder = Folders.from_environment().runs / loaded.run
+def start_run(loaded: Loaded) -> RunPaths:
+    """The paths of a run with its resolved config, as `engine/folder.py` writes it."""
+    folder = Folders.from_environment().run(loaded.run)
     for name in ("plots", "panels", ".stages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = [f"# Resolved values of {loaded.name}."]
-    if loaded.changed:
-        lines.append(f"# Overridden on the command line: {', '.join(loaded.changed)}")
-    (folder / "config.yaml").write_text("\n".join([*lines, json.dumps(nested(loaded.values), indent=2)]))
+    (folder / "config.yaml").write_text(loaded.text)
     return folder
 
 
-def mark_stages(folder: Path, **seconds: float) -> None:
+def mark_stages(folder: Path | RunPaths, **seconds: float) -> None:
     for stage, value in seconds.items():
         marker = {"version": 1, "settings": {}, "inputs": {}, "outputs": {}, "seconds": value}
         (folder / ".stages" / f"{stage}.json").write_text(json.dumps(marker))

@@ -29,7 +29,7 @@ def configs(tmp_path):
 
 
 def test_every_config_of_the_project_has_a_line():
-    lines = experiment_table(width=120).splitlines()
+    lines = experiment_table(Folders.from_environment().runs, width=120).splitlines()
     shown = [line.split()[0] for line in lines]
     assert set(names()) <= set(shown)
 
@@ -55,24 +55,25 @@ def test_columns_stand_below_each_other_and_lines_fit(configs, tmp_path):
 
 
 def test_words_choose_lines(configs, tmp_path):
-    table = experiment_table(["LONGER", "question"], width=80, configs=configs, runs=tmp_path)
+    table = experiment_table(tmp_path, ["LONGER", "question"], width=80, configs=configs)
     assert "ExpB" in table
     assert "ExpA" not in table
-    assert experiment_table(["zebra"], configs=configs, runs=tmp_path) == "No experiment matches zebra."
+    assert experiment_table(tmp_path, ["zebra"], configs=configs) == "No experiment matches zebra."
 
 
 def test_a_run_with_overrides_stands_below_its_config(new_run):
     loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     (folder / "metrics.json").write_text(json.dumps(metrics_of()))
     for words in ([], ["ExpAAB"]):
-        lines = experiment_table(words, width=100).splitlines()
+        lines = experiment_table(Folders.from_environment().runs, words, width=100).splitlines()
         below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
         assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
 
 
 def test_scores_of_two_competitions_have_no_mean(new_run):
     def average(*words: str) -> list[str]:
-        return next(line.split()[1:] for line in experiment_table(words).splitlines() if line.startswith("average"))
+        lines = experiment_table(Folders.from_environment().runs, words).splitlines()
+        return next(line.split()[1:] for line in lines if line.startswith("average"))
 
     for name in ("DemoAAA", "DemoAAB", "CamVidAAA"):
         _, folder = new_run(name)
@@ -106,7 +107,7 @@ def test_headers_are_read_from_comments_only(configs):
 
 
 def test_without_any_score_there_is_no_summary(configs, tmp_path):
-    assert experiment_table(["ExpB"], width=80, configs=configs, runs=tmp_path).splitlines()[-1].startswith("ExpB")
+    assert experiment_table(tmp_path, ["ExpB"], width=80, configs=configs).splitlines()[-1].startswith("ExpB")
 
 
 def test_a_config_in_any_encoding_leaves_the_list_whole(configs, tmp_path):
@@ -129,5 +130,5 @@ def test_the_report_never_imports_torch(python_modules):
 def test_the_table_is_quick():
     Folders.from_environment().runs.mkdir()
     start = time.perf_counter()
-    experiment_table(width=100)
+    experiment_table(Folders.from_environment().runs, width=100)
     assert time.perf_counter() - start < 0.3

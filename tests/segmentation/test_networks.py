@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import nn
 
 from pipeline.config.load import load, names
 from pipeline.config.schema import Encoder, Model
 from pipeline.errors import UserError
+from pipeline.paths import shown
 from pipeline.segmentation import networks as build
-from pipeline.segmentation.networks import (
-    IMAGENET_MEAN_STD,
-    align_corners,
-    build_network,
-    load_weights,
-    low_logits,
-    mean_std,
-    normalise,
-    upsample_factor,
-)
+from pipeline.segmentation.networks import IMAGENET_MEAN_STD, align_corners, build_network, low_logits, upsample_factor
+from pipeline.training.encoder import load_encoder, load_weights, mean_std, normalise
 from pipeline.training.weights import find_encoder_weights
 
 ARCHITECTURES = (
@@ -47,6 +43,13 @@ def model(name: str = "Linknet", encoder: Encoder = TINY) -> Model:
     return Model(name, "X", encoder, None)
 
 
+def filled(encoder: Encoder, folders: Sequence[Path] = (), name: str = "Linknet") -> nn.Module:
+    """A network whose encoder holds its pretrained weights."""
+    network = build_network(model(name, encoder), 2)
+    load_encoder(network, encoder, folders)
+    return network
+
+
 @pytest.fixture(scope="module")
 def encoder_state():
     network = build_network(model(), 2)
@@ -67,7 +70,7 @@ def test_upsampling_the_low_logits_is_the_network_to_the_bit(architecture):
 
 @pytest.mark.parametrize(("architecture", "encoder"), sorted(EXPERIMENTS))
 def test_the_network_of_every_experiment_is_built_and_runs(architecture, encoder):
-    network = build_network(model(architecture, Encoder(encoder, "X", "imagenet")), 12, with_weights=False).eval()
+    network = build_network(model(architecture, Encoder(encoder, "X", "imagenet")), 12).eval()
     with torch.inference_mode():
         assert network(IMAGE[..., :64, :64]).shape == (1, 12, 64, 64)
     kernels = [param for param in network.parameters() if param.dim() == 4]
@@ -134,27 +137,41 @@ def test_weights_with_a_tensor_too_many_are_refused():
         load_weights(network, state, "ExpAAB")
 
 
-def test_weights_are_found_by_encoder_and_tag(tmp_path, monkeypatch):
-    encoder = dataclasses.replace(TINY, weights="imagenet")
-    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
-    assert find_encoder_weights(encoder) is None and find_encoder_weights(TINY) is None
-    (tmp_path / "tu-lcnet_035-imagenet.safetensors").write_bytes(b"")
-    assert find_encoder_weights(encoder) == tmp_path / "tu-lcnet_035-imagenet.safetensors"
+def test_weights_are_found_by_encoder_and_tag_in_the_first_folder_that_has_them(tmp_path):
+    encoder, folders = dataclasses.replace(TINY, weights="imagenet"), [tmp_path / name for name in ("a", "b", "c")]
+    assert find_encoder_weights(encoder, folders) is None and find_encoder_weights(TINY, folders) is None
+    for folder in folders[1:]:
+        folder.mkdir()
+        (folder / "tu-lcnet_035-imagenet.safetensors").write_bytes(b"")
+    assert find_encoder_weights(encoder, folders) == folders[1] / "tu-lcnet_035-imagenet.safetensors"
+    assert find_encoder_weights(TINY, folders) is None
 
 
 def test_weights_may_be_named_by_path(tmp_path):
     path = tmp_path / "mine.safetensors"
     with pytest.raises(UserError, match=r"MODEL\.ENCODER\.WEIGHTS: there is no file .*mine\.safetensors"):
-        find_encoder_weights(dataclasses.replace(TINY, weights=str(path)))
+        find_encoder_weights(dataclasses.replace(TINY, weights=str(path)), ())
     path.write_bytes(b"")
-    assert find_encoder_weights(dataclasses.replace(TINY, weights=str(path))) == path
+    assert find_encoder_weights(dataclasses.replace(TINY, weights=str(path)), ()) == path
 
 
 def test_an_encoders_file_fills_the_encoder_alone(tmp_path, encoder_state):
     path = tmp_path / "mine.safetensors"
     save_file(encoder_state, path)
-    network = build_network(model(encoder=dataclasses.replace(TINY, weights=str(path))), 2)
+    torch.manual_seed(1)
+    network = filled(dataclasses.replace(TINY, weights=str(path)))
     assert all(torch.equal(tensor, encoder_state[name]) for name, tensor in network.encoder.state_dict().items())
+    torch.manual_seed(1)
+    random = build_network(model(), 2).state_dict()
+    others = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("encoder.")}
+    assert others and all(torch.equal(tensor, random[name]) for name, tensor in others.items())
+
+
+def test_an_encoder_without_weights_stays_as_it_is():
+    network = build_network(model(), 2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_encoder(network, TINY, ())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize("damage", ["cut", "other tensor", "tensor too many", "tensor too few"])
@@ -172,29 +189,29 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path, encoder_state, da
         path.write_bytes(path.read_bytes()[:1000])
     wanted = "is not a whole safetensors file" if damage == "cut" else "does not fit encoder tu-lcnet_035: 1 tensors"
     with pytest.raises(UserError, match=rf"mine\.safetensors {wanted}"):
-        build_network(model(encoder=dataclasses.replace(TINY, weights=str(path))), 2)
+        filled(dataclasses.replace(TINY, weights=str(path)))
 
 
 def test_without_internet_the_message_says_which_file_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nothing cached"))
     monkeypatch.setattr(build.hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(build.hub.constants, "HF_HUB_CACHE", str(tmp_path / "nothing cached"))
     with pytest.raises(UserError) as caught:
-        build_network(model(encoder=Encoder("resnet34", "X", "imagenet")), 2)
-    message = str(caught.value)
-    assert "no imagenet weights for encoder resnet34: there is no resnet34-imagenet.safetensors in" in message
-    for cure in ("set WEIGHTS_DIR", "MODEL.ENCODER.WEIGHTS=null", "./run.sh download resnet34"):
-        assert cure in message
+        filled(Encoder("resnet34", "X", "imagenet"), (tmp_path / "a", tmp_path / "b"))
+    message, looked_in = str(caught.value), f"{shown(tmp_path / 'a')}, {shown(tmp_path / 'b')}"
+    what = "no imagenet weights for encoder resnet34: there is no resnet34-imagenet.safetensors in"
+    assert f"{what} {looked_in}, and the library's hub did not answer" in message
+    for fix in ("set WEIGHTS_DIR", "MODEL.ENCODER.WEIGHTS=null", "./run.sh download resnet34"):
+        assert fix in message
 
 
 def test_a_tag_that_the_library_does_not_have_is_refused_with_those_it_has():
     with pytest.raises(UserError, match="resnet34 has no 'imagenet22k'; known: imagenet"):
-        build_network(model(encoder=Encoder("resnet34", "X", "imagenet22k")), 2)
+        filled(Encoder("resnet34", "X", "imagenet22k"))
 
 
 def test_real_weights_of_the_library_fit(shared):
     path = next(iter(sorted((shared / "weights").glob("mobilenet_v2-imagenet.safetensors"))), None)
     if path is None:
         pytest.skip("needs mobilenet_v2-imagenet.safetensors in the shared folder")
-    build_network(model("FPN", Encoder("mobilenet_v2", "X", str(path))), 12)
+    filled(Encoder("mobilenet_v2", "X", str(path)), name="FPN")

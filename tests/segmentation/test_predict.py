@@ -17,7 +17,6 @@ from pipeline.config.schema import Encoder, Model
 from pipeline.data.loaders import ValidBatch
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
-from pipeline.training.encoder import normalise
 from pipeline.segmentation.predict import (
     Prediction,
     Predictor,
@@ -29,6 +28,7 @@ from pipeline.segmentation.predict import (
     window_starts,
     window_weights,
 )
+from pipeline.training.encoder import normalise
 
 ENCODER = Encoder("tu-lcnet_035", "LCN", None)
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from pipeline.data.images import read_image
-from pipeline.segmentation.labels import read_mask
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import class_areas
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.padding import crop
 from pipeline.segmentation.samples import SampleKey, TrainDataset, ValidDataset, class_presence, sample_sheet
 from tests.data.small_competition import CLASSES, augmentation, make_competition

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import MaskCode
-from pipeline.segmentation.labels import read_mask
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import read_mask
 from pipeline.submission.check import check_submission, require_good
 from pipeline.submission.hints import hints_on_file
 from pipeline.submission.rle import decode_classes, encode

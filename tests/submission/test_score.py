@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import MaskCode
-from pipeline.segmentation.labels import read_mask
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import read_mask
 from pipeline.submission.score import score_csv, summarise
 from pipeline.submission.write import write_submission
 from tests.submission.scenes import make_competition, make_images

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.config.plan import Phase
-from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
+from pipeline.paths import shown
+from pipeline.segmentation.classes import num_outputs, scored_classes
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.inputs import seed_of
-from pipeline.segmentation.classes import num_outputs, scored_classes
 from pipeline.training.trainer import train
-from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_stages
+from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_of, run_stages
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def without_drawing(monkeypatch):
     draw_nothing(monkeypatch)
 
 
-def gather(loaded, paths, key="key"):
-    return assemble(loaded, paths, Stop(), key, lambda name: None, lambda line: None)
+def gather(loaded, key="key", log=lambda line: None):
+    return assemble(replace(run_of(loaded, log), key=key))
 
 
 def test_outputs_classes_and_seed_follow_the_settings(workshop):
@@ -41,29 +42,29 @@ def test_outputs_classes_and_seed_follow_the_settings(workshop):
 
 def test_a_frozen_part_that_the_network_lacks_is_refused_before_the_first_step(workshop, monkeypatch):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
-    paths, _ = run_stages(loaded, "tile")
+    run_stages(loaded, "tile")
     later = Phase("late", 1, "flat", 0.1, 0.0, freeze=("encoder.layer1",))
     monkeypatch.setattr(assemble_module, "plan_of", lambda *arguments: (*loaded.plan, later))
     with pytest.raises(
         UserError, match=r"FREEZE: the network has no part 'encoder\.layer1'; it has batch_norm, encoder,"
     ):
-        gather(loaded, paths)
+        gather(loaded)
 
 
 def test_a_warm_up_longer_than_its_phase_is_refused_before_the_first_step(workshop, monkeypatch):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
-    paths, _ = run_stages(loaded, "tile")
+    run_stages(loaded, "tile")
     slow = Phase("slow", 2, "poly", 0.1, 0.0, warmup_steps=9)
     monkeypatch.setattr(assemble_module, "plan_of", lambda *arguments: (slow,))
     with pytest.raises(UserError, match=r"phase slow warms up for 9 steps, but has 8 \(an epoch has 4\)"):
-        gather(loaded, paths)
+        gather(loaded)
 
 
 def test_auto_takes_the_rate_of_the_sweep(workshop):
     loaded = workshop.tiny("SOLVER.MAX_LR=auto")
     paths, _ = run_stages(loaded, "tile")
     (paths / "lr_sweep.json").write_text(json.dumps({"max_lr": 0.25}))
-    assert [phase.max_lr for phase in plan_of(loaded, paths)] == [0.25, 0.25]
+    assert [phase.max_lr for phase in plan_of(run_of(loaded))] == [0.25, 0.25]
 
 
 def test_a_sample_is_described_by_image_tile_and_epoch(workshop):
@@ -71,8 +72,8 @@ def test_a_sample_is_described_by_image_tile_and_epoch(workshop):
     loaded = workshop.tiny(
         f"{tiles}.ENABLE=true", f"{tiles}.WIDTH=32", f"{tiles}.HEIGHT=32", f"{tiles}.SETS=[[64,64,2,2]]"
     )
-    paths, _ = run_stages(loaded, "tile")
-    data = open_data(loaded, paths, lambda line: None)
+    run_stages(loaded, "tile")
+    data = open_data(run_of(loaded))
     keys = next(iter(data.train_batches(3, 0, True, [])))[2]
     described = {describe_sample(data.train, key) for key in keys}
     assert all(text.endswith(" of 64x64, epoch 3") and " 32x32+" in text for text in described)
@@ -86,9 +87,9 @@ def test_a_continued_training_needs_no_encoder_weights(workshop, monkeypatch):
     asked = []
     plain = assemble_module.build_learner
     monkeypatch.setattr(
-        assemble_module, "build_learner", lambda *a, **k: asked.append(k["with_weights"]) or plain(*a, **k)
+        assemble_module, "build_learner", lambda *a, **k: asked.append(k.get("weights_folders")) or plain(*a, **k)
     )
-    assert gather(loaded, paths, key).state.epoch == 2 and asked == [False]
+    assert gather(loaded, key).state.epoch == 2 and asked == [None]
 
 
 def test_a_training_that_was_interrupted_is_not_asked_for_the_weights_it_began_with(workshop, monkeypatch):
@@ -109,7 +110,7 @@ def test_a_start_that_fails_leaves_what_an_earlier_training_left(workshop, monke
 
     monkeypatch.setattr(assemble_module, "start_learner", refuse)
     with pytest.raises(UserError, match="no weights here"):
-        gather(loaded, paths, "another key")
+        gather(loaded, "another key")
     assert (paths / "best.ckpt").exists() and (paths / "history.csv").exists()
 
 
@@ -117,27 +118,27 @@ def test_a_training_of_other_settings_is_set_aside_and_leaves_nothing_in_the_way
     loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
     before = {name: (paths / name).read_bytes() for name in ("best.ckpt", "last.ckpt", "history.csv")}
-    said: list[str] = []
-    training = assemble(loaded, paths, Stop(), "another key", lambda name: None, said.append)
+    lines: list[str] = []
+    training = gather(loaded, "another key", lines.append)
     assert training.state.history == []
     left = {path.name for path in paths.folder.iterdir()}
     assert not left & {*before, "previous-last.ckpt", "timings.csv"}
     assert {path.name: path.read_bytes() for path in (paths / "replaced").iterdir()} == before
-    assert said[-1].startswith("what was trained before is kept in ") and "replaced" in said[-1]
+    assert lines[-1] == f"the earlier training is kept in {shown(paths / 'replaced')} until it is replaced again"
 
 
 def test_a_training_that_was_only_begun_does_not_replace_what_is_kept(workshop):
     loaded = workshop.tiny("SWEEP.ENABLE=false")
     paths, _ = run_stages(loaded, "train")
     before = (paths / "last.ckpt").read_bytes()
-    gather(loaded, paths, "another key")
+    gather(loaded, "another key")
     begun = workshop.tiny("SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")
-    training = gather(begun, paths, "another key")
-    training.stop.reason = "the test says so"
+    training = gather(begun, "another key")
+    training.run.stop.reason = "the test says so"
     with pytest.raises(Stopped):
         train(training)
     assert load_checkpoint(paths / "last.ckpt")["state"]["epoch"] == 0
-    gather(loaded, paths, "a third key")
+    gather(loaded, "a third key")
     assert (paths / "replaced" / "last.ckpt").read_bytes() == before
 
 

@@ -23,8 +23,8 @@ from pipeline.training.checkpoint import (
     load_checkpoint,
     load_newest,
     load_or_refuse,
-    mend_best,
     previous_of,
+    repair_best,
     replace_best,
     replace_last,
     save_checkpoint,
@@ -90,27 +90,27 @@ def test_damage_is_refused_and_the_one_before_is_used_and_said(tmp_path, damage)
             continue  # the page was of zeros before
         with pytest.raises(Damaged, match=r"last\.ckpt is damaged"):
             load_checkpoint(path)
-        said: list[str] = []
-        found, source = load_newest(path, "key", said.append)
+        lines: list[str] = []
+        found, source = load_newest(path, "key", lines.append)
         assert (found["state"]["epoch"], source) == (1, previous_of(path))
-        assert "last.ckpt is damaged" in said[0] and said[1].endswith("previous-last.ckpt")
+        assert "last.ckpt is damaged" in lines[0] and lines[1].endswith("previous-last.ckpt")
 
 
 def test_without_any_whole_checkpoint_training_begins_anew_and_says_so(tmp_path):
     path = tmp_path / "last.ckpt"
     replace_last(path, content(1))
     path.write_bytes(b"")
-    said: list[str] = []
-    assert load_newest(path, "key", said.append) is None
-    assert said[-1] == "no whole checkpoint is left; training begins anew"
+    lines: list[str] = []
+    assert load_newest(path, "key", lines.append) is None
+    assert lines[-1] == "no whole checkpoint is left; training begins anew"
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path):
     path = tmp_path / "last.ckpt"
     replace_last(path, content(1, key="old"))
-    said: list[str] = []
-    assert load_newest(path, "key", said.append) is None
-    assert "belongs to other settings or data" in said[0]
+    lines: list[str] = []
+    assert load_newest(path, "key", lines.append) is None
+    assert "belongs to other settings or data" in lines[0]
 
 
 def test_a_checkpoint_that_was_removed_is_not_replaced_by_the_one_before(tmp_path):
@@ -201,7 +201,7 @@ def test_a_best_that_was_not_named_yet_is_named(tmp_path):
     last, best = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
     replace_last(last, content(4, best_epoch=4))
     for _ in range(2):
-        assert mend_best(best, content(4, best_epoch=4)["state"], last, pytest.fail)
+        assert repair_best(best, content(4, best_epoch=4)["state"], last, pytest.fail)
         assert os.path.samefile(last, best) and not previous_of(best).exists()
 
 
@@ -211,16 +211,18 @@ def test_a_best_from_the_future_gives_way_to_the_one_before(tmp_path):
     for epoch in (1, 4):
         replace_last(last, content(epoch, best_epoch=epoch))
         replace_best(best, last)
-    assert mend_best(best, content(3, best_epoch=1)["state"], last, pytest.fail)
+    assert repair_best(best, content(3, best_epoch=1)["state"], last, pytest.fail)
     assert load_checkpoint(best)["state"]["epoch"] == 1
 
 
 def test_a_best_that_is_gone_is_said(tmp_path):
-    said: list[str] = []
-    assert not mend_best(tmp_path / "best.ckpt", content(3, best_epoch=1)["state"], tmp_path / "last.ckpt", said.append)
-    assert "best.ckpt of epoch 1 is gone or damaged; training begins anew" in said[0]
+    lines: list[str] = []
+    assert not repair_best(
+        tmp_path / "best.ckpt", content(3, best_epoch=1)["state"], tmp_path / "last.ckpt", lines.append
+    )
+    assert "best.ckpt of epoch 1 is gone or damaged; training begins anew" in lines[0]
 
 
 def test_before_the_first_validation_there_is_no_best_to_look_for(tmp_path):
     state = content(0)["state"] | {"best": None}
-    assert mend_best(tmp_path / "best.ckpt", state, tmp_path / "last.ckpt", pytest.fail)
+    assert repair_best(tmp_path / "best.ckpt", state, tmp_path / "last.ckpt", pytest.fail)

@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline.segmentation.criterion import criterion
 
 from pipeline.config.load import load
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.segmentation.criterion import criterion
 from pipeline.training import lr_sweep
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
-from pipeline.training.sweep_judge import choose_images
-from tests.tiny import draw_nothing, make_workshop, run_paths, run_stages
+from pipeline.training.sweep_validation import choose_images
+from tests.tiny import draw_nothing, make_workshop, run_of, run_paths, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import CLASSES, OVERFLOWING, StopAt, batch, make
 
@@ -61,28 +61,28 @@ def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
     points = (
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-3, 0.03), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
-    said: list[str] = []
-    write_sweep(paths, points, smoothing=1.0, max_lr=1e-2, say=said.append)
+    lines: list[str] = []
+    write_sweep(paths, points, smoothing=1.0, max_lr=1e-2, log=lines.append)
     table = pd.read_csv(paths / "lr_sweep.csv")
     assert len(table) == 3 * 61 and table["repeat"].unique().tolist() == [0, 1, 2]
     facts = json.loads((paths / "lr_sweep.json").read_text())
     low, high = facts["band"]["steep"]
     assert low < facts["suggestions"]["steep"] == pytest.approx(high) and facts["max_lr"] == 1e-2
-    assert facts["warnings"] == [] and len(said) == 1
-    assert f"minimum {facts['suggestions']['minimum']:.2g} (" in said[0]
+    assert facts["warnings"] == [] and len(lines) == 1
+    assert f"minimum {facts['suggestions']['minimum']:.2g} (" in lines[0]
 
 
 def test_a_sweep_without_repeats_says_no_span(tmp_path):
-    said: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, say=said.append)
-    assert "steep 0.0" in said[0] and "(" not in said[0]
+    lines: list[str] = []
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, log=lines.append)
+    assert "steep 0.0" in lines[0] and "(" not in lines[0]
 
 
 @pytest.mark.parametrize(("max_lr", "side"), [(10.0, "above"), (1e-4, "below")])
 def test_a_rate_far_off_is_warned_of(max_lr, side):
-    said: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, said.append)
-    assert f"lies far {side} the sweep's suggestion" in said[1] and said[1].endswith("sweep/lr_sweep.png")
+    lines: list[str] = []
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, lines.append)
+    assert f"lies far {side} the sweep's suggestion" in lines[1] and lines[1].endswith("sweep/lr_sweep.png")
 
 
 def test_auto_takes_two_fifths_of_the_way_across_the_trough(tmp_path):
@@ -100,9 +100,9 @@ def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():
     points = (
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-4, 3e-3), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
-    said: list[str] = []
-    write_sweep(run_paths("sweep"), points, 1.0, 5e-4, said.append)
-    assert len(said) == 1
+    lines: list[str] = []
+    write_sweep(run_paths("sweep"), points, 1.0, 5e-4, lines.append)
+    assert len(lines) == 1
 
 
 def test_training_is_the_same_to_the_bit_with_and_without_a_sweep_before(workshop):
@@ -116,7 +116,7 @@ def test_training_is_the_same_to_the_bit_with_and_without_a_sweep_before(worksho
 def sweep_of(workshop, *changes, stop=None):
     loaded = workshop.tiny(*changes)
     paths, _ = run_stages(loaded, "tile")
-    sweep_learning_rates(loaded, paths, stop or StopAt(10**6), lambda name: None, lambda line: None)
+    sweep_learning_rates(run_of(loaded, lambda line: None, stop))
     return pd.read_csv(paths / "lr_sweep.csv")
 
 
@@ -185,9 +185,9 @@ def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
 
 
 def test_rates_of_another_optimizer_are_no_reason_to_warn():
-    said: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, said.append, is_own=False)
-    assert len(said) == 1
+    lines: list[str] = []
+    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, lines.append, is_own=False)
+    assert len(lines) == 1
 
 
 @given(st.integers(0, 10_000))

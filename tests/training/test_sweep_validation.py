@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline.training.freeze import freeze
 from pipeline.training.learner import Learner
-from pipeline.training.sweep_judge import as_it_is
+from pipeline.training.sweep_validation import as_it_is
 
 
 def learner_of(network: nn.Module) -> Learner:

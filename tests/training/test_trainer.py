@@ -61,7 +61,9 @@ def test_every_step_has_the_rate_of_the_plan_also_after_the_revert(monkeypatch):
     flat, anneal = training.plan
     steps = [(flat, step) for step in range(3 * STEPS)] + [(anneal, step) for step in range(2 * STEPS)]
     assert [rate for (rate,) in rates] == [learning_rate(phase, step, STEPS) for phase, step in steps]
-    assert [float(row["lr"] or 0) for row in history(training.paths)][1:] == [rates[i][0] for i in (3, 7, 11, 15, 19)]
+    assert [float(row["lr"] or 0) for row in history(training.run.paths)][1:] == [
+        rates[i][0] for i in (3, 7, 11, 15, 19)
+    ]
 
 
 def test_the_encoder_has_its_share_of_the_rate_and_history_the_plans(monkeypatch):
@@ -70,19 +72,19 @@ def test_the_encoder_has_its_share_of_the_rate_and_history_the_plans(monkeypatch
     rates = record_rates(training)
     train(training)
     assert all(encoder == rest * 0.1 for rest, encoder in rates)
-    assert float(history(training.paths)[1]["lr"]) == rates[0][0] == 0.05
+    assert float(history(training.run.paths)[1]["lr"]) == rates[0][0] == 0.05
 
 
 def test_annealing_starts_from_the_best_weights_and_optimizer_state(monkeypatch):
     script(monkeypatch, TIRED)
     flat, anneal = make().plan
     run(plan=[flat])
-    said: list[str] = []
-    training = make(plan=[flat, anneal], say=said.append)
+    lines: list[str] = []
+    training = make(plan=[flat, anneal], log=lines.append)
     last = [value.clone() for value in training.learner.network.state_dict().values()]
     begin_epoch(training, advance(training.plan, training.state))
-    best = load_checkpoint(training.paths / "best.ckpt")
-    assert best["state"]["epoch"] == 1 and "phase anneal: back to the best weights, of epoch 1" in said
+    best = load_checkpoint(training.run.paths / "best.ckpt")
+    assert best["state"]["epoch"] == 1 and "phase anneal: back to the best weights, of epoch 1" in lines
     found = training.learner.state_dict()
     assert all(map(torch.equal, found["network"].values(), best["network"].values()))
     assert not all(map(torch.equal, found["network"].values(), last))
@@ -111,7 +113,7 @@ def test_the_training_scores_of_an_epoch_are_of_that_epoch_alone(monkeypatch):
 
     monkeypatch.setattr(trainer, "criterion", lambda *arguments: loss_of)
     train(training)
-    assert [row["train_loss"] for row in history(training.paths)] == ["", "0.0", "1.0", "2.0", "3.0", "4.0"]
+    assert [row["train_loss"] for row in history(training.run.paths)] == ["", "0.0", "1.0", "2.0", "3.0", "4.0"]
 
 
 def test_best_may_be_judged_by_dice(monkeypatch):
@@ -233,7 +235,7 @@ def test_a_stop_in_validation_does_not_wait_for_its_end(count):
     training = make(stop=StopAt(count))
     with pytest.raises(Stopped, match="the test says so; saved at epoch 0, step"):
         train(training)
-    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    state = load_checkpoint(training.run.paths / "last.ckpt")["state"]
     assert (state["step"], len(state["history"])) == ((STEPS, 1) if count else (0, 0))
     assert results(run()) == results(run("whole"))
 
@@ -243,7 +245,7 @@ def test_where_a_stop_says_that_it_saved_there_it_did(count):
     training = make(stop=StopAt(count))
     with pytest.raises(Stopped) as stopped:
         train(training)
-    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    state = load_checkpoint(training.run.paths / "last.ckpt")["state"]
     assert str(stopped.value).endswith(f"saved at epoch {state['epoch']}, step {state['step']}")
 
 
@@ -252,7 +254,7 @@ def test_averaged_weights_are_not_saved_as_the_networks_own_by_a_stop_in_validat
     training = make(changes=changes, stop=StopAt(IN_VALIDATION))
     with pytest.raises(Stopped):
         train(training)
-    content = load_checkpoint(training.paths / "last.ckpt")
+    content = load_checkpoint(training.run.paths / "last.ckpt")
     name = "segmentation_head.weight"
     assert not torch.equal(content["network"][name], content["ema"]["weights"][name])
     assert torch.equal(content["network"][name], training.learner.network.state_dict()[name])
@@ -300,17 +302,17 @@ def test_after_damage_to_a_checkpoint_training_still_ends_with_the_same_bits(mon
     script(monkeypatch, TIRED)
     with pytest.raises(Stopped):
         run("damaged", stop=StopAt(BEFORE + 4 * EPOCH - 1))
-    path = make("damaged").paths / damage
+    path = make("damaged").run.paths / damage
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    said: list[str] = []
-    training = make("damaged", say=said.append)
-    assert any("is damaged" in line for line in said) or training.state.epoch == 0
+    lines: list[str] = []
+    training = make("damaged", log=lines.append)
+    assert any("is damaged" in line for line in lines) or training.state.epoch == 0
     rest = training.state.epoch + 1 if training.state.history else 0
     script(monkeypatch, TIRED[rest:])
     train(training)
-    assert results(training.paths) == expected
+    assert results(training.run.paths) == expected
 
 
 def test_saving_every_step_keeps_the_step_before(monkeypatch):
@@ -319,7 +321,7 @@ def test_saving_every_step_keeps_the_step_before(monkeypatch):
     begin(training)
     begin_epoch(training, training.plan[0])
     train_epoch(training, training.plan[0])
-    last = training.paths / "last.ckpt"
+    last = training.run.paths / "last.ckpt"
     assert [load_checkpoint(path)["state"]["step"] for path in (last, previous_of(last))] == [STEPS, STEPS - 1]
 
 
@@ -329,7 +331,7 @@ def test_between_epochs_nothing_is_saved_before_it_is_due(monkeypatch):
     begin(training)
     begin_epoch(training, training.plan[0])
     train_epoch(training, training.plan[0])
-    assert load_checkpoint(training.paths / "last.ckpt")["state"]["step"] == 0
+    assert load_checkpoint(training.run.paths / "last.ckpt")["state"]["step"] == 0
 
 
 @pytest.mark.parametrize("lags", [False, True])
@@ -349,9 +351,9 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_saves_nothing_broke
     training = make(lags=lags, changes=["SOLVER.SAVE_MINUTES=0"])
     with pytest.raises(UserError, match=r"not finite, epoch 1, step 2.*\n.*Lower SOLVER.MAX_LR \(now 0.05"):
         train(training)
-    assert json.loads((training.paths / "not_finite.json").read_text())["samples"] == ["epoch 2 sample 2"]
-    assert finite(training.paths)
-    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    assert json.loads((training.run.paths / "not_finite.json").read_text())["samples"] == ["epoch 2 sample 2"]
+    assert finite(training.run.paths)
+    state = load_checkpoint(training.run.paths / "last.ckpt")["state"]
     assert (state["epoch"], state["step"]) == (1, 2)
 
 
@@ -365,8 +367,8 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_its_own_batch(lags):
     training.learner.network.segmentation_head.weight.register_hook(spoil)
     with pytest.raises(UserError, match="epoch 0, step 3"):
         train(training)
-    assert json.loads((training.paths / "not_finite.json").read_text())["samples"] == ["epoch 1 sample 3"]
-    assert finite(training.paths)
+    assert json.loads((training.run.paths / "not_finite.json").read_text())["samples"] == ["epoch 1 sample 3"]
+    assert finite(training.run.paths)
 
 
 @pytest.mark.parametrize("poison", POISONS)
@@ -383,7 +385,7 @@ def test_gradients_that_overflow_at_every_loss_scale_end_training():
     training.learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
     with pytest.raises(UserError, match="the gradient is not finite at any loss scale"):
         train(training)
-    state = load_checkpoint(training.paths / "last.ckpt")["state"]
+    state = load_checkpoint(training.run.paths / "last.ckpt")["state"]
     assert state["epoch"] * STEPS < 40  # halvings
 
 
@@ -401,7 +403,7 @@ def test_a_rate_far_too_high_never_leaves_a_checkpoint_that_is_not_finite(optimi
     training = make(changes=changes)
     with pytest.raises(UserError, match="nothing broken was saved"):
         train(training)
-    assert finite(training.paths)
+    assert finite(training.run.paths)
 
 
 def test_a_validation_loss_that_is_not_finite_stops_also_where_dice_is_watched(monkeypatch):
@@ -409,7 +411,7 @@ def test_a_validation_loss_that_is_not_finite_stops_also_where_dice_is_watched(m
     training = make(changes=["SOLVER.MONITOR=valid_dice"])
     with pytest.raises(UserError, match="the validation loss is not finite, epoch 0, step 4"):
         train(training)
-    assert load_checkpoint(training.paths / "last.ckpt")["state"]["epoch"] == 0
+    assert load_checkpoint(training.run.paths / "last.ckpt")["state"]["epoch"] == 0
 
 
 def test_weights_that_are_not_finite_are_not_saved(monkeypatch):
@@ -418,7 +420,7 @@ def test_weights_that_are_not_finite_are_not_saved(monkeypatch):
     training.learner.network.encoder[1].running_var.fill_(float("inf"))
     with pytest.raises(UserError, match=r"network\.encoder\.1\.running_var is not finite"):
         train(training)
-    assert not list(training.paths.folder.glob("*.ckpt"))
+    assert not list(training.run.paths.folder.glob("*.ckpt"))
 
 
 def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
@@ -447,7 +449,7 @@ def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpo
         run(changes=changes)
     first, *others = str(told.value).splitlines()
     assert first == "the GPU's memory is too small." and any(re.search(cure, line) for line in others)
-    assert load_checkpoint(make(changes=changes).paths / "last.ckpt")["state"]["epoch"] == 0
+    assert load_checkpoint(make(changes=changes).run.paths / "last.ckpt")["state"]["epoch"] == 0
 
 
 @pytest.mark.parametrize(("batch_size", "cure"), [(8, r"VALID\.BATCH_SIZE=4 looks at fewer"), (1, "Not one")])
@@ -480,9 +482,9 @@ def test_a_class_never_found_is_said_once_and_again_at_the_end(monkeypatch):
         return type(validation)(**{**vars(validation), "has_hit": [True, True, False]})
 
     monkeypatch.setattr(trainer, "validate", never_a_car)
-    said: list[str] = []
-    run(say=said.append)
-    dead = [line for line in said if line.startswith("dead class")]
+    lines: list[str] = []
+    run(log=lines.append)
+    dead = [line for line in lines if line.startswith("dead class")]
     assert [line.split(":")[0] for line in dead] == ["dead class Car (Dice 0.500)"] * 2
     assert "found in 5 validations" in dead[0] and "found in 6 validations" in dead[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train
 from pipeline.training.validate import Validation
-from tests.tiny import run_paths
+from tests.tiny import run_of
 
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
@@ -94,7 +95,7 @@ def make(
     has_scaler: bool = False,
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     batches: Callable[..., Any] = train_batches,
     key: str = "key",
 ) -> Training:
@@ -107,8 +108,8 @@ def make(
     settings = dict(text.split("=", 1) for text in (*SETTINGS, *changes))
     loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
     config, solver = loaded.config, loaded.config.solver
-    paths = run_paths(name)
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    toy_run = replace(run_of(replace(loaded, run=name), log, stop), key=key)
+    toy_run.paths.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     device = torch.device(device)
     network = Toy().to(device)
@@ -120,14 +121,13 @@ def make(
         scaler = torch.amp.GradScaler(device.type, init_scale=OVERFLOWING, growth_interval=3)
     learner = Learner(config, network, network, optimizer, scaler, ema, device, precision)
     sums = EpochSums(len(CLASSES), device)
-    content = content_to_continue(paths, key, say)
+    content = content_to_continue(toy_run)
     return Training(
+        run=toy_run,
         config=config,
         plan=plan or loaded.plan,
         learner=learner,
         state=TrainState(key) if content is None else restore(content, learner, sums),
-        paths=paths,
-        stop=stop or Stop(),
         seed=3,
         classes=CLASSES,
         scored=(0, 1, 2),
@@ -140,7 +140,6 @@ def make(
         steps_per_epoch=STEPS,
         sums=sums,
         watch=FiniteWatch(lags),
-        say=say,
     )
 
 
@@ -148,7 +147,7 @@ def run(name: str = "toy", **options: Any) -> RunPaths:
     """Trains to the end of the plan or until stopped; returns the run's paths."""
     training = make(name, **options)
     train(training)
-    return training.paths
+    return training.run.paths
 
 
 def script(monkeypatch, losses: Sequence[float], dice: Sequence[float] | None = None) -> None:

@@ -14,12 +14,12 @@ import yaml
 
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.segmentation.labels import read_mask
 from pipeline.engine.chain import Run, run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.prediction.store import ProbabilityStore
+from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.scores import confusion_of
 from pipeline.stages import stages_of
@@ -104,7 +104,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
         assert judged == own[own == "valid"].index.tolist()
     scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
     assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
-    stores = [ProbabilityStore(run_paths(name).probs("valid")) for name in SPLITS]
+    stores = [PredictionStore(run_paths(name).probs("valid")) for name in SPLITS]
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "judges"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from pipeline.chain import Run
-from pipeline.stopping import Stop
 from pipeline.work.experiment import competition_folder
 
+from pipeline.engine.chain import Run
+from pipeline.engine.stopping import Stop
 from pipeline.paths import RunPaths
 from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
