@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from pipeline.config.competition import Competition
-from pipeline.config.load import load_competition
+from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path
-from pipeline.paths import CONFIGS, PROJECT, shown
+from pipeline.paths import PROJECT, shown
+from pipeline.wording import did_you_mean
 
 
 def download(name: str) -> None:
@@ -19,7 +19,7 @@ def download(name: str) -> None:
     Raises:
         UserError: nothing has that name, or it cannot be fetched from here; says how to get it by hand.
     """
-    competitions = sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml"))
+    competitions = competition_names()
     if name not in competitions:
         download_weights(name, competitions)
         return
@@ -61,9 +61,9 @@ def download_weights(encoder: str, competitions: list[str]) -> None:
     from pipeline.model.build import load_pretrained
 
     if encoder not in smp.encoders.encoders:
-        near = difflib.get_close_matches(encoder, [*competitions, *smp.encoders.encoders], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"competitions: {', '.join(competitions)}"
-        raise UserError(f"there is no competition and no encoder {encoder!r}; {hint}")
+        known = [*competitions, *smp.encoders.encoders]
+        hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
+        raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
     path = Path(os.environ.get("WEIGHTS_DIR") or PROJECT / "data" / "weights") / f"{encoder}-imagenet.safetensors"
     state = load_pretrained(Encoder(encoder, "", "imagenet")).state_dict()
     with atomic_path(path) as temporary:

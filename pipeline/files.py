@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import DiskTooSmall, UserError
+from pipeline.wording import GIB, size
 
 TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
-GIB = 1024**3
-ROOM_TO_BREATHE = 64 * 1024**2
+RESERVE = 64 * 1024**2
 
 
 def sync_folder(folder: Path) -> None:
@@ -120,30 +120,22 @@ def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
     """Refuses to begin what the disk below `path` cannot hold.
 
     Raises:
-        DiskTooSmall: less than `bytes_needed` and ROOM_TO_BREATHE is free.
+        DiskTooSmall: less than `bytes_needed` and RESERVE is free.
     """
-    folder = Path(path)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < bytes_needed + ROOM_TO_BREATHE:
-        needed = f"{in_words(bytes_needed)}, and {in_words(ROOM_TO_BREATHE)} to breathe,"
+    free = shutil.disk_usage(existing_folder(path)).free
+    if free < bytes_needed + RESERVE:
         raise DiskTooSmall(
-            f"{what} needs {needed} below {path}, but only {in_words(free)} are free.\n"
-            "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for images."
+            f"{what} needs {size(bytes_needed)} and {size(RESERVE)} in reserve below {path}; {size(free)} are free.\n"
+            "Free space, or set RUNS_DIR (runs), SCRATCH_DIR (tile stores) or DATA_DIR (images) to a larger disk."
         )
 
 
-def in_words(num_bytes: int) -> str:
-    """Returns a size as a person says it.
-
-    >>> in_words(3_000), in_words(70 * 1024**2), in_words(5 * 1024**3)
-    ('2.9 KiB', '70.0 MiB', '5.0 GiB')
-    """
-    unit, divisor = next(
-        ((unit, divisor) for unit, divisor in (("GiB", GIB), ("MiB", 1024**2)) if num_bytes >= divisor), ("KiB", 1024)
-    )
-    return f"{num_bytes / divisor:.1f} {unit}"
+def existing_folder(path: Path | str) -> Path:
+    """Returns the nearest folder above a path, or the path itself, that exists."""
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def _sha256(file) -> str:

@@ -217,5 +217,7 @@ def test_hashes_are_sha256_of_the_content(tmp_path):
 
 def test_too_small_a_disk_is_refused_before_writing(tmp_path):
     check_disk(tmp_path / "not" / "there" / "yet", 1, "a note")
-    with pytest.raises(UserError, match=r"(?s)needs 1048576\.0 GiB, and 64\.0 MiB to breathe,.* are free\..*SCRATCH"):
+    with pytest.raises(
+        UserError, match=r"(?s)needs 1048576\.0 GiB and 64\.0 MiB in reserve below .* are free\..*SCRATCH"
+    ):
         check_disk(tmp_path / "not" / "there", 1 << 50, "the store")

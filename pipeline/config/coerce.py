@@ -5,15 +5,15 @@ YAML 1.1 reads `5e-5` as text, `NO` as false and `1_000` as a number. Here the f
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+
+from pipeline.wording import nearest
 
 NULLS = ("", "~", "null", "Null", "NULL", "None")
 # ASCII digits only: Python's int() and float() would also read Arabic or Devanagari ones, and 1_0 as 10.
@@ -81,32 +81,6 @@ def describe(wanted: Any) -> str:
         return f"a list of {len(args)}: [{', '.join(describe(item) for item in args)}]"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
     return names[wanted]
-
-
-def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """Returns the known words that were probably meant, whatever the case, underscores and dashes.
-
-    >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
-    ['MAX_LR']
-    """
-    plain = plain_word(word)
-    by_plain = {plain_word(option): option for option in known}
-    if plain in by_plain:
-        return [by_plain[plain]]
-    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=0.6)
-    # Of equally near ones, those that begin alike: ExpAAZ is rather ExpAAA than ExpHAA.
-    ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
-    close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))
-    return [by_plain[near] for near in close[:most]]
-
-
-def plain_word(word: str) -> str:
-    """Returns a word without what people mistype without noticing.
-
-    >>> plain_word("Max-LR")
-    'maxlr'
-    """
-    return word.replace("_", "").replace("-", "").casefold()
 
 
 def quote(node: yaml.Node) -> str:

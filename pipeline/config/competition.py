@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pipeline.config.coerce import Range
-from pipeline.errors import UserError
+from pipeline.config.tree import refuse as refuse_key
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
 
@@ -153,7 +153,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
     """
 
     def refuse(key: str, why: str) -> None:
-        raise UserError(f"{origins.get(key, f'configs/competitions/{competition.name}.yaml')}: {key}: {why}")
+        refuse_key(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
 
     _check_classes(competition, refuse)
     _check_mask_values(competition, refuse)

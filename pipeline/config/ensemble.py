@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 
-from pipeline.config.check import is_below
 from pipeline.config.load import Loaded, load
+from pipeline.config.tree import is_below
 from pipeline.errors import UserError
 
 OWN_KEYS = ("ENSEMBLE", "DECODE")  # of the ensemble itself, unknown to its members

@@ -16,14 +16,26 @@ from typing import Any
 import yaml
 
 from pipeline.config.check import check_config
-from pipeline.config.coerce import NULLS, nearest
+from pipeline.config.coerce import NULLS
 from pipeline.config.competition import Competition, check_competition
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import Leaf, Tree, build, leaf_origins, merge, override_tree, read_tree
+from pipeline.config.tree import (
+    Leaf,
+    Tree,
+    build,
+    is_below,
+    join,
+    leaf_origins,
+    merge,
+    override_tree,
+    read_tree,
+    refuse,
+)
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS
+from pipeline.wording import did_you_mean
 
 # Keys of the original that would do nothing here; to accept them in silence would be a lie.
 RETIRED = {
@@ -85,9 +97,9 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     run = _run_folder(name, values, changed)
     # An overridden run may start from the experiment that it deviates from: it has a folder of its own.
     if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
-        origin = leaf_origins(tree)["EXPERIMENT.LOAD_PREV"]
-        why = f"{run} cannot start from itself; name an earlier run, or null"
-        raise UserError(f"{origin}: EXPERIMENT.LOAD_PREV: {why}")
+        refuse(
+            leaf_origins(tree), "EXPERIMENT.LOAD_PREV", f"{run} cannot start from itself; name an earlier run, or null"
+        )
     return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
 
 
@@ -112,7 +124,7 @@ def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> 
 
 def is_machine_key(key: str) -> bool:
     """Returns whether a key may differ between machines without changing what is computed."""
-    return any(key == prefix or key.startswith(prefix + ".") for prefix in MACHINE_KEYS)
+    return is_below(key, MACHINE_KEYS)
 
 
 def names() -> list[str]:
@@ -140,9 +152,8 @@ def _find(folder: Path, name: str, what: str) -> Path:
     if name in known:
         return folder / f"{name}.yaml"
     shown_name = name if len(name) <= 60 else f"{name[:57]}..."
-    near = nearest(Path(name).name.removesuffix(".yaml"), known, most=3)
-    few = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` shows all"
-    hint = f"did you mean {' or '.join(near)}?" if near else few
+    otherwise = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` lists all"
+    hint = did_you_mean(Path(name).name.removesuffix(".yaml"), known, otherwise, most=3)
     raise UserError(f"there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
 
 
@@ -215,7 +226,7 @@ def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) 
     max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
     if config.solver.min_lr > max_lr:
         why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
-        raise UserError(f"{origins['SOLVER.MIN_LR']}: SOLVER.MIN_LR: {why}; the curves run from MAX_LR down to MIN_LR")
+        refuse(origins, "SOLVER.MIN_LR", f"{why}; the curves run from MAX_LR down to MIN_LR")
     return load_plan(path, _shown(path), config.solver, max_lr, origins)
 
 
@@ -261,8 +272,7 @@ def flatten(section: Any, path: str = "") -> dict[str, Any]:
     """Returns a config as `{"SOLVER.MAX_LR": 0.001, ...}` in the schema's order."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(section):
-        value, key = getattr(section, field.name), field.name.upper()
-        here = f"{path}.{key}" if path else key
+        value, here = getattr(section, field.name), join(path, field.name.upper())
         values |= flatten(value, here) if dataclasses.is_dataclass(value) else {here: value}
     return values
 

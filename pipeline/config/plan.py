@@ -15,11 +15,12 @@ from typing import Literal
 
 import yaml
 
-from pipeline.config.coerce import NULLS, NUMBER, nearest, quote
+from pipeline.config.coerce import NULLS, NUMBER, quote
 from pipeline.config.plain_yaml import compose_file, place_of
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError
+from pipeline.wording import did_you_mean
 
 LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "lovasz", "tversky", "boundary")
 
@@ -123,12 +124,8 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
         weight_text, name = words if len(words) == 2 else ("1", words[0] if len(words) == 1 else "")
         weight = float(weight_text) if NUMBER.fullmatch(weight_text) else math.nan
         if name not in LOSS_NAMES or name in mix or not (0 < weight < math.inf):
-            near = nearest(name, LOSS_NAMES) if name not in LOSS_NAMES else []
-            hint = (
-                f"did you mean {near[0]}?"
-                if near
-                else f'wanted "0.7 ce + 0.3 lovasz" or so, of {", ".join(LOSS_NAMES)}'
-            )
+            example = f'expected for example "0.7 ce + 0.3 lovasz", of {", ".join(LOSS_NAMES)}'
+            hint = example if name in LOSS_NAMES else did_you_mean(name, LOSS_NAMES, example)
             raise UserError(f"cannot read {term.strip()!r} in the loss mix {text!r}; {hint}")
         mix[name] = weight
     return tuple(mix.items())
@@ -175,11 +172,7 @@ def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origin
         if key in NUMBER_KEYS and word in numbers:
             tree[key] = number(word, value.origin)
         elif key in NUMBER_KEYS and word not in NULLS and word.replace("_", "").isalpha():
-            hint = (
-                f"did you mean {' or '.join(near)}?"
-                if (near := nearest(word, numbers))
-                else f"there are {', '.join(numbers)}"
-            )
+            hint = did_you_mean(word, numbers, f"there are {', '.join(numbers)}")
             raise UserError(f"{value.origin}: {key}: no number among the SOLVER keys is called {word}; {hint}")
     for key in ("MAX_LR", "MIN_LR"):
         tree.setdefault(key, number(key, tree.origin))

@@ -6,16 +6,17 @@ In: a file or a `KEY=VALUE` text. Out: frozen dataclasses and the origin of ever
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from pipeline.config.coerce import Mismatch, coerce, nearest, plain_word, quote
+from pipeline.config.coerce import Mismatch, coerce, quote
 from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, place_of
 from pipeline.errors import UserError
+from pipeline.wording import nearest, plain_word
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def override_tree(assignments: Iterable[str]) -> Tree:
         one = _assignment_tree(assignment)
         for key in leaf_origins(one):
             # SOLVER=1 SOLVER.POWER=2 contradict each other as well.
-            if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in given):
+            if is_below(key, given) or any(is_below(other, (key,)) for other in given):
                 raise UserError(f"{COMMAND_LINE}: {key} is given twice; keep one")
         given += leaf_origins(one)
         tree = merge(tree, one)
@@ -220,3 +221,24 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
 
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def is_below(key: str, prefixes: Iterable[str]) -> bool:
+    """Returns whether a dotted key is one of the prefixes or below one.
+
+    >>> is_below("SOLVER.MAX_LR", ["SOLVER"]), is_below("SOLVER.MAX_LR", ["SOLVER.MAX"])
+    (True, False)
+    """
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def refuse(origins: Mapping[str, str], key: str, why: str, default: str = "config") -> NoReturn:
+    """Raises the error about a key's value.
+
+    Args:
+        origins: where each key was written; `default` stands for a key that is not there.
+
+    Raises:
+        UserError: origin, key and `why`.
+    """
+    raise UserError(f"{origins.get(key, default)}: {key}: {why}")

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.coerce import Mismatch, NearMiss, Range, coerce, describe, nearest, quote
+from pipeline.config.coerce import Mismatch, NearMiss, Range, coerce, describe, quote
 
 Share = Annotated[float, Range(least=0, most=1)]
 Count = Annotated[int, Range(least=1)]
@@ -117,17 +117,6 @@ def test_a_long_value_is_cut_in_messages():
 def test_types_are_described_as_a_person_would():
     assert describe(Share | None) == "a number (at least 0, at most 1) or null"
     assert describe(Literal["flat"]) == "flat"
-
-
-def test_the_nearest_word_is_found_whatever_its_case_and_underscores():
-    known = ["MAX_LR", "MIN_LR", "POWER"]
-    assert nearest("maxlr", known) == ["MAX_LR"]
-    assert nearest("PWOER", known) == ["POWER"]
-    assert nearest("ENCODER", known) == []
-
-
-def test_of_equally_near_names_those_that_begin_alike_come_first():
-    assert nearest("ExpAAZ", ["ExpHAA", "ExpGAA", "ExpAAB", "ExpAAA"], most=2) == ["ExpAAA", "ExpAAB"]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

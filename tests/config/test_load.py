@@ -105,9 +105,9 @@ def test_a_key_that_the_base_forgets_is_a_clear_refusal(configs):
         ("configs/ExpAAB.yaml", "did you mean ExpAAB?"),
         ("../configs/ExpAAB", "did you mean ExpAAB?"),
         ("base", "did you mean"),
-        ("", "`./run.sh list` shows all"),
-        ("x" * 5000, "`./run.sh list` shows all"),
-        ("a\0b", "`./run.sh list` shows all"),
+        ("", "`./run.sh list` lists all"),
+        ("x" * 5000, "`./run.sh list` lists all"),
+        ("a\0b", "`./run.sh list` lists all"),
     ],
 )
 def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
