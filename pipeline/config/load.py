@@ -39,6 +39,7 @@ from pipeline.wording import did_you_mean
 
 # Keys of the original that would do nothing here; to accept them in silence would be a lie.
 RETIRED = {
+    "MODEL.ACTIVATION": "networks return logits; loss and decoding apply the activation",
     "DATALOADERS.COPY_PASTE": "copy-paste happens in the training loader's workers, it has no loader of its own",
     "DATALOADERS.VISUALIZE": "the contact sheets have a fixed size",
     "DATALOADERS.VALID.SHUFFLE": "validation visits every image once, in a fixed order",

@@ -44,7 +44,6 @@ class Model:
     name: Architecture
     abbr: str
     encoder: Encoder
-    activation: None
 
 
 @dataclass(frozen=True)
