@@ -1,4 +1,4 @@
-"""`./run.sh download NAME`: a competition's data, or an encoder's weights, to where the chain looks for them."""
+"""`./run.sh download NAME`: a competition's data, or an encoder's weights, into the folders where runs find them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.wording import did_you_mean
 
 
 def download(name: str) -> None:
-    """Fetches a competition by its name, or the ImageNet weights of an encoder by its.
+    """Downloads the data of a competition, or the ImageNet weights of an encoder.
 
     Raises:
-        UserError: nothing has that name, or it cannot be fetched from here; says how to get it by hand.
+        UserError: nothing has that name, or the download is not possible; says how to get the data by hand.
     """
     competitions = competition_names()
     if name not in competitions:
@@ -26,13 +26,15 @@ def download(name: str) -> None:
     target = Path(os.environ.get("DATA_DIR") or PROJECT / "data") / name
     competition, existed = load_competition(name), target.exists()
     if existed and not (target / competition.train_csv).is_file():
-        raise UserError(f"{shown(target)} is there but has no {competition.train_csv}; move it away and start again")
+        raise UserError(
+            f"{shown(target)} exists but has no {competition.train_csv}; move it away, then type the same command"
+        )
     path = fetch(competition, target)
-    print(f"{shown(path)} is there already; remove it to fetch it anew" if existed else f"fetched: {shown(path)}")
+    print(f"{shown(path)} already exists; remove it to download again" if existed else f"downloaded: {shown(path)}")
 
 
 def fetch(competition: Competition, target: Path) -> Path:
-    """Returns the folder of a competition after fetching it from where it is published."""
+    """Returns the folder of a competition after downloading it from its publisher."""
     if competition.name == "demo":
         from pipeline.data.demo import generate
 
@@ -44,8 +46,8 @@ def fetch(competition: Competition, target: Path) -> Path:
         return download_camvid(competition, target)
     if competition.kaggle_slug is None:
         raise UserError(
-            f"{competition.name} is not published in a form that can be fetched: {competition.title}.\n"
-            f"Put its folder where DATA_DIR points; its layout is in configs/competitions/{competition.name}.yaml."
+            f"{competition.name} cannot be downloaded: it has no KAGGLE_SLUG ({competition.title}).\n"
+            f"Put its folder into DATA_DIR; configs/competitions/{competition.name}.yaml describes its files."
         )
     from pipeline.submission.download import download_competition
 
@@ -68,4 +70,4 @@ def download_weights(encoder: str, competitions: list[str]) -> None:
     state = load_pretrained(Encoder(encoder, "", "imagenet")).state_dict()
     with atomic_path(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-    print(f"fetched: {shown(path)}")
+    print(f"downloaded: {shown(path)}")

@@ -115,7 +115,7 @@ def test_a_disk_that_takes_no_more_is_a_mistake_of_the_users_and_keeps_the_old_f
     output, _ = writer.communicate(timeout=60)
     assert writer.returncode == 2, output
     assert f"cannot write {path}: " in output
-    assert "What was there before is untouched." in output
+    assert "The previous content is unchanged." in output
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == (
         [("probs.npy", b"old")] if has_old else []
     )
