@@ -1,4 +1,4 @@
-"""Text becomes what the field wants, or is refused with what was found and what was expected."""
+"""Text becomes a value of the field's type, or is refused with what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def test_the_fields_type_decides_what_a_text_is(text, expected, value):
         ('"\\ud800"', str, "found text with the invisible character U+D800, expected plain text on one line"),
     ],
 )
-def test_a_refusal_says_what_was_found_and_what_was_wanted(text, expected, message):
+def test_a_refusal_says_what_was_found_and_what_was_expected(text, expected, message):
     assert refusal(text, expected) == message
 
 
-def test_a_value_that_came_close_decides_what_a_union_says():
+def test_the_message_of_a_union_is_that_of_its_nearest_type():
     assert isinstance(NearMiss(""), Mismatch)
     assert refusal("outside", float | None) == "found 'outside', expected a number or null"
 
@@ -114,7 +114,7 @@ def test_a_long_value_is_cut_in_messages():
     assert quote(node("x" * 500)) == f"'{'x' * 57}'..."
 
 
-def test_types_are_described_as_a_person_would():
+def test_types_are_described_in_words():
     assert describe(Share | None) == "a number (at least 0, at most 1) or null"
     assert describe(Literal["flat"]) == "flat"
 
@@ -130,7 +130,7 @@ def test_every_integer_of_18_digits_survives_being_written_and_read(value):
 
 
 @given(st.text(), st.sampled_from([int, float, bool, Share, Count | None, float | Literal["auto"], str]))
-def test_any_text_is_of_the_wanted_type_or_a_mismatch(text, expected):
+def test_any_text_is_of_the_expected_type_or_a_mismatch(text, expected):
     try:
         value = coerce(yaml.ScalarNode("", text), expected)
     except Mismatch as mismatch:

@@ -1,4 +1,4 @@
-"""An ensemble is a config too: its members are found, its overrides go where they belong, nonsense is refused."""
+"""An ensemble is a config too: its members are found, its overrides are passed on, contradictions are refused."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_thresholds_are_moved_where_probabilities_are_summed_only():
         ("ENSEMBLE.METHOD=mean", "expected one of AP"),
     ],
 )
-def test_what_makes_no_sense_in_an_ensemble_is_refused(override, why):
+def test_contradictions_in_an_ensemble_are_refused(override, why):
     with pytest.raises(UserError, match=why):
         load("DemoEns", (override,))
 
@@ -101,7 +101,7 @@ def test_members_that_cannot_be_combined_are_refused_by_name(configs, members, w
         load_members(load(name))
 
 
-def test_a_setting_that_would_do_nothing_in_an_ensemble_is_refused(configs):
+def test_a_setting_without_effect_in_an_ensemble_is_refused(configs):
     name = write(configs, "EnsZ", "SOLVER:\n  MAX_LR: 0.1\nENSEMBLE:\n  MEMBERS: [ExpBAA, ExpBAB]\n")
     with pytest.raises(UserError, match=r"EnsZ.yaml:3: SOLVER.MAX_LR: has no effect in an ensemble"):
         load(name)

@@ -1,4 +1,4 @@
-"""A config's name resolves to values with origins, or to a refusal that names file, key and cure."""
+"""A config's name resolves to values with origins, or is refused with file, key and remedy."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_broken_config_is_refused_with_file_and_line(text, message, configs):
     assert refusal("Mine").startswith(message)
 
 
-def test_a_circle_of_parents_is_shown_whole(configs):
+def test_circular_parents_are_refused_with_the_whole_chain(configs):
     write(configs, "One", "BASE: Two\n")
     write(configs, "Two", "# words\nBASE: One\n")
     assert refusal("One") == "configs/Two.yaml:2: BASE: circular: One -> Two -> One; name another parent"
@@ -125,7 +125,7 @@ def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
         config_path(name)
 
 
-def test_what_editors_leave_behind_is_no_config(configs):
+def test_temporary_files_of_editors_are_not_configs(configs):
     write(configs, ".#ExpAAB", "x")
     write(configs, "._ExpAAC", "x")
     (configs / "ExpFolder.yaml").mkdir()
@@ -319,7 +319,7 @@ def test_a_config_cannot_be_changed_after_loading():
     assert run_name(loaded.config) == "AAA-FPN-EFF3-1C-FS-NA"
 
 
-def test_a_missing_competition_of_another_command_names_who_asked():
+def test_a_missing_competition_is_refused_with_where_it_was_named():
     with pytest.raises(
         UserError, match=r"^command line: there is no competition 'camvdi' in .*; did you mean camvid\?"
     ):

@@ -1,4 +1,4 @@
-"""Plans are data: the learning rate at named steps is what one works out by hand."""
+"""Plans are data: the learning rate at given steps is the one worked out by hand."""
 
 from __future__ import annotations
 

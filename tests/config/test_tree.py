@@ -166,11 +166,11 @@ def test_what_is_not_plain_yaml_is_refused_with_its_line(text, line, words, tmp_
 
 
 @pytest.mark.parametrize("text", ['TITLE: "\\UFFFFFFFF"', "%YAML 1." + "9" * 5000 + "\n---\nTITLE: a"])
-def test_what_pyyaml_itself_stumbles_over_is_refused_too(text, tmp_path):
+def test_what_pyyaml_itself_fails_on_is_refused_too(text, tmp_path):
     assert refusal(text, tmp_path).startswith("configs/x.yaml")
 
 
-def test_a_bomb_of_aliases_is_refused_at_once(tmp_path):
+def test_nested_aliases_are_refused_at_once(tmp_path):
     lines = ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}" for n in range(1, 40)]
     assert "anchors and aliases" in refusal("\n".join(lines), tmp_path)
 
@@ -245,7 +245,7 @@ def test_a_key_given_twice_on_the_command_line_is_refused(assignments):
 
 
 @pytest.mark.parametrize("text", ["@x", "*x", "&x y", "!x", "[1", "{a", "a: b: c", "'x", "%x", "a\x07"])
-def test_a_value_that_is_not_yaml_is_refused_with_the_key_and_the_cure(text):
+def test_a_value_that_is_not_yaml_is_refused_with_the_key_and_the_remedy(text):
     with pytest.raises(UserError) as caught:
         override_tree([f"TITLE={text}"])
     assert str(caught.value).startswith("command line: TITLE: ")
