@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pipeline.commands.arguments import Parser
 from pipeline.commands.table import COMMANDS
 from pipeline.errors import Stopped, UserError
+from pipeline.wording import did_you_mean, nearest
 
 STAGE_NAMES = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
@@ -172,8 +173,6 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
     Raises:
         UserError: says what to type.
     """
-    from pipeline.config.coerce import nearest
-
     if name in STAGE_NAMES:
         experiment = next((word for word in arguments if "=" not in word), "NAME")
         raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
@@ -201,15 +200,12 @@ def split_words(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def word_hint(word: str) -> str:
     """Returns what was probably meant by a word that is neither a stage nor a setting."""
-    from pipeline.config.coerce import nearest
-
     if "." in word and word.isupper():
         return f"a setting is written {word}=VALUE, without a space"
     if word.startswith("-") and "=" in word:
         return f"a setting is written without dashes: {word.lstrip('-')}"
     known = [*STAGE_NAMES, *experiment_parser().options()]
-    near = nearest(word, known)
-    return f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
+    return did_you_mean(word, known, f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def type_in(*arguments: str) -> tuple[int, str, str]:
     [
         (["ExpAAZ"], ["there is no", "'ExpAAZ'", "did you mean ExpAAA or ExpAAB or ExpAAC?"]),
         (["ExpAAB", "SOLVER.MAXLR=1"], ["unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"]),
-        (["ExpAAB", "SOLVER.MAX_LR=fast"], ["SOLVER.MAX_LR: found 'fast', wanted a number (above 0) or auto"]),
+        (["ExpAAB", "SOLVER.MAX_LR=fast"], ["SOLVER.MAX_LR: found 'fast', expected a number (above 0) or auto"]),
         (["ExpAAB", "SOLVER.MAX_LR=-1"], ["SOLVER.MAX_LR", "(above 0)"]),
         (["demo", "tra"], ["demo tra: neither a stage nor a setting; did you mean train?"]),
         (["demo", "--forse"], ["did you mean --force?"]),

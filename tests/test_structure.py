@@ -17,7 +17,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
 LAYERS = ("config", "data", "model", "training", "inference", "submission", "report")
-EVERYWHERE = ("errors", "paths", "files", "stopping")  # small and without packages of others
+EVERYWHERE = ("errors", "paths", "files", "stopping", "wording")  # small and without packages of others
 LEAVES = ("intervals",)  # calculations on NumPy arrays that import nothing of ours
 NOBODYS = ("pipeline.stages", "pipeline.__main__")
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 330, 60
@@ -123,7 +123,7 @@ def test_the_command_line_starts_without_heavy_packages(python_modules):
 
 
 def test_the_setup_needs_no_package():
-    modules = ("bootstrap.environment", "bootstrap.doctor", "errors", "files", "paths")
+    modules = ("bootstrap.environment", "bootstrap.doctor", "errors", "files", "paths", "wording")
     code = "import " + ", ".join(f"pipeline.{name}" for name in modules)
     # -S: without the packages of others, as on a fresh machine.
     result = subprocess.run(

@@ -11,12 +11,11 @@ import csv
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pipeline.bootstrap.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
-from pipeline.bootstrap.machine import Finding, cores_and_memory, disk, gpus, internet, shared_memory
+from pipeline.bootstrap.machine import Finding, cores_and_memory, disk, gpus, internet, run_concurrently, shared_memory
 from pipeline.bootstrap.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, PROJECT, Folders, shown
@@ -39,14 +38,13 @@ def doctor(
     folders = Folders.from_environment()
     distributions = installed_distributions()
     requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
-    slow = _run_concurrently(
-        {
-            "cv2": lambda: opencv(distributions, cv2_folders()),
-            "gpu": lambda: gpus(built_for("torch")[1]),
-            "net": internet,
-        },
-        limit_s,
-    )
+    checks = {
+        "cv2": lambda: opencv(distributions, cv2_folders()),
+        "gpu": lambda: gpus(built_for("torch")[1]),
+        "net": internet,
+    }
+    slow = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in checks}
+    slow |= run_concurrently(checks, limit_s)
     sections: list[Section] = [
         ("Python", [interpreter()]),
         ("Packages", [*packages(requirements, distributions), *slow["cv2"], *torch_pair(distributions)]),
@@ -139,22 +137,6 @@ def table(sections: Iterable[Section]) -> str:
             if finding.fix and (following is None or following.fix != finding.fix):
                 lines.append(f"        fix: {finding.fix}")
     return "\n".join(lines)
-
-
-def _run_concurrently(checks: Mapping[str, Callable[[], list[Finding]]], limit_s: float) -> dict[str, list[Finding]]:
-    """Returns the findings of all checks, run in threads; one that takes longer than `limit_s` is not waited for."""
-    found: dict[str, list[Finding]] = {}
-
-    def run(name: str, check: Callable[[], list[Finding]]) -> None:
-        found[name] = check()
-
-    threads = [threading.Thread(target=run, args=item, daemon=True) for item in checks.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(limit_s)
-    late = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in checks}
-    return late | found
 
 
 def _find_folder(name: str) -> Path | None:

@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.bootstrap.installer import Installation, failure_message, install_missing, log
-from pipeline.bootstrap.requirements import PROJECT, Interpreter, Requirement, inspect_python, parse_requirements, unmet
+from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, parse_requirements, unmet
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
+from pipeline.paths import PROJECT
 
 Strategy = Literal["existing", "in_place", "layered", "separate"]
 READY, UNFINISHED, LOCK = "ready", "unfinished", "lock"

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.bootstrap.requirements import PROJECT, Interpreter, Requirement, inspect_python, unmet
-from pipeline.paths import KAGGLE
+from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, unmet
+from pipeline.paths import KAGGLE, PROJECT
 
 GB = 1000**3
 # Measured with torch 2.15 on Linux x86-64, where it comes with CUDA; elsewhere the wheels are plain CPU builds.

@@ -11,19 +11,24 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-GIB = 1024**3
+from pipeline.files import existing_folder
+from pipeline.wording import GIB
+
 NATIVE_BF16_CAPABILITY = 8.0  # below it bfloat16 is emulated, although torch reports it as supported (T4)
 # Version of CUDA -> oldest compute capability for which torch built with it has kernels (as of torch 2.9): Kaggle's
 # image of 2026 has none for its P100 (6.0), builds for CUDA 13 have none for a V100 (7.0).
 OLDEST_CAPABILITY = {(13, 0): 7.5, (12, 8): 7.0, (0, 0): 5.0}
 LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
+Result = TypeVar("Result")
 SITES = {"www.kaggle.com": "data and uploads", "huggingface.co": "encoder weights"}
 
 
@@ -36,6 +41,23 @@ class Finding:
     remark: str = ""
     state: Literal["ok", "note", "bad"] = "ok"  # bad: the demo cannot run; note: something else cannot, or may be slow
     fix: str = ""
+
+
+def run_concurrently(checks: Mapping[str, Callable[[], Result]], limit_s: float) -> dict[str, Result]:
+    """Returns the results of those checks that end within `limit_s`; all run at the same time."""
+    results: dict[str, Result] = {}
+
+    def run(name: str) -> None:
+        results[name] = checks[name]()
+
+    # Daemon threads: with an executor, a name server that does not answer would delay the exit for half a minute.
+    threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in checks]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + limit_s
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(results)
 
 
 def output_of(command: Sequence[str], limit_s: float = 3.0) -> str | None:
@@ -126,9 +148,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> list[Finding]:
 
 def disk(what: str, folder: Path, needed_gib: float) -> Finding:
     """Returns the free space of the disk that `folder` is on, and whether the folder can be written."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
+    existing = existing_folder(folder)
     free_gib = shutil.disk_usage(existing).free / GIB
     found = f"{free_gib:.1f} GiB free"
     if not os.access(existing, os.W_OK):
@@ -143,22 +163,16 @@ def internet(sites: Mapping[str, str] = SITES, limit_s: float = 1.5) -> list[Fin
     """Returns which sites answer within `limit_s`; all are tried at the same time."""
     proxy = getproxies().get("https")
     address = urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}")
-    reached: dict[str, bool] = {}
 
-    def connect(site: str) -> None:
+    def answers(site: str) -> bool:
         target = (address.hostname or "", address.port or 80) if proxy else (site, 443)
         try:
             with socket.create_connection(target, timeout=limit_s):
-                reached[site] = True
+                return True
         except OSError:
-            pass
+            return False
 
-    # Daemon threads: with an executor, a name server that does not answer would delay the exit for half a minute.
-    threads = [threading.Thread(target=connect, args=(site,), daemon=True) for site in sites]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(limit_s)
+    reached = run_concurrently({site: partial(answers, site) for site in sites}, limit_s)
     via = f" through the proxy {address.hostname}" if proxy else ""
     return [
         Finding(site, f"answers{via}", what)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import UserError
+from pipeline.paths import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 OLDEST_PYTHON = (3, 10)
 
 _LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?(?P<reason>\S.*)")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from pipeline.config.competition import PLACE, Competition, image_file
+from pipeline.config.competition import ID_FIELD, Competition, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
 from pipeline.data.image_header import READ_SUFFIXES
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
@@ -127,7 +127,7 @@ def _id_of(name: str, template: str) -> str:
     >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
     ('7', '7', '7.jpg')
     """
-    before, after = PLACE.split(template)
+    before, after = ID_FIELD.split(template)
     if not after:  # ids carry their file's suffix
         return name.removeprefix(before)
     if name.startswith(before) and name.endswith(after):

@@ -17,7 +17,7 @@ from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_atomic
 from pipeline.paths import REFUSAL, RunPaths, shown
-from pipeline.text import duration
+from pipeline.wording import duration
 
 FORCED = "--force"
 FILES_GONE = "its large files are gone"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.keys import is_below
+from pipeline.config.tree import is_below
 from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError

@@ -10,7 +10,8 @@ from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
 from pipeline.report.plots import draw_class_histogram
 from pipeline.report.read import numbers, read_json, show_value
 from pipeline.report.record import Record
-from pipeline.report.section import Section, command, duration, missing, phases_of, score, scored, steps_of
+from pipeline.report.section import Section, command, missing, phases_of, score, scored, steps_of
+from pipeline.wording import duration
 
 STAGE_WORDS = {
     "prepare": "checks every file, counts classes, splits",

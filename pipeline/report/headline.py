@@ -12,9 +12,10 @@ from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, join, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.report.section import command, duration, score, scored
+from pipeline.report.section import command, score, scored
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
+from pipeline.wording import duration
 
 
 def headline(record: Record) -> Html:

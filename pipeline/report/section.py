@@ -73,15 +73,3 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"
     return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as a person says it.
-
-    >>> duration(3725), duration(8.25)
-    ('1 h 2 min', '8.2 s')
-    """
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"

@@ -13,9 +13,9 @@ from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import shown
 from pipeline.task import Learning
-from pipeline.text import duration
 from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState
+from pipeline.wording import duration
 
 MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
 

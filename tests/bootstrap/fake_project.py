@@ -120,7 +120,7 @@ def make_machine(folder: Path) -> Machine:
     for folder_made in (machine.project / "pipeline" / "bootstrap", machine.commands, machine.wheels):
         folder_made.mkdir(parents=True)
     shutil.copy(PROJECT / "run.sh", machine.project)
-    for name in ("__init__", "errors", "files", "paths", *(f"bootstrap/{name}" for name in BOOTSTRAP)):
+    for name in ("__init__", "errors", "files", "paths", "wording", *(f"bootstrap/{name}" for name in BOOTSTRAP)):
         shutil.copy(PROJECT / "pipeline" / f"{name}.py", machine.project / "pipeline" / f"{name}.py")
     (machine.project / "pipeline" / "__main__.py").write_text(MAIN)
     (machine.project / "pipeline" / "bootstrap" / "doctor.py").write_text("print('the doctor runs')\n")

@@ -28,14 +28,14 @@ def test_the_title_of_a_plan_is_run_and_plan(tmp_path, monkeypatch, capsys):
     assert "plot: " in capsys.readouterr().out
 
 
-def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypatch, capsys):
+def test_an_incomplete_folder_does_not_count_as_downloaded(tmp_path, monkeypatch, capsys):
     (tmp_path / "camvid").mkdir()
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert main(["download", "camvid"]) == 2
-    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away and start again")
+    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away, then type the same command")
     (tmp_path / "camvid" / "train.csv").touch()
     assert main(["download", "camvid"]) == 0
-    assert "is there already; remove it to fetch it anew" in capsys.readouterr().out
+    assert "already exists; remove it to download again" in capsys.readouterr().out
 
 
 def test_plan_prints_its_assumptions(tmp_path, monkeypatch, capsys):
