@@ -90,10 +90,16 @@ def _train_reads(run: Run) -> tuple[str, ...]:
     return (*CUT, *suggestion)
 
 
+def _is_fitted(loaded: Loaded) -> bool:
+    return "fitted" in (loaded.config.decode.suppress, loaded.config.decode.offsets)
+
+
 def _submit_reads(run: Run) -> tuple[str, ...]:
-    decode = run.loaded.config.decode
-    held_out = (VALID_PROBS, TRAIN_CATALOG, SPLIT) if "fitted" in (decode.suppress, decode.offsets) else ()
-    return (TEST_PROBS, TEST_CATALOG, METRICS, *held_out)
+    return (TEST_PROBS, TEST_CATALOG, METRICS, *((DECODE,) if _is_fitted(run.loaded) else ()))
+
+
+def _ensemble_submit_reads(run: Run) -> tuple[str, ...]:
+    return (MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE, *((DECODE,) if _is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -155,11 +161,21 @@ STAGES = (
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
-        settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        settings=(*PREDICTION, "COMPETITION.SCORE", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=training_images,
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
-        version=2,  # full-size logits became bytes
+        version=3,  # scores by name
+        is_shared=True,
+    ),
+    Stage(
+        "fit",
+        "fit the decoding on out-of-fold images",
+        lazy("pipeline.work.fit:fit"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        reads=(VALID_PROBS, TRAIN_CATALOG, SPLIT),
+        reads_outside=training_images,
+        writes=(DECODE,),
         is_shared=True,
     ),
     Stage(
@@ -206,23 +222,33 @@ ENSEMBLE_STAGES = (
         reads_outside=member_sources,
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
         lacks=lacks_predictions,
-        version=2,  # so that members write their stores anew
+        version=3,  # scores by name
     ),
     Stage(
         "evaluate",
         "combine them on images that they did not train on, and score",
         lazy("pipeline.work.ensemble_evaluate:evaluate"),
-        settings=(*SHOWN, "ENSEMBLE"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
+        version=2,  # scores by name
+    ),
+    Stage(
+        "fit",
+        "fit the decoding on images that the members were not trained on",
+        lazy("pipeline.work.ensemble_fit:fit"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
+        reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
+        writes=(DECODE,),
     ),
     Stage(
         "submit",
         "combine them on the test images, encode and check the submission",
         lazy("pipeline.work.ensemble_submit:submit"),
         settings=("COMPETITION", "DECODE"),
-        reads=(MEMBERS, TEST_CATALOG, TRAIN_CATALOG, SPLIT, METRICS, ENSEMBLE),
+        reads=_ensemble_submit_reads,
         reads_outside=lambda run: member_stores(run, "test") | sample_submission(run),
         writes=(SUBMISSION,),
         writes_outside=submission_file,
@@ -247,10 +273,10 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
-    """Returns the stages of a config: an ensemble's, or an experiment's, whose sweep may be switched off."""
-    if is_ensemble(loaded):
-        return ENSEMBLE_STAGES
-    return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)
+    """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
+    off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
+    stages = ENSEMBLE_STAGES if is_ensemble(loaded) else STAGES
+    return tuple(stage for stage in stages if stage.name not in off)
 
 
 def task_of(loaded: Loaded) -> Task:

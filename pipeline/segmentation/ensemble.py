@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,6 +64,11 @@ def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
     if recipe.weights is None:
         return recipe
     return Recipe(recipe.method, normalised(recipe.weights[list(numbers)]))
+
+
+def found_recipe(found: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe that ensemble.json names."""
+    return Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
 
 
 def combine(

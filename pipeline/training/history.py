@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.scores import LABELS
 from pipeline.files import write_atomic
+from pipeline.scores import LABELS
 from pipeline.task import Learning, Loss, Scores
 
 if TYPE_CHECKING:
