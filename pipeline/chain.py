@@ -22,7 +22,7 @@ from pipeline.dependence import file_of, inputs_of, inside, outputs_of, outside_
 from pipeline.errors import Stopped, UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
 from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
-from pipeline.paths import RunPaths, shown
+from pipeline.paths import RunPaths, shown, submissions_folder
 from pipeline.reuse import is_known, siblings, take_from
 from pipeline.stopping import Stop
 
@@ -179,8 +179,7 @@ def prepare_folder(run: Run) -> None:
     for folder in (run.paths.folder, run.paths.markers, run.paths.plots, run.paths.panels):
         sweep_temporaries(folder)
     # The folder of submissions belongs to all runs: only this run's are surely dead.
-    submission = run.paths.submission
-    for path in submission.parent.glob(f"{glob.escape(submission.stem)}{TEMPORARY_MARK}*"):
+    for path in submissions_folder().glob(f"{glob.escape(run.paths.name)}{TEMPORARY_MARK}*"):
         path.unlink(missing_ok=True)
     lines = [f"# Resolved values of {run.loaded.name}."]
     if run.loaded.changed:

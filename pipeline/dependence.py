@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.load import Loaded, is_machine_key
+from pipeline.config.load import Loaded, flatten, is_machine_key
 from pipeline.errors import UserError
 from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
 
@@ -53,10 +53,9 @@ def settings_of(stage: Stage, loaded: Loaded) -> dict[str, Any]:
 
 def competition_settings(loaded: Loaded) -> dict[str, Any]:
     """Returns the competition's description as settings: COMPETITION.*, and ABOUT.* of which no result depends."""
-    fields = {name.upper(): value for name, value in vars(loaded.competition).items()}
-    convention = {f"CONVENTION.{name.upper()}": value for name, value in vars(fields.pop("CONVENTION")).items()}
     return {
-        ("ABOUT." if name in ABOUT else "COMPETITION.") + name: value for name, value in (fields | convention).items()
+        ("ABOUT." if name in ABOUT else "COMPETITION.") + name: value
+        for name, value in flatten(loaded.competition).items()
     }
 
 

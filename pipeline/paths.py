@@ -79,9 +79,9 @@ class RunPaths:
     def events(self) -> Path:
         return self.folder / "events"
 
-    @property
-    def submission(self) -> Path:
-        return submissions_folder() / f"{self.name}.csv"
+    def submission(self, suffix: str) -> Path:
+        """Returns the run's submission; the suffix is that of its format."""
+        return submissions_folder() / f"{self.name}{suffix}"
 
     def probs(self, subset: str) -> Path:
         """Returns the probability store of the `test` or `valid` images."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.chain import Run, Stage
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded
+from pipeline.submission.formats import format_of
 from pipeline.work import ensemble, experiment, members
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
@@ -55,6 +56,10 @@ def _starting_weights(run: Run) -> dict[str, Path | list[Path]]:
         return {"the previous run's best checkpoint": experiment.find_run(run.loaded.config.experiment.load_prev)}
     path = find_encoder_weights(run.loaded.config.model.encoder)
     return {"the encoder's weights": path} if path else {}
+
+
+def _submission_file(run: Run) -> dict[str, Path | list[Path]]:
+    return {"the submission file": run.paths.submission(format_of(run.loaded.competition).suffix)}
 
 
 STAGES = (
@@ -130,13 +135,13 @@ STAGES = (
     ),
     Stage(
         "submit",
-        "decodes, run-length encodes and checks the submission",
+        "decodes, encodes and checks the submission",
         experiment.submit,
         settings=("COMPETITION", "DECODE"),
         reads=_submit_reads,
         reads_outside=experiment.sample_submission,
         writes=("submission.json",),
-        writes_outside=lambda run: {"the submission file": run.paths.submission},
+        writes_outside=_submission_file,
     ),
     Stage(
         "report",
@@ -144,7 +149,7 @@ STAGES = (
         experiment.report,
         settings=ALL,
         reads=REPORTED,
-        reads_outside=lambda run: {"the submission file": run.paths.submission},
+        reads_outside=_submission_file,
         writes=("report.html",),
     ),
 )
@@ -179,7 +184,7 @@ ENSEMBLE_STAGES = (
         reads=("members.json", "catalog.csv", "split.csv", "metrics.json", "ensemble.json"),
         reads_outside=lambda run: members.member_stores(run, "test") | experiment.sample_submission(run),
         writes=("submission.json",),
-        writes_outside=lambda run: {"the submission file": run.paths.submission},
+        writes_outside=_submission_file,
     ),
     Stage(
         "report",
@@ -190,7 +195,7 @@ ENSEMBLE_STAGES = (
             *("members.json", "stores.json", "catalog.csv", "classes.csv", "metrics.json", "per_image.csv"),
             *("confusion.csv", "ensemble.json", "decode.json", "submission.json", "panels"),
         ),
-        reads_outside=lambda run: {"the submission file": run.paths.submission},
+        reads_outside=_submission_file,
         writes=("report.html",),
     ),
 )

@@ -20,36 +20,38 @@ SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 
 def score_command(arguments: Sequence[str]) -> int:
-    """Prints the local score of any submission file."""
-    from pipeline.submission.score import score_csv, summarise
+    """Prints the local score of a submission."""
+    from pipeline.submission.score import score_file, summarise
 
     options = parser("score")
-    options.add_argument("csv", type=Path)
-    options.add_argument("--masks", type=Path, required=True)
-    options.add_argument("--competition")
+    options.add_argument("file", type=Path, help="a submission in any format: .csv of run lengths, .zip of PNG masks")
+    options.add_argument("--masks", type=Path, required=True, help="folder of the true masks, stored as for training")
+    options.add_argument(
+        "--competition", help="a name in configs/competitions/; default: as the .json beside FILE says"
+    )
     chosen = options.parse_args(arguments)
-    competition = chosen_competition("score", chosen.competition, [chosen.csv])
+    competition = chosen_competition("score", chosen.competition, [chosen.file])
     if not chosen.masks.is_dir():
-        raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the true masks")
+        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
 
     def sizes_of(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         sizes = known_sizes(competition, ids)
         if len(sizes) < len(ids):
             print(
-                f"{len(ids) - len(sizes)} of the {len(ids)} images are not here: their masks' sizes are believed",
+                f"{len(ids) - len(sizes)} of the {len(ids)} images are not here: sizes are those of their masks",
                 file=sys.stderr,
             )
         return sizes
 
     # Standard output is for programs.
-    table = score_csv(chosen.csv, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
-    # Another competition's classes may fit the numbers in a file: say which was taken.
+    table = score_file(chosen.file, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
+    # Another competition's classes may fit the file too, so the output names the competition.
     print(json.dumps({"competition": competition.name, **summarise(table, competition)}, indent=2))
     return 0
 
 
 class ImageFile(NamedTuple):
-    """A test image's file, its video, and its (height, width)."""
+    """A test image's file, its sequence, and its (height, width)."""
 
     path: Path
     sequence: str
@@ -58,20 +60,22 @@ class ImageFile(NamedTuple):
 
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints where two submissions differ most, and draws those images."""
+    from pipeline.submission.check import find_hints
     from pipeline.submission.compare import compare_submissions
-    from pipeline.submission.hints import hints_on_file
 
     options = parser("diff")
-    options.add_argument("first", type=Path)
-    options.add_argument("second", type=Path)
-    options.add_argument("--competition")
+    options.add_argument("first", type=Path, help="a submission in any format")
+    options.add_argument("second", type=Path, help="another one of the same images")
+    options.add_argument(
+        "--competition", help="a name in configs/competitions/; default: as the .json beside them says"
+    )
     chosen = options.parse_args(arguments)
     competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)
     sizes = {image_id: image.size for image_id, image in images.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     for file in (chosen.first, chosen.second):
-        for hint in hints_on_file(file, competition, sizes):
+        for hint in find_hints(file, competition, sizes):
             print(hint, file=sys.stderr)
     print(f"{changes['id'].nunique()} of {len(sizes)} images differ")
     if not len(changes):
@@ -98,7 +102,7 @@ def list_test_images(competition: Competition) -> dict[str, ImageFile]:
 
 
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of those images that are here: of the test list, or of the training list."""
+    """Returns (height, width) of the images whose files are here; an id in both lists is a test image."""
     from pipeline.config.competition import image_file
     from pipeline.data.competition import find_folder, read_list
 
@@ -106,10 +110,9 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
         folder = find_folder(competition)
     except UserError:
         return {}
-    subsets = ("train", "test")  # an id in both is an image for testing: that is what is submitted
     files = {
         listed.id: folder / image_file(competition, listed.id, subset)
-        for subset in subsets
+        for subset in ("train", "test")
         for listed in read_list(competition, folder, subset)[0]
     }
     return {id: size_of(files[id]) for id in ids if id in files and files[id].is_file()}
@@ -130,23 +133,24 @@ def size_of(path: Path) -> tuple[int, int]:
             return opened.size[::-1]
     except OSError as error:
         why = error.strerror or "not an image"
-        raise UserError(f"cannot read {shown(path)}: {why}; `prepare` of any config lists all that is wrong") from None
+        raise UserError(f"cannot read {shown(path)}: {why}; `./run.sh NAME prepare` lists every problem") from None
 
 
 def draw_diff(
     files: tuple[Path, Path], competition: Competition, images: Mapping[str, ImageFile], ranked: Sequence[str]
 ) -> str:
-    """Draws the images that changed most; returns the drawing's path as a person reads it."""
+    """Draws the images that changed most; returns the path of the drawing, as messages show it."""
     from pipeline.data.images import read_image
     from pipeline.paths import shown, submissions_folder
     from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.report.figure import write_image
-    from pipeline.submission.rows import read_masks
+    from pipeline.submission.formats import format_of_file
 
     sizes = {image_id: image.size for image_id, image in images.items()}
     ids = choose_changed([(image_id, images[image_id].sequence) for image_id in ranked], NUM_DRAWN)
     first, second = (
-        {image_id: mask for image_id, mask in read_masks(path, competition, sizes) if image_id in ids} for path in files
+        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
+        for path in files
     )
     changed = [Changed(id, read_image(images[id].path), first[id], second[id]) for id in ids]
     path = submissions_folder() / f"diff_{files[0].stem}_{files[1].stem}.png"
@@ -156,25 +160,26 @@ def draw_diff(
 
 
 def submit_command(arguments: Sequence[str]) -> int:
-    """Uploads a run's submission to Kaggle, and puts it into the log."""
+    """Uploads a run's submission to Kaggle, and adds it to the log."""
     from pipeline.config.load import load
     from pipeline.paths import RunPaths, shown
+    from pipeline.submission.formats import format_of
     from pipeline.submission.kaggle import submit
     from pipeline.submission.log import add_upload, log_table, read_log, submissions_log
 
     options = parser("submit")
-    options.add_argument("name")
-    options.add_argument("overrides", nargs="*", default=())
-    options.add_argument("-m", "--message", required=True)
-    options.add_argument("--again", action="store_true")
-    chosen = options.parse_intermixed_args(arguments)  # settings may stand behind the message
+    options.add_argument("name", help="of a config")
+    options.add_argument("overrides", nargs="*", default=(), metavar="KEY=VALUE", help="as for the run")
+    options.add_argument("-m", "--message", required=True, help="what Kaggle shows beside the upload")
+    options.add_argument("--again", action="store_true", help="upload the same content a second time")
+    chosen = options.parse_intermixed_args(arguments)  # settings may follow the message
     loaded = load(chosen.name, tuple(chosen.overrides))
-    path = RunPaths(loaded.run).submission
+    path = RunPaths(loaded.run).submission(format_of(loaded.competition).suffix)
     if not path.is_file():
         command = " ".join([chosen.name, *chosen.overrides])
-        raise UserError(f"there is no {path.name} in {shown(path.parent)} yet; make it with ./run.sh {command}")
+        raise UserError(f"there is no {path.name} in {shown(path.parent)} yet; write it with ./run.sh {command}")
     log_path = path.with_name("log.csv")
-    read_log(log_path)  # one that cannot be written on is refused before the upload
+    read_log(log_path)  # an unreadable log is refused before the upload
     submitted = submit(path, loaded.competition, chosen.message, chosen.again)
     add_upload(log_path, loaded.competition, path.name, submitted)
     print(f"uploaded: {shown(path)}; waiting for its score", flush=True)
@@ -191,13 +196,13 @@ def submit_command(arguments: Sequence[str]) -> int:
 
 
 def log_command(arguments: Sequence[str]) -> int:
-    """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
+    """Asks Kaggle for the scores of all uploads, writes them to submissions/log.csv and prints them."""
     from pipeline.paths import shown, submissions_folder
     from pipeline.submission.kaggle import slug_of
     from pipeline.submission.log import log_table, read_log, submissions_log
 
     options = parser("log")
-    options.add_argument("--competition")
+    options.add_argument("--competition", help="a name in configs/competitions/, with a KAGGLE_SLUG")
     competition = chosen_competition("log", options.parse_args(arguments).competition)
     path, slug = submissions_folder() / "log.csv", slug_of(competition)
     try:
@@ -205,22 +210,24 @@ def log_command(arguments: Sequence[str]) -> int:
     except UserError as error:
         known = [row for row in read_log(path) if row["competition"] == slug]
         if known:
-            print(f"as of the last time, from {shown(path)}:\n{log_table(known)}", flush=True)
-        raise UserError(f"{error}\n{shown(path)} is as it was." if path.is_file() else str(error)) from error
+            print(f"as of the last answer, from {shown(path)}:\n{log_table(known)}", flush=True)
+        raise UserError(f"{error}\n{shown(path)} is unchanged." if path.is_file() else str(error)) from error
     print(log_table(rows) if rows else f"nothing was uploaded to {slug} yet")
     print(f"in {shown(path)}")
     return 0
 
 
 def convention_command(arguments: Sequence[str]) -> int:
-    """Finds out from a competition's own files how it writes its runs."""
+    """Prints how a competition writes run lengths, found in its own files."""
     from pipeline.config.load import load_competition
     from pipeline.data.competition import find_folder, read_list
     from pipeline.submission.detective import convention_text, investigate
 
     options = parser("convention")
-    options.add_argument("name")
-    options.add_argument("runs", type=Path)
+    options.add_argument("name", help="of a competition in configs/competitions/")
+    options.add_argument(
+        "runs", type=Path, help="csv of run lengths of training images, often the training list itself"
+    )
     chosen = options.parse_args(arguments)
     competition = load_competition(chosen.name)
     folder = find_folder(competition)

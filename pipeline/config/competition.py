@@ -1,4 +1,4 @@
-"""What a competition is: classes, folders, metric and how it wants its submission. One YAML file each.
+"""What a competition is: classes, folders, and the form of its submission. One YAML file each.
 
 Every key with its meaning, default and an example: `docs/competitions.md`.
 """
@@ -25,9 +25,9 @@ BINARY_CLASS = 1  # with one row per image, class 0 is the background and has no
 
 @dataclass(frozen=True)
 class Convention:
-    """How a competition writes runs of pixels; reference table in `docs/conventions.md`.
+    """How a competition writes run lengths; those of known competitions are in `docs/conventions.md`.
 
-    `id_column` None: within a competition it is the competition's own.
+    `id_column` None: the competition's own.
     """
 
     order: Literal["row", "column"] = "row"
@@ -39,6 +39,22 @@ class Convention:
     rows: Literal["id_class", "id", "id+class"] = "id_class"
     class_column: str | None = None
     class_base: Annotated[int, Range(least=0)] = 0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The form of a submission.
+
+    Attributes:
+        format: a name in `pipeline/submission/formats.py`. For run lengths, `Convention` has the rest.
+        file: template of a mask's name in the zip.
+        values: what PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order;
+            None: what the competition's own masks store.
+    """
+
+    format: Literal["run_lengths", "png_masks"] = "run_lengths"
+    file: str = "{id}.png"
+    values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,10 @@ class Competition:
     convention: Convention = Convention()
     test_images: str | None = None
     mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
+    submission: Submission = Submission()
 
     def __post_init__(self) -> None:
-        if self.convention.id_column is None:  # a submission calls images what the lists call them
+        if self.convention.id_column is None:
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
 
     @property
@@ -82,9 +99,9 @@ class Competition:
 
     @property
     def scored_indices(self) -> tuple[int, ...]:
-        """The indices of the classes over which the competition takes its mean: those that it wants submitted.
+        """The indices of the classes over which the competition takes its mean.
 
-        With one row per image that is class 1 alone; the background beside it is trained, but scores nothing.
+        With `ROWS: id` that is class 1 alone; the background beside it is trained, but not scored.
         """
         if self.convention.rows == "id":
             return (BINARY_CLASS,)
@@ -93,7 +110,7 @@ class Competition:
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixels of mask files mean; the default: class indices, of which all count.
+    """What the pixels of mask files mean; by default class indices, all of them scored.
 
     Attributes:
         ignore_index: the class that counts nowhere, or a stored value outside the classes; None: none.
@@ -111,6 +128,14 @@ def mask_code(competition: Competition) -> MaskCode:
     if competition.mask_values == "colors":
         return MaskCode(competition.ignore_index, None, competition.colors)
     return MaskCode(competition.ignore_index, competition.mask_values)
+
+
+def submission_code(competition: Competition) -> MaskCode:
+    """Returns what the pixels of PNG masks in a submission mean; grey values are always given in full."""
+    stored = competition.submission.values or competition.mask_values or "indices"
+    if stored == "colors":
+        return MaskCode(competition.ignore_index, None, competition.colors)
+    return MaskCode(competition.ignore_index, tuple(range(len(competition.classes))) if stored == "indices" else stored)
 
 
 def image_file(competition: Competition, image_id: str, subset: Literal["train", "test"]) -> str:
@@ -156,17 +181,20 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         raise UserError(f"{origins.get(key, f'configs/competitions/{competition.name}.yaml')}: {key}: {why}")
 
     _check_classes(competition, refuse)
-    _check_mask_values(competition, refuse)
-    for key in ("images", "test_images", "masks"):
-        template = getattr(competition, key)
+    _check_values("MASK_VALUES", competition.mask_values, competition, refuse)
+    _check_values("SUBMISSION.VALUES", competition.submission.values, competition, refuse)
+    paths = {key.upper(): getattr(competition, key) for key in ("images", "test_images", "masks")}
+    paths["SUBMISSION.FILE"] = competition.submission.file
+    for key, template in paths.items():
         if template is None:
             continue
         if len(PLACE.findall(template)) != 1 or set("{}") & set(PLACE.sub("", template)):
-            refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the image's id stands")
-    for key in ("images", "test_images", "masks", "train_csv", "test_csv", "sample_submission"):
-        path = getattr(competition, key)
+            refuse(key, f"found {template!r}, wanted a path with {{id}} where the image's id stands")
+    paths |= {key.upper(): getattr(competition, key) for key in ("train_csv", "test_csv", "sample_submission")}
+    for key, path in paths.items():
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
-            refuse(key.upper(), f"found {path!r}, wanted a path inside the competition's folder")
+            inside = "the zip" if key == "SUBMISSION.FILE" else "the competition's folder"
+            refuse(key, f"found {path!r}, wanted a path inside {inside}")
     if competition.sequence_pattern is not None:
         try:
             groups = re.compile(competition.sequence_pattern).groups
@@ -206,22 +234,25 @@ def _check_classes(competition: Competition, refuse: Callable[[str, str], None])
         )
 
 
-def _check_mask_values(competition: Competition, refuse: Callable[[str, str], None]) -> None:
-    classes, values, ignore = competition.classes, competition.mask_values, competition.ignore_index
+def _check_values(
+    key: str, values: str | tuple[int, ...] | None, competition: Competition, refuse: Callable[[str, str], None]
+) -> None:
+    """Refuses what a key says masks store where it contradicts CLASSES or IGNORE_INDEX."""
+    classes, ignore = competition.classes, competition.ignore_index
     is_outside = ignore is not None and ignore >= len(classes)
     if values == "colors" and is_outside:
         refuse(
             "IGNORE_INDEX",
-            f"found {ignore}, a grey value, but MASK_VALUES: colors reads colours; "
+            f"found {ignore}, a grey value, but {key} is colors; "
             f"give the ignored colour a class of its own, the last, and its index here",
         )
     if isinstance(values, tuple) and len(values) != len(classes):
         refuse(
-            "MASK_VALUES",
+            key,
             f"{len(values)} values for {len(classes)} classes; give the stored grey value of each class, in order",
         )
     if isinstance(values, tuple) and len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        refuse("MASK_VALUES", f"{twice} stands for two classes; give each its own")
+        refuse(key, f"{twice} stands for two classes; give each its own")
     if isinstance(values, tuple) and is_outside and ignore in values:
-        refuse("IGNORE_INDEX", f"{ignore} is the stored value of {classes[values.index(ignore)]} in MASK_VALUES")
+        refuse("IGNORE_INDEX", f"{ignore} is the stored value of {classes[values.index(ignore)]} in {key}")

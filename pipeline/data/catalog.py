@@ -19,7 +19,6 @@ from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask, in
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
-from pipeline.data.sample_submission import check_sample
 
 TEXT_COLUMNS = ("id", "subset", "sequence", "image", "mask")
 _NOTHING = Inspection(0, 0, None, ())
@@ -52,7 +51,6 @@ def build_catalog(competition: Competition, folder: Path) -> tuple[pd.DataFrame,
     absent = {file for file, _ in missing}
     looks = map_files(lambda entry: _look(competition, folder, entry, absent), entries, "check images and masks")
     problems += [problem for _, _, found in looks for problem in found]
-    problems += check_sample(competition, folder, {listed.id for listed in test})
     rows = [_row(competition, entry, *seen[:2]) for entry, seen in zip(entries, looks, strict=True)]
     return pd.DataFrame(rows, columns=catalog_columns(competition)), problems
 

@@ -16,7 +16,7 @@ from pipeline.config.competition import BINARY_CLASS, Competition, Convention, m
 from pipeline.data.images import read_mask
 from pipeline.errors import UserError
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
-from pipeline.submission.rows import read_cells
+from pipeline.submission.run_lengths import read_cells
 
 MOST_FULL, MOST_EMPTY = 200, 20  # examples that are looked at: more say nothing new
 
@@ -33,8 +33,14 @@ def investigate(
         runs_csv: run lengths of training images, with a header; their masks are in the competition's folder.
 
     Raises:
-        UserError: the files leave something open, contradict each other, or cannot be read.
+        UserError: the competition's submissions hold no run lengths, or the files leave something open, contradict each
+            other, or cannot be read.
     """
+    if competition.submission.format != "run_lengths":
+        raise UserError(
+            f"submissions to {competition.name} hold no run lengths: SUBMISSION.FORMAT is "
+            f"{competition.submission.format} in configs/competitions/{competition.name}.yaml"
+        )
     sample_path = folder / (competition.sample_submission or "sample_submission.csv")
     naming = {field.name: getattr(competition.convention, field.name) for field in fields(Convention)}
     if not sample_path.is_file():

@@ -26,9 +26,10 @@ SHOWN = {"submitted_utc": "uploaded", "file": "file", "local_dice": "local", "pu
 SHOWN |= {"status": "status", "message": "message"}
 MOST_MESSAGE = 40  # letters of it in the table
 LOG_COLUMNS = (
-    "reference", "submitted_utc", "competition", "file", "csv_sha256", "local_dice", "local_iou", "public", "private",
+    "reference", "submitted_utc", "competition", "file", "sha256", "local_dice", "local_iou", "public", "private",
     "status", "message",
 )  # fmt: skip
+RENAMED = {"csv_sha256": "sha256"}  # columns of earlier logs
 
 
 def submissions_log(
@@ -57,11 +58,11 @@ def submissions_log(
         if all(row["status"] != PENDING for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
             break
         time.sleep(POLL_EVERY_S)
-    answered = {row["csv_sha256"] for row in found if row["csv_sha256"]}
+    answered = {row["sha256"] for row in found if row["sha256"]}
     rows = {
         _key(row): row
         for row in read_log(log_path)
-        if row["reference"] or row["competition"] != slug or row["csv_sha256"] not in answered
+        if row["reference"] or row["competition"] != slug or row["sha256"] not in answered
     }
     for row in sorted(found, key=lambda row: row["submitted_utc"]):
         rows[_key(row)] = row
@@ -77,7 +78,7 @@ def add_upload(log_path: Path, competition: Competition, file: str, submitted: S
         "submitted_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
         "competition": slug_of(competition),
         "file": file,
-        "csv_sha256": facts.get("csv", ""),
+        "sha256": facts.get("sha256", ""),
         "local_dice": facts.get("local_dice", ""),
         "local_iou": facts.get("local_iou", ""),
         "status": PENDING,
@@ -100,7 +101,7 @@ def log_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _key(row: Mapping[str, str]) -> tuple[str, str]:
     """Returns what tells uploads apart: Kaggle's number, or the content where there is none yet."""
-    return row["competition"], row["reference"] or f"csv {row['csv_sha256']}"
+    return row["competition"], row["reference"] or f"sha256 {row['sha256']}"
 
 
 def _log_row(submission: Any, slug: str) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _log_row(submission: Any, slug: str) -> dict[str, str]:
         "submitted_utc": text_of(submission, "date"),
         "competition": slug,
         "file": text_of(submission, "file_name"),
-        "csv_sha256": facts.get("csv", ""),
+        "sha256": facts.get("sha256", ""),
         "local_dice": facts.get("local_dice", ""),
         "local_iou": facts.get("local_iou", ""),
         "public": text_of(submission, "public_score"),
@@ -133,7 +134,9 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
     with open(log_path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    if set(reader.fieldnames or ()) != set(LOG_COLUMNS) or any(set(row) != set(LOG_COLUMNS) for row in rows):
+    columns = [RENAMED.get(name, name) for name in reader.fieldnames or ()]
+    rows = [{RENAMED.get(name, name): value for name, value in row.items()} for row in rows]
+    if any(set(names) != set(LOG_COLUMNS) for names in (columns, *rows)):
         raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; move it away to begin a new log")
     return rows
 

@@ -101,10 +101,13 @@ def prepare(run: Run) -> None:
     from pipeline.data.split import make_split
     from pipeline.data.statistics import class_table
     from pipeline.report.plots import write_class_histograms
+    from pipeline.submission.formats import format_of
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
     folder = competition_folder(run)
     catalog, problems = build_catalog(competition, folder)
+    test_ids = set(catalog.loc[catalog["subset"] == "test", "id"])
+    problems += format_of(competition).check_sample(competition, folder, test_ids)
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
     for notice in find_notices(competition, folder, catalog):

@@ -170,6 +170,7 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
     """
     from pipeline.data.catalog import read_catalog
     from pipeline.submission.check import require_good
+    from pipeline.submission.formats import format_of
     from pipeline.submission.write import write_submission
 
     competition = run.loaded.competition
@@ -195,13 +196,14 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, mask_of(image_id)) for image_id in bar)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    path = write_submission(run.paths.submission, masks, test["id"].tolist(), competition, origin, sizes)
+    path = run.paths.submission(format_of(competition).suffix)
+    write_submission(path, masks, test["id"].tolist(), competition, origin, sizes)
     sample = folder / competition.sample_submission if competition.sample_submission else None
     for warning in require_good(path, competition, sizes, sample):
         tqdm.write(warning)
-    facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
+    facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
     write_atomic(run.paths / "submission.json", json.dumps(facts, indent=1))
-    tqdm.write(f"checked: {shown(path)}, {facts['rows']:,} rows")
+    tqdm.write(f"checked: {shown(path)}, {len(test):,} images")
 
 
 def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataFrame, mask_of: MaskOf) -> None:

@@ -6,16 +6,15 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
 from pipeline.submission.rle import encode_binary
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_scene
+from tests.submission.scenes import CONVENTIONS, make_competition, make_scene, write
 
 names = pytest.mark.parametrize("name", CONVENTIONS)
 
 
 def write_sample(folder, name, ids):
     """A sample submission with empty masks only."""
-    masks = [(image_id, np.full((4, 5), 255, np.uint8)) for image_id in ids]
-    return write_submission(folder / "sample_submission.csv", masks, ids, make_competition(name), {})
+    images = {image_id: np.full((4, 5), 255, np.uint8) for image_id in ids}
+    return write(folder / "sample_submission.csv", images, make_competition(name))
 
 
 def train_rows(name, num_images=8, shape=(48, 80)):

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.config.competition import Convention
+from pipeline.config.competition import Convention, Submission
 from pipeline.errors import UserError
 from pipeline.submission.detective import convention_text, investigate
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, write
 
 TEST_IDS = ["900000_001", "900000_002"]
 
@@ -25,10 +24,10 @@ def write_folder(folder, competition, with_sample=True):
     images = make_images(3, 12, competition)
     for image_id, mask_HW in images.items():
         cv2.imwrite(str(folder / "masks" / f"{image_id}.png"), mask_HW)
-    write_submission(folder / "runs.csv", images.items(), list(images), competition, {})
+    write(folder / "runs.csv", images, competition)
     if with_sample:
-        nothing = [(image_id, np.full((4, 5), 255, np.uint8)) for image_id in TEST_IDS]
-        write_submission(folder / "sample_submission.csv", nothing, TEST_IDS, competition, {})
+        nothing = {image_id: np.full((4, 5), 255, np.uint8) for image_id in TEST_IDS}
+        write(folder / "sample_submission.csv", nothing, competition)
     return images
 
 
@@ -84,10 +83,16 @@ def test_the_command_prints_what_to_write_into_the_descriptor(tmp_path, monkeypa
     competition = load_competition("demo")
     masks = sorted((folder / "masks" / "masks").iterdir())
     images = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in masks}
-    write_submission(tmp_path / "runs.csv", images.items(), list(images), competition, {})
+    write(tmp_path / "runs.csv", images, competition)
     monkeypatch.setenv("DATA_DIR", str(folder.parent))
     assert main(["convention", "demo", str(tmp_path / "runs.csv")]) == 0
     assert "no CONVENTION needed" in capsys.readouterr().out
     assert main(["convention", "demo", str(tmp_path / "none.csv")]) == 2
     assert "cannot read" in capsys.readouterr().err
-    assert json.loads((tmp_path / "runs.json").read_text())["rows"] == 12 * len(images)
+    assert json.loads((tmp_path / "runs.json").read_text())["images"] == len(images)
+
+
+def test_a_competition_that_wants_png_masks_has_no_convention_to_find(tmp_path):
+    competition = make_competition(submission=Submission("png_masks"))
+    with pytest.raises(UserError, match=r"submissions to test hold no run lengths: SUBMISSION.FORMAT is png_masks"):
+        investigate(competition, tmp_path, tmp_path / "runs.csv", [], [])

@@ -33,7 +33,7 @@ def test_local_and_leaderboard_scores_stand_side_by_side_in_the_order_of_upload(
     by_hand, ours = read(tmp_path)
     assert (by_hand["reference"], by_hand["local_dice"], by_hand["public"]) == ("11", "", "0.711")
     assert (ours["local_dice"], ours["local_iou"], ours["public"], ours["private"]) == ("0.812", "0.712", "0.712", "")
-    assert (ours["status"], ours["csv_sha256"], ours["competition"]) == ("complete", "0123456789ab", "a-competition")
+    assert (ours["status"], ours["sha256"], ours["competition"]) == ("complete", "0123456789ab", "a-competition")
 
 
 def test_scores_that_come_later_fill_the_row_that_is_there(tmp_path):
