@@ -44,9 +44,9 @@ def score_command(arguments: Sequence[str]) -> int:
         return sizes
 
     # Standard output is for programs.
-    table = score_file(chosen.file, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
+    scores = score_file(chosen.file, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
     # Another competition's classes may fit the file too, so the output names the competition.
-    print(json.dumps({"competition": competition.name, **summarise(table, competition)}, indent=2))
+    print(json.dumps({"competition": competition.name, **summarise(scores, competition)}, indent=2))
     return 0
 
 

@@ -80,6 +80,7 @@ class Competition:
     convention: Convention = Convention()
     test_images: str | None = None
     mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
+    score: Literal["dice", "iou", "miou"] = "dice"
     submission: Submission = Submission()
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from pipeline.submission.origin import origin_path, read_origin
 
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line
-_FACT = re.compile(r" \| (local_dice|local_iou|sha256|csv) ([0-9a-f.]+)(?= \||$)")
+_FACT = re.compile(r" \| (local_[a-z]+|sha256|csv) ([0-9a-f.]+)(?= \||$)")
 _HASH_DIGITS = 12  # of the sha256 in the message: enough to find the file again
 
 CREDENTIALS = """no Kaggle credentials. Either
@@ -195,6 +195,6 @@ def _origin_of(path: Path, sha256: str) -> Mapping[str, Any]:
 
 
 def _with_facts(message: str, origin: Mapping[str, Any], sha256: str) -> str:
-    scores = {name: origin.get(name) for name in ("local_dice", "local_iou")}
-    facts = [f" | {name} {score:.4f}" for name, score in scores.items() if isinstance(score, int | float)]
+    scores = origin.get("local_scores", {}).items()
+    facts = [f" | local_{name} {value:.4f}" for name, value in scores if isinstance(value, int | float)]
     return message + "".join(facts) + f" | sha256 {sha256[:_HASH_DIGITS]}"

@@ -1,4 +1,4 @@
-"""Index masks as numbers: which classes two of them have where, and a hash of the classes that a file holds.
+"""Index masks as numbers: the pixels that two of them have in each class, and a hash of the classes that a file holds.
 
 Shapes: H height, W width, C classes. `IGNORE` is a pixel of no class.
 """
@@ -25,6 +25,19 @@ def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -
     second = np.where(second_HW == IGNORE, num_classes, second_HW).astype(np.uint16)
     counts = np.bincount((first * np.uint16(num_values) + second).ravel(), minlength=num_values**2)
     return counts.reshape(num_values, num_values)
+
+
+def hits_and_areas(truth_HW: np.ndarray, mask_HW: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixels predicted correctly, and true plus predicted pixels, of each class: two int64 of shape C.
+
+    Pixels that the truth ignores are left out.
+
+    >>> truth, mask = np.array([[0, 1, 1, 255]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
+    >>> [counts.tolist() for counts in hits_and_areas(truth, mask, 3)]
+    [[1, 1, 0], [3, 3, 0]]
+    """
+    counts = count_pairs(truth_HW, mask_HW, num_classes)[:num_classes]
+    return counts.diagonal().copy(), counts.sum(axis=1) + counts.sum(axis=0)[:num_classes]
 
 
 def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The local score of a submission of any format, against true masks, per image and class.
 
-In: a submission and a folder of masks. Out: Dice and IoU of the competition, 1 where prediction and truth both lack a
-class, averaged over images, then over scored classes. Ignored pixels of the truth are left out.
+In: a submission and a folder of masks. Out: every score in `scores.py`, over the scored classes, and the name of the
+competition's own. Ignored pixels of the truth are left out.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pipeline.data.images import read_mask
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
+from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored
 from pipeline.submission.check import find_hints
 from pipeline.submission.formats import format_of_file
-from pipeline.submission.masks import count_pairs
+from pipeline.submission.masks import hits_and_areas
 
 Sizes = Mapping[str, tuple[int, int]]
 
@@ -31,6 +32,18 @@ class Truth(NamedTuple):
     masks: dict[str, Path]
     without: list[str]
     unused: list[Path]
+
+
+class Scores(NamedTuple):
+    """What a submission scores.
+
+    Attributes:
+        per_image: id, dice, iou, then dice_<class> and iou_<class> of each scored class; a row per image.
+        classes: the values of the scored classes by score, over all images; NaN where a class has no pixels.
+    """
+
+    per_image: pd.DataFrame
+    classes: dict[str, np.ndarray]
 
 
 def find_truth(ids: list[str], path: Path, masks_dir: Path, competition: Competition) -> Truth:
@@ -85,8 +98,8 @@ def score_file(
     competition: Competition,
     sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
     log: Callable[[str], None] = lambda line: None,
-) -> pd.DataFrame:
-    """Returns one row per image of a submission: id, dice, iou, then dice_<class> and iou_<class> per scored class.
+) -> Scores:
+    """Returns the scores of a submission.
 
     Args:
         path: a submission; images without a mask are left out.
@@ -105,15 +118,20 @@ def score_file(
     for line in coverage_lines(truth, path, masks_dir) + find_hints(path, competition, sizes, truth.without):
         log(line)
     scored, code = list(competition.scored_indices), mask_code(competition)
-    records = []
+    ids, counts = [], []
     for image_id, mask_HW in form.read(path, competition, sizes, truth.without):
-        truth_HW = read_mask(truth.masks[image_id], code)
-        dice, iou = score_mask(mask_HW, truth_HW, len(competition.classes), competition.num_classes)
-        dice, iou = dice[scored], iou[scored]
-        records.append([image_id, dice.mean(), iou.mean(), *dice, *iou])
-    names = scored_names(competition)
-    columns = ["id", "dice", "iou", *(f"dice_{name}" for name in names), *(f"iou_{name}" for name in names)]
-    return pd.DataFrame(records, columns=columns)
+        ids.append(image_id)
+        counts.append(hits_and_areas(read_mask(truth.masks[image_id], code), mask_HW, len(competition.classes)))
+    hits_IC, areas_IC = (np.stack(one)[:, scored] for one in zip(*counts, strict=True))
+    values_IC = {score: class_scores(score, hits_IC, areas_IC) for score in PER_IMAGE}
+    table: dict[str, Any] = {"id": ids} | {score: mean_scored(values) for score, values in values_IC.items()}
+    for score, values in values_IC.items():
+        table |= {f"{score}_{name}": values[:, index] for index, name in enumerate(scored_names(competition))}
+    hits, areas = hits_IC.sum(0), areas_IC.sum(0)
+    over_all = np.divide(hits, areas - hits, out=np.full(len(scored), np.nan), where=areas > 0)
+    return Scores(
+        pd.DataFrame(table), {score: values.mean(0) for score, values in values_IC.items()} | {"miou": over_all}
+    )
 
 
 def scored_names(competition: Competition) -> list[str]:
@@ -145,29 +163,23 @@ def _checked_sizes(
     return sizes
 
 
-def summarise(table: pd.DataFrame, competition: Competition) -> dict[str, Any]:
-    """Returns the means of `score_file`'s table in the form of metrics.json: images, dice and iou by class."""
+def summarise(scores: Scores, competition: Competition) -> dict[str, Any]:
+    """Returns the scores in the form of metrics.json; a score is None where no class has pixels."""
     names = scored_names(competition)
-    summary: dict[str, Any] = {"images": len(table)}
-    for metric in ("dice", "iou"):
-        classes = {name: float(table[f"{metric}_{name}"].mean()) for name in names}
-        summary[metric] = {"mean": sum(classes.values()) / len(classes), "classes": classes}
-    return summary
 
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
 
-def score_mask(
-    mask_HW: np.ndarray, truth_HW: np.ndarray, num_classes: int, num_scored: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns Dice and IoU (float64 of shape num_scored) of one image.
-
-    >>> truth = np.array([[0, 1, 1, 255]], np.uint8)
-    >>> [values.round(3).tolist() for values in score_mask(np.array([[0, 0, 1, 1]], np.uint8), truth, 3, 3)]
-    [[0.667, 0.667, 1.0], [0.5, 0.5, 1.0]]
-    """
-    counts = count_pairs(truth_HW, mask_HW, num_classes)[:num_classes]  # without the ignored pixels of the truth
-    both = counts.diagonal()[:num_scored].astype(np.float64)
-    sizes = counts.sum(axis=1)[:num_scored] + counts.sum(axis=0)[:num_scored]
-    is_absent = sizes == 0
-    dice = np.where(is_absent, 1.0, 2 * both / np.maximum(sizes, 1))
-    iou = np.where(is_absent, 1.0, both / np.maximum(sizes - both, 1))
-    return dice, iou
+    return {
+        "images": len(scores.per_image),
+        "score": competition.score,
+        "scores": {
+            score: {
+                "label": LABELS[score],
+                "mean": number(mean_scored(values)),
+                "classes": {name: number(value) for name, value in zip(names, values, strict=True)},
+            }
+            for score, values in scores.classes.items()
+        },
+        "scored": names,
+    }

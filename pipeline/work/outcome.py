@@ -161,12 +161,12 @@ def _fit_facts(found: Any, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: Decoding) -> None:
-    """Encodes the test images' masks, writes the submission and checks what was written.
+    """Writes the masks of the test images as submission, reads it back, and checks it against the sample.
 
     Args:
         folder: of the competition.
         mask_of: the predicted mask of a test image.
-        decoding: what was fitted for it, to be remembered with the submission.
+        decoding: what was fitted for it, for the origin of the submission.
     """
     from pipeline.data.catalog import read_catalog
     from pipeline.submission.check import require_good
@@ -177,13 +177,15 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
     catalog = read_catalog(run.paths / "catalog.csv")
     test = catalog[catalog["subset"] == "test"]
     metrics = json.loads((run.paths / "metrics.json").read_text())
+    local = {name: metrics[key]["mean"] for name, key in (("dice", "dice"), ("iou", "iou"), ("miou", "dataset_iou"))}
     origin = {
         "experiment": run.loaded.name,
         "run": run.paths.name,
         "config_sha256": sha256_file(run.paths / "config.yaml"),
         "checkpoint_sha256": metrics["checkpoint"]["sha256"],
-        "local_dice": metrics["dice"]["mean"],
-        "local_iou": metrics["iou"]["mean"],
+        "score": competition.score,
+        "local_score": local[competition.score],
+        "local_scores": local,
         "split_by": metrics["split"]["by"],
     }
     if run.loaded.config.decode.suppress == "fitted":

@@ -64,7 +64,8 @@ def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
     path = write(tmp_path / "a.csv", ids, lambda id: read_mask(masks / f"{id}.png"))
     assert main(["score", path, "--masks", str(masks), "--competition", "camvid"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["competition"], found["images"], found["dice"]["mean"]) == ("camvid", len(ids), 1)
+    assert (found["competition"], found["images"], found["score"]) == ("camvid", len(ids), "dice")
+    assert {name: one["mean"] for name, one in found["scores"].items()} == {"dice": 1, "iou": 1, "miou": 1}
 
 
 def test_a_csv_and_a_zip_of_the_same_masks_do_not_differ_and_score_alike(camvid, tmp_path, capsys):
@@ -180,7 +181,7 @@ def leaderboard(monkeypatch):
         monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
     competition = load_competition("aeroscapes")
     images = {"a": np.zeros((2, 3), np.uint8)}
-    write_masks(submissions_folder() / "ExpAAB.csv", images, competition, local_dice=0.81234)
+    write_masks(submissions_folder() / "ExpAAB.csv", images, competition, local_scores={"dice": 0.81234})
     return client
 
 

@@ -125,7 +125,7 @@ def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
     )
     assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
     origin = json.loads(RunPaths(name).submission(".csv").with_suffix(".json").read_text())
-    assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
+    assert (origin["local_score"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
 
 def test_the_monitor_is_that_number_too(roads):
@@ -142,11 +142,13 @@ def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
     found, metrics = json.loads(captured.out), metrics_of("RoadA")
-    assert found["dice"] == {
+    assert found["scores"]["dice"] == {
+        "label": "Dice",
         "mean": pytest.approx(metrics["dice"]["mean"]),
         "classes": {"Road": pytest.approx(metrics["dice"]["mean"])},
     }
-    assert found["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
+    assert found["scores"]["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
+    assert found["scores"]["miou"]["mean"] == pytest.approx(metrics["dataset_iou"]["mean"])
     assert f"{12 - len(ids)} of the 12 masks" in captured.err
 
 
