@@ -221,7 +221,7 @@ def convention_command(arguments: Sequence[str]) -> int:
     """Prints how a competition writes run lengths, found in its own files."""
     from pipeline.config.load import load_competition
     from pipeline.data.competition import find_folder, read_list
-    from pipeline.submission.detective import convention_text, investigate
+    from pipeline.submission.convention_files import convention_text, find_convention
 
     options = parser("convention")
     options.add_argument("name", help="of a competition in configs/competitions/")
@@ -232,5 +232,5 @@ def convention_command(arguments: Sequence[str]) -> int:
     competition = load_competition(chosen.name)
     folder = find_folder(competition)
     train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))
-    print(convention_text(investigate(competition, folder, chosen.runs, train, test), competition))
+    print(convention_text(find_convention(competition, folder, chosen.runs, train, test), competition))
     return 0

@@ -3,13 +3,13 @@
 In: a file of another program, read by CONVENTION. Out: hints. Any mask is possible, so a hint takes many images that
 agree and refuses nothing. Our own files need none: `write.py` compares them with their masks.
 
-Runs fix one line of N pixels; order and base only say how it is folded into an image.
+Runs describe one line of N pixels; order and base only determine how it is folded into an image.
 
 **Order.** Images are smooth across lines. Let D(s) be the number of pixels that differ from the pixel s positions on.
 Read row by row, s = width is the pixel below; read column by column, s = height is the pixel to the right. The wrong
 order has the larger D. The ratio of both is taken as it is, since for noise D(s) is the same for every s, and divided
 by s, since for an image of level layers D(s) grows with s. The smaller of the two was at most 0.12 for right and at
-least 6.1 for transposed files over the 468 CamVid and 56 Dubai masks, in both orders. Square images say nothing.
+least 6.1 for transposed files over the 468 CamVid and 56 Dubai masks, in both orders. Square images show nothing.
 
 **Base.** The last pixel of a line and the first of the next lie at opposite borders, so classes change far more often
 between them than between other neighbours. Written with the other base, that peak lies one pixel early or late: in 99 %
@@ -39,7 +39,7 @@ ALMOST_ALL = 0.9  # share of covered pixels from which on a file seems to mean t
 
 
 class Votes(NamedTuple):
-    """What one image says. None: nothing.
+    """What one image shows. None: nothing.
 
     Attributes:
         is_transposed: whether it is clearly smoother read in the other order.
@@ -79,7 +79,7 @@ def hints_of(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) 
 
 
 def votes_of(mask_HW: np.ndarray, order: Literal["row", "column"]) -> Votes:
-    """Returns what one image says.
+    """Returns what one image (uint8, H, W) shows.
 
     >>> halves = np.tile(np.repeat(np.uint8([0, 1]), 30), (40, 1))  # left and right; 40 high, 60 wide
     >>> votes_of(halves, "row")[:2]

@@ -99,7 +99,7 @@ def _key(row: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _known(message: str, competition: Competition) -> dict[str, str]:
-    """Returns a row with what the message of an upload tells, all else empty."""
+    """Returns a row with the facts in the message of an upload, all else empty."""
     facts = facts_in(message)
     local_score = facts.get(f"local_{competition.score}", "")
     return dict.fromkeys(LOG_COLUMNS, "") | {
@@ -141,7 +141,7 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
 
 
 def _renamed(row: Mapping[str, str]) -> dict[str, str]:
-    """Returns a row of a log that was written when all competitions were scored by Dice."""
+    """Returns a row of an earlier log, whose competitions were scored by Dice, with today's columns."""
     names = {
         "sha256": row["csv_sha256"],
         "score": "dice" if row["local_dice"] else "",

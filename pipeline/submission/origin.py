@@ -46,7 +46,7 @@ def read_origin(path: Path) -> dict[str, Any]:
 
 
 def _renamed(origin: dict[str, Any]) -> dict[str, Any]:
-    """Returns an origin that was written when all were csv files scored by Dice with the names of today.
+    """Returns an origin with today's names; earlier ones are of csv files scored by Dice.
 
     >>> _renamed({"csv_sha256": "0f", "local_dice": 0.5, "local_iou": 0.4})
     {'sha256': '0f', 'score': 'dice', 'local_score': 0.5, 'local_scores': {'dice': 0.5, 'iou': 0.4}}

@@ -22,7 +22,7 @@ from pipeline.submission.masks import digest_classes, require_size
 
 Size = tuple[int, int]
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
-FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same masks give the same file
+FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
 _ORDINARY_FILE = 0o100644 << 16
 _MAX_OVERHEAD = 2**20  # bytes of a PNG beyond its pixels; a zip that announces more is not unpacked
 _MOST_NAMED = 6  # values that a message names
@@ -184,7 +184,7 @@ def decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, cod
 
 
 def _strange_values(pixels: np.ndarray, code: MaskCode) -> str:
-    """Returns what to say of stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
+    """Returns the message on stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
     strange = np.unique(pixels if pixels.ndim == 1 else pixels[:, ::-1], axis=0).tolist()
     more = f" and {len(strange) - _MOST_NAMED} more" if len(strange) > _MOST_NAMED else ""
     what = "colours" if code.colors else "values"

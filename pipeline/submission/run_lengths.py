@@ -38,9 +38,9 @@ def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competit
     """
     require_size(image_id, mask_HW, size)
     convention = competition.convention
-    num_scored = competition.num_classes
-    texts = rle.encode(mask_HW, num_scored, convention.order, convention.base, convention.relative, convention.empty)
-    texts += [convention.empty] * (len(competition.classes) - num_scored)
+    settings = (convention.order, convention.base, convention.relative, convention.empty)
+    texts = rle.encode(mask_HW, competition.num_classes, *settings)
+    texts += [convention.empty] * (len(competition.classes) - len(texts))
     lines = [write_line([*row_key(image_id, index, convention), texts[index]]) for index in row_classes(competition)]
     return "".join(lines).encode()
 

@@ -37,7 +37,7 @@ def write_submission(
         predictions: id and prediction of each image: an index mask (uint8, H, W) of the image's own size.
         ids: the order of the sample submission or of test.csv.
         competition: classes and format.
-        origin: what else to say of the file.
+        origin: further facts for the origin.
         sizes: (height, width) of each image.
 
     Raises:

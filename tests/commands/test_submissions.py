@@ -41,7 +41,7 @@ def write(path, ids, mask_of):
     return str(write_masks(path, {id: mask_of(id) for id in ids}, load_competition("camvid")))
 
 
-def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
+def test_diff_counts_the_images_that_differ(camvid, tmp_path, capsys):
     ids = camvid[2]
     plain = write(tmp_path / "a.csv", ids, lambda id: np.zeros((360, 480), np.uint8))
     other = write(tmp_path / "b.csv", ids, lambda id: np.full((360, 480), id == ids[2], np.uint8))
@@ -58,7 +58,7 @@ def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
     assert not list(submissions_folder().glob("*"))
 
 
-def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
+def test_score_names_the_competition_and_every_score(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     masks = folder / "masks" / "masks"
     path = write(tmp_path / "a.csv", ids, lambda id: read_mask(masks / f"{id}.png"))
@@ -89,7 +89,7 @@ def test_a_csv_and_a_zip_of_the_same_masks_do_not_differ_and_score_alike(camvid,
     assert found[0] == found[1]
 
 
-def test_score_wants_a_folder_of_masks(tmp_path, capsys):
+def test_score_without_a_folder_of_masks_is_refused(tmp_path, capsys):
     (tmp_path / "a.csv").touch()
     assert main(["score", str(tmp_path / "a.csv"), "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
     assert "no such folder; expected the folder of the true masks" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path,
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", '{"experiment": "gone"}', None])
-def test_a_competition_that_nothing_says_is_asked_for(tmp_path, capsys, damage):
+def test_a_competition_that_nothing_names_is_asked_for(tmp_path, capsys, damage):
     path = tmp_path / "a.csv"
     path.touch()
     if damage is not None:
@@ -125,14 +125,14 @@ def test_a_competition_that_nothing_says_is_asked_for(tmp_path, capsys, damage):
         assert "add --competition NAME, one of aeroscapes, camvid, demo, dubai_aerial" in message
 
 
-def test_a_file_that_is_not_there_is_told_first(tmp_path, capsys):
+def test_a_missing_file_is_the_first_error(tmp_path, capsys):
     gone = str(tmp_path / "gone.csv")
     for arguments in (["score", gone, "--masks", "nowhere"], ["diff", gone, gone]):
         assert main(arguments) == 2
         assert f"there is no file {gone}; expected a submission" in capsys.readouterr().err
 
 
-def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_path, capsys):
+def test_score_compares_the_sizes_of_masks_with_those_of_images_that_are_here(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     path = write(tmp_path / "a.csv", ids, lambda id: np.zeros((361, 480), np.uint8))
     (tmp_path / "truth").mkdir()
@@ -145,7 +145,7 @@ def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_pa
     assert "8 of the 8 images are not here: sizes are those of their masks" in capsys.readouterr().err
 
 
-def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):
+def test_score_logs_what_it_leaves_out(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     masks = folder / "masks" / "masks"
     path = write(tmp_path / "a.csv", ids[1:], lambda id: read_mask(masks / f"{id}.png"))

@@ -100,7 +100,7 @@ FAULTS = {
         "there is no class '5'",
     ),
     "a run leaves the image": (replaced(2, "000000_007_1,5759 2"), r"line 3 .*ends at pixel 5760; the last pixel"),
-    "a number is missing": (replaced(2, lambda line: line + " 4"), r"line 3 \(000000_007_1\): \d+ numbers; starts and"),
+    "a number is missing": (replaced(2, lambda line: line + " 4"), r"line 3 \(000000_007_1\): found \d+ numbers; exp"),
     "an id is unknown": (
         replaced(2, "000000_08_1,"),
         r"line 3 \(000000_08_1\): no test image has this id; did you mean 000000_007\?",
@@ -153,7 +153,7 @@ HINTS = {
 
 
 def spoilt(folder, change):
-    """A submission from elsewhere that was good before `change`, and the sample submission."""
+    """A submission of another program that was good before `change`, and the sample submission."""
     path = write_foreign(folder / "sub.csv", IMAGES, COMPETITION)
     sample = sample_of(path)
     assert check_submission(path, COMPETITION, SIZES, sample) == find_hints(path, COMPETITION, SIZES) == []
@@ -203,7 +203,7 @@ def test_there_is_a_hint_when(tmp_path, name):
 
 
 def problems_of_good(folder, convention, seed, whole):
-    """What is said of a good submission of drawn images from elsewhere; nothing, it is to be hoped."""
+    """The problems and hints of a good submission of drawn images, as if from another program; there should be none."""
     competition = make_competition(convention)
     images = make_images(seed, 12, competition, whole)
     path = write_foreign(folder / "sub.csv", images, competition)

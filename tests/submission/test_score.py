@@ -97,16 +97,16 @@ def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
         score_file(tmp_path / "c.csv", masks, COMPETITION)
 
 
-def test_what_only_one_side_has_is_left_out_aloud(tmp_path):
+def test_images_without_masks_and_masks_without_images_are_left_out_and_logged(tmp_path):
     images = make_images(1, 3, COMPETITION)
     ids = list(images)
     masks = write_masks(tmp_path / "masks", {id: images[id] for id in ids[1:]} | {"other": images[ids[0]]})
-    said = []
-    table = score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION, log=said.append).per_image
+    logged = []
+    table = score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION, log=logged.append).per_image
     assert table["id"].tolist() == ids[1:]
-    assert "only 2 of the 3 images in" in said[0] and f"1 have no mask in {masks}, such as {ids[0]}" in said[0]
-    assert "1 of the 3 masks in" in said[1] and said[1].endswith("left out, such as other.png")
-    assert len(said) == 2
+    assert "only 2 of the 3 images in" in logged[0] and f"1 have no mask in {masks}, such as {ids[0]}" in logged[0]
+    assert "1 of the 3 masks in" in logged[1] and logged[1].endswith("left out, such as other.png")
+    assert len(logged) == 2
 
 
 BINARY = make_competition("TGS Salt")
@@ -122,7 +122,7 @@ BINARY = make_competition("TGS Salt")
     ],
     ids=["0 and 255", "an unknown class", "RGB", "another size"],
 )
-def test_a_mask_that_is_none_of_the_competitions_is_refused_with_its_cure(tmp_path, store, message):
+def test_a_mask_that_is_not_stored_as_the_competitions_own_is_refused_with_a_remedy(tmp_path, store, message):
     images = make_images(1, 2, BINARY)
     masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in images.items()})
     path = write(tmp_path / "a.csv", images, BINARY)
@@ -146,12 +146,12 @@ def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
     competition = replace(BINARY, masks="masks/{stem}_mask.png")
     images = {f"{id}.jpg": mask for id, mask in make_images(1, 2, competition).items()}
     masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in images.items()})
-    said = []
-    table = score_file(write(tmp_path / "a.csv", images, competition), masks, competition, log=said.append).per_image
-    assert (table["id"].tolist(), table["dice"].tolist(), said) == (list(images), [1, 1], [])
+    logged = []
+    table = score_file(write(tmp_path / "a.csv", images, competition), masks, competition, log=logged.append).per_image
+    assert (table["id"].tolist(), table["dice"].tolist(), logged) == (list(images), [1, 1], [])
 
 
-def test_with_one_row_a_image_the_background_scores_nothing(tmp_path):
+def test_with_one_row_per_image_the_background_is_not_scored(tmp_path):
     truth = make_images(1, 4, BINARY)
     predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
     scores = score_file(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
@@ -190,7 +190,7 @@ def test_a_file_of_another_program_that_seems_shifted_is_scored_with_a_hint(tmp_
     for mask_HW in images.values():
         mask_HW[-1, -1] = IGNORE  # or the last run leaves its image when it is read one pixel on
     path = write_foreign(tmp_path / "a.csv", images, from_one)
-    said = []
-    table = score_file(path, folder, COMPETITION, log=said.append).per_image
+    logged = []
+    table = score_file(path, folder, COMPETITION, log=logged.append).per_image
     assert table["dice"].mean() < 1
-    assert [("may count pixels from 1 instead of 0" in line) for line in said] == [True]
+    assert [("may count pixels from 1 instead of 0" in line) for line in logged] == [True]
