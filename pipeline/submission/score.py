@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import Competition, any_file, fill_template, mask_code
+from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
 from pipeline.data.inspection import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError

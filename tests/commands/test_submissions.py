@@ -13,7 +13,7 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.competition import Submission
 from pipeline.config.load import load_competition
-from pipeline.paths import shown, submissions_folder
+from pipeline.paths import Folders, shown, submissions_folder
 from pipeline.segmentation.labels import read_mask
 from tests.submission.scenes import write as write_masks
 

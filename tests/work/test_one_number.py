@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.paths import RunPaths
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.classes import loss_classes, scored_classes
-from pipeline.segmentation.predict import decode
+from pipeline.segmentation.predict import decode, unpack
 from tests.submission.scenes import write
 from tests.tiny import ROAD, SETTINGS, draw_nothing, executed, run_paths, run_stages, write_competition
 
