@@ -17,7 +17,7 @@ from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.report.read import read_json
 from pipeline.work.combining import Arrays, check_room, forget_streamed, make_each, store_facts
 from pipeline.work.experiment import competition_folder
-from pipeline.work.held_out import HeldOut, findings, findings_text, fitted_weights, image_maker, own_scores
+from pipeline.work.held_out import HeldOut, findings, findings_text, fitted_weights, image_maker
 from pipeline.work.members import (
     held_out_table,
     leaked_pairs,
@@ -70,12 +70,10 @@ def evaluate(run: Run) -> None:
     import torch
 
     from pipeline.inference.ensemble import METHODS, Recipe
-    from pipeline.scores import per_image_score
 
     folder, is_fitted = competition_folder(run), run.loaded.config.ensemble.weights == "fitted"
     rows, held_out = _held_out_rows(run)
-    chosen, competition = _recipe(run), run.loaded.competition
-    scored, score = competition.scored_indices, per_image_score(competition.score)
+    chosen = _recipe(run)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     index = [recipe.method for recipe in recipes].index(chosen.method)
     make = image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted)
@@ -86,7 +84,7 @@ def evaluate(run: Run) -> None:
         recipe.method: np.stack([result["methods"][number] for result in results])
         for number, recipe in enumerate(recipes)
     }
-    own = own_scores(rows["id"], held_out, results, len(run.loaded.config.ensemble.members), scored, score)
+    own = [result["own"] for result in results]
     fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
     if fitted is not None and fitted.by_image:
@@ -100,7 +98,8 @@ def evaluate(run: Run) -> None:
         by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
     confusion_ICC = torch.from_numpy(by_method[chosen.method])
     write_outcome(run, folder, rows, confusion_ICC, _origin(run), lambda image_id: made(image_id)["mask"])
-    found = findings(rows, held_out, by_method, own, scored, score)
+    num_members = len(run.loaded.config.ensemble.members)
+    found = findings(rows, held_out, by_method, own, run.loaded.competition, num_members)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
