@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
 LAYERS = ("config", "data", "model", "training", "inference", "submission", "report")
 EVERYWHERE = ("errors", "paths", "files", "stopping")  # small and without packages of others
+LEAVES = ("scores",)  # calculations on NumPy arrays that import nothing of ours
 NOBODYS = ("pipeline.stages", "pipeline.__main__")
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 330, 60
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -54,7 +55,7 @@ def test_there_is_something_to_read():
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_folder_imports_itself_and_folders_to_its_left_only(layer):
-    allowed = {*LAYERS[: LAYERS.index(layer) + 1], *EVERYWHERE}
+    allowed = {*LAYERS[: LAYERS.index(layer) + 1], *EVERYWHERE, *LEAVES}
     wrong = [
         f"{path} imports {name}"
         for path, tree in SOURCES.items()
@@ -72,6 +73,12 @@ def test_what_may_be_imported_everywhere_imports_nothing_but_its_like():
         assert foreign <= {"pipeline"}, name
         ours = {imported.split(".")[1] for imported in imports_of(tree) if imported.startswith("pipeline.")}
         assert ours <= set(EVERYWHERE), name
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_leaf_imports_numpy_and_scipy_and_nothing_of_ours(name):
+    foreign = {imported.partition(".")[0] for imported in imports_of(SOURCES[f"pipeline/{name}.py"])}
+    assert foreign - set(sys.stdlib_module_names) <= {"numpy", "scipy"}
 
 
 def test_nothing_imports_the_table_of_stages_or_the_command_line():

@@ -64,7 +64,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.files import write_atomic
     from pipeline.paths import RunPaths, runs_folder, shown
-    from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
+    from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
 
     options = parser("plan")
@@ -85,7 +85,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
     suggested = (read_json(paths / "lr_sweep.json") or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
-    write_atomic(path, draw_plan(*plan_curve(plan, num_steps or PLAN_STEPS), title=title))
+    write_atomic(path, draw_plan(plan, num_steps, title))
     for phase in plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
         rate = f"LR {phase.lr} from {phase.max_lr:.3g}"
@@ -114,10 +114,10 @@ def compare_command(arguments: Sequence[str]) -> int:
     names = two_or_more("compare", arguments)
     comparison = compare_runs(names)
     print(comparison)
-    if any(value is not None for value in comparison.scores["Dice"]):
+    if comparison.score is not None:
         folder = runs_folder() / "compared"
         write_atomic(folder / "scores.png", draw_comparison(comparison))
-        write_atomic(folder / "curves.png", draw_run_curves(comparison.runs))
+        write_atomic(folder / "curves.png", draw_run_curves(comparison))
         print(f"\ndrawn: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 

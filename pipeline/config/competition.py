@@ -64,6 +64,7 @@ class Competition:
     convention: Convention = Convention()
     test_images: str | None = None
     mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
+    score: Literal["dice", "iou", "miou"] = "dice"
 
     def __post_init__(self) -> None:
         if self.convention.id_column is None:  # a submission calls images what the lists call them

@@ -1,4 +1,4 @@
-"""The images in which two submissions differ most, to look at: image, first, second, and where they disagree.
+"""The images in which two submissions differ most: image, both masks, and where they disagree.
 
 In: images with both masks. Out: a uint8 RGB image, one block of four below the other, narrow enough for a phone.
 """
@@ -14,29 +14,29 @@ from PIL import Image, ImageDraw
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
     GAP,
-    LUMA,
     MARGIN,
-    MUTED,
     Chip,
-    Color,
+    draw_captioned,
     draw_legend,
     fit,
-    highlight,
     legend_height,
     line_height,
     new_canvas,
-    paint_mask,
     resize,
     write,
 )
+from pipeline.report.figure import Color
+from pipeline.report.panels import LUMA, class_chips, highlight, paint_mask
+from pipeline.report.read import percent
 
-WIDTH = 1080  # of two tiles: a phone's own pixels; on a desk it fits a page
-MOST_TILE_HEIGHT = 520
-TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still to be read when a phone shows it at a third of its size
+WIDTH = 1080  # of two images: a phone's own pixels; on a larger screen it fits a page
+INNER = WIDTH - 2 * MARGIN
+MOST_IMAGE_HEIGHT = 520
+TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still readable when a phone shows it at a third of its size
 NUM_SWAPS = 3  # named above each block
-LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, or nobody would find it
-# Of a binary competition most pixels have no class: they are the image itself, grey and dark, not a pattern over it.
-NO_CLASS_SHINE, NO_CLASS_COLOR = 0.55, (88, 88, 88)
+LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, to be visible
+# In a binary competition most pixels have no class: they are the image itself, grey and dark, not a pattern on it.
+NO_CLASS_SHARE, NO_CLASS_COLOR = 0.55, (88, 88, 88)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Changed:
 
 
 def choose_changed(ranked: Sequence[tuple[str, str]], most: int) -> list[str]:
-    """Returns the ids to show of (id, sequence) pairs, the most changed first; one of each sequence while there are.
+    """Returns the ids to show of (id, sequence) pairs, the most changed first, of as many sequences as there are.
 
     >>> choose_changed([("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a")], 3)
     ['a1', 'a2', 'b1']
@@ -73,18 +73,15 @@ def draw_changes(
     Returns:
         uint8 (H, 1080, 3).
     """
-    present = {int(index) for one in changed for mask in (one.first, one.second) for index in np.unique(mask)}
-    chips = [Chip(colors[index], name) for index, name in enumerate(names) if index in present]
-    chips += [Chip(NO_CLASS_COLOR, "no class")] if IGNORE in present else []
-    inner = WIDTH - 2 * MARGIN
+    masks = (mask for one in changed for mask in (one.first, one.second))
+    chips = class_chips(masks, names, colors, Chip(NO_CLASS_COLOR, "no class"), {})
     blocks = [_block(one, names, colors, titles) for one in changed]
-    title_height, legend = line_height(TITLE_SIZE), legend_height(chips, inner, TEXT_SIZE)
-    height = MARGIN + title_height + legend + sum(len(block) + 2 * GAP for block in blocks) + MARGIN
-    canvas = new_canvas(WIDTH, height)
-    draw = ImageDraw.Draw(canvas)
-    write(draw, (MARGIN, MARGIN - 4), f"{titles[0]} against {titles[1]}", TITLE_SIZE, inner, bold=True)
-    draw_legend(canvas, (MARGIN, MARGIN + title_height), chips, inner, TEXT_SIZE)
-    top = MARGIN + title_height + legend + GAP
+    legend_top = MARGIN + line_height(TITLE_SIZE)
+    top = legend_top + legend_height(chips, INNER, TEXT_SIZE)
+    canvas = new_canvas(WIDTH, top + sum(len(block) + 2 * GAP for block in blocks) + MARGIN)
+    write(ImageDraw.Draw(canvas), (MARGIN, MARGIN - 4), " against ".join(titles), TITLE_SIZE, INNER, bold=True)
+    draw_legend(canvas, (MARGIN, legend_top), chips, INNER, TEXT_SIZE)
+    top += GAP
     for block in blocks:
         canvas.paste(Image.fromarray(block), (0, top))
         top += len(block) + 2 * GAP
@@ -100,51 +97,35 @@ def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> 
     is_changed = first_HW != second_HW
     codes, counts = np.unique(first_HW[is_changed].astype(np.uint16) * 256 + second_HW[is_changed], return_counts=True)
     ranked = sorted(zip(counts.tolist(), codes.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    spoken = dict(enumerate(names)) | {IGNORE: "no class"}
+    labels = dict(enumerate(names)) | {IGNORE: "no class"}
     return [
-        f"{spoken[code // 256]} → {spoken[code % 256]} {_percent(count / first_HW.size)}"
+        f"{labels[code // 256]} → {labels[code % 256]} {percent(count / first_HW.size)}"
         for count, code in ranked[:NUM_SWAPS]
     ]
 
 
-def _percent(share: float) -> str:
-    """Returns a share with two digits that mean something.
-
-    >>> _percent(0.256), _percent(0.0312), _percent(0.00004)
-    ('26 %', '3.1 %', '0.004 %')
-    """
-    return f"{100 * share:.2g} %" if share >= 1e-4 else f"{100 * share:.1g} %"
-
-
 def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]) -> np.ndarray:
-    """Returns image and changes above the two masks, with a line on what became what."""
-    cell_width = (WIDTH - 2 * MARGIN - GAP) // 2
-    height, width = one.first.shape
-    tile_width, tile_height = fit(width, height, cell_width, MOST_TILE_HEIGHT)
+    """Returns image and changes above the two masks, with a line on the most frequent changes of class."""
+    cell_width = (INNER - GAP) // 2
+    size = fit(*one.first.shape[::-1], cell_width, MOST_IMAGE_HEIGHT)
     is_changed = one.first != one.second
-    small = resize(one.image, tile_width, tile_height)
-    masks = (resize(mask, tile_width, tile_height) for mask in (one.first, one.second))
-    first, second = (_paint_classes(mask, colors, small) for mask in masks)
-    changed = f"changed: {_percent(is_changed.mean())} of pixels"
-    tiles = [("image", small), (changed, _paint_changes(small, is_changed)), (titles[0], first), (titles[1], second)]
+    small = resize(one.image, *size)
+    first, second = (_paint_classes(resize(mask, *size), colors, small) for mask in (one.first, one.second))
+    changed = (f"changed: {percent(is_changed.mean())} of pixels", _paint_changes(small, is_changed))
     heading = line_height(NAME_SIZE) + line_height(TEXT_SIZE)
-    cell_height = line_height(TEXT_SIZE) + tile_height + GAP
-    canvas = new_canvas(WIDTH, heading + 2 * cell_height)
+    canvas = new_canvas(WIDTH, heading + 2 * (line_height(TEXT_SIZE) + size[1] + GAP))
     draw = ImageDraw.Draw(canvas)
-    inner = WIDTH - 2 * MARGIN
-    write(draw, (MARGIN, 0), one.image_id, NAME_SIZE, inner, bold=True)
-    said = ", ".join(swaps(one.first, one.second, names))
-    write(draw, (MARGIN, line_height(NAME_SIZE)), said, TEXT_SIZE, inner)
-    for index, (caption, tile) in enumerate(tiles):
-        left, top = MARGIN + index % 2 * (cell_width + GAP), heading + index // 2 * cell_height
-        write(draw, (left, top), caption, TEXT_SIZE, cell_width, fill=MUTED)
-        canvas.paste(Image.fromarray(tile), (left, top + line_height(TEXT_SIZE)))
+    write(draw, (MARGIN, 0), one.image_id, NAME_SIZE, INNER, bold=True)
+    frequent = ", ".join(swaps(one.first, one.second, names))
+    write(draw, (MARGIN, line_height(NAME_SIZE)), frequent, TEXT_SIZE, INNER)
+    images = (("image", small), changed, (titles[0], first), (titles[1], second))
+    draw_captioned(canvas, images, heading, 2, cell_width, TEXT_SIZE)
     return np.asarray(canvas)
 
 
 def _paint_classes(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
     """Returns a mask in its class colours; the image, grey and dark, where there is no class."""
-    grey = np.rint(image.astype(np.float32) @ LUMA * NO_CLASS_SHINE).astype(np.uint8)
+    grey = np.rint(image.astype(np.float32) @ LUMA * NO_CLASS_SHARE).astype(np.uint8)
     return np.where((mask == IGNORE)[..., None], grey[..., None], paint_mask(mask, colors, image))
 
 

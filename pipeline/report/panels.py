@@ -1,162 +1,161 @@
-"""Image / truth / prediction / errors in a row, and which images to show: the best, the median, the worst.
+"""Masks as colours: panels of image, label, prediction and errors, and contact sheets of samples.
 
-In: an image, its mask and the predicted mask; columns of per_image.csv. Out: a uint8 RGB image; ids.
+In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored). Out: uint8 RGB images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
+    CAPTION_SIZE,
     GAP,
     MARGIN,
     MUTED,
+    TITLE_SIZE,
     Chip,
-    Color,
+    draw_captioned,
     draw_legend,
     fit,
     hatched,
-    highlight,
     legend_height,
     line_height,
     new_canvas,
-    paint_mask,
     resize,
     write,
 )
+from pipeline.report.figure import Color
 
-WIDTH = 1920  # pixels of a panel: four tiles near a small image's own size, sharp at twice the page's width
-MOST_TILE_HEIGHT = 760
+WIDTH = 1920  # pixels: four images near a small image's own size, sharp at twice the page's width
+MOST_IMAGE_HEIGHT = 760
 LEAST_WIDTH = 960  # of a panel of narrow images: title and legend need it
 LEAST_CELL_WIDTH = 300  # captions need it
-TITLE_SIZE, TEXT_SIZE = 26, 22
-GROUPS = ("worst", "best", "median")  # in this order when there are too few images for all
+TEXT_SIZE = 22
+MOST_SAMPLE_HEIGHT = 420
+IMAGE_SHARE = 0.22  # of the grey image in a painted mask: enough to recognise the scene, colours stay true
+BRIGHT = (255, 94, 58)  # far from the greys of a darkened image, for colour-blind eyes too
+NOT_SCORED = Chip(None, "not scored")
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | None = None) -> np.ndarray:
+    """Returns a mask in its class colours mixed with a bit of the grey image; ignored pixels are hatched."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colors)] = colors
+    painted = table[mask]
+    if image is not None:
+        grey = image.astype(np.float32) @ LUMA
+        painted = np.rint(painted * (1 - IMAGE_SHARE) + IMAGE_SHARE * grey[..., None]).astype(np.uint8)
+    return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
+
+
+def highlight(image: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
+    """Returns an image dark and grey, with the given pixels (H, W) bright."""
+    grey = np.repeat((image.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
+    return np.where(is_bright_HW[..., None], np.array(BRIGHT, np.uint8), grey)
+
+
+def class_chips(
+    masks: Iterable[np.ndarray], names: Sequence[str], colors: Sequence[Color], ignored: Chip, texts: Mapping[str, str]
+) -> list[Chip]:
+    """Returns the legend of the classes that masks show.
+
+    Args:
+        names: the classes in index order; `colors` likewise (more are allowed).
+        ignored: the entry for ignored pixels, if there are any.
+        texts: by class, what stands instead of its name.
+    """
+    present = {int(index) for mask in masks for index in np.unique(mask)}
+    chips = [Chip(colors[index], texts.get(name, name)) for index, name in enumerate(names) if index in present]
+    return [*chips, ignored] if IGNORE in present else chips
 
 
 def draw_panel(
     image: np.ndarray,
-    truth: np.ndarray,
+    mask: np.ndarray,
     prediction: np.ndarray,
     names: Sequence[str],
     colors: Sequence[Color],
     title: str = "",
-    dice: Mapping[str, float] | None = None,
+    scores: Mapping[str, float] | None = None,
 ) -> np.ndarray:
-    """Returns image, truth, prediction and errors side by side, with a legend of the classes present.
+    """Returns image, label, prediction and errors side by side, with a legend of the classes present.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        truth: uint8 (H, W), class index, 255 where nothing counts; drawn hatched.
+        mask: uint8 (H, W), class index, 255 where nothing is scored; drawn hatched.
         prediction: uint8 (H, W), class index.
-        names: the scored classes in index order; `colors` likewise (more are allowed).
-        dice: Dice of each class on this image, for the legend.
+        names: the classes in index order; `colors` likewise (more are allowed).
+        scores: of each class on this image, for the legend.
 
     Returns:
         uint8 (H', W', 3), at most 1920 wide. Wide images are laid out in two rows or four.
     """
-    scored = truth != IGNORE
-    wrong = scored & (truth != prediction)
-    wrong_share = wrong.sum() / max(scored.sum(), 1)
-    height, width = truth.shape
+    wrong = (mask != IGNORE) & (mask != prediction)
+    wrong_share = wrong.sum() / max((mask != IGNORE).sum(), 1)
+    height, width = mask.shape
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
-    tile_width = (WIDTH - 2 * MARGIN - (num_columns - 1) * GAP) // num_columns
-    tile_width, tile_height = fit(width, height, tile_width, MOST_TILE_HEIGHT)
-    image, truth, prediction, wrong = (
-        resize(array, tile_width, tile_height) for array in (image, truth, prediction, wrong.astype(np.uint8))
+    size = fit(width, height, (WIDTH - 2 * MARGIN - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
+    image, mask, prediction, wrong = (
+        resize(array, *size) for array in (image, mask, prediction, wrong.astype(np.uint8))
     )
-    tiles = (
+    errors = np.where((mask == IGNORE)[..., None], hatched(*mask.shape), highlight(image, wrong > 0))
+    images = (
         ("image", image),
-        ("truth", paint_mask(truth, colors, image)),
+        ("label", paint_mask(mask, colors, image)),
         ("prediction", paint_mask(prediction, colors, image)),
-        (f"errors: {100 * wrong_share:.1f} % of pixels", _paint_errors(image, truth, wrong)),
+        (f"errors: {100 * wrong_share:.1f} % of pixels", errors),
     )
-    chips = _chips(truth, prediction, names, colors, dice)
-    return _lay_out(tiles, num_columns, title, chips)
+    texts = {name: f"{name} {score:.2f}" for name, score in (scores or {}).items()}
+    chips = class_chips((mask, prediction), names, colors, NOT_SCORED, texts)
+    cell_width = max(size[0], LEAST_CELL_WIDTH)
+    width = max(LEAST_WIDTH, 2 * MARGIN + num_columns * cell_width + (num_columns - 1) * GAP)
+    cell_height = line_height(TEXT_SIZE) + size[1] + GAP
+    top = MARGIN + (line_height(TITLE_SIZE) if title else 0)
+    bottom = top + math.ceil(len(images) / num_columns) * cell_height + GAP
+    canvas = new_canvas(width, bottom + legend_height(chips, width - 2 * MARGIN, TEXT_SIZE) + MARGIN // 2)
+    write(ImageDraw.Draw(canvas), (MARGIN, MARGIN - 4), title, TITLE_SIZE, width - 2 * MARGIN, bold=True)
+    draw_captioned(canvas, images, top, num_columns, cell_width, TEXT_SIZE)
+    draw_legend(canvas, (MARGIN, bottom), chips, width - 2 * MARGIN, TEXT_SIZE)
+    return np.asarray(canvas)
 
 
-def choose_images(per_image: Mapping[str, Sequence[Any]], k: int = 3) -> dict[str, list[str]]:
-    """Returns the ids of the k best, median and worst images, none in two groups.
-
-    Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
-    image of another sequence while there is one within reach (a third of the images). What was chosen stands in
-    the order of its Dice: the best and the median from the highest down, the worst from the lowest up.
-
-    Args:
-        per_image: columns `id`, `dice` and, optionally, `sequence` of per_image.csv; a DataFrame will do.
-
-    >>> choose_images({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, k=1)
-    {'best': ['b'], 'median': ['c'], 'worst': ['a']}
-    """
-    ids, dice = [str(image_id) for image_id in per_image["id"]], [float(value) for value in per_image["dice"]]
-    sequences = list(per_image["sequence"]) if "sequence" in per_image else ids
-    sequence_of = dict(zip(ids, sequences, strict=True))
-    ranked = [image_id for _, image_id in sorted(zip(dice, ids, strict=True), key=lambda pair: (pair[0], pair[1]))]
-    middle = (len(ranked) - 1) / 2
-    orders = {
-        "worst": ranked,
-        "best": ranked[::-1],
-        "median": sorted(ranked, key=lambda image_id: abs(ranked.index(image_id) - middle)),
-    }
-    reach = max(k, math.ceil(len(ranked) / 3))
-    chosen: dict[str, list[str]] = {group: [] for group in ("best", "median", "worst")}
-    for turn in range(k):
-        for group in GROUPS:
-            taken = {image_id for ids_of_group in chosen.values() for image_id in ids_of_group}
-            left = [image_id for image_id in orders[group][:reach] if image_id not in taken]
-            seen = {sequence_of[image_id] for image_id in chosen[group]}
-            fresh = [image_id for image_id in left if sequence_of[image_id] not in seen]
-            if left and len(chosen[group]) == turn:
-                chosen[group].append((fresh or left)[0])
-    return {
-        group: sorted(ids_of_group, key=ranked.index, reverse=group != "worst")
-        for group, ids_of_group in chosen.items()
-    }
-
-
-def _paint_errors(image: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Returns the image dark and grey, wrong pixels bright, ignored ones hatched."""
-    return np.where((truth == IGNORE)[..., None], hatched(*truth.shape), highlight(image, wrong > 0))
-
-
-def _chips(
-    truth: np.ndarray,
-    prediction: np.ndarray,
+def draw_sheet(
+    samples: Sequence[tuple[np.ndarray, np.ndarray]],
+    captions: Sequence[str],
     names: Sequence[str],
     colors: Sequence[Color],
-    dice: Mapping[str, float] | None,
-) -> list[Chip]:
-    present = set(np.unique(truth)) | set(np.unique(prediction))
-    chips = []
-    for index, name in enumerate(names):
-        if index in present:
-            score = (dice or {}).get(name)
-            chips.append(Chip(colors[index], name if score is None else f"{name} {score:.2f}"))
-    return [*chips, Chip(None, "not scored")] if IGNORE in present else chips
-
-
-def _lay_out(
-    tiles: Sequence[tuple[str, np.ndarray]], num_columns: int, title: str, chips: Sequence[Chip]
+    title: str = "",
+    num_columns: int = 6,
 ) -> np.ndarray:
-    tile_height, tile_width = tiles[0][1].shape[:2]
-    cell_width = max(tile_width, LEAST_CELL_WIDTH)
-    width = max(LEAST_WIDTH, 2 * MARGIN + num_columns * cell_width + (num_columns - 1) * GAP)
-    title_height = line_height(TITLE_SIZE) if title else 0
-    cell_height = line_height(TEXT_SIZE) + tile_height + GAP
-    legend_top = MARGIN + title_height + math.ceil(len(tiles) / num_columns) * cell_height + GAP
-    height = legend_top + legend_height(chips, width - 2 * MARGIN, TEXT_SIZE) + MARGIN // 2
-    canvas = new_canvas(width, height)
+    """Returns a contact sheet: each sample's image, and below it the mask mixed with the same image.
+
+    Args:
+        samples: (image, mask) pairs, of any size.
+        captions: a line under each; shortened to fit.
+    """
+    num_columns = min(num_columns, max(len(samples), 1))
+    inner = WIDTH - 2 * MARGIN
+    cell_width = min((inner - (num_columns - 1) * GAP) // num_columns, inner // 3)
+    sizes = [fit(*mask.shape[::-1], cell_width, MOST_SAMPLE_HEIGHT) for _, mask in samples]
+    sample_height = max((height for _, height in sizes), default=0)
+    cell_height = 2 * sample_height + 4 + line_height(CAPTION_SIZE) + GAP
+    chips = class_chips((mask for _, mask in samples), names, colors, NOT_SCORED, {})
+    top = MARGIN + (line_height(TITLE_SIZE) if title else 0)
+    bottom = top + math.ceil(len(samples) / num_columns) * cell_height
+    canvas = new_canvas(WIDTH, bottom + legend_height(chips, inner, CAPTION_SIZE) + MARGIN)
     draw = ImageDraw.Draw(canvas)
-    write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, width - 2 * MARGIN, bold=True)
-    for index, (caption, tile) in enumerate(tiles):
-        left = MARGIN + (index % num_columns) * (cell_width + GAP)
-        top = MARGIN + title_height + (index // num_columns) * cell_height
-        write(draw, (left, top), caption, TEXT_SIZE, cell_width, fill=MUTED)
-        canvas.paste(Image.fromarray(tile), (left, top + line_height(TEXT_SIZE)))
-    draw_legend(canvas, (MARGIN, legend_top), chips, width - 2 * MARGIN, TEXT_SIZE)
+    write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, inner, bold=True)
+    for index, ((image, mask), size, caption) in enumerate(zip(samples, sizes, captions, strict=True)):
+        left, upper = MARGIN + index % num_columns * (cell_width + GAP), top + index // num_columns * cell_height
+        small, small_mask = resize(image, *size), resize(mask, *size)
+        canvas.paste(Image.fromarray(small), (left, upper))
+        canvas.paste(Image.fromarray(paint_mask(small_mask, colors, small)), (left, upper + sample_height + 4))
+        write(draw, (left, upper + 2 * sample_height + 8), caption, CAPTION_SIZE, cell_width, fill=MUTED)
+    draw_legend(canvas, (MARGIN, bottom + GAP // 2), chips, inner, CAPTION_SIZE)
     return np.asarray(canvas)

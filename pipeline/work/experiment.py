@@ -100,7 +100,7 @@ def prepare(run: Run) -> None:
     from pipeline.data.problems import format_problems
     from pipeline.data.split import make_split
     from pipeline.data.statistics import class_table
-    from pipeline.report.plots import write_class_histograms
+    from pipeline.report.classes import write_class_histograms
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
     folder = competition_folder(run)
@@ -141,8 +141,9 @@ def tile(run: Run) -> None:
     from pipeline.data.dataset import TrainDataset, sample_sheet
     from pipeline.data.store import build_store, open_store
     from pipeline.data.tiles import NOTICED, SETS_KEY, distortion, scales_of
+    from pipeline.report.canvas import draw_tile_grid
     from pipeline.report.figure import write_image
-    from pipeline.report.sheets import draw_sheet, draw_tile_grid
+    from pipeline.report.panels import draw_sheet
     from pipeline.training.inputs import seed_of, split_rows
 
     competition, datasets = run.loaded.competition, run.loaded.config.datasets
@@ -197,8 +198,8 @@ def check_start(run: Run) -> None:
 
 def sweep(run: Run) -> None:
     """Tries learning rates and writes the curve with its suggestions."""
-    from pipeline.report.rates import draw_sweep
     from pipeline.report.read import read_columns, read_json
+    from pipeline.report.sweep import draw_sweep
     from pipeline.training.lr_sweep import sweep_learning_rates
 
     sweep_learning_rates(run.loaded, run.paths, run.stop, find_run, tqdm.write)

@@ -207,13 +207,14 @@ def _draw_panels(run: Run, folder: Path, rows: pd.DataFrame, per_image: pd.DataF
     """Draws image, truth and prediction of the best, median and worst validation images."""
     from pipeline.data.images import read_image, read_mask
     from pipeline.report.figure import write_image
-    from pipeline.report.panels import choose_images, draw_panel
+    from pipeline.report.panels import draw_panel
+    from pipeline.report.scores import choose_images
 
     competition, classes = run.loaded.competition, run.loaded.competition.class_names
     files, scores = rows.set_index("id"), per_image.set_index("id")
     for old in run.paths.panels.glob("*.png"):
         old.unlink()
-    for kind, chosen in choose_images(per_image, NUM_PANELS).items():
+    for kind, chosen in choose_images(per_image, "dice", NUM_PANELS).items():
         for rank, image_id in enumerate(chosen, start=1):
             image = read_image(folder / files.at[image_id, "image"])
             truth = read_mask(folder / files.at[image_id, "mask"], mask_code(competition))

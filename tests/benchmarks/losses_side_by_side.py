@@ -36,10 +36,10 @@ from pipeline.report.canvas import (
     legend_height,
     line_height,
     new_canvas,
-    paint_mask,
     write,
 )
 from pipeline.report.figure import encode_png
+from pipeline.report.panels import paint_mask
 from pipeline.training.inputs import split_rows
 from tests.benchmarks.padding_band import interval
 

@@ -4,7 +4,7 @@ import json
 
 from pipeline.__main__ import main
 from pipeline.paths import runs_folder, shown
-from pipeline.report import plans
+from pipeline.report import curves
 
 
 def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
@@ -21,8 +21,8 @@ def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
 def test_a_plan_image_says_of_what_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     titles = []
-    draw = plans.draw_plan
-    monkeypatch.setattr(plans, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
+    draw = curves.draw_plan
+    monkeypatch.setattr(curves, "draw_plan", lambda *args: titles.append(args[2]) or draw(*args))
     assert main(["plan", "ExpAAB"]) == 0
     assert titles == ["ExpAAB: flat_cosine"]
     assert "drawn:" in capsys.readouterr().out
@@ -81,14 +81,18 @@ def test_the_plan_of_what_was_never_run_leaves_no_run(tmp_path, monkeypatch, cap
     assert (tmp_path / "ExpAAA" / "plots" / "plan.png").is_file()
 
 
-def test_compare_draws_what_was_judged(capsys):
+def test_compare_draws_what_was_evaluated(capsys):
     folders = [runs_folder() / name for name in ("One", "Two")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("{}")
     assert main(["compare", "One", "Two"]) == 0
     assert "drawn" not in capsys.readouterr().out
-    (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
+    (folders[0] / "metrics.json").write_text(
+        json.dumps(
+            {"images": 1, "score": "dice", "scores": {"dice": {"label": "Dice", "mean": 0.5, "classes": {"Road": 0.5}}}}
+        )
+    )
     assert main(["compare", "One", "Two"]) == 0
     assert "drawn:" in capsys.readouterr().out
     assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]

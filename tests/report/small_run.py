@@ -28,7 +28,7 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def make_image(width: int = 96, height: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """An image (uint8, H, W, 3) and its mask with all four classes and a corner that counts nowhere."""
+    """An image (uint8, H, W, 3) and its mask with all four classes and a corner that is not scored."""
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width), np.uint8)
@@ -56,19 +56,23 @@ def make_history(num_flat: int = 6, num_anneal: int = 2) -> tuple[list[str], lis
     return [*head.split(), "epochs_since_best", *names], rows
 
 
-def family(values: Sequence[float | None]) -> dict[str, object]:
+def score_of(label: str, values: Sequence[float | None]) -> dict[str, object]:
     known = [value for value in values if value is not None]
-    return {"mean": sum(known) / len(known), "classes": dict(zip(CLASSES, values, strict=True))}
+    return {"label": label, "mean": sum(known) / len(known), "classes": dict(zip(CLASSES, values, strict=True))}
 
 
-def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE) -> dict[str, object]:
+def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE, score: str = "dice") -> dict[str, object]:
     return {
         "images": 12,
+        "score": score,
+        "scores": {
+            "dice": score_of("Dice", dice),
+            "iou": score_of("IoU", [value - 0.1 for value in dice]),
+            "miou": score_of("mIoU", [value - 0.2 for value in dice]),
+        },
+        "scored": list(CLASSES),
+        "majority": {"class": "Road", "scores": {"dice": 0.31, "iou": 0.25, "miou": 0.05}},
         "split": {"by": split_by, "index": 0},
-        "dice": family(dice),
-        "iou": family([value - 0.1 for value in dice]),
-        "dataset_iou": family([value - 0.2 for value in dice]),
-        "majority": {"class": "Road", "dice": 0.31},
         "checkpoint": {"epoch": 7, "valid_loss": 0.33, "sha256": "c" * 64},
         "duplicates": {"near_duplicates": 5, "valid_images_affected": 3},
     }
@@ -111,8 +115,8 @@ def write_sweep(folder: Path) -> None:
     (folder / "lr_sweep.json").write_text(json.dumps(found))
 
 
-def write_judged(folder: Path, split_by: str = "slice", dice: Sequence[float] = DICE) -> None:
-    (folder / "metrics.json").write_text(json.dumps(metrics_of(split_by, dice)))
+def write_evaluated(folder: Path, split_by: str = "slice", dice: Sequence[float] = DICE, score: str = "dice") -> None:
+    (folder / "metrics.json").write_text(json.dumps(metrics_of(split_by, dice, score)))
     head = ["id", "sequence", "dice", "iou", *(f"{score}_{name}" for score in ("dice", "iou") for name in CLASSES)]
     mean = sum(dice) / len(dice)
     rows = [
@@ -138,7 +142,8 @@ def write_submission(name: str, dice: float) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("ImageID,EncodedPixels\n000004_000_0,0 5\n")
     content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "local_dice": dice, "created_utc": "2026-11-12"}
+    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "created_utc": "2026-11-12"}
+    facts |= {"score": "dice", "local_score": dice, "local_scores": {"dice": dice, "iou": dice - 0.1}}
     path.with_suffix(".json").write_text(json.dumps(facts))
     (runs_folder() / name / "submission.json").write_text(json.dumps({"csv_sha256": content_hash, "checked": True}))
     return path

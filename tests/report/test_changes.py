@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.report.canvas import BRIGHT
 from pipeline.report.changes import WIDTH, Changed, choose_changed, draw_changes
+from pipeline.report.panels import BRIGHT
 from tests.report.small_run import CLASSES, COLORS, make_image
 
 
