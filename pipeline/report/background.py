@@ -5,10 +5,9 @@ from __future__ import annotations
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.plan import Phase
 from pipeline.report.classes import draw_class_curves, draw_class_histogram
-from pipeline.report.curves import draw_learning_curves, draw_plan, phase_spans, trained_curve
+from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, phase_spans, trained_curve
 from pipeline.report.markup import (
     Html,
-    Section,
     bar,
     digits,
     duration,
@@ -22,20 +21,20 @@ from pipeline.report.markup import (
 )
 from pipeline.report.read import STAGES, Columns, numbers, show_value, two_digits
 from pipeline.report.record import Record
-from pipeline.report.sweep import SWEEP_MARKS, draw_sweep
+from pipeline.report.scores import split_name
+from pipeline.report.sweep import SWEEP_MARKS, draw_sweep, suggestions_of
 
 
-def training_section(record: Record) -> Section:
+def training_section(record: Record) -> Html | None:
     """Returns the learning curves and the score of each class over epochs."""
     history = record.history
-    if history is None or not history.get("epoch"):
-        content = missing(record.command("train"), "The learning curves are")
-        return Section("training", "Training", "Training", content)
+    if not history.get("epoch"):
+        return None
     reverts = [phase.name for phase in record.phases if phase.start_from == "best"]
-    num_steps, monitor = record.steps_per_epoch, record.loaded.config.solver.monitor
+    num_steps = record.steps_per_epoch
     rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
     curves = themed(
-        lambda theme: draw_learning_curves(history, record.score, reverts, theme, rates, monitor),
+        lambda theme: draw_learning_curves(history, record.score, reverts, theme, rates),
         "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
     )
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
@@ -43,50 +42,43 @@ def training_section(record: Record) -> Section:
         lambda theme: draw_class_curves(history, record.image_score, colors, theme),
         f"Validation {record.label(record.image_score)} of each class over epochs.",
     )
-    content = join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
-    return Section("training", "Training", "Training", content)
+    return join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
 
 
 def _training_facts(record: Record, history: Columns) -> str:
-    timings = record.timings or {"epoch": (), "seconds": (), "samples_per_s": ()}
-    trained = [row for row, epoch in enumerate(timings["epoch"]) if epoch != "0"]
+    trained = [row for row, epoch in enumerate(record.timings.get("epoch", ())) if epoch != "0"]
     facts = [f"{quantity(len(history['epoch']) - 1, 'epoch')}, the last in phase {history['phase'][-1]}."]
+    best, monitor = best_row(history), record.loaded.config.solver.monitor.removeprefix("valid_")
+    if best is not None:
+        reason = "lowest validation loss" if monitor == "loss" else f"highest validation {record.label(monitor)}"
+        facts.append(f"Best: epoch {history['epoch'][best]} ({reason}).")
     if "train" not in record.stage_seconds:
         facts.append("The training is not finished.")
     if trained:
-        seconds, speed = (
-            sum(float(timings[name][row]) for row in trained) / len(trained) for name in ("seconds", "samples_per_s")
-        )
+        columns = (record.timings[name] for name in ("seconds", "samples_per_s"))
+        seconds, speed = (sum(float(column[row]) for row in trained) / len(trained) for column in columns)
         facts.append(f"{seconds:.1f} s per epoch, {speed:.1f} samples per second.")
     return " ".join(facts)
 
 
-def sweep_section(record: Record) -> Section:
+def sweep_section(record: Record) -> Html | None:
     """Returns the plot of the LR sweep with its suggestions."""
     found, max_lr = record.sweep_found, record.max_lr
     if not record.loaded.config.sweep.enable:
-        content = tag("p", "This experiment makes no LR sweep (SWEEP.ENABLE: false).")
-    elif record.sweep is None:
-        content = missing(record.command("sweep"), "The LR sweep is")
-    else:
-        drawn = themed(
-            lambda theme: draw_sweep(record.sweep, found, max_lr, theme),
-            "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
-        )
-        suggestions = found.get("suggestions") or {}
-        rows = [
-            (words, two_digits(suggestions[key]), _ratio(max_lr, suggestions[key]))
-            for key, words in SWEEP_MARKS.items()
-            if suggestions.get(key)
-        ]
-        words = (
-            table(("suggestion", "learning rate", "MAX_LR is"), rows, "Suggestions of the sweep") if rows else Html()
-        )
-        origin = "from the sweep (auto)" if record.loaded.config.solver.max_lr == "auto" else "set in the config"
-        note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
-        hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
-        content = tag("div", drawn, tag("div", words, note, hint), class_="pair")
-    return Section("sweep", "LR sweep", "Learning rate sweep", content)
+        return tag("p", "This experiment makes no LR sweep (SWEEP.ENABLE: false).")
+    if record.sweep is None:
+        return None
+    drawn = themed(
+        lambda theme: draw_sweep(record.sweep, found, max_lr, theme),
+        "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
+    )
+    rows = [(SWEEP_MARKS[key], two_digits(rate), _ratio(max_lr, rate)) for key, rate in suggestions_of(found).items()]
+    head = ("suggestion", "learning rate", "MAX_LR is")
+    words = table(head, rows, "Suggestions of the sweep") if rows else None
+    origin = "from the sweep (auto)" if record.loaded.config.solver.max_lr == "auto" else "set in the config"
+    note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
+    hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
+    return tag("div", drawn, tag("div", words, note, hint), class_="pair")
 
 
 def _sweep_hint(num_repeats: int) -> str:
@@ -112,7 +104,7 @@ def _ratio(max_lr: float | None, rate: float) -> str:
     return "the same" if factor < 1.5 else f"{two_digits(factor)} times {'higher' if max_lr > rate else 'lower'}"
 
 
-def data_section(record: Record) -> Section:
+def data_section(record: Record) -> Html:
     """Returns the class histograms, the tile grids and the contact sheets."""
     if record.classes is None:
         histograms = missing(record.command("prepare"), "The class histograms are")
@@ -137,41 +129,38 @@ def data_section(record: Record) -> Section:
         grids = missing(record.command("tile"), "Images of the tile grid are")
     sheets = join(*(photo(path, f"Contact sheet of labelled samples: {path.stem}") for path in record.sheets))
     sheets = sheets or missing(record.command("tile"), "The contact sheet of samples is")
-    parts = (histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
-    return Section("data", "Data", "Data", join(*parts))
+    return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
 
 
-def split_section(record: Record) -> Section:
+def split_section(record: Record) -> Html | None:
     """Returns the split, its near-duplicates, and the score on every split that was evaluated."""
-    if record.split is None:
-        content = missing(record.command("prepare"), "The split is")
-        return Section("split", "Split", "Split and leakage", content)
+    if not record.split:
+        return None
     datasets = record.loaded.config.datasets
-    counts = f"{record.split.get('train', 0):,} train, {record.split.get('valid', 0):,} validation"
+    counts = f"{record.split['train']:,} train, {record.split['valid']:,} validation"
     parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
     parts.append(tag("p", _leakage(record)))
     if record.split_scores:
-        names = list(record.split_scores[0].metrics.scores)
-        names.sort(key=lambda name: name != record.score)
+        names = sorted(record.split_scores[0][1].scores, key=lambda name: name != record.score)
         rows = [
             (
-                join(one.run, tag("em", "this run") if one.run == record.folder.name else None),
-                f"{one.split_by} {one.split_index}",
-                bar(tag("b", digits(one.metrics.mean(names[0]))), one.metrics.mean(names[0]) or 0.0),
-                *(digits(one.metrics.mean(name)) for name in names[1:]),
-                f"{one.metrics.images:,}",
-                f"{one.metrics.duplicates.get('near_duplicates', 0):,}",
+                join(run, tag("em", "this run") if run == record.folder.name else None),
+                split_name(metrics.split),
+                bar(tag("b", digits(metrics.main.mean)), metrics.main.mean or 0.0),
+                *(digits(metrics.mean(name)) for name in names[1:]),
+                f"{metrics.images:,}",
+                f"{metrics.duplicates.get('near_duplicates', 0):,}",
             )
-            for one in record.split_scores
+            for run, metrics in record.split_scores
         ]
         head = ("run", "split", *map(record.label, names), "images", "near-duplicate pairs")
         parts.append(table(head, rows, "The same settings on each split that was evaluated"))
-    if record.num_sequences > 1 and not {one.split_by for one in record.split_scores} >= {"slice", "sequence"}:
-        other = "slice" if datasets.split.by == "sequence" else "sequence"
+    other = "slice" if datasets.split.by == "sequence" else "sequence"
+    if record.num_sequences > 1 and other not in {metrics.split.get("by") for _, metrics in record.split_scores}:
         call = tag("code", f"{record.command('evaluate')} DATASETS.SPLIT.BY={other}")
         words = " trains again on that split, in a run folder of its own, and evaluates."
         parts.append(tag("p", f"Not evaluated by {other} yet. ", call, words, class_="missing"))
-    return Section("split", "Split", "Split and leakage", join(*parts))
+    return join(*parts)
 
 
 def _leakage(record: Record) -> str:
@@ -180,7 +169,7 @@ def _leakage(record: Record) -> str:
     pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
     if not pairs:
         return "No near-duplicates across the split."
-    distance, num_valid = min(numbers(record.leaks["distance"])), record.split.get("valid", 0)
+    distance, num_valid = min(numbers(record.leaks["distance"])), record.split["valid"]
     likeness = "the same" if distance == 0 else "almost the same" if distance < 4 else "similar, not the same"
     return (
         f"{quantity(pairs, 'near-duplicate pair')} {'crosses' if pairs == 1 else 'cross'} the split, with {touched:,} "
@@ -188,7 +177,7 @@ def _leakage(record: Record) -> str:
     )
 
 
-def stages_section(record: Record) -> Section:
+def stages_section(record: Record) -> Html:
     """Returns which stages were done, and how long each took."""
     seconds = record.stage_seconds
     longest = max(seconds.values(), default=1.0) or 1.0
@@ -203,13 +192,12 @@ def stages_section(record: Record) -> Section:
         rows += [] if stage in left_out else [(stage, does, took)]
     total = sum(value for stage, value in seconds.items() if stage != "report")
     rows.append(("all", "", tag("b", duration(total))))
-    content = table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
-    return Section("stages", "Stages", "Stages and time", content)
+    return table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
 
 
-def settings_section(record: Record) -> Section:
+def settings_section(record: Record) -> Html:
     """Returns the plan, the settings that differ from base.yaml, and all settings."""
-    loaded, is_plain = record.loaded, not is_ensemble(record.loaded)
+    loaded = record.loaded
     settings = [
         (tag("code", key), tag("code", show_value(value)), loaded.origins.get(key, ""))
         for key, value in loaded.values.items()
@@ -218,8 +206,7 @@ def settings_section(record: Record) -> Section:
     head = ("key", "value", "set in")
     differing = table(head, own, "What this experiment sets on top of base.yaml")
     every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
-    content = join(_plan(record) if is_plain else None, differing, every)
-    return Section("settings", "Settings", "Plan and settings" if is_plain else "Settings", content)
+    return join(None if is_ensemble(loaded) else _plan(record), differing, every)
 
 
 def _plan(record: Record) -> Html:

@@ -1,4 +1,4 @@
-"""Drawing on images: text, legends, images with captions on a dark background, tile grids.
+"""Drawing on images: text, legends, rows of captioned images on a dark background, tile grids.
 
 In and out: uint8 RGB arrays of shape (H, W, 3). The background is dark, so that photographs and saturated class colours
 look the same on a light and on a dark page.
@@ -26,7 +26,7 @@ HATCH_PERIOD = 8  # pixels; two stripes of four
 MARGIN = 16
 GAP = 10
 TITLE_SIZE, CAPTION_SIZE = 26, 20
-GRID_WIDTH = 1200
+GRID_WIDTH = 1168  # pixels without margins
 # Bright on photographs and distinct from each other (after Okabe and Ito); with tiles that share half of their sides,
 # nine meet in one point.
 WINDOW_COLORS = (
@@ -56,6 +56,11 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", size)
 
 
+def line_height(size: int) -> int:
+    """Returns the distance of two lines of text in pixels."""
+    return round(size * 1.65)
+
+
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns an image (H, W, 3) or, by nearest neighbour, a mask (H, W) in another size."""
     if image.shape[:2] == (height, width):
@@ -81,18 +86,33 @@ def hatched(height: int, width: int) -> np.ndarray:
     return np.where(is_light[..., None], *(np.array(color, np.uint8) for color in reversed(HATCH)))
 
 
-def write(
-    draw: ImageDraw.ImageDraw,
-    position: tuple[float, float],
-    text: str,
-    size: int,
-    most_width: float,
-    fill: Color = TEXT,
-    bold: bool = False,
-) -> None:
-    """Writes one line of text with its left upper corner at `position`, shortened to fit."""
+def arrange(rows: Sequence[Sequence[np.ndarray]], margin: int = 0, gap: int = GAP) -> np.ndarray:
+    """Returns rows of images as one image, each row as high as its highest image."""
+    heights = [max(len(image) for image in row) for row in rows]
+    width = max(sum(image.shape[1] for image in row) + gap * (len(row) - 1) for row in rows)
+    size = (sum(heights) + gap * (len(rows) - 1) + 2 * margin, width + 2 * margin, 3)
+    canvas = np.full(size, BACKGROUND, np.uint8)
+    top = margin
+    for row, height in zip(rows, heights, strict=True):
+        left = margin
+        for image in row:
+            canvas[top : top + len(image), left : left + image.shape[1]] = image
+            left += image.shape[1] + gap
+        top += height + gap
+    return canvas
+
+
+def text_line(text: str, size: int, width: int, color: Color = TEXT, bold: bool = False) -> np.ndarray:
+    """Returns a line of text, shortened to a width."""
     face = font(size, bold)
-    draw.text(position, shorten(printable(text), face, most_width), font=face, fill=fill)
+    canvas = Image.new("RGB", (width, line_height(size)), BACKGROUND)
+    ImageDraw.Draw(canvas).text((0, 0), shorten(printable(text), face, width), font=face, fill=color)
+    return np.asarray(canvas)
+
+
+def captioned(caption: str, image: np.ndarray, width: int, size: int) -> np.ndarray:
+    """Returns an image below its caption."""
+    return arrange([[text_line(caption, size, width, MUTED)], [image]], gap=0)
 
 
 def printable(text: str) -> str:
@@ -127,51 +147,21 @@ def legend_rows(chips: Sequence[Chip], width: int, size: int) -> list[list[tuple
     return rows if rows[-1] else []
 
 
-def draw_legend(canvas: Image.Image, position: tuple[int, int], chips: Sequence[Chip], width: int, size: int) -> None:
-    """Draws a legend, wrapped to a width, with its left upper corner at `position`."""
+def legend(chips: Sequence[Chip], width: int, size: int) -> np.ndarray:
+    """Returns a legend, wrapped to a width; without entries its height is 0."""
+    rows, side = legend_rows(chips, width, size), round(size * 1.05)
+    canvas = Image.new("RGB", (width, len(rows) * line_height(size)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    side = round(size * 1.05)
-    for line, entries in enumerate(legend_rows(chips, width, size)):
-        top = position[1] + line * line_height(size)
-        for start, chip in entries:
-            left = position[0] + start
+    for line, entries in enumerate(rows):
+        top = line * line_height(size)
+        for left, chip in entries:
             if chip.color is None:
                 canvas.paste(Image.fromarray(hatched(side, side)), (left, top))
             box = (left, top, left + side - 1, top + side - 1)
             draw.rectangle(box, fill=chip.color and tuple(chip.color), outline=OUTLINE)
-            write(draw, (left + size * 1.5, top - size * 0.1), chip.text, size, width)
-
-
-def legend_height(chips: Sequence[Chip], width: int, size: int) -> int:
-    """Returns the height of a wrapped legend in pixels."""
-    return len(legend_rows(chips, width, size)) * line_height(size)
-
-
-def line_height(size: int) -> int:
-    """Returns the distance of two lines of text in pixels."""
-    return round(size * 1.65)
-
-
-def new_canvas(width: int, height: int) -> Image.Image:
-    """Returns an empty dark canvas."""
-    return Image.new("RGB", (width, height), BACKGROUND)
-
-
-def draw_captioned(
-    canvas: Image.Image,
-    images: Sequence[tuple[str, np.ndarray]],
-    top: int,
-    num_columns: int,
-    cell_width: int,
-    size: int,
-) -> None:
-    """Draws images of one height in rows from `top` down, each below its caption of a text size."""
-    draw = ImageDraw.Draw(canvas)
-    cell_height = line_height(size) + len(images[0][1]) + GAP
-    for index, (caption, image) in enumerate(images):
-        left, upper = MARGIN + index % num_columns * (cell_width + GAP), top + index // num_columns * cell_height
-        write(draw, (left, upper), caption, size, cell_width, fill=MUTED)
-        canvas.paste(Image.fromarray(image), (left, upper + line_height(size)))
+            text = shorten(printable(chip.text), font(size), width)
+            draw.text((left + size * 1.5, top - size * 0.1), text, font=font(size), fill=TEXT)
+    return np.asarray(canvas)
 
 
 def draw_tile_grid(image: np.ndarray, tile_set: TileSet, tile_width: int, tile_height: int) -> np.ndarray:
@@ -180,33 +170,24 @@ def draw_tile_grid(image: np.ndarray, tile_set: TileSet, tile_width: int, tile_h
     What no tile covers is dark.
     """
     scale_width, scale_height, num_columns, num_rows = tile_set
-    windows = tile_windows([tile_set], tile_width, tile_height)
-    width, height = fit(scale_width, scale_height, GRID_WIDTH - 2 * MARGIN, GRID_WIDTH)
+    width, height = fit(scale_width, scale_height, GRID_WIDTH, GRID_WIDTH)
     scale = width / scale_width
     cover = np.zeros((height, width), np.uint8)
     boxes = []
-    for window in windows:
+    for window in tile_windows([tile_set], tile_width, tile_height):
         left, top = round(window.x * scale), round(window.y * scale)
         right, bottom = round((window.x + tile_width) * scale), round((window.y + tile_height) * scale)
         cover[top:bottom, left:right] += 1
         boxes.append((left, top, right - 1, bottom - 1))
     blue = np.minimum(OVERLAP_SHARE * np.maximum(cover.astype(np.float32) - 1, 0), 0.6)[..., None]
     bright = resize(image, width, height) * np.where(cover > 0, 1.0, 0.25)[..., None]
-    shown = np.rint(bright * (1 - blue) + np.array(OVERLAP_COLOR) * blue).astype(np.uint8)
-    heading = line_height(TITLE_SIZE)
-    canvas = new_canvas(GRID_WIDTH, MARGIN + heading + line_height(CAPTION_SIZE) + height + MARGIN)
-    top = MARGIN + heading + line_height(CAPTION_SIZE)
-    image_canvas = Image.fromarray(shown)
-    _draw_windows(ImageDraw.Draw(image_canvas), boxes, num_columns)
-    canvas.paste(image_canvas, (MARGIN, top))
-    draw = ImageDraw.Draw(canvas)
+    shown = Image.fromarray(np.rint(bright * (1 - blue) + np.array(OVERLAP_COLOR) * blue).astype(np.uint8))
+    _draw_windows(ImageDraw.Draw(shown), boxes, num_columns)
     title = f"{scale_width} x {scale_height}: {num_columns} x {num_rows} tiles of {tile_width} x {tile_height}"
-    write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, GRID_WIDTH - 2 * MARGIN, bold=True)
-    note = grid_note(tile_set, tile_width, tile_height)
-    if cover.max() > 1:
-        note += "; the bluer, the more tiles cover it"
-    write(draw, (MARGIN, MARGIN + heading - 2), note, CAPTION_SIZE, GRID_WIDTH - 2 * MARGIN, fill=MUTED)
-    return np.asarray(canvas)
+    more = "; the bluer, the more tiles cover it" if cover.max() > 1 else ""
+    note = f"{grid_note(tile_set, tile_width, tile_height)}{more}"
+    lines = [text_line(title, TITLE_SIZE, GRID_WIDTH, bold=True), text_line(note, CAPTION_SIZE, GRID_WIDTH, MUTED)]
+    return arrange([[line] for line in (*lines, np.asarray(shown))], margin=MARGIN, gap=0)
 
 
 def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
@@ -226,11 +207,9 @@ def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
             notes.append(f"one tile {word}, {left_out} px left out" if left_out else f"one tile {word} covers all")
             continue
         shared = min(length - (later - start) for start, later in pairwise(starts))
-        notes.append(
-            f"{shared} px {word} ({100 * shared / length:.0f} %)" if shared >= 0 else f"{-shared} px {word} missed"
-        )
-    shares = "neighbours share " if notes[0].endswith(")") else ""
-    return shares + ", ".join(notes)
+        share = f"{shared} px {word} ({100 * shared / length:.0f} %)"
+        notes.append(share if shared >= 0 else f"{-shared} px {word} missed")
+    return ("neighbours share " if notes[0].endswith(")") else "") + ", ".join(notes)
 
 
 def window_colors(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
@@ -255,11 +234,10 @@ def window_colors(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
 
 def _draw_windows(draw: ImageDraw.ImageDraw, boxes: Sequence[tuple[int, int, int, int]], num_columns: int) -> None:
     """Draws the outlines, each further inside than its neighbour's, and a numbered tag in its corner."""
+    face = font(CAPTION_SIZE, bold=True)
     for index, ((left, top, right, bottom), chosen) in enumerate(zip(boxes, window_colors(boxes), strict=True)):
-        parity = index % num_columns % 2 + 2 * (index // num_columns % 2)
-        color, inset, number = WINDOW_COLORS[chosen], LINE * parity, str(index + 1)
-        box = (left + inset, top + inset, right - inset, bottom - inset)
-        draw.rectangle(box, outline=color, width=LINE)
-        tag_width = font(CAPTION_SIZE, bold=True).getlength(number) + 12
-        draw.rectangle((box[0], box[1], box[0] + tag_width, box[1] + CAPTION_SIZE + 6), fill=color)
-        write(draw, (box[0] + 6, box[1] + 1), number, CAPTION_SIZE, tag_width, fill=BACKGROUND, bold=True)
+        inset = LINE * (index % num_columns % 2 + 2 * (index // num_columns % 2))
+        left, top, color, number = left + inset, top + inset, WINDOW_COLORS[chosen], str(index + 1)
+        draw.rectangle((left, top, right - inset, bottom - inset), outline=color, width=LINE)
+        draw.rectangle((left, top, left + face.getlength(number) + 12, top + CAPTION_SIZE + 6), fill=color)
+        draw.text((left + 6, top + 1), number, font=face, fill=BACKGROUND)

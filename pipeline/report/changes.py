@@ -9,28 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from pipeline.config.competition import IGNORE
-from pipeline.report.canvas import (
-    GAP,
-    MARGIN,
-    Chip,
-    draw_captioned,
-    draw_legend,
-    fit,
-    legend_height,
-    line_height,
-    new_canvas,
-    resize,
-    write,
-)
+from pipeline.report.canvas import GAP, MARGIN, Chip, arrange, captioned, fit, legend, resize, text_line
 from pipeline.report.figure import Color
 from pipeline.report.panels import LUMA, class_chips, highlight, paint_mask
 from pipeline.report.read import percent
 
-WIDTH = 1080  # of two images: a phone's own pixels; on a larger screen it fits a page
-INNER = WIDTH - 2 * MARGIN
+WIDTH = 1048  # pixels of two images: with margins as wide as a phone; on a larger screen it fits a page
 MOST_IMAGE_HEIGHT = 520
 TITLE_SIZE, NAME_SIZE, TEXT_SIZE = 34, 30, 26  # still readable when a phone shows it at a third of its size
 NUM_SWAPS = 3  # named above each block
@@ -75,17 +61,9 @@ def draw_changes(
     """
     masks = (mask for one in changed for mask in (one.first, one.second))
     chips = class_chips(masks, names, colors, Chip(NO_CLASS_COLOR, "no class"), {})
+    title = text_line(" against ".join(titles), TITLE_SIZE, WIDTH, bold=True)
     blocks = [_block(one, names, colors, titles) for one in changed]
-    legend_top = MARGIN + line_height(TITLE_SIZE)
-    top = legend_top + legend_height(chips, INNER, TEXT_SIZE)
-    canvas = new_canvas(WIDTH, top + sum(len(block) + 2 * GAP for block in blocks) + MARGIN)
-    write(ImageDraw.Draw(canvas), (MARGIN, MARGIN - 4), " against ".join(titles), TITLE_SIZE, INNER, bold=True)
-    draw_legend(canvas, (MARGIN, legend_top), chips, INNER, TEXT_SIZE)
-    top += GAP
-    for block in blocks:
-        canvas.paste(Image.fromarray(block), (0, top))
-        top += len(block) + 2 * GAP
-    return np.asarray(canvas)
+    return arrange([[part] for part in (title, legend(chips, WIDTH, TEXT_SIZE), *blocks)], margin=MARGIN, gap=2 * GAP)
 
 
 def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> list[str]:
@@ -106,21 +84,17 @@ def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> 
 
 def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]) -> np.ndarray:
     """Returns image and changes above the two masks, with a line on the most frequent changes of class."""
-    cell_width = (INNER - GAP) // 2
+    cell_width = (WIDTH - GAP) // 2
     size = fit(*one.first.shape[::-1], cell_width, MOST_IMAGE_HEIGHT)
     is_changed = one.first != one.second
     small = resize(one.image, *size)
     first, second = (_paint_classes(resize(mask, *size), colors, small) for mask in (one.first, one.second))
     changed = (f"changed: {percent(is_changed.mean())} of pixels", _paint_changes(small, is_changed))
-    heading = line_height(NAME_SIZE) + line_height(TEXT_SIZE)
-    canvas = new_canvas(WIDTH, heading + 2 * (line_height(TEXT_SIZE) + size[1] + GAP))
-    draw = ImageDraw.Draw(canvas)
-    write(draw, (MARGIN, 0), one.image_id, NAME_SIZE, INNER, bold=True)
-    frequent = ", ".join(swaps(one.first, one.second, names))
-    write(draw, (MARGIN, line_height(NAME_SIZE)), frequent, TEXT_SIZE, INNER)
     images = (("image", small), changed, (titles[0], first), (titles[1], second))
-    draw_captioned(canvas, images, heading, 2, cell_width, TEXT_SIZE)
-    return np.asarray(canvas)
+    cells = [captioned(caption, image, cell_width, TEXT_SIZE) for caption, image in images]
+    name = text_line(one.image_id, NAME_SIZE, WIDTH, bold=True)
+    frequent = text_line(", ".join(swaps(one.first, one.second, names)), TEXT_SIZE, WIDTH)
+    return arrange([[arrange([[name], [frequent]], gap=0)], cells[:2], cells[2:]])
 
 
 def _paint_classes(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
-
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers
@@ -22,7 +20,6 @@ Span = tuple[str, float, float]  # phase name, first and last epoch on the axis
 
 DOTS_UP_TO = 40  # epochs; with more, dots on a line become a blur
 PLAN_STEPS = 40  # points per epoch of a drawn plan, at most: a smooth line that shows warm-ups within an epoch
-LETTER_SHARE = 0.0135  # of the width of the axes, at the size of the small words
 
 
 def phase_spans(history: Columns) -> list[Span]:
@@ -48,7 +45,6 @@ def draw_learning_curves(
     reverts: Sequence[str] = (),
     theme: Theme = LIGHT,
     rates: Sequence[tuple[float, float]] = (),
-    monitor: str = "valid_loss",
 ) -> bytes:
     """Returns loss, scores, and LR over epochs.
 
@@ -58,16 +54,14 @@ def draw_learning_curves(
         reverts: names of phases that start from the best weights; their lines start at that epoch's values.
         rates: (epoch, LR) of the steps, see `trained_curve`; without them the rates at the ends of the epochs are
             joined, which hides what happens within an epoch.
-        monitor: the column that decided which epoch is the best.
     """
     figure = new_figure(theme, height=640)
     losses, scores, rate = figure.subplots(3, 1, sharex=True, height_ratios=[5, 6, 3])
     spans, best = phase_spans(history), best_row(history)
-    label = LABELS[score]
     _plot(losses, history, "train_loss", reverts, color=theme.train, label="training")
     _plot(losses, history, "valid_loss", reverts, color=theme.valid, label="validation")
-    _plot(scores, history, f"train_{score}", reverts, color=theme.train, label=f"{label}, training")
-    _plot(scores, history, f"valid_{score}", reverts, color=theme.valid, label=f"{label}, validation")
+    _plot(scores, history, f"train_{score}", reverts, color=theme.train, label="training")
+    _plot(scores, history, f"valid_{score}", reverts, color=theme.valid, label="validation")
     others = [name for name in history_scores(history) if name != score]
     styles = ({"color": theme.other}, {"color": theme.muted, "linestyle": (0, (4, 2))})
     for name, style in zip(others, styles, strict=False):  # more lines would be hard to read
@@ -75,21 +69,16 @@ def draw_learning_curves(
     if rates:
         rate.plot(*zip(*rates, strict=True), color=theme.text, linewidth=1.6)
     _plot(rate, history, "lr", (), color=theme.text, label="LR", **({"linestyle": "none"} if rates else {}))
-    for axes, title in ((losses, "Loss"), (scores, "Score"), (rate, "Learning rate")):
+    for axes, title in ((losses, "Loss"), (scores, LABELS[score]), (rate, "Learning rate")):
         style_axes(axes, theme, title)
         draw_phases(axes, spans, theme, named=axes is losses)
     epoch_axis(rate, history)
-    monitored = monitor.removeprefix("valid_")
-    reason = f"validation {LABELS.get(monitored, monitored)}"
-    reason = f"lowest {reason}" if monitored == "loss" else f"highest {reason}"
-    for axes, column, word in ((losses, "valid_loss", "loss"), (scores, f"valid_{score}", label)):
-        _pad_top(axes, 0.14 if axes is losses else 0.03)
-        heights = (0.62, 0.5, 0.38, 0.26, 0.09) if axes is losses else (0.09, 0.2, 0.32, 0.44, 0.56, 0.9)
-        if axes is losses and len(_pieces(history, reverts)) == 1:  # no arrow is up there
-            heights += (0.74, 0.84)
-        _draw_best(axes, history, best, column, f"({reason}), {word}", heights, theme)
-    add_legend(losses, theme)
-    add_legend(scores, theme)
+    for axes, column in ((losses, "valid_loss"), (scores, f"valid_{score}")):
+        axes.margins(y=0.14 if axes is losses else 0.06)
+        if best is not None and column in history:
+            _draw_best(axes, numbers(history["epoch"])[best], numbers(history[column])[best], theme)
+    for axes in (losses, scores):
+        add_legend(axes, theme, columns=5)
     _draw_reverts(losses, history, spans, reverts, theme)
     rate.set_ylim(bottom=0)
     rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -153,18 +142,11 @@ def draw_phases(axes: Any, spans: Sequence[Span], theme: Theme, named: bool) -> 
             axes.text((start + end) / 2, 0.985, name, ha="center", va="top", rotation=90 if is_narrow else 0, **text)
 
 
-def _draw_best(
-    axes: Any, history: Columns, best: int | None, column: str, words: str, heights: Sequence[float], theme: Theme
-) -> None:
-    """Marks the best epoch, whose weights are kept, and names the reason at one of the heights."""
-    if best is None or column not in history:
-        return
-    epochs, value = numbers(history["epoch"]), numbers(history[column])[best]
+def _draw_best(axes: Any, epoch: float, value: float, theme: Theme) -> None:
+    """Marks the best epoch, whose weights are kept."""
     ring = {"markersize": 6, "markerfacecolor": "none", "markeredgecolor": theme.mark, "markeredgewidth": 1.4}
-    axes.axvline(epochs[best], color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
-    axes.plot([epochs[best]], [value], "o", **ring)
-    text = f"best: epoch {epochs[best]:g} {words} {value:.3f}"
-    _note(axes, epochs[best] / max(epochs[-1], 1), heights, text, theme)
+    axes.axvline(epoch, color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.plot([epoch], [value], "o", label=f"best: {value:.3f}", **ring)
 
 
 def _draw_reverts(axes: Any, history: Columns, spans: Sequence[Span], reverts: Sequence[str], theme: Theme) -> None:
@@ -176,48 +158,9 @@ def _draw_reverts(axes: Any, history: Columns, spans: Sequence[Span], reverts: S
             continue
         arrow = {"arrowstyle": "->", "color": theme.mark, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
         coordinates = dict.fromkeys(("xycoords", "textcoords"), axes.get_xaxis_transform())
-        axes.annotate("", (epochs[best], 0.84), (start, 0.84), arrowprops=arrow, **coordinates)
-        text, last = f"back to epoch {epochs[best]:g}", max(epochs[-1], 1)
-        fits = (start - epochs[best]) / last > LETTER_SHARE * len(text)
-        share, heights = (start / last, (0.76,)) if fits else (epochs[best] / last, (0.84,))
-        _note(axes, share, heights, text, theme, to_left=True)
-
-
-def _note(
-    axes: Any, share: float, heights: Sequence[float], text: str, theme: Theme, to_left: bool | None = None
-) -> None:
-    """Writes a small text beside a point, on a background of its own so that no line strikes it through.
-
-    Args:
-        share: of the axes' width.
-        heights: shares of their height, the best first; the first where fewest curves pass is taken.
-        to_left: on which side; None: the wider one. Where the text does not fit, the other.
-    """
-    needed = LETTER_SHARE * len(text)
-    to_left = share > 0.5 if to_left is None else to_left
-    if needed > (share if to_left else 1 - share):
-        to_left = share > 0.5
-    start = (share + 0.02) / 1.04 + (-0.014 if to_left else 0.014)  # the axis ends 2 % beyond its epochs
-    span = (start - needed, start) if to_left else (start, start + needed)
-    height = min(heights, key=lambda height: _num_curves(axes, span, height))
-    box = {"facecolor": theme.background, "edgecolor": "none", "alpha": 0.85, "pad": 1.2}
-    style = {"fontsize": 7.5, "color": theme.mark, "va": "center", "ha": "right" if to_left else "left", "bbox": box}
-    axes.text(start, height, text, transform=axes.transAxes, zorder=5, **style).set_in_layout(False)
-
-
-def _num_curves(axes: Any, span: tuple[float, float], height: float) -> int:
-    """Returns how many curves pass a line of text, given in shares of the axes' width and height."""
-    to_share = axes.transData + axes.transAxes.inverted()
-    across = np.linspace(*span, 30)
-    curves = (to_share.transform(line.get_xydata()) for line in axes.lines if line.get_transform() == axes.transData)
-    paths = [curve[np.isfinite(curve).all(axis=1)] for curve in curves]
-    heights = (np.interp(across, *path.T, left=np.nan, right=np.nan) for path in paths if len(path))
-    return sum(bool((abs(along - height) < 0.05).any()) for along in heights)
-
-
-def _pad_top(axes: Any, share: float) -> None:
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high + share * (high - low))
+        axes.annotate("", (epochs[best], 0.8), (start, 0.8), arrowprops=arrow, **coordinates)
+        style = {"fontsize": 7.5, "color": theme.mark, "ha": "right", "va": "bottom"}
+        axes.text(start, 0.82, f"back to epoch {epochs[best]:g}", transform=axes.get_xaxis_transform(), **style)
 
 
 def epoch_axis(axes: Any, history: Columns) -> None:

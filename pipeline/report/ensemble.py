@@ -1,6 +1,6 @@
 """The page's section on an ensemble: its members, what combining them gains, which weights and rules were fitted.
 
-In: members.json, stores.json, ensemble.json and decode.json of its run. Out: `Section`.
+In: members.json, stores.json, ensemble.json and decode.json of its run. Out: HTML.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.markup import Html, Section, bar, digits, join, missing, quantity, table, tag
+from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag
 from pipeline.report.record import Record
+from pipeline.report.scores import split_name
 
 METHOD_WORDS = {
     "AP": "mean probability",
@@ -26,22 +27,19 @@ KIND_WORDS = {
 }
 
 
-def members_section(record: Record) -> Section:
+def members_section(record: Record) -> Html | None:
     """Returns the members, the methods with their gain over one member, and what was fitted."""
-    members, found = record.members, record.ensemble or {}
-    if members is None:
-        return Section(
-            "members", "Members", "Members", missing(record.command("predict"), "The members' predictions are")
-        )
+    members, found = record.members, record.ensemble
+    if not members:
+        return None
     label = record.label(found.get("score", record.score))
-    parts = [
+    return join(
         _members(record, members, found),
         _stores(members, record.stores),
         _methods(found, label) if found else missing(record.command("evaluate"), "The score of each method is"),
         _fit(found.get("fit"), label),
         decoding_tables(record.decoding),
-    ]
-    return Section("members", "Members", "Members and what combining them gains", join(*parts))
+    )
 
 
 def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
@@ -54,9 +52,9 @@ def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mappin
     head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
     rows = []
     for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
-        split, means, interval = member.get("split") or {}, member.get("scores") or {}, own.get("score")
+        means, interval = member.get("scores") or {}, own.get("score")
         mean = interval["mean"] if interval else means.get(score)
-        cells = [member["run"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
+        cells = [member["run"], member["run_name"], split_name(member.get("split") or {})]
         cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
         cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
         rows.append([*cells, *([_weight(weights[number])] if weights else [])])
@@ -150,10 +148,8 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
 
 
-def decoding_tables(decoded: Mapping[str, Any] | None) -> Html | None:
+def decoding_tables(decoded: Mapping[str, Any]) -> Html:
     """Returns what moving thresholds and dropping small or unsure classes gains."""
-    if decoded is None:
-        return None
     parts = []
     if "offsets" in decoded:
         own = decoded["offsets"]

@@ -9,7 +9,6 @@ import base64
 import html
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -24,16 +23,6 @@ class Html(str):
     """Text that is markup already."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page. `short` is its name in the table of contents."""
-
-    anchor: str
-    short: str
-    title: str
-    body: Html
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
@@ -112,7 +101,7 @@ def photo(path: Path, alt: str) -> Html:
     )
 
 
-def missing(command: str, what: str) -> Html:
+def missing(command: str, what: str = "This part is") -> Html:
     """Returns the line that stands for what was not made yet, with the command that makes it."""
     return tag("p", f"{what} not there yet. ", tag("code", command), " makes it.", class_="missing")
 

@@ -6,6 +6,7 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config.ensemble import is_ensemble
@@ -20,8 +21,8 @@ from pipeline.report.background import (
     training_section,
 )
 from pipeline.report.ensemble import members_section
-from pipeline.report.markup import Html, Section, digits, duration, join, quantity, tag
-from pipeline.report.record import Record, read_record
+from pipeline.report.markup import Html, digits, duration, join, missing, quantity, tag
+from pipeline.report.record import Record
 from pipeline.report.results import (
     classes_section,
     confusion_section,
@@ -34,19 +35,29 @@ from pipeline.report.table import read_state
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-RESULTS = (classes_section, images_section, confusion_section)
+# Name in the table of contents, title, stage that writes its files, function that returns its content.
+RESULTS = (
+    ("Classes", "Score per class", "evaluate", classes_section),
+    ("Images", "Label and prediction", "evaluate", images_section),
+    ("Confusion", "Confusion between classes", "evaluate", confusion_section),
+)
+SUBMISSION = ("Submission", "Submission", "submit", submission_section)
+RUN = (
+    ("Stages", "Stages and time", "prepare", stages_section),
+    ("Settings", "Settings", "prepare", settings_section),
+)
 SECTIONS = (
     *RESULTS,
-    training_section,
-    sweep_section,
-    data_section,
-    split_section,
-    submission_section,
-    stages_section,
-    settings_section,
+    ("Training", "Training", "train", training_section),
+    ("LR sweep", "Learning rate sweep", "sweep", sweep_section),
+    ("Data", "Data", "prepare", data_section),
+    ("Split", "Split and leakage", "prepare", split_section),
+    SUBMISSION,
+    *RUN,
 )
 # An ensemble trains nothing and cuts no tiles.
-ENSEMBLE_SECTIONS = (members_section, *RESULTS, submission_section, stages_section, settings_section)
+MEMBERS = ("Members", "Members and what combining them gains", "predict", members_section)
+ENSEMBLE_SECTIONS = (MEMBERS, *RESULTS, SUBMISSION, *RUN)
 
 
 def write_page(run_folder: Path, loaded: Loaded) -> Path:
@@ -55,37 +66,39 @@ def write_page(run_folder: Path, loaded: Loaded) -> Path:
     A part whose file is missing names the command that makes it, so the page can be written after any stage.
     """
     path = run_folder / "report.html"
-    write_atomic(path, page(read_record(run_folder, loaded)))
+    write_atomic(path, page(Record(run_folder, loaded)))
     return path
 
 
 def page(record: Record) -> str:
     """Returns the whole page."""
-    sections = [make(record) for make in (ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS)]
-    main = record.metrics.main if record.metrics else None
+    sections = ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS
+    score = record.metrics.main if record.metrics else None
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{record.folder.name}, {main.label} {digits(main.mean)}" if main else record.folder.name),
+        tag("title", f"{record.folder.name}, {score.label} {digits(score.mean)}" if score else record.folder.name),
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLE.read_text(encoding="utf-8"))),
     )
-    body = tag("body", _contents(record, sections), tag("main", _headline(record), *map(_section, sections)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _contents(record: Record, sections: list[Section]) -> Html:
-    links = (tag("li", tag("a", section.short, href=f"#{section.anchor}")) for section in sections)
+    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, *_ in sections)
     top = tag("a", record.folder.name, href="#top", class_="top")
-    return tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
+    contents = tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
+    main = tag("main", _headline(record), *(_section(record, *section) for section in sections))
+    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
 
 
-def _section(section: Section) -> Html:
-    heading = tag("h2", section.title, id=f"{section.anchor}-title")
-    return tag("section", heading, section.body, id=section.anchor, aria_labelledby=f"{section.anchor}-title")
+def _anchor(name: str) -> str:
+    return name.lower().split()[-1]
+
+
+def _section(record: Record, name: str, title: str, stage: str, make: Callable[[Record], Html | None]) -> Html:
+    anchor, content = _anchor(name), make(record) or missing(record.command(stage))
+    heading = tag("h2", title, id=f"{anchor}-title")
+    return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")
 
 
 def _headline(record: Record) -> Html:
@@ -147,7 +160,7 @@ def _over_classes(metrics: Metrics) -> str:
 
 
 def _facts(record: Record, metrics: Metrics) -> Html:
-    per_image, ensemble = record.per_image or (), record.loaded.config.ensemble
+    per_image, ensemble = record.per_image, record.loaded.config.ensemble
     facts = [
         (
             score.label,
@@ -222,7 +235,7 @@ def _class_warnings(record: Record) -> list[str]:
         return []
     label, verb, owner = metrics.main.label, *(("is", "its") if len(names) == 1 else ("are", "their"))
     listed = ", ".join(f"{name} ({digits(metrics.main.classes.get(name))})" for name in names)
-    is_per_image = metrics.main.name in (record.per_image or ())
+    is_per_image = metrics.main.name in record.per_image
     reason = f": {owner} {label} is only the share of images without the class" if is_per_image else ""
     return [f"{listed} {verb} never predicted{reason}."]
 

@@ -5,11 +5,9 @@ In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored). Out:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from pipeline.config.competition import IGNORE
 from pipeline.report.canvas import (
@@ -19,21 +17,19 @@ from pipeline.report.canvas import (
     MUTED,
     TITLE_SIZE,
     Chip,
-    draw_captioned,
-    draw_legend,
+    arrange,
+    captioned,
     fit,
     hatched,
-    legend_height,
-    line_height,
-    new_canvas,
+    legend,
     resize,
-    write,
+    text_line,
 )
 from pipeline.report.figure import Color
 
-WIDTH = 1920  # pixels: four images near a small image's own size, sharp at twice the page's width
+WIDTH = 1888  # pixels without margins: four images near a small image's own size, sharp at twice the page's width
 MOST_IMAGE_HEIGHT = 760
-LEAST_WIDTH = 960  # of a panel of narrow images: title and legend need it
+LEAST_WIDTH = 928  # of a panel of narrow images: title and legend need it
 LEAST_CELL_WIDTH = 300  # captions need it
 TEXT_SIZE = 22
 MOST_SAMPLE_HEIGHT = 420
@@ -100,7 +96,7 @@ def draw_panel(
     wrong_share = wrong.sum() / max((mask != IGNORE).sum(), 1)
     height, width = mask.shape
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
-    size = fit(width, height, (WIDTH - 2 * MARGIN - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
+    size = fit(width, height, (WIDTH - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
     image, mask, prediction, wrong = (
         resize(array, *size) for array in (image, mask, prediction, wrong.astype(np.uint8))
     )
@@ -114,15 +110,9 @@ def draw_panel(
     texts = {name: f"{name} {score:.2f}" for name, score in (scores or {}).items()}
     chips = class_chips((mask, prediction), names, colors, NOT_SCORED, texts)
     cell_width = max(size[0], LEAST_CELL_WIDTH)
-    width = max(LEAST_WIDTH, 2 * MARGIN + num_columns * cell_width + (num_columns - 1) * GAP)
-    cell_height = line_height(TEXT_SIZE) + size[1] + GAP
-    top = MARGIN + (line_height(TITLE_SIZE) if title else 0)
-    bottom = top + math.ceil(len(images) / num_columns) * cell_height + GAP
-    canvas = new_canvas(width, bottom + legend_height(chips, width - 2 * MARGIN, TEXT_SIZE) + MARGIN // 2)
-    write(ImageDraw.Draw(canvas), (MARGIN, MARGIN - 4), title, TITLE_SIZE, width - 2 * MARGIN, bold=True)
-    draw_captioned(canvas, images, top, num_columns, cell_width, TEXT_SIZE)
-    draw_legend(canvas, (MARGIN, bottom), chips, width - 2 * MARGIN, TEXT_SIZE)
-    return np.asarray(canvas)
+    cells = [captioned(caption, drawn, cell_width, TEXT_SIZE) for caption, drawn in images]
+    width = max(LEAST_WIDTH, num_columns * cell_width + (num_columns - 1) * GAP)
+    return _with_title(title, cells, num_columns, legend(chips, width, TEXT_SIZE))
 
 
 def draw_sheet(
@@ -140,22 +130,18 @@ def draw_sheet(
         captions: a line under each; shortened to fit.
     """
     num_columns = min(num_columns, max(len(samples), 1))
-    inner = WIDTH - 2 * MARGIN
-    cell_width = min((inner - (num_columns - 1) * GAP) // num_columns, inner // 3)
-    sizes = [fit(*mask.shape[::-1], cell_width, MOST_SAMPLE_HEIGHT) for _, mask in samples]
-    sample_height = max((height for _, height in sizes), default=0)
-    cell_height = 2 * sample_height + 4 + line_height(CAPTION_SIZE) + GAP
+    cell_width = min((WIDTH - (num_columns - 1) * GAP) // num_columns, WIDTH // 3)
+    cells = []
+    for (image, mask), caption in zip(samples, captions, strict=True):
+        size = fit(*mask.shape[::-1], cell_width, MOST_SAMPLE_HEIGHT)
+        small, painted = resize(image, *size), paint_mask(resize(mask, *size), colors, resize(image, *size))
+        cells.append(arrange([[small], [painted], [text_line(caption, CAPTION_SIZE, cell_width, MUTED)]], gap=4))
     chips = class_chips((mask for _, mask in samples), names, colors, NOT_SCORED, {})
-    top = MARGIN + (line_height(TITLE_SIZE) if title else 0)
-    bottom = top + math.ceil(len(samples) / num_columns) * cell_height
-    canvas = new_canvas(WIDTH, bottom + legend_height(chips, inner, CAPTION_SIZE) + MARGIN)
-    draw = ImageDraw.Draw(canvas)
-    write(draw, (MARGIN, MARGIN - 4), title, TITLE_SIZE, inner, bold=True)
-    for index, ((image, mask), size, caption) in enumerate(zip(samples, sizes, captions, strict=True)):
-        left, upper = MARGIN + index % num_columns * (cell_width + GAP), top + index // num_columns * cell_height
-        small, small_mask = resize(image, *size), resize(mask, *size)
-        canvas.paste(Image.fromarray(small), (left, upper))
-        canvas.paste(Image.fromarray(paint_mask(small_mask, colors, small)), (left, upper + sample_height + 4))
-        write(draw, (left, upper + 2 * sample_height + 8), caption, CAPTION_SIZE, cell_width, fill=MUTED)
-    draw_legend(canvas, (MARGIN, bottom + GAP // 2), chips, inner, CAPTION_SIZE)
-    return np.asarray(canvas)
+    return _with_title(title, cells, num_columns, legend(chips, WIDTH, CAPTION_SIZE))
+
+
+def _with_title(title: str, cells: Sequence[np.ndarray], num_columns: int, below: np.ndarray) -> np.ndarray:
+    """Returns images in rows, a title above them and a legend below."""
+    rows = [cells[start : start + num_columns] for start in range(0, len(cells), num_columns)]
+    above = [[text_line(title, TITLE_SIZE, below.shape[1], bold=True)]] if title else []
+    return arrange([*above, *rows, [below]], margin=MARGIN)

@@ -46,13 +46,12 @@ class Header:
 class ClassRow:
     """A line of classes.csv."""
 
-    index: int
     name: str
     color: tuple[int, int, int]
     images: int
+    valid_images: int
     pixels: int
     pixel_share: float
-    valid_images: int | None
 
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
@@ -66,24 +65,13 @@ def read_columns(path: Path) -> dict[str, list[str]] | None:
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}
 
 
-def _read_content(path: Path) -> Any:
-    """Returns the content of a JSON file, or None when there is no such file or it is damaged."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Returns the content of a JSON file, or None when there is no such file or it holds no `kind`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Returns the mapping in a JSON file, or None when there is no such file or it holds something else."""
-    content = _read_content(path)
-    return content if isinstance(content, dict) else None
-
-
-def read_list(path: Path) -> list[Any] | None:
-    """Returns the list in a JSON file, or None when there is no such file or it holds something else."""
-    content = _read_content(path)
-    return content if isinstance(content, list) else None
+    return content if isinstance(content, kind) else None
 
 
 def numbers(cells: Iterable[str]) -> list[float]:
@@ -109,13 +97,12 @@ def read_classes(path: Path) -> list[ClassRow] | None:
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     return [
         ClassRow(
-            index=int(row["index"]),
             name=row["name"],
-            color=(int(row["red"]), int(row["green"]), int(row["blue"])),
+            color=tuple(int(row[channel]) for channel in ("red", "green", "blue")),
             images=int(row["images"]),
+            valid_images=int(row["valid_images"]),
             pixels=int(row["pixels"]),
             pixel_share=float(row["pixel_share"]),
-            valid_images=int(row["valid_images"]) if row.get("valid_images", "").strip() else None,
         )
         for row in rows
     ]

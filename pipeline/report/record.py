@@ -1,6 +1,6 @@
-"""All that a run has written so far, read from its folder. A file that is not there yet is None or empty.
+"""What a page is made from: the files of a run, its submission, and the scores of the same settings on other splits.
 
-In: `runs/<NAME>/`, the submission and its origin, other runs of the same config. Out: `Record`.
+In: `runs/<NAME>/`, the submission and its origin. Out: `Record`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ from pipeline.config.plan import Phase
 from pipeline.files import sha256_file
 from pipeline.paths import submissions_folder
 from pipeline.report.read import (
-    ClassRow,
-    Columns,
-    Header,
     read_classes,
     read_columns,
     read_config,
     read_header,
     read_json,
-    read_list,
     read_stage_seconds,
     read_steps_per_epoch,
     show_value,
@@ -34,26 +30,6 @@ from pipeline.report.scores import Metrics, read_metrics
 from pipeline.scores import LABELS, per_image_score
 
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A file `panels/<group>_<rank>_<id>.png`."""
-
-    group: str
-    rank: int
-    image_id: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class SplitScore:
-    """The scores of this run, or of one that differs from it in its split alone."""
-
-    run: str
-    split_by: str
-    split_index: int
-    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -72,35 +48,40 @@ class Submission:
     is_intact: bool
 
 
-@dataclass(frozen=True)
 class Record:
-    """What a page is made from."""
+    """All that a run has written so far. What is not there yet is None, empty or 0.
 
-    folder: Path
-    loaded: Loaded
-    header: Header
-    stage_seconds: Mapping[str, float]
-    classes: list[ClassRow] | None
-    subsets: Mapping[str, int]
-    num_sequences: int
-    split: Mapping[str, int] | None
-    leaks: Columns | None
-    sweep: Columns | None
-    sweep_found: Mapping[str, Any]
-    history: Columns | None
-    timings: Columns | None
-    metrics: Metrics | None
-    per_image: Columns | None
-    confusion: Columns | None
-    members: list[Any] | None
-    stores: list[Any]
-    ensemble: Mapping[str, Any] | None
-    decoding: Mapping[str, Any] | None
-    panels: tuple[Panel, ...]
-    sheets: tuple[Path, ...]
-    grids: tuple[Path, ...]
-    split_scores: tuple[SplitScore, ...]
-    submission: Submission | None
+    Attributes:
+        subsets: number of images by subset; `split`: the same of the split.
+        panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
+        split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
+    """
+
+    def __init__(self, folder: Path, loaded: Loaded) -> None:
+        self.folder, self.loaded = folder, loaded
+        self.header = read_header(config_path(loaded.name))
+        self.stage_seconds = read_stage_seconds(folder)
+        self.classes = read_classes(folder / "classes.csv")
+        catalog, split = (read_columns(folder / name) or {} for name in ("catalog.csv", "split.csv"))
+        self.subsets, self.num_sequences = Counter(catalog.get("subset")), len(set(catalog.get("sequence", ())))
+        self.split = Counter(split.get("subset"))
+        self.leaks = read_columns(folder / "leakage.csv")
+        self.sweep = read_columns(folder / "lr_sweep.csv")
+        self.sweep_found: dict[str, Any] = read_json(folder / "lr_sweep.json") or {}
+        self.history = read_columns(folder / "history.csv") or {}
+        self.timings = read_columns(folder / "timings.csv") or {}
+        self.metrics = read_metrics(folder)
+        self.per_image = read_columns(folder / "per_image.csv") or {}
+        self.confusion = read_columns(folder / "confusion.csv")
+        self.members: list[Any] = read_json(folder / "members.json", list) or []
+        self.stores: list[Any] = read_json(folder / "stores.json", list) or []
+        self.ensemble = _ensemble(read_json(folder / "ensemble.json") or {})
+        self.decoding: dict[str, Any] = read_json(folder / "decode.json") or {}
+        self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / "panels").glob("*_*_*.png"))]
+        self.sheets = sorted((folder / "plots").glob("samples*.png"))
+        self.grids = sorted((folder / "plots").glob("tile_grid_*.png"))
+        self.split_scores = _split_scores(folder, loaded)
+        self.submission = _submission(submissions_folder() / f"{folder.name}.csv", folder / "submission.json")
 
     @property
     def score(self) -> str:
@@ -145,58 +126,19 @@ class Record:
         return " ".join(["./run.sh", self.loaded.name, *stages, *quoted])
 
 
-def read_record(folder: Path, loaded: Loaded) -> Record:
-    """Returns everything that is in a run's folder by now."""
-    catalog = read_columns(folder / "catalog.csv") or {"subset": [], "sequence": []}
-    split = read_columns(folder / "split.csv")
-    return Record(
-        folder=folder,
-        loaded=loaded,
-        header=read_header(config_path(loaded.name)),
-        stage_seconds=read_stage_seconds(folder),
-        classes=read_classes(folder / "classes.csv"),
-        subsets=Counter(catalog["subset"]),
-        num_sequences=len(set(catalog["sequence"])),
-        split=Counter(split["subset"]) if split else None,
-        leaks=read_columns(folder / "leakage.csv"),
-        sweep=read_columns(folder / "lr_sweep.csv"),
-        sweep_found=read_json(folder / "lr_sweep.json") or {},
-        history=read_columns(folder / "history.csv"),
-        timings=read_columns(folder / "timings.csv"),
-        metrics=read_metrics(folder),
-        per_image=read_columns(folder / "per_image.csv"),
-        confusion=read_columns(folder / "confusion.csv"),
-        members=read_list(folder / "members.json"),
-        stores=read_list(folder / "stores.json") or [],
-        ensemble=_ensemble(read_json(folder / "ensemble.json") or {}),
-        decoding=read_json(folder / "decode.json"),
-        panels=tuple(sorted(_panels(folder / "panels"), key=lambda panel: (panel.group, panel.rank))),
-        sheets=tuple(sorted((folder / "plots").glob("samples*.png"))),
-        grids=tuple(sorted((folder / "plots").glob("tile_grid_*.png"))),
-        split_scores=tuple(_split_scores(folder, loaded)),
-        submission=_submission(submissions_folder() / f"{folder.name}.csv", folder / "submission.json"),
-    )
+def _ensemble(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of ensemble.json, or nothing where it has another form."""
+    return content if {"score", "held_out", "single", "members", "methods"} <= set(content) else {}
 
 
-def _ensemble(content: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the content of ensemble.json, or None where there is none or it has another form."""
-    return content if {"score", "held_out", "single", "members", "methods"} <= set(content) else None
-
-
-def _panels(folder: Path) -> list[Panel]:
-    parts = [(path, *path.stem.split("_", 2)) for path in folder.glob("*_*_*.png")]
-    return [Panel(group, int(rank), image_id, path) for path, group, rank, image_id in parts if rank.isdigit()]
-
-
-def _split_scores(folder: Path, loaded: Loaded) -> list[SplitScore]:
-    """Returns the scores of this run and of those that differ from it in their split alone, best first."""
+def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
     own = _without_split(json.loads(json.dumps(loaded.values)))
     found = []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
         metrics, values = read_metrics(other), read_config(other / "config.yaml")
         if metrics and values and _without_split(values) == own:
-            found.append(SplitScore(other.name, *(values[key] for key in SPLIT_KEYS), metrics))
-    return sorted(found, key=lambda one: -(one.metrics.main.mean or 0.0))
+            found.append((other.name, metrics))
+    return sorted(found, key=lambda one: -(one[1].main.mean or 0.0))
 
 
 def _without_split(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from pipeline.report.classes import confusion_counts, draw_confusion, largest_co
 from pipeline.report.ensemble import decoding_tables
 from pipeline.report.markup import (
     Html,
-    Section,
     bar,
     body,
     digits,
     join,
-    missing,
     photo,
     quantity,
     table,
@@ -28,15 +26,10 @@ from pipeline.report.record import Record
 GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 
 
-def classes_section(record: Record) -> Section:
+def classes_section(record: Record) -> Html | None:
     """Returns the table of scores per class, the weakest first or in the competition's order."""
-    content = (
-        _class_table(record) if record.metrics else missing(record.command("evaluate"), "The score of each class is")
-    )
-    return Section("classes", "Classes", "Score per class", content)
-
-
-def _class_table(record: Record) -> Html:
+    if record.metrics is None:
+        return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
     absent = never_predicted(record)
@@ -49,7 +42,7 @@ def _class_table(record: Record) -> Html:
             join(swatch, name, tag("em", "never predicted") if name in absent else None),
             bar(tag("b", digits(value)), value or 0.0),
             *(digits(score.classes.get(name)) for score in metrics.others),
-            "–" if row is None or row.valid_images is None else f"{row.valid_images:,}",
+            f"{row.valid_images:,}" if row else "–",
             f"{row.images:,}" if row else "–",
             bar(percent(row.pixel_share), row.pixel_share) if row else "–",
         )
@@ -70,8 +63,7 @@ def _class_table(record: Record) -> Html:
         tag("label", "in the competition's order", for_="by-index"),
     )
     in_images, at_once = (
-        [score.label for score in scores if (score.name in (record.per_image or ())) == is_in]
-        for is_in in (True, False)
+        [score.label for score in scores if (score.name in record.per_image) == is_in] for is_in in (True, False)
     )
     notes = [
         f"{' and '.join(in_images)}: per image and class, 1 where neither prediction nor label has the class, "
@@ -90,53 +82,46 @@ def never_predicted(record: Record) -> list[str]:
     return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
 
 
-def images_section(record: Record) -> Section:
+def images_section(record: Record) -> Html | None:
     """Returns the panels of the best, median and worst images."""
+    if not record.panels:
+        return None
     score, values = record.image_score, {}
-    if score in (record.per_image or ()):
+    if score in record.per_image:
         values = dict(zip(record.per_image["id"], numbers(record.per_image[score]), strict=True))
     parts: list[Html] = []
     if score != record.score:
         text = f"{record.label(record.score)} has no value per image; images are ranked by {record.label(score)}."
         parts.append(tag("p", text, class_="note"))
     for group, title in GROUP_TITLES.items():
-        panels = [panel for panel in record.panels if panel.group == group]
+        panels = [panel for panel in record.panels if panel[0] == group]
         parts += [tag("h3", title)] if panels else []
-        for panel in panels:
-            value = f"{record.label(score)} {digits(values.get(panel.image_id))}"
-            about = f"{title} {panel.rank}: {panel.image_id}, {value}"
-            parts.append(photo(panel.path, f"{about}. Image, label, prediction, errors."))
-    if not record.panels:
-        parts = [missing(record.command("evaluate"), "Panels of label and prediction are")]
-    return Section("images", "Images", "Label and prediction", join(*parts))
+        for _, rank, image_id, path in panels:
+            about = f"{title} {rank}: {image_id}, {record.label(score)} {digits(values.get(image_id))}"
+            parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
+    return join(*parts)
 
 
-def confusion_section(record: Record) -> Section:
+def confusion_section(record: Record) -> Html | None:
     """Returns the confusion matrix and its largest entries in words."""
     if record.confusion is None:
-        content = missing(record.command("evaluate"), "The confusion matrix is")
-    else:
-        found = largest_confusions(record.confusion)
-        items = (
-            tag("li", bar(tag("b", percent(share)), share), tag("span", f"{truth} predicted as ", tag("b", predicted)))
-            for truth, predicted, share in found
-        )
-        words = tag(
-            "div",
-            tag("h3", "The largest, as share of the true class"),
-            tag("ul", *items, class_="confusions") if found else tag("p", "None."),
-        )
-        alt = "Heat map of true class against predicted class, in per cent of the true class's pixels."
-        drawn = themed(lambda theme: draw_confusion(record.confusion, theme), alt)
-        content = tag("div", drawn, words, class_="pair")
-    return Section("confusion", "Confusion", "Confusion between classes", content)
+        return None
+    found = largest_confusions(record.confusion)
+    items = (
+        tag("li", bar(tag("b", percent(share)), share), tag("span", f"{truth} predicted as ", tag("b", predicted)))
+        for truth, predicted, share in found
+    )
+    listed = tag("ul", *items, class_="confusions") if found else tag("p", "None.")
+    alt = "Heat map of true class against predicted class, in per cent of the true class's pixels."
+    drawn = themed(lambda theme: draw_confusion(record.confusion, theme), alt)
+    return tag("div", drawn, tag("div", tag("h3", "The largest, as share of the true class"), listed), class_="pair")
 
 
-def submission_section(record: Record) -> Section:
+def submission_section(record: Record) -> Html | None:
     """Returns the facts of the submission."""
     submission = record.submission
     if submission is None:
-        return Section("submission", "Submission", "Submission", missing(record.command("submit"), "The submission is"))
+        return None
     facts = dict(submission.facts)
     local = facts.pop("local_scores", None) or {facts.get("score"): facts.get("local_score")}
     for key in ("experiment", "score", "local_score"):
@@ -153,7 +138,7 @@ def submission_section(record: Record) -> Section:
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
     decoding = (tag("h3", "Fitted decoding"), fitted) if fitted else ()
-    return Section("submission", "Submission", "Submission", join(content, *decoding))
+    return join(content, *decoding)
 
 
 def _fact(value: object) -> str:

@@ -94,6 +94,15 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: _number(value) for name, value in values.items()}
 
 
+def split_name(split: Mapping[str, Any]) -> str:
+    """Returns a split of metrics.json as text.
+
+    >>> split_name({"by": "slice", "index": 3})
+    'slice 3'
+    """
+    return f"{split.get('by', '–')} {split.get('index', '')}"
+
+
 def history_scores(history: Columns) -> list[str]:
     """Returns the scores in history.csv, without losses and without the scores of single classes.
 

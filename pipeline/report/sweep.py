@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.curves import LETTER_SHARE
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, two_digits
 
@@ -35,7 +34,7 @@ def draw_sweep(
         max_lr: the SOLVER.MAX_LR in use.
     """
     found = found or {}
-    suggestions = _suggestions(found)
+    suggestions = suggestions_of(found)
     figure = new_figure(theme, height=400)
     if suggestions:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 0.27 * len(suggestions) + 0.2])
@@ -70,12 +69,13 @@ def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any], max_lr: floa
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {two_digits(max_lr)}", zorder=2.5)
     curve = losses[1][0].middle
     if curve:
-        rates = list(_suggestions(found).values())
+        rates = list(suggestions_of(found).values())
         heights = np.interp(np.log(rates), np.log(list(curve)), list(curve.values()))
         axes.plot(rates, heights, "o", color=theme.text, markersize=3.5, zorder=4)
 
 
-def _suggestions(found: Mapping[str, Any]) -> dict[str, float]:
+def suggestions_of(found: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the suggested rates of lr_sweep.json by their key in `SWEEP_MARKS`."""
     suggestions = found.get("suggestions") or {}
     return {key: suggestions[key] for key in SWEEP_MARKS if suggestions.get(key)}
 
@@ -148,7 +148,7 @@ def _draw_loss(axes: Any, loss: _Loss, label: str, color: str) -> None:
 def _draw_suggestions(
     axes: Any, rates: Mapping[str, float], bands: Mapping[str, Sequence[float]], max_lr: float | None, theme: Theme
 ) -> None:
-    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name where it fits."""
+    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name."""
     style_axes(axes, theme, grid="x")
     axes.set_yticks([])
     low, high = map(math.log, axes.get_xlim())
@@ -158,35 +158,11 @@ def _draw_suggestions(
             axes.plot(band, [line, line], color=theme.text, linewidth=1.2, solid_capstyle="butt")
         axes.plot([rate], [line], "o", color=theme.text, markersize=4.5)
         text = f"{SWEEP_MARKS[key]} {two_digits(rate)}"
-        ends, mark = ([(math.log(end) - low) / (high - low) for end in some] for some in (band, [max_lr or 1e-99]))
-        to_right = _goes_right(ends, LETTER_SHARE * len(text) + 0.035, mark[0])
-        style = {
-            "ha": "left" if to_right else "right",
-            "va": "center",
-            "fontsize": 7.5,
-            "color": theme.text,
-            "zorder": 5,
-        }
-        style |= {"bbox": {"facecolor": theme.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
+        to_right = math.log(band[1]) < low + 0.6 * (high - low)
+        style = {"ha": "left" if to_right else "right", "va": "center", "fontsize": 7.5, "color": theme.text}
+        style |= {"zorder": 5, "bbox": {"facecolor": theme.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
         offset = {"xytext": (7 if to_right else -7, 0), "textcoords": "offset points", "annotation_clip": False}
         axes.annotate(text, (band[to_right], line), **offset, **style)
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6)
     axes.set_ylim(len(rates) - 0.4, -0.6)
-
-
-def _goes_right(ends: Sequence[float], needed: float, mark: float) -> bool:
-    """Returns whether a text goes right of a span rather than left of it: where it fits and crosses no mark.
-
-    Args:
-        ends: of the span; `mark` likewise in shares of the axes' width.
-        needed: the text's share.
-
-    >>> _goes_right([0.2, 0.3], 0.25, mark=0.9), _goes_right([0.4, 0.4], 0.25, mark=0.5)
-    (True, False)
-    """
-    fits_right, fits_left = ends[1] + needed <= 1, ends[0] - needed >= 0
-    is_free_right, is_free_left = not ends[1] <= mark <= ends[1] + needed, not ends[0] - needed <= mark <= ends[0]
-    if (fits_right and is_free_right) != (fits_left and is_free_left):
-        return fits_right and is_free_right
-    return fits_right

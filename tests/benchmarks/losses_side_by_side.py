@@ -10,14 +10,13 @@ difference in Dice to the first run, from 2,000 bootstrap draws of images; it do
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from pipeline.config.competition import Competition, mask_code
 from pipeline.config.load import load_competition
@@ -27,19 +26,9 @@ from pipeline.files import write_atomic
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import RunPaths
-from pipeline.report.canvas import (
-    GAP,
-    MARGIN,
-    MUTED,
-    Chip,
-    draw_legend,
-    legend_height,
-    line_height,
-    new_canvas,
-    write,
-)
+from pipeline.report.canvas import GAP, MARGIN, Chip, arrange, captioned, legend, text_line
 from pipeline.report.figure import encode_png
-from pipeline.report.panels import paint_mask
+from pipeline.report.panels import NOT_SCORED, paint_mask
 from pipeline.training.inputs import split_rows
 from tests.benchmarks.padding_band import interval
 
@@ -97,25 +86,14 @@ def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition
         mask = decode(ProbabilityStore(run.paths.probs("valid"))[image_id])
         caption = f"{run.loss}: {run.image_dice[image_id]:.3f}"
         cells.append((caption, paint_mask(mask, competition.colors, image)))
-    height, width = truth.shape
-    cell_height = line_height(TEXT_SIZE) + height + GAP
-    num_rows = math.ceil(len(cells) / NUM_COLUMNS)
-    full_width = 2 * MARGIN + NUM_COLUMNS * (width + GAP) - GAP
-    classes = competition.class_names
-    chips = [Chip(color, name) for color, name in zip(competition.colors, classes, strict=False)]
-    chips.append(Chip(None, "not scored"))
-    legend_top = 2 * MARGIN + line_height(TEXT_SIZE) + num_rows * cell_height
-    canvas = new_canvas(full_width, legend_top + legend_height(chips, full_width - 2 * MARGIN, TEXT_SIZE) + MARGIN)
-    draw = ImageDraw.Draw(canvas)
-    title = f"{image_id} under each loss, with its Dice on this image"
-    write(draw, (MARGIN, MARGIN), title, TEXT_SIZE, full_width - 2 * MARGIN, bold=True)
-    for index, (caption, cell) in enumerate(cells):
-        left = MARGIN + (index % NUM_COLUMNS) * (width + GAP)
-        top = 2 * MARGIN + line_height(TEXT_SIZE) + (index // NUM_COLUMNS) * cell_height
-        write(draw, (left, top), caption, TEXT_SIZE, width, fill=MUTED)
-        canvas.paste(Image.fromarray(cell), (left, top + line_height(TEXT_SIZE)))
-    draw_legend(canvas, (MARGIN, legend_top), chips, full_width - 2 * MARGIN, TEXT_SIZE)
-    return encode_png(canvas)
+    width = truth.shape[1]
+    drawn = [captioned(caption, cell, width, TEXT_SIZE) for caption, cell in cells]
+    full_width = NUM_COLUMNS * (width + GAP) - GAP
+    title = text_line(f"{image_id} with each loss, and its Dice on this image", TEXT_SIZE, full_width, bold=True)
+    rows = [drawn[start : start + NUM_COLUMNS] for start in range(0, len(drawn), NUM_COLUMNS)]
+    chips = [Chip(color, name) for color, name in zip(competition.colors, competition.class_names, strict=False)]
+    below = legend([*chips, NOT_SCORED], full_width, TEXT_SIZE)
+    return encode_png(Image.fromarray(arrange([[title], *rows, [below]], margin=MARGIN)))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -138,7 +138,7 @@ def test_scores_of_another_form_are_as_good_as_none(finished_run, quick_plots, c
     loaded, folder = finished_run
     (folder / "metrics.json").write_text(content)
     words = read(write_page(folder, loaded)).words
-    assert "The score of each class is not there yet. ./run.sh ExpAAD evaluate makes it." in words
+    assert "Score per classThis part is not there yet. ./run.sh ExpAAD evaluate makes it." in words
 
 
 def test_the_weakest_class_leads_and_the_other_order_is_there_too(finished_run, quick_plots):
@@ -257,7 +257,18 @@ def test_a_page_can_be_written_after_each_stage(new_run, quick_plots):
     assert "this experiment cuts no tiles" in words
     head, rows = make_history()
     write_csv(folder / "history.csv", head, rows[:1])
-    assert "0 epochs, the last in phase flat. The training is not finished." in read(write_page(folder, loaded)).words
+    words = read(write_page(folder, loaded)).words
+    assert "0 epochs, the last in phase flat." in words
+    assert "The training is not finished." in words
+
+
+@pytest.mark.parametrize(
+    ("monitor", "reason"), [("loss", "lowest validation loss"), ("dice", "highest validation Dice")]
+)
+def test_the_best_epoch_is_named_with_its_monitor(new_run, quick_plots, monitor, reason):
+    loaded, folder = new_run("ExpAAB", f"SOLVER.MONITOR=valid_{monitor}")
+    write_csv(folder / "history.csv", *make_history())
+    assert f"Best: epoch 8 ({reason})." in read(write_page(folder, loaded)).words
 
 
 def test_a_class_that_no_image_shows_has_a_dash(finished_run, quick_plots):

@@ -8,8 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.report.canvas import (
+    MARGIN,
+    draw_tile_grid,
+    fit,
+    font,
+    grid_note,
+    hatched,
+    legend_rows,
+    shorten,
+    window_colors,
+)
 from pipeline.report.canvas import Chip as LegendChip
-from pipeline.report.canvas import draw_tile_grid, fit, font, grid_note, hatched, legend_rows, shorten, window_colors
 from pipeline.report.panels import BRIGHT, IMAGE_SHARE, WIDTH, draw_panel, draw_sheet, paint_mask
 from pipeline.report.scores import choose_images
 from tests.report.small_run import CLASSES, COLORS, make_image
@@ -26,7 +36,7 @@ def test_a_image_of_any_size_makes_a_panel_of_reasonable_size(width, height):
     image, mask = make_image(width, height)
     panel = draw_panel(image, mask, np.zeros_like(mask), CLASSES, COLORS, "title", dict.fromkeys(CLASSES, 0.5))
     assert panel.dtype == np.uint8
-    assert 300 < panel.shape[1] <= WIDTH
+    assert 300 < panel.shape[1] <= WIDTH + 2 * MARGIN
     assert panel.shape[0] < 4000
     assert panel.std() > 5
 

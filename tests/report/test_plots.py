@@ -86,11 +86,6 @@ def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_now
     assert draw_learning_curves(history, "dice", ["anneal"]) == draw_learning_curves(history, "dice", [])
 
 
-def test_the_kept_epoch_is_said_to_be_of_what_the_monitor_is(history):
-    by_loss, by_dice = (draw_learning_curves(history, "dice", monitor=name) for name in ("valid_loss", "valid_dice"))
-    assert by_loss != by_dice
-
-
 def test_the_main_score_leads_the_learning_curves(history):
     drawn = {draw_learning_curves(history, score) for score in ("dice", "iou", "miou")}  # miou: no column for training
     assert len(drawn) == 3
@@ -236,7 +231,7 @@ def test_histograms_are_written_beside_each_other(tmp_path):
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 5), (1, 10**9)])
 def test_histograms_stand_any_counts(counts):
-    rows = [ClassRow(index, f"class {index}", (9, 9, 9), count, count, 0.5, 0) for index, count in enumerate(counts)]
+    rows = [ClassRow(f"class {index}", (9, 9, 9), count, 0, count, 0.5) for index, count in enumerate(counts)]
     for of in ("images", "pixels"):
         assert drawn_share(draw_class_histogram(rows, of)) > 0.005
 
