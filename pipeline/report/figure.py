@@ -54,7 +54,6 @@ DARK = Theme(
     "dark", "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
     ("#191c20", "#16334a", "#155a86", "#2f8cc4", "#7cc3ee", "#dff2ff"),
 )  # fmt: skip
-THEMES = (LIGHT, DARK)
 
 
 def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:

@@ -135,7 +135,7 @@ def test_a_folder_without_a_readable_config_is_named(new_run, content):
     second, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     path = folder / "config.yaml"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it anew|makes one)"):
+    with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it again|makes one)"):
         compare_runs((first.run, second.run))
 
 
