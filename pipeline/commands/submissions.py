@@ -135,8 +135,8 @@ def draw_diff(
     """Draws the images that changed most; returns the drawing's path as a person reads it."""
     from pipeline.data.images import read_image
     from pipeline.paths import shown, submissions_folder
-    from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.report.figure import write_image
+    from pipeline.report.panels import Changed, choose_changed, draw_changes
     from pipeline.submission.rows import read_masks
 
     sizes = {image_id: image.size for image_id, image in images.items()}

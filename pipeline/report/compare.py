@@ -29,7 +29,7 @@ from pipeline.report.read import (
     show_value,
 )
 from pipeline.report.scores import Metrics, read_metrics
-from pipeline.scores import per_image_score
+from pipeline.scores import LABELS, per_image_score
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
 NUM_DRAWS = 2000  # bootstrap samples: the ends of a 95 % interval are then known to about a twentieth of its width
@@ -104,7 +104,7 @@ def compare_runs(names: Sequence[str], runs: Path | None = None) -> Comparison:
         gain_score = per_image_score(score)
         values = [_image_scores(*one, gain_score) for one in zip(per_image, folders, commands, strict=True)]
         gains = (None, *(paired_gain(values[0], other) for other in values[1:]))
-        gain_label = first.scores[gain_score].label
+        gain_label = LABELS[gain_score]
     return Comparison(
         runs=tuple(names),
         settings=differing(configs),
