@@ -110,11 +110,11 @@ STAGES = (
         "evaluate",
         "predicts and scores the validation images",
         experiment.evaluate,
-        settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        settings=(*PREDICTION, "COMPETITION.SCORE", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=("best.ckpt", "catalog.csv (train)", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: experiment.images_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "probs/valid", "panels"),
-        version=2,  # full-size logits became bytes
+        version=3,  # scores by name
         is_shared=True,
     ),
     Stage(
@@ -160,16 +160,17 @@ ENSEMBLE_STAGES = (
         reads_outside=members.member_sources,
         writes=("members.json", "stores.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         lacks=members.lacks_predictions,
-        version=2,  # so that members write their stores anew
+        version=3,  # scores by name
     ),
     Stage(
         "evaluate",
         "combines them on images that they did not train on, and scores",
         ensemble.evaluate,
-        settings=(*SHOWN, "ENSEMBLE"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=("members.json", "catalog.csv", "split.csv", "classes.csv", "leakage.csv"),
         reads_outside=lambda run: members.member_stores(run, "valid") | experiment.images_of(run, "train"),
         writes=("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "panels"),
+        version=2,  # scores by name
     ),
     Stage(
         "submit",

@@ -9,8 +9,8 @@ import torch
 
 from pipeline.data.dataset import ValidDataset
 from pipeline.inference.predict import Prediction, Predictor, averaged_logits, decode
+from pipeline.model import decision
 from pipeline.model.build import normalise
-from pipeline.model.metrics import predict_classes
 
 
 def agreement(
@@ -29,7 +29,7 @@ def agreement(
         image_BHWC = torch.from_numpy(item.image)[None].to(predictor.device)
         with torch.inference_mode():
             logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, predictor.encoder))
-            classes_HW = predict_classes(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
+            classes_HW = decision.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
         (top, left), (height, width) = item.offset, item.size
         exact_HW = classes_HW[top : top + height, left : left + width]
         equal_px += int(np.count_nonzero(exact_HW == decode(stored[dataset.rows[index].id])))

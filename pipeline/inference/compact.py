@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.parallel import num_cores
-from pipeline.model.metrics import predict_classes
+from pipeline.model import decision
 
 BEST = 159  # 255 takes a fifth more of the disk; with 127, combined members differ from float32 a third more often
 BAND_PIXELS = 2**15  # 32 kB a class: deflate sees no further; members are combined in blocks of the same rows
@@ -99,7 +99,7 @@ def to_codes(logits_BCHW: Tensor) -> Tensor:
     highest_B1HW = logits_BCHW.amax(1, keepdim=True)
     roots_BCHW = (logits_BCHW - highest_B1HW).mul_(0.5).exp_()
     codes_BCHW = roots_BCHW.mul_(BEST).add_(0.5).clamp_max_(BEST - 1).to(torch.uint8)  # the fraction is cut off
-    return codes_BCHW.scatter_(1, predict_classes(logits_BCHW)[:, None].long(), BEST)
+    return codes_BCHW.scatter_(1, decision.choose(logits_BCHW)[:, None].long(), BEST)
 
 
 def compress(codes_CHW: np.ndarray) -> Bands:

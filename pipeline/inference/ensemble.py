@@ -26,7 +26,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.inference.compact import BAND_PIXELS
 from pipeline.inference.predict import Prediction
-from pipeline.model.metrics import predict_classes
+from pipeline.model import decision
 
 Method = Literal["AP", "BP", "MW", "GEO", "WEIGHTED"]
 METHODS: tuple[Method, ...] = ("AP", "BP", "MW", "GEO")  # those that need no weights
@@ -92,7 +92,7 @@ def combine(
             if excluded:
                 scores_CRW = scores_CRW.clone()  # the sums may serve the next recipe too
                 scores_CRW[list(excluded)] = -torch.inf
-            mask[top:bottom] = predict_classes(scores_CRW[None])[0].numpy()
+            mask[top:bottom] = decision.choose(scores_CRW[None])[0].numpy()
     return masks
 
 
@@ -185,18 +185,18 @@ def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: i
 
     for member, prediction in enumerate(predictions):
         logits_CRW = logits_rows(prediction, top, bottom)
-        if "GEO" in methods:  # log softmax but for a term that all classes share
-            add("GEO", logits_CRW)
+        if "GEO" in methods:
+            add("GEO", decision.unnormalised_log_probs(logits_CRW))
         if methods == {"GEO"}:
             continue
-        probs_CRW = logits_CRW.softmax(0)
+        probs_CRW = decision.probs(logits_CRW, 0)
         if "AP" in methods:
             add("AP", probs_CRW)
         if methods & {"BP", "MW"}:
             highest = sums.get("BP")
             sums["BP"] = probs_CRW if highest is None else torch.maximum(highest, probs_CRW)
         if "MW" in methods:
-            add("votes", _vote(probs_CRW))
+            add("votes", decision.vote(probs_CRW))
         for index, recipe in enumerate(recipes):
             if recipe.weights is not None:
                 weights_C11 = torch.from_numpy(np.ascontiguousarray(recipe.weights[member])).float()[:, None, None]
@@ -206,11 +206,3 @@ def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: i
         sums["MW"] = sums["BP"].masked_fill(votes_CRW < votes_CRW.amax(0), -1.0)
     names = [recipe.method if recipe.weights is None else f"WEIGHTED {index}" for index, recipe in enumerate(recipes)]
     return [sums[name] for name in names]
-
-
-def _vote(probs_CRW: Tensor) -> Tensor:
-    """Returns 1 at each pixel's most probable class, the first one on a tie, else 0: uint8 (C, R, W)."""
-    is_chosen_CRW = probs_CRW == probs_CRW.amax(0)
-    if int(is_chosen_CRW.count_nonzero()) > is_chosen_CRW[0].numel():
-        is_chosen_CRW &= is_chosen_CRW.cumsum(0) == 1
-    return is_chosen_CRW.view(torch.uint8)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.inference.compact import CompactLogits, to_codes
+from pipeline.model import decision
 from pipeline.model.build import align_corners, low_logits, normalise, upsample_factor
-from pipeline.model.metrics import predict_classes
 from pipeline.training.device import in_parts, told_faults
 from pipeline.training.learner import autocast
 
@@ -112,7 +112,7 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
 
 def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
     """Returns the index mask, uint8 (height, width), of the most probable class per pixel."""
-    return predict_classes(full_logits(prediction, device)[None])[0].cpu().numpy()
+    return decision.choose(full_logits(prediction, device)[None])[0].cpu().numpy()
 
 
 def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:

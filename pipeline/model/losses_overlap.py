@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.model import decision
+
 EPS = 1e-7  # least denominator, as in pytorch-toolbelt
 SALEHI_ALPHA, SALEHI_BETA = 0.3, 0.7  # weights of false positives and false negatives that the Tversky paper found best
 
@@ -23,7 +25,7 @@ class _OverlapSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> tuple[Tensor, Tensor]:
-        probs_BCHW = logits_BCHW.softmax(1)
+        probs_BCHW = decision.probs(logits_BCHW)
         ignored_BHW = mask_BHW == ignore
         if probs_BCHW.is_cuda or ignored_BHW.any():  # asking would make a GPU wait
             probs_BCHW.mul_(~ignored_BHW.unsqueeze(1))
@@ -37,12 +39,7 @@ class _OverlapSums(torch.autograd.Function):
         probs_BCHW, true_B1HW = ctx.saved_tensors
         grad_BCHW = torch.empty_like(probs_BCHW).copy_(grad_all_C.view(1, -1, 1, 1))
         grad_BCHW.scatter_(1, true_B1HW, (grad_own_C + grad_all_C).take(true_B1HW))
-        # The softmax's own backward; an ignored pixel, its probabilities set to 0, hands nothing on.
-        # On a CPU the result may overwrite its input, which spares a tensor of the logits' size and its page faults.
-        out_BCHW = torch.empty_like(grad_BCHW) if grad_BCHW.is_cuda else grad_BCHW
-        softmax_backward = torch.ops.aten._softmax_backward_data.out
-        softmax_backward(grad_BCHW, probs_BCHW, 1, probs_BCHW.dtype, grad_input=out_BCHW)
-        return out_BCHW, None, None
+        return decision.logits_gradient(grad_BCHW, probs_BCHW), None, None  # 0 where ignored: probabilities are 0 there
 
 
 def _sums_by_class(probs_BCHW: Tensor, true_B1HW: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.model import decision
+
 
 def cross_entropy(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
     """Mean cross entropy over the pixels that count, each with its class's weight (0 when none counts)."""
@@ -35,7 +37,7 @@ def _nll_and_share(
 ) -> tuple[Tensor, Tensor]:
     """Negative log likelihood of each pixel, and its share of the mean: ignored pixels 0, the sum 1 (or 0)."""
     true_BHW = mask_BHW.long()
-    nll_BHW = F.cross_entropy(logits_BCHW, true_BHW, ignore_index=ignore, reduction="none")
+    nll_BHW = F.nll_loss(decision.log_probs(logits_BCHW), true_BHW, ignore_index=ignore, reduction="none")
     counts_BHW = true_BHW != ignore
     weight_BHW = counts_BHW.to(nll_BHW.dtype)
     if weights_C is not None:

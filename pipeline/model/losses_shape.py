@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.model import decision
+
 OUTLINE_PX = 3  # window of the outline's max-pooling: one pixel inside the border of a class
 REACH_PX = 5  # window within which a predicted outline still meets the true one: two pixels off
 EPS = 1e-7
@@ -22,7 +24,7 @@ def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, igno
     nothing.
     """
     num_classes = logits_BCHW.shape[1]
-    probs_CP = logits_BCHW.softmax(1).transpose(0, 1).reshape(num_classes, -1)
+    probs_CP = decision.probs(logits_BCHW).transpose(0, 1).reshape(num_classes, -1)
     mask_P = mask_BHW.flatten()
     truth_CP = mask_P == torch.arange(num_classes, device=mask_P.device).unsqueeze(1)
     errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * (mask_P != ignore)
@@ -61,7 +63,7 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ig
     classes_1C11 = torch.arange(logits_BCHW.shape[1], device=mask_BHW.device).view(1, -1, 1, 1)
     truth_BCHW = (mask_BHW.unsqueeze(1) == classes_1C11).to(logits_BCHW.dtype)
     channels_last = torch.channels_last  # in which a CPU pools four times as fast
-    drawn_BCHW = _outline(logits_BCHW.softmax(1).contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
+    drawn_BCHW = _outline(decision.probs(logits_BCHW).contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
     true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
     true_C = true_BCHW.sum((0, 2, 3))
     precision_C = (drawn_BCHW * _widened(true_BCHW, REACH_PX)).sum((0, 2, 3)) / drawn_BCHW.sum((0, 2, 3)).clamp_min(EPS)

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
+from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import runs_folder, shown
 from pipeline.report.figure import LIGHT, Theme, add_legend, draw_heat_map, encode, new_figure, style_axes
 from pipeline.report.read import (
@@ -32,27 +33,9 @@ from pipeline.report.scores import Metrics, read_metrics
 from pipeline.scores import LABELS, per_image_score
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
-NUM_DRAWS = 2000  # bootstrap samples: the ends of a 95 % interval are then known to about a twentieth of its width
-LEAST_SEQUENCES = 5  # with fewer, drawing whole sequences says nothing, and images are drawn instead
-LEAST_IMAGES = 10
+LEAST_IMAGES = 10  # in common, for a gain to be shown
 # Okabe and Ito's eight without black; more runs repeat them in dashes
 RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Dice of a run minus that of the first one, on the same images.
-
-    Attributes:
-        low, high: 95 % interval from drawing `unit` with replacement.
-        unit: "sequences", or "images" where there are too few sequences; then the interval is too narrow.
-    """
-
-    mean: float
-    low: float
-    high: float
-    num_images: int
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ class Comparison:
     label: str
     scores: dict[str, tuple[float | None, ...]]
     class_scores: dict[str, tuple[float | None, ...]]
-    gains: tuple[Gain | None, ...]
+    gains: tuple[Interval | None, ...]
     gain_label: str
     notes: tuple[str, ...] = ()
 
@@ -163,32 +146,22 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
     }
 
 
-def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Gain | None:
+def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Interval | None:
     """Returns the gain of `other` over `first` on the images of both, or None with fewer than 10 of them.
 
     Args:
-        first, other: sequence and Dice by image id.
+        first, other: sequence and score by image id.
     """
     shared = [image_id for image_id in first if image_id in other]
     if len(shared) < LEAST_IMAGES:
         return None
     steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
-    sequences = [first[image_id][0] for image_id in shared]
-    by_sequence = len(set(sequences)) >= LEAST_SEQUENCES
-    _, group_of = np.unique(sequences if by_sequence else shared, return_inverse=True)
-    sums, sizes = np.bincount(group_of, steps), np.bincount(group_of)
-    drawn = np.random.default_rng(0).integers(0, len(sizes), (NUM_DRAWS, len(sizes)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    unit = "sequences" if by_sequence else "images"
-    return Gain(float(steps.mean()), float(low), float(high), len(shared), unit)
+    return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
 
 
 def comparison_text(comparison: Comparison) -> str:
     """Returns a comparison as text, runs in columns."""
-    gains = tuple(
-        "" if gain is None else f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for gain in comparison.gains
-    )
+    gains = tuple("" if gain is None else str(gain) for gain in comparison.gains)
     rows = [("", *comparison.runs)]
     rows += [(key, *values) for key, values in comparison.settings.items()] or [
         ("no setting differs", *("" for _ in comparison.runs))
@@ -202,8 +175,7 @@ def comparison_text(comparison: Comparison) -> str:
     )
     widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-    notes = sorted({gain.unit for gain in comparison.gains if gain})
-    lines += [f"\nIntervals by drawing {' and '.join(notes)} with replacement, {NUM_DRAWS} times."] if notes else []
+    lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
     if any(gains) and comparison.gain_label != comparison.label:
         lines.append(f"{comparison.label} has no value per image; the gains are in {comparison.gain_label}.")
     return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])])

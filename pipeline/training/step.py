@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
+from pipeline.model import decision
+from pipeline.model.metrics import dice_iou
 from pipeline.training.criterion import Criterion
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
@@ -23,9 +24,9 @@ class EpochSums:
 
     def add(self, loss: Tensor, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
         """Takes in a batch; nothing is copied between host and device."""
-        predicted_BHW = predict_classes(logits_BCHW[:, : self.num_classes])
+        predicted_BHW = decision.choose(logits_BCHW[:, : self.num_classes])
         truth_BHW = ignore_beyond(mask_BHW, self.num_classes)
-        dice_BC, iou_BC = dice_iou(image_confusion(predicted_BHW, truth_BHW, self.num_classes))
+        dice_BC, iou_BC = dice_iou(decision.count(predicted_BHW, truth_BHW, self.num_classes))
         loss_sum = loss.detach().double() * len(mask_BHW)
         count = torch.full_like(loss_sum, len(mask_BHW))
         self.values += torch.cat([torch.stack([loss_sum, count]), dice_BC.sum(0), iou_BC.sum(0)])

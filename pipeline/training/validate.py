@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.model import decision
 from pipeline.model.build import normalise
-from pipeline.model.metrics import dataset_iou, dice_iou, image_confusion, predict_classes
+from pipeline.model.metrics import dataset_iou, dice_iou
 from pipeline.training.criterion import Criterion
 from pipeline.training.device import in_parts
 from pipeline.training.learner import Learner, autocast
@@ -55,8 +56,8 @@ def validate(learner: Learner, batches: Iterable, loss_of: Criterion, num_classe
                 logits_BCHW = in_parts(lambda part: network(normalise(part, encoder)), image_BHWC)
             losses.append(loss_of(logits_BCHW, mask_BHW).double())
             counts.append(len(mask_BHW))
-            predicted_BHW = predict_classes(logits_BCHW[:, :num_classes])
-            confusions.append(image_confusion(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes))
+            predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
+            confusions.append(decision.count(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes))
     confusion_PCC = torch.cat(confusions)
     return _scores(torch.stack(losses), torch.tensor(counts), confusion_PCC)
 

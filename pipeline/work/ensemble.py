@@ -17,9 +17,9 @@ from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.report.read import read_json
 from pipeline.work.combining import Arrays, check_room, forget_streamed, make_each, store_facts
 from pipeline.work.experiment import competition_folder
-from pipeline.work.judging import Judges, findings, findings_text, fitted_weights, judge_maker, own_scores
+from pipeline.work.held_out import HeldOut, findings, findings_text, fitted_weights, image_maker, own_scores
 from pipeline.work.members import (
-    judges_table,
+    held_out_table,
     leaked_pairs,
     member_facts,
     member_runs,
@@ -27,7 +27,7 @@ from pipeline.work.members import (
     require_alike,
     require_trained,
 )
-from pipeline.work.outcome import Look, fitted_decoding, write_checked_submission, write_outcome
+from pipeline.work.outcome import Make, fitted_decoding, write_checked_submission, write_outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
-    """Makes sure that every member has predicted; writes who they are and who may judge which image.
+    """Makes sure that every member has predicted; writes what they are and which images they were not trained on.
 
     Raises:
         UserError: a member is not trained, or not as its config says now; with the commands to type.
@@ -52,8 +52,8 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
         predict_members(members, stages_of, tqdm.write)
     require_alike(members, is_streamed)
     catalog = read_catalog(members[0].paths / "catalog.csv")
-    split = judges_table(members, catalog)
-    tables = {"catalog.csv": catalog, "split.csv": split, "leakage.csv": leaked_pairs(members, _judges(split))}
+    split = held_out_table(members, catalog)
+    tables = {"catalog.csv": catalog, "split.csv": split, "leakage.csv": leaked_pairs(members, _held_out(split))}
     tables["classes.csv"] = class_table(catalog, split, run.loaded.competition)
     for name, table in tables.items():
         with atomic_path(run.paths / name) as path:
@@ -65,49 +65,49 @@ def predict(run: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Combines the members on the validation images, each judged by those that did not train on it, and scores."""
+    """Scores the ensemble on the validation images, each combined from the members that were not trained on it."""
     import numpy as np
     import torch
 
     from pipeline.inference.ensemble import METHODS, Recipe
+    from pipeline.scores import per_image_score
 
     folder, is_fitted = competition_folder(run), run.loaded.config.ensemble.weights == "fitted"
-    rows, judges = _judged_rows(run)
-    chosen, scored = _recipe(run), run.loaded.competition.scored_indices
+    rows, held_out = _held_out_rows(run)
+    chosen, competition = _recipe(run), run.loaded.competition
+    scored, score = competition.scored_indices, per_image_score(competition.score)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
-    place = [recipe.method for recipe in recipes].index(chosen.method)
-    judge = judge_maker(run, folder, rows, judges, lambda image_id: recipes, place, is_fitted)
-    judged = make_each(run, "valid", judges, judge, "judged")
+    index = [recipe.method for recipe in recipes].index(chosen.method)
+    make = image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted)
+    made = make_each(run, "valid", held_out, make, "methods")
     bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-    results = [{name: array for name, array in judged(image_id).items() if name != "mask"} for image_id in bar]
+    results = [{name: array for name, array in made(image_id).items() if name != "mask"} for image_id in bar]
     by_method = {
-        recipe.method: np.stack([result["methods"][index] for result in results])
-        for index, recipe in enumerate(recipes)
+        recipe.method: np.stack([result["methods"][number] for result in results])
+        for number, recipe in enumerate(recipes)
     }
-    own = own_scores(rows["id"], judges, results, len(run.loaded.config.ensemble.members), scored)
-    fitted = fitted_weights(run, rows, judges, results) if is_fitted else None
+    own = own_scores(rows["id"], held_out, results, len(run.loaded.config.ensemble.members), scored, score)
+    fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
     if fitted is not None and fitted.by_image:
         chosen = Recipe("WEIGHTED", fitted.weights)
 
-        def unseen(image_id: str) -> list[Recipe]:  # weights that do not know its sequence
+        def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
             return [Recipe("WEIGHTED", fitted.by_image.get(image_id, fitted.weights))]
 
-        judged = make_each(run, "valid", judges, judge_maker(run, folder, rows, judges, unseen), "fitted")
+        made = make_each(run, "valid", held_out, image_maker(run, folder, rows, held_out, recipe_of), "fitted")
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-        by_method["WEIGHTED"] = np.stack([judged(image_id)["methods"][0] for image_id in bar])
-    confusion_PCC = torch.from_numpy(by_method[chosen.method])
-    write_outcome(run, folder, rows, confusion_PCC, _origin(run), lambda image_id: judged(image_id)["mask"])
-    found = findings(rows, judges, by_method, own, scored)
+        by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
+    confusion_ICC = torch.from_numpy(by_method[chosen.method])
+    write_outcome(run, folder, rows, confusion_ICC, _origin(run), lambda image_id: made(image_id)["mask"])
+    found = findings(rows, held_out, by_method, own, scored, score)
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
-        gains = {kind: vars(gain) for kind, gain in fitted.gains.items()}
-        found["fit"] = {"kind": fitted.kind, "gains": gains, "in_sample": dict(fitted.in_sample)}
-        found["fit"]["words"] = fitted.words
+        found["fit"] = {"kind": fitted.kind, **fitted.trials.facts(), "words": fitted.words[0]}
     write_atomic(run.paths / "ensemble.json", json.dumps(found, indent=1))
     forget_streamed(run)
-    tqdm.write(findings_text(found))
+    tqdm.write("\n".join([findings_text(found), *(fitted.words if fitted else [])]))
 
 
 def submit(run: Run) -> None:
@@ -121,12 +121,12 @@ def submit(run: Run) -> None:
 
     found, folder = read_json(run.paths / "ensemble.json"), competition_folder(run)
     fitted = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
-    rows, judges = _judged_rows(run)
+    rows, held_out = _held_out_rows(run)
 
-    def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
-        return make_each(run, "valid", judges, look, name)
+    def make_valid(name: str, make: Make) -> Callable[[str], Arrays]:
+        return make_each(run, "valid", held_out, make, name)
 
-    decoding = fitted_decoding(run, folder, rows, lambda image_id: for_members(fitted, judges[image_id]), look_with)
+    decoding = fitted_decoding(run, folder, rows, lambda image_id: for_members(fitted, held_out[image_id]), make_valid)
     everyone = range(len(run.loaded.config.ensemble.members))
     recipe = fitted if decoding.factors is None else with_factors(fitted, decoding.factors, len(everyone))
     catalog = read_catalog(run.paths / "catalog.csv")
@@ -151,20 +151,20 @@ def _recipe(run: Run) -> Recipe:
     return Recipe("WEIGHTED", normalised(weights))
 
 
-def _judges(split: pd.DataFrame) -> Judges:
-    return {row.id: [int(word) for word in row.judges.split()] for row in split.itertuples()}
+def _held_out(split: pd.DataFrame) -> HeldOut:
+    return {row.id: [int(word) for word in row.members.split()] for row in split.itertuples()}
 
 
-def _judged_rows(run: Run) -> tuple[pd.DataFrame, Judges]:
-    """Returns the catalog rows of the judged images and who judges each."""
+def _held_out_rows(run: Run) -> tuple[pd.DataFrame, HeldOut]:
+    """Returns the catalog rows of the validation images and the members that were not trained on each."""
     import pandas as pd
 
     from pipeline.training.inputs import split_rows
 
     split = pd.read_csv(run.paths / "split.csv", dtype=str, keep_default_na=False)
     rows = split_rows(run.paths, "valid")
-    judges = _judges(split)
-    return rows, {image_id: judges[image_id] for image_id in rows["id"]}
+    held_out = _held_out(split)
+    return rows, {image_id: held_out[image_id] for image_id in rows["id"]}
 
 
 def _origin(run: Run) -> dict[str, Any]:

@@ -259,12 +259,12 @@ def submit(run: Run) -> None:
     from pipeline.training.inputs import split_rows
 
     folder, recipe = competition_folder(run), Recipe("AP")
-    store, judged = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
+    store, valid = (ProbabilityStore(run.paths.probs(subset)) for subset in ("test", "valid"))
 
-    def look_with(name: str, look):
-        return lambda image_id: look(image_id, [judged.view(image_id)])
+    def make_valid(name: str, make):
+        return lambda image_id: make(image_id, [valid.view(image_id)])
 
-    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda image_id: recipe, look_with)
+    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda image_id: recipe, make_valid)
     if decoding.factors is not None:
         recipe = with_factors(recipe, decoding.factors, 1)
     is_plain = decoding.factors is None and not decoding.rules

@@ -1,6 +1,6 @@
-"""Who an ensemble's members are: their runs, what decides their predictions, and which images each may judge.
+"""An ensemble's members: their runs, what decides their predictions, and which images they were not trained on.
 
-A validation image is judged only by members that did not train on it, nor started from a run that did.
+A validation image is combined only from members that did not train on it, nor started from a run that did.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
 
 
 def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) -> dict[str, Any]:
-    """Returns what members.json says of a member: who it is, what decides its predictions, its own score."""
+    """Returns what members.json has of a member: its names, what decides its predictions, its own scores."""
     metrics = read_json(member.paths / "metrics.json") or {}
     (predict,) = (stage for stage in stages_of(member.loaded) if stage.name == PREDICTING[-1])
     values = member.loaded.values.items()
@@ -150,48 +150,51 @@ def member_facts(member: Run, stages_of: Callable[[Loaded], tuple[Stage, ...]]) 
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
         "split": {"by": split.split.by, "index": split.split_index},
-        "dice": metrics.get("dice", {}).get("mean"),
-        "iou": metrics.get("iou", {}).get("mean"),
+        "score": metrics.get("score"),
+        "scores": {name: family["mean"] for name, family in metrics.get("scores", {}).items()},
         "images": metrics.get("images"),
     }
 
 
-def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
-    """Returns id, subset, judges of the public images: `valid` where a member predicted it and did not train on it.
+def held_out_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
+    """Returns id, subset, members of the public images: `valid` where a member predicted it and did not train on it.
 
-    `judges` holds the numbers of those members, such as "0 3".
+    `members` holds the numbers of those members, such as "0 3".
 
     Raises:
         UserError: there is no such image.
     """
     import pandas as pd
 
-    judged = []
+    out_of_fold = []
     for member in members:
         seen = trained_on(member.paths.folder, member.loaded.config.experiment.load_prev)
         own = read_columns(member.paths / "split.csv")
         valid = {id for id, subset in zip(own["id"], own["subset"], strict=True) if subset == "valid"}
-        judged.append(set() if seen is None else valid - seen)
+        out_of_fold.append(set() if seen is None else valid - seen)
     ids = catalog.loc[catalog["subset"] == "train", "id"].tolist()
-    judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
-    if not any(judges):
-        raise UserError("every public image was trained on by all members, so the ensemble cannot be judged")
-    return pd.DataFrame({"id": ids, "subset": ["valid" if one else "train" for one in judges], "judges": judges})
+    numbers = [" ".join(str(number) for number, own in enumerate(out_of_fold) if id in own) for id in ids]
+    if not any(numbers):
+        raise UserError(
+            "each member was trained on every public image, so no image is left to score the ensemble on; "
+            "take members of different slices into ENSEMBLE.MEMBERS"
+        )
+    return pd.DataFrame({"id": ids, "subset": ["valid" if own else "train" for own in numbers], "members": numbers})
 
 
-def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """Returns train_id, valid_id, distance of near-duplicates between a judged image and what a judge trained on.
+def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+    """Returns train_id, valid_id, distance of near-duplicates between validation images and what members trained on.
 
     Args:
-        judges: the numbers of the members that judge an image, by its id.
+        held_out: numbers of the members that were not trained on an image, by its id.
     """
     import pandas as pd
 
     tables = []
     for number, member in enumerate(members):
         leaks = pd.read_csv(member.paths / "leakage.csv", dtype=str, keep_default_na=False)
-        is_judged = pd.Series([number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
-        tables.append(leaks[is_judged])
+        is_held_out = pd.Series([number in held_out.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
+        tables.append(leaks[is_held_out])
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
 
 

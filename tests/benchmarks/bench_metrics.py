@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
+from pipeline.model.decision import choose, count
+from pipeline.model.metrics import dice_iou
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH, NUM_ROUNDS = 12, 720, 1280, 15
@@ -71,7 +72,7 @@ def by_bincount(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ours(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return dice_iou(image_confusion(pred, mask, NUM_CLASSES))
+    return dice_iou(count(pred, mask, NUM_CLASSES))
 
 
 def main() -> None:
@@ -94,13 +95,13 @@ def main() -> None:
     small = torch.randn((1, NUM_CLASSES, HEIGHT // 8, WIDTH // 8), generator=torch.Generator().manual_seed(0))
     logits = F.interpolate(small, scale_factor=8, mode="bilinear")
     nhwc = logits.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(predict_classes(logits), logits.argmax(1).byte())
+    assert torch.equal(choose(logits), logits.argmax(1).byte())
     seconds = alternate(
         {
             "argmax(1), NCHW": lambda: logits.argmax(1).to(torch.uint8),
             "max(1).indices, NCHW": lambda: logits.max(1).indices.to(torch.uint8),
             "argmax(1), already channels_last": lambda: nhwc.argmax(1).to(torch.uint8),
-            "predict_classes, NCHW": lambda: predict_classes(logits),
+            "choose, NCHW": lambda: choose(logits),
         },
         NUM_ROUNDS,
     )

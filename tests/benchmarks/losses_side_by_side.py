@@ -25,12 +25,12 @@ from pipeline.data.images import read_image, read_mask
 from pipeline.files import write_atomic
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.intervals import group_numbers, interval
 from pipeline.paths import RunPaths
 from pipeline.report.canvas import GAP, MARGIN, Chip, arrange, captioned, legend, text_line
 from pipeline.report.figure import encode_png
 from pipeline.report.panels import NOT_SCORED, paint_mask
 from pipeline.training.inputs import split_rows
-from tests.benchmarks.padding_band import interval
 
 RARE_SHARE = 0.02  # classes with fewer of all pixels are rare
 NUM_COLUMNS = 4
@@ -101,9 +101,11 @@ def main(arguments: Sequence[str]) -> None:
     named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     first = runs[0]
     print(f"{'loss':<26} {'Dice':>6} {'IoU':>6} {'mIoU':>6} {'rare':>6}   Dice against {first.loss}")
+    rows = split_rows(first.paths, "valid").set_index("id").loc[first.image_dice.index]
+    groups = group_numbers(rows.index, rows["sequence"])
     for run in runs:
-        difference = (run.image_dice - first.image_dice).to_numpy()
-        against = "" if run is first else interval(difference)
+        gain = interval((run.image_dice - first.image_dice).to_numpy(), groups)
+        against = "" if run is first else str(gain)
         print(f"{run.loss:<26} {run.dice:6.3f} {run.iou:6.3f} {run.miou:6.3f} {run.rare_dice:6.3f}   {against}")
     text = (first.paths / "config.yaml").read_text()
     datasets = json.loads(text[text.index("{") :])["DATASETS"]

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.padding_band CamVidPAR CamVidPAB CamVidPAI CamVidPAC
 
 Reads each run's validation probabilities and the true masks (DATA_DIR as for the run itself). The interval is that of
-the difference to the first run, from 2,000 bootstrap draws of images.
+the difference to the first run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.data.images import read_mask
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.intervals import group_numbers, interval
 from pipeline.model.metrics import dice_iou
 from pipeline.paths import RunPaths
 from pipeline.training.assemble import split_rows
@@ -27,27 +28,20 @@ from pipeline.training.assemble import split_rows
 BAND_PX = 16
 
 
-def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean Dice per image, over all pixels and over the outer band."""
+def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns mean Dice per image, over all pixels and over the outer band, and each image's sequence."""
     loaded = load(name, overrides)
     paths, competition = RunPaths(loaded.run), loaded.competition
     folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for row in split_rows(paths, "valid").itertuples():
+    rows = split_rows(paths, "valid")
+    for row in rows.itertuples():
         truth, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
         band = truth.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
         confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (truth, band)))
     whole, outer = (dice_iou(torch.stack(matrices))[0].mean(1).numpy() for matrices in zip(*confusions, strict=True))
-    return whole, outer
-
-
-def interval(difference: np.ndarray) -> str:
-    """Returns the 95 % interval of a mean difference over images."""
-    rng = np.random.default_rng(0)
-    means = difference[rng.integers(len(difference), size=(2000, len(difference)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{difference.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+    return whole, outer, group_numbers(rows["id"], rows["sequence"])
 
 
 def main(arguments: list[str]) -> None:
@@ -56,8 +50,9 @@ def main(arguments: list[str]) -> None:
     scores = {name: image_dice(name, overrides) for name in names}
     first = scores[names[0]]
     print(f"{'run':<12} {'Dice':>7} {f'outer {BAND_PX} px':>12}   difference to {names[0]}: whole, outer band")
-    for name, (whole, outer) in scores.items():
-        difference = "" if name == names[0] else f"{interval(whole - first[0])}   {interval(outer - first[1])}"
+    for name, (whole, outer, groups) in scores.items():
+        gains = [interval(own - other, groups) for own, other in zip((whole, outer), first, strict=False)]
+        difference = "" if name == names[0] else "   ".join(map(str, gains))
         print(f"{name:<12} {whole.mean():7.4f} {outer.mean():12.4f}   {difference}")
 
 

@@ -15,7 +15,7 @@ from pipeline.inference import compact, ensemble
 from pipeline.inference.compact import BEST, Bands, CompactLogits, band_rows, compress, to_codes
 from pipeline.inference.ensemble import METHODS, Recipe, combine
 from pipeline.inference.predict import Prediction
-from pipeline.model.metrics import predict_classes
+from pipeline.model.decision import choose
 
 LOGIT = st.floats(-60000, 60000, width=32) | st.floats(-4, 4, width=32) | st.sampled_from([0.0, 1.0])
 LOGITS = arrays(np.float32, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7), elements=LOGIT)
@@ -33,7 +33,7 @@ def test_decoding_keeps_each_pixels_class_on_ties_too_and_stays_within_the_state
     tensor = torch.from_numpy(logits)[None]
     codes = to_codes(tensor)[0].numpy()
     found = np.asarray(CompactLogits(compress(codes)))
-    assert np.array_equal(found.argmax(0), predict_classes(tensor)[0].numpy())
+    assert np.array_equal(found.argmax(0), choose(tensor)[0].numpy())
     assert np.array_equal(codes.argmax(0), logits.argmax(0)) and ((codes == BEST).sum(0) == 1).all()
     assert np.abs(roots(found) - roots(logits)).max() <= 1 / BEST + 1e-6
     assert found.dtype == np.float32 and (found.max(0) == 0).all()

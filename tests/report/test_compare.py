@@ -46,7 +46,7 @@ def test_a_gain_comes_with_its_interval(two_runs):
     gain = compare_runs(two_runs).gains[1]
     assert gain.mean == pytest.approx(0.0875)
     assert gain.low <= gain.mean <= gain.high
-    assert (gain.num_images, gain.unit) == (13, "sequences")
+    assert gain.num_groups == 6
 
 
 def test_the_own_score_of_the_competition_is_compared(two_runs):
@@ -78,9 +78,15 @@ def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
     assert paired_gain(first, noisy).low < 0 < paired_gain(first, noisy).high
 
 
-def test_frames_of_few_sequences_are_drawn_one_by_one():
+def test_frames_of_one_sequence_have_a_gain_without_interval():
     first = {f"p{index}": ("only", 0.5) for index in range(20)}
-    assert paired_gain(first, first).unit == "images"
+    better = dict.fromkeys(first, ("only", 0.6))
+    assert str(paired_gain(first, better)) == "+0.1000 (no interval: one sequence)"
+
+
+def test_images_without_a_sequence_are_drawn_one_by_one():
+    first = {f"p{index}": ("", 0.5) for index in range(20)}
+    assert paired_gain(first, first).num_groups == 20
 
 
 def test_runs_without_common_images_have_no_gain():

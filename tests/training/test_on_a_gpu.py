@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.model import decision
 from pipeline.model.losses import TERMS, build_loss
-from pipeline.model.metrics import dice_iou, image_confusion, predict_classes
+from pipeline.model.metrics import dice_iou
 from pipeline.model.optimizer import OPTIMIZERS, EmaWeights, build_optimizer
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.criterion import criterion
@@ -72,10 +73,10 @@ def test_a_loss_of_half_precision_logits_far_apart_is_finite(name):
 
 def test_classes_and_confusion_are_those_of_the_cpu():
     logits, mask = logits_and_mask()
-    predicted, found = predict_classes(logits), predict_classes(logits.to(DEVICE))
+    predicted, found = decision.choose(logits), decision.choose(logits.to(DEVICE))
     assert torch.equal(found.cpu(), predicted)
-    wanted = image_confusion(predicted, mask, NUM_CLASSES)
-    confusion = image_confusion(found, mask.to(DEVICE), NUM_CLASSES)
+    wanted = decision.count(predicted, mask, NUM_CLASSES)
+    confusion = decision.count(found, mask.to(DEVICE), NUM_CLASSES)
     assert torch.equal(confusion.cpu(), wanted)
     for ours, theirs in zip(dice_iou(confusion), dice_iou(wanted), strict=True):
         assert torch.allclose(ours.cpu(), theirs)
