@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import Loaded, run_name
 from pipeline.files import write_atomic
+from pipeline.inference.baseline import score_warning
 from pipeline.report.background import (
     data_section,
     settings_section,
@@ -20,8 +21,10 @@ from pipeline.report.background import (
     sweep_section,
     training_section,
 )
+from pipeline.report.curves import best_row
 from pipeline.report.ensemble import members_section
 from pipeline.report.markup import Html, digits, duration, join, missing, quantity, tag
+from pipeline.report.read import numbers
 from pipeline.report.record import Record
 from pipeline.report.results import (
     classes_section,
@@ -32,6 +35,7 @@ from pipeline.report.results import (
 )
 from pipeline.report.scores import Metrics
 from pipeline.report.table import read_state
+from pipeline.training.state import start_warning
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -185,9 +189,10 @@ def _facts(record: Record, metrics: Metrics) -> Html:
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
     return [
+        *_baseline_warnings(record),
+        *_start_warnings(record),
         *_stale_warnings(record),
         *_leakage_warnings(record),
-        *_baseline_warnings(record),
         *_class_warnings(record),
         *_sweep_warnings(record),
         *_submission_warnings(record),
@@ -222,11 +227,17 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
 
 
 def _baseline_warnings(record: Record) -> list[str]:
-    metrics = record.metrics
-    majority = metrics.majority.get(metrics.main.name) if metrics else None
-    if majority is None or metrics.main.mean is None or metrics.main.mean > majority:
+    warning = score_warning(record.metrics.content) if record.metrics else None
+    return [warning] if warning else []
+
+
+def _start_warnings(record: Record) -> list[str]:
+    best = best_row(record.history) if record.history and "train" in record.stage_seconds else None
+    if best is None:
         return []
-    return [f"The score is not above {digits(majority)}, that of predicting {metrics.majority_class} everywhere."]
+    solver, load_prev = record.loaded.config.solver, record.loaded.config.experiment.load_prev
+    warning = start_warning(numbers(record.history[solver.monitor]), best, solver.monitor, load_prev)
+    return [warning] if warning else []
 
 
 def _class_warnings(record: Record) -> list[str]:

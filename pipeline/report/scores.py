@@ -42,6 +42,7 @@ class Metrics:
         scored: the classes that enter means.
         majority_class: the class with most pixels in training; "" where unknown.
         majority: by name of a score, what predicting that class everywhere reaches.
+        content: the whole file.
     """
 
     images: int
@@ -53,6 +54,7 @@ class Metrics:
     split: Mapping[str, Any]
     checkpoint: Mapping[str, Any]
     duplicates: Mapping[str, Any]
+    content: Mapping[str, Any]
 
     @property
     def others(self) -> list[Score]:
@@ -81,6 +83,7 @@ def read_metrics(run_folder: Path) -> Metrics | None:
             majority_class=str(majority.get("class", "")),
             majority=_numbers(majority.get("scores") or {}),
             **{key: dict(content.get(key) or {}) for key in ("split", "checkpoint", "duplicates")},
+            content=content,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

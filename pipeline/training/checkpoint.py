@@ -144,6 +144,7 @@ def mend_best(path: Path, state: dict[str, Any], source: Path, say: Callable[[st
         state: the state in the checkpoint `source`.
     """
     if state["best"] is None:
+        path.unlink(missing_ok=True)  # of an epoch that is now trained again
         return True
     if state["best_epoch"] == state["epoch"] and state["step"] == 0:
         replace_best(path, source)

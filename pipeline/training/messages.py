@@ -20,7 +20,7 @@ DEAD_AFTER = 5  # validations in a row without a single pixel found before a cla
 def epoch_line(row: dict[str, Any]) -> str:
     """Returns a finished epoch's row of `history.csv` in one line."""
     train = f"train loss {row['train_loss']:.4f}  " if row["train_loss"] is not None else ""
-    mark = "best" if row["is_best"] else f"{row['epochs_since_best']} since best"
+    mark = "best" if row["is_best"] else f"{row['epochs_since_best']} since best" if row["epoch"] else "before training"
     return (
         f"epoch {row['epoch']:>3} {row['phase']:<8} {train}valid loss {row['valid_loss']:.4f}  "
         f"Dice {row['valid_dice']:.4f}  mIoU {_number(row['valid_miou'])}  {mark}"

@@ -19,8 +19,8 @@ class TrainState:
         phase_index: the phase at work, an index into the plan.
         phase_epoch: finished epochs of that phase.
         step: finished optimizer steps of the epoch under way.
-        best: the lowest monitored value so far (validation loss, or 1 - validation Dice).
-        best_epoch: when that was.
+        best: the lowest monitored value so far (validation loss, or 1 - validation Dice); None before the first.
+        best_epoch: the epoch that reached it; 0 is the network before training.
         epochs_since_best: finished epochs since then.
         class_dice: validation Dice per class after the last epoch.
         epochs_without_hit: per class, validations in a row in which no pixel of it was found.
@@ -67,9 +67,21 @@ def advance(plan: Sequence[Phase], state: TrainState) -> Phase | None:
     return plan[state.phase_index] if state.phase_index < len(plan) else None
 
 
-def note_validation(state: TrainState, monitored: float, class_dice: Sequence[float], has_hit: Sequence[bool]) -> bool:
-    """Takes in a validation; returns whether it is a new best."""
-    is_best = state.best is None or monitored < state.best
+def note_validation(
+    state: TrainState,
+    monitored: float,
+    class_dice: Sequence[float],
+    has_hit: Sequence[bool],
+    starts_trained: bool = False,
+) -> bool:
+    """Adds a validation to the state; returns whether it is a new best.
+
+    Args:
+        starts_trained: whether training starts from a trained network (EXPERIMENT.LOAD_PREV). Otherwise epoch 0, the
+            validation before training, is never best: a loss such as 1 - Dice may be lower at random weights than
+            after an epoch that found the first objects, and the random weights would be kept and submitted.
+    """
+    is_best = (state.epoch > 0 or starts_trained) and (state.best is None or monitored < state.best)
     if is_best:
         state.best, state.best_epoch = monitored, state.epoch
     state.epochs_since_best = state.epoch - state.best_epoch
@@ -77,3 +89,29 @@ def note_validation(state: TrainState, monitored: float, class_dice: Sequence[fl
     before = state.epochs_without_hit or [0] * len(has_hit)
     state.epochs_without_hit = [0 if hit else count + 1 for hit, count in zip(has_hit, before, strict=True)]
     return is_best
+
+
+def start_warning(
+    monitored: Sequence[float], best_epoch: int, monitor: str = "valid_loss", load_prev: str | None = None
+) -> str | None:
+    """Returns a sentence where no epoch of a finished training was better than the network it started from.
+
+    Args:
+        monitored: the column of `history.csv` that decides what is best, from epoch 0 on.
+        best_epoch: the epoch whose weights were kept.
+        monitor: SOLVER.MONITOR.
+        load_prev: EXPERIMENT.LOAD_PREV.
+
+    >>> start_warning([0.599, 0.609], best_epoch=1)
+    'No epoch reached the validation loss of the untrained network (0.5990); the best is 0.6090, of epoch 1.'
+    >>> start_warning([0.599, 0.509], best_epoch=1) is None
+    True
+    """
+    name, sign = ("validation Dice", -1) if monitor == "valid_dice" else ("validation loss", 1)
+    network = f"network of EXPERIMENT.LOAD_PREV {load_prev}" if load_prev else "untrained network"
+    start, best = monitored[0], monitored[best_epoch]
+    if best_epoch == 0:
+        return f"No epoch improved on the {network} ({name} {start:.4f}), which is kept."
+    if sign * best < sign * start:
+        return None
+    return f"No epoch reached the {name} of the {network} ({start:.4f}); the best is {best:.4f}, of epoch {best_epoch}."

@@ -34,7 +34,7 @@ from pipeline.training.messages import (
     not_finite_error,
     validation_memory_cure,
 )
-from pipeline.training.state import TrainState, advance, note_validation
+from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.validate import Validation, validate
 
@@ -113,10 +113,14 @@ def carry_out(training: Training) -> None:
         finish_epoch(training, phase)
     for line in dead_class_lines(training.state, training.classes, training.scored, is_last=True):
         training.say(line)
+    state, monitor = training.state, training.config.solver.monitor
+    monitored = [row[monitor] for row in state.history]
+    if warning := start_warning(monitored, state.best_epoch, monitor, training.config.experiment.load_prev):
+        training.say(f"warning: {warning}")
 
 
 def begin(training: Training) -> None:
-    """Validates the untrained network, or writes what a killed process knew and had not written yet."""
+    """Validates the network before training, or writes what a killed process had saved but not written yet."""
     if training.state.history:
         record(training, training.state.history[-1])
     else:
@@ -173,10 +177,10 @@ def step_seed(seed: int, epoch: int, step: int) -> int:
 
 
 def finish_epoch(training: Training, phase: Phase) -> None:
-    """Validates, notes the result, and saves; before the first epoch too, when there is nothing trained to note.
+    """Validates, adds the result to the state, and saves; once before the first epoch too, as epoch 0.
 
-    `last.ckpt` comes first and `best.ckpt` is made its second name: a kill in between is mended at the next start, and
-    `best.ckpt` is never of an epoch that `last.ckpt` has not seen.
+    `last.ckpt` is written first and `best.ckpt` becomes a second name of it. A kill between the two is repaired at the
+    next start, see `mend_best`, and `best.ckpt` is never of an epoch that `last.ckpt` has not reached.
     """
     state, steps = training.state, training.steps_per_epoch
     is_trained = bool(state.history)
@@ -188,7 +192,8 @@ def finish_epoch(training: Training, phase: Phase) -> None:
         training.sums.reset()
     dice = sum(validation.dice[index] for index in training.scored) / len(training.scored)
     monitored = validation.loss if training.config.solver.monitor == "valid_loss" else 1 - dice
-    is_best = note_validation(state, monitored, validation.dice, validation.has_hit)
+    starts_trained = training.config.experiment.load_prev is not None
+    is_best = note_validation(state, monitored, validation.dice, validation.has_hit, starts_trained)
     facts = {"epoch": state.epoch, "phase": phase.name, "lr": lr, "is_best": int(is_best)}
     facts["epochs_since_best"] = state.epochs_since_best
     row = history_row(facts, means, validation, training.classes, training.scored)

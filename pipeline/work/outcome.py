@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.chain import Run
 from pipeline.config.competition import mask_code
 from pipeline.files import sha256_file, write_atomic
+from pipeline.inference.baseline import score_warning
 from pipeline.paths import shown
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def write_outcome(
     write_scores(run.paths.folder, metrics, per_image, confusion_ICC.sum(0), classes)
     _draw_panels(run, folder, rows, per_image, mask_of)
     tqdm.write(_scores_line(metrics))
+    if warning := score_warning(metrics):
+        tqdm.write(f"warning: {warning}")
 
 
 def _scores_line(metrics: Mapping[str, Any]) -> str:
@@ -197,6 +200,9 @@ def write_checked_submission(run: Run, folder: Path, mask_of: MaskOf, decoding: 
         "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
         "split_by": metrics["split"]["by"],
     }
+    if warning := score_warning(metrics):
+        origin["warning"] = warning
+        tqdm.write(f"warning: {warning}")
     if run.loaded.config.decode.suppress == "fitted":
         names = [competition.classes[rule.class_index] for rule in decoding.rules]
         origin["dropped_where_small"] = ", ".join(names) or "no class"

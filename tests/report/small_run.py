@@ -40,7 +40,7 @@ def make_image(width: int = 96, height: int = 64) -> tuple[np.ndarray, np.ndarra
 
 
 def make_history(num_flat: int = 6, num_anneal: int = 2) -> tuple[list[str], list[list[object]]]:
-    """Head and rows of history.csv: losses fall, rise for two epochs, then the anneal starts from the best."""
+    """Head and rows of history.csv: losses fall, rise for two epochs, then the anneal starts from the best epoch."""
     head = "epoch phase lr train_loss valid_loss train_dice train_iou valid_dice valid_iou valid_miou is_best"
     names = [f"{side}_{score}_{name}" for side in ("valid", "train") for score in ("dice", "iou") for name in CLASSES]
     rows: list[list[object]] = []
@@ -48,10 +48,11 @@ def make_history(num_flat: int = 6, num_anneal: int = 2) -> tuple[list[str], lis
     for epoch in range(num_flat + num_anneal + 1):
         is_flat = epoch <= num_flat
         loss = 0.8 - 0.08 * epoch if epoch <= num_flat - 2 else 0.55 if is_flat else 0.4 - 0.01 * epoch
-        is_best, best = int(loss < best), min(loss, best)
+        is_best = int(epoch > 0 and loss < best)
+        best = loss if is_best else best
         train = [loss - 0.05, 1 - loss] if epoch else ["", ""]
         row = [epoch, "flat" if is_flat else "anneal", 0.001 if is_flat else 0.0005, train[0], loss, train[1], train[1]]
-        row += [1 - loss, 0.8 - loss / 2, 0.7 - loss / 2, is_best, 0 if is_best else 1]
+        row += [1 - loss, 0.8 - loss / 2, 0.7 - loss / 2, is_best, int(epoch > 0 and not is_best)]
         rows.append(row + [min(1.0, dice * epoch / 8) for dice in DICE] * 2 + ([0.5] * 8 if epoch else [""] * 8))
     return [*head.split(), "epochs_since_best", *names], rows
 

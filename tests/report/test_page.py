@@ -165,7 +165,20 @@ def test_warnings_name_leaks_classes_never_predicted_and_the_sweep(finished_page
 def test_a_score_not_above_the_majority_class_is_warned_of(finished_run, quick_plots):
     loaded, folder = finished_run
     write_evaluated(folder, dice=(0.3, 0.2, 0.4, 0.1))
-    assert "The score is not above 0.310, that of predicting Road everywhere." in read(write_page(folder, loaded)).words
+    words = read(write_page(folder, loaded)).words
+    assert "The validation Dice 0.2500 is not above 0.3100, the score of predicting Road everywhere." in words
+
+
+def test_a_network_that_never_beat_its_start_is_a_finding_once_training_is_over(finished_run, quick_plots):
+    loaded, folder = finished_run
+    assert "untrained" not in read(write_page(folder, loaded)).words
+    head, rows = make_history()
+    rows[0][head.index("valid_loss")] = 0.2
+    write_csv(folder / "history.csv", head, rows)
+    words = read(write_page(folder, loaded)).words
+    assert "No epoch reached the validation loss of the untrained network (0.2000); the best is 0.3200, of" in words
+    (folder / ".stages" / "train.json").unlink()
+    assert "No epoch reached" not in read(write_page(folder, loaded)).words
 
 
 def test_a_changed_submission_is_warned_of(finished_run, tmp_path, quick_plots):

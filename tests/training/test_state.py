@@ -9,25 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.plan import Phase
-from pipeline.training.state import TrainState, advance, note_validation, phase_over
+from pipeline.training.state import TrainState, advance, note_validation, phase_over, start_warning
 
 FLAT = Phase("flat", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=2)
 ANNEAL = Phase("anneal", epochs=3, lr="cosine", max_lr=1.0, min_lr=0.0, start_from="best")
 
 
-def follow(plan, losses, restart_after=()):
+def follow(plan, losses, restart_after=(), starts_trained=False):
     """Returns (epoch, phase, is best) of every epoch that a plan has under these validation losses.
 
     Args:
         losses: of the validation before training, then of each epoch; the last one is repeated when they run out.
         restart_after: epochs after which the state is written, and read again by another process.
+        starts_trained: as with EXPERIMENT.LOAD_PREV.
     """
     state = TrainState("key")
-    note_validation(state, losses[0], [0.5], [True])
+    assert note_validation(state, losses[0], [0.5], [True], starts_trained) == starts_trained
     told = []
     while (phase := advance(plan, state)) is not None:
         state.epoch, state.phase_epoch = state.epoch + 1, state.phase_epoch + 1
-        is_best = note_validation(state, losses[min(state.epoch, len(losses) - 1)], [0.5], [True])
+        is_best = note_validation(state, losses[min(state.epoch, len(losses) - 1)], [0.5], [True], starts_trained)
         told.append((state.epoch, phase.name, is_best))
         if state.epoch in restart_after:
             state = TrainState(**json.loads(json.dumps(state.as_dict())))
@@ -50,17 +51,32 @@ def test_an_equal_loss_is_no_new_best_so_a_plateau_uses_patience_up():
     assert phases([FLAT], [9, 8, 8, 8, 8]) == ["flat"] * 3
 
 
-def test_a_network_that_never_beats_its_start_is_given_patience_epochs():
-    assert follow([FLAT], [1, 2, 3, 4]) == [(1, "flat", False), (2, "flat", False)]
+def test_a_trained_network_that_is_never_beaten_is_given_patience_epochs():
+    assert follow([FLAT], [1, 2, 3, 4], starts_trained=True) == [(1, "flat", False), (2, "flat", False)]
+
+
+def test_the_first_epoch_is_best_even_where_the_untrained_network_had_a_lower_loss():
+    assert follow([FLAT], [0.599, 0.609, 0.61, 0.62]) == [(1, "flat", True), (2, "flat", False), (3, "flat", False)]
+
+
+@pytest.mark.parametrize(("starts_trained", "num_epochs"), [(False, 2), (True, 1)])
+def test_patience_of_one_epoch_begins_at_the_first_best(starts_trained, num_epochs):
+    hasty = Phase("hasty", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=1)
+    assert len(follow([hasty], [1, 2, 3, 4], starts_trained=starts_trained)) == num_epochs
+
+
+def test_a_plan_of_one_epoch_keeps_that_epoch():
+    single = Phase("single", epochs=1, lr="flat", max_lr=1.0, min_lr=0.0)
+    assert follow([single], [0.599, 0.609]) == [(1, "single", True)]
 
 
 def test_a_phase_without_patience_runs_all_its_epochs_however_bad():
-    assert phases([FLAT, ANNEAL], [1, 2, 3, 4]) == ["flat", "flat", "anneal", "anneal", "anneal"]
+    assert phases([FLAT, ANNEAL], [1, 2, 3, 4]) == ["flat", "flat", "flat", "anneal", "anneal", "anneal"]
 
 
 def test_the_next_phase_has_its_own_patience_although_the_best_lies_far_back():
     second = Phase("second", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0, patience=2)
-    assert phases([FLAT, second], [1, 2, 3, 4]) == ["flat", "flat", "second", "second"]
+    assert phases([FLAT, second], [1, 2, 3, 4]) == ["flat", "flat", "flat", "second", "second"]
 
 
 def test_best_is_tracked_while_annealing():
@@ -85,14 +101,38 @@ def test_a_plan_takes_the_same_course_however_often_it_was_restarted(losses, pat
     assert follow(plan, losses, restarts) == follow(plan, losses)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
-def test_best_is_the_first_epoch_of_the_lowest_loss(losses):
+@given(losses=st.lists(st.integers(0, 9), min_size=2, max_size=12), starts_trained=st.booleans())
+def test_best_is_the_first_epoch_of_the_lowest_loss(losses, starts_trained):
     state = TrainState("key")
     for epoch, loss in enumerate(losses):
         state.epoch = epoch
-        note_validation(state, loss, [0.5], [True])
-    assert (state.best, state.best_epoch) == (min(losses), losses.index(min(losses)))
-    assert state.epochs_since_best == len(losses) - 1 - losses.index(min(losses))
+        note_validation(state, loss, [0.5], [True], starts_trained)
+    first = 0 if starts_trained else 1
+    best_epoch = losses.index(min(losses[first:]), first)
+    assert (state.best, state.best_epoch) == (losses[best_epoch], best_epoch)
+    assert state.epochs_since_best == len(losses) - 1 - best_epoch
+
+
+def test_before_the_first_epoch_an_untrained_network_has_no_best():
+    state = TrainState("key")
+    assert not note_validation(state, 0.599, [0.0], [False])
+    assert (state.best, state.best_epoch, state.epochs_since_best) == (None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("monitored", "best_epoch", "monitor", "load_prev", "words"),
+    [
+        ([0.5, 0.6], 0, "valid_loss", "ExpBAA", "No epoch improved on the network of EXPERIMENT.LOAD_PREV ExpBAA"),
+        ([0.5, 0.4], 1, "valid_loss", "ExpBAA", None),
+        ([0.5, 0.6], 1, "valid_loss", None, "No epoch reached the validation loss of the untrained network (0.5000)"),
+        ([0.5, 0.4], 1, "valid_loss", None, None),
+        ([0.0, 0.0], 1, "valid_dice", None, "No epoch reached the validation Dice of the untrained network (0.0000)"),
+        ([0.0, 0.46], 1, "valid_dice", None, None),
+    ],
+)
+def test_a_training_that_never_beat_its_start_is_told(monitored, best_epoch, monitor, load_prev, words):
+    warning = start_warning(monitored, best_epoch, monitor, load_prev)
+    assert warning is None if words is None else warning.startswith(words)
 
 
 def test_a_phase_is_not_over_in_the_middle_of_an_epoch():

@@ -117,8 +117,67 @@ def test_the_training_scores_of_an_epoch_are_of_that_epoch_alone(monkeypatch):
 def test_best_may_be_judged_by_dice(monkeypatch):
     script(monkeypatch, [5, 4, 3, 2, 1, 0], dice=[0.1, 0.5, 0.4, 0.45, 0.2, 0.3])
     paths = run(changes=["SOLVER.MONITOR=valid_dice"])
-    assert [row["epoch"] for row in history(paths) if row["is_best"] == "1"] == ["0", "1"]
+    assert [row["epoch"] for row in history(paths) if row["is_best"] == "1"] == ["1"]
     assert load_checkpoint(paths / "best.ckpt")["state"]["epoch"] == 1
+
+
+# A real run: at random weights everything is background, which a Dice loss prefers to the first objects found.
+UNTRAINED_LOSS, UNTRAINED_DICE = [0.599, 0.609, 0.62, 0.63, 0.64, 0.65], [0.0, 0.46, 0.4, 0.3, 0.2, 0.1]
+
+
+def test_an_untrained_network_is_measured_but_never_kept(monkeypatch):
+    script(monkeypatch, UNTRAINED_LOSS, UNTRAINED_DICE)
+    said: list[str] = []
+    paths = run(say=said.append)
+    best = load_checkpoint(paths / "best.ckpt")["state"]
+    assert (best["epoch"], best["best"], best["best_epoch"]) == (1, 0.609, 1)
+    rows = history(paths)
+    assert [row["is_best"] for row in rows] == ["0", "1", *"0" * (len(rows) - 2)]
+    assert [row["epochs_since_best"] for row in rows[:3]] == ["0", "0", "1"]
+    assert (rows[0]["valid_loss"], rows[0]["valid_dice"]) == ("0.599", "0.0")
+    assert next(line for line in said if line.startswith("epoch   0")).endswith("before training")
+    assert said[-1] == (
+        "warning: No epoch reached the validation loss of the untrained network (0.5990); the best is 0.6090, "
+        "of epoch 1."
+    )
+
+
+def test_before_the_first_epoch_has_ended_there_is_no_best_checkpoint(monkeypatch):
+    script(monkeypatch, UNTRAINED_LOSS)
+    with pytest.raises(Stopped):
+        run(stop=StopAt(BEFORE))
+    training = make()
+    assert training.state.history and not (training.paths / "best.ckpt").exists()
+
+
+def test_a_trained_network_is_kept_until_an_epoch_improves_on_it_and_that_is_said(monkeypatch):
+    changes = ["EXPERIMENT.LOAD_PREV=ExpBAA"]
+    script(monkeypatch, UNTRAINED_LOSS)
+    said: list[str] = []
+    paths = run(changes=changes, say=said.append)
+    assert load_checkpoint(paths / "best.ckpt")["state"]["epoch"] == 0
+    assert [row["phase"] for row in history(paths)] == ["flat"] * 3 + ["anneal"] * 2
+    assert "phase anneal: back to the best weights, of epoch 0" in said
+    kept = "(validation loss 0.5990), which is kept."
+    assert said[-1] == f"warning: No epoch improved on the network of EXPERIMENT.LOAD_PREV ExpBAA {kept}"
+    script(monkeypatch, FALLING)
+    said.clear()
+    run("better", changes=changes, say=said.append)
+    assert not any(line.startswith("warning") for line in said)
+
+
+@pytest.mark.parametrize("changes", [(), ("EXPERIMENT.LOAD_PREV=ExpBAA",)], ids=["untrained", "trained"])
+def test_a_training_that_never_beats_its_start_survives_a_stop_at_every_step(monkeypatch, changes):
+    script(monkeypatch, UNTRAINED_LOSS)
+    expected = results(run("whole", changes=changes))
+    script(monkeypatch, UNTRAINED_LOSS)
+    for _ in range(100):
+        try:
+            paths = run("stopped", stop=StopAt(2), changes=changes)
+            break
+        except Stopped:
+            continue
+    assert results(paths) == expected
 
 
 def test_training_learns_the_toy():
