@@ -16,9 +16,8 @@ from pipeline.errors import UserError
 def list_command(arguments: Sequence[str]) -> int:
     """Prints configs with question, state and score."""
     options = parser("list")
-    options.add_argument(
-        "words", metavar="WORD", nargs="*", help="only configs with all these words in name or question; default: all"
-    )
+    meaning = "only configs with all these words in name or question; default: all"
+    options.add_argument("words", metavar="WORD", nargs="*", help=meaning)
     words = tuple(options.parse_args(arguments).words)
 
     from pipeline.report.table import experiment_table
@@ -58,9 +57,7 @@ def write_value(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return f"[{', '.join(write_value(item) for item in value)}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def plan_command(arguments: Sequence[str]) -> int:
@@ -176,9 +173,8 @@ def doctor_command(arguments: Sequence[str]) -> int:
 def test_command(arguments: Sequence[str]) -> int:
     """Runs the tests; arguments are passed on to pytest."""
     options = parser("test")
-    options.add_argument(
-        "arguments", metavar="ARGUMENT", nargs="*", help="passed on to pytest; its options: ./run.sh test . --help"
-    )
+    meaning = "passed on to pytest; its options: ./run.sh test . --help"
+    options.add_argument("arguments", metavar="ARGUMENT", nargs="*", help=meaning)
     if arguments[:1] in (["-h"], ["--help"]):
         options.parse_args(arguments)
 

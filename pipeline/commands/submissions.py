@@ -23,9 +23,8 @@ def score_command(arguments: Sequence[str]) -> int:
     """Prints the local score of any submission file."""
     options = parser("score")
     options.add_argument("csv", type=Path, metavar="FILE.csv", help="the submission")
-    options.add_argument(
-        "--masks", type=Path, metavar="DIR", required=True, help="folder of the masks, named and stored as for training"
-    )
+    meaning = "folder of the masks, named and stored as for training"
+    options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
@@ -159,9 +158,8 @@ def submit_command(arguments: Sequence[str]) -> int:
     """Uploads a run's submission to Kaggle, and puts it into the log."""
     options = parser("submit")
     add_config(options)
-    options.add_argument(
-        "-m", "--message", metavar="TEXT", required=True, help="shown by Kaggle, with the local score added"
-    )
+    meaning = "shown by Kaggle, with the local score added"
+    options.add_argument("-m", "--message", metavar="TEXT", required=True, help=meaning)
     options.add_argument("--again", action="store_true", help="upload even if the same content was uploaded before")
     chosen = options.parse_args(arguments)
 
@@ -219,9 +217,8 @@ def convention_command(arguments: Sequence[str]) -> int:
     """Finds out from a competition's own files how it writes its runs."""
     options = parser("convention")
     options.add_argument("name", metavar="NAME", help="a competition: configs/competitions/NAME.yaml")
-    options.add_argument(
-        "runs", type=Path, metavar="RUNS.csv", help="run lengths of training images, often train.csv itself"
-    )
+    meaning = "run lengths of training images, often train.csv itself"
+    options.add_argument("runs", type=Path, metavar="RUNS.csv", help=meaning)
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import load_competition

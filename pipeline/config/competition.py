@@ -173,9 +173,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         except (re.error, OverflowError, RecursionError) as error:
             refuse("SEQUENCE_PATTERN", f"not a valid regular expression: {error}")
         if groups != 1:
-            refuse(
-                "SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
-            )
+            refuse("SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected one: the sequence's name")
     convention = competition.convention
     if (convention.rows == "id+class") != (convention.class_column is not None):
         refuse("CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither")
@@ -187,16 +185,11 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
 def _check_classes(competition: Competition, refuse: Callable[[str, str], None]) -> None:
     classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
     if not 2 <= len(classes) <= 254:
-        refuse(
-            "CLASSES",
-            f"found {len(classes)} classes, expected 2 to 254 (value {IGNORE} of an 8-bit mask is for ignored pixels)",
-        )
+        refuse("CLASSES", f"found {len(classes)} classes, expected 2 to 254: masks have 8 bits, {IGNORE} is ignored")
     if len(set(classes)) != len(classes) or "" in classes:
         refuse("CLASSES", "a class name is empty or used twice; each class needs its own")
     if len(colors) != len(classes):
-        refuse(
-            "COLORS", f"found {len(colors)} colours for {len(classes)} classes; give one [red, green, blue] per class"
-        )
+        refuse("COLORS", f"found {len(colors)} colours for {len(classes)} classes; give a [red, green, blue] for each")
     if len(set(colors)) != len(colors):
         twice = next(color for color in colors if colors.count(color) > 1)
         refuse("COLORS", f"{list(twice)} is the colour of two classes; give each its own")
@@ -207,10 +200,7 @@ def _check_classes(competition: Competition, refuse: Callable[[str, str], None])
             f"found {ignore}, expected the last class ({last}) or a value outside the classes ({last + 1} to 255)",
         )
     if competition.num_classes < 2:
-        refuse(
-            "IGNORE_INDEX",
-            "only one class is not ignored; at least two are needed, for example background and object",
-        )
+        refuse("IGNORE_INDEX", "only one class is not ignored, expected two or more: background and object")
 
 
 def _check_mask_values(competition: Competition, refuse: Callable[[str, str], None]) -> None:
@@ -223,10 +213,8 @@ def _check_mask_values(competition: Competition, refuse: Callable[[str, str], No
             f"make the ignored colour the last class, and give its index here",
         )
     if isinstance(values, tuple) and len(values) != len(classes):
-        refuse(
-            "MASK_VALUES",
-            f"found {len(values)} values for {len(classes)} classes; give the grey value of each class, in order",
-        )
+        why = f"found {len(values)} values for {len(classes)} classes; give the grey value of each class, in order"
+        refuse("MASK_VALUES", why)
     if isinstance(values, tuple) and len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
         refuse("MASK_VALUES", f"{twice} is the value of two classes; give each its own")
