@@ -1,51 +1,52 @@
-"""The command line: `./run.sh NAME [STAGE] [KEY=VALUE ...]` and a few commands of its own.
+"""The command line: `./run.sh NAME [STAGE ...] [KEY=VALUE ...]` for experiments, and commands (`commands/table.py`).
 
-Exit codes: 0 done, 2 a mistake of the user's, 3 stopped but resumable, 1 a fault of ours.
+Exit codes: 0 done, 2 a mistake of the user's, 3 stopped and resumable, 1 an internal error.
 """
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
+from pipeline.commands.arguments import Parser
+from pipeline.commands.table import COMMANDS
 from pipeline.errors import Stopped, UserError
+from pipeline.wording import did_you_mean, nearest
 
-HELP = """\
-./run.sh - from a competition's images to a checked submission
-
-  ./run.sh demo                       the whole chain on a small competition that it draws itself, two minutes
-  ./run.sh NAME                       every stage of configs/NAME.yaml; what is still fresh is skipped
-  ./run.sh NAME STAGE ...             up to the last stage named
-  ./run.sh NAME KEY=VALUE ...         the same with other settings, in a run folder of its own
-      --force                         do the named stages (or all) again even when fresh
-
-  ./run.sh list [WORD ...]            every config, or those with all the words: question, state, score
-  ./run.sh show NAME [KEY=VALUE ...]  every resolved value and the file it came from; --json for programs
-  ./run.sh plan NAME [KEY=VALUE ...]  draws the learning rate over the epochs
-  ./run.sh compare NAME NAME ...      settings that differ, and scores, of several runs
-  ./run.sh shakeup NAME NAME ...      how far submissions must lie apart to differ truly; which two to choose as finals
-  ./run.sh score FILE.csv --masks DIR local score of any submission file
-  ./run.sh diff ONE.csv TWO.csv       where two submissions differ most, in words and as an image
-  ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
-  ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
-  ./run.sh convention NAME RUNS.csv   how a competition writes its runs, found in its training rows and masks
-  ./run.sh download NAME              fetches a competition's data, or an encoder's weights
-  ./run.sh doctor                     what this machine has, what is missing, and how to mend it
-  ./run.sh test [PYTEST ARGUMENT ...] the tests
-  ./run.sh COMMAND --help             one command with its options and an example
-
-Stages, in order: {stages}
-Exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped but resumable, 1 a fault of ours
-Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
-"""
-ON_SUBMISSIONS = ("score", "diff", "submit", "log", "convention")
-COMMANDS = ("list", "show", "plan", "compare", "shakeup", *ON_SUBMISSIONS, "download", "doctor", "test")
 STAGE_NAMES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
+EPILOG = """\
+`./run.sh demo` runs all stages on a small competition that it generates itself.
+
+commands (./run.sh COMMAND ..., --help for its arguments and an example):
+{commands}
+
+exit codes: 0 done, 2 a mistake in config, data or arguments, 3 stopped and resumable, 1 an internal error
+folders:    DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR (tile stores)
+"""
+
+
+def experiment_parser() -> Parser:
+    """Returns the parser of `./run.sh NAME ...`; its help is that of the whole command line."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    options = Parser(
+        prog="./run.sh",
+        description="From a competition's images to a checked submission: runs the stages of a config in order, and "
+        "skips\nthose whose results are fresh.",
+        epilog=EPILOG.format(commands=commands),
+    )
+    options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
+    # Two arguments for the help; argparse assigns all words to the first, and split_words separates them.
+    meaning = f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}"
+    options.add_argument("stages", metavar="STAGE", nargs="*", help=meaning)
+    meaning = "other settings; the run then has a run folder of its own"
+    options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=meaning)
+    options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
+    return options
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
     except Stopped as stopped:
-        print(f"stopped: {stopped}; {again(arguments)} goes on from here", file=sys.stderr)
+        print(f"stopped: {stopped}; to continue, type {again(arguments)}", file=sys.stderr)
         return EXIT_STOPPED
     except KeyboardInterrupt as interrupt:
         return report_interrupt(interrupt, arguments)
@@ -65,21 +66,21 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return report_unforeseen(error, arguments)
-        print(f"{error.strerror}: free space, then start the same command again", file=sys.stderr)
+            return report_unexpected(error, arguments)
+        print(f"{error.strerror}: free space, then type {again(arguments)}", file=sys.stderr)
         return EXIT_MISTAKE
     except Exception as error:
-        return report_unforeseen(error, arguments)
+        return report_unexpected(error, arguments)
 
 
-def report_unforeseen(error: Exception, arguments: Sequence[str]) -> int:
-    """Prints an interrupt in another's clothes as what it is, and anything else as our fault; returns the exit code."""
+def report_unexpected(error: Exception, arguments: Sequence[str]) -> int:
+    """Prints an exception as an interrupt if it was caused by one, else as an internal error; returns the exit code."""
     interrupt = interrupt_behind(error)
     return report_fault() if interrupt is None else report_interrupt(interrupt, arguments)
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Returns the interrupt that an error was made of: Python 3.11 turns one that meets an import into a RuntimeError.
+    """Returns the interrupt that caused an exception: Python 3.11 turns one during an import into a RuntimeError.
 
     >>> interrupt_behind(ValueError("no number")) is None
     True
@@ -91,12 +92,12 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 def report_interrupt(interrupt: KeyboardInterrupt, arguments: Sequence[str]) -> int:
     """Prints what ended the run; returns the exit code."""
-    print(f"stopped: {interrupt or 'Ctrl-C'}; nothing is broken, {again(arguments)} goes on", file=sys.stderr)
+    print(f"stopped: {interrupt or 'Ctrl-C'}; to continue, type {again(arguments)}", file=sys.stderr)
     return EXIT_STOPPED
 
 
 def again(arguments: Sequence[str]) -> str:
-    """Returns what to type to go on; `--force` would begin anew.
+    """Returns what to type to continue; `--force` would start from the beginning.
 
     >>> again(["ExpAAB", "--force"])
     'the same command without --force'
@@ -105,44 +106,45 @@ def again(arguments: Sequence[str]) -> str:
 
 
 def report_fault() -> int:
-    """Prints the exception at hand and what to do with it; returns the exit code."""
+    """Prints the current exception and how to report it; returns the exit code."""
     traceback.print_exc()
     print(
-        "\nThis is a fault of ours, not of yours. Please report it with the lines above and `./run.sh doctor`.",
+        "\nThis is an internal error. Please report it with the lines above and the output of `./run.sh doctor`.",
         file=sys.stderr,
     )
     return EXIT_FAULT
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Chooses what to do by the first word."""
-    is_asked = arguments[:1] == ["help"] or (arguments[:1] != ["test"] and bool({"-h", "--help"} & set(arguments)))
-    if is_asked or not arguments:
-        print_help(arguments[1:] if arguments[:1] == ["help"] else arguments)
-        return 0 if arguments else EXIT_MISTAKE
+    """Runs the command, or the experiment, that the first word names."""
+    if not arguments:
+        experiment_parser().print_help()
+        return EXIT_MISTAKE
+    if arguments[0] == "help":
+        arguments = [word for word in arguments[1:2] if word in COMMANDS] + ["--help"]
     name, rest = arguments[0], arguments[1:]
-    if name in COMMANDS:
-        from pipeline.commands import runs, submissions
-
-        return getattr(submissions if name in ON_SUBMISSIONS else runs, f"{name}_command")(rest)
-    return run_experiment(name, rest)
-
-
-def print_help(words: Sequence[str]) -> None:
-    """Prints how the command among the first words is typed, or else all that there is."""
-    from pipeline.commands.usage import USAGE
-
-    print(USAGE.get(words[0] if words else "") or HELP.format(stages=" ".join(STAGE_NAMES)), end="")
+    try:
+        return COMMANDS[name].run(rest) if name in COMMANDS else run_experiment(arguments)
+    except SystemExit as end:  # argparse has printed the help
+        if end.code:
+            raise
+        return 0
 
 
-def run_experiment(name: str, arguments: Sequence[str]) -> int:
+def run_experiment(arguments: Sequence[str]) -> int:
     """Runs the stages of an experiment."""
+    name = arguments[0]
+    if name not in ("-h", "--help") and (name.startswith("-") or not name.strip()):
+        raise UserError(f"{name!r} is not a command or config; ./run.sh -h lists commands, ./run.sh list configs")
+    chosen, unknown = experiment_parser().parse_known_intermixed_args(arguments)
+
     from pipeline.config.load import load, names
 
     if name not in names():
-        refuse_slip(name, arguments)
-    stages_named, overrides, is_forced = split_arguments(name, arguments)
+        refuse_slip(name, arguments[1:])
+    stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
     loaded = load(name, tuple(overrides))
+
     from pipeline.chain import Run, run_chain
     from pipeline.paths import RunPaths, shown
     from pipeline.stages import stages_of
@@ -161,53 +163,53 @@ def run_experiment(name: str, arguments: Sequence[str]) -> int:
     paths = RunPaths(loaded.run)
     if loaded.run != name:
         print(f"{name} with other settings runs in {shown(paths.folder)}")
-    run_chain(stages, last, Run(loaded, paths, stop), (stages_named or known) if is_forced else (), print_line)
+    run_chain(stages, last, Run(loaded, paths, stop), (stages_named or known) if chosen.force else (), print_line)
     return 0
 
 
 def refuse_slip(name: str, arguments: Sequence[str]) -> None:
-    """Refuses a first word that is plainly no config's name but a stage, an option or a misspelt command.
+    """Refuses a first word that is a stage or a misspelt command instead of a config.
 
     Raises:
-        UserError: it is one of these; says what to type.
+        UserError: says what to type.
     """
     if name in STAGE_NAMES:
         experiment = next((word for word in arguments if "=" not in word), "NAME")
         raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
-    if name.startswith("-") or not name.strip():
-        raise UserError(f"{name!r} is no command and no config; ./run.sh -h shows what there is")
-    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.7)
+    near = nearest(name, COMMANDS)
     if near:
-        raise UserError(f"there is no command and no config {name!r}; did you mean ./run.sh {near[0]}?")
+        raise UserError(f"there is no command or config {name!r}; did you mean ./run.sh {near[0]}?")
 
 
-def split_arguments(name: str, arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    """Returns the stages, overrides and `--force` among an experiment's arguments.
+def split_words(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the stages and the overrides among the words after an experiment's name.
 
     Raises:
-        UserError: a word that is none of these; names the nearest.
+        UserError: a word that is neither; names the nearest.
     """
-    stages, overrides, is_forced = [], [], False
-    for argument in arguments:
-        if argument == "--force":
-            is_forced = True
-        elif argument in STAGE_NAMES:
-            stages.append(argument)
-        elif "=" in argument and not argument.startswith("-"):
-            overrides.append(argument)
+    stages, overrides = [], []
+    for word in words:
+        if word in STAGE_NAMES:
+            stages.append(word)
+        elif "=" in word and not word.startswith("-"):
+            overrides.append(word)
         else:
-            near = difflib.get_close_matches(argument, [*STAGE_NAMES, "--force"], n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE"
-            if "." in argument and argument.isupper():
-                hint = f"a setting is written {argument}=VALUE, without a space"
-            if argument.startswith("-") and "=" in argument:
-                hint = f"a setting is written without dashes: {argument.lstrip('-')}"
-            raise UserError(f"{name} {argument}: neither a stage nor a setting; {hint}")
-    return stages, overrides, is_forced
+            raise UserError(f"{name} {word}: neither a stage nor a setting; {word_hint(word)}")
+    return stages, overrides
+
+
+def word_hint(word: str) -> str:
+    """Returns what was probably meant by a word that is neither a stage nor a setting."""
+    if "." in word and word.isupper():
+        return f"a setting is written {word}=VALUE, without a space"
+    if word.startswith("-") and "=" in word:
+        return f"a setting is written without dashes: {word.lstrip('-')}"
+    known = [*STAGE_NAMES, *experiment_parser().options()]
+    return did_you_mean(word, known, f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE")
 
 
 def print_line(line: str) -> None:
-    """Prints a line at once, beside progress bars too."""
+    """Prints a line at once, also beside progress bars."""
     print(line, flush=True)
 
 

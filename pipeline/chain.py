@@ -25,6 +25,7 @@ from pipeline.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker
 from pipeline.paths import RunPaths, shown
 from pipeline.reuse import is_known, siblings, take_from
 from pipeline.stopping import Stop
+from pipeline.wording import duration
 
 FORCED = "--force"
 
@@ -302,15 +303,3 @@ def _remove_outputs(stage: Stage, run: Run) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def duration(seconds: float) -> str:
-    """Returns a time as a person says it.
-
-    >>> duration(3725)
-    '1 h 2 min'
-    """
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"

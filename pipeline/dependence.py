@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.load import Loaded, is_machine_key
+from pipeline.config.tree import is_below
 from pipeline.errors import UserError
 from pipeline.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
 
@@ -41,11 +42,7 @@ def settings_of(stage: Stage, loaded: Loaded) -> dict[str, Any]:
     """Returns the values that the stage depends on; a named plan or competition counts with its content."""
     settings = {key: value for key, value in loaded.values.items() if not is_machine_key(key)}
     settings |= competition_settings(loaded)
-    chosen = {
-        key: value
-        for key, value in settings.items()
-        if any(key == prefix or key.startswith(prefix + ".") for prefix in stage.settings)
-    }
+    chosen = {key: value for key, value in settings.items() if is_below(key, stage.settings)}
     if "SOLVER.PLAN" in chosen:
         chosen["SOLVER.PLAN"] = [vars(phase) for phase in loaded.plan]
     return chosen

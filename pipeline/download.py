@@ -1,38 +1,40 @@
-"""`./run.sh download NAME`: a competition's data, or an encoder's weights, to where the chain looks for them."""
+"""`./run.sh download NAME`: a competition's data, or an encoder's weights, into the folders where runs find them."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from pipeline.config.competition import Competition
-from pipeline.config.load import load_competition
+from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path
-from pipeline.paths import CONFIGS, PROJECT, shown
+from pipeline.paths import PROJECT, shown
+from pipeline.wording import did_you_mean
 
 
 def download(name: str) -> None:
-    """Fetches a competition by its name, or the ImageNet weights of an encoder by its.
+    """Downloads the data of a competition, or the ImageNet weights of an encoder.
 
     Raises:
-        UserError: nothing has that name, or it cannot be fetched from here; says how to get it by hand.
+        UserError: nothing has that name, or the download is not possible; says how to get the data by hand.
     """
-    competitions = sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml"))
+    competitions = competition_names()
     if name not in competitions:
         download_weights(name, competitions)
         return
     target = Path(os.environ.get("DATA_DIR") or PROJECT / "data") / name
     competition, existed = load_competition(name), target.exists()
     if existed and not (target / competition.train_csv).is_file():
-        raise UserError(f"{shown(target)} is there but has no {competition.train_csv}; move it away and start again")
+        raise UserError(
+            f"{shown(target)} exists but has no {competition.train_csv}; move it away, then type the same command"
+        )
     path = fetch(competition, target)
-    print(f"{shown(path)} is there already; remove it to fetch it anew" if existed else f"fetched: {shown(path)}")
+    print(f"{shown(path)} already exists; remove it to download again" if existed else f"downloaded: {shown(path)}")
 
 
 def fetch(competition: Competition, target: Path) -> Path:
-    """Returns the folder of a competition after fetching it from where it is published."""
+    """Returns the folder of a competition after downloading it from its publisher."""
     if competition.name == "demo":
         from pipeline.data.demo import generate
 
@@ -44,8 +46,8 @@ def fetch(competition: Competition, target: Path) -> Path:
         return download_camvid(competition, target)
     if competition.kaggle_slug is None:
         raise UserError(
-            f"{competition.name} is not published in a form that can be fetched: {competition.title}.\n"
-            f"Put its folder where DATA_DIR points; its layout is in configs/competitions/{competition.name}.yaml."
+            f"{competition.name} cannot be downloaded: it has no KAGGLE_SLUG ({competition.title}).\n"
+            f"Put its folder into DATA_DIR; configs/competitions/{competition.name}.yaml describes its files."
         )
     from pipeline.submission.download import download_competition
 
@@ -61,11 +63,11 @@ def download_weights(encoder: str, competitions: list[str]) -> None:
     from pipeline.model.build import load_pretrained
 
     if encoder not in smp.encoders.encoders:
-        near = difflib.get_close_matches(encoder, [*competitions, *smp.encoders.encoders], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"competitions: {', '.join(competitions)}"
-        raise UserError(f"there is no competition and no encoder {encoder!r}; {hint}")
+        known = [*competitions, *smp.encoders.encoders]
+        hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
+        raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
     path = Path(os.environ.get("WEIGHTS_DIR") or PROJECT / "data" / "weights") / f"{encoder}-imagenet.safetensors"
     state = load_pretrained(Encoder(encoder, "", "imagenet")).state_dict()
     with atomic_path(path) as temporary:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-    print(f"fetched: {shown(path)}")
+    print(f"downloaded: {shown(path)}")

@@ -1,6 +1,6 @@
-"""Files that are whole or absent: atomic writes, content hashes, a look at the disk before writing.
+"""Atomic writes, content hashes, and checks of free disk space: a file is complete or absent.
 
-Source of the recipe (temporary file, flush, fsync, rename, fsync of the folder): Pillai et al., "All File Systems Are
+Source of the steps (temporary file, flush, fsync, rename, fsync of the folder): Pillai et al., "All File Systems Are
 Not Created Equal", OSDI 2014.
 """
 
@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import DiskTooSmall, UserError
+from pipeline.wording import GIB, size
 
 TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
-GIB = 1024**3
-ROOM_TO_BREATHE = 64 * 1024**2
+RESERVE = 64 * 1024**2
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,7 +30,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no fsync of folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no fsync of folders
             raise
     finally:
         os.close(descriptor)
@@ -40,17 +40,17 @@ def sync_folder(folder: Path) -> None:
 def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is flushed to the disk and renamed to `path`.
 
-    Without `is_durable` the flush is left out: after a power cut the file may be absent or damaged, never after a kill.
-    For files that know their own hash, of which many are brought to the disk at once later.
+    Without `is_durable` the flush is left out: after a power cut, but not after a kill, the file may be absent or
+    damaged. For files whose hash is stored, and of which many are flushed together later.
 
-    On an exception (also Ctrl-C) the temporary file is removed and an earlier `path` stays as it was. An error of the
-    caller's own that has nothing to do with this file, such as an input that is missing, passes through unchanged.
+    On an exception (also Ctrl-C) the temporary file is removed and an existing `path` is not changed. An exception that
+    does not concern this file, such as a missing input, passes through.
 
     Raises:
-        UserError: the disk is full or refuses the write; names the path and what is free.
+        UserError: the disk is full or cannot be written; names the path and the free space.
     """
     path = Path(path)
-    # The suffix stays last: writers such as matplotlib choose the format by it.
+    # The suffix stays at the end: writers such as matplotlib choose the format by it.
     temporary = path.with_name(f"{path.stem}{TEMPORARY_MARK}{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,16 +74,16 @@ def atomic_path(path: Path | str, is_durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> None:
-    """Writes `data` to `path` so that a reader sees the old or the new content, never a part."""
+    """Writes `data` to `path`; a reader sees the old or the new content, never a part of it."""
     content = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def sweep_temporaries(folder: Path) -> int:
-    """Removes what killed writers left behind in `folder` (not below it); returns how many.
+    """Removes the temporary files of killed writers in `folder` (not below it); returns how many.
 
-    To be called by whoever holds the folder's lock, or it would take a living writer's file away.
+    Only for the holder of the folder's lock: a running writer's file would be removed, too.
     """
     left_over = [path for path in folder.iterdir() if TEMPORARY.search(path.name)] if folder.is_dir() else []
     for path in left_over:
@@ -107,9 +107,9 @@ def sha256_text(text: str) -> str:
 
 
 def second_name(path: Path, other: Path) -> None:
-    """Makes `other` the same file as `path`, or a copy where the file system has no hard links."""
+    """Makes `other` a hard link to `path`, or a copy where the file system has no hard links."""
     with atomic_path(other) as temporary:
-        temporary.unlink(missing_ok=True)  # left by a killed process of the same number
+        temporary.unlink(missing_ok=True)  # left by a killed process with the same id
         try:
             os.link(path, temporary)
         except OSError:
@@ -117,33 +117,25 @@ def second_name(path: Path, other: Path) -> None:
 
 
 def check_disk(path: Path | str, bytes_needed: int, what: str) -> None:
-    """Refuses to begin what the disk below `path` cannot hold.
+    """Refuses to write `what` where the disk of `path` is too small for it.
 
     Raises:
-        DiskTooSmall: less than `bytes_needed` and ROOM_TO_BREATHE is free.
+        DiskTooSmall: less than `bytes_needed` and RESERVE is free.
     """
-    folder = Path(path)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < bytes_needed + ROOM_TO_BREATHE:
-        needed = f"{in_words(bytes_needed)}, and {in_words(ROOM_TO_BREATHE)} to breathe,"
+    free = shutil.disk_usage(existing_folder(path)).free
+    if free < bytes_needed + RESERVE:
         raise DiskTooSmall(
-            f"{what} needs {needed} below {path}, but only {in_words(free)} are free.\n"
-            "Free some, or name a larger disk: RUNS_DIR for runs, SCRATCH_DIR for tile stores, DATA_DIR for images."
+            f"{what} needs {size(bytes_needed)} and {size(RESERVE)} in reserve below {path}; {size(free)} are free.\n"
+            "Free space, or set RUNS_DIR (runs), SCRATCH_DIR (tile stores) or DATA_DIR (images) to a larger disk."
         )
 
 
-def in_words(num_bytes: int) -> str:
-    """Returns a size as a person says it.
-
-    >>> in_words(3_000), in_words(70 * 1024**2), in_words(5 * 1024**3)
-    ('2.9 KiB', '70.0 MiB', '5.0 GiB')
-    """
-    unit, divisor = next(
-        ((unit, divisor) for unit, divisor in (("GiB", GIB), ("MiB", 1024**2)) if num_bytes >= divisor), ("KiB", 1024)
-    )
-    return f"{num_bytes / divisor:.1f} {unit}"
+def existing_folder(path: Path | str) -> Path:
+    """Returns the nearest folder above a path, or the path itself, that exists."""
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def _sha256(file) -> str:
@@ -162,9 +154,9 @@ def _remove(path: Path) -> None:
 
 
 def _is_about(error: OSError, temporary: Path) -> bool:
-    """Returns whether an error of a writer comes from the file that is being written.
+    """Returns whether an error is about the file that is being written.
 
-    A failed write carries no file name, and NumPy's `tofile` not even a number.
+    The error of a failed write has no file name, and that of NumPy's `tofile` no number.
     """
     named = (None, str(temporary))
     return error.errno in (None, *DISK_ERRORS) and error.filename in named
@@ -178,5 +170,5 @@ def _as_user_error(error: OSError, path: Path) -> UserError:
     kind = DiskTooSmall if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
     return kind(
         f"cannot write {path}: {error.strerror or error}{free}.\n"
-        f"What was there before is untouched. Free space or allow writing there, then start the same command again."
+        f"The previous content is unchanged. Free space or allow writing there, then type the same command again."
     )

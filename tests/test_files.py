@@ -115,7 +115,7 @@ def test_a_disk_that_takes_no_more_is_a_mistake_of_the_users_and_keeps_the_old_f
     output, _ = writer.communicate(timeout=60)
     assert writer.returncode == 2, output
     assert f"cannot write {path}: " in output
-    assert "What was there before is untouched." in output
+    assert "The previous content is unchanged." in output
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == (
         [("probs.npy", b"old")] if has_old else []
     )
@@ -217,5 +217,7 @@ def test_hashes_are_sha256_of_the_content(tmp_path):
 
 def test_too_small_a_disk_is_refused_before_writing(tmp_path):
     check_disk(tmp_path / "not" / "there" / "yet", 1, "a note")
-    with pytest.raises(UserError, match=r"(?s)needs 1048576\.0 GiB, and 64\.0 MiB to breathe,.* are free\..*SCRATCH"):
+    with pytest.raises(
+        UserError, match=r"(?s)needs 1048576\.0 GiB and 64\.0 MiB in reserve below .* are free\..*SCRATCH"
+    ):
         check_disk(tmp_path / "not" / "there", 1 << 50, "the store")

@@ -30,7 +30,6 @@ DEPENDENTS = {
     "EXPERIMENT.SEED": ("tile", *LEARN),
     "MODEL.NAME": NETWORK,
     "MODEL.ABBR": ("report",),
-    "MODEL.ACTIVATION": ("report",),
     "MODEL.ENCODER.NAME": NETWORK,
     "MODEL.ENCODER.ABBR": ("report",),
     "MODEL.ENCODER.WEIGHTS": NETWORK,

@@ -1,4 +1,4 @@
-"""The commands that are not stages, from `list` to `test`; those on submissions are in `submissions.py`."""
+"""The commands on configs, runs and the machine: `list`, `show`, `plan`, `compare`, `shakeup`, `download`, ..."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.commands.arguments import parser
+from pipeline.commands.arguments import Parser, add_config, parser
 from pipeline.errors import UserError
 
 
 def list_command(arguments: Sequence[str]) -> int:
-    """Prints every config with its question, state and score."""
+    """Prints configs with question, state and score."""
+    options = parser("list")
+    meaning = "only configs with all these words in name or question; default: all"
+    options.add_argument("words", metavar="WORD", nargs="*", help=meaning)
+    words = tuple(options.parse_args(arguments).words)
+
     from pipeline.report.table import experiment_table
 
-    options = parser("list")
-    options.add_argument("words", nargs="*")
-    print(experiment_table(tuple(options.parse_args(arguments).words)))
+    print(experiment_table(words))
     return 0
 
 
 def show_command(arguments: Sequence[str]) -> int:
-    """Prints the resolved values of a config and where each was written."""
+    """Prints the resolved values of a config and the file that set each."""
+    options = parser("show")
+    add_config(options)
+    options.add_argument("--json", action="store_true", help="print the values alone, as JSON")
+    chosen = options.parse_args(arguments)
+
     from pipeline.config.load import load, nested, run_name
     from pipeline.paths import RunPaths, shown
 
-    options = parser("show")
-    options.add_argument("name")
-    options.add_argument("overrides", nargs="*", default=())
-    options.add_argument("--json", action="store_true")
-    chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
     if chosen.json:
         print(json.dumps(nested(loaded.values), indent=2))
@@ -54,33 +57,31 @@ def write_value(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return f"[{', '.join(write_value(item) for item in value)}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def plan_command(arguments: Sequence[str]) -> int:
-    """Draws the learning rate over the epochs of a config's plan."""
+    """Prints the phases of a config's plan, and plots its learning rate over the epochs."""
+    options = parser("plan")
+    add_config(options)
+    chosen = options.parse_args(arguments)
+
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.files import write_atomic
     from pipeline.paths import RunPaths, runs_folder, shown
     from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
 
-    options = parser("plan")
-    options.add_argument("name")
-    options.add_argument("overrides", nargs="*", default=())
-    chosen = options.parse_args(arguments)
     loaded = load(chosen.name, tuple(chosen.overrides))
     members = loaded.config.ensemble.members
     if members is not None:
-        raise UserError(f"{loaded.name} is an ensemble, which trains nothing; a member's: ./run.sh plan {members[0]}")
+        raise UserError(f"{loaded.name} is an ensemble and has no plan; its members have: ./run.sh plan {members[0]}")
     paths, is_auto = RunPaths(loaded.run), loaded.config.solver.max_lr == "auto"
-    # What was not run leaves no folder of a run.
+    # A config that was never run gets no run folder by this.
     path = (
         paths.plots / "plan.png" if (paths / "config.yaml").is_file() else runs_folder() / "plans" / f"{paths.name}.png"
     )
-    title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest of both just fit
+    title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest names just fit
     batches = loaded.config.dataloaders.train
     num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
     suggested = (read_json(paths / "lr_sweep.json") or {}).get("max_lr") if is_auto else None
@@ -93,79 +94,90 @@ def plan_command(arguments: Sequence[str]) -> int:
         print(f"{phase.name:<10} at most {epochs}{limits}, {rate}, starts from {phase.start_from}")
     if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
         print(
-            f"warm-up steps are drawn as if an epoch had {PLAN_STEPS}: how many it has is known after "
+            f"warm-up is plotted for {PLAN_STEPS} steps per epoch; the real number is known after "
             f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
         )
     if suggested:
         origin = shown(paths / "lr_sweep.json")
-        print(f"SOLVER.MAX_LR is auto: drawn for {suggested:.2g}, the sweep's suggestion in {origin}")
+        print(f"SOLVER.MAX_LR is auto: plotted for {suggested:.2g}, the suggestion of the LR sweep in {origin}")
     elif is_auto:
-        print(f"SOLVER.MAX_LR is auto: drawn for {PROVISIONAL_LR:g} in place of what the sweep will suggest")
-    print(f"drawn: {shown(path)}")
+        print(f"SOLVER.MAX_LR is auto: plotted for {PROVISIONAL_LR:g}, because the LR sweep has not run yet")
+    print(f"plot: {shown(path)}")
     return 0
 
 
 def compare_command(arguments: Sequence[str]) -> int:
-    """Prints the settings that differ between runs, and their scores; draws scores and curves."""
+    """Prints the settings that differ between runs, and their scores; plots scores and curves."""
+    names = parse_names(parser("compare"), arguments)
+
     from pipeline.files import write_atomic
     from pipeline.paths import runs_folder, shown
     from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
 
-    names = two_or_more("compare", arguments)
     comparison = compare_runs(names)
     print(comparison)
     if comparison.score is not None:
         folder = runs_folder() / "compared"
         write_atomic(folder / "scores.png", draw_comparison(comparison))
         write_atomic(folder / "curves.png", draw_run_curves(comparison))
-        print(f"\ndrawn: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
+        print(f"\nplots: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 
 
-def two_or_more(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of runs behind a command.
+def parse_names(options: Parser, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of two or more runs.
 
     Raises:
-        UserError: fewer than two different ones, or an option.
+        UserError: fewer than two different names, or an option that the command does not have.
     """
-    options = parser(command)
-    options.add_argument("names", nargs="*")
+    options.add_argument("names", metavar="NAME", nargs="+", help="two or more runs: names of configs or run folders")
     names = tuple(options.parse_args(arguments).names)
     if len(set(names)) < 2:
-        raise UserError(f"./run.sh {command}: name two runs or more; ./run.sh list shows which there are")
+        raise UserError(f"{options.prog}: give the names of two or more runs; ./run.sh list shows them")
     return names
 
 
 def shakeup_command(arguments: Sequence[str]) -> int:
-    """Prints how far submissions must lie apart to be truly different, and which two to choose as finals."""
+    """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
+    names = parse_names(parser("shakeup"), arguments)
+
     from pipeline.inference.shakeup import read_scores, shake_up
     from pipeline.report.compare import run_folder
 
-    folders = {name: run_folder(name) for name in two_or_more("shakeup", arguments)}
+    folders = {name: run_folder(name) for name in names}
     print(shake_up(*read_scores(folders)))
     return 0
 
 
 def download_command(arguments: Sequence[str]) -> int:
-    """Fetches a competition's data, or an encoder's weights."""
+    """Downloads a competition's data, or an encoder's weights."""
+    options = parser("download")
+    options.add_argument("name", metavar="NAME", help="a competition (into data/NAME) or an encoder (into WEIGHTS_DIR)")
+    name = options.parse_args(arguments).name
+
     from pipeline.download import download
 
-    options = parser("download")
-    options.add_argument("name")
-    download(options.parse_args(arguments).name)
+    download(name)
     return 0
 
 
 def doctor_command(arguments: Sequence[str]) -> int:
-    """Tells what this machine has and what is missing."""
-    from pipeline.door.doctor import doctor
-
+    """Prints what this machine has and what is missing."""
     parser("doctor").parse_args(arguments)
+
+    from pipeline.bootstrap.doctor import doctor
+
     return doctor()
 
 
 def test_command(arguments: Sequence[str]) -> int:
-    """Runs the tests; arguments go to pytest."""
+    """Runs the tests; arguments are passed on to pytest."""
+    options = parser("test")
+    meaning = "passed on to pytest; its options: ./run.sh test . --help"
+    options.add_argument("arguments", metavar="ARGUMENT", nargs="*", help=meaning)
+    if arguments[:1] in (["-h"], ["--help"]):
+        options.parse_args(arguments)
+
     from pipeline.paths import PROJECT
 
     command = [sys.executable, "-m", "pytest", *arguments]

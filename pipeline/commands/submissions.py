@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.commands.arguments import chosen_competition, parser
+from pipeline.commands.arguments import add_competition, add_config, chosen_competition, parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 def score_command(arguments: Sequence[str]) -> int:
     """Prints the local score of any submission file."""
+    options = parser("score")
+    options.add_argument("csv", type=Path, metavar="FILE.csv", help="the submission")
+    meaning = "folder of the masks, named and stored as for training"
+    options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
+    add_competition(options, "not needed where a .json beside the submission names it")
+    chosen = options.parse_args(arguments)
+
     from pipeline.submission.score import score_csv, summarise
 
-    options = parser("score")
-    options.add_argument("csv", type=Path)
-    options.add_argument("--masks", type=Path, required=True)
-    options.add_argument("--competition")
-    chosen = options.parse_args(arguments)
     competition = chosen_competition("score", chosen.competition, [chosen.csv])
     if not chosen.masks.is_dir():
         raise UserError(f"--masks {chosen.masks}: no such folder; wanted the folder of the true masks")
@@ -58,13 +60,14 @@ class ImageFile(NamedTuple):
 
 def diff_command(arguments: Sequence[str]) -> int:
     """Prints where two submissions differ most, and draws those images."""
+    options = parser("diff")
+    options.add_argument("first", type=Path, metavar="ONE.csv", help="a submission")
+    options.add_argument("second", type=Path, metavar="TWO.csv", help="another submission")
+    add_competition(options, "not needed where a .json beside a submission names it")
+    chosen = options.parse_args(arguments)
+
     from pipeline.submission.compare import compare_submissions
 
-    options = parser("diff")
-    options.add_argument("first", type=Path)
-    options.add_argument("second", type=Path)
-    options.add_argument("--competition")
-    chosen = options.parse_args(arguments)
     competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)
     sizes = {image_id: image.size for image_id, image in images.items()}
@@ -153,17 +156,18 @@ def draw_diff(
 
 def submit_command(arguments: Sequence[str]) -> int:
     """Uploads a run's submission to Kaggle, and puts it into the log."""
+    options = parser("submit")
+    add_config(options)
+    meaning = "shown by Kaggle, with the local score added"
+    options.add_argument("-m", "--message", metavar="TEXT", required=True, help=meaning)
+    options.add_argument("--again", action="store_true", help="upload even if the same content was uploaded before")
+    chosen = options.parse_args(arguments)
+
     from pipeline.config.load import load
     from pipeline.paths import RunPaths, shown
     from pipeline.submission.kaggle import submit
     from pipeline.submission.log import add_upload, log_table, read_log, submissions_log
 
-    options = parser("submit")
-    options.add_argument("name")
-    options.add_argument("overrides", nargs="*", default=())
-    options.add_argument("-m", "--message", required=True)
-    options.add_argument("--again", action="store_true")
-    chosen = options.parse_intermixed_args(arguments)  # settings may stand behind the message
     loaded = load(chosen.name, tuple(chosen.overrides))
     path = RunPaths(loaded.run).submission
     if not path.is_file():
@@ -188,13 +192,14 @@ def submit_command(arguments: Sequence[str]) -> int:
 
 def log_command(arguments: Sequence[str]) -> int:
     """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
+    options = parser("log")
+    add_competition(options, "it needs a KAGGLE_SLUG")
+    competition = chosen_competition("log", options.parse_args(arguments).competition)
+
     from pipeline.paths import shown, submissions_folder
     from pipeline.submission.kaggle import slug_of
     from pipeline.submission.log import log_table, read_log, submissions_log
 
-    options = parser("log")
-    options.add_argument("--competition")
-    competition = chosen_competition("log", options.parse_args(arguments).competition)
     path, slug = submissions_folder() / "log.csv", slug_of(competition)
     try:
         rows = submissions_log(path, competition)
@@ -210,14 +215,16 @@ def log_command(arguments: Sequence[str]) -> int:
 
 def convention_command(arguments: Sequence[str]) -> int:
     """Finds out from a competition's own files how it writes its runs."""
+    options = parser("convention")
+    options.add_argument("name", metavar="NAME", help="a competition: configs/competitions/NAME.yaml")
+    meaning = "run lengths of training images, often train.csv itself"
+    options.add_argument("runs", type=Path, metavar="RUNS.csv", help=meaning)
+    chosen = options.parse_args(arguments)
+
     from pipeline.config.load import load_competition
     from pipeline.data.competition import find_folder, read_list
     from pipeline.submission.detective import convention_text, investigate
 
-    options = parser("convention")
-    options.add_argument("name")
-    options.add_argument("runs", type=Path)
-    chosen = options.parse_args(arguments)
     competition = load_competition(chosen.name)
     folder = find_folder(competition)
     train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))

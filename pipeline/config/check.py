@@ -1,32 +1,34 @@
-"""Refuses settings that are each possible but not together."""
+"""Refuses settings that are valid one by one but contradict each other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
+from pipeline.config.tree import is_below, refuse
 from pipeline.errors import UserError
+from pipeline.wording import did_you_mean
 
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
-# What an ensemble's file may say; on the command line other keys go on to its members, see `ensemble.py`.
-OF_ENSEMBLE = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
-OF_ENSEMBLE += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
-OF_EACH_MEMBER = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")  # one value for all would make them alike
+# The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`ensemble.py`),
+# except those that tell the members apart.
+ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
+ENSEMBLE_KEYS += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
+MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
 
 
 def check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
-    """Refuses a config that contradicts itself, its competition or its plan.
+    """Refuses a config that contradicts itself, its competition or its training plan.
 
     Args:
         origins: where each value was written, for messages.
 
     Raises:
-        UserError: origin, key, what was found and what was wanted.
+        UserError: origin, key, what was found and what was expected.
     """
     _check_names(config, origins)
     _check_classes(config, competition, origins)
@@ -36,21 +38,17 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     window = config.predict.window
     if any(side % STRIDE for side in window):
         near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in window]
-        _refuse(origins, "PREDICT.WINDOW", f"{list(window)} are no multiples of {STRIDE}, as networks want; try {near}")
+        refuse(origins, "PREDICT.WINDOW", f"{list(window)} must be multiples of {STRIDE}, for example {near}")
     sweep, solver = config.sweep, config.solver
     if sweep.end_lr <= sweep.start_lr:
-        _refuse(origins, "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}")
+        refuse(origins, "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}")
     if solver.max_lr == "auto" and not sweep.enable:
-        _refuse(
-            origins, "SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false; give a number"
+        refuse(
+            origins, "SOLVER.MAX_LR", "auto is the suggestion of the LR sweep, but SWEEP.ENABLE is false; give a number"
         )
     if solver.max_lr == "auto" and sweep.optimizer == "SGD" and solver.optimizer.name != "SGD":
-        why = f"auto takes the sweep's suggestion, but plain SGD's rate means other steps in {solver.optimizer.name}"
-        _refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
-
-
-def _refuse(origins: Mapping[str, str], key: str, why: str) -> None:
-    raise UserError(f"{origins.get(key, 'config')}: {key}: {why}")
+        why = f"auto is the suggestion of the LR sweep, but a rate for plain SGD does not suit {solver.optimizer.name}"
+        refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
 
 
 def _check_names(config: Config, origins: Mapping[str, str]) -> None:
@@ -61,7 +59,7 @@ def _check_names(config: Config, origins: Mapping[str, str]) -> None:
         ("EXPERIMENT.SUFFIX", config.experiment.suffix),
     ):
         if not NAME_PART.fullmatch(part):
-            _refuse(origins, key, f"{part!r} becomes a part of the run name; wanted letters, digits and . _ + -")
+            refuse(origins, key, f"{part!r} is a part of the run name; expected letters, digits and . _ + -")
 
 
 def _check_classes(config: Config, competition: Competition, origins: Mapping[str, str]) -> None:
@@ -73,37 +71,36 @@ def _check_classes(config: Config, competition: Competition, origins: Mapping[st
         if chosen == "all":
             continue
         if not chosen:
-            _refuse(origins, key, "an empty list; give all, or the names that are wanted")
+            refuse(origins, key, "the list is empty; give all, or a list of names")
         if len(set(chosen)) < len(chosen):
-            _refuse(origins, key, "a class is named twice; keep one")
+            refuse(origins, key, "a class is given twice; keep one")
         for name in chosen:
             if name not in scored:
-                near = nearest(name, scored)
-                hint = f"did you mean {near[0]}?" if near else f"its classes: {', '.join(scored)}"
-                _refuse(origins, key, f"{competition.name} has no class {name}; {hint}")
+                hint = did_you_mean(name, scored, f"its classes are {', '.join(scored)}")
+                refuse(origins, key, f"{competition.name} has no class {name}; {hint}")
     submitted = [scored[index] for index in competition.scored_indices]
     if not set(submitted) & set(scored if config.datasets.classes == "all" else config.datasets.classes):
-        why = f"{competition.name} scores {', '.join(submitted)} alone, of which none is here; add it, or give all"
-        _refuse(origins, "DATASETS.CLASSES", why)
+        why = f"none of the scored classes of {competition.name} ({', '.join(submitted)}) is in the list; add one"
+        refuse(origins, "DATASETS.CLASSES", why)
     weights = config.loss_fn.weights
     if weights is not None and len(weights) != competition.num_classes:
-        wanted = f"{competition.name} has {competition.num_classes} classes ({', '.join(scored)})"
-        _refuse(origins, "LOSS_FN.WEIGHTS", f"{len(weights)} weights, but {wanted}; give one each, or null")
+        why = f"{len(weights)} weights for the {competition.num_classes} classes of {competition.name}"
+        refuse(origins, "LOSS_FN.WEIGHTS", f"{why} ({', '.join(scored)}); give one per class, or null")
     if weights is not None and sum(weights) <= 0:
-        _refuse(origins, "LOSS_FN.WEIGHTS", "all are 0; at least one must be above")
+        refuse(origins, "LOSS_FN.WEIGHTS", "all weights are 0; at least one must be above 0")
 
 
 def _check_losses(config: Config, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
     try:
-        own_mix = parse_mix(config.loss_fn.mix)
+        config_mix = parse_mix(config.loss_fn.mix)
     except UserError as error:
-        _refuse(origins, "LOSS_FN.MIX", str(error))
-    changes = any(phase.loss and parse_mix(phase.loss) != own_mix for phase in plan)
+        refuse(origins, "LOSS_FN.MIX", str(error))
+    changes = any(phase.loss and parse_mix(phase.loss) != config_mix for phase in plan)
     if config.solver.monitor == "valid_loss" and changes:
-        # One loss judges the whole plan. Under another one it may rise while the scores rise, too: the best weights
-        # would be those from before the change, and that phase for nothing.
-        why = "a phase of it changes the loss, while LOSS_FN.MIX judges every epoch; set SOLVER.MONITOR: valid_dice"
-        _refuse(origins, "SOLVER.PLAN", f"{config.solver.plan}: {why}")
+        # The validation loss is that of LOSS_FN.MIX in all phases. While another loss is minimised it may rise although
+        # the scores rise: the best weights would then be those from before the change.
+        why = "a phase changes the loss, but valid_loss is always that of LOSS_FN.MIX; set SOLVER.MONITOR: valid_dice"
+        refuse(origins, "SOLVER.PLAN", f"{config.solver.plan}: {why}")
 
 
 def _check_data(config: Config, origins: Mapping[str, str]) -> None:
@@ -111,52 +108,52 @@ def _check_data(config: Config, origins: Mapping[str, str]) -> None:
     low, high = augmentation.gaussian_noise.var_limit
     if low > high:
         key = "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT"
-        _refuse(origins, key, f"[{low:g}, {high:g}] goes down; wanted [smallest, largest]")
+        refuse(origins, key, f"found [{low:g}, {high:g}], expected [smallest, largest]")
     batch, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
     if batch % accumulate:
-        why = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be cut into {accumulate} equal micro-batches"
-        _refuse(origins, "SOLVER.ACCUMULATE", why)
+        why = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be split into {accumulate} equal micro-batches"
+        refuse(origins, "SOLVER.ACCUMULATE", why)
     tile, key = augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
     if not tile.enable:
         return
     if not tile.sets:
-        _refuse(origins, key, "an empty list; give rows of [image width, image height, columns, rows]")
+        refuse(origins, key, "the list is empty; give rows of [image width, image height, columns, rows]")
     for width, height, _, _ in tile.sets:
         if width < tile.width or height < tile.height:
-            why = f"a tile of {tile.width}x{tile.height} does not fit an image of {width}x{height}"
-            _refuse(origins, key, f"{why}; change TILE.WIDTH, TILE.HEIGHT or that row")
+            why = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
+            refuse(origins, key, f"{why}; change TILE.WIDTH, TILE.HEIGHT or that row")
 
 
 def _check_ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> None:
     members, weights = config.ensemble.members, config.ensemble.weights
     if members is None:
         if weights is not None or config.ensemble.method != "AP":
-            _refuse(origins, "ENSEMBLE.METHOD", "nothing is combined without ENSEMBLE.MEMBERS; name them")
+            refuse(origins, "ENSEMBLE.METHOD", "has no effect without ENSEMBLE.MEMBERS; give the members")
         if config.ensemble.stream:
-            _refuse(origins, "ENSEMBLE.STREAM", "is for an ensemble; a single run needs its store, or name MEMBERS")
+            refuse(origins, "ENSEMBLE.STREAM", "true is for ensembles only; a single run needs its probability store")
         return
     if len(members) < 2:
-        _refuse(origins, "ENSEMBLE.MEMBERS", f"{len(members)} members; two at least can be combined, or null")
+        refuse(origins, "ENSEMBLE.MEMBERS", f"{len(members)} members; give two or more, or null")
     if len(set(members)) < len(members):
         twice = next(name for name in members if members.count(name) > 1)
-        _refuse(origins, "ENSEMBLE.MEMBERS", f"{twice} is named twice; for a heavier vote use METHOD: WEIGHTED")
+        refuse(origins, "ENSEMBLE.MEMBERS", f"{twice} is given twice; to give it more weight use METHOD: WEIGHTED")
     if weights is not None and config.ensemble.method != "WEIGHTED":
-        _refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} takes none; set METHOD: WEIGHTED")
+        refuse(origins, "ENSEMBLE.WEIGHTS", f"METHOD {config.ensemble.method} has no weights; set METHOD: WEIGHTED")
     if config.decode.offsets == "fitted" and config.ensemble.method not in ("AP", "WEIGHTED"):
-        _refuse(
+        refuse(
             origins,
             "DECODE.OFFSETS",
-            f"moves thresholds of mean probabilities, METHOD {config.ensemble.method} has none",
+            f"fitted needs mean probabilities, which METHOD {config.ensemble.method} does not have; set METHOD: AP",
         )
     if isinstance(weights, tuple):
         _check_ensemble_weights(weights, len(members), competition, origins)
     for key, origin in origins.items():
         if origin.startswith("configs/base.yaml"):
             continue
-        if origin == COMMAND_LINE and is_below(key, OF_EACH_MEMBER):
-            _refuse(origins, key, "is each member's own; change it in a run of that member")
-        if origin != COMMAND_LINE and not is_below(key, OF_ENSEMBLE):
-            _refuse(origins, key, "does nothing in an ensemble, its members have their own; remove it")
+        if origin == COMMAND_LINE and is_below(key, MEMBER_KEYS):
+            refuse(origins, key, "differs between members and cannot be set for all; set it in a run of one member")
+        if origin != COMMAND_LINE and not is_below(key, ENSEMBLE_KEYS):
+            refuse(origins, key, "has no effect in an ensemble: its members have their own settings; remove it")
 
 
 def _check_ensemble_weights(
@@ -164,17 +161,12 @@ def _check_ensemble_weights(
 ) -> None:
     key = "ENSEMBLE.WEIGHTS"
     if len(weights) != num_members:
-        _refuse(origins, key, f"{len(weights)} weights for {num_members} members; give one each, fitted, or null")
+        refuse(origins, key, f"{len(weights)} weights for {num_members} members; give one per member, fitted, or null")
     rows = [row if isinstance(row, tuple) else (row,) for row in weights]
     num_classes = competition.num_classes
     if any(len(row) not in (1, num_classes) for row in rows) or len({len(row) for row in rows}) > 1:
-        _refuse(origins, key, f"wanted one number per member, or {num_classes} numbers, a class each, per member")
+        refuse(origins, key, f"expected one number per member, or {num_classes} numbers (one per class) per member")
     for column, values in enumerate(zip(*rows, strict=True)):
         if sum(values) <= 0:
-            what = f"of class {competition.class_names[column]} " if len(rows[0]) > 1 else ""
-            _refuse(origins, key, f"all weights {what}are 0; at least one must be above")
-
-
-def is_below(key: str, prefixes: tuple[str, ...]) -> bool:
-    """Returns whether a dotted key is one of the prefixes or lies below one."""
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+            which = f"of class {competition.class_names[column]} " if len(rows[0]) > 1 else ""
+            refuse(origins, key, f"all weights {which}are 0; at least one must be above 0")

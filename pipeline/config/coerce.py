@@ -1,31 +1,31 @@
-"""YAML text to a typed value, by the schema's annotation and not by YAML's own guesses.
+"""Converts YAML text to a typed value. The type is the schema's annotation, not what YAML would guess.
 
-YAML 1.1 reads `5e-5` as text, `NO` as false and `1_000` as a number. Here the field's type decides.
+YAML 1.1 reads `5e-5` as text, `NO` as false and `1_000` as a number.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from pipeline.wording import nearest
+
 NULLS = ("", "~", "null", "Null", "NULL", "None")
-# ASCII digits only: Python's int() and float() would also read Arabic or Devanagari ones, and 1_0 as 10.
+# ASCII digits only: Python's int() and float() also accept Arabic and Devanagari digits, and read 1_0 as 10.
 INTEGER = re.compile(r"[-+]?[0-9]+")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-MOST_DIGITS = 18  # an integer fits 64 bits; Python refuses to read more than 4300 digits at all
+MOST_DIGITS = 18  # such an integer fits 64 bits; Python refuses to read more than 4300 digits
 MOST_SHOWN = 60  # characters of a value that an error message repeats
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values a number may take; `above` excludes its bound, `least` and `most` include theirs."""
+    """The range of a number: `least` and `most` are included, `above` is excluded."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -33,42 +33,42 @@ class Range:
 
 
 class Mismatch(Exception):
-    """A text that is not of the wanted type; the caller adds file and line."""
+    """A value that does not have the expected type; the caller adds file and line."""
 
 
 class NearMiss(Mismatch):
-    """A value of the right type with a fault inside: a number out of range, a list with one wrong item."""
+    """A value of the expected type that is wrong in detail: a number out of range, a list with one wrong item."""
 
 
-def coerce(node: yaml.Node, wanted: Any) -> Any:
-    """Returns the value of a YAML node as the type `wanted`.
+def coerce(node: yaml.Node, expected: Any) -> Any:
+    """Returns the value of a YAML node as the type `expected`.
 
     Args:
         node: a scalar or sequence node.
-        wanted: bool, int, float, str, None, Literal, Annotated[..., Range], a Union of those, or a tuple of those.
+        expected: bool, int, float, str, None, Literal, Annotated[..., Range], a Union of those, or a tuple of those.
 
     Raises:
-        Mismatch: says what was found and what was wanted.
+        Mismatch: says what was found and what was expected.
     """
-    origin = get_origin(wanted)
+    origin = get_origin(expected)
     if origin in (Union, types.UnionType):
-        return _coerce_union(node, get_args(wanted))
+        return _coerce_union(node, get_args(expected))
     if origin is Annotated:
-        return _coerce_ranged(node, wanted)
+        return _coerce_ranged(node, expected)
     if origin is tuple:
-        return _coerce_tuple(node, get_args(wanted))
+        return _coerce_tuple(node, get_args(expected))
     if not isinstance(node, yaml.ScalarNode):
-        raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}")
-    return _coerce_scalar(node, wanted)
+        raise Mismatch(f"found {quote(node)}, expected {describe(expected)}")
+    return _coerce_scalar(node, expected)
 
 
-def describe(wanted: Any) -> str:
-    """Returns a type as a person would say it.
+def describe(expected: Any) -> str:
+    """Returns a type in words.
 
     >>> describe(tuple[int, int])
     'a list of 2: [an integer, an integer]'
     """
-    origin, args = get_origin(wanted), get_args(wanted)
+    origin, args = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
         return " or ".join(describe(option) for option in args)
     if origin is Annotated:
@@ -80,37 +80,11 @@ def describe(wanted: Any) -> str:
             return f"a list in brackets, each item {describe(args[0])}"
         return f"a list of {len(args)}: [{', '.join(describe(item) for item in args)}]"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
-    return names[wanted]
-
-
-def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
-    """Returns the known words that were probably meant, whatever the case, underscores and dashes.
-
-    >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
-    ['MAX_LR']
-    """
-    plain = plain_word(word)
-    by_plain = {plain_word(option): option for option in known}
-    if plain in by_plain:
-        return [by_plain[plain]]
-    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=0.6)
-    # Of equally near ones, those that begin alike: ExpAAZ is rather ExpAAA than ExpHAA.
-    ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
-    close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))
-    return [by_plain[near] for near in close[:most]]
-
-
-def plain_word(word: str) -> str:
-    """Returns a word without what people mistype without noticing.
-
-    >>> plain_word("Max-LR")
-    'maxlr'
-    """
-    return word.replace("_", "").replace("-", "").casefold()
+    return names[expected]
 
 
 def quote(node: yaml.Node) -> str:
-    """Returns a node as an error message repeats it."""
+    """Returns a node in the form in which error messages show it."""
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
     if node.style is None and node.value in NULLS:
@@ -120,8 +94,8 @@ def quote(node: yaml.Node) -> str:
 
 
 def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
-    near_misses = []  # as text: an exception kept here would keep every frame below it, and all that those hold
-    # Text accepts everything, so it is asked last.
+    near_misses = []  # as text: an exception would keep every frame below it, and the objects in them
+    # str accepts every text, so it is tried last.
     for option in sorted(options, key=lambda option: option is str):
         try:
             return coerce(node, option)
@@ -131,17 +105,17 @@ def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
             continue
     if near_misses:
         raise NearMiss(near_misses[0])
-    raise Mismatch(f"found {quote(node)}, wanted {' or '.join(describe(option) for option in options)}")
+    raise Mismatch(f"found {quote(node)}, expected {' or '.join(describe(option) for option in options)}")
 
 
-def _coerce_ranged(node: yaml.Node, wanted: Any) -> Any:
-    kind, allowed = get_args(wanted)
+def _coerce_ranged(node: yaml.Node, expected: Any) -> Any:
+    kind, allowed = get_args(expected)
     try:
         value = coerce(node, kind)
     except NearMiss:
         raise
     except Mismatch:
-        raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}") from None
+        raise Mismatch(f"found {quote(node)}, expected {describe(expected)}") from None
     if not (allowed.least <= value <= allowed.most and value > allowed.above):
         raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
     return value
@@ -149,60 +123,60 @@ def _coerce_ranged(node: yaml.Node, wanted: Any) -> Any:
 
 def _coerce_tuple(node: yaml.Node, items: tuple[Any, ...]) -> tuple:
     if not isinstance(node, yaml.SequenceNode):
-        raise Mismatch(f"found {quote(node)}, wanted {describe(tuple[items])}")
+        raise Mismatch(f"found {quote(node)}, expected {describe(tuple[items])}")
     is_open = items[-1] is Ellipsis
     if not is_open and len(node.value) != len(items):
-        raise Mismatch(f"found a list of {len(node.value)}, wanted {describe(tuple[items])}")
-    types_wanted = [items[0]] * len(node.value) if is_open else items
+        raise Mismatch(f"found a list of {len(node.value)}, expected {describe(tuple[items])}")
+    types_expected = [items[0]] * len(node.value) if is_open else items
     values = []
-    for index, (item, wanted) in enumerate(zip(node.value, types_wanted, strict=True)):
+    for index, (item, expected) in enumerate(zip(node.value, types_expected, strict=True)):
         try:
-            values.append(coerce(item, wanted))
+            values.append(coerce(item, expected))
         except Mismatch as mismatch:
             raise NearMiss(f"item {index + 1}: {mismatch}") from None
     return tuple(values)
 
 
-def _coerce_scalar(node: yaml.ScalarNode, wanted: Any) -> Any:
+def _coerce_scalar(node: yaml.ScalarNode, expected: Any) -> Any:
     text, is_plain = node.value, node.style is None
     is_null = is_plain and text in NULLS
-    if wanted is type(None) and is_null:
+    if expected is type(None) and is_null:
         return None
-    if wanted is str and not is_null:
+    if expected is str and not is_null:
         return _coerce_text(text)
-    if wanted is bool and is_plain and text.lower() in ("true", "false"):
+    if expected is bool and is_plain and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if wanted is int and is_plain and INTEGER.fullmatch(text):
+    if expected is int and is_plain and INTEGER.fullmatch(text):
         return _coerce_integer(text)
-    if wanted is float and is_plain and NUMBER.fullmatch(text):
+    if expected is float and is_plain and NUMBER.fullmatch(text):
         return _coerce_float(node)
     hint = ""
-    if get_origin(wanted) is Literal and not is_null:
-        options = {str(option): option for option in get_args(wanted)}
+    if get_origin(expected) is Literal and not is_null:
+        options = {str(option): option for option in get_args(expected)}
         if text in options:
             return options[text]
         near = nearest(text, options)
         hint = f"; did you mean {near[0]}?" if near else ""
-    raise Mismatch(f"found {quote(node)}, wanted {describe(wanted)}{hint}")
+    raise Mismatch(f"found {quote(node)}, expected {describe(expected)}{hint}")
 
 
 def _coerce_text(text: str) -> str:
     if not text.isprintable():
-        strange = next(character for character in text if not character.isprintable())
-        raise Mismatch(f"found text with the invisible character U+{ord(strange):04X}, wanted plain text on one line")
+        hidden = next(character for character in text if not character.isprintable())
+        raise Mismatch(f"found text with the invisible character U+{ord(hidden):04X}, expected plain text on one line")
     return text
 
 
 def _coerce_integer(text: str) -> int:
     if len(text.lstrip("+-")) > MOST_DIGITS:
-        raise NearMiss(f"an integer of {len(text)} digits is too large, wanted {MOST_DIGITS} at most")
+        raise NearMiss(f"an integer of {len(text)} digits is too large, expected {MOST_DIGITS} at most")
     return int(text)
 
 
 def _coerce_float(node: yaml.ScalarNode) -> float:
     value = float(node.value)
     if not math.isfinite(value):
-        raise NearMiss(f"found {quote(node)}, wanted a number that fits 64 bits")
+        raise NearMiss(f"found {quote(node)}, expected a number that fits 64 bits")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a competition is: classes, folders, metric and how it wants its submission. One YAML file each.
+"""A competition's descriptor: classes, files, and the format of its submission. One YAML file each.
 
 Every key with its meaning, default and an example: `docs/competitions.md`.
 """
@@ -12,22 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pipeline.config.coerce import Range
-from pipeline.errors import UserError
+from pipeline.config.tree import refuse as refuse_key
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
 
-# Mask value of a pixel that counts nowhere, in memory and in the tile store; class indices stay below it.
+# Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
 IGNORE = 255
-PLACE = re.compile(r"\{id\}|\{stem\}")  # where a template has the image's id, as it is or without a file's suffix
-SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # of a file, where an id carries one
-BINARY_CLASS = 1  # with one row per image, class 0 is the background and has no row
+ID_FIELD = re.compile(r"\{id\}|\{stem\}")  # in a template: the image's id, as it is or without a file suffix
+SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # a file suffix at the end of an id
+BINARY_CLASS = 1  # the class that is submitted where there is one row per image; class 0 is the background
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a competition writes runs of pixels; reference table in `docs/conventions.md`.
+    """How a competition writes run lengths; reference table in `docs/conventions.md`.
 
-    `id_column` None: within a competition it is the competition's own.
+    `id_column` None: the competition's ID_COLUMN.
     """
 
     order: Literal["row", "column"] = "row"
@@ -67,25 +67,25 @@ class Competition:
     score: Literal["dice", "iou", "miou"] = "dice"
 
     def __post_init__(self) -> None:
-        if self.convention.id_column is None:  # a submission calls images what the lists call them
+        if self.convention.id_column is None:  # submissions name the column of ids as the image lists do
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
 
     @property
     def num_classes(self) -> int:
-        """The number of network outputs: all classes but an ignored last one."""
+        """The number of classes that a network predicts: all except an ignored last one."""
         ignored_is_class = self.ignore_index is not None and self.ignore_index < len(self.classes)
         return len(self.classes) - int(ignored_is_class)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes that a network tells apart, in index order."""
+        """The names of the classes that a network predicts, in index order."""
         return self.classes[: self.num_classes]
 
     @property
     def scored_indices(self) -> tuple[int, ...]:
-        """The indices of the classes over which the competition takes its mean: those that it wants submitted.
+        """The indices of the classes that enter the competition's mean score: those that are submitted.
 
-        With one row per image that is class 1 alone; the background beside it is trained, but scores nothing.
+        With one row per image that is class 1 only; the background is predicted, but not scored.
         """
         if self.convention.rows == "id":
             return (BINARY_CLASS,)
@@ -94,12 +94,12 @@ class Competition:
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixels of mask files mean; the default: class indices, of which all count.
+    """What the pixel values of mask files mean; default: class indices, none ignored.
 
     Attributes:
-        ignore_index: the class that counts nowhere, or a stored value outside the classes; None: none.
-        values: the stored grey value of each class, in order; None: its index.
-        colors: the stored colour (RGB) of each class, in order; None: masks are grey.
+        ignore_index: the ignored class, or an ignored grey value outside the classes; None: no pixel is ignored.
+        values: the grey value of each class, in order; None: its index.
+        colors: the colour (RGB) of each class, in order; None: masks are grey.
     """
 
     ignore_index: int | None = None
@@ -108,25 +108,25 @@ class MaskCode:
 
 
 def mask_code(competition: Competition) -> MaskCode:
-    """Returns what the pixels of a competition's mask files mean (MASK_VALUES, COLORS, IGNORE_INDEX)."""
+    """Returns the mask code of a competition (MASK_VALUES, COLORS, IGNORE_INDEX)."""
     if competition.mask_values == "colors":
         return MaskCode(competition.ignore_index, None, competition.colors)
     return MaskCode(competition.ignore_index, competition.mask_values)
 
 
 def image_file(competition: Competition, image_id: str, subset: Literal["train", "test"]) -> str:
-    """Returns an image's file, relative to the competition's folder; `subset` is the list that names it."""
+    """Returns an image's file, relative to the competition's folder; `subset` is the list that contains it."""
     template = competition.test_images if subset == "test" else None
     return fill_template(template or competition.images, image_id)
 
 
 def any_file(template: str) -> str:
-    """Returns the pattern that finds every image's file.
+    """Returns the glob pattern that matches the file of every image.
 
     >>> any_file("train/{id}/image.png")
     'train/*/image.png'
     """
-    return PLACE.sub("*", glob.escape(template))
+    return ID_FIELD.sub("*", glob.escape(template))
 
 
 def mask_file(competition: Competition, image_id: str) -> str:
@@ -135,7 +135,7 @@ def mask_file(competition: Competition, image_id: str) -> str:
 
 
 def fill_template(template: str, image_id: str) -> str:
-    """Returns a file by its template: `{id}` becomes the id, `{stem}` the id without a file's suffix.
+    """Returns a template filled in: `{id}` is replaced by the id, `{stem}` by the id without a file suffix.
 
     >>> fill_template("masks/{stem}.png", "0001.jpg"), fill_template("masks/{id}", "0001.jpg")
     ('masks/0001.png', 'masks/0001.jpg')
@@ -150,11 +150,11 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         origins: where each key was written, for messages.
 
     Raises:
-        UserError: names file, line and key, what was found and what was wanted.
+        UserError: file, line and key, what was found and what was expected.
     """
 
     def refuse(key: str, why: str) -> None:
-        raise UserError(f"{origins.get(key, f'configs/competitions/{competition.name}.yaml')}: {key}: {why}")
+        refuse_key(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
 
     _check_classes(competition, refuse)
     _check_mask_values(competition, refuse)
@@ -162,49 +162,46 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         template = getattr(competition, key)
         if template is None:
             continue
-        if len(PLACE.findall(template)) != 1 or set("{}") & set(PLACE.sub("", template)):
-            refuse(key.upper(), f"found {template!r}, wanted a path with {{id}} where the image's id stands")
+        if len(ID_FIELD.findall(template)) != 1 or set("{}") & set(ID_FIELD.sub("", template)):
+            refuse(key.upper(), f"found {template!r}, expected a path with {{id}} in place of the image's id")
     for key in ("images", "test_images", "masks", "train_csv", "test_csv", "sample_submission"):
         path = getattr(competition, key)
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
-            refuse(key.upper(), f"found {path!r}, wanted a path inside the competition's folder")
+            refuse(key.upper(), f"found {path!r}, expected a path inside the competition's folder")
     if competition.sequence_pattern is not None:
         try:
             groups = re.compile(competition.sequence_pattern).groups
         except (re.error, OverflowError, RecursionError) as error:
-            refuse("SEQUENCE_PATTERN", f"not a regular expression: {error}")
+            refuse("SEQUENCE_PATTERN", f"not a valid regular expression: {error}")
         if groups != 1:
-            refuse("SEQUENCE_PATTERN", f"{groups} groups in parentheses; exactly one names the sequence")
+            refuse("SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected one: the sequence's name")
     convention = competition.convention
     if (convention.rows == "id+class") != (convention.class_column is not None):
-        refuse("CONVENTION.CLASS_COLUMN", "goes with ROWS: id+class; give both or neither")
+        refuse("CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither")
     columns = [convention.id_column, convention.value_column, convention.class_column]
     if len(set(columns)) < len(columns):
-        refuse("CONVENTION.VALUE_COLUMN", f"two columns have one name: {', '.join(filter(None, columns))}")
+        refuse("CONVENTION.VALUE_COLUMN", f"columns have the same name: {', '.join(filter(None, columns))}")
 
 
 def _check_classes(competition: Competition, refuse: Callable[[str, str], None]) -> None:
     classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
     if not 2 <= len(classes) <= 254:
-        refuse("CLASSES", f"{len(classes)} classes; 2 to 254 fit an 8-bit mask beside the ignored value {IGNORE}")
+        refuse("CLASSES", f"found {len(classes)} classes, expected 2 to 254: masks have 8 bits, {IGNORE} is ignored")
     if len(set(classes)) != len(classes) or "" in classes:
-        refuse("CLASSES", "each class needs a name of its own")
+        refuse("CLASSES", "a class name is empty or used twice; each class needs its own")
     if len(colors) != len(classes):
-        refuse("COLORS", f"{len(colors)} colours for {len(classes)} classes; give one [red, green, blue] per class")
+        refuse("COLORS", f"found {len(colors)} colours for {len(classes)} classes; give a [red, green, blue] for each")
     if len(set(colors)) != len(colors):
         twice = next(color for color in colors if colors.count(color) > 1)
-        refuse("COLORS", f"{list(twice)} stands for two classes; give each its own")
+        refuse("COLORS", f"{list(twice)} is the colour of two classes; give each its own")
     if ignore is not None and ignore != len(classes) - 1 and not len(classes) <= ignore <= 255:
         last = len(classes) - 1
         refuse(
             "IGNORE_INDEX",
-            f"found {ignore}, wanted the last class ({last}) or a value outside the classes ({last + 1} to 255)",
+            f"found {ignore}, expected the last class ({last}) or a value outside the classes ({last + 1} to 255)",
         )
     if competition.num_classes < 2:
-        refuse(
-            "IGNORE_INDEX",
-            "only one class is left to score; at least two are needed, for example background and object",
-        )
+        refuse("IGNORE_INDEX", "only one class is not ignored, expected two or more: background and object")
 
 
 def _check_mask_values(competition: Competition, refuse: Callable[[str, str], None]) -> None:
@@ -213,16 +210,14 @@ def _check_mask_values(competition: Competition, refuse: Callable[[str, str], No
     if values == "colors" and is_outside:
         refuse(
             "IGNORE_INDEX",
-            f"found {ignore}, a grey value, but MASK_VALUES: colors reads colours; "
-            f"give the ignored colour a class of its own, the last, and its index here",
+            f"found {ignore}, a grey value, but with MASK_VALUES: colors masks are in colour; "
+            f"make the ignored colour the last class, and give its index here",
         )
     if isinstance(values, tuple) and len(values) != len(classes):
-        refuse(
-            "MASK_VALUES",
-            f"{len(values)} values for {len(classes)} classes; give the stored grey value of each class, in order",
-        )
+        why = f"found {len(values)} values for {len(classes)} classes; give the grey value of each class, in order"
+        refuse("MASK_VALUES", why)
     if isinstance(values, tuple) and len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        refuse("MASK_VALUES", f"{twice} stands for two classes; give each its own")
+        refuse("MASK_VALUES", f"{twice} is the value of two classes; give each its own")
     if isinstance(values, tuple) and is_outside and ignore in values:
-        refuse("IGNORE_INDEX", f"{ignore} is the stored value of {classes[values.index(ignore)]} in MASK_VALUES")
+        refuse("IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in MASK_VALUES; give another")

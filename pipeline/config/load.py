@@ -1,4 +1,4 @@
-"""A config's name to its resolved values: follow BASE, merge, check, remember where each value was written.
+"""Resolves a config by name: follows BASE, merges, checks, and records where each value was written.
 
 In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: typed settings as `Loaded`. Needs no torch.
 """
@@ -16,23 +16,36 @@ from typing import Any
 import yaml
 
 from pipeline.config.check import check_config
-from pipeline.config.coerce import NULLS, nearest
+from pipeline.config.coerce import NULLS
 from pipeline.config.competition import Competition, check_competition
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import Leaf, Tree, build, leaf_origins, merge, override_tree, read_tree
+from pipeline.config.tree import (
+    Leaf,
+    Tree,
+    build,
+    is_below,
+    join,
+    leaf_origins,
+    merge,
+    override_tree,
+    read_tree,
+    refuse,
+)
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS
+from pipeline.wording import did_you_mean
 
-# Keys of the original that would do nothing here; to accept them in silence would be a lie.
+# Keys of the original pipeline that would have no effect here. They are refused, not silently accepted.
 RETIRED = {
-    "DATALOADERS.COPY_PASTE": "copy-paste happens in the training loader's workers, it has no loader of its own",
-    "DATALOADERS.VISUALIZE": "the contact sheets have a fixed size",
-    "DATALOADERS.VALID.SHUFFLE": "validation visits every image once, in a fixed order",
-    "DATALOADERS.VALID.DROP_LAST": "validation visits every image once",
+    "MODEL.ACTIVATION": "networks return logits; loss and decoding apply the activation",
+    "DATALOADERS.COPY_PASTE": "copy-paste runs in the workers of the training loader",
+    "DATALOADERS.VISUALIZE": "contact sheets have a fixed size",
+    "DATALOADERS.VALID.SHUFFLE": "validation reads every image once, in a fixed order",
+    "DATALOADERS.VALID.DROP_LAST": "validation reads every image once",
 }
-# What may differ between two machines without making another experiment of it.
+# Keys that may differ between machines: they do not change the run folder, and no stage runs again for them.
 MACHINE_KEYS = (
     "RUNTIME",
     "DATASETS.DIRECTORY",
@@ -41,9 +54,9 @@ MACHINE_KEYS = (
     "DATALOADERS.VALID.NUM_WORKERS",
     "DATALOADERS.VALID.PIN_MEMORY",
     "SOLVER.SAVE_MINUTES",
-    "ENSEMBLE.STREAM",  # the same bits by way of the disk or not
+    "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
 )
-PROVISIONAL_LR = 1e-3  # stands for `MAX_LR: auto` until the sweep has spoken
+PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Loaded:
 
     Attributes:
         name: the config's name, `ExpAAB`.
-        run: the run folder's name: the same, or with a suffix when overrides change a value.
+        run: the run folder's name: the same, with a suffix where overrides change a value.
         values: resolved values as `{"SOLVER.MAX_LR": 0.001, ...}`.
         origins: `{"SOLVER.MAX_LR": "configs/base.yaml:98", ...}`.
         changed: the keys that overrides changed.
@@ -72,7 +85,7 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     """Returns the resolved config of an experiment.
 
     Raises:
-        UserError: no such config, an unknown key, a wrong value, a contradiction; with origin and cure.
+        UserError: no such config, an unknown key, a wrong value, a contradiction; with origin and remedy.
     """
     tree = read_chain(name)
     config, competition, plan = _resolve(tree)
@@ -83,26 +96,23 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
         values = flatten(config)
         changed = tuple(key for key in values if values[key] != before[key])
     run = _run_folder(name, values, changed)
-    # An overridden run may start from the experiment that it deviates from: it has a folder of its own.
+    # A run with overrides has its own folder, so it may start from the experiment that it overrides.
     if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
-        origin = leaf_origins(tree)["EXPERIMENT.LOAD_PREV"]
         why = f"{run} cannot start from itself; name an earlier run, or null"
-        raise UserError(f"{origin}: EXPERIMENT.LOAD_PREV: {why}")
+        refuse(leaf_origins(tree), "EXPERIMENT.LOAD_PREV", why)
     return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
 
 
 def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:
     tree = override_tree(assignments)
     if "BASE" in tree:
-        raise UserError(
-            f"{COMMAND_LINE}: BASE belongs to a file: `./run.sh {name}` follows the one in configs/{name}.yaml; "
-            f"write a config with another BASE"
-        )
+        why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
+        raise UserError(f"{COMMAND_LINE}: {why}")
     return tree
 
 
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
-    """Returns a folder name of its own for a run that deviates from its config, the same for the same deviation."""
+    """Returns the run folder's name: the config's, with a hash of the changed values where overrides change any."""
     meaningful = {key: values[key] for key in changed if not is_machine_key(key)}
     if not meaningful:
         return name
@@ -111,8 +121,8 @@ def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> 
 
 
 def is_machine_key(key: str) -> bool:
-    """Returns whether a key may differ between machines without changing what is computed."""
-    return any(key == prefix or key.startswith(prefix + ".") for prefix in MACHINE_KEYS)
+    """Returns whether a key may differ between machines without changing results."""
+    return is_below(key, MACHINE_KEYS)
 
 
 def names() -> list[str]:
@@ -121,29 +131,29 @@ def names() -> list[str]:
 
 
 def competition_names() -> list[str]:
-    """Returns the names of all competitions that are described, sorted."""
+    """Returns the names of all competitions in `configs/competitions/`, sorted."""
     return _names_in(CONFIGS / "competitions")
 
 
 def _names_in(folder: Path) -> list[str]:
-    # Hidden files: editors and macOS leave `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside the file.
+    # Not hidden files: editors and macOS create `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside a file.
     return sorted(path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith("."))
 
 
-def _find(folder: Path, name: str, what: str) -> Path:
-    """Returns `folder/name.yaml`; asks the list of names, so that no path and no other case can slip in.
+def _find(folder: Path, name: str, what: str, named_at: str = "") -> Path:
+    """Returns `folder/name.yaml`; compares with the list of names, so that a path or another case is refused.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
     known = [other for other in _names_in(folder) if other != "base"]
     if name in known:
         return folder / f"{name}.yaml"
     shown_name = name if len(name) <= 60 else f"{name[:57]}..."
-    near = nearest(Path(name).name.removesuffix(".yaml"), known, most=3)
-    few = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` shows all"
-    hint = f"did you mean {' or '.join(near)}?" if near else few
-    raise UserError(f"there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
+    otherwise = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` lists all"
+    hint = did_you_mean(Path(name).name.removesuffix(".yaml"), known, otherwise, most=3)
+    origin = f"{named_at}: " if named_at else ""
+    raise UserError(f"{origin}there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
 
 
 def _shown(path: Path) -> str:
@@ -160,19 +170,19 @@ def config_path(name: str) -> Path:
 
 
 def read_chain(name: str) -> Tree:
-    """Returns base.yaml overridden by the chain of BASE parents down to `name`."""
+    """Returns base.yaml, overridden by the chain of BASE parents down to `name`."""
     config_path(name)  # `base` is a parent, not an experiment
     chain: list[Tree] = []
     seen: list[str] = []
-    named_at = ""  # where the child named its parent; nowhere for the name that was typed
+    named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
-        path = _named(CONFIGS, name, "config", named_at)
+        path = _find(CONFIGS, name, "config", named_at)
         if name in seen:
-            raise UserError(f"{named_at} goes in a circle: {' -> '.join([*seen, name])}; name another parent")
+            raise UserError(f"{named_at}: circular: {' -> '.join([*seen, name])}; name another parent")
         seen.append(name)
         tree = read_tree(path, _shown(path))
         if not tree:
-            raise UserError(f"{_shown(path)}: says nothing; write at least BASE: and what differs, or remove the file")
+            raise UserError(f"{_shown(path)}: file is empty; add BASE: and what differs, or remove it")
         chain.append(tree)
         name, named_at = _pop_base(tree)
     tree = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
@@ -181,20 +191,13 @@ def read_chain(name: str) -> Tree:
     return tree
 
 
-def _named(folder: Path, name: str, what: str, named_at: str) -> Path:
-    try:
-        return _find(folder, name, what)
-    except UserError as error:
-        raise UserError(f"{named_at}: {error}" if named_at else str(error)) from None
-
-
 def _pop_base(tree: Tree) -> tuple[str, str]:
     """Returns the name of a config's parent and where it is given."""
     value = tree.pop("BASE", None)
     if value is None:
         return "base", tree.origin
     if not isinstance(value, Leaf) or not isinstance(value.node, yaml.ScalarNode) or value.node.value in NULLS:
-        raise UserError(f"{value.origin}: BASE names one parent, for example BASE: ExpBAA (or base)")
+        raise UserError(f"{value.origin}: BASE: expected the name of a config, for example BASE: ExpBAA (or base)")
     return value.node.value, f"{value.origin}: BASE"
 
 
@@ -211,16 +214,16 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
 
 
 def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) -> tuple[Phase, ...]:
-    path = _named(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
+    path = _find(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
     max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
     if config.solver.min_lr > max_lr:
         why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
-        raise UserError(f"{origins['SOLVER.MIN_LR']}: SOLVER.MIN_LR: {why}; the curves run from MAX_LR down to MIN_LR")
+        refuse(origins, "SOLVER.MIN_LR", f"{why}; the curves run from MAX_LR down to MIN_LR")
     return load_plan(path, _shown(path), config.solver, max_lr, origins)
 
 
 def with_max_lr(loaded: Loaded, max_lr: float) -> tuple[Phase, ...]:
-    """Returns the plan of a config whose MAX_LR is `auto`, with the rate that the sweep suggested."""
+    """Returns the plan of a config whose MAX_LR is `auto`, for the rate that the LR sweep suggests."""
     return _load_plan(loaded.config, max_lr, loaded.origins)
 
 
@@ -228,15 +231,15 @@ def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     """Returns the descriptor of a competition.
 
     Args:
-        origin: who names it, for messages.
+        origin: where it is named, for messages.
 
     Raises:
-        UserError: there is none of that name, or it contradicts itself.
+        UserError: there is no competition of that name, or its descriptor contradicts itself.
     """
-    path = _named(CONFIGS / "competitions", name, "competition", origin)
+    path = _find(CONFIGS / "competitions", name, "competition", origin)
     tree = read_tree(path, _shown(path))
     if "NAME" in tree:
-        raise UserError(f"{tree['NAME'].origin}: NAME is the file's name, {name}; remove it")
+        raise UserError(f"{tree['NAME'].origin}: NAME is not a key here: the name is the file's, {name}; remove it")
     tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name, style="'"), _shown(path))
     competition = build(tree, Competition)
     check_competition(competition, leaf_origins(tree))
@@ -249,11 +252,11 @@ def _refuse_retired(tree: Tree) -> None:
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Tree) else None
         if value is not None:
-            raise UserError(f"{value.origin}: {key} does nothing any more: {why}; remove it")
+            raise UserError(f"{value.origin}: {key} has no effect: {why}; remove it")
 
 
 def run_name(config: Config) -> str:
-    """Returns the run name for people, e.g. `AAB-FPN-EFF3-CA-FS-NA`."""
+    """Returns the descriptive run name, e.g. `AAB-FPN-EFF3-CA-FS-NA`."""
     return "-".join([config.experiment.prefix, config.model.abbr, config.model.encoder.abbr, config.experiment.suffix])
 
 
@@ -261,8 +264,7 @@ def flatten(section: Any, path: str = "") -> dict[str, Any]:
     """Returns a config as `{"SOLVER.MAX_LR": 0.001, ...}` in the schema's order."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(section):
-        value, key = getattr(section, field.name), field.name.upper()
-        here = f"{path}.{key}" if path else key
+        value, here = getattr(section, field.name), join(path, field.name.upper())
         values |= flatten(value, here) if dataclasses.is_dataclass(value) else {here: value}
     return values
 
@@ -276,8 +278,8 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in values.items():
         *groups, leaf = key.split(".")
-        place = tree
+        parent = tree
         for group in groups:
-            place = place.setdefault(group, {})
-        place[leaf] = value
+            parent = parent.setdefault(group, {})
+        parent[leaf] = value
     return tree

@@ -1,6 +1,6 @@
-"""A training plan as data: phases between sudden changes, and the curve of the learning rate inside each.
+"""A training plan as data: phases, and the learning-rate curve of each.
 
-In: a file of `configs/plans/` and the SOLVER keys that its numbers may name. Out: a tuple of `Phase`, and
+In: a file in `configs/plans/`, and the SOLVER keys that its numbers may name. Out: a tuple of `Phase`, and
 `learning_rate`, a pure function of phase and step.
 """
 
@@ -15,19 +15,21 @@ from typing import Literal
 
 import yaml
 
-from pipeline.config.coerce import NULLS, NUMBER, nearest, quote
-from pipeline.config.plain_yaml import compose_file, place_of
+from pipeline.config.coerce import NULLS, NUMBER, quote
+from pipeline.config.plain_yaml import compose_file, origin_of
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError
+from pipeline.wording import did_you_mean
 
+EXAMPLE = "{NAME: flat, EPOCHS: 3, LR: flat}"
 LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "lovasz", "tversky", "boundary")
 
-# One cycle begins at MAX_LR / 25 and spends 30 % of its steps rising: the defaults of fastai and of torch's OneCycleLR.
+# A cycle starts at MAX_LR / 25 and rises for 30 % of its steps: the defaults of fastai and of torch's OneCycleLR.
 CYCLE_START_SHARE = 1 / 25
 CYCLE_RISE_SHARE = 0.3
 
-# What a phase may give as a number or as the name of a SOLVER key.
+# Keys of a phase whose value may be a number or the name of a SOLVER key.
 NUMBER_KEYS = (
     *("EPOCHS", "PATIENCE", "MAX_LR", "MIN_LR", "POWER"),
     *("WARMUP", "WARMUP_STEPS", "CURVE_EPOCHS", "CURVE_START"),
@@ -36,17 +38,17 @@ NUMBER_KEYS = (
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs without a sudden change.
+    """A part of the training plan: epochs with the same loss, frozen parts and learning-rate curve.
 
     Attributes:
-        patience: epochs without a better score that end the phase early.
-        start_from: weights and optimizer state of the last epoch, or of the best one so far.
-        warmup: epochs of linear warm-up at the curve's beginning; `warmup_steps` counts them in steps instead.
-        curve_epochs: length of the curve with its warm-up; the phase's own length unless the phase is a window of a
-            longer curve, e.g. of a polynomial decay over 60 epochs whose power is raised at epoch 40.
-        curve_start: epochs of that curve that lie before this phase.
-        freeze: parts of the network that do not learn: `encoder`, `encoder.layer1`, `batch_norm` (with statistics).
-        loss: a mix that replaces LOSS_FN.MIX.
+        patience: the phase ends after so many epochs without a better score.
+        start_from: the weights and optimizer state to start with: those of the last epoch, or of the best so far.
+        warmup: epochs of linear warm-up at the beginning of the curve; `warmup_steps` is the same in steps.
+        curve_epochs: length of the curve, warm-up included; default: the length of the phase. It is longer where the
+            phase is a part of a curve, e.g. of a polynomial decay over 60 epochs whose power changes at epoch 40.
+        curve_start: epochs of the curve before this phase.
+        freeze: parts of the network that are not trained: `encoder`, `encoder.layer1`, `batch_norm` (with statistics).
+        loss: a loss mix in place of LOSS_FN.MIX.
     """
 
     name: str
@@ -71,10 +73,10 @@ def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
 
     Args:
         phase: the phase that the step belongs to.
-        step: 0-based, scored from the phase's beginning.
+        step: 0-based, counted from the beginning of the phase.
         steps_per_epoch: optimizer steps in an epoch.
 
-    Warm-up counts step + 1, so that the first step is not lost to a rate of zero; the curve begins after it.
+    Warm-up counts step + 1, so that the rate of the first step is not zero; the curve begins after the warm-up.
 
     >>> phase = Phase("anneal", epochs=2, lr="cosine", max_lr=1.0, min_lr=0.0)
     >>> [round(learning_rate(phase, step, 2), 3) for step in range(4)]
@@ -115,7 +117,7 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
     (('ce', 0.7), ('lovasz', 0.3))
 
     Raises:
-        UserError: an unknown name, a name twice, a weight that is not a positive number.
+        UserError: an unknown name, a repeated name, or a weight that is not a positive number.
     """
     mix: dict[str, float] = {}
     for term in text.split("+"):
@@ -123,12 +125,8 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
         weight_text, name = words if len(words) == 2 else ("1", words[0] if len(words) == 1 else "")
         weight = float(weight_text) if NUMBER.fullmatch(weight_text) else math.nan
         if name not in LOSS_NAMES or name in mix or not (0 < weight < math.inf):
-            near = nearest(name, LOSS_NAMES) if name not in LOSS_NAMES else []
-            hint = (
-                f"did you mean {near[0]}?"
-                if near
-                else f'wanted "0.7 ce + 0.3 lovasz" or so, of {", ".join(LOSS_NAMES)}'
-            )
+            example = f'expected for example "0.7 ce + 0.3 lovasz", of {", ".join(LOSS_NAMES)}'
+            hint = example if name in LOSS_NAMES else did_you_mean(name, LOSS_NAMES, example)
             raise UserError(f"cannot read {term.strip()!r} in the loss mix {text!r}; {hint}")
         mix[name] = weight
     return tuple(mix.items())
@@ -137,33 +135,32 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
 def load_plan(
     path: Path, shown: str, solver: Solver, max_lr: float, origins: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Phase, ...]:
-    """Returns the phases of a plan file, with names of SOLVER keys replaced by their values.
+    """Returns the phases of a plan file; names of SOLVER keys are replaced by their values.
 
     Args:
-        shown: the file in messages.
-        max_lr: what SOLVER.MAX_LR stands for (a number also when the config says `auto`).
+        shown: the file's name in messages.
+        max_lr: the value of SOLVER.MAX_LR; a number also where the config has `auto`.
         origins: where the SOLVER keys were written, for messages.
 
     Raises:
-        UserError: the file is not a list of phases, or a phase is impossible; with file and line.
+        UserError: the file is not a list of phases, or a phase is invalid; with file and line.
     """
     root = compose_file(path, shown)
     if not isinstance(root, yaml.SequenceNode) or not root.value:
-        raise UserError(f"{shown}: a plan is a list of phases, one per line: - {{NAME: flat, EPOCHS: 3, LR: flat}}")
+        raise UserError(f"{shown}: expected a list of phases, one per line: - {EXAMPLE}")
     keys = {name.upper(): value for name, value in vars(solver).items()} | {"MAX_LR": max_lr}
     numbers = {key: repr(value) for key, value in keys.items() if type(value) in (int, float)}
     phases: list[Phase] = []
     for node in root.value:
         phase = _build_phase(node, shown, numbers, origins)
-        _check_phase(phase, phases, f"{place_of(shown, node)}: phase {phase.name}")
+        _check_phase(phase, phases, f"{origin_of(shown, node)}: phase {phase.name}")
         phases.append(phase)
     return tuple(phases)
 
 
 def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origins: Mapping[str, str]) -> Phase:
     if not isinstance(node, yaml.MappingNode):
-        example = "{NAME: flat, EPOCHS: 3, LR: flat}"
-        raise UserError(f"{place_of(shown, node)}: found {quote(node)}, wanted a phase such as {example}")
+        raise UserError(f"{origin_of(shown, node)}: found {quote(node)}, expected a phase such as {EXAMPLE}")
 
     def number(key: str, origin: str) -> Leaf:
         named = f"SOLVER.{key}" + (f" of {origins[f'SOLVER.{key}']}" if f"SOLVER.{key}" in origins else "")
@@ -175,40 +172,35 @@ def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origin
         if key in NUMBER_KEYS and word in numbers:
             tree[key] = number(word, value.origin)
         elif key in NUMBER_KEYS and word not in NULLS and word.replace("_", "").isalpha():
-            hint = (
-                f"did you mean {' or '.join(near)}?"
-                if (near := nearest(word, numbers))
-                else f"there are {', '.join(numbers)}"
-            )
-            raise UserError(f"{value.origin}: {key}: no number among the SOLVER keys is called {word}; {hint}")
+            hint = did_you_mean(word, numbers, f"the numbers are {', '.join(numbers)}")
+            raise UserError(f"{value.origin}: {key}: found {word}, expected a number or a SOLVER key; {hint}")
     for key in ("MAX_LR", "MIN_LR"):
         tree.setdefault(key, number(key, tree.origin))
     return build(tree, Phase)
 
 
 def _check_phase(phase: Phase, earlier: list[Phase], where: str) -> None:
-    """Refuses numbers that are each possible but not together."""
+    """Refuses values of a phase that contradict each other."""
     curve_epochs = phase.curve_epochs or phase.epochs
     if any(phase.name == other.name for other in earlier):
-        raise UserError(f"{where}: the name is used twice; give each phase its own")
+        raise UserError(f"{where}: the name is used twice; each phase needs its own")
     if not earlier and phase.start_from == "best":
-        raise UserError(f"{where}: the first phase cannot START_FROM: best, nothing was trained before it")
+        raise UserError(f"{where}: START_FROM: best is not possible in the first phase: nothing was trained before it")
     if phase.min_lr > phase.max_lr:
         raise UserError(f"{where}: MIN_LR {phase.min_lr:g} is above MAX_LR {phase.max_lr:g}")
     if phase.warmup and phase.warmup_steps:
-        raise UserError(f"{where}: WARMUP counts epochs, WARMUP_STEPS counts steps; give one of them")
+        raise UserError(f"{where}: WARMUP (epochs) and WARMUP_STEPS exclude each other; remove one")
     if phase.lr == "one_cycle" and (phase.warmup or phase.warmup_steps):
-        raise UserError(f"{where}: one_cycle rises by itself; remove its WARMUP")
+        raise UserError(f"{where}: one_cycle has a warm-up of its own; remove WARMUP and WARMUP_STEPS")
     if phase.warmup > curve_epochs:
         raise UserError(f"{where}: WARMUP of {phase.warmup:g} epochs is longer than the {curve_epochs} EPOCHS")
     if phase.curve_start and phase.curve_epochs is None:
-        raise UserError(f"{where}: CURVE_START needs CURVE_EPOCHS, the length of the whole curve")
+        raise UserError(f"{where}: CURVE_START needs CURVE_EPOCHS, the length of the curve; add it")
     if phase.curve_start + phase.epochs > curve_epochs:
-        raise UserError(
-            f"{where}: CURVE_START {phase.curve_start:g} + EPOCHS {phase.epochs} exceed CURVE_EPOCHS {curve_epochs}"
-        )
+        found = f"CURVE_START {phase.curve_start:g} + EPOCHS {phase.epochs}"
+        raise UserError(f"{where}: {found} is more than CURVE_EPOCHS {curve_epochs}")
     if len(set(phase.freeze)) < len(phase.freeze):
-        raise UserError(f"{where}: FREEZE names a part twice; keep one")
+        raise UserError(f"{where}: FREEZE has a part twice; keep one")
     if phase.loss is not None:
         try:
             parse_mix(phase.loss)

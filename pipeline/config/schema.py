@@ -1,6 +1,7 @@
-"""The type of every config key. Values are born in `configs/base.yaml`; here is only what each may be.
+"""The type and range of every config key. Defaults and meanings are in `configs/base.yaml`.
 
-Keys are UPPER_SNAKE in YAML and the same words in lower case here.
+Keys are UPPER_SNAKE in YAML and the same words in lower case here. A new key also needs a line in `configs/base.yaml`
+and in `tests/config/keys.txt`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
-# As in `model/build.py`; here too, so that a typo is refused before images are checked and tiles cut.
+# The same as in `model/build.py`, which loads torch; a test keeps both equal.
 Architecture = Literal[
     "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
     "Segformer",
@@ -29,7 +30,7 @@ class Experiment:
     prefix: str
     suffix: str
     load_prev: str | None
-    seed: Annotated[int, Range(least=0, most=2**24 - 1)] | None  # (seed << 40) + place is the seed of one step
+    seed: Annotated[int, Range(least=0, most=2**24 - 1)] | None  # the seed of one step is (seed << 40) + its position
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class Model:
     name: Architecture
     abbr: str
     encoder: Encoder
-    activation: None
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,22 @@
-"""YAML files as trees of leaves that remember where they were written; merging and typed building.
+"""YAML files as trees whose leaves know where they were written; merging, and building typed dataclasses.
 
-In: a file or a `KEY=VALUE` text. Out: frozen dataclasses and the origin of every value.
+In: a file or `KEY=VALUE` texts. Out: frozen dataclasses, and the origin of every value.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from pipeline.config.coerce import Mismatch, coerce, nearest, plain_word, quote
-from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, place_of
+from pipeline.config.coerce import Mismatch, coerce, quote
+from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, origin_of
 from pipeline.errors import UserError
+from pipeline.wording import nearest, plain_word
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Tree(dict[str, "Leaf | Tree"]):
 
 
 def read_tree(path: Path, shown: str) -> Tree:
-    """Returns the mapping in a YAML file; `shown` names the file in origins and errors.
+    """Returns the mapping in a YAML file; `shown` is the file's name in origins and errors.
 
     Raises:
         UserError: the file is not YAML, not a mapping, or gives a key twice.
@@ -44,23 +45,23 @@ def read_tree(path: Path, shown: str) -> Tree:
     if node is None:
         return Tree(origin=shown)
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{place_of(shown, node)}: found {quote(node)}, wanted lines of KEY: value")
+        raise UserError(f"{origin_of(shown, node)}: found {quote(node)}, expected lines of KEY: value")
     return mapping_tree(node, shown)
 
 
 def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
-    """Returns a mapping node as a tree; refuses a key that appears twice (YAML would keep the last in silence).
+    """Returns a mapping node as a tree; refuses a key that appears twice (PyYAML would silently keep the last).
 
     Args:
         shown: the file, for origins and messages.
         path: the dotted key of the mapping, for messages.
     """
-    tree = Tree(origin=place_of(shown, node))
+    tree = Tree(origin=origin_of(shown, node))
     for key_node, value in node.value:
-        origin = place_of(shown, key_node)
+        origin = origin_of(shown, key_node)
         if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
-            below = f" below {path}" if path else ""
-            raise UserError(f"{origin}: found {quote(key_node)} as a key{below}, wanted a word: KEY: value")
+            group = f" in {path}" if path else ""
+            raise UserError(f"{origin}: found {quote(key_node)} as a key{group}, expected a word: KEY: value")
         key = key_node.value
         here = join(path, key)
         if key in tree:
@@ -76,8 +77,8 @@ def merge(parent: Tree, child: Tree) -> Tree:
     """Returns `parent` overridden by `child`: mappings merge, lists and scalars replace."""
     merged = Tree(parent, parent.origin)
     for key, value in child.items():
-        own = merged.get(key)
-        merged[key] = merge(own, value) if isinstance(own, Tree) and isinstance(value, Tree) else value
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Tree) and isinstance(value, Tree) else value
     return merged
 
 
@@ -88,15 +89,15 @@ def override_tree(assignments: Iterable[str]) -> Tree:
     dict_keys(['MAX_LR', 'POWER'])
 
     Raises:
-        UserError: one that is not KEY=VALUE, or a key that is given twice.
+        UserError: an assignment that is not KEY=VALUE, or a key that is given twice.
     """
     tree = Tree(origin=COMMAND_LINE)
     given: list[str] = []
     for assignment in assignments:
         one = _assignment_tree(assignment)
         for key in leaf_origins(one):
-            # SOLVER=1 SOLVER.POWER=2 contradict each other as well.
-            if any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in given):
+            # SOLVER=1 SOLVER.POWER=2 give SOLVER.POWER twice, too.
+            if is_below(key, given) or any(is_below(other, (key,)) for other in given):
                 raise UserError(f"{COMMAND_LINE}: {key} is given twice; keep one")
         given += leaf_origins(one)
         tree = merge(tree, one)
@@ -110,7 +111,7 @@ def _assignment_tree(assignment: str) -> Tree:
     try:
         node = compose_text(text, f"{COMMAND_LINE}: {key}")
     except UserError as error:
-        raise UserError(f"{error}; a text with signs of YAML stands in quotes: {key}=\"'...'\"") from None
+        raise UserError(f"{error}; quote text that contains YAML syntax: {key}=\"'...'\"") from None
     value: Leaf | Tree = Leaf(node or yaml.ScalarNode("", ""), COMMAND_LINE)
     if isinstance(node, yaml.MappingNode):
         value = mapping_tree(node, COMMAND_LINE, key)
@@ -122,13 +123,13 @@ def _assignment_tree(assignment: str) -> Tree:
 def build(tree: Tree, schema: type, path: str = "") -> Any:
     """Returns the dataclass `schema` filled from a tree.
 
-    Field `max_lr` is read from key `MAX_LR`. A field without default must be there.
+    Field `max_lr` is read from key `MAX_LR`. A field without default is required.
 
     Args:
         path: the dotted key of the tree, for messages.
 
     Raises:
-        UserError: an unknown or missing key, a value of a wrong type or range; with its origin.
+        UserError: an unknown or missing key, or a value of a wrong type or range; with its origin.
     """
     unknown = list(_unknown_keys(tree, schema, path))
     if unknown:
@@ -149,23 +150,22 @@ def _build(tree: Tree, schema: type, path: str) -> Any:
     return schema(**values)
 
 
-def _build_field(value: Leaf | Tree, wanted: Any, here: str) -> Any:
-    if is_dataclass(wanted):
+def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
+    if is_dataclass(expected):
         if isinstance(value, Leaf):
-            keys = ", ".join(field.name.upper() for field in fields(wanted))
-            found = f"found {quote(value.node)}, wanted KEY: value below it"
-            raise UserError(f"{value.origin}: {here} is a group of keys ({keys}), not a value; {found}")
-        return _build(value, wanted, here)
+            keys = ", ".join(field.name.upper() for field in fields(expected))
+            raise UserError(f"{value.origin}: {here}: found {quote(value.node)}, expected a group of keys: {keys}")
+        return _build(value, expected, here)
     if isinstance(value, Tree):
-        raise UserError(f"{value.origin}: {here} is one value, not a group of keys")
+        raise UserError(f"{value.origin}: {here}: found a group of keys, expected one value")
     try:
-        return coerce(value.node, wanted)
+        return coerce(value.node, expected)
     except Mismatch as mismatch:
         raise UserError(f"{value.origin}: {here}: {mismatch}") from None
 
 
 def _unknown_keys(tree: Tree, schema: type, path: str, root: tuple[type, str] | None = None) -> Iterator[str]:
-    """Yields the refusal of each key below `tree` that the schema lacks."""
+    """Yields an error message for each key in `tree` that is not in the schema."""
     hints = typing.get_type_hints(schema)
     known = {field.name.upper(): hints[field.name] for field in fields(schema)}
     root = root or (schema, path)
@@ -179,9 +179,9 @@ def _unknown_keys(tree: Tree, schema: type, path: str, root: tuple[type, str] | 
 
 
 def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: list[str]) -> str:
-    """Returns what was probably meant by an unknown key: the nearest in its group, or the same word in another one."""
+    """Returns what was probably meant by an unknown key: the nearest in its group, or the same word elsewhere."""
     if join(path, key) in all_keys:  # a dotted key can only come from a file
-        return f"in a file the groups are nested: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
+        return f"in a file groups are nested: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
     if plain_word(here) == "base":
         return "did you mean BASE?"
     whole, last = {}, {}
@@ -197,15 +197,15 @@ def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: li
     ):
         if 1 <= len(meant) <= 3:
             return f"did you mean {' or '.join(meant)}?"
-    return f"known here: {', '.join(known)}"
+    return f"the keys of this group are {', '.join(known)}"
 
 
 def _all_keys(schema: type, path: str) -> list[str]:
     """Returns the dotted names of all groups and keys of a schema."""
     names = []
-    for name, wanted in typing.get_type_hints(schema).items():
+    for name, expected in typing.get_type_hints(schema).items():
         here = join(path, name.upper())
-        names += [here, *(_all_keys(wanted, here) if is_dataclass(wanted) else [])]
+        names += [here, *(_all_keys(expected, here) if is_dataclass(expected) else [])]
     return names
 
 
@@ -220,3 +220,17 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
 
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def is_below(key: str, prefixes: Iterable[str]) -> bool:
+    """Returns whether a dotted key is one of the prefixes or below one.
+
+    >>> is_below("SOLVER.MAX_LR", ["SOLVER"]), is_below("SOLVER.MAX_LR", ["SOLVER.MAX"])
+    (True, False)
+    """
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def refuse(origins: Mapping[str, str], key: str, why: str, default: str = "config") -> NoReturn:
+    """Raises the UserError about a key's value; `default` is the origin of a key that no file sets."""
+    raise UserError(f"{origins.get(key, default)}: {key}: {why}")

@@ -7,7 +7,6 @@ turns `NA` into nothing and `007` into 7 and shifts the columns of a row that is
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.data.problems import Problem, make_problem
+from pipeline.wording import nearest
 
 Rows = list[tuple[int, dict[str, str]]]
 
@@ -112,6 +112,5 @@ def _header_problems(header: list[str], file: str, columns: Mapping[str, str], c
 
 
 def _did_you_mean(column: str, header: list[str]) -> str:
-    by_folded = {name.casefold().replace("_", ""): name for name in header}
-    close = difflib.get_close_matches(column.casefold().replace("_", ""), by_folded, n=1)
-    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+    near = nearest(column, header)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -10,7 +10,6 @@ from pipeline.report.markup import (
     Html,
     bar,
     digits,
-    duration,
     join,
     missing,
     photo,
@@ -23,6 +22,7 @@ from pipeline.report.read import STAGES, Columns, numbers, show_value, two_digit
 from pipeline.report.record import Record
 from pipeline.report.scores import split_name
 from pipeline.report.sweep import SWEEP_MARKS, draw_sweep, suggestions_of
+from pipeline.wording import duration
 
 
 def training_section(record: Record) -> Html | None:

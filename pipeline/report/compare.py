@@ -5,7 +5,6 @@ In: config.yaml, metrics.json, history.csv and per_image.csv of each run. Out: `
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from pipeline.report.read import (
 )
 from pipeline.report.scores import Metrics, read_metrics
 from pipeline.scores import LABELS, per_image_score
+from pipeline.wording import did_you_mean
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
 LEAST_IMAGES = 10  # in common, for a gain to be shown
@@ -229,8 +229,7 @@ def run_folder(name: str, runs: Path | None = None) -> Path:
         known = (
             sorted(path.name for path in runs.iterdir() if (path / "config.yaml").is_file()) if runs.is_dir() else []
         )
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none yet'}"
+        hint = did_you_mean(name, known, f"there are: {', '.join(known) or 'none yet'}", most=3)
         raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
     return folder
 

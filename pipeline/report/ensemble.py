@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag
 from pipeline.report.record import Record
 from pipeline.report.scores import split_name
+from pipeline.wording import size
 
 METHOD_WORDS = {
     "AP": "mean probability",
@@ -68,7 +69,7 @@ def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, 
     rows = []
     for member, own in zip(members, stores, strict=True):
         times = own["float32_bytes"] / own["bytes"]
-        sizes = _size(own["bytes"]), f"{own['images']:,}", _size(own["bytes"] / own["images"]), f"{times:.0f} times"
+        sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"]), f"{times:.0f} times"
         rows.append((member["run"], *sizes, _agreement(own)))
     caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
     return table(("member", "store", "images", "per image", "smaller than float32", "agreement"), rows, caption)
@@ -83,18 +84,6 @@ def _agreement(own: Mapping[str, Any]) -> str:
     share = own["agreement"]
     words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
     return f"{words} % on {quantity(own['compared'], 'image')}"
-
-
-def _size(num_bytes: float) -> str:
-    """Returns a number of bytes in a unit that fits.
-
-    >>> _size(1_234_567), _size(98_000), _size(5_400_000_000)
-    ('1.2 MB', '98 kB', '5.4 GB')
-    """
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.1f} {name}"
-    return f"{num_bytes / 1e3:.0f} kB"
 
 
 def _weight(weights: list[float]) -> str:

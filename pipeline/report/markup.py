@@ -132,15 +132,3 @@ def digits(score: float | None) -> str:
     ('0.843', '–')
     """
     return "–" if score is None else f"{score:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in its two largest units.
-
-    >>> duration(3725), duration(8.25)
-    ('1 h 2 min', '8.2 s')
-    """
-    minutes, hours = int(seconds // 60), int(seconds // 3600)
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"

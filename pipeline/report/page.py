@@ -23,7 +23,7 @@ from pipeline.report.background import (
 )
 from pipeline.report.curves import best_row
 from pipeline.report.ensemble import members_section
-from pipeline.report.markup import Html, digits, duration, join, missing, quantity, tag
+from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
 from pipeline.report.results import (
@@ -36,6 +36,7 @@ from pipeline.report.results import (
 from pipeline.report.scores import Metrics
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
+from pipeline.wording import duration
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import PLACE, Competition, any_file, fill_template, mask_code
+from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
 from pipeline.data.images import read_mask
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_mask
 from pipeline.data.problems import Problem, format_problems
@@ -59,7 +59,7 @@ def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Com
         UserError: none has.
     """
     parts = PurePosixPath(competition.masks).parts
-    first = next(place for place, part in enumerate(parts) if PLACE.search(part))
+    first = next(place for place, part in enumerate(parts) if ID_FIELD.search(part))
     templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
     masks, without = {}, []
     for image_id in ids:

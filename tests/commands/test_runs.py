@@ -1,4 +1,4 @@
-"""What the commands on runs print."""
+"""What the commands on configs and runs print."""
 
 import json
 
@@ -15,44 +15,44 @@ def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys)
 
 def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
     assert main(["plan", "EnsAAA"]) == 2
-    assert capsys.readouterr().err.strip().endswith("a member's: ./run.sh plan ExpBAA")
+    assert capsys.readouterr().err.strip().endswith("its members have: ./run.sh plan ExpBAA")
 
 
-def test_a_plan_image_says_of_what_it_is(tmp_path, monkeypatch, capsys):
+def test_the_title_of_a_plan_is_run_and_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     titles = []
     draw = curves.draw_plan
     monkeypatch.setattr(curves, "draw_plan", lambda *args: titles.append(args[2]) or draw(*args))
     assert main(["plan", "ExpAAB"]) == 0
     assert titles == ["ExpAAB: flat_cosine"]
-    assert "drawn:" in capsys.readouterr().out
+    assert "plot: " in capsys.readouterr().out
 
 
-def test_a_download_does_not_take_half_a_folder_for_the_whole(tmp_path, monkeypatch, capsys):
+def test_an_incomplete_folder_does_not_count_as_downloaded(tmp_path, monkeypatch, capsys):
     (tmp_path / "camvid").mkdir()
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert main(["download", "camvid"]) == 2
-    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away and start again")
+    assert capsys.readouterr().err.strip().endswith("has no train.csv; move it away, then type the same command")
     (tmp_path / "camvid" / "train.csv").touch()
     assert main(["download", "camvid"]) == 0
-    assert "is there already; remove it to fetch it anew" in capsys.readouterr().out
+    assert "already exists; remove it to download again" in capsys.readouterr().out
 
 
-def test_a_plan_says_what_it_assumes(tmp_path, monkeypatch, capsys):
+def test_plan_prints_its_assumptions(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
     out = capsys.readouterr().out
-    assert "as if an epoch had 40" in out
-    assert "SOLVER.MAX_LR is auto: drawn for 0.001" in out
+    assert "warm-up is plotted for 40 steps per epoch" in out
+    assert "SOLVER.MAX_LR is auto: plotted for 0.001" in out
     (drawn,) = (tmp_path / "plans").iterdir()
     folder = tmp_path / drawn.stem
     folder.mkdir()
     (folder / "tiles.json").write_text('{"samples_per_epoch": 2100}')
     assert main(["plan", "ExpAAA", "SOLVER.PLAN=cityscapes_poly", "SOLVER.MAX_LR=auto"]) == 0
-    assert "as if" not in capsys.readouterr().out
+    assert "steps per epoch" not in capsys.readouterr().out
 
 
-def test_a_plan_takes_the_rate_that_the_sweep_found(tmp_path, monkeypatch, capsys):
+def test_plan_uses_the_rate_that_the_sweep_suggests(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     words = ["plan", "ExpAAA", "SOLVER.MAX_LR=auto"]
     assert main(words) == 0
@@ -63,11 +63,11 @@ def test_a_plan_takes_the_rate_that_the_sweep_found(tmp_path, monkeypatch, capsy
     (folder / "lr_sweep.json").write_text('{"max_lr": 0.0421}')
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "drawn for 0.042, the sweep's suggestion in" in out
+    assert "plotted for 0.042, the suggestion of the LR sweep in" in out
     assert "from 0.0421" in out
 
 
-def test_the_plan_of_what_was_never_run_leaves_no_run(tmp_path, monkeypatch, capsys):
+def test_plan_creates_no_run_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     assert main(["plan", "ExpAAA", "SOLVER.POWER=2"]) == 0
     assert main(["plan", "ExpAAA"]) == 0
@@ -81,18 +81,18 @@ def test_the_plan_of_what_was_never_run_leaves_no_run(tmp_path, monkeypatch, cap
     assert (tmp_path / "ExpAAA" / "plots" / "plan.png").is_file()
 
 
-def test_compare_draws_what_was_evaluated(capsys):
+def test_compare_plots_scores_where_there_are_any(capsys):
     folders = [runs_folder() / name for name in ("One", "Two")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("{}")
     assert main(["compare", "One", "Two"]) == 0
-    assert "drawn" not in capsys.readouterr().out
+    assert "plots:" not in capsys.readouterr().out
     (folders[0] / "metrics.json").write_text(
         json.dumps(
             {"images": 1, "score": "dice", "scores": {"dice": {"label": "Dice", "mean": 0.5, "classes": {"Road": 0.5}}}}
         )
     )
     assert main(["compare", "One", "Two"]) == 0
-    assert "drawn:" in capsys.readouterr().out
+    assert "plots: " in capsys.readouterr().out
     assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]

@@ -85,7 +85,7 @@ def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path,
     assert main(["diff", str(second), first]) == 0
     second.with_suffix(".json").write_text('{"competition": "demo"}')
     assert main(["diff", first, str(second)]) == 2
-    assert "b.csv is of camvid;" in capsys.readouterr().err
+    assert "b.csv is from camvid;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", '{"experiment": "gone"}', None])
@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there_is_told_first(tmp_path, capsys):
     gone = str(tmp_path / "gone.csv")
     for arguments in (["score", gone, "--masks", "nowhere"], ["diff", gone, gone]):
         assert main(arguments) == 2
-        assert f"there is no file {gone}; wanted a submission" in capsys.readouterr().err
+        assert f"there is no file {gone}; expected a submission" in capsys.readouterr().err
 
 
 def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_path, capsys):

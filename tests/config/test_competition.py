@@ -94,7 +94,7 @@ def test_a_submission_calls_its_images_as_the_lists_do_unless_it_says_otherwise(
     own = dataclasses.replace(GOOD, id_column="img", convention=Convention(id_column="ImageId"))
     assert own.convention.id_column == "ImageId"
     with_two = {"convention": Convention(value_column="img"), "id_column": "img"}
-    assert refusal(**with_two).endswith("CONVENTION.VALUE_COLUMN: two columns have one name: img, img")
+    assert refusal(**with_two).endswith("CONVENTION.VALUE_COLUMN: columns have the same name: img, img")
 
 
 def test_the_images_of_the_test_list_may_lie_elsewhere():
@@ -114,47 +114,50 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ("a",), "colors": ((0, 0, 0),)}, "CLASSES: 1 classes; 2 to 254 fit an 8-bit mask"),
-        ({"classes": ("a", "b", "a")}, "CLASSES: each class needs a name of its own"),
-        ({"classes": ("a", "b", "")}, "CLASSES: each class needs a name of its own"),
-        ({"colors": ((0, 0, 0),)}, "COLORS: 1 colours for 3 classes; give one [red, green, blue] per class"),
-        ({"colors": ((1, 1, 1), (0, 0, 0), (1, 1, 1))}, "COLORS: [1, 1, 1] stands for two classes; give each its own"),
+        ({"classes": ("a",), "colors": ((0, 0, 0),)}, "CLASSES: found 1 classes, expected 2 to 254"),
+        ({"classes": ("a", "b", "a")}, "CLASSES: a class name is empty or used twice"),
+        ({"classes": ("a", "b", "")}, "CLASSES: a class name is empty or used twice"),
+        ({"colors": ((0, 0, 0),)}, "COLORS: found 1 colours for 3 classes; give a [red, green, blue] for each"),
+        (
+            {"colors": ((1, 1, 1), (0, 0, 0), (1, 1, 1))},
+            "COLORS: [1, 1, 1] is the colour of two classes; give each its own",
+        ),
         (
             {"ignore_index": 0},
-            "IGNORE_INDEX: found 0, wanted the last class (2) or a value outside the classes (3 to 255)",
+            "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 to 255)",
         ),
-        ({"ignore_index": 256}, "IGNORE_INDEX: found 256, wanted the last class"),
-        ({"ignore_index": -1}, "IGNORE_INDEX: found -1, wanted the last class"),
+        ({"ignore_index": 256}, "IGNORE_INDEX: found 256, expected the last class"),
+        ({"ignore_index": -1}, "IGNORE_INDEX: found -1, expected the last class"),
         (
             {"classes": ("a", "b"), "colors": ((0, 0, 0), (1, 1, 1)), "ignore_index": 1},
-            "IGNORE_INDEX: only one class is left to score",
+            "IGNORE_INDEX: only one class is not ignored",
         ),
-        ({"images": "imgs/x.jpg"}, "IMAGES: found 'imgs/x.jpg', wanted a path with {id}"),
-        ({"masks": "{id}/{name}.png"}, "MASKS: found '{id}/{name}.png', wanted a path with {id}"),
+        ({"images": "imgs/x.jpg"}, "IMAGES: found 'imgs/x.jpg', expected a path with {id}"),
+        ({"masks": "{id}/{name}.png"}, "MASKS: found '{id}/{name}.png', expected a path with {id}"),
         ({"masks": "{id.__class__}/{id}.png"}, "MASKS: found"),
         (
             {"images": "/etc/{id}.jpg"},
-            "IMAGES: found '/etc/{id}.jpg', wanted a path inside the competition's folder",
+            "IMAGES: found '/etc/{id}.jpg', expected a path inside the competition's folder",
         ),
-        ({"test_csv": "../other/test.csv"}, "TEST_CSV: found '../other/test.csv', wanted a path inside"),
-        ({"test_images": "imgs/x.jpg"}, "TEST_IMAGES: found 'imgs/x.jpg', wanted a path with {id}"),
-        ({"test_images": "../{id}.jpg"}, "TEST_IMAGES: found '../{id}.jpg', wanted a path inside"),
-        ({"mask_values": (0, 255)}, "MASK_VALUES: 2 values for 3 classes; give the stored grey value of each class"),
-        ({"mask_values": (0, 7, 7)}, "MASK_VALUES: 7 stands for two classes; give each its own"),
+        ({"test_csv": "../other/test.csv"}, "TEST_CSV: found '../other/test.csv', expected a path inside"),
+        ({"test_images": "imgs/x.jpg"}, "TEST_IMAGES: found 'imgs/x.jpg', expected a path with {id}"),
+        ({"test_images": "../{id}.jpg"}, "TEST_IMAGES: found '../{id}.jpg', expected a path inside"),
+        ({"mask_values": (0, 255)}, "MASK_VALUES: found 2 values for 3 classes; give the grey value of each class"),
+        ({"mask_values": (0, 7, 7)}, "MASK_VALUES: 7 is the value of two classes; give each its own"),
         (
             {"mask_values": (0, 1, 255), "ignore_index": 255},
-            "IGNORE_INDEX: 255 is the stored value of void in MASK_VALUES",
+            "IGNORE_INDEX: 255 is the value of void in MASK_VALUES; give another",
         ),
         (
             {"mask_values": "colors", "ignore_index": 255},
-            "IGNORE_INDEX: found 255, a grey value, but MASK_VALUES: colors reads colours; give the ignored colour",
+            "IGNORE_INDEX: found 255, a grey value, but with MASK_VALUES: colors masks are in colour; make the",
         ),
-        ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a regular expression: "),
-        ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a regular expression: "),
-        ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: 0 groups in parentheses; exactly one names the sequence"),
-        ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: goes with ROWS: id+class"),
-        ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: goes with ROWS: id+class"),
-        ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: two columns have one name"),
+        ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
+        ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
+        ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: found 0 groups in parentheses, expected one"),
+        ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
+        ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
+        ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: columns have the same name"),
     ],
 )
 def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
@@ -168,12 +171,12 @@ def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
         ("CLASES: [a, b]", ":3: unknown key CLASES; did you mean CLASSES?"),
         (
             "CONVENTION: {ORDER: rows}",
-            ":3: CONVENTION.ORDER: found 'rows', wanted one of row, column; did you mean row?",
+            ":3: CONVENTION.ORDER: found 'rows', expected one of row, column; did you mean row?",
         ),
-        ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, wanted text"),
-        ("NAME: other", ":3: NAME is the file's name, mine; remove it"),
+        ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, expected text"),
+        ("NAME: other", ":3: NAME is not a key here: the name is the file's, mine; remove it"),
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
-        ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', wanted colors or a list in brackets"),
+        ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', expected colors or a list in brackets"),
         ("MASK_VALUES: [0, 256]", ":3: MASK_VALUES: item 2: 256 is outside the allowed range"),
     ],
 )

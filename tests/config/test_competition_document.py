@@ -1,4 +1,4 @@
-"""docs/competitions.md tells every key of a competition's file, and its examples are files that work."""
+"""docs/competitions.md describes every key of a competition's file, and its examples are files that work."""
 
 from __future__ import annotations
 

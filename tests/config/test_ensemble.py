@@ -1,10 +1,10 @@
-"""An ensemble is a config too: its members are found, its overrides go where they belong, nonsense is refused."""
+"""An ensemble is a config too: its members are found, its overrides are passed on, contradictions are refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.config.ensemble import carried_overrides, is_ensemble, load_members, member_command
+from pipeline.config.ensemble import is_ensemble, load_members, member_command, member_overrides
 from pipeline.config.load import load, names
 from pipeline.errors import UserError
 
@@ -18,8 +18,8 @@ def test_the_originals_ensemble_has_its_eight_members():
     ensemble = load("Ens01")
     members = load_members(ensemble)
     assert is_ensemble(ensemble)
-    names_wanted = ("ExpBAA", "ExpBAB", "ExpBAC", "ExpBAD", "ExpBAE", "ExpABA", "ExpABB", "ExpABC")
-    assert tuple(member.name for member in members) == names_wanted
+    expected_names = ("ExpBAA", "ExpBAB", "ExpBAC", "ExpBAD", "ExpBAE", "ExpABA", "ExpABB", "ExpABC")
+    assert tuple(member.name for member in members) == expected_names
     assert [member.run for member in members] == [member.name for member in members]
     assert ensemble.config.ensemble.method == "AP"
 
@@ -38,7 +38,7 @@ def test_an_experiment_has_no_members():
 
 def test_overrides_about_combining_stay_and_others_go_on_to_the_members():
     ensemble = load("DemoEns", ("ENSEMBLE.METHOD=MW", "PREDICT.TTA=flip", "DATASETS.SPLIT.BY=sequence"))
-    assert carried_overrides(ensemble) == ("DATASETS.SPLIT.BY=sequence", "PREDICT.TTA=flip")
+    assert member_overrides(ensemble) == ("DATASETS.SPLIT.BY=sequence", "PREDICT.TTA=flip")
     members = load_members(ensemble)
     assert {member.config.predict.tta for member in members} == {"flip"}
     assert all(member.run.startswith(f"{member.name}-") for member in members)
@@ -62,27 +62,27 @@ def test_where_an_ensemble_runs_does_not_make_other_runs_of_its_members():
 
 def test_thresholds_are_moved_where_probabilities_are_summed_only():
     assert load("DemoEns", ("DECODE.OFFSETS=fitted",)).config.decode.offsets == "fitted"
-    with pytest.raises(UserError, match=r"DECODE.OFFSETS: .* METHOD MW has none"):
+    with pytest.raises(UserError, match=r"DECODE.OFFSETS: .* METHOD MW does not have"):
         load("DemoEns", ("DECODE.OFFSETS=fitted", "ENSEMBLE.METHOD=MW"))
 
 
 @pytest.mark.parametrize(
     ("override", "why"),
     [
-        ("DATASETS.SPLIT_INDEX=3", "is each member's own"),
-        ("MODEL.NAME=Unet", "is each member's own"),
-        ("EXPERIMENT.SEED=3", "is each member's own"),
-        ("ENSEMBLE.WEIGHTS=fitted", "METHOD AP takes none; set METHOD: WEIGHTED"),
-        ("ENSEMBLE.MEMBERS=[DemoAAA]", "1 members; two at least"),
-        ("ENSEMBLE.MEMBERS=[DemoAAA, DemoAAA]", "DemoAAA is named twice"),
+        ("DATASETS.SPLIT_INDEX=3", "differs between members and cannot be set for all"),
+        ("MODEL.NAME=Unet", "differs between members and cannot be set for all"),
+        ("EXPERIMENT.SEED=3", "differs between members and cannot be set for all"),
+        ("ENSEMBLE.WEIGHTS=fitted", "METHOD AP has no weights; set METHOD: WEIGHTED"),
+        ("ENSEMBLE.MEMBERS=[DemoAAA]", "1 members; give two or more"),
+        ("ENSEMBLE.MEMBERS=[DemoAAA, DemoAAA]", "DemoAAA is given twice"),
         ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, 2]}", "2 weights for 5 members"),
         ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [0, 0, 0, 0, 0]}", "are 0"),
         ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]]}", "12 numbers"),
         ("ENSEMBLE={METHOD: WEIGHTED, WEIGHTS: [1, -2, 3]}", "outside the allowed range"),
-        ("ENSEMBLE.METHOD=mean", "wanted one of AP"),
+        ("ENSEMBLE.METHOD=mean", "expected one of AP"),
     ],
 )
-def test_what_makes_no_sense_in_an_ensemble_is_refused(override, why):
+def test_contradictions_in_an_ensemble_are_refused(override, why):
     with pytest.raises(UserError, match=why):
         load("DemoEns", (override,))
 
@@ -91,8 +91,8 @@ def test_what_makes_no_sense_in_an_ensemble_is_refused(override, why):
     ("members", "why"),
     [
         ("[ExpBAA, ExpBAZ]", r"EnsZ.yaml:3: ENSEMBLE.MEMBERS: member ExpBAZ: there is no config .*did you mean ExpBA"),
-        ("[ExpBAA, EnsAAA]", "EnsAAA is an ensemble itself"),
-        ("[ExpBAA, demo]", "demo is of the competition demo, EnsZ of aeroscapes"),
+        ("[ExpBAA, EnsAAA]", "EnsAAA is an ensemble; give its members"),
+        ("[ExpBAA, demo]", "demo is from the competition demo, EnsZ from aeroscapes"),
     ],
 )
 def test_members_that_cannot_be_combined_are_refused_by_name(configs, members, why):
@@ -101,16 +101,16 @@ def test_members_that_cannot_be_combined_are_refused_by_name(configs, members, w
         load_members(load(name))
 
 
-def test_a_setting_that_would_do_nothing_in_an_ensemble_is_refused(configs):
+def test_a_setting_without_effect_in_an_ensemble_is_refused(configs):
     name = write(configs, "EnsZ", "SOLVER:\n  MAX_LR: 0.1\nENSEMBLE:\n  MEMBERS: [ExpBAA, ExpBAB]\n")
-    with pytest.raises(UserError, match=r"EnsZ.yaml:3: SOLVER.MAX_LR: does nothing in an ensemble"):
+    with pytest.raises(UserError, match=r"EnsZ.yaml:3: SOLVER.MAX_LR: has no effect in an ensemble"):
         load(name)
 
 
 def test_a_method_without_members_is_refused():
-    with pytest.raises(UserError, match=r"nothing is combined without ENSEMBLE.MEMBERS"):
+    with pytest.raises(UserError, match=r"has no effect without ENSEMBLE.MEMBERS"):
         load("ExpAAB", ("ENSEMBLE.METHOD=MW",))
-    with pytest.raises(UserError, match=r"ENSEMBLE.STREAM: is for an ensemble"):
+    with pytest.raises(UserError, match=r"ENSEMBLE.STREAM: true is for ensembles only"):
         load("ExpAAB", ("ENSEMBLE.STREAM=true",))
 
 

@@ -88,10 +88,10 @@ def test_every_default_of_the_original_is_ours_or_is_retired_with_a_reason():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_resolves_to_the_originals_values_key_by_key(name):
     loaded = load(name)
-    wanted = {key: value for key, value in published_values(name).items() if not is_retired(key)}
-    assert {key: listed(loaded.values[key]) for key in wanted} == wanted
-    ours = {key: value for key, value in loaded.values.items() if key not in wanted}
-    defaults = {key: value for key, value in load("ExpAAB").values.items() if key not in wanted}
+    expected = {key: value for key, value in published_values(name).items() if not is_retired(key)}
+    assert {key: listed(loaded.values[key]) for key in expected} == expected
+    ours = {key: value for key, value in loaded.values.items() if key not in expected}
+    defaults = {key: value for key, value in load("ExpAAB").values.items() if key not in expected}
     assert ours == defaults | {"SOLVER.PLAN": "one_cycle" if name == "ExpAAA" else "flat_cosine"}
     assert (loaded.name, loaded.run, loaded.changed) == (name, name, ())
 
@@ -118,8 +118,8 @@ def test_a_header_has_question_command_run_name_hardware_and_published_score(nam
         key: float(value) for key, value in RESULTS[name].items() if key not in ("experiment", "run_name", "mean_dice")
     }
     weakest, mean = min(scores, key=scores.__getitem__), RESULTS[name]["mean_dice"]
-    wanted = f"validation Dice {mean} (weakest class {weakest.capitalize()} {scores[weakest]:.3f})"
-    assert result.startswith(f"Published: {wanted}")
+    expected = f"validation Dice {mean} (weakest class {weakest.capitalize()} {scores[weakest]:.3f})"
+    assert result.startswith(f"Published: {expected}")
 
 
 def _joined(lines: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A config's name resolves to values with origins, or to a refusal that names file, key and cure."""
+"""A config's name resolves to values with origins, or is refused with file, key and remedy."""
 
 from __future__ import annotations
 
@@ -57,16 +57,22 @@ def test_a_config_without_base_changes_the_defaults(configs):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "configs/Mine.yaml: says nothing; write at least BASE: and what differs, or remove the file"),
-        ("# words\n", "configs/Mine.yaml: says nothing; write at least BASE: and what differs, or remove the file"),
-        ("BASE:\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
-        ("BASE: [ExpAAA, ExpAAB]\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
-        ("BASE: {A: 1}\n", "configs/Mine.yaml:1: BASE names one parent, for example BASE: ExpBAA (or base)"),
+        ("", "configs/Mine.yaml: file is empty; add BASE: and what differs, or remove it"),
+        ("# words\n", "configs/Mine.yaml: file is empty; add BASE: and what differs, or remove it"),
+        ("BASE:\n", "configs/Mine.yaml:1: BASE: expected the name of a config, for example BASE: ExpBAA (or base)"),
+        (
+            "BASE: [ExpAAA, ExpAAB]\n",
+            "configs/Mine.yaml:1: BASE: expected the name of a config, for example BASE: ExpBAA (or base)",
+        ),
+        (
+            "BASE: {A: 1}\n",
+            "configs/Mine.yaml:1: BASE: expected the name of a config, for example BASE: ExpBAA (or base)",
+        ),
         ("\nBASE: ExpAAZ\n", "configs/Mine.yaml:2: BASE: there is no config 'ExpAAZ' in configs/; did you mean ExpAA"),
-        ("BASE: Mine\n", "configs/Mine.yaml:1: BASE goes in a circle: Mine -> Mine; name another parent"),
+        ("BASE: Mine\n", "configs/Mine.yaml:1: BASE: circular: Mine -> Mine; name another parent"),
         ("SOLVER: {MAXLR: 1}\n", "configs/Mine.yaml:1: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
         ("base: ExpAAA\n", "configs/Mine.yaml:1: unknown key base; did you mean BASE?"),
-        ("SOLVER: {MAX_LR: fast}\n", "configs/Mine.yaml:1: SOLVER.MAX_LR: found 'fast', wanted a number (above 0)"),
+        ("SOLVER: {MAX_LR: fast}\n", "configs/Mine.yaml:1: SOLVER.MAX_LR: found 'fast', expected a number (above 0)"),
         (
             "SOLVER: {PLAN: one_cylce}\n",
             "configs/Mine.yaml:1: SOLVER.PLAN: there is no plan 'one_cylce' in configs/plans/; did you mean",
@@ -79,10 +85,10 @@ def test_a_broken_config_is_refused_with_file_and_line(text, message, configs):
     assert refusal("Mine").startswith(message)
 
 
-def test_a_circle_of_parents_is_shown_whole(configs):
+def test_circular_parents_are_refused_with_the_whole_chain(configs):
     write(configs, "One", "BASE: Two\n")
     write(configs, "Two", "# words\nBASE: One\n")
-    assert refusal("One") == "configs/Two.yaml:2: BASE goes in a circle: One -> Two -> One; name another parent"
+    assert refusal("One") == "configs/Two.yaml:2: BASE: circular: One -> Two -> One; name another parent"
 
 
 def test_a_mistake_in_a_parent_is_named_there(configs):
@@ -105,9 +111,9 @@ def test_a_key_that_the_base_forgets_is_a_clear_refusal(configs):
         ("configs/ExpAAB.yaml", "did you mean ExpAAB?"),
         ("../configs/ExpAAB", "did you mean ExpAAB?"),
         ("base", "did you mean"),
-        ("", "`./run.sh list` shows all"),
-        ("x" * 5000, "`./run.sh list` shows all"),
-        ("a\0b", "`./run.sh list` shows all"),
+        ("", "`./run.sh list` lists all"),
+        ("x" * 5000, "`./run.sh list` lists all"),
+        ("a\0b", "`./run.sh list` lists all"),
     ],
 )
 def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
@@ -119,7 +125,7 @@ def test_a_name_without_config_is_refused_with_the_nearest(name, hint):
         config_path(name)
 
 
-def test_what_editors_leave_behind_is_no_config(configs):
+def test_temporary_files_of_editors_are_not_configs(configs):
     write(configs, ".#ExpAAB", "x")
     write(configs, "._ExpAAC", "x")
     (configs / "ExpFolder.yaml").mkdir()
@@ -156,12 +162,12 @@ def test_overrides_change_their_keys_and_nothing_else(overrides, words):
         (["SOLVER.MAXLR=1"], "command line: unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"),
         (["solver.max_lr=1"], "command line: unknown key solver.max_lr; did you mean SOLVER.MAX_LR?"),
         (["MAX_LR=1"], "command line: unknown key MAX_LR; did you mean SOLVER.MAX_LR?"),
-        (["SOLVER.MAX_LR=fast"], "command line: SOLVER.MAX_LR: found 'fast', wanted a number (above 0) or auto"),
-        (["SOLVER.MAX_LR="], "command line: SOLVER.MAX_LR: found nothing, wanted a number (above 0) or auto"),
-        (["SOLVER=1"], "command line: SOLVER is a group of keys ("),
-        (["SOLVER.MAX_LR={A: 1}"], "command line: SOLVER.MAX_LR is one value, not a group of keys"),
-        (["MODEL.NAME=UNett"], "command line: MODEL.NAME: found 'UNett', wanted one of Unet, UnetPlusPlus, FPN, "),
-        (["BASE=ExpAAC"], "command line: BASE belongs to a file: "),
+        (["SOLVER.MAX_LR=fast"], "command line: SOLVER.MAX_LR: found 'fast', expected a number (above 0) or auto"),
+        (["SOLVER.MAX_LR="], "command line: SOLVER.MAX_LR: found nothing, expected a number (above 0) or auto"),
+        (["SOLVER=1"], "command line: SOLVER: found '1', expected a group of keys: "),
+        (["SOLVER.MAX_LR={A: 1}"], "command line: SOLVER.MAX_LR: found a group of keys, expected one value"),
+        (["MODEL.NAME=UNett"], "command line: MODEL.NAME: found 'UNett', expected one of Unet, UnetPlusPlus, FPN, "),
+        (["BASE=ExpAAC"], "command line: BASE can be set in a file only ("),
         (["SOLVER.PLAN=../plans/constant"], "command line: SOLVER.PLAN: there is no plan '../plans/constant'"),
         (["SOLVER.PLAN=/etc/passwd"], "command line: SOLVER.PLAN: there is no plan '/etc/passwd'"),
         (["DATASETS.COMPETITION=" + "x" * 5000], "command line: DATASETS.COMPETITION: there is no competition 'xxx"),
@@ -204,41 +210,47 @@ def test_machine_keys_are_keys():
 
 
 @pytest.mark.parametrize("key", RETIRED)
-def test_a_retired_key_says_why_it_does_nothing(key, configs):
-    assert refusal("ExpAAB", f"{key}=false") == f"command line: {key} does nothing any more: {RETIRED[key]}; remove it"
+def test_a_retired_key_is_refused_with_the_reason(key, configs):
+    assert refusal("ExpAAB", f"{key}=false") == f"command line: {key} has no effect: {RETIRED[key]}; remove it"
     *groups, last = key.split(".")
     write(configs, "Mine", "BASE: ExpAAB\n" + ": {".join([*groups, last]) + ": {}" + "}" * len(groups) + "\n")
-    assert refusal("Mine").startswith(f"configs/Mine.yaml:2: {key} does nothing any more")
+    assert refusal("Mine").startswith(f"configs/Mine.yaml:2: {key} has no effect")
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["DATASETS.CLASSES=[car]"], "DATASETS.CLASSES: aeroscapes has no class car; did you mean Car?"),
-        (["DATASETS.CLASSES=[Xyz]"], "DATASETS.CLASSES: aeroscapes has no class Xyz; its classes: Backgr"),
-        (["DATASETS.CLASSES=[]"], "DATASETS.CLASSES: an empty list; give all"),
-        (["DATASETS.CLASSES=[Car, Car]"], "DATASETS.CLASSES: a class is named twice"),
+        (["DATASETS.CLASSES=[Xyz]"], "DATASETS.CLASSES: aeroscapes has no class Xyz; its classes are Backgr"),
+        (["DATASETS.CLASSES=[]"], "DATASETS.CLASSES: the list is empty; give all"),
+        (["DATASETS.CLASSES=[Car, Car]"], "DATASETS.CLASSES: a class is given twice"),
         (["DATASETS.COMPETITION=camvid", "DATASETS.CLASSES=[Void]"], "DATASETS.CLASSES: camvid has no class Void"),
-        (["LOSS_FN.WEIGHTS=[1, 2]"], "LOSS_FN.WEIGHTS: 2 weights, but aeroscapes has 12 classes"),
-        (["LOSS_FN.WEIGHTS=[0,0,0,0,0,0,0,0,0,0,0,0]"], "LOSS_FN.WEIGHTS: all are 0"),
+        (["LOSS_FN.WEIGHTS=[1, 2]"], "LOSS_FN.WEIGHTS: 2 weights for the 12 classes of aeroscapes"),
+        (["LOSS_FN.WEIGHTS=[0,0,0,0,0,0,0,0,0,0,0,0]"], "LOSS_FN.WEIGHTS: all weights are 0"),
         (["LOSS_FN.MIX=0.7 CE"], "LOSS_FN.MIX: cannot read '0.7 CE' in the loss mix '0.7 CE'; did you mean ce?"),
         (["SOLVER.MIN_LR=0.5"], "SOLVER.MIN_LR: 0.5 is above SOLVER.MAX_LR 0.001"),
-        (["SOLVER.MAX_LR=auto", "SWEEP.ENABLE=false"], "SOLVER.MAX_LR: auto takes the LR sweep's suggestion"),
-        (["SOLVER.MAX_LR=auto", "SWEEP.OPTIMIZER=SGD"], "SOLVER.MAX_LR: auto takes the sweep's suggestion, but"),
+        (
+            ["SOLVER.MAX_LR=auto", "SWEEP.ENABLE=false"],
+            "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but SWEEP.ENABLE",
+        ),
+        (
+            ["SOLVER.MAX_LR=auto", "SWEEP.OPTIMIZER=SGD"],
+            "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but a rate",
+        ),
         (
             ["PREDICT.WINDOW=[100, 90]"],
-            "PREDICT.WINDOW: [100, 90] are no multiples of 32",
+            "PREDICT.WINDOW: [100, 90] must be multiples of 32",
         ),
         (["SWEEP.END_LR=1e-5"], "SWEEP.END_LR: 1e-05 is not above SWEEP.START_LR 0.0001"),
-        (["SOLVER.ACCUMULATE=3"], "SOLVER.ACCUMULATE: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be cut into 3"),
-        (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase of it changes the loss"),
-        (["DATASETS.AUGMENTATION.TILE={ENABLE: true, SETS: []}"], "DATASETS.AUGMENTATION.TILE.SETS: an empty list"),
+        (["SOLVER.ACCUMULATE=3"], "SOLVER.ACCUMULATE: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be split into 3"),
+        (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase changes the loss"),
+        (["DATASETS.AUGMENTATION.TILE={ENABLE: true, SETS: []}"], "DATASETS.AUGMENTATION.TILE.SETS: the list is empty"),
         (
             ["DATASETS.AUGMENTATION.GAUSSIAN_NOISE={VAR_LIMIT: [9, 1]}"],
-            "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT: [9, 1] goes down",
+            "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT: found [9, 1], expected [smallest, largest]",
         ),
-        (["EXPERIMENT.PREFIX=a/b"], "EXPERIMENT.PREFIX: 'a/b' becomes a part of the run name"),
-        (["EXPERIMENT.SUFFIX=''"], "EXPERIMENT.SUFFIX: '' becomes a part of the run name"),
+        (["EXPERIMENT.PREFIX=a/b"], "EXPERIMENT.PREFIX: 'a/b' is a part of the run name"),
+        (["EXPERIMENT.SUFFIX=''"], "EXPERIMENT.SUFFIX: '' is a part of the run name"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, message):
@@ -248,7 +260,7 @@ def test_settings_that_do_not_go_together_are_refused(overrides, message):
 def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden():
     tile = refusal("ExpAAB", "DATASETS.AUGMENTATION.TILE={ENABLE: true, WIDTH: 1300}")
     assert tile.startswith("configs/base.yaml:")
-    assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit an image of 1280x720" in tile
+    assert "DATASETS.AUGMENTATION.TILE.SETS: a tile of 1300x224 does not fit into an image of 1280x720" in tile
     warmup = refusal("ExpAAB", "SOLVER.PLAN=poly_warmup", "SOLVER.WARMUP_EPOCHS=200")
     assert warmup == "configs/plans/poly_warmup.yaml:2: phase poly: WARMUP of 200 epochs is longer than the 100 EPOCHS"
 
@@ -307,7 +319,7 @@ def test_a_config_cannot_be_changed_after_loading():
     assert run_name(loaded.config) == "AAA-FPN-EFF3-1C-FS-NA"
 
 
-def test_a_missing_competition_of_another_command_names_who_asked():
+def test_a_missing_competition_is_refused_with_where_it_was_named():
     with pytest.raises(
         UserError, match=r"^command line: there is no competition 'camvdi' in .*; did you mean camvid\?"
     ):

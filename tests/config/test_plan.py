@@ -1,4 +1,4 @@
-"""Plans are data: the learning rate at named steps is what one works out by hand."""
+"""Plans are data: the learning rate at given steps is the one worked out by hand."""
 
 from __future__ import annotations
 
@@ -239,36 +239,36 @@ A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", ": a plan is a list of phases, one per line: - {NAME: flat, EPOCHS: 3, LR: flat}"),
-        ("[]\n", ": a plan is a list of phases"),
-        ("NAME: a\n", ": a plan is a list of phases"),
-        ("- flat\n", ":1: found 'flat', wanted a phase such as {NAME: flat, EPOCHS: 3, LR: flat}"),
+        ("", ": expected a list of phases, one per line: - {NAME: flat, EPOCHS: 3, LR: flat}"),
+        ("[]\n", ": expected a list of phases"),
+        ("NAME: a\n", ": expected a list of phases"),
+        ("- flat\n", ":1: found 'flat', expected a phase such as {NAME: flat, EPOCHS: 3, LR: flat}"),
         (A + "- {NAME: b, LR: flat}\n", ":2: EPOCHS is missing; add it"),
         (A + "- {NAME: b, EPOCH: 2, LR: flat}\n", ":2: unknown key EPOCH; did you mean EPOCHS?"),
         (A + "- {NAME: b, EPOCHS: 2, EPOCHS: 3, LR: flat}\n", ":2: EPOCHS is given twice; keep one"),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: FLAT}\n",
-            ":2: LR: found 'FLAT', wanted one of flat, cosine, one_cycle, poly, ",
+            ":2: LR: found 'FLAT', expected one of flat, cosine, one_cycle, poly, ",
         ),
         (A + "- {NAME: b, EPOCHS: 0, LR: flat}\n", ":2: EPOCHS: 0 is outside the allowed range (at least 1)"),
-        (A + "- {NAME: b, EPOCHS: [2], LR: flat}\n", ":2: EPOCHS: found a list, wanted an integer (at least 1)"),
+        (A + "- {NAME: b, EPOCHS: [2], LR: flat}\n", ":2: EPOCHS: found a list, expected an integer (at least 1)"),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: flat, FREEZE: encoder}\n",
-            ":2: FREEZE: found 'encoder', wanted a list in brackets",
+            ":2: FREEZE: found 'encoder', expected a list in brackets",
         ),
         (
             A + "- {NAME: b, EPOCHS: NUM_EPOCH, LR: flat}\n",
-            ":2: EPOCHS: no number among the SOLVER keys is called NUM_EPOCH; did you mean NUM_EPOCHS?",
+            ":2: EPOCHS: found NUM_EPOCH, expected a number or a SOLVER key; did you mean NUM_EPOCHS?",
         ),
         (A + "- {NAME: b, EPOCHS: POWER, LR: flat}\n", ":2 (SOLVER.POWER of configs/base.yaml:"),
         (
             A + "- {NAME: b, EPOCHS: COMPILE, LR: flat}\n",
-            ":2: EPOCHS: no number among the SOLVER keys is called COMPILE",
+            ":2: EPOCHS: found COMPILE, expected a number or a SOLVER key; the numbers are",
         ),
         (A + "- {NAME: a, EPOCHS: 2, LR: flat}\n", ":2: phase a: the name is used twice"),
         (
             "- {NAME: a, EPOCHS: 2, LR: flat, START_FROM: best}\n",
-            ":1: phase a: the first phase cannot START_FROM: best",
+            ":1: phase a: START_FROM: best is not possible in the first phase",
         ),
         (A + "- {NAME: b, EPOCHS: 2, LR: flat, MIN_LR: 1}\n", ":2: phase b: MIN_LR 1 is above MAX_LR 0.001"),
         (
@@ -277,17 +277,17 @@ A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
         ),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: poly, WARMUP: 1, WARMUP_STEPS: 9}\n",
-            ":2: phase b: WARMUP counts epochs, WARMUP_",
+            ":2: phase b: WARMUP (epochs) and WARMUP_STEPS exclude",
         ),
-        (A + "- {NAME: b, EPOCHS: 2, LR: one_cycle, WARMUP: 1}\n", ":2: phase b: one_cycle rises by itself"),
+        (A + "- {NAME: b, EPOCHS: 2, LR: one_cycle, WARMUP: 1}\n", ":2: phase b: one_cycle has a warm-up of its own"),
         (A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1}\n", ":2: phase b: CURVE_START needs CURVE_EPOCHS"),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: poly, CURVE_START: 1, CURVE_EPOCHS: 2}\n",
-            ":2: phase b: CURVE_START 1 + EPOCHS 2 exceed CURVE_EPOCHS 2",
+            ":2: phase b: CURVE_START 1 + EPOCHS 2 is more than CURVE_EPOCHS 2",
         ),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: flat, FREEZE: [encoder, encoder]}\n",
-            ":2: phase b: FREEZE names a part twice",
+            ":2: phase b: FREEZE has a part twice",
         ),
         (
             A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 0.5 dicee}\n",

@@ -147,7 +147,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte_and_when_the_
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 64 * 2**20 + 1000))
     writer = StoreWriter(tmp_path, "key", IDS, FACTS)
     for num_bytes, is_exact in ((1001, True), (5010, False)):
-        with pytest.raises(UserError, match=r"the probability store needs 1\.0 KiB, and .* below .* are free"):
+        with pytest.raises(UserError, match=r"the probability store needs 1\.0 KiB and .* below .* are free"):
             writer.expect(num_bytes, is_exact)
     for num_bytes, is_exact in ((1000, True), (5000, False)):
         writer.expect(num_bytes, is_exact)

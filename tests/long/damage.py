@@ -67,14 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
         loaded = tiny(write_competition(Path(folder) / "data"), "SWEEP.ENABLE=false")
         paths, _ = run_stages(loaded, "predict")
         key = load_checkpoint(paths / "last.ckpt")["state"]["key"]
-        doors: dict[Path, Callable[[], bool]] = {
+        checks: dict[Path, Callable[[], bool]] = {
             paths / "last.ckpt": lambda: last_is_replaced(paths, key),
             paths / "best.ckpt": lambda: best_is_refused(paths),
         }
         for subset in ("valid", "test"):
             shards = sorted(path for path in paths.probs(subset).iterdir() if path.name.startswith("shard-"))
-            doors |= {path: lambda subset=subset: store_is_refused(paths, subset) for path in shards}
-        for path, is_refused in doors.items():
+            checks |= {path: lambda subset=subset: store_is_refused(paths, subset) for path in shards}
+        for path, is_refused in checks.items():
             # `last.ckpt` and `best.ckpt` may be two names of one file: each is damaged as a file of its own.
             whole, rng = path.read_bytes(), random.Random(path.name)
             path.unlink()

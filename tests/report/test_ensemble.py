@@ -110,7 +110,7 @@ def test_fitted_weights_and_rules_are_shown_with_their_gain_out_of_sample(ensemb
 def test_stores_are_shown_with_their_size_and_agreement_and_streamed_members_have_none(ensemble):
     loaded, folder = ensemble
     text = write_page(folder, loaded).read_text()
-    for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 images"):
+    for words in ("3.8 MiB", "97.7 KiB", "30 times", "99.9990 % on 2 images"):
         assert words in text
     (folder / "stores.json").write_text("[]")
     assert "Probability stores" not in write_page(folder, loaded).read_text()

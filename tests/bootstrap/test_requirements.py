@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
-from pipeline.door.requirements import gaps, installed_distributions, parse_requirements, satisfies
+from pipeline.bootstrap.requirements import installed_distributions, parse_requirements, satisfies, unmet
 from pipeline.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,7 @@ def test_every_line_of_ours_has_a_reason(ours):
     assert all(len(line.reason) > 3 for line in ours.values())
 
 
-def test_there_is_one_opencv_and_toolbelt_may_not_pull_another(ours):
+def test_there_is_one_opencv_and_toolbelt_does_not_install_another(ours):
     assert [name for name in ours if name.startswith("opencv")] == ["opencv-python-headless"]
     assert ours["pytorch-toolbelt"].kind == "no-deps"
 
@@ -38,7 +38,7 @@ def test_an_image_with_torch_2_10_lacks_only_what_it_does_not_have(ours):
     names = ("segmentation-models-pytorch", "pytorch-toolbelt", "torch-optimizer", "pytorch-ranger")
     image = {line.name: line.bounds[0][1] if line.bounds else "1" for line in ours.values() if line.name not in names}
     image |= {"torch": "2.10.0+cu128", "torchvision": "0.25.0+cu128"}
-    assert {line.name for line in gaps(ours.values(), image)} == set(names)
+    assert {line.name for line in unmet(ours.values(), image)} == set(names)
 
 
 @pytest.mark.parametrize("line", ["torch>=2.6", "-r other.txt", "torch~=2.6  # networks", "torch>=x  # networks"])
@@ -52,7 +52,7 @@ def test_bounds_mean_what_pip_means(found: str, operator: str, bound: str):
     assert satisfies(found, [(operator, bound)]) == SpecifierSet(operator + bound).contains(found)
 
 
-def test_what_a_killed_installation_left_behind_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_half_installed_package_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "halfway-1.0.dist-info").mkdir()
     (tmp_path / "nameless-1.0.dist-info").mkdir()
     (tmp_path / "nameless-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\n")

@@ -1,7 +1,7 @@
-"""Findings about the running Python and its packages, without importing any of them. Standard library only.
+"""Findings about the running Python and its packages, from their metadata. Standard library only.
 
-Comes in: the metadata of what is installed, requirements.txt. Goes out: findings, each with what to type where it is
-amiss. Imports tell more than metadata but take ten seconds; only cv2, which is quick and breaks most often, is tried.
+In: the metadata of installed distributions, requirements.txt. Out: findings, each with what to type if something is
+wrong. Importing every package would take ten seconds; only cv2 is imported, which is fast and breaks most often.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 
-from pipeline.door.machine import Finding
-from pipeline.door.requirements import OLDEST_PYTHON, Requirement, running_interpreter, satisfies
+from pipeline.bootstrap.machine import Finding
+from pipeline.bootstrap.requirements import OLDEST_PYTHON, Requirement, running_interpreter, satisfies
 from pipeline.paths import PROJECT, shown
 
-REINSTALL = "rm -f .venv/ready && ./run.sh doctor"  # run.sh then looks closer and installs what is missing
+REINSTALL = "rm -f .venv/ready && ./run.sh doctor"  # run.sh then checks all packages and installs missing ones
 REBUILD = "rm -rf .venv && ./run.sh doctor"
-# Beside somebody else's packages nothing is mended in place; a .venv that is there already is filled and used instead.
-OWN_INSTEAD = "rm -rf .venv && python3 -m venv .venv && ./run.sh doctor"
+# A Python that is not ours is not repaired; an existing .venv is filled and used in its place.
+SEPARATE = "rm -rf .venv && python3 -m venv .venv && ./run.sh doctor"
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 def interpreter() -> Finding:
-    """Returns which Python runs and whose environment it is."""
+    """Returns the version of the running Python and the kind of its environment."""
     python = running_interpreter()
-    kind = "the project's .venv" if _is_ours() else "another environment" if python.in_venv else "not an environment"
-    layer = ", over the packages of the Python below it" if python.is_layered else ""
+    kind = "the project's .venv" if _is_ours() else "another environment" if python.in_venv else "no environment"
+    layer = ", with the packages of the Python it was created with" if python.is_layered else ""
     found = ".".join(map(str, python.version))
     if python.version < OLDEST_PYTHON:
-        return Finding("Python", found, "3.10 or newer wanted", "bad", "PYTHON=/path/to/python3.12 ./run.sh doctor")
+        return Finding("Python", found, "needs 3.10 or newer", "bad", "PYTHON=/path/to/python3.12 ./run.sh doctor")
     return Finding("Python", found, f"{shown(Path(python.executable))} ({kind}{layer})")
 
 
@@ -39,50 +39,50 @@ def packages(requirements: Sequence[Requirement], distributions: Mapping[str, st
     """Returns a finding per line of requirements.txt."""
     findings = []
     for line in requirements:
-        version, wanted = distributions.get(line.name), str(line).removeprefix(line.name) or "any"
+        version, expected = distributions.get(line.name), str(line).removeprefix(line.name) or "any"
         if satisfies(version, line.bounds):
-            findings.append(Finding(line.name, version or "", wanted))
+            findings.append(Finding(line.name, version or "", expected))
         else:
             state = "note" if line.kind == "tests" else "bad"
-            only = " (only for ./run.sh test)" if line.kind == "tests" else ""
-            findings.append(Finding(line.name, version or "-", f"{wanted} wanted{only}", state, REINSTALL))
+            purpose = " (only for ./run.sh test)" if line.kind == "tests" else ""
+            findings.append(Finding(line.name, version or "-", f"needs {expected}{purpose}", state, REINSTALL))
     return findings
 
 
 def opencv(distributions: Mapping[str, str], folders: Mapping[str, Path]) -> list[Finding]:
-    """Returns whether cv2 imports, and whether two builds of OpenCV have written into one folder.
+    """Returns whether cv2 imports, and whether two builds of OpenCV are installed in one folder.
 
     Args:
         distributions: name -> version of everything installed.
-        folders: for each installed build of OpenCV the folder `cv2/` that it wrote.
+        folders: the folder `cv2/` of each installed build of OpenCV.
     """
     findings = []
     for folder in sorted(set(folders.values())):
         builds = [f"{name} {distributions.get(name, '')}" for name in sorted(folders) if folders[name] == folder]
         if len(builds) > 1:
-            why = f"{', '.join(builds)} wrote into {shown(folder)}: removing one breaks the others"
+            why = f"{', '.join(builds)} share {shown(folder)}: removing one breaks the others"
             findings.append(Finding("OpenCV", f"{len(builds)} in one folder", why, "note", _rebuild()))
     if folders:
         command = [sys.executable, "-c", "import cv2"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            words = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            findings.append(Finding("import cv2", "fails", words[-100:], "bad", _rebuild()))
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            findings.append(Finding("import cv2", "fails", last_line[-100:], "bad", _rebuild()))
     return findings
 
 
 def torch_pair(distributions: Mapping[str, str]) -> list[Finding]:
-    """Returns what speaks against torch and torchvision working together; nothing where they are a pair."""
+    """Returns why the installed torch and torchvision do not fit each other; no finding where they do."""
     if not {"torch", "torchvision"} <= set(distributions):
         return []
-    wanted = [line for line in metadata.requires("torchvision") or [] if re.match(r"torch\b(?!-)", line)]
-    bounds = re.findall(r"(==|!=|>=|<=|<|>)\s*(\d+(?:\.\d+)*)", " ".join(wanted))
+    needed = [line for line in metadata.requires("torchvision") or [] if re.match(r"torch\b(?!-)", line)]
+    bounds = re.findall(r"(==|!=|>=|<=|<|>)\s*(\d+(?:\.\d+)*)", " ".join(needed))
     builds = {name: built_for(name)[0] for name in ("torch", "torchvision")}
     found = f"torch {distributions['torch']}, torchvision {distributions['torchvision']}"
     if not satisfies(distributions["torch"], bounds):
-        return [Finding("torch pair", found, f"this torchvision wants {wanted[0]}", "bad", _rebuild())]
+        return [Finding("torch pair", found, f"this torchvision needs {needed[0]}", "bad", _rebuild())]
     if "cpu" in builds.values() and len(set(builds.values())) > 1:
-        why = "a CPU build and one for CUDA do not work together"
+        why = "a CPU build and a CUDA build do not work together"
         return [Finding("torch pair", f"{builds}", why, "bad", _rebuild())]
     return []
 
@@ -98,7 +98,7 @@ def built_for(package: str) -> tuple[str, str | None]:
 
 
 def cv2_folders() -> dict[str, Path]:
-    """Returns for each installed distribution of OpenCV the folder `cv2/` that it wrote."""
+    """Returns the folder `cv2/` of each installed distribution of OpenCV."""
     folders = {}
     for name in OPENCVS:
         try:
@@ -113,4 +113,4 @@ def _is_ours() -> bool:
 
 
 def _rebuild() -> str:
-    return REBUILD if _is_ours() else OWN_INSTEAD
+    return REBUILD if _is_ours() else SEPARATE

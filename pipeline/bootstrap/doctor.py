@@ -1,8 +1,8 @@
-"""What this machine has, what is missing, and what to type for each missing thing: `./run.sh doctor`.
+"""What this machine has, what is missing, and what to type for each missing item: `./run.sh doctor`.
 
-Comes in: the interpreter's metadata, the machine, folders named by environment variables. Goes out: a table, and 0 when
-the demo can run, else 2. Imports no package itself, so that it also speaks where none is installed:
-`python3 -m pipeline.door.doctor`.
+In: the interpreter's metadata, the machine, folders named by environment variables. Out: a table, and 0 when the demo
+can run, else 2. Imports no third-party package, so that it also works where none is installed:
+`python3 -m pipeline.bootstrap.doctor`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import csv
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from pipeline.door.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
-from pipeline.door.machine import Finding, cores_and_memory, disk, graphics_cards, internet, shared_memory
-from pipeline.door.requirements import installed_distributions, parse_requirements
+from pipeline.bootstrap.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
+from pipeline.bootstrap.machine import Finding, cores_and_memory, disk, gpus, internet, run_concurrently, shared_memory
+from pipeline.bootstrap.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, PROJECT, data_folders, runs_folder, scratch_folder, shown, weights_folders
 
-DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes some 100 MB
-SIGNS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
+DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes about 100 MB
+MARKS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
 Section = tuple[str, list[Finding]]
 
 
@@ -32,20 +31,19 @@ def doctor(
     """Prints the table; returns 0 when the demo can run, else 2.
 
     Args:
-        find_folder: returns the folder of a competition by its name, or nothing; default: as every run looks for it.
-        show: takes the text.
-        limit_s: how long to wait for what may hang (network, driver, an import).
+        find_folder: returns the folder of a competition by its name, or None; default: the search that every run does.
+        show: prints the text.
+        limit_s: how long to wait for answers of the network, the driver and an import.
     """
     distributions = installed_distributions()
     requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
-    slow = _together(
-        {
-            "cv2": lambda: opencv(distributions, cv2_folders()),
-            "gpu": lambda: graphics_cards(built_for("torch")[1]),
-            "net": internet,
-        },
-        limit_s,
-    )
+    checks = {
+        "cv2": lambda: opencv(distributions, cv2_folders()),
+        "gpu": lambda: gpus(built_for("torch")[1]),
+        "net": internet,
+    }
+    slow = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in checks}
+    slow |= run_concurrently(checks, limit_s)
     sections: list[Section] = [
         ("Python", [interpreter()]),
         ("Packages", [*packages(requirements, distributions), *slow["cv2"], *torch_pair(distributions)]),
@@ -61,66 +59,64 @@ def doctor(
         dict.fromkeys(finding.what for _, findings in sections for finding in findings if finding.state == "bad")
     )
     if not bad:
-        show("\nAll that the demo needs is here: ./run.sh demo")
+        show("\nThe demo can run: ./run.sh demo")
         return 0
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    show(f"\nThe demo cannot run yet: {', '.join(bad[:3])}{more}. See the lines marked FIX.")
+    show(f"\nThe demo cannot run yet; fix first: {', '.join(bad[:3])}{more} (lines marked FIX)")
     return 2
 
 
-# A descriptor that says where its data can be fetched; read as text, for PyYAML may be what is missing.
-FETCHED_FROM = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
+# The key that says where a competition's data can be downloaded; read as text, because PyYAML may not be installed.
+DOWNLOAD_KEY = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
 
 
 def competitions(find_folder: Callable[[str], Path | None]) -> list[Finding]:
-    """Returns for each competition where its data is and how many images its lists name, or how to get it."""
+    """Returns for each competition its data folder and the number of listed images, or how to get the data."""
     findings = []
     for name in sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml")):
         folder = find_folder(name)
         if folder is not None:
             counts = [f"{count} {what}" for what in ("train", "test") if (count := _num_rows(folder / f"{what}.csv"))]
-            findings.append(Finding(name, " + ".join(counts) or "no lists", shown(folder)))
+            findings.append(Finding(name, " + ".join(counts) or "no train.csv, no test.csv", shown(folder)))
         elif name == "demo":
-            findings.append(Finding(name, "not drawn yet", "./run.sh demo draws it"))
+            findings.append(Finding(name, "not generated yet", "./run.sh demo generates it"))
         else:
-            places = ", ".join(shown(place) for place in data_folders())
-            fix = f"DATA_DIR=/the/folder/above/{name}"
-            if FETCHED_FROM.search((CONFIGS / "competitions" / f"{name}.yaml").read_text(encoding="utf-8")):
+            searched = ", ".join(shown(folder) for folder in data_folders())
+            fix = f"DATA_DIR=/folder/that/contains/{name}"
+            if DOWNLOAD_KEY.search((CONFIGS / "competitions" / f"{name}.yaml").read_text(encoding="utf-8")):
                 fix = f"./run.sh download {name}, or {fix}"
-            findings.append(Finding(name, "not found", f"looked in {places}", "note", fix))
+            findings.append(Finding(name, "not found", f"searched {searched}", "note", fix))
     return findings
 
 
 def encoder_weights(environ: Mapping[str, str]) -> list[Finding]:
-    """Returns the encoders whose weights are on this machine: files, and the hub's cache."""
+    """Returns the encoders whose weights are on this machine, as files or in the hub's cache."""
     files = [path for folder in weights_folders() for path in sorted(folder.glob("*-*.safetensors"))]
     home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
     cached = sorted(Path(environ.get("HF_HUB_CACHE") or home / "hub").glob("models--smp-hub--*"))
     findings = [Finding(path.stem, f"{path.stat().st_size / 1e6:.1f} MB", shown(path)) for path in files]
-    findings += [
-        Finding(path.name.removeprefix("models--smp-hub--"), "cached", "from the library's hub") for path in cached
-    ]
+    findings += [Finding(path.name.removeprefix("models--smp-hub--"), "cached", "from Hugging Face") for path in cached]
     fix = "./run.sh download mobilenet_v2, or WEIGHTS_DIR=/folder with <encoder>-imagenet.safetensors"
-    return findings or [Finding("weights", "none", "fetched when a run needs them; the demo needs none", "note", fix)]
+    return findings or [Finding("weights", "none", "downloaded when needed; the demo needs none", "note", fix)]
 
 
 def kaggle_credentials(environ: Mapping[str, str], home: Path) -> Finding:
-    """Returns whether Kaggle's client can log in; looks only whether they are there, not into them."""
+    """Returns whether credentials for Kaggle exist; their content is not read."""
     folder = Path(environ.get("KAGGLE_CONFIG_DIR") or home / ".kaggle")
-    ways = {
+    sources = {
         "KAGGLE_API_TOKEN": bool(environ.get("KAGGLE_API_TOKEN")),
         "KAGGLE_USERNAME and KAGGLE_KEY": bool(environ.get("KAGGLE_USERNAME") and environ.get("KAGGLE_KEY")),
         **{str(folder / name): (folder / name).is_file() for name in ("kaggle.json", "access_token")},
     }
-    way = next((way for way, is_there in ways.items() if is_there), None)
-    if way:
-        return Finding("credentials", "there", way)
-    fix = f"kaggle.com/settings, Create New Token, save as {folder / 'kaggle.json'} (chmod 600)"
-    return Finding("credentials", "none", "needed only for downloads from and uploads to Kaggle", "note", fix)
+    source = next((source for source, exists in sources.items() if exists), None)
+    if source:
+        return Finding("credentials", "found", source)
+    fix = f"kaggle.com/settings: Create New Token, save it as {folder / 'kaggle.json'} (chmod 600)"
+    return Finding("credentials", "none", "needed only for downloads and uploads", "note", fix)
 
 
 def table(sections: Iterable[Section]) -> str:
-    """Returns the findings as aligned text; a fix that several lines in a row share stands once, below the last.
+    """Returns the findings as aligned text; a fix that consecutive lines share is printed once, below the last.
 
     >>> print(table([("Disk", [Finding("runs", "1 GiB", "runs/", "bad", "free some")])]))
     Disk
@@ -128,38 +124,22 @@ def table(sections: Iterable[Section]) -> str:
             fix: free some
     """
     sections = list(sections)
-    everything = [finding for _, findings in sections for finding in findings]
-    what_width = max((len(finding.what) for finding in everything), default=0)
-    found_width = min(36, max((len(finding.found) for finding in everything), default=0))
+    all_findings = [finding for _, findings in sections for finding in findings]
+    what_width = max((len(finding.what) for finding in all_findings), default=0)
+    found_width = min(36, max((len(finding.found) for finding in all_findings), default=0))
     lines = []
     for title, findings in sections:
         lines.append(title)
         for finding, following in zip(findings, [*findings[1:], None], strict=True):
             cells = f"{finding.what:<{what_width}}  {finding.found:<{found_width}}  {finding.remark}"
-            lines.append(f"  {SIGNS[finding.state]}  {cells.rstrip()}")
+            lines.append(f"  {MARKS[finding.state]}  {cells.rstrip()}")
             if finding.fix and (following is None or following.fix != finding.fix):
                 lines.append(f"        fix: {finding.fix}")
     return "\n".join(lines)
 
 
-def _together(questions: Mapping[str, Callable[[], list[Finding]]], limit_s: float) -> dict[str, list[Finding]]:
-    """Returns the answers of all questions, asked at once; what takes longer than `limit_s` is said and left."""
-    answers: dict[str, list[Finding]] = {}
-
-    def ask(name: str, question: Callable[[], list[Finding]]) -> None:
-        answers[name] = question()
-
-    threads = [threading.Thread(target=ask, args=item, daemon=True) for item in questions.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(limit_s)
-    late = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in questions}
-    return late | answers
-
-
 def _find_folder(name: str) -> Path | None:
-    """Looks for a competition's folder as every run does; without the packages, only by its plain name."""
+    """Returns a competition's folder, searched for as in a run; without PyYAML, only a folder of exactly its name."""
     try:
         from pipeline.config.load import load_competition
         from pipeline.data.competition import find_folder

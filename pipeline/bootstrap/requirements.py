@@ -1,7 +1,7 @@
-"""What requirements.txt asks for and what an interpreter has. Standard library only: runs before any package exists.
+"""What requirements.txt asks for and what an interpreter has. Standard library only: it runs before packages exist.
 
-Comes in: requirements.txt, the metadata of installed distributions. Goes out: which lines are not met.
-Command: `python -m pipeline.door.requirements` prints the running interpreter as JSON (`Interpreter`).
+In: requirements.txt, the metadata of installed distributions. Out: the lines that are not met.
+Command: `python -m pipeline.bootstrap.requirements` prints the running interpreter as JSON (`Interpreter`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import UserError
+from pipeline.paths import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 OLDEST_PYTHON = (3, 10)
 
 _LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?(?P<reason>\S.*)")
@@ -42,19 +42,19 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What matters of a Python for installing into it."""
+    """The properties of a Python that matter for installing into it."""
 
     executable: str
     version: tuple[int, int, int]
     in_venv: bool
-    is_layered: bool  # a virtual environment that also sees the packages of the Python below it
+    is_layered: bool  # a virtual environment that also sees the packages of the Python it was created with
     is_managed: bool  # belongs to the system's package manager (PEP 668): pip must not write into it
-    site: str  # where packages go
+    site: str  # the folder that packages are installed into
     distributions: dict[str, str]  # normalised name -> version
 
 
 def normalised(name: str) -> str:
-    """Returns a distribution's name as PEP 503 compares it.
+    """Returns a distribution's name in the form in which PEP 503 compares names.
 
     >>> normalised("PyYAML_x.y")
     'pyyaml-x-y'
@@ -69,7 +69,7 @@ def parse_requirements(text: str) -> tuple[Requirement, ...]:
     ['ruff>=0.17,<0.18']
 
     Raises:
-        UserError: a line is not `name`, bounds, `# reason`; this reader knows no markers, extras or options.
+        UserError: a line is not `name`, bounds, `# reason`; markers, extras and options are not supported.
     """
     requirements = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -80,7 +80,7 @@ def parse_requirements(text: str) -> tuple[Requirement, ...]:
             [_BOUND.fullmatch(part.strip()) for part in match["bounds"].split(",") if part.strip()] if match else []
         )
         if match is None or None in bounds:
-            raise UserError(f"requirements.txt line {number}: {line!r}; wanted: name>=1.2  # why it is here")
+            raise UserError(f"requirements.txt line {number}: found {line!r}, expected: name>=1.2  # reason")
         requirements.append(
             Requirement(
                 normalised(match["name"]),
@@ -93,9 +93,10 @@ def parse_requirements(text: str) -> tuple[Requirement, ...]:
 
 
 def satisfies(version: str | None, bounds: Iterable[tuple[str, str]]) -> bool:
-    """Tells whether an installed version lies within the bounds; only release numbers count.
+    """Returns whether an installed version is within the bounds; only release numbers are compared.
 
-    A build such as 2.10.0a0+nv25.9 counts as 2.10.0: vendors' images carry them, and replacing them breaks the image.
+    A build such as 2.10.0a0+nv25.9 counts as 2.10.0: vendors' images have such builds, and replacing one breaks the
+    image.
 
     >>> satisfies("2.10.0+cu128", [(">=", "2.6")]), satisfies("2.0.9", [("==", "2.0.8")]), satisfies(None, [])
     (True, False, False)
@@ -130,13 +131,13 @@ def _compare(found: tuple[int, ...], operator: str, bound: tuple[int, ...]) -> b
     }[operator]
 
 
-def gaps(requirements: Iterable[Requirement], distributions: Mapping[str, str]) -> list[Requirement]:
+def unmet(requirements: Iterable[Requirement], distributions: Mapping[str, str]) -> list[Requirement]:
     """Returns the requirements that the installed distributions do not meet."""
     return [line for line in requirements if not satisfies(distributions.get(line.name), line.bounds)]
 
 
 def installed_distributions() -> dict[str, str]:
-    """Returns normalised name -> version of what the running interpreter can import; the first on the path wins."""
+    """Returns normalised name -> version of what the running interpreter can import; the first on `sys.path` wins."""
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         try:
@@ -149,7 +150,7 @@ def installed_distributions() -> dict[str, str]:
 
 
 def running_interpreter() -> Interpreter:
-    """Returns the interpreter that runs this."""
+    """Returns the interpreter that runs this code."""
     in_venv = sys.prefix != sys.base_prefix
     settings = Path(sys.prefix, "pyvenv.cfg")
     layered = re.compile(r"(?im)^include-system-site-packages\s*=\s*true\s*$")
@@ -164,15 +165,15 @@ def running_interpreter() -> Interpreter:
     )
 
 
-def look_at(python: Path | str) -> Interpreter | None:
-    """Returns what another interpreter has, or nothing where it does not start or is too old."""
+def inspect_python(python: Path | str) -> Interpreter | None:
+    """Returns the properties of another interpreter, or None where it does not start or is too old."""
     if not os.access(python, os.X_OK):
         return None
-    command = [str(python), "-m", "pipeline.door.requirements"]
-    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if answer.returncode:
+    command = [str(python), "-m", "pipeline.bootstrap.requirements"]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if result.returncode:
         return None
-    values = json.loads(answer.stdout)
+    values = json.loads(result.stdout)
     found = Interpreter(**{**values, "version": tuple(values["version"])})
     return found if found.version >= OLDEST_PYTHON else None
 

@@ -1,4 +1,4 @@
-"""A fake project in a folder with a blank in its name: the real run.sh and bootstrap, tiny packages, a recording uv."""
+"""A project in a folder with a space in its name: the real run.sh and setup, tiny packages, a fake uv that records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-DOOR = ("__init__", "bootstrap", "installer", "requirements")
+BOOTSTRAP = ("__init__", "environment", "installer", "requirements")
 PROJECT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("sh", "cat", "head", "dirname", "readlink", "sleep")
 REQUIREMENTS = """
@@ -22,7 +22,7 @@ second>=1.0  # no-deps: pulls what we do not want
 third>=1.0   # tests: the runner
 """
 
-# What run.sh hands on to: says what it was given.
+# The pipeline that run.sh starts: prints what it received.
 MAIN = """
 import json, os, sys
 names = ("NO_ALBUMENTATIONS_UPDATE", "OMP_WAIT_POLICY", "DATA_DIR")
@@ -31,7 +31,7 @@ print(json.dumps({"arguments": sys.argv[1:], "python": sys.executable, "folder":
 sys.exit(3 if "stop" in sys.argv else 0)
 """
 
-# Takes uv's place: records its arguments, unpacks wheels from --find-links; slow or dying where the test wants it.
+# Replaces uv: records its arguments, unpacks wheels from --find-links; slow or killed where a test asks for it.
 UV = """#!{python}
 import json, os, re, signal, subprocess, sys, time, zipfile
 from pathlib import Path
@@ -47,7 +47,7 @@ if not all(wheels):
     sys.exit("no such wheel")
 ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
 site = Path(subprocess.run([sys.argv[4], "-c", ask], capture_output=True, text=True).stdout.strip())
-assert site.is_relative_to(Path(os.environ["UV_LOG"]).parent), "never into a Python of this machine"
+assert site.is_relative_to(Path(os.environ["UV_LOG"]).parent), "nothing may be installed into a Python of this machine"
 if os.environ.get("UV_DIES"):
     (site / "half.py").write_text("")
     os.kill(os.getppid(), signal.SIGKILL)
@@ -59,7 +59,7 @@ for wheel in wheels:
 
 
 @dataclass(frozen=True)
-class Door:
+class Machine:
     """A fake project and the machine around it: only what lies in `commands` is on the PATH."""
 
     project: Path
@@ -73,9 +73,9 @@ class Door:
         return self.project / ".venv"
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """Returns the variables of a start: nothing of the machine that runs the tests but its home.
+        """Returns the variables of a start: of the machine that runs the tests only its home.
 
-        `PYTHONPATH` leads to an `ensurepip` that fails at once: making pip takes seconds, and uv's stand-in does.
+        `PYTHONPATH` has an `ensurepip` that fails at once: the real one takes seconds, and the fake uv needs no pip.
         """
         values = {"PATH": str(self.commands), "HOME": os.environ.get("HOME", "/"), "UV_LOG": str(self.log)}
         without_pip = {"PYTHONPATH": str(self.commands)}
@@ -99,7 +99,7 @@ class Door:
         self.log.unlink(missing_ok=True)
 
     def has(self, package: str) -> bool:
-        """Tells whether the project's environment can import a package."""
+        """Returns whether the project's environment can import a package."""
         command = [str(self.venv / "bin" / "python"), "-c", f"import {package}"]
         return subprocess.run(command, capture_output=True).returncode == 0
 
@@ -110,40 +110,40 @@ class Door:
         path.chmod(0o755)
 
 
-def door_in(folder: Path) -> Door:
-    return Door(folder / "my project", folder / "bin", folder / "my wheels", folder / "uv.log", folder / "base")
+def machine_in(folder: Path) -> Machine:
+    return Machine(folder / "my project", folder / "bin", folder / "my wheels", folder / "uv.log", folder / "base")
 
 
-def make_door(folder: Path) -> Door:
-    """Returns a fresh machine: Python 3.10+, a stand-in for uv, three wheels, no environment."""
-    door = door_in(folder)
-    for made in (door.project / "pipeline" / "door", door.commands, door.wheels):
-        made.mkdir(parents=True)
-    shutil.copy(PROJECT / "run.sh", door.project)
-    for name in ("__init__", "errors", "files", "paths", *(f"door/{name}" for name in DOOR)):
-        shutil.copy(PROJECT / "pipeline" / f"{name}.py", door.project / "pipeline" / f"{name}.py")
-    (door.project / "pipeline" / "__main__.py").write_text(MAIN)
-    (door.project / "pipeline" / "door" / "doctor.py").write_text("print('the doctor speaks')\n")
-    (door.project / "requirements.txt").write_text(REQUIREMENTS)
+def make_machine(folder: Path) -> Machine:
+    """Returns a fresh machine: Python 3.10+, a fake uv, three wheels, no environment."""
+    machine = machine_in(folder)
+    for folder_made in (machine.project / "pipeline" / "bootstrap", machine.commands, machine.wheels):
+        folder_made.mkdir(parents=True)
+    shutil.copy(PROJECT / "run.sh", machine.project)
+    for name in ("__init__", "errors", "files", "paths", "wording", *(f"bootstrap/{name}" for name in BOOTSTRAP)):
+        shutil.copy(PROJECT / "pipeline" / f"{name}.py", machine.project / "pipeline" / f"{name}.py")
+    (machine.project / "pipeline" / "__main__.py").write_text(MAIN)
+    (machine.project / "pipeline" / "bootstrap" / "doctor.py").write_text("print('the doctor runs')\n")
+    (machine.project / "requirements.txt").write_text(REQUIREMENTS)
     for tool in TOOLS:
-        (door.commands / tool).symlink_to(shutil.which(tool))
-    subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(door.base)], check=True)
-    # A script, not a link: through a link the virtual environment would forget where it is.
-    door.add_command("python3", f'#!/bin/sh\nexec "{door.base}/bin/python" "$@"\n')
-    door.add_command("ensurepip.py", "raise SystemExit(1)\n")
-    door.add_command("uv", UV.format(python=sys.executable))
+        (machine.commands / tool).symlink_to(shutil.which(tool))
+    subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(machine.base)], check=True)
+    # A script, not a link: through a link the virtual environment would not find its own folder.
+    machine.add_command("python3", f'#!/bin/sh\nexec "{machine.base}/bin/python" "$@"\n')
+    machine.add_command("ensurepip.py", "raise SystemExit(1)\n")
+    machine.add_command("uv", UV.format(python=sys.executable))
     for name in ("first", "second", "third"):
-        write_wheel(door.wheels, name, "1.0")
-    return door
+        write_wheel(machine.wheels, name, "1.0")
+    return machine
 
 
 def write_wheel(folder: Path, name: str, version: str, code: str = "") -> Path:
-    """Writes a wheel with one module that pip, too, accepts."""
-    about = f"{name}-{version}.dist-info"
+    """Writes a wheel with one module; pip accepts it too."""
+    info = f"{name}-{version}.dist-info"
     members = {
         f"{name}.py": code,
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []
     for path, text in members.items():
@@ -151,12 +151,12 @@ def write_wheel(folder: Path, name: str, version: str, code: str = "") -> Path:
         rows.append(f"{path},sha256={digest},{len(text.encode())}\n")
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in {**members, f"{about}/RECORD": "".join([*rows, f"{about}/RECORD,,\n"])}.items():
+        for path, text in {**members, f"{info}/RECORD": "".join([*rows, f"{info}/RECORD,,\n"])}.items():
             archive.writestr(path, text)
     return wheel
 
 
-def put_into(python: Path, wheel: Path) -> None:
+def install_wheel(python: Path, wheel: Path) -> None:
     """Unpacks a wheel into an interpreter's folder of packages."""
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()

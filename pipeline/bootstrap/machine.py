@@ -1,0 +1,182 @@
+"""Findings about the machine: GPUs, cores, memory, disks, network. Standard library only, no torch.
+
+In: files of the system, `nvidia-smi`, sockets. Out: findings, each with what to type if something is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from pipeline.files import existing_folder
+from pipeline.wording import GIB
+
+NATIVE_BF16_CAPABILITY = 8.0  # below it bfloat16 is emulated, although torch reports it as supported (T4)
+# Version of CUDA -> oldest compute capability for which torch built with it has kernels (as of torch 2.9): Kaggle's
+# image of 2026 has none for its P100 (6.0), builds for CUDA 13 have none for a V100 (7.0).
+OLDEST_CAPABILITY = {(13, 0): 7.5, (12, 8): 7.0, (0, 0): 5.0}
+LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
+Result = TypeVar("Result")
+SITES = {"www.kaggle.com": "data and uploads", "huggingface.co": "encoder weights"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's table."""
+
+    what: str
+    found: str
+    remark: str = ""
+    state: Literal["ok", "note", "bad"] = "ok"  # bad: the demo cannot run; note: something else cannot, or may be slow
+    fix: str = ""
+
+
+def run_concurrently(checks: Mapping[str, Callable[[], Result]], limit_s: float) -> dict[str, Result]:
+    """Returns the results of those checks that end within `limit_s`; all run at the same time."""
+    results: dict[str, Result] = {}
+
+    def run(name: str) -> None:
+        results[name] = checks[name]()
+
+    # Daemon threads: with an executor, a name server that does not answer would delay the exit for half a minute.
+    threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in checks]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + limit_s
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(results)
+
+
+def output_of(command: Sequence[str], limit_s: float = 3.0) -> str | None:
+    """Returns the output of a program, or None where it is missing, fails or takes too long."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
+def gpus(torch_cuda: str | None, run: Callable[[Sequence[str]], str | None] = output_of) -> list[Finding]:
+    """Returns a finding per GPU: memory, compute capability, the precision of a run, and whether torch can use it.
+
+    Args:
+        torch_cuda: the version of CUDA that torch was built with, "13.0"; None: a CPU build, or no torch.
+        run: returns the output of `nvidia-smi`.
+    """
+    listing = run(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
+    rows = [[cell.strip() for cell in row.split(",")] for row in (listing or "").splitlines()]
+    devices = [row for row in rows if len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[2])]
+    if not devices:
+        return [Finding("GPU", "none", "runs use the CPU: enough for the demo, small images and tests")]
+    newest = re.search(r"CUDA Version:\s*(\d+\.\d+)", run(["nvidia-smi"]) or "")
+    problem = _driver_problem(newest[1] if newest else None, torch_cuda)
+    version = tuple(map(int, (torch_cuda or "0.0").split(".")[:2]))
+    oldest = next(oldest for from_version, oldest in OLDEST_CAPABILITY.items() if version >= from_version)
+    return [_gpu(name, memory_mib, float(capability), oldest, *problem) for name, memory_mib, capability in devices]
+
+
+def _gpu(name: str, memory_mib: str, capability: float, oldest: float, problem: str, fix: str) -> Finding:
+    memory = f"{float(memory_mib) / 1024:.0f} GiB" if memory_mib.replace(".", "").isdigit() else "memory unknown"
+    found = f"{name}, {memory}, capability {capability}"
+    if capability < oldest:
+        fix = "choose another accelerator (on Kaggle: T4 x2); until then runs use the CPU"
+        return Finding("GPU", found, "too old for this torch", "note", fix)
+    if problem:
+        return Finding("GPU", found, problem, "note", fix)
+    return Finding("GPU", found, "bfloat16" if capability >= NATIVE_BF16_CAPABILITY else "float16 with a scaler")
+
+
+def _driver_problem(driver_cuda: str | None, torch_cuda: str | None) -> tuple[str, str]:
+    """Returns why torch cannot use the GPU, and the fix; a driver runs all builds for its major version of CUDA."""
+    if torch_cuda is None:
+        return "torch is not installed, or is a build without CUDA", "rm -rf .venv && ./run.sh doctor"
+    if driver_cuda and int(driver_cuda.split(".")[0]) < int(torch_cuda.split(".")[0]):
+        why = f"the driver supports CUDA {driver_cuda}, torch was built for {torch_cuda}"
+        return why, "install a newer driver (https://www.nvidia.com/drivers), or an older torch in another environment"
+    return "", ""
+
+
+def cores_and_memory(environ: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Returns the cores that this process may use, the settings of OpenMP, and the memory."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
+    cores = f"{allowed}" + (f", limited to {quota:g} by the container" if quota and quota < allowed else "")
+    threads = environ.get("OMP_NUM_THREADS", "one per core")
+    policy = environ.get("OMP_WAIT_POLICY", "not set (run.sh sets PASSIVE)")
+    findings = [Finding("CPU cores", cores, f"OpenMP threads: {threads}; wait policy: {policy}")]
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        total_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        is_enough = total_gib > LITTLE_MEMORY_GIB
+        remark = "" if is_enough else "a large run may be killed; a smaller BATCH_SIZE needs less"
+        findings.append(Finding("memory", f"{total_gib:.0f} GiB", remark, "ok" if is_enough else "note"))
+    return findings
+
+
+def _cpu_quota(path: Path) -> float | None:
+    """Returns the limit of a container's CPU time, in cores (cgroup v2), or None where there is no limit."""
+    try:
+        quota, period = path.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> list[Finding]:
+    """Returns the size of the shared memory that loader processes pass batches through; macOS has no such folder."""
+    if not folder.is_dir():
+        return []
+    usage = shutil.disk_usage(folder)
+    found = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free"
+    if usage.free < GIB:
+        fix = "docker run --shm-size=4g ..., or DATALOADERS.TRAIN.NUM_WORKERS=0"
+        return [Finding(str(folder), found, "loader processes may be killed (bus error)", "note", fix)]
+    return [Finding(str(folder), found, "for the loaders' batches")]
+
+
+def disk(what: str, folder: Path, needed_gib: float) -> Finding:
+    """Returns the free space of the disk that `folder` is on, and whether the folder can be written."""
+    existing = existing_folder(folder)
+    free_gib = shutil.disk_usage(existing).free / GIB
+    found = f"{free_gib:.1f} GiB free"
+    if not os.access(existing, os.W_OK):
+        return Finding(what, found, f"{folder} cannot be written", "bad", "RUNS_DIR=/another/folder ./run.sh ...")
+    if free_gib < needed_gib:
+        fix = "free space, or set RUNS_DIR and SCRATCH_DIR to a larger disk"
+        return Finding(what, found, f"{folder}: the demo needs {needed_gib:g} GiB", "bad", fix)
+    return Finding(what, found, str(folder))
+
+
+def internet(sites: Mapping[str, str] = SITES, limit_s: float = 1.5) -> list[Finding]:
+    """Returns which sites answer within `limit_s`; all are tried at the same time."""
+    proxy = getproxies().get("https")
+    address = urlsplit(proxy if proxy and "//" in proxy else f"//{proxy}")
+
+    def answers(site: str) -> bool:
+        target = (address.hostname or "", address.port or 80) if proxy else (site, 443)
+        try:
+            with socket.create_connection(target, timeout=limit_s):
+                return True
+        except OSError:
+            return False
+
+    reached = run_concurrently({site: partial(answers, site) for site in sites}, limit_s)
+    via = f" through the proxy {address.hostname}" if proxy else ""
+    return [
+        Finding(site, f"answers{via}", what)
+        if reached.get(site)
+        else Finding(site, "no answer" + via, f"{what} are not available; the demo needs no network", "note")
+        for site, what in sites.items()
+    ]

@@ -1,0 +1,67 @@
+"""How messages write durations and sizes, and what they suggest for a misspelt word. Standard library only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+GIB = 1024**3
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration in its two largest units.
+
+    >>> duration(3725), duration(185), duration(8.25)
+    ('1 h 2 min', '3 min 5 s', '8.2 s')
+    """
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"
+
+
+def size(num_bytes: int) -> str:
+    """Returns a number of bytes in its largest unit.
+
+    >>> size(3_000), size(70 * 1024**2), size(5 * 1024**3)
+    ('2.9 KiB', '70.0 MiB', '5.0 GiB')
+    """
+    units = (("GiB", GIB), ("MiB", 1024**2))
+    unit, divisor = next(((unit, divisor) for unit, divisor in units if num_bytes >= divisor), ("KiB", 1024))
+    return f"{num_bytes / divisor:.1f} {unit}"
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, most: int = 1) -> str:
+    """Returns a suggestion of known words that are near a misspelt one, or `otherwise`.
+
+    >>> did_you_mean("maxlr", ["MIN_LR", "MAX_LR"], "see base.yaml"), did_you_mean("x", ["MAX_LR"], "see base.yaml")
+    ('did you mean MAX_LR?', 'see base.yaml')
+    """
+    near = nearest(word, known, most)
+    return f"did you mean {' or '.join(near)}?" if near else otherwise
+
+
+def nearest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Returns the known words nearest to a misspelt one; case, underscores and dashes do not matter.
+
+    >>> nearest("maxlr", ["MIN_LR", "MAX_LR", "POWER"])
+    ['MAX_LR']
+    """
+    plain = plain_word(word)
+    by_plain = {plain_word(option): option for option in known}
+    if plain in by_plain:
+        return [by_plain[plain]]
+    close = difflib.get_close_matches(plain, by_plain, n=20, cutoff=0.6)
+    # Of equally near words, those with the same beginning come first: ExpAAA before ExpHAA for ExpAAZ.
+    ratio = {near: difflib.SequenceMatcher(None, near, plain).ratio() for near in close}
+    close.sort(key=lambda near: (-ratio[near], not near.startswith(plain[:-1]), near))
+    return [by_plain[near] for near in close[:most]]
+
+
+def plain_word(word: str) -> str:
+    """Returns a word without case, underscores and dashes.
+
+    >>> plain_word("Max-LR")
+    'maxlr'
+    """
+    return word.replace("_", "").replace("-", "").casefold()
