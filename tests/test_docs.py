@@ -11,7 +11,6 @@ import pytest
 from pipeline.commands.table import COMMANDS
 from pipeline.config.load import load, names
 from pipeline.stages import STAGE_NAMES, STAGES
-from tests.test_structure import SOURCES, imports_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
@@ -37,18 +36,9 @@ def test_architecture_lists_every_folder_and_top_level_file_of_the_package():
     assert sorted(listed) == sorted(files | {f"{name}/" for name in folders()})
 
 
-def test_a_folder_imports_only_those_to_its_left_in_the_order_of_architecture():
+def test_the_order_of_imports_in_architecture_has_every_folder():
     order = re.search(r"`(\w+(?: → \w+)+)`", ARCHITECTURE)[1].split(" → ")
     assert sorted(order) == sorted(folders())
-    to_the_right = {
-        f"{path} imports {name}"
-        for path, tree in SOURCES.items()
-        if path.count("/") > 1
-        for name in imports_of(tree)
-        if name.startswith("pipeline.") and name.split(".")[1] in order
-        if order.index(name.split(".")[1]) > order.index(path.split("/")[1])
-    }
-    assert to_the_right == set()
 
 
 def test_the_drawing_has_every_stage_in_order_with_what_it_writes():
@@ -67,7 +57,7 @@ def test_the_readme_has_the_stages_in_order():
 def test_every_path_in_a_document_exists(document):
     text = (PROJECT / document).read_text()
     named = set(re.findall(r"(?<![\w./-])(?:pipeline|configs|docs|tests|submissions)/[\w./*-]*[\w/*]", text))
-    named |= {f"{module.replace('.', '/')}.py" for module in re.findall(r"-m (tests\.[a-z_.]+[a-z_])", text)}
+    named |= {f"{module.replace('.', '/')}.py" for module in re.findall(r"-m (tests(?:\.[a-z_]+)+)\b(?!\.[A-Z])", text)}
     named = {name for name in named if not any(word in name for word in STAND_INS)} - {"submissions/"}
     assert {name for name in named if not any(PROJECT.glob(name.rstrip("/")))} == set()
     links = set(re.findall(r"\]\((?!https:)([\w./-]+)\)", text))
@@ -85,7 +75,7 @@ def test_every_command_in_the_readme_can_be_typed(words):
     name, *rest = words
     overrides = [word for word in rest if re.match(r"[A-Z_.]+=", word)]
     if name in COMMANDS:
-        usage = next(line for line in USAGES.splitlines() if line.startswith(f"./run.sh {name} "))
+        usage = next(line for line in USAGES.splitlines() if line.split()[1] == name)
     else:
         usage = USAGES.splitlines()[0]
         stages = [word for word in rest if word not in overrides and word.islower() and not word.startswith("-")]

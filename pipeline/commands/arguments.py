@@ -68,7 +68,7 @@ def chosen_competition(command: str, given: str | None, files: Sequence[Path] = 
 
     for file in files:
         if not file.is_file():
-            raise UserError(f"./run.sh {command}: there is no file {file}; expected a submission, a csv file")
+            raise UserError(f"./run.sh {command}: there is no file {file}; expected a submission")
     if given is not None:
         return load_competition(given)
     found = {file: name for file in files if (name := _competition_beside(file)) is not None}

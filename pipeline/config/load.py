@@ -91,8 +91,7 @@ class Loaded:
         """
         settings = {key: value for key, value in self.values.items() if not is_machine_key(key)}
         settings["SOLVER.PLAN"] = [vars(phase) for phase in self.plan]
-        fields = {name.upper(): value for name, value in vars(self.competition).items()}
-        fields |= {f"CONVENTION.{name.upper()}": value for name, value in vars(fields.pop("CONVENTION")).items()}
+        fields = flatten(self.competition)
         return settings | {("ABOUT." if key in ABOUT else "COMPETITION.") + key: fields[key] for key in fields}
 
     @property

@@ -20,7 +20,6 @@ from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
-from pipeline.data.sample_submission import check_sample
 from pipeline.task import Task
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
@@ -56,9 +55,9 @@ def build_train_catalog(competition: Competition, folder: Path, task: Task) -> t
 
 
 def build_test_catalog(
-    competition: Competition, folder: Path, is_hidden: bool = False, sample: Path | None = None
+    competition: Competition, folder: Path, is_hidden: bool = False
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Returns the catalog of the test images, and everything that is wrong with their list, files and sample.
+    """Returns the catalog of the test images, and everything that is wrong with their list and files.
 
     Columns: id, sequence, image, width, height. Rows in the order of test.csv.
 
@@ -66,7 +65,6 @@ def build_test_catalog(
         folder: of the competition, or for a hidden test set of its images.
         is_hidden: whether the folder holds a hidden test set: images alone, or a test.csv beside them. Its images may
             repeat training images, as the examples do that a code competition shows before it scores.
-        sample: the sample submission, if there is one.
     """
     has_list = (folder / competition.test_csv).is_file()
     if is_hidden and not has_list:
@@ -79,8 +77,6 @@ def build_test_catalog(
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
-    if sample is not None:
-        problems += check_sample(competition, sample, {entry.listed.id for entry in entries})
     rows = [
         [*_texts(entry), image.width, image.height]
         for entry, (image, _) in zip(entries, inspected, strict=True)

@@ -24,12 +24,12 @@ STAGE_WORDS = {
     "report": "writes this page",
 }
 SUBMISSION_WORDS = {
-    "rows": "rows",
+    "images": "images",
     "created_utc": "written (UTC)",
     "local_dice": "local Dice",
     "local_iou": "local IoU",
     "split_by": "split by",
-    "csv_sha256": "sha256 of the csv",
+    "sha256": "sha256 of the file",
     "checkpoint_sha256": "sha256 of the checkpoint",
     "config_sha256": "sha256 of the config",
 }
@@ -110,7 +110,7 @@ def submission_section(record: Record) -> Section:
     rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
     fitted = None if is_ensemble(record.loaded) else decoding_tables(read_json(record.folder / "decode.json"))
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
-    rows.append(("check", verdict if submission.is_intact else "the csv was changed after it was written"))
+    rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
     decoding = (tag("h3", "Decoding fitted for it"), fitted) if fitted else ()
     return Section("submission", "Submission", "Submission", join(content, *decoding))

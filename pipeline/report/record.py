@@ -26,6 +26,7 @@ from pipeline.report.read import (
     read_json,
     read_stage_seconds,
 )
+from pipeline.submission.formats import format_of
 
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
 
@@ -121,7 +122,7 @@ def read_record(paths: RunPaths, loaded: Loaded) -> Record:
         sheets=tuple(sorted(plots.glob("samples*.png"))),
         grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
         judged=tuple(_judged(folder, loaded)),
-        submission=_submission(paths.submission(), folder / "submission.json"),
+        submission=_submission(paths.submission(format_of(loaded.competition).suffix), folder / "submission.json"),
     )
 
 
@@ -156,5 +157,5 @@ def _submission(path: Path, verdict_path: Path) -> Submission | None:
     if facts is None or not path.is_file():
         return None
     content_hash = sha256_file(path)
-    is_checked = bool(verdict.get("checked")) and verdict.get("csv_sha256") == content_hash
-    return Submission(path, facts, is_checked, content_hash == facts.get("csv_sha256"))
+    is_checked = bool(verdict.get("checked")) and verdict.get("sha256") == content_hash
+    return Submission(path, facts, is_checked, content_hash == facts.get("sha256"))

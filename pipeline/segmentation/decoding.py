@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.scores import LABELS, class_scores
+from pipeline.scores import LABELS
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
 from pipeline.segmentation.out_of_fold import Trials, try_settings
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import confusion_of, image_scores
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")
@@ -103,10 +103,9 @@ def measure_image(
         score: `dice` or `iou`.
     """
     shares = measure_classes(predictions, mask_HW)
-    confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"])).numpy()
-    true_areas = confusion_CC.sum(1)
-    scores = class_scores(score, confusion_CC.diagonal(), true_areas + confusion_CC.sum(0))
-    return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=true_areas > 0)
+    confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
+    scores, is_present = image_scores(confusion_CC)[score], (confusion_CC.sum(1) > 0).numpy()
+    return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
 
 
 def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pipeline.config.competition import mask_code
+from pipeline.config.competition import Competition, mask_code
 from pipeline.engine.run import Run
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, mean_scored, per_image_score
@@ -42,7 +42,6 @@ def evaluate_ensemble(
     """
     settings, competition = run.loaded.config.ensemble, run.loaded.competition
     chosen, is_fitted = configured_recipe(run), settings.weights == "fitted"
-    scored, score = competition.scored_indices, per_image_score(competition.score)
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     index = [recipe.method for recipe in recipes].index(chosen.method)
     made = make_each("methods", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
@@ -52,7 +51,7 @@ def evaluate_ensemble(
         recipe.method: np.stack([result["methods"][number] for result in results])
         for number, recipe in enumerate(recipes)
     }
-    own = own_scores(rows["id"], held_out, results, len(settings.members), scored, score)
+    own = [result["own"] for result in results]
     fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
     if fitted is not None and fitted.by_image:
@@ -66,7 +65,7 @@ def evaluate_ensemble(
         by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
     confusion_ICC = torch.from_numpy(by_method[chosen.method])
     evaluation = evaluation_of(run, folder, rows, confusion_ICC, lambda image_id: made(image_id)["mask"])
-    found = findings(rows, held_out, by_method, own, scored, score)
+    found = findings(rows, held_out, by_method, own, competition, len(settings.members))
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
@@ -124,62 +123,44 @@ def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> F
     return fit_weights(images, num_members, competition.scored_indices, per_image_score(competition.score))
 
 
-def own_scores(
-    ids: Sequence[str],
-    held_out: HeldOut,
-    results: Sequence[Arrays],
-    num_members: int,
-    scored: Sequence[int],
-    score: str,
-) -> list[dict[str, float]]:
-    """Returns of each member its score, mean over the scored classes, by image that it was not trained on."""
-    own: list[dict[str, float]] = [{} for _ in range(num_members)]
-    for image_id, result in zip(ids, results, strict=True):
-        scores_J = mean_scored(image_scores(result["own"])[score], scored)
-        for number, value in zip(held_out[image_id], scores_J.tolist(), strict=True):
-            own[number][image_id] = value
-    return own
-
-
 def findings(
     rows: pd.DataFrame,
     held_out: HeldOut,
     by_method: Mapping[str, np.ndarray],
-    own: Sequence[Mapping[str, float]],
-    scored: Sequence[int],
-    score: str,
+    own: Sequence[np.ndarray],
+    competition: Competition,
+    num_members: int,
 ) -> dict[str, Any]:
     """Returns, per method, the score and its gain over the members' mean on the same images, with their intervals.
 
     Args:
         by_method: confusion matrices, int64 (I, C, C).
-        own: of each member, its score by image that it was not trained on.
-        scored: indices of the classes that enter means.
-        score: the name of the score, `dice` or `iou`.
+        own: of each image, the confusion matrices of its members alone, int64 (J, C, C).
     """
-    ids = rows["id"].tolist()
-    groups = group_numbers(ids, rows["sequence"])
-    group_of = dict(zip(ids, groups.tolist(), strict=True))
-    single = np.array([np.mean([own[number][image_id] for number in held_out[image_id]]) for image_id in ids])
-    counts = np.array([len(held_out[image_id]) for image_id in ids])
-    found: dict[str, Any] = {
+    score, scored = per_image_score(competition.score), competition.scored_indices
+    groups = group_numbers(rows["id"], rows["sequence"])
+    scores_IM = np.full((len(rows), num_members), np.nan)
+    for scores_M, image_id, confusion_JCC in zip(scores_IM, rows["id"], own, strict=True):
+        scores_M[held_out[image_id]] = mean_scored(image_scores(confusion_JCC)[score], scored)
+    is_known_IM = ~np.isnan(scores_IM)
+    counts_I, single_I = is_known_IM.sum(1), np.nanmean(scores_IM, 1)
+    members, methods = [], {}
+    for scores_I, is_known_I in zip(scores_IM.T, is_known_IM.T, strict=True):
+        mean = vars(interval(scores_I[is_known_I], groups[is_known_I])) if is_known_I.any() else None
+        members.append({"images": int(is_known_I.sum()), "score": mean})
+    for method, confusion_ICC in by_method.items():
+        means_I = mean_scored(image_scores(confusion_ICC)[score], scored)
+        gain = vars(interval(means_I - single_I, groups))
+        methods[method] = {"score": vars(interval(means_I, groups)), "gain": gain}
+    return {
         "images": len(rows),
         "sequences": len(np.unique(groups)),
         "score": score,
-        "held_out": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
-        "single": vars(interval(single, groups)),
-        "members": [],
-        "methods": {},
+        "held_out": {"least": int(counts_I.min()), "mean": float(counts_I.mean()), "most": int(counts_I.max())},
+        "single": vars(interval(single_I, groups)),
+        "members": members,
+        "methods": methods,
     }
-    for scores in own:
-        own_groups = np.array([group_of[image_id] for image_id in scores])
-        mean = vars(interval(np.array(list(scores.values())), own_groups)) if scores else None
-        found["members"].append({"images": len(scores), "score": mean})
-    for method, confusion_ICC in by_method.items():
-        means = mean_scored(image_scores(confusion_ICC)[score], scored)
-        gain = vars(interval(means - single, groups))
-        found["methods"][method] = {"score": vars(interval(means, groups)), "gain": gain}
-    return found
 
 
 def findings_text(found: Mapping[str, Any]) -> str:

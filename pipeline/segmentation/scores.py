@@ -27,7 +27,7 @@ def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> 
 
 
 def image_scores(confusion_ICC: torch.Tensor | np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the scores of each image and class, float64 (I, C), by name."""
+    """Returns the scores of each class, float64 (..., C), by name."""
     scores = dice_iou(torch.as_tensor(confusion_ICC))
     return {name: values.numpy() for name, values in zip(PER_IMAGE, scores, strict=True)}
 

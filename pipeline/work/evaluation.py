@@ -18,6 +18,7 @@ from pipeline.report.baseline import score_warning
 from pipeline.report.read import read_json
 from pipeline.scores import LABELS
 from pipeline.submission.check import require_good
+from pipeline.submission.formats import format_of
 from pipeline.submission.write import write_submission
 from pipeline.task import Evaluation
 from pipeline.work.inputs import sample_path
@@ -102,9 +103,10 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, decoded(image_id)) for image_id in bar)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    path = write_submission(run.paths.submission(), masks, test["id"].tolist(), competition, origin, sizes)
+    path = run.paths.submission(format_of(competition).suffix)
+    write_submission(path, masks, test["id"].tolist(), competition, origin, sizes)
     for warning in require_good(path, competition, sizes, sample_path(run)):
         run.log(warning)
-    facts = {"csv_sha256": sha256_file(path), "rows": path.read_bytes().count(b"\n") - 1, "checked": True}
+    facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
     write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
-    run.log(f"checked: {shown(path)}, {facts['rows']:,} rows")
+    run.log(f"checked: {shown(path)}, {len(test):,} images")

@@ -13,6 +13,7 @@ from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.submission.formats import format_of
 from pipeline.training.inputs import find_checkpoint, tile_store
 from pipeline.training.weights import find_encoder_weights
 
@@ -104,7 +105,7 @@ def sample_path(run: Run) -> Path | None:
 
 def submission_file(run: Run) -> dict[str, Path]:
     """Returns the file to upload."""
-    return {"the submission file": run.paths.submission()}
+    return {"the submission file": run.paths.submission(format_of(run.loaded.competition).suffix)}
 
 
 def starting_weights(run: Run) -> Sources:

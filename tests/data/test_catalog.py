@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config.competition import Convention
+from pipeline.config.competition import Competition, Convention
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_catalog, find_notices, read_catalog
-from pipeline.data.problems import KINDS, format_problems
+from pipeline.data.problems import KINDS, Problem, format_problems
+from pipeline.submission.formats import format_of
 from tests.data.broken import (
     COMPETITION,
     HEIGHT,
@@ -38,6 +39,13 @@ def good(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(good: Path, tmp_path: Path) -> Path:
     return shutil.copytree(good, tmp_path / "little")
+
+
+def check_all(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """The catalog and everything that is wrong, the sample submission included, as the stage `prepare` reports it."""
+    catalog, problems = build_catalog(competition, folder)
+    test_ids = set(catalog.loc[catalog["subset"] == "test", "id"])
+    return catalog, problems + format_of(competition).check_sample(competition, folder, test_ids)
 
 
 def _ids(breaks) -> list[str]:
@@ -86,7 +94,7 @@ def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damag
 @pytest.mark.parametrize(("list_name", "what", "kind", "damage"), LIST_BREAKS, ids=_ids(LIST_BREAKS))
 def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, kind, damage, folder: Path):
     damage(folder / list_name)
-    _, problems = build_catalog(COMPETITION, folder)
+    _, problems = check_all(COMPETITION, folder)
     found = [problem for problem in problems if problem.file == list_name]
     assert [problem.kind for problem in found] == [kind], what
     # What follows from the damage may be named too: an image that is no longer listed, samples without their list.
@@ -143,7 +151,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
     expected |= {("image missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
     expected |= {("sample row unknown", "sample_submission.csv"), ("sample row twice", "sample_submission.csv")}
     expected |= {("sequence not in the id", "train.csv")}
-    _, problems = build_catalog(COMPETITION, folder)
+    _, problems = check_all(COMPETITION, folder)
     assert expected <= {(problem.kind, problem.file) for problem in problems}
     text = format_problems(problems, most_files=1000)
     assert all(file in text for _, file in expected)
@@ -155,6 +163,7 @@ def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
+    elsewhere |= {"sample not a zip", "sample file unknown"}  # tests/submission/test_png_masks.py
     assert covered | elsewhere == set(KINDS)
     assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
 
@@ -209,15 +218,15 @@ def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("ImageID", "img").replace("Flight", "flights"))
     (folder / "test.csv").write_text("img\n000900_001\n")
-    cures = {problem.cure.partition(" as ")[2] for problem in build_catalog(WITH_COLUMN, folder)[1]}
+    cures = {problem.cure.partition(" as ")[2] for problem in check_all(WITH_COLUMN, folder)[1]}
     assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= cures
     other = replace(COMPETITION, test_csv="list.csv", convention=Convention(value_column="runs"))
-    by_file = {problem.file: problem.cure for problem in build_catalog(other, folder)[1]}
+    by_file = {problem.file: problem.cure for problem in check_all(other, folder)[1]}
     assert "give its name as TEST_CSV in" in by_file["list.csv"]
     assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
     (folder / "train.csv").write_text(text)
     shutil.rmtree(folder / "masks")
-    assert "mend MASKS in" in build_catalog(COMPETITION, folder)[1][-1].cure
+    assert "mend MASKS in" in check_all(COMPETITION, folder)[1][-1].cure
 
 
 def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
@@ -266,7 +275,7 @@ def test_the_images_to_predict_may_be_those_of_the_sample_submission(folder: Pat
     (folder / "sample_submission.csv").write_text("ImageID,rle\n000900_001,1 1\n000900_002,\n")
     convention = Convention(rows="id", value_column="rle")
     described = replace(COMPETITION, test_csv="sample_submission.csv", convention=convention)
-    catalog, problems = build_catalog(described, folder)
+    catalog, problems = check_all(described, folder)
     assert problems == []
     assert catalog.loc[catalog["subset"] == "test", "id"].tolist() == ["000900_001", "000900_002"]
 
@@ -285,7 +294,7 @@ def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
 @pytest.mark.parametrize(("name", "num_train", "num_test"), [("camvid", 468, 233), ("dubai_aerial", 56, 16)])
 def test_real_competitions_pass(name: str, num_train: int, num_test: int, shared_data):
     competition = load_competition(name)
-    catalog, problems = build_catalog(competition, shared_data(name))
+    catalog, problems = check_all(competition, shared_data(name))
     assert problems == []
     assert catalog["subset"].value_counts().to_dict() == {"train": num_train, "test": num_test}
     pixels = catalog.filter(like="pixels_").sum(axis=1)

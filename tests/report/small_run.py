@@ -139,10 +139,11 @@ def write_submission(name: str, dice: float) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("ImageID,EncodedPixels\n000004_000_0,0 5\n")
     content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "local_dice": dice, "created_utc": "2026-11-12"}
+    facts = {"experiment": name, "images": 1, "sha256": content_hash, "local_dice": dice, "created_utc": "2026-11-12"}
     path.with_suffix(".json").write_text(json.dumps(facts))
-    verdict = {"csv_sha256": content_hash, "checked": True}
-    (Folders.from_environment().runs / name / "submission.json").write_text(json.dumps(verdict))
+    (Folders.from_environment().runs / name / "submission.json").write_text(
+        json.dumps({"sha256": content_hash, "checked": True})
+    )
     return path
 
 

@@ -89,7 +89,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     paths, lines = run_stages(ensemble())
     assert executed(lines) == ["predict", "evaluate", "submit", "report"]
     assert json.loads((paths / "submission.json").read_text())["checked"]
-    assert len(paths.submission.read_text().splitlines()) == 1 + 4 * 12
+    assert len(paths.submission(".csv").read_text().splitlines()) == 1 + 4 * 12
     assert "TinyC" in (paths / "report.html").read_text()
     _, lines = run_stages(ensemble())
     assert executed(lines) == []
@@ -191,7 +191,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
     paths, _ = run_stages(ensemble("ENSEMBLE.STREAM=true", *changes), "submit")
     assert json.loads((paths / "stores.json").read_text()) == []
     names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv", "catalog.csv")
-    streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()}
+    streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission(".csv").read_bytes()}
     assert not (paths / "stream").exists()
     assert not any(run_paths(name).probs("test").exists() or run_paths(name).probs("valid").exists() for name in SPLITS)
     assert executed(run_stages(ensemble(*changes), "submit")[1]) == []  # the same run, and nothing to do
@@ -199,14 +199,16 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
     again, lines = run_stages(ensemble(*changes), "submit")
     assert again.folder == paths.folder
     assert executed(lines) == ["predict", "evaluate", "submit"]
-    assert {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()} == streamed
+    assert {name: (paths / name).read_bytes() for name in names} | {
+        "csv": paths.submission(".csv").read_bytes()
+    } == streamed
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
     monkeypatch.setattr("pipeline.prediction.parts.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
-    wanted["csv"] = whole.submission.read_bytes()
+    wanted["csv"] = whole.submission(".csv").read_bytes()
     shutil.rmtree(whole.folder)
     num_asked, num_stops = 0, 0
 
@@ -227,7 +229,7 @@ def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(membe
             num_stops += 1
     assert num_stops > 1
     assert wanted == {name: (whole / name).read_bytes() for name in wanted if name != "csv"} | {
-        "csv": whole.submission.read_bytes()
+        "csv": whole.submission(".csv").read_bytes()
     }
 
 

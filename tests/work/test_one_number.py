@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -16,11 +17,12 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
+from pipeline.paths import RunPaths
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.classes import loss_classes, scored_classes
-from pipeline.segmentation.predict import decode
-from pipeline.submission.write import write_submission
-from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
+from pipeline.segmentation.predict import decode, unpack
+from tests.submission.scenes import write
+from tests.tiny import ROAD, SETTINGS, draw_nothing, executed, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -125,11 +127,9 @@ def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
     assert table["dice"].tolist() == table["dice_Road"].tolist() and table["dice"].mean() == pytest.approx(
         mean_of(name), abs=1e-6
     )
-    nothing = {"dice": 0.0, "iou": 0.0, "miou": 0.0}  # every image has a road
-    assert metrics["majority"] == {"class": "Ground", "scores": nothing}
-    origin = json.loads(run_paths(name).submission.with_suffix(".json").read_text())
-    assert (origin["score"], origin["local_score"], origin["competition"]) == ("dice", mean_of(name), "roads")
-    assert origin["local_scores"] == {score: mean_of(name, score) for score in nothing}
+    assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
+    origin = json.loads(RunPaths(name).submission(".csv").with_suffix(".json").read_text())
+    assert (origin["local_score"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
 
 def test_the_monitor_is_that_number_too(roads):
@@ -140,15 +140,19 @@ def test_the_monitor_is_that_number_too(roads):
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
-    store = PredictionStore(run_paths("RoadA").probs("valid"))
+    store = PredictionStore(run_paths("RoadA") / "probs/valid", unpack)
     ids = list(store.ids)
-    masks = ((image_id, decode(store[image_id])) for image_id in ids)
-    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
+    path = write(tmp_path / "valid.csv", {id: decode(store[id]) for id in ids}, load("RoadA").competition)
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
-    found, dice = json.loads(captured.out), pytest.approx(mean_of("RoadA"))
-    assert found["dice"] == {"mean": dice, "classes": {"Road": dice}}
-    assert found["iou"]["mean"] == pytest.approx(mean_of("RoadA", "iou"))
+    found, metrics = json.loads(captured.out), metrics_of("RoadA")
+    assert found["scores"]["dice"] == {
+        "label": "Dice",
+        "mean": pytest.approx(metrics["dice"]["mean"]),
+        "classes": {"Road": pytest.approx(metrics["dice"]["mean"])},
+    }
+    assert found["scores"]["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
+    assert found["scores"]["miou"]["mean"] == pytest.approx(metrics["dataset_iou"]["mean"])
     assert f"{12 - len(ids)} of the 12 masks" in captured.err
 
 
@@ -163,8 +167,28 @@ def test_an_ensemble_scores_its_members_and_methods_by_it(roads):
 
 
 def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
-    first, second = (str(run_paths(name).submission) for name in MEMBERS)
+    first, second = (str(RunPaths(name).submission(".csv")) for name in MEMBERS)
     assert main(["diff", first, second]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 images differ" in lines[0]
     assert all("Ground" not in line for line in lines)
+
+
+def test_the_same_run_submits_png_masks_where_the_competition_wants_them(done, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(done, tmp_path / "roads")
+    use(monkeypatch, folder)
+    draw_nothing(monkeypatch)
+    path = folder / "configs" / "competitions" / "roads.yaml"
+    wanted = "SUBMISSION: {FORMAT: png_masks, FILE: 'labels/{id}.png'}\n"
+    path.write_text(COMPETITION.replace("SAMPLE_SUBMISSION: sample_submission.csv\n", wanted))
+    paths, lines = run_stages(load("RoadA"))
+    assert executed(lines) == ["prepare", "submit", "report"]
+    with zipfile.ZipFile(paths.submission(".zip")) as zipped:
+        masks = [cv2.imdecode(np.frombuffer(zipped.read(name), np.uint8), -1) for name in zipped.namelist()]
+        assert [name[:7] for name in zipped.namelist()] == ["labels/"] * 4
+    assert {value for mask in masks for value in np.unique(mask).tolist()} == {0, 255}  # as MASK_VALUES
+    assert json.loads((paths / "submission.json").read_text())["checked"]
+    assert "RoadA.zip" in (paths / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["diff", str(paths.submission(".csv")), str(paths.submission(".zip"))]) == 0
+    assert capsys.readouterr().out == "0 of 4 images differ\n"

@@ -10,11 +10,9 @@ import torch
 from pipeline.work.experiment import competition_folder
 from pipeline.work.outcome import Decoding, truth_masks, write_checked_submission, write_outcome
 
-from pipeline.engine.chain import Run
-from pipeline.engine.stopping import Stop
 from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
-from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop
+from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop, run_of
 
 FACTS = {"split": {"by": "sequence", "index": 0}, "checkpoint": {"epoch": 0, "valid_loss": 0.6, "sha256": "c" * 64}}
 
