@@ -40,15 +40,11 @@ def experiment_parser() -> Parser:
         epilog=EPILOG.format(commands=commands),
     )
     options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
-    options.add_argument(
-        "stages",
-        metavar="STAGE",
-        nargs="*",
-        help=f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}",
-    )
-    options.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="other settings; the run then has a run folder of its own"
-    )
+    # Two arguments for the help; argparse assigns all words to the first, and split_words separates them.
+    meaning = f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}"
+    options.add_argument("stages", metavar="STAGE", nargs="*", help=meaning)
+    meaning = "other settings; the run then has a run folder of its own"
+    options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=meaning)
     options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
     return options
 

@@ -112,6 +112,7 @@ STAGES = (
         writes=(TRAIN_CATALOG, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "testset",
@@ -121,6 +122,7 @@ STAGES = (
         reads_outside=test_files,
         writes=(TEST_CATALOG,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "tile",
@@ -133,6 +135,7 @@ STAGES = (
         leaves=(TILE_PLOTS,),
         is_shared=True,
         lacks=lacks_tiles,
+        done="tiled",
     ),
     Stage(
         "sweep",
@@ -144,6 +147,7 @@ STAGES = (
         writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
         version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
         is_shared=True,
+        done="swept",
     ),
     Stage(
         "train",
@@ -156,6 +160,7 @@ STAGES = (
         writes=(BEST, HISTORY),
         leaves=(LAST, TIMINGS, STEPS, EVENTS),
         is_shared=True,
+        done="trained",
     ),
     Stage(
         "evaluate",
@@ -167,6 +172,7 @@ STAGES = (
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
         is_shared=True,
+        done="evaluated",
     ),
     Stage(
         "fit",
@@ -177,6 +183,7 @@ STAGES = (
         reads_outside=training_images,
         writes=(DECODE,),
         is_shared=True,
+        done="fitted",
     ),
     Stage(
         "predict",
@@ -188,6 +195,7 @@ STAGES = (
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
         is_shared=True,
+        done="predicted",
     ),
     Stage(
         "submit",
@@ -198,6 +206,7 @@ STAGES = (
         reads_outside=sample_submission,
         writes=(SUBMISSION,),
         writes_outside=submission_file,
+        done="submitted",
     ),
     Stage(
         "report",
@@ -208,6 +217,7 @@ STAGES = (
         reads_outside=submission_file,
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 
@@ -223,6 +233,7 @@ ENSEMBLE_STAGES = (
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
         lacks=lacks_predictions,
         version=3,  # scores by name
+        done="predicted",
     ),
     Stage(
         "evaluate",
@@ -233,6 +244,7 @@ ENSEMBLE_STAGES = (
         reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
         version=2,  # scores by name
+        done="evaluated",
     ),
     Stage(
         "fit",
@@ -242,6 +254,7 @@ ENSEMBLE_STAGES = (
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
         reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
         writes=(DECODE,),
+        done="fitted",
     ),
     Stage(
         "submit",
@@ -252,6 +265,7 @@ ENSEMBLE_STAGES = (
         reads_outside=lambda run: member_stores(run, "test") | sample_submission(run),
         writes=(SUBMISSION,),
         writes_outside=submission_file,
+        done="submitted",
     ),
     Stage(
         "report",
@@ -265,6 +279,7 @@ ENSEMBLE_STAGES = (
         reads_outside=submission_file,
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.

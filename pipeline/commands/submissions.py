@@ -143,8 +143,8 @@ def draw_diff(
     """Draws the images that changed most; returns the path of the drawing, as messages show it."""
     from pipeline.data.images import read_image
     from pipeline.paths import shown
-    from pipeline.report.changes import Changed, choose_changed, draw_changes
     from pipeline.report.figure import write_image
+    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.submission.formats import format_of_file
 
     sizes = {image_id: image.size for image_id, image in images.items()}

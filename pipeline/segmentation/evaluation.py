@@ -18,9 +18,10 @@ from pipeline.data.images import read_image
 from pipeline.engine.run import Run
 from pipeline.paths import CLASSES, CONFUSION, PANELS
 from pipeline.report.figure import write_image
-from pipeline.report.panels import choose_images, draw_panel
+from pipeline.report.scores import choose_images
 from pipeline.scores import LABELS, per_image_score
 from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.segmentation.scores import confusion_of, confusion_table, image_table, majority_guess, summarise
 from pipeline.task import Evaluation
@@ -76,7 +77,7 @@ def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluati
     files, scores = rows.set_index("id"), evaluation.per_image.set_index("id")
     for old in (run.paths / PANELS).glob("*.png"):
         old.unlink()
-    for kind, chosen in choose_images(evaluation.per_image, NUM_PANELS).items():
+    for kind, chosen in choose_images(evaluation.per_image, score, NUM_PANELS).items():
         for rank, image_id in enumerate(chosen, start=1):
             image = read_image(folder / files.at[image_id, "image"])
             truth = read_mask(folder / files.at[image_id, "mask"], mask_code(competition))

@@ -125,7 +125,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ({"classes": ("a",), "colors": ((0, 0, 0),)}, "CLASSES: found 1 classes, expected 2 to 254"),
         ({"classes": ("a", "b", "a")}, "CLASSES: a class name is empty or used twice"),
         ({"classes": ("a", "b", "")}, "CLASSES: a class name is empty or used twice"),
-        ({"colors": ((0, 0, 0),)}, "COLORS: found 1 colours for 3 classes; give one [red, green, blue] per class"),
+        ({"colors": ((0, 0, 0),)}, "COLORS: found 1 colours for 3 classes; give a [red, green, blue] for each"),
         (
             {"colors": ((1, 1, 1), (0, 0, 0), (1, 1, 1))},
             "COLORS: [1, 1, 1] is the colour of two classes; give each its own",
@@ -179,7 +179,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
         ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
-        ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: found 0 groups in parentheses, expected exactly one"),
+        ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: found 0 groups in parentheses, expected one"),
         ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: columns have the same name"),

@@ -46,6 +46,17 @@ def test_questions_scores_and_states_are_shown(configs, tmp_path):
     ]
 
 
+def test_scores_are_labelled_where_competitions_differ(new_run):
+    for name, score in (("ExpAAB", "dice"), ("CamVidAAA", "miou")):
+        _, folder = new_run(name)
+        (folder / "metrics.json").write_text(json.dumps(metrics_of(score=score)))
+    assert experiment_table(["ExpAAB"], width=120).splitlines()[0].split()[:3] == ["experiment", "score", "(Dice)"]
+    lines = {line.split()[0]: line.split() for line in experiment_table(width=120).splitlines()}
+    assert lines["experiment"][1:3] == ["score", "published"]
+    assert lines["CamVidAAA"][1:3] == ["0.562", "mIoU"]
+    assert lines["ExpAAB"][1:5] == ["0.762", "Dice", "0.843", "Dice"]
+
+
 def test_columns_stand_below_each_other_and_lines_fit(configs, tmp_path):
     lines = experiment_table(width=80, configs=configs, runs=tmp_path).splitlines()
     assert max(map(len, lines)) <= 80
@@ -96,13 +107,21 @@ def test_a_training_under_way_shows_its_epoch(tmp_path):
 
 def test_broken_metrics_do_not_break_the_table(configs, tmp_path):
     (tmp_path / "runs" / "ExpA").mkdir(parents=True)
-    (tmp_path / "runs" / "ExpA" / "metrics.json").write_text('{"dice":')
+    (tmp_path / "runs" / "ExpA" / "metrics.json").write_text('{"score":')
     assert experiment_rows(configs, tmp_path / "runs")[0].score is None
 
 
+def test_a_damaged_config_of_a_run_does_not_break_the_table(new_run):
+    loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
+    (folder / "config.yaml").write_text("{")
+    (folder / "metrics.json").write_text(json.dumps(metrics_of()))
+    assert loaded.run.removeprefix("ExpAAB") in experiment_table(["ExpAAB"])
+
+
 def test_headers_are_read_from_comments_only(configs):
-    assert read_header(configs / "ExpA.yaml").published_dice == 0.843
-    assert read_header(configs / "ExpB.yaml").published_dice is None
+    header = read_header(configs / "ExpA.yaml")
+    assert (header.published, header.published_label) == (0.843, "Dice")
+    assert read_header(configs / "ExpB.yaml").published is None
     assert read_header(configs / "base.yaml").question == "Every key."
 
 
@@ -123,7 +142,7 @@ def test_the_list_needs_no_heavy_package(python_modules):
 
 
 def test_the_report_never_imports_torch(python_modules):
-    code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.sheets, pipeline.report.panels"
+    code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.canvas, pipeline.segmentation.panels"
     assert not python_modules(code) & {"torch", "pandas", "matplotlib"}
 
 
