@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 from pipeline.errors import Stopped, UserError
+from pipeline.stages import STAGE_NAMES
 
 HELP = """\
 ./run.sh - from a competition's images to a checked submission
@@ -44,7 +45,6 @@ Folders: DATA_DIR (competitions), WEIGHTS_DIR (encoder weights), RUNS_DIR, SUBMI
 """
 ON_SUBMISSIONS = ("score", "diff", "submit", "log", "convention")
 COMMANDS = ("list", "show", "plan", "compare", "shakeup", *ON_SUBMISSIONS, "download", "doctor", "test")
-STAGE_NAMES = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 
 

@@ -10,8 +10,8 @@ one file per stage, imported only when the stage runs.
 
 from __future__ import annotations
 
-from pipeline.config.ensemble import is_ensemble
-from pipeline.config.load import Loaded
+from typing import TYPE_CHECKING
+
 from pipeline.engine.run import Run, Stage, lazy
 from pipeline.paths import (
     BEST,
@@ -46,17 +46,9 @@ from pipeline.paths import (
     TRAIN_CATALOG,
     VALID_PROBS,
 )
-from pipeline.work.inputs import (
-    lacks_tiles,
-    sample_submission,
-    starting_weights,
-    submission_file,
-    test_files,
-    test_images,
-    training_files,
-    training_images,
-)
-from pipeline.work.member_inputs import lacks_predictions, member_sources, member_stores
+
+if TYPE_CHECKING:
+    from pipeline.config.load import Loaded
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
@@ -98,19 +90,21 @@ STAGES = (
         "check training images and labels, count classes, split",
         lazy("pipeline.work.prepare:prepare"),
         settings=("COMPETITION", *SPLITTING),
-        reads_outside=training_files,
+        reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "testset",
         "check test images and sample submission",
         lazy("pipeline.work.testset:testset"),
         settings=TEST,
-        reads_outside=test_files,
+        reads_outside=lazy("pipeline.work.inputs:test_files"),
         writes=(TEST_CATALOG,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "tile",
@@ -118,11 +112,12 @@ STAGES = (
         lazy("pipeline.work.tile:tile"),
         settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
         reads=(TRAIN_CATALOG, SPLIT),
-        reads_outside=training_images,
+        reads_outside=lazy("pipeline.work.inputs:training_images"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
         is_shared=True,
-        lacks=lacks_tiles,
+        lacks=lazy("pipeline.work.inputs:lacks_tiles"),
+        done="tiled",
     ),
     Stage(
         "sweep",
@@ -130,10 +125,11 @@ STAGES = (
         lazy("pipeline.work.sweep:sweep"),
         settings=(*TRAINING, *SAMPLES, *SPLITTING, "SWEEP"),
         reads=CUT,
-        reads_outside=starting_weights,
+        reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
         version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
         is_shared=True,
+        done="swept",
     ),
     Stage(
         "train",
@@ -141,11 +137,12 @@ STAGES = (
         lazy("pipeline.work.train:train"),
         settings=(*TRAINING, *SAMPLES, *SPLITTING),
         reads=_train_reads,
-        reads_outside=starting_weights,
+        reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
         leaves=(LAST, TIMINGS, EVENTS),
         is_shared=True,
+        done="trained",
     ),
     Stage(
         "evaluate",
@@ -153,10 +150,11 @@ STAGES = (
         lazy("pipeline.work.evaluate:evaluate"),
         settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=training_images,
+        reads_outside=lazy("pipeline.work.inputs:training_images"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=2,  # full-size logits became bytes
         is_shared=True,
+        done="evaluated",
     ),
     Stage(
         "predict",
@@ -164,10 +162,11 @@ STAGES = (
         lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
         reads=(BEST, TEST_CATALOG),
-        reads_outside=test_images,
+        reads_outside=lazy("pipeline.work.inputs:test_images"),
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
         is_shared=True,
+        done="predicted",
     ),
     Stage(
         "submit",
@@ -175,9 +174,10 @@ STAGES = (
         lazy("pipeline.work.submit:submit"),
         settings=("COMPETITION", "DECODE"),
         reads=_submit_reads,
-        reads_outside=sample_submission,
+        reads_outside=lazy("pipeline.work.inputs:sample_submission"),
         writes=(SUBMISSION,),
-        writes_outside=submission_file,
+        writes_outside=lazy("pipeline.work.inputs:submission_file"),
+        done="submitted",
     ),
     Stage(
         "report",
@@ -185,9 +185,10 @@ STAGES = (
         lazy("pipeline.work.report:report"),
         settings=ALL,
         reads=REPORTED,
-        reads_outside=submission_file,
+        reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 
@@ -199,10 +200,11 @@ ENSEMBLE_STAGES = (
         "make sure that every member has predicted",
         lazy("pipeline.work.ensemble_predict:predict"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
-        reads_outside=member_sources,
+        reads_outside=lazy("pipeline.work.member_inputs:member_sources"),
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        lacks=lacks_predictions,
+        lacks=lazy("pipeline.work.member_inputs:lacks_predictions"),
         version=2,  # so that members write their stores anew
+        done="predicted",
     ),
     Stage(
         "evaluate",
@@ -210,8 +212,9 @@ ENSEMBLE_STAGES = (
         lazy("pipeline.work.ensemble_evaluate:evaluate"),
         settings=(*SHOWN, "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
+        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
+        done="evaluated",
     ),
     Stage(
         "submit",
@@ -219,9 +222,10 @@ ENSEMBLE_STAGES = (
         lazy("pipeline.work.ensemble_submit:submit"),
         settings=("COMPETITION", "DECODE"),
         reads=(MEMBERS, TEST_CATALOG, TRAIN_CATALOG, SPLIT, METRICS, ENSEMBLE),
-        reads_outside=lambda run: member_stores(run, "test") | sample_submission(run),
+        reads_outside=lazy("pipeline.work.member_inputs:submitted_sources"),
         writes=(SUBMISSION,),
-        writes_outside=submission_file,
+        writes_outside=lazy("pipeline.work.inputs:submission_file"),
+        done="submitted",
     ),
     Stage(
         "report",
@@ -232,9 +236,10 @@ ENSEMBLE_STAGES = (
             *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
             *(DECODE, SUBMISSION, REFUSAL, PANELS),
         ),
-        reads_outside=submission_file,
+        reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -242,6 +247,8 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's, or an experiment's, whose sweep may be switched off."""
+    from pipeline.config.ensemble import is_ensemble  # the table alone needs no package
+
     if is_ensemble(loaded):
         return ENSEMBLE_STAGES
     return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)

@@ -278,7 +278,8 @@ def test_documents_that_are_named_exist():
 
 def command_line() -> list[str]:
     """Every command, stage and option that a user may type, as the source has them."""
-    from pipeline.__main__ import COMMANDS, STAGE_NAMES
+    from pipeline.__main__ import COMMANDS
+    from pipeline.stages import STAGE_NAMES
 
     options = {
         argument.value

@@ -17,10 +17,11 @@ def list_command(arguments: Sequence[str]) -> int:
     """Prints every config with its question, state and score."""
     from pipeline.paths import Folders
     from pipeline.report.table import experiment_table
+    from pipeline.stages import STAGES
 
     options = parser("list")
     options.add_argument("words", nargs="*")
-    print(experiment_table(Folders.from_environment().runs, tuple(options.parse_args(arguments).words)))
+    print(experiment_table(Folders.from_environment().runs, STAGES, tuple(options.parse_args(arguments).words)))
     return 0
 
 

@@ -12,16 +12,6 @@ from pipeline.report.read import numbers, read_json, show_value
 from pipeline.report.record import Record
 from pipeline.report.section import Section, command, duration, missing, phases_of, score, scored, steps_of
 
-STAGE_WORDS = {
-    "prepare": "checks every file, counts classes, splits",
-    "tile": "cuts the tiles",
-    "sweep": "loss against learning rate",
-    "train": "carries out the plan",
-    "evaluate": "Dice and IoU of every validation image",
-    "predict": "probabilities of the test images",
-    "submit": "writes and checks the submission",
-    "report": "writes this page",
-}
 SUBMISSION_WORDS = {
     "rows": "rows",
     "created_utc": "written (UTC)",
@@ -119,18 +109,13 @@ def stages_section(record: Record) -> Section:
     """Returns which stages were done, and how long each took."""
     seconds = record.stage_seconds
     longest = max(seconds.values(), default=1.0) or 1.0
-    left_out = {"report"}  # the page itself is being written just now
-    if is_ensemble(record.loaded):
-        left_out |= {"prepare", "tile", "sweep", "train"}
-    elif not record.loaded.config.sweep.enable:
-        left_out |= {"sweep"}
     rows = []
-    for stage, does in STAGE_WORDS.items():
-        if stage in left_out:
+    for stage in record.stages:
+        if stage.name == "report":  # the page itself is being written just now
             continue
-        done = stage in seconds
-        took = bar(duration(seconds[stage]), seconds[stage] / longest) if done else "not done yet"
-        rows.append((stage, does, took))
+        done = stage.name in seconds
+        took = bar(duration(seconds[stage.name]), seconds[stage.name] / longest) if done else "not done yet"
+        rows.append((stage.name, stage.does, took))
     total = sum(value for stage, value in seconds.items() if stage != "report")
     rows.append(("all", "", tag("b", duration(total))))
     content = table(("stage", "what it does", "time"), rows, "What was run", class_="stages")

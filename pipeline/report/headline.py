@@ -17,7 +17,7 @@ from pipeline.report.table import read_state
 def headline(record: Record) -> Html:
     """Returns the header of the page."""
     loaded = record.loaded
-    state = read_state(record.folder) or "not started"
+    state = read_state(record.folder, record.stages) or "not started"
     words = ", ".join(loaded.config.ensemble.members or ()) or spoken_name(record)
     name = tag("h1", record.folder.name, " ", tag("small", words))
     return tag(

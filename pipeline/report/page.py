@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config.ensemble import is_ensemble
-from pipeline.config.load import Loaded
+from pipeline.engine.run import Run
 from pipeline.files import write_atomic
-from pipeline.paths import REPORT, RunPaths
+from pipeline.paths import REPORT
 from pipeline.report.background import data_section, settings_section, split_section, stages_section, submission_section
 from pipeline.report.ensemble import members_section
 from pipeline.report.findings import (
@@ -53,13 +53,13 @@ ENSEMBLE_SECTIONS = (
 )
 
 
-def write_page(paths: RunPaths, loaded: Loaded) -> Path:
+def write_page(run: Run) -> Path:
     """Writes `report.html` into a run's folder from the files that are there; returns its path.
 
     A part whose file is missing says which command makes it, so the page can be written after any stage.
     """
-    path = paths / REPORT
-    write_atomic(path, page(read_record(paths, loaded)))
+    path = run.paths / REPORT
+    write_atomic(path, page(read_record(run)))
     return path
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.paths import MARKERS
+
 Columns = Mapping[str, Sequence[str]]
 
-STAGES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 PUBLISHED = re.compile(r"^Published: .*?Dice (\d+\.\d+)")
 
 
@@ -147,9 +148,10 @@ def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def read_stage_seconds(run_folder: Path) -> dict[str, float]:
-    """Returns the stages that a run has finished, in the chain's order, with their seconds."""
-    markers = {stage: read_json(run_folder / ".stages" / f"{stage}.json") for stage in STAGES}
-    return {stage: float(marker.get("seconds", 0.0)) for stage, marker in markers.items() if marker}
+    """Returns the stages that a run has finished, by name, with their seconds."""
+    markers = {path.stem: read_json(path) or {} for path in sorted((run_folder / MARKERS).glob("*.json"))}
+    markers = {name: marker for name, marker in markers.items() if not name.endswith(".begun")}
+    return {name: float(marker["seconds"]) for name, marker in markers.items() if "seconds" in marker}
 
 
 def show_value(value: Any) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.load import Loaded, config_path, is_machine_key
+from pipeline.engine.run import Run, Stage
 from pipeline.files import sha256_file
-from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG, RunPaths
+from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG
 from pipeline.report.read import (
     ClassRow,
     Columns,
@@ -72,6 +73,7 @@ class Record:
 
     folder: Path
     loaded: Loaded
+    stages: tuple[Stage, ...]
     header: Header
     stage_seconds: Mapping[str, float]
     classes: list[ClassRow] | None
@@ -93,9 +95,9 @@ class Record:
     submission: Submission | None
 
 
-def read_record(paths: RunPaths, loaded: Loaded) -> Record:
+def read_record(run: Run) -> Record:
     """Returns everything that is in a run's folder by now."""
-    folder = paths.folder
+    folder, loaded = run.paths.folder, run.loaded
     catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
     catalogs = {subset: columns for subset, columns in catalogs.items() if columns}
     split = read_columns(folder / "split.csv")
@@ -103,6 +105,7 @@ def read_record(paths: RunPaths, loaded: Loaded) -> Record:
     return Record(
         folder=folder,
         loaded=loaded,
+        stages=run.stages,
         header=read_header(config_path(loaded.name)),
         stage_seconds=read_stage_seconds(folder),
         classes=read_classes(folder / "classes.csv"),
@@ -121,7 +124,7 @@ def read_record(paths: RunPaths, loaded: Loaded) -> Record:
         sheets=tuple(sorted(plots.glob("samples*.png"))),
         grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
         judged=tuple(_judged(folder, loaded)),
-        submission=_submission(paths.submission(), folder / "submission.json"),
+        submission=_submission(run.paths.submission(), folder / "submission.json"),
     )
 
 

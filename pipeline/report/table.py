@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.engine.run import Stage
 from pipeline.paths import CONFIGS
 from pipeline.report.read import read_columns, read_config, read_header, read_json, read_stage_seconds, show_value
 
-DONE = {
-    "prepare": "prepared", "tile": "tiled", "sweep": "swept", "train": "trained",
-    "evaluate": "evaluated", "predict": "predicted", "submit": "submitted", "report": "reported",
-}  # fmt: skip
 HEADINGS = ("experiment", "dice", "published", "state", "question")
 LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than say nothing
 VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
@@ -42,18 +39,23 @@ class ExperimentRow:
 
 
 def experiment_table(
-    runs: Path, words: Sequence[str] = (), width: int | None = None, configs: Path | None = None
+    runs: Path,
+    stages: Sequence[Stage],
+    words: Sequence[str] = (),
+    width: int | None = None,
+    configs: Path | None = None,
 ) -> str:
     """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
         runs: the folder of the runs.
+        stages: in order; the last one that a run has finished is its state.
         words: only lines that contain all of them, in any column, in any case.
         width: columns of the terminal; None: asks it.
         configs: the folder of the configs, else the project's.
     """
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [row for row in experiment_rows(configs or CONFIGS, runs) if _has(row, words)]
+    rows = [row for row in experiment_rows(configs or CONFIGS, runs, stages) if _has(row, words)]
     if not rows:
         return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
     cells = [(row.name, _score(row.score), _score(row.published), row.state, row.question) for row in rows]
@@ -70,7 +72,7 @@ def experiment_table(
     return "\n".join(table)
 
 
-def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
+def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[ExperimentRow]:
     """Returns a row for every config, and one for each run of it that had overrides."""
     variants: dict[str, list[Path]] = {}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
@@ -82,18 +84,19 @@ def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
         if path.stem == "base" or not path.is_file():
             continue
         header, folder = read_header(path), runs / path.stem
-        rows.append(_row(path.stem, path.stem, folder, header.published_dice, header.question))
+        state = read_state(folder, stages)
+        rows.append(_row(path.stem, path.stem, folder, state, header.published_dice, header.question))
         for variant in variants.get(path.stem, []):
             name = f"  {variant.name.removeprefix(path.stem)}"
-            rows.append(_row(name, path.stem, variant, None, _overrides(variant)))
+            rows.append(_row(name, path.stem, variant, read_state(variant, stages), None, _overrides(variant)))
     return rows
 
 
-def _row(name: str, config: str, folder: Path, published: float | None, question: str) -> ExperimentRow:
+def _row(name: str, config: str, folder: Path, state: str, published: float | None, question: str) -> ExperimentRow:
     score = read_score(folder)
     values = read_config(folder / "config.yaml") if score is not None else None
     competition = (values or {}).get("DATASETS.COMPETITION")
-    return ExperimentRow(name, config, competition, score, published, read_state(folder), question)
+    return ExperimentRow(name, config, competition, score, published, state, question)
 
 
 def read_score(run_folder: Path) -> float | None:
@@ -102,15 +105,16 @@ def read_score(run_folder: Path) -> float | None:
     return dice.get("mean")
 
 
-def read_state(run_folder: Path) -> str:
+def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:
     """Returns how far a run has come in one or two words, or "" when it was never started."""
-    stages = read_stage_seconds(run_folder)
-    if "train" not in stages:
+    seconds = read_stage_seconds(run_folder)
+    if "train" not in seconds:
         history = read_columns(run_folder / "history.csv")
         if history and history.get("epoch"):
             return f"epoch {history['epoch'][-1]}"
-    if stages:
-        return DONE[list(stages)[-1]]
+    done = [stage.done for stage in stages if stage.name in seconds]
+    if done:
+        return done[-1]
     return "started" if (run_folder / "config.yaml").is_file() else ""
 
 
