@@ -22,6 +22,7 @@ from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.data.sample_submission import check_sample
+from pipeline.files import atomic_path
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
 _NOTHING = Inspection(0, 0, None, ())
@@ -87,6 +88,12 @@ def build_test_catalog(
 def read_catalog(path: Path | str) -> pd.DataFrame:
     """Returns a catalog as it was written: ids with leading zeros stay text, numbers are int64."""
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV without its index; a kill leaves the old or the new file."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def pixel_columns(competition: Competition) -> list[str]:
