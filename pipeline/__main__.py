@@ -32,7 +32,7 @@ HELP = """\
   ./run.sh score FILE.csv --masks DIR local score of any submission file
   ./run.sh diff ONE.csv TWO.csv       where two submissions differ most, in words and as an image
   ./run.sh submit NAME -m "MESSAGE"   uploads submissions/NAME.csv to Kaggle; --again: the same content once more
-  ./run.sh log --competition NAME     local, public and private scores of all uploads, kept in submissions/log.csv
+  ./run.sh log --competition NAME     local, public and private scores of all uploads, kept beside them
   ./run.sh convention NAME RUNS.csv   how a competition writes its runs, found in its training rows and masks
   ./run.sh download NAME              fetches a competition's data, or an encoder's weights
   ./run.sh doctor                     what this machine has, what is missing, and how to mend it

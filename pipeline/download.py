@@ -9,7 +9,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path
-from pipeline.paths import CONFIGS, Folders, shown
+from pipeline.paths import CONFIGS, DEMO, Folders, shown
 
 
 def download(name: str, folders: Folders) -> None:
@@ -32,7 +32,7 @@ def download(name: str, folders: Folders) -> None:
 
 def fetch(competition: Competition, target: Path) -> Path:
     """Returns the folder of a competition after fetching it from where it is published."""
-    if competition.name == "demo":
+    if competition.name == DEMO:
         from pipeline.demo import generate
 
         generate(target)

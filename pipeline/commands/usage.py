@@ -54,7 +54,7 @@ Example: ./run.sh diff submissions/ExpAAB.csv submissions/ExpAAC.csv
 """,
     "submit": """\
 ./run.sh submit NAME [KEY=VALUE ...] -m "MESSAGE" [--again]
-Uploads a run's submission to Kaggle, with its local score in the message, and puts it into submissions/log.csv.
+Uploads a run's submission to Kaggle, with its local score in the message, and notes it in the log.
   -m, --message TEXT   what Kaggle shows beside the upload
   --again              even where the same content was uploaded before
 
@@ -62,7 +62,7 @@ Example: ./run.sh submit ExpAAB -m "flat, then cosine"
 """,
     "log": """\
 ./run.sh log --competition NAME
-Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them beside the local ones.
+Asks Kaggle for the scores of all uploads, keeps them in the log and prints them beside the local ones.
   --competition NAME   a file in configs/competitions/ with a KAGGLE_SLUG
 
 Example: ./run.sh log --competition aeroscapes

@@ -23,6 +23,7 @@ from pipeline.data.images import INDICES, read_mask, read_image
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
+from pipeline.paths import SPLIT
 
 # Separate random streams, so that switching one step off leaves the others as they were.
 GEOMETRY, PASTING, COLOR, ORDER = range(4)
@@ -171,7 +172,7 @@ def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> l
         UserError: no images at all, or impossible `TILE.SETS`.
     """
     if not ids:
-        raise UserError("the split leaves no image to train on; look at split.csv and DATASETS.SPLIT_INDEX")
+        raise UserError(f"the split leaves no image to train on; see {SPLIT} and DATASETS.SPLIT_INDEX")
     tile = augmentation.tile
     if not tile.enable:
         entries = [(image_id, store.entry(image_id)) for image_id in ids]

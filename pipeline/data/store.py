@@ -31,6 +31,7 @@ from pipeline.data.parallel import map_files, num_cores
 from pipeline.data.images import INDICES, read_mask, read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
+from pipeline.paths import INDEX
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
@@ -42,7 +43,7 @@ from pipeline.files import (
 )
 
 FORMAT = 1  # raise it when the layout or the resizing changes: old stores are then built anew
-IMAGES, MASKS, INDEX = "images.u8", "masks.u8", "index.json"
+IMAGES, MASKS = "images.u8", "masks.u8"
 CHANNELS = 3
 
 

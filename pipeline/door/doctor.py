@@ -19,7 +19,7 @@ from pipeline.door.installed import built_for, cv2_folders, interpreter, opencv,
 from pipeline.door.machine import Finding, cores_and_memory, disk, graphics_cards, internet, shared_memory
 from pipeline.door.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
-from pipeline.paths import CONFIGS, PROJECT, Folders, shown
+from pipeline.paths import CONFIGS, DEMO, PROJECT, Folders, shown
 
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes some 100 MB
 SIGNS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
@@ -81,7 +81,7 @@ def competitions(find_folder: Callable[[str], Path | None], folders: Folders) ->
         if folder is not None:
             counts = [f"{count} {what}" for what in ("train", "test") if (count := _num_rows(folder / f"{what}.csv"))]
             findings.append(Finding(name, " + ".join(counts) or "no lists", shown(folder)))
-        elif name == "demo":
+        elif name == DEMO:
             findings.append(Finding(name, "not drawn yet", "./run.sh demo draws it"))
         else:
             places = ", ".join(shown(place) for place in folders.data)

@@ -18,6 +18,7 @@ import torch
 
 from pipeline.files import atomic_path, write_atomic
 from pipeline.model.metrics import dataset_iou, dice_iou, image_confusion
+from pipeline.paths import CONFUSION, METRICS, PER_IMAGE
 
 
 def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> torch.Tensor:
@@ -89,8 +90,8 @@ def write_scores(
     folder: Path, metrics: dict[str, Any], per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]
 ) -> None:
     """Writes the three files of an evaluation."""
-    with atomic_path(folder / "per_image.csv") as path:
+    with atomic_path(folder / PER_IMAGE) as path:
         per_image.to_csv(path, index=False, float_format="%.6f")
-    with atomic_path(folder / "confusion.csv") as path:
+    with atomic_path(folder / CONFUSION) as path:
         pd.DataFrame(confusion_CC.numpy(), index=pd.Index(classes, name="truth"), columns=list(classes)).to_csv(path)
-    write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))
+    write_atomic(folder / METRICS, json.dumps(metrics, indent=1))

@@ -21,7 +21,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.inference.intervals import Interval, group_numbers, interval
-from pipeline.paths import shown
+from pipeline.paths import PER_IMAGE, shown
 
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
 NUM_BOARDS = 4000  # a probability is then known to one per cent
@@ -85,7 +85,7 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray]:
     """
     tables = {}
     for name, folder in folders.items():
-        path = folder / "per_image.csv"
+        path = folder / PER_IMAGE
         if not path.is_file():
             raise UserError(f"{name} was not judged yet; type: ./run.sh {name} evaluate")
         tables[name] = _read_table(name, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config.ensemble import is_ensemble
+from pipeline.paths import DECODE
 from pipeline.report.ensemble import decoding_tables
 from pipeline.report.findings import themed
 from pipeline.report.markup import bar, join, photo, table, tag
@@ -97,7 +98,7 @@ def submission_section(record: Record) -> Section:
     facts |= {key: value for key, value in submission.facts.items() if key not in (*SUBMISSION_WORDS, "experiment")}
     rows = [("file", tag("code", submission.path.name))]
     rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
-    fitted = None if is_ensemble(record.loaded) else decoding_tables(read_json(record.folder / "decode.json"))
+    fitted = None if is_ensemble(record.loaded) else decoding_tables(read_json(record.folder / DECODE))
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the csv was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")

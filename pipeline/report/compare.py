@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
-from pipeline.paths import shown
+from pipeline.paths import CONFIG, HISTORY, METRICS, PER_IMAGE, shown
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import read_columns, read_config, read_json, read_stage_seconds, show_value
 
@@ -68,7 +68,7 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
         UserError: a run does not exist or its config is damaged; names the nearest.
     """
     folders = [run_folder(name, runs) for name in names]
-    found = [read_json(folder / "metrics.json") for folder in folders]
+    found = [read_json(folder / METRICS) for folder in folders]
     configs = [_read_config(folder) for folder in folders]
     notes = [
         f"{name} was not evaluated yet; type: {_command(folder, values)} evaluate"
@@ -184,7 +184,7 @@ def draw_run_curves(names: Sequence[str], runs: Path, theme: Theme = LIGHT) -> b
     axes = figure.subplots()
     style_axes(axes, theme, "Validation Dice over epochs")
     for index, name in enumerate(names):
-        history = read_columns(run_folder(name, runs) / "history.csv")
+        history = read_columns(run_folder(name, runs) / HISTORY)
         if history:
             epochs, dice = ([float(cell or "nan") for cell in history[column]] for column in ("epoch", "valid_dice"))
             style = "-" if index < len(RUN_COLORS) else "--"
@@ -203,9 +203,7 @@ def run_folder(name: str, runs: Path) -> Path:
     """
     folder = runs / name
     if not folder.is_dir():
-        known = (
-            sorted(path.name for path in runs.iterdir() if (path / "config.yaml").is_file()) if runs.is_dir() else []
-        )
+        known = sorted(path.name for path in runs.iterdir() if (path / CONFIG).is_file()) if runs.is_dir() else []
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none yet'}"
         raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
@@ -215,11 +213,11 @@ def run_folder(name: str, runs: Path) -> Path:
 def _read_config(folder: Path) -> dict[str, Any]:
     """Returns the resolved config of a run that must be there."""
     try:
-        values = read_config(folder / "config.yaml")
+        values = read_config(folder / CONFIG)
     except (ValueError, AttributeError):
-        raise UserError(f"{shown(folder / 'config.yaml')} is damaged; {_again(folder.name)} writes it anew") from None
+        raise UserError(f"{shown(folder / CONFIG)} is damaged; {_again(folder.name)} writes it anew") from None
     if values is None:
-        raise UserError(f"{shown(folder)} holds no run, as it has no config.yaml; {_again(folder.name)} makes one")
+        raise UserError(f"{shown(folder)} holds no run, as it has no {CONFIG}; {_again(folder.name)} makes one")
     return values
 
 
@@ -235,7 +233,7 @@ def _again(run: str) -> str:
 
 def _command(folder: Path, values: Mapping[str, Any]) -> str:
     """Returns what was typed for a run, by the comments of its config."""
-    comments = [line for line in (folder / "config.yaml").read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+    comments = [line for line in (folder / CONFIG).read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
     name = re.search(r"Resolved values of (.+)\.$", "\n".join(comments), re.MULTILINE)
     changed = re.search(r"Overridden on the command line: (.+)$", "\n".join(comments), re.MULTILINE)
     keys = [key for key in (changed[1].split(", ") if changed else ()) if not is_machine_key(key)]
@@ -245,7 +243,7 @@ def _command(folder: Path, values: Mapping[str, Any]) -> str:
 
 def _read_dice(folder: Path, command: str) -> dict[str, tuple[str, float]]:
     """Returns sequence and Dice by image, nothing where the run was not evaluated."""
-    path = folder / "per_image.csv"
+    path = folder / PER_IMAGE
     try:
         columns = read_columns(path) or {"id": [], "sequence": [], "dice": []}
         rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.paths import DECODE, ENSEMBLE, MEMBERS, STORES
 from pipeline.report.markup import Html, bar, join, table, tag
 from pipeline.report.read import read_json, read_list
 from pipeline.report.record import Record
@@ -30,13 +31,13 @@ KIND_WORDS = {
 
 def members_section(record: Record) -> Section:
     """Returns the members, the methods with their gain over one member, and what was fitted."""
-    members, found = read_list(record.folder / "members.json"), read_json(record.folder / "ensemble.json")
+    members, found = read_list(record.folder / MEMBERS), read_json(record.folder / ENSEMBLE)
     if members is None:
         return Section("members", "Members", "Members", missing(record, "predict", "The members' predictions are"))
-    parts = [_members(members, found or {}), _stores(members, read_list(record.folder / "stores.json") or [])]
+    parts = [_members(members, found or {}), _stores(members, read_list(record.folder / STORES) or [])]
     parts.append(_methods(found) if found else missing(record, "evaluate", "The score of the methods is"))
     parts.append(_fit((found or {}).get("fit")))
-    parts.append(decoding_tables(read_json(record.folder / "decode.json")))
+    parts.append(decoding_tables(read_json(record.folder / DECODE)))
     return Section("members", "Members", "Members and what combining them gains", join(*parts))
 
 

@@ -149,7 +149,7 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
 
 def _sweep_warnings(record: Record) -> list[Html]:
     """Returns what the sweep warned of, with the way to its plot."""
-    found = [text.removesuffix("; look at lr_sweep.png") for text in (record.sweep_found or {}).get("warnings") or []]
+    found = (record.sweep_found or {}).get("warnings") or []
     return [join(text, " (", tag("a", "its plot", href="#sweep"), ").") for text in found]
 
 

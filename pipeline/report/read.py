@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import MARKERS
+from pipeline.paths import MARKERS, TILES
 
 Columns = Mapping[str, Sequence[str]]
 
@@ -80,7 +80,7 @@ def numbers(cells: Iterable[str]) -> list[float]:
 
 def read_steps_per_epoch(run_folder: Path, batch_size: int, drop_last: bool) -> int | None:
     """Returns the optimizer steps of an epoch, or None before the run has tiles."""
-    samples = (read_json(run_folder / "tiles.json") or {}).get("samples_per_epoch")
+    samples = (read_json(run_folder / TILES) or {}).get("samples_per_epoch")
     return None if samples is None else max(1, samples // batch_size if drop_last else -(-samples // batch_size))
 
 

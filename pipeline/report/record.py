@@ -15,7 +15,25 @@ from typing import Any
 from pipeline.config.load import Loaded, config_path, is_machine_key
 from pipeline.engine.run import Run, Stage
 from pipeline.files import sha256_file
-from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG
+from pipeline.paths import (
+    CLASSES,
+    CONFIG,
+    CONFUSION,
+    HISTORY,
+    LEAKAGE,
+    METRICS,
+    PANELS,
+    PER_IMAGE,
+    SAMPLES_PLOT,
+    SPLIT,
+    SUBMISSION,
+    SWEEP_FACTS,
+    SWEEP_TABLE,
+    TEST_CATALOG,
+    TILE_PLOTS,
+    TIMINGS,
+    TRAIN_CATALOG,
+)
 from pipeline.report.read import (
     ClassRow,
     Columns,
@@ -100,31 +118,30 @@ def read_record(run: Run) -> Record:
     folder, loaded = run.paths.folder, run.loaded
     catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
     catalogs = {subset: columns for subset, columns in catalogs.items() if columns}
-    split = read_columns(folder / "split.csv")
-    plots = folder / "plots"
+    split = read_columns(folder / SPLIT)
     return Record(
         folder=folder,
         loaded=loaded,
         stages=run.stages,
         header=read_header(config_path(loaded.name)),
         stage_seconds=read_stage_seconds(folder),
-        classes=read_classes(folder / "classes.csv"),
+        classes=read_classes(folder / CLASSES),
         subsets={subset: len(columns["id"]) for subset, columns in catalogs.items()},
         num_sequences=len({sequence for columns in catalogs.values() for sequence in columns["sequence"]}),
         split=Counter(split["subset"]) if split else None,
-        leaks=read_columns(folder / "leakage.csv"),
-        sweep=read_columns(folder / "lr_sweep.csv"),
-        sweep_found=read_json(folder / "lr_sweep.json"),
-        history=read_columns(folder / "history.csv"),
-        timings=read_columns(folder / "timings.csv"),
-        metrics=read_json(folder / "metrics.json"),
-        per_image=read_columns(folder / "per_image.csv"),
-        confusion=read_columns(folder / "confusion.csv"),
-        panels=tuple(sorted(_panels(folder / "panels"), key=lambda panel: (panel.group, panel.rank))),
-        sheets=tuple(sorted(plots.glob("samples*.png"))),
-        grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
+        leaks=read_columns(folder / LEAKAGE),
+        sweep=read_columns(folder / SWEEP_TABLE),
+        sweep_found=read_json(folder / SWEEP_FACTS),
+        history=read_columns(folder / HISTORY),
+        timings=read_columns(folder / TIMINGS),
+        metrics=read_json(folder / METRICS),
+        per_image=read_columns(folder / PER_IMAGE),
+        confusion=read_columns(folder / CONFUSION),
+        panels=tuple(sorted(_panels(folder / PANELS), key=lambda panel: (panel.group, panel.rank))),
+        sheets=tuple(folder.glob(SAMPLES_PLOT)),
+        grids=tuple(sorted(folder.glob(TILE_PLOTS))),
         judged=tuple(_judged(folder, loaded)),
-        submission=_submission(run.paths.submission(), folder / "submission.json"),
+        submission=_submission(run.paths.submission(), folder / SUBMISSION),
     )
 
 
@@ -142,7 +159,7 @@ def _judged(folder: Path, loaded: Loaded) -> list[Judged]:
     own = _comparable(json.loads(json.dumps(loaded.values)))
     found = []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
-        metrics, values = read_json(other / "metrics.json"), read_config(other / "config.yaml")
+        metrics, values = read_json(other / METRICS), read_config(other / CONFIG)
         if not metrics or not values or _comparable(values) != own:
             continue
         split_by, split_index = (values[key] for key in SPLIT_KEYS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.run import Stage
-from pipeline.paths import CONFIGS
+from pipeline.paths import CONFIG, CONFIGS, HISTORY, METRICS
 from pipeline.report.read import read_columns, read_config, read_header, read_json, read_stage_seconds, show_value
 
 HEADINGS = ("experiment", "dice", "published", "state", "question")
@@ -77,7 +77,7 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
     variants: dict[str, list[Path]] = {}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         match = VARIANT.match(folder.name)
-        if match and (folder / "config.yaml").is_file():
+        if match and (folder / CONFIG).is_file():
             variants.setdefault(match["config"], []).append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
@@ -94,14 +94,14 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
 
 def _row(name: str, config: str, folder: Path, state: str, published: float | None, question: str) -> ExperimentRow:
     score = read_score(folder)
-    values = read_config(folder / "config.yaml") if score is not None else None
+    values = read_config(folder / CONFIG) if score is not None else None
     competition = (values or {}).get("DATASETS.COMPETITION")
     return ExperimentRow(name, config, competition, score, published, state, question)
 
 
 def read_score(run_folder: Path) -> float | None:
     """Returns the validation mean Dice of a run, or None while it has none."""
-    dice = (read_json(run_folder / "metrics.json") or {}).get("dice") or {}
+    dice = (read_json(run_folder / METRICS) or {}).get("dice") or {}
     return dice.get("mean")
 
 
@@ -109,18 +109,18 @@ def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:
     """Returns how far a run has come in one or two words, or "" when it was never started."""
     seconds = read_stage_seconds(run_folder)
     if "train" not in seconds:
-        history = read_columns(run_folder / "history.csv")
+        history = read_columns(run_folder / HISTORY)
         if history and history.get("epoch"):
             return f"epoch {history['epoch'][-1]}"
     done = [stage.done for stage in stages if stage.name in seconds]
     if done:
         return done[-1]
-    return "started" if (run_folder / "config.yaml").is_file() else ""
+    return "started" if (run_folder / CONFIG).is_file() else ""
 
 
 def _overrides(variant: Path) -> str:
     """Returns the overrides of a run as KEY=VALUE, from the comments and values of its resolved config."""
-    path = variant / "config.yaml"
+    path = variant / CONFIG
     values = read_config(path) or {}
     keys: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines() if values else []:

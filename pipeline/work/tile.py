@@ -12,7 +12,7 @@ from pipeline.data.store import Store, build_store, open_store
 from pipeline.data.tiles import NOTICED, SETS_KEY, distortion, scales_of
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
-from pipeline.paths import PLOTS, SAMPLES_PLOT, SPLIT, TILES, TRAIN_CATALOG
+from pipeline.paths import SAMPLES_PLOT, SPLIT, TILE_PLOTS, TILES, TRAIN_CATALOG
 from pipeline.report.figure import write_image
 from pipeline.report.sheets import draw_sheet, draw_tile_grid
 from pipeline.training.inputs import seed_of, split_rows
@@ -62,4 +62,4 @@ def _draw_tile_grids(run: Run, store: Store, image_id: str) -> None:
     settings = run.loaded.config.datasets.augmentation.tile
     for number, tile_set in enumerate(settings.sets if settings.enable else (), start=1):
         grid = draw_tile_grid(store.image(image_id, tile_set[:2]), tile_set, settings.width, settings.height)
-        write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)
+        write_image(run.paths / TILE_PLOTS.replace("*", str(number)), grid)
