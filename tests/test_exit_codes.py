@@ -55,7 +55,13 @@ def test_without_data_the_answer_says_where_it_looked_and_how_to_get_them():
 def test_help_names_stages_commands_and_exit_codes(arguments):
     code, output, error = type_in(*arguments)
     assert (code, error) == (0, "")
-    for word in ("prepare tile sweep train evaluate predict submit report", "list", "show", "doctor", "3 stopped"):
+    for word in (
+        "prepare testset tile sweep train evaluate predict submit report",
+        "list",
+        "show",
+        "doctor",
+        "3 stopped",
+    ):
         assert word in output
 
 

@@ -11,6 +11,7 @@ from pipeline.door.doctor import competitions, doctor, encoder_weights, kaggle_c
 from pipeline.door.installed import opencv, packages
 from pipeline.door.machine import Finding, disk, graphics_cards, internet, shared_memory
 from pipeline.door.requirements import parse_requirements
+from pipeline.paths import Folders
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -109,18 +110,21 @@ def test_a_competition_is_told_with_its_counts_or_how_to_get_it(tmp_path: Path):
     folder.mkdir()
     (folder / "train.csv").write_text("ImageID,Sequence\na,1\nb,1\n\n")
     (folder / "test.csv").write_text("ImageID\nc\n")
-    found = {finding.what: finding for finding in competitions(lambda name: folder if name == "camvid" else None)}
+    places = Folders.from_environment({"DATA_DIR": str(tmp_path / "data")})
+    findings = competitions(lambda name: folder if name == "camvid" else None, places)
+    found = {finding.what: finding for finding in findings}
     assert found["camvid"].found == "2 train + 1 test"
     assert found["aeroscapes"].fix.startswith("./run.sh download aeroscapes")
     assert found["dubai_aerial"].fix == "DATA_DIR=/the/folder/above/dubai_aerial"  # not published for downloading
+    assert str(tmp_path / "data") in found["aeroscapes"].remark
     assert found["demo"].state == "ok"
 
 
-def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: Path):
+    folders = Folders.from_environment({"WEIGHTS_DIR": str(tmp_path)})
     (tmp_path / "resnet18-imagenet.safetensors").write_bytes(b"0" * 1000)
     (tmp_path / "hub" / "models--smp-hub--resnet34.imagenet").mkdir(parents=True)
-    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)})]
+    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)}, folders)]
     assert {"resnet18-imagenet", "resnet34.imagenet"} <= set(names)
 
 
