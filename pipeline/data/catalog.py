@@ -142,12 +142,12 @@ def _id_of(name: str, template: str) -> str:
     >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
     ('7', '7', '7.jpg')
     """
-    before, after = PLACE.split(template)
-    if not after:  # ids carry their file's suffix
+    before, *rest = PLACE.split(template)
+    if rest == [""]:  # ids carry their file's suffix
         return name.removeprefix(before)
-    if name.startswith(before) and name.endswith(after):
-        return name[len(before) : len(name) - len(after)]
-    return PurePosixPath(name).stem
+    if rest and name.startswith(before) and name.endswith(rest[0]):
+        return name[len(before) : len(name) - len(rest[0])]
+    return PurePosixPath(name).stem  # another suffix, or a template whose id is a folder's name
 
 
 def _inspect_all(
