@@ -16,11 +16,16 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
-LAYERS = ("config", "data", "model", "training", "inference", "submission", "report")
-EVERYWHERE = ("errors", "paths", "files", "stopping")  # small and without packages of others
-LEAVES = ("intervals", "scores")  # calculations on NumPy arrays that import nothing of ours
-NOBODYS = ("pipeline.stages", "pipeline.__main__")
+# From left to right; `stages.py`, `download.py` and `__main__.py` see everything.
+LAYERS = (
+    *("config", "engine", "demo", "data", "model", "training", "inference", "submission", "report", "work"),
+    *("door", "commands"),
+)
+EVERYWHERE = ("errors", "paths", "files", "text")  # small and without packages of others
+ON_TOP = ("pipeline.work", "pipeline.commands", "pipeline.stages", "pipeline.__main__")
+TABLE_FOR = "pipeline/engine/api.py"  # names the table of stages for the engine, which is handed it otherwise
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 330, 60
+MOST_STAGES_NAMED = 3  # an ensemble starts three stages of its members
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 SOURCES = {path.relative_to(PROJECT).as_posix(): ast.parse(path.read_text()) for path in FILES}
 HEAVY = {"torch", "cv2", "pandas", "numpy", "albumentations", "matplotlib", "scipy", "sklearn", "timm"}
@@ -44,24 +49,32 @@ def layer_of(path: str) -> str | None:
     return folder if folder in LAYERS else None
 
 
+def is_the_table(path: str, name: str) -> bool:
+    return path == TABLE_FOR and name.startswith("pipeline.stages")
+
+
 def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def test_there_is_something_to_read():
     assert len(SOURCES) > 20
-    assert {layer_of(path) for path in SOURCES} >= set(LAYERS)
+    assert {path.split("/")[1] for path in SOURCES if path.count("/") > 1} == set(LAYERS)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_folder_imports_itself_and_folders_to_its_left_only(layer):
-    allowed = {*LAYERS[: LAYERS.index(layer) + 1], *EVERYWHERE, *LEAVES}
+    allowed = {
+        *LAYERS[: LAYERS.index(layer) + 1],
+        *EVERYWHERE,
+        *(("stages", "download") if layer == "commands" else ()),
+    }
     wrong = [
         f"{path} imports {name}"
         for path, tree in SOURCES.items()
         if layer_of(path) == layer
         for name in imports_of(tree)
-        if name.startswith("pipeline.") and name.split(".")[1] not in allowed
+        if name.startswith("pipeline.") and name.split(".")[1] not in allowed and not is_the_table(path, name)
     ]
     assert wrong == []
 
@@ -75,27 +88,101 @@ def test_what_may_be_imported_everywhere_imports_nothing_but_its_like():
         assert ours <= set(EVERYWHERE), name
 
 
-@pytest.mark.parametrize("name", LEAVES)
-def test_a_leaf_imports_numpy_and_scipy_and_nothing_of_ours(name):
-    foreign = {imported.partition(".")[0] for imported in imports_of(SOURCES[f"pipeline/{name}.py"])}
-    assert foreign - set(sys.stdlib_module_names) <= {"numpy", "scipy"}
-
-
-def test_nothing_imports_the_table_of_stages_or_the_command_line():
+def test_only_the_top_imports_the_stages_their_work_and_the_commands():
     wrong = [
         f"{path} imports {name}"
         for path, tree in SOURCES.items()
-        if path != "pipeline/__main__.py"
+        if not path.startswith(("pipeline/work/", "pipeline/commands/", "pipeline/__main__.py"))
         for name in imports_of(tree)
-        if name in NOBODYS
+        if f"{name}.".startswith(tuple(f"{top}." for top in ON_TOP)) and not is_the_table(path, name)
     ]
     assert wrong == []
 
 
-def test_the_config_imports_no_heavy_package():
+def test_no_modules_import_each_other():
+    modules = {path.removesuffix(".py").replace("/", "."): tree for path, tree in SOURCES.items()}
+    open_imports = {name: set(imports_of(tree)) & modules.keys() for name, tree in modules.items()}
+    while free := {name for name, imported in open_imports.items() if not imported & open_imports.keys()}:
+        open_imports = {name: imported for name, imported in open_imports.items() if name not in free}
+    assert sorted(open_imports) == []
+
+
+@pytest.mark.parametrize("layer", ["config", "engine"])
+def test_config_and_engine_import_no_heavy_package(layer):
     for path, tree in SOURCES.items():
-        if layer_of(path) == "config":
+        if layer_of(path) == layer:
             assert not {name.partition(".")[0] for name in imports_of(tree)} & HEAVY, path
+
+
+def test_the_table_of_stages_needs_no_package():
+    code = "import pipeline.stages"
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def texts_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yields the string literals of a module with their lines, without docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
+    docstrings = {node.body[0].value for node in nodes if ast.get_docstring(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.lineno, node.value
+
+
+def artefact_names() -> set[str]:
+    """Returns the names of files and folders that `paths.py` gives."""
+    from pipeline import paths
+
+    return {value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)}
+
+
+def artefacts_spelled(tree: ast.AST, names: set[str]) -> list[str]:
+    """Returns the artefact names that a module spells: as a literal of its own, or a file inside a longer text."""
+    files = {name for name in names if "." in name.rpartition("/")[2]}
+    return [
+        f"{line} {name}"
+        for line, text in texts_of(tree)
+        for name in sorted(names)
+        if text == name or (name in files and re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text))
+    ]
+
+
+def test_the_names_of_artefacts_are_spelled_in_paths_only():
+    names = artefact_names()
+    assert {"split.csv", "best.ckpt", "probs/test", ".stages", "refused.json"} <= names
+    found = {path: artefacts_spelled(tree, names) for path, tree in SOURCES.items() if path != "pipeline/paths.py"}
+    assert {path: spelled for path, spelled in found.items() if spelled} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        ("path = folder / 'split.csv'", ["1 split.csv"]),
+        ("print(f'see {folder}/split.csv, and more')", ["1 split.csv"]),
+        ("def read():\n    'Reads split.csv.'\n    # split.csv\n    return 'my_split.csv'", []),
+        ("folder = 'plots'", ["1 plots"]),
+        ("print('draws plots')", []),
+    ],
+)
+def test_each_way_to_spell_an_artefact_would_be_seen(code, wanted):
+    assert artefacts_spelled(ast.parse(code), {"split.csv", "plots"}) == wanted
+
+
+def test_the_names_of_the_stages_are_listed_in_the_table_only():
+    from pipeline.stages import STAGE_NAMES
+
+    lists = (ast.Tuple, ast.List, ast.Set, ast.Dict)
+    found = {}
+    for path, tree in SOURCES.items():
+        for node in (node for node in ast.walk(tree) if isinstance(node, lists)):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts
+            named = [item.value for item in items if isinstance(item, ast.Constant) and item.value in STAGE_NAMES]
+            if len(named) > MOST_STAGES_NAMED:
+                found[f"{path}:{node.lineno}"] = named
+    assert found == {}
 
 
 def test_data_needs_torch_in_its_dataset_and_loaders_only():
@@ -122,9 +209,8 @@ def test_the_command_line_starts_without_heavy_packages(python_modules):
     assert not loaded & HEAVY
 
 
-def test_the_setup_needs_no_package():
-    modules = ("bootstrap.environment", "bootstrap.doctor", "errors", "files", "paths", "wording")
-    code = "import " + ", ".join(f"pipeline.{name}" for name in modules)
+def test_what_makes_the_environment_needs_none():
+    code = "import pipeline.door.bootstrap, pipeline.door.doctor, pipeline.errors, pipeline.files, pipeline.paths"
     # -S: without the packages of others, as on a fresh machine.
     result = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
@@ -258,11 +344,7 @@ def test_no_file_names_a_machine_or_leaves_work_for_later():
 
 
 def test_the_architectures_of_the_config_are_those_that_can_be_built():
-    names = [
-        tree
-        for path, tree in SOURCES.items()
-        if path in ("pipeline/config/schema.py", "pipeline/segmentation/networks.py")
-    ]
+    names = [tree for path, tree in SOURCES.items() if path in ("pipeline/config/schema.py", "pipeline/model/build.py")]
     listed = [
         {node.value for node in ast.walk(part) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         for tree in names
@@ -275,7 +357,7 @@ def test_the_architectures_of_the_config_are_those_that_can_be_built():
 
 
 def test_the_readme_shows_every_command():
-    from pipeline.commands.table import COMMANDS
+    from pipeline.__main__ import COMMANDS
 
     text = (PROJECT / "README.md").read_text()
     assert [name for name in COMMANDS if f"./run.sh {name}" not in text] == []
@@ -286,3 +368,34 @@ def test_documents_that_are_named_exist():
     named = {name for path in texts for name in re.findall(r"\bdocs/[\w.-]+\.md\b", (PROJECT / path).read_text())}
     assert {name for name in named if not (PROJECT / name).is_file()} == set()
     assert "docs/conventions.md" in named
+
+
+def command_line() -> list[str]:
+    """Every command, stage and option that a user may type, as the source has them."""
+    from pipeline.__main__ import COMMANDS
+    from pipeline.stages import STAGE_NAMES
+
+    options = {
+        argument.value
+        for tree in SOURCES.values()
+        for name, call in calls_of(tree)
+        if name.endswith(".add_argument")
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and argument.value.startswith("-")
+    }
+    help_text = " ".join(
+        node.value
+        for node in ast.walk(SOURCES["pipeline/__main__.py"])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    options |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", help_text))
+    return [*COMMANDS, *STAGE_NAMES, *sorted(options)]
+
+
+def test_the_command_line_is_frozen():
+    frozen = (Path(__file__).parent / "command_line.txt").read_text().split()
+    found = command_line()
+    assert sorted(found) == sorted(frozen), (
+        "The command line changed. If that is meant, change tests/command_line.txt with it: "
+        f"new {sorted(set(found) - set(frozen))}, gone {sorted(set(frozen) - set(found))}"
+    )

@@ -45,12 +45,12 @@ def train_dataset(competition, *overrides):
     folder, catalog = competition
     settings = augmentation(*overrides)
     scales = ((96, 64),) if settings.tile.enable else None
-    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", say=lambda _: None))
+    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", log=lambda _: None))
     return TrainDataset(store, list(catalog.id), settings, SEED, CLASSES, "ignore")
 
 
 def make_loader(dataset, num_workers=0, batch_size=BATCH_SIZE, **settings):
-    return train_loader(dataset, EpochSampler(dataset, batch_size, SEED), num_workers, say=lambda _: None, **settings)
+    return train_loader(dataset, EpochSampler(dataset, batch_size, SEED), num_workers, log=lambda _: None, **settings)
 
 
 def fingerprints(batches):
@@ -141,7 +141,7 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
     catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
     dataset = ValidDataset(folder, catalog)
     for _ in range(2):
-        batches = list(valid_batches(valid_loader(dataset, 2, num_workers, say=lambda _: None)))
+        batches = list(valid_batches(valid_loader(dataset, 2, num_workers, log=lambda _: None)))
         assert [batch.ids for batch in batches] == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
         assert batches[1].image_BHWC.shape == (2, 96, 64, 3) and batches[1].mask_BHW.shape == (2, 96, 64)
         assert batches[1].offsets == [(13, 12)] * 2 and batches[1].sizes == [(70, 40)] * 2
@@ -149,7 +149,7 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
 
 def test_test_images_come_without_masks(competition):
     folder, catalog = competition
-    loader = valid_loader(ValidDataset(folder, catalog.assign(mask="")), 2, 0)
+    loader = valid_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, 0)
     assert all(batch.mask_BHW is None for batch in valid_batches(loader))
 
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from pipeline.config.competition import IGNORE, Competition, mask_code
-from pipeline.data.catalog import build_catalog
-from pipeline.segmentation.samples import ValidDataset
-from pipeline.segmentation.padding import crop
-from pipeline.segmentation.labels import read_mask
+from pipeline.data.catalog import build_train_catalog
+from pipeline.data.dataset import ValidDataset
+from pipeline.data.padding import crop
+from pipeline.data.images import read_mask
 from pipeline.data.store import build_store, open_store
 from tests.data.broken import COMPETITION, HEIGHT, WIDTH, encoded, make_good, png, train_ids
 
@@ -40,7 +40,7 @@ def in_colors(mask: np.ndarray) -> np.ndarray:
 
 
 def found_in(competition: Competition, folder: Path) -> list[tuple[str, str, str, str]]:
-    _, problems = build_catalog(competition, folder)
+    _, problems = build_train_catalog(competition, folder)
     return [(problem.kind, problem.file, problem.found, problem.cure) for problem in problems]
 
 
@@ -59,15 +59,14 @@ def found_in(competition: Competition, folder: Path) -> list[tuple[str, str, str
 )
 def test_catalog_tile_store_and_validation_see_the_same_classes(competition, store, tmp_path: Path):
     folder = make_good(tmp_path / "little")
-    plain, _ = build_catalog(COMPETITION, folder)
+    plain, _ = build_train_catalog(COMPETITION, folder)
     masks = store_masks(folder, store)
-    catalog, problems = build_catalog(competition, folder)
+    catalog, problems = build_train_catalog(competition, folder)
     assert problems == []
     assert catalog.equals(plain)  # the pixels of each class too
     code = mask_code(competition)
-    tiles = open_store(build_store(folder, catalog, None, tmp_path / "tiles", code, say=lambda line: None))
-    rows = catalog[catalog["subset"] == "train"]
-    for item, (id, mask) in zip(ValidDataset(folder, rows, code), masks.items(), strict=True):
+    tiles = open_store(build_store(folder, catalog, None, tmp_path / "tiles", code, log=lambda line: None))
+    for item, (id, mask) in zip(ValidDataset(folder, catalog, code), masks.items(), strict=True):
         wanted = np.where(mask == 3, IGNORE, mask)  # the last class is ignored
         assert (tiles.mask(id) == wanted).all()
         assert (crop(item.mask, item.offset, item.size) == wanted).all()
@@ -76,13 +75,13 @@ def test_catalog_tile_store_and_validation_see_the_same_classes(competition, sto
 
 def test_another_meaning_of_the_same_files_is_another_store(tmp_path: Path):
     folder = make_good(tmp_path / "little")
-    catalog, _ = build_catalog(COMPETITION, folder)
+    catalog, _ = build_train_catalog(COMPETITION, folder)
     orders = (
         COMPETITION,
         replace(COMPETITION, mask_values=(0, 1, 2, 3)),
         replace(COMPETITION, mask_values=(1, 0, 2, 3)),
     )
-    stores = {build_store(folder, catalog, None, tmp_path, mask_code(one), say=lambda line: None) for one in orders}
+    stores = {build_store(folder, catalog, None, tmp_path, mask_code(one), log=lambda line: None) for one in orders}
     assert len(stores) == 3
 
 

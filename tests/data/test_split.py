@@ -18,14 +18,13 @@ from pipeline.errors import UserError
 AEROSCAPES_IDS = [f"{number // 19:06d}_{number % 19:03d}" for number in range(2621)]
 
 
-def catalog_of(sequences: list[str], present: np.ndarray | None = None, num_test: int = 2) -> pd.DataFrame:
-    """Returns a catalog of images p0, p1, ... in these sequences, and test images."""
+def catalog_of(sequences: list[str], present: np.ndarray | None = None) -> pd.DataFrame:
+    """Returns a training catalog of images p0, p1, ... in these sequences."""
     present = np.ones((len(sequences), 2), bool) if present is None else present
     num = len(sequences)
-    rows = {"id": [f"p{number}" for number in range(num)], "subset": "train", "sequence": sequences}
+    rows = {"id": [f"p{number}" for number in range(num)], "sequence": sequences}
     rows |= {f"pixels_{index}": present[:, index] * 10 for index in range(present.shape[1])}
-    test = {"id": [f"t{number}" for number in range(num_test)], "subset": "test", "sequence": "test"}
-    return pd.concat([pd.DataFrame(rows), pd.DataFrame(test)], ignore_index=True).fillna(0)
+    return pd.DataFrame(rows)
 
 
 def sides(split: pd.DataFrame) -> tuple[set[str], set[str]]:

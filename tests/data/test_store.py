@@ -33,7 +33,7 @@ def competition(tmp_path):
 
 def build(competition, target_root, scales=SCALES, **settings):
     said = []
-    path = build_store(*competition, scales, target_root, say=said.append, **settings)
+    path = build_store(*competition, scales, target_root, log=said.append, **settings)
     return path, said
 
 
@@ -99,13 +99,10 @@ def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
     assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
 
 
-def test_test_images_have_no_place_in_the_store(tmp_path, competition):
+def test_a_catalog_without_images_is_refused(tmp_path, competition):
     folder, catalog = competition
-    catalog.loc[catalog.id == "003", "mask"] = ""
-    catalog.loc[catalog.id == "004", "mask"] = float("nan")
-    assert open_store(build(competition, tmp_path / "tiles")[0]).ids == ["000", "001", "002", "005"]
-    with pytest.raises(UserError, match="nothing to train on"):
-        build((folder, catalog.assign(mask="")), tmp_path / "tiles")
+    with pytest.raises(UserError, match=r"competition has no training image; see what `prepare` reports"):
+        build((folder, catalog[:0]), tmp_path / "tiles")
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, competition, monkeypatch):

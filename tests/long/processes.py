@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline.__main__ import STAGE_NAMES, main
+from pipeline.__main__ import main
+from pipeline.stages import STAGE_NAMES
 
 # What times and dates are in, and what only remembers them.
 VOLATILE = ("timings.csv", "report.html", ".stages", "events", "config.yaml")

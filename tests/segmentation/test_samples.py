@@ -42,7 +42,7 @@ def train_dataset(competition, *overrides, seed=7, padding="reflect"):
     folder, catalog = competition
     settings = augmentation(*overrides)
     scales = scales_of(settings.tile.sets) if settings.tile.enable else None
-    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", say=lambda _: None))
+    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", log=lambda _: None))
     return TrainDataset(store, list(catalog.id), settings, seed, CLASSES, padding)
 
 
@@ -185,7 +185,7 @@ def test_presence_says_which_classes_each_tile_shows(competition):
 
 def test_no_training_image_is_refused(competition):
     folder, catalog = competition
-    store = open_store(build_store(folder, catalog, None, folder.parent / "tiles", say=lambda _: None))
+    store = open_store(build_store(folder, catalog, None, folder.parent / "tiles", log=lambda _: None))
     with pytest.raises(UserError, match="no image to train on"):
         TrainDataset(store, [], augmentation(), 1, CLASSES)
 
@@ -208,7 +208,7 @@ def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
 
 def test_a_test_image_has_no_mask(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(folder, catalog.assign(mask=""), padding="class")
+    dataset = ValidDataset(folder, catalog.drop(columns="mask"), padding="class")
     assert dataset[0].mask is None and not dataset.has_mask(0)
 
 

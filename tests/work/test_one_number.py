@@ -1,10 +1,9 @@
-"""With one row per image only class 1 is submitted: training, metrics, `score` and an ensemble agree on its score."""
+"""With one row per image only class 1 is submitted: training, metrics, `score` and an ensemble say one number."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -17,12 +16,12 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
-from pipeline.paths import RunPaths
-from pipeline.prediction.store import PredictionStore
-from pipeline.segmentation.classes import loss_classes, scored_classes
-from pipeline.segmentation.predict import decode, unpack
-from tests.submission.scenes import write
-from tests.tiny import ROAD, SETTINGS, draw_nothing, executed, run_paths, run_stages, write_competition
+from pipeline.inference.predict import decode
+from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.paths import VALID_PROBS
+from pipeline.submission.write import write_submission
+from pipeline.training.inputs import loss_classes, scored_classes
+from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -106,11 +105,7 @@ def metrics_of(name: str) -> dict:
     return json.loads((run_paths(name) / "metrics.json").read_text())
 
 
-def mean_of(name: str, score: str = "dice") -> float:
-    return metrics_of(name)["scores"][score]["mean"]
-
-
-def test_both_classes_enter_the_loss_and_one_is_scored(roads):
+def test_both_classes_are_learnt_and_one_is_counted(roads):
     loaded = load("RoadA")
     assert (loss_classes(loaded), scored_classes(loaded)) == ((0, 1), (1,))
     with pytest.raises(UserError, match="roads scores Road alone, of which none is here; add it, or give all"):
@@ -120,75 +115,54 @@ def test_both_classes_enter_the_loss_and_one_is_scored(roads):
 @pytest.mark.parametrize("name", [*MEMBERS, "RoadEns"])
 def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
     metrics = metrics_of(name)
-    for family in metrics["scores"].values():
-        assert family["mean"] == family["classes"]["Road"]
-    assert (metrics["score"], metrics["scored"]) == ("dice", ["Road"])
+    for family in ("dice", "iou", "dataset_iou"):
+        assert metrics[family]["mean"] == metrics[family]["classes"]["Road"]
+    assert metrics["scored"] == ["Road"]
     table = pd.read_csv(run_paths(name) / "per_image.csv")
     assert table["dice"].tolist() == table["dice_Road"].tolist() and table["dice"].mean() == pytest.approx(
-        mean_of(name), abs=1e-6
+        metrics["dice"]["mean"], abs=1e-6
     )
     assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
-    origin = json.loads(RunPaths(name).submission(".csv").with_suffix(".json").read_text())
-    assert (origin["local_score"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
+    origin = json.loads(run_paths(name).submission(".json").read_text())
+    assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
 
 def test_the_monitor_is_that_number_too(roads):
     history = pd.read_csv(run_paths("RoadA") / "history.csv")
     assert history["valid_dice"].tolist() == history["valid_dice_Road"].tolist()
     best = history[history["is_best"] == 1].iloc[-1]
-    assert best["valid_dice"] == pytest.approx(mean_of("RoadA"), abs=1e-3)  # stored as bytes since
+    assert best["valid_dice"] == pytest.approx(metrics_of("RoadA")["dice"]["mean"], abs=1e-3)  # stored as bytes since
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
-    store = PredictionStore(run_paths("RoadA") / "probs/valid", unpack)
+    store = ProbabilityStore(run_paths("RoadA") / VALID_PROBS)
     ids = list(store.ids)
-    path = write(tmp_path / "valid.csv", {id: decode(store[id]) for id in ids}, load("RoadA").competition)
+    masks = ((image_id, decode(store[image_id])) for image_id in ids)
+    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
     found, metrics = json.loads(captured.out), metrics_of("RoadA")
-    assert found["scores"]["dice"] == {
-        "label": "Dice",
+    assert found["dice"] == {
         "mean": pytest.approx(metrics["dice"]["mean"]),
         "classes": {"Road": pytest.approx(metrics["dice"]["mean"])},
     }
-    assert found["scores"]["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
-    assert found["scores"]["miou"]["mean"] == pytest.approx(metrics["dataset_iou"]["mean"])
+    assert found["iou"]["mean"] == pytest.approx(metrics["iou"]["mean"])
     assert f"{12 - len(ids)} of the 12 masks" in captured.err
 
 
-def test_an_ensemble_scores_its_members_and_methods_by_it(roads):
+def test_an_ensemble_judges_its_members_and_methods_by_it(roads):
     found = json.loads((run_paths("RoadEns") / "ensemble.json").read_text())
-    assert found["methods"]["WEIGHTED"]["score"]["mean"] == pytest.approx(mean_of("RoadEns"))
+    assert found["methods"]["WEIGHTED"]["dice"]["mean"] == pytest.approx(metrics_of("RoadEns")["dice"]["mean"])
     for member, name in zip(found["members"], MEMBERS, strict=True):
-        assert member["score"]["mean"] == pytest.approx(mean_of(name))
+        assert member["dice"]["mean"] == pytest.approx(metrics_of(name)["dice"]["mean"])
     decoding = run_paths("RoadEns") / "decode.json"
     if decoding.is_file():  # a class that is not submitted is not dropped
         assert "Ground" not in json.loads(decoding.read_text()).get("in_sample", {})
 
 
 def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
-    first, second = (str(RunPaths(name).submission(".csv")) for name in MEMBERS)
+    first, second = (str(run_paths(name).submission()) for name in MEMBERS)
     assert main(["diff", first, second]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 images differ" in lines[0]
     assert all("Ground" not in line for line in lines)
-
-
-def test_the_same_run_submits_png_masks_where_the_competition_wants_them(done, tmp_path, monkeypatch, capsys):
-    folder = shutil.copytree(done, tmp_path / "roads")
-    use(monkeypatch, folder)
-    draw_nothing(monkeypatch)
-    path = folder / "configs" / "competitions" / "roads.yaml"
-    wanted = "SUBMISSION: {FORMAT: png_masks, FILE: 'labels/{id}.png'}\n"
-    path.write_text(COMPETITION.replace("SAMPLE_SUBMISSION: sample_submission.csv\n", wanted))
-    paths, lines = run_stages(load("RoadA"))
-    assert executed(lines) == ["prepare", "submit", "report"]
-    with zipfile.ZipFile(paths.submission(".zip")) as zipped:
-        masks = [cv2.imdecode(np.frombuffer(zipped.read(name), np.uint8), -1) for name in zipped.namelist()]
-        assert [name[:7] for name in zipped.namelist()] == ["labels/"] * 4
-    assert {value for mask in masks for value in np.unique(mask).tolist()} == {0, 255}  # as MASK_VALUES
-    assert json.loads((paths / "submission.json").read_text())["checked"]
-    assert "RoadA.zip" in (paths / "report.html").read_text()
-    capsys.readouterr()
-    assert main(["diff", str(paths.submission(".csv")), str(paths.submission(".zip"))]) == 0
-    assert capsys.readouterr().out == "0 of 4 images differ\n"
