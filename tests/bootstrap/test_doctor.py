@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.door.doctor import competitions, doctor, encoder_weights, kaggle_credentials, table
-from pipeline.door.installed import opencv, packages
-from pipeline.door.machine import Finding, disk, graphics_cards, internet, shared_memory
-from pipeline.door.requirements import parse_requirements
+from pipeline.bootstrap.doctor import competitions, doctor, encoder_weights, kaggle_credentials, table
+from pipeline.bootstrap.installed import opencv, packages
+from pipeline.bootstrap.machine import Finding, disk, graphics_cards, internet, shared_memory
+from pipeline.bootstrap.requirements import parse_requirements
 from pipeline.paths import Folders
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,7 @@ def answers(listing: str, cuda: str = "13.1"):
 def test_it_speaks_where_no_package_is_installed_and_names_each_with_its_fix(tmp_path: Path):
     subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     begin = time.perf_counter()
-    command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "pipeline.door.doctor"]
+    command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "pipeline.bootstrap.doctor"]
     answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert time.perf_counter() - begin < 5
     assert answer.returncode == 2

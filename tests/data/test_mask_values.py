@@ -12,9 +12,9 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, Competition, mask_code
 from pipeline.data.catalog import build_train_catalog
-from pipeline.data.dataset import ValidDataset
-from pipeline.data.padding import crop
-from pipeline.data.images import read_mask
+from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.padding import crop
+from pipeline.segmentation.labels import read_mask
 from pipeline.data.store import build_store, open_store
 from tests.data.broken import COMPETITION, HEIGHT, WIDTH, encoded, make_good, png, train_ids
 

@@ -15,14 +15,14 @@ import yaml
 
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.data.images import read_mask
+from pipeline.segmentation.labels import read_mask
 from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.evaluate import confusion_of
-from pipeline.inference.probability_store import ProbabilityStore
-from pipeline.model.metrics import dice_iou
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.scores import confusion_of
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.metrics import dice_iou
 from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.work.members import trained_on
 from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
@@ -105,7 +105,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
         assert judged == own[own == "valid"].index.tolist()
     scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
     assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
-    stores = [ProbabilityStore(run_paths(name) / VALID_PROBS) for name in SPLITS]
+    stores = [PredictionStore(run_paths(name) / VALID_PROBS) for name in SPLITS]
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "judges"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
@@ -206,7 +206,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
-    monkeypatch.setattr("pipeline.inference.parts.IMAGES_PER_FILE", 2)
+    monkeypatch.setattr("pipeline.prediction.parts.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
     wanted["csv"] = whole.submission().read_bytes()

@@ -16,11 +16,11 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import ProbabilityStore
+from pipeline.segmentation.predict import decode
+from pipeline.prediction.store import PredictionStore
 from pipeline.paths import VALID_PROBS
 from pipeline.submission.write import write_submission
-from pipeline.training.inputs import loss_classes, scored_classes
+from pipeline.segmentation.classes import loss_classes, scored_classes
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -135,7 +135,7 @@ def test_the_monitor_is_that_number_too(roads):
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
-    store = ProbabilityStore(run_paths("RoadA") / VALID_PROBS)
+    store = PredictionStore(run_paths("RoadA") / VALID_PROBS)
     ids = list(store.ids)
     masks = ((image_id, decode(store[image_id])) for image_id in ids)
     path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
