@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pipeline.commands.arguments import Parser
 from pipeline.commands.table import COMMANDS
 from pipeline.errors import Stopped, UserError
+from pipeline.stages import STAGE_NAMES
 from pipeline.wording import did_you_mean, nearest
 
-STAGE_NAMES = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 EPILOG = """\
 `./run.sh demo` runs all stages on a small competition that it generates itself.

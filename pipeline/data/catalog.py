@@ -20,6 +20,7 @@ from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
+from pipeline.files import atomic_path
 from pipeline.task import Task
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
@@ -89,6 +90,12 @@ def read_catalog(path: Path | str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
 
 
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV without its index; a kill leaves the old or the new file."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame, task: Task) -> list[str]:
     """Returns what is unusual but no mistake, a sentence each: unlisted images, and what the task finds in labels."""
     notices = []
@@ -123,12 +130,12 @@ def _id_of(name: str, template: str) -> str:
     >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
     ('7', '7', '7.jpg')
     """
-    before, after = ID_FIELD.split(template)
-    if not after:  # ids carry their file's suffix
+    before, *rest = ID_FIELD.split(template)
+    if rest == [""]:  # ids carry their file's suffix
         return name.removeprefix(before)
-    if name.startswith(before) and name.endswith(after):
-        return name[len(before) : len(name) - len(after)]
-    return PurePosixPath(name).stem
+    if rest and name.startswith(before) and name.endswith(rest[0]):
+        return name[len(before) : len(name) - len(rest[0])]
+    return PurePosixPath(name).stem  # another suffix, or a template whose id is a folder's name
 
 
 def _inspect_all(

@@ -121,7 +121,7 @@ def _headline(record: Record) -> Html:
         tag(
             "div",
             name,
-            tag("span", read_state(record.folder, record.stages) or "not started", class_="state"),
+            tag("span", state, class_="state"),
             class_="title",
         ),
         tag("p", record.header.question, class_="question") if record.header.question else None,

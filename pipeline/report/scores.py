@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.paths import METRICS
 from pipeline.report.read import Columns, read_json
 
 GROUPS = ("worst", "best", "median")  # in this order where there are too few images for all
@@ -68,7 +69,7 @@ class Metrics:
 
 def read_metrics(run_folder: Path) -> Metrics | None:
     """Returns the scores of a run, or None while it has none, and where metrics.json is damaged or of another form."""
-    content = read_json(run_folder / "metrics.json") or {}
+    content = read_json(run_folder / METRICS) or {}
     try:
         scores = {
             name: Score(name, str(own["label"]), _number(own["mean"]), _numbers(own["classes"]))

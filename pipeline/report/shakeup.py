@@ -22,7 +22,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import shown
+from pipeline.paths import METRICS, PER_IMAGE as PER_IMAGE_TABLE, shown
 from pipeline.scores import LABELS, PER_IMAGE, per_image_score
 
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
@@ -91,7 +91,7 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray, 
     """
     score, tables = "", {}
     for run, folder in folders.items():
-        if not (folder / "per_image.csv").is_file():
+        if not (folder / PER_IMAGE_TABLE).is_file():
             raise UserError(f"{run} was not evaluated yet; type: ./run.sh {run} evaluate")
         own, tables[run] = _read_run(run, folder)
         score = score or own
@@ -116,8 +116,8 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray, 
 def _read_run(run: str, folder: Path) -> tuple[str, pd.DataFrame]:
     """Returns the score that compares single images of a run, and sequence and scores by image."""
     try:
-        score = per_image_score(json.loads((folder / "metrics.json").read_text())["score"])
-        table = pd.read_csv(folder / "per_image.csv", dtype={"id": str, "sequence": str}, keep_default_na=False)
+        score = per_image_score(json.loads((folder / METRICS).read_text())["score"])
+        table = pd.read_csv(folder / PER_IMAGE_TABLE, dtype={"id": str, "sequence": str}, keep_default_na=False)
         return score, table.set_index("id")[["sequence", *PER_IMAGE]].astype(dict.fromkeys(PER_IMAGE, float))
     except (OSError, ValueError, KeyError, TypeError):  # errors of pandas and json are ValueErrors
         files = f"{shown(folder)}: metrics.json or per_image.csv"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from pipeline.data.catalog import read_catalog
+from pipeline.data.catalog import read_catalog, write_table
 from pipeline.engine.run import Run
-from pipeline.files import write_atomic, write_table
+from pipeline.files import write_atomic
 from pipeline.paths import CLASSES, LEAKAGE, MEMBERS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.member_inputs import member_runs

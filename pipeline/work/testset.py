@@ -5,11 +5,10 @@ A stage of its own: a hidden test set is catalogued and predicted without any tr
 
 from __future__ import annotations
 
-from pipeline.data.catalog import build_test_catalog
+from pipeline.data.catalog import build_test_catalog, write_table
 from pipeline.data.problems import format_problems
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import write_table
 from pipeline.paths import TEST_CATALOG, shown
 from pipeline.submission.formats import format_of
 from pipeline.work.inputs import sample_path, test_folder
