@@ -46,6 +46,8 @@ def experiment_parser() -> Parser:
     meaning = "other settings; the run then has a run folder of its own"
     options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=meaning)
     options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
+    meaning = "predict the images of DIR, such as a hidden test set, and not the competition's test images"
+    options.add_argument("--test-dir", metavar="DIR", help=meaning)
     return options
 
 
@@ -143,6 +145,8 @@ def run_experiment(arguments: Sequence[str]) -> int:
     if name not in names():
         refuse_slip(name, arguments[1:])
     stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
+    if chosen.test_dir is not None:
+        overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
     from pipeline.engine.api import open_run, run
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown

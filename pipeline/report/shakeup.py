@@ -22,7 +22,8 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import METRICS, PER_IMAGE as PER_IMAGE_TABLE, shown
+from pipeline.paths import METRICS, shown
+from pipeline.paths import PER_IMAGE as PER_IMAGE_TABLE
 from pipeline.scores import LABELS, PER_IMAGE, per_image_score
 
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
