@@ -6,8 +6,9 @@ import pytest
 
 from pipeline.config.load import load_competition
 from pipeline.data.camvid import clone, convert
-from pipeline.data.catalog import build_catalog
+from pipeline.data.catalog import build_test_catalog, build_train_catalog
 from pipeline.errors import UserError
+from pipeline.segmentation.task import SEGMENTATION
 
 CAMVID = load_competition("camvid")
 
@@ -29,10 +30,12 @@ def repository(tmp_path):
 
 def test_the_public_repository_becomes_a_folder_that_prepare_accepts(repository, tmp_path):
     convert(repository / "CamVid", tmp_path / "camvid", CAMVID)
-    catalog, problems = build_catalog(CAMVID, tmp_path / "camvid")
-    assert problems == []
-    assert catalog["id"].tolist() == ["0006R0_f1", "0016E5_f2", "0016E5_f3", "Seq05VD_f4"]
-    assert catalog["sequence"].tolist()[:3] == ["0006R0", "0016E5", "0016E5"]
+    catalog, problems = build_train_catalog(CAMVID, tmp_path / "camvid", SEGMENTATION)
+    test, test_problems = build_test_catalog(CAMVID, tmp_path / "camvid")
+    assert problems == test_problems == []
+    assert catalog["id"].tolist() == ["0006R0_f1", "0016E5_f2", "0016E5_f3"]
+    assert catalog["sequence"].tolist() == ["0006R0", "0016E5", "0016E5"]
+    assert test["id"].tolist() == ["Seq05VD_f4"]
 
 
 def test_the_masks_of_the_test_images_stay_behind(repository, tmp_path):

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config.competition import Convention
+from pipeline.config.competition import Competition, Convention
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_catalog, find_notices, read_catalog
-from pipeline.data.problems import KINDS, format_problems
+from pipeline.data.catalog import build_test_catalog, build_train_catalog, find_notices, read_catalog
+from pipeline.data.problems import KINDS, Problem, format_problems
+from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import (
     COMPETITION,
     HEIGHT,
@@ -40,36 +41,58 @@ def folder(good: Path, tmp_path: Path) -> Path:
     return shutil.copytree(good, tmp_path / "little")
 
 
+def check_train(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    return build_train_catalog(competition, folder, SEGMENTATION)
+
+
+def check_test(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """Returns the test catalog, with the sample submission checked where the competition has one."""
+    sample = competition.sample_submission
+    return build_test_catalog(competition, folder, sample=folder / sample if sample else None)
+
+
+def problems_in(competition: Competition, folder: Path) -> list[Problem]:
+    """Returns what the stages `prepare` and `testset` refuse."""
+    return check_train(competition, folder)[1] + check_test(competition, folder)[1]
+
+
 def _ids(breaks) -> list[str]:
     return [f"{one[-3]}: {one[-2]}" for one in breaks]
 
 
 def test_a_good_folder_has_no_problems_and_a_row_per_image(good: Path):
-    catalog, problems = build_catalog(COMPETITION, good)
+    catalog, problems = check_train(COMPETITION, good)
     assert problems == []
-    assert catalog["id"].tolist() == [*train_ids(4), "000900_001", "000900_002"]
-    assert catalog["subset"].tolist() == ["train"] * 4 + ["test"] * 2
-    assert catalog["sequence"].tolist() == ["000001"] * 2 + ["000002"] * 2 + ["000900"] * 2
-    assert catalog["mask"].tolist()[3:5] == ["masks/masks/000002_002.png", ""]
-    assert set(catalog["width"]) == {WIDTH} and set(catalog["height"]) == {HEIGHT}
+    assert catalog["id"].tolist() == train_ids(4)
+    assert catalog["sequence"].tolist() == ["000001"] * 2 + ["000002"] * 2
+    assert catalog["mask"].tolist()[3] == "masks/masks/000002_002.png"
     pixels = catalog.filter(like="pixels_")
+    assert catalog.columns.tolist() == ["id", "sequence", "image", "mask", "width", "height", *pixels.columns]
     assert pixels.columns.tolist() == ["pixels_0", "pixels_1", "pixels_2", "pixels_ignored"]
-    assert pixels.sum(axis=1).tolist() == [WIDTH * HEIGHT] * 4 + [0, 0]
+    assert pixels.sum(axis=1).tolist() == [WIDTH * HEIGHT] * 4
+    test, problems = check_test(COMPETITION, good)
+    assert problems == []
+    assert test.columns.tolist() == ["id", "sequence", "image", "width", "height"]
+    assert test["id"].tolist() == ["000900_001", "000900_002"]
+    assert test["sequence"].tolist() == ["000900"] * 2
+    for table in (catalog, test):
+        assert set(table["width"]) == {WIDTH} and set(table["height"]) == {HEIGHT}
     mask = cv2.imread(str(good / "masks/masks/000001_001.png"), cv2.IMREAD_UNCHANGED)
     assert pixels.iloc[0].tolist() == np.bincount(mask.ravel(), minlength=4).tolist()
 
 
 def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
-    catalog, _ = build_catalog(COMPETITION, good)
-    catalog.to_csv(tmp_path / "catalog.csv", index=False)
-    pd.testing.assert_frame_equal(read_catalog(tmp_path / "catalog.csv"), catalog)
+    for build in (check_train, check_test):
+        catalog, _ = build(COMPETITION, good)
+        catalog.to_csv(tmp_path / "catalog.csv", index=False)
+        pd.testing.assert_frame_equal(read_catalog(tmp_path / "catalog.csv"), catalog)
 
 
 @pytest.mark.parametrize(("what", "kind", "damage"), IMAGE_BREAKS, ids=_ids(IMAGE_BREAKS))
 def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
     file = "imgs/imgs/000001_002.jpg"
     damage(folder / file)
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
     _shown_with_cure(problems[0])
 
@@ -78,7 +101,7 @@ def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, dama
 def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
     file = "masks/masks/000001_002.png"
     damage(folder / file)
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
     _shown_with_cure(problems[0])
 
@@ -86,7 +109,7 @@ def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damag
 @pytest.mark.parametrize(("list_name", "what", "kind", "damage"), LIST_BREAKS, ids=_ids(LIST_BREAKS))
 def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, kind, damage, folder: Path):
     damage(folder / list_name)
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     found = [problem for problem in problems if problem.file == list_name]
     assert [problem.kind for problem in found] == [kind], what
     # What follows from the damage may be named too: an image that is no longer listed, samples without their list.
@@ -97,17 +120,17 @@ def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, ki
 def test_a_sequence_cell_that_is_empty_or_a_column_that_lacks_is_reported(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("000002_001,000002", "000002_001, "))
-    _, problems = build_catalog(WITH_COLUMN, folder)
+    _, problems = check_train(WITH_COLUMN, folder)
     assert [(problem.kind, problem.found) for problem in problems] == [("sequence empty", "line 4")]
     (folder / "train.csv").write_text(text.replace("Flight", "flights"))
-    _, problems = build_catalog(WITH_COLUMN, folder)
+    _, problems = check_train(WITH_COLUMN, folder)
     assert problems[0].kind == "column missing"
     assert problems[0].found.endswith("did you mean 'flights'?")
 
 
 def test_a_missing_folder_is_one_problem_not_one_per_file(folder: Path):
     shutil.rmtree(folder / "masks")
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [("folder missing", "masks/masks")]
     assert "4 masks" in problems[0].found
 
@@ -119,8 +142,16 @@ def test_a_folder_that_may_not_be_listed_is_one_problem(folder: Path, monkeypatc
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "listdir", refuse)
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [("folder unreadable", "masks/masks")]
+
+
+def test_a_hidden_test_folder_without_list_and_images_is_one_problem(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("images follow")
+    catalog, (problem,) = build_test_catalog(COMPETITION, tmp_path, is_hidden=True)
+    assert len(catalog) == 0 and (problem.kind, problem.file) == ("test folder empty", str(tmp_path))
+    assert problem.found == "no test.csv, and no file that ends with .jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"
+    _shown_with_cure(problem)
 
 
 def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
@@ -143,7 +174,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
     expected |= {("image missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
     expected |= {("sample row unknown", "sample_submission.csv"), ("sample row twice", "sample_submission.csv")}
     expected |= {("sequence not in the id", "train.csv")}
-    _, problems = build_catalog(COMPETITION, folder)
+    problems = problems_in(COMPETITION, folder)
     assert expected <= {(problem.kind, problem.file) for problem in problems}
     text = format_problems(problems, most_files=1000)
     assert all(file in text for _, file in expected)
@@ -153,7 +184,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
 
 def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
-    elsewhere = {"folder missing", "folder unreadable", "sequence empty"}  # tests of their own above
+    elsewhere = {"folder missing", "folder unreadable", "sequence empty", "test folder empty"}  # tests of their own
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
     assert covered | elsewhere == set(KINDS)
     assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
@@ -168,16 +199,16 @@ def test_what_is_no_mistake_passes(folder: Path):
     (folder / "imgs/imgs/000001_002.jpg").write_bytes(cv2.imencode(".webp", image)[1].tobytes())
     with open(folder / "imgs/imgs/000002_001.jpg", "ab") as file:
         file.write(b"trailing bytes of a camera")
-    catalog, problems = build_catalog(COMPETITION, folder)
+    catalog, problems = check_train(COMPETITION, folder)
     assert problems == []
-    assert catalog["id"].tolist()[:4] == train_ids(4)
+    assert catalog["id"].tolist() == train_ids(4)
 
 
 def test_a_value_of_the_ignored_index_outside_the_classes_is_allowed_and_counted(folder: Path):
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:2] = 255
     (folder / "masks/masks/000001_001.png").write_bytes(png(mask))
-    catalog, problems = build_catalog(replace(COMPETITION, ignore_index=255), folder)
+    catalog, problems = check_train(replace(COMPETITION, ignore_index=255), folder)
     assert problems == []
     assert catalog.loc[0, ["pixels_0", "pixels_3", "pixels_ignored"]].tolist() == [(HEIGHT - 2) * WIDTH, 0, 2 * WIDTH]
 
@@ -186,7 +217,7 @@ def test_hundreds_of_problems_of_a_kind_are_counted_not_listed(tmp_path: Path):
     folder = make_good(tmp_path / "little", num_train=60)
     for id in train_ids(60):
         (folder / f"masks/masks/{id}.png").unlink()
-    text = format_problems(build_catalog(COMPETITION, folder)[1])
+    text = format_problems(check_train(COMPETITION, folder)[1])
     assert "mask missing: 60 times" in text
     assert "... and 52 more" in text
     assert len(text.splitlines()) < 20
@@ -197,9 +228,9 @@ def test_notices_name_unlisted_images_absent_classes_and_blank_masks(folder: Pat
     for id in train_ids(4):
         mask = np.full((HEIGHT, WIDTH), 3 if id == "000001_002" else 0, np.uint8)
         (folder / f"masks/masks/{id}.png").write_bytes(png(mask))
-    catalog, problems = build_catalog(COMPETITION, folder)
+    catalog, problems = check_train(COMPETITION, folder)
     assert problems == []
-    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog)
+    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog, SEGMENTATION)
     assert unlisted.startswith("1 images in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
     assert "Road, Water" in classes
     assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
@@ -209,15 +240,15 @@ def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("ImageID", "img").replace("Flight", "flights"))
     (folder / "test.csv").write_text("img\n000900_001\n")
-    cures = {problem.cure.partition(" as ")[2] for problem in build_catalog(WITH_COLUMN, folder)[1]}
+    cures = {problem.cure.partition(" as ")[2] for problem in problems_in(WITH_COLUMN, folder)}
     assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= cures
     other = replace(COMPETITION, test_csv="list.csv", convention=Convention(value_column="runs"))
-    by_file = {problem.file: problem.cure for problem in build_catalog(other, folder)[1]}
+    by_file = {problem.file: problem.cure for problem in check_test(other, folder)[1]}
     assert "give its name as TEST_CSV in" in by_file["list.csv"]
     assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
     (folder / "train.csv").write_text(text)
     shutil.rmtree(folder / "masks")
-    assert "mend MASKS in" in build_catalog(COMPETITION, folder)[1][-1].cure
+    assert "mend MASKS in" in check_train(COMPETITION, folder)[1][-1].cure
 
 
 def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
@@ -225,12 +256,13 @@ def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
     for path in sorted((folder / "imgs/imgs").glob("000900_*")):
         path.rename(folder / "test" / f"{path.stem}.jpeg")
     elsewhere = replace(COMPETITION, test_images="test/{id}.jpeg")
-    catalog, problems = build_catalog(elsewhere, folder)
-    assert problems == []
-    assert catalog["image"].tolist()[3:5] == ["imgs/imgs/000002_002.jpg", "test/000900_001.jpeg"]
-    assert find_notices(elsewhere, folder, catalog) == []
+    assert problems_in(elsewhere, folder) == []
+    catalog, test = check_train(elsewhere, folder)[0], check_test(elsewhere, folder)[0]
+    assert catalog["image"].tolist()[3] == "imgs/imgs/000002_002.jpg"
+    assert test["image"].tolist() == ["test/000900_001.jpeg", "test/000900_002.jpeg"]
+    assert find_notices(elsewhere, folder, catalog, SEGMENTATION) == []
     shutil.rmtree(folder / "test")
-    (problem,) = build_catalog(elsewhere, folder)[1]
+    (problem,) = problems_in(elsewhere, folder)
     assert (problem.file, problem.cure.partition("mend ")[2]) == (
         "test",
         "TEST_IMAGES in configs/competitions/little.yaml",
@@ -245,19 +277,20 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(f"{path.stem}.jpg.png"))
     with_suffix = replace(COMPETITION, sample_submission=None)
-    _, problems = build_catalog(with_suffix, folder)
+    problems = problems_in(with_suffix, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 6
     assert problems[0].found == "there is 000001_001.jpg"
     assert problems[0].cure == "IMAGES: imgs/imgs/{id} in configs/competitions/little.yaml"
-    assert build_catalog(replace(with_suffix, images="imgs/imgs/{id}"), folder)[1] == []
+    assert problems_in(replace(with_suffix, images="imgs/imgs/{id}"), folder) == []
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(path.name.replace(".jpg", "")))
     without = replace(with_suffix, images="imgs/imgs/{id}")
-    _, problems = build_catalog(without, folder)
+    problems = problems_in(without, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 4
     assert problems[0].cure == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
-    catalog, problems = build_catalog(replace(without, masks="masks/masks/{stem}.png"), folder)
-    assert problems == []
+    described = replace(without, masks="masks/masks/{stem}.png")
+    assert problems_in(described, folder) == []
+    catalog, _ = check_train(described, folder)
     assert (catalog["id"][0], catalog["mask"][0]) == ("000001_001.jpg", "masks/masks/000001_001.png")
 
 
@@ -266,9 +299,9 @@ def test_the_images_to_predict_may_be_those_of_the_sample_submission(folder: Pat
     (folder / "sample_submission.csv").write_text("ImageID,rle\n000900_001,1 1\n000900_002,\n")
     convention = Convention(rows="id", value_column="rle")
     described = replace(COMPETITION, test_csv="sample_submission.csv", convention=convention)
-    catalog, problems = build_catalog(described, folder)
+    catalog, problems = check_test(described, folder)
     assert problems == []
-    assert catalog.loc[catalog["subset"] == "test", "id"].tolist() == ["000900_001", "000900_002"]
+    assert catalog["id"].tolist() == ["000900_001", "000900_002"]
 
 
 def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
@@ -277,20 +310,20 @@ def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
     for path in sorted((folder / "imgs/imgs").iterdir()):
         (folder / path.stem).mkdir()
         path.rename(folder / path.stem / "image.jpg")
-    assert build_catalog(competition, folder)[1] == []
+    assert problems_in(competition, folder) == []
     shutil.rmtree(folder / "000001_001")
-    assert [problem.file for problem in build_catalog(competition, folder)[1]] == ["000001_001"]
+    assert [problem.file for problem in problems_in(competition, folder)] == ["000001_001"]
 
 
 @pytest.mark.parametrize(("name", "num_train", "num_test"), [("camvid", 468, 233), ("dubai_aerial", 56, 16)])
 def test_real_competitions_pass(name: str, num_train: int, num_test: int, shared_data):
     competition = load_competition(name)
-    catalog, problems = build_catalog(competition, shared_data(name))
-    assert problems == []
-    assert catalog["subset"].value_counts().to_dict() == {"train": num_train, "test": num_test}
+    folder = shared_data(name)
+    assert problems_in(competition, folder) == []
+    catalog, test = check_train(competition, folder)[0], check_test(competition, folder)[0]
+    assert (len(catalog), len(test)) == (num_train, num_test)
     pixels = catalog.filter(like="pixels_").sum(axis=1)
-    area = catalog["width"] * catalog["height"]
-    assert (pixels == area.where(catalog["subset"] == "train", 0)).all()
+    assert (pixels == catalog["width"] * catalog["height"]).all()
 
 
 def _shown_with_cure(problem) -> None:
