@@ -6,20 +6,21 @@ import pandas as pd
 import pytest
 
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_catalog
+from pipeline.data.catalog import build_train_catalog
 from pipeline.data.split import make_split
+from pipeline.segmentation.labels import class_presence
 from pipeline.segmentation.statistics import class_table
+from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION
 
 CATALOG = pd.DataFrame(
     [
-        ("a", "train", 60, 40, 0, 0),
-        ("b", "train", 90, 0, 0, 10),
-        ("c", "train", 50, 0, 10, 40),
-        ("d", "train", 100, 0, 0, 0),
-        ("t", "test", 0, 0, 0, 0),
+        ("a", 60, 40, 0, 0),
+        ("b", 90, 0, 0, 10),
+        ("c", 50, 0, 10, 40),
+        ("d", 100, 0, 0, 0),
     ],
-    columns=["id", "subset", "pixels_0", "pixels_1", "pixels_2", "pixels_ignored"],
+    columns=["id", "pixels_0", "pixels_1", "pixels_2", "pixels_ignored"],
 )
 
 
@@ -44,8 +45,9 @@ def test_masks_without_a_scored_pixel_give_shares_of_zero():
 
 def test_camvid_has_the_counts_of_its_description(shared_data):
     competition = load_competition("camvid")
-    catalog, _ = build_catalog(competition, shared_data("camvid"))
-    table = class_table(catalog, make_split(catalog, "sequence", 0), competition).set_index("name")
+    catalog, _ = build_train_catalog(competition, shared_data("camvid"), SEGMENTATION)
+    split = make_split(catalog, class_presence(catalog), "sequence", 0)
+    table = class_table(catalog, split, competition).set_index("name")
     assert table.loc["Sky", "images"] == 366 + 101
     assert table.loc["Bicyclist", "images"] == 201 + 101
     assert table["pixel_share"].sum() == pytest.approx(1)
