@@ -63,8 +63,9 @@ class StepLog:
 
     def __init__(self, path: Path, every: int, terms: Sequence[str], epoch: int, step: int) -> None:
         self.path, self.every, self.terms = path, every, [name for name in terms if len(terms) > 1]
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines[1:] if _is_before(line, epoch, step)]
+        # What follows the last line break is a line that a kill or a power cut has cut off.
+        lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
+        kept = [line for line in lines if _is_before(line, epoch, step)]
         header = ",".join(["epoch", "step", "lr", "loss", *self.terms])
         if every:
             write_atomic(path, "\n".join([header, *kept]) + "\n")
@@ -123,7 +124,7 @@ def _class_columns(subset: str, scores: Scores, classes: Sequence[str]) -> dict[
 
 
 def _is_before(line: str, epoch: int, step: int) -> bool:
-    """Returns whether a line of `steps.csv` is whole and of a step that is not repeated."""
+    """Returns whether a line of `steps.csv` is of a step that is not repeated."""
     try:
         found = tuple(map(int, line.split(",")[:2]))
     except ValueError:
