@@ -227,9 +227,17 @@ def validate_epoch(training: Training) -> Validation:
 
 
 def monitored_value(training: Training, validation: Validation) -> float:
-    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0."""
-    name = score_of(training.config.solver.monitor)
-    return validation.loss if name is None else 1 - (validation.scores.by_name[name].mean or 0.0)
+    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
+
+    Raises:
+        UserError: the task has no such score.
+    """
+    name, found = score_of(training.config.solver.monitor), validation.scores.by_name
+    if name is None:
+        return validation.loss
+    if name not in found:
+        raise UserError(f"SOLVER.MONITOR valid_{name}: the scores are {', '.join(found)}; name one of them")
+    return 1 - (found[name].mean or 0.0)
 
 
 def save(training: Training) -> None:
