@@ -9,6 +9,15 @@ LOSS = "valid_loss"
 LABELS = {"dice": "Dice", "iou": "IoU", "miou": "mIoU"}
 
 
+def label_of(score: str) -> str:
+    """Returns the label of a score; one that has none is shown by its name.
+
+    >>> label_of("miou"), label_of("accuracy")
+    ('mIoU', 'accuracy')
+    """
+    return LABELS.get(score, score)
+
+
 def score_of(monitor: str) -> str | None:
     """Returns the score that SOLVER.MONITOR watches, or None for the validation loss.
 
@@ -25,4 +34,4 @@ def monitor_label(monitor: str) -> str:
     ('validation mIoU', 'validation loss')
     """
     name = score_of(monitor)
-    return f"validation {LABELS[name] if name else 'loss'}"
+    return f"validation {label_of(name) if name else 'loss'}"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.scores import LABELS
 from pipeline.files import write_atomic
 from pipeline.task import Learning, Loss, Scores
 
@@ -98,21 +97,26 @@ def write_events(events: SummaryWriter, row: Mapping[str, Any]) -> None:
     """Adds one row of the history to the TensorBoard events."""
     for key, value in row.items():
         if value is not None and key not in ("epoch", "phase"):
-            events.add_scalar(event_name(key), value, row["epoch"])
+            events.add_scalar(event_name(key, row), value, row["epoch"])
     events.flush()
 
 
-def event_name(column: str) -> str:
+def event_name(column: str, columns: Collection[str]) -> str:
     """Returns the name in TensorBoard of a column of the history: a chart per score and class, a curve per subset.
 
-    >>> event_name("valid_iou"), event_name("train_iou_Road"), event_name("valid_loss_ce"), event_name("lr")
-    ('iou/valid', 'iou/Road/train', 'loss/ce/valid', 'lr')
+    Args:
+        columns: all of the history; `train_iou_Road` belongs to the score `iou` where there is a `train_iou`.
+
+    >>> columns = ["lr", "train_loss", "train_loss_ce", "train_iou", "train_iou_Road"]
+    >>> [event_name(column, columns) for column in columns]
+    ['lr', 'loss/train', 'loss/ce/train', 'iou/train', 'iou/Road/train']
     """
     subset, _, quantity = column.partition("_")
     if subset not in ("train", "valid"):
         return column
-    family = next((name for name in ("loss", *LABELS) if quantity.startswith(f"{name}_")), None)
-    return f"{quantity if family is None else quantity.replace('_', '/', 1)}/{subset}"
+    ends = [index for index, letter in enumerate(quantity) if letter == "_"]
+    end = next((end for end in ends if f"{subset}_{quantity[:end]}" in columns), None)
+    return f"{quantity if end is None else f'{quantity[:end]}/{quantity[end + 1 :]}'}/{subset}"
 
 
 def _class_columns(subset: str, scores: Scores, classes: Sequence[str]) -> dict[str, float | None]:
