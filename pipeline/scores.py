@@ -16,6 +16,15 @@ LABELS = {"dice": "Dice", "iou": "IoU", "miou": "mIoU"}  # by the name that file
 PER_IMAGE = ("dice", "iou")  # those that a single image has
 
 
+def label_of(score: str) -> str:
+    """Returns the label of a score; one that has none is shown by its name.
+
+    >>> label_of("miou"), label_of("accuracy")
+    ('mIoU', 'accuracy')
+    """
+    return LABELS.get(score, score)
+
+
 def score_of(monitor: str) -> str | None:
     """Returns the score that SOLVER.MONITOR watches, or None for the validation loss.
 
@@ -32,7 +41,7 @@ def monitor_label(monitor: str) -> str:
     ('validation mIoU', 'validation loss')
     """
     name = score_of(monitor)
-    return f"validation {LABELS.get(name, name) if name else 'loss'}"
+    return f"validation {label_of(name) if name else 'loss'}"
 
 
 def per_image_score(score: str) -> str:

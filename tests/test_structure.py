@@ -344,7 +344,11 @@ def test_no_file_names_a_machine_or_leaves_work_for_later():
 
 
 def test_the_architectures_of_the_config_are_those_that_can_be_built():
-    names = [tree for path, tree in SOURCES.items() if path in ("pipeline/config/schema.py", "pipeline/segmentation/networks.py")]
+    names = [
+        tree
+        for path, tree in SOURCES.items()
+        if path in ("pipeline/config/schema.py", "pipeline/segmentation/networks.py")
+    ]
     listed = [
         {node.value for node in ast.walk(part) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         for tree in names

@@ -18,8 +18,6 @@ from pipeline.config.schema import Model
 from pipeline.errors import UserError
 from pipeline.segmentation.classes import num_outputs
 
-Triple = tuple[float, float, float]
-
 
 def build_network(model: Model, num_outputs: int) -> nn.Module:
     """Returns a network with random weights and `num_outputs` logit channels, on the CPU, in channels_last format.

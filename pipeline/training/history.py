@@ -8,12 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.files import write_atomic
-from pipeline.scores import LABELS
 from pipeline.task import Learning, Loss, Scores
 
 if TYPE_CHECKING:
@@ -63,8 +62,9 @@ class StepLog:
 
     def __init__(self, path: Path, every: int, terms: Sequence[str], epoch: int, step: int) -> None:
         self.path, self.every, self.terms = path, every, [name for name in terms if len(terms) > 1]
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines[1:] if _is_before(line, epoch, step)]
+        # What follows the last line break is a line that a kill or a power cut has cut off.
+        lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
+        kept = [line for line in lines if _is_before(line, epoch, step)]
         header = ",".join(["epoch", "step", "lr", "loss", *self.terms])
         if every:
             write_atomic(path, "\n".join([header, *kept]) + "\n")
@@ -97,21 +97,26 @@ def write_events(events: SummaryWriter, row: Mapping[str, Any]) -> None:
     """Adds one row of the history to the TensorBoard events."""
     for key, value in row.items():
         if value is not None and key not in ("epoch", "phase"):
-            events.add_scalar(event_name(key), value, row["epoch"])
+            events.add_scalar(event_name(key, row), value, row["epoch"])
     events.flush()
 
 
-def event_name(column: str) -> str:
+def event_name(column: str, columns: Collection[str]) -> str:
     """Returns the name in TensorBoard of a column of the history: a chart per score and class, a curve per subset.
 
-    >>> event_name("valid_iou"), event_name("train_iou_Road"), event_name("valid_loss_ce"), event_name("lr")
-    ('iou/valid', 'iou/Road/train', 'loss/ce/valid', 'lr')
+    Args:
+        columns: all of the history; `train_iou_Road` belongs to the score `iou` where there is a `train_iou`.
+
+    >>> columns = ["lr", "train_loss", "train_loss_ce", "train_iou", "train_iou_Road"]
+    >>> [event_name(column, columns) for column in columns]
+    ['lr', 'loss/train', 'loss/ce/train', 'iou/train', 'iou/Road/train']
     """
     subset, _, quantity = column.partition("_")
     if subset not in ("train", "valid"):
         return column
-    family = next((name for name in ("loss", *LABELS) if quantity.startswith(f"{name}_")), None)
-    return f"{quantity if family is None else quantity.replace('_', '/', 1)}/{subset}"
+    ends = [index for index, letter in enumerate(quantity) if letter == "_"]
+    end = next((end for end in ends if f"{subset}_{quantity[:end]}" in columns), None)
+    return f"{quantity if end is None else f'{quantity[:end]}/{quantity[end + 1 :]}'}/{subset}"
 
 
 def _class_columns(subset: str, scores: Scores, classes: Sequence[str]) -> dict[str, float | None]:
@@ -123,7 +128,7 @@ def _class_columns(subset: str, scores: Scores, classes: Sequence[str]) -> dict[
 
 
 def _is_before(line: str, epoch: int, step: int) -> bool:
-    """Returns whether a line of `steps.csv` is whole and of a step that is not repeated."""
+    """Returns whether a line of `steps.csv` is of a step that is not repeated."""
     try:
         found = tuple(map(int, line.split(",")[:2]))
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import shown
-from pipeline.scores import LABELS
+from pipeline.scores import label_of
 from pipeline.task import Learning
 from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState
@@ -20,23 +20,25 @@ from pipeline.wording import duration
 MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
 
 
-def epoch_line(row: Mapping[str, Any], num_epochs: int, seconds_left: float | None = None) -> str:
+def epoch_line(
+    row: Mapping[str, Any], scores: Iterable[str], num_epochs: int, seconds_left: float | None = None
+) -> str:
     """Returns a finished epoch's row of `history.csv` in one line.
 
     Args:
+        scores: names of the validation's scores.
         num_epochs: of the whole plan, as if no patience ran out.
         seconds_left: how long the rest of the plan would take then.
 
     >>> row = {"epoch": 3, "phase": "flat", "lr": 1e-3, "train_loss": 0.5, "valid_loss": 0.41, "valid_iou": 0.52}
-    >>> epoch_line(row | {"is_best": 0, "epochs_since_best": 1}, num_epochs=20, seconds_left=130)
+    >>> epoch_line(row | {"is_best": 0, "epochs_since_best": 1}, ["iou"], num_epochs=20, seconds_left=130)
     'epoch   3/20  flat  lr 1.0e-03  loss 0.5000  valid loss 0.4100  IoU 0.5200  1 since best  eta 2 min 10 s'
     """
     words = [f"epoch {row['epoch']:>3}/{num_epochs}", row["phase"]]
     if row["epoch"]:
         words += [f"lr {row['lr']:.1e}", f"loss {row['train_loss']:.4f}"]
     words.append(f"valid loss {row['valid_loss']:.4f}")
-    scores = {label: row.get(f"valid_{name}") for name, label in LABELS.items()}
-    words += [f"{label} {value:.4f}" for label, value in scores.items() if value is not None]
+    words += [f"{label_of(name)} {row[f'valid_{name}']:.4f}" for name in scores if row[f"valid_{name}"] is not None]
     if not row["epoch"]:
         words.append("before training")
     words.append("best" if row["is_best"] else f"{row['epochs_since_best']} since best" if row["epoch"] else "")

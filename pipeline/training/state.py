@@ -93,12 +93,12 @@ def note_validation(
 
 
 def start_warning(
-    monitored: Sequence[float], best_epoch: int, monitor: str = "valid_loss", load_prev: str | None = None
+    monitored: Sequence[float | None], best_epoch: int, monitor: str = "valid_loss", load_prev: str | None = None
 ) -> str | None:
     """Returns a sentence where no epoch of a finished training was better than the network it started from.
 
     Args:
-        monitored: the column of `history.csv` that decides what is best, from epoch 0 on.
+        monitored: the column of `history.csv` that decides what is best, from epoch 0 on; None counts as 0.
         best_epoch: the epoch whose weights were kept.
         monitor: SOLVER.MONITOR.
         load_prev: EXPERIMENT.LOAD_PREV.
@@ -110,7 +110,7 @@ def start_warning(
     """
     name, sign = monitor_label(monitor), -1 if score_of(monitor) else 1
     network = f"network of EXPERIMENT.LOAD_PREV {load_prev}" if load_prev else "untrained network"
-    start, best = monitored[0], monitored[best_epoch]
+    start, best = monitored[0] or 0.0, monitored[best_epoch] or 0.0
     if best_epoch == 0:
         return f"No epoch improved on the {network} ({name} {start:.4f}), which is kept."
     if sign * best < sign * start:

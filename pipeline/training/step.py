@@ -36,9 +36,10 @@ class EpochSums:
         # Loss and samples; then each term and the samples that it was computed for; then the task's sums.
         self.values = torch.zeros(2 + 2 * len(terms) + learning.num_sums, dtype=torch.float64, device=device)
 
+    @torch.no_grad()
     def add(self, loss: Loss, outputs: Any, labels: Any, num_samples: int) -> None:
         """Adds a batch; nothing is copied between host and device."""
-        total = loss.total.detach().double()
+        total = loss.total.double()
         zero, count = torch.zeros_like(total), torch.full_like(total, num_samples)
         sums = [total * num_samples, count]
         for name in self.terms:
@@ -107,7 +108,7 @@ def train_step(
         learner.scaler.scale(loss.total * share).backward()
         losses.append(Loss(loss.total.detach(), loss.terms))
         shares.append(share)
-        sums.add(loss, outputs.detach() if isinstance(outputs, Tensor) else outputs, labels_part, len(images_part))
+        sums.add(loss, outputs, labels_part, len(images_part))
     learner.scaler.unscale_(learner.optimizer)
     is_finite = torch.isfinite(torch.stack([loss.total for loss in losses])).all()
     norm = _clip(learner, solver.clip_norm)

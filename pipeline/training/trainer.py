@@ -18,9 +18,9 @@ from tqdm import tqdm
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
-from pipeline.errors import Stopped
+from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
-from pipeline.scores import LABELS, score_of
+from pipeline.scores import label_of, score_of
 from pipeline.task import Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, told_faults
@@ -201,7 +201,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     if is_best:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)
     record(training, row)
-    training.run.log(epoch_line(row, sum(one.epochs for one in training.plan), _seconds_left(training)))
+    training.run.log(epoch_line(row, scores.by_name, sum(one.epochs for one in training.plan), _seconds_left(training)))
     for line in missed_class_lines(state, training.learning):
         training.run.log(line)
     stop_if_asked(training)
@@ -227,9 +227,17 @@ def validate_epoch(training: Training) -> Validation:
 
 
 def monitored_value(training: Training, validation: Validation) -> float:
-    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0."""
-    name = score_of(training.config.solver.monitor)
-    return validation.loss if name is None else 1 - (validation.scores.by_name[name].mean or 0.0)
+    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
+
+    Raises:
+        UserError: the task has no such score.
+    """
+    name, found = score_of(training.config.solver.monitor), validation.scores.by_name
+    if name is None:
+        return validation.loss
+    if name not in found:
+        raise UserError(f"SOLVER.MONITOR valid_{name}: the scores are {', '.join(found)}; name one of them")
+    return 1 - (found[name].mean or 0.0)
 
 
 def save(training: Training) -> None:
@@ -304,6 +312,6 @@ def _show(training: Training, bar: tqdm, lr: float) -> None:
         return
     bar.told_at = time.monotonic()
     means = training.sums.means()
-    scores = {LABELS[name]: score.mean for name, score in means.scores.by_name.items()}
+    scores = {label_of(name): score.mean for name, score in means.scores.by_name.items()}
     shown = {label: f"{mean:.3f}" for label, mean in scores.items() if mean is not None}
     bar.set_postfix({"loss": f"{means.loss:.3f}", **shown, "lr": f"{lr:.1e}"}, refresh=False)

@@ -1,4 +1,4 @@
-"""Augmentation does what the original's did in 2021, from the seed alone, and never invents a mask value."""
+"""Augmentation does what the original's did in 2021, from the seed alone, and never invents a label."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config.competition import IGNORE
 from pipeline.data.augment import (
     UNCHANGED,
     Geometry,
@@ -19,8 +20,8 @@ from pipeline.data.augment import (
     apply_color,
     apply_noise,
     color_chain,
-    cut_mask,
     cut_image,
+    cut_label,
     draw_geometry,
 )
 from pipeline.data.tiles import Box
@@ -59,20 +60,20 @@ def cut(array, box):
 @settings(max_examples=60, deadline=None)
 @given(WARPS)
 def test_warping_into_the_tile_equals_warping_the_whole_image_and_cutting(geometry):
-    image, mask = smooth_image(), blocks()
+    image, label = smooth_image(), blocks()
     expected = cut(cut_image(image, geometry, whole(image)), TILE)
     difference = np.abs(cut_image(image, geometry, TILE).astype(int) - expected)
     assert difference.max() <= 1, "one grey level: coordinates are rounded to 1/32 pixel from another origin"
-    expected_mask = cut(cut_mask(mask, geometry, whole(mask)), TILE)
-    assert (cut_mask(mask, geometry, TILE) != expected_mask).mean() < 0.002, "ties between two nearest pixels"
+    expected_label = cut(cut_label(label, geometry, whole(label), IGNORE), TILE)
+    assert (cut_label(label, geometry, TILE, IGNORE) != expected_label).mean() < 0.002, "ties between two nearest pixels"
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_without_a_warp_the_tile_is_exactly_the_flipped_images_slice(flip):
-    image, mask, geometry = smooth_image(), blocks(), Geometry(flip=flip)
+    image, label, geometry = smooth_image(), blocks(), Geometry(flip=flip)
     step = -1 if flip else 1
     assert (cut_image(image, geometry, TILE) == cut(image[:, ::step], TILE)).all()
-    assert (cut_mask(mask, geometry, TILE) == cut(mask[:, ::step], TILE)).all()
+    assert (cut_label(label, geometry, TILE, IGNORE) == cut(label[:, ::step], TILE)).all()
     assert not np.shares_memory(cut_image(image, geometry, TILE), image)
 
 
@@ -98,22 +99,22 @@ def test_flip_comes_before_the_rotation():
 
 @settings(max_examples=60, deadline=None)
 @given(WARPS)
-def test_a_warped_mask_has_only_values_that_were_there(geometry):
-    mask = blocks()
-    mask[mask == 255] = 9
-    assert set(np.unique(cut_mask(mask, geometry, whole(mask)))) <= set(np.unique(mask))
+def test_a_warped_label_has_only_values_that_were_there(geometry):
+    label = blocks()
+    label[label == 255] = 9
+    assert set(np.unique(cut_label(label, geometry, whole(label), IGNORE))) <= set(np.unique(label))
 
 
 def test_the_border_is_mirrored_or_black_and_ignored():
-    image, mask = np.full((40, 40, 3), 200, np.uint8), np.full((40, 40), 3, np.uint8)
+    image, label = np.full((40, 40, 3), 200, np.uint8), np.full((40, 40), 3, np.uint8)
     moved = {"warped": True, "shift_x": 0.5}
     mirrored = Geometry(**moved)
     assert (cut_image(image, mirrored, whole(image)) == 200).all()
-    assert (cut_mask(mask, mirrored, whole(mask)) == 3).all()
+    assert (cut_label(label, mirrored, whole(label), IGNORE) == 3).all()
     constant = Geometry(**moved, border="constant")
     assert (cut_image(image, constant, whole(image))[:, :19] == 0).all()
-    assert (cut_mask(mask, constant, whole(mask))[:, :19] == 255).all()
-    assert (cut_mask(mask, constant, whole(mask))[:, 21:] == 3).all()
+    assert (cut_label(label, constant, whole(label), IGNORE)[:, :19] == 255).all()
+    assert (cut_label(label, constant, whole(label), IGNORE)[:, 21:] == 3).all()
 
 
 def test_draws_keep_their_limits_and_probabilities():

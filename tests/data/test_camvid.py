@@ -8,6 +8,7 @@ from pipeline.config.load import load_competition
 from pipeline.data.camvid import clone, convert
 from pipeline.data.catalog import build_test_catalog, build_train_catalog
 from pipeline.errors import UserError
+from pipeline.segmentation.task import SEGMENTATION
 
 CAMVID = load_competition("camvid")
 
@@ -29,10 +30,9 @@ def repository(tmp_path):
 
 def test_the_public_repository_becomes_a_folder_that_prepare_accepts(repository, tmp_path):
     convert(repository / "CamVid", tmp_path / "camvid", CAMVID)
-    catalog, problems = build_train_catalog(CAMVID, tmp_path / "camvid")
-    sample = tmp_path / "camvid" / CAMVID.sample_submission if CAMVID.sample_submission else None
-    test, of_test = build_test_catalog(CAMVID, tmp_path / "camvid", sample=sample)
-    assert problems + of_test == []
+    catalog, problems = build_train_catalog(CAMVID, tmp_path / "camvid", SEGMENTATION)
+    test, test_problems = build_test_catalog(CAMVID, tmp_path / "camvid")
+    assert problems == test_problems == []
     assert catalog["id"].tolist() == ["0006R0_f1", "0016E5_f2", "0016E5_f3"]
     assert catalog["sequence"].tolist() == ["0006R0", "0016E5", "0016E5"]
     assert test["id"].tolist() == ["Seq05VD_f4"]

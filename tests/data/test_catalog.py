@@ -16,6 +16,7 @@ from pipeline.config.competition import Competition, Convention
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_test_catalog, build_train_catalog, find_notices, read_catalog, write_table
 from pipeline.data.problems import KINDS, Problem, format_problems
+from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import (
     COMPETITION,
     HEIGHT,
@@ -43,7 +44,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 def check_all(competition: Competition, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
     """Returns both catalogs, and everything that is wrong, as `prepare` and `testset` report it."""
     sample = folder / competition.sample_submission if competition.sample_submission else None
-    train, problems = build_train_catalog(competition, folder)
+    train, problems = build_train_catalog(competition, folder, SEGMENTATION)
     test, of_test = build_test_catalog(competition, folder, sample=sample)
     return train, test, problems + of_test
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.competition import Competition
 from pipeline.data.competition import Listed, find_folder, read_list
 from pipeline.data.csv_file import read_csv
 from pipeline.errors import UserError
@@ -17,43 +18,47 @@ from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
 
 @pytest.fixture
 def roots(tmp_path: Path) -> dict[str, Path]:
-    """The three places to look in, of which only the first exists."""
-    places = {"env": tmp_path / "env", "project": tmp_path / "project/data", "kaggle": tmp_path / "kaggle"}
-    places["env"].mkdir()
-    return places
+    """The three folders to look in, of which only DATA_DIR exists."""
+    roots = {"env": tmp_path / "env", "project": tmp_path / "project/data", "kaggle": tmp_path / "kaggle"}
+    roots["env"].mkdir()
+    return roots
+
+
+def find(roots: dict[str, Path], competition: Competition = COMPETITION, directory: str | None = None) -> Path:
+    return find_folder(competition, list(roots.values()), directory)
 
 
 @pytest.mark.parametrize("below", ["little", "little-competition", "competitions/little-competition"])
 @pytest.mark.parametrize("root", ["env", "project", "kaggle"])
 def test_a_folder_is_found_by_name_or_slug_also_one_level_down(root: str, below: str, roots):
     folder = make_good(roots[root] / below)
-    assert find_folder(COMPETITION, list(roots.values())) == folder
+    assert find(roots) == folder
 
 
-def test_the_first_place_comes_before_the_others(roots):
+def test_data_dir_comes_before_the_other_places(roots):
     make_good(roots["kaggle"] / "little")
     make_good(roots["project"] / "little")
     folder = make_good(roots["env"] / "little-competition")
-    assert find_folder(COMPETITION, list(roots.values())) == folder
+    assert find(roots) == folder
 
 
 def test_a_folder_without_lists_gives_way_to_a_complete_one(roots):
     (roots["env"] / "little").mkdir()
     folder = make_good(roots["kaggle"] / "little")
-    assert find_folder(COMPETITION, list(roots.values())) == folder
+    assert find(roots) == folder
 
 
 def test_an_explicit_directory_is_taken_alone(roots, tmp_path: Path):
     make_good(roots["env"] / "little")
     folder = make_good(tmp_path / "elsewhere")
-    assert find_folder(COMPETITION, list(roots.values()), str(folder)) == folder
+    assert find(roots, directory=str(folder)) == folder
     with pytest.raises(UserError, match=r"no folder .*nowhere[\s\S]*train\.csv"):
-        find_folder(COMPETITION, list(roots.values()), str(tmp_path / "nowhere"))
+        find(roots, directory=str(tmp_path / "nowhere"))
 
 
 def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
     with pytest.raises(UserError) as caught:
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
     message = str(caught.value)
     assert all(str(root) in message for root in roots.values())
     assert "'little' or 'little-competition'" in message
@@ -62,7 +67,7 @@ def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
     assert message.count("no such folder") == 2
     without_source = replace(COMPETITION, kaggle_slug=None)
     with pytest.raises(UserError) as caught:
-        find_folder(without_source, list(roots.values()))
+        find(roots, without_source)
     assert "download" not in str(caught.value)
 
 
@@ -70,7 +75,7 @@ def test_data_dir_that_is_a_file_is_told(roots):
     roots["env"].rmdir()
     roots["env"].write_text("")
     with pytest.raises(UserError, match=r"env   \(a file, not a folder\)"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
 
 
 def test_data_dir_that_is_itself_the_competition_is_told(roots):
@@ -78,7 +83,7 @@ def test_data_dir_that_is_itself_the_competition_is_told(roots):
     roots["env"].rmdir()
     roots["env"].with_name("whole").rename(roots["env"])
     with pytest.raises(UserError, match=f"DATA_DIR={roots['env'].parent}"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
 
 
 def test_a_folder_without_its_list_is_told_apart(roots):
@@ -87,17 +92,17 @@ def test_a_folder_without_its_list_is_told_apart(roots):
     with pytest.raises(
         UserError, match=r"has no train\.csv[\s\S]*It holds: nothing[\s\S]*Move it away.*download little"
     ):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
     (folder / "labels.csv").touch()
     with pytest.raises(UserError, match=r"give it as TRAIN_CSV in configs/competitions/little\.yaml"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
     (folder / "labels.csv").unlink()
     (folder / "little.zip").touch()
     with pytest.raises(UserError, match=r"It holds: little\.zip[\s\S]*unzip .*little\.zip"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
     make_good(folder / "inner")
     with pytest.raises(UserError, match=r"inner/, little\.zip[\s\S]*one level up[\s\S]*DATASETS\.DIRECTORY=.*inner"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
 
 
 def test_a_folder_that_may_not_be_listed_is_told(roots, monkeypatch):
@@ -107,7 +112,7 @@ def test_a_folder_that_may_not_be_listed_is_told(roots, monkeypatch):
     (roots["env"] / "little").mkdir()
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(UserError, match=r"cannot be listed: Permission denied[\s\S]*chmod u\+rx"):
-        find_folder(COMPETITION, list(roots.values()))
+        find(roots)
 
 
 def test_ids_stay_text(tmp_path: Path):

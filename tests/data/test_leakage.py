@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_train_catalog
-from pipeline.demo.write import generate
 from pipeline.data.leakage import difference_hash, hamming_distances, near_duplicates
 from pipeline.data.split import make_split
+from pipeline.demo.write import generate
+from pipeline.segmentation.task import SEGMENTATION
 
 SIZE = (160, 120)
 
@@ -37,6 +38,11 @@ def write(folder: Path, images: dict[str, np.ndarray], valid: set[str]) -> tuple
     catalog = pd.DataFrame(rows, columns=["id", "image", "width", "height"])
     split = pd.DataFrame({"id": list(images), "subset": ["valid" if id in valid else "train" for id in images]})
     return catalog, split
+
+
+def leaks(folder: Path, catalog: pd.DataFrame, by: str, index: int) -> pd.DataFrame:
+    """Returns the near-duplicates across a split of a catalog."""
+    return near_duplicates(folder, catalog, make_split(catalog, SEGMENTATION.class_presence(catalog), by, index))
 
 
 def pairs(found: pd.DataFrame) -> set[tuple[str, str]]:
@@ -105,28 +111,28 @@ def test_the_hash_ignores_brightness_and_size():
 
 def test_camvid_leaks_by_slice_and_not_by_sequence(shared_data):
     folder = shared_data("camvid")
-    catalog, _ = build_train_catalog(load_competition("camvid"), folder)
-    by_slice = near_duplicates(folder, catalog, make_split(catalog, "slice", 0))
+    catalog, _ = build_train_catalog(load_competition("camvid"), folder, SEGMENTATION)
+    by_slice = leaks(folder, catalog, "slice", 0)
     assert len(by_slice) > 200
     assert by_slice["valid_id"].nunique() > 30
     sequence_of = dict(zip(catalog["id"], catalog["sequence"], strict=True))
     assert (by_slice["train_id"].map(sequence_of) == by_slice["valid_id"].map(sequence_of)).all()
     for index in (0, 1):
-        assert len(near_duplicates(folder, catalog, make_split(catalog, "sequence", index))) == 0
+        assert len(leaks(folder, catalog, "sequence", index)) == 0
 
 
 @pytest.mark.parametrize("by", ["slice", "sequence"])
 def test_dubai_has_no_overlapping_images(by: str, shared_data):
     folder = shared_data("dubai_aerial")
-    catalog, _ = build_train_catalog(load_competition("dubai_aerial"), folder)
-    assert len(near_duplicates(folder, catalog, make_split(catalog, by, 0))) == 0
+    catalog, _ = build_train_catalog(load_competition("dubai_aerial"), folder, SEGMENTATION)
+    assert len(leaks(folder, catalog, by, 0)) == 0
 
 
 @pytest.mark.slow
 def test_the_demo_leaks_by_slice_and_not_by_sequence(tmp_path: Path):
     generate(tmp_path / "demo", num_train=40, num_test=4, width=192, height=108)
-    catalog, problems = build_train_catalog(load_competition("demo"), tmp_path / "demo")
+    catalog, problems = build_train_catalog(load_competition("demo"), tmp_path / "demo", SEGMENTATION)
     assert problems == []
-    assert len(near_duplicates(tmp_path / "demo", catalog, make_split(catalog, "slice", 0))) >= 3
+    assert len(leaks(tmp_path / "demo", catalog, "slice", 0)) >= 3
     for index in range(5):
-        assert len(near_duplicates(tmp_path / "demo", catalog, make_split(catalog, "sequence", index))) == 0
+        assert len(leaks(tmp_path / "demo", catalog, "sequence", index)) == 0

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from pipeline.data import loaders
-from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from pipeline.data.loaders import (
     available_workers,
     check_shared_memory,
@@ -26,6 +25,9 @@ from pipeline.data.loaders import (
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.samples import TrainDataset, ValidDataset, collate_train, collate_valid
+from pipeline.task import Frame
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 
 TILES = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[96, 64, 3, 2]]")
@@ -45,18 +47,19 @@ def train_dataset(competition, *overrides):
     folder, catalog = competition
     settings = augmentation(*overrides)
     scales = ((96, 64),) if settings.tile.enable else None
-    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", log=lambda _: None))
+    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", read_mask, (), lambda _: None))
     return TrainDataset(store, list(catalog.id), settings, SEED, CLASSES, "ignore")
 
 
 def make_loader(dataset, num_workers=0, batch_size=BATCH_SIZE, **settings):
-    return train_loader(dataset, EpochSampler(dataset, batch_size, SEED), num_workers, log=lambda _: None, **settings)
+    sampler = EpochSampler(dataset, batch_size, SEED)
+    return train_loader(dataset, sampler, collate_train, num_workers, log=lambda _: None, **settings)
 
 
 def fingerprints(batches):
     return [
-        (hashlib.sha256(image.numpy().tobytes() + mask.numpy().tobytes()).hexdigest(), keys)
-        for image, mask, keys in batches
+        (hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(), keys)
+        for images, labels, keys in batches
     ]
 
 
@@ -70,7 +73,7 @@ def test_batches_are_the_same_from_any_number_of_workers_in_every_epoch(competit
         loader, seen = make_loader(dataset, workers), []
         for epoch in (1, 2, 3):
             seen += fingerprints(train_batches(loader, epoch))
-            dataset.set_class_dice(np.linspace(0.1, 0.9, len(CLASSES)) / epoch)
+            dataset.set_class_scores(np.linspace(0.1, 0.9, len(CLASSES)) / epoch)
         results.append(seen)
     assert results[0] == results[1] and len(results[0]) == 3 * 6
 
@@ -93,21 +96,21 @@ def test_an_epoch_left_in_the_middle_does_not_leak_into_the_next(competition):
     assert fingerprints(train_batches(loader, epoch=3)) == expected
 
 
-def test_workers_that_live_on_see_the_new_class_dice(competition):
+def test_workers_that_live_on_see_the_new_class_scores(competition):
     """Pasting by Dice changes when the Dice does, without new workers."""
     dataset = train_dataset(competition, *TILES, *PASTE, "COPY_PASTE.DELAY=0", "COPY_PASTE.PROBABILITY=1.0")
     loader = make_loader(dataset, num_workers=1)
     before = fingerprints(train_batches(loader, epoch=1))
     workers = [worker.pid for worker in loader._iterator._workers]
-    dataset.set_class_dice([1.0, 1.0, 0.0, 1.0, 1.0])
+    dataset.set_class_scores([1.0, 1.0, 0.0, 1.0, 1.0])
     after = fingerprints(train_batches(loader, epoch=1))
     assert before != after and [worker.pid for worker in loader._iterator._workers] == workers
 
 
 def test_batches_are_uint8_images_with_channels_last_and_index_masks(competition):
-    image, mask, keys = next(train_batches(make_loader(train_dataset(competition)), epoch=1))
-    assert (image.dtype, image.shape) == (torch.uint8, (BATCH_SIZE, 64, 96, 3))
-    assert (mask.dtype, mask.shape) == (torch.uint8, (BATCH_SIZE, 64, 96))
+    images, labels, keys = next(train_batches(make_loader(train_dataset(competition)), epoch=1))
+    assert (images.dtype, images.shape) == (torch.uint8, (BATCH_SIZE, 64, 96, 3))
+    assert (labels.dtype, labels.shape) == (torch.uint8, (BATCH_SIZE, 64, 96))
     assert len(keys) == BATCH_SIZE and {key.epoch for key in keys} == {1}
 
 
@@ -115,8 +118,8 @@ def test_a_phase_may_switch_augmentation_off(competition):
     loader = make_loader(train_dataset(competition))
     plain = [fingerprints(train_batches(loader, epoch, augment=False))[0][0] for epoch in (1, 2)]
     stored = loader.dataset.store
-    image, _, keys = next(train_batches(loader, 1, augment=False))
-    assert all((image[place].numpy() == stored.image(f"{key.index:03d}")).all() for place, key in enumerate(keys))
+    images, _, keys = next(train_batches(loader, 1, augment=False))
+    assert all((image.numpy() == stored.image(f"{key.index:03d}")).all() for image, key in zip(images, keys, strict=True))
     assert len(plain) == 2
 
 
@@ -125,14 +128,14 @@ def test_images_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, n
     folder = tmp_path / "data"
     catalog = make_competition(folder, num_images=4, sizes=((96, 64), (32, 96), (33, 20), (64, 64)))
     dataset = train_dataset((folder, catalog))
-    image, mask, keys = next(train_batches(make_loader(dataset, num_workers, batch_size=4), epoch=1))
-    assert image.shape == (4, 96, 96, 3)
-    for place, key in enumerate(keys):
+    images, labels, keys = next(train_batches(make_loader(dataset, num_workers, batch_size=4), epoch=1))
+    assert images.shape == (4, 96, 96, 3)
+    for mask, key in zip(labels, keys, strict=True):
         height, width = dataset.frame(key.index)
-        scored = (mask[place] != 255).sum()
+        scored = (mask != 255).sum()
         assert 0 < scored <= height * width
         top, left = (96 - height) // 2, (96 - width) // 2
-        assert (mask[place, top : top + height, left : left + width].numpy() == dataset[key][1]).all()
+        assert (mask[top : top + height, left : left + width].numpy() == dataset[key][1]).all()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -141,31 +144,32 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
     catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
     dataset = ValidDataset(folder, catalog)
     for _ in range(2):
-        batches = list(valid_batches(valid_loader(dataset, 2, num_workers, log=lambda _: None)))
-        assert [batch.ids for batch in batches] == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
-        assert batches[1].image_BHWC.shape == (2, 96, 64, 3) and batches[1].mask_BHW.shape == (2, 96, 64)
-        assert batches[1].offsets == [(13, 12)] * 2 and batches[1].sizes == [(70, 40)] * 2
+        batches = list(valid_batches(valid_loader(dataset, 2, collate_valid, num_workers, log=lambda _: None)))
+        ids = [[key.id for key in batch.keys] for batch in batches]
+        assert ids == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
+        assert batches[1].images.shape == (2, 96, 64, 3) and batches[1].labels.shape == (2, 96, 64)
+        assert batches[1].keys == [Frame("001", (13, 12), (70, 40)), Frame("003", (13, 12), (70, 40))]
 
 
-def test_test_images_come_without_masks(competition):
+def test_images_of_rows_without_masks_come_without_labels(competition):
     folder, catalog = competition
-    loader = valid_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, 0)
-    assert all(batch.mask_BHW is None for batch in valid_batches(loader))
+    loader = valid_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, collate_valid, 0)
+    assert all(batch.labels is None for batch in valid_batches(loader))
 
 
 def test_nothing_to_load_is_no_error(competition):
     folder, catalog = competition
-    assert list(valid_batches(valid_loader(ValidDataset(folder, catalog[:0]), 2, 0))) == []
+    assert list(valid_batches(valid_loader(ValidDataset(folder, catalog[:0]), 2, collate_valid, 0))) == []
 
 
-def test_more_workers_than_cores_are_capped_and_it_is_said(monkeypatch):
-    said = []
+def test_more_workers_than_cores_are_capped_and_that_is_logged(monkeypatch):
+    lines = []
     monkeypatch.setattr(loaders, "num_cores", lambda: 2)
-    assert (available_workers(8, said.append), available_workers(2, said.append)) == (2, 2)
-    assert said == ["NUM_WORKERS: 8 wanted, 2 cores available: 2 workers load the data"]
+    assert (available_workers(8, lines.append), available_workers(2, lines.append)) == (2, 2)
+    assert lines == ["NUM_WORKERS: 8 wanted, 2 cores available: 2 workers load the data"]
 
 
-def test_too_little_shared_memory_is_refused_with_the_cure(tmp_path, monkeypatch):
+def test_too_little_shared_memory_is_refused_with_the_remedy(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=64 * 2**20))
     check_shared_memory(2**20, tmp_path)
@@ -188,7 +192,7 @@ class Faulty(ValidDataset):
 
 def test_a_dying_worker_ends_with_a_clear_message(competition):
     folder, catalog = competition
-    loader = valid_loader(Faulty(folder, catalog), 1, 1)
+    loader = valid_loader(Faulty(folder, catalog), 1, collate_valid, 1)
     with pytest.raises(
         UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
     ):
@@ -211,7 +215,7 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
     folder, catalog = competition
     dataset = Faulty(folder, catalog)
     dataset.fault = "hang"
-    loader = valid_loader(dataset, 1, 1, time_out_s=1)
+    loader = valid_loader(dataset, 1, collate_valid, 1, time_out_s=1)
     with pytest.raises(UserError, match=r"timed out after 1 seconds[\s\S]*died or hung"):
         list(valid_batches(loader))
     time.sleep(0.3)
@@ -220,7 +224,7 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
 
 def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competition):
     folder, catalog = competition
-    loader = valid_loader(ValidDataset(folder, catalog.assign(height=1)), 2, 1)
+    loader = valid_loader(ValidDataset(folder, catalog.assign(height=1)), 2, collate_valid, 1)
     with pytest.raises(UserError, match=r"imgs/000.png: the size is not what the catalog says"):
         list(valid_batches(loader))
 

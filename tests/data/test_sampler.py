@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.segmentation.samples import SampleKey
+from pipeline.data.keys import SampleKey
 from pipeline.data.sampler import EpochSampler, draw_shares, num_batches, rare_class_shares, same_size_batches
 from pipeline.errors import UserError
 
@@ -131,8 +131,8 @@ def test_a_sample_drawn_twice_gets_another_augmentation():
 
 def test_validation_batches_hold_one_size_and_keep_the_order():
     frames = Frames([(32, 32), (64, 32), (32, 32), (32, 32), (64, 32)])
-    frames.has_mask = lambda index: True
+    frames.has_labels = lambda index: True
     assert same_size_batches(frames, 2) == [[0, 2], [1, 4], [3]]
-    frames.has_mask = lambda index: index != 2
+    frames.has_labels = lambda index: index != 2
     assert same_size_batches(frames, 2) == [[0, 3], [1, 4], [2]]
     assert same_size_batches(Frames(), 2) == []

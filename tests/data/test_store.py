@@ -15,10 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config.competition import MaskCode
 from pipeline.data import store as store_module
 from pipeline.data.images import read_image
-from pipeline.segmentation.labels import read_mask
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.errors import UserError
 from tests.data.small_competition import make_competition
@@ -31,10 +29,14 @@ def competition(tmp_path):
     return tmp_path / "competition", make_competition(tmp_path / "competition")
 
 
-def build(competition, target_root, scales=SCALES, **settings):
-    said = []
-    path = build_store(*competition, scales, target_root, log=said.append, **settings)
-    return path, said
+def read_label(path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def build(competition, target_root, scales=SCALES, read=read_label, label_key=()):
+    lines = []
+    path = build_store(*competition, scales, target_root, read, label_key, log=lines.append)
+    return path, lines
 
 
 def test_native_scale_holds_the_very_pixels_of_the_files_whatever_their_sizes(tmp_path):
@@ -44,24 +46,24 @@ def test_native_scale_holds_the_very_pixels_of_the_files_whatever_their_sizes(tm
     assert store.ids == list(catalog.id) and store.scales is None
     for row in catalog.itertuples():
         assert (store.image(row.id) == read_image(folder / row.image)).all()
-        assert (store.mask(row.id) == read_mask(folder / row.mask)).all()
+        assert (store.label(row.id) == read_label(folder / row.mask)).all()
 
 
-def test_each_scale_is_the_resized_image_and_a_mask_without_new_values(tmp_path, competition):
+def test_each_scale_is_the_resized_image_and_a_label_without_new_values(tmp_path, competition):
     folder, catalog = competition
     store = open_store(build(competition, tmp_path / "tiles")[0])
     for row in catalog.itertuples():
-        whole = read_image(folder / row.image), read_mask(folder / row.mask)
-        image, mask = resize(*whole, (48, 32))
-        assert (store.image(row.id, (48, 32)) == image).all() and (store.mask(row.id, (48, 32)) == mask).all()
-        assert set(np.unique(mask)) <= set(np.unique(whole[1]))
+        whole = read_image(folder / row.image), read_label(folder / row.mask)
+        image, label = resize(*whole, (48, 32))
+        assert (store.image(row.id, (48, 32)) == image).all() and (store.label(row.id, (48, 32)) == label).all()
+        assert set(np.unique(label)) <= set(np.unique(whole[1]))
 
 
 def test_a_window_is_a_read_only_slice_without_a_copy(tmp_path, competition):
     store = open_store(build(competition, tmp_path / "tiles")[0])
-    image, mask = store.window("002", (96, 64), 10, 5, 32, 16)
+    image, label = store.window("002", (96, 64), 10, 5, 32, 16)
     assert (image == store.image("002", (96, 64))[5:21, 10:42]).all()
-    assert (mask == store.mask("002", (96, 64))[5:21, 10:42]).all()
+    assert (label == store.label("002", (96, 64))[5:21, 10:42]).all()
     assert np.shares_memory(image, store.image("002", (96, 64))) and not image.flags.writeable
     with pytest.raises(IndexError, match=r"leaves 002, 96x64"):
         store.window("002", (96, 64), 65, 0, 32, 16)
@@ -69,17 +71,19 @@ def test_a_window_is_a_read_only_slice_without_a_copy(tmp_path, competition):
         store.image("002")
 
 
-def test_the_ignored_value_becomes_255(tmp_path):
-    catalog = make_competition(tmp_path / "competition", ignore_index=11)
-    store = open_store(build((tmp_path / "competition", catalog), tmp_path / "tiles", code=MaskCode(11))[0])
-    values = set(np.concatenate([np.unique(store.mask(image_id, (96, 64))) for image_id in store.ids]))
-    assert 255 in values and 11 not in values
+def test_labels_are_what_the_given_reader_returns_and_its_key_is_part_of_the_stores(tmp_path, competition):
+    path, _ = build(competition, tmp_path / "tiles", read=lambda file: 9 - read_label(file), label_key=("reversed", 9))
+    store = open_store(path)
+    for row in competition[1].itertuples():
+        assert (store.label(row.id, (96, 64)) == 9 - read_label(competition[0] / row.mask)).all()
+    assert build(competition, tmp_path / "tiles")[0] != path
+    assert build(competition, tmp_path / "tiles", label_key=("reversed", 8))[0] != path
 
 
 def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_path, competition):
     folder, catalog = competition
-    path, said = build(competition, tmp_path / "tiles")
-    assert len(said) == 1 and "6 images at 96x64, 48x32: 184,320 bytes" in said[0]
+    path, lines = build(competition, tmp_path / "tiles")
+    assert len(lines) == 1 and "6 images at 96x64, 48x32: 184,320 bytes" in lines[0]
     assert build(competition, tmp_path / "tiles") == (path, [])
     others = {
         build(competition, tmp_path / "tiles", scales=SCALES[:1])[0],
@@ -93,15 +97,15 @@ def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_pa
 
 
 def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
-    path, said = build(competition, tmp_path / "tiles")
-    files = [path / store_module.IMAGES, path / store_module.MASKS]
-    assert f"{sum(file.stat().st_size for file in files):,} bytes" in said[0]
+    path, lines = build(competition, tmp_path / "tiles")
+    files = [path / store_module.IMAGES, path / store_module.LABELS]
+    assert f"{sum(file.stat().st_size for file in files):,} bytes" in lines[0]
     assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
 
 
 def test_a_catalog_without_images_is_refused(tmp_path, competition):
     folder, catalog = competition
-    with pytest.raises(UserError, match=r"competition has no training image; see what `prepare` reports"):
+    with pytest.raises(UserError, match="has no training image; see what `prepare` reports"):
         build((folder, catalog[:0]), tmp_path / "tiles")
 
 
@@ -132,6 +136,7 @@ def test_a_file_that_changed_its_size_since_the_catalog_is_named(tmp_path, compe
 
 KILLED_BUILD = """
 import sys
+import cv2
 import pandas as pd
 from pipeline.data import store
 catalog = pd.read_csv(sys.argv[1] + "/catalog.csv", dtype={"id": str})
@@ -142,7 +147,8 @@ def slow(*arguments):
     import time
     time.sleep(0.2)
 store._write_all = slow
-store.build_store(sys.argv[1], catalog, ((96, 64), (48, 32)), sys.argv[2])
+read_label = lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+store.build_store(sys.argv[1], catalog, ((96, 64), (48, 32)), sys.argv[2], read_label, ())
 """
 
 
@@ -171,14 +177,14 @@ def test_a_killed_build_looks_unfinished_and_the_next_one_clears_it_away(tmp_pat
 def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, competition):
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
-        arguments = (*competition, SCALES, tmp_path / "tiles")
+        arguments = (*competition, SCALES, tmp_path / "tiles", read_label, ())
         results = [pool.apply_async(build_store, arguments) for _ in range(2)]
         paths = {result.get(timeout=120) for result in results}
     assert len(paths) == 1
     assert open_store(paths.pop()).damaged() == []
 
 
-@pytest.mark.parametrize("file", ["images.u8", "masks.u8", "index.json"])
+@pytest.mark.parametrize("file", ["images.u8", "labels.u8", "index.json"])
 def test_a_truncated_file_is_refused(tmp_path, competition, file):
     path, _ = build(competition, tmp_path / "tiles")
     content = (path / file).read_bytes()
@@ -187,7 +193,7 @@ def test_a_truncated_file_is_refused(tmp_path, competition, file):
         open_store(path)
 
 
-@pytest.mark.parametrize(("file", "at"), [("images.u8", 30_000), ("masks.u8", 12_000)])
+@pytest.mark.parametrize(("file", "at"), [("images.u8", 30_000), ("labels.u8", 12_000)])
 def test_a_flipped_bit_is_found_and_its_image_named(tmp_path, competition, file, at):
     path, _ = build(competition, tmp_path / "tiles")
     assert open_store(path).damaged() == []
@@ -212,7 +218,7 @@ def test_a_store_travels_to_another_process_as_its_path(tmp_path, competition):
     assert (pickle.loads(text).image("001", (48, 32)) == store.image("001", (48, 32))).all()  # noqa: S301
 
 
-def test_t1_takes_at_most_six_megabytes_a_image(tmp_path):
+def test_t1_takes_at_most_six_megabytes_an_image(tmp_path):
     catalog = make_competition(tmp_path / "competition", num_images=2, sizes=((1280, 720),))
     path, _ = build((tmp_path / "competition", catalog), tmp_path / "tiles", scales=((1280, 720), (854, 480)))
     assert sum(file.stat().st_size for file in path.iterdir()) / 2 < 6e6

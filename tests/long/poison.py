@@ -14,13 +14,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.training import trainer
+from pipeline.task import Criterion, Loss
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.trainer import Training, train
 from tests.long.cuts import tensors
@@ -32,13 +33,18 @@ SAVES = ("SOLVER.SAVE_MINUTES=0", "SOLVER.SAVE_MINUTES=60")
 
 
 def poison_loss(training: Training, is_time: Callable[[], bool], monkeypatch) -> None:
-    plain = trainer.criterion
+    plain = training.learning.criterion
 
-    def poisoned(*arguments):
-        loss_of = plain(*arguments)
-        return lambda logits, mask: loss_of(logits, mask) * (float("nan") if is_time() else 1.0)
+    def poisoned(*arguments) -> Criterion:
+        criterion = plain(*arguments)
 
-    monkeypatch.setattr(trainer, "criterion", poisoned)
+        def loss(logits: torch.Tensor, mask: torch.Tensor) -> Loss:
+            total, terms = criterion(logits, mask)
+            return Loss(total * (float("nan") if is_time() else 1.0), terms)
+
+        return loss
+
+    monkeypatch.setattr(training, "learning", replace(training.learning, criterion=poisoned))
 
 
 def poison_gradient(training: Training, is_time: Callable[[], bool], monkeypatch) -> None:

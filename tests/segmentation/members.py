@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.prediction.store import StoreWriter
-from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.predict import Prediction, pack
 
 CLASSES = ("ground", "road", "car", "sky")
 
@@ -38,7 +38,8 @@ def write_store(
     folder: Path, predictions: dict[str, Prediction], competition: str = "demo", classes: tuple[str, ...] = CLASSES
 ) -> Path:
     """A whole store of predictions."""
-    writer = StoreWriter(folder, "key", list(predictions), {"classes": list(classes), "competition": competition})
+    facts = {"classes": list(classes), "competition": competition}
+    writer = StoreWriter(folder, "key", list(predictions), facts, pack)
     for image_id, prediction in predictions.items():
         writer.put(image_id, prediction)
     writer.finish()

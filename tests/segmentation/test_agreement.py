@@ -28,7 +28,7 @@ def test_agreement_is_the_share_of_equal_pixels_of_the_unpadded_images(tmp_path)
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     image[:, : WIDTH // 2, 2] = 255  # OpenCV's red
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    row = {"id": "a", "image": "a.png", "mask": "", "width": WIDTH, "height": HEIGHT}
+    row = {"id": "a", "image": "a.png", "width": WIDTH, "height": HEIGHT}
     dataset = ValidDataset(tmp_path, pd.DataFrame([row]))
     config = load("demo").config
     predictor = Predictor(Redness(), config.model.encoder, config.predict, 2, torch.device("cpu"), torch.float32)

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation import ensemble
 from pipeline.segmentation.ensemble import METHODS, Recipe, check_members, combine, logits_rows, mean_probs, row_blocks
-from pipeline.segmentation.predict import Prediction, decode, full_logits
+from pipeline.segmentation.predict import Prediction, decode, full_logits, unpack
 from tests.segmentation.members import CLASSES, draw_prediction, write_store
 
 SURE = 1e-4  # scores nearer than that may be ranked either way by float32
@@ -148,7 +148,7 @@ def test_mean_probabilities_sum_to_one_and_cover_the_image():
 
 def test_a_view_on_the_disk_is_the_prediction_itself(tmp_path):
     drawn = {f"p{index}": draw_prediction(np.random.default_rng(index), (20, 30), 4, True) for index in range(20)}
-    store = PredictionStore(write_store(tmp_path / "store", drawn))
+    store = PredictionStore(write_store(tmp_path / "store", drawn), unpack)
     for image_id, prediction in drawn.items():
         view = store.view(image_id)
         assert np.array_equal(view.logits, prediction.logits)

@@ -331,7 +331,7 @@ def test_a_mask_value_outside_the_classes_is_refused(name: str) -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     logits_BCHW, mask_BHW = make_batch()
-    with pytest.raises(ValueError, match="wanted \\(B, 5, H, W\\)"):
+    with pytest.raises(ValueError, match="expected \\(B, 5, H, W\\)"):
         build_loss({"ce": 1}, 5)(logits_BCHW, mask_BHW)
     with pytest.raises(ValueError, match="do not fit"):
         build_loss({"ce": 1}, 4)(logits_BCHW, mask_BHW[:, 1:])

@@ -14,7 +14,6 @@ from torch import nn
 
 from pipeline.config.load import load
 from pipeline.config.schema import Encoder, Model
-from pipeline.data.loaders import ValidBatch
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.predict import (
@@ -28,6 +27,7 @@ from pipeline.segmentation.predict import (
     window_starts,
     window_weights,
 )
+from pipeline.task import Batch, Frame
 from pipeline.training.encoder import normalise
 
 ENCODER = Encoder("tu-lcnet_035", "LCN", None)
@@ -74,10 +74,10 @@ def normalised(**shape):
     return normalise(images(**shape), ENCODER)
 
 
-def batch(image_BHWC, offset=(0, 0), size=None) -> ValidBatch:
+def batch(image_BHWC, offset=(0, 0), size=None, ids=None) -> Batch:
     num, height, width, _ = image_BHWC.shape
-    ids = [f"{index:06d}" for index in range(num)]
-    return ValidBatch(image_BHWC, None, ids, [offset] * num, [size or (height, width)] * num)
+    ids = ids or [f"{index:06d}" for index in range(num)]
+    return Batch(image_BHWC, None, [Frame(image_id, offset, size or (height, width)) for image_id in ids])
 
 
 def predictions(of, *batches) -> dict[str, Prediction]:
@@ -135,7 +135,7 @@ def test_whole_images_that_do_not_fit_together_are_predicted_in_parts(settings):
         assert torch.allclose(full_logits(found[name]), full_logits(wanted), atol=1e-5)
 
 
-def test_a_image_that_does_not_fit_alone_is_told_with_its_cure():
+def test_an_image_that_does_not_fit_alone_is_refused_with_a_remedy():
     with pytest.raises(UserError, match=r"memory is too small[\s\S]*PREDICT\.MODE=window"):
         predictions(predictor(Small(0)), batch(images(num=2)))
 
@@ -202,7 +202,7 @@ def test_padding_is_cut_away_and_a_padding_class_never_wins(settings):
 
 
 def test_kept_logits_upsampled_later_are_those_of_the_network():
-    network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
+    network = build_network(Model("FPN", "X", ENCODER), NUM_CLASSES)
     image = images(num=1)
     found = predictions(predictor(network), batch(image))["000000"]
     assert found.factor == 4 and found.logits.dtype == np.float16 and found.logits.shape[1:] == (16, 24)
@@ -213,7 +213,7 @@ def test_kept_logits_upsampled_later_are_those_of_the_network():
 
 @pytest.mark.parametrize(("architecture", "tta"), [("Unet", "none"), ("Linknet", "none"), ("FPN", "flip")])
 def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_hundredth(architecture, tta):
-    network = build_network(Model(architecture, "X", ENCODER, None), NUM_CLASSES).eval()
+    network = build_network(Model(architecture, "X", ENCODER), NUM_CLASSES).eval()
     image = images(num=1)
     found = predictions(predictor(network, tta=tta), batch(image, (8, 3), (51, 87)))["000000"]
     assert found.factor == 1 and found.logits.shape == (NUM_CLASSES, 51, 87) and found.offset == (0, 0)
@@ -235,7 +235,7 @@ def test_logits_beyond_float16_stay_finite(factor):
 
 @pytest.mark.parametrize(("settings", "is_exact"), [({}, True), ({"tta": "flip"}, False), ({"mode": "window"}, False)])
 def test_what_a_store_takes_is_known_before(settings, is_exact):
-    network = build_network(Model("FPN", "X", ENCODER, None), NUM_CLASSES)
+    network = build_network(Model("FPN", "X", ENCODER), NUM_CLASSES)
     of, sizes = predictor(network, **settings), [(64, 96), (32, 64)]
     kept = [predictions(of, batch(images(1, *size)))["000000"].logits for size in sizes]
     num_bytes = sum(logits.nbytes if is_exact else logits.codes.nbytes for logits in kept)
@@ -243,7 +243,7 @@ def test_what_a_store_takes_is_known_before(settings, is_exact):
 
 
 def test_images_come_in_the_order_of_the_batches():
-    first, second = batch(images(seed=1)), batch(images(seed=2))._replace(ids=["a", "b"])
+    first, second = batch(images(seed=1)), batch(images(seed=2), ids=["a", "b"])
     assert list(predictions(predictor(), first, second)) == ["000000", "000001", "a", "b"]
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from pipeline.data.images import read_image
+from pipeline.data.keys import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import class_areas
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.padding import crop
-from pipeline.segmentation.samples import SampleKey, TrainDataset, ValidDataset, class_presence, sample_sheet
+from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence, sample_sheet
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 
 TILES = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[96, 64, 3, 2], [48, 32, 2, 1]]")
@@ -39,11 +40,15 @@ def mixed(tmp_path_factory):
 
 
 def train_dataset(competition, *overrides, seed=7, padding="reflect"):
-    folder, catalog = competition
+    catalog = competition[1]
     settings = augmentation(*overrides)
     scales = scales_of(settings.tile.sets) if settings.tile.enable else None
-    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", log=lambda _: None))
-    return TrainDataset(store, list(catalog.id), settings, seed, CLASSES, padding)
+    return TrainDataset(tile_store(competition, scales), list(catalog.id), settings, seed, CLASSES, padding)
+
+
+def tile_store(competition, scales=None):
+    folder, catalog = competition
+    return open_store(build_store(folder, catalog, scales, folder.parent / "tiles", read_mask, (), lambda line: None))
 
 
 def equal(one, other):
@@ -130,7 +135,7 @@ def test_occurrence_does_paste(competition):
 def test_weighted_pasting_prefers_classes_of_low_dice_once_the_delay_has_passed(competition):
     settings = (*PLAIN, *PASTE, "COPY_PASTE.VARIANT=weighted", "COPY_PASTE.MAX_CLASSES=1", "COPY_PASTE.DELAY=10")
     dataset = train_dataset(competition, *settings, "COPY_PASTE.MAX_REL_AREA=1.0")
-    dataset.set_class_dice([1.0, 1.0, 0.2, 1.0, 1.0])
+    dataset.set_class_scores([1.0, 1.0, 0.2, 1.0, 1.0])
 
     def pasted_classes(epochs):
         found = set()
@@ -184,14 +189,12 @@ def test_presence_says_which_classes_each_tile_shows(competition):
 
 
 def test_no_training_image_is_refused(competition):
-    folder, catalog = competition
-    store = open_store(build_store(folder, catalog, None, folder.parent / "tiles", log=lambda _: None))
     with pytest.raises(UserError, match="no image to train on"):
-        TrainDataset(store, [], augmentation(), 1, CLASSES)
+        TrainDataset(tile_store(competition), [], augmentation(), 1, CLASSES)
 
 
-def test_class_dice_lies_in_shared_memory(competition):
-    assert train_dataset(competition).class_dice.is_shared()
+def test_class_scores_lie_in_shared_memory(competition):
+    assert train_dataset(competition).class_scores.is_shared()
 
 
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
@@ -206,13 +209,13 @@ def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
         assert (item.mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
 
 
-def test_a_test_image_has_no_mask(mixed):
+def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog.drop(columns="mask"), padding="class")
-    assert dataset[0].mask is None and not dataset.has_mask(0)
+    assert dataset[0].mask is None and not dataset.has_labels(0)
 
 
-def test_a_image_that_is_not_what_the_catalog_says_is_named(mixed):
+def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):
     folder, catalog = mixed
     with pytest.raises(UserError, match=r"imgs/000.png: the size"):
         ValidDataset(folder, catalog.assign(height=catalog.height + 1))[0]

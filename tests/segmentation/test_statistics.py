@@ -8,7 +8,9 @@ import pytest
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_train_catalog
 from pipeline.data.split import make_split
+from pipeline.segmentation.labels import class_presence
 from pipeline.segmentation.statistics import class_table
+from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION
 
 CATALOG = pd.DataFrame(
@@ -43,8 +45,9 @@ def test_masks_without_a_scored_pixel_give_shares_of_zero():
 
 def test_camvid_has_the_counts_of_its_description(shared_data):
     competition = load_competition("camvid")
-    catalog, _ = build_train_catalog(competition, shared_data("camvid"))
-    table = class_table(catalog, make_split(catalog, "sequence", 0), competition).set_index("name")
+    catalog, _ = build_train_catalog(competition, shared_data("camvid"), SEGMENTATION)
+    split = make_split(catalog, class_presence(catalog), "sequence", 0)
+    table = class_table(catalog, split, competition).set_index("name")
     assert table.loc["Sky", "images"] == 366 + 101
     assert table.loc["Bicyclist", "images"] == 201 + 101
     assert table["pixel_share"].sum() == pytest.approx(1)

@@ -9,10 +9,10 @@ import os
 
 import pytest
 import torch
+from pipeline.segmentation.criterion import criterion
 
 from pipeline.errors import UserError
 from pipeline.segmentation import decision
-from pipeline.segmentation.criterion import criterion
 from pipeline.segmentation.losses import TERMS, build_loss
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.training.checkpoint import load_checkpoint

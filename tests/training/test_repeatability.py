@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pipeline.segmentation.criterion import criterion
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.load import load
 from pipeline.segmentation import networks as build
-from pipeline.segmentation.criterion import criterion
 from pipeline.segmentation.losses import TERMS
 from pipeline.training.device import make_reproducible
 from pipeline.training.learner import Learner, build_learner, build_scaler

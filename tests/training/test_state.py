@@ -128,9 +128,11 @@ def test_before_the_first_epoch_an_untrained_network_has_no_best():
         ([0.5, 0.4], 1, "valid_loss", None, None),
         ([0.0, 0.0], 1, "valid_dice", None, "No epoch reached the validation Dice of the untrained network (0.0000)"),
         ([0.0, 0.46], 1, "valid_dice", None, None),
+        ([None, 0.1], 1, "valid_miou", None, None),
+        ([0.1, None], 1, "valid_miou", None, "No epoch reached the validation mIoU of the untrained network (0.1000)"),
     ],
 )
-def test_a_training_that_never_beat_its_start_is_told(monitored, best_epoch, monitor, load_prev, words):
+def test_a_training_that_never_beat_its_start_is_warned_of(monitored, best_epoch, monitor, load_prev, words):
     warning = start_warning(monitored, best_epoch, monitor, load_prev)
     assert warning is None if words is None else warning.startswith(words)
 
@@ -146,7 +148,7 @@ def test_validations_in_which_a_class_is_not_found_are_counted_until_it_is():
         note_validation(state, 1.0, [0.9, 0.5], has_hit)
     assert state.epochs_without_hit == [0, 3]
     note_validation(state, 1.0, [0.9, 0.6], [True, True])
-    assert state.epochs_without_hit == [0, 0] and state.class_dice == [0.9, 0.6]
+    assert state.epochs_without_hit == [0, 0] and state.class_scores == [0.9, 0.6]
 
 
 @pytest.mark.parametrize("phase_index", [0, 1])

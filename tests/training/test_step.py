@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from pipeline.segmentation.criterion import criterion
+
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.step import EpochSums, num_micro_batches, train_step
 from tests.training.toy import CLASSES, OVERFLOWING, batch, make

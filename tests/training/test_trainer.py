@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pipeline.config.plan import learning_rate
 from pipeline.errors import Stopped, UserError
+from pipeline.task import Loss
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint, previous_of
 from pipeline.training.optimizer import OPTIMIZERS
 from pipeline.training.state import advance
 from pipeline.training.trainer import begin, begin_epoch, step_seed, train, train_epoch
-from tests.long.poison import CHANGES, POISONS, faults_of
+from tests.long.poison import CHANGES, POISONS, faults_of, poison_loss
 from tests.training.toy import (
     CLASSES,
     NUM_VALID_BATCHES,
@@ -44,6 +46,16 @@ def finite(paths) -> bool:
 
     contents = [load_checkpoint(path) for path in paths.folder.glob("*.ckpt")]
     return all(bool(torch.isfinite(tensor.double()).all()) for tensor in tensors(contents))
+
+
+def resume_until_done(name: str, **options):
+    """Trains in many processes, each stopped at its second question; returns the run's paths."""
+    for _ in range(100):
+        try:
+            return run(name, stop=StopAt(2), **options)
+        except Stopped:
+            continue
+    raise AssertionError("the training does not get on")
 
 
 def record_rates(training) -> list[list[float]]:
@@ -108,19 +120,65 @@ def test_the_training_scores_of_an_epoch_are_of_that_epoch_alone(monkeypatch):
     script(monkeypatch, FALLING)
     training = make()
 
-    def loss_of(logits, mask):
-        return logits.sum() * 0 + training.state.epoch
+    def criterion(logits, mask):
+        return Loss(logits.sum() * 0 + training.state.epoch, {})
 
-    monkeypatch.setattr(trainer, "criterion", lambda *arguments: loss_of)
+    training.learning = replace(training.learning, criterion=lambda *arguments: criterion)
     train(training)
     assert [row["train_loss"] for row in history(training.run.paths)] == ["", "0.0", "1.0", "2.0", "3.0", "4.0"]
 
 
-def test_best_may_be_judged_by_dice(monkeypatch):
-    script(monkeypatch, [5, 4, 3, 2, 1, 0], dice=[0.1, 0.5, 0.4, 0.45, 0.2, 0.3])
-    paths = run(changes=["SOLVER.MONITOR=valid_dice"])
-    assert [row["epoch"] for row in history(paths) if row["is_best"] == "1"] == ["1"]
-    assert load_checkpoint(paths / "best.ckpt")["state"]["epoch"] == 1
+# Scripted scores of which each has its best epoch; the loss falls all the time.
+RISING_THEN_NOT = {
+    "dice": [0.1, 0.5, 0.4, 0.45, 0.2, 0.3],
+    "iou": [0.1, 0.2, 0.5, 0.4, 0.45, 0.3],
+    "miou": [0.1, 0.2, 0.3, 0.5, 0.4, 0.45],
+}
+
+
+@pytest.mark.parametrize(("score", "best_epochs"), [("dice", [1]), ("iou", [1, 2]), ("miou", [1, 2, 3])])
+def test_best_is_chosen_by_the_score_that_is_monitored(monkeypatch, score, best_epochs):
+    script(monkeypatch, [5, 4, 3, 2, 1, 0], **RISING_THEN_NOT)
+    paths = run(changes=[f"SOLVER.MONITOR=valid_{score}"])
+    rows = history(paths)
+    assert [int(row["epoch"]) for row in rows if row["is_best"] == "1"] == best_epochs
+    best = load_checkpoint(paths / "best.ckpt")["state"]
+    assert (best["epoch"], best["best"]) == (best_epochs[-1], 1 - RISING_THEN_NOT[score][best_epochs[-1]])
+    assert [float(row[f"valid_{score}"]) for row in rows] == RISING_THEN_NOT[score][: len(rows)]
+
+
+def test_a_score_without_a_value_counts_as_zero(monkeypatch):
+    script(monkeypatch, FALLING, miou=[None, None, 0.1, None, 0.2, 0.1])
+    paths = run(changes=["SOLVER.MONITOR=valid_miou"])
+    assert [row["epoch"] for row in history(paths) if row["is_best"] == "1"] == ["1", "2", "4"]
+    assert history(paths)[1]["valid_miou"] == ""
+
+
+@pytest.mark.parametrize("score", ["iou", "miou"])
+def test_an_early_stop_by_a_score_survives_a_stop_at_every_step(monkeypatch, score):
+    changes = [f"SOLVER.MONITOR=valid_{score}"]
+    scores = {score: [0.1, 0.5, 0.4, 0.3, 0.6, 0.7]}  # patience 2 ends the flat phase after epoch 3
+    script(monkeypatch, FALLING, **scores)
+    expected = results(run("whole", changes=changes))
+    script(monkeypatch, FALLING, **scores)
+    paths = resume_until_done("stopped", changes=changes)
+    assert results(paths) == expected
+    assert [row["phase"] for row in history(paths)] == ["flat"] * 4 + ["anneal"] * 2
+
+
+def test_a_score_that_the_task_does_not_have_is_refused_with_those_it_has(monkeypatch):
+    script(monkeypatch, FALLING)
+    training = make(changes=["SOLVER.MONITOR=valid_miou"])
+    plain = trainer.validate
+
+    def without_miou(*arguments):
+        validation = plain(*arguments)
+        validation.scores.by_name.pop("miou")
+        return validation
+
+    monkeypatch.setattr(trainer, "validate", without_miou)
+    with pytest.raises(UserError, match=r"^SOLVER\.MONITOR valid_miou: the scores are dice, iou; name one of them$"):
+        train(training)
 
 
 # A real run: at random weights everything is background, which a Dice loss prefers to the first objects found.
@@ -128,17 +186,17 @@ UNTRAINED_LOSS, UNTRAINED_DICE = [0.599, 0.609, 0.62, 0.63, 0.64, 0.65], [0.0, 0
 
 
 def test_an_untrained_network_is_measured_but_never_kept(monkeypatch):
-    script(monkeypatch, UNTRAINED_LOSS, UNTRAINED_DICE)
-    said: list[str] = []
-    paths = run(say=said.append)
+    script(monkeypatch, UNTRAINED_LOSS, dice=UNTRAINED_DICE)
+    lines: list[str] = []
+    paths = run(log=lines.append)
     best = load_checkpoint(paths / "best.ckpt")["state"]
     assert (best["epoch"], best["best"], best["best_epoch"]) == (1, 0.609, 1)
     rows = history(paths)
     assert [row["is_best"] for row in rows] == ["0", "1", *"0" * (len(rows) - 2)]
     assert [row["epochs_since_best"] for row in rows[:3]] == ["0", "0", "1"]
     assert (rows[0]["valid_loss"], rows[0]["valid_dice"]) == ("0.599", "0.0")
-    assert next(line for line in said if line.startswith("epoch   0")).endswith("before training")
-    assert said[-1] == (
+    assert next(line for line in lines if line.startswith("epoch   0/")).endswith("before training")
+    assert lines[-1] == (
         "warning: No epoch reached the validation loss of the untrained network (0.5990); the best is 0.6090, "
         "of epoch 1."
     )
@@ -149,23 +207,23 @@ def test_before_the_first_epoch_has_ended_there_is_no_best_checkpoint(monkeypatc
     with pytest.raises(Stopped):
         run(stop=StopAt(BEFORE))
     training = make()
-    assert training.state.history and not (training.paths / "best.ckpt").exists()
+    assert training.state.history and not (training.run.paths / "best.ckpt").exists()
 
 
 def test_a_trained_network_is_kept_until_an_epoch_improves_on_it_and_that_is_said(monkeypatch):
     changes = ["EXPERIMENT.LOAD_PREV=ExpBAA"]
     script(monkeypatch, UNTRAINED_LOSS)
-    said: list[str] = []
-    paths = run(changes=changes, say=said.append)
+    lines: list[str] = []
+    paths = run(changes=changes, log=lines.append)
     assert load_checkpoint(paths / "best.ckpt")["state"]["epoch"] == 0
     assert [row["phase"] for row in history(paths)] == ["flat"] * 3 + ["anneal"] * 2
-    assert "phase anneal: back to the best weights, of epoch 0" in said
+    assert "phase anneal: back to the best weights, of epoch 0" in lines
     kept = "(validation loss 0.5990), which is kept."
-    assert said[-1] == f"warning: No epoch improved on the network of EXPERIMENT.LOAD_PREV ExpBAA {kept}"
+    assert lines[-1] == f"warning: No epoch improved on the network of EXPERIMENT.LOAD_PREV ExpBAA {kept}"
     script(monkeypatch, FALLING)
-    said.clear()
-    run("better", changes=changes, say=said.append)
-    assert not any(line.startswith("warning") for line in said)
+    lines.clear()
+    run("better", changes=changes, log=lines.append)
+    assert not any(line.startswith("warning") for line in lines)
 
 
 @pytest.mark.parametrize("changes", [(), ("EXPERIMENT.LOAD_PREV=ExpBAA",)], ids=["untrained", "trained"])
@@ -173,13 +231,7 @@ def test_a_training_that_never_beats_its_start_survives_a_stop_at_every_step(mon
     script(monkeypatch, UNTRAINED_LOSS)
     expected = results(run("whole", changes=changes))
     script(monkeypatch, UNTRAINED_LOSS)
-    for _ in range(100):
-        try:
-            paths = run("stopped", stop=StopAt(2), changes=changes)
-            break
-        except Stopped:
-            continue
-    assert results(paths) == expected
+    assert results(resume_until_done("stopped", changes=changes)) == expected
 
 
 def test_training_learns_the_toy():
@@ -220,12 +272,7 @@ def test_early_stop_and_revert_survive_a_stop_at_every_step(monkeypatch, optimiz
     script(monkeypatch, TIRED)
     expected = results(run("whole", **options))
     script(monkeypatch, TIRED)
-    for _ in range(100):
-        try:
-            paths = run("stopped", stop=StopAt(2), **options)
-            break
-        except Stopped:
-            continue
+    paths = resume_until_done("stopped", **options)
     assert results(paths) == expected
     assert [row["phase"] for row in history(paths)] == ["flat"] * 4 + ["anneal"] * 2
 
@@ -336,19 +383,8 @@ def test_between_epochs_nothing_is_saved_before_it_is_due(monkeypatch):
 
 @pytest.mark.parametrize("lags", [False, True])
 def test_a_loss_that_is_not_finite_stops_names_the_batch_and_saves_nothing_broken(monkeypatch, lags):
-    plain = trainer.criterion
-
-    def poisoned(*arguments):
-        loss_of = plain(*arguments)
-
-        def loss(logits, mask):
-            state = training.state
-            return loss_of(logits, mask) * (float("nan") if (state.epoch, state.step) == (1, 2) else 1.0)
-
-        return loss
-
-    monkeypatch.setattr(trainer, "criterion", poisoned)
     training = make(lags=lags, changes=["SOLVER.SAVE_MINUTES=0"])
+    poison_loss(training, lambda: (training.state.epoch, training.state.step) == (1, 2), monkeypatch)
     with pytest.raises(UserError, match=r"not finite, epoch 1, step 2.*\n.*Lower SOLVER.MAX_LR \(now 0.05"):
         train(training)
     assert json.loads((training.run.paths / "not_finite.json").read_text())["samples"] == ["epoch 2 sample 2"]
@@ -389,7 +425,7 @@ def test_gradients_that_overflow_at_every_loss_scale_end_training():
     assert state["epoch"] * STEPS < 40  # halvings
 
 
-def test_a_batch_norm_that_gets_one_image_is_told_with_its_cure(monkeypatch):
+def test_a_batch_norm_that_gets_one_image_is_refused_with_a_remedy(monkeypatch):
     training = make(changes=["DATALOADERS.TRAIN.BATCH_SIZE=4", "SOLVER.ACCUMULATE=4"])
     pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
     training.learner.network.forward = lambda image: image + pooled(image)
@@ -433,14 +469,14 @@ def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "cure"),
+    ("changes", "remedy"),
     [
         ((), r"SOLVER\.ACCUMULATE=2 puts each batch of 4 through in 2 parts"),
         (("DATALOADERS.TRAIN.BATCH_SIZE=9",), r"SOLVER\.ACCUMULATE=3 puts each batch of 9 through in 3 parts"),
         (("SOLVER.ACCUMULATE=2",), r"^A smaller tile or MODEL\.ENCODER\.NAME needs less\.$"),
     ],
 )
-def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpoint_stays(monkeypatch, changes, cure):
+def test_too_little_gpu_memory_is_refused_with_a_remedy_and_the_last_checkpoint_stays(monkeypatch, changes, remedy):
     def refuse(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.81 GiB.")
 
@@ -448,19 +484,19 @@ def test_a_gpu_with_too_little_memory_is_told_with_its_cure_and_the_last_checkpo
     with pytest.raises(UserError) as told:
         run(changes=changes)
     first, *others = str(told.value).splitlines()
-    assert first == "the GPU's memory is too small." and any(re.search(cure, line) for line in others)
+    assert first == "the GPU's memory is too small." and any(re.search(remedy, line) for line in others)
     assert load_checkpoint(make(changes=changes).run.paths / "last.ckpt")["state"]["epoch"] == 0
 
 
-@pytest.mark.parametrize(("batch_size", "cure"), [(8, r"VALID\.BATCH_SIZE=4 looks at fewer"), (1, "Not one")])
-def test_validation_images_that_do_not_fit_into_a_gpus_memory_are_told_with_their_own_cure(
-    monkeypatch, batch_size, cure
+@pytest.mark.parametrize(("batch_size", "remedy"), [(8, r"VALID\.BATCH_SIZE=4 validates fewer"), (1, "Not one")])
+def test_validation_images_that_do_not_fit_into_a_gpus_memory_are_refused_with_a_remedy_of_their_own(
+    monkeypatch, batch_size, remedy
 ):
     def refuse(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.81 GiB.")
 
     monkeypatch.setattr(trainer, "validate", refuse)
-    with pytest.raises(UserError, match=cure):
+    with pytest.raises(UserError, match=remedy):
         run(changes=[f"DATALOADERS.VALID.BATCH_SIZE={batch_size}"])
 
 
@@ -473,20 +509,20 @@ def test_another_fault_passes_through_as_it_is(monkeypatch):
         run()
 
 
-def test_a_class_never_found_is_said_once_and_again_at_the_end(monkeypatch):
+def test_a_class_never_found_is_logged_once_and_again_at_the_end(monkeypatch):
     script(monkeypatch, FALLING)
     plain = trainer.validate
 
     def never_a_car(*arguments):
         validation = plain(*arguments)
-        return type(validation)(**{**vars(validation), "has_hit": [True, True, False]})
+        return replace(validation, scores=replace(validation.scores, has_hit=[True, True, False]))
 
     monkeypatch.setattr(trainer, "validate", never_a_car)
     lines: list[str] = []
     run(log=lines.append)
-    dead = [line for line in lines if line.startswith("dead class")]
-    assert [line.split(":")[0] for line in dead] == ["dead class Car (Dice 0.500)"] * 2
-    assert "found in 5 validations" in dead[0] and "found in 6 validations" in dead[1]
+    missed = [line for line in lines if line.startswith("never found")]
+    behind = "validations: Car (Dice 0.500); the scores come from images without the class"
+    assert missed == [f"never found in 5 {behind}", f"never found in 6 {behind}"]
 
 
 def test_the_seed_of_a_step_is_its_own():

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config.load import load
-from pipeline.config.plan import Phase
+from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.schema import Config
 from pipeline.engine.stopping import Stop
-from pipeline.paths import RunPaths
-from pipeline.training.assemble import content_to_continue, restore
+from pipeline.paths import BEST, HISTORY, LAST, RunPaths
+from pipeline.paths import STEPS as STEPS_TABLE
+from pipeline.segmentation.learning import bind
+from pipeline.task import Batch, Learning, Score, Scores
+from pipeline.training.assemble import content_to_continue, loss_terms, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
@@ -32,6 +36,7 @@ OVERFLOWING = 2.0**19  # a loss scale at which gradients overflow float16, so th
 SETTINGS = (
     "DATALOADERS.TRAIN.BATCH_SIZE=4",
     "LOSS_FN.MIX=1 ce",
+    "RUNTIME.LOG_STEPS=1",
     "SOLVER.PLAN=flat_cosine",
     "SOLVER.MAX_LR=0.05",
     "SOLVER.NUM_EPOCHS=3",
@@ -68,22 +73,27 @@ class StopAt(Stop):
         return self.reason is not None
 
 
-class Batch(NamedTuple):
-    image_BHWC: Tensor
-    mask_BHW: Tensor
-
-
-def batch(*seed: int) -> Batch:
+def batch(*seed: int, keys: Sequence[Any] = ()) -> Batch:
     """Returns images of noise whose brightness depends on the class, and their masks: a function of the seed."""
-    generator = torch.Generator().manual_seed(sum(part << (16 * place) for place, part in enumerate(seed)))
+    generator = torch.Generator().manual_seed(sum(part << (16 * index) for index, part in enumerate(seed)))
     mask_BHW = torch.randint(0, len(CLASSES), (BATCH_SIZE, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     noise_BHWC = torch.randint(0, 120, (BATCH_SIZE, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
-    return Batch(noise_BHWC + mask_BHW[..., None] * 60, mask_BHW)
+    return Batch(noise_BHWC + mask_BHW[..., None] * 60, mask_BHW, list(keys))
 
 
-def train_batches(epoch: int, start_step: int, augment: bool, class_dice: Sequence[float]) -> Iterator[tuple]:
+def train_batches(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
     for step in range(start_step, STEPS):
-        yield *batch(epoch, step, int(augment)), [f"epoch {epoch} sample {step}"]
+        yield batch(epoch, step, int(augment), keys=[f"epoch {epoch} sample {step}"])
+
+
+def valid_batches() -> Iterator[Batch]:
+    return iter([batch(999, index) for index in range(NUM_VALID_BATCHES)])
+
+
+def toy_learning(config: Config, device: torch.device) -> Learning:
+    """Returns what training needs of segmentation for the toy's classes, all scored and in the loss."""
+    every = range(len(CLASSES))
+    return bind(CLASSES, every, every, len(CLASSES), config.loss_fn, device)
 
 
 def make(
@@ -96,12 +106,17 @@ def make(
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     log: Callable[[str], None] = lambda line: None,
-    batches: Callable[..., Any] = train_batches,
+    batches: Callable[..., Iterator[Batch]] = train_batches,
     key: str = "key",
+    network: nn.Module | None = None,
+    learning_of: Callable[[Config, torch.device], Learning] = toy_learning,
+    validation: Callable[[], Iterator[Batch]] = valid_batches,
 ) -> Training:
     """Returns a training in the run folder `name`, new or as an earlier one left it.
 
     Args:
+        network: with its first weights; None: a `Toy`.
+        learning_of: the task's part; `batches` and `validation` yield labels that it understands.
         has_scaler: whether it is in float16 with a loss scaler, whose scale grows every third step until gradients
             overflow.
     """
@@ -112,7 +127,7 @@ def make(
     toy_run.paths.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     device = torch.device(device)
-    network = Toy().to(device)
+    network = (network or Toy()).to(device)
     optimizer = build_optimizer(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
     ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
     precision = torch.float16 if has_scaler else precision
@@ -120,21 +135,19 @@ def make(
     if has_scaler:
         scaler = torch.amp.GradScaler(device.type, init_scale=OVERFLOWING, growth_interval=3)
     learner = Learner(config, network, network, optimizer, scaler, ema, device, precision)
-    sums = EpochSums(len(CLASSES), device)
+    learning, plan = learning_of(config, device), plan or loaded.plan
+    sums = EpochSums(learning, loss_terms(loaded, plan), device)
     content = content_to_continue(toy_run)
     return Training(
         run=toy_run,
         config=config,
-        plan=plan or loaded.plan,
+        plan=plan,
         learner=learner,
+        learning=learning,
         state=TrainState(key) if content is None else restore(content, learner, sums),
         seed=3,
-        classes=CLASSES,
-        scored=(0, 1, 2),
-        loss_classes=(0, 1, 2),
-        num_outputs=len(CLASSES),
         train_batches=batches,
-        valid_batches=lambda: iter([batch(999, index) for index in range(NUM_VALID_BATCHES)]),
+        valid_batches=validation,
         num_valid=NUM_VALID_BATCHES * BATCH_SIZE,
         describe=str,
         steps_per_epoch=STEPS,
@@ -150,26 +163,32 @@ def run(name: str = "toy", **options: Any) -> RunPaths:
     return training.run.paths
 
 
-def script(monkeypatch, losses: Sequence[float], dice: Sequence[float] | None = None) -> None:
-    """Makes the following validations return these losses (and mean Dice), the one before training first."""
-    told = iter(range(len(losses)))
+def script(monkeypatch, losses: Sequence[float], **scores: Sequence[float | None]) -> None:
+    """Makes the following validations return these losses and mean scores, the one before training first.
 
-    def validate(learner, batches, loss_of, num_classes) -> Validation:
+    Args:
+        scores: by name (dice, iou, miou); those that are not given are 0.5.
+    """
+    indices = iter(range(len(losses)))
+
+    def validate(learner, batches, criterion, learning) -> Validation:
         for _ in batches:
             pass
-        index = next(told)
-        score = dice[index] if dice else 0.5
-        return Validation(losses[index], [score] * 3, [score] * 3, [score] * 3, [True] * 3)
+        index = next(indices)
+        means = {name: scores[name][index] if name in scores else 0.5 for name in ("dice", "iou", "miou")}
+        by_name = {name: Score(mean, [math.nan if mean is None else mean] * 3) for name, mean in means.items()}
+        terms = {name: losses[index] for name, _ in parse_mix(learner.config.loss_fn.mix)}
+        return Validation(losses[index], terms, Scores(by_name, by_name["dice"].classes, [True] * 3))
 
     monkeypatch.setattr("pipeline.training.trainer.validate", validate)
 
 
 def history(paths: RunPaths) -> list[dict[str, str]]:
     """Returns the rows of `history.csv`."""
-    with open(paths / "history.csv") as file:
+    with open(paths / HISTORY) as file:
         return list(csv.DictReader(file))
 
 
 def results(paths: RunPaths) -> dict[str, bytes]:
     """Returns the files that must not depend on how often a training was stopped."""
-    return {name: (Path(paths.folder) / name).read_bytes() for name in ("last.ckpt", "best.ckpt", "history.csv")}
+    return {name: (paths / name).read_bytes() for name in (LAST, BEST, HISTORY, STEPS_TABLE)}

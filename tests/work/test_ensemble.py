@@ -15,15 +15,15 @@ import yaml
 
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.segmentation.labels import read_mask
 from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
-from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.scores import confusion_of
-from pipeline.prediction.store import PredictionStore
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.paths import TEST_PROBS, VALID_PROBS
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.scores import confusion_of
 from pipeline.work.members import trained_on
 from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
 

@@ -16,11 +16,11 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
-from pipeline.segmentation.predict import decode
-from pipeline.prediction.store import PredictionStore
 from pipeline.paths import VALID_PROBS
-from pipeline.submission.write import write_submission
+from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.classes import loss_classes, scored_classes
+from pipeline.segmentation.predict import decode
+from pipeline.submission.write import write_submission
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow

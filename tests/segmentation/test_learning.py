@@ -1,0 +1,175 @@
+"""What training needs of segmentation: class weights, losses with their terms, scores of samples and of validations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config.load import load
+from pipeline.segmentation.learning import bind, fixed_weights, ignore_beyond, learning, mean_of
+from pipeline.task import Learning, Scores
+
+CPU = torch.device("cpu")
+CLASSES = ("Road", "Car", "Boat")
+NAN = float("nan")
+ADAPTIVE = ("ADAPTIVE.ENABLE=true", "ADAPTIVE.MAX_WEIGHT=3")
+
+
+def made(*changes: str, num_classes: int = 3, scored=None, in_loss=None, num_outputs: int | None = None) -> Learning:
+    """Returns the learning of classes; all are scored and in the loss, unless told otherwise."""
+    every = tuple(range(num_classes))
+    loss_fn = load("demo", tuple(f"LOSS_FN.{change}" for change in changes)).config.loss_fn
+    return bind(CLASSES[:num_classes], scored or every, in_loss or every, num_outputs or num_classes, loss_fn, CPU)
+
+
+def batch(num_outputs: int = 3) -> tuple[Tensor, Tensor]:
+    """Returns random logits (2, C, 4, 4), and a mask of the same outputs."""
+    logits = torch.randn(2, num_outputs, 4, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.randint(0, num_outputs, (2, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return logits, mask
+
+
+def weighs(one: Learning, epoch: int, class_scores: Sequence[float], weights: Sequence[float], num_outputs: int):
+    """Returns whether the loss of an epoch is a cross-entropy with these class weights."""
+    logits, mask = batch(num_outputs)
+    found = one.criterion("1 ce", epoch, class_scores)(logits, mask).total
+    return torch.allclose(found, F.cross_entropy(logits, mask.long(), torch.tensor(weights)))
+
+
+def test_equal_weights_of_all_classes_are_none():
+    assert fixed_weights(None, in_loss=(0, 1), num_classes=2, num_outputs=2) is None
+
+
+def test_given_weights_sum_to_the_number_of_classes():
+    assert fixed_weights((3.0, 1.0), (0, 1), 2, 2).tolist() == [1.5, 0.5]
+
+
+def test_classes_outside_the_loss_weigh_nothing_and_a_padding_class_one():
+    assert fixed_weights((3.0, 1.0, 1.0), (0, 2), 3, 4).tolist() == [2.25, 0.0, 0.75, 1.0]
+    one = made(in_loss=(0, 2), num_outputs=4)
+    assert weighs(one, 0, (), [1.5, 0.0, 1.5, 1.0], num_outputs=4)
+
+
+def test_adaptive_weights_begin_after_the_first_epoch():
+    one = made(*ADAPTIVE, num_classes=2)
+    assert weighs(one, 0, [1.0, 0.0], [1.0, 1.0], num_outputs=2)
+    assert weighs(one, 1, [1.0, 0.0], [0.5, 1.5], num_outputs=2)
+
+
+def test_adaptive_weights_leave_out_classes_outside_the_loss():
+    one = made(*ADAPTIVE, in_loss=(0, 1), num_outputs=4)
+    assert weighs(one, 5, [1.0, 0.0, 0.0], [0.75, 2.25, 0.0, 1.0], num_outputs=4)
+
+
+def test_without_adaptation_every_epoch_has_the_fixed_weights():
+    assert weighs(made(), 5, [1.0, 0.0, 0.5], [1.0, 1.0, 1.0], num_outputs=3)
+
+
+def test_the_loss_that_validates_every_epoch_has_weights_that_never_change():
+    assert weighs(made(*ADAPTIVE), 0, (), [1.0, 1.0, 1.0], num_outputs=3)
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms_which_are_recorded_unweighted():
+    logits, mask = batch()
+    logits.requires_grad_()
+    total, terms = made().criterion("0.7 ce + 0.3 dice", 0, ())(logits, mask)
+    ce, dice = (made().criterion(mix, 0, ())(logits, mask).total for mix in ("1 ce", "1 dice"))
+    assert terms == {"ce": ce, "dice": dice} and total.requires_grad and not terms["ce"].requires_grad
+    assert float(total.detach()) == pytest.approx(0.7 * float(terms["ce"]) + 0.3 * float(terms["dice"]), abs=1e-7)
+
+
+def test_a_class_of_weight_zero_has_no_gradient_through_its_pixels():
+    logits = torch.zeros(1, 3, 1, 2, requires_grad=True)
+    mask = torch.tensor([[[0, 2]]], dtype=torch.uint8)
+    made(in_loss=(0, 1)).criterion("1 ce", 0, ())(logits, mask).total.backward()
+    assert logits.grad[..., 1].abs().max() == 0 and logits.grad[..., 0].abs().max() > 0
+
+
+def test_sums_over_samples_are_their_scores_and_ignore_padding():
+    one = made(num_classes=2, num_outputs=3)
+    logits = torch.zeros(2, 3, 1, 2)
+    logits[:, 1] = 1.0  # everything is predicted as class 1; output 2 is the padding class
+    sums = one.sample_sums(logits, torch.tensor([[[1, 1]], [[0, 255]]], dtype=torch.uint8))
+    sums += one.sample_sums(logits[:1], torch.tensor([[[1, 2]]], dtype=torch.uint8))
+    assert sums.dtype == torch.float64 and len(sums) == one.num_sums
+    scores = one.sample_scores((sums / 3).tolist())
+    assert scores.by_name["dice"].classes == pytest.approx([2 / 3, 2 / 3])
+    assert scores.by_name["iou"].classes == pytest.approx([2 / 3, 2 / 3])
+    assert scores.by_name["iou"].mean == pytest.approx(2 / 3) and scores.class_scores == scores.by_name["dice"].classes
+
+
+def test_parts_of_a_batch_are_split_and_joined_in_order():
+    one, (logits, mask) = made(), batch()
+    assert torch.equal(torch.cat(one.split_labels(mask, 2)), mask)
+    assert torch.equal(one.join_outputs([logits[:1], logits[1:]]), logits)
+
+
+def score(
+    truths: Sequence[Sequence], predictions: Sequence[Sequence], num_classes: int, num_outputs: int = 0, scored=None
+) -> Scores:
+    """Returns the scores of batches of masks (lists of rows), predicted with certainty."""
+    num_outputs = num_outputs or num_classes
+    scorer = made(num_classes=num_classes, num_outputs=num_outputs, scored=scored).scorer()
+    for truth, predicted in zip(truths, predictions, strict=True):
+        logits = F.one_hot(torch.tensor(predicted), num_outputs).permute(0, 3, 1, 2).float()
+        scorer.add(logits, torch.tensor(truth, dtype=torch.uint8))
+    return scorer.scores()
+
+
+def test_dice_is_the_mean_over_images_and_one_where_both_lack_the_class():
+    result = score([[[[0, 1]], [[0, 0]]]], [[[[0, 0]], [[0, 0]]]], num_classes=2)
+    assert result.by_name["dice"].classes == pytest.approx([(2 / 3 + 1) / 2, (0 + 1) / 2])
+    assert result.by_name["iou"].classes == pytest.approx([(1 / 2 + 1) / 2, (0 + 1) / 2])
+    assert result.by_name["miou"].classes == pytest.approx([3 / 4, 0])
+    assert result.has_hit == [True, False] and result.class_scores == result.by_name["dice"].classes
+    assert result.by_name["dice"].mean == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert result.by_name["miou"].mean == pytest.approx(3 / 8)
+
+
+def test_means_are_over_the_scored_classes():
+    result = score([[[[0, 1]], [[0, 0]]]], [[[[0, 0]], [[0, 0]]]], num_classes=2, scored=(1,))
+    assert [result.by_name[name].mean for name in ("dice", "iou", "miou")] == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_a_class_in_no_mask_and_no_prediction_is_not_missed_and_has_no_miou():
+    result = score([[[[0, 0]]]], [[[[0, 0]]]], num_classes=2)
+    assert result.has_hit == [True, True] and result.by_name["dice"].classes == [1.0, 1.0]
+    assert math.isnan(result.by_name["miou"].classes[1]) and result.by_name["miou"].mean == 1.0
+    assert score([[[[0, 0]]]], [[[[0, 0]]]], num_classes=2, scored=(1,)).by_name["miou"].mean is None
+
+
+def test_scores_of_several_batches_are_those_of_all_images():
+    truths, predictions = [[[0, 1]], [[0, 0]], [[1, 1]]], [[[0, 0]], [[0, 0]], [[1, 0]]]
+    whole = score([truths], [predictions], num_classes=2)
+    assert score([truths[:1], truths[1:]], [predictions[:1], predictions[1:]], num_classes=2) == whole
+
+
+def test_ignored_and_padded_pixels_count_nowhere():
+    result = score([[[[0, 255, 2]]]], [[[[0, 1, 1]]]], num_classes=2, num_outputs=3)
+    assert result.by_name["dice"].classes == [1.0, 1.0]
+
+
+def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class():
+    result = score([[[[0, 0]]]], [[[[2, 0]]]], num_classes=2, num_outputs=3)
+    assert result.by_name["dice"].classes == [1.0, 1.0]
+
+
+def test_masks_beyond_the_classes_are_ignored():
+    assert ignore_beyond(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]
+
+
+def test_a_mean_leaves_out_classes_without_a_value():
+    assert mean_of([0.5, NAN, 0.7], (0, 1, 2)) == pytest.approx(0.6)
+    assert mean_of([0.5, NAN, 0.7], (1,)) is None
+
+
+def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():
+    one = learning(load("demo", ("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]")), CPU)
+    assert len(one.classes) == 12 and [one.classes[index] for index in one.scored] == ["Car", "Road"]
+    logits, mask = torch.zeros(1, 13, 4, 4), torch.full((1, 4, 4), 12, dtype=torch.uint8)
+    assert float(one.criterion("1 ce", 0, ())(logits, mask).total) == pytest.approx(math.log(13))
