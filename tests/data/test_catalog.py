@@ -232,7 +232,7 @@ def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
     assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
     (folder / "train.csv").write_text(text)
     shutil.rmtree(folder / "masks")
-    assert "mend MASKS in" in build_train_catalog(COMPETITION, folder)[1][-1].cure
+    assert "mend MASKS in" in build_train_catalog(COMPETITION, folder, SEGMENTATION)[1][-1].cure
 
 
 def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
