@@ -64,8 +64,10 @@ def scored_probs(predictions: Sequence[Prediction], truth_HW: np.ndarray) -> Ite
     for top, bottom in row_blocks(*truth_HW.shape):
         truth_N = truth_HW[top:bottom].ravel()
         is_scored_N = truth_N != IGNORE
-        probs = (decision.probs(logits_rows(one, top, bottom), 0).flatten(1).numpy() for one in predictions)
-        yield np.stack([probs_CN[:, is_scored_N] for probs_CN in probs]), truth_N[is_scored_N]
+        probs = [decision.probs(logits_rows(one, top, bottom), 0).flatten(1).numpy() for one in predictions]
+        if not is_scored_N.all():
+            probs, truth_N = [probs_CN[:, is_scored_N] for probs_CN in probs], truth_N[is_scored_N]
+        yield np.stack(probs), truth_N
 
 
 def sample_pixels(
