@@ -239,7 +239,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         again = f"./run.sh {name}{' with its settings' if dash else ''}"
         if path.is_file():
             raise UserError(f"{shown(path)} is damaged; {again} writes it again")
-        raise UserError(f"{shown(folder)} holds no run, as it has no config.yaml; {again} makes one")
+        raise UserError(f"{shown(folder)} holds no run, as it has no {CONFIG}; {again} makes one")
     return values
 
 

@@ -121,7 +121,7 @@ def _read_run(run: str, folder: Path) -> tuple[str, pd.DataFrame]:
         table = pd.read_csv(folder / PER_IMAGE_TABLE, dtype={"id": str, "sequence": str}, keep_default_na=False)
         return score, table.set_index("id")[["sequence", *PER_IMAGE]].astype(dict.fromkeys(PER_IMAGE, float))
     except (OSError, ValueError, KeyError, TypeError):  # errors of pandas and json are ValueErrors
-        files = f"{shown(folder)}: metrics.json or per_image.csv"
+        files = f"{shown(folder)}: {METRICS} or {PER_IMAGE_TABLE}"
         raise UserError(f"{files} is damaged; type: ./run.sh {run} evaluate --force") from None
 
 
