@@ -122,7 +122,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     if comparison.score is not None:
         folder = runs / "compared"
         write_atomic(folder / "scores.png", draw_comparison(comparison))
-        write_atomic(folder / "curves.png", draw_run_curves(comparison))
+        write_atomic(folder / "curves.png", draw_run_curves(comparison, runs))
         print(f"\nplots: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 
