@@ -21,7 +21,7 @@ from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, So
 from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError
 
-LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "lovasz", "tversky", "boundary")
+LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "bitempered", "lovasz", "tversky", "boundary")
 
 # One cycle begins at MAX_LR / 25 and spends 30 % of its steps rising: the defaults of fastai and of torch's OneCycleLR.
 CYCLE_START_SHARE = 1 / 25

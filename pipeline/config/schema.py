@@ -239,7 +239,7 @@ class Predict:
     window: tuple[Count, Count]
     overlap: Annotated[float, Range(least=0, most=0.9)]
     blend: Literal["gaussian", "pyramid"]
-    tta: Literal["none", "flip", "d4", "scales"]
+    tta: Literal["none", "flip", "d2", "d4", "scales"]
     tta_space: Literal["probs", "logits"]
 
 

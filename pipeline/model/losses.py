@@ -1,7 +1,7 @@
 """The training loss: any mix of named losses, computed in float32, with one set of class weights.
 
 Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
-tversky), `losses_pixel` (ce, focal), `losses_shape` (lovasz, boundary).
+tversky), `losses_pixel` (ce, focal, bitempered), `losses_shape` (lovasz, boundary).
 """
 
 import math
@@ -21,6 +21,7 @@ TERMS: dict[str, LossTerm] = {
     "jaccard": losses_overlap.soft_jaccard,
     "ce": losses_pixel.cross_entropy,
     "focal": losses_pixel.focal,
+    "bitempered": losses_pixel.bitempered,
     "lovasz": losses_shape.lovasz,
     "tversky": losses_overlap.soft_tversky,
     "boundary": losses_shape.boundary,
