@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pipeline.config.coerce import nearest
 from pipeline.config.competition import Competition
+from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
@@ -44,9 +45,15 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         _refuse(
             origins, "SOLVER.MAX_LR", "auto takes the LR sweep's suggestion, but SWEEP.ENABLE is false; give a number"
         )
-    if solver.max_lr == "auto" and sweep.optimizer == "SGD" and solver.optimizer.name != "SGD":
-        why = f"auto takes the sweep's suggestion, but plain SGD's rate means other steps in {solver.optimizer.name}"
+    name = solver.optimizer.name
+    if why := why_refused(name, solver.optimizer.weight_decay):
+        _refuse(origins, "SOLVER.OPTIMIZER.NAME", why)
+    if solver.max_lr == "auto" and sweep.optimizer == "SGD" and name != "SGD":
+        why = f"auto takes the sweep's suggestion, but plain SGD's rate means other steps in {name}"
         _refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
+    if solver.max_lr == "auto" and name in UNEVEN:
+        why = f"auto takes the sweep's suggestion, but the steps of {name} change for thousands of steps at one rate"
+        _refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number")
 
 
 def _refuse(origins: Mapping[str, str], key: str, why: str) -> None:

@@ -193,7 +193,7 @@ class LossFn:
 
 @dataclass(frozen=True)
 class Optimizer:
-    name: Literal["Ranger", "RAdam", "AdamW", "SGD"]
+    name: str  # one of `optimizers.py`, see `check.py`
     weight_decay: NotNegative
     momentum: Share
     encoder_lr_factor: NotNegative

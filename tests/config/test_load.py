@@ -225,6 +225,16 @@ def test_a_retired_key_says_why_it_does_nothing(key, configs):
         (["SOLVER.MIN_LR=0.5"], "SOLVER.MIN_LR: 0.5 is above SOLVER.MAX_LR 0.001"),
         (["SOLVER.MAX_LR=auto", "SWEEP.ENABLE=false"], "SOLVER.MAX_LR: auto takes the LR sweep's suggestion"),
         (["SOLVER.MAX_LR=auto", "SWEEP.OPTIMIZER=SGD"], "SOLVER.MAX_LR: auto takes the sweep's suggestion, but"),
+        (["SOLVER.OPTIMIZER.NAME=adamw"], "SOLVER.OPTIMIZER.NAME: no optimizer is called adamw; did you mean AdamW or"),
+        (["SOLVER.OPTIMIZER.NAME=timm.adahessian"], "SOLVER.OPTIMIZER.NAME: timm.adahessian needs second derivatives"),
+        (
+            ["SOLVER.OPTIMIZER={NAME: torch_optimizer.SGDW, WEIGHT_DECAY: 0.1}"],
+            "SOLVER.OPTIMIZER.NAME: torch_optimizer.SGDW subtracts the same number from every weight",
+        ),
+        (
+            ["SOLVER.MAX_LR=auto", "SOLVER.OPTIMIZER.NAME=timm.adagrad"],
+            "SOLVER.MAX_LR: auto takes the sweep's suggestion, but the steps of timm.adagrad change",
+        ),
         (
             ["PREDICT.WINDOW=[100, 90]"],
             "PREDICT.WINDOW: [100, 90] are no multiples of 32",
@@ -243,6 +253,12 @@ def test_a_retired_key_says_why_it_does_nothing(key, configs):
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, message):
     assert refusal("ExpAAB", *overrides).startswith(f"command line: {message}")
+
+
+def test_an_optimizer_of_a_library_is_a_setting_like_any_other():
+    overrides = ("SOLVER.OPTIMIZER={NAME: torch_optimizer.SGDW, WEIGHT_DECAY: 0}", "SWEEP.OPTIMIZER=SGD")
+    assert load("ExpAAB", overrides).config.solver.optimizer.name == "torch_optimizer.SGDW"
+    assert load("ExpAAB", ("SOLVER.OPTIMIZER.NAME=timm.adagrad",)).config.solver.max_lr == 0.001
 
 
 def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden():
