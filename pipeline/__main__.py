@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pipeline.commands.arguments import Parser
 from pipeline.commands.table import COMMANDS
 from pipeline.errors import Stopped, UserError
+from pipeline.stages import STAGE_NAMES
 from pipeline.wording import did_you_mean, nearest
 
-STAGE_NAMES = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 EPILOG = """\
 `./run.sh demo` runs all stages on a small competition that it generates itself.
@@ -40,16 +40,14 @@ def experiment_parser() -> Parser:
         epilog=EPILOG.format(commands=commands),
     )
     options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
-    options.add_argument(
-        "stages",
-        metavar="STAGE",
-        nargs="*",
-        help=f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}",
-    )
-    options.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="other settings; the run then has a run folder of its own"
-    )
+    # Two arguments for the help; argparse assigns all words to the first, and split_words separates them.
+    meaning = f"run up to the last stage named; default: all. In order: {' '.join(STAGE_NAMES)}"
+    options.add_argument("stages", metavar="STAGE", nargs="*", help=meaning)
+    meaning = "other settings; the run then has a run folder of its own"
+    options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=meaning)
     options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
+    meaning = "predict the images of DIR, such as a hidden test set, and not the competition's test images"
+    options.add_argument("--test-dir", metavar="DIR", help=meaning)
     return options
 
 
@@ -147,6 +145,8 @@ def run_experiment(arguments: Sequence[str]) -> int:
     if name not in names():
         refuse_slip(name, arguments[1:])
     stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
+    if chosen.test_dir is not None:
+        overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
     from pipeline.engine.api import open_run, run
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown

@@ -14,13 +14,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.wording import GIB, size
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TEMPORARY_MARK = ".tmp-"
 TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_MARK)}[0-9]+")
@@ -176,9 +172,3 @@ def _as_user_error(error: OSError, path: Path) -> UserError:
         f"cannot write {path}: {error.strerror or error}{free}.\n"
         f"The previous content is unchanged. Free space or allow writing there, then type the same command again."
     )
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV without its index; a kill leaves the old or the new file."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)

@@ -135,8 +135,8 @@ class RunPaths:
     def markers(self) -> Path:
         return self.folder / MARKERS
 
-    def submission(self, suffix: str = ".csv") -> Path:
-        """Returns the file to upload; each submission format has its suffix."""
+    def submission(self, suffix: str) -> Path:
+        """Returns the file to upload; the suffix is that of its format."""
         return self.submissions / f"{self.name}{suffix}"
 
     def __truediv__(self, name: str) -> Path:

@@ -5,15 +5,14 @@
 
 A stage reads files and writes files below `runs/ExpAAB/`. It is skipped while the content of what it reads, the
 settings named here and what it wrote are unchanged; `engine/chain.py` decides and logs why. The work is in `work/`,
-one file per stage, imported only when the stage runs.
+one file per stage, imported only when the stage runs; so the tables need no package.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pipeline.config.ensemble import is_ensemble
-from pipeline.config.load import Loaded
 from pipeline.engine.run import Run, Stage, lazy
 from pipeline.paths import (
     BEST,
@@ -49,18 +48,10 @@ from pipeline.paths import (
     TRAIN_CATALOG,
     VALID_PROBS,
 )
-from pipeline.task import Task
-from pipeline.work.inputs import (
-    lacks_tiles,
-    sample_submission,
-    starting_weights,
-    submission_file,
-    test_files,
-    test_images,
-    training_files,
-    training_images,
-)
-from pipeline.work.member_inputs import lacks_predictions, member_sources, member_stores
+
+if TYPE_CHECKING:
+    from pipeline.config.load import Loaded
+    from pipeline.task import Task
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
@@ -90,10 +81,16 @@ def _train_reads(run: Run) -> tuple[str, ...]:
     return (*CUT, *suggestion)
 
 
+def _is_fitted(loaded: Loaded) -> bool:
+    return "fitted" in (loaded.config.decode.suppress, loaded.config.decode.offsets)
+
+
 def _submit_reads(run: Run) -> tuple[str, ...]:
-    decode = run.loaded.config.decode
-    held_out = (VALID_PROBS, TRAIN_CATALOG, SPLIT) if "fitted" in (decode.suppress, decode.offsets) else ()
-    return (TEST_PROBS, TEST_CATALOG, METRICS, *held_out)
+    return (TEST_PROBS, TEST_CATALOG, METRICS, *((DECODE,) if _is_fitted(run.loaded) else ()))
+
+
+def _ensemble_submit_reads(run: Run) -> tuple[str, ...]:
+    return (MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE, *((DECODE,) if _is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -102,19 +99,21 @@ STAGES = (
         "check training images and labels, count classes, split",
         lazy("pipeline.work.prepare:prepare"),
         settings=("COMPETITION", *SPLITTING),
-        reads_outside=training_files,
+        reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "testset",
         "check test images and sample submission",
         lazy("pipeline.work.testset:testset"),
         settings=TEST,
-        reads_outside=test_files,
+        reads_outside=lazy("pipeline.work.inputs:test_files"),
         writes=(TEST_CATALOG,),
         is_shared=True,
+        done="prepared",
     ),
     Stage(
         "tile",
@@ -122,11 +121,12 @@ STAGES = (
         lazy("pipeline.work.tile:tile"),
         settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
         reads=(TRAIN_CATALOG, SPLIT),
-        reads_outside=training_images,
+        reads_outside=lazy("pipeline.work.inputs:training_images"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
         is_shared=True,
-        lacks=lacks_tiles,
+        lacks=lazy("pipeline.work.inputs:lacks_tiles"),
+        done="tiled",
     ),
     Stage(
         "sweep",
@@ -134,10 +134,11 @@ STAGES = (
         lazy("pipeline.work.sweep:sweep"),
         settings=(*TRAINING, *SAMPLES, *SPLITTING, "SWEEP"),
         reads=CUT,
-        reads_outside=starting_weights,
+        reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
         version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
         is_shared=True,
+        done="swept",
     ),
     Stage(
         "train",
@@ -145,22 +146,35 @@ STAGES = (
         lazy("pipeline.work.train:train"),
         settings=(*TRAINING, *SAMPLES, *SPLITTING),
         reads=_train_reads,
-        reads_outside=starting_weights,
+        reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
         leaves=(LAST, TIMINGS, STEPS, EVENTS),
         is_shared=True,
+        done="trained",
     ),
     Stage(
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
-        settings=(*PREDICTION, "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        settings=(*PREDICTION, "COMPETITION.SCORE", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=training_images,
+        reads_outside=lazy("pipeline.work.inputs:training_images"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
-        version=2,  # full-size logits became bytes
+        version=3,  # scores by name
         is_shared=True,
+        done="evaluated",
+    ),
+    Stage(
+        "fit",
+        "fit the decoding on out-of-fold images",
+        lazy("pipeline.work.fit:fit"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        reads=(VALID_PROBS, TRAIN_CATALOG, SPLIT),
+        reads_outside=lazy("pipeline.work.inputs:training_images"),
+        writes=(DECODE,),
+        is_shared=True,
+        done="fitted",
     ),
     Stage(
         "predict",
@@ -168,10 +182,11 @@ STAGES = (
         lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
         reads=(BEST, TEST_CATALOG),
-        reads_outside=test_images,
+        reads_outside=lazy("pipeline.work.inputs:test_images"),
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
         is_shared=True,
+        done="predicted",
     ),
     Stage(
         "submit",
@@ -179,9 +194,10 @@ STAGES = (
         lazy("pipeline.work.submit:submit"),
         settings=("COMPETITION", "DECODE"),
         reads=_submit_reads,
-        reads_outside=sample_submission,
+        reads_outside=lazy("pipeline.work.inputs:sample_submission"),
         writes=(SUBMISSION,),
-        writes_outside=submission_file,
+        writes_outside=lazy("pipeline.work.inputs:submission_file"),
+        done="submitted",
     ),
     Stage(
         "report",
@@ -189,9 +205,10 @@ STAGES = (
         lazy("pipeline.work.report:report"),
         settings=ALL,
         reads=REPORTED,
-        reads_outside=submission_file,
+        reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 
@@ -203,29 +220,43 @@ ENSEMBLE_STAGES = (
         "make sure that every member has predicted",
         lazy("pipeline.work.ensemble_predict:predict"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
-        reads_outside=member_sources,
+        reads_outside=lazy("pipeline.work.member_inputs:member_sources"),
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        lacks=lacks_predictions,
-        version=2,  # so that members write their stores anew
+        lacks=lazy("pipeline.work.member_inputs:lacks_predictions"),
+        version=3,  # scores by name
+        done="predicted",
     ),
     Stage(
         "evaluate",
         "combine them on images that they did not train on, and score",
         lazy("pipeline.work.ensemble_evaluate:evaluate"),
-        settings=(*SHOWN, "ENSEMBLE"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=lambda run: member_stores(run, "valid") | training_images(run),
+        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
+        version=2,  # scores by name
+        done="evaluated",
+    ),
+    Stage(
+        "fit",
+        "fit the decoding on images that the members were not trained on",
+        lazy("pipeline.work.ensemble_fit:fit"),
+        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
+        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
+        writes=(DECODE,),
+        done="fitted",
     ),
     Stage(
         "submit",
         "combine them on the test images, encode and check the submission",
         lazy("pipeline.work.ensemble_submit:submit"),
         settings=("COMPETITION", "DECODE"),
-        reads=(MEMBERS, TEST_CATALOG, TRAIN_CATALOG, SPLIT, METRICS, ENSEMBLE),
-        reads_outside=lambda run: member_stores(run, "test") | sample_submission(run),
+        reads=_ensemble_submit_reads,
+        reads_outside=lazy("pipeline.work.member_inputs:test_sources"),
         writes=(SUBMISSION,),
-        writes_outside=submission_file,
+        writes_outside=lazy("pipeline.work.inputs:submission_file"),
+        done="submitted",
     ),
     Stage(
         "report",
@@ -236,9 +267,10 @@ ENSEMBLE_STAGES = (
             *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
             *(DECODE, SUBMISSION, REFUSAL, PANELS),
         ),
-        reads_outside=submission_file,
+        reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
+        done="reported",
     ),
 )
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
@@ -247,10 +279,10 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
-    """Returns the stages of a config: an ensemble's, or an experiment's, whose sweep may be switched off."""
-    if is_ensemble(loaded):
-        return ENSEMBLE_STAGES
-    return tuple(stage for stage in STAGES if stage.name != "sweep" or loaded.config.sweep.enable)
+    """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
+    off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
+    stages = STAGES if loaded.config.ensemble.members is None else ENSEMBLE_STAGES
+    return tuple(stage for stage in stages if stage.name not in off)
 
 
 def task_of(loaded: Loaded) -> Task:

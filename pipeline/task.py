@@ -78,6 +78,32 @@ class Scores:
     has_hit: list[bool]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a run's validation images.
+
+    Attributes:
+        metrics: `images`, `score`, `scores`, `scored` and `majority` of metrics.json.
+        per_image: a row per image: id, sequence, each score that an image has, then these by class.
+        tables: further tables by file name.
+        decoded: the decoded prediction of an image by its id, to be drawn.
+    """
+
+    metrics: dict[str, Any]
+    per_image: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    decoded: Callable[[str], Any]
+
+
+# How stages hand predictions to a task. `Make` turns an image's id and the predictions of its members, in their order,
+# into small arrays. `MakeEach` takes the name of a pass, unique in its stage, and a `Make`; it returns a function from
+# an image's id to these arrays, which come from stores, or from the networks where ENSEMBLE.STREAM is on.
+Arrays = dict[str, Any]
+Make = Callable[[str, Sequence[Any]], Arrays]
+MakeEach = Callable[[str, Make], Callable[[str], Arrays]]
+HeldOut = Mapping[str, Sequence[int]]  # numbers of the members that were not trained on an image, by its id
+
+
 class Scorer(Protocol):
     """Collects the outputs of one validation."""
 
@@ -150,6 +176,19 @@ class Task:
             store, and whether that is exact or an upper bound.
         pack: (prediction) to the array that a store keeps, and plain values beside it.
         unpack: (array, plain values) to the prediction; the array may be a memory map.
+        agreement: (predictor, dataset, indices, predictions by id) to the share of stored predictions that are as the
+            network's own.
+        stored_alike: ({name: index of a store}) refuses members that cannot be combined.
+        float32_bytes: (competition, sizes (height, width) of images) to what full predictions take as float32.
+        evaluate: (run, competition's folder, catalog rows, function from id to prediction) to an `Evaluation`.
+        draw_panels: (run, competition's folder, catalog rows, evaluation) draws the best, median and worst images.
+        evaluate_ensemble: (run, competition's folder, catalog rows, held-out members, `MakeEach`) to an `Evaluation`
+            and the content of ensemble.json.
+        fit_decoding: (run, competition's folder, catalog rows, held-out members, ensemble.json or None, `MakeEach`) to
+            the content of decode.json.
+        decoder: (run, ensemble.json or None, decode.json) to a function from an image's predictions to what is
+            submitted.
+        decoding_origin: (decode.json) to what a submission's origin says of it.
     """
 
     name: str
@@ -173,3 +212,12 @@ class Task:
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
     pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
     unpack: Callable[[np.ndarray, Mapping[str, Any]], Any]
+    agreement: Callable[[Any, Any, Sequence[int], Any], float]
+    stored_alike: Callable[[Mapping[str, Mapping[str, Any]]], None]
+    float32_bytes: Callable[[Competition, Iterable[tuple[int, int]]], int]
+    evaluate: Callable[[Run, Path, pd.DataFrame, Callable[[str], Any]], Evaluation]
+    draw_panels: Callable[[Run, Path, pd.DataFrame, Evaluation], None]
+    evaluate_ensemble: Callable[[Run, Path, pd.DataFrame, HeldOut, MakeEach], tuple[Evaluation, dict[str, Any]]]
+    fit_decoding: Callable[..., dict[str, Any]]
+    decoder: Callable[[Run, Mapping[str, Any] | None, Mapping[str, Any]], Callable[[Sequence[Any]], Any]]
+    decoding_origin: Callable[[Mapping[str, Any]], dict[str, str]]

@@ -1,4 +1,4 @@
-"""The command line as a process: exit codes, one line instead of a traceback, and how fast it answers."""
+"""The command line as a process: exit codes, one clear line instead of a traceback, and how fast it answers."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def type_in(*arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "wanted"),
     [
         (["ExpAAZ"], ["there is no", "'ExpAAZ'", "did you mean ExpAAA or ExpAAB or ExpAAC?"]),
         (["ExpAAB", "SOLVER.MAXLR=1"], ["unknown key SOLVER.MAXLR; did you mean SOLVER.MAX_LR?"]),
-        (["ExpAAB", "SOLVER.MAX_LR=fast"], ["SOLVER.MAX_LR: found 'fast', expected a number (above 0) or auto"]),
+        (["ExpAAB", "SOLVER.MAX_LR=fast"], ["SOLVER.MAX_LR: found 'fast', wanted a number (above 0) or auto"]),
         (["ExpAAB", "SOLVER.MAX_LR=-1"], ["SOLVER.MAX_LR", "(above 0)"]),
         (["demo", "tra"], ["demo tra: neither a stage nor a setting; did you mean train?"]),
         (["demo", "--forse"], ["did you mean --force?"]),
         (["dem"], ["'dem'", "did you mean demo"]),
         (["lst"], ["'lst'", "did you mean ./run.sh list?"]),
-        (["show"], ["the following arguments are required: NAME"]),
+        (["show"], ["the following arguments are required: name"]),
         (["show", "ExpAAB", "--jsn"], ["--jsn"]),
         (["demo", "sweep", "SWEEP.ENABLE=false"], ["demo has no stage sweep (SWEEP.ENABLE is false)"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_typing_error_is_one_line_and_exit_code_2(arguments, expected):
+def test_a_slip_is_one_line_and_exit_code_2(arguments, wanted):
     code, output, error = type_in(*arguments)
     assert (code, output, error.count("\n")) == (2, "", 1)
-    assert all(text in error for text in expected), error
+    assert all(text in error for text in wanted), error
 
 
 @pytest.mark.skipif((PROJECT / "data/aeroscapes").exists(), reason="there are data here")
-def test_without_data_the_message_says_where_it_searched_and_how_to_get_the_data():
+def test_without_data_the_answer_says_where_it_looked_and_how_to_get_them():
     code, output, error = type_in("ExpAAB")
     assert code == 2 and "Traceback" not in error + output
     assert "No data of the competition 'aeroscapes' found" in error and "./run.sh download aeroscapes" in error
@@ -55,12 +55,17 @@ def test_without_data_the_message_says_where_it_searched_and_how_to_get_the_data
 def test_help_names_stages_commands_and_exit_codes(arguments):
     code, output, error = type_in(*arguments)
     assert (code, error) == (0, "")
-    words = " ".join(output.split())
-    for text in ("prepare tile sweep train evaluate predict submit report", "list", "show", "doctor", "3 stopped"):
-        assert text in words
+    for word in (
+        "prepare testset tile sweep train evaluate predict submit report",
+        "list",
+        "show",
+        "doctor",
+        "3 stopped",
+    ):
+        assert word in output
 
 
-def test_without_arguments_the_help_is_printed_and_the_exit_code_is_2():
+def test_without_arguments_the_help_is_shown_and_the_exit_code_is_2():
     code, output, _ = type_in()
     assert code == 2 and "./run.sh demo" in output
 
@@ -70,14 +75,14 @@ def test_the_list_names_every_config():
     assert (code, error) == (0, "") and all(name in output for name in names())
 
 
-def test_show_prints_the_origin_of_each_value():
+def test_show_says_where_each_value_comes_from():
     code, output, _ = type_in("show", "ExpAAB", "SOLVER.MAX_LR=5e-4")
     lines = {line.split()[0]: line.split()[1:] for line in output.splitlines()[1:]}
     assert code == 0 and lines["SOLVER.MAX_LR"] == ["0.0005", "command", "line"]
     assert lines["EXPERIMENT.PREFIX"][0] == "AAB" and lines["EXPERIMENT.PREFIX"][1].startswith("configs/ExpAAB.yaml:")
 
 
-def test_show_json_is_json_with_the_keys_of_configs():
+def test_show_json_is_json_with_the_configs_own_keys():
     code, output, _ = type_in("show", "ExpAAB", "--json")
     values = json.loads(output)
     assert code == 0 and values["MODEL"]["ENCODER"]["NAME"] == "efficientnet-b3" and values["SOLVER"]["ANN_EPOCHS"] == 4
@@ -90,7 +95,7 @@ def test_show_takes_less_than_a_second():
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-def test_a_closed_pipe_is_not_an_error():
+def test_a_reader_that_goes_away_is_no_fault():
     read_end, write_end = os.pipe()
     os.close(read_end)
     command = [sys.executable, "-m", "pipeline", "list"]

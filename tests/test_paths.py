@@ -1,3 +1,5 @@
+"""Where runs, data and weights are: by the environment, in a clone, and in a Kaggle notebook."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,32 +7,69 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths
+from pipeline.paths import PROJECT, Folders, shown
 
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A notebook's folders, without the variables that this machine may have set."""
-    for name in ("RUNS_DIR", "SCRATCH_DIR", "DATA_DIR", "WEIGHTS_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    """A notebook's folders."""
     (tmp_path / "working").mkdir()
     (tmp_path / "input" / "weights").mkdir(parents=True)
     monkeypatch.setattr(paths, "KAGGLE", tmp_path)
     return tmp_path
 
 
-def test_tile_stores_stay_out_of_the_folder_that_kaggle_keeps(kaggle, monkeypatch):
-    monkeypatch.setenv("RUNS_DIR", str(kaggle / "working" / "runs"))
-    assert paths.Folders.from_environment().scratch == Path("/tmp/scratch")
-    monkeypatch.setenv("SCRATCH_DIR", str(kaggle / "elsewhere"))
-    assert paths.Folders.from_environment().scratch == kaggle / "elsewhere"
+def test_without_variables_everything_is_in_the_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "KAGGLE", tmp_path / "no notebook")
+    folders = Folders.from_environment({"RUNS_DIR": ""})
+    assert (folders.runs, folders.submissions) == (PROJECT / "runs", PROJECT / "submissions")
+    assert folders.scratch == PROJECT / "runs" / "shared"
+    assert folders.data == (PROJECT / "data", tmp_path / "no notebook" / "input")
+    assert folders.weights == (PROJECT / "data" / "weights",)
 
 
-def test_anywhere_else_they_lie_beside_the_runs(kaggle, monkeypatch):
-    assert paths.Folders.from_environment().scratch == paths.Folders.from_environment().runs / "shared"
-    monkeypatch.setenv("RUNS_DIR", str(kaggle / "my" / "runs"))
-    assert paths.Folders.from_environment().scratch == kaggle / "my" / "runs" / "shared"
+def test_each_variable_names_a_folder_and_comes_first(tmp_path):
+    names = ("RUNS_DIR", "SUBMISSIONS_DIR", "SCRATCH_DIR", "DATA_DIR", "WEIGHTS_DIR")
+    folders = Folders.from_environment({name: str(tmp_path / name) for name in names})
+    assert (folders.runs, folders.submissions) == (tmp_path / "RUNS_DIR", tmp_path / "SUBMISSIONS_DIR")
+    assert (folders.scratch, folders.tiles) == (tmp_path / "SCRATCH_DIR", tmp_path / "SCRATCH_DIR" / "tiles")
+    assert (folders.data[0], folders.weights[0]) == (tmp_path / "DATA_DIR", tmp_path / "WEIGHTS_DIR")
 
 
-def test_what_a_notebook_has_as_input_is_looked_through(kaggle):
-    assert kaggle / "input" in paths.data_folders()
-    assert kaggle / "input" / "weights" in paths.weights_folders()
+def test_folders_do_not_change_with_the_environment(tmp_path, monkeypatch):
+    folders = Folders.from_environment()
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "elsewhere"))
+    assert folders.run("demo").folder == tmp_path / "runs" / "demo"
+    assert Folders.from_environment().run("demo").folder == tmp_path / "elsewhere" / "demo"
+
+
+def test_the_submission_of_a_run_has_its_name_and_the_suffix_of_its_format(tmp_path):
+    run = Folders.from_environment().run("demo-12ab34cd")
+    assert run.submission() == tmp_path / "submissions" / "demo-12ab34cd.csv"
+    assert run.submission(".zip") == tmp_path / "submissions" / "demo-12ab34cd.zip"
+
+
+def test_tile_stores_stay_out_of_the_folder_that_kaggle_keeps(kaggle):
+    kept = {"RUNS_DIR": str(kaggle / "working" / "runs")}
+    assert Folders.from_environment(kept).scratch == Path("/tmp/scratch")
+    named = Folders.from_environment(kept | {"SCRATCH_DIR": str(kaggle / "elsewhere")})
+    assert named.scratch == kaggle / "elsewhere"
+
+
+def test_anywhere_else_they_lie_beside_the_runs(kaggle):
+    assert Folders.from_environment({}).scratch == Folders.from_environment({}).runs / "shared"
+    named = Folders.from_environment({"RUNS_DIR": str(kaggle / "my" / "runs")})
+    assert named.scratch == kaggle / "my" / "runs" / "shared"
+
+
+def test_data_and_weights_are_looked_for_in_what_a_notebook_has_as_input(kaggle):
+    folders = Folders.from_environment({})
+    assert kaggle / "input" in folders.data
+    assert kaggle / "input" / "weights" in folders.weights
+
+
+def test_a_path_is_shown_from_here_where_that_is_shorter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "runs" / "demo") == "runs/demo"
+    assert shown(tmp_path.parent / "data") == "../data"
+    assert shown(Path("/somewhere/else")) == "/somewhere/else"

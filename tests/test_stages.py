@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.__main__ import STAGE_NAMES
-from pipeline.config.load import Loaded, is_machine_key
-from pipeline.engine.chain import Run, Stage, prepare_folder, why_run
-from pipeline.engine.dependence import ABOUT
-from pipeline.engine.stopping import Stop
-from pipeline.stages import STAGES, stages_of
-from tests.tiny import draw_nothing, run_paths, run_stages, tiny, write_competition
+from pipeline.config.load import ABOUT, Loaded, is_machine_key
+from pipeline.engine.chain import why_run
+from pipeline.engine.folder import prepare_folder
+from pipeline.engine.run import Run, Stage
+from pipeline.paths import PROJECT
+from pipeline.stages import ENSEMBLE_STAGES, STAGE_NAMES, STAGES, stages_of
+from tests.tiny import draw_nothing, run_of, run_paths, run_stages, tiny, write_competition
 
-ALL = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+ALL = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
 LEARN = ("sweep", "train", "report")
 NETWORK = ("sweep", "train", "evaluate", "predict", "report")
 
@@ -34,6 +35,7 @@ DEPENDENTS = {
     "MODEL.ENCODER.WEIGHTS": NETWORK,
     "DATASETS.COMPETITION": ALL,
     "DATASETS.DIRECTORY": (),
+    "DATASETS.TEST_DIRECTORY": ("testset", "report"),
     "DATASETS.SPLIT_INDEX": ("prepare", "tile", "sweep", "train", "evaluate", "report"),
     "DATASETS.SPLIT.BY": ("prepare", "sweep", "train", "evaluate", "report"),
     "DATASETS.CLASSES": LEARN,
@@ -91,7 +93,8 @@ def stand_ins(loaded: Loaded):
 
 def stale(loaded: Loaded) -> dict[str, str]:
     """Returns the stages that would run now, with the reasons."""
-    reasons = {stage.name: why_run(stage, Run(loaded, run_paths(loaded.run), Stop())) for stage in stages_of(loaded)}
+    run = run_of(loaded)
+    reasons = {stage.name: why_run(stage, run) for stage in run.stages}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
@@ -108,8 +111,28 @@ def finished(competition) -> Loaded:
     return loaded
 
 
-def test_the_command_line_knows_the_stages_of_the_table():
-    assert tuple(stage.name for stage in STAGES) == STAGE_NAMES == ALL
+def test_the_stages_have_this_order_and_each_its_file():
+    assert STAGE_NAMES == ALL
+    for stage in STAGES:
+        assert stage.function.target == f"pipeline.work.{stage.name}:{stage.name}"
+    for stage in ENSEMBLE_STAGES:
+        file = stage.name if stage.name == "report" else f"ensemble_{stage.name}"
+        assert stage.function.target == f"pipeline.work.{file}:{stage.name}"
+
+
+def test_every_function_that_the_table_names_exists():
+    fields = ("function", "reads_outside", "writes_outside", "lacks", "check")
+    functions = [getattr(stage, field) for stage in (*STAGES, *ENSEMBLE_STAGES) for field in fields]
+    targets = {function.target for function in functions if hasattr(function, "target")}
+    assert len(targets) > 20
+    for module, _, name in (target.partition(":") for target in targets):
+        tree = ast.parse((PROJECT / f"{module.replace('.', '/')}.py").read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{module}:{name}"
+
+
+def test_every_stage_has_a_word_for_the_list():
+    assert all(stage.done for stage in STAGES)
+    assert {stage.name for stage in ENSEMBLE_STAGES} <= set(STAGE_NAMES)
 
 
 def test_a_changed_key_makes_exactly_the_stages_stale_that_depend_on_it(finished):
@@ -145,19 +168,8 @@ def test_another_way_to_write_the_submission_trains_no_network_anew(finished):
     found = stale(
         dataclasses.replace(finished, competition=dataclasses.replace(finished.competition, convention=convention))
     )
-    assert found == dict.fromkeys(("prepare", "submit", "report"), 'COMPETITION.CONVENTION.EMPTY changed ("" -> "-1")')
-
-
-@pytest.mark.parametrize(
-    ("subset", "wanted"), [("train", ["tile", "sweep", "train", "evaluate"]), ("test", ["predict", "submit"])]
-)
-def test_rows_of_the_catalog_count_where_they_are_looked_at(tmp_path, subset, wanted):
-    loaded = tiny(write_competition(tmp_path / "data"))
-    paths, _ = run_stages(loaded, "prepare")
-    run_stages(loaded, stages=stand_ins(loaded)[1:])
-    with open(paths / "catalog.csv", "a") as file:
-        file.write(f"added,{subset}\n")
-    assert list(stale(loaded)) == ["prepare", *wanted, "report"]
+    wanted = ("prepare", "testset", "submit", "report")
+    assert found == dict.fromkeys(wanted, 'COMPETITION.CONVENTION.EMPTY changed ("" -> "-1")')
 
 
 @pytest.mark.parametrize(
@@ -165,6 +177,8 @@ def test_rows_of_the_catalog_count_where_they_are_looked_at(tmp_path, subset, wa
     [
         ("lr_sweep.json", ["sweep", "report"]),
         ("split.csv", ["prepare", "tile", "sweep", "train", "evaluate", "report"]),
+        ("catalog_train.csv", ["prepare", "tile", "sweep", "train", "evaluate", "report"]),
+        ("catalog_test.csv", ["testset", "predict", "submit", "report"]),
     ],
 )
 def test_a_changed_file_makes_its_writer_and_its_readers_stale(finished, name, wanted):
@@ -182,19 +196,20 @@ def test_the_sweeps_suggestion_counts_for_training_only_where_it_is_taken(compet
 @pytest.mark.parametrize(
     ("file", "wanted"),
     [
-        ("imgs/imgs/000001_001.jpg", ["prepare", "tile", "evaluate"]),
+        # Training and test images share a folder, so that an unlisted file is noticed.
+        ("imgs/imgs/000001_001.jpg", ["prepare", "testset", "tile", "evaluate"]),
         ("masks/masks/000001_001.png", ["prepare", "tile", "evaluate"]),
-        ("imgs/imgs/000004_001.jpg", ["prepare", "predict"]),
-        ("train.csv", ["prepare"]),
-        ("sample_submission.csv", ["prepare", "submit"]),
+        ("imgs/imgs/000004_001.jpg", ["prepare", "testset", "predict"]),
+        ("train.csv", ["prepare", "testset"]),
+        ("test.csv", ["testset"]),
+        ("sample_submission.csv", ["testset", "submit"]),
     ],
 )
 def test_a_changed_pixel_makes_exactly_the_stages_stale_that_see_it(tmp_path, file, wanted):
     loaded = tiny(write_competition(tmp_path / "data"))
-    paths, _ = run_stages(loaded, "prepare")
-    catalog = (paths / "catalog.csv").read_bytes()
-    run_stages(loaded, stages=stand_ins(loaded)[1:])
-    assert (paths / "catalog.csv").read_bytes() == catalog and stale(loaded) == {}
+    run_stages(loaded, "testset")
+    run_stages(loaded, stages=stand_ins(loaded)[2:])
+    assert stale(loaded) == {}
     path = tmp_path / "data" / file
     path.write_bytes(path.read_bytes() + b"\n")
     assert list(stale(loaded)) == wanted
@@ -212,7 +227,8 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
     assert stale(loaded) == {}
 
 
-FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV"}  # by these the competition's folder is found, wherever it lies
+# By these the folders of the competition and of the test images are found, wherever they lie.
+FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "DATASETS.TEST_DIRECTORY"}
 
 
 class Watched:
@@ -269,9 +285,8 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "DECODE.OFFSETS=fitted",
     )
     loaded = tiny(competition, *changes)
-    paths = run_paths(loaded.run)
-    prepare_folder(Run(loaded, paths, Stop()))
+    prepare_folder(run_of(loaded))
     seen: set[str] = set()
-    run = Run(WatchedLoaded(loaded, seen), paths, Stop(), "key")
+    run = dataclasses.replace(run_of(loaded), loaded=WatchedLoaded(loaded, seen), key="key")
     undeclared = {stage.name: undeclared_keys(stage, run, seen) for stage in stages_of(loaded)}
     assert not any(undeclared.values()), undeclared

@@ -18,7 +18,7 @@ from pipeline.bootstrap.installed import built_for, cv2_folders, interpreter, op
 from pipeline.bootstrap.machine import Finding, cores_and_memory, disk, gpus, internet, run_concurrently, shared_memory
 from pipeline.bootstrap.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
-from pipeline.paths import CONFIGS, PROJECT, Folders, shown
+from pipeline.paths import CONFIGS, DEMO, PROJECT, Folders, shown
 
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes about 100 MB
 MARKS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
@@ -79,7 +79,7 @@ def competitions(find_folder: Callable[[str], Path | None], folders: Folders) ->
         if folder is not None:
             counts = [f"{count} {what}" for what in ("train", "test") if (count := _num_rows(folder / f"{what}.csv"))]
             findings.append(Finding(name, " + ".join(counts) or "no train.csv, no test.csv", shown(folder)))
-        elif name == "demo":
+        elif name == DEMO:
             findings.append(Finding(name, "not generated yet", "./run.sh demo generates it"))
         else:
             searched = ", ".join(shown(folder) for folder in folders.data)

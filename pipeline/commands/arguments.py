@@ -37,20 +37,15 @@ class Parser(argparse.ArgumentParser):
 def parser(name: str) -> Parser:
     """Returns the parser of one command."""
     command = COMMANDS[name]
-    description = f"{command.summary[0].upper()}{command.summary[1:]}."
-    return Parser(prog=f"./run.sh {name}", description=description, epilog=f"example: ./run.sh {command.example}")
+    prog, description = f"./run.sh {name}", f"{command.summary[0].upper()}{command.summary[1:]}."
+    return Parser(prog=prog, description=description, epilog=f"example: {prog} {command.example}".rstrip())
 
 
 def add_config(options: Parser) -> None:
     """Adds NAME and KEY=VALUE, the config of a run, as `name` and `overrides`."""
     options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
-    options.add_argument(
-        "overrides",
-        metavar="KEY=VALUE",
-        nargs="*",
-        default=(),
-        help="other settings; the run folder is then that of a run with these settings",
-    )
+    meaning = "other settings; the run folder is then that of a run with these settings"
+    options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=(), help=meaning)
 
 
 def add_competition(options: Parser, note: str) -> None:
@@ -68,7 +63,7 @@ def chosen_competition(command: str, given: str | None, files: Sequence[Path] = 
 
     for file in files:
         if not file.is_file():
-            raise UserError(f"./run.sh {command}: there is no file {file}; expected a submission, a csv file")
+            raise UserError(f"./run.sh {command}: there is no file {file}; expected a submission")
     if given is not None:
         return load_competition(given)
     found = {file: name for file in files if (name := _competition_beside(file)) is not None}

@@ -16,15 +16,15 @@ from pipeline.errors import UserError
 def list_command(arguments: Sequence[str]) -> int:
     """Prints configs with question, state and score."""
     options = parser("list")
-    options.add_argument(
-        "words", metavar="WORD", nargs="*", help="only configs with all these words in name or question; default: all"
-    )
+    meaning = "only configs with all these words in name or question; default: all"
+    options.add_argument("words", metavar="WORD", nargs="*", help=meaning)
     words = tuple(options.parse_args(arguments).words)
 
     from pipeline.paths import Folders
     from pipeline.report.table import experiment_table
+    from pipeline.stages import STAGES
 
-    print(experiment_table(Folders.from_environment().runs, words))
+    print(experiment_table(Folders.from_environment().runs, STAGES, words))
     return 0
 
 
@@ -60,9 +60,7 @@ def write_value(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return f"[{', '.join(write_value(item) for item in value)}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def plan_command(arguments: Sequence[str]) -> int:
@@ -74,7 +72,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.files import write_atomic
     from pipeline.paths import CONFIG, PLAN_PLOT, SWEEP_FACTS, Folders, shown
-    from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
+    from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
 
     loaded = load(chosen.name, tuple(chosen.overrides))
@@ -90,7 +88,7 @@ def plan_command(arguments: Sequence[str]) -> int:
     num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
     suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
-    write_atomic(path, draw_plan(*plan_curve(plan, num_steps or PLAN_STEPS), title=title))
+    write_atomic(path, draw_plan(plan, num_steps, title))
     for phase in plan:
         limits = f", patience {phase.patience}" if phase.patience else ""
         rate = f"LR {phase.lr} from {phase.max_lr:.3g}"
@@ -121,10 +119,10 @@ def compare_command(arguments: Sequence[str]) -> int:
     runs = Folders.from_environment().runs
     comparison = compare_runs(names, runs)
     print(comparison)
-    if any(value is not None for value in comparison.scores["Dice"]):
+    if comparison.score is not None:
         folder = runs / "compared"
         write_atomic(folder / "scores.png", draw_comparison(comparison))
-        write_atomic(folder / "curves.png", draw_run_curves(comparison.runs, runs))
+        write_atomic(folder / "curves.png", draw_run_curves(comparison, runs))
         print(f"\nplots: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
     return 0
 
@@ -181,9 +179,8 @@ def doctor_command(arguments: Sequence[str]) -> int:
 def test_command(arguments: Sequence[str]) -> int:
     """Runs the tests; arguments are passed on to pytest."""
     options = parser("test")
-    options.add_argument(
-        "arguments", metavar="ARGUMENT", nargs="*", help="passed on to pytest; its options: ./run.sh test . --help"
-    )
+    meaning = "passed on to pytest; its options: ./run.sh test . --help"
+    options.add_argument("arguments", metavar="ARGUMENT", nargs="*", help=meaning)
     if arguments[:1] in (["-h"], ["--help"]):
         options.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""The commands that are not stages, as a table: what `./run.sh -h` lists and where each command is.
+"""The commands that are not stages, as a table: what `./run.sh -h` lists, and where the function of each is.
 
 A command's options and their help are in its function, which is imported only when it is run.
 """
@@ -8,74 +8,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 
+RUNS, SUBMISSIONS = "pipeline.commands.runs", "pipeline.commands.submissions"
+
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its line in the list of commands, the function that runs it, an example of what to type."""
+    """One command: `module` has its function, `<name>_command`; `example` is an example of its arguments."""
 
+    name: str
+    module: str
     summary: str
-    function: str  # module:function; the function takes the arguments and returns the exit code
     example: str
 
     def run(self, arguments: list[str]) -> int:
         """Runs the command; returns the exit code."""
-        module, name = self.function.split(":")
-        return getattr(import_module(module), name)(arguments)
+        return getattr(import_module(self.module), f"{self.name}_command")(arguments)
 
 
-RUNS, SUBMISSIONS = "pipeline.commands.runs", "pipeline.commands.submissions"
-COMMANDS = {
-    "list": Command("list configs with question, state and score", f"{RUNS}:list_command", "list copy-paste"),
-    "show": Command(
-        "print every resolved value of a config, and the file that set it",
-        f"{RUNS}:show_command",
-        "show ExpAAB SOLVER.MAX_LR=5e-4",
-    ),
-    "plan": Command(
-        "print the phases of a config's training plan, and plot its learning rate over the epochs",
-        f"{RUNS}:plan_command",
-        "plan ExpAAB SOLVER.PLAN=one_cycle",
-    ),
-    "compare": Command(
-        "print the settings in which runs differ, and their scores; plot scores and curves",
-        f"{RUNS}:compare_command",
-        "compare ExpAAB ExpAAC",
-    ),
-    "shakeup": Command(
-        "estimate which scores differ by more than chance, and which two submissions to choose as finals",
-        f"{RUNS}:shakeup_command",
-        "shakeup ExpAAB ExpAAC EnsAAA",
-    ),
-    "score": Command(
-        "score a submission file against masks",
-        f"{SUBMISSIONS}:score_command",
-        "score submissions/ExpAAB.csv --masks truth --competition aeroscapes",
-    ),
-    "diff": Command(
-        "print and draw where two submissions differ most",
-        f"{SUBMISSIONS}:diff_command",
-        "diff submissions/ExpAAB.csv submissions/ExpAAC.csv",
-    ),
-    "submit": Command(
-        "upload a run's submission to Kaggle, and add it to submissions/log.csv",
-        f"{SUBMISSIONS}:submit_command",
-        'submit ExpAAB -m "flat, then cosine"',
-    ),
-    "log": Command(
-        "fetch the scores of all uploads from Kaggle, and print them beside the local ones",
-        f"{SUBMISSIONS}:log_command",
-        "log --competition aeroscapes",
-    ),
-    "convention": Command(
-        "find out how a competition writes run lengths, from its training rows and masks",
-        f"{SUBMISSIONS}:convention_command",
-        "convention aeroscapes train_runs.csv",
-    ),
-    "download": Command(
-        "download a competition's data or an encoder's weights", f"{RUNS}:download_command", "download camvid"
-    ),
-    "doctor": Command(
-        "print what this machine has, what is missing, and how to fix it", f"{RUNS}:doctor_command", "doctor"
-    ),
-    "test": Command("run the tests with pytest", f"{RUNS}:test_command", "test tests/data -x"),
-}
+# fmt: off
+TABLE = (
+    Command("list", RUNS, "list configs with question, state and score", "copy-paste"),
+    Command("show", RUNS, "print every value of a config and the file that set it", "ExpAAB SOLVER.MAX_LR=5e-4"),
+    Command("plan", RUNS, "print the phases of a training plan, plot its rate", "ExpAAB SOLVER.PLAN=one_cycle"),
+    Command("compare", RUNS, "compare settings, scores and curves of runs", "ExpAAB ExpAAC"),
+    Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),
+    Command("score", SUBMISSIONS, "score a submission file against masks", "submissions/ExpAAB.csv --masks truth"),
+    Command("diff", SUBMISSIONS, "print and draw where two submissions differ most", "ExpAAB.csv ExpAAC.csv"),
+    Command("submit", SUBMISSIONS, "upload a run's submission to Kaggle", 'ExpAAB -m "flat, then cosine"'),
+    Command("log", SUBMISSIONS, "print the scores of all uploads, local and on Kaggle", "--competition aeroscapes"),
+    Command("convention", SUBMISSIONS, "find out how a competition writes run lengths", "aeroscapes train_runs.csv"),
+    Command("download", RUNS, "download a competition's data or an encoder's weights", "camvid"),
+    Command("doctor", RUNS, "print what this machine has and lacks, and how to fix it", ""),
+    Command("test", RUNS, "run the tests with pytest", "tests/data -x"),
+)
+# fmt: on
+COMMANDS = {command.name: command for command in TABLE}

@@ -42,6 +42,22 @@ class Convention:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """The form of a submission.
+
+    Attributes:
+        format: a name in `pipeline/submission/formats.py`. For run lengths, `Convention` has the rest.
+        file: template of a mask's name in the zip.
+        values: what PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order;
+            None: what the competition's own masks store.
+    """
+
+    format: Literal["run_lengths", "png_masks"] = "run_lengths"
+    file: str = "{id}.png"
+    values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Competition:
     """A competition's descriptor, as read from `configs/competitions/<name>.yaml`."""
 
@@ -65,6 +81,7 @@ class Competition:
     test_images: str | None = None
     mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
     score: Literal["dice", "iou", "miou"] = "dice"
+    submission: Submission = Submission()
     task: Literal["segmentation"] = "segmentation"
 
     def __post_init__(self) -> None:
@@ -115,6 +132,14 @@ def mask_code(competition: Competition) -> MaskCode:
     return MaskCode(competition.ignore_index, competition.mask_values)
 
 
+def submission_code(competition: Competition) -> MaskCode:
+    """Returns what the pixels of PNG masks in a submission mean; grey values are always given in full."""
+    stored = competition.submission.values or competition.mask_values or "indices"
+    if stored == "colors":
+        return MaskCode(competition.ignore_index, None, competition.colors)
+    return MaskCode(competition.ignore_index, tuple(range(len(competition.classes))) if stored == "indices" else stored)
+
+
 def image_file(competition: Competition, image_id: str, subset: Literal["train", "test"]) -> str:
     """Returns an image's file, relative to the competition's folder; `subset` is the list that contains it."""
     template = competition.test_images if subset == "test" else None
@@ -158,17 +183,20 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         refuse_key(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
 
     _check_classes(competition, refuse)
-    _check_mask_values(competition, refuse)
-    for key in ("images", "test_images", "masks"):
-        template = getattr(competition, key)
+    _check_values("MASK_VALUES", competition.mask_values, competition, refuse)
+    _check_values("SUBMISSION.VALUES", competition.submission.values, competition, refuse)
+    paths = {key.upper(): getattr(competition, key) for key in ("images", "test_images", "masks")}
+    paths["SUBMISSION.FILE"] = competition.submission.file
+    for key, template in paths.items():
         if template is None:
             continue
         if len(ID_FIELD.findall(template)) != 1 or set("{}") & set(ID_FIELD.sub("", template)):
-            refuse(key.upper(), f"found {template!r}, expected a path with {{id}} in place of the image's id")
-    for key in ("images", "test_images", "masks", "train_csv", "test_csv", "sample_submission"):
-        path = getattr(competition, key)
+            refuse(key, f"found {template!r}, expected a path with {{id}} in place of the image's id")
+    paths |= {key.upper(): getattr(competition, key) for key in ("train_csv", "test_csv", "sample_submission")}
+    for key, path in paths.items():
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
-            refuse(key.upper(), f"found {path!r}, expected a path inside the competition's folder")
+            inside = "the zip" if key == "SUBMISSION.FILE" else "the competition's folder"
+            refuse(key, f"found {path!r}, expected a path inside {inside}")
     if competition.sequence_pattern is not None:
         try:
             groups = re.compile(competition.sequence_pattern).groups
@@ -215,22 +243,25 @@ def _check_classes(competition: Competition, refuse: Callable[[str, str], None])
         )
 
 
-def _check_mask_values(competition: Competition, refuse: Callable[[str, str], None]) -> None:
-    classes, values, ignore = competition.classes, competition.mask_values, competition.ignore_index
+def _check_values(
+    key: str, values: str | tuple[int, ...] | None, competition: Competition, refuse: Callable[[str, str], None]
+) -> None:
+    """Refuses what a key says masks store where it contradicts CLASSES or IGNORE_INDEX."""
+    classes, ignore = competition.classes, competition.ignore_index
     is_outside = ignore is not None and ignore >= len(classes)
     if values == "colors" and is_outside:
         refuse(
             "IGNORE_INDEX",
-            f"found {ignore}, a grey value, but with MASK_VALUES: colors masks are in colour; "
+            f"found {ignore}, a grey value, but with {key}: colors masks are in colour; "
             f"make the ignored colour the last class, and give its index here",
         )
     if isinstance(values, tuple) and len(values) != len(classes):
         refuse(
-            "MASK_VALUES",
+            key,
             f"found {len(values)} values for {len(classes)} classes; give the grey value of each class, in order",
         )
     if isinstance(values, tuple) and len(set(values)) != len(values):
         twice = next(value for value in values if values.count(value) > 1)
-        refuse("MASK_VALUES", f"{twice} is the value of two classes; give each its own")
+        refuse(key, f"{twice} is the value of two classes; give each its own")
     if isinstance(values, tuple) and is_outside and ignore in values:
-        refuse("IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in MASK_VALUES; give another")
+        refuse("IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in {key}; give another")

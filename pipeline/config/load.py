@@ -91,8 +91,7 @@ class Loaded:
         """
         settings = {key: value for key, value in self.values.items() if not is_machine_key(key)}
         settings["SOLVER.PLAN"] = [vars(phase) for phase in self.plan]
-        fields = {name.upper(): value for name, value in vars(self.competition).items()}
-        fields |= {f"CONVENTION.{name.upper()}": value for name, value in vars(fields.pop("CONVENTION")).items()}
+        fields = flatten(self.competition)
         return settings | {("ABOUT." if key in ABOUT else "COMPETITION.") + key: fields[key] for key in fields}
 
     @property
@@ -121,18 +120,16 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     run = _run_folder(name, values, changed)
     # A run with overrides has its own folder, so it may start from the experiment that it overrides.
     if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
-        refuse(
-            leaf_origins(tree), "EXPERIMENT.LOAD_PREV", f"{run} cannot start from itself; name an earlier run, or null"
-        )
+        why = f"{run} cannot start from itself; name an earlier run, or null"
+        refuse(leaf_origins(tree), "EXPERIMENT.LOAD_PREV", why)
     return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
 
 
 def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:
     tree = override_tree(assignments)
     if "BASE" in tree:
-        raise UserError(
-            f"{COMMAND_LINE}: BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
-        )
+        why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
+        raise UserError(f"{COMMAND_LINE}: {why}")
     return tree
 
 
@@ -165,11 +162,11 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith("."))
 
 
-def _find(folder: Path, name: str, what: str) -> Path:
+def _find(folder: Path, name: str, what: str, named_at: str = "") -> Path:
     """Returns `folder/name.yaml`; compares with the list of names, so that a path or another case is refused.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
     known = [other for other in _names_in(folder) if other != "base"]
     if name in known:
@@ -177,7 +174,8 @@ def _find(folder: Path, name: str, what: str) -> Path:
     shown_name = name if len(name) <= 60 else f"{name[:57]}..."
     otherwise = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` lists all"
     hint = did_you_mean(Path(name).name.removesuffix(".yaml"), known, otherwise, most=3)
-    raise UserError(f"there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
+    origin = f"{named_at}: " if named_at else ""
+    raise UserError(f"{origin}there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
 
 
 def _shown(path: Path) -> str:
@@ -200,7 +198,7 @@ def read_chain(name: str) -> Tree:
     seen: list[str] = []
     named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
-        path = _named(CONFIGS, name, "config", named_at)
+        path = _find(CONFIGS, name, "config", named_at)
         if name in seen:
             raise UserError(f"{named_at}: circular: {' -> '.join([*seen, name])}; name another parent")
         seen.append(name)
@@ -213,13 +211,6 @@ def read_chain(name: str) -> Tree:
     for child in reversed(chain):
         tree = merge(tree, child)
     return tree
-
-
-def _named(folder: Path, name: str, what: str, named_at: str) -> Path:
-    try:
-        return _find(folder, name, what)
-    except UserError as error:
-        raise UserError(f"{named_at}: {error}" if named_at else str(error)) from None
 
 
 def _pop_base(tree: Tree) -> tuple[str, str]:
@@ -245,7 +236,7 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
 
 
 def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) -> tuple[Phase, ...]:
-    path = _named(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
+    path = _find(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
     max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
     if config.solver.min_lr > max_lr:
         why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
@@ -267,7 +258,7 @@ def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.
     """
-    path = _named(CONFIGS / "competitions", name, "competition", origin)
+    path = _find(CONFIGS / "competitions", name, "competition", origin)
     tree = read_tree(path, _shown(path))
     if "NAME" in tree:
         raise UserError(f"{tree['NAME'].origin}: NAME is not a key here: the name is the file's, {name}; remove it")

@@ -232,12 +232,5 @@ def is_below(key: str, prefixes: Iterable[str]) -> bool:
 
 
 def refuse(origins: Mapping[str, str], key: str, why: str, default: str = "config") -> NoReturn:
-    """Raises the error about a key's value.
-
-    Args:
-        origins: where each key was written; `default` stands for a key that is not there.
-
-    Raises:
-        UserError: origin, key and `why`.
-    """
+    """Raises the UserError about a key's value; `default` is the origin of a key that no file sets."""
     raise UserError(f"{origins.get(key, default)}: {key}: {why}")

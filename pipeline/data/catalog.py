@@ -20,7 +20,7 @@ from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
-from pipeline.data.sample_submission import check_sample
+from pipeline.files import atomic_path
 from pipeline.task import Task
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
@@ -56,9 +56,9 @@ def build_train_catalog(competition: Competition, folder: Path, task: Task) -> t
 
 
 def build_test_catalog(
-    competition: Competition, folder: Path, is_hidden: bool = False, sample: Path | None = None
+    competition: Competition, folder: Path, is_hidden: bool = False
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Returns the catalog of the test images, and everything that is wrong with their list, files and sample.
+    """Returns the catalog of the test images, and everything that is wrong with their list and files.
 
     Columns: id, sequence, image, width, height. Rows in the order of test.csv.
 
@@ -66,7 +66,6 @@ def build_test_catalog(
         folder: of the competition, or for a hidden test set of its images.
         is_hidden: whether the folder holds a hidden test set: images alone, or a test.csv beside them. Its images may
             repeat training images, as the examples do that a code competition shows before it scores.
-        sample: the sample submission, if there is one.
     """
     has_list = (folder / competition.test_csv).is_file()
     if is_hidden and not has_list:
@@ -79,8 +78,6 @@ def build_test_catalog(
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
-    if sample is not None:
-        problems += check_sample(competition, sample, {entry.listed.id for entry in entries})
     rows = [
         [*_texts(entry), image.width, image.height]
         for entry, (image, _) in zip(entries, inspected, strict=True)
@@ -91,6 +88,12 @@ def build_test_catalog(
 def read_catalog(path: Path | str) -> pd.DataFrame:
     """Returns a catalog as it was written: ids with leading zeros stay text, numbers are int64."""
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV without its index; a kill leaves the old or the new file."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame, task: Task) -> list[str]:
@@ -127,12 +130,12 @@ def _id_of(name: str, template: str) -> str:
     >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
     ('7', '7', '7.jpg')
     """
-    before, after = ID_FIELD.split(template)
-    if not after:  # ids carry their file's suffix
+    before, *rest = ID_FIELD.split(template)
+    if rest == [""]:  # ids carry their file's suffix
         return name.removeprefix(before)
-    if name.startswith(before) and name.endswith(after):
-        return name[len(before) : len(name) - len(after)]
-    return PurePosixPath(name).stem
+    if rest and name.startswith(before) and name.endswith(rest[0]):
+        return name[len(before) : len(name) - len(rest[0])]
+    return PurePosixPath(name).stem  # another suffix, or a template whose id is a folder's name
 
 
 def _inspect_all(

@@ -46,6 +46,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
+    "sample not a zip": ("a zip of PNG masks", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
+    "sample file unknown": ("files of images in test.csv, such as {example}", f"correct SUBMISSION.FILE in {_DESCRIPTOR}, "
+                            "or get the sample submission and test.csv again, together"),
     # Finding files
     "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),

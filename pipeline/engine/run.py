@@ -72,6 +72,7 @@ class Stage:
         leaves: patterns of other files that it leaves below the run's folder and that no later stage needs.
         is_shared: whether a sibling run's result is reused.
         despite: names of earlier stages; where one of them is refused, this stage runs all the same.
+        done: the state of a run that has come as far as this stage, in a word for lists.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Stage:
     leaves: tuple[str, ...] = ()
     is_shared: bool = False
     despite: tuple[str, ...] = ()
+    done: str = ""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class PredictionStore:
             facts = read_facts(path)
             if facts.get("sha256") != self.index["shards"][path.name] or not is_whole(path, facts):
                 raise UserError(
-                    f"{shown(path)} is damaged: its content is not what index.json says; predict again with --force"
+                    f"{shown(path)} is damaged: its content is not what {INDEX} says; predict again with --force"
                 )
             self.checked.add(path.name)
         return path

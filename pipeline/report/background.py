@@ -1,45 +1,113 @@
-"""The sections on what went in: data, split and leakage, the submission, the stages and their time, the settings."""
+"""The page's sections on what went in: training, LR sweep, data, split and leakage, stages and their time, settings."""
 
 from __future__ import annotations
 
 from pipeline.config.ensemble import is_ensemble
-from pipeline.report.ensemble import decoding_tables
-from pipeline.report.findings import themed
-from pipeline.report.markup import bar, join, photo, table, tag
-from pipeline.report.plans import PLAN_STEPS, draw_plan, plan_curve
-from pipeline.report.plots import draw_class_histogram
-from pipeline.report.read import numbers, read_json, show_value
+from pipeline.config.plan import Phase
+from pipeline.report.classes import draw_class_curves, draw_class_histogram
+from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, phase_spans, trained_curve
+from pipeline.report.markup import (
+    Html,
+    bar,
+    digits,
+    join,
+    missing,
+    photo,
+    quantity,
+    table,
+    tag,
+    themed,
+)
+from pipeline.report.read import Columns, numbers, show_value, two_digits
 from pipeline.report.record import Record
-from pipeline.report.section import Section, command, missing, phases_of, score, scored, steps_of
+from pipeline.report.scores import split_name
+from pipeline.report.sweep import SWEEP_MARKS, draw_sweep, suggestions_of
 from pipeline.wording import duration
 
-STAGE_WORDS = {
-    "prepare": "checks every file, counts classes, splits",
-    "tile": "cuts the tiles",
-    "sweep": "loss against learning rate",
-    "train": "carries out the plan",
-    "evaluate": "Dice and IoU of every validation image",
-    "predict": "probabilities of the test images",
-    "submit": "writes and checks the submission",
-    "report": "writes this page",
-}
-SUBMISSION_WORDS = {
-    "rows": "rows",
-    "created_utc": "written (UTC)",
-    "local_dice": "local Dice",
-    "local_iou": "local IoU",
-    "split_by": "split by",
-    "csv_sha256": "sha256 of the csv",
-    "checkpoint_sha256": "sha256 of the checkpoint",
-    "config_sha256": "sha256 of the config",
-}
+
+def training_section(record: Record) -> Html | None:
+    """Returns the learning curves and the score of each class over epochs."""
+    history = record.history
+    if not history.get("epoch"):
+        return None
+    reverts = [phase.name for phase in record.phases if phase.start_from == "best"]
+    num_steps = record.steps_per_epoch
+    rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
+    curves = themed(
+        lambda theme: draw_learning_curves(history, record.score, reverts, theme, rates),
+        "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
+    )
+    colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
+    classes = themed(
+        lambda theme: draw_class_curves(history, record.image_score, colors, theme),
+        f"Validation {record.label(record.image_score)} of each class over epochs.",
+    )
+    return join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
 
 
-def data_section(record: Record) -> Section:
+def _training_facts(record: Record, history: Columns) -> str:
+    trained = [row for row, epoch in enumerate(record.timings.get("epoch", ())) if epoch != "0"]
+    facts = [f"{quantity(len(history['epoch']) - 1, 'epoch')}, the last in phase {history['phase'][-1]}."]
+    best, monitor = best_row(history), record.loaded.config.solver.monitor.removeprefix("valid_")
+    if best is not None:
+        reason = "lowest validation loss" if monitor == "loss" else f"highest validation {record.label(monitor)}"
+        facts.append(f"Best: epoch {history['epoch'][best]} ({reason}).")
+    if "train" not in record.stage_seconds:
+        facts.append("The training is not finished.")
+    if trained:
+        columns = (record.timings[name] for name in ("seconds", "samples_per_s"))
+        seconds, speed = (sum(float(column[row]) for row in trained) / len(trained) for column in columns)
+        facts.append(f"{seconds:.1f} s per epoch, {speed:.1f} samples per second.")
+    return " ".join(facts)
+
+
+def sweep_section(record: Record) -> Html | None:
+    """Returns the plot of the LR sweep with its suggestions."""
+    found, max_lr = record.sweep_found, record.max_lr
+    if not record.loaded.config.sweep.enable:
+        return tag("p", "This experiment makes no LR sweep (SWEEP.ENABLE: false).")
+    if record.sweep is None:
+        return None
+    drawn = themed(
+        lambda theme: draw_sweep(record.sweep, found, max_lr, theme),
+        "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
+    )
+    rows = [(SWEEP_MARKS[key], two_digits(rate), _ratio(max_lr, rate)) for key, rate in suggestions_of(found).items()]
+    head = ("suggestion", "learning rate", "MAX_LR is")
+    words = table(head, rows, "Suggestions of the sweep") if rows else None
+    origin = "from the sweep (auto)" if record.loaded.config.solver.max_lr == "auto" else "set in the config"
+    note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
+    hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
+    return tag("div", drawn, tag("div", words, note, hint), class_="pair")
+
+
+def _sweep_hint(num_repeats: int) -> str:
+    """Returns how to read the plot."""
+    is_one = num_repeats == 1
+    smoothed = "" if is_one else f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
+    spans = "" if is_one else ", with the span of the single repeats"
+    return (
+        f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. "
+        f"Dots: the suggestions, on the validation curve and one below the other{spans}."
+    )
+
+
+def _ratio(max_lr: float | None, rate: float) -> str:
+    """Returns where MAX_LR is, seen from a suggested rate.
+
+    >>> _ratio(0.01, 0.012), _ratio(0.001, 0.01)
+    ('the same', '10 times lower')
+    """
+    if not max_lr:
+        return "–"
+    factor = max(max_lr / rate, rate / max_lr)
+    return "the same" if factor < 1.5 else f"{two_digits(factor)} times {'higher' if max_lr > rate else 'lower'}"
+
+
+def data_section(record: Record) -> Html:
     """Returns the class histograms, the tile grids and the contact sheets."""
-    tile = record.loaded.config.datasets.augmentation.tile
     if record.classes is None:
-        histograms = missing(record, "prepare", "The class histograms are")
+        histograms = missing(record.command("prepare"), "The class histograms are")
     else:
         drawn = (
             themed(
@@ -48,104 +116,103 @@ def data_section(record: Record) -> Section:
             )
             for of in ("images", "pixels")
         )
-        words = {"train": "with a mask", "test": "to predict"}
-        counts = ", ".join(
-            f"{scored(count, 'image')} {words.get(subset, subset)}" for subset, count in record.subsets.items()
-        )
-        histograms = join(
-            tag("p", f"{counts}, {scored(record.num_sequences, 'sequence')}."), tag("div", *drawn, class_="pair")
-        )
-    if not tile.enable:
+        words = {"train": "with a label", "test": "to predict"}
+        counts = ", ".join(f"{quantity(count, 'image')} {words.get(key, key)}" for key, count in record.subsets.items())
+        counts = tag("p", f"{counts}, {quantity(record.num_sequences, 'sequence')}.")
+        histograms = join(counts, tag("div", *drawn, class_="pair"))
+    if not record.loaded.config.datasets.augmentation.tile.enable:
         grids = tag("p", "Whole images: this experiment cuts no tiles (TILE.ENABLE: false).")
     elif record.grids:
-        drawn = (photo(path, f"Where the tiles of a set lie on an image: {path.stem}") for path in record.grids)
+        drawn = (photo(path, f"The tiles of one set on an image: {path.stem}") for path in record.grids)
         grids = tag("div", *drawn, class_="pair")
     else:
-        grids = missing(record, "tile", "Images of the tile grid are")
-    sheets = join(*(photo(path, f"Contact sheet of samples with their masks: {path.stem}") for path in record.sheets))
-    if not record.sheets:
-        sheets = missing(record, "tile", "The contact sheet of samples is")
-    parts = (tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
-    return Section("data", "Data", "Data", join(histograms, *parts))
+        grids = missing(record.command("tile"), "Images of the tile grid are")
+    sheets = join(*(photo(path, f"Contact sheet of labelled samples: {path.stem}") for path in record.sheets))
+    sheets = sheets or missing(record.command("tile"), "The contact sheet of samples is")
+    return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
 
 
-def split_section(record: Record) -> Section:
-    """Returns the split, its near-duplicates, and the score under every split that was judged."""
-    if record.split is None:
-        return Section("split", "Split", "Split and leakage", missing(record, "prepare", "The split is"))
+def split_section(record: Record) -> Html | None:
+    """Returns the split, its near-duplicates, and the score on every split that was evaluated."""
+    if not record.split:
+        return None
     datasets = record.loaded.config.datasets
-    counts = f"{record.split.get('train', 0):,} train, {record.split.get('valid', 0):,} validate"
+    counts = f"{record.split['train']:,} train, {record.split['valid']:,} validation"
     parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
     parts.append(tag("p", _leakage(record)))
-    if record.judged:
+    if record.split_scores:
+        names = sorted(record.split_scores[0][1].scores, key=lambda name: name != record.score)
         rows = [
             (
-                join(one.run, tag("em", "this run") if one.run == record.folder.name else None),
-                f"{one.split_by} {one.split_index}",
-                bar(tag("b", score(one.metrics["dice"]["mean"])), one.metrics["dice"]["mean"]),
-                score(one.metrics["dataset_iou"]["mean"]),
-                f"{one.metrics['images']:,}",
-                f"{(one.metrics.get('duplicates') or {}).get('near_duplicates', 0):,}",
+                join(run, tag("em", "this run") if run == record.folder.name else None),
+                split_name(metrics.split),
+                bar(tag("b", digits(metrics.main.mean)), metrics.main.mean or 0.0),
+                *(digits(metrics.mean(name)) for name in names[1:]),
+                f"{metrics.images:,}",
+                f"{metrics.duplicates.get('near_duplicates', 0):,}",
             )
-            for one in record.judged
+            for run, metrics in record.split_scores
         ]
-        head = ("run", "split", "Dice", "data set IoU", "images", "near-duplicates across")
-        parts.append(table(head, rows, "The same settings, judged on each split that was computed"))
-    if record.num_sequences > 1 and not {one.split_by for one in record.judged} >= {"slice", "sequence"}:
-        other = "slice" if datasets.split.by == "sequence" else "sequence"
-        call = tag("code", f"{command(record, 'evaluate')} DATASETS.SPLIT.BY={other}")
-        words = " trains anew on that split, in a run folder of its own, and judges."
-        parts.append(tag("p", f"Not judged by {other} yet. ", call, words, class_="missing"))
-    return Section("split", "Split", "Split and leakage", join(*parts))
+        head = ("run", "split", *map(record.label, names), "images", "near-duplicate pairs")
+        parts.append(table(head, rows, "The same settings on each split that was evaluated"))
+    other = "slice" if datasets.split.by == "sequence" else "sequence"
+    if record.num_sequences > 1 and other not in {metrics.split.get("by") for _, metrics in record.split_scores}:
+        call = tag("code", f"{record.command('evaluate')} DATASETS.SPLIT.BY={other}")
+        words = " trains again on that split, in a run folder of its own, and evaluates."
+        parts.append(tag("p", f"Not evaluated by {other} yet. ", call, words, class_="missing"))
+    return join(*parts)
 
 
-def submission_section(record: Record) -> Section:
-    """Returns the facts of the submission."""
-    submission = record.submission
-    if submission is None:
-        return Section("submission", "Submission", "Submission", missing(record, "submit", "The submission is"))
-    facts = {word: submission.facts[key] for key, word in SUBMISSION_WORDS.items() if key in submission.facts}
-    facts |= {key: value for key, value in submission.facts.items() if key not in (*SUBMISSION_WORDS, "experiment")}
-    rows = [("file", tag("code", submission.path.name))]
-    rows += [(word, tag("code", _fact(value))) for word, value in facts.items()]
-    fitted = None if is_ensemble(record.loaded) else decoding_tables(read_json(record.folder / "decode.json"))
-    verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
-    rows.append(("check", verdict if submission.is_intact else "the csv was changed after it was written"))
-    content = table(("what", "value"), rows, "The file to upload")
-    decoding = (tag("h3", "Decoding fitted for it"), fitted) if fitted else ()
-    return Section("submission", "Submission", "Submission", join(content, *decoding))
+def _leakage(record: Record) -> str:
+    if record.leaks is None:
+        return "Near-duplicates across the split were not searched."
+    pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
+    if not pairs:
+        return "No near-duplicates across the split."
+    distance, num_valid = min(numbers(record.leaks["distance"])), record.split["valid"]
+    likeness = "the same" if distance == 0 else "almost the same" if distance < 4 else "similar, not the same"
+    return (
+        f"{quantity(pairs, 'near-duplicate pair')} {'crosses' if pairs == 1 else 'cross'} the split, with {touched:,} "
+        f"of {quantity(num_valid, 'validation image')}; the images of the closest pair are {likeness}."
+    )
 
 
-def stages_section(record: Record) -> Section:
+def stages_section(record: Record) -> Html:
     """Returns which stages were done, and how long each took."""
     seconds = record.stage_seconds
     longest = max(seconds.values(), default=1.0) or 1.0
-    left_out = {"report"}  # the page itself is being written just now
-    if is_ensemble(record.loaded):
-        left_out |= {"prepare", "tile", "sweep", "train"}
-    elif not record.loaded.config.sweep.enable:
-        left_out |= {"sweep"}
     rows = []
-    for stage, does in STAGE_WORDS.items():
-        if stage in left_out:
-            continue
-        done = stage in seconds
-        took = bar(duration(seconds[stage]), seconds[stage] / longest) if done else "not done yet"
-        rows.append((stage, does, took))
+    for stage in record.stages:
+        if stage.name != "report":  # the page itself is being written at this moment
+            took = "not done yet"
+            if stage.name in seconds:
+                took = bar(duration(seconds[stage.name]), seconds[stage.name] / longest)
+            rows.append((stage.name, stage.does, took))
     total = sum(value for stage, value in seconds.items() if stage != "report")
     rows.append(("all", "", tag("b", duration(total))))
-    content = table(("stage", "what it does", "time"), rows, "What was run", class_="stages")
-    return Section("stages", "Stages", "Stages and time", content)
+    return table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
 
 
-def settings_section(record: Record) -> Section:
+def settings_section(record: Record) -> Html:
     """Returns the plan, the settings that differ from base.yaml, and all settings."""
     loaded = record.loaded
-    phases = phases_of(record)
-    points, spans = plan_curve(phases, steps_of(record) or PLAN_STEPS)
-    is_plain = not is_ensemble(loaded)
-    drawn = themed(lambda theme: draw_plan(points, spans, theme=theme), "Learning rate of the plan over epochs.")
-    plan_rows = [
+    settings = [
+        (tag("code", key), tag("code", show_value(value)), loaded.origins.get(key, ""))
+        for key, value in loaded.values.items()
+    ]
+    own = [row for row in settings if not row[2].startswith("configs/base.yaml")]
+    head = ("key", "value", "set in")
+    differing = table(head, own, "What this experiment sets on top of base.yaml")
+    every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
+    return join(None if is_ensemble(loaded) else _plan(record), differing, every)
+
+
+def _plan(record: Record) -> Html:
+    phases = record.phases
+    drawn = themed(
+        lambda theme: draw_plan(phases, record.steps_per_epoch, theme=theme), "Learning rate of the plan over epochs."
+    )
+    rows = [
         (
             phase.name,
             phase.epochs,
@@ -156,42 +223,12 @@ def settings_section(record: Record) -> Section:
         )
         for phase in phases
     ]
-    head = ("phase", "epochs", "LR", "patience", "starts from", "besides")
-    plan = table(head, plan_rows, f"The plan {loaded.config.solver.plan}, if no patience runs out")
-    settings = [
-        (tag("code", key), tag("code", show_value(value)), loaded.origins.get(key, ""))
-        for key, value in loaded.values.items()
-    ]
-    own = [row for row in settings if not row[2].startswith("configs/base.yaml")]
-    head = ("key", "value", "set in")
-    differing = table(head, own, "What this experiment sets, on top of base.yaml")
-    every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
-    content = join(tag("div", drawn, plan, class_="pair") if is_plain else None, differing, every)
-    return Section("settings", "Settings", "Plan and settings" if is_plain else "Settings", content)
+    head = ("phase", "epochs", "LR", "patience", "starts from", "other settings")
+    caption = f"The plan {record.loaded.config.solver.plan}, if patience ends no phase"
+    return tag("div", drawn, table(head, rows, caption), class_="pair")
 
 
-def _leakage(record: Record) -> str:
-    if record.leaks is None:
-        return "Near-duplicates across the split were not scored."
-    pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
-    if not pairs:
-        return "No near-duplicates lie across the split."
-    closest, affected = min(numbers(record.leaks["distance"])), record.split.get("valid", 0)
-    looks = "looks the same" if closest == 0 else "looks almost the same" if closest < 4 else "is alike, not the same"
-    verbs = ("lies", "touches") if pairs == 1 else ("lie", "touch")
-    return (
-        f"{scored(pairs, 'near-duplicate pair')} {verbs[0]} across the split and {verbs[1]} {touched:,} of "
-        f"{scored(affected, 'validation image')}; the closest pair {looks}."
-    )
-
-
-def _extras(phase) -> dict[str, object]:
+def _extras(phase: Phase) -> dict[str, object]:
     """Returns what a phase sets beyond the usual."""
     usual = {"warmup": 0.0, "freeze": (), "loss": None, "augment": True}
     return {name: getattr(phase, name) for name, value in usual.items() if getattr(phase, name) != value}
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {show_value(inner) or 'blank'}" for key, inner in value.items())
-    return f"{value:.4f}" if isinstance(value, float) else show_value(value)

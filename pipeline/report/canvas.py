@@ -1,7 +1,7 @@
-"""Drawing on images: masks as colours, hatching, text, legends, tiles laid out on a dark mat.
+"""Drawing on images: text, legends, rows of captioned images on a dark background, tile grids.
 
-In and out: uint8 RGB arrays of shape (H, W, 3) and index masks of shape (H, W) with 255 for pixels that count nowhere.
-The mat is dark because photographs and saturated class colours look alike on a light and on a dark page then.
+In and out: uint8 RGB arrays of shape (H, W, 3). The background is dark, so that photographs and saturated class colours
+look the same on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -9,25 +9,34 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.config.competition import IGNORE
+from pipeline.data.tiles import TileSet, tile_windows
+from pipeline.report.figure import Color
 
-Color = tuple[int, int, int]
-
-MAT = (24, 27, 31)
-INK = (236, 238, 240)
+BACKGROUND = (24, 27, 31)
+TEXT = (236, 238, 240)
 MUTED = (160, 168, 176)
 OUTLINE = (118, 126, 134)
 HATCH = ((70, 74, 79), (128, 133, 139))
 HATCH_PERIOD = 8  # pixels; two stripes of four
 MARGIN = 16
 GAP = 10
-SHINE = 0.22  # how much of the grey image is seen through a mask: enough to find one's way, colours stay true
-BRIGHT = (255, 94, 58)  # far from the greys of a darkened image, for colour-blind eyes too
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+TITLE_SIZE, CAPTION_SIZE = 26, 20
+GRID_WIDTH = 1168  # pixels without margins
+# Bright on photographs and distinct from each other (after Okabe and Ito); with tiles that share half of their sides,
+# nine meet in one point.
+WINDOW_COLORS = (
+    *((240, 228, 66), (86, 180, 233), (255, 120, 60), (0, 196, 143), (238, 140, 200)),
+    *((255, 255, 255), (90, 110, 255), (170, 220, 60), (180, 120, 60)),
+)
+LINE = 3  # pixels
+NEAR = 30  # pixels between tiles that look like neighbours
+OVERLAP_COLOR = (86, 180, 233)  # sky blue, which shows on photographs by day and by night
+OVERLAP_SHARE = 0.13  # of that colour, which each further tile over a pixel adds
 
 
 @dataclass(frozen=True)
@@ -47,18 +56,17 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", size)
 
 
+def line_height(size: int) -> int:
+    """Returns the distance of two lines of text in pixels."""
+    return round(size * 1.65)
+
+
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns an image (H, W, 3) or, by nearest neighbour, a mask (H, W) in another size."""
     if image.shape[:2] == (height, width):
         return image
     how = Image.Resampling.NEAREST if image.ndim == 2 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(image).resize((width, height), how))
-
-
-def highlight(image: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
-    """Returns an image dark and grey, with the given pixels (H, W) bright."""
-    grey = np.repeat((image.astype(np.float32) @ LUMA * 0.45 + 12)[..., None], 3, axis=2).astype(np.uint8)
-    return np.where(is_bright_HW[..., None], np.array(BRIGHT, np.uint8), grey)
 
 
 def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
@@ -72,31 +80,39 @@ def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int
 
 
 def hatched(height: int, width: int) -> np.ndarray:
-    """Returns diagonal grey stripes (H, W, 3): what counts nowhere."""
+    """Returns diagonal grey stripes (H, W, 3), the sign for what is not scored."""
     rows, columns = np.ogrid[:height, :width]
     is_light = (rows + columns) % HATCH_PERIOD < HATCH_PERIOD // 2
     return np.where(is_light[..., None], *(np.array(color, np.uint8) for color in reversed(HATCH)))
 
 
-def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | None = None) -> np.ndarray:
-    """Returns a mask in its class colours, ignored pixels hatched, a bit of the image shining through."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(colors)] = colors
-    painted = table[mask]
-    if image is not None:
-        grey = image.astype(np.float32) @ LUMA
-        painted = np.rint(painted * (1 - SHINE) + SHINE * grey[..., None]).astype(np.uint8)
-    return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
+def arrange(rows: Sequence[Sequence[np.ndarray]], margin: int = 0, gap: int = GAP) -> np.ndarray:
+    """Returns rows of images as one image, each row as high as its highest image."""
+    heights = [max(len(image) for image in row) for row in rows]
+    width = max(sum(image.shape[1] for image in row) + gap * (len(row) - 1) for row in rows)
+    size = (sum(heights) + gap * (len(rows) - 1) + 2 * margin, width + 2 * margin, 3)
+    canvas = np.full(size, BACKGROUND, np.uint8)
+    top = margin
+    for row, height in zip(rows, heights, strict=True):
+        left = margin
+        for image in row:
+            canvas[top : top + len(image), left : left + image.shape[1]] = image
+            left += image.shape[1] + gap
+        top += height + gap
+    return canvas
 
 
-def write(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, most_width: float, **look
-) -> float:
-    """Writes one line of text with its left upper corner at `place`, shortened to fit; returns its width."""
-    face = font(size, look.pop("bold", False))
-    text = shorten(printable(text), face, most_width)
-    draw.text(place, text, font=face, fill=look.pop("fill", INK), **look)
-    return face.getlength(text)
+def text_line(text: str, size: int, width: int, color: Color = TEXT, bold: bool = False) -> np.ndarray:
+    """Returns a line of text, shortened to a width."""
+    face = font(size, bold)
+    canvas = Image.new("RGB", (width, line_height(size)), BACKGROUND)
+    ImageDraw.Draw(canvas).text((0, 0), shorten(printable(text), face, width), font=face, fill=color)
+    return np.asarray(canvas)
+
+
+def captioned(caption: str, image: np.ndarray, width: int, size: int) -> np.ndarray:
+    """Returns an image below its caption."""
+    return arrange([[text_line(caption, size, width, MUTED)], [image]], gap=0)
 
 
 def printable(text: str) -> str:
@@ -131,31 +147,97 @@ def legend_rows(chips: Sequence[Chip], width: int, size: int) -> list[list[tuple
     return rows if rows[-1] else []
 
 
-def draw_legend(canvas: Image.Image, place: tuple[int, int], chips: Sequence[Chip], width: int, size: int) -> None:
-    """Draws a legend, wrapped to a width, with its left upper corner at `place`."""
+def legend(chips: Sequence[Chip], width: int, size: int) -> np.ndarray:
+    """Returns a legend, wrapped to a width; without entries its height is 0."""
+    rows, side = legend_rows(chips, width, size), round(size * 1.05)
+    canvas = Image.new("RGB", (width, len(rows) * line_height(size)), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    side = round(size * 1.05)
-    for line, entries in enumerate(legend_rows(chips, width, size)):
-        top = place[1] + line * line_height(size)
-        for start, chip in entries:
-            left = place[0] + start
+    for line, entries in enumerate(rows):
+        top = line * line_height(size)
+        for left, chip in entries:
             if chip.color is None:
                 canvas.paste(Image.fromarray(hatched(side, side)), (left, top))
             box = (left, top, left + side - 1, top + side - 1)
             draw.rectangle(box, fill=chip.color and tuple(chip.color), outline=OUTLINE)
-            write(draw, (left + size * 1.5, top - size * 0.1), chip.text, size, width)
+            text = shorten(printable(chip.text), font(size), width)
+            draw.text((left + size * 1.5, top - size * 0.1), text, font=font(size), fill=TEXT)
+    return np.asarray(canvas)
 
 
-def legend_height(chips: Sequence[Chip], width: int, size: int) -> int:
-    """Returns the height of a wrapped legend in pixels."""
-    return len(legend_rows(chips, width, size)) * line_height(size)
+def draw_tile_grid(image: np.ndarray, tile_set: TileSet, tile_width: int, tile_height: int) -> np.ndarray:
+    """Returns an image with the tiles of one set on it: outlined, numbered, blue where they overlap.
+
+    What no tile covers is dark.
+    """
+    scale_width, scale_height, num_columns, num_rows = tile_set
+    width, height = fit(scale_width, scale_height, GRID_WIDTH, GRID_WIDTH)
+    scale = width / scale_width
+    cover = np.zeros((height, width), np.uint8)
+    boxes = []
+    for window in tile_windows([tile_set], tile_width, tile_height):
+        left, top = round(window.x * scale), round(window.y * scale)
+        right, bottom = round((window.x + tile_width) * scale), round((window.y + tile_height) * scale)
+        cover[top:bottom, left:right] += 1
+        boxes.append((left, top, right - 1, bottom - 1))
+    blue = np.minimum(OVERLAP_SHARE * np.maximum(cover.astype(np.float32) - 1, 0), 0.6)[..., None]
+    bright = resize(image, width, height) * np.where(cover > 0, 1.0, 0.25)[..., None]
+    shown = Image.fromarray(np.rint(bright * (1 - blue) + np.array(OVERLAP_COLOR) * blue).astype(np.uint8))
+    _draw_windows(ImageDraw.Draw(shown), boxes, num_columns)
+    title = f"{scale_width} x {scale_height}: {num_columns} x {num_rows} tiles of {tile_width} x {tile_height}"
+    more = "; the bluer, the more tiles cover it" if cover.max() > 1 else ""
+    note = f"{grid_note(tile_set, tile_width, tile_height)}{more}"
+    lines = [text_line(title, TITLE_SIZE, GRID_WIDTH, bold=True), text_line(note, CAPTION_SIZE, GRID_WIDTH, MUTED)]
+    return arrange([[line] for line in (*lines, np.asarray(shown))], margin=MARGIN, gap=0)
 
 
-def line_height(size: int) -> int:
-    """Returns the distance of two lines of text in pixels."""
-    return round(size * 1.65)
+def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
+    """Returns the overlaps of a tile set, and what it leaves out.
+
+    >>> grid_note((1280, 720, 3, 3), 640, 352)
+    'neighbours share 320 px across (50 %), 168 px down (48 %)'
+    """
+    windows = tile_windows([tile_set], tile_width, tile_height)
+    notes = []
+    for starts, length, whole, word in (
+        (sorted({window.x for window in windows}), tile_width, tile_set[0], "across"),
+        (sorted({window.y for window in windows}), tile_height, tile_set[1], "down"),
+    ):
+        if len(starts) == 1:
+            left_out = whole - length
+            notes.append(f"one tile {word}, {left_out} px left out" if left_out else f"one tile {word} covers all")
+            continue
+        shared = min(length - (later - start) for start, later in pairwise(starts))
+        share = f"{shared} px {word} ({100 * shared / length:.0f} %)"
+        notes.append(share if shared >= 0 else f"{-shared} px {word} missed")
+    return ("neighbours share " if notes[0].endswith(")") else "") + ", ".join(notes)
 
 
-def new_canvas(width: int, height: int) -> Image.Image:
-    """Returns an empty dark mat."""
-    return Image.new("RGB", (width, height), MAT)
+def window_colors(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
+    """Returns the number of each box's colour, another one than those of the boxes near it while there are enough.
+
+    Args:
+        boxes: left, top, right, bottom, all of them pixels of the box.
+
+    >>> window_colors([(0, 0, 99, 99), (50, 0, 149, 99), (100, 0, 199, 99), (150, 0, 249, 99)])
+    [0, 1, 2, 0]
+    """
+    chosen: list[int] = []
+    for left, top, right, bottom in boxes:
+        taken = [
+            color
+            for color, (x0, y0, x1, y1) in zip(chosen, boxes, strict=False)
+            if left <= x1 + NEAR and x0 <= right + NEAR and top <= y1 + NEAR and y0 <= bottom + NEAR
+        ]
+        chosen.append(min(range(len(WINDOW_COLORS)), key=taken.count))
+    return chosen
+
+
+def _draw_windows(draw: ImageDraw.ImageDraw, boxes: Sequence[tuple[int, int, int, int]], num_columns: int) -> None:
+    """Draws the outlines, each further inside than its neighbour's, and a numbered tag in its corner."""
+    face = font(CAPTION_SIZE, bold=True)
+    for index, ((left, top, right, bottom), chosen) in enumerate(zip(boxes, window_colors(boxes), strict=True)):
+        inset = LINE * (index % num_columns % 2 + 2 * (index // num_columns % 2))
+        left, top, color, number = left + inset, top + inset, WINDOW_COLORS[chosen], str(index + 1)
+        draw.rectangle((left, top, right - inset, bottom - inset), outline=color, width=LINE)
+        draw.rectangle((left, top, left + face.getlength(number) + 12, top + CAPTION_SIZE + 6), fill=color)
+        draw.text((left + 6, top + 1), number, font=face, fill=BACKGROUND)

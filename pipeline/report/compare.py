@@ -5,9 +5,7 @@ In: config.yaml, metrics.json, history.csv and per_image.csv of each run. Out: `
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +17,20 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import shown
-from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
-from pipeline.report.read import read_columns, read_config, read_json, read_stage_seconds, show_value
+from pipeline.paths import CONFIG, HISTORY, PER_IMAGE, shown
+from pipeline.report.figure import LIGHT, Theme, add_legend, draw_heat_map, encode, new_figure, style_axes
+from pipeline.report.read import (
+    Columns,
+    numbers,
+    read_columns,
+    read_config,
+    read_origin,
+    read_stage_seconds,
+    show_value,
+)
+from pipeline.report.scores import Metrics, read_metrics
+from pipeline.scores import LABELS, per_image_score
+from pipeline.wording import did_you_mean
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
 LEAST_IMAGES = 10  # in common, for a gain to be shown
@@ -31,14 +40,28 @@ RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs in columns. `settings` holds only keys that differ; a score that a run lacks is None."""
+    """Runs in columns. `settings` holds only keys that differ; a score that a run lacks is None.
+
+    Attributes:
+        score: name of the score that is compared: the own one of the first evaluated run's competition. None: no run
+            was evaluated.
+        label: its name for people.
+        scores: values by label; beside the scores what the majority class reaches, the best epoch and the time.
+        class_scores: the compared score by class.
+        gains: of each run over the first.
+        gain_label: which score they are of: a neighbour of the compared one where that has no value per image.
+        notes: what is missing, and what to type.
+    """
 
     runs: tuple[str, ...]
     settings: dict[str, tuple[str, ...]]
+    score: str | None
+    label: str
     scores: dict[str, tuple[float | None, ...]]
-    class_dice: dict[str, tuple[float | None, ...]]
+    class_scores: dict[str, tuple[float | None, ...]]
     gains: tuple[Interval | None, ...]
-    notes: tuple[str, ...] = ()  # what is missing, and what to type
+    gain_label: str
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return comparison_text(self)
@@ -51,30 +74,61 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
         UserError: a run does not exist or its config is damaged; names the nearest.
     """
     folders = [run_folder(name, runs) for name in names]
-    found = [read_json(folder / "metrics.json") for folder in folders]
     configs = [_read_config(folder) for folder in folders]
-    notes = [
-        f"{name} was not evaluated yet; type: {_command(folder, values)} evaluate"
-        for name, folder, values, content in zip(names, folders, configs, found, strict=True)
-        if content is None or _at(content, "dice", "mean") is None
-    ]
-    metrics = [content or {} for content in found]
-    families = [content.get("dice") for content in metrics]
-    by_class = [family.get("classes") for family in families if isinstance(family, Mapping)]
-    classes = dict.fromkeys(name for scores in by_class if isinstance(scores, Mapping) for name in scores)
-    seconds = [sum(read_stage_seconds(folder).values()) / 60 or None for folder in folders]
-    scores = {
-        "Dice": tuple(_at(content, "dice", "mean") for content in metrics),
-        "IoU": tuple(_at(content, "iou", "mean") for content in metrics),
-        "data set IoU": tuple(_at(content, "dataset_iou", "mean") for content in metrics),
-        "majority guess": tuple(_at(content, "majority", "dice") for content in metrics),
-        "epoch kept": tuple(_at(content, "checkpoint", "epoch") for content in metrics),
-        "minutes": tuple(seconds),
+    commands = [_command(folder, values) for folder, values in zip(folders, configs, strict=True)]
+    metrics = [read_metrics(folder) for folder in folders]
+    first = next(filter(None, metrics), None)
+    seconds = [sum(read_stage_seconds(folder).values()) for folder in folders]
+    if first is None:
+        score, label, gains, gain_label = None, "score", (None,) * len(names), "score"
+    else:
+        score, label = first.main.name, first.main.label
+        per_image = [read_columns(folder / PER_IMAGE) or {} for folder in folders]
+        gain_score = per_image_score(score)
+        values = [_image_scores(*one, gain_score) for one in zip(per_image, folders, commands, strict=True)]
+        gains = (None, *(paired_gain(values[0], other) for other in values[1:]))
+        gain_label = LABELS[gain_score]
+    return Comparison(
+        runs=tuple(names),
+        settings=differing(configs),
+        score=score,
+        label=label,
+        scores=_scores(metrics, first) | {"minutes": tuple(value / 60 or None for value in seconds)},
+        class_scores=_class_scores(metrics, score),
+        gains=gains,
+        gain_label=gain_label,
+        notes=tuple(_notes(names, commands, metrics, first)),
+    )
+
+
+def _scores(metrics: Sequence[Metrics | None], first: Metrics | None) -> dict[str, tuple[float | None, ...]]:
+    """Returns by label what is compared; `first` is the run that decides the main score."""
+    if first is None:
+        return {}
+    ordered = [first.main, *first.others]
+    found = {score.label: tuple(own and own.mean(score.name) for own in metrics) for score in ordered}
+    majority = tuple(own and own.majority.get(first.main.name) for own in metrics)
+    epochs = tuple(own and own.checkpoint.get("epoch") for own in metrics)
+    return found | {f"{first.main.label} of the majority class": majority, "best epoch": epochs}
+
+
+def _class_scores(metrics: Sequence[Metrics | None], score: str | None) -> dict[str, tuple[float | None, ...]]:
+    by_class = [own.scores[score].classes if own and score in own.scores else {} for own in metrics]
+    return {
+        name: tuple(own.get(name) for own in by_class) for name in dict.fromkeys(n for own in by_class for n in own)
     }
-    class_dice = {name: tuple(_at(content, "dice", "classes", name) for content in metrics) for name in classes}
-    per_image = [_read_dice(folder, _command(folder, values)) for folder, values in zip(folders, configs, strict=True)]
-    gains = (None, *(paired_gain(per_image[0], other) for other in per_image[1:]))
-    return Comparison(tuple(names), differing(configs), scores, class_dice, gains, tuple(notes))
+
+
+def _notes(
+    names: Sequence[str], commands: Sequence[str], metrics: Sequence[Metrics | None], first: Metrics | None
+) -> list[str]:
+    notes = []
+    for name, command, own in zip(names, commands, metrics, strict=True):
+        if own is None or own.main.mean is None:
+            notes.append(f"{name} has no scores yet; type: {command} evaluate")
+        elif own.main.name != first.main.name:
+            notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {first.main.label}")
+    return notes
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -96,7 +150,7 @@ def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tupl
     """Returns the gain of `other` over `first` on the images of both, or None with fewer than 10 of them.
 
     Args:
-        first, other: sequence and Dice by image id.
+        first, other: sequence and score by image id.
     """
     shared = [image_id for image_id in first if image_id in other]
     if len(shared) < LEAST_IMAGES:
@@ -114,53 +168,49 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     scores = {name: values for name, values in comparison.scores.items() if any(value is not None for value in values)}
     rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
-    rows += [("gain, 95 % interval", *gains)] if any(gains) else []
-    class_dice = comparison.class_dice.items()
-    rows += [(), *((f"Dice {name}", *map(_number, values)) for name, values in class_dice)] if class_dice else []
+    rows += [(f"gain in {comparison.gain_label}, 95 % interval", *gains)] if any(gains) else []
+    classes = comparison.class_scores.items()
+    rows += (
+        [(), *((f"{comparison.label} {name}", *map(_number, values)) for name, values in classes)] if classes else []
+    )
     widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
     lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
+    if any(gains) and comparison.gain_label != comparison.label:
+        lines.append(f"{comparison.label} has no value per image; the gains are in {comparison.gain_label}.")
     return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])])
 
 
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
-    """Returns a heat map: a row per run, mean Dice and the Dice of each class in columns."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    columns = {"mean": comparison.scores["Dice"], **comparison.class_dice}
+    """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
     num_runs = len(comparison.runs)
-    longest = max(map(len, comparison.runs))
-    figure = new_figure(theme, height=120 + 26 * num_runs, width=60 + 7 * longest + 44 * len(columns))
+    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
+    width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
+    figure = new_figure(theme, height=120 + 26 * num_runs, width=width)
     axes = figure.subplots()
-    style_axes(axes, theme, "Validation Dice", grid="none")
-    cells = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
-    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
-    axes.imshow(cells, cmap=heat, vmin=0, vmax=1, aspect="auto")
-    for row, values in enumerate(cells):
-        for column, value in enumerate(values):
-            color = theme.paper if value > 0.5 else theme.ink
-            text = "–" if np.isnan(value) else f"{value:.2f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
-    axes.axvline(0.5, color=theme.paper, linewidth=3)
-    axes.set_xticks(
-        range(len(columns)), list(columns), rotation=45, ha="right", rotation_mode="anchor", color=theme.ink
-    )
-    axes.set_yticks(range(num_runs), comparison.runs, color=theme.ink)
+    style_axes(axes, theme, f"Validation {comparison.label}", grid="none")
+    values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
+    texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+    draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
+    axes.axvline(0.5, color=theme.background, linewidth=3)
     axes.spines["bottom"].set_visible(False)
     return encode(figure)
 
 
-def draw_run_curves(names: Sequence[str], runs: Path, theme: Theme = LIGHT) -> bytes:
-    """Returns the validation Dice over epochs of several runs."""
+def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
+    """Returns the compared score on the validation images over epochs of all runs."""
     figure = new_figure(theme, height=380, width=720)
     axes = figure.subplots()
-    style_axes(axes, theme, "Validation Dice over epochs")
-    for index, name in enumerate(names):
-        history = read_columns(run_folder(name, runs) / "history.csv")
-        if history:
-            epochs, dice = ([float(cell or "nan") for cell in history[column]] for column in ("epoch", "valid_dice"))
+    style_axes(axes, theme, f"Validation {comparison.label} over epochs")
+    for index, name in enumerate(comparison.runs):
+        history = read_columns(run_folder(name, runs) / HISTORY) or {}
+        column = f"valid_{comparison.score}"
+        if column in history:
             style = "-" if index < len(RUN_COLORS) else "--"
-            axes.plot(epochs, dice, style, color=RUN_COLORS[index % len(RUN_COLORS)], linewidth=1.6, label=name)
+            color = RUN_COLORS[index % len(RUN_COLORS)]
+            axes.plot(
+                numbers(history["epoch"]), numbers(history[column]), style, color=color, linewidth=1.6, label=name
+            )
     axes.set_xlabel("epoch (0: before training)")
     if axes.lines:
         add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -175,62 +225,41 @@ def run_folder(name: str, runs: Path) -> Path:
     """
     folder = runs / name
     if not folder.is_dir():
-        known = (
-            sorted(path.name for path in runs.iterdir() if (path / "config.yaml").is_file()) if runs.is_dir() else []
-        )
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or 'none yet'}"
+        known = sorted(path.name for path in runs.iterdir() if (path / CONFIG).is_file()) if runs.is_dir() else []
+        hint = did_you_mean(name, known, f"there are: {', '.join(known) or 'none yet'}", most=3)
         raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
     return folder
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """Returns the resolved config of a run that must be there."""
-    try:
-        values = read_config(folder / "config.yaml")
-    except (ValueError, AttributeError):
-        raise UserError(f"{shown(folder / 'config.yaml')} is damaged; {_again(folder.name)} writes it anew") from None
+    path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
+    values = read_config(path)
     if values is None:
-        raise UserError(f"{shown(folder)} holds no run, as it has no config.yaml; {_again(folder.name)} makes one")
+        again = f"./run.sh {name}{' with its settings' if dash else ''}"
+        if path.is_file():
+            raise UserError(f"{shown(path)} is damaged; {again} writes it again")
+        raise UserError(f"{shown(folder)} holds no run, as it has no {CONFIG}; {again} makes one")
     return values
-
-
-def _again(run: str) -> str:
-    """Returns what to type for the config that a run is of.
-
-    >>> _again("ExpAAB-1234abcd")
-    './run.sh ExpAAB with its settings'
-    """
-    name, dash, _ = run.partition("-")
-    return f"./run.sh {name}{' with its settings' if dash else ''}"
 
 
 def _command(folder: Path, values: Mapping[str, Any]) -> str:
     """Returns what was typed for a run, by the comments of its config."""
-    comments = [line for line in (folder / "config.yaml").read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
-    name = re.search(r"Resolved values of (.+)\.$", "\n".join(comments), re.MULTILINE)
-    changed = re.search(r"Overridden on the command line: (.+)$", "\n".join(comments), re.MULTILINE)
-    keys = [key for key in (changed[1].split(", ") if changed else ()) if not is_machine_key(key)]
-    overrides = [f"{key}={json.dumps(values.get(key))}" for key in keys]
-    return " ".join(["./run.sh", name[1] if name else folder.name, *map(shlex.quote, overrides)])
+    experiment, changed = read_origin(folder / CONFIG)
+    overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
+    return " ".join(["./run.sh", experiment or folder.name, *map(shlex.quote, overrides)])
 
 
-def _read_dice(folder: Path, command: str) -> dict[str, tuple[str, float]]:
-    """Returns sequence and Dice by image, nothing where the run was not evaluated."""
-    path = folder / "per_image.csv"
+def _image_scores(columns: Columns, folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
+    """Returns sequence and score by image, from columns of per_image.csv; nothing where the run was not evaluated."""
+    if not columns:
+        return {}
     try:
-        columns = read_columns(path) or {"id": [], "sequence": [], "dice": []}
-        rows = zip(columns["id"], columns["sequence"], columns["dice"], strict=True)
-        return {image_id: (sequence, float(dice)) for image_id, sequence, dice in rows}
+        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
+        return {image_id: (sequence, value) for image_id, sequence, value in rows}
     except (ValueError, KeyError):
-        raise UserError(f"{shown(path)} is damaged; type: {command} evaluate --force") from None
-
-
-def _at(content: Mapping[str, Any], *path: str) -> float | None:
-    value: Any = content
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int | float) else None
+        path = shown(folder / PER_IMAGE)
+        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
 
 
 def _number(value: float | None) -> str:

@@ -1,6 +1,6 @@
-"""The section on an ensemble: who its members are, what combining them gains, which weights and rules were fitted.
+"""The page's section on an ensemble: its members, what combining them gains, which weights and rules were fitted.
 
-In: members.json, stores.json, ensemble.json and decode.json of its run. Out: `Section`.
+In: members.json, stores.json, ensemble.json and decode.json of its run. Out: HTML.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.markup import Html, bar, join, table, tag
-from pipeline.report.read import read_json, read_list
+from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag
 from pipeline.report.record import Record
-from pipeline.report.section import Section, missing, score, scored
+from pipeline.report.scores import split_name
+from pipeline.wording import size
 
 METHOD_WORDS = {
     "AP": "mean probability",
@@ -28,44 +28,51 @@ KIND_WORDS = {
 }
 
 
-def members_section(record: Record) -> Section:
+def members_section(record: Record) -> Html | None:
     """Returns the members, the methods with their gain over one member, and what was fitted."""
-    members, found = read_list(record.folder / "members.json"), read_json(record.folder / "ensemble.json")
-    if members is None:
-        return Section("members", "Members", "Members", missing(record, "predict", "The members' predictions are"))
-    parts = [_members(members, found or {}), _stores(members, read_list(record.folder / "stores.json") or [])]
-    parts.append(_methods(found) if found else missing(record, "evaluate", "The score of the methods is"))
-    parts.append(_fit((found or {}).get("fit")))
-    parts.append(decoding_tables(read_json(record.folder / "decode.json")))
-    return Section("members", "Members", "Members and what combining them gains", join(*parts))
+    members, found = record.members, record.ensemble
+    if not members:
+        return None
+    label = record.label(found.get("score", record.score))
+    return join(
+        _members(record, members, found),
+        _stores(members, record.stores),
+        _methods(found, label) if found else missing(record.command("evaluate"), "The score of each method is"),
+        _fit(found.get("fit"), label),
+        decoding_tables(record.decoding),
+    )
 
 
-def _members(members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
-    weights, judged = found.get("weights"), found.get("members") or [None] * len(members)
-    head = ("member", "run name", "split", "Dice", "95 %", "IoU", "images", *(("weight",) if weights else ()))
+def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
+    weights, own_scores = found.get("weights"), found.get("members") or [{}] * len(members)
+    score = found.get("score", record.image_score)
+    others = [
+        name for name in dict.fromkeys(n for member in members for n in member.get("scores") or {}) if name != score
+    ]
+    labels = [record.label(name) for name in (score, *others)]
+    head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
     rows = []
-    for number, (member, own) in enumerate(zip(members, judged, strict=True)):
-        split = member.get("split") or {}
-        interval, iou, images = (own or {}).get("dice"), (own or member).get("iou"), (own or member).get("images")
-        dice = interval["mean"] if interval else member.get("dice")
-        cells = [member["run"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
-        cells += [bar(tag("b", score(dice)), dice or 0.0), _range(interval) if interval else "–", score(iou)]
-        rows.append([*cells, f"{images or 0:,}", *([_weight(weights[number])] if weights else [])])
-    return table(head, rows, "Each judged on its own validation images")
+    for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
+        means, interval = member.get("scores") or {}, own.get("score")
+        mean = interval["mean"] if interval else means.get(score)
+        cells = [member["run"], member["run_name"], split_name(member.get("split") or {})]
+        cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
+        cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
+        rows.append([*cells, *([_weight(weights[number])] if weights else [])])
+    return table(head, rows, "Each member on its own validation images")
 
 
 def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, Any]]) -> Html | None:
-    """Returns what the probability stores take of the disk, and how well they keep what the networks say."""
+    """Returns the size of the probability stores, and how well they keep what the networks predict."""
     if not stores:
         return None
     rows = []
     for member, own in zip(members, stores, strict=True):
-        mean = own["bytes"] / own["images"]
         times = own["float32_bytes"] / own["bytes"]
-        cells = (_size(own["bytes"]), f"{own['images']:,}", _size(mean), f"{times:.0f} times", _agreement(own))
-        rows.append((member["run"], *cells))
+        sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"]), f"{times:.0f} times"
+        rows.append((member["run"], *sizes, _agreement(own)))
     caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
-    return table(("member", "store", "images", "an image", "smaller than float32", "agreement"), rows, caption)
+    return table(("member", "store", "images", "per image", "smaller than float32", "agreement"), rows, caption)
 
 
 def _agreement(own: Mapping[str, Any]) -> str:
@@ -76,19 +83,7 @@ def _agreement(own: Mapping[str, Any]) -> str:
     """
     share = own["agreement"]
     words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
-    return f"{words} % on {scored(own['compared'], 'image')}"
-
-
-def _size(num_bytes: float) -> str:
-    """Returns a number of bytes as a person says it.
-
-    >>> _size(1_234_567), _size(98_000), _size(5_400_000_000)
-    ('1.2 MB', '98 kB', '5.4 GB')
-    """
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.1f} {name}"
-    return f"{num_bytes / 1e3:.0f} kB"
+    return f"{words} % on {quantity(own['compared'], 'image')}"
 
 
 def _weight(weights: list[float]) -> str:
@@ -101,25 +96,30 @@ def _weight(weights: list[float]) -> str:
     return f"{low:.2f}" if len(weights) == 1 else f"{low:.2f} to {high:.2f}"
 
 
-def _methods(found: Mapping[str, Any]) -> Html:
-    judges = found["judges"]
+def _methods(found: Mapping[str, Any], label: str) -> Html:
+    held_out, images, sequences = (
+        found["held_out"],
+        *(quantity(found[f"{noun}s"], noun) for noun in ("image", "sequence")),
+    )
     rows = [("one member alone", *_with_range(found["single"]), "–", "–")]
-    for method, scores in found["methods"].items():
+    for method, own in found["methods"].items():
         name = join(METHOD_WORDS[method], tag("em", "this run") if method == found["method"] else None)
-        rows.append((name, *_with_range(scores["dice"]), *_with_range(scores["gain"], "+.3f")))
-    images, sequences = scored(found["images"], "image"), scored(found["sequences"], "sequence")
-    caption = f"{images} in {sequences}, on none of which a judge trained"
-    members = scored(judges["most"], "member")
-    words = f"Each image is judged by {judges['least']} to {members}, {judges['mean']:.1f} on average."
-    if judges["least"] == judges["most"]:
-        words = f"Each image is judged by {members}."
-    if judges["most"] == 1:
-        words += " With one judge each, this tells nothing of what combining them gains."
-    note = tag("p", words, " Ranges: 95 %, by drawing whole sequences.", class_="note")
-    return join(table(("method", "Dice", "95 %", "gain over one member", "95 %"), rows, caption), note)
+        rows.append((name, *_with_range(own["score"]), *_with_range(own["gain"], "+.3f")))
+    members = quantity(held_out["most"], "member")
+    words = (
+        f"{held_out['least']} to {members}, {held_out['mean']:.1f} on average"
+        if held_out["least"] < held_out["most"]
+        else members
+    )
+    text = f"Each image is scored with the members that did not train on it: {words}."
+    if held_out["most"] == 1:
+        text += " With one such member per image, the gain of combining members cannot be measured."
+    note = tag("p", text, " Ranges: 95 %, by drawing whole sequences.", class_="note")
+    head = ("method", label, "95 %", "gain over one member", "95 %")
+    return join(table(head, rows, f"{images} in {sequences}, out of fold"), note)
 
 
-def _fit(fit: Mapping[str, Any] | None) -> Html | None:
+def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     """Returns what fitted weights gain where they were fitted and where they were not."""
     if fit is None:
         return None
@@ -132,23 +132,21 @@ def _fit(fit: Mapping[str, Any] | None) -> Html | None:
     if not rows:
         return verdict
     head = ("weights", "gain on unseen sequences", "range", "gain in sample", "survives")
-    note = "The range is wider than 95 %, since the best of several is looked for; above 0 the weights are adopted."
-    caption = "Fitted weights against equal ones, in Dice"
+    note = "The range is wider than 95 %, as the best of several kinds is chosen; above 0 the weights are adopted."
+    caption = f"Fitted weights against equal ones, in {label}"
     return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
 
 
-def decoding_tables(decoded: Mapping[str, Any] | None) -> Html | None:
+def decoding_tables(decoded: Mapping[str, Any]) -> Html:
     """Returns what moving thresholds and dropping small or unsure classes gains."""
-    if decoded is None:
-        return None
     parts = []
     if "offsets" in decoded:
         own = decoded["offsets"]
         moved = {name: f"times {factor:g}" for name, factor in own["factors"].items()}
-        parts.append(_fitted_classes(own, moved, "probability", "Thresholds moved, gain in mean Dice over all classes"))
+        parts.append(_fitted_classes(own, moved, "probability", "Thresholds moved: gain in the mean over all classes"))
     if "rules" in decoded:
         adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
-        parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped, gain in their own Dice"))
+        parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped: gain in their own score"))
     return join(*parts)
 
 
@@ -162,7 +160,7 @@ def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: 
     ]
     share = found["survived"]
     words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
-    note = "" if share is None else f"{words} of the gain in sample survives on sequences not seen."
+    note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
     head = ("class", what, "gain on unseen sequences", "range", "gain in sample")
     return join(table(head, rows, caption), tag("p", note, class_="note"))
 
@@ -179,7 +177,7 @@ def _survival(gain: float, in_sample: float) -> str:
 
 
 def _range(interval: Mapping[str, float], form: str = ".3f") -> str:
-    """Returns an interval, or that one sequence tells nothing.
+    """Returns an interval, or "unknown" where one sequence alone gave it.
 
     >>> _range({"low": 0.4, "high": 0.61}), _range({"low": float("-inf"), "high": float("inf")})
     ('0.400 to 0.610', 'unknown')

@@ -1,4 +1,4 @@
-"""One look for every plot: colours, sizes, a blank figure, and a figure as the bytes of a small PNG.
+"""The common style of plots: colours, sizes, a blank figure, heat maps, and a figure as the bytes of a small PNG.
 
 Sizes are in the pixels of a web page; an image has twice as many, so that it is sharp on today's screens. matplotlib
 is used through its objects alone and imported late: no global state, and a quick start for commands that draw nothing.
@@ -23,19 +23,19 @@ SCALE = 2  # image pixels per page pixel
 PIXELS_PER_INCH = 100  # 8 pt are then 11 page pixels, the smallest text that reads well
 WIDTH = 460  # page pixels: two side by side on a desk, one across a phone
 PNG_COLORS = 256  # a plot has few colours; a palette takes a third of the bytes of full colour
-LEAST_CONTRAST = 1.7  # of a line against the paper, as WCAG measures it
+LEAST_CONTRAST = 1.7  # of a line against the background, as WCAG measures it
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a plot on light or dark paper, told apart by colour-blind eyes too.
+    """Colours of a plot on a light or dark page, distinct for colour-blind eyes too.
 
-    Source: Okabe and Ito, "Color Universal Design", 2008; made lighter or darker where the paper asks for it.
+    Source: Okabe and Ito, "Color Universal Design", 2008; made lighter or darker where the background needs it.
     """
 
     name: str
-    paper: str
-    ink: str
+    background: str
+    text: str
     muted: str
     grid: str
     shade: str
@@ -54,7 +54,6 @@ DARK = Theme(
     "dark", "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
     ("#191c20", "#16334a", "#155a86", "#2f8cc4", "#7cc3ee", "#dff2ff"),
 )  # fmt: skip
-THEMES = (LIGHT, DARK)
 
 
 def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:
@@ -62,12 +61,12 @@ def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:
     from matplotlib.figure import Figure
 
     size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
-    return Figure(figsize=size, dpi=PIXELS_PER_INCH * SCALE, facecolor=theme.paper, layout="constrained")
+    return Figure(figsize=size, dpi=PIXELS_PER_INCH * SCALE, facecolor=theme.background, layout="constrained")
 
 
 def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> None:
-    """Gives axes the common look: thin grid behind the data, no box, small text; the title at the left."""
-    axes.set_facecolor(theme.paper)
+    """Gives axes the common style: thin grid behind the data, no box, small text; the title at the left."""
+    axes.set_facecolor(theme.background)
     axes.set_axisbelow(True)
     if grid != "none":
         axes.grid(True, axis=grid, color=theme.grid, linewidth=0.7)
@@ -78,16 +77,38 @@ def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> 
     axes.tick_params(which="both", colors=theme.muted, labelsize=7.5, length=0, pad=3)
     axes.xaxis.label.set(color=theme.muted, fontsize=8)
     axes.yaxis.label.set(color=theme.muted, fontsize=8)
-    axes.set_title(title, loc="left", color=theme.ink, fontsize=9, fontweight="bold", pad=6)
+    axes.set_title(title, loc="left", color=theme.text, fontsize=9, fontweight="bold", pad=6)
 
 
-def add_legend(axes: Any, theme: Theme, columns: int = 4, **place: Any) -> None:
-    """Writes the legend without a box, on the line of the title at the right unless `place` says otherwise."""
-    place = place or {"loc": "lower right", "bbox_to_anchor": (1.01, 1.0)}
+def add_legend(axes: Any, theme: Theme, columns: int = 4, **location: Any) -> None:
+    """Writes the legend without a box, on the line of the title at the right unless `location` says otherwise."""
+    location = location or {"loc": "lower right", "bbox_to_anchor": (1.01, 1.0)}
     axes.legend(
-        ncols=columns, frameon=False, fontsize=7.5, labelcolor=theme.ink, handlelength=1.5, handletextpad=0.5,
-        columnspacing=1.1, borderpad=0.2, borderaxespad=0.2, **place,
+        ncols=columns, frameon=False, fontsize=7.5, labelcolor=theme.text, handlelength=1.5, handletextpad=0.5,
+        columnspacing=1.1, borderpad=0.2, borderaxespad=0.2, **location,
     )  # fmt: skip
+
+
+def draw_heat_map(
+    axes: Any,
+    values: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    theme: Theme,
+    aspect: str,
+) -> None:
+    """Draws values (0 to 1, or NaN) as colours with texts on them, and the names of rows and columns."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
+    axes.imshow(values, cmap=heat, vmin=0, vmax=1, aspect=aspect)
+    for row, cells in enumerate(texts):
+        for column, text in enumerate(cells):
+            color = theme.background if values[row][column] > 0.5 else theme.text
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", color=theme.text)
+    axes.set_yticks(range(len(rows)), rows, color=theme.text)
 
 
 def encode(figure: Any) -> bytes:
@@ -113,18 +134,18 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def readable_color(color: Color, theme: Theme) -> str:
-    """Returns a class colour as text, moved towards the ink until it can be told from the paper.
+    """Returns a class colour as text, moved towards the text colour until it stands out from the background.
 
     >>> readable_color((0, 0, 128), LIGHT), readable_color((255, 255, 255), LIGHT)
     ('#000080', '#bbbcbe')
     """
-    paper, ink = _components(theme.paper), _components(theme.ink)
+    background, text = _components(theme.background), _components(theme.text)
     mixed = color
     for step in range(1, 11):
-        if contrast(mixed, paper) >= LEAST_CONTRAST:
+        if contrast(mixed, background) >= LEAST_CONTRAST:
             break
         share = step / 10
-        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, ink, strict=True))
+        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, text, strict=True))
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 
@@ -141,7 +162,7 @@ def contrast(color: Color, other: Color) -> float:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Returns label positions in [low, high] in the same order, at least `gap` apart, near where they were wanted.
+    """Returns label positions in [low, high] in the same order, at least `gap` apart, near the given ones.
 
     Where they cannot all fit, the gap shrinks.
 
@@ -151,16 +172,16 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     if len(positions) > 1:
         gap = min(gap, (high - low) / (len(positions) - 1))
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    placed = [0.0] * len(positions)
+    spread_out = [0.0] * len(positions)
     floor = low
     for index in order:
-        placed[index] = max(positions[index], floor)
-        floor = placed[index] + gap
+        spread_out[index] = max(positions[index], floor)
+        floor = spread_out[index] + gap
     ceiling = high
     for index in reversed(order):
-        placed[index] = min(placed[index], ceiling)
-        ceiling = placed[index] - gap
-    return placed
+        spread_out[index] = min(spread_out[index], ceiling)
+        ceiling = spread_out[index] - gap
+    return spread_out
 
 
 def _components(text: str) -> Color:

@@ -1,6 +1,6 @@
 """HTML that cannot be malformed or unescaped: every text is escaped unless it came out of `tag`.
 
-In: texts, images. Out: `Html`. Images are written into the page, which then needs no other file and no network.
+In: texts, numbers, images. Out: `Html`. Images are written into the page, which then needs no other file.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from pipeline.report.figure import SCALE
+from pipeline.report.figure import DARK, LIGHT, SCALE, Theme
 
 VOID_TAGS = ("img", "meta", "link", "source", "input", "br")  # have no closing tag
-PHOTO_QUALITY = 82  # of WebP: no difference seen at the page's size, a sixth of a PNG
+PHOTO_QUALITY = 82  # of WebP: no visible difference at the page's size, a sixth of a PNG
 
 
 class Html(str):
@@ -80,34 +80,55 @@ def bar(text: object, share: float) -> Html:
     return join(tag("span", text, class_="number"), drawn)
 
 
-def plot(light: bytes, dark: bytes, alt: str, caption: object = None) -> Html:
-    """Returns a figure of a plot that comes for light and for dark screens."""
-    width, height = _page_size(light)
+def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
+    """Returns a figure of a plot, drawn for light and for dark screens."""
+    light, dark = draw(LIGHT), draw(DARK)
+    with Image.open(io.BytesIO(light)) as image:
+        size = image.size
     source = tag("source", srcset=data_uri(dark, "png"), media="(prefers-color-scheme: dark)")
-    image = tag("image", source, _image(data_uri(light, "png"), alt, width, height))
-    return tag("figure", image, tag("figcaption", caption) if caption else None, class_="plot")
+    return tag("figure", tag("picture", source, _image(light, "png", alt, size)), class_="plot")
 
 
-def photo(path: Path, alt: str, caption: object = None) -> Html:
+def photo(path: Path, alt: str) -> Html:
     """Returns a figure of a PNG with photographs in it, written as WebP."""
     content = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
         size = image.size
-    image = _image(data_uri(content.getvalue(), "webp"), alt, size[0] // SCALE, size[1] // SCALE)
-    scroller = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
-    return tag("figure", scroller, tag("figcaption", caption) if caption else None, class_="photo")
+    image = _image(content.getvalue(), "webp", alt, size)
+    return tag(
+        "figure", tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt), class_="photo"
+    )
+
+
+def missing(command: str, what: str = "This part is") -> Html:
+    """Returns the line that stands for what was not made yet, with the command that makes it."""
+    return tag("p", f"{what} not there yet. ", tag("code", command), " makes it.", class_="missing")
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Returns an image as an address that holds it whole."""
+    """Returns an image as an address that contains it."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _image(source: str, alt: str, width: int, height: int) -> Html:
-    return tag("img", src=source, alt=alt, width=width, height=height)
+def _image(content: bytes, kind: str, alt: str, size: tuple[int, int]) -> Html:
+    width, height = (length // SCALE for length in size)
+    return tag("img", src=data_uri(content, kind), alt=alt, width=width, height=height)
 
 
-def _page_size(png: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(png)) as image:
-        return image.width // SCALE, image.height // SCALE
+def quantity(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural where it is not one.
+
+    >>> quantity(1, "sequence"), quantity(1200, "image")
+    ('1 sequence', '1,200 images')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def digits(score: float | None) -> str:
+    """Returns a score with three digits, or a dash.
+
+    >>> digits(0.8431), digits(None)
+    ('0.843', '–')
+    """
+    return "–" if score is None else f"{score:.3f}"

@@ -1,95 +1,286 @@
-"""One self-contained page on a run: `report.html`.
+"""One self-contained page on a run, `report.html`: its head with score and warnings, and the sections below it.
 
-In: `runs/<NAME>/` as far as it has come. Out: a page with its images inside, for light and dark screens, desk and
-phone. It loads nothing: its own content policy forbids it.
+In: `runs/<NAME>/` as far as it has come. Out: a page with its images inside, for light and dark, wide and narrow
+screens. It loads nothing: its own content policy forbids it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config.ensemble import is_ensemble
-from pipeline.config.load import Loaded
+from pipeline.config.load import run_name
+from pipeline.engine.run import Run
 from pipeline.files import write_atomic
-from pipeline.paths import REPORT, RunPaths
-from pipeline.report.background import data_section, settings_section, split_section, stages_section, submission_section
-from pipeline.report.ensemble import members_section
-from pipeline.report.findings import (
-    classes_section,
-    confusion_section,
-    images_section,
+from pipeline.paths import REPORT
+from pipeline.report.background import (
+    data_section,
+    settings_section,
+    split_section,
+    stages_section,
     sweep_section,
     training_section,
 )
-from pipeline.report.headline import headline
-from pipeline.report.markup import Html, tag
-from pipeline.report.record import Record, read_record
-from pipeline.report.section import Section, score
+from pipeline.report.baseline import score_warning
+from pipeline.report.curves import best_row
+from pipeline.report.ensemble import members_section
+from pipeline.report.markup import Html, digits, join, missing, quantity, tag
+from pipeline.report.read import numbers
+from pipeline.report.record import Record
+from pipeline.report.results import (
+    classes_section,
+    confusion_section,
+    images_section,
+    never_predicted,
+    submission_section,
+)
+from pipeline.report.scores import Metrics
+from pipeline.report.table import read_state
+from pipeline.training.state import start_warning
+from pipeline.wording import duration
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-# What came out first, what went in after it.
+# Name in the table of contents, title, stage that writes its files, function that returns its content.
+RESULTS = (
+    ("Classes", "Score per class", "evaluate", classes_section),
+    ("Images", "Label and prediction", "evaluate", images_section),
+    ("Confusion", "Confusion between classes", "evaluate", confusion_section),
+)
+SUBMISSION = ("Submission", "Submission", "submit", submission_section)
+RUN = (
+    ("Stages", "Stages and time", "prepare", stages_section),
+    ("Settings", "Settings", "prepare", settings_section),
+)
 SECTIONS = (
-    classes_section,
-    images_section,
-    confusion_section,
-    training_section,
-    sweep_section,
-    data_section,
-    split_section,
-    submission_section,
-    stages_section,
-    settings_section,
+    *RESULTS,
+    ("Training", "Training", "train", training_section),
+    ("LR sweep", "Learning rate sweep", "sweep", sweep_section),
+    ("Data", "Data", "prepare", data_section),
+    ("Split", "Split and leakage", "prepare", split_section),
+    SUBMISSION,
+    *RUN,
 )
 # An ensemble trains nothing and cuts no tiles.
-ENSEMBLE_SECTIONS = (
-    members_section,
-    classes_section,
-    images_section,
-    confusion_section,
-    submission_section,
-    stages_section,
-    settings_section,
-)
+MEMBERS = ("Members", "Members and what combining them gains", "predict", members_section)
+ENSEMBLE_SECTIONS = (MEMBERS, *RESULTS, SUBMISSION, *RUN)
 
 
-def write_page(paths: RunPaths, loaded: Loaded) -> Path:
+def write_page(run: Run) -> Path:
     """Writes `report.html` into a run's folder from the files that are there; returns its path.
 
-    A part whose file is missing says which command makes it, so the page can be written after any stage.
+    A part whose file is missing names the command that makes it, so the page can be written after any stage.
     """
-    path = paths / REPORT
-    write_atomic(path, page(read_record(paths, loaded)))
+    path = run.paths / REPORT
+    write_atomic(path, page(Record(run)))
     return path
 
 
 def page(record: Record) -> str:
     """Returns the whole page."""
-    sections = [make(record) for make in (ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS)]
-    dice = (record.metrics or {}).get("dice", {}).get("mean")
-    title = record.folder.name if dice is None else f"{record.folder.name}, Dice {score(dice)}"
+    sections = ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS
+    score = record.metrics.main if record.metrics else None
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", title),
+        tag("title", f"{record.folder.name}, {score.label} {digits(score.mean)}" if score else record.folder.name),
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLE.read_text(encoding="utf-8"))),
     )
-    main = tag("main", headline(record), *map(_section, sections))
-    return f"<!doctype html>\n{tag('html', head, tag('body', _contents(record, sections), main), lang='en')}\n"
-
-
-def _contents(record: Record, sections: list[Section]) -> Html:
-    links = (tag("li", tag("a", section.short, href=f"#{section.anchor}")) for section in sections)
+    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, *_ in sections)
     top = tag("a", record.folder.name, href="#top", class_="top")
-    return tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
+    contents = tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
+    main = tag("main", _headline(record), *(_section(record, *section) for section in sections))
+    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
 
 
-def _section(section: Section) -> Html:
-    heading = f"{section.anchor}-title"
+def _anchor(name: str) -> str:
+    return name.lower().split()[-1]
+
+
+def _section(record: Record, name: str, title: str, stage: str, make: Callable[[Record], Html | None]) -> Html:
+    anchor, content = _anchor(name), make(record) or missing(record.command(stage))
+    heading = tag("h2", title, id=f"{anchor}-title")
+    return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")
+
+
+def _headline(record: Record) -> Html:
+    """Returns the header of the page: score, state, and what to know before trusting the score."""
+    loaded, found = record.loaded, warnings(record)
+    words = ", ".join(loaded.config.ensemble.members or ()) or spoken_name(record)
+    name = tag("h1", record.folder.name, " ", tag("small", words))
+    state = read_state(record.folder, record.stages) or "not started"
+    listed = tag("ul", *(tag("li", text) for text in found))
     return tag(
-        "section", tag("h2", section.title, id=heading), section.body, id=section.anchor, aria_labelledby=heading
+        "header",
+        tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
+        tag(
+            "div",
+            name,
+            tag("span", state, class_="state"),
+            class_="title",
+        ),
+        tag("p", record.header.question, class_="question") if record.header.question else None,
+        _score(record, record.metrics) if record.metrics else None,
+        tag("aside", tag("h2", "Read before trusting the score"), listed, class_="caution") if found else None,
     )
+
+
+def spoken_name(record: Record) -> str:
+    """Returns the run name without the prefix and suffix of base.yaml, which nobody has chosen."""
+    experiment, words, origins = record.loaded.config.experiment, run_name(record.loaded.config), record.loaded.origins
+    if origins.get("EXPERIMENT.PREFIX", "").startswith("configs/base.yaml"):
+        words = words.removeprefix(f"{experiment.prefix}-")
+    if origins.get("EXPERIMENT.SUFFIX", "").startswith("configs/base.yaml"):
+        words = words.removesuffix(f"-{experiment.suffix}")
+    return words
+
+
+def _score(record: Record, metrics: Metrics) -> Html:
+    """Returns the competition's own score beside what the majority class reaches and what was published."""
+    main, header = metrics.main, record.header
+    marks = []
+    if (majority := metrics.majority.get(main.name)) is not None:
+        marks.append(("majority", majority, f"predicting {metrics.majority_class} everywhere"))
+    if header.published is not None and "DATASETS.COMPETITION" not in record.loaded.changed:
+        is_same = header.published_label == main.label
+        words = "published for this experiment" if is_same else f"published {header.published_label}"
+        marks.append(("published" if is_same else "other", header.published, words))
+    shares = [("own", main.mean or 0.0), *((kind, value) for kind, value, _ in marks if kind != "other")]
+    scale = (tag("span", class_=kind, style=f"--at:{100 * min(max(value, 0), 1):.1f}%") for kind, value in shares)
+    keys = (tag("li", tag("b", digits(value)), " ", meaning, class_=kind) for kind, value, meaning in marks)
+    words = f"validation {main.label}, {_over_classes(metrics)}"
+    left = tag(
+        "div",
+        tag("p", tag("strong", digits(main.mean)), " ", words, class_="score"),
+        tag("div", *scale, class_="scale", aria_hidden="true"),
+        tag("ul", *keys, class_="key"),
+        class_="main",
+    )
+    return tag("div", left, _facts(record, metrics), class_="result")
+
+
+def _over_classes(metrics: Metrics) -> str:
+    """Returns of which classes the mean scores are: of all, or of those that the competition or the config scores."""
+    names = metrics.scored
+    if len(names) == len(metrics.main.classes):
+        return "mean over classes"
+    return f"of {names[0]} alone" if len(names) == 1 else f"mean over {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _facts(record: Record, metrics: Metrics) -> Html:
+    per_image, ensemble = record.per_image, record.loaded.config.ensemble
+    facts = [
+        (
+            score.label,
+            digits(score.mean),
+            "per image and class, then averaged" if score.name in per_image else "over the whole data set at once",
+        )
+        for score in metrics.others
+    ]
+    if ensemble.members is not None:
+        facts.append(("members", len(ensemble.members), f"combined by {ensemble.method}"))
+    else:
+        loss = digits(metrics.checkpoint.get("valid_loss"))
+        facts.append(("best epoch", metrics.checkpoint.get("epoch", "–"), f"validation loss {loss}"))
+    seconds = sum(record.stage_seconds.values())
+    facts.append(("time", duration(seconds) if seconds else "–", f"{quantity(metrics.images, 'image')} scored"))
+    entries = (
+        tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="fact") for name, value, note in facts
+    )
+    return tag("dl", *entries, class_="facts")
+
+
+def warnings(record: Record) -> list[Html | str]:
+    """Returns what a reader of the score must know before trusting it."""
+    return [
+        *_refusal_warnings(record),
+        *_baseline_warnings(record),
+        *_start_warnings(record),
+        *_stale_warnings(record),
+        *_leakage_warnings(record),
+        *_class_warnings(record),
+        *_sweep_warnings(record),
+        *_submission_warnings(record),
+    ]
+
+
+def _refusal_warnings(record: Record) -> list[str]:
+    refusal = record.refusal
+    return [f"The stage {refusal['stage']} was refused: {refusal['message']}"] if "message" in refusal else []
+
+
+def _stale_warnings(record: Record) -> list[str]:
+    if not record.metrics or "train" in record.stage_seconds or is_ensemble(record.loaded):
+        return []
+    return ["Training is not finished: the scores are of an earlier training."]
+
+
+def _leakage_warnings(record: Record) -> list[Html | str]:
+    duplicates = record.metrics.duplicates if record.metrics else {}
+    pairs = duplicates.get("near_duplicates", len(record.leaks["train_id"]) if record.leaks else 0)
+    datasets, found = record.loaded.config.datasets, []
+    if pairs:
+        affected = duplicates.get("valid_images_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
+        verb = "crosses" if pairs == 1 else "cross"
+        text = f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')}): "
+        text += "the score is optimistic. "
+        if record.loaded.config.ensemble.members is not None:
+            text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show by how much.")
+        elif datasets.split.by != "sequence" and record.num_sequences > 1:
+            call = tag("code", f"{record.command()} DATASETS.SPLIT.BY=sequence")
+            text = join(text, call, " trains again and validates on other sequences.")
+        found.append(text)
+    if datasets.split_index < 0:
+        share = f"{-datasets.split_index} % of the images (SPLIT_INDEX {datasets.split_index})"
+        found.append(f"A quick run on {share}: not comparable with runs on all of them.")
+    return found
+
+
+def _baseline_warnings(record: Record) -> list[str]:
+    warning = score_warning(record.metrics.content) if record.metrics else None
+    return [warning] if warning else []
+
+
+def _start_warnings(record: Record) -> list[str]:
+    best = best_row(record.history) if record.history and "train" in record.stage_seconds else None
+    if best is None:
+        return []
+    solver, load_prev = record.loaded.config.solver, record.loaded.config.experiment.load_prev
+    warning = start_warning(numbers(record.history[solver.monitor]), best, solver.monitor, load_prev)
+    return [warning] if warning else []
+
+
+def _class_warnings(record: Record) -> list[str]:
+    names, metrics = never_predicted(record), record.metrics
+    if not names or not metrics:
+        return []
+    label, verb, owner = metrics.main.label, *(("is", "its") if len(names) == 1 else ("are", "their"))
+    listed = ", ".join(f"{name} ({digits(metrics.main.classes.get(name))})" for name in names)
+    is_per_image = metrics.main.name in record.per_image
+    reason = f": {owner} {label} is only the share of images without the class" if is_per_image else ""
+    return [f"{listed} {verb} never predicted{reason}."]
+
+
+def _sweep_warnings(record: Record) -> list[Html]:
+    found = record.sweep_found.get("warnings") or []
+    return [join(text, " (", tag("a", "plot", href="#sweep"), ").") for text in found]
+
+
+def _submission_warnings(record: Record) -> list[Html | str]:
+    submission, main = record.submission, record.metrics.main if record.metrics else None
+    if submission is None:
+        return []
+    found = []
+    if not submission.is_intact:
+        found.append(f"{submission.path.name} was changed after it was written: its hash is not the one in its .json.")
+    local = submission.facts.get("local_score")
+    is_comparable = main and main.mean is not None and submission.facts.get("score") == main.name and local is not None
+    if is_comparable and abs(local - main.mean) > 1e-6:
+        text = f"{submission.path.name} is of an earlier state of this run (local {main.label} {digits(local)}); "
+        found.append(join(text, tag("code", record.command("submit")), " writes it again."))
+    return found

@@ -1,4 +1,7 @@
-"""The small files of a run as columns and mappings. Needs neither pandas nor NumPy, so `./run.sh list` stays quick."""
+"""The small files of a run as columns and mappings.
+
+Needs neither pandas nor NumPy, so that `./run.sh list` stays quick.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +14,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.paths import MARKERS, TILES
+
 Columns = Mapping[str, Sequence[str]]
 
-STAGES = ("prepare", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
-PUBLISHED = re.compile(r"^Published: .*?Dice (\d+\.\d+)")
+PUBLISHED = re.compile(r"^Published: (?:validation )?(\w+) (\d+\.\d+)")
 
 
 @dataclass(frozen=True)
 class Header:
-    """The comment lines that open a config: what it asks, and what was published for it."""
+    """The comment lines that open a config: its question, and the score that was published for it.
+
+    Attributes:
+        published_label: which score that is, such as "Dice".
+    """
 
     question: str
-    published_dice: float | None
+    published: float | None
+    published_label: str
 
 
 @dataclass(frozen=True)
 class ClassRow:
     """A line of classes.csv."""
 
-    index: int
     name: str
     color: tuple[int, int, int]
     images: int
+    valid_images: int
     pixels: int
     pixel_share: float
-    train_images: int | None
-    valid_images: int | None
 
 
 def read_columns(path: Path) -> dict[str, list[str]] | None:
     """Returns a CSV as text by column, every cell as written, or None when there is no such file."""
     if not path.is_file():
         return None
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         rows = [row for row in reader if len(row) == len(header)]
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Returns the mapping in a JSON file, or None when there is no such file or it holds something else."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Returns the content of a JSON file, or None when there is no such file or it holds no `kind`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
-
-
-def read_list(path: Path) -> list[Any] | None:
-    """Returns the list in a JSON file, or None when there is no such file or it holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, list) else None
+    return content if isinstance(content, kind) else None
 
 
 def numbers(cells: Iterable[str]) -> list[float]:
@@ -79,7 +77,7 @@ def numbers(cells: Iterable[str]) -> list[float]:
 
 def read_steps_per_epoch(run_folder: Path, batch_size: int, drop_last: bool) -> int | None:
     """Returns the optimizer steps of an epoch, or None before the run has tiles."""
-    samples = (read_json(run_folder / "tiles.json") or {}).get("samples_per_epoch")
+    samples = (read_json(run_folder / TILES) or {}).get("samples_per_epoch")
     return None if samples is None else max(1, samples // batch_size if drop_last else -(-samples // batch_size))
 
 
@@ -91,46 +89,52 @@ def read_classes(path: Path) -> list[ClassRow] | None:
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     return [
         ClassRow(
-            index=int(row["index"]),
             name=row["name"],
-            color=(int(row["red"]), int(row["green"]), int(row["blue"])),
+            color=tuple(int(row[channel]) for channel in ("red", "green", "blue")),
             images=int(row["images"]),
+            valid_images=int(row["valid_images"]),
             pixels=int(row["pixels"]),
             pixel_share=float(row["pixel_share"]),
-            train_images=_count(row.get("train_images", "")),
-            valid_images=_count(row.get("valid_images", "")),
         )
         for row in rows
     ]
 
 
 def read_header(path: Path) -> Header:
-    """Returns the question and the published Dice from the comments that open a config."""
+    """Returns the question and the published score from the comments that open a config."""
     comments: list[str] = []
-    # A file that is not UTF-8 is refused when its experiment is run; the list of all the others is shown nevertheless.
+    # A file that is not UTF-8 is refused when its experiment is run; the list shows all the others nevertheless.
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if not line.startswith("#"):
                 break
             comments.append(line.lstrip("#").strip())
-    found = [match for match in map(PUBLISHED.match, comments) if match]
-    return Header(comments[0] if comments else "", float(found[0].group(1)) if found else None)
-
-
-def _count(cell: str) -> int | None:
-    return int(cell) if cell.strip() else None
+    found = next(filter(None, map(PUBLISHED.match, comments)), None)
+    question = comments[0] if comments else ""
+    return Header(question, float(found[2]), found[1]) if found else Header(question, None, "")
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
-    """Returns the resolved config of a run as `{"SOLVER.MAX_LR": 0.001, ...}`, or None when it is not there.
+    """Returns the resolved config of a run as `{"SOLVER.MAX_LR": 0.001, ...}`, or None where it is missing or damaged.
 
     The file is comments and JSON, see `prepare_folder` in `chain.py`.
     """
-    if not path.is_file():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return flatten_tree(json.loads("\n".join(line for line in lines if not line.startswith("#"))))
+    except (OSError, ValueError, AttributeError):
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
-    tree = json.loads("\n".join(line for line in lines if not line.startswith("#")))
-    return flatten_tree(tree)
+
+
+def read_origin(path: Path) -> tuple[str | None, list[str]]:
+    """Returns a run's experiment and the keys overridden on the command line, from the comments of its config."""
+    experiment, keys = None, []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("# Resolved values of "):
+            experiment = line.removeprefix("# Resolved values of ").removesuffix(".")
+        elif line.startswith("# Overridden on the command line: "):
+            keys = line.partition(": ")[2].split(", ")
+    return experiment, keys
 
 
 def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -147,13 +151,17 @@ def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def read_stage_seconds(run_folder: Path) -> dict[str, float]:
-    """Returns the stages that a run has finished, in the chain's order, with their seconds."""
-    markers = {stage: read_json(run_folder / ".stages" / f"{stage}.json") for stage in STAGES}
-    return {stage: float(marker.get("seconds", 0.0)) for stage, marker in markers.items() if marker}
+    """Returns the stages that a run has finished, by name, with their seconds."""
+    markers = {path.stem: read_json(path) or {} for path in sorted((run_folder / MARKERS).glob("*.json"))}
+    return {
+        name: float(marker["seconds"])
+        for name, marker in markers.items()
+        if "seconds" in marker and not name.endswith(".begun")
+    }
 
 
 def show_value(value: Any) -> str:
-    """Returns a config value as one writes it on the command line.
+    """Returns a config value as it is written on the command line.
 
     >>> show_value(None), show_value(True), show_value((1, 2)), show_value(1e-8), show_value("FPN")
     ('null', 'true', '[1, 2]', '1e-08', 'FPN')
@@ -162,9 +170,20 @@ def show_value(value: Any) -> str:
 
 
 def two_digits(value: float) -> str:
-    """Returns a number with two digits that count, without an exponent where it can.
+    """Returns a number with two significant digits, without an exponent where it can.
 
     >>> two_digits(0.00523), two_digits(131.7), two_digits(1e-7)
     ('0.0052', '130', '1e-07')
     """
     return f"{float(f'{value:.2g}'):g}"
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in per cent, small ones with two significant digits.
+
+    >>> percent(0.317), percent(0.0049), percent(1.0), percent(None)
+    ('32 %', '0.49 %', '100 %', '–')
+    """
+    if share is None:
+        return "–"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{two_digits(100 * share)} %"

@@ -1,6 +1,6 @@
-"""All that a run has written so far, read from its folder. A file that is not there yet is None or empty.
+"""What a page is made from: the files of a run, its submission, and the scores of the same settings on other splits.
 
-In: `runs/<NAME>/`, the submission and its origin, other runs of the same config. Out: `Record`.
+In: `runs/<NAME>/`, the submission and its origin. Out: `Record`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.load import Loaded, config_path, is_machine_key
+from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
+from pipeline.config.plan import Phase
+from pipeline.engine.run import Run
 from pipeline.files import sha256_file
-from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG, RunPaths
+from pipeline.paths import (
+    CLASSES,
+    CONFIG,
+    CONFUSION,
+    DECODE,
+    ENSEMBLE,
+    HISTORY,
+    LEAKAGE,
+    MEMBERS,
+    PANELS,
+    PER_IMAGE,
+    REFUSAL,
+    SAMPLES_PLOT,
+    SPLIT,
+    STORES,
+    SUBMISSION,
+    SWEEP_FACTS,
+    SWEEP_TABLE,
+    TEST_CATALOG,
+    TILE_PLOTS,
+    TIMINGS,
+    TRAIN_CATALOG,
+)
 from pipeline.report.read import (
-    ClassRow,
-    Columns,
-    Header,
     read_classes,
     read_columns,
     read_config,
     read_header,
     read_json,
     read_stage_seconds,
+    read_steps_per_epoch,
+    show_value,
 )
+from pipeline.report.scores import Metrics, read_metrics
+from pipeline.scores import LABELS, per_image_score
+from pipeline.submission.formats import format_of
 
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A file `panels/<group>_<rank>_<id>.png`."""
-
-    group: str
-    rank: int
-    image_id: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The score of a run of this config that differs from this one in its split alone, or of this one."""
-
-    run: str
-    split_by: str
-    split_index: int
-    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Submission:
     Attributes:
         facts: content of the .json beside it.
         is_checked: the stage has compared it with the competition: ids, rows, overlaps, ranges, orientation.
-        is_intact: the csv is still the one that the facts tell of.
+        is_intact: the file has still the hash that `facts` names.
     """
 
     path: Path
@@ -66,95 +72,113 @@ class Submission:
     is_intact: bool
 
 
-@dataclass(frozen=True)
 class Record:
-    """What `page` tells of."""
+    """All that a run has written so far. What is not there yet is None, empty or 0.
 
-    folder: Path
-    loaded: Loaded
-    header: Header
-    stage_seconds: Mapping[str, float]
-    classes: list[ClassRow] | None
-    subsets: Mapping[str, int]
-    num_sequences: int
-    split: Mapping[str, int] | None
-    leaks: Columns | None
-    sweep: Columns | None
-    sweep_found: Mapping[str, Any] | None
-    history: Columns | None
-    timings: Columns | None
-    metrics: Mapping[str, Any] | None
-    per_image: Columns | None
-    confusion: Columns | None
-    panels: tuple[Panel, ...]
-    sheets: tuple[Path, ...]
-    grids: tuple[Path, ...]
-    judged: tuple[Judged, ...]
-    submission: Submission | None
+    Attributes:
+        stages: of the run, in order.
+        subsets: number of images by subset; `split`: the same of the split.
+        refusal: stage and message of the stage that was refused the last time; empty: none.
+        panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
+        split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
+    """
+
+    def __init__(self, run: Run) -> None:
+        folder, loaded = run.paths.folder, run.loaded
+        self.folder, self.loaded, self.stages = folder, loaded, run.stages
+        self.header = read_header(config_path(loaded.name))
+        self.stage_seconds = read_stage_seconds(folder)
+        self.classes = read_classes(folder / CLASSES)
+        catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
+        self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items() if columns}
+        self.num_sequences = len({one for columns in catalogs.values() if columns for one in columns["sequence"]})
+        split = read_columns(folder / SPLIT) or {}
+        self.split = Counter(split.get("subset"))
+        self.leaks = read_columns(folder / LEAKAGE)
+        self.sweep = read_columns(folder / SWEEP_TABLE)
+        self.sweep_found: dict[str, Any] = read_json(folder / SWEEP_FACTS) or {}
+        self.history = read_columns(folder / HISTORY) or {}
+        self.timings = read_columns(folder / TIMINGS) or {}
+        self.metrics = read_metrics(folder)
+        self.per_image = read_columns(folder / PER_IMAGE) or {}
+        self.confusion = read_columns(folder / CONFUSION)
+        self.members: list[Any] = read_json(folder / MEMBERS, list) or []
+        self.stores: list[Any] = read_json(folder / STORES, list) or []
+        self.ensemble = _ensemble(read_json(folder / ENSEMBLE) or {})
+        self.decoding: dict[str, Any] = read_json(folder / DECODE) or {}
+        self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / PANELS).glob("*_*_*.png"))]
+        self.sheets = [path for path in (folder / SAMPLES_PLOT,) if path.is_file()]
+        self.grids = sorted(folder.glob(TILE_PLOTS))
+        self.split_scores = _split_scores(folder, loaded)
+        self.submission = _submission(run.paths.submission(format_of(loaded.competition).suffix), folder / SUBMISSION)
+        self.refusal: dict[str, Any] = read_json(folder / REFUSAL) or {}
+
+    @property
+    def score(self) -> str:
+        """The name of the competition's own score."""
+        return self.metrics.main.name if self.metrics else self.loaded.competition.score
+
+    @property
+    def image_score(self) -> str:
+        """The name of the score by which single images are compared."""
+        return per_image_score(self.score)
+
+    def label(self, score: str) -> str:
+        """Returns a score's name for people."""
+        return (
+            self.metrics.scores[score].label
+            if self.metrics and score in self.metrics.scores
+            else LABELS.get(score, score)
+        )
+
+    @property
+    def max_lr(self) -> float | None:
+        """SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep."""
+        max_lr = self.loaded.config.solver.max_lr
+        return self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep."""
+        is_found = self.loaded.config.solver.max_lr == "auto" and self.max_lr
+        return with_max_lr(self.loaded, self.max_lr) if is_found else self.loaded.plan
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """The optimizer steps of an epoch, or None before the run has tiles."""
+        batches = self.loaded.config.dataloaders.train
+        return read_steps_per_epoch(self.folder, batches.batch_size, batches.drop_last)
+
+    def command(self, *stages: str) -> str:
+        """Returns the command for stages of this run, its overrides included."""
+        overrides = [f"{key}={show_value(self.loaded.values[key])}" for key in self.loaded.changed]
+        quoted = [f"'{text}'" if set(text) & set(' []{}"$&|;<>*?') else text for text in overrides]
+        return " ".join(["./run.sh", self.loaded.name, *stages, *quoted])
 
 
-def read_record(paths: RunPaths, loaded: Loaded) -> Record:
-    """Returns everything that is in a run's folder by now."""
-    folder = paths.folder
-    catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
-    catalogs = {subset: columns for subset, columns in catalogs.items() if columns}
-    split = read_columns(folder / "split.csv")
-    plots = folder / "plots"
-    return Record(
-        folder=folder,
-        loaded=loaded,
-        header=read_header(config_path(loaded.name)),
-        stage_seconds=read_stage_seconds(folder),
-        classes=read_classes(folder / "classes.csv"),
-        subsets={subset: len(columns["id"]) for subset, columns in catalogs.items()},
-        num_sequences=len({sequence for columns in catalogs.values() for sequence in columns["sequence"]}),
-        split=Counter(split["subset"]) if split else None,
-        leaks=read_columns(folder / "leakage.csv"),
-        sweep=read_columns(folder / "lr_sweep.csv"),
-        sweep_found=read_json(folder / "lr_sweep.json"),
-        history=read_columns(folder / "history.csv"),
-        timings=read_columns(folder / "timings.csv"),
-        metrics=read_json(folder / "metrics.json"),
-        per_image=read_columns(folder / "per_image.csv"),
-        confusion=read_columns(folder / "confusion.csv"),
-        panels=tuple(sorted(_panels(folder / "panels"), key=lambda panel: (panel.group, panel.rank))),
-        sheets=tuple(sorted(plots.glob("samples*.png"))),
-        grids=tuple(sorted(plots.glob("tile_grid_*.png"))),
-        judged=tuple(_judged(folder, loaded)),
-        submission=_submission(paths.submission(), folder / "submission.json"),
-    )
+def _ensemble(content: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of ensemble.json, or nothing where it has another form."""
+    return content if {"score", "held_out", "single", "members", "methods"} <= set(content) else {}
 
 
-def _panels(folder: Path) -> list[Panel]:
-    panels = []
-    for path in folder.glob("*_*_*.png"):
-        group, rank, image_id = path.stem.split("_", 2)
-        if rank.isdigit():
-            panels.append(Panel(group, int(rank), image_id, path))
-    return panels
-
-
-def _judged(folder: Path, loaded: Loaded) -> list[Judged]:
-    """Returns the scores of this run and of those that differ from it in their split alone, best first."""
-    own = _comparable(json.loads(json.dumps(loaded.values)))
+def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
+    own = _without_split(json.loads(json.dumps(loaded.values)))
     found = []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
-        metrics, values = read_json(other / "metrics.json"), read_config(other / "config.yaml")
-        if not metrics or not values or _comparable(values) != own:
-            continue
-        split_by, split_index = (values[key] for key in SPLIT_KEYS)
-        found.append(Judged(other.name, split_by, split_index, metrics))
-    return sorted(found, key=lambda one: -one.metrics["dice"]["mean"])
+        metrics, values = read_metrics(other), read_config(other / CONFIG)
+        if metrics and values and _without_split(values) == own:
+            found.append((other.name, metrics))
+    return sorted(found, key=lambda one: -(one[1].main.mean or 0.0))
 
 
-def _comparable(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_split(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
 
 
-def _submission(path: Path, verdict_path: Path) -> Submission | None:
-    facts, verdict = read_json(path.with_suffix(".json")), read_json(verdict_path) or {}
+def _submission(path: Path, check_path: Path) -> Submission | None:
+    facts, check = read_json(path.with_suffix(".json")), read_json(check_path) or {}
     if facts is None or not path.is_file():
         return None
     content_hash = sha256_file(path)
-    is_checked = bool(verdict.get("checked")) and verdict.get("csv_sha256") == content_hash
-    return Submission(path, facts, is_checked, content_hash == facts.get("csv_sha256"))
+    is_checked = bool(check.get("checked")) and check.get("sha256") == content_hash
+    return Submission(path, facts, is_checked, content_hash == facts.get("sha256"))

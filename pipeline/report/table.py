@@ -11,15 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.paths import CONFIGS
-from pipeline.report.read import read_columns, read_config, read_header, read_json, read_stage_seconds, show_value
+from pipeline.engine.run import Stage
+from pipeline.paths import CONFIG, CONFIGS, HISTORY
+from pipeline.report.read import (
+    Header,
+    read_columns,
+    read_config,
+    read_header,
+    read_origin,
+    read_stage_seconds,
+    show_value,
+)
+from pipeline.report.scores import read_metrics
 
-DONE = {
-    "prepare": "prepared", "tile": "tiled", "sweep": "swept", "train": "trained",
-    "evaluate": "evaluated", "predict": "predicted", "submit": "submitted", "report": "reported",
-}  # fmt: skip
-HEADINGS = ("experiment", "dice", "published", "state", "question")
-LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than say nothing
+LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than lose the question
 VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
 
 
@@ -29,100 +34,117 @@ class ExperimentRow:
 
     Attributes:
         config: the config's name, which that of a run with overrides leaves out.
-        competition: what a run with a score was judged on.
+        competition: of a run with a score.
+        score: validation mean of the competition's own score, which `label` names.
     """
 
     name: str
     config: str
     competition: str | None
     score: float | None
+    label: str
     published: float | None
+    published_label: str
     state: str
     question: str
 
 
 def experiment_table(
-    runs: Path, words: Sequence[str] = (), width: int | None = None, configs: Path | None = None
+    runs: Path,
+    stages: Sequence[Stage],
+    words: Sequence[str] = (),
+    width: int | None = None,
+    configs: Path | None = None,
 ) -> str:
     """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
         runs: the folder of the runs.
+        stages: in order; the last one that a run has finished is its state.
         words: only lines that contain all of them, in any column, in any case.
         width: columns of the terminal; None: asks it.
         configs: the folder of the configs, else the project's.
     """
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [row for row in experiment_rows(configs or CONFIGS, runs) if _has(row, words)]
+    rows = [row for row in experiment_rows(configs or CONFIGS, runs, stages) if _has(row, words)]
     if not rows:
         return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
-    cells = [(row.name, _score(row.score), _score(row.published), row.state, row.question) for row in rows]
-    is_one = len({row.competition for row in rows if row.score is not None}) == 1  # Dice of two have no mean
-    scores, published = _known(rows, "score") if is_one else [], _known(rows, "published")
+    labels = {row.label for row in rows if row.score is not None}
+    labels |= {row.published_label for row in rows if row.published is not None}
+    is_one = len(labels) <= 1  # then the heading names it, else each cell does
+    headings = ("experiment", f"score ({labels.pop()})" if len(labels) == 1 else "score")
+    headings += ("published", "state", "question")
+    cells = [
+        (
+            row.name,
+            _score(row.score, "" if is_one else row.label),
+            _score(row.published, "" if is_one else row.published_label),
+            row.state,
+            row.question,
+        )
+        for row in rows
+    ]
+    scores = [row.score for row in rows if row.score is not None]
+    if len({row.competition for row in rows if row.score is not None}) > 1:
+        scores = []  # those of two competitions have no mean
+    published = [row.published for row in rows if row.published is not None]
     summary = [(word, _score(choose(scores)), _score(choose(published)), "", "") for word, choose in SUMMARIES]
-    widths = [max(len(row[column]) for row in (HEADINGS, *cells, *summary)) for column in range(4)]
-    room = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
-    lines = [_line(row, widths, room) for row in (HEADINGS, *cells)]
+    widths = [max(len(row[column]) for row in (headings, *cells, *summary)) for column in range(4)]
+    question_width = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
+    lines = [_line(row, widths, question_width) for row in (headings, *cells)]
     rule = "-" * min(width, max(map(len, lines)))
     table = [lines[0], rule, *lines[1:]]
     if scores or published:
-        table += [rule, *(_line(row, widths, room) for row in summary)]
+        table += [rule, *(_line(row, widths, question_width) for row in summary)]
     return "\n".join(table)
 
 
-def experiment_rows(configs: Path, runs: Path) -> list[ExperimentRow]:
+def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[ExperimentRow]:
     """Returns a row for every config, and one for each run of it that had overrides."""
     variants: dict[str, list[Path]] = {}
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
         match = VARIANT.match(folder.name)
-        if match and (folder / "config.yaml").is_file():
+        if match and (folder / CONFIG).is_file():
             variants.setdefault(match["config"], []).append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
         if path.stem == "base" or not path.is_file():
             continue
-        header, folder = read_header(path), runs / path.stem
-        rows.append(_row(path.stem, path.stem, folder, header.published_dice, header.question))
+        header = read_header(path)
+        rows.append(_row(path.stem, path.stem, runs / path.stem, stages, header))
         for variant in variants.get(path.stem, []):
             name = f"  {variant.name.removeprefix(path.stem)}"
-            rows.append(_row(name, path.stem, variant, None, _overrides(variant)))
+            rows.append(_row(name, path.stem, variant, stages, Header(_overrides(variant), None, "")))
     return rows
 
 
-def _row(name: str, config: str, folder: Path, published: float | None, question: str) -> ExperimentRow:
-    score = read_score(folder)
-    values = read_config(folder / "config.yaml") if score is not None else None
-    competition = (values or {}).get("DATASETS.COMPETITION")
-    return ExperimentRow(name, config, competition, score, published, read_state(folder), question)
+def _row(name: str, config: str, folder: Path, stages: Sequence[Stage], header: Header) -> ExperimentRow:
+    metrics = read_metrics(folder)
+    score, label = (metrics.main.mean, metrics.main.label) if metrics else (None, "")
+    values = {} if score is None else read_config(folder / CONFIG) or {}
+    published = (header.published, header.published_label)
+    competition, state = values.get("DATASETS.COMPETITION"), read_state(folder, stages)
+    return ExperimentRow(name, config, competition, score, label, *published, state, header.question)
 
 
-def read_score(run_folder: Path) -> float | None:
-    """Returns the validation mean Dice of a run, or None while it has none."""
-    dice = (read_json(run_folder / "metrics.json") or {}).get("dice") or {}
-    return dice.get("mean")
-
-
-def read_state(run_folder: Path) -> str:
+def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:
     """Returns how far a run has come in one or two words, or "" when it was never started."""
-    stages = read_stage_seconds(run_folder)
-    if "train" not in stages:
-        history = read_columns(run_folder / "history.csv")
+    finished = read_stage_seconds(run_folder)
+    if "train" not in finished:
+        history = read_columns(run_folder / HISTORY)
         if history and history.get("epoch"):
             return f"epoch {history['epoch'][-1]}"
-    if stages:
-        return DONE[list(stages)[-1]]
-    return "started" if (run_folder / "config.yaml").is_file() else ""
+    done = [stage.done for stage in stages if stage.name in finished]
+    if done:
+        return done[-1]
+    return "started" if (run_folder / CONFIG).is_file() else ""
 
 
 def _overrides(variant: Path) -> str:
-    """Returns the overrides of a run as KEY=VALUE, from the comments and values of its resolved config."""
-    path = variant / "config.yaml"
+    """Returns the overrides of a run as KEY=VALUE."""
+    path = variant / CONFIG
     values = read_config(path) or {}
-    keys: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if values else []:
-        if line.startswith("# Overridden on the command line: "):
-            keys = line.partition(": ")[2].split(", ")
-    return " ".join(f"{key}={show_value(values[key])}" for key in keys if key in values)
+    return " ".join(f"{key}={show_value(values[key])}" for key in read_origin(path)[1] if key in values)
 
 
 def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
@@ -130,27 +152,23 @@ def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
     return all(word.lower() in text for word in words)
 
 
-def _known(rows: Sequence[ExperimentRow], column: str) -> list[float]:
-    return [value for row in rows if (value := getattr(row, column)) is not None]
-
-
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _or_none(choose: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float | None]:
     return lambda values: choose(values) if values else None
 
 
-SUMMARIES = (("minimum", _or_none(min)), ("average", _or_none(_average)), ("maximum", _or_none(max)))
+SUMMARIES = (
+    ("minimum", _or_none(min)),
+    ("average", _or_none(lambda values: sum(values) / len(values))),
+    ("maximum", _or_none(max)),
+)
 
 
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _score(value: float | None, label: str = "") -> str:
+    return "" if value is None else f"{value:.3f} {label}".rstrip()
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], question_width: int) -> str:
     name, score, published, state, question = cells
-    question = question if len(question) <= room else question[: room - 1].rstrip() + "…"
+    question = question if len(question) <= question_width else question[: question_width - 1].rstrip() + "…"
     left = f"{name:<{widths[0]}}  {score:>{widths[1]}}  {published:>{widths[2]}}  {state:<{widths[3]}}  {question}"
     return left.rstrip()

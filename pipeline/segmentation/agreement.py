@@ -1,4 +1,4 @@
-"""How often a stored prediction names the class that its network does: what keeping it small has cost."""
+"""How often a stored prediction has the class that its network predicts: what the compact storage costs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.training.encoder import normalise
 def agreement(
     predictor: Predictor, dataset: ValidDataset, indices: Sequence[int], stored: Mapping[str, Prediction]
 ) -> float:
-    """Returns the share of pixels whose class is that of the network's full-size logits.
+    """Returns the share of pixels whose stored class is that of the network's full-size logits.
 
     Args:
         dataset: the images that were predicted.
-        indices: those of them to compare.
-        stored: their predictions by id; a store will do.
+        indices: which of them are compared.
+        stored: predictions by image id, such as a `PredictionStore`.
     """
     equal_px = total_px = 0
     for index in indices:

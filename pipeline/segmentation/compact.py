@@ -1,16 +1,16 @@
-"""Full-size logits in a byte per class and pixel, small on the disk, decoded a few rows at a time.
+"""Full-size logits in one byte per class and pixel, compressed on disk, decoded a few rows at a time.
 
-A code is the square root of a class's probability next to that of the pixel's most probable class:
+A code is the square root of a class's probability relative to that of the pixel's most probable class:
 
     code = round(159 * sqrt(p / p_best)), 159 for the most probable class alone, at most 158 for the others
 
-so decoding keeps the most probable class by construction, and `codes ** 2`, divided by their sum over the classes, are
-the probabilities. A square root is right within 1/159, a probability within some 0.005, the unlikely ones far better:
-five members combined choose the class that they choose in float32 at 99.98 % of a street image's pixels.
+Decoding therefore keeps the most probable class, and `codes ** 2`, divided by their sum over the classes, are the
+probabilities. The error is at most 1/159 in a square root, about 0.005 in a probability, far less in a small one: five
+members combined choose the class that they choose in float32 at 99.98 % of a street image's pixels.
 
-On the disk an image lies in bands of rows from top to bottom, as many rows as have `BAND_PIXELS` pixels in one class.
-A band is a zlib stream of the differences between neighbouring codes, down the columns and along the rows (modulo 256,
-from 0 outside the band): smooth planes become zeros and small numbers, which take a sixth of the space. To undo it:
+On disk an image is stored in bands of rows from top to bottom, each of as many rows as hold `BAND_PIXELS` pixels. A
+band is a zlib stream of the differences between neighbouring codes, down the columns and along the rows (modulo 256,
+from 0 outside the band): smooth areas become zeros and small numbers, which take a sixth of the space. To decode one:
 
     differences = np.frombuffer(zlib.decompress(band), np.uint8).reshape(num_classes, -1, width)
     codes = differences.cumsum(1, np.uint8).cumsum(2, np.uint8)
@@ -34,18 +34,18 @@ from pipeline.data.parallel import num_cores
 from pipeline.segmentation import decision
 
 BEST = 159  # 255 takes a fifth more of the disk; with 127, combined members differ from float32 a third more often
-BAND_PIXELS = 2**15  # 32 kB a class: deflate sees no further; members are combined in blocks of the same rows
-UNSEEN = 0.25  # what code 0 stands for, so that its logarithm is finite: a few millionths of the best probability
-LOGITS = (2 * np.log(np.maximum(np.arange(BEST + 1), UNSEEN) / BEST)).astype(np.float32)  # by code
+BAND_PIXELS = 2**15  # 32 kB per class, the window of deflate; members are combined in blocks of the same rows
+LEAST_CODE = 0.25  # in place of code 0, whose logarithm is not finite: a few millionths of the best probability
+LOGITS = (2 * np.log(np.maximum(np.arange(BEST + 1), LEAST_CODE) / BEST)).astype(np.float32)  # by code
 Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Codes (C, H, W) as they lie on the disk. `bands[:, top:bottom]` decodes the bands that hold those rows.
+    """Codes (C, H, W) in their compressed form. `bands[:, top:bottom]` decodes the bands that hold those rows.
 
     Attributes:
-        data: uint8, all bands one behind the other, in memory or a memory map.
+        data: uint8, all bands one after the other, in memory or a memory map.
         ends: where each band ends in it.
     """
 
@@ -54,11 +54,11 @@ class Bands:
     ends: tuple[int, ...]
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        """Returns codes; `index` has slices for classes, rows and, where wanted, columns."""
+        """Returns codes; `index` has slices for classes, rows and, optionally, columns."""
         classes, rows, *columns = index
         step = band_rows(self.shape[2])
         top, bottom, _ = rows.indices(self.shape[1])
-        first = min(top // step, len(self.ends) - 1)  # no rows at all are of some band too
+        first = min(top // step, len(self.ends) - 1)  # an empty slice still needs a band
         behind = max(-(-bottom // step), first + 1)
         codes_CRW = np.concatenate([self._band(number) for number in range(first, behind)], 1)
         return codes_CRW[(classes, slice(top - first * step, bottom - first * step), *columns)]
@@ -72,7 +72,7 @@ class Bands:
 
 @dataclass(frozen=True)
 class CompactLogits:
-    """Looks like an array of logits, float32 (C, H, W), the highest of each pixel 0, of which only codes are kept."""
+    """An array of logits, float32 (C, H, W), computed from codes when it is read; the highest of each pixel is 0."""
 
     codes: np.ndarray | Bands
 
@@ -103,7 +103,7 @@ def to_codes(logits_BCHW: Tensor) -> Tensor:
 
 
 def compress(codes_CHW: np.ndarray) -> Bands:
-    """Returns codes as they lie on the disk; decoding gives the same bytes.
+    """Returns codes in their compressed form; decoding gives the same bytes.
 
     >>> codes = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     >>> bool((compress(codes)[:, :] == codes).all())
@@ -112,7 +112,7 @@ def compress(codes_CHW: np.ndarray) -> Bands:
     codes_CHW = np.asarray(codes_CHW)
     step = band_rows(codes_CHW.shape[2])
     bands = [codes_CHW[:, top : top + step] for top in range(0, codes_CHW.shape[1], step)]
-    with ThreadPoolExecutor(min(num_cores(), len(bands))) as pool:  # deflate leaves the interpreter free
+    with ThreadPoolExecutor(min(num_cores(), len(bands))) as pool:  # zlib releases the interpreter's lock
         parts = list(pool.map(_deflated, bands))
     ends = np.cumsum([len(part) for part in parts]).tolist()
     return Bands(np.frombuffer(b"".join(parts), np.uint8), codes_CHW.shape, tuple(ends))
@@ -121,7 +121,7 @@ def compress(codes_CHW: np.ndarray) -> Bands:
 def _deflated(codes_CRW: np.ndarray) -> bytes:
     along_CRW = np.diff(codes_CRW, axis=2, prepend=np.uint8(0))
     differences_CRW = np.diff(along_CRW, axis=1, prepend=np.uint8(0))
-    # Runs of zeros and Huffman's code are all that such noise yields: smaller than a search for repeats, and fast.
+    # Run lengths and Huffman codes compress such noise better than a search for repeats, and faster.
     deflate = zlib.compressobj(strategy=zlib.Z_RLE)
     return deflate.compress(differences_CRW.tobytes()) + deflate.flush()
 

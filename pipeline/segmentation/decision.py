@@ -67,9 +67,9 @@ def choose(scores_BCHW: Tensor) -> Tensor:
     return classes_BHW
 
 
-def choose_pixels(scores_BCP: np.ndarray) -> np.ndarray:
-    """Returns what `choose` does, of NumPy arrays of pixels: uint8 (B, P)."""
-    return choose(torch.from_numpy(scores_BCP)[:, :, None])[:, 0].numpy()
+def choose_pixels(scores_CP: np.ndarray) -> np.ndarray:
+    """Returns what `choose` does, uint8 (P,), of a NumPy array; for some thousand pixels this is faster."""
+    return scores_CP.argmax(0).astype(np.uint8)
 
 
 def vote(scores_CHW: Tensor) -> Tensor:
@@ -114,6 +114,8 @@ def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: in
     With up to 15 classes everything is done in bytes: 255 * C + prediction wraps round to 256 - C + prediction, which
     no scored pixel reaches.
     """
+    if not mask_HW.numel():
+        return mask_HW.int()
     is_bytes = pred_HW.dtype == mask_HW.dtype == torch.uint8 and ignore == 255
     scored_HW = mask_HW + 1 if is_bytes else (mask_HW + 1).masked_fill_(mask_HW == ignore, 0)  # byte 255 + 1 is 0
     for what, highest in (("prediction", int(pred_HW.max())), ("mask", int(scored_HW.max()) - 1)):

@@ -1,7 +1,7 @@
-"""Several members' predictions of one image to one mask, a few rows at a time.
+"""Combines several members' predictions of one image into one mask, a few rows at a time.
 
-In: one `Prediction` per member, of whatever network, tiles and padding. Out: index masks. Only running sums over a few
-rows are held, so memory grows neither with the number of members nor with the image, and no further store is needed.
+In: one `Prediction` per member, of any network, tiles and padding. Out: index masks. Only running sums over a few rows
+are held, so memory grows neither with the number of members nor with the image, and no further store is needed.
 
 Letters: M members, C classes, R rows of a block, W the image's columns.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ BLOCK_PIXELS = BAND_PIXELS  # 1.5 MB of float32 for 12 classes: softmax and sums
 
 @dataclass(frozen=True)
 class Recipe:
-    """How members become one. `weights`: float64 (M, C) or (M, 1), columns of sum 1; with WEIGHTED only."""
+    """How members are combined. `weights`: float64 (M, C) or (M, 1), columns of sum 1; with WEIGHTED only."""
 
     method: Method
     weights: np.ndarray | None = None
@@ -44,7 +44,7 @@ class Recipe:
 def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     """Returns weights per member, or per member and class, as float64 (M, 1) or (M, C) with columns of sum 1.
 
-    A column of zeros, where no member has a say, becomes equal weights.
+    A column of zeros becomes equal weights.
 
     >>> normalised([1, 3]).tolist(), normalised([[1, 0], [1, 0]]).tolist()
     ([[0.25], [0.75]], [[0.5, 0.5], [0.5, 0.5]])
@@ -56,7 +56,7 @@ def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 
 
 def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
-    """Returns the recipe for some of the members, given by their numbers; weights are shared out among them.
+    """Returns the recipe for some of the members, given by their numbers, with weights normalised over them.
 
     >>> for_members(Recipe("WEIGHTED", normalised([2, 3, 5])), [0, 1]).weights.tolist()
     [[0.4], [0.6]]
@@ -66,6 +66,11 @@ def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
     return Recipe(recipe.method, normalised(recipe.weights[list(numbers)]))
 
 
+def found_recipe(found: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe that ensemble.json names."""
+    return Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
+
+
 def combine(
     predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
 ) -> list[np.ndarray]:
@@ -73,7 +78,7 @@ def combine(
 
     Args:
         predictions: one per member, of the same image.
-        recipes: what is wanted; weights have a row per prediction.
+        recipes: one per mask; weights have a row per prediction.
         excluded: classes that may not be chosen.
 
     Raises:
@@ -104,7 +109,7 @@ def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Te
 
 
 def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Yields runs of rows that cover an image.
+    """Yields (first row, row behind the last) of blocks that cover an image.
 
     >>> list(row_blocks(5, 2**13))
     [(0, 4), (4, 5)]
@@ -115,9 +120,9 @@ def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def logits_rows(prediction: Prediction, top: int, bottom: int) -> Tensor:
-    """Returns rows of the image's full-size logits, float32 (C, R, W): the same as `full_logits`, but only these.
+    """Returns rows of the image's full-size logits, float32 (C, R, W): those of `full_logits`, computed alone.
 
-    The bilinear upsampling is done here first down the columns and then along the rows, which gives the same values.
+    The bilinear upsampling goes first down the columns and then along the rows, which gives the same values.
     """
     (frame_top, left), (_, width), factor = prediction.offset, prediction.size, prediction.factor
     stored_rows = prediction.logits.shape[1]
@@ -141,10 +146,10 @@ def logits_rows(prediction: Prediction, top: int, bottom: int) -> Tensor:
 
 
 def check_members(facts: Mapping[str, Mapping[str, object]]) -> None:
-    """Refuses members whose stores are of other classes or another competition than the first one's.
+    """Refuses members whose stores have other classes or another competition than the first member's.
 
     Args:
-        facts: the store's index by the member's name; `classes` in index order and `competition` are looked at.
+        facts: the store's index by the member's name, of which `competition` and `classes` are compared.
 
     Raises:
         UserError: names both members and what differs.
@@ -152,15 +157,15 @@ def check_members(facts: Mapping[str, Mapping[str, object]]) -> None:
     first, *others = facts
     for name in others:
         for key in ("competition", "classes"):
-            wanted, found = facts[first].get(key), facts[name].get(key)
-            if found != wanted:
+            expected, found = facts[first].get(key), facts[name].get(key)
+            if found != expected:
                 raise UserError(
-                    f"{name} cannot be combined with {first}: its {key} {'is' if key == 'competition' else 'are'} "
-                    f"{_said(found)}, those of {first} {_said(wanted)}; take it out of ENSEMBLE.MEMBERS"
+                    f"{name} cannot be combined with {first}: {key} of {name}: {_listed(found)}; "
+                    f"{key} of {first}: {_listed(expected)}. Take {name} out of ENSEMBLE.MEMBERS."
                 )
 
 
-def _said(value: object) -> str:
+def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -169,14 +174,14 @@ def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
     classes = {len(prediction.logits) for prediction in predictions}
     if len(sizes) != 1 or len(classes) != 1:
         raise UserError(
-            f"members predict one image at sizes {sorted(sizes)} (height, width) with {sorted(classes)} classes; "
-            "they must be of the same competition: predict again with --force"
+            f"members predict one image at sizes {sorted(sizes)} (height, width) with {sorted(classes)} classes, "
+            "expected one size and one number of classes; predict again with --force"
         )
     return sizes.pop()
 
 
 def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: int, bottom: int) -> list[Tensor]:
-    """Returns per recipe what the classes are ranked by, float32 (C, R, W)."""
+    """Returns per recipe the scores that rank the classes, float32 (C, R, W)."""
     methods = {recipe.method for recipe in recipes}
     sums: dict[str, Tensor] = {}
 

@@ -1,178 +1,124 @@
-"""Weights of an ensemble's members, fitted on out-of-fold images only and adopted only when they prove themselves.
+"""Weights of an ensemble's members, fitted on out-of-fold images only and adopted only where they gain beyond noise.
 
-In: per image, what the members that did not train on it say, and the truth. Out: weights per member, or per member
-and class. Two ways to fit: greedy selection with replacement, and the soft Dice by projected gradient. Each is judged
-on sequences that it was not fitted on; unless its gain over equal weights is above 0 beyond noise, equal weights stay.
+In: per image, the probabilities of the members that were not trained on it, and the truth. Out: weights per member, or
+per member and class. There are two ways to fit: greedy selection with replacement, and the soft Dice by projected
+gradient. Each is measured on sequences that it was not fitted on against equal weights.
 
-Letters: M members of the ensemble, J those that judge an image, C classes, P pixels.
+Letters: M members of the ensemble, J those that an image is out of fold for, I images, C classes, P sampled pixels.
 
-Source: Caruana et al., "Ensemble selection from libraries of models", ICML 2004 (here with hard Dice as the score);
+Source: Caruana et al., "Ensemble selection from libraries of models", ICML 2004 (here with hard Dice or IoU);
 Duchi et al. 2008 for the projection onto the simplex.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 
-from pipeline.config.competition import IGNORE
-from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
+from pipeline.scores import LABELS, mean_scored
 from pipeline.segmentation import decision
-from pipeline.segmentation.ensemble import logits_rows, normalised, row_blocks
+from pipeline.segmentation.ensemble import normalised
+from pipeline.segmentation.out_of_fold import Trials, try_settings
+from pipeline.segmentation.pixel_sample import PixelSample, sample_pixels, scored_probs
 from pipeline.segmentation.predict import Prediction
 
 Kind = Literal["greedy", "soft", "soft per class"]
-KINDS: tuple[Kind, ...] = ("greedy", "soft", "soft per class")
-MOST_FOLDS = 5
-LEAST_SEQUENCES = 4  # with fewer, one odd sequence decides
 MOST_DISPUTED = 1024  # disputed pixels kept of an image: the noise of sampling is far below that between images
 GREEDY_ROUNDS = 20  # weights then come in twentieths
-KEPT = ("probs", "truth", "scale", "agreed", "soft_hits", "soft_areas", "truth_areas")  # what is more than a name
 GRADIENT_STEPS = 300  # enough for a change below 1e-4 in the weights on five members
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What one image says about the members that judge it.
+class MemberSample(PixelSample):
+    """An image as its out-of-fold members predict it; `probs` are (J, C, P) at pixels for which they differ in class.
 
-    Where all of them choose one class, no weights per member can change it (those per member and class might), so such
-    pixels are only scored.
+    Where all of them choose one class, no weights per member can change it. Weights per member and class might, but
+    that is left out.
 
     Attributes:
-        judges: numbers of the members that did not train on this image, (J,).
-        probs: float16 (J, C, P) at disputed pixels.
-        truth: uint8 (P,) there.
-        scale: how many disputed pixels each kept one stands for.
-        agreed: int64 (C, C), truth by choice, at the other pixels.
+        members: int64 (J,), numbers of the members that were not trained on this image.
         soft_hits: float64 (J, C), the sum of a class's probability over its true pixels.
-        soft_areas: float64 (J, C), the sum of a class's probability, over all pixels that count.
-        truth_areas: float64 (C,), true pixels.
+        soft_areas: float64 (J, C), the sum of a class's probability over all scored pixels.
     """
 
-    image_id: str
-    sequence: str
-    judges: tuple[int, ...]
-    probs: np.ndarray
-    truth: np.ndarray
-    scale: float
-    agreed: np.ndarray
+    members: np.ndarray
     soft_hits: np.ndarray
     soft_areas: np.ndarray
-    truth_areas: np.ndarray
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedWeights:
     """What came of fitting.
 
     Attributes:
         weights: float64 (M, 1) or (M, C): the adopted ones, or equal ones.
-        by_image: weights fitted without an image's sequence, by which it may be judged; empty when equal ones stay.
+        by_image: weights fitted without an image's sequence, for scoring it; empty when equal ones stay.
         kind: how the adopted weights were fitted, or "equal".
-        gains: per kind, the gain in Dice over equal weights on sequences that the weights were not fitted on.
-        in_sample: per kind, the gain on the very images of the fit.
-        words: what was decided and why, for people.
+        trials: by kind, the weights and what they gain over equal ones.
+        words: the decision, then a line per kind.
     """
 
     weights: np.ndarray
     by_image: Mapping[str, np.ndarray]
     kind: str
-    gains: Mapping[str, Interval]
-    in_sample: Mapping[str, float]
-    words: str
+    trials: Trials[Kind, np.ndarray]
+    words: list[str]
 
 
-def look(
-    image_id: str, sequence: str, judges: Sequence[int], predictions: Sequence[Prediction], truth_HW: np.ndarray
-) -> Evidence:
-    """Returns what an image says about its judges; reads each prediction once, a few rows at a time.
+def sample_members(
+    image_id: str, sequence: str, members: Sequence[int], predictions: Sequence[Prediction], truth_HW: np.ndarray
+) -> MemberSample:
+    """Returns the sample of an image; reads each prediction once, a few rows at a time.
 
     Args:
-        predictions: one per judge.
-        truth_HW: uint8, `IGNORE` counts nowhere.
+        members: numbers of the members that were not trained on it.
+        predictions: one per such member.
+        truth_HW: uint8; pixels of `IGNORE` count nowhere.
     """
     num_classes = len(predictions[0].logits)
-    agreed = np.zeros(num_classes * num_classes, np.int64)
-    soft_hits, soft_areas = (np.zeros((len(judges), num_classes)) for _ in range(2))
-    disputed: list[tuple[np.ndarray, np.ndarray]] = []
-    for top, bottom in row_blocks(*truth_HW.shape):
-        truth_N = truth_HW[top:bottom].ravel()
-        counts_N = truth_N != IGNORE
-        truth_N = truth_N[counts_N]
-        probs_JCN = np.stack(
-            [decision.probs(logits_rows(one, top, bottom), 0).flatten(1).numpy()[:, counts_N] for one in predictions]
-        )
-        soft_areas += probs_JCN.sum(2, dtype=np.float64)
-        for class_index in np.unique(truth_N):
-            soft_hits[:, class_index] += probs_JCN[:, class_index, truth_N == class_index].sum(1, dtype=np.float64)
-        choices_JN = torch.from_numpy(probs_JCN).max(1).indices.numpy()
-        is_agreed_N = (choices_JN == choices_JN[0]).all(0)
-        codes = truth_N[is_agreed_N].astype(np.int64) * num_classes + choices_JN[0, is_agreed_N]
-        agreed += np.bincount(codes, minlength=len(agreed))
-        disputed.append((probs_JCN[:, :, ~is_agreed_N].astype(np.float16), truth_N[~is_agreed_N]))
-    probs = np.concatenate([probs for probs, _ in disputed], 2)
-    truth = np.concatenate([truth for _, truth in disputed])
-    kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:MOST_DISPUTED])
-    truth_areas = np.bincount(truth_HW[truth_HW != IGNORE], minlength=num_classes).astype(np.float64)
-    return Evidence(
-        image_id,
-        sequence,
-        tuple(judges),
-        np.ascontiguousarray(probs[:, :, kept]),
-        truth[kept],
-        len(truth) / max(1, len(kept)),
-        agreed.reshape(num_classes, num_classes),
-        soft_hits,
-        soft_areas,
-        truth_areas,
-    )
+    soft_hits, soft_areas = (np.zeros((len(members), num_classes)) for _ in range(2))
+
+    def blocks() -> Iterator[tuple[np.ndarray, ...]]:
+        for probs_JCN, truth_N in scored_probs(predictions, truth_HW):
+            soft_areas[:] += probs_JCN.sum(2, dtype=np.float64)
+            for class_index in np.unique(truth_N):
+                hits_J = probs_JCN[:, class_index, truth_N == class_index].sum(1, dtype=np.float64)
+                soft_hits[:, class_index] += hits_J
+            choices_JN = decision.choose(torch.from_numpy(probs_JCN)[:, :, None])[:, 0].numpy()
+            yield probs_JCN, truth_N, choices_JN[0], (choices_JN != choices_JN[0]).any(0)
+
+    sample = sample_pixels(image_id, sequence, truth_HW, num_classes, blocks(), MOST_DISPUTED)
+    return MemberSample(**vars(sample), members=np.array(members), soft_hits=soft_hits, soft_areas=soft_areas)
 
 
-def evidence_arrays(evidence: Evidence) -> dict[str, np.ndarray]:
-    """Returns all of the evidence but whose it is, to be kept on disk."""
-    return {name: np.asarray(getattr(evidence, name)) for name in KEPT}
+def weighted_scores(image: MemberSample, weights: np.ndarray, score: str = "dice") -> np.ndarray:
+    """Returns the estimated score of each class, float64 (C,), under weights (M, 1) or (M, C)."""
+    own = np.broadcast_to(normalised(weights[image.members]), image.probs.shape[:2])
+    return image.scores(np.einsum("jcp,jc->cp", image.probs.astype(np.float32), own), score)
 
 
-def evidence_from(image_id: str, sequence: str, judges: Sequence[int], arrays: Mapping[str, np.ndarray]) -> Evidence:
-    """Returns the evidence from what `evidence_arrays` returned."""
-    kept = {name: arrays[name] for name in KEPT} | {"scale": arrays["scale"].item()}
-    return Evidence(image_id, sequence, tuple(judges), **kept)
-
-
-def image_dice(evidence: Evidence, weights: np.ndarray) -> np.ndarray:
-    """Returns the Dice of each class, float64 (C,), under weights (M, 1) or (M, C); disputed pixels by their sample."""
-    own = normalised(weights[list(evidence.judges)])
-    hits, areas = evidence.agreed.diagonal().astype(np.float64), evidence.agreed.sum(0).astype(np.float64)
-    if len(evidence.truth):
-        scores_CP = np.einsum(
-            "jcp,jc->cp", evidence.probs.astype(np.float32), np.broadcast_to(own, evidence.probs.shape[:2])
-        )
-        choices = scores_CP.argmax(0)
-        num_classes = len(hits)
-        areas += evidence.scale * np.bincount(choices, minlength=num_classes)
-        hits += evidence.scale * np.bincount(choices[choices == evidence.truth], minlength=num_classes)
-    areas += evidence.truth_areas
-    return np.where(areas > 0, 2 * hits / np.where(areas > 0, areas, 1), 1.0)
-
-
-def fit_greedy(images: Sequence[Evidence], num_members: int, scored: list[int] | slice = slice(None)) -> np.ndarray:
+def fit_greedy(
+    images: Sequence[MemberSample], num_members: int, scored: Sequence[int] | None = None, score: str = "dice"
+) -> np.ndarray:
     """Returns weights (M, 1): the member that helps most is added, again and again; the best bag on the way is kept.
 
     Args:
-        scored: indices of the classes whose mean Dice is to rise; all, where nothing is said.
+        scored: indices of the classes whose mean score is to rise; None: all.
+        score: `dice` or `iou`.
     """
 
-    def score(bag: np.ndarray) -> float:
-        return float(np.mean([image_dice(evidence, bag[:, None])[scored].mean() for evidence in images]))
+    def mean_score(bag: np.ndarray) -> float:
+        return float(mean_scored([weighted_scores(image, bag[:, None], score) for image in images], scored).mean())
 
     bag = np.zeros(num_members)
-    best, best_score = np.ones(num_members), score(np.ones(num_members))
+    best, best_score = np.ones(num_members), mean_score(np.ones(num_members))
     for _ in range(GREEDY_ROUNDS):
-        tries = [score(bag + np.eye(num_members)[member]) for member in range(num_members)]
+        tries = [mean_score(bag + np.eye(num_members)[member]) for member in range(num_members)]
         bag = bag + np.eye(num_members)[int(np.argmax(tries))]
         if max(tries) > best_score:
             best, best_score = bag.copy(), max(tries)
@@ -180,92 +126,77 @@ def fit_greedy(images: Sequence[Evidence], num_members: int, scored: list[int] |
 
 
 def fit_soft(
-    images: Sequence[Evidence], num_members: int, per_class: bool, scored: list[int] | slice = slice(None)
+    images: Sequence[MemberSample], num_members: int, per_class: bool, scored: Sequence[int] | None = None
 ) -> np.ndarray:
-    """Returns the weights, (M, 1) or (M, C), of the highest mean soft Dice over the classes that an image shows.
+    """Returns the weights, (M, 1) or (M, C), of the highest mean soft Dice over the classes that are in an image.
 
     The soft Dice of weighted probabilities is 2 w.hits / w.(areas + truth): all that it needs of an image are sums per
-    member and class, so every pixel counts and none is kept. `scored` is as in `fit_greedy`.
+    member and class, so it uses every pixel. `scored` is as in `fit_greedy`.
     """
-    num_classes = len(images[0].truth_areas)
+    num_classes = len(images[0].true_areas)
     hits_IMC = np.zeros((len(images), num_members, num_classes))
     bases_IMC = np.zeros_like(hits_IMC)
-    for hits_MC, bases_MC, evidence in zip(hits_IMC, bases_IMC, images, strict=True):
-        judges = list(evidence.judges)
-        hits_MC[judges], bases_MC[judges] = evidence.soft_hits, evidence.soft_areas + evidence.truth_areas
-    is_shown_IC = np.array([evidence.truth_areas > 0 for evidence in images])
-    if not per_class:
-        return _ascend(*(values[..., scored] for values in (hits_IMC, bases_IMC, is_shown_IC)))[:, None]
-    columns = [
-        _ascend(*(values[..., [class_index]] for values in (hits_IMC, bases_IMC, is_shown_IC)))
-        for class_index in range(num_classes)
-    ]
-    return np.stack(columns, 1)
+    for hits_MC, bases_MC, image in zip(hits_IMC, bases_IMC, images, strict=True):
+        hits_MC[image.members], bases_MC[image.members] = image.soft_hits, image.soft_areas + image.true_areas
+    is_present_IC = np.array([image.true_areas > 0 for image in images])
+
+    def fit_classes(indices: Sequence[int]) -> np.ndarray:
+        return _ascend(*(values[..., indices] for values in (hits_IMC, bases_IMC, is_present_IC)))
+
+    if per_class:
+        return np.stack([fit_classes([class_index]) for class_index in range(num_classes)], 1)
+    return fit_classes(list(range(num_classes) if scored is None else scored))[:, None]
 
 
-def fit(images: Sequence[Evidence], num_members: int, scored: list[int] | slice = slice(None)) -> Fit:
+def fit_weights(
+    images: Sequence[MemberSample], num_members: int, scored: Sequence[int] | None = None, score: str = "dice"
+) -> FittedWeights:
     """Returns the weights to use: the best kind of fit where it beats equal weights beyond noise, else equal ones.
 
-    Only images with two judges or more take part. The gain of a kind is measured on sequences which its weights were
-    not fitted on; of kinds that prove themselves, the one with the highest lower bound is adopted. `scored` is as in
-    `fit_greedy`.
+    Only images that are out of fold for two members or more take part. Of the kinds that gain on held-out sequences,
+    the one with the highest lower bound is adopted. `scored` and `score` are as in `fit_greedy`.
     """
+    images = [image for image in images if len(image.members) > 1]
     equal = np.full((num_members, 1), 1 / num_members)
-    images = [evidence for evidence in images if len(evidence.judges) > 1]
-    groups = group_numbers([one.image_id for one in images], [one.sequence for one in images]) if images else []
-    num_groups = len(set(groups))
-    if num_groups < LEAST_SEQUENCES:
-        found = "no image is" if not images else f"only {num_groups} sequences are"
-        words = f"equal weights: {found} judged by two members or more, and {LEAST_SEQUENCES} sequences are needed"
-        return Fit(equal, {}, "equal", {}, {}, words)
-    folds = deal_folds(groups, min(MOST_FOLDS, num_groups)).tolist()
-    plain = np.array([image_dice(evidence, equal)[scored].mean() for evidence in images])
-    gains, in_sample, whole, by_image = {}, {}, {}, {}
-    others_of = {fold: [one for one, own in zip(images, folds, strict=True) if own != fold] for fold in set(folds)}
-    for kind in KINDS:
-        held_out = {fold: _fit_kind(kind, others, num_members, scored) for fold, others in others_of.items()}
-        by_image[kind] = {one.image_id: held_out[fold] for one, fold in zip(images, folds, strict=True)}
-        dice = np.array([image_dice(one, by_image[kind][one.image_id])[scored].mean() for one in images])
-        # The best of several kinds is looked for, so each must prove itself the more (Bonferroni).
-        gains[kind] = interval(dice - plain, groups, TAIL / len(KINDS))
-        whole[kind] = _fit_kind(kind, images, num_members, scored)
-        in_sample[kind] = float(np.mean([image_dice(one, whole[kind])[scored].mean() for one in images] - plain))
-    best = max(KINDS, key=lambda kind: gains[kind].low)
-    said = "; ".join(f"{kind} {_said(gains[kind])}, in sample {in_sample[kind]:+.4f}" for kind in KINDS)
-    if gains[best].low <= 0:
-        words = f"equal weights: no fit gains beyond noise on sequences that it has not seen ({said})"
-        return Fit(equal, {}, "equal", gains, in_sample, words)
-    words = f"weights fitted by {best}: it gains on sequences that it has not seen ({said})"
-    return Fit(whole[best], by_image[best], best, gains, in_sample, words)
+
+    def mean_score(image: MemberSample, weights: np.ndarray) -> float:
+        return float(mean_scored(weighted_scores(image, weights, score), scored))
+
+    plain = {image.image_id: mean_score(image, equal) for image in images}
+    fits = {
+        "greedy": partial(fit_greedy, num_members=num_members, scored=scored, score=score),
+        "soft": partial(fit_soft, num_members=num_members, per_class=False, scored=scored),
+        "soft per class": partial(fit_soft, num_members=num_members, per_class=True),
+    }
+    trials = try_settings(
+        images, fits, lambda image, weights: mean_score(image, weights) - plain[image.image_id], len(fits)
+    )
+    best = max(trials.adopted, key=lambda kind: trials.adopted[kind].gain.low, default=None)
+    label = f"mean {LABELS[score]}"
+    unchanged = "equal weights" if images else "equal weights, as no image is out of fold for two members"
+    words = trials.words(unchanged, f"weights fitted by {best}", label, lambda kind, weights: kind)
+    if best is None:
+        return FittedWeights(equal, {}, "equal", trials, words)
+    return FittedWeights(trials.adopted[best].setting, trials.adopted[best].held_out, best, trials, words)
 
 
-def _fit_kind(kind: Kind, images: Sequence[Evidence], num_members: int, scored: list[int] | slice) -> np.ndarray:
-    if kind == "greedy":
-        return fit_greedy(images, num_members, scored)
-    return fit_soft(images, num_members, kind == "soft per class", scored)
-
-
-def _said(gain: Interval) -> str:
-    return f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
-
-
-def _ascend(hits_IMC: np.ndarray, bases_IMC: np.ndarray, is_shown_IC: np.ndarray) -> np.ndarray:
+def _ascend(hits_IMC: np.ndarray, bases_IMC: np.ndarray, is_present_IC: np.ndarray) -> np.ndarray:
     """Returns the point of the simplex, float64 (M,), of the highest mean ratio, by projected gradient."""
     num_members = hits_IMC.shape[1]
     weights = np.full(num_members, 1 / num_members)
-    if not is_shown_IC.any():
+    if not is_present_IC.any():
         return weights
 
     def value(weights: np.ndarray) -> tuple[float, np.ndarray]:
         tops_IC = 2 * np.einsum("imc,m->ic", hits_IMC, weights)
         bottoms_IC = np.einsum("imc,m->ic", bases_IMC, weights)
-        counts_IC = is_shown_IC & (bottoms_IC > 0)
+        counts_IC = is_present_IC & (bottoms_IC > 0)
         bottoms_IC = np.where(counts_IC, bottoms_IC, 1)
         ratios_IC = np.where(counts_IC, tops_IC / bottoms_IC, 0)
         slopes_IC = np.where(counts_IC, 1 / bottoms_IC, 0)
         gradient = np.einsum("imc,ic->m", 2 * hits_IMC, slopes_IC)
         gradient -= np.einsum("imc,ic->m", bases_IMC, slopes_IC * ratios_IC)
-        return ratios_IC.sum() / is_shown_IC.sum(), gradient / is_shown_IC.sum()
+        return ratios_IC.sum() / is_present_IC.sum(), gradient / is_present_IC.sum()
 
     step, (score, gradient) = 1.0, value(weights)
     for _ in range(GRADIENT_STEPS):

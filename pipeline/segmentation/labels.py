@@ -6,7 +6,7 @@ In: 8-bit PNG files of class indices, other grey values or colours. Out: uint8 a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +111,11 @@ def pixel_counts(competition: Competition, inspection: Inspection) -> list[int]:
 def class_presence(catalog: pd.DataFrame) -> np.ndarray:
     """Returns which classes each image shows: bool, images x classes."""
     return (catalog.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
+
+
+def float32_bytes(competition: Competition, sizes: Iterable[tuple[int, int]]) -> int:
+    """Returns what the probabilities of images of these sizes (height, width) take as float32."""
+    return 4 * competition.num_classes * sum(height * width for height, width in sizes)
 
 
 def mask_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
-"""Images to logits: whole or in overlapping windows, with mirrored, turned or scaled copies averaged in.
+"""Images to logits: whole or in overlapping windows, averaged over mirrored, turned or scaled copies.
 
-Shapes: B images, C scored classes, H and W the padded frame, h and w the same before the head's upsampling.
+Letters: B images, C scored classes, H and W the padded frame, h and w the same before the head's upsampling.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from pipeline.training.learner import autocast
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
 FLOAT16_MAX = torch.finfo(torch.float16).max
 LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
-MEMORY_CURE = "PREDICT.MODE=window puts an image through in parts; PREDICT.WINDOW=[W, H] says how large they are."
+MEMORY_REMEDY = "PREDICT.MODE=window predicts an image in parts; PREDICT.WINDOW=[W, H] sets their size."
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's logits, as small as they can be kept with every pixel's class.
+    """One image's logits in storable form, which keeps the class of every pixel.
 
     Attributes:
         logits: float16 (C, h, w) where the head upsamples them, else `CompactLogits` (C, height, width); softmax over
             C gives probabilities.
         factor: how many times larger the padded frame is than (h, w); upsampling is bilinear.
-        align_corners: how that upsampling places its grid.
+        align_corners: as in `torch.nn.functional.interpolate`.
         offset: (top, left) of the image in the padded frame.
         size: (height, width) of the image.
     """
@@ -76,9 +76,9 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
     """Yields (image id, prediction) for every image of the batches, in their order."""
     factor = _stored_factor(predictor)
     for batch in batches:
-        with torch.inference_mode(), told_faults(MEMORY_CURE):
+        with torch.inference_mode(), told_faults(MEMORY_REMEDY):
             images_BHWC = batch.images.to(predictor.device, non_blocking=True)
-            arrays = in_parts(lambda part: _stored(predictor, part, factor), images_BHWC).cpu().numpy()
+            arrays = in_parts(lambda part: _storable(predictor, part, factor), images_BHWC).cpu().numpy()
         for (image_id, offset, size), array in zip(batch.keys, arrays, strict=True):
             if factor == 1:  # full-size logits need no frame around the image
                 (top, left), (height, width) = offset, size
@@ -88,11 +88,11 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
             yield image_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
 
 
-def _stored(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
+def _storable(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
     """Returns logits in storable form: float16 before the head's upsampling, or codes of full-size ones."""
     image_BCHW = normalise(image_BHWC, predictor.encoder)
     logits = _low(predictor, image_BCHW) if factor > 1 else averaged_logits(predictor, image_BCHW)
-    # Beyond the largest float16 there would be infinities, whose softmax is not a number.
+    # Values beyond the largest float16 would become infinite, and their probabilities NaN.
     logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
     return logits.half() if factor > 1 else to_codes(logits)
 
@@ -139,7 +139,7 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
 
 
 def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
-    """Returns the index mask, uint8 (height, width), of the most probable class per pixel."""
+    """Returns the index mask, uint8 (height, width), of the class chosen for each pixel."""
     return decision.choose(full_logits(prediction, device)[None])[0].cpu().numpy()
 
 
@@ -204,33 +204,34 @@ def _framed(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     )
     overlap = predictor.settings.overlap
     starts = (window_starts(height, window_height, overlap), window_starts(width, window_width, overlap))
-    places = [(..., slice(y, y + window_height), slice(x, x + window_width)) for y in starts[0] for x in starts[1]]
+    windows = [(..., slice(y, y + window_height), slice(x, x + window_width)) for y in starts[0] for x in starts[1]]
     weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(image_BCHW.device)
     total = counts = None
-    for inside, logits in _windows(predictor, image_BCHW, places):
+    for window, logits in _windows(predictor, image_BCHW, windows):
         if total is None:
-            layout = torch.channels_last if logits.stride(1) == 1 else torch.contiguous_format  # mixed, it takes longer
+            # That of the logits, as mixed layouts take longer.
+            layout = torch.channels_last if logits.stride(1) == 1 else torch.contiguous_format
             shape = (*logits.shape[:2], height, width)
             total = torch.empty(shape, device=logits.device, memory_format=layout).zero_()
             counts = logits.new_zeros((height, width))
-        total[inside].addcmul_(logits, weight_HW)
-        counts[inside] += weight_HW
+        total[window].addcmul_(logits, weight_HW)
+        counts[window] += weight_HW
     return total.div_(counts)
 
 
-def _windows(predictor: Predictor, image_BCHW: Tensor, places: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
-    """Yields each place with the float32 logits (B, C, height, width) of its window.
+def _windows(predictor: Predictor, image_BCHW: Tensor, windows: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
+    """Yields each window, as slices of the frame, with its float32 logits (B, C, height, width).
 
-    On a GPU so many windows go through the network at once as the frame has room for side by side, half as many where
-    they do not fit into its memory, and so on. A CPU gains nothing by that.
+    On a GPU as many windows as fit side by side into the frame are predicted at once; where its memory is too small,
+    half as many, and so on. A CPU gains nothing by that.
     """
     num_images, first = len(image_BCHW), 0
     num_at_once = 1
     if predictor.device.type != "cpu":
-        num_at_once = max(1, image_BCHW[0, 0].numel() // image_BCHW[0, 0][places[0]].numel())
-    while first < len(places):
-        chosen = places[first : first + num_at_once]
-        window_NCHW = torch.cat([image_BCHW[inside] for inside in chosen])
+        num_at_once = max(1, image_BCHW[0, 0].numel() // image_BCHW[0, 0][windows[0]].numel())
+    while first < len(windows):
+        chosen = windows[first : first + num_at_once]
+        window_NCHW = torch.cat([image_BCHW[window] for window in chosen])
         try:
             logits = _upsampled(predictor, window_NCHW.contiguous(memory_format=torch.channels_last)).float()
         except torch.OutOfMemoryError:
@@ -256,7 +257,7 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
 
 
 def window_weights(height: int, width: int, blend: str) -> Tensor:
-    """Returns how much each pixel of a window counts, float32 (height, width) in (0, 1]: less towards its border."""
+    """Returns the weight of each pixel of a window, float32 (height, width) in (0, 1]: less towards its border."""
 
     def profile(length: int) -> Tensor:
         distance = (torch.arange(length) - (length - 1) / 2).abs()

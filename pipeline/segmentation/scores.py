@@ -1,22 +1,22 @@
-"""Scores of predicted masks against true ones: per image and class, and from the summed confusion matrix.
+"""Scores of predicted masks against true ones, by name: per image and class, and from the summed confusion matrix.
 
-In: pairs of index masks. Out: `metrics.json`, `per_image.csv`, `confusion.csv`. Both families of scores are reported,
-by name: the competition's (per image, 1 when both lack the class) and the data set's (mIoU of all pixels at once).
+In: confusion matrices of images. Out: `metrics.json`, `per_image.csv`, `confusion.csv`. `pipeline/scores.py` says what
+each score is.
+
+Letters: I images, C classes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.files import atomic_path, write_atomic
+from pipeline.scores import LABELS, PER_IMAGE, mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.metrics import dataset_iou, dice_iou
 
@@ -26,72 +26,80 @@ def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> 
     return decision.count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0]
 
 
+def image_scores(confusion_ICC: torch.Tensor | np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the scores of each class, float64 (..., C), by name."""
+    scores = dice_iou(torch.as_tensor(confusion_ICC))
+    return {name: values.numpy() for name, values in zip(PER_IMAGE, scores, strict=True)}
+
+
 def image_table(
     ids: Sequence[str],
     sequences: Sequence[str],
-    confusion_PCC: torch.Tensor,
+    confusion_ICC: torch.Tensor,
     classes: Sequence[str],
     scored: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Returns one row per image: id, sequence, mean Dice and IoU over classes, then both per class.
+    """Returns one row per image: id, sequence, each score as a mean over the scored classes, then by class.
 
     Args:
         scored: indices of the classes that enter means; None: all.
     """
-    dice_PC, iou_PC = (scores.numpy() for scores in dice_iou(confusion_PCC))
-    kept = list(range(len(classes)) if scored is None else scored)
-    table = {"id": ids, "sequence": sequences, "dice": dice_PC[:, kept].mean(1), "iou": iou_PC[:, kept].mean(1)}
-    table |= {f"dice_{name}": dice_PC[:, index] for index, name in enumerate(classes)}
-    table |= {f"iou_{name}": iou_PC[:, index] for index, name in enumerate(classes)}
+    scores = image_scores(confusion_ICC)
+    table = {"id": ids, "sequence": sequences}
+    table |= {name: mean_scored(values_IC, scored) for name, values_IC in scores.items()}
+    for name, values_IC in scores.items():
+        table |= {f"{name}_{own}": values_IC[:, index] for index, own in enumerate(classes)}
     return pd.DataFrame(table)
 
 
+def score_families(
+    confusion_ICC: torch.Tensor, classes: Sequence[str], scored: Sequence[int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Returns of each score its label, the mean over the scored classes, and the value of each class.
+
+    A class without pixels has no mIoU: None.
+    """
+    families = {name: values_IC.T.copy().mean(1) for name, values_IC in image_scores(confusion_ICC).items()}
+    families["miou"] = dataset_iou(confusion_ICC.sum(0)).numpy()
+
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else float(value)
+
+    return {
+        name: {
+            "label": LABELS[name],
+            "mean": known(mean_scored(values_C, scored)),
+            "classes": dict(zip(classes, map(known, values_C), strict=True)),
+        }
+        for name, values_C in families.items()
+    }
+
+
 def summarise(
-    per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str], scored: Sequence[int] | None = None
+    confusion_ICC: torch.Tensor, classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
 ) -> dict[str, Any]:
-    """Returns the scores of `metrics.json`: dice, iou (competition) and dataset_iou, each as a mean and by class.
+    """Returns the scores of `metrics.json`.
 
     Args:
         scored: indices of the classes that enter means; None: all.
+        score: the name of the competition's own score.
     """
     names = [classes[index] for index in (range(len(classes)) if scored is None else scored)]
-
-    def family(values: Sequence[float]) -> dict[str, Any]:
-        by_class = {
-            name: None if math.isnan(value) else float(value) for name, value in zip(classes, values, strict=True)
-        }
-        known = [by_class[name] for name in names if by_class[name] is not None]
-        return {"mean": sum(known) / len(known) if known else None, "classes": by_class}
-
-    return {
-        "images": len(per_image),
-        "dice": family([per_image[f"dice_{name}"].mean() for name in classes]),
-        "iou": family([per_image[f"iou_{name}"].mean() for name in classes]),
-        "dataset_iou": family(dataset_iou(confusion_CC).tolist()),
-    }
+    families = score_families(confusion_ICC, classes, scored)
+    return {"images": len(confusion_ICC), "score": score, "scores": families, "scored": names}
 
 
 def majority_guess(
     truths: Iterable[np.ndarray], majority_index: int, classes: Sequence[str], scored: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Returns the mean Dice of always guessing the class with the most training pixels: what any network must beat.
-
-    Args:
-        scored: indices of the classes that enter the mean; None: all.
-    """
-    num_classes = len(classes)
-    confusions = [confusion_of(np.full_like(truth, majority_index), truth, num_classes) for truth in truths]
-    dice_PC, _ = dice_iou(torch.stack(confusions))
-    kept = list(range(num_classes) if scored is None else scored)
-    return {"class": classes[majority_index], "dice": float(dice_PC[:, kept].mean(0).mean())}
+    """Returns the mean scores of always predicting one class, that of the most training pixels."""
+    confusions = [confusion_of(np.full_like(truth, majority_index), truth, len(classes)) for truth in truths]
+    families = score_families(torch.stack(confusions), classes, scored)
+    return {"class": classes[majority_index], "scores": {name: family["mean"] for name, family in families.items()}}
 
 
-def write_scores(
-    folder: Path, metrics: dict[str, Any], per_image: pd.DataFrame, confusion_CC: torch.Tensor, classes: Sequence[str]
-) -> None:
-    """Writes the three files of an evaluation."""
-    with atomic_path(folder / "per_image.csv") as path:
-        per_image.to_csv(path, index=False, float_format="%.6f")
-    with atomic_path(folder / "confusion.csv") as path:
-        pd.DataFrame(confusion_CC.numpy(), index=pd.Index(classes, name="truth"), columns=list(classes)).to_csv(path)
-    write_atomic(folder / "metrics.json", json.dumps(metrics, indent=1))
+def confusion_table(confusion_CC: torch.Tensor, classes: Sequence[str]) -> pd.DataFrame:
+    """Returns the table behind confusion.csv: pixels, a row per true class, a column per predicted one."""
+    table = pd.DataFrame(confusion_CC.numpy(), columns=list(classes))
+    table.insert(0, "truth", list(classes))
+    return table

@@ -6,6 +6,7 @@ from pipeline.config.competition import mask_file
 from pipeline.engine.run import lazy
 from pipeline.segmentation.labels import (
     class_presence,
+    float32_bytes,
     inspect_mask,
     mask_notices,
     pixel_columns,
@@ -37,4 +38,13 @@ SEGMENTATION = Task(
     stored_bytes=lazy("pipeline.segmentation.predict:stored_bytes"),
     pack=lazy("pipeline.segmentation.predict:pack"),
     unpack=lazy("pipeline.segmentation.predict:unpack"),
+    agreement=lazy("pipeline.segmentation.agreement:agreement"),
+    stored_alike=lazy("pipeline.segmentation.ensemble:check_members"),
+    float32_bytes=float32_bytes,
+    evaluate=lazy("pipeline.segmentation.evaluation:evaluate_predictions"),
+    draw_panels=lazy("pipeline.segmentation.evaluation:draw_panels"),
+    evaluate_ensemble=lazy("pipeline.segmentation.ensembling:evaluate_ensemble"),
+    fit_decoding=lazy("pipeline.segmentation.fitting:fit_decoding"),
+    decoder=lazy("pipeline.segmentation.fitting:decoder"),
+    decoding_origin=lazy("pipeline.segmentation.fitting:origin_of"),
 )

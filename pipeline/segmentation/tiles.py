@@ -12,9 +12,10 @@ from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.engine.run import Run
 from pipeline.paths import PLOTS, SAMPLES_PLOT
+from pipeline.report.canvas import draw_tile_grid
 from pipeline.report.figure import write_image
-from pipeline.report.sheets import draw_sheet, draw_tile_grid
 from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.samples import TrainDataset, ValidDataset, sample_sheet
 from pipeline.training.inputs import seed_of, split_rows, tile_store
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.rows import read_masks
+from pipeline.submission.formats import format_of_file
+from pipeline.submission.masks import count_pairs, keep_classes
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
 
@@ -19,7 +20,7 @@ COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gaine
 def compare_submissions(
     first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, tuple[int, int]]
 ) -> pd.DataFrame:
-    """Returns one row per image and class that differs between two submissions.
+    """Returns one row per image and class that differs between two submissions, of any formats.
 
     `image_changed_share` is the share of the image's pixels with another class (the order of the table),
     `gained_px` are in the class in the second file only, `lost_px` in the first only, `dice` is the agreement of both.
@@ -27,20 +28,21 @@ def compare_submissions(
     Args:
         first: a submission.
         second: another one of the same images.
-        competition: classes and convention.
+        competition: classes and formats.
         sizes: (height, width) of each image.
 
     Raises:
         UserError: a file cannot be read, or they are not of the same images.
     """
     records = []
-    pairs = zip_longest(
-        read_masks(Path(first), competition, sizes), read_masks(Path(second), competition, sizes), fillvalue=("", None)
-    )
-    for (image_id, first_HW), (second_id, second_HW) in pairs:
+    forms = [format_of_file(Path(path), competition) for path in (first, second)]
+    one, other = (form.read(Path(path), competition, sizes) for form, path in zip(forms, (first, second), strict=True))
+    for (image_id, first_HW), (second_id, second_HW) in zip_longest(one, other, fillvalue=("", None)):
         if image_id != second_id:
             only = image_id or second_id
             raise UserError(f"{first} and {second} are not of the same images: only one of them has {only}")
+        if forms[0] is not forms[1]:  # a csv with a row per image holds no background, PNG masks do
+            first_HW, second_HW = (keep_classes(mask, competition.scored_indices) for mask in (first_HW, second_HW))
         records += _changes(image_id, first_HW, second_HW, competition.classes)
     table = pd.DataFrame(records, columns=COLUMNS)
     changed_px = table["gained_px"] + table["lost_px"]
@@ -67,16 +69,3 @@ def _changes(
                  first_px - both_px, dice)
             )  # fmt: skip
     return records
-
-
-def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns how many pixels have each pair of classes, int64 of shape num_classes + 1 squared; the last is `IGNORE`.
-
-    >>> count_pairs(np.array([[0, 1, 255]], np.uint8), np.array([[0, 0, 1]], np.uint8), 2).tolist()
-    [[1, 0, 0], [1, 0, 0], [0, 1, 0]]
-    """
-    num_values = num_classes + 1
-    first = np.where(first_HW == IGNORE, num_classes, first_HW).astype(np.uint16)
-    second = np.where(second_HW == IGNORE, num_classes, second_HW).astype(np.uint16)
-    counts = np.bincount((first * np.uint16(num_values) + second).ravel(), minlength=num_values**2)
-    return counts.reshape(num_values, num_values)

@@ -1,7 +1,7 @@
-"""The convention detective: how a competition writes its runs, found in its own files instead of in its prose.
+"""How a competition writes run lengths, detected from its own data: what its page says may be wrong.
 
-Comes in: the sample submission, and rows of the competition's training run lengths with their masks. Goes out: a
-`Convention` to be written into the competition's descriptor, or a refusal that says what remains unclear.
+In: the sample submission, and training run lengths with their masks. Out: a `Convention`, or a refusal that says what
+remains open.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from pipeline.config.competition import Convention
 from pipeline.errors import UserError
 from pipeline.submission.rle import Order, RleError, decode
-from pipeline.submission.rows import read_cells
+from pipeline.submission.run_lengths import read_cells
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
 _NO_RUNS = ("", "-", "-1", "nan", "None")  # what competitions write for an empty mask
 
 
 class RunConvention(NamedTuple):
-    """The part of a convention that shows in the run lengths."""
+    """The part of a convention that run lengths determine."""
 
     order: Order
     base: Literal[0, 1]
@@ -35,21 +35,20 @@ class RunConvention(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleConvention:
-    """The part of a convention that shows in a sample submission; `empty` is None when all its rows hold runs."""
+    """The part of a convention that a sample submission determines; `empty` None: all its rows hold runs."""
 
     id_column: str
     value_column: str
     class_column: str | None
     rows: Literal["id_class", "id", "id+class"]
     class_base: int
-    num_classes: int
     empty: str | None
 
 
 def detect_convention(
     sample_submission: Path | str, ids: Sequence[str], examples: Sequence[tuple[str, np.ndarray]]
 ) -> Convention:
-    """Returns the whole convention of a competition.
+    """Returns the convention of a competition.
 
     Args:
         sample_submission: the competition's own.
@@ -57,7 +56,7 @@ def detect_convention(
         examples: run-length texts of the competition's training data with the mask (bool, H, W) of each.
 
     Raises:
-        UserError: the files leave something open or contradict each other; says what and what would settle it.
+        UserError: the files leave something open or contradict each other; says which, and what would settle it.
     """
     sample = detect_rows(sample_submission, ids)
     runs = detect_runs(examples)
@@ -78,7 +77,7 @@ def detect_rows(sample_submission: Path | str, ids: Sequence[str]) -> SampleConv
     """
     lines = list(read_cells(Path(sample_submission)))
     if len(lines) < 2 or len(lines[0][1]) not in (2, 3):
-        raise UserError(f"{sample_submission}: wanted a header of two or three columns and rows below it")
+        raise UserError(f"{sample_submission}: expected a header of two or three columns and rows below it")
     (_, header), *body = lines
     rows = [cells for _, cells in body if len(cells) == len(header)]
     known = set(ids)
@@ -100,7 +99,7 @@ def detect_rows(sample_submission: Path | str, ids: Sequence[str]) -> SampleConv
         raise UserError(f"{sample_submission}: class numbers {class_numbers} have gaps")
     return SampleConvention(
         header[0], header[-1], header[1] if naming == "id+class" else None, naming, class_base,
-        len(class_numbers) or 1, _empty_text([cells[-1] for cells in rows]),
+        _empty_text([cells[-1] for cells in rows]),
     )  # fmt: skip
 
 
@@ -118,14 +117,14 @@ def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> RunConvention:
     most = max(agreeing.values())
     if not full or most < AGREEMENT * len(full):
         raise UserError(
-            f"no convention reads the {len(full)} run-length rows that are not empty: the best reads {most}. "
+            f"no convention decodes the {len(full)} rows that are not empty to their masks; the best decodes {most}. "
             "Are these the masks of these rows, at their original size?"
         )
     best = [settings for settings, count in agreeing.items() if count == most]
     if len(best) > 1:
         raise UserError(
-            f"{len(best)} conventions read all {most} rows: {_listed(best)}. Give rows with several runs in "
-            "images that are not symmetric."
+            f"{len(best)} conventions decode {most} rows to their masks: {_listed(best)}. Give rows with several runs, "
+            "of masks that are not symmetric."
         )
     return RunConvention(*best[0], empty)
 
@@ -138,7 +137,7 @@ def _reads_as(text: str, mask_HW: np.ndarray, order: Order, base: int, relative:
 
 
 def _empty_text(texts: Sequence[str]) -> str | None:
-    """Returns the commonest text that holds no runs, None when there is none."""
+    """Returns the most common text without runs, None when there is none."""
     without_runs = Counter(text for text in texts if text in _NO_RUNS)
     return without_runs.most_common(1)[0][0] if without_runs else None
 

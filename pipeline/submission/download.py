@@ -1,4 +1,4 @@
-"""A competition's data, from Kaggle into a folder that is whole or absent."""
+"""A competition's data, downloaded from Kaggle into a folder that is whole or absent."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def download_competition(
 ) -> Path:
     """Downloads and unpacks all files of a competition; returns `target_dir`, which is left alone when it exists.
 
-    Everything happens in `<target_dir>.partial`, which is renamed at the end. When it was interrupted, the same call
-    goes on: the client resumes its archive, unpacking starts anew.
+    Everything happens in `<target_dir>.partial`, which is renamed at the end. After an interruption the same call
+    continues: the client resumes its archive, unpacking starts again.
 
     Args:
         competition: whose `kaggle_slug` to fetch.
@@ -66,7 +66,7 @@ def download_competition(
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
-    """Unpacks a zip into `folder`; nothing is written before every name and the sum of sizes are found harmless.
+    """Unpacks a zip into `folder`; nothing is written before all names and the sum of sizes were checked.
 
     Raises:
         UserError: the archive is damaged, too large, or has a name or kind of file that could leave `folder`.
@@ -90,10 +90,12 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: i
 
 def _refuse_unsafe(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int, max_files: int) -> None:
     if len(members) > max_files:
-        raise UserError(f"{archive} holds {len(members)} files; {max_files} are allowed")
+        raise UserError(f"{archive} holds {len(members)} files; at most {max_files} are allowed")
     num_bytes = sum(member.file_size for member in members)
     if num_bytes > max_bytes:
-        raise UserError(f"{archive} unpacks to {num_bytes / GIB:.2f} GiB; {max_bytes / GIB:.2f} GiB are allowed")
+        raise UserError(
+            f"{archive} unpacks to {num_bytes / GIB:.2f} GiB; at most {max_bytes / GIB:.2f} GiB are allowed"
+        )
     seen: set[str] = set()
     for member in members:
         why = _why_unsafe(member)
@@ -118,7 +120,9 @@ def _archive_in(partial: Path, slug: str) -> Path:
     files = [path for path in partial.iterdir() if path.is_file() and not path.name.endswith(".kaggle-partial")]
     if len(files) != 1:
         found = ", ".join(sorted(path.name for path in files)) or "nothing"
-        raise UserError(f"wanted one archive of {slug} in {partial}, found {found}. Remove the folder and start again.")
+        raise UserError(
+            f"expected one archive of {slug} in {partial}, found {found}. Remove the folder and start again."
+        )
     return files[0]
 
 

@@ -1,15 +1,15 @@
 """What suggests, without proving it, that a file of run lengths was written in another way than it is read.
 
-In: the masks of a file from another program, as CONVENTION reads them. Out: warnings. Any mask is possible, so a hint
-takes many images that agree and refuses nothing. Our own files need none: `write.py` compares them with their masks.
+In: a file of another program, read by CONVENTION. Out: hints. Any mask is possible, so a hint takes many images that
+agree and refuses nothing. Our own files need none: `write.py` compares them with their masks.
 
-Runs fix one line of N pixels; order and base only say how it is folded into an image.
+Runs describe one line of N pixels; order and base only determine how it is folded into an image.
 
 **Order.** Images are smooth across lines. Let D(s) be the number of pixels that differ from the pixel s positions on.
 Read row by row, s = width is the pixel below; read column by column, s = height is the pixel to the right. The wrong
 order has the larger D. The ratio of both is taken as it is, since for noise D(s) is the same for every s, and divided
 by s, since for an image of level layers D(s) grows with s. The smaller of the two was at most 0.12 for right and at
-least 6.1 for transposed files over the 468 CamVid and 56 Dubai masks, in both orders. Square images say nothing.
+least 6.1 for transposed files over the 468 CamVid and 56 Dubai masks, in both orders. Square images show nothing.
 
 **Base.** The last pixel of a line and the first of the next lie at opposite borders, so classes change far more often
 between them than between other neighbours. Written with the other base, that peak lies one pixel early or late: in 99 %
@@ -28,9 +28,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention
-from pipeline.submission.check_images import WARNING
-from pipeline.submission.rows import read_masks
-from pipeline.submission.write import is_own
+from pipeline.submission.run_lengths import read
 
 MIN_IMAGES = 10  # that must agree
 AGREEMENT = 0.9  # share of the images with evidence that must agree
@@ -41,7 +39,7 @@ ALMOST_ALL = 0.9  # share of covered pixels from which on a file seems to mean t
 
 
 class Votes(NamedTuple):
-    """What one image says. None: nothing.
+    """What one image shows. None: nothing.
 
     Attributes:
         is_transposed: whether it is clearly smoother read in the other order.
@@ -58,37 +56,30 @@ class Votes(NamedTuple):
     is_dense_start: bool
 
 
-def hints_on_file(
-    csv_path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], skipped: Iterable[str] = ()
+def find_hints(
+    path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], skipped: Iterable[str] = ()
 ) -> list[str]:
-    """Returns the hints on a submission, as warnings; none where `write_submission` has compared it with its masks.
+    """Returns what suggests that a csv was written in another order or base, or for images of another size.
 
     Args:
-        csv_path: the submission.
-        competition: classes and convention.
-        sizes: (height, width) of the images.
+        path: the csv, every row of which can be read.
+        sizes: (height, width) of its images.
         skipped: images whose rows are not read.
     """
-    if is_own(csv_path):
-        return []
-    hints = find_hints(read_masks(csv_path, competition, sizes, skipped), competition.convention)
-    return [f"{WARNING}{csv_path}: {hint}" for hint in hints]
+    return hints_of(read(path, competition, sizes, skipped), competition)
 
 
-def find_hints(masks: Iterable[tuple[str, np.ndarray]], convention: Convention) -> list[str]:
-    """Returns what suggests that a file was written in another order or base, or for images of another size.
-
-    Args:
-        masks: id and index mask (uint8, H, W; `IGNORE` where no class has the pixel) of each image in the file.
-        convention: by which they were read.
-    """
+def hints_of(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) -> list[str]:
+    """Returns the same of masks that were read from a file: id and index mask (uint8, H, W) of each image."""
+    convention = competition.convention
     votes = {image_id: votes_of(mask_HW, convention.order) for image_id, mask_HW in masks}
     hints = [_order_hint(list(votes.values()), convention), _base_hint(list(votes.values()), convention)]
-    return [hint for hint in [*hints, _coverage_hint(votes)] if hint]
+    hints.append(_size_hint(votes) or (_coverage_hint(votes) if competition.ignore_index is None else None))
+    return [hint for hint in hints if hint]
 
 
 def votes_of(mask_HW: np.ndarray, order: Literal["row", "column"]) -> Votes:
-    """Returns what one image says.
+    """Returns what one image (uint8, H, W) shows.
 
     >>> halves = np.tile(np.repeat(np.uint8([0, 1]), 30), (40, 1))  # left and right; 40 high, 60 wide
     >>> votes_of(halves, "row")[:2]
@@ -158,21 +149,26 @@ def _base_hint(votes: Sequence[Votes], convention: Convention) -> str | None:
     return None
 
 
-def _coverage_hint(votes: dict[str, Votes]) -> str | None:
-    """Returns a hint where masks seem to be of another size, or some pixels to be left out."""
+def _size_hint(votes: dict[str, Votes]) -> str | None:
     dense = {image_id: vote for image_id, vote in votes.items() if vote.is_dense_start}
-    if _agree(len(dense), sum(vote.covered_px > 0 for vote in votes.values())):
-        image_id, vote = next(iter(dense.items()))
-        return (
-            f"{len(dense)} of {len(votes)} images are covered without a gap up to a pixel and not after it, such as "
-            f"{image_id} ({vote.covered_px:,} of {vote.num_pixels:,} pixels): the masks may be of another size"
-        )
+    if not _agree(len(dense), sum(vote.covered_px > 0 for vote in votes.values())):
+        return None
+    image_id, vote = next(iter(dense.items()))
+    return (
+        f"{len(dense)} of {len(votes)} images are covered without a gap up to a pixel and not after it, such as "
+        f"{image_id} ({vote.covered_px:,} of {vote.num_pixels:,} pixels): the masks may be of another size"
+    )
+
+
+def _coverage_hint(votes: dict[str, Votes]) -> str | None:
+    """Returns a hint where a file seems to give every pixel a class, but for some."""
     partial = [image_id for image_id, vote in votes.items() if vote.covered_px < vote.num_pixels]
-    num_pixels, covered_px = (sum(vote[index] for vote in votes.values()) for index in (2, 3))
+    num_pixels = sum(vote.num_pixels for vote in votes.values())
+    covered_px = sum(vote.covered_px for vote in votes.values())
     seems_whole = 2 * len(partial) <= len(votes) or covered_px >= ALMOST_ALL * num_pixels
-    if len(votes) >= MIN_IMAGES and partial and seems_whole:
-        return (
-            f"{1 - covered_px / num_pixels:.4%} of all pixels are in no class, in {len(partial)} of {len(votes)} "
-            f"images, such as {partial[0]}"
-        )
-    return None
+    if len(votes) < MIN_IMAGES or not partial or not seems_whole:
+        return None
+    return (
+        f"{1 - covered_px / num_pixels:.4%} of all pixels are in no class, in {len(partial)} of {len(votes)} images, "
+        f"such as {partial[0]}"
+    )

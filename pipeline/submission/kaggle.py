@@ -1,14 +1,13 @@
-"""Uploads to Kaggle: the one way to its servers, which `log` and `download` go too.
+"""Uploads to Kaggle, and the calls of its client, which `log` and `download` use too.
 
-The `kaggle` client is imported inside the functions: importing it logs in, and most runs never need it. It ends the
-program when there are no credentials and waits for ever on a dead network, so every call goes through `ask`.
+The `kaggle` client is imported inside the functions: importing it logs in, and most runs never need it. It exits when
+there are no credentials and waits for ever on a dead network, so every call goes through `ask`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import queue
 import re
 import threading
@@ -19,40 +18,41 @@ from typing import Any, NamedTuple
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
+from pipeline.submission.origin import origin_path, read_origin
 
-ANSWER_WITHIN_S = 20.0  # a look-up takes a second; whoever waits longer has no network
+ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line
-_FACT = re.compile(r" \| (local_dice|local_iou|csv) ([0-9a-f.]+)(?= \||$)")
-_HASH_DIGITS = 12  # of the csv's sha256 in the message: enough to find the file again
+_FACT = re.compile(r" \| (local_[a-z]+|sha256|csv) ([0-9a-f.]+)(?= \||$)")
+_HASH_DIGITS = 12  # of the sha256 in the message: enough to find the file again
 
-CREDENTIALS = """Kaggle does not know who you are. Either
+CREDENTIALS = """no Kaggle credentials. Either
   - open https://www.kaggle.com/settings, "Create New Token", and put kaggle.json into ~/.kaggle/ (chmod 600), or
   - export KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>   (or KAGGLE_API_TOKEN=<token>)
 and start the same command again."""
 
 
 class Submitted(NamedTuple):
-    """What an upload left behind: Kaggle's number, the message as sent, and the content hash of the csv."""
+    """An upload: Kaggle's number, the message as sent, and the hash of the content."""
 
     reference: str
     message: str
-    csv_sha256: str
+    sha256: str
 
 
 def submit(
-    csv_path: Path | str,
+    path: Path | str,
     competition: Competition,
     message: str,
     again: bool = False,
     answer_within_s: float = ANSWER_WITHIN_S,
 ) -> Submitted:
-    """Uploads a csv; local score and content hash are appended to the message, so a score can be traced to its file.
+    """Uploads a submission, with local score and content hash in the message, so that a score leads to its file.
 
     Kaggle is asked for the earlier submissions first: that shows within seconds whether network, credentials, name of
     the competition and acceptance of its rules are in order, before anything is uploaded.
 
     Args:
-        csv_path: the submission, checked before.
+        path: the submission, checked before.
         competition: whose `kaggle_slug` is the target.
         message: what the experiment was.
         again: upload though the same content was uploaded before.
@@ -62,24 +62,24 @@ def submit(
         UserError: no such file, it is not what its origin says, no client, credentials, network or permission, or the
             same content was submitted before.
     """
-    csv_path = Path(csv_path)
+    path = Path(path)
     slug = slug_of(competition)
-    if not csv_path.is_file():
-        raise UserError(f"{csv_path} is not there; run the stage `submit` of the experiment first")
-    csv_sha256 = sha256_file(csv_path)
-    full_message = _with_facts(message, _read_origin(csv_path, csv_sha256), csv_sha256)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run the stage `submit` of the experiment first")
+    sha256 = sha256_file(path)
+    full_message = _with_facts(message, _origin_of(path, sha256), sha256)
     client = connect(answer_within_s)
     earlier = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
     if not again:
-        _refuse_second_upload(csv_path, csv_sha256, earlier or [])
+        _refuse_second_upload(path, sha256, earlier or [])
     answer = ask(
-        f"upload {csv_path.name} to {slug}",
-        lambda: client.competition_submit(str(csv_path), full_message, slug),
+        f"upload {path.name} to {slug}",
+        lambda: client.competition_submit(str(path), full_message, slug),
         UPLOAD_WITHIN_S,
     )
     if "could not submit" in text_of(answer, "message").lower():  # the client reports a broken upload as an answer
-        raise UserError(f"the upload of {csv_path} to {slug} broke off; start the same command again")
-    return Submitted(text_of(answer, "ref"), full_message, csv_sha256)
+        raise UserError(f"the upload of {path} to {slug} broke off; start the same command again")
+    return Submitted(text_of(answer, "ref"), full_message, sha256)
 
 
 def slug_of(competition: Competition) -> str:
@@ -115,12 +115,12 @@ def connect(answer_within_s: float = ANSWER_WITHIN_S) -> Any:
 
 
 def ask(what: str, call: Callable[[], Any], within_s: float) -> Any:
-    """Returns what a call of the client returns, or says in plain words why there is no answer.
+    """Returns what a call of the client returns.
 
     The call runs in a thread of its own, because the client sets no time limit on its connections.
 
     Raises:
-        UserError: no answer in `within_s` seconds, no network, or a refusal; tells the cure.
+        UserError: no answer in `within_s` seconds, no network, or a refusal; says what to do.
     """
     outcome: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
@@ -143,10 +143,11 @@ def ask(what: str, call: Callable[[], Any], within_s: float) -> Any:
 def facts_in(message: str) -> dict[str, str]:
     """Returns local scores and content hash from the message of a submission, as far as it has them.
 
-    >>> facts_in("FPN, 480 px | local_dice 0.8123 | csv 0123456789ab")
-    {'local_dice': '0.8123', 'csv': '0123456789ab'}
+    >>> facts_in("FPN, 480 px | local_dice 0.8123 | sha256 0123456789ab")
+    {'local_dice': '0.8123', 'sha256': '0123456789ab'}
     """
-    return dict(_FACT.findall(message))
+    facts = dict(_FACT.findall(message))
+    return {"sha256" if name == "csv" else name: value for name, value in facts.items()}  # csv: of earlier uploads
 
 
 def text_of(answer: Any, name: str) -> str:
@@ -155,12 +156,12 @@ def text_of(answer: Any, name: str) -> str:
     return "" if value is None else str(value)
 
 
-def _refuse_second_upload(csv_path: Path, csv_sha256: str, earlier: Sequence[Any]) -> None:
+def _refuse_second_upload(path: Path, sha256: str, earlier: Sequence[Any]) -> None:
     for submission in earlier:
-        if submission and facts_in(text_of(submission, "description")).get("csv") == csv_sha256[:_HASH_DIGITS]:
+        if submission and facts_in(text_of(submission, "description")).get("sha256") == sha256[:_HASH_DIGITS]:
             raise UserError(
-                f"{csv_path.name} was submitted before, with the same content, as {text_of(submission, 'ref')} on "
-                f"{text_of(submission, 'date')}. An upload is one of the few of a day; add --again if it is meant."
+                f"{path.name} was submitted before, with the same content, as {text_of(submission, 'ref')} on "
+                f"{text_of(submission, 'date')}. An upload is one of the few of a day; add --again to repeat it."
             )
 
 
@@ -172,33 +173,28 @@ def _as_user_error(what: str, error: BaseException) -> UserError:
     is_unknown = isinstance(error, OSError | ValueError) and re.search(r"kaggle\.json|in configuration", str(error))
     if isinstance(error, SystemExit) or status == 401 or is_unknown:
         return UserError(CREDENTIALS)
-    cures = {
+    remedies = {
         403: "Join the competition and accept its rules on its page; after the deadline, uploads may be closed.",
         404: "Is KAGGLE_SLUG the last part of the competition's address?",
         429: "Too many requests or uploads for today; try again later.",
     }
     if status is not None:
-        return UserError(f"Kaggle refused to {what}: {status} {error}. {cures.get(status, 'Try again later.')}")
+        return UserError(f"Kaggle refused to {what}: {status} {error}. {remedies.get(status, 'Try again later.')}")
     if isinstance(error, OSError):
         return UserError(f"Kaggle cannot be reached (to {what}): {error}\nIs there a network?")
     return UserError(f"the Kaggle client failed to {what}: {type(error).__name__}: {error}")
 
 
-def _read_origin(csv_path: Path, csv_sha256: str) -> Mapping[str, Any]:
-    """Returns what the `.json` beside the csv says, nothing when there is none."""
-    origin_path = csv_path.with_suffix(".json")
-    if not origin_path.is_file():
-        return {}
-    try:
-        origin = json.loads(origin_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{origin_path} is not JSON: {error}. Write the submission anew.") from error
-    if not isinstance(origin, dict) or origin.get("csv_sha256") != csv_sha256:
-        raise UserError(f"{csv_path} was changed after {origin_path.name} was written. Write the submission anew.")
+def _origin_of(path: Path, sha256: str) -> Mapping[str, Any]:
+    """Returns the origin of a submission, empty where it has none; refuses one of another content."""
+    origin = read_origin(path)
+    if origin and origin.get("sha256") != sha256:
+        name = origin_path(path).name
+        raise UserError(f"{path} was changed after {name} was written; run the stage `submit` again")
     return origin
 
 
-def _with_facts(message: str, origin: Mapping[str, Any], csv_sha256: str) -> str:
-    scores = {name: origin.get(name) for name in ("local_dice", "local_iou")}
-    facts = [f" | {name} {score:.4f}" for name, score in scores.items() if isinstance(score, int | float)]
-    return message + "".join(facts) + f" | csv {csv_sha256[:_HASH_DIGITS]}"
+def _with_facts(message: str, origin: Mapping[str, Any], sha256: str) -> str:
+    scores = origin.get("local_scores", {}).items()
+    facts = [f" | local_{name} {value:.4f}" for name, value in scores if isinstance(value, int | float)]
+    return message + "".join(facts) + f" | sha256 {sha256[:_HASH_DIGITS]}"

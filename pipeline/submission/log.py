@@ -2,7 +2,7 @@
 
     ./run.sh log --competition aeroscapes
 
-An upload is in the log at once, with its local score; the leaderboard's scores come when Kaggle is asked the next time.
+An upload is in the log at once, with its local score; the leaderboard's scores follow when Kaggle is asked again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pipeline.submission.kaggle import ANSWER_WITHIN_S, Submitted, ask, connect,
 
 POLL_EVERY_S = 5.0
 PENDING = "pending"
-SHOWN = {"submitted_utc": "uploaded", "file": "file", "local_dice": "local", "public": "public", "private": "private"}
+SHOWN = {"submitted_utc": "uploaded", "file": "file", "local_score": "local", "public": "public", "private": "private"}
 SHOWN |= {"status": "status", "message": "message"}
-MOST_MESSAGE = 40  # letters of it in the table
+MOST_MESSAGE = 40  # characters of it in the table
 LOG_COLUMNS = (
-    "reference", "submitted_utc", "competition", "file", "csv_sha256", "local_dice", "local_iou", "public", "private",
+    "reference", "submitted_utc", "competition", "file", "sha256", "score", "local_score", "public", "private",
     "status", "message",
 )  # fmt: skip
+EARLIER_COLUMNS = {*LOG_COLUMNS, "csv_sha256", "local_dice", "local_iou"} - {"sha256", "score", "local_score"}
 
 
 def submissions_log(
@@ -53,15 +54,15 @@ def submissions_log(
     give_up = time.monotonic() + wait_s
     while True:
         answers = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
-        found = [_log_row(submission, slug) for submission in answers or [] if submission]
+        found = [_log_row(submission, competition) for submission in answers or [] if submission]
         if all(row["status"] != PENDING for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
             break
         time.sleep(POLL_EVERY_S)
-    answered = {row["csv_sha256"] for row in found if row["csv_sha256"]}
+    answered = {row["sha256"] for row in found if row["sha256"]}
     rows = {
         _key(row): row
         for row in read_log(log_path)
-        if row["reference"] or row["competition"] != slug or row["csv_sha256"] not in answered
+        if row["reference"] or row["competition"] != slug or row["sha256"] not in answered
     }
     for row in sorted(found, key=lambda row: row["submitted_utc"]):
         rows[_key(row)] = row
@@ -71,17 +72,11 @@ def submissions_log(
 
 def add_upload(log_path: Path, competition: Competition, file: str, submitted: Submitted) -> None:
     """Adds an upload to the log, its scores pending; needs no network."""
-    facts = facts_in(submitted.message)
-    row = dict.fromkeys(LOG_COLUMNS, "") | {
+    row = _known(submitted.message, competition) | {
         "reference": submitted.reference if submitted.reference != "0" else "",
         "submitted_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
-        "competition": slug_of(competition),
         "file": file,
-        "csv_sha256": facts.get("csv", ""),
-        "local_dice": facts.get("local_dice", ""),
-        "local_iou": facts.get("local_iou", ""),
         "status": PENDING,
-        "message": submitted.message,
     }
     rows = {_key(other): other for other in read_log(log_path)}
     _write_log(log_path, list((rows | {_key(row): row}).values()))
@@ -99,31 +94,37 @@ def log_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str]:
-    """Returns what tells uploads apart: Kaggle's number, or the content where there is none yet."""
-    return row["competition"], row["reference"] or f"csv {row['csv_sha256']}"
+    """Returns what identifies an upload: Kaggle's number, or the content where there is none yet."""
+    return row["competition"], row["reference"] or f"sha256 {row['sha256']}"
 
 
-def _log_row(submission: Any, slug: str) -> dict[str, str]:
-    message = text_of(submission, "description")
+def _known(message: str, competition: Competition) -> dict[str, str]:
+    """Returns a row with the facts in the message of an upload, all else empty."""
     facts = facts_in(message)
-    status = getattr(submission, "status", None)
-    return {
-        "reference": text_of(submission, "ref"),
-        "submitted_utc": text_of(submission, "date"),
-        "competition": slug,
-        "file": text_of(submission, "file_name"),
-        "csv_sha256": facts.get("csv", ""),
-        "local_dice": facts.get("local_dice", ""),
-        "local_iou": facts.get("local_iou", ""),
-        "public": text_of(submission, "public_score"),
-        "private": text_of(submission, "private_score"),
-        "status": str(getattr(status, "name", status)).lower().rpartition(".")[2],
+    local_score = facts.get(f"local_{competition.score}", "")
+    return dict.fromkeys(LOG_COLUMNS, "") | {
+        "competition": slug_of(competition),
+        "sha256": facts.get("sha256", ""),
+        "score": competition.score if local_score else "",
+        "local_score": local_score,
         "message": message,
     }
 
 
+def _log_row(submission: Any, competition: Competition) -> dict[str, str]:
+    status = getattr(submission, "status", None)
+    return _known(text_of(submission, "description"), competition) | {
+        "reference": text_of(submission, "ref"),
+        "submitted_utc": text_of(submission, "date"),
+        "file": text_of(submission, "file_name"),
+        "public": text_of(submission, "public_score"),
+        "private": text_of(submission, "private_score"),
+        "status": str(getattr(status, "name", status)).lower().rpartition(".")[2],
+    }
+
+
 def read_log(log_path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a log, none where there is no log yet.
+    """Returns the rows of a log, none where there is no log yet; an earlier log has Dice as its score.
 
     Raises:
         UserError: it is another table.
@@ -133,9 +134,20 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
     with open(log_path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    if set(reader.fieldnames or ()) != set(LOG_COLUMNS) or any(set(row) != set(LOG_COLUMNS) for row in rows):
+    columns = set(reader.fieldnames or ())
+    if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or any(set(row) != columns for row in rows):
         raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; move it away to begin a new log")
-    return rows
+    return rows if columns == set(LOG_COLUMNS) else [_renamed(row) for row in rows]
+
+
+def _renamed(row: Mapping[str, str]) -> dict[str, str]:
+    """Returns a row of an earlier log, whose competitions were scored by Dice, with today's columns."""
+    names = {
+        "sha256": row["csv_sha256"],
+        "score": "dice" if row["local_dice"] else "",
+        "local_score": row["local_dice"],
+    }
+    return {name: (row | names)[name] for name in LOG_COLUMNS}
 
 
 def _write_log(log_path: Path, rows: list[dict[str, str]]) -> None:

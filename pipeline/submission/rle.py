@@ -1,9 +1,8 @@
-"""Run-length texts: an index mask goes in and one text per class comes out, and the way back.
+"""Run-length texts: an index mask to one text per class, and back.
 
 A text is `start length start length ...`. The order of the pixels (row by row or column by column), the number of the
-first pixel (0 or 1), relative starts and the text of an empty mask belong to the competition (`Convention`).
-With `relative` starts each start after the first counts from the end of the run before it (SIIM Pneumothorax), so
-`base` shows in the first start only.
+first pixel (0 or 1), relative starts and the text of an empty mask belong to the competition (`Convention`). A relative
+start is the distance from the end of the run before it (SIIM Pneumothorax), so `base` enters the first start only.
 
 Shapes: H height, W width, N = H * W pixels, R runs.
 """
@@ -21,8 +20,8 @@ from pipeline.errors import UserError
 
 Order = Literal["row", "column"]
 
-# A number is written as 4-byte cells: groups of four digits, then three digits and the blank that ends the number.
-# Leading zeros are NUL bytes, which one pass removes at the end; that is far cheaper than a Python text per number.
+# A number is written as 4-byte cells: groups of four digits, then three digits and the space that ends the number.
+# Leading zeros are NUL bytes, which one pass removes at the end; that is far faster than a Python text per number.
 _LAST, _GROUP = 1000, 10_000
 _LAST_CELLS = np.frombuffer(
     b"".join((b"%d " % number).rjust(4, b"\0") for number in range(_LAST))
@@ -38,7 +37,7 @@ _GROUP_CELLS = np.frombuffer(
 
 
 class RleError(UserError):
-    """A run-length text that the competition could not read; the message says what is wrong with it."""
+    """A run-length text that cannot be read; the message says why."""
 
 
 class Runs(NamedTuple):
@@ -53,14 +52,14 @@ def encode(
 ) -> list[str]:
     """Returns the run-length text of each class of an index mask.
 
-    All classes are found in one pass over the mask, and the numbers are written by table look-up.
+    All classes are found in one pass over the mask, and the numbers are written from a table.
 
     Args:
         mask_HW: uint8, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in no class.
         num_classes: how many texts to return.
-        order: pixels are scored row by row or column by column.
+        order: pixels are numbered row by row or column by column.
         base: number of the first pixel, 0 or 1.
-        relative: starts count from the end of the run before.
+        relative: a start is the distance from the end of the run before.
         empty: text of a class without pixels.
 
     Raises:
@@ -94,7 +93,7 @@ def encode_binary(mask_HW: np.ndarray, order: Order, base: int, relative: bool =
     >>> encode_binary(np.array([[0, 0, 7], [7, 7, 0]]), "column", base=1)
     '2 1 4 2'
     """
-    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # the wanted pixels are 0, the only class that is written
+    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # class 0, the only one that is written, is inside
     return encode(outside_HW, 1, order, base, relative, empty)[0]
 
 
@@ -154,7 +153,7 @@ def paint(runs: Runs, classes: np.ndarray, num_pixels: int) -> np.ndarray:
 
 
 def from_order(pixels_N: np.ndarray, height: int, width: int, order: Order) -> np.ndarray:
-    """Returns pixels scored in `order` as an array of shape H, W."""
+    """Returns pixels that are numbered in `order` as an array of shape H, W."""
     if order == "row":
         return pixels_N.reshape(height, width)
     return np.ascontiguousarray(pixels_N.reshape(width, height).T)
@@ -170,14 +169,14 @@ def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, em
         return Runs(np.empty(0, np.int64), np.empty(0, np.int64))
     numbers = _parse_numbers(text, empty)
     if numbers.size % 2:
-        raise RleError(f"{numbers.size} numbers; starts and lengths come in pairs, so their number is even")
+        raise RleError(f"found {numbers.size} numbers; expected pairs of start and length")
     if numbers.max() > num_pixels + base:  # also keeps the sums below from overflowing
-        raise RleError(f"{numbers.max()} lies outside the image of {num_pixels} pixels")
+        raise RleError(f"{numbers.max()} is outside the image of {num_pixels} pixels")
     starts, lengths = numbers[::2], numbers[1::2]
     if not lengths.all():
         raise RleError(f"run {int(np.argmin(lengths)) + 1} has length 0")
     if starts[0] < base:
-        raise RleError("the first run starts at pixel 0, but pixels count from 1")
+        raise RleError("the first run starts at pixel 0, but pixels are numbered from 1")
     if relative:
         ends = np.cumsum(starts + lengths)
         starts = ends - lengths
@@ -212,7 +211,7 @@ def _find_runs(pixels_N: np.ndarray) -> tuple[Runs, np.ndarray]:
 
 
 def _write_cells(numbers: np.ndarray) -> np.ndarray:
-    """Returns the decimal digits of uint32 `numbers` as 4-byte cells, NUL for leading zeros, a blank at each end."""
+    """Returns the decimal digits of uint32 `numbers` as 4-byte cells, NUL for leading zeros, a space at each end."""
     rest = numbers // _LAST
     cells = [_LAST_CELLS[numbers - rest * _LAST + (rest > 0) * np.uint32(_LAST)]]
     while len(cells) == 1 or rest.any():
@@ -223,13 +222,13 @@ def _write_cells(numbers: np.ndarray) -> np.ndarray:
 
 
 def _parse_numbers(text: str, empty: str) -> np.ndarray:
-    """Returns the numbers of a text of digits and single blanks as int64."""
+    """Returns the numbers of a text of digits and single spaces as int64."""
     if not isinstance(text, str) or not text:
-        raise RleError(f"{text!r} where run lengths or {empty!r} (an empty mask) are wanted")
+        raise RleError(f"found {text!r}; expected run lengths, or {empty!r} for an empty mask")
     between = text.encode("utf-8", "surrogatepass").translate(None, b"0123456789")
     if between.strip(b" "):
         word = next(word for word in text.split(" ") if word and not (word.isascii() and word.isdigit()))
-        raise RleError(f"{word[:20]!r} is not a whole number; numbers of digits 0-9 with one blank between are wanted")
+        raise RleError(f"{word[:20]!r} is not a whole number; expected digits 0-9, with one space between numbers")
     if text[0] == " " or text[-1] == " " or "  " in text:
-        raise RleError("a blank too many; numbers with exactly one blank between them are wanted")
-    return np.fromstring(text, np.int64, sep=" ")  # safe only after the look at every character; too large saturates
+        raise RleError("found more than one space; expected exactly one between numbers, and none at the ends")
+    return np.fromstring(text, np.int64, sep=" ")  # safe: every character was checked; too large a number saturates

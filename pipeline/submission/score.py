@@ -1,7 +1,7 @@
-"""The local score of any submission: a csv against true masks, image by image and class by class.
+"""The local score of a submission of any format, against true masks, per image and class.
 
-Comes in: a csv and a folder of masks. Goes out: Dice and IoU of the competition, 1 where prediction and truth both lack
-a class, averaged over images, then over the classes that are submitted; ignored pixels of the truth count nowhere.
+In: a submission and a folder of masks. Out: every score in `scores.py`, over the scored classes, and the name of the
+competition's own. Ignored pixels of the truth are left out.
 """
 
 from __future__ import annotations
@@ -17,55 +17,48 @@ from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_te
 from pipeline.data.inspection import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
+from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored
 from pipeline.segmentation.labels import inspect_mask, read_mask
-from pipeline.submission.compare import count_pairs
-from pipeline.submission.hints import hints_on_file
-from pipeline.submission.rows import expected_keys, image_of, read_masks, read_rows, row_key
+from pipeline.submission.check import find_hints
+from pipeline.submission.formats import format_of_file
+from pipeline.submission.masks import hits_and_areas
 
 Sizes = Mapping[str, tuple[int, int]]
 
 
 class Truth(NamedTuple):
-    """What of a submission can be scored: the mask of each such image, images without one, masks of no image."""
+    """True masks of the images in a submission: those found, the images without one, and masks of no such image."""
 
     masks: dict[str, Path]
     without: list[str]
     unused: list[Path]
 
 
-def submitted_ids(csv_path: Path, competition: Competition) -> list[str]:
-    """Returns the images that a submission has rows of, in its order.
+class Scores(NamedTuple):
+    """What a submission scores.
 
-    Raises:
-        UserError: the file cannot be read, has no rows, or a row names no image and class.
+    Attributes:
+        per_image: id, dice, iou, then dice_<class> and iou_<class> of each scored class; a row per image.
+        classes: the values of the scored classes by score, over all images; NaN where a class has no pixels.
     """
-    keys = [row.key for row in read_rows(csv_path, competition.convention)]
-    ids = list(dict.fromkeys(image_of(key, competition.convention) for key in keys))
-    places = expected_keys(ids, competition)
-    unknown = next((key for key in keys if key not in places), None)
-    if unknown is not None or not keys:
-        found = f"row {','.join(unknown)} names no image and class" if unknown else "there are no rows below the header"
-        example = ",".join(row_key("<id>", 1, competition.convention))
-        raise UserError(
-            f"{csv_path}: {found}; wanted rows such as {example} of the {len(competition.classes)} classes. "
-            f"It is read as a submission to {competition.name}."
-        )
-    return ids
+
+    per_image: pd.DataFrame
+    classes: dict[str, np.ndarray]
 
 
-def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Competition) -> Truth:
-    """Returns which submitted images have a mask: called as the competition's masks are, or `<id>.png`.
+def find_truth(ids: list[str], path: Path, masks_dir: Path, competition: Competition) -> Truth:
+    """Returns the masks of submitted images, which are named as the competition's masks are, or `<id>.png`.
 
     Raises:
         UserError: none has.
     """
     parts = PurePosixPath(competition.masks).parts
-    first = next(place for place, part in enumerate(parts) if ID_FIELD.search(part))
+    first = next(index for index, part in enumerate(parts) if ID_FIELD.search(part))
     templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
     masks, without = {}, []
     for image_id in ids:
-        places = [masks_dir / fill_template(template, image_id) for template in templates]
-        found = next((place for place in places if place.is_file()), None)
+        files = [masks_dir / fill_template(template, image_id) for template in templates]
+        found = next((file for file in files if file.is_file()), None)
         if found is None:
             without.append(image_id)
         else:
@@ -73,7 +66,7 @@ def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Com
     if not masks:
         wanted = " or ".join(fill_template(template, ids[0]) for template in templates)
         raise UserError(
-            f"{masks_dir}: none of the {len(ids)} images in {csv_path} has a mask here; wanted {wanted} and so on. "
+            f"{masks_dir}: none of the {len(ids)} images in {path} has a mask here; expected {wanted} and so on. "
             f"The file is read as a submission to {competition.name}."
         )
     used = set(masks.values())
@@ -82,113 +75,111 @@ def find_truth(ids: list[str], csv_path: Path, masks_dir: Path, competition: Com
     return Truth(masks, without, sorted(there - used))
 
 
-def coverage_lines(truth: Truth, csv_path: Path, masks_dir: Path) -> list[str]:
-    """Returns what is left out of the score because the other side lacks, a line each."""
+def coverage_lines(truth: Truth, path: Path, masks_dir: Path) -> list[str]:
+    """Returns which images and which masks are left out of the score because the other is missing, a line each."""
     lines = []
     if truth.without:
         num_ids = len(truth.masks) + len(truth.without)
         lines.append(
-            f"only {len(truth.masks)} of the {num_ids} images in {csv_path} are scored: {len(truth.without)} have no "
+            f"only {len(truth.masks)} of the {num_ids} images in {path} are scored: {len(truth.without)} have no "
             f"mask in {masks_dir}, such as {truth.without[0]}"
         )
     if truth.unused:
         lines.append(
             f"{len(truth.unused)} of the {len(truth.masks) + len(truth.unused)} masks in {masks_dir} are of no image "
-            f"in {csv_path} and left out, such as {truth.unused[0].name}"
+            f"in {path} and left out, such as {truth.unused[0].name}"
         )
     return lines
 
 
-def score_csv(
-    csv_path: Path | str,
+def score_file(
+    path: Path | str,
     masks_dir: Path | str,
     competition: Competition,
     sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
-    say: Callable[[str], None] = lambda line: None,
-) -> pd.DataFrame:
-    """Returns one row per image of the csv: id, dice, iou, then dice_<class> and iou_<class> of each scored class.
+    log: Callable[[str], None] = lambda line: None,
+) -> Scores:
+    """Returns the scores of a submission.
 
     Args:
-        csv_path: a submission; images without a mask are left out.
+        path: a submission; images without a mask are left out.
         masks_dir: folder with the true masks, stored as the competition's own; masks of other images are left out.
-        competition: classes, what mask files mean, and convention.
+        competition: classes, what mask files mean, and formats.
         sizes_of: from ids to (height, width) of the images of which that is known.
-        say: receives what was left out, and hints on a file of another program.
+        log: receives what was left out, and hints on a file of another program.
 
     Raises:
-        UserError: no image has a mask, a mask is not what it should be, or a row cannot be decoded.
+        UserError: no image has a mask, a mask cannot be read, or the file cannot.
     """
-    csv_path, masks_dir = Path(csv_path), Path(masks_dir)
-    truth = find_truth(submitted_ids(csv_path, competition), csv_path, masks_dir, competition)
-    sizes = _checked_sizes(truth, csv_path, masks_dir, competition, sizes_of(list(truth.masks)))
-    for line in coverage_lines(truth, csv_path, masks_dir):
-        say(line)
-    for hint in hints_on_file(csv_path, competition, sizes, truth.without):
-        say(hint)
+    path, masks_dir = Path(path), Path(masks_dir)
+    form = format_of_file(path, competition)
+    truth = find_truth(form.list_ids(path, competition), path, masks_dir, competition)
+    sizes = _checked_sizes(truth, path, masks_dir, competition, sizes_of(list(truth.masks)))
+    for line in coverage_lines(truth, path, masks_dir) + find_hints(path, competition, sizes, truth.without):
+        log(line)
     scored, code = list(competition.scored_indices), mask_code(competition)
-    records = []
-    for image_id, mask_HW in read_masks(csv_path, competition, sizes, truth.without):
-        truth_HW = read_mask(truth.masks[image_id], code)
-        dice, iou = score_mask(mask_HW, truth_HW, len(competition.classes), competition.num_classes)
-        dice, iou = dice[scored], iou[scored]
-        records.append([image_id, dice.mean(), iou.mean(), *dice, *iou])
-    names = counted_names(competition)
-    columns = ["id", "dice", "iou", *(f"dice_{name}" for name in names), *(f"iou_{name}" for name in names)]
-    return pd.DataFrame(records, columns=columns)
+    ids, counts = [], []
+    for image_id, mask_HW in form.read(path, competition, sizes, truth.without):
+        ids.append(image_id)
+        counts.append(hits_and_areas(read_mask(truth.masks[image_id], code), mask_HW, len(competition.classes)))
+    hits_IC, areas_IC = (np.stack(one)[:, scored] for one in zip(*counts, strict=True))
+    values_IC = {score: class_scores(score, hits_IC, areas_IC) for score in PER_IMAGE}
+    table: dict[str, Any] = {"id": ids} | {score: mean_scored(values) for score, values in values_IC.items()}
+    for score, values in values_IC.items():
+        table |= {f"{score}_{name}": values[:, index] for index, name in enumerate(scored_names(competition))}
+    hits, areas = hits_IC.sum(0), areas_IC.sum(0)
+    over_all = np.divide(hits, areas - hits, out=np.full(len(scored), np.nan), where=areas > 0)
+    return Scores(
+        pd.DataFrame(table), {score: values.mean(0) for score, values in values_IC.items()} | {"miou": over_all}
+    )
 
 
-def counted_names(competition: Competition) -> list[str]:
-    """Returns the names of the classes that a submission is scored by."""
+def scored_names(competition: Competition) -> list[str]:
+    """Returns the names of the scored classes."""
     return [competition.classes[index] for index in competition.scored_indices]
 
 
 def _checked_sizes(
-    truth: Truth, csv_path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
+    truth: Truth, path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
 ) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of each mask, after a look at all of them.
+    """Returns (height, width) of each mask, after checking all of them.
 
     Raises:
-        UserError: with all that is wrong and its cure.
+        UserError: with every problem and its remedy.
     """
     sizes: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
-    for image_id, path in truth.masks.items():
-        file = path.relative_to(masks_dir).as_posix()
-        seen = inspect_mask(path, file, competition)
+    for image_id, mask_path in truth.masks.items():
+        file = mask_path.relative_to(masks_dir).as_posix()
+        seen = inspect_mask(mask_path, file, competition)
         height, width = image_sizes.get(image_id, (0, 0))
         problems += [*seen.problems, *compare_sizes(Inspection(width, height, None, ()), seen, file)]
         sizes[image_id] = (seen.height, seen.width)
     if problems:
         raise UserError(
-            f"{masks_dir} cannot be the truth for {csv_path}, a submission to {competition.name}:\n"
+            f"{masks_dir} cannot be the truth for {path}, a submission to {competition.name}:\n"
             f"{format_problems(problems)}"
         )
     return sizes
 
 
-def summarise(table: pd.DataFrame, competition: Competition) -> dict[str, Any]:
-    """Returns the means of `score_csv`'s table in the form of metrics.json: images, dice and iou by class."""
-    names = counted_names(competition)
-    summary: dict[str, Any] = {"images": len(table)}
-    for metric in ("dice", "iou"):
-        classes = {name: float(table[f"{metric}_{name}"].mean()) for name in names}
-        summary[metric] = {"mean": sum(classes.values()) / len(classes), "classes": classes}
-    return summary
+def summarise(scores: Scores, competition: Competition) -> dict[str, Any]:
+    """Returns the scores in the form of metrics.json; a score is None where no class has pixels."""
+    names = scored_names(competition)
 
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
 
-def score_mask(
-    mask_HW: np.ndarray, truth_HW: np.ndarray, num_classes: int, num_scored: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns Dice and IoU (float64 of shape num_scored) of one image.
-
-    >>> truth = np.array([[0, 1, 1, 255]], np.uint8)
-    >>> [values.round(3).tolist() for values in score_mask(np.array([[0, 0, 1, 1]], np.uint8), truth, 3, 3)]
-    [[0.667, 0.667, 1.0], [0.5, 0.5, 1.0]]
-    """
-    counts = count_pairs(truth_HW, mask_HW, num_classes)[:num_classes]  # without the ignored pixels of the truth
-    both = counts.diagonal()[:num_scored].astype(np.float64)
-    sizes = counts.sum(axis=1)[:num_scored] + counts.sum(axis=0)[:num_scored]
-    is_absent = sizes == 0
-    dice = np.where(is_absent, 1.0, 2 * both / np.maximum(sizes, 1))
-    iou = np.where(is_absent, 1.0, both / np.maximum(sizes - both, 1))
-    return dice, iou
+    return {
+        "images": len(scores.per_image),
+        "score": competition.score,
+        "scores": {
+            score: {
+                "label": LABELS[score],
+                "mean": number(mean_scored(values)),
+                "classes": {name: number(value) for name, value in zip(names, values, strict=True)},
+            }
+            for score, values in scores.classes.items()
+        },
+        "scored": names,
+    }

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.config.scores import label_of
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import shown
+from pipeline.scores import label_of
 from pipeline.task import Learning
 from pipeline.training.finite import NotFinite
 from pipeline.training.state import TrainState

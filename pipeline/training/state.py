@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.config.plan import Phase
-from pipeline.config.scores import monitor_label, score_of
+from pipeline.scores import monitor_label, score_of
 
 
 @dataclass

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
-from pipeline.config.scores import label_of, score_of
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
+from pipeline.scores import label_of, score_of
 from pipeline.task import Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, told_faults

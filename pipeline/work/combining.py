@@ -8,10 +8,9 @@ is done, so that a killed one goes on where it was.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
@@ -25,34 +24,29 @@ from pipeline.prediction.load import load_predictor, open_predictions
 from pipeline.prediction.progress import Progress
 from pipeline.prediction.store import USUAL_SHARE
 from pipeline.prediction.streaming import Source, stream
-from pipeline.segmentation.agreement import agreement
-from pipeline.segmentation.predict import Prediction
+from pipeline.task import Arrays, HeldOut, Make
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder
 from pipeline.work.member_inputs import member_runs
 from pipeline.work.members import WITHOUT_STORES
 
-Arrays = dict[str, np.ndarray]
-Make = Callable[[str, Sequence[Prediction]], Arrays]
 NUM_COMPARED = 2  # images of each store that are held against its network: a million pixels or two
 
 
-def make_each(
-    run: Run, subset: str, wanted: Mapping[str, Sequence[int]], make: Make, name: str
-) -> Callable[[str], Arrays]:
+def make_each(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> Callable[[str], Arrays]:
     """Returns a function that gives what `make` makes of an image.
 
     Args:
         subset: "valid" or "test".
         wanted: numbers of the members that predict an image, by its id.
-        make: from an image's id and the predictions of those members, in that order, to small arrays.
-        name: of this pass, which has no other of the same name in its stage.
+        name: of this pass, unique in its stage.
+        make: see `Make`.
     """
     if not run.loaded.config.ensemble.stream:
         stores = [open_predictions(member, subset) for member in member_runs(run)]
         return lambda image_id: make(image_id, [stores[number].view(image_id) for number in wanted[image_id]])
-    return _streamed(run, subset, wanted, make, name)
+    return _streamed(run, subset, wanted, name, make)
 
 
 def check_room(run: Run) -> None:
@@ -61,7 +55,6 @@ def check_room(run: Run) -> None:
     Raises:
         UserError: the disk is too small; names the way without stores.
     """
-
     total, names = 0, []
     for number, member in enumerate(member_runs(run)):
         due = [
@@ -91,24 +84,18 @@ def store_facts(run: Run, number: int) -> dict[str, Any]:
 
     `float32_bytes` is what full-size float32 probabilities of the same images would take.
     """
-
     member = member_runs(run)[number]
     sources = {subset: _sources(run, subset)[number] for subset in ("valid", "test")}
     rows = [row for source in sources.values() for row in source.dataset.rows]
     files = [path for subset in sources for path in (member.paths / PROBS[subset]).iterdir()]
     dataset = sources["test"].dataset
     indices = sorted({0, len(dataset) // 2})[:NUM_COMPARED]
-    share = agreement(
-        sources["test"].open(),
-        dataset,
-        indices,
-        open_predictions(member, "test"),
-    )
-    num_pixels = sum(int(row.width) * int(row.height) for row in rows)
+    share = run.task.agreement(sources["test"].open(), dataset, indices, open_predictions(member, "test"))
+    sizes = [(int(row.height), int(row.width)) for row in rows]
     return {
         "bytes": sum(path.stat().st_size for path in files),
         "images": len(rows),
-        "float32_bytes": 4 * run.loaded.competition.num_classes * num_pixels,
+        "float32_bytes": run.task.float32_bytes(run.loaded.competition, sizes),
         "agreement": share,
         "compared": len(indices),
     }
@@ -119,9 +106,7 @@ def forget_streamed(run: Run) -> None:
     shutil.rmtree(run.paths / STREAM, ignore_errors=True)
 
 
-def _streamed(
-    run: Run, subset: str, wanted: Mapping[str, Sequence[int]], make: Make, name: str
-) -> Callable[[str], Arrays]:
+def _streamed(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> Callable[[str], Arrays]:
     """Lets the networks predict what is missing, and returns the function that gives the results."""
 
     progress = Progress(run.paths / STREAM / name, f"{run.key} {name}", list(wanted))

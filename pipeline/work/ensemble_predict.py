@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 
-from pipeline.data.catalog import read_catalog
+from pipeline.data.catalog import read_catalog, write_table
 from pipeline.engine.run import Run
-from pipeline.files import write_atomic, write_table
+from pipeline.files import write_atomic
 from pipeline.paths import CLASSES, LEAKAGE, MEMBERS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
-from pipeline.segmentation.statistics import class_table
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.member_inputs import member_runs
 from pipeline.work.members import (
-    judges_table,
+    held_out_table,
     leaked_pairs,
     member_facts,
     members_by_image,
@@ -35,10 +34,10 @@ def predict(run: Run) -> None:
         predict_members(members)
     require_alike(members, is_streamed)
     catalog, test = (read_catalog(members[0].paths / name) for name in (TRAIN_CATALOG, TEST_CATALOG))
-    split = judges_table(members, catalog)
+    split = held_out_table(members, catalog)
     tables = {TRAIN_CATALOG: catalog, TEST_CATALOG: test, SPLIT: split}
     tables[LEAKAGE] = leaked_pairs(members, members_by_image(split))
-    tables[CLASSES] = class_table(catalog, split, run.loaded.competition)
+    tables[CLASSES] = run.task.class_table(catalog, split, run.loaded.competition)
     for name, table in tables.items():
         write_table(run.paths / name, table)
     stores = [] if is_streamed else [store_facts(run, number) for number in range(len(members))]

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.paths import ENSEMBLE, TEST_CATALOG
 from pipeline.report.read import read_json
-from pipeline.segmentation.decoding import decode_with_rules
-from pipeline.segmentation.ensemble import Recipe, for_members
-from pipeline.segmentation.offsets import with_factors
-from pipeline.segmentation.predict import Prediction
-from pipeline.work.combining import Arrays, forget_streamed, make_each
-from pipeline.work.inputs import competition_folder
-from pipeline.work.members import held_out_rows
-from pipeline.work.outcome import Look, fitted_decoding, write_checked_submission
+from pipeline.work.combining import forget_streamed, make_each
+from pipeline.work.evaluation import decoding_facts, write_checked_submission
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    found, folder = read_json(run.paths / ENSEMBLE), competition_folder(run)
-    fitted = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
-    rows, judges = held_out_rows(run)
-
-    def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
-        return make_each(run, "valid", judges, look, name)
-
-    decoding = fitted_decoding(run, folder, rows, lambda image_id: for_members(fitted, judges[image_id]), look_with)
+    decoding = decoding_facts(run)
+    decode = run.task.decoder(run, read_json(run.paths / ENSEMBLE), decoding)
     everyone = range(len(run.loaded.config.ensemble.members))
-    recipe = fitted if decoding.factors is None else with_factors(fitted, decoding.factors, len(everyone))
     wanted = dict.fromkeys(read_catalog(run.paths / TEST_CATALOG)["id"], everyone)
-
-    def decode(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        return {"mask": decode_with_rules(predictions, recipe, decoding.rules)}
-
-    decoded = make_each(run, "test", wanted, decode, "test")
+    decoded = make_each(run, "test", wanted, "test", lambda image_id, predictions: {"mask": decode(predictions)})
     write_checked_submission(run, lambda image_id: decoded(image_id)["mask"], decoding)
     forget_streamed(run)

@@ -13,6 +13,7 @@ from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.submission.formats import format_of
 from pipeline.training.inputs import find_checkpoint, tile_store
 from pipeline.training.weights import find_encoder_weights
 
@@ -56,10 +57,11 @@ def training_files(run: Run) -> Sources:
 
 
 def test_files(run: Run) -> Sources:
-    """Returns the list of test images, their files, and the sample submission."""
+    """Returns the list of test images, their files, the sample submission, and the list that must not repeat an id."""
     competition, folder = run.loaded.competition, test_folder(run)
-    lists = (competition.test_csv, competition.sample_submission)
-    if run.loaded.config.datasets.test_directory is not None and not (folder / competition.test_csv).is_file():
+    is_hidden = run.loaded.config.datasets.test_directory is not None
+    lists = (competition.test_csv, competition.sample_submission, None if is_hidden else competition.train_csv)
+    if is_hidden and not (folder / competition.test_csv).is_file():
         return {"the test images": sorted(path for path in folder.iterdir() if path.is_file())}
     return {"the test images": _files(folder, (competition.test_images or competition.images,), lists)}
 
@@ -104,7 +106,7 @@ def sample_path(run: Run) -> Path | None:
 
 def submission_file(run: Run) -> dict[str, Path]:
     """Returns the file to upload."""
-    return {"the submission file": run.paths.submission()}
+    return {"the submission file": run.paths.submission(format_of(run.loaded.competition).suffix)}
 
 
 def starting_weights(run: Run) -> Sources:

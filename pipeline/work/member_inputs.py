@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pipeline.config.ensemble import load_members
 from pipeline.engine.run import Run, Sources
 from pipeline.paths import BEST, CONFIGS, INDEX, PROBS
-from pipeline.work.inputs import test_files, training_files
+from pipeline.work.inputs import sample_submission, test_files, training_files, training_images
 
 
 def member_runs(run: Run) -> list[Run]:
@@ -33,6 +33,16 @@ def member_stores(run: Run, subset: str) -> Sources:
     if run.loaded.config.ensemble.stream:
         return {}
     return {f"{member.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
+
+
+def held_out_sources(run: Run) -> Sources:
+    """Returns the members' stores of the validation images, and these images with their labels."""
+    return member_stores(run, "valid") | training_images(run)
+
+
+def test_sources(run: Run) -> Sources:
+    """Returns the members' stores of the test images, and the sample submission."""
+    return member_stores(run, "test") | sample_submission(run)
 
 
 def lacks_predictions(run: Run) -> bool:

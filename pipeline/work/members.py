@@ -1,6 +1,6 @@
-"""Who an ensemble's members are: their runs, what decides their predictions, and which images each may judge.
+"""An ensemble's members: their runs, what decides their predictions, and which images they were not trained on.
 
-A validation image is judged only by members that did not train on it, nor started from a run that did.
+A validation image is combined only from members that did not train on it, nor started from a run that did.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pipeline.files import sha256_file
 from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
 from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.segmentation.ensemble import check_members
 from pipeline.training.inputs import find_checkpoint, split_rows
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
@@ -82,7 +81,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
         ids = {member.name: set(read_catalog(member.paths / TEST_CATALOG)["id"]) for member in members}
     else:
         stores = {member.name: open_predictions(member, "test") for member in members}
-        check_members({name: store.index for name, store in stores.items()})
+        members[0].task.stored_alike({name: store.index for name, store in stores.items()})
         ids = {name: set(store.ids) for name, store in stores.items()}
     first, *others = ids
     for name in others:
@@ -92,7 +91,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
 
 
 def member_facts(member: Run) -> dict[str, Any]:
-    """Returns what members.json says of a member: who it is, what decides its predictions, its own score."""
+    """Returns what members.json has of a member: its names, what decides its predictions, its own scores."""
     metrics = read_json(member.paths / METRICS) or {}
     predict = member.stage("predict")
     values = member.loaded.values.items()
@@ -106,55 +105,58 @@ def member_facts(member: Run) -> dict[str, Any]:
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
         "split": {"by": split.split.by, "index": split.split_index},
-        "dice": metrics.get("dice", {}).get("mean"),
-        "iou": metrics.get("iou", {}).get("mean"),
+        "score": metrics.get("score"),
+        "scores": {name: family["mean"] for name, family in metrics.get("scores", {}).items()},
         "images": metrics.get("images"),
     }
 
 
-def judges_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
-    """Returns id, subset, judges of the public images: `valid` where a member predicted it and did not train on it.
+def held_out_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
+    """Returns id, subset, members of the public images: `valid` where a member predicted it and did not train on it.
 
-    `judges` holds the numbers of those members, such as "0 3".
+    `members` holds the numbers of those members, such as "0 3".
 
     Raises:
         UserError: there is no such image.
     """
-    judged = []
+    out_of_fold = []
     for member in members:
         seen = trained_on(member)
         own = read_columns(member.paths / SPLIT)
         valid = {id for id, subset in zip(own["id"], own["subset"], strict=True) if subset == "valid"}
-        judged.append(set() if seen is None else valid - seen)
+        out_of_fold.append(set() if seen is None else valid - seen)
     ids = catalog["id"].tolist()
-    judges = [" ".join(str(number) for number, known in enumerate(judged) if id in known) for id in ids]
-    if not any(judges):
-        raise UserError("every public image was trained on by all members, so the ensemble cannot be judged")
-    return pd.DataFrame({"id": ids, "subset": ["valid" if one else "train" for one in judges], "judges": judges})
+    numbers = [" ".join(str(number) for number, own in enumerate(out_of_fold) if id in own) for id in ids]
+    if not any(numbers):
+        raise UserError(
+            "each member was trained on every public image, so no image is left to score the ensemble on; "
+            "take members of different slices into ENSEMBLE.MEMBERS"
+        )
+    return pd.DataFrame({"id": ids, "subset": ["valid" if own else "train" for own in numbers], "members": numbers})
 
 
 def members_by_image(split: pd.DataFrame) -> dict[str, list[int]]:
-    """Returns the numbers of the members for which an image is held out, by its id, from an ensemble's split.csv."""
-    return {row.id: [int(word) for word in row.judges.split()] for row in split.itertuples()}
+    """Returns the numbers of the members that were not trained on an image, by its id, from an ensemble's split.csv."""
+    return {row.id: [int(word) for word in row.members.split()] for row in split.itertuples()}
 
 
 def held_out_rows(run: Run) -> tuple[pd.DataFrame, dict[str, list[int]]]:
-    """Returns the catalog rows of an ensemble's out-of-fold images, and the members for which each is held out."""
+    """Returns the catalog rows of an ensemble's validation images, and the members that were not trained on each."""
     rows, members = split_rows(run.paths, "valid"), members_by_image(read_split(run.paths / SPLIT))
     return rows, {image_id: members[image_id] for image_id in rows["id"]}
 
 
-def leaked_pairs(members: Sequence[Run], judges: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """Returns train_id, valid_id, distance of near-duplicates between a judged image and what a judge trained on.
+def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+    """Returns train_id, valid_id, distance of near-duplicates between validation images and what members trained on.
 
     Args:
-        judges: the numbers of the members that judge an image, by its id.
+        held_out: numbers of the members that were not trained on an image, by its id.
     """
     tables = []
     for number, member in enumerate(members):
         leaks = pd.read_csv(member.paths / LEAKAGE, dtype=str, keep_default_na=False)
-        is_judged = pd.Series([number in judges.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
-        tables.append(leaks[is_judged])
+        is_held_out = pd.Series([number in held_out.get(valid_id, ()) for valid_id in leaks["valid_id"]], dtype=bool)
+        tables.append(leaks[is_held_out])
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pipeline.data.catalog import build_train_catalog, find_notices
+from pipeline.data.catalog import build_train_catalog, find_notices, write_table
 from pipeline.data.leakage import near_duplicates
 from pipeline.data.problems import format_problems
 from pipeline.data.split import make_split
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import write_table
 from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
-from pipeline.report.plots import write_class_histograms
+from pipeline.report.classes import write_class_histograms
 from pipeline.work.inputs import competition_folder
 
 

@@ -9,5 +9,5 @@ from pipeline.report.page import write_page
 
 def report(run: Run) -> None:
     """Draws the curves and writes `report.html`."""
-    path = write_page(run.paths, run.loaded)
+    path = write_page(run)
     run.log(f"report: {shown(path)}")

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
 from pipeline.engine.run import Run
 from pipeline.prediction.load import open_predictions
-from pipeline.segmentation.decoding import decode_with_rules
-from pipeline.segmentation.ensemble import Recipe
-from pipeline.segmentation.offsets import with_factors
-from pipeline.segmentation.predict import decode
-from pipeline.training.inputs import split_rows
-from pipeline.work.inputs import competition_folder
-from pipeline.work.outcome import Arrays, Look, fitted_decoding, write_checked_submission
+from pipeline.work.evaluation import decoding_facts, write_checked_submission
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    folder, recipe = competition_folder(run), Recipe("AP")
-    store, held_out = (open_predictions(run, subset) for subset in ("test", "valid"))
-
-    def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
-        return lambda image_id: look(image_id, [held_out.view(image_id)])
-
-    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda image_id: recipe, look_with)
-    if decoding.factors is not None:
-        recipe = with_factors(recipe, decoding.factors, 1)
-    is_plain = decoding.factors is None and not decoding.rules
-
-    def mask_of(image_id: str) -> np.ndarray:
-        prediction = store[image_id]
-        return decode(prediction) if is_plain else decode_with_rules([prediction], recipe, decoding.rules)
-
-    write_checked_submission(run, mask_of, decoding)
+    store, decoding = open_predictions(run, "test"), decoding_facts(run)
+    decode = run.task.decoder(run, None, decoding)
+    write_checked_submission(run, lambda image_id: decode([store[image_id]]), decoding)

@@ -5,12 +5,12 @@ A stage of its own: a hidden test set is catalogued and predicted without any tr
 
 from __future__ import annotations
 
-from pipeline.data.catalog import build_test_catalog
+from pipeline.data.catalog import build_test_catalog, write_table
 from pipeline.data.problems import format_problems
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import write_table
 from pipeline.paths import TEST_CATALOG, shown
+from pipeline.submission.formats import format_of
 from pipeline.work.inputs import sample_path, test_folder
 
 
@@ -20,8 +20,11 @@ def testset(run: Run) -> None:
     Raises:
         UserError: files or lists have problems; all of them, each with its fix.
     """
-    folder, is_hidden = test_folder(run), run.loaded.config.datasets.test_directory is not None
-    catalog, problems = build_test_catalog(run.loaded.competition, folder, is_hidden, sample_path(run))
+    competition, folder, sample = run.loaded.competition, test_folder(run), sample_path(run)
+    is_hidden = run.loaded.config.datasets.test_directory is not None
+    catalog, problems = build_test_catalog(competition, folder, is_hidden)
+    if sample is not None:
+        problems += format_of(competition).check_sample(competition, sample, set(catalog["id"]))
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
     write_table(run.paths / TEST_CATALOG, catalog)

@@ -67,7 +67,7 @@ def read_run(name: str) -> Finished:
     """Returns what a finished run says of itself."""
     paths = run_paths(name)
     text = (paths / "config.yaml").read_text()
-    config, scores = json.loads(text[text.index("{") :]), json.loads((paths / "metrics.json").read_text())
+    config, scores = json.loads(text[text.index("{") :]), json.loads((paths / "metrics.json").read_text())["scores"]
     table = pd.read_csv(paths / "classes.csv")
     rare = table.loc[table["pixel_share"] < RARE_SHARE, "name"]
     loss_fn = config["LOSS_FN"]
@@ -76,7 +76,7 @@ def read_run(name: str) -> Finished:
         loss=loss_fn["MIX"] + (", class weights" if loss_fn["WEIGHTS"] else ""),
         dice=scores["dice"]["mean"],
         iou=scores["iou"]["mean"],
-        miou=scores["dataset_iou"]["mean"],
+        miou=scores["miou"]["mean"],
         rare_dice=float(np.mean([scores["dice"]["classes"][one] for one in rare])),
         image_dice=pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")["dice"],
     )

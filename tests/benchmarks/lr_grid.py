@@ -22,8 +22,8 @@ from pipeline.config.load import load
 from pipeline.files import write_atomic
 from pipeline.paths import PROJECT, RunPaths
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
-from pipeline.report.rates import plot_sweep
 from pipeline.report.read import Columns, numbers, read_columns, read_json
+from pipeline.report.sweep import plot_sweep
 from pipeline.training.sweep_curve import FAR_OFF
 from tests.tiny import run_paths
 

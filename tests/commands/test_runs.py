@@ -4,7 +4,7 @@ import json
 
 from pipeline.__main__ import main
 from pipeline.paths import Folders, shown
-from pipeline.report import plans
+from pipeline.report import curves
 
 
 def test_show_names_the_folder_of_the_runs_in_use(tmp_path, monkeypatch, capsys):
@@ -21,8 +21,8 @@ def test_the_plan_of_an_ensemble_is_that_of_its_members(capsys):
 def test_the_title_of_a_plan_is_run_and_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     titles = []
-    draw = plans.draw_plan
-    monkeypatch.setattr(plans, "draw_plan", lambda *args, title: titles.append(title) or draw(*args, title=title))
+    draw = curves.draw_plan
+    monkeypatch.setattr(curves, "draw_plan", lambda *args: titles.append(args[2]) or draw(*args))
     assert main(["plan", "ExpAAB"]) == 0
     assert titles == ["ExpAAB: flat_cosine"]
     assert "plot: " in capsys.readouterr().out
@@ -88,11 +88,14 @@ def test_compare_plots_scores_where_there_are_any(capsys):
         (folder / "config.yaml").write_text("{}")
     assert main(["compare", "One", "Two"]) == 0
     assert "plots:" not in capsys.readouterr().out
-    (folders[0] / "metrics.json").write_text(json.dumps({"dice": {"mean": 0.5, "classes": {"Road": 0.5}}}))
+    (folders[0] / "metrics.json").write_text(
+        json.dumps(
+            {"images": 1, "score": "dice", "scores": {"dice": {"label": "Dice", "mean": 0.5, "classes": {"Road": 0.5}}}}
+        )
+    )
     assert main(["compare", "One", "Two"]) == 0
     assert "plots: " in capsys.readouterr().out
-    drawn = Folders.from_environment().runs / "compared"
-    assert sorted(path.name for path in drawn.iterdir()) == [
+    assert sorted(path.name for path in (Folders.from_environment().runs / "compared").iterdir()) == [
         "curves.png",
         "scores.png",
     ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.config import load as load_module
+from pipeline.config.competition import Submission
 from pipeline.config.load import load_competition
 from pipeline.paths import Folders, shown
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.write import write_submission
+from tests.submission.scenes import write as write_masks
 
 
 @pytest.fixture
@@ -35,10 +38,10 @@ def camvid(shared_data, tmp_path, monkeypatch):
 
 
 def write(path, ids, mask_of):
-    return str(write_submission(path, ((id, mask_of(id)) for id in ids), ids, load_competition("camvid"), {}))
+    return str(write_masks(path, {id: mask_of(id) for id in ids}, load_competition("camvid")))
 
 
-def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
+def test_diff_counts_the_images_that_differ(camvid, tmp_path, capsys):
     ids = camvid[2]
     plain = write(tmp_path / "a.csv", ids, lambda id: np.zeros((360, 480), np.uint8))
     other = write(tmp_path / "b.csv", ids, lambda id: np.full((360, 480), id == ids[2], np.uint8))
@@ -55,19 +58,41 @@ def test_diff_says_how_many_images_differ(camvid, tmp_path, capsys):
     assert not list(Folders.from_environment().submissions.glob("*"))
 
 
-def test_score_says_of_which_competition_it_is(camvid, tmp_path, capsys):
+def test_score_names_the_competition_and_every_score(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     masks = folder / "masks" / "masks"
     path = write(tmp_path / "a.csv", ids, lambda id: read_mask(masks / f"{id}.png"))
     assert main(["score", path, "--masks", str(masks), "--competition", "camvid"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["competition"], found["images"], found["dice"]["mean"]) == ("camvid", len(ids), 1)
+    assert (found["competition"], found["images"], found["score"]) == ("camvid", len(ids), "dice")
+    assert {name: one["mean"] for name, one in found["scores"].items()} == {"dice": 1, "iou": 1, "miou": 1}
 
 
-def test_score_wants_a_folder_of_masks(tmp_path, capsys):
+def test_a_csv_and_a_zip_of_the_same_masks_do_not_differ_and_score_alike(camvid, tmp_path, capsys):
+    folder, ids, test_ids = camvid
+    masks = {id: np.full((360, 480), id == test_ids[0], np.uint8) for id in test_ids}
+    rows = load_competition("camvid")
+    zipped = replace(rows, submission=Submission("png_masks"))
+    first = write_masks(tmp_path / "a.csv", masks, rows)
+    second = write_masks(tmp_path / "b.zip", masks, zipped)
+    assert main(["diff", str(first), str(second)]) == 0
+    assert capsys.readouterr() == ("0 of 6 images differ\n", "")
+    other = write_masks(tmp_path / "c.zip", {**masks, test_ids[1]: masks[test_ids[0]]}, zipped)
+    assert main(["diff", str(first), str(other)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "1 of 6 images differ"
+    truth = {id: read_mask(folder / "masks" / "masks" / f"{id}.png") % 11 for id in ids}
+    found = []
+    for path, competition in ((tmp_path / "d.csv", rows), (tmp_path / "d.zip", zipped)):
+        write_masks(path, truth, competition)
+        assert main(["score", str(path), "--masks", str(folder / "masks" / "masks")]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]
+
+
+def test_score_without_a_folder_of_masks_is_refused(tmp_path, capsys):
     (tmp_path / "a.csv").touch()
     assert main(["score", str(tmp_path / "a.csv"), "--masks", str(tmp_path / "none"), "--competition", "camvid"]) == 2
-    assert "no such folder; wanted the folder of the true masks" in capsys.readouterr().err
+    assert "no such folder; expected the folder of the true masks" in capsys.readouterr().err
 
 
 def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path, capsys):
@@ -89,7 +114,7 @@ def test_the_competition_is_that_of_the_origin_beside_the_file(camvid, tmp_path,
 
 
 @pytest.mark.parametrize("damage", ["", "[1]", '{"experiment": "gone"}', None])
-def test_a_competition_that_nothing_says_is_asked_for(tmp_path, capsys, damage):
+def test_a_competition_that_nothing_names_is_asked_for(tmp_path, capsys, damage):
     path = tmp_path / "a.csv"
     path.touch()
     if damage is not None:
@@ -100,14 +125,14 @@ def test_a_competition_that_nothing_says_is_asked_for(tmp_path, capsys, damage):
         assert "add --competition NAME, one of aeroscapes, camvid, demo, dubai_aerial" in message
 
 
-def test_a_file_that_is_not_there_is_told_first(tmp_path, capsys):
+def test_a_missing_file_is_the_first_error(tmp_path, capsys):
     gone = str(tmp_path / "gone.csv")
     for arguments in (["score", gone, "--masks", "nowhere"], ["diff", gone, gone]):
         assert main(arguments) == 2
         assert f"there is no file {gone}; expected a submission" in capsys.readouterr().err
 
 
-def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_path, capsys):
+def test_score_compares_the_sizes_of_masks_with_those_of_images_that_are_here(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     path = write(tmp_path / "a.csv", ids, lambda id: np.zeros((361, 480), np.uint8))
     (tmp_path / "truth").mkdir()
@@ -117,10 +142,10 @@ def test_score_holds_masks_against_the_images_where_they_are_here(camvid, tmp_pa
     assert "480x361, its image 480x360" in capsys.readouterr().err
     shutil.rmtree(folder)  # where the images are not here, the masks are believed
     assert main(["score", path, "--masks", str(tmp_path / "truth")]) == 0
-    assert "8 of the 8 images are not here: their masks' sizes are believed" in capsys.readouterr().err
+    assert "8 of the 8 images are not here: sizes are those of their masks" in capsys.readouterr().err
 
 
-def test_score_says_aloud_what_it_leaves_out(camvid, tmp_path, capsys):
+def test_score_logs_what_it_leaves_out(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     masks = folder / "masks" / "masks"
     path = write(tmp_path / "a.csv", ids[1:], lambda id: read_mask(masks / f"{id}.png"))
@@ -134,7 +159,7 @@ class Leaderboard:
     """Kaggle's client as far as it is needed here; `is_reachable` is asked before every answer."""
 
     def __init__(self, is_reachable=lambda: True):
-        self.uploads, self.is_reachable = [], is_reachable
+        self.uploads, self.paths, self.is_reachable = [], [], is_reachable
 
     def competition_submissions(self, slug):
         if not self.is_reachable():
@@ -142,6 +167,7 @@ class Leaderboard:
         return self.uploads
 
     def competition_submit(self, path, message, slug):
+        self.paths.append(path)
         facts = {"ref": 7, "date": "2026-01-02 03:04:05", "description": message, "file_name": "ExpAAB.csv"}
         scores = {"status": "complete", "public_score": "0.81", "private_score": ""}
         self.uploads.append(SimpleNamespace(**facts, **scores))
@@ -154,9 +180,10 @@ def leaderboard(monkeypatch):
     for module in ("kaggle", "log"):
         monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
     competition = load_competition("aeroscapes")
-    masks = [("a", np.zeros((2, 3), np.uint8))]
-    path = Folders.from_environment().submissions / "ExpAAB.csv"
-    write_submission(path, masks, ["a"], competition, {"local_dice": 0.81234})
+    images = {"a": np.zeros((2, 3), np.uint8)}
+    write_masks(
+        Folders.from_environment().submissions / "ExpAAB.csv", images, competition, local_scores={"dice": 0.81234}
+    )
     return client
 
 
@@ -166,8 +193,21 @@ def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, ca
     assert lines[2].split()[2:] == ["ExpAAB.csv", "0.8123", "0.81", "–", "complete", "flat"]
     assert lines[3] == f"in {shown(Folders.from_environment().submissions / 'log.csv')}"
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
-    assert "add --again if it is meant" in capsys.readouterr().err
+    assert "add --again to repeat it" in capsys.readouterr().err
     assert main(["submit", "ExpAAB", "-m", "flat", "--again", "RUNTIME.DEVICE=cpu"]) == 0
+
+
+def test_a_competition_that_wants_png_masks_gets_a_zip(leaderboard, capsys, project, tmp_path, monkeypatch):
+    configs = shutil.copytree(project / "configs", tmp_path / "configs")
+    monkeypatch.setattr(load_module, "CONFIGS", configs)
+    with open(configs / "competitions" / "aeroscapes.yaml", "a") as file:
+        file.write("SUBMISSION: {FORMAT: png_masks}\n")
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
+    assert "there is no ExpAAB.zip in" in capsys.readouterr().err
+    images = {"a": np.zeros((2, 3), np.uint8)}
+    write_masks(Folders.from_environment().submissions / "ExpAAB.zip", images, load_competition("aeroscapes"))
+    assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
+    assert leaderboard.paths == [str(Folders.from_environment().submissions / "ExpAAB.zip")]
 
 
 def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderboard, capsys):
@@ -182,7 +222,7 @@ def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderbo
     assert main(["log", "--competition", "aeroscapes"]) == 2
     captured = capsys.readouterr()
     assert "ExpAAB.csv  0.8123" in captured.out
-    assert captured.err.endswith(f"{shown(path)} is as it was.\n")
+    assert captured.err.endswith(f"{shown(path)} is unchanged.\n")
     assert path.read_bytes() == before
     leaderboard.is_reachable = lambda: True
     assert main(["log", "--competition", "aeroscapes"]) == 0

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.competition import Competition, Convention, check_competition, image_file
+from pipeline.config.competition import (
+    Competition,
+    Convention,
+    MaskCode,
+    Submission,
+    check_competition,
+    image_file,
+    submission_code,
+)
 from pipeline.config.load import load_competition
 from pipeline.errors import UserError
 
@@ -150,7 +158,24 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         (
             {"mask_values": "colors", "ignore_index": 255},
-            "IGNORE_INDEX: found 255, a grey value, but with MASK_VALUES: colors masks are in colour; make the",
+            "IGNORE_INDEX: found 255, a grey value, but with MASK_VALUES: colors masks are in colour",
+        ),
+        (
+            {"submission": Submission(values=(0, 255))},
+            "SUBMISSION.VALUES: found 2 values for 3 classes; give the grey value",
+        ),
+        (
+            {"submission": Submission(values=(0, 7, 7))},
+            "SUBMISSION.VALUES: 7 is the value of two classes; give each its own",
+        ),
+        (
+            {"submission": Submission(values="colors"), "ignore_index": 255},
+            "IGNORE_INDEX: found 255, a grey value, but with SUBMISSION.VALUES: colors masks are in colour",
+        ),
+        ({"submission": Submission(file="x.png")}, "SUBMISSION.FILE: found 'x.png', expected a path with {id}"),
+        (
+            {"submission": Submission(file="../{id}.png")},
+            "SUBMISSION.FILE: found '../{id}.png', expected a path inside the zip",
         ),
         ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
         ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
@@ -162,6 +187,17 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
 )
 def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
     assert refusal(**changes).startswith(f"configs/competitions/good.yaml: {message}")
+
+
+def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise():
+    def code_of(**keys):
+        return submission_code(dataclasses.replace(GOOD, **keys))
+
+    assert code_of() == code_of(submission=Submission(values="indices")) == MaskCode(2, (0, 1, 2))
+    assert code_of(mask_values=(0, 7, 9)) == MaskCode(2, (0, 7, 9))
+    assert code_of(mask_values=(0, 7, 9), submission=Submission(values="indices")) == MaskCode(2, (0, 1, 2))
+    assert code_of(mask_values="colors") == MaskCode(2, None, GOOD.colors)
+    assert code_of(submission=Submission(values=(5, 6, 7))) == MaskCode(2, (5, 6, 7))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +213,10 @@ def test_a_descriptor_that_contradicts_itself_is_refused(changes, message):
         ("NAME: other", ":3: NAME is not a key here: the name is the file's, mine; remove it"),
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
         ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', expected colors or a list in brackets"),
+        (
+            "SUBMISSION: {FORMAT: png}",
+            ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
+        ),
         ("MASK_VALUES: [0, 256]", ":3: MASK_VALUES: item 2: 256 is outside the allowed range"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import Competition, Convention, Submission
 from pipeline.config.load import load_competition
 
 REQUIRED = {"TITLE", "CLASSES", "COLORS", "IMAGES", "MASKS"}
@@ -38,24 +38,24 @@ def keys_of(schema: type) -> set[str]:
 
 
 def test_every_key_has_a_line_with_meaning_default_and_example(document):
-    own, convention = tables(document)
+    own, submission, convention = tables(document)
     assert set(own) == keys_of(Competition) - {"NAME"}  # which is the file's
-    assert set(convention) == keys_of(Convention)
-    for key, cells in (own | convention).items():
+    assert (set(submission), set(convention)) == (keys_of(Submission), keys_of(Convention))
+    for key, cells in (own | submission | convention).items():
         meaning, default, example = cells
         assert meaning and example.startswith("`"), key
         assert bool(default) == (key not in REQUIRED), key
 
 
 def test_the_defaults_are_those_of_the_schema(document):
-    for table, schema in zip(tables(document), (Competition, Convention), strict=True):
+    for table, schema in zip(tables(document), (Competition, Submission, Convention), strict=True):
         for field in dataclasses.fields(schema):
             written = table.get(field.name.upper(), ["", "", ""])[1]
             if field.default is dataclasses.MISSING:
                 assert field.name == "name" or written == ""
             elif field.default is None:
                 assert "`" not in written or written.startswith("as ")
-            elif not isinstance(field.default, Convention):
+            elif not dataclasses.is_dataclass(field.default):
                 assert yaml.safe_load(written.strip("`")) == field.default
 
 
@@ -71,10 +71,11 @@ def test_the_examples_are_competitions(document, configs: Path):
     for name, text in written.items():
         (configs / "competitions" / f"{name}.yaml").write_text(text)
         assert len(text.splitlines()) <= 12
-    buildings, roads = (load_competition(name) for name in written)
+    buildings, roads, streets = (load_competition(name) for name in written)
     assert buildings.scored_indices == (1,)
     assert buildings.convention.id_column == buildings.id_column == "img_id"
     assert buildings.mask_values == (0, 255)
+    assert (streets.submission.format, len(streets.submission.values)) == ("png_masks", len(streets.classes))
     assert (roads.mask_values, roads.licence, roads.scored_indices) == ("colors", None, (0, 1, 2, 3, 4))
 
 

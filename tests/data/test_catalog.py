@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config.competition import Competition, Convention
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_test_catalog, build_train_catalog, find_notices, read_catalog
+from pipeline.data.catalog import build_test_catalog, build_train_catalog, find_notices, read_catalog, write_table
 from pipeline.data.problems import KINDS, Problem, format_problems
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import (
@@ -41,19 +41,12 @@ def folder(good: Path, tmp_path: Path) -> Path:
     return shutil.copytree(good, tmp_path / "little")
 
 
-def check_train(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    return build_train_catalog(competition, folder, SEGMENTATION)
-
-
-def check_test(competition: Competition, folder: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Returns the test catalog, with the sample submission checked where the competition has one."""
-    sample = competition.sample_submission
-    return build_test_catalog(competition, folder, sample=folder / sample if sample else None)
-
-
-def problems_in(competition: Competition, folder: Path) -> list[Problem]:
-    """Returns what the stages `prepare` and `testset` refuse."""
-    return check_train(competition, folder)[1] + check_test(competition, folder)[1]
+def check_all(competition: Competition, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+    """Returns both catalogs, and everything that is wrong, as `prepare` and `testset` report it."""
+    sample = folder / competition.sample_submission if competition.sample_submission else None
+    train, problems = build_train_catalog(competition, folder, SEGMENTATION)
+    test, of_test = build_test_catalog(competition, folder, sample=sample)
+    return train, test, problems + of_test
 
 
 def _ids(breaks) -> list[str]:
@@ -61,30 +54,29 @@ def _ids(breaks) -> list[str]:
 
 
 def test_a_good_folder_has_no_problems_and_a_row_per_image(good: Path):
-    catalog, problems = check_train(COMPETITION, good)
+    catalog, test, problems = check_all(COMPETITION, good)
     assert problems == []
     assert catalog["id"].tolist() == train_ids(4)
     assert catalog["sequence"].tolist() == ["000001"] * 2 + ["000002"] * 2
     assert catalog["mask"].tolist()[3] == "masks/masks/000002_002.png"
+    assert set(catalog["width"]) == {WIDTH} and set(catalog["height"]) == {HEIGHT}
     pixels = catalog.filter(like="pixels_")
-    assert catalog.columns.tolist() == ["id", "sequence", "image", "mask", "width", "height", *pixels.columns]
     assert pixels.columns.tolist() == ["pixels_0", "pixels_1", "pixels_2", "pixels_ignored"]
     assert pixels.sum(axis=1).tolist() == [WIDTH * HEIGHT] * 4
-    test, problems = check_test(COMPETITION, good)
-    assert problems == []
-    assert test.columns.tolist() == ["id", "sequence", "image", "width", "height"]
-    assert test["id"].tolist() == ["000900_001", "000900_002"]
-    assert test["sequence"].tolist() == ["000900"] * 2
-    for table in (catalog, test):
-        assert set(table["width"]) == {WIDTH} and set(table["height"]) == {HEIGHT}
     mask = cv2.imread(str(good / "masks/masks/000001_001.png"), cv2.IMREAD_UNCHANGED)
     assert pixels.iloc[0].tolist() == np.bincount(mask.ravel(), minlength=4).tolist()
+    assert test.to_dict("list") == {
+        "id": ["000900_001", "000900_002"],
+        "sequence": ["000900"] * 2,
+        "image": ["imgs/imgs/000900_001.jpg", "imgs/imgs/000900_002.jpg"],
+        "width": [WIDTH] * 2,
+        "height": [HEIGHT] * 2,
+    }
 
 
 def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
-    for build in (check_train, check_test):
-        catalog, _ = build(COMPETITION, good)
-        catalog.to_csv(tmp_path / "catalog.csv", index=False)
+    for catalog in check_all(COMPETITION, good)[:2]:
+        write_table(tmp_path / "catalog.csv", catalog)
         pd.testing.assert_frame_equal(read_catalog(tmp_path / "catalog.csv"), catalog)
 
 
@@ -92,7 +84,7 @@ def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
 def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
     file = "imgs/imgs/000001_002.jpg"
     damage(folder / file)
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
     _shown_with_cure(problems[0])
 
@@ -101,7 +93,7 @@ def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, dama
 def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
     file = "masks/masks/000001_002.png"
     damage(folder / file)
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
     _shown_with_cure(problems[0])
 
@@ -109,7 +101,7 @@ def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damag
 @pytest.mark.parametrize(("list_name", "what", "kind", "damage"), LIST_BREAKS, ids=_ids(LIST_BREAKS))
 def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, kind, damage, folder: Path):
     damage(folder / list_name)
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     found = [problem for problem in problems if problem.file == list_name]
     assert [problem.kind for problem in found] == [kind], what
     # What follows from the damage may be named too: an image that is no longer listed, samples without their list.
@@ -120,17 +112,17 @@ def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, ki
 def test_a_sequence_cell_that_is_empty_or_a_column_that_lacks_is_reported(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("000002_001,000002", "000002_001, "))
-    _, problems = check_train(WITH_COLUMN, folder)
+    *_, problems = check_all(WITH_COLUMN, folder)
     assert [(problem.kind, problem.found) for problem in problems] == [("sequence empty", "line 4")]
     (folder / "train.csv").write_text(text.replace("Flight", "flights"))
-    _, problems = check_train(WITH_COLUMN, folder)
+    *_, problems = check_all(WITH_COLUMN, folder)
     assert problems[0].kind == "column missing"
     assert problems[0].found.endswith("did you mean 'flights'?")
 
 
 def test_a_missing_folder_is_one_problem_not_one_per_file(folder: Path):
     shutil.rmtree(folder / "masks")
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [("folder missing", "masks/masks")]
     assert "4 masks" in problems[0].found
 
@@ -142,16 +134,8 @@ def test_a_folder_that_may_not_be_listed_is_one_problem(folder: Path, monkeypatc
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "listdir", refuse)
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [("folder unreadable", "masks/masks")]
-
-
-def test_a_hidden_test_folder_without_list_and_images_is_one_problem(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("images follow")
-    catalog, (problem,) = build_test_catalog(COMPETITION, tmp_path, is_hidden=True)
-    assert len(catalog) == 0 and (problem.kind, problem.file) == ("test folder empty", str(tmp_path))
-    assert problem.found == "no test.csv, and no file that ends with .jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"
-    _shown_with_cure(problem)
 
 
 def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
@@ -174,7 +158,7 @@ def test_everything_broken_at_once_is_all_reported_at_once(tmp_path: Path):
     expected |= {("image missing", "imgs/imgs/000900_404.jpg"), ("sample row missing", "sample_submission.csv")}
     expected |= {("sample row unknown", "sample_submission.csv"), ("sample row twice", "sample_submission.csv")}
     expected |= {("sequence not in the id", "train.csv")}
-    problems = problems_in(COMPETITION, folder)
+    *_, problems = check_all(COMPETITION, folder)
     assert expected <= {(problem.kind, problem.file) for problem in problems}
     text = format_problems(problems, most_files=1000)
     assert all(file in text for _, file in expected)
@@ -199,7 +183,7 @@ def test_what_is_no_mistake_passes(folder: Path):
     (folder / "imgs/imgs/000001_002.jpg").write_bytes(cv2.imencode(".webp", image)[1].tobytes())
     with open(folder / "imgs/imgs/000002_001.jpg", "ab") as file:
         file.write(b"trailing bytes of a camera")
-    catalog, problems = check_train(COMPETITION, folder)
+    catalog, _, problems = check_all(COMPETITION, folder)
     assert problems == []
     assert catalog["id"].tolist() == train_ids(4)
 
@@ -208,7 +192,7 @@ def test_a_value_of_the_ignored_index_outside_the_classes_is_allowed_and_counted
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:2] = 255
     (folder / "masks/masks/000001_001.png").write_bytes(png(mask))
-    catalog, problems = check_train(replace(COMPETITION, ignore_index=255), folder)
+    catalog, _, problems = check_all(replace(COMPETITION, ignore_index=255), folder)
     assert problems == []
     assert catalog.loc[0, ["pixels_0", "pixels_3", "pixels_ignored"]].tolist() == [(HEIGHT - 2) * WIDTH, 0, 2 * WIDTH]
 
@@ -217,7 +201,7 @@ def test_hundreds_of_problems_of_a_kind_are_counted_not_listed(tmp_path: Path):
     folder = make_good(tmp_path / "little", num_train=60)
     for id in train_ids(60):
         (folder / f"masks/masks/{id}.png").unlink()
-    text = format_problems(check_train(COMPETITION, folder)[1])
+    text = format_problems(check_all(COMPETITION, folder)[2])
     assert "mask missing: 60 times" in text
     assert "... and 52 more" in text
     assert len(text.splitlines()) < 20
@@ -228,9 +212,9 @@ def test_notices_name_unlisted_images_absent_classes_and_blank_masks(folder: Pat
     for id in train_ids(4):
         mask = np.full((HEIGHT, WIDTH), 3 if id == "000001_002" else 0, np.uint8)
         (folder / f"masks/masks/{id}.png").write_bytes(png(mask))
-    catalog, problems = check_train(COMPETITION, folder)
+    catalog, _, problems = check_all(COMPETITION, folder)
     assert problems == []
-    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog, SEGMENTATION)
+    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog)
     assert unlisted.startswith("1 images in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
     assert "Road, Water" in classes
     assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
@@ -240,15 +224,15 @@ def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("ImageID", "img").replace("Flight", "flights"))
     (folder / "test.csv").write_text("img\n000900_001\n")
-    cures = {problem.cure.partition(" as ")[2] for problem in problems_in(WITH_COLUMN, folder)}
+    cures = {problem.cure.partition(" as ")[2] for problem in check_all(WITH_COLUMN, folder)[2]}
     assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= cures
     other = replace(COMPETITION, test_csv="list.csv", convention=Convention(value_column="runs"))
-    by_file = {problem.file: problem.cure for problem in check_test(other, folder)[1]}
+    by_file = {problem.file: problem.cure for problem in check_all(other, folder)[2]}
     assert "give its name as TEST_CSV in" in by_file["list.csv"]
     assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
     (folder / "train.csv").write_text(text)
     shutil.rmtree(folder / "masks")
-    assert "mend MASKS in" in check_train(COMPETITION, folder)[1][-1].cure
+    assert "mend MASKS in" in build_train_catalog(COMPETITION, folder, SEGMENTATION)[1][-1].cure
 
 
 def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
@@ -256,13 +240,12 @@ def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
     for path in sorted((folder / "imgs/imgs").glob("000900_*")):
         path.rename(folder / "test" / f"{path.stem}.jpeg")
     elsewhere = replace(COMPETITION, test_images="test/{id}.jpeg")
-    assert problems_in(elsewhere, folder) == []
-    catalog, test = check_train(elsewhere, folder)[0], check_test(elsewhere, folder)[0]
-    assert catalog["image"].tolist()[3] == "imgs/imgs/000002_002.jpg"
-    assert test["image"].tolist() == ["test/000900_001.jpeg", "test/000900_002.jpeg"]
-    assert find_notices(elsewhere, folder, catalog, SEGMENTATION) == []
+    catalog, test, problems = check_all(elsewhere, folder)
+    assert problems == []
+    assert (catalog["image"].tolist()[3], test["image"].tolist()[0]) == ("imgs/imgs/000002_002.jpg", "test/000900_001.jpeg")
+    assert find_notices(elsewhere, folder, catalog) == []
     shutil.rmtree(folder / "test")
-    (problem,) = problems_in(elsewhere, folder)
+    (problem,) = check_all(elsewhere, folder)[2]
     assert (problem.file, problem.cure.partition("mend ")[2]) == (
         "test",
         "TEST_IMAGES in configs/competitions/little.yaml",
@@ -277,20 +260,19 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(f"{path.stem}.jpg.png"))
     with_suffix = replace(COMPETITION, sample_submission=None)
-    problems = problems_in(with_suffix, folder)
+    *_, problems = check_all(with_suffix, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 6
     assert problems[0].found == "there is 000001_001.jpg"
     assert problems[0].cure == "IMAGES: imgs/imgs/{id} in configs/competitions/little.yaml"
-    assert problems_in(replace(with_suffix, images="imgs/imgs/{id}"), folder) == []
+    assert check_all(replace(with_suffix, images="imgs/imgs/{id}"), folder)[2] == []
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(path.name.replace(".jpg", "")))
     without = replace(with_suffix, images="imgs/imgs/{id}")
-    problems = problems_in(without, folder)
+    *_, problems = check_all(without, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 4
     assert problems[0].cure == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
-    described = replace(without, masks="masks/masks/{stem}.png")
-    assert problems_in(described, folder) == []
-    catalog, _ = check_train(described, folder)
+    catalog, _, problems = check_all(replace(without, masks="masks/masks/{stem}.png"), folder)
+    assert problems == []
     assert (catalog["id"][0], catalog["mask"][0]) == ("000001_001.jpg", "masks/masks/000001_001.png")
 
 
@@ -299,9 +281,9 @@ def test_the_images_to_predict_may_be_those_of_the_sample_submission(folder: Pat
     (folder / "sample_submission.csv").write_text("ImageID,rle\n000900_001,1 1\n000900_002,\n")
     convention = Convention(rows="id", value_column="rle")
     described = replace(COMPETITION, test_csv="sample_submission.csv", convention=convention)
-    catalog, problems = check_test(described, folder)
+    _, test, problems = check_all(described, folder)
     assert problems == []
-    assert catalog["id"].tolist() == ["000900_001", "000900_002"]
+    assert test["id"].tolist() == ["000900_001", "000900_002"]
 
 
 def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
@@ -310,20 +292,88 @@ def test_images_in_a_folder_each_are_found_by_their_template(tmp_path: Path):
     for path in sorted((folder / "imgs/imgs").iterdir()):
         (folder / path.stem).mkdir()
         path.rename(folder / path.stem / "image.jpg")
-    assert problems_in(competition, folder) == []
+    assert check_all(competition, folder)[2] == []
     shutil.rmtree(folder / "000001_001")
-    assert [problem.file for problem in problems_in(competition, folder)] == ["000001_001"]
+    assert [problem.file for problem in check_all(competition, folder)[2]] == ["000001_001"]
+
+
+@pytest.fixture
+def hidden(good: Path, tmp_path: Path) -> Path:
+    """A folder of images alone: two test images and one that is a training image too."""
+    folder = tmp_path / "hidden"
+    folder.mkdir()
+    for id in ("000900_002", "000900_001", "000001_001"):
+        shutil.copy(good / f"imgs/imgs/{id}.jpg", folder)
+    return folder
+
+
+def test_a_hidden_test_set_needs_no_list_and_may_repeat_training_images(hidden: Path):
+    (hidden / "notes.txt").write_text("no image")
+    catalog, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True)
+    assert problems == []
+    assert catalog.to_dict("list") == {
+        "id": ["000001_001", "000900_001", "000900_002"],
+        "sequence": ["000001", "000900", "000900"],
+        "image": ["000001_001.jpg", "000900_001.jpg", "000900_002.jpg"],
+        "width": [WIDTH] * 3,
+        "height": [HEIGHT] * 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "file", "id"),
+    [
+        ("imgs/{id}_sat.jpg", "7_sat.jpg", "7"),
+        ("imgs/{id}.png", "7.jpg", "7"),  # another format than that of the training images
+        ("imgs/{id}", "7.jpg", "7.jpg"),
+        ("imgs/im_{id}.jpg", "im_7.jpg", "7"),
+        ("{id}/image.jpg", "7.jpg", "7"),
+    ],
+)
+def test_the_ids_of_a_hidden_test_set_are_read_from_its_files_by_the_template(good, tmp_path, template, file, id):
+    shutil.copy(good / "imgs/imgs/000900_001.jpg", tmp_path / file)
+    for described in (replace(COMPETITION, images=template), replace(COMPETITION, test_images=template)):
+        catalog, problems = build_test_catalog(described, tmp_path, is_hidden=True)
+        assert problems == [] and catalog[["id", "image"]].values.tolist() == [[id, file]]
+
+
+def test_a_hidden_test_set_with_a_list_is_laid_out_as_the_competition_is(folder: Path, tmp_path: Path):
+    for path in (folder / "train.csv", folder / "sample_submission.csv"):
+        path.unlink()
+    shutil.rmtree(folder / "masks")
+    with open(folder / "test.csv", "a") as file:
+        file.write("000001_001\n")
+    catalog, problems = build_test_catalog(COMPETITION, folder, is_hidden=True)
+    assert problems == []
+    assert catalog["image"].tolist() == [f"imgs/imgs/{id}.jpg" for id in ("000900_001", "000900_002", "000001_001")]
+    (folder / "imgs/imgs/000900_002.jpg").unlink()
+    _, problems = build_test_catalog(COMPETITION, folder, is_hidden=True)
+    assert [(problem.kind, problem.file) for problem in problems] == [("image missing", "imgs/imgs/000900_002.jpg")]
+
+
+def test_a_hidden_test_set_is_checked_as_any_other(hidden: Path):
+    (hidden / "000900_001.jpg").write_bytes(b"")
+    shutil.copy(hidden / "000900_002.jpg", hidden / "000900_002.jpeg")
+    _, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True)
+    found = [(problem.kind, problem.file) for problem in problems]
+    assert found == [("id twice", "000900_002.jpeg"), ("id twice", "000900_002.jpg"), ("file empty", "000900_001.jpg")]
+
+
+def test_a_folder_without_test_images_is_one_problem(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("no image")
+    catalog, (problem,) = build_test_catalog(COMPETITION, tmp_path, is_hidden=True)
+    assert catalog.empty and problem.kind == "test folder empty"
+    _shown_with_cure(problem)
+    assert problem.found.startswith("no test.csv, and no file that ends with ") and ".jpg" in problem.found
 
 
 @pytest.mark.parametrize(("name", "num_train", "num_test"), [("camvid", 468, 233), ("dubai_aerial", 56, 16)])
 def test_real_competitions_pass(name: str, num_train: int, num_test: int, shared_data):
     competition = load_competition(name)
-    folder = shared_data(name)
-    assert problems_in(competition, folder) == []
-    catalog, test = check_train(competition, folder)[0], check_test(competition, folder)[0]
+    catalog, test, problems = check_all(competition, shared_data(name))
+    assert problems == []
     assert (len(catalog), len(test)) == (num_train, num_test)
-    pixels = catalog.filter(like="pixels_").sum(axis=1)
-    assert (pixels == catalog["width"] * catalog["height"]).all()
+    assert (catalog.filter(like="pixels_").sum(axis=1) == catalog["width"] * catalog["height"]).all()
 
 
 def _shown_with_cure(problem) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pipeline.__main__ import STAGE_NAMES
+from pipeline.stages import STAGE_NAMES
 from tests.long.processes import (
     Dying,
     Resumed,

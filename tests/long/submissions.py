@@ -1,11 +1,12 @@
 """Run lengths and the checker of submissions on far more cases than the suite tries, each time other ones.
 
-    python -m tests.long.submissions                     100,000 masks, 500,000 texts, 1,000 good files: minutes
+    python -m tests.long.submissions                     100,000 masks, 500,000 texts, 1,000 good files, 1,200 damaged
+                                                         zips: minutes
     python -m tests.long.submissions --seed 7            the same cases again
 
 Exit code 1 when a mask has other runs than pycocotools gives it, a spoilt text ends in another error than ours, a good
-submission is refused, warned of or hinted at, or one that is spoilt in a known way is not: refused where the fault is
-proved, else warned of or hinted at.
+submission is refused, warned of or hinted at, one that is spoilt in a known way is not (refused where the fault is
+proved, else warned of or hinted at), or a damaged zip passes with other masks than it was written with.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from tests.submission.test_check import (
     is_warned_of,
     problems_of_good,
 )
+from tests.submission.test_png_masks import FAULTS as ZIP_FAULTS
+from tests.submission.test_png_masks import count_undetected
+from tests.submission.test_png_masks import is_refused as is_zip_refused
 from tests.submission.test_rle import count_unlike_pycocotools, read_spoilt
 
 
@@ -35,6 +39,7 @@ def main() -> int:
     options.add_argument("--masks", type=int, default=100_000)
     options.add_argument("--texts", type=int, default=500_000)
     options.add_argument("--good", type=int, default=1_000)
+    options.add_argument("--zips", type=int, default=400, help="of each kind of damage")
     options.add_argument("--seed", type=int, default=random.randrange(10**6))
     chosen = options.parse_args()
     print(f"--seed {chosen.seed}", flush=True)
@@ -60,7 +65,11 @@ def main() -> int:
         for names, is_found, what in ways:
             missed += (here := [name for name in names if not is_found(folder, name)])
             print(f"{len(names)} ways to spoil a submission: {len(here)} not {what}", *here, sep="\n  ", flush=True)
-    return int(bool(num_unlike or refused or missed))
+        ways = [name for name in ZIP_FAULTS if not is_zip_refused(folder, name)]
+        print(f"{len(ZIP_FAULTS)} ways to spoil a zip: {len(ways)} not refused", *ways, sep="\n  ", flush=True)
+        num_refused, num_wrong = count_undetected(folder, chosen.zips, chosen.seed)
+        print(f"{3 * chosen.zips:,} damaged zips: {num_refused:,} refused, {num_wrong} with other masks", flush=True)
+    return int(bool(num_unlike or refused or missed or ways or num_wrong))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from PIL import Image
 from pipeline.config.load import Loaded, load
 from pipeline.paths import RunPaths
 from pipeline.report.figure import encode_png
-from pipeline.report.markup import Html, plot
+from pipeline.report.markup import themed
 from tests.report.small_run import (
     make_history,
     mark_stages,
     metrics_of,
     start_run,
     write_csv,
+    write_evaluated,
     write_images,
-    write_judged,
     write_prepared,
     write_submission,
     write_sweep,
@@ -38,14 +38,10 @@ def new_run() -> Callable[..., tuple[Loaded, RunPaths]]:
 
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages get a blank image for each plot; the plots themselves are looked at in `test_plots.py`."""
+    """Pages get a blank image for each plot; the plots themselves are tested in `test_plots.py`."""
     blank = encode_png(Image.new("RGB", (20, 10)))
-
-    def themed(draw: Callable[..., bytes], alt: str, caption: object = None) -> Html:
-        return plot(blank, blank, alt, caption)
-
-    for module in ("findings", "background"):
-        monkeypatch.setattr(f"pipeline.report.{module}.themed", themed)
+    for module in ("results", "background"):
+        monkeypatch.setattr(f"pipeline.report.{module}.themed", lambda draw, alt: themed(lambda theme: blank, alt))
 
 
 @pytest.fixture
@@ -58,8 +54,8 @@ def finished_run(new_run: Callable[..., tuple[Loaded, RunPaths]]) -> tuple[Loade
     write_csv(
         folder / "timings.csv", ["epoch", "seconds", "samples_per_s"], [[epoch, 30.0, 20.0] for epoch in range(1, 9)]
     )
-    write_judged(folder)
+    write_evaluated(folder)
     write_images(folder)
-    write_submission(loaded.run, metrics_of()["dice"]["mean"])
+    write_submission(loaded.run, metrics_of()["scores"]["dice"]["mean"])
     mark_stages(folder, prepare=1.5, tile=2.0, sweep=3.0, train=100.0, evaluate=4.0, predict=5.0, submit=0.5)
     return loaded, folder

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.config.load import Loaded
-from pipeline.paths import Folders, RunPaths
-from pipeline.report.panels import draw_panel
+from pipeline.config.load import Loaded, nested
+from pipeline.paths import runs_folder, submissions_folder
+from pipeline.segmentation.panels import draw_panel
 
 CLASSES = ("Background", "Person", "Road", "Sky")
 COLORS = ((0, 0, 0), (192, 128, 128), (128, 128, 0), (0, 128, 128))
@@ -28,7 +28,7 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def make_image(width: int = 96, height: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """An image (uint8, H, W, 3) and its mask with all four classes and a corner that counts nowhere."""
+    """An image (uint8, H, W, 3) and its mask with all four classes and a corner that is not scored."""
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width), np.uint8)
@@ -57,28 +57,32 @@ def make_history(num_flat: int = 6, num_anneal: int = 2) -> tuple[list[str], lis
     return [*head.split(), "epochs_since_best", *names], rows
 
 
-def family(values: Sequence[float | None]) -> dict[str, object]:
+def score_of(label: str, values: Sequence[float | None]) -> dict[str, object]:
     known = [value for value in values if value is not None]
-    return {"mean": sum(known) / len(known), "classes": dict(zip(CLASSES, values, strict=True))}
+    return {"label": label, "mean": sum(known) / len(known), "classes": dict(zip(CLASSES, values, strict=True))}
 
 
-def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE) -> dict[str, object]:
+def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE, score: str = "dice") -> dict[str, object]:
     return {
         "images": 12,
+        "score": score,
+        "scores": {
+            "dice": score_of("Dice", dice),
+            "iou": score_of("IoU", [value - 0.1 for value in dice]),
+            "miou": score_of("mIoU", [value - 0.2 for value in dice]),
+        },
+        "scored": list(CLASSES),
+        "majority": {"class": "Road", "scores": {"dice": 0.31, "iou": 0.25, "miou": 0.05}},
         "split": {"by": split_by, "index": 0},
-        "dice": family(dice),
-        "iou": family([value - 0.1 for value in dice]),
-        "dataset_iou": family([value - 0.2 for value in dice]),
-        "majority": {"class": "Road", "dice": 0.31},
         "checkpoint": {"epoch": 7, "valid_loss": 0.33, "sha256": "c" * 64},
         "duplicates": {"near_duplicates": 5, "valid_images_affected": 3},
     }
 
 
-def write_prepared(folder: RunPaths) -> None:
+def write_prepared(folder: Path) -> None:
     ids = [f"{sequence:06d}_{frame:03d}" for sequence in range(5) for frame in range(6)]
-    rows = [[name, name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
-    write_csv(folder / "catalog_train.csv", ["id", "sequence", "image", "mask", "width", "height"], rows)
+    rows = [[name, "train", name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
+    write_csv(folder / "catalog.csv", ["id", "subset", "sequence", "image", "mask", "width", "height"], rows)
     write_csv(
         folder / "split.csv", ["id", "subset"], [[name, "valid" if name[3:6] == "004" else "train"] for name in ids]
     )
@@ -94,7 +98,7 @@ def write_prepared(folder: RunPaths) -> None:
     write_csv(folder / "classes.csv", head, rows)
 
 
-def write_sweep(folder: RunPaths) -> None:
+def write_sweep(folder: Path) -> None:
     head = ["repeat", "step", "lr", "valid_loss", "valid_loss_smooth", "train_loss", "train_loss_smooth"]
     rows = []
     for repeat in range(3):
@@ -112,8 +116,8 @@ def write_sweep(folder: RunPaths) -> None:
     (folder / "lr_sweep.json").write_text(json.dumps(found))
 
 
-def write_judged(folder: RunPaths, split_by: str = "slice", dice: Sequence[float] = DICE) -> None:
-    (folder / "metrics.json").write_text(json.dumps(metrics_of(split_by, dice)))
+def write_evaluated(folder: Path, split_by: str = "slice", dice: Sequence[float] = DICE, score: str = "dice") -> None:
+    (folder / "metrics.json").write_text(json.dumps(metrics_of(split_by, dice, score)))
     head = ["id", "sequence", "dice", "iou", *(f"{score}_{name}" for score in ("dice", "iou") for name in CLASSES)]
     mean = sum(dice) / len(dice)
     rows = [
@@ -125,7 +129,7 @@ def write_judged(folder: RunPaths, split_by: str = "slice", dice: Sequence[float
     write_csv(folder / "confusion.csv", ["truth", *CLASSES], confusion)
 
 
-def write_images(folder: RunPaths) -> None:
+def write_images(folder: Path) -> None:
     image, mask = make_image()
     for group in ("best", "median", "worst"):
         panel = draw_panel(image, mask, np.roll(mask, 5, axis=1) % 4, CLASSES, COLORS, f"{group} 1")
@@ -135,27 +139,30 @@ def write_images(folder: RunPaths) -> None:
 
 
 def write_submission(name: str, dice: float) -> Path:
-    path = Folders.from_environment().submissions / f"{name}.csv"
+    path = submissions_folder() / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("ImageID,EncodedPixels\n000004_000_0,0 5\n")
     content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "local_dice": dice, "created_utc": "2026-11-12"}
+    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "created_utc": "2026-11-12"}
+    facts |= {"score": "dice", "local_score": dice, "local_scores": {"dice": dice, "iou": dice - 0.1}}
     path.with_suffix(".json").write_text(json.dumps(facts))
-    verdict = {"csv_sha256": content_hash, "checked": True}
-    (Folders.from_environment().runs / name / "submission.json").write_text(json.dumps(verdict))
+    (runs_folder() / name / "submission.json").write_text(json.dumps({"csv_sha256": content_hash, "checked": True}))
     return path
 
 
-def start_run(loaded: Loaded) -> RunPaths:
-    """The paths of a run with its resolved config, as `engine/folder.py` writes it."""
-    folder = Folders.from_environment().run(loaded.run)
+def start_run(loaded: Loaded) -> Path:
+    """The folder of a run with its resolved config, as `chain.py` writes it."""
+    folder = runs_folder() / loaded.run
     for name in ("plots", "panels", ".stages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(loaded.text)
+    lines = [f"# Resolved values of {loaded.name}."]
+    if loaded.changed:
+        lines.append(f"# Overridden on the command line: {', '.join(loaded.changed)}")
+    (folder / "config.yaml").write_text("\n".join([*lines, json.dumps(nested(loaded.values), indent=2)]))
     return folder
 
 
-def mark_stages(folder: Path | RunPaths, **seconds: float) -> None:
+def mark_stages(folder: Path, **seconds: float) -> None:
     for stage, value in seconds.items():
         marker = {"version": 1, "settings": {}, "inputs": {}, "outputs": {}, "seconds": value}
         (folder / ".stages" / f"{stage}.json").write_text(json.dumps(marker))

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.report.baseline import score_warning
 
-GUESS = {"class": "Road", "dice": 0.31}
+GUESS = {"class": "Road", "scores": {"dice": 0.31}}
+NO_GUESS = {"class": "Road", "scores": {"dice": 0.0}}
 
 
 @pytest.mark.parametrize(
@@ -15,15 +16,12 @@ GUESS = {"class": "Road", "dice": 0.31}
         (0.3, GUESS, "The validation Dice 0.3000 is not above 0.3100, the score of predicting Road everywhere."),
         (0.31, GUESS, "The validation Dice 0.3100 is not above 0.3100, the score of predicting Road everywhere."),
         (0.32, GUESS, None),
-        (0.004, GUESS | {"dice": 0.0}, "The validation Dice 0.0040 is close to 0: next to nothing is found."),
+        (0.004, NO_GUESS, "The validation Dice 0.0040 is close to 0: next to nothing is found."),
         (0.004, None, "The validation Dice 0.0040 is close to 0: next to nothing is found."),
-        (0.06, GUESS | {"dice": 0.0}, None),
+        (0.06, NO_GUESS, None),
         (None, GUESS, None),
     ],
 )
 def test_a_score_near_0_or_not_above_the_majority_guess_is_warned_of(dice, majority, words):
-    assert score_warning({"dice": {"mean": dice}, "majority": majority}) == words
-
-
-def test_a_run_that_was_not_evaluated_has_no_warning():
-    assert score_warning({}) is None
+    scores = {"dice": {"label": "Dice", "mean": dice}}
+    assert score_warning({"score": "dice", "scores": scores, "majority": majority}) == words

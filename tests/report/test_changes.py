@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.report.canvas import BRIGHT
-from pipeline.report.changes import WIDTH, Changed, choose_changed, draw_changes
+from pipeline.report.canvas import MARGIN
+from pipeline.segmentation.panels import BRIGHT, DIFF_WIDTH, Changed, choose_changed, draw_changes
 from tests.report.small_run import CLASSES, COLORS, make_image
 
 
@@ -19,7 +19,7 @@ def test_a_image_of_any_size_makes_a_block_as_wide_as_a_phone(width, height):
     image, mask = make_image(width, height)
     drawn = draw_changes([Changed("a", image, mask, np.zeros_like(mask))], CLASSES, COLORS, ("one", "two"))
     assert drawn.dtype == np.uint8
-    assert drawn.shape[1] == WIDTH
+    assert drawn.shape[1] == DIFF_WIDTH + 2 * MARGIN
     assert drawn.shape[0] < 1600
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.paths import Folders
 from pipeline.report.compare import (
-    Comparison,
     compare_runs,
     comparison_text,
     draw_comparison,
@@ -19,19 +16,15 @@ from pipeline.report.compare import (
     paired_gain,
     run_folder,
 )
-from tests.report.small_run import make_history, mark_stages, write_csv, write_judged
-
-
-def compared(names: Sequence[str]) -> Comparison:
-    return compare_runs(names, Folders.from_environment().runs)
+from tests.report.small_run import make_history, mark_stages, write_csv, write_evaluated
 
 
 @pytest.fixture
 def two_runs(new_run):
     first, first_folder = new_run("ExpAAB")
     second, second_folder = new_run("ExpAAB", "SOLVER.POWER=2", "RUNTIME.DEVICE=cpu")
-    write_judged(first_folder)
-    write_judged(second_folder, dice=(0.95, 0.6, 0.95, 0.9))
+    write_evaluated(first_folder)
+    write_evaluated(second_folder, dice=(0.95, 0.6, 0.95, 0.9))
     for folder in (first_folder, second_folder):
         write_csv(folder / "history.csv", *make_history())
     mark_stages(first_folder, train=90, evaluate=30)
@@ -39,21 +32,40 @@ def two_runs(new_run):
 
 
 def test_only_settings_that_differ_and_matter_are_shown(two_runs):
-    assert compared(two_runs).settings == {"SOLVER.POWER": ("0.9", "2.0")}
+    assert compare_runs(two_runs).settings == {"SOLVER.POWER": ("0.9", "2.0")}
 
 
 def test_scores_stand_in_the_order_of_the_runs(two_runs):
-    comparison = compared(two_runs)
+    comparison = compare_runs(two_runs)
     assert comparison.scores["Dice"] == (pytest.approx(0.7625), pytest.approx(0.85))
-    assert comparison.class_dice["Person"] == (0.4, 0.6)
+    assert comparison.class_scores["Person"] == (0.4, 0.6)
     assert comparison.scores["minutes"] == (2.0, None)
 
 
 def test_a_gain_comes_with_its_interval(two_runs):
-    gain = compared(two_runs).gains[1]
+    gain = compare_runs(two_runs).gains[1]
     assert gain.mean == pytest.approx(0.0875)
     assert gain.low <= gain.mean <= gain.high
     assert gain.num_groups == 6
+
+
+def test_the_own_score_of_the_competition_is_compared(two_runs):
+    for name, dice in zip(two_runs, (0.5, 0.6), strict=True):
+        write_evaluated(run_folder(name), dice=[dice] * 4, score="miou")
+    comparison = compare_runs(two_runs)
+    assert (comparison.score, comparison.label, comparison.gain_label) == ("miou", "mIoU", "IoU")
+    assert next(iter(comparison.scores.items())) == ("mIoU", (pytest.approx(0.3), pytest.approx(0.4)))
+    assert comparison.scores["mIoU of the majority class"] == (0.05, 0.05)
+    text = comparison_text(comparison)
+    for words in ("gain in IoU, 95 %", "mIoU Person", "mIoU has no value per image; the gains are in IoU."):
+        assert words in text
+
+
+def test_runs_of_competitions_with_different_scores_are_compared_by_that_of_the_first(two_runs):
+    write_evaluated(run_folder(two_runs[1]), score="miou")
+    comparison = compare_runs(two_runs)
+    assert comparison.scores["Dice"] == (pytest.approx(0.7625), pytest.approx(0.7625))
+    assert f"the competition of {two_runs[1]} is scored by mIoU; compared here: Dice" in comparison.notes
 
 
 def test_a_steady_gain_is_sure_and_a_noisy_one_is_not():
@@ -83,29 +95,29 @@ def test_runs_without_common_images_have_no_gain():
 
 
 def test_the_text_names_runs_settings_and_scores(two_runs):
-    text = comparison_text(compared(two_runs))
-    assert text == str(compared(two_runs))
+    text = comparison_text(compare_runs(two_runs))
+    assert text == str(compare_runs(two_runs))
     for word in (*two_runs, "SOLVER.POWER", "0.762", "0.850", "+0.08", "Dice Person"):
         assert word in text
 
 
 def test_runs_that_were_only_started_are_compared_too(new_run):
     runs = [new_run("ExpAAB")[0].run, new_run("ExpAAC")[0].run]
-    comparison = compared(runs)
-    assert comparison.scores["Dice"] == (None, None)
+    comparison = compare_runs(runs)
+    assert comparison.score is None
     assert "DATASETS.AUGMENTATION.HORIZONTAL_FLIP.ENABLE" in comparison_text(comparison)
-    for png in (draw_comparison(comparison), draw_run_curves(runs, Folders.from_environment().runs)):
+    for png in (draw_comparison(comparison), draw_run_curves(comparison)):
         Image.open(io.BytesIO(png)).verify()
 
 
 def test_an_unknown_run_is_refused_with_the_nearest(two_runs):
     with pytest.raises(UserError, match=r"there is no run 'ExpAAAB'.*did you mean ExpAAB"):
-        compared(["ExpAAAB", "ExpAAB"])
+        compare_runs(["ExpAAAB", "ExpAAB"])
 
 
 def test_runs_are_drawn(two_runs):
-    comparison = compared(two_runs)
-    for png in (draw_comparison(comparison), draw_run_curves(two_runs, Folders.from_environment().runs)):
+    comparison = compare_runs(two_runs)
+    for png in (draw_comparison(comparison), draw_run_curves(comparison)):
         with Image.open(io.BytesIO(png)) as image:
             assert len(image.convert("RGB").getcolors(1 << 20)) > 20
 
@@ -117,9 +129,9 @@ def test_runs_that_were_never_evaluated_are_named_with_the_command_and_leave_no_
     (folder / "config.yaml").write_text(
         f"# Resolved values of ExpAAB.\n# Overridden on the command line: SOLVER.POWER\n{text}"
     )
-    text = comparison_text(compared((first.run, second.run)))
-    assert text.endswith("was not evaluated yet; type: ./run.sh ExpAAB SOLVER.POWER=2.0 evaluate")
-    assert text.count("was not evaluated yet") == 2
+    text = comparison_text(compare_runs((first.run, second.run)))
+    assert text.endswith("has no scores yet; type: ./run.sh ExpAAB SOLVER.POWER=2.0 evaluate")
+    assert text.count("has no scores yet") == 2
     assert not [line for line in text.splitlines() if line.strip() in ("Dice", "IoU", "epoch kept")]
 
 
@@ -129,21 +141,26 @@ def test_a_folder_without_a_readable_config_is_named(new_run, content):
     second, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     path = folder / "config.yaml"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it anew|makes one)"):
-        compared((first.run, second.run))
+    with pytest.raises(UserError, match=r"config.yaml.* with its settings (writes it again|makes one)"):
+        compare_runs((first.run, second.run))
 
 
 @pytest.mark.parametrize("content", [b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
 def test_damaged_scores_of_images_are_named_with_the_command(two_runs, content):
-    path = run_folder(two_runs[1], Folders.from_environment().runs) / "per_image.csv"
+    path = run_folder(two_runs[1]) / "per_image.csv"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh .* evaluate --force"):
-        compared(two_runs)
+    with pytest.raises(
+        UserError, match=r"per_image.csv is damaged or older than this program; type: ./run.sh .* evaluate --force"
+    ):
+        compare_runs(two_runs)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"dice": 3}', '{"dice": {"mean": "x", "classes": []}}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"dice": {"mean": 0.5, "classes": {}}}', '{"score": "dice", "scores": {"dice": {"mean": "x"}}}'],
+)
 def test_damaged_metrics_are_as_good_as_none(two_runs, content):
-    (run_folder(two_runs[1], Folders.from_environment().runs) / "metrics.json").write_text(content)
-    comparison = compared(two_runs)
+    (run_folder(two_runs[1]) / "metrics.json").write_text(content)
+    comparison = compare_runs(two_runs)
     assert comparison.scores["Dice"][1] is None
-    assert "was not evaluated yet" in comparison_text(comparison)
+    assert "has no scores yet" in comparison_text(comparison)

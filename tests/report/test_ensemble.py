@@ -9,6 +9,7 @@ import pytest
 from pipeline.config.load import load
 from pipeline.report.page import write_page
 from tests.report.small_run import start_run, write_judged, write_prepared
+from tests.tiny import run_of
 
 INTERVAL = {"mean": 0.71, "low": 0.65, "high": 0.77, "num_groups": 9}
 NO_JUDGE = {"dice": None, "iou": None, "images": 0}
@@ -52,23 +53,23 @@ def ensemble():
 
 
 def test_members_methods_and_weights_are_shown(ensemble):
-    loaded, folder = ensemble
-    text = write_page(folder, loaded).read_text()
+    loaded, _ = ensemble
+    text = write_page(run_of(loaded)).read_text()
     for words in ("DemoAAB-FPN", "slice 2", "mean probability", "majority vote", "-0.002 to +0.060", "0.25"):
         assert words in text
     assert "24 images in 16 sequences" in text
 
 
 def test_nothing_of_a_training_is_missed(ensemble):
-    loaded, folder = ensemble
-    text = write_page(folder, loaded).read_text()
+    loaded, _ = ensemble
+    text = write_page(run_of(loaded)).read_text()
     for words in ("learning curves", "LR sweep", "Training is under way", "epoch kept", "tile grid", "The plan "):
         assert words not in text
 
 
 def test_leaking_frames_are_a_matter_of_its_members_splits(ensemble):
-    loaded, folder = ensemble
-    text = write_page(folder, loaded).read_text()
+    loaded, _ = ensemble
+    text = write_page(run_of(loaded)).read_text()
     assert "near-duplicate pairs" in text
     assert "Members trained with <code>DATASETS.SPLIT.BY=sequence</code> show how much." in text
     assert "./run.sh DemoEns DATASETS.SPLIT.BY" not in text
@@ -77,19 +78,19 @@ def test_leaking_frames_are_a_matter_of_its_members_splits(ensemble):
 def test_before_its_members_have_predicted_the_page_says_what_to_type(ensemble):
     loaded, folder = ensemble
     (folder / "members.json").unlink()
-    assert "./run.sh DemoEns predict" in write_page(folder, loaded).read_text()
+    assert "./run.sh DemoEns predict" in write_page(run_of(loaded)).read_text()
 
 
 def test_one_judge_for_each_image_is_said_to_tell_nothing_of_the_gain(ensemble):
     loaded, folder = ensemble
     found = json.loads((folder / "ensemble.json").read_text()) | {"judges": {"least": 1, "mean": 1.0, "most": 1}}
     (folder / "ensemble.json").write_text(json.dumps(found))
-    assert "tells nothing of what combining them gains" in write_page(folder, loaded).read_text()
+    assert "tells nothing of what combining them gains" in write_page(run_of(loaded)).read_text()
 
 
 def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
     loaded, folder = ensemble
-    text = write_page(folder, loaded).read_text()
+    text = write_page(run_of(loaded)).read_text()
     for words in ("weights fitted by soft", "+0.0310", "+0.0620", "50 %", "convex, one weight per member"):
         assert words in text
     rule = {"class": "Car", "measure": "area", "least": 0.001}
@@ -98,7 +99,7 @@ def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
     decoded["offsets"] = {"factors": {"Sky": 2.0}, "gains": {"Sky": GAIN}, "in_sample": {"Sky": 0.04}, "words": ""}
     decoded["offsets"]["survived"] = -0.37
     (folder / "decode.json").write_text(json.dumps(decoded))
-    text = write_page(folder, loaded).read_text()
+    text = write_page(run_of(loaded)).read_text()
     for words in ("Thresholds moved", "times 2", "Nothing of the gain in sample survives"):
         assert words in text
     assert "area below 0.001" in text
@@ -107,11 +108,11 @@ def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
 
 def test_stores_are_shown_with_their_size_and_agreement_and_streamed_members_have_none(ensemble):
     loaded, folder = ensemble
-    text = write_page(folder, loaded).read_text()
+    text = write_page(run_of(loaded)).read_text()
     for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 images"):
         assert words in text
     (folder / "stores.json").write_text("[]")
-    assert "Probability stores" not in write_page(folder, loaded).read_text()
+    assert "Probability stores" not in write_page(run_of(loaded)).read_text()
 
 
 def test_one_sequence_is_said_to_tell_nothing(ensemble):
@@ -119,4 +120,4 @@ def test_one_sequence_is_said_to_tell_nothing(ensemble):
     found = json.loads((folder / "ensemble.json").read_text())
     found["single"] |= {"low": float("-inf"), "high": float("inf")}
     (folder / "ensemble.json").write_text(json.dumps(found))
-    assert "unknown" in write_page(folder, loaded).read_text()
+    assert "unknown" in write_page(run_of(loaded)).read_text()

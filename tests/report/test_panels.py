@@ -8,10 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.report.canvas import BRIGHT, SHINE, fit, font, hatched, legend_rows, paint_mask, shorten
+from pipeline.report.canvas import (
+    MARGIN,
+    draw_tile_grid,
+    fit,
+    font,
+    grid_note,
+    hatched,
+    legend_rows,
+    shorten,
+    window_colors,
+)
 from pipeline.report.canvas import Chip as LegendChip
-from pipeline.report.panels import WIDTH, choose_images, draw_panel
-from pipeline.report.sheets import draw_sheet, draw_tile_grid, grid_note, window_colors
+from pipeline.report.scores import choose_images
+from pipeline.segmentation.panels import BRIGHT, IMAGE_SHARE, WIDTH, draw_panel, draw_sheet, paint_mask
 from tests.report.small_run import CLASSES, COLORS, make_image
 
 
@@ -26,7 +36,7 @@ def test_a_image_of_any_size_makes_a_panel_of_reasonable_size(width, height):
     image, mask = make_image(width, height)
     panel = draw_panel(image, mask, np.zeros_like(mask), CLASSES, COLORS, "title", dict.fromkeys(CLASSES, 0.5))
     assert panel.dtype == np.uint8
-    assert 300 < panel.shape[1] <= WIDTH
+    assert 300 < panel.shape[1] <= WIDTH + 2 * MARGIN
     assert panel.shape[0] < 4000
     assert panel.std() > 5
 
@@ -61,7 +71,7 @@ def test_masks_keep_their_colours_and_let_the_image_through():
     image, mask = make_image()
     assert tuple(paint_mask(mask, COLORS)[-1, -1]) == COLORS[2]
     shining = paint_mask(mask, COLORS, np.full_like(image, 255))
-    assert tuple(shining[-1, -1]) == tuple(round(value * (1 - SHINE) + SHINE * 255) for value in COLORS[2])
+    assert tuple(shining[-1, -1]) == tuple(round(value * (1 - IMAGE_SHARE) + IMAGE_SHARE * 255) for value in COLORS[2])
 
 
 def test_ignored_pixels_are_hatched():
@@ -93,14 +103,14 @@ def test_shortened_texts_fit(text, width):
 def test_best_median_and_worst_are_what_they_say():
     ids = [f"p{index}" for index in range(9)]
     per_image = {"id": ids, "dice": [str(0.1 * index) for index in range(9)]}
-    assert choose_images(per_image, 2) == {"best": ["p8", "p7"], "median": ["p4", "p3"], "worst": ["p0", "p1"]}
+    assert choose_images(per_image, "dice", 2) == {"best": ["p8", "p7"], "median": ["p4", "p3"], "worst": ["p0", "p1"]}
 
 
 def test_neighbouring_frames_do_not_fill_a_group():
     ids = [f"p{index}" for index in range(12)]
     sequences = ["a", "a", "b", "b"] * 3
     per_image = {"id": ids, "sequence": sequences, "dice": [index / 12 for index in range(12)]}
-    chosen = choose_images(per_image, 2)
+    chosen = choose_images(per_image, "dice", 2)
     assert chosen["worst"] == ["p0", "p2"]
     assert chosen["best"] == ["p11", "p9"]
 
@@ -108,7 +118,7 @@ def test_neighbouring_frames_do_not_fill_a_group():
 def test_what_was_chosen_for_its_sequence_stands_in_the_order_of_its_dice():
     sequences = ["a", "a", "b", "a", "a", "a"] * 2
     per_image = {"id": [f"p{index}" for index in range(12)], "sequence": sequences, "dice": range(12)}
-    chosen = choose_images(per_image, 3)
+    chosen = choose_images(per_image, "dice", 3)
     assert chosen["worst"] == ["p0", "p1", "p2"]  # p2 was taken second, being of another sequence
     for group, ids in chosen.items():
         assert ids == sorted(ids, key=lambda one: int(one[1:]), reverse=group != "worst")
@@ -118,7 +128,7 @@ def test_what_was_chosen_for_its_sequence_stands_in_the_order_of_its_dice():
 def test_no_image_is_chosen_twice_and_few_are_shared_out(rows, k):
     ids = [f"p{index}" for index in range(len(rows))]
     per_image = {"id": ids, "dice": [dice for dice, _ in rows], "sequence": [sequence for _, sequence in rows]}
-    chosen = choose_images(per_image, k)
+    chosen = choose_images(per_image, "dice", k)
     every = [image_id for group in chosen.values() for image_id in group]
     assert len(every) == len(set(every))
     assert set(every) <= set(ids)
@@ -166,7 +176,7 @@ def test_tiles_that_overlap_or_touch_differ_in_colour(num_columns, num_rows, wid
 
 
 def test_gaps_between_tiles_are_told():
-    assert grid_note((1280, 720, 2, 1), 320, 720) == "640 px across missed, one tile down takes all"
+    assert grid_note((1280, 720, 2, 1), 320, 720) == "640 px across missed, one tile down covers all"
 
 
 def test_panels_of_real_images_are_drawn(shared_data):

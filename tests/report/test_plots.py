@@ -11,14 +11,27 @@ from PIL import Image
 
 from pipeline.config.load import load, names
 from pipeline.config.plan import Phase, learning_rate
-from pipeline.report.class_curves import draw_class_dice, shared_parts
-from pipeline.report.curves import draw_learning_curves, phase_spans
+from pipeline.report.classes import (
+    draw_class_curves,
+    draw_class_histogram,
+    draw_confusion,
+    largest_confusions,
+    shared_parts,
+    write_class_histograms,
+)
+from pipeline.report.curves import PLAN_STEPS, draw_learning_curves, draw_plan, phase_spans, plan_curve, trained_curve
 from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
-from pipeline.report.plans import draw_plan, plan_curve, trained_curve
-from pipeline.report.plots import draw_class_histogram, draw_confusion, largest_confusions, write_class_histograms
-from pipeline.report.rates import draw_sweep, plot_sweep
 from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
-from tests.report.small_run import CLASSES, COLORS, make_history, write_csv, write_judged, write_prepared, write_sweep
+from pipeline.report.sweep import draw_sweep, plot_sweep
+from tests.report.small_run import (
+    CLASSES,
+    COLORS,
+    make_history,
+    write_csv,
+    write_evaluated,
+    write_prepared,
+    write_sweep,
+)
 
 MOST_BYTES = 120_000
 
@@ -49,19 +62,19 @@ def sweep(tmp_path: Path):
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
 def test_learning_curves_are_drawn_on_their_paper(history, theme):
-    png = draw_learning_curves(history, ["anneal"], theme)
+    png = draw_learning_curves(history, "dice", ["anneal"], theme)
     image = pixels(png)
     assert image.shape[1] == 2 * WIDTH
-    assert tuple(image[0, 0]) == tuple(bytes.fromhex(theme.paper[1:]))
+    assert tuple(image[0, 0]) == tuple(bytes.fromhex(theme.background[1:]))
     assert drawn_share(png) > 0.02
 
 
 def test_the_same_numbers_give_the_same_bytes(history):
-    assert draw_learning_curves(history, ["anneal"]) == draw_learning_curves(history, ["anneal"])
+    assert draw_learning_curves(history, "dice", ["anneal"]) == draw_learning_curves(history, "dice", ["anneal"])
 
 
 def test_a_jump_back_to_the_best_is_shown(history):
-    assert draw_learning_curves(history, ["anneal"]) != draw_learning_curves(history, [])
+    assert draw_learning_curves(history, "dice", ["anneal"]) != draw_learning_curves(history, "dice", [])
 
 
 def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_nowhere(tmp_path):
@@ -70,20 +83,20 @@ def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_now
         row[head.index("is_best")] = 1
     write_csv(tmp_path / "history.csv", head, rows)
     history = read_columns(tmp_path / "history.csv")
-    assert draw_learning_curves(history, ["anneal"]) == draw_learning_curves(history, [])
+    assert draw_learning_curves(history, "dice", ["anneal"]) == draw_learning_curves(history, "dice", [])
 
 
-def test_the_kept_epoch_is_said_to_be_of_what_the_monitor_is(history):
-    by_loss, by_dice = (draw_learning_curves(history, monitor=name) for name in ("valid_loss", "valid_dice"))
-    assert by_loss != by_dice
+def test_the_main_score_leads_the_learning_curves(history):
+    drawn = {draw_learning_curves(history, score) for score in ("dice", "iou", "miou")}  # miou: no column for training
+    assert len(drawn) == 3
 
 
 def test_learning_curves_need_one_row_only(tmp_path):
     head, rows = make_history()
     write_csv(tmp_path / "history.csv", head, rows[:1])
     history = read_columns(tmp_path / "history.csv")
-    assert drawn_share(draw_learning_curves(history, ["anneal"])) > 0.01
-    assert drawn_share(draw_class_dice(history, {})) > 0.01
+    assert drawn_share(draw_learning_curves(history, "dice", ["anneal"])) > 0.01
+    assert drawn_share(draw_class_curves(history, "dice", {})) > 0.01
     assert phase_spans(history) == []
 
 
@@ -91,12 +104,12 @@ def test_a_history_of_many_epochs_and_classes_is_drawn(tmp_path):
     head, rows = make_history(num_flat=150, num_anneal=10)
     extra = [f"valid_dice_kind {index}" for index in range(30)]
     write_csv(tmp_path / "history.csv", [*head, *extra], [[*row, *([0.5] * 30)] for row in rows])
-    assert drawn_share(draw_class_dice(read_columns(tmp_path / "history.csv"), {})) > 0.02
+    assert drawn_share(draw_class_curves(read_columns(tmp_path / "history.csv"), "dice", {})) > 0.02
 
 
 def test_classes_that_share_a_line_all_show_on_it(history):
     same = {**history, "valid_dice_Road": history["valid_dice_Person"]}
-    png = draw_class_dice(same, dict(zip(CLASSES, COLORS, strict=True)))
+    png = draw_class_curves(same, "dice", dict(zip(CLASSES, COLORS, strict=True)))
     curves = pixels(png)[:, :1000].astype(int)  # left of the names
     sizes = [(np.abs(curves - np.array(color)).max(axis=2) < 12).sum() for color in COLORS[1:3]]
     assert min(sizes) > 300
@@ -112,7 +125,7 @@ def test_lines_that_meet_for_a_while_are_shared_for_that_while_only():
 
 
 def test_class_lines_have_the_colours_of_the_competition(history):
-    png = draw_class_dice(history, dict(zip(CLASSES, COLORS, strict=True)))
+    png = draw_class_curves(history, "dice", dict(zip(CLASSES, COLORS, strict=True)))
     near = np.abs(pixels(png).astype(int) - np.array(COLORS[1])).max(axis=2) < 12
     assert near.sum() > 100
 
@@ -123,7 +136,7 @@ def test_class_lines_have_the_colours_of_the_competition(history):
 )
 def test_every_class_colour_can_be_told_from_the_paper(color, theme):
     shown = readable_color(color, theme)
-    assert contrast(tuple(bytes.fromhex(shown[1:])), tuple(bytes.fromhex(theme.paper[1:]))) >= 1.7
+    assert contrast(tuple(bytes.fromhex(shown[1:])), tuple(bytes.fromhex(theme.background[1:]))) >= 1.7
 
 
 def test_the_sweep_marks_max_lr_and_the_suggestions(sweep):
@@ -150,7 +163,7 @@ def test_every_suggestion_is_marked_on_the_curve_of_the_validation(sweep):
     columns, found = sweep
     axes = axes_of(columns, {**found, "suggestions": {"steep": 0.012, "valley": 0.05, "minimum": 0.1}})
     (curve,) = [line for line in axes.lines if line.get_label() == "validation"]
-    marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
+    (marks,) = [line.get_xydata() for line in axes.lines if line.get_marker() == "o"]
     assert len(marks) == 3
     for rate, height in marks:
         assert height == pytest.approx(np.interp(np.log(rate), np.log(curve.get_xdata()), curve.get_ydata()), abs=1e-9)
@@ -196,14 +209,13 @@ def test_an_exploding_loss_does_not_flatten_the_curve(sweep):
 
 @pytest.mark.parametrize("name", ["ExpAAA", "ExpAAB"])
 def test_the_plan_of_an_experiment_is_drawn(name):
-    points, spans = plan_curve(load(name).plan)
-    assert drawn_share(draw_plan(points, spans)) > 0.02
+    assert drawn_share(draw_plan(load(name).plan, None)) > 0.02
 
 
 def test_every_plan_ends_where_its_phases_do():
     plans = {load(name).config.solver.plan: load(name).plan for name in names()[:12] if name.startswith("Exp")}
     for plan in plans.values():
-        points, spans = plan_curve(plan)
+        points, spans = plan_curve(plan, PLAN_STEPS)
         assert spans[-1][2] == sum(phase.epochs for phase in plan)
         assert [start for _, start, _ in spans[1:]] == [end for _, _, end in spans[:-1]]
         assert points[-1][0] == spans[-1][2]
@@ -219,7 +231,7 @@ def test_histograms_are_written_beside_each_other(tmp_path):
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 5), (1, 10**9)])
 def test_histograms_stand_any_counts(counts):
-    rows = [ClassRow(index, f"class {index}", (9, 9, 9), count, count, 0.5, 0, 0) for index, count in enumerate(counts)]
+    rows = [ClassRow(f"class {index}", (9, 9, 9), count, 0, count, 0.5) for index, count in enumerate(counts)]
     for of in ("images", "pixels"):
         assert drawn_share(draw_class_histogram(rows, of)) > 0.005
 
@@ -232,7 +244,7 @@ def test_the_longer_bar_has_more_pixels(tmp_path):
 
 
 def test_confusions_are_drawn_and_named(tmp_path):
-    write_judged(tmp_path)
+    write_evaluated(tmp_path)
     confusion = read_columns(tmp_path / "confusion.csv")
     assert drawn_share(draw_confusion(confusion)) > 0.05
     assert largest_confusions(confusion)[:2] == [("Person", "Background", 0.5), ("Person", "Road", 0.5)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +31,7 @@ def test_what_is_plainly_better_stays_ahead_and_is_the_first_final():
     assert (first.first, first.second) == ("strong", "middle")
     assert first.gap.low > 0
     assert first.kept_share > 0.99
-    assert "truly different" in str(found)
+    assert "%: different\n" in str(found)
 
 
 def test_two_of_equal_strength_are_not_told_apart():
@@ -65,17 +67,19 @@ def test_boards_are_the_same_each_time_and_centre_on_the_scores():
     assert private.std(0)[0] < public.std(0)[0]  # the private board is the larger
 
 
-def write_scores(folder, ids, dice):
+def write_scores(folder, ids, dice, score="dice"):
     folder.mkdir()
-    table = pd.DataFrame({"id": ids, "sequence": [name[:3] for name in ids], "dice": dice, "iou": dice})
+    (folder / "metrics.json").write_text(json.dumps({"score": score}))
+    table = pd.DataFrame({"id": ids, "sequence": [name[:3] for name in ids], "dice": dice, "iou": dice / (2 - dice)})
     table.to_csv(folder / "per_image.csv", index=False)
 
 
-def test_only_images_that_all_were_judged_on_count(tmp_path):
+def test_only_images_that_all_were_evaluated_on_count(tmp_path):
     ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
     write_scores(tmp_path / "A", ids[:24], np.linspace(0.5, 0.9, 24))
     write_scores(tmp_path / "B", ids[6:][::-1], np.linspace(0.5, 0.9, 24))
-    dice, groups = read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
+    dice, groups, score = read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
+    assert score == "dice"
     assert sorted(dice.index) == ids[6:24]
     assert len(set(groups)) == 6
     assert dice.loc["002_0", "A"] == pytest.approx(np.linspace(0.5, 0.9, 24)[6])
@@ -84,7 +88,7 @@ def test_only_images_that_all_were_judged_on_count(tmp_path):
 def test_runs_of_one_slice_that_is_too_small_are_not_told_to_compare_runs_of_one_slice(tmp_path):
     for name in ("A", "B"):
         write_scores(tmp_path / name, [f"{index:03d}" for index in range(6)], np.zeros(6))
-    with pytest.raises(UserError, match=r"in common: 6, sequences: 6 .*These validate on too few images"):
+    with pytest.raises(UserError, match=r"on 6 images in common, of 6 sequences .*These runs validate on too few"):
         read_scores({name: tmp_path / name for name in ("A", "B")})
 
 
@@ -92,14 +96,26 @@ def test_runs_without_common_images_or_scores_are_refused(tmp_path):
     ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
     write_scores(tmp_path / "A", ids[:15], np.zeros(15))
     write_scores(tmp_path / "B", ids[15:], np.zeros(15))
-    with pytest.raises(UserError, match=r"in common: 0, sequences: 0 .*compare runs of one slice"):
+    with pytest.raises(UserError, match=r"on 0 images in common, of 0 sequences .*compare runs of one slice"):
         read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
-    with pytest.raises(UserError, match=r"C was not judged yet; type: ./run.sh C evaluate"):
+    with pytest.raises(UserError, match=r"C was not evaluated yet; type: ./run.sh C evaluate"):
         read_scores({"A": tmp_path / "A", "C": tmp_path / "C"})
+
+
+def test_where_the_score_has_no_value_per_image_iou_takes_its_place(tmp_path):
+    ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
+    folders = {name: tmp_path / name for name in ("A", "B")}
+    for index, folder in enumerate(folders.values()):
+        write_scores(folder, ids, np.linspace(0.5 + 0.1 * index, 0.9, 30), "miou")
+    scores, groups, score = read_scores(folders)
+    assert score == "iou"
+    assert scores["A"].iloc[0] == pytest.approx(0.5 / 1.5)
+    assert "IoU" in str(shake_up(scores, groups, score)).splitlines()[1]
 
 
 @pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
 def test_damaged_scores_are_named_with_the_command(tmp_path, content):
+    (tmp_path / "metrics.json").write_text('{"score": "dice"}')
     (tmp_path / "per_image.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh Mine evaluate --force"):
         read_scores({"Mine": tmp_path})

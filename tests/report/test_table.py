@@ -11,6 +11,7 @@ from pipeline.config.load import names
 from pipeline.paths import Folders
 from pipeline.report.read import read_header
 from pipeline.report.table import experiment_rows, experiment_table, read_state
+from pipeline.stages import STAGES
 from tests.report.small_run import mark_stages, metrics_of
 
 
@@ -29,7 +30,7 @@ def configs(tmp_path):
 
 
 def test_every_config_of_the_project_has_a_line():
-    lines = experiment_table(Folders.from_environment().runs, width=120).splitlines()
+    lines = experiment_table(Folders.from_environment().runs, STAGES, width=120).splitlines()
     shown = [line.split()[0] for line in lines]
     assert set(names()) <= set(shown)
 
@@ -39,7 +40,7 @@ def test_questions_scores_and_states_are_shown(configs, tmp_path):
     (folder / ".stages").mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics_of()))
     mark_stages(folder, prepare=1, train=2, evaluate=3)
-    lines = experiment_table(width=100, configs=configs, runs=tmp_path / "runs").splitlines()
+    lines = experiment_table(width=100, configs=configs, runs=tmp_path / "runs", stages=STAGES).splitlines()
     assert lines[2].split() == ["ExpA", "0.762", "0.843", "evaluated", "Does", "it", "help?"]
     assert [line.split() for line in lines[-3:]] == [
         [word, "0.762", "0.843"] for word in ("minimum", "average", "maximum")
@@ -47,7 +48,7 @@ def test_questions_scores_and_states_are_shown(configs, tmp_path):
 
 
 def test_columns_stand_below_each_other_and_lines_fit(configs, tmp_path):
-    lines = experiment_table(width=80, configs=configs, runs=tmp_path).splitlines()
+    lines = experiment_table(width=80, configs=configs, runs=tmp_path, stages=STAGES).splitlines()
     assert max(map(len, lines)) <= 80
     start = lines[0].index("question")
     assert lines[2][start:].startswith("Does")
@@ -55,24 +56,24 @@ def test_columns_stand_below_each_other_and_lines_fit(configs, tmp_path):
 
 
 def test_words_choose_lines(configs, tmp_path):
-    table = experiment_table(tmp_path, ["LONGER", "question"], width=80, configs=configs)
+    table = experiment_table(tmp_path, STAGES, ["LONGER", "question"], width=80, configs=configs)
     assert "ExpB" in table
     assert "ExpA" not in table
-    assert experiment_table(tmp_path, ["zebra"], configs=configs) == "No experiment matches zebra."
+    assert experiment_table(tmp_path, STAGES, ["zebra"], configs=configs) == "No experiment matches zebra."
 
 
 def test_a_run_with_overrides_stands_below_its_config(new_run):
     loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     (folder / "metrics.json").write_text(json.dumps(metrics_of()))
     for words in ([], ["ExpAAB"]):
-        lines = experiment_table(Folders.from_environment().runs, words, width=100).splitlines()
+        lines = experiment_table(Folders.from_environment().runs, STAGES, words, width=100).splitlines()
         below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
         assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
 
 
 def test_scores_of_two_competitions_have_no_mean(new_run):
     def average(*words: str) -> list[str]:
-        lines = experiment_table(Folders.from_environment().runs, words).splitlines()
+        lines = experiment_table(Folders.from_environment().runs, STAGES, words).splitlines()
         return next(line.split()[1:] for line in lines if line.startswith("average"))
 
     for name in ("DemoAAA", "DemoAAB", "CamVidAAA"):
@@ -84,20 +85,20 @@ def test_scores_of_two_competitions_have_no_mean(new_run):
 
 
 def test_a_training_under_way_shows_its_epoch(tmp_path):
-    assert read_state(tmp_path) == ""
+    assert read_state(tmp_path, STAGES) == ""
     (tmp_path / ".stages").mkdir()
     mark_stages(tmp_path, prepare=1)
-    assert read_state(tmp_path) == "prepared"
+    assert read_state(tmp_path, STAGES) == "prepared"
     (tmp_path / "history.csv").write_text("epoch,phase\n0,\n1,flat\n2,flat\n")
-    assert read_state(tmp_path) == "epoch 2"
+    assert read_state(tmp_path, STAGES) == "epoch 2"
     mark_stages(tmp_path, train=1)
-    assert read_state(tmp_path) == "trained"
+    assert read_state(tmp_path, STAGES) == "trained"
 
 
 def test_broken_metrics_do_not_break_the_table(configs, tmp_path):
     (tmp_path / "runs" / "ExpA").mkdir(parents=True)
     (tmp_path / "runs" / "ExpA" / "metrics.json").write_text('{"dice":')
-    assert experiment_rows(configs, tmp_path / "runs")[0].score is None
+    assert experiment_rows(configs, tmp_path / "runs", STAGES)[0].score is None
 
 
 def test_headers_are_read_from_comments_only(configs):
@@ -107,13 +108,13 @@ def test_headers_are_read_from_comments_only(configs):
 
 
 def test_without_any_score_there_is_no_summary(configs, tmp_path):
-    assert experiment_table(tmp_path, ["ExpB"], width=80, configs=configs).splitlines()[-1].startswith("ExpB")
+    assert experiment_table(tmp_path, STAGES, ["ExpB"], width=80, configs=configs).splitlines()[-1].startswith("ExpB")
 
 
 def test_a_config_in_any_encoding_leaves_the_list_whole(configs, tmp_path):
     (configs / "ExpB.yaml").write_bytes("# Grün?\r\nA: 1\r\n".encode("latin-1"))
     (configs / "ExpC.yaml").write_bytes("# From Windows?\r\nA: 1\r\n".encode("utf-8-sig"))
-    rows = {row.name: row.question for row in experiment_rows(configs, tmp_path)}
+    rows = {row.name: row.question for row in experiment_rows(configs, tmp_path, STAGES)}
     assert rows == {"ExpA": "Does it help?", "ExpB": "Gr\ufffdn?", "ExpC": "From Windows?"}
 
 
@@ -130,5 +131,5 @@ def test_the_report_never_imports_torch(python_modules):
 def test_the_table_is_quick():
     Folders.from_environment().runs.mkdir()
     start = time.perf_counter()
-    experiment_table(Folders.from_environment().runs, width=100)
+    experiment_table(Folders.from_environment().runs, STAGES, width=100)
     assert time.perf_counter() - start < 0.3

@@ -95,8 +95,13 @@ def test_a_vote_goes_to_the_chosen_class_alone(shape: tuple[int, ...], seed: int
 
 
 def test_pixels_in_numpy_get_the_same_classes() -> None:
-    scores_BCP = draw_ties((3, 5, 40))
-    assert np.array_equal(choose_pixels(scores_BCP.numpy()), choose(scores_BCP[..., None])[..., 0].numpy())
+    scores_CP = draw_ties((5, 40))
+    assert np.array_equal(choose_pixels(scores_CP.numpy()), choose(scores_CP[None, ..., None])[0, :, 0].numpy())
+
+
+def test_no_pixel_at_all_is_counted_as_none() -> None:
+    nothing = torch.zeros((2, 0, 4), dtype=torch.uint8)
+    assert count(nothing, nothing, num_classes=3).tolist() == [[[0] * 3] * 3] * 2
 
 
 def test_the_gradient_of_probabilities_is_what_autograd_finds() -> None:

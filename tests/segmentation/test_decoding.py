@@ -1,4 +1,4 @@
-"""Dropping small and unsure classes: exact where it is decided, honest about what survives on other sequences."""
+"""Dropping small and unsure classes: the best rule is found, and adopted only where it gains on held-out sequences."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.segmentation.decoding import (
+    DecodedImage,
     Rule,
-    Sight,
     decode_with_rules,
     dropped,
     fit_rule,
     fit_suppression,
     gain_of,
     measure_classes,
-    see,
+    measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.metrics import dice_iou
@@ -26,26 +26,26 @@ from tests.segmentation.members import CLASSES, draw_prediction
 NAMES = ("ground", "bird")
 
 
-def sight(
-    area: float, is_shown: bool, dice: float, sequence: str = "s", name: str = "p", mass: float | None = None
-) -> Sight:
+def make_image(
+    area: float, is_present: bool, dice: float, sequence: str = "s", name: str = "p", mass: float | None = None
+) -> DecodedImage:
     mass = area if mass is None else mass
-    shares = {"area": np.array([1 - area, area]), "mass": np.array([1 - mass, mass])}
-    return Sight(name, sequence, shares, np.array([1.0, dice]), np.array([True, is_shown]))
+    areas, masses = np.array([1 - area, area]), np.array([1 - mass, mass])
+    return DecodedImage(name, sequence, areas, masses, np.array([1.0, dice]), np.array([True, is_present]))
 
 
-def flights(num_sequences: int, is_spurious, frames: int = 4, seed: int = 0) -> list[Sight]:
+def flights(num_sequences: int, is_spurious, frames: int = 4, seed: int = 0) -> list[DecodedImage]:
     """Images in which small birds are real or not, as `is_spurious(generator)` says, and large ones always real."""
     generator = np.random.default_rng(seed)
-    sights = []
+    images = []
     for sequence in range(num_sequences):
         for frame in range(frames):
             is_small = frame % 2 == 0
             area = float(generator.uniform(1e-5, 1e-3) if is_small else generator.uniform(0.01, 0.1))
-            is_shown = not (is_small and is_spurious(generator))
-            dice = float(generator.uniform(0.5, 0.9)) if is_shown else 0.0
-            sights.append(sight(area, is_shown, dice, f"s{sequence}", f"{sequence}_{frame}"))
-    return sights
+            is_present = not (is_small and is_spurious(generator))
+            dice = float(generator.uniform(0.5, 0.9)) if is_present else 0.0
+            images.append(make_image(area, is_present, dice, f"s{sequence}", f"{sequence}_{frame}"))
+    return images
 
 
 def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
@@ -54,12 +54,14 @@ def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
     mask = combine(predictions, [Recipe("AP")])[0]
     truth = generator.integers(0, len(CLASSES), mask.shape, dtype=np.uint8)
     truth[:5] = 255
-    found = see("p", "s", predictions, mask, truth)
+    found = measure_image("p", "s", predictions, mask, truth)
     assert np.allclose(found.shares["area"], np.bincount(mask.ravel(), minlength=4) / mask.size)
     assert (found.shares["mass"] < found.shares["area"]).all()
     assert (found.shares["mass"] >= found.shares["area"] / len(CLASSES)).all()
-    assert np.allclose(found.dice, dice_iou(confusion_of(mask, truth, 4))[0].numpy())
-    assert found.is_shown.all()
+    dice, iou = dice_iou(confusion_of(mask, truth, 4))
+    assert np.allclose(found.scores, dice.numpy())
+    assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, iou.numpy())
+    assert found.is_present.all()
 
 
 def test_a_dropped_class_is_gone_and_its_pixels_go_to_the_next_best():
@@ -87,17 +89,17 @@ def test_the_largest_class_is_never_dropped():
 )
 @settings(max_examples=100)
 def test_no_threshold_gains_more_on_its_own_images_than_the_one_found(drawn):
-    sights = [
-        sight(area, is_shown, dice if is_shown else 0.0, mass=area * sureness)
-        for area, is_shown, dice, sureness in drawn
+    images = [
+        make_image(area, is_present, dice if is_present else 0.0, mass=area * sureness)
+        for area, is_present, dice, sureness in drawn
     ]
 
     def total(rule: Rule) -> float:
-        return sum(gain_of(one, 1) for one in sights if dropped(one.shares, [rule]))
+        return sum(gain_of(one, 1) for one in images if dropped(one.shares, [rule]))
 
-    found = fit_rule(sights, 1)
+    found = fit_rule(1, images)
     best = total(found) if found else 0.0
-    tries = [Rule(1, measure, one.shares[measure][1] * 1.00005) for one in sights for measure in ("area", "mass")]
+    tries = [Rule(1, measure, one.shares[measure][1] * 1.00005) for one in images for measure in ("area", "mass")]
     assert best >= max(map(total, tries)) - 1e-9
 
 
@@ -105,34 +107,36 @@ def test_a_rule_is_adopted_where_small_birds_are_mostly_noise():
     found = fit_suppression(flights(12, lambda generator: generator.random() < 0.9), NAMES)
     assert [rule.class_index for rule in found.rules] == [1]
     assert 1e-5 < found.rules[0].least < 0.05
-    assert found.gains[1].low > 0
-    assert 0.5 < found.survived <= 1.05
-    assert "bird: dropped where its area is below" in found.words
+    assert found.trials.by_key[1].gain.low > 0
+    assert 0.5 < found.trials.survived <= 1.05
+    assert found.words[0].startswith("rules for 1 of 2 classes, ")
+    assert "bird: dropped where its area is below" in found.words[1]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_rule_is_adopted_where_small_birds_are_as_often_real(seed):
     found = fit_suppression(flights(12, lambda generator: generator.random() < 0.4, seed=seed), NAMES)
     assert found.rules == ()
-    assert all(found.in_sample[class_index] > gain.mean for class_index, gain in found.gains.items())
+    assert all(trial.in_sample > trial.gain.mean for trial in found.trials.by_key.values())
 
 
 def test_a_flock_of_noise_in_one_sequence_is_no_proof():
-    sights = flights(10, lambda generator: False)
-    sights += [sight(1e-4, False, 0.0, "odd", f"odd_{frame}") for frame in range(30)]
-    found = fit_suppression(sights, NAMES)
-    assert found.in_sample[1] > 0
+    images = flights(10, lambda generator: False)
+    images += [make_image(1e-4, False, 0.0, "odd", f"odd_{frame}") for frame in range(30)]
+    found = fit_suppression(images, NAMES)
+    assert found.trials.by_key[1].in_sample > 0
     assert found.rules == ()
-    assert "bird: kept" in found.words
+    assert found.words[0] == "no class is dropped: nothing gains beyond noise on held-out sequences"
+    assert "bird: kept, not dropped where" in found.words[1]
 
 
 def test_too_few_sequences_adopt_nothing():
     found = fit_suppression(flights(3, lambda generator: True), NAMES)
-    assert (found.rules, found.survived) == ((), None)
-    assert "3 sequences, and 4 are needed" in found.words
+    assert (found.rules, found.trials.survived) == ((), None)
+    assert found.words == ["no class is dropped: fitting needs 4 sequences or more, found 3"]
 
 
-def test_nothing_to_gain_is_said():
+def test_where_nothing_gains_the_words_say_so():
     found = fit_suppression(flights(6, lambda generator: False), NAMES)
     assert found.rules == ()
-    assert found.words == "no class is dropped anywhere: no rule gains even on its own images"
+    assert found.words == ["no class is dropped: nothing gains even on the images that it is fitted on"]

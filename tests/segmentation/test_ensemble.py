@@ -160,9 +160,9 @@ def test_a_view_on_the_disk_is_the_prediction_itself(tmp_path):
 def test_members_of_another_competition_or_class_order_are_refused_by_name():
     facts = {"classes": ["sky", "road"], "competition": "demo"}
     check_members({"ExpA": facts, "ExpB": dict(facts)})
-    with pytest.raises(UserError, match="ExpB cannot be combined with ExpA: its classes are road, sky"):
+    with pytest.raises(UserError, match="ExpB cannot be combined with ExpA: classes of ExpB: road, sky"):
         check_members({"ExpA": facts, "ExpB": facts | {"classes": ["road", "sky"]}})
-    with pytest.raises(UserError, match=r"ExpC .*its competition is camvid, those of ExpA demo"):
+    with pytest.raises(UserError, match=r"ExpC .*competition of ExpC: camvid; competition of ExpA: demo"):
         check_members({"ExpA": facts, "ExpB": facts, "ExpC": facts | {"competition": "camvid"}})
 
 

@@ -1,4 +1,4 @@
-"""Fitted weights: their sums are exact, they find the optimum, and they are adopted only when they prove themselves."""
+"""Fitted weights: their sums are exact, they find the optimum, and they are adopted only where they gain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from scipy.optimize import minimize
 
 from pipeline.segmentation import ensemble_weights
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
-from pipeline.segmentation.ensemble_weights import Evidence, fit, fit_greedy, fit_soft, image_dice, look, project
+from pipeline.segmentation.ensemble_weights import (
+    MemberSample,
+    fit_greedy,
+    fit_soft,
+    fit_weights,
+    project,
+    sample_members,
+    weighted_scores,
+)
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import Prediction
 from pipeline.segmentation.scores import confusion_of
@@ -31,35 +39,36 @@ def predict_from(generator: np.random.Generator, truth: np.ndarray, skill: float
     return Prediction(logits.astype(np.float16), 1, False, (0, 0), truth.shape)
 
 
-def draw_evidence(skills, num_sequences: int = 8, judges_of=None, seed: int = 0, frames: int = 2) -> list[Evidence]:
+def draw_images(skills, num_sequences: int = 8, members_of=None, seed: int = 0, frames: int = 2) -> list[MemberSample]:
     generator = np.random.default_rng(seed)
     images = []
     for sequence in range(num_sequences):
         for frame in range(frames):
             truth = draw_truth(generator, (24, 24))
-            judges = judges_of(sequence, frame) if judges_of else tuple(range(len(skills)))
-            predictions = [predict_from(generator, truth, skills[judge], len(CLASSES)) for judge in judges]
-            images.append(look(f"{sequence}_{frame}", f"s{sequence}", judges, predictions, truth))
+            members = members_of(sequence, frame) if members_of else tuple(range(len(skills)))
+            predictions = [predict_from(generator, truth, skills[member], len(CLASSES)) for member in members]
+            images.append(sample_members(f"{sequence}_{frame}", f"s{sequence}", members, predictions, truth))
     return images
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4))
 @settings(max_examples=25)
-def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_judges):
+def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_members):
     generator = np.random.default_rng(seed)
     size = (int(generator.integers(1, 33)), int(generator.integers(1, 33)))  # few enough that none is left out
     truth = draw_truth(generator, size)
-    judges = tuple(sorted(generator.permutation(6)[:num_judges].tolist()))
-    predictions = [draw_prediction(generator, size, int(generator.choice([1, 4])), sharpness=4.0) for _ in judges]
+    members = tuple(sorted(generator.permutation(6)[:num_members].tolist()))
+    predictions = [draw_prediction(generator, size, int(generator.choice([1, 4])), sharpness=4.0) for _ in members]
     weights = generator.dirichlet(np.ones(6))[:, None]
-    evidence = look("p", "s", judges, predictions, truth)
-    mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), judges)])[0]
+    image = sample_members("p", "s", members, predictions, truth)
+    mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), members)])[0]
     wanted = dice_iou(confusion_of(mask, truth, len(CLASSES)))[0].numpy()
-    found = image_dice(evidence, weights)
-    assert evidence.scale == 1
+    found = weighted_scores(image, weights)
+    assert image.scale == 1
+    assert np.allclose(weighted_scores(image, weights, "iou"), found / (2 - found))
     assert np.abs(found - wanted).max() < 0.02  # the kept probabilities are float16: a pixel may be ranked otherwise
-    assert evidence.soft_hits.sum() <= evidence.soft_areas.sum() + 1e-6
-    assert np.allclose(evidence.soft_areas.sum(1), (truth != 255).sum())
+    assert image.soft_hits.sum() <= image.soft_areas.sum() + 1e-6
+    assert np.allclose(image.soft_areas.sum(1), (truth != 255).sum())
 
 
 def test_a_sample_of_many_disputed_pixels_estimates_the_dice(monkeypatch):
@@ -67,19 +76,19 @@ def test_a_sample_of_many_disputed_pixels_estimates_the_dice(monkeypatch):
     truth = draw_truth(generator, (120, 160))
     predictions = [predict_from(generator, truth, 1.0, len(CLASSES)) for _ in range(3)]
     weights = normalised([1, 2, 1])
-    whole = look("p", "s", (0, 1, 2), predictions, truth)
+    whole = sample_members("p", "s", (0, 1, 2), predictions, truth)
     monkeypatch.setattr(ensemble_weights, "MOST_DISPUTED", 10**6)
-    exact = image_dice(look("p", "s", (0, 1, 2), predictions, truth), weights)
+    exact = weighted_scores(sample_members("p", "s", (0, 1, 2), predictions, truth), weights)
     assert whole.scale > 1
-    assert np.abs(image_dice(whole, weights) - exact).max() < 0.03
+    assert np.abs(weighted_scores(whole, weights) - exact).max() < 0.03
 
 
 def test_projected_gradient_finds_what_slsqp_finds():
-    images = draw_evidence((2.0, 1.0, 0.2, 0.0), num_sequences=5)
+    images = draw_images((2.0, 1.0, 0.2, 0.0), num_sequences=5)
 
     def soft_dice(weights: np.ndarray) -> float:
         ratios = [
-            (2 * weights @ one.soft_hits / (weights @ (one.soft_areas + one.truth_areas)))[one.truth_areas > 0]
+            (2 * weights @ one.soft_hits / (weights @ (one.soft_areas + one.true_areas)))[one.true_areas > 0]
             for one in images
         ]
         return float(np.concatenate(ratios).mean())
@@ -97,7 +106,7 @@ def test_projected_gradient_finds_what_slsqp_finds():
 
 
 def test_weights_per_class_sum_to_one_in_each_class_and_differ_where_members_do():
-    images = draw_evidence((2.0, 0.5), num_sequences=4)
+    images = draw_images((2.0, 0.5), num_sequences=4)
     weights = fit_soft(images, 2, per_class=True)
     assert weights.shape == (2, len(CLASSES))
     assert np.allclose(weights.sum(0), 1)
@@ -105,61 +114,61 @@ def test_weights_per_class_sum_to_one_in_each_class_and_differ_where_members_do(
 
 
 def test_greedy_selection_leaves_out_a_member_that_only_guesses():
-    weights = fit_greedy(draw_evidence((1.5, 1.5, -1.0)), 3)[:, 0]
+    weights = fit_greedy(draw_images((1.5, 1.5, -1.0)), 3)[:, 0]
     assert weights[2] == 0
     assert weights.sum() == pytest.approx(1)
 
 
 def test_weights_are_adopted_where_a_member_is_plainly_worse():
-    found = fit(draw_evidence((1.5, 1.5, -1.0), num_sequences=10), 3)
+    found = fit_weights(draw_images((1.5, 1.5, -1.0), num_sequences=10), 3)
     assert found.kind != "equal"
-    assert found.gains[found.kind].low > 0
+    assert found.trials.by_key[found.kind].gain.low > 0
     assert found.weights[2].max() < 0.1
     assert set(found.by_image) == {f"{sequence}_{frame}" for sequence in range(10) for frame in range(2)}
-    assert "it has not seen" in found.words
+    assert found.words[0] == f"weights fitted by {found.kind}"
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_images(seed):
-    found = fit(draw_evidence((1.0, 1.0, 1.0), seed=seed), 3)
+    found = fit_weights(draw_images((1.0, 1.0, 1.0), seed=seed), 3)
     assert found.kind == "equal"
     assert found.weights.tolist() == [[1 / 3]] * 3
-    assert found.in_sample["greedy"] >= 0
-    assert "no fit gains beyond noise" in found.words
+    assert found.trials.by_key["greedy"].in_sample >= 0
+    assert found.words[0] == "equal weights: nothing gains beyond noise on held-out sequences"
 
 
 def test_slices_that_do_not_overlap_leave_nothing_to_fit():
-    found = fit(draw_evidence((2.0, 0.0), judges_of=lambda sequence, frame: (sequence % 2,)), 2)
+    found = fit_weights(draw_images((2.0, 0.0), members_of=lambda sequence, frame: (sequence % 2,)), 2)
     assert (found.kind, found.by_image) == ("equal", {})
-    assert found.words.startswith("equal weights: no image is judged by two members")
+    assert found.words[0].startswith("equal weights, as no image is out of fold for two members")
 
 
 def test_too_few_sequences_leave_equal_weights():
-    found = fit(draw_evidence((2.0, -1.0), num_sequences=3), 2)
+    found = fit_weights(draw_images((2.0, -1.0), num_sequences=3), 2)
     assert found.kind == "equal"
-    assert "only 3 sequences" in found.words
+    assert found.words == ["equal weights: fitting needs 4 sequences or more, found 3"]
 
 
-def test_overlapping_slices_are_fitted_from_the_members_that_judge_each_image():
+def test_overlapping_slices_are_fitted_from_the_members_that_did_not_train_on_each_image():
     pairs = ((0, 1), (1, 2), (0, 2))
-    images = draw_evidence((1.5, 1.5, -1.0), 12, lambda sequence, frame: pairs[(sequence + frame) % 3])
-    found = fit(images, 3)
+    images = draw_images((1.5, 1.5, -1.0), 12, lambda sequence, frame: pairs[(sequence + frame) % 3])
+    found = fit_weights(images, 3)
     assert found.kind != "equal"
     assert found.weights[2].max() < 0.2
 
 
-def test_the_weights_by_which_a_image_is_judged_do_not_know_its_sequence():
+def test_the_weights_that_score_an_image_were_fitted_without_its_sequence():
     generator = np.random.default_rng(5)
-    images = draw_evidence((1.5, 1.5, -1.0), num_sequences=10)
+    images = draw_images((1.5, 1.5, -1.0), num_sequences=10)
     changed = []
     for one in images:
         if one.sequence == "s4":  # the same images, but here only the third member is right
             truth = draw_truth(generator, (24, 24))
             predictions = [predict_from(generator, truth, skill, len(CLASSES)) for skill in (1.0, 1.0, 1.2)]
-            changed.append(look(one.image_id, one.sequence, (0, 1, 2), predictions, truth))
+            changed.append(sample_members(one.image_id, one.sequence, (0, 1, 2), predictions, truth))
         else:
             changed.append(one)
-    before, after = fit(images, 3), fit(changed, 3)
+    before, after = fit_weights(images, 3), fit_weights(changed, 3)
     assert before.kind == after.kind != "equal"
     for name in ("4_0", "4_1"):
         assert np.array_equal(before.by_image[name], after.by_image[name])

@@ -1,4 +1,4 @@
-"""Factors on probabilities: right on images that they did not see, adopted only when they prove themselves."""
+"""Factors on probabilities: right on images that they were not fitted on, adopted only where they gain."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ import pytest
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
 from pipeline.segmentation.metrics import dice_iou
-from pipeline.segmentation.offsets import (
-    FACTORS,
-    fit_offsets,
-    margin,
-    margin_arrays,
-    margin_dice,
-    margin_from,
-    with_factors,
-)
+from pipeline.segmentation.offsets import FACTORS, fit_offsets, sample_combined, score_with, with_factors
+from pipeline.segmentation.out_of_fold import arrays_of, image_from
+from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction
 from pipeline.segmentation.scores import confusion_of
 from tests.segmentation.members import CLASSES, draw_prediction
@@ -34,49 +28,58 @@ def draw_image(generator: np.random.Generator, shyness: float) -> tuple[Predicti
     return Prediction(logits.astype(np.float16), 1, False, (0, 0), (HEIGHT, WIDTH)), truth
 
 
-def margins(shyness: float, num_images: int = 24, num_sequences: int = 8):
+def draw_samples(shyness: float, num_images: int = 24, num_sequences: int = 8):
     generator = np.random.default_rng(4)
     for number in range(num_images):
         prediction, truth = draw_image(generator, shyness)
-        yield margin(f"{number}", f"s{number % num_sequences}", [prediction], Recipe("AP"), truth)
+        yield sample_combined(f"{number}", f"s{number % num_sequences}", [prediction], Recipe("AP"), truth)
 
 
 def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing_was_fitted():
-    found = fit_offsets(list(margins(shyness=4.0)), CLASSES)
+    found = fit_offsets(list(draw_samples(shyness=4.0)), CLASSES)
     assert found.factors[-1] in (2.0, 4.0)
-    assert found.gains[NUM_CLASSES - 1].low > 0
-    assert 0.8 < found.survived <= 1.01
-    assert "sky: times" in found.words
+    assert found.trials.by_key[NUM_CLASSES - 1].gain.low > 0
+    assert 0.8 < found.trials.survived <= 1.01
+    assert any("sky: times" in line for line in found.words)
 
 
 def test_thresholds_that_are_right_stay():
-    found = fit_offsets(list(margins(shyness=1.0)), CLASSES)
+    found = fit_offsets(list(draw_samples(shyness=1.0)), CLASSES)
     assert (found.factors == 1).all()
-    assert all(gain.low <= 0 for gain in found.gains.values())
+    assert not found.trials.adopted
 
 
 def test_few_sequences_move_nothing():
-    found = fit_offsets(list(margins(shyness=4.0, num_sequences=3)), CLASSES)
+    found = fit_offsets(list(draw_samples(shyness=4.0, num_sequences=3)), CLASSES)
     assert (found.factors == 1).all()
-    assert "3 sequences, and 4 are needed" in found.words
+    assert found.words == ["no threshold is moved: fitting needs 4 sequences or more, found 3"]
+
+
+def test_offsets_are_fitted_by_the_score_of_the_competition():
+    images = list(draw_samples(shyness=4.0))
+    dice, iou = (fit_offsets(images, CLASSES, score=score) for score in ("dice", "iou"))
+    assert iou.words[1].startswith("  ") and "mean IoU" in iou.words[1] and "mean Dice" in dice.words[1]
+    assert iou.trials.by_key[NUM_CLASSES - 1].gain != dice.trials.by_key[NUM_CLASSES - 1].gain
 
 
 @pytest.mark.parametrize("recipe", [Recipe("AP"), Recipe("WEIGHTED", normalised([1, 2, 5]))])
-def test_the_dice_of_a_margin_is_that_of_the_mask_which_the_factors_give(recipe):
+def test_the_score_of_a_sample_is_that_of_the_mask_which_the_factors_give(recipe):
     generator = np.random.default_rng(1)
     predictions = [draw_prediction(generator, (20, 30)) for _ in range(3)]
     truth = generator.integers(0, NUM_CLASSES, (20, 30), dtype=np.uint8)
     truth[:3] = IGNORE
-    seen = margin("a", "", predictions, recipe, truth)
-    again = margin_from("a", "", margin_arrays(seen))
+    image = sample_combined("a", "", predictions, recipe, truth)
+    again = image_from(PixelSample, "a", "", arrays_of(image))
     for index in range(NUM_CLASSES):
         for factor in FACTORS:
             factors = np.ones(NUM_CLASSES)
             factors[index] = factor
             mask = combine(predictions, [with_factors(recipe, factors, 3)])[0]
-            exact = float(dice_iou(confusion_of(mask, truth, NUM_CLASSES)[None])[0].mean())
-            assert margin_dice(seen, factors) == pytest.approx(exact, abs=0.004)  # kept in float16
-            assert margin_dice(again, factors) == margin_dice(seen, factors)
+            exact = dice_iou(confusion_of(mask, truth, NUM_CLASSES))
+            for score, by_class in zip(("dice", "iou"), exact, strict=True):
+                found = score_with(image, factors, score=score)
+                assert found == pytest.approx(float(by_class.mean()), abs=0.004)  # kept in float16
+                assert score_with(again, factors, score=score) == found
 
 
 def test_factors_of_one_change_no_mask():

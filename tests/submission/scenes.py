@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, Convention
+from pipeline.config.competition import IGNORE, Competition, Convention, Submission
+from pipeline.submission.write import write_submission
 
 CLASSES = ("Background", "Road", "Tree", "Roof", "Person")
 
@@ -24,6 +26,26 @@ CONVENTIONS = {
     "UW-Madison": Convention("row", 1, False, "", "id", "predicted", "id+class", "class", 0),
     "SIIM Pneumothorax": Convention("column", 0, True, "-1", "ImageId", "EncodedPixels", "id", None, 0),
 }
+
+# What PNG masks may store; the last of five classes is ignored, or a value beyond them, or none.
+COLORS = tuple((9 * index, 255 - index, 40) for index in range(len(CLASSES)))
+PNG_KINDS = {
+    "indices": {},
+    "values": {"values": (7, 0, 255, 11, 3)},
+    "colours": {"values": "colors"},
+    "colours, ignored class": {"values": "colors", "ignore_index": 4},
+    "indices, ignored class": {"values": "indices", "ignore_index": 4},
+    "values, ignored value": {"values": (7, 0, 254, 11, 3), "ignore_index": 255},
+    "as the masks": {"mask_values": (0, 50, 100, 150, 200)},
+    "a folder": {"file": "results/{id}_labels.png"},
+}
+
+
+def make_png_competition(kind: str = "indices", **changes) -> Competition:
+    """Returns a competition of `CLASSES` whose submissions are PNG masks of that kind."""
+    keys = dict(PNG_KINDS[kind])
+    submission = Submission("png_masks", keys.pop("file", "{id}.png"), keys.pop("values", None))
+    return make_competition(submission=submission, colors=COLORS, **keys, **changes)
 
 
 def make_competition(convention: Convention | str = "AeroScapes", **changes) -> Competition:
@@ -69,3 +91,14 @@ def make_images(seed: int, num_images: int, competition: Competition, whole: boo
 def sizes_of(images: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of each image."""
     return {image_id: mask_HW.shape for image_id, mask_HW in images.items()}
+
+
+def write(path: Path, images: dict[str, np.ndarray], competition: Competition, **origin) -> Path:
+    """Writes a submission of index masks by id; returns its path."""
+    return write_submission(path, images.items(), list(images), competition, origin, sizes_of(images))
+
+
+def write_foreign(path: Path, images: dict[str, np.ndarray], competition: Competition) -> Path:
+    """The same without an origin, as if another program had written it."""
+    write(path, images, competition).with_suffix(".json").unlink()
+    return path

@@ -9,21 +9,15 @@ import pytest
 from pipeline.config.competition import MaskCode
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.check import check_submission, require_good
-from pipeline.submission.hints import hints_on_file
+from pipeline.submission.check import check_submission, find_hints, require_good
 from pipeline.submission.rle import decode_classes, encode
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
 
 COMPETITION = make_competition()
 IMAGES = make_images(7, 12, COMPETITION)
 SIZES = sizes_of(IMAGES)
 IDS = list(IMAGES)
 NUM_CLASSES = len(COMPETITION.classes)
-
-
-def write(folder, images=IMAGES, competition=COMPETITION):
-    return write_submission(folder / "sub.csv", images.items(), list(images), competition, {})
 
 
 def sample_of(path):
@@ -87,7 +81,7 @@ FAULTS = {
         lambda lines: [line for line in lines if not line.split(",")[0].endswith("_4")],
         r"class 4 \(Person\): the row of every image is missing",
     ),
-    "a row is there twice": (lambda lines: [*lines, lines[3]], r"line 62 \(000000_007_2\): the row is there twice, fi"),
+    "a row is there twice": (lambda lines: [*lines, lines[3]], r"line 62 \(000000_007_2\): the row appears twice, fir"),
     "all runs are one too late": (
         texts_changed(shifted),
         "12 of 12 images do not fit with BASE: 0, and do with BASE: 1",
@@ -106,23 +100,26 @@ FAULTS = {
         "there is no class '5'",
     ),
     "a run leaves the image": (replaced(2, "000000_007_1,5759 2"), r"line 3 .*ends at pixel 5760; the last pixel"),
-    "a number is missing": (replaced(2, lambda line: line + " 4"), r"line 3 \(000000_007_1\): \d+ numbers; starts and"),
+    "a number is missing": (replaced(2, lambda line: line + " 4"), r"line 3 \(000000_007_1\): found \d+ numbers; exp"),
     "an id is unknown": (
         replaced(2, "000000_08_1,"),
         r"line 3 \(000000_08_1\): no test image has this id; did you mean 000000_007\?",
     ),
-    "the header is wrong": (replaced(0, "ImageId,EncodedPixels"), "line 1: the header is 'ImageId,EncodedPixels'; wa"),
+    "the header is wrong": (replaced(0, "ImageId,EncodedPixels"), "line 1: the header is 'ImageId,EncodedPixels'; ex"),
     "the header is missing": (lambda lines: lines[1:], "line 1: the header is '000000_007_0,"),
     "a number is negative": (replaced(2, "000000_007_1,-5 2"), "line 3 .*'-5' is not a whole number"),
     "there is text": (replaced(2, "000000_007_1,none"), "line 3 .*'none' is not a whole number"),
     "a number is a float": (replaced(2, "000000_007_1,5.0 2"), "line 3 .*'5.0' is not a whole number"),
     "runs are separated by semicolons": (texts_changed(lambda text: text.replace(" ", ";")), "is not a whole number"),
-    "runs are separated by commas": (texts_changed(lambda text: text.replace(" ", ",")), "cells; wanted 2"),
-    "cells are separated by semicolons": (lambda lines: [line.replace(",", ";") for line in lines], "1 cells; wanted"),
+    "runs are separated by commas": (texts_changed(lambda text: text.replace(" ", ",")), "cells; expected 2"),
+    "cells are separated by semicolons": (
+        lambda lines: [line.replace(",", ";") for line in lines],
+        "1 cells; expected",
+    ),
     "an empty mask has another word": (texts_changed(lambda text: text or "-1"), "'-1' is not a whole number"),
     "runs go backwards": (replaced(2, "000000_007_1,50 2 10 2"), "starts before run 1"),
     "a run has no length": (replaced(2, "000000_007_1,50 0"), "run 1 has length 0"),
-    "all rows are missing": (lambda lines: lines[:1], "none of the 60 rows is there"),
+    "all rows are missing": (lambda lines: lines[:1], "all 60 rows are missing"),
     "the file is empty": (lambda lines: [], "the file is empty"),
 }
 
@@ -156,11 +153,10 @@ HINTS = {
 
 
 def spoilt(folder, change):
-    """A submission from elsewhere that was good before `change`, and the sample submission."""
-    path = write(folder)
-    path.with_suffix(".json").unlink()
+    """A submission of another program that was good before `change`, and the sample submission."""
+    path = write_foreign(folder / "sub.csv", IMAGES, COMPETITION)
     sample = sample_of(path)
-    assert check_submission(path, COMPETITION, SIZES, sample) == hints_on_file(path, COMPETITION, SIZES) == []
+    assert check_submission(path, COMPETITION, SIZES, sample) == find_hints(path, COMPETITION, SIZES) == []
     spoil(path, change)
     return path, sample
 
@@ -188,7 +184,7 @@ def is_hinted_at(folder, name):
     change, message = HINTS[name]
     path, sample = spoilt(folder, change)
     assert require_good(path, COMPETITION, SIZES, sample) == []
-    return bool(re.search(message, "\n".join(hints_on_file(path, COMPETITION, SIZES))))
+    return bool(re.search(message, "\n".join(find_hints(path, COMPETITION, SIZES))))
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -207,13 +203,12 @@ def test_there_is_a_hint_when(tmp_path, name):
 
 
 def problems_of_good(folder, convention, seed, whole):
-    """What is said of a good submission of drawn images from elsewhere; nothing, it is to be hoped."""
+    """The problems and hints of a good submission of drawn images, as if from another program; there should be none."""
     competition = make_competition(convention)
     images = make_images(seed, 12, competition, whole)
-    path = write_submission(folder / "sub.csv", images.items(), list(images), competition, {})
-    path.with_suffix(".json").unlink()
+    path = write_foreign(folder / "sub.csv", images, competition)
     problems = check_submission(path, competition, sizes_of(images), sample_of_any(path))
-    return problems + hints_on_file(path, competition, sizes_of(images))
+    return problems + find_hints(path, competition, sizes_of(images))
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -232,8 +227,8 @@ def test_real_masks_pass(shared_data, tmp_path, name, num_classes, stride, order
     )  # fmt: skip
     folder = shared_data(name) / "masks" / "masks"
     images = {path.stem: read_mask(path, MaskCode(num_classes - 1)) for path in sorted(folder.glob("*.png"))[::stride]}
-    path = write(tmp_path, images, competition)
-    assert require_good(path, competition, sizes_of(images)) == hints_on_file(path, competition, sizes_of(images)) == []
+    path = write_foreign(tmp_path / "sub.csv", images, competition)
+    assert require_good(path, competition, sizes_of(images)) == find_hints(path, competition, sizes_of(images)) == []
 
 
 def sample_of_any(path):
@@ -244,7 +239,7 @@ def sample_of_any(path):
 
 
 def test_a_sample_that_contradicts_the_descriptor_is_named(tmp_path):
-    path = write(tmp_path)
+    path = write(tmp_path / "sub.csv", IMAGES, COMPETITION)
     sample = sample_of(path)
     spoil(sample, lambda lines: ["id,rle", *lines[2:]])
     problems = check_submission(path, COMPETITION, SIZES, sample)
@@ -256,7 +251,9 @@ def test_a_sample_that_contradicts_the_descriptor_is_named(tmp_path):
 
 
 def test_a_sample_that_cannot_be_read_is_a_warning(tmp_path):
-    (warning,) = require_good(write(tmp_path), COMPETITION, SIZES, tmp_path / "none.csv")
+    (warning,) = require_good(
+        write(tmp_path / "sub.csv", IMAGES, COMPETITION), COMPETITION, SIZES, tmp_path / "none.csv"
+    )
     assert warning.startswith("warning: not compared with the sample submission: cannot read")
 
 
@@ -268,7 +265,7 @@ def test_files_that_are_no_csv_are_a_problem_not_a_crash(tmp_path):
 
 
 def test_a_submission_that_is_not_good_is_refused_with_its_first_problems(tmp_path):
-    path = write(tmp_path)
+    path = write(tmp_path / "sub.csv", IMAGES, COMPETITION)
     sample = sample_of(path)
     assert require_good(path, COMPETITION, SIZES, sample) == []
     spoil(path, lambda lines: [lines[0], *(line + " x" for line in lines[1:])])
@@ -281,7 +278,7 @@ def test_a_submission_that_is_not_good_is_refused_with_its_first_problems(tmp_pa
 
 
 def test_warnings_alone_refuse_nothing(tmp_path):
-    path = write(tmp_path)
+    path = write(tmp_path / "sub.csv", IMAGES, COMPETITION)
     sample = sample_of(path)
     spoil(path, lambda lines: [lines[0], *lines[:0:-1]])
     assert [problem[:8] for problem in require_good(path, COMPETITION, SIZES, sample)] == ["warning:"]

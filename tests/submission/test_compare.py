@@ -1,18 +1,16 @@
 """The table of what changed between two submissions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pipeline.config.competition import Submission
 from pipeline.errors import UserError
 from pipeline.submission.compare import COLUMNS, compare_submissions
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import make_competition, make_images, sizes_of
+from tests.submission.scenes import make_competition, make_images, sizes_of, write
 
 COMPETITION = make_competition()
-
-
-def write(path, images):
-    return write_submission(path, images.items(), list(images), COMPETITION, {})
 
 
 def test_the_most_changed_image_comes_first_and_each_class_has_its_gains_and_losses(tmp_path):
@@ -22,7 +20,10 @@ def test_the_most_changed_image_comes_first_and_each_class_has_its_gains_and_los
     second["c"][0, :4] = 1
     second["c"][1, :2] = 2
     table = compare_submissions(
-        write(tmp_path / "1.csv", first), write(tmp_path / "2.csv", second), COMPETITION, sizes_of(first)
+        write(tmp_path / "1.csv", first, COMPETITION),
+        write(tmp_path / "2.csv", second, COMPETITION),
+        COMPETITION,
+        sizes_of(first),
     )
     assert table.values.tolist() == [
         ["c", 0.3, "Background", 20, 14, 0, 6, 28 / 34],
@@ -35,7 +36,7 @@ def test_the_most_changed_image_comes_first_and_each_class_has_its_gains_and_los
 
 def test_equal_submissions_have_an_empty_table(tmp_path):
     images = make_images(0, 3, COMPETITION)
-    path = write(tmp_path / "1.csv", images)
+    path = write(tmp_path / "1.csv", images, COMPETITION)
     table = compare_submissions(path, path, COMPETITION, sizes_of(images))
     assert list(table.columns) == COLUMNS
     assert table.empty
@@ -46,8 +47,31 @@ def test_submissions_of_other_images_are_refused(tmp_path, left_out):
     images = make_images(0, 3, COMPETITION)
     ids = list(images)
     fewer = {image_id: images[image_id] for image_id in ids if image_id != ids[left_out]}
-    whole, part = write(tmp_path / "1.csv", images), write(tmp_path / "2.csv", fewer)
+    whole, part = write(tmp_path / "1.csv", images, COMPETITION), write(tmp_path / "2.csv", fewer, COMPETITION)
     with pytest.raises(UserError, match="only one of them has 0000"):
         compare_submissions(whole, part, COMPETITION, sizes_of(images))
     with pytest.raises(UserError, match="only one of them has 0000"):
         compare_submissions(part, whole, COMPETITION, sizes_of(images))
+
+
+@pytest.mark.parametrize("convention", ["AeroScapes", "Airbus Ship"])
+def test_a_csv_is_compared_with_a_zip_over_the_scored_classes(tmp_path, convention):
+    """With one row per image the csv holds no background, which the zip has."""
+    by_rows = make_competition(convention)
+    by_masks = replace(by_rows, submission=Submission("png_masks"))
+    images = make_images(0, 3, by_rows)
+    changed = {image_id: mask_HW.copy() for image_id, mask_HW in images.items()}
+    changed["000001_000"][:2, :3] = (changed["000001_000"][0, 0] + 1) % len(by_rows.classes)
+    path, same, other = (
+        write(tmp_path / "1.csv", images, by_rows),
+        write(tmp_path / "2.zip", images, by_masks),
+        write(tmp_path / "3.zip", changed, by_masks),
+    )
+    for competition in (by_rows, by_masks):
+        assert compare_submissions(path, same, competition, sizes_of(images)).empty
+        table, turned = (
+            compare_submissions(*files, competition, sizes_of(images)) for files in ((path, other), (other, path))
+        )
+        assert set(table["id"]) == {"000001_000"}
+        assert table["gained_px"].tolist() == turned["lost_px"].tolist()
+        assert (table["gained_px"] + table["lost_px"]).sum() > 0

@@ -7,10 +7,9 @@ import pytest
 
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.check import check_submission
-from pipeline.submission.hints import MIN_IMAGES, find_hints, hints_on_file, votes_of
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
+from pipeline.submission.check import check_submission, find_hints
+from pipeline.submission.hints import MIN_IMAGES, hints_of, votes_of
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
 
 ROW, COLUMN = CONVENTIONS["AeroScapes"], CONVENTIONS["Severstal"]
 NUM = 2 * MIN_IMAGES
@@ -44,7 +43,8 @@ def test_real_masks_show_order_and_base(shared_data, name, order):
 
 
 def hints_on(masks, convention):
-    return find_hints(((str(number), mask_HW) for number, mask_HW in enumerate(masks)), convention)
+    numbered = ((str(number), mask_HW) for number, mask_HW in enumerate(masks))
+    return hints_of(numbered, make_competition(convention))
 
 
 @pytest.mark.parametrize("convention", [ROW, COLUMN])
@@ -76,7 +76,7 @@ def test_the_smallest_images_say_nothing(shape):
     for value in (0, IGNORE):
         vote = votes_of(np.full(shape, value, np.uint8), "row")
         assert (vote.is_transposed, vote.shift, vote.is_dense_start) == (None, None, False)
-    assert find_hints([], ROW) == []
+    assert hints_on([], ROW) == []
 
 
 def test_images_that_fold_alike_in_both_orders_say_nothing_of_it():
@@ -147,13 +147,13 @@ def test_what_we_wrote_ourselves_is_never_doubted(tmp_path, name, order, base):
     """Whatever the masks look like: no fault, no hint, and so no advice that would only turn the next file wrong."""
     competition = make_competition(replace(ROW, order=order, base=base))
     images = {f"p{number}": mask_HW for number, mask_HW in enumerate(STRANGE[name])}
-    path = write_submission(tmp_path / "a.csv", images.items(), list(images), competition, {})
+    path = write(tmp_path / "a.csv", images, competition)
     problems = check_submission(path, competition, sizes_of(images))
     assert problems == (["warning: no class has a single pixel in any image"] if name == "nothing" else [])
-    assert hints_on_file(path, competition, sizes_of(images)) == []
+    assert find_hints(path, competition, sizes_of(images)) == []
     path.with_suffix(".json").unlink()  # as if it came from another program: a hint at most
     is_box = name.startswith("many") and ("below" in name) == (order == "column")
-    hints = hints_on_file(path, competition, sizes_of(images))
+    hints = find_hints(path, competition, sizes_of(images))
     assert [f"may count pixels from {1 - base}" in hint for hint in hints] == [True] * is_box
 
 
@@ -168,9 +168,8 @@ def test_a_hint_at_the_base_is_gone_once_it_is_followed(tmp_path, order, base):
         mask_HW[10 + number : 40, :30] = mask_HW[20:50, 70:] = 1
         mask_HW[:20, 35:60] = mask_HW[55:, 30 + number : 65] = 1
         images[f"p{number}"] = mask_HW
-    path = write_submission(tmp_path / "a.csv", images.items(), list(images), right, {})
-    path.with_suffix(".json").unlink()
+    path = write_foreign(tmp_path / "a.csv", images, right)
     assert check_submission(path, wrong, sizes_of(images)) == []
-    (hint,) = hints_on_file(path, wrong, sizes_of(images))
+    (hint,) = find_hints(path, wrong, sizes_of(images))
     assert f"{path}: in 20 of 20 images" in hint and f"may count pixels from {base} instead of {1 - base}" in hint
-    assert hints_on_file(path, right, sizes_of(images)) == []
+    assert find_hints(path, right, sizes_of(images)) == []

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.submission.kaggle import facts_in
-from pipeline.submission.write import write_submission
 from tests.submission.clients import run_lines
-from tests.submission.scenes import make_competition
+from tests.submission.scenes import make_competition, write
 
 SUBMIT = "print(submit('Exp.csv', competition, 'FPN | 480 px'))"
 
@@ -17,8 +16,8 @@ SUBMIT = "print(submit('Exp.csv', competition, 'FPN | 480 px'))"
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a submission and its origin."""
-    masks = [("a", np.zeros((2, 3), np.uint8))]
-    write_submission(tmp_path / "Exp.csv", masks, ["a"], make_competition(), {"local_dice": 0.81234, "local_iou": 0.7})
+    images = {"a": np.zeros((2, 3), np.uint8)}
+    write(tmp_path / "Exp.csv", images, make_competition(), local_scores={"dice": 0.81234, "iou": 0.7, "miou": None})
     return tmp_path
 
 
@@ -26,10 +25,26 @@ def test_a_submission_is_uploaded_with_local_scores_and_content_hash_in_its_mess
     outcome = run_lines(SUBMIT, folder)
     assert outcome.code == 0, outcome.error
     (submission,) = json.loads((folder / "submissions.json").read_text())
-    csv_sha256 = json.loads((folder / "Exp.json").read_text())["csv_sha256"]
-    assert submission["description"] == f"FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | csv {csv_sha256[:12]}"
-    assert facts_in(submission["description"])["csv"] == csv_sha256[:12]
-    assert csv_sha256 in outcome.out
+    sha256 = json.loads((folder / "Exp.json").read_text())["sha256"]
+    assert submission["description"] == f"FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | sha256 {sha256[:12]}"
+    assert facts_in(submission["description"])["sha256"] == sha256[:12]
+    assert sha256 in outcome.out
+
+
+def test_an_earlier_origin_is_still_understood(folder):
+    origin = json.loads((folder / "Exp.json").read_text())
+    earlier = {"csv_sha256": origin["sha256"], "local_dice": 0.81234, "local_iou": 0.7}
+    (folder / "Exp.json").write_text(json.dumps(earlier))
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 0, outcome.error
+    assert "FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | sha256 " in outcome.out
+
+
+def test_an_upload_of_earlier_days_is_recognized(folder):
+    digits = json.loads((folder / "Exp.json").read_text())["sha256"][:12]
+    uploads = [{"ref": 5, "date": "2024-05-01", "description": f"flat | csv {digits}"}]
+    (folder / "submissions.json").write_text(json.dumps(uploads))
+    assert "was submitted before, with the same content, as 5" in run_lines(SUBMIT, folder).error
 
 
 def test_the_same_content_is_not_uploaded_twice_unless_asked_for(folder):
@@ -75,7 +90,7 @@ def test_a_dead_network_ends_within_seconds(folder):
 def test_the_real_client_without_credentials_tells_how_to_get_them(folder):
     outcome = run_lines(SUBMIT, folder, mood=None)
     assert outcome.code == 2
-    assert "Kaggle does not know who you are" in outcome.error
+    assert "no Kaggle credentials" in outcome.error
     assert "Authentication required" not in outcome.out
     assert outcome.seconds < 20
 

@@ -12,7 +12,7 @@ LOG = "submissions_log('log.csv', competition)"
 def submission(number, **changes):
     return {
         "ref": number, "date": f"2024-05-{number:02d} 07:08:09", "status": "SubmissionStatus.COMPLETE",
-        "description": f"try {number} | local_dice 0.8{number} | local_iou 0.7{number} | csv 0123456789ab",
+        "description": f"try {number} | local_dice 0.8{number} | local_iou 0.7{number} | sha256 0123456789ab",
         "file_name": "Exp.csv", "public_score": f"0.7{number}", "private_score": "", **changes,
     }  # fmt: skip
 
@@ -31,9 +31,10 @@ def test_local_and_leaderboard_scores_stand_side_by_side_in_the_order_of_upload(
     outcome = run_lines(LOG, tmp_path)
     assert outcome.code == 0, outcome.error
     by_hand, ours = read(tmp_path)
-    assert (by_hand["reference"], by_hand["local_dice"], by_hand["public"]) == ("11", "", "0.711")
-    assert (ours["local_dice"], ours["local_iou"], ours["public"], ours["private"]) == ("0.812", "0.712", "0.712", "")
-    assert (ours["status"], ours["csv_sha256"], ours["competition"]) == ("complete", "0123456789ab", "a-competition")
+    assert (by_hand["reference"], by_hand["local_score"], by_hand["public"]) == ("11", "", "0.711")
+    assert (ours["score"], ours["local_score"], ours["public"], ours["private"]) == ("dice", "0.812", "0.712", "")
+    assert by_hand["score"] == ""
+    assert (ours["status"], ours["sha256"], ours["competition"]) == ("complete", "0123456789ab", "a-competition")
 
 
 def test_scores_that_come_later_fill_the_row_that_is_there(tmp_path):
@@ -46,6 +47,34 @@ def test_scores_that_come_later_fill_the_row_that_is_there(tmp_path):
     answer(tmp_path)
     assert run_lines(LOG, tmp_path).code == 0
     assert len(read(tmp_path)) == 2
+
+
+def test_the_local_score_is_the_competitions_own(tmp_path):
+    answer(tmp_path, submission(12))
+    outcome = run_lines(LOG.replace("competition)", "make_competition(score='iou'))"), tmp_path)
+    assert outcome.code == 0, outcome.error
+    assert [(row["score"], row["local_score"]) for row in read(tmp_path)] == [("iou", "0.712")]
+
+
+EARLIER = """\
+reference,submitted_utc,competition,file,csv_sha256,local_dice,local_iou,public,private,status,message
+9,2024-04-01 07:08:09,a-competition,Exp.csv,ffffffffffff,0.81,0.71,0.7,0.6,complete,flat | csv ffffffffffff
+,2024-04-02 07:08:09,other,Exp.csv,eeeeeeeeeeee,,,,,pending,by hand
+"""
+
+
+def test_an_earlier_log_is_continued(tmp_path):
+    (tmp_path / "log.csv").write_text(EARLIER)
+    answer(tmp_path, submission(12))
+    outcome = run_lines(LOG, tmp_path)
+    assert outcome.code == 0, outcome.error
+    rows = read(tmp_path)
+    assert list(rows[0]) == list(LOG_COLUMNS)
+    assert [(row["reference"], row["sha256"], row["score"], row["local_score"]) for row in rows] == [
+        ("9", "ffffffffffff", "dice", "0.81"),
+        ("", "eeeeeeeeeeee", "", ""),
+        ("12", "0123456789ab", "dice", "0.812"),
+    ]
 
 
 def test_without_an_answer_the_log_stays_as_it_was(tmp_path):
@@ -65,7 +94,7 @@ def test_a_log_of_another_kind_is_not_overwritten(tmp_path):
 UPLOAD = """from pathlib import Path
 from pipeline.submission.kaggle import Submitted
 from pipeline.submission.log import add_upload, log_table
-message = "flat | local_dice 0.8123 | csv 0123456789ab"
+message = "flat | local_dice 0.8123 | sha256 0123456789ab"
 add_upload(Path("log.csv"), competition, "Exp.csv", Submitted({reference!r}, message, "0123456789ab" + 52 * "0"))
 """
 
@@ -73,7 +102,7 @@ add_upload(Path("log.csv"), competition, "Exp.csv", Submitted({reference!r}, mes
 def test_an_upload_is_in_the_log_before_kaggle_was_asked_again(tmp_path):
     assert run_lines(UPLOAD.format(reference="11"), tmp_path, "no network").code == 0
     (row,) = read(tmp_path)
-    assert (row["reference"], row["status"], row["local_dice"], row["public"]) == ("11", "pending", "0.8123", "")
+    assert (row["reference"], row["status"], row["local_score"], row["public"]) == ("11", "pending", "0.8123", "")
     answer(tmp_path, submission(11))
     assert run_lines(LOG, tmp_path).code == 0
     assert [(row["reference"], row["status"], row["public"]) for row in read(tmp_path)] == [("11", "complete", "0.711")]
@@ -83,7 +112,7 @@ def test_an_upload_without_a_number_becomes_the_row_of_the_same_content(tmp_path
     for _ in range(2):
         assert run_lines(UPLOAD.format(reference=""), tmp_path).code == 0
     assert [row["reference"] for row in read(tmp_path)] == [""]
-    answer(tmp_path, submission(12, description="other | csv ffffffffffff"))
+    answer(tmp_path, submission(12, description="other | sha256 ffffffffffff"))
     assert run_lines(LOG, tmp_path).code == 0
     assert [row["reference"] for row in read(tmp_path)] == ["", "12"]
     answer(tmp_path, submission(11))
@@ -92,7 +121,7 @@ def test_an_upload_without_a_number_becomes_the_row_of_the_same_content(tmp_path
 
 
 def test_the_table_shows_the_three_scores_and_leaves_the_facts_out_of_the_message():
-    row = dict.fromkeys(LOG_COLUMNS, "") | {"file": "Exp.csv", "local_dice": "0.8123", "public": "0.79", "status": "x"}
+    row = dict.fromkeys(LOG_COLUMNS, "") | {"file": "Exp.csv", "local_score": "0.8123", "public": "0.79", "status": "x"}
     header, line = log_table([row | {"message": f"{'long ' * 20}| local_dice 0.8123"}]).splitlines()
     assert header.split() == ["uploaded", "file", "local", "public", "private", "status", "message"]
     assert line.split()[:6] == ["–", "Exp.csv", "0.8123", "0.79", "–", "x"]

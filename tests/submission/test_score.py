@@ -6,12 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config.competition import MaskCode
+from pipeline.config.competition import IGNORE, MaskCode, Submission
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.score import score_csv, summarise
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import make_competition, make_images
+from pipeline.submission.score import score_file, summarise
+from tests.submission.scenes import (
+    PNG_KINDS,
+    make_competition,
+    make_images,
+    make_png_competition,
+    write,
+    write_foreign,
+)
 
 COMPETITION = make_competition(ignore_index=4)  # the last of 5 classes
 
@@ -23,15 +29,16 @@ def write_masks(folder, images):
     return folder
 
 
-def write(path, images, competition=COMPETITION):
-    return write_submission(path, images.items(), list(images), competition, {})
-
-
 def score_slowly(mask_HW, truth_HW, class_index):
     scored = truth_HW != 4
     predicted, true = (mask_HW == class_index) & scored, (truth_HW == class_index) & scored
     both, either = (predicted & true).sum(), (predicted | true).sum()
     return (1.0, 1.0) if either == 0 else (2 * both / (predicted.sum() + true.sum()), both / either)
+
+
+def miou_slowly(predicted, truth, class_index):
+    pairs = [(predicted[id][mask != 4] == class_index, mask[mask != 4] == class_index) for id, mask in truth.items()]
+    return sum((one & other).sum() for one, other in pairs) / sum((one | other).sum() for one, other in pairs)
 
 
 def test_scores_are_those_of_the_definition(tmp_path):
@@ -44,24 +51,36 @@ def test_scores_are_those_of_the_definition(tmp_path):
         for image_id, mask_HW in truth.items()
     }
     masks = write_masks(tmp_path / "masks", {**truth, "not in the csv": np.zeros((3, 3), np.uint8)})
-    table = score_csv(write(tmp_path / "a.csv", predicted), masks, COMPETITION)
+    scores = score_file(write(tmp_path / "a.csv", predicted, COMPETITION), masks, COMPETITION)
+    table = scores.per_image
     assert table["id"].tolist() == list(truth)
     for (_, row), image_id in zip(table.iterrows(), truth, strict=True):
         wanted = [score_slowly(predicted[image_id], truth[image_id], index) for index in range(4)]
         names = COMPETITION.classes[:4]
         assert [(row[f"dice_{name}"], row[f"iou_{name}"]) for name in names] == pytest.approx(np.array(wanted))
         assert row["dice"] == pytest.approx(np.mean([dice for dice, _ in wanted]))
-    summary = summarise(table, COMPETITION)
-    assert summary["images"] == 5
-    assert summary["iou"]["mean"] == pytest.approx(table["iou"].mean())
-    assert list(summary["dice"]["classes"]) == list(COMPETITION.classes[:4])
+    summary = summarise(scores, COMPETITION)
+    assert (summary["images"], summary["score"]) == (5, "dice")
+    assert summary["scores"]["iou"]["mean"] == pytest.approx(table["iou"].mean())
+    assert list(summary["scores"]["dice"]["classes"]) == summary["scored"] == list(COMPETITION.classes[:4])
+    over_all = [miou_slowly(predicted, truth, index) for index in range(4)]
+    assert list(summary["scores"]["miou"]["classes"].values()) == pytest.approx(over_all)
+    assert summary["scores"]["miou"]["mean"] == pytest.approx(np.mean(over_all))
+    assert summarise(scores, replace(COMPETITION, score="miou"))["score"] == "miou"
+
+
+def test_a_class_without_a_pixel_is_in_no_miou(tmp_path):
+    images = {"a": np.array([[0, 1]], np.uint8)}
+    found = score_file(write(tmp_path / "a.csv", images, COMPETITION), write_masks(tmp_path / "m", images), COMPETITION)
+    miou = summarise(found, COMPETITION)["scores"]["miou"]
+    assert miou == {"label": "mIoU", "mean": 1, "classes": {"Background": 1, "Road": 1, "Tree": None, "Roof": None}}
 
 
 def test_the_truth_scores_one(shared_data, tmp_path):
     competition = make_competition(classes=tuple("abcdefghijkl"), ignore_index=11)
     folder = shared_data("camvid") / "masks" / "masks"
     truth = {path.stem: read_mask(path, MaskCode(11)) for path in sorted(folder.glob("*.png"))[::60]}
-    table = score_csv(write(tmp_path / "a.csv", truth, competition), folder, competition)
+    table = score_file(write(tmp_path / "a.csv", truth, competition), folder, competition).per_image
     assert (table.drop(columns="id") == 1).all(axis=None)
     assert len(table) == 8
 
@@ -69,25 +88,25 @@ def test_the_truth_scores_one(shared_data, tmp_path):
 def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
     images = make_images(1, 2, COMPETITION)
     masks = write_masks(tmp_path / "masks", make_images(2, 2, COMPETITION))
-    with pytest.raises(UserError, match=r"none of the 2 images in .*a.csv has a mask here; wanted 000000_001.png"):
-        score_csv(write(tmp_path / "a.csv", images), masks, COMPETITION)
-    with pytest.raises(UserError, match="there are no rows"):
-        score_csv(write(tmp_path / "b.csv", {}), masks, COMPETITION)
+    with pytest.raises(UserError, match=r"none of the 2 images in .*a.csv has a mask here; expected 000000_001.png"):
+        score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION)
+    with pytest.raises(UserError, match="no rows below the header"):
+        score_file(write(tmp_path / "b.csv", {}, COMPETITION), masks, COMPETITION)
     (tmp_path / "c.csv").write_text("ImageID,EncodedPixels\n000000_001_9,\n")
-    with pytest.raises(UserError, match="row 000000_001_9 names no image and class; wanted rows such as <id>_1"):
-        score_csv(tmp_path / "c.csv", masks, COMPETITION)
+    with pytest.raises(UserError, match="row 000000_001_9 names no image and class; expected rows such as <id>_1"):
+        score_file(tmp_path / "c.csv", masks, COMPETITION)
 
 
-def test_what_only_one_side_has_is_left_out_aloud(tmp_path):
+def test_images_without_masks_and_masks_without_images_are_left_out_and_logged(tmp_path):
     images = make_images(1, 3, COMPETITION)
     ids = list(images)
     masks = write_masks(tmp_path / "masks", {id: images[id] for id in ids[1:]} | {"other": images[ids[0]]})
-    said = []
-    table = score_csv(write(tmp_path / "a.csv", images), masks, COMPETITION, say=said.append)
+    logged = []
+    table = score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION, log=logged.append).per_image
     assert table["id"].tolist() == ids[1:]
-    assert "only 2 of the 3 images in" in said[0] and f"1 have no mask in {masks}, such as {ids[0]}" in said[0]
-    assert "1 of the 3 masks in" in said[1] and said[1].endswith("left out, such as other.png")
-    assert len(said) == 2
+    assert "only 2 of the 3 images in" in logged[0] and f"1 have no mask in {masks}, such as {ids[0]}" in logged[0]
+    assert "1 of the 3 masks in" in logged[1] and logged[1].endswith("left out, such as other.png")
+    assert len(logged) == 2
 
 
 BINARY = make_competition("TGS Salt")
@@ -103,13 +122,13 @@ BINARY = make_competition("TGS Salt")
     ],
     ids=["0 and 255", "an unknown class", "RGB", "another size"],
 )
-def test_a_mask_that_is_none_of_the_competitions_is_refused_with_its_cure(tmp_path, store, message):
+def test_a_mask_that_is_not_stored_as_the_competitions_own_is_refused_with_a_remedy(tmp_path, store, message):
     images = make_images(1, 2, BINARY)
     masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in images.items()})
     path = write(tmp_path / "a.csv", images, BINARY)
     sizes = {id: mask.shape for id, mask in images.items()}
     with pytest.raises(UserError, match=rf"cannot be the truth for .*a.csv[\s\S]*{message}") as caught:
-        score_csv(path, masks, BINARY, lambda ids: sizes)
+        score_file(path, masks, BINARY, lambda ids: sizes)
     assert f"{next(iter(images))}.png" in str(caught.value)
 
 
@@ -119,7 +138,7 @@ def test_masks_are_found_and_read_as_the_competitions_own(tmp_path):
     for id, mask in images.items():
         (tmp_path / "truth" / id).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "truth" / id / "mask.png"), mask * 255)
-    table = score_csv(write(tmp_path / "a.csv", images, competition), tmp_path / "truth", competition)
+    table = score_file(write(tmp_path / "a.csv", images, competition), tmp_path / "truth", competition).per_image
     assert table["dice"].tolist() == [1, 1]
 
 
@@ -127,23 +146,51 @@ def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
     competition = replace(BINARY, masks="masks/{stem}_mask.png")
     images = {f"{id}.jpg": mask for id, mask in make_images(1, 2, competition).items()}
     masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in images.items()})
-    said = []
-    table = score_csv(write(tmp_path / "a.csv", images, competition), masks, competition, say=said.append)
-    assert (table["id"].tolist(), table["dice"].tolist(), said) == (list(images), [1, 1], [])
+    logged = []
+    table = score_file(write(tmp_path / "a.csv", images, competition), masks, competition, log=logged.append).per_image
+    assert (table["id"].tolist(), table["dice"].tolist(), logged) == (list(images), [1, 1], [])
 
 
-def test_with_one_row_a_image_the_background_scores_nothing(tmp_path):
+def test_with_one_row_per_image_the_background_is_not_scored(tmp_path):
     truth = make_images(1, 4, BINARY)
     predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
-    table = score_csv(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
+    scores = score_file(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
+    table = scores.per_image
     assert list(table.columns) == ["id", "dice", "iou", "dice_Road", "iou_Road"]
     wanted = [
         2 * ((a == 1) & (b == 1)).sum() / ((a == 1).sum() + (b == 1).sum())
         for a, b in zip(truth.values(), predicted.values(), strict=True)
     ]
     assert table["dice"].tolist() == pytest.approx(wanted)
-    summary = summarise(table, BINARY)
-    assert summary["dice"] == {
+    assert summarise(scores, BINARY)["scores"]["dice"] == {
+        "label": "Dice",
         "mean": pytest.approx(np.mean(wanted)),
         "classes": {"Road": pytest.approx(np.mean(wanted))},
     }
+
+
+@pytest.mark.parametrize("kind", PNG_KINDS)
+def test_a_zip_scores_as_the_csv_of_the_same_masks(tmp_path, kind):
+    by_masks = make_png_competition(kind)
+    by_rows = replace(by_masks, submission=Submission())
+    truth = make_images(1, 4, by_masks)
+    predicted = {id: np.roll(mask, 3, 1) % by_masks.num_classes for id, mask in truth.items()}
+    stored = {id: np.asarray(by_masks.mask_values or range(5), np.uint8)[mask] for id, mask in truth.items()}
+    folder = write_masks(tmp_path / "m", stored)
+    zipped, rows = write(tmp_path / "a.zip", predicted, by_masks), write(tmp_path / "b.csv", predicted, by_rows)
+    table = score_file(zipped, folder, by_masks).per_image
+    assert table.equals(score_file(rows, folder, by_masks).per_image)
+    assert 0 < table["dice"].mean() < 1
+
+
+def test_a_file_of_another_program_that_seems_shifted_is_scored_with_a_hint(tmp_path):
+    from_one = make_competition(replace(COMPETITION.convention, base=1), ignore_index=4)
+    images = {id: np.where(mask == 4, 0, mask) for id, mask in make_images(1, 12, COMPETITION).items()}
+    folder = write_masks(tmp_path / "m", images)
+    for mask_HW in images.values():
+        mask_HW[-1, -1] = IGNORE  # or the last run leaves its image when it is read one pixel on
+    path = write_foreign(tmp_path / "a.csv", images, from_one)
+    logged = []
+    table = score_file(path, folder, COMPETITION, log=logged.append).per_image
+    assert table["dice"].mean() < 1
+    assert [("may count pixels from 1 instead of 0" in line) for line in logged] == [True]

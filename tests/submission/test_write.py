@@ -1,116 +1,165 @@
-"""The submission file and its origin."""
+"""The submission file and its origin, in every format."""
 
 import hashlib
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
+from pipeline.submission import formats
 from pipeline.submission.check import check_submission
-from pipeline.submission.write import image_lines, is_own, write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
+from pipeline.submission.formats import format_of
+from pipeline.submission.masks import keep_classes
+from pipeline.submission.origin import is_own
+from pipeline.submission.write import write_submission
+from tests.submission.scenes import (
+    CONVENTIONS,
+    PNG_KINDS,
+    make_competition,
+    make_images,
+    make_png_competition,
+    sizes_of,
+    write,
+)
+
+COMPETITIONS = {name: make_competition(name) for name in CONVENTIONS}
+COMPETITIONS |= {f"PNG, {kind}": make_png_competition(kind) for kind in PNG_KINDS}
+every_competition = pytest.mark.parametrize("competition", COMPETITIONS.values(), ids=COMPETITIONS)
+both_formats = pytest.mark.parametrize("competition", [make_competition(), make_png_competition()], ids=["csv", "zip"])
 
 
-def test_a_small_submission_is_written_to_the_byte(tmp_path):
-    mask_HW = np.array([[0, 0, 1], [1, 4, 4]], np.uint8)
-    path = write_submission(tmp_path / "sub" / "Exp.csv", [("a", mask_HW)], ["a"], make_competition(), {})
-    assert path.read_bytes() == b"ImageID,EncodedPixels\na_0,0 2\na_1,2 2\na_2,\na_3,\na_4,4 2\n"
+def held(mask_HW, competition):
+    """What a file can hold of a mask: rows are of scored classes alone, PNGs of all but the ignored one."""
+    is_png = competition.submission.format == "png_masks"
+    return keep_classes(mask_HW, range(competition.num_classes) if is_png else competition.scored_indices)
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
-def test_the_csv_is_the_same_in_whatever_order_the_masks_come(tmp_path, name):
-    competition = make_competition(name)
+def masks_for(competition):
+    """Small masks of the competition's classes, ignored ones and pixels of no class where the format has a value."""
+    values = list(range(len(competition.classes)))
+    if competition.submission.format == "run_lengths" or competition.ignore_index is not None:
+        values.append(IGNORE)
+    return arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from(values))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_what_is_read_is_what_was_written_in_every_format(tmp_path_factory, data):
+    competition = data.draw(st.sampled_from(list(COMPETITIONS.values())))
+    masks = data.draw(st.lists(masks_for(competition), min_size=1, max_size=3))
+    images = {f"{number}_a.b": mask_HW for number, mask_HW in enumerate(masks)}
+    form = format_of(competition)
+    path = write(tmp_path_factory.mktemp("s") / f"a{form.suffix}", images, competition)
+    found = list(form.read(path, competition, sizes_of(images)))
+    assert [image_id for image_id, _ in found] == list(images) == form.list_ids(path, competition)
+    assert all(np.array_equal(mask_HW, held(images[image_id], competition)) for image_id, mask_HW in found)
+    assert [one for one in check_submission(path, competition, sizes_of(images)) if "warning: " not in one] == []
+
+
+@every_competition
+def test_the_file_is_the_same_in_whatever_order_the_masks_come(tmp_path, competition):
     images = make_images(1, 9, competition)
     ids = list(images)
     shuffled = random.Random(0).sample(ids, len(ids))
-    first = write_submission(tmp_path / "first.csv", images.items(), ids, competition, {})
-    second = write_submission(
-        tmp_path / "second.csv", ((image_id, images[image_id]) for image_id in shuffled), ids, competition, {}
-    )
+    masks = ((image_id, images[image_id]) for image_id in shuffled)
+    suffix = format_of(competition).suffix
+    first = write(tmp_path / f"first{suffix}", images, competition)
+    second = write_submission(tmp_path / f"second{suffix}", masks, ids, competition, {}, sizes_of(images))
     assert first.read_bytes() == second.read_bytes()
-    assert b"\r" not in first.read_bytes()
     assert check_submission(first, competition, sizes_of(images)) == []
 
 
+def test_a_small_csv_is_written_to_the_byte(tmp_path):
+    mask_HW = np.array([[0, 0, 1], [1, 4, 4]], np.uint8)
+    path = write(tmp_path / "sub" / "Exp.csv", {"a": mask_HW}, make_competition())
+    assert path.read_bytes() == b"ImageID,EncodedPixels\na_0,0 2\na_1,2 2\na_2,\na_3,\na_4,4 2\n"
+
+
 def test_an_ignored_last_class_has_empty_rows(tmp_path):
-    competition = make_competition(ignore_index=4)
     mask_HW = np.array([[0, 3, IGNORE, 4]], np.uint8)
-    path = write_submission(tmp_path / "a.csv", [("a", mask_HW)], ["a"], competition, {})
+    path = write(tmp_path / "a.csv", {"a": mask_HW}, make_competition(ignore_index=4))
     assert path.read_text().splitlines()[1:] == ["a_0,0 1", "a_1,", "a_2,", "a_3,1 1", "a_4,"]
 
 
 def test_pandas_reads_what_was_written(tmp_path):
     competition = make_competition("UW-Madison")
-    images = make_images(2, 3, competition)
-    path = write_submission(tmp_path / "a.csv", images.items(), list(images), competition, {})
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(write(tmp_path / "a.csv", make_images(2, 3, competition), competition), dtype=str)
     assert list(table.columns) == ["id", "class", "predicted"]
     assert table["class"].tolist() == list("01234") * 3
 
 
-def test_the_origin_names_the_content_and_keeps_what_was_given(tmp_path):
-    images = make_images(1, 2, make_competition())
-    path = write_submission(tmp_path / "a.csv", images.items(), list(images), make_competition(), {"local_dice": 0.5})
+@both_formats
+def test_the_origin_names_the_content_and_keeps_what_was_given(tmp_path, competition):
+    form = format_of(competition)
+    path = write(tmp_path / f"a{form.suffix}", make_images(1, 2, competition), competition, split_by="slice")
     origin = json.loads((tmp_path / "a.json").read_text())
-    assert origin["csv_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (origin["rows"], origin["local_dice"]) == (10, 0.5)
+    assert origin["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (origin["images"], origin["split_by"], origin["format"]) == (2, "slice", form.name)
     assert origin["created_utc"].endswith("+00:00")
 
 
+@both_formats
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b"], "1 of 3 images have no mask, such as c"),
+        (["a", "b"], "1 of 3 images have no prediction, such as c"),
         (["a", "b", "b", "c"], "image b came twice"),
         (["a", "b", "c", "d"], "image d came twice or is not among the 3"),
     ],
 )
-def test_missing_double_and_unknown_images_are_refused_and_the_old_file_stays(tmp_path, names, message):
-    (tmp_path / "a.csv").write_text("old")
+def test_missing_double_and_unknown_images_are_refused_and_the_old_file_stays(tmp_path, names, message, competition):
+    path = tmp_path / f"a{format_of(competition).suffix}"
+    path.write_text("old")
     (tmp_path / "a.json").write_text("{}")
     masks = ((name, np.zeros((2, 3), np.uint8)) for name in names)
     with pytest.raises(UserError, match=message):
-        write_submission(tmp_path / "a.csv", masks, ["a", "b", "c"], make_competition(), {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json"]
-    assert (tmp_path / "a.csv").read_text() == "old"
+        write_submission(path, masks, ["a", "b", "c"], competition, {}, dict.fromkeys("abcd", (2, 3)))
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["a.json", path.name])
+    assert path.read_text() == "old"
 
 
-def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
+@both_formats
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path, competition):
+    masks = [("a", np.zeros((2, 3), np.uint8))]
     with pytest.raises(UserError, match=r"the mask of a is \(2, 3\).*its image is \(3, 2\)"):
-        write_submission(
-            tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {}, {"a": (3, 2)}
-        )
+        write_submission(tmp_path / "a.csv", masks, ["a"], competition, {}, {"a": (3, 2)})
 
 
-def test_a_file_that_does_not_read_back_as_its_masks_is_not_kept(tmp_path, monkeypatch):
+@both_formats
+def test_a_file_that_does_not_read_back_as_its_masks_is_not_kept(tmp_path, monkeypatch, competition):
     """A writer that turns an image, or leaves one out, is found by decoding what it wrote."""
-    images = make_images(1, 3, make_competition())
+    images, form = make_images(1, 3, competition), format_of(competition)
     ids = list(images)
 
-    def write():
-        write_submission(tmp_path / "a.csv", images.items(), ids, make_competition(), {})
+    def turn_one(image_id, mask_HW, size, competition):
+        return form.encode(image_id, mask_HW[::-1] if image_id == ids[1] else mask_HW, size, competition)
 
-    def turned(image_id, mask_HW, competition):
-        mask_HW = mask_HW[::-1].copy() if image_id == ids[1] else mask_HW
-        return image_lines(image_id, mask_HW, competition)
+    def leave_one_out(path, encoded, competition):
+        form.write(path, [one for one in encoded if one[0] != ids[2]], competition)
 
-    monkeypatch.setattr("pipeline.submission.write.image_lines", turned)
-    with pytest.raises(RuntimeError, match=f"{ids[1]} does not read back as the mask that was written"):
-        write()
-    monkeypatch.setattr("pipeline.submission.write.image_lines", lambda image_id, *rest: "" * (image_id == ids[2]))
-    with pytest.raises(RuntimeError, match="3 images do not read back"):
-        write()
+    for functions, message in (
+        ({"encode": turn_one}, f"{ids[1]} does not read back as the prediction that was written"),
+        ({"write": leave_one_out}, f"1 images do not read back, such as {ids[2]}"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match=message):
+            patch.setattr(formats, "FORMATS", [replace(form, **functions)])
+            write(tmp_path / f"a{form.suffix}", images, competition)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_our_own_while_its_origin_names_its_content(tmp_path):
-    path = write_submission(tmp_path / "a.csv", [("a", np.zeros((2, 3), np.uint8))], ["a"], make_competition(), {})
+@both_formats
+def test_a_file_is_our_own_while_its_origin_names_its_content(tmp_path, competition):
+    path = write(tmp_path / f"a{format_of(competition).suffix}", {"a": np.zeros((2, 3), np.uint8)}, competition)
     assert is_own(path)
-    path.write_text(path.read_text() + "\n")
+    path.write_bytes(path.read_bytes() + b"\n")
     assert not is_own(path)
     path.with_suffix(".json").write_text("[")
     assert not is_own(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,17 @@ import yaml
 
 from pipeline.config import load as load_module
 from pipeline.config.load import Loaded, load, nested
-from pipeline.engine.chain import Run, run_chain
+from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
+from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.scores import confusion_of
-from pipeline.stages import stages_of
 from pipeline.work.members import trained_on
-from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_paths, run_stages, write_competition
+from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -82,14 +83,14 @@ def test_members_without_a_training_are_named_with_the_command_and_none_is_start
         run_stages(ensemble())
     assert "3 of 3 members cannot predict yet" in str(refusal.value)
     assert "TinyB  not trained; type: ./run.sh TinyB train" in str(refusal.value)
-    assert not (run_paths("TinyA").folder / "catalog.csv").exists()
+    assert not (run_paths("TinyA") / "catalog_train.csv").exists()
 
 
 def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_and_a_page(members_trained):
     paths, lines = run_stages(ensemble())
     assert executed(lines) == ["predict", "evaluate", "submit", "report"]
     assert json.loads((paths / "submission.json").read_text())["checked"]
-    assert len(paths.submission.read_text().splitlines()) == 1 + 4 * 12
+    assert len(paths.submission().read_text().splitlines()) == 1 + 4 * 12
     assert "TinyC" in (paths / "report.html").read_text()
     _, lines = run_stages(ensemble())
     assert executed(lines) == []
@@ -104,7 +105,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
         assert judged == own[own == "valid"].index.tolist()
     scores = pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")
     assert sorted(scores.index) == sorted(split.index[split["subset"] == "valid"])
-    stores = [PredictionStore(run_paths(name).probs("valid")) for name in SPLITS]
+    stores = [PredictionStore(run_paths(name) / VALID_PROBS) for name in SPLITS]
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "judges"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
@@ -129,7 +130,7 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
 
 def test_predictions_that_are_gone_are_made_again_when_they_are_needed(members_trained):
     run_stages(ensemble())
-    store = run_paths("TinyB").probs("test")
+    store = run_paths("TinyB") / TEST_PROBS
     before = {path.name: path.read_bytes() for path in store.iterdir()}
     shutil.rmtree(store)
     _, lines = run_stages(ensemble())
@@ -143,9 +144,8 @@ def test_a_member_whose_training_is_not_its_configs_any_more_is_named(members_tr
     monkeypatch.setattr(load_module, "CONFIGS", tmp_path / "configs")
     path = tmp_path / "configs" / "TinyB.yaml"
     path.write_text(path.read_text().replace("MAX_LR: 0.003", "MAX_LR: 0.004"))
-    with pytest.raises(
-        UserError, match=r"1 of 3 members cannot predict yet:\n  TinyB  trained otherwise: SOLVER.MAX_LR"
-    ):
+    wanted = r"1 of 3 members cannot predict yet:\n  TinyB  trained with other settings or data: SOLVER.MAX_LR"
+    with pytest.raises(UserError, match=wanted):
         run_stages(ensemble())
 
 
@@ -174,12 +174,14 @@ def test_another_test_image_makes_an_ensemble_predict_anew(members_trained, trai
 
 
 def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_on(members_trained):
-    first, second, _ = (run_paths(name) for name in SPLITS)
-    own = trained_on(second.folder, None)
-    both = trained_on(second.folder, "TinyA")
-    assert both == own | trained_on(first.folder, None)
+    def of(name: str, *overrides: str) -> set[str] | None:
+        loaded = replace(load(name, overrides), run=name)  # as if the config's file had been edited
+        return trained_on(run_of(loaded))
+
+    own, both = of("TinyB"), of("TinyB", "EXPERIMENT.LOAD_PREV=TinyA")
+    assert both == own | of("TinyA")
     assert both > own
-    assert trained_on(second.folder, os.path.join("elsewhere", "best.ckpt")) is None
+    assert of("TinyB", f"EXPERIMENT.LOAD_PREV={os.path.join('elsewhere', 'best.ckpt')}") is None
 
 
 @pytest.mark.parametrize(
@@ -190,23 +192,24 @@ def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_o
 def test_members_combined_without_stores_give_the_same_files_as_with_them(members_trained, tmp_path, changes):
     paths, _ = run_stages(ensemble("ENSEMBLE.STREAM=true", *changes), "submit")
     assert json.loads((paths / "stores.json").read_text()) == []
-    names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv", "catalog.csv")
-    streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()}
+    names = ("metrics.json", "per_image.csv", "confusion.csv", "ensemble.json", "split.csv")
+    names += ("catalog_train.csv", "catalog_test.csv")
+    streamed = {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission().read_bytes()}
     assert not (paths / "stream").exists()
-    assert not any(run_paths(name).probs("test").exists() or run_paths(name).probs("valid").exists() for name in SPLITS)
+    assert not any((run_paths(name) / probs).exists() for name in SPLITS for probs in (TEST_PROBS, VALID_PROBS))
     assert executed(run_stages(ensemble(*changes), "submit")[1]) == []  # the same run, and nothing to do
     shutil.rmtree(paths.folder)
     again, lines = run_stages(ensemble(*changes), "submit")
     assert again.folder == paths.folder
     assert executed(lines) == ["predict", "evaluate", "submit"]
-    assert {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission.read_bytes()} == streamed
+    assert {name: (paths / name).read_bytes() for name in names} | {"csv": paths.submission().read_bytes()} == streamed
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
     monkeypatch.setattr("pipeline.prediction.parts.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
-    wanted["csv"] = whole.submission.read_bytes()
+    wanted["csv"] = whole.submission().read_bytes()
     shutil.rmtree(whole.folder)
     num_asked, num_stops = 0, 0
 
@@ -221,13 +224,13 @@ def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(membe
     loaded = ensemble("ENSEMBLE.STREAM=true")
     for _ in range(20):
         try:
-            run_chain(stages_of(loaded), "submit", Run(loaded, whole, Impatient()), (), lambda line: None)
+            run_chain(run_of(loaded, lambda line: None, Impatient()), "submit")
             break
         except Stopped:
             num_stops += 1
     assert num_stops > 1
     assert wanted == {name: (whole / name).read_bytes() for name in wanted if name != "csv"} | {
-        "csv": whole.submission.read_bytes()
+        "csv": whole.submission().read_bytes()
     }
 
 
@@ -238,8 +241,7 @@ def test_where_the_disk_is_too_small_for_stores_the_refusal_names_the_way_withou
         UserError, match=r"storing the probabilities of 3 members needs .*\n.*\n.*add ENSEMBLE.STREAM=true"
     ):
         run_stages(ensemble(), "predict")
-    monkeypatch.setattr(
-        "pipeline.work.ensemble.check_room", lambda *about: None
-    )  # another program filled the disk then
+    # Another program filled the disk then.
+    monkeypatch.setattr("pipeline.work.ensemble_predict.check_room", lambda run: None)
     with pytest.raises(UserError, match=r"TinyA: the probability store needs .*\n.*\n.*add ENSEMBLE.STREAM=true"):
         run_stages(ensemble(), "predict")

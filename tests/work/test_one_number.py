@@ -16,6 +16,7 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
 from pipeline.errors import UserError
+from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.classes import loss_classes, scored_classes
 from pipeline.segmentation.predict import decode
@@ -122,7 +123,7 @@ def test_the_headline_is_the_score_of_the_class_that_is_submitted(roads, name):
         metrics["dice"]["mean"], abs=1e-6
     )
     assert metrics["majority"] == {"class": "Ground", "dice": 0.0}  # every image has a road
-    origin = json.loads(run_paths(name).submission.with_suffix(".json").read_text())
+    origin = json.loads(run_paths(name).submission(".json").read_text())
     assert (origin["local_dice"], origin["competition"]) == (metrics["dice"]["mean"], "roads")
 
 
@@ -134,7 +135,7 @@ def test_the_monitor_is_that_number_too(roads):
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
-    store = PredictionStore(run_paths("RoadA").probs("valid"))
+    store = PredictionStore(run_paths("RoadA") / VALID_PROBS)
     ids = list(store.ids)
     masks = ((image_id, decode(store[image_id])) for image_id in ids)
     path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
@@ -160,7 +161,7 @@ def test_an_ensemble_judges_its_members_and_methods_by_it(roads):
 
 
 def test_a_submission_shows_the_road_alone_when_two_are_compared(roads, capsys):
-    first, second = (str(run_paths(name).submission) for name in MEMBERS)
+    first, second = (str(run_paths(name).submission()) for name in MEMBERS)
     assert main(["diff", first, second]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "of 4 images differ" in lines[0]

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import torch
 from pipeline.work.experiment import competition_folder
+from pipeline.work.outcome import Decoding, truth_masks, write_checked_submission, write_outcome
 
-from pipeline.engine.chain import Run
-from pipeline.engine.stopping import Stop
-from pipeline.paths import RunPaths
 from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
-from pipeline.work.outcome import Decoding, truth_masks, write_checked_submission, write_outcome
-from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop
+from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop, run_of
 
 FACTS = {"split": {"by": "sequence", "index": 0}, "checkpoint": {"epoch": 0, "valid_loss": 0.6, "sha256": "c" * 64}}
 
@@ -37,7 +34,7 @@ def test_a_score_not_above_the_majority_guess_is_warned_of_and_written_beside_th
 ):
     draw_nothing(monkeypatch)
     loaded = workshop.tiny()
-    run = Run(loaded, RunPaths(loaded.run), Stop())
+    run = run_of(loaded)
     folder, rows = competition_folder(run), split_rows(run.paths, "valid")
     truths = dict(zip(rows["id"], truth_masks(run, folder, rows), strict=True))
     predicted = {name: truth if is_right else np.full_like(truth, BACKGROUND) for name, truth in truths.items()}

@@ -1,4 +1,4 @@
-"""The plot of the LR sweep: loss against learning rate, and the rates that it suggests. Plans are in `plans.py`.
+"""The plot of the LR sweep: loss against learning rate, and the rates that it suggests.
 
 In: columns of lr_sweep.csv and the content of lr_sweep.json. Out: PNG bytes.
 """
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pipeline.report.curves import LETTER_SHARE
+import numpy as np
+
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, two_digits
 
 SWEEP_MARKS = {"steep": "steepest", "valley": "valley", "trough": "trough", "minimum": "minimum"}
-ROOM = 0.15  # of the height of the curves, above and below them
+PADDING = 0.15  # of the height of the curves, above and below them
 
 
 def draw_sweep(
@@ -25,16 +26,15 @@ def draw_sweep(
 ) -> bytes:
     """Returns loss against learning rate: as measured thin, smoothed thick, the band of the repeats; the suggestions.
 
-    Those stand on lines of their own below the curves, each with the span of what the single repeats suggest.
+    The suggestions have lines of their own below the curves, each with the span of what the single repeats suggest.
 
     Args:
         sweep: columns of lr_sweep.csv; `repeat` may be missing.
         found: content of lr_sweep.json.
         max_lr: the SOLVER.MAX_LR in use.
     """
-    suggestions = {
-        key: rate for key, rate in ((found or {}).get("suggestions") or {}).items() if key in SWEEP_MARKS and rate
-    }
+    found = found or {}
+    suggestions = suggestions_of(found)
     figure = new_figure(theme, height=400)
     if suggestions:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 0.27 * len(suggestions) + 0.2])
@@ -42,7 +42,7 @@ def draw_sweep(
         axes = below = figure.subplots()
     plot_sweep(axes, sweep, found, max_lr, theme)
     if suggestions:
-        _draw_suggestions(below, suggestions, (found or {}).get("band") or {}, max_lr, theme)
+        _draw_suggestions(below, suggestions, found.get("band") or {}, max_lr, theme)
     below.set_xlabel("learning rate (log axis)")
     add_legend(
         figure, theme, columns=4 if len(axes.get_legend_handles_labels()[0]) == 4 else 3, loc="outside lower center"
@@ -50,13 +50,15 @@ def draw_sweep(
     return encode(figure)
 
 
-def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any] | None, max_lr: float | None, theme: Theme) -> None:
-    """Draws the curves into given axes, with a dot for each suggestion where it stands on the validation's."""
+def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any], max_lr: float | None, theme: Theme) -> None:
+    """Draws the curves into given axes, with a dot for each suggestion on the validation curve."""
     style_axes(axes, theme, "Loss against learning rate")
     axes.set_xscale("log")
     axes.set_ylabel("loss")
-    looks = (("train_loss", "training", theme.train), ("valid_loss", "validation", theme.valid))
-    losses = [(_loss(sweep, column), label, color) for column, label, color in looks]
+    losses = [
+        (_loss(sweep, "train_loss"), "training", theme.train),
+        (_loss(sweep, "valid_loss"), "validation", theme.valid),
+    ]
     _limit_explosion(axes, [loss for loss, _, _ in losses])
     for loss, label, color in losses:
         _draw_loss(axes, loss, label, color)
@@ -66,9 +68,16 @@ def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any] | None, max_l
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {two_digits(max_lr)}", zorder=2.5)
     curve = losses[1][0].middle
-    for key, rate in ((found or {}).get("suggestions") or {}).items():
-        if key in SWEEP_MARKS and rate and curve:
-            axes.plot([rate], [_at(curve, rate)], "o", color=theme.ink, markersize=3.5, zorder=4)
+    if curve:
+        rates = list(suggestions_of(found).values())
+        heights = np.interp(np.log(rates), np.log(list(curve)), list(curve.values()))
+        axes.plot(rates, heights, "o", color=theme.text, markersize=3.5, zorder=4)
+
+
+def suggestions_of(found: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the suggested rates of lr_sweep.json by their key in `SWEEP_MARKS`."""
+    suggestions = found.get("suggestions") or {}
+    return {key: suggestions[key] for key in SWEEP_MARKS if suggestions.get(key)}
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,10 @@ def _loss(sweep: Columns, column: str) -> _Loss:
 
 
 def _limit_explosion(axes: Any, losses: Sequence[_Loss]) -> None:
-    """Lets all be seen up to the validation's minimum, and beyond it what is no higher: an explosion flattens the rest.
+    """Limits the axes to the curves up to the validation's minimum, and beyond it to what is no higher.
 
-    The axes end where the last curve leaves them; a smoothed curve ends before the last rate, as it looks back.
+    A loss that explodes would flatten the rest. The axes end where the last curve leaves them; a smoothed curve ends
+    before the last rate, as it averages over earlier ones.
     """
     middles = [loss.middle for loss in losses if loss.smooth]
     if not middles:
@@ -114,8 +124,8 @@ def _limit_explosion(axes: Any, losses: Sequence[_Loss]) -> None:
     for middle in middles:
         ends += [after for (rate, value), (after, _) in pairwise(middle.items()) if value <= top]
     low = min(value for rate, value in points if rate <= max(ends))
-    room = ROOM * max(top - low, 1e-6)
-    axes.set_ylim(low - room, top + room)
+    padding = PADDING * max(top - low, 1e-6)
+    axes.set_ylim(low - padding, top + padding)
     start = min(rate for rate, _ in points)
     margin = (max(ends) / start) ** 0.02
     axes.set_xlim(start / margin, max(ends) * margin)
@@ -125,8 +135,8 @@ def _draw_loss(axes: Any, loss: _Loss, label: str, color: str) -> None:
     """Draws the curves of one loss; what was measured ends where it first leaves the axes after its minimum."""
     top = axes.get_ylim()[1]
     for points in loss.raw:
-        lowest = min(range(len(points)), key=lambda place: points[place][1])
-        left = next((place for place in range(lowest, len(points)) if points[place][1] > top), len(points))
+        lowest = min(range(len(points)), key=lambda index: points[index][1])
+        left = next((index for index in range(lowest, len(points)) if points[index][1] > top), len(points))
         axes.plot(*zip(*points[: left + 1], strict=True), color=color, linewidth=0.6, alpha=0.45)
     if loss.smooth:
         rates = list(loss.middle)
@@ -138,54 +148,21 @@ def _draw_loss(axes: Any, loss: _Loss, label: str, color: str) -> None:
 def _draw_suggestions(
     axes: Any, rates: Mapping[str, float], bands: Mapping[str, Sequence[float]], max_lr: float | None, theme: Theme
 ) -> None:
-    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name where there is room."""
+    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name."""
     style_axes(axes, theme, grid="x")
     axes.set_yticks([])
     low, high = map(math.log, axes.get_xlim())
-    keys = [key for key in SWEEP_MARKS if key in rates]
-    for line, key in enumerate(keys):
-        band = bands.get(key) or (rates[key], rates[key])
+    for line, (key, rate) in enumerate(rates.items()):
+        band = bands.get(key) or (rate, rate)
         if band[1] > band[0]:
-            axes.plot(band, [line, line], color=theme.ink, linewidth=1.2, solid_capstyle="butt")
-        axes.plot([rates[key]], [line], "o", color=theme.ink, markersize=4.5)
-        text = f"{SWEEP_MARKS[key]} {two_digits(rates[key])}"
-        ends, mark = ([(math.log(rate) - low) / (high - low) for rate in some] for some in (band, [max_lr or 1e-99]))
-        to_right = _goes_right(ends, LETTER_SHARE * len(text) + 0.035, mark[0])
-        look = {"ha": "left" if to_right else "right", "va": "center", "fontsize": 7.5, "color": theme.ink, "zorder": 5}
-        look |= {"bbox": {"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
-        place = {"xytext": (7 if to_right else -7, 0), "textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(text, (band[to_right], line), **place, **look)
+            axes.plot(band, [line, line], color=theme.text, linewidth=1.2, solid_capstyle="butt")
+        axes.plot([rate], [line], "o", color=theme.text, markersize=4.5)
+        text = f"{SWEEP_MARKS[key]} {two_digits(rate)}"
+        to_right = math.log(band[1]) < low + 0.6 * (high - low)
+        style = {"ha": "left" if to_right else "right", "va": "center", "fontsize": 7.5, "color": theme.text}
+        style |= {"zorder": 5, "bbox": {"facecolor": theme.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
+        offset = {"xytext": (7 if to_right else -7, 0), "textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(text, (band[to_right], line), **offset, **style)
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6)
-    axes.set_ylim(len(keys) - 0.4, -0.6)
-
-
-def _goes_right(ends: Sequence[float], needed: float, mark: float) -> bool:
-    """Returns whether a text stands right of a span rather than left of it: where it fits and crosses no mark.
-
-    Args:
-        ends: of the span; `mark` likewise in shares of the axes' width.
-        needed: the text's share.
-
-    >>> _goes_right([0.2, 0.3], 0.25, mark=0.9), _goes_right([0.4, 0.4], 0.25, mark=0.5)
-    (True, False)
-    """
-    fits_right, fits_left = ends[1] + needed <= 1, ends[0] - needed >= 0
-    is_free_right, is_free_left = not ends[1] <= mark <= ends[1] + needed, not ends[0] - needed <= mark <= ends[0]
-    if (fits_right and is_free_right) != (fits_left and is_free_left):
-        return fits_right and is_free_right
-    return fits_right
-
-
-def _at(curve: Mapping[float, float], rate: float) -> float:
-    """Returns a curve's value at a learning rate, between its points on a log axis.
-
-    >>> _at({0.01: 3.0, 1.0: 5.0}, 0.1), _at({0.01: 3.0, 1.0: 5.0}, 7.0)
-    (4.0, 5.0)
-    """
-    rates = sorted(curve)
-    for before, after in pairwise(rates):
-        if before <= rate <= after:
-            share = math.log(rate / before) / math.log(after / before)
-            return curve[before] + share * (curve[after] - curve[before])
-    return curve[rates[0] if rate < rates[0] else rates[-1]]
+    axes.set_ylim(len(rates) - 0.4, -0.6)

@@ -1,7 +1,7 @@
-"""A competition's own files to its convention: `./run.sh convention NAME RUNS.csv`.
+"""The convention of a competition from its files: `./run.sh convention NAME RUNS.csv`.
 
-In: the sample submission, a csv of run lengths of training images, their masks. Out: the `CONVENTION` to be written
-into the competition's descriptor.
+In: the sample submission, a csv of run lengths of training images, their masks. Out: the `CONVENTION` for
+`configs/competitions/NAME.yaml`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ from pipeline.config.competition import BINARY_CLASS, Competition, Convention, m
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
 from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
-from pipeline.submission.rows import read_cells
+from pipeline.submission.run_lengths import read_cells
 
-MOST_FULL, MOST_EMPTY = 200, 20  # examples that are looked at: more say nothing new
+MOST_FULL, MOST_EMPTY = 200, 20  # examples that are decoded: more add nothing
 
 
-def investigate(
+def find_convention(
     competition: Competition, folder: Path, runs_csv: Path, train_ids: Collection[str], test_ids: Collection[str]
 ) -> Convention:
-    """Returns the convention of a competition, found in its files.
+    """Returns the convention of a competition.
 
-    Columns and names of rows come from the sample submission; where there is none, they stay as the descriptor says.
+    Columns and names of rows are those of the sample submission; where there is none, those of the descriptor.
 
     Args:
         folder: of the competition.
-        runs_csv: run lengths of training images, with a header; their masks are in the competition's folder.
+        runs_csv: run lengths of training images, with a header.
 
     Raises:
-        UserError: the files leave something open, contradict each other, or cannot be read.
+        UserError: the competition's submissions hold no run lengths, or the files leave something open, contradict each
+            other, or cannot be read.
     """
+    if competition.submission.format != "run_lengths":
+        raise UserError(
+            f"submissions to {competition.name} hold no run lengths: SUBMISSION.FORMAT is "
+            f"{competition.submission.format} in configs/competitions/{competition.name}.yaml"
+        )
     sample_path = folder / (competition.sample_submission or "sample_submission.csv")
     naming = {field.name: getattr(competition.convention, field.name) for field in fields(Convention)}
     if not sample_path.is_file():
@@ -46,38 +52,38 @@ def investigate(
 
 
 def convention_text(found: Convention, competition: Competition) -> str:
-    """Returns the lines for the descriptor, with those marked that differ from what it says now."""
+    """Returns the lines for the descriptor; a comment marks those that differ from it."""
     lines = [f"CONVENTION:    # of configs/competitions/{competition.name}.yaml"]
     for field in fields(Convention):
         value, described = getattr(found, field.name), getattr(competition.convention, field.name)
-        note = "" if value == described else f"    # it says {_written(described)}"
+        note = "" if value == described else f"    # now {_written(described)}"
         default = competition.id_column if field.name == "id_column" else field.default
         if value != default or note:
             lines.append(f"  {field.name.upper()}: {_written(value)}{note}")
     if len(lines) == 1:
-        return f"{competition.name} is written as its descriptor says: every value is the default, no CONVENTION needed"
-    return "\n".join(lines if found != competition.convention else [*lines, "That is what it says."])
+        return f"{competition.name} needs no CONVENTION: every value is the default"
+    return "\n".join(lines if found != competition.convention else [*lines, "This is the CONVENTION that it has."])
 
 
 def _examples(
     competition: Competition, folder: Path, runs_csv: Path, train_ids: set[str], naming: dict
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the text of a training row and its mask (bool, H, W), the first ones with and without runs."""
+    """Yields text and mask (bool, H, W) of the first training rows with and without runs."""
     (_, header), *rows = list(read_cells(runs_csv)) or [(1, [])]
     if len(header) < 2 or not rows:
-        raise UserError(f"{runs_csv}: wanted a header of two columns or more, and rows of run lengths below it")
-    place = header.index(naming["value_column"]) if naming["value_column"] in header else len(header) - 1
+        raise UserError(f"{runs_csv}: expected a header of two columns or more, and rows of run lengths below it")
+    column = header.index(naming["value_column"]) if naming["value_column"] in header else len(header) - 1
     code = mask_code(competition)
     if competition.ignore_index is not None and competition.ignore_index < len(competition.classes):
-        code = replace(code, ignore_index=None)  # training rows may well hold runs of the ignored class
+        code = replace(code, ignore_index=None)  # training rows may have runs of the ignored class
     left = {True: MOST_FULL, False: MOST_EMPTY}
     masks: dict[str, np.ndarray] = {}
     for line, cells in rows:
-        named = _named([cell for index, cell in enumerate(cells) if index != place], train_ids, naming)
+        named = _named([cell for index, cell in enumerate(cells) if index != column], train_ids, naming)
         if named is None or len(cells) != len(header):
             raise UserError(
-                f"{runs_csv}: line {line} ({','.join(cells)[:60]}) is of no image and class of "
-                f"{competition.train_csv}; wanted <id>, <id>_<class> or <id>,<class>, and the runs"
+                f"{runs_csv}: line {line} ({','.join(cells)[:60]}) names no image and class of "
+                f"{competition.train_csv}; expected <id>, <id>_<class> or <id>,<class>, and the runs"
             )
         image_id, class_index = named
         if image_id not in masks:
@@ -86,13 +92,13 @@ def _examples(
         is_full = bool(mask_HW.any())
         if left[is_full]:
             left[is_full] -= 1
-            yield cells[place], mask_HW
+            yield cells[column], mask_HW
         if not any(left.values()):
             return
 
 
 def _named(cells: list[str], train_ids: set[str], naming: dict) -> tuple[str, int] | None:
-    """Returns the image and the class that a row's cells name, None when they name none."""
+    """Returns the image and the class that a row's cells name, None where they name none."""
     first, *others = cells
     stem = first if first in train_ids else first.rpartition(".")[0]
     if stem in train_ids:

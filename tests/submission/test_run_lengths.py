@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.submission.rows import expected_keys, read_cells, read_masks, write_line
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of
+from pipeline.submission.run_lengths import expected_keys, read, read_cells, write_line
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write
 
 
 @pytest.mark.parametrize(
@@ -38,12 +37,11 @@ def test_a_written_line_is_read_back_as_it_was(cells):
 def test_masks_come_back_from_the_file_they_were_written_to(tmp_path, name):
     competition = make_competition(name)
     images = make_images(3, 4, competition)
-    write_submission(tmp_path / "a.csv", images.items(), list(images), competition, {})
-    read = dict(read_masks(tmp_path / "a.csv", competition, sizes_of(images)))
-    assert list(read) == list(images)
+    masks = dict(read(write(tmp_path / "a.csv", images, competition), competition, sizes_of(images)))
+    assert list(masks) == list(images)
     for image_id, mask_HW in images.items():
         wanted_HW = mask_HW if CONVENTIONS[name].rows != "id" else np.where(mask_HW == 1, 1, IGNORE)
-        assert np.array_equal(read[image_id], wanted_HW)
+        assert np.array_equal(masks[image_id], wanted_HW)
 
 
 def test_a_row_of_more_than_128_kib_is_read(tmp_path):
@@ -56,11 +54,14 @@ def test_a_row_of_more_than_128_kib_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"id,pixels\na_0,\n", "the first line is 'id,pixels'; wanted 'ImageID,EncodedPixels'"),
-        (b"", "the file is empty; wanted"),
-        (b"ImageID,EncodedPixels\na_0,0 1,3\n", "line 2 has 3 cells; wanted 2"),
-        (b"ImageID,EncodedPixels\nb_0,0 1\n", "line 2 \\(b_0\\): of none of the .* such as .*another competition"),
-        (b"ImageID,EncodedPixels\na_7,0 1\n", "line 2 \\(a_7\\): of none of the"),
+        (b"id,pixels\na_0,\n", "the first line is 'id,pixels'; expected 'ImageID,EncodedPixels'"),
+        (b"", "the file is empty; expected"),
+        (b"ImageID,EncodedPixels\na_0,0 1,3\n", "line 2 has 3 cells; expected 2"),
+        (
+            b"ImageID,EncodedPixels\nb_0,0 1\n",
+            "line 2 \\(b_0\\): no row of the 1 images .* such as .*another competition",
+        ),
+        (b"ImageID,EncodedPixels\na_7,0 1\n", "line 2 \\(a_7\\): no row of the 1 images"),
         (b"ImageID,EncodedPixels\na_0,0 1\na_0,\n", "line 3 \\(a_0\\): the row appears twice"),
         (b"ImageID,EncodedPixels\na_0,0 1\na_1,0 x\n", "line 3 \\(a_1\\): 'x' is not a whole number"),
         (b"ImageID,EncodedPixels\na_0,0 2\na_1,1 2\n", "rows from line 2 \\(a_0\\) on: classes 0 and 1 both have"),
@@ -72,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_line_and_row(tmp_path, conte
     path = tmp_path / "bad.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        list(read_masks(path, make_competition(), {"a": (2, 3)}))
+        list(read(path, make_competition(), {"a": (2, 3)}))
 
 
 def test_an_absent_file_is_named(tmp_path):

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.config.competition import Convention
+from pipeline.config.competition import Convention, Submission
 from pipeline.errors import UserError
-from pipeline.submission.detective import convention_text, investigate
-from pipeline.submission.write import write_submission
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images
+from pipeline.submission.convention_files import convention_text, find_convention
+from tests.submission.scenes import CONVENTIONS, make_competition, make_images, write
 
 TEST_IDS = ["900000_001", "900000_002"]
 
@@ -25,10 +24,10 @@ def write_folder(folder, competition, with_sample=True):
     images = make_images(3, 12, competition)
     for image_id, mask_HW in images.items():
         cv2.imwrite(str(folder / "masks" / f"{image_id}.png"), mask_HW)
-    write_submission(folder / "runs.csv", images.items(), list(images), competition, {})
+    write(folder / "runs.csv", images, competition)
     if with_sample:
-        nothing = [(image_id, np.full((4, 5), 255, np.uint8)) for image_id in TEST_IDS]
-        write_submission(folder / "sample_submission.csv", nothing, TEST_IDS, competition, {})
+        nothing = {image_id: np.full((4, 5), 255, np.uint8) for image_id in TEST_IDS}
+        write(folder / "sample_submission.csv", nothing, competition)
     return images
 
 
@@ -38,7 +37,7 @@ def test_every_known_convention_is_found_in_the_competitions_files(tmp_path, nam
     competition = make_competition(name)
     train = write_folder(tmp_path, competition, with_sample)
     described = competition if not with_sample else replace(competition, convention=Convention())
-    found = investigate(described, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
+    found = find_convention(described, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
     wanted = CONVENTIONS[name]
     assert (found.order, found.base, found.relative) == (wanted.order, wanted.base, wanted.relative)
     if with_sample:
@@ -55,16 +54,18 @@ def test_a_class_in_a_column_of_its_own_and_a_files_ending_are_understood(tmp_pa
         sequence, frame, number = key.split(";")
         moved.append(f"{sequence}_{frame}.jpg,{number},{text}")
     (tmp_path / "runs.csv").write_text("\n".join(["ImageId,ClassId,EncodedPixels", *moved]))
-    assert investigate(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS) == CONVENTIONS["Severstal"]
+    assert find_convention(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS) == CONVENTIONS["Severstal"]
 
 
 def test_what_the_descriptor_says_otherwise_is_marked():
     competition = make_competition("AeroScapes")
-    assert "no CONVENTION needed" in convention_text(CONVENTIONS["AeroScapes"], competition)
+    assert "needs no CONVENTION" in convention_text(CONVENTIONS["AeroScapes"], competition)
     lines = convention_text(CONVENTIONS["SIIM Pneumothorax"], competition).splitlines()
-    assert "  ORDER: column    # it says row" in lines
-    assert '  EMPTY: "-1"    # it says ""' in lines
-    assert convention_text(CONVENTIONS["Carvana"], make_competition("Carvana")).endswith("That is what it says.")
+    assert "  ORDER: column    # now row" in lines
+    assert '  EMPTY: "-1"    # now ""' in lines
+    assert convention_text(CONVENTIONS["Carvana"], make_competition("Carvana")).endswith(
+        "This is the CONVENTION that it has."
+    )
 
 
 @pytest.mark.parametrize("content", ["", "a\n", "a,b\nx,0 1\n", "ImageID,EncodedPixels\n000000_003_0,0 1,2\n"])
@@ -72,8 +73,8 @@ def test_a_file_that_has_no_such_rows_is_refused(tmp_path, content):
     competition = make_competition()
     train = write_folder(tmp_path, competition)
     (tmp_path / "runs.csv").write_text(content)
-    with pytest.raises(UserError, match=r"runs.csv: (wanted a header|line 2 .* is of no image and class)"):
-        investigate(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
+    with pytest.raises(UserError, match=r"runs.csv: (expected a header|line 2 .* names no image)"):
+        find_convention(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
 
 
 def test_the_command_prints_what_to_write_into_the_descriptor(tmp_path, monkeypatch, capsys):
@@ -84,10 +85,16 @@ def test_the_command_prints_what_to_write_into_the_descriptor(tmp_path, monkeypa
     competition = load_competition("demo")
     masks = sorted((folder / "masks" / "masks").iterdir())
     images = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in masks}
-    write_submission(tmp_path / "runs.csv", images.items(), list(images), competition, {})
+    write(tmp_path / "runs.csv", images, competition)
     monkeypatch.setenv("DATA_DIR", str(folder.parent))
     assert main(["convention", "demo", str(tmp_path / "runs.csv")]) == 0
-    assert "no CONVENTION needed" in capsys.readouterr().out
+    assert "needs no CONVENTION" in capsys.readouterr().out
     assert main(["convention", "demo", str(tmp_path / "none.csv")]) == 2
     assert "cannot read" in capsys.readouterr().err
-    assert json.loads((tmp_path / "runs.json").read_text())["rows"] == 12 * len(images)
+    assert json.loads((tmp_path / "runs.json").read_text())["images"] == len(images)
+
+
+def test_a_competition_that_wants_png_masks_has_no_convention_to_find(tmp_path):
+    competition = make_competition(submission=Submission("png_masks"))
+    with pytest.raises(UserError, match=r"submissions to test hold no run lengths: SUBMISSION.FORMAT is png_masks"):
+        find_convention(competition, tmp_path, tmp_path / "runs.csv", [], [])

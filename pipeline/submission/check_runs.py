@@ -1,8 +1,4 @@
-"""What is wrong with the runs of a submission, row by row and image by image.
-
-Comes in: the rows of each image. Goes out: problems, each naming line and row; one that begins with `WARNING` cannot
-spoil the score.
-"""
+"""The check of the runs in a csv: rows that cannot be read, classes that overlap, a file without a pixel."""
 
 from __future__ import annotations
 
@@ -12,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
+from pipeline.submission.check import WARNING
 from pipeline.submission.rle import RleError, Runs, join_classes, parse_runs
-from pipeline.submission.rows import Row, row_name
-
-WARNING = "warning: "
+from pipeline.submission.run_lengths import Row, row_name
 
 
 class Findings(NamedTuple):
@@ -34,7 +29,7 @@ class Findings(NamedTuple):
     num_runs: int
 
 
-def check_images(
+def check_runs(
     images: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, tuple[int, int]], competition: Competition
 ) -> list[str]:
     """Returns the problems of all rows, those of the whole file first.
@@ -45,7 +40,7 @@ def check_images(
         competition: classes and convention.
     """
     convention = competition.convention
-    found = [check_image(rows, sizes[image_id], convention) for image_id, rows in images.items()]
+    found = [_findings(rows, sizes[image_id], convention) for image_id, rows in images.items()]
     faults = [fault for one in found for fault in one.faults]
     num_other, base = sum(one.fits_other_base for one in found), convention.base
     if num_other:
@@ -60,7 +55,7 @@ def check_images(
     return faults
 
 
-def check_image(rows: Mapping[int, Row], size: tuple[int, int], convention: Convention) -> Findings:
+def _findings(rows: Mapping[int, Row], size: tuple[int, int], convention: Convention) -> Findings:
     """Returns what the rows of one image, by class index, show."""
     num_pixels = size[0] * size[1]
     faults, touching, all_runs = [], [], []

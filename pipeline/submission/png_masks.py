@@ -1,0 +1,203 @@
+"""PNG masks in a zip, one per image: written, and read back into index masks.
+
+In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of 8-bit PNGs, grey or RGB, or index masks
+(uint8, H, W). A pixel of no class is stored as the ignored class or value, and read as `IGNORE`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
+from pipeline.data.image_header import BadFile, read_header
+from pipeline.errors import UserError
+from pipeline.segmentation.labels import UNKNOWN, class_indices, mask_flags
+from pipeline.submission.masks import digest_classes, require_size
+
+Size = tuple[int, int]
+COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
+FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
+_ORDINARY_FILE = 0o100644 << 16
+_MAX_OVERHEAD = 2**20  # bytes of a PNG beyond its pixels; a zip that announces more is not unpacked
+_MOST_NAMED = 6  # values that a message names
+
+
+class PngError(UserError):
+    """A file in a zip that is no mask of its image; the message says why."""
+
+
+def file_of(image_id: str, competition: Competition) -> str:
+    """Returns the name of an image's mask in the zip."""
+    return fill_template(competition.submission.file, image_id)
+
+
+def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competition) -> bytes:
+    """Returns an index mask as PNG.
+
+    Raises:
+        UserError: it is not of that (height, width), or has pixels of no class and the competition ignores none.
+    """
+    require_size(image_id, mask_HW, size)
+    table, is_known = _stored_values(submission_code(competition))
+    if not is_known[mask_HW].all():
+        raise UserError(
+            f"the mask of {image_id} has pixels of no class, for which PNG masks have no value; give IGNORE_INDEX in "
+            f"configs/competitions/{competition.name}.yaml"
+        )
+    return cv2.imencode(".png", table[mask_HW], COMPRESSION)[1].tobytes()
+
+
+def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
+    """Writes a zip of one PNG per image.
+
+    Raises:
+        UserError: SUBMISSION.FILE gives two images one name.
+    """
+    names: set[str] = set()
+    with zipfile.ZipFile(path, "w") as zipped:
+        for image_id, data in images:
+            entry = zipfile.ZipInfo(file_of(image_id, competition), FIRST_DATE)
+            entry.create_system, entry.external_attr = 3, _ORDINARY_FILE  # 3: Unix, on every system
+            if entry.filename in names:
+                raise UserError(
+                    f"SUBMISSION.FILE {competition.submission.file!r} calls two images {entry.filename}; "
+                    "write {id} instead of {stem}"
+                )
+            names.add(entry.filename)
+            zipped.writestr(entry, data)
+
+
+def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
+    """Returns a hash of what a PNG holds of an index mask."""
+    return digest_classes(mask_HW, range(competition.num_classes))
+
+
+def read(
+    path: Path, competition: Competition, sizes: Mapping[str, Size], skipped: Iterable[str] = ()
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields id and index mask of each image that the zip has, in the order of `sizes`.
+
+    Args:
+        sizes: (height, width) of each image.
+        skipped: images whose masks are not read.
+
+    Raises:
+        UserError: a file is of no image in `sizes`, is there twice, or is no mask of that size.
+    """
+    code, expected = submission_code(competition), {file_of(image_id, competition) for image_id in [*sizes, *skipped]}
+    with open_zip(path) as zipped:
+        entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in files_in(zipped):
+            if entry.filename not in expected:
+                raise UserError(
+                    f"{path}: {entry.filename} is of none of the {len(sizes)} images of {competition.name}; expected "
+                    f"files such as {next(iter(expected), 'none')}. Is it a submission to another competition?"
+                )
+            if entry.filename in entries:
+                raise UserError(f"{path}: {entry.filename} is there twice")
+            entries[entry.filename] = entry
+        for image_id, size in sizes.items():
+            entry = entries.get(file_of(image_id, competition))
+            if entry is not None:
+                try:
+                    yield image_id, decode_file(zipped, entry, size, code)
+                except PngError as error:
+                    raise UserError(f"{path}: {entry.filename}: {error}") from error
+
+
+def list_ids(path: Path, competition: Competition) -> list[str]:
+    """Returns the images that a zip has masks of, in its order; with {stem}, ids without a file's suffix.
+
+    Raises:
+        UserError: the zip cannot be read, is empty, or a name in it is not as SUBMISSION.FILE says.
+    """
+    before, after = ID_FIELD.split(competition.submission.file)
+    with open_zip(path) as zipped:
+        names = [entry.filename for entry in files_in(zipped)]
+    ids = [name[len(before) : len(name) - len(after)] for name in names]
+    strange = next(
+        (name for name, image_id in zip(names, ids, strict=True) if f"{before}{image_id}{after}" != name), None
+    )
+    if strange or not names:
+        found = f"the name {strange} is not as SUBMISSION.FILE says" if strange else "no files"
+        raise UserError(
+            f"{path}: {found}; expected files such as {file_of('<id>', competition)}. "
+            f"It is read as a submission to {competition.name}."
+        )
+    return ids
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Returns an open zip.
+
+    Raises:
+        UserError: there is no such file, or it is no whole zip.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        raise UserError(f"{path} is not a whole zip: {error}; expected PNG masks in a zip") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}; expected PNG masks in a zip") from error
+
+
+def files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Returns the files in a zip, in its order."""
+    return [entry for entry in zipped.infolist() if not entry.is_dir()]
+
+
+def decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, code: MaskCode) -> np.ndarray:
+    """Returns a file in a zip as index mask.
+
+    Raises:
+        PngError: it is damaged, no 8-bit PNG, of another (height, width), or has values of no class.
+    """
+    height, width = size
+    if entry.file_size > 4 * height * (width + 1) + _MAX_OVERHEAD:
+        raise PngError(f"{entry.file_size:,} bytes, more than a PNG of {width}x{height} pixels takes")
+    try:
+        data = zipped.read(entry)
+        header = read_header(data)
+    except BadFile as error:
+        raise PngError(f"{error.kind}: {error.found}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error) as error:
+        raise PngError(f"cannot be unpacked: {error}") from error
+    expected = "8-bit RGB PNG" if code.colors else "8-bit greyscale PNG"
+    is_grey = header.color == "greyscale"
+    if header.format != "PNG" or header.bits != 8 or header.num_frames > 1 or (not code.colors and not is_grey):
+        raise PngError(f"{header.bits}-bit {header.color} {header.format}; expected an {expected}")
+    if (header.height, header.width) != tuple(size):
+        raise PngError(f"{header.width}x{header.height} pixels, its image {width}x{height}")
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), mask_flags(code))
+    if stored is None:
+        raise PngError(f"its pixels do not decode; expected an {expected}")
+    mask_HW = class_indices(stored, code)
+    if (mask_HW == UNKNOWN).any():
+        raise PngError(_strange_values(stored[mask_HW == UNKNOWN], code))
+    return mask_HW
+
+
+def _strange_values(pixels: np.ndarray, code: MaskCode) -> str:
+    """Returns the message on stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
+    strange = np.unique(pixels if pixels.ndim == 1 else pixels[:, ::-1], axis=0).tolist()
+    more = f" and {len(strange) - _MOST_NAMED} more" if len(strange) > _MOST_NAMED else ""
+    what = "colours" if code.colors else "values"
+    named = ", ".join(map(str, strange[:_MOST_NAMED]))
+    return f"{what} {named}{more} in {len(pixels):,} pixels; expected {what} of the classes, see SUBMISSION.VALUES"
+
+
+def _stored_values(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what to store for each value of an index mask, uint8 (256, 1 or 3: BGR), and whether there is a value."""
+    stored = [color[::-1] for color in code.colors] if code.colors else [(value,) for value in code.values]
+    table, is_known = np.zeros((256, len(stored[0])), np.uint8), np.zeros(256, bool)
+    table[: len(stored)], is_known[: len(stored)] = stored, True
+    if code.ignore_index is not None:
+        table[IGNORE] = stored[code.ignore_index] if code.ignore_index < len(stored) else code.ignore_index
+        is_known[IGNORE] = True
+    return table, is_known

@@ -1,0 +1,226 @@
+"""Run lengths in a csv, a row per image and class: how rows are named, written and read back into masks.
+
+In: index masks, or a csv, and the competition's convention. Out: a csv, or index masks (uint8, H, W; `IGNORE` where no
+class has the pixel).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.config.competition import BINARY_CLASS, Competition, Convention
+from pipeline.data.csv_file import long_cells
+from pipeline.errors import UserError
+from pipeline.submission import rle
+from pipeline.submission.masks import digest_classes, require_size
+
+Size = tuple[int, int]
+
+
+class Row(NamedTuple):
+    """One line of a submission: `key` names image and class, `line` counts from 1 (the header)."""
+
+    line: int
+    key: tuple[str, ...]
+    text: str
+
+
+def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competition) -> bytes:
+    """Returns the rows of one image, one per class; an ignored last class has an empty one.
+
+    Raises:
+        UserError: the mask is not of that (height, width).
+    """
+    require_size(image_id, mask_HW, size)
+    convention = competition.convention
+    settings = (convention.order, convention.base, convention.relative, convention.empty)
+    texts = rle.encode(mask_HW, competition.num_classes, *settings)
+    texts += [convention.empty] * (len(competition.classes) - len(texts))
+    lines = [write_line([*row_key(image_id, index, convention), texts[index]]) for index in row_classes(competition)]
+    return "".join(lines).encode()
+
+
+def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
+    """Writes a header and the rows of each image."""
+    with open(path, "wb") as file:
+        file.write(write_line(header_columns(competition.convention)).encode())
+        file.writelines(rows for _, rows in images)
+
+
+def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
+    """Returns a hash of what the rows of an image hold of its mask."""
+    return digest_classes(mask_HW, competition.scored_indices)
+
+
+def read(
+    path: Path, competition: Competition, sizes: Mapping[str, Size], skipped: Iterable[str] = ()
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields id and index mask of each image that the file has rows of, in the order of `sizes`.
+
+    Classes without a row are empty.
+
+    Args:
+        sizes: (height, width) of each image.
+        skipped: images whose rows are not decoded.
+
+    Raises:
+        UserError: a row is of no image in `sizes`, appears twice or cannot be decoded; names line and row.
+    """
+    expected, not_decoded = expected_keys(sizes, competition), expected_keys(skipped, competition)
+    texts: dict[str, dict[int, Row]] = {}
+    for row in read_rows(path, competition.convention):
+        image_id, class_index = expected.get(row.key, (None, None))
+        if image_id is None and row.key in not_decoded:
+            continue
+        if image_id is None:
+            raise UserError(
+                f"{path}: {row_name(row)}: no row of the {len(sizes)} images times {len(row_classes(competition))} "
+                f"classes of {competition.name}; expected rows such as "
+                f"{','.join(next(iter(expected), ('none',)))}. Is it a submission to another competition?"
+            )
+        if class_index in texts.setdefault(image_id, {}):
+            raise UserError(f"{path}: {row_name(row)}: the row appears twice")
+        texts[image_id][class_index] = row
+    for image_id, (height, width) in sizes.items():
+        if image_id in texts:
+            yield image_id, _decode_image(path, texts.pop(image_id), competition, height, width)
+
+
+def list_ids(path: Path, competition: Competition) -> list[str]:
+    """Returns the images that a csv has rows of, in its order.
+
+    Raises:
+        UserError: the file cannot be read, has no rows, or a row names no image and class.
+    """
+    keys = [row.key for row in read_rows(path, competition.convention)]
+    ids = list(dict.fromkeys(image_of(key, competition.convention) for key in keys))
+    expected = expected_keys(ids, competition)
+    unknown = next((key for key in keys if key not in expected), None)
+    if unknown is not None or not keys:
+        found = f"row {','.join(unknown)} names no image and class" if unknown else "no rows below the header"
+        example = ",".join(row_key("<id>", 1, competition.convention))
+        raise UserError(
+            f"{path}: {found}; expected rows such as {example} of the {len(competition.classes)} classes. "
+            f"It is read as a submission to {competition.name}."
+        )
+    return ids
+
+
+def header_columns(convention: Convention) -> list[str]:
+    """Returns the column names that the first line must have, in order."""
+    class_column = [convention.class_column] if convention.class_column else []
+    return [convention.id_column, *class_column, convention.value_column]
+
+
+def row_classes(competition: Competition) -> list[int]:
+    """Returns the indices of the classes that have a row for each image, an ignored last class included."""
+    if competition.convention.rows == "id":
+        return [BINARY_CLASS]
+    return list(range(len(competition.classes)))
+
+
+def row_key(image_id: str, class_index: int, convention: Convention) -> tuple[str, ...]:
+    """Returns the cells before the run lengths, which name image and class."""
+    number = str(convention.class_base + class_index)
+    if convention.rows == "id":
+        return (image_id,)
+    return (f"{image_id}_{number}",) if convention.rows == "id_class" else (image_id, number)
+
+
+def image_of(key: tuple[str, ...], convention: Convention) -> str:
+    """Returns the image that the cells before the run lengths name.
+
+    >>> image_of(("000001_001_11",), Convention())
+    '000001_001'
+    """
+    return key[0].rpartition("_")[0] if convention.rows == "id_class" else key[0]
+
+
+def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
+    """Returns, in the order of the file, the key of each row and the image and class that it names."""
+    classes = row_classes(competition)
+    return {
+        row_key(image_id, index, competition.convention): (image_id, index) for image_id in ids for index in classes
+    }
+
+
+def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields line number and cells of each line that is not blank, the header first; cells are text, never numbers.
+
+    Raises:
+        UserError: there is no such file, it is not UTF-8, or its quotes do not close.
+    """
+    try:
+        with long_cells(), open(csv_path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except OSError as error:
+        raise UserError(f"cannot read {csv_path}: {error.strerror}; expected a csv file of run lengths") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{csv_path} is not a csv file of UTF-8 text: {error}") from error
+
+
+def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
+    """Yields the rows after the header.
+
+    Raises:
+        UserError: the header or the number of cells of a row is not the convention's.
+    """
+    columns = header_columns(convention)
+    lines = read_cells(csv_path)
+    _, header = next(lines, (1, []))
+    if header != columns:
+        found = f"the first line is {','.join(header)[:80]!r}" if header else "the file is empty"
+        raise UserError(f"{csv_path}: {found}; expected {','.join(columns)!r}")
+    for line, cells in lines:
+        if len(cells) != len(columns):
+            raise UserError(f"{csv_path}: line {line} has {len(cells)} cells; expected {len(columns)}")
+        yield Row(line, tuple(cells[:-1]), cells[-1])
+
+
+def row_name(row: Row) -> str:
+    """Returns how messages name a row.
+
+    >>> row_name(Row(3, ("000001_001_1",), "0 2"))
+    'line 3 (000001_001_1)'
+    """
+    return f"line {row.line} ({','.join(row.key)})"
+
+
+def write_line(cells: Sequence[str]) -> str:
+    """Returns one csv line with its line end; quotes only where a cell needs them.
+
+    >>> write_line(["a,b", "0 2"])
+    '"a,b",0 2\\n'
+    """
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if _needs_quotes(cell) else cell for cell in cells]
+    return ",".join(quoted) + "\n"
+
+
+def _needs_quotes(cell: str) -> bool:
+    return any(mark in cell for mark in ',"\r\n')
+
+
+def _decode_image(
+    csv_path: Path, rows: Mapping[int, Row], competition: Competition, height: int, width: int
+) -> np.ndarray:
+    convention = competition.convention
+    settings = (height, width, convention.order, convention.base, convention.relative, convention.empty)
+    texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
+    try:
+        return rle.decode_classes(texts, *settings)
+    except rle.RleError as error:
+        for row in rows.values():  # decoded again one by one only to name the line at fault
+            try:
+                rle.decode_classes([row.text], *settings)
+            except rle.RleError as cause:
+                raise UserError(f"{csv_path}: {row_name(row)}: {cause}") from cause
+        first = min(rows.values())
+        raise UserError(f"{csv_path}: rows from {row_name(first)} on: {error}") from error
