@@ -23,7 +23,7 @@ from pipeline.prediction import store as probability_store
 from pipeline.prediction.parts import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
-from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.predict import Prediction, pack, unpack
 from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
@@ -43,7 +43,7 @@ def prediction(image_id: str) -> Prediction:
 
 def write(folder, ids=IDS, order=None, key="key", until=None):
     """Writes a store, or its first `until` images as a process does that is killed then."""
-    writer = StoreWriter(folder, key, ids, FACTS)
+    writer = StoreWriter(folder, key, ids, FACTS, pack)
     missing = writer.missing()
     for image_id in (order or missing)[:until]:
         if image_id in missing:
@@ -59,7 +59,7 @@ def contents(folder):
 
 def test_what_was_put_comes_back(tmp_path):
     write(tmp_path)
-    store = PredictionStore(tmp_path)
+    store = PredictionStore(tmp_path, unpack)
     assert store.ids == list(store) == IDS and store.index["classes"] == ["Road", "Car"]
     for image_id in IDS:
         wanted = prediction(image_id)
@@ -68,6 +68,25 @@ def test_what_was_put_comes_back(tmp_path):
             assert np.array_equal(found.logits[:, 1:3, :2], np.asarray(wanted.logits)[:, 1:3, :2])
             facts = [{name: value for name, value in vars(one).items() if name != "logits"} for one in (found, wanted)]
             assert facts[0] == facts[1] and type(found.logits) in (np.ndarray, np.memmap, CompactLogits)
+
+
+def test_what_is_put_may_be_anything_that_pack_and_unpack_understand(tmp_path):
+    """Boxes with scores, as a detector would keep them."""
+
+    def pack_boxes(boxes: list[tuple]) -> tuple[np.ndarray, dict]:
+        return np.array([box for box, _ in boxes], np.uint8).reshape(-1, 4), {"scores": [score for _, score in boxes]}
+
+    def unpack_boxes(array: np.ndarray, facts: dict) -> list[tuple]:
+        return [(tuple(map(int, box)), score) for box, score in zip(array, facts["scores"], strict=True)]
+
+    boxes = {"a": [((1, 2, 3, 4), 0.5), ((5, 6, 7, 8), 0.25)], "b": [], "c": [((9, 9, 9, 9), 1.0)]}
+    writer = StoreWriter(tmp_path, "key", list(boxes), FACTS, pack_boxes)
+    for image_id, found in boxes.items():
+        writer.put(image_id, found)
+    writer.finish()
+    store = PredictionStore(tmp_path, unpack_boxes)
+    assert {image_id: store[image_id] for image_id in store} == boxes
+    assert {image_id: store.view(image_id) for image_id in store} == boxes
 
 
 def test_others_read_it_in_a_few_lines(tmp_path):
@@ -88,7 +107,7 @@ def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until)
     write(tmp_path / "killed", until=until)
     (tmp_path / "killed/shard-00001.tmp-77.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path / "killed")
+        PredictionStore(tmp_path / "killed", unpack)
     missing = write(tmp_path / "killed")
     assert len(missing) == len(IDS) - (until if until == len(IDS) else until // IMAGES_PER_FILE * IMAGES_PER_FILE)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -106,7 +125,7 @@ def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp
         patch.setattr(probability_store, "FORMAT", 1)
         write(tmp_path / "older")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path / "older")
+        PredictionStore(tmp_path / "older", unpack)
     assert write(tmp_path / "older") == IDS
     assert contents(tmp_path / "older") == contents(tmp_path / "fresh")
 
@@ -123,10 +142,10 @@ def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypa
     assert done[-2:] == ["named index.json", tmp_path.name] and done.count(tmp_path.name) == 2
 
 
-def test_what_a_store_takes_is_said_before_the_first_byte_and_a_nearer_figure_after_the_first_shard(tmp_path):
+def test_what_a_store_takes_is_logged_before_the_first_byte_and_a_nearer_figure_after_the_first_shard(tmp_path):
     for is_exact, num_bytes in ((True, 35 * 100), (False, 35 * 1000)):
         lines, folder = [], tmp_path / str(is_exact)
-        writer = StoreWriter(folder, "key", IDS, FACTS, say=lines.append)
+        writer = StoreWriter(folder, "key", IDS, FACTS, pack, lines.append)
         writer.expect(num_bytes, is_exact)
         assert contents(folder) == {} and len(lines) == 1
         at_most = "" if is_exact else "at most "
@@ -145,7 +164,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte_and_when_the_
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 64 * 2**20 + 1000))
-    writer = StoreWriter(tmp_path, "key", IDS, FACTS)
+    writer = StoreWriter(tmp_path, "key", IDS, FACTS, pack)
     for num_bytes, is_exact in ((1001, True), (5010, False)):
         with pytest.raises(UserError, match=r"the probability store needs 1\.0 KiB and .* below .* are free"):
             writer.expect(num_bytes, is_exact)
@@ -173,14 +192,14 @@ def test_a_damaged_store_is_refused_by_name(tmp_path, damage, name):
     whole = path.read_bytes()
     for _ in range(DAMAGES):
         path.write_bytes(damage(whole, rng))
-        if name == "index.json" and _says_the_same(path.read_bytes(), whole):
+        if name == "index.json" and _is_same_json(path.read_bytes(), whole):
             continue  # a blank became another blank
         with pytest.raises(UserError, match=r"shard-00001\.safetensors is damaged|no whole probability store"):
-            store = PredictionStore(tmp_path)
+            store = PredictionStore(tmp_path, unpack)
             _ = [store[image_id] for image_id in store]
 
 
-def _says_the_same(one: bytes, other: bytes) -> bool:
+def _is_same_json(one: bytes, other: bytes) -> bool:
     try:
         return json.loads(one) == json.loads(other)
     except ValueError:
@@ -196,7 +215,7 @@ def test_a_shard_damaged_before_the_store_was_whole_is_written_again(tmp_path, d
     whole = path.read_bytes()
     for _ in range(DAMAGES):
         path.write_bytes(damage(whole, rng))
-        writer = StoreWriter(tmp_path / "killed", "key", IDS, FACTS)
+        writer = StoreWriter(tmp_path / "killed", "key", IDS, FACTS, pack)
         assert writer.missing() == IDS or path.read_bytes() == whole
     write(tmp_path / "killed")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -206,7 +225,7 @@ def test_an_absent_shard_is_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "shard-00002.safetensors").unlink()
     with pytest.raises(UserError, match=r"shard-00002\.safetensors is damaged.*predict again with --force"):
-        PredictionStore(tmp_path)[IDS[-1]]
+        PredictionStore(tmp_path, unpack)[IDS[-1]]
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{}", '{"format": 1}', '{"format": 99, "sha256": ""}'])
@@ -214,4 +233,4 @@ def test_an_index_of_something_else_is_refused(tmp_path, text):
     write(tmp_path)
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path)
+        PredictionStore(tmp_path, unpack)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.config.load import load
 from pipeline.config.plan import Phase
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import shown
 from pipeline.segmentation.classes import num_outputs, scored_classes
 from pipeline.training import assemble as assemble_module
-from pipeline.training.assemble import assemble, describe_sample, open_data, plan_of
+from pipeline.training.assemble import assemble, loss_terms, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.inputs import seed_of
 from pipeline.training.trainer import train
@@ -74,9 +75,17 @@ def test_a_sample_is_described_by_image_tile_and_epoch(workshop):
     )
     run_stages(loaded, "tile")
     data = open_data(run_of(loaded))
-    keys = next(iter(data.train_batches(3, 0, True, [])))[2]
-    described = {describe_sample(data.train, key) for key in keys}
+    batch = next(iter(data.train_batches(3, 0, True, [])))
+    described = {data.train.describe(key) for key in batch.keys}
     assert all(text.endswith(" of 64x64, epoch 3") and " 32x32+" in text for text in described)
+
+
+def test_terms_are_those_of_the_validation_and_of_every_phase_each_once():
+    plain = load("demo", ("LOSS_FN.MIX=0.5 ce + 0.5 dice", "SOLVER.PLAN=flat_cosine"))
+    flat, anneal = plain.plan
+    assert loss_terms(plain, plain.plan) == ("ce", "dice")
+    phases = (replace(flat, loss="1 lovasz"), replace(anneal, loss="0.3 dice + 0.7 focal"))
+    assert loss_terms(plain, phases) == ("ce", "dice", "lovasz", "focal")
 
 
 def test_a_continued_training_needs_no_encoder_weights(workshop, monkeypatch):
@@ -122,7 +131,7 @@ def test_a_training_of_other_settings_is_set_aside_and_leaves_nothing_in_the_way
     training = gather(loaded, "another key", lines.append)
     assert training.state.history == []
     left = {path.name for path in paths.folder.iterdir()}
-    assert not left & {*before, "previous-last.ckpt", "timings.csv"}
+    assert not left & {*before, "previous-last.ckpt", "timings.csv", "steps.csv"}
     assert {path.name: path.read_bytes() for path in (paths / "replaced").iterdir()} == before
     assert lines[-1] == f"the earlier training is kept in {shown(paths / 'replaced')} until it is replaced again"
 

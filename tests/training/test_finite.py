@@ -12,24 +12,24 @@ YES, NO = torch.tensor(True), torch.tensor(False)
 
 def test_without_lag_the_step_itself_is_refused():
     watch = FiniteWatch(lags=False)
-    watch.look(YES, "loss", 1)
+    watch.check(YES, "loss", 1)
     with pytest.raises(NotFinite) as caught:
-        watch.look(NO, "loss", 2)
-    assert (caught.value.what, caught.value.place) == ("loss", 2)
+        watch.check(NO, "loss", 2)
+    assert (caught.value.what, caught.value.position) == ("loss", 2)
 
 
 def test_with_lag_a_step_is_refused_at_the_next_one_by_its_own_name():
     watch = FiniteWatch(lags=True)
-    watch.look(YES, "loss", 1)
-    watch.look(NO, "loss", 2)
+    watch.check(YES, "loss", 1)
+    watch.check(NO, "loss", 2)
     with pytest.raises(NotFinite) as caught:
-        watch.look(YES, "loss", 3)
-    assert caught.value.place == 2
+        watch.check(YES, "loss", 3)
+    assert caught.value.position == 2
 
 
 def test_settling_asks_for_the_answer_on_its_way_and_forgets_it():
     watch = FiniteWatch(lags=True)
-    watch.look(NO, "loss", 1)
+    watch.check(NO, "loss", 1)
     with pytest.raises(NotFinite):
         watch.settle()
     watch.settle()

@@ -7,7 +7,8 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.errors import UserError
-from pipeline.training.learner import build_learner, build_scaler, judged_weights
+from pipeline.segmentation.networks import build_network
+from pipeline.training.learner import Learner, build_learner, build_scaler, validated_weights
 from tests.training.toy import batch, make, run
 
 TINY = ("MODEL.NAME=Linknet", "MODEL.ENCODER.NAME=tu-lcnet_035", "MODEL.ENCODER.WEIGHTS=null")
@@ -19,21 +20,26 @@ def config(*changes: str):
     return load("demo", tuple(f"{key}={value}" for key, value in settings.items())).config
 
 
-def test_judging_leaves_every_part_in_the_mode_it_was_in():
+def learner_of(*changes: str, num_outputs: int = 12, **options) -> Learner:
+    settings = config(*changes)
+    return build_learner(settings, build_network(settings.model, num_outputs), **options)
+
+
+def test_validating_leaves_every_part_in_the_mode_it_was_in():
     learner = make(changes=["SOLVER.EMA_DECAY=0.9"]).learner
     learner.network.encoder[1].eval()
     modes = {name: module.training for name, module in learner.network.named_modules()}
-    with pytest.raises(KeyboardInterrupt), learner.judged() as network:
+    with pytest.raises(KeyboardInterrupt), learner.validated() as network:
         assert not any(module.training for module in network.modules())
         raise KeyboardInterrupt
     assert {name: module.training for name, module in learner.network.named_modules()} == modes
 
 
-def test_judging_sees_the_averaged_weights_and_gives_the_own_ones_back():
+def test_validating_uses_the_averaged_weights_and_puts_the_own_ones_back():
     learner = make(changes=["SOLVER.EMA_DECAY=0.9"]).learner
     own = learner.network.segmentation_head.weight.clone()
     learner.ema.weights["segmentation_head.weight"].fill_(7.0)
-    with learner.judged() as network:
+    with learner.validated() as network:
         assert (network.segmentation_head.weight == 7.0).all()
     assert torch.equal(learner.network.segmentation_head.weight, own)
 
@@ -41,9 +47,9 @@ def test_judging_sees_the_averaged_weights_and_gives_the_own_ones_back():
 def test_the_weights_handed_on_are_the_averaged_ones():
     paths = run(changes=["SOLVER.EMA_DECAY=0.9"])
     content = torch.load(paths / "best.ckpt", weights_only=True)
-    assert torch.equal(judged_weights(content)["encoder.0.weight"], content["ema"]["weights"]["encoder.0.weight"])
+    assert torch.equal(validated_weights(content)["encoder.0.weight"], content["ema"]["weights"]["encoder.0.weight"])
     del content["ema"]["weights"]["encoder.0.weight"]
-    assert torch.equal(judged_weights(content)["encoder.0.weight"], content["network"]["encoder.0.weight"])
+    assert torch.equal(validated_weights(content)["encoder.0.weight"], content["network"]["encoder.0.weight"])
 
 
 def test_a_state_without_scaler_loads_into_a_learner_with_one():
@@ -60,7 +66,7 @@ def test_a_revert_may_be_done_twice_from_the_disk(tmp_path):
     torch.save(first.state_dict(), tmp_path / "state")
     start = first.network.segmentation_head.weight.clone()
     for _ in range(2):
-        loss = first.logits(batch(1).image_BHWC).square().mean()
+        loss = first.outputs(batch(1).images).square().mean()
         loss.backward()
         first.optimizer.param_groups[0]["lr"] = 0.1
         first.optimizer.step()
@@ -71,9 +77,9 @@ def test_a_revert_may_be_done_twice_from_the_disk(tmp_path):
 
 
 def test_a_previous_run_gives_all_its_weights():
-    first = build_learner(config("EXPERIMENT.SEED=1"), num_outputs=12)
+    first = learner_of("EXPERIMENT.SEED=1")
     previous = {"network": first.network.state_dict(), "ema": None}
-    second = build_learner(config(), num_outputs=12, previous=previous, origin="ExpAAB")
+    second = learner_of(previous=previous, origin="ExpAAB")
     assert all(map(torch.equal, first.network.state_dict().values(), second.network.state_dict().values()))
 
 
@@ -90,10 +96,10 @@ def test_a_previous_run_gives_all_its_weights():
     ],
 )
 def test_a_previous_run_of_another_network_is_refused_by_the_first_mismatch(changes, num_outputs, wanted):
-    first = build_learner(config(), num_outputs=12)
+    first = learner_of()
     previous = {"network": first.network.state_dict(), "ema": None}
     with pytest.raises(UserError, match=f"^EXPERIMENT.LOAD_PREV ExpAAB does not fit this network: {wanted}"):
-        build_learner(config(*changes), num_outputs, previous=previous, origin="EXPERIMENT.LOAD_PREV ExpAAB")
+        learner_of(*changes, num_outputs=num_outputs, previous=previous, origin="EXPERIMENT.LOAD_PREV ExpAAB")
 
 
 def test_only_float16_has_a_scaler():

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pipeline.segmentation.criterion import criterion
 
 from pipeline.config.load import load
 from pipeline.engine.stopping import Stop
@@ -19,10 +15,9 @@ from pipeline.training import lr_sweep
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
-from pipeline.training.sweep_validation import choose_images
 from tests.tiny import draw_nothing, make_workshop, run_of, run_paths, run_stages
 from tests.training.test_sweep_curve import LRS, curve
-from tests.training.toy import CLASSES, OVERFLOWING, StopAt, batch, make
+from tests.training.toy import OVERFLOWING, StopAt, batch, make
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +38,6 @@ def test_rates_grow_by_the_same_factor_from_start_to_end():
     settings = load("demo", ("SWEEP.START_LR=1e-4", "SWEEP.END_LR=100", "SWEEP.STEPS=61")).config.sweep
     found = rates(settings)
     assert found == pytest.approx(LRS) and found[0] == 1e-4
-
-
-def test_the_images_looked_at_hold_every_class_that_there_is():
-    rows = pd.DataFrame(
-        {"id": [f"p{i}" for i in range(20)], "pixels_0": 9, "pixels_1": 0, "pixels_2": 0, "pixels_ignored": 1}
-    )
-    rows.loc[13, "pixels_1"] = 5
-    rows.loc[[4, 6], "pixels_2"] = 5
-    chosen = choose_images(rows, 3)
-    assert len(chosen) == 3 and "p13" in chosen and {"p4", "p6"} & set(chosen)
-    assert choose_images(rows, 99) == rows["id"].tolist()
 
 
 def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
@@ -152,7 +136,7 @@ def test_a_sweep_that_begins_too_high_is_refused(workshop):
         sweep_of(workshop, "SWEEP.START_LR=1e37", "SWEEP.END_LR=1e38", "SWEEP.OPTIMIZER=SGD")
 
 
-def test_images_judged_one_by_one_suggest_what_batches_do(workshop):
+def test_images_validated_one_by_one_suggest_what_batches_do(workshop):
     settings = ("SWEEP.STEPS=12", "SWEEP.IMAGES=4", "SWEEP.START_LR=1e-3", "SWEEP.END_LR=1", "SWEEP.SMOOTHING=1")
     found = []
     for batch_size in (1, 4):
@@ -169,14 +153,15 @@ def test_a_step_that_the_loss_scaler_leaves_out_is_taken_with_further_batches():
     def batches():
         for number in range(100):
             asked.append(number)
-            yield *batch(number), None
+            yield batch(number)
 
-    lr_sweep._step(learner, batches(), criterion("1 ce", None, len(CLASSES)), 0, training.sums, Stop())
+    criterion = training.learning.criterion("1 ce", 0, ())
+    lr_sweep._step(learner, batches(), criterion, 0, training.sums, Stop())
     assert len(asked) > 1 and learner.scaler.get_scale() == OVERFLOWING / 2 ** (len(asked) - 1)
-    assert training.sums.num_samples() == len(batch(0).mask_BHW)  # of the step that was taken
+    assert training.sums.num_samples() == len(batch(0).images)  # of the step that was taken
     learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
     with pytest.raises(NotFinite, match="at any loss scale"):
-        lr_sweep._step(learner, batches(), criterion("1 ce", None, len(CLASSES)), 0, training.sums, Stop())
+        lr_sweep._step(learner, batches(), criterion, 0, training.sums, Stop())
 
 
 def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
@@ -190,20 +175,7 @@ def test_rates_of_another_optimizer_are_no_reason_to_warn():
     assert len(lines) == 1
 
 
-@given(st.integers(0, 10_000))
-def test_what_is_looked_at_lacks_no_class_that_a_image_could_still_bring(seed):
-    rng = np.random.default_rng(seed)
-    present = rng.random((30, 12)) < rng.random(12)
-    rows = pd.DataFrame(present.astype(int), columns=[f"pixels_{index}" for index in range(12)])
-    rows.insert(0, "id", [f"p{index:02d}" for index in range(30)])
-    for count in range(1, 12):
-        chosen = present[rows["id"].isin(choose_images(rows, count))]
-        before = present[rows["id"].isin(choose_images(rows, count - 1))]
-        gained = chosen.any(0).sum() - before.any(0).sum()
-        assert gained > 0 or not (present & ~before.any(0)).any()
-
-
-def test_what_a_gpu_cannot_do_in_a_sweep_is_told(workshop, monkeypatch):
+def test_what_a_gpu_cannot_do_in_a_sweep_is_refused(workshop, monkeypatch):
     def refuse(*arguments):
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but ...")
 

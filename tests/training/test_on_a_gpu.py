@@ -9,13 +9,13 @@ import os
 
 import pytest
 import torch
-from pipeline.segmentation.criterion import criterion
 
 from pipeline.config.optimizers import OFFERED, OURS
 from pipeline.errors import UserError
 from pipeline.segmentation import decision
 from pipeline.segmentation.losses import TERMS, build_loss
 from pipeline.segmentation.metrics import dice_iou
+from pipeline.task import Batch
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.device import make_reproducible, told_faults
 from pipeline.training.finite import FiniteWatch, NotFinite
@@ -23,7 +23,7 @@ from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.trainer import train
 from tests.long.cuts import TIRED, equal, stop_at_every_step
-from tests.training.toy import CLASSES, STEPS, Toy, batch, history, make, results, run, script
+from tests.training.toy import STEPS, Toy, batch, history, make, results, run, script
 
 if "TEST_DEVICE" not in os.environ:
     pytest.skip("for a GPU: python -m tests.long.gpu", allow_module_level=True)
@@ -149,7 +149,7 @@ def test_a_scale_that_overflows_leaves_steps_out_and_trains_on():
 def test_a_loss_that_is_not_finite_ends_training_and_names_its_batch():
     def batches(epoch: int, start_step: int, *others):
         for step in range(start_step, 4):
-            yield *batch(epoch, step), [f"epoch {epoch} sample {step}"]
+            yield batch(epoch, step, keys=[f"epoch {epoch} sample {step}"])
 
     training = make(device=DEVICE, lags=DEVICE.type != "cpu", batches=batches)
     training.learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
@@ -160,27 +160,29 @@ def test_a_loss_that_is_not_finite_ends_training_and_names_its_batch():
 @is_gpu
 @pytest.mark.parametrize("changes", [(), ("SOLVER.CLIP_NORM=1", "SOLVER.ACCUMULATE=2", "SOLVER.EMA_DECAY=0.9")])
 def test_no_step_waits_for_the_gpu(changes):
-    learner = make(changes=changes, device=DEVICE, lags=True).learner
-    sums, watch = EpochSums(len(CLASSES), DEVICE), FiniteWatch(lags=True)
-    loss_of = criterion(" + ".join(f"0.1 {name}" for name in TERMS), None, len(CLASSES))
-    image, mask = (part.pin_memory() for part in batch(1))
+    training = make(changes=changes, device=DEVICE, lags=True)
+    learner, learning, watch = training.learner, training.learning, FiniteWatch(lags=True)
+    sums = EpochSums(learning, tuple(TERMS), DEVICE)
+    criterion = learning.criterion(" + ".join(f"0.1 {name}" for name in TERMS), 0, ())
+    images, labels, _ = batch(1)
+    pinned = Batch(images.pin_memory(), labels.pin_memory(), [])
     try:
         for step in range(12):  # the first ones fill caches
             torch.cuda.set_sync_debug_mode("error" if step > 6 else "default")
-            train_step(learner, image, mask, loss_of, sums, watch)
+            train_step(learner, pinned, criterion, sums, watch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     watch.settle()
 
 
 @is_gpu
-def test_what_is_not_finite_is_noticed_one_look_later():
+def test_what_is_not_finite_is_noticed_one_check_later():
     watch = FiniteWatch(lags=True)
-    watch.look(torch.zeros((), device=DEVICE).isfinite(), "loss", 1)
-    watch.look(torch.full((), float("nan"), device=DEVICE).isfinite(), "loss", 2)
+    watch.check(torch.zeros((), device=DEVICE).isfinite(), "loss", 1)
+    watch.check(torch.full((), float("nan"), device=DEVICE).isfinite(), "loss", 2)
     with pytest.raises(NotFinite) as noticed:
-        watch.look(torch.zeros((), device=DEVICE).isfinite(), "loss", 3)
-    assert noticed.value.place == 2
+        watch.check(torch.zeros((), device=DEVICE).isfinite(), "loss", 3)
+    assert noticed.value.position == 2
 
 
 @is_gpu

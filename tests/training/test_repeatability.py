@@ -12,13 +12,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pipeline.segmentation.criterion import criterion
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.load import load
-from pipeline.segmentation import networks as build
-from pipeline.segmentation.losses import TERMS
+from pipeline.config.plan import parse_mix
+from pipeline.segmentation.learning import bind
+from pipeline.segmentation.losses import TERMS, build_loss
+from pipeline.segmentation.networks import build_network, upsample_factor
+from pipeline.task import Batch, Loss
+from pipeline.training import encoder
 from pipeline.training.device import make_reproducible
 from pipeline.training.learner import Learner, build_learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
@@ -54,8 +57,9 @@ def fake_gpu(*changes: str) -> Iterator[Learner]:
     """Yields a learner on a GPU that is not there."""
     settings = {"MODEL.ENCODER.NAME": "resnet18", "MODEL.ENCODER.WEIGHTS": "null", "SOLVER.PRECISION": "float32"}
     settings |= dict(change.split("=", 1) for change in changes)
-    real = build_learner(load("demo", tuple(f"{key}={value}" for key, value in settings.items())).config, NUM_CLASSES)
-    build._scale_shift.cache_clear()
+    config = load("demo", tuple(f"{key}={value}" for key, value in settings.items())).config
+    real = build_learner(config, build_network(config.model, NUM_CLASSES))
+    encoder._scale_shift.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
         monkeypatch.setattr("torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda: True)
@@ -67,23 +71,29 @@ def fake_gpu(*changes: str) -> Iterator[Learner]:
         optimizer = build_optimizer(real.network, real.config.solver.optimizer.name)
         ema = EmaWeights(real.network, 0.9)
         yield replace(real, device=CUDA, optimizer=optimizer, ema=ema, scaler=build_scaler(CUDA, real.precision))
-    build._scale_shift.cache_clear()  # what it kept has no numbers
+    encoder._scale_shift.cache_clear()  # what it kept has no numbers
 
 
 class Unwatched:
-    """Takes each step's answer and does not look: what looks, without waiting, is tested on a real GPU."""
+    """Takes each step's answer and does not check it: how that is done without waiting is tested on a real GPU."""
 
-    def look(self, *answer) -> None:
+    def check(self, *answer) -> None:
         pass
 
 
 def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str]]:
-    """Returns what training steps dispatch but for their backward pass, and the nodes of that."""
-    image_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
-    mask_BHW = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
-    loss_of = criterion(mix, torch.ones(NUM_CLASSES, device=CUDA), NUM_CLASSES)
+    """Returns what training steps dispatch except for their backward pass, and the nodes of that."""
+    images = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
+    labels = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
+    every, names = range(NUM_CLASSES), [str(index) for index in range(NUM_CLASSES)]
+    learning = bind(names, every, every, NUM_CLASSES, learner.config.loss_fn, CUDA)
+    loss, weights = build_loss(parse_mix(mix), NUM_CLASSES), torch.ones(NUM_CLASSES, device=CUDA)
+
+    def criterion(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
+        return Loss(*loss.with_terms(logits, labels, weights))
+
     learner.network.train()
-    sums, losses = EpochSums(NUM_CLASSES, CUDA), []
+    sums, losses = EpochSums(learning, [name for name, _ in parse_mix(mix)], CUDA), []
 
     def backward(loss: torch.Tensor) -> None:  # the engine wants a device
         losses.append(loss)
@@ -93,7 +103,7 @@ def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str
     with Calls() as calls, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         for _ in range(num_steps):
-            train_step(learner, image_BHWC, mask_BHW, loss_of, sums, Unwatched())
+            train_step(learner, Batch(images, labels, []), criterion, sums, Unwatched())
     nodes, left = set(), [losses[-1].grad_fn]
     while left:
         node = left.pop()
@@ -133,7 +143,7 @@ def test_no_loss_or_metric_asks_for_what_cuda_cannot_repeat_or_must_be_waited_fo
         ("UPerNet", {"AdaptiveAvgPool2DBackward0"}),
     ],
 )
-def test_networks_repeat_themselves_but_for_those_that_the_docs_name(name, wanted):
+def test_networks_repeat_themselves_except_those_that_the_docs_name(name, wanted):
     try:
         make_reproducible(True)
         with fake_gpu(f"MODEL.NAME={name}") as learner:
@@ -173,6 +183,6 @@ def test_in_float16_only_an_optimizer_that_knows_of_the_loss_scaler_does_without
 def test_upsampling_is_in_float32_with_and_without_reproducible(reproducible, name, precision):
     with fake_gpu(f"MODEL.NAME={name}", f"SOLVER.PRECISION={precision}", "SOLVER.OPTIMIZER.NAME=AdamW") as learner:
         image_BHWC = torch.zeros((2, 128, 128, 3), dtype=torch.uint8, device=CUDA)
-        logits_BCHW = learner.logits(image_BHWC)
-    is_upsampled = build.upsample_factor(learner.network) > 1
+        logits_BCHW = learner.outputs(image_BHWC)
+    is_upsampled = upsample_factor(learner.network) > 1
     assert logits_BCHW.dtype == (torch.float32 if is_upsampled else learner.precision)

@@ -1,15 +1,17 @@
-"""Scores of a validation, by hand: what is ignored, what is padding, how batches are weighed."""
+"""A validation: how batches are weighted, and what becomes of images that do not fit into memory together."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pipeline.training.validate import ignore_beyond, validate
-from tests.training.toy import Batch, make
+from pipeline.segmentation.learning import bind
+from pipeline.task import Batch, Loss
+from pipeline.training.validate import Validation, validate
+from tests.training.toy import make
 
 
 class Constant(nn.Module):
@@ -19,52 +21,45 @@ class Constant(nn.Module):
         super().__init__()
         self.num_outputs = num_outputs
 
-    def forward(self, image_BCHW):
+    def forward(self, image_BCHW: Tensor) -> Tensor:
         red_BHW = (image_BCHW[:, 0] * 0.229 + 0.485).mul(255).round().long()
         return nn.functional.one_hot(red_BHW, self.num_outputs).permute(0, 3, 1, 2).float()
 
 
-def judge(truths, predictions, num_classes, num_outputs=None, loss=lambda logits, mask: logits.sum() * 0):
-    """Validates on one batch for each pair of masks (lists of rows); predictions come from the images."""
-    learner = make().learner
-    learner.network = Constant(num_outputs or num_classes)
+def validation_of(
+    truths: Sequence[Sequence], predictions: Sequence[Sequence], loss: Callable[[Tensor, Tensor], Tensor]
+) -> Validation:
+    """Validates two classes on one batch for each pair of masks (lists of rows); predictions come from the images."""
+    training = make()
+    training.learner.network = Constant(2)
+    learning = bind(("Road", "Car"), (0, 1), (0, 1), 2, training.config.loss_fn, torch.device("cpu"))
     batches = []
     for truth, predicted in zip(truths, predictions, strict=True):
-        red_BHW = torch.tensor(predicted, dtype=torch.uint8)
-        batches.append(Batch(red_BHW[..., None].expand(-1, -1, -1, 3), torch.tensor(truth, dtype=torch.uint8)))
-    return validate(learner, batches, loss, num_classes)
+        images = torch.tensor(predicted, dtype=torch.uint8)[..., None].expand(-1, -1, -1, 3)
+        batches.append(Batch(images, torch.tensor(truth, dtype=torch.uint8), []))
+
+    def criterion(logits: Tensor, mask: Tensor) -> Loss:
+        value = loss(logits, mask)
+        return Loss(2 * value, {"half": value, "tenth": value / 5})
+
+    return validate(training.learner, batches, criterion, learning)
 
 
-def test_dice_is_the_mean_over_images_and_one_where_both_lack_the_class():
-    result = judge([[[[0, 1]], [[0, 0]]]], [[[[0, 0]], [[0, 0]]]], num_classes=2)
-    assert result.dice == pytest.approx([(2 / 3 + 1) / 2, (0 + 1) / 2])
-    assert result.iou == pytest.approx([(1 / 2 + 1) / 2, (0 + 1) / 2])
-    assert result.dataset_iou == pytest.approx([3 / 4, 0])
-    assert result.has_hit == [True, False]
+def test_scores_are_those_of_the_tasks_scorer_over_all_batches():
+    result = validation_of([[[[0, 1]]], [[[0, 0]]]], [[[[0, 0]]], [[[0, 0]]]], lambda logits, mask: logits.sum() * 0)
+    by_name = result.scores.by_name
+    assert by_name["dice"].classes == pytest.approx([(2 / 3 + 1) / 2, (0 + 1) / 2])
+    assert by_name["miou"].classes == pytest.approx([3 / 4, 0]) and result.scores.has_hit == [True, False]
 
 
-def test_a_class_that_nobody_saw_is_no_missed_one():
-    result = judge([[[[0, 0]]]], [[[[0, 0]]]], num_classes=2)
-    assert result.has_hit == [True, True] and result.dice == [1.0, 1.0] and math.isnan(result.dataset_iou[1])
-
-
-def test_ignored_and_padded_pixels_count_nowhere():
-    result = judge([[[[0, 255, 2]]]], [[[[0, 1, 1]]]], num_classes=2, num_outputs=3)
-    assert result.dice == [1.0, 1.0]
-
-
-def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class():
-    result = judge([[[[0, 0]]]], [[[[2, 0]]]], num_classes=2, num_outputs=3)
-    assert result.dice == [1.0, 1.0]
-
-
-def test_the_loss_is_the_mean_over_images_not_over_batches():
+def test_loss_and_terms_are_means_over_images_not_over_batches():
     truths = [[[[0]], [[0]], [[0]]], [[[1]]]]
-    result = judge(truths, truths, num_classes=2, loss=lambda logits, mask: mask.float().mean())
-    assert result.loss == pytest.approx(1 / 4)
+    result = validation_of(truths, truths, lambda logits, mask: mask.float().mean())
+    assert result.loss == pytest.approx(2 / 4)
+    assert result.terms == {"half": pytest.approx(1 / 4), "tenth": pytest.approx(1 / 20)}
 
 
-def test_images_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_batch(monkeypatch):
+def test_images_that_do_not_fit_into_a_gpus_memory_together_are_validated_as_one_batch(monkeypatch):
     truths = [[[[0]], [[0]], [[0]], [[1]]]]
     plain, sizes = Constant.forward, []
 
@@ -74,11 +69,10 @@ def test_images_that_do_not_fit_into_a_gpus_memory_together_are_judged_as_one_ba
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, image_BCHW)
 
-    whole = judge(truths, truths, num_classes=2, loss=lambda logits, mask: (logits.sum() + mask.sum()) / len(mask))
+    def loss(logits, mask):
+        return (logits.sum() + mask.sum()) / len(mask)
+
+    whole = validation_of(truths, truths, loss)
     monkeypatch.setattr(Constant, "forward", small)
-    parts = judge(truths, truths, num_classes=2, loss=lambda logits, mask: (logits.sum() + mask.sum()) / len(mask))
+    parts = validation_of(truths, truths, loss)
     assert sizes == [4, 2, 2] and parts == whole
-
-
-def test_masks_beyond_the_scored_classes_are_ignored():
-    assert ignore_beyond(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]
