@@ -54,9 +54,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         why = f"auto is the suggestion of the LR sweep, but a rate for plain SGD does not suit {name}"
         refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
     if solver.max_lr == "auto" and name in UNEVEN:
-        why = f"auto is the suggestion of the LR sweep, but at one rate the steps of {name} change for thousands of steps"
-            f"auto is the suggestion of the LR sweep, but the steps of {name} change for thousands of steps at one rate"
-        )
+        why = f"auto is the suggestion of the LR sweep, but the steps of {name} keep changing at a constant rate"
         refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number")
 
 

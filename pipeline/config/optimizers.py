@@ -1,11 +1,11 @@
 """Which optimizers SOLVER.OPTIMIZER.NAME may name, and why others are refused. Imports none of the libraries.
 
-A name without a prefix is the project's own: Ranger of `training/ranger.py`, or an optimizer of torch. One of a library is
-written with the library's name and spelling: `timm.lamb`, `torch_optimizer.DiffGrad`. So no name means two things, and
-none changes its meaning when a library adds an optimizer.
+A name without a prefix is the project's own: Ranger (`training/ranger.py`), or an optimizer of torch. One of a library
+has the library's name and spelling: `timm.lamb`, `torch_optimizer.DiffGrad`. So no name means two things, and none
+changes its meaning when a library adds an optimizer.
 
-`tests/training/test_optimizer_libraries.py` holds these lists to the installed libraries. What is offered resumes with the
-same bits, moves in proportion to the rate of its group, and decays weights towards 0; what is refused fails one of
+`tests/training/test_optimizer_libraries.py` holds these lists to the installed libraries. What is offered resumes with
+the same bits, moves in proportion to the rate of its group, and decays weights towards 0; what is refused fails one of
 these.
 """
 

@@ -245,7 +245,7 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         ),
         (
             ["SOLVER.MAX_LR=auto", "SOLVER.OPTIMIZER.NAME=timm.adagrad"],
-            "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but the steps of timm.adagrad change",
+            "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but the steps of timm.adagrad keep",
         ),
         (
             ["PREDICT.WINDOW=[100, 90]"],
