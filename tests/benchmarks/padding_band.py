@@ -14,24 +14,24 @@ import numpy as np
 import torch
 
 from pipeline.config.competition import IGNORE, mask_code
-from pipeline.config.load import load
-from pipeline.data.competition import find_folder
 from pipeline.data.images import read_mask
+from pipeline.engine.api import open_run
 from pipeline.inference.evaluate import confusion_of
 from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.model.metrics import dice_iou
-from pipeline.training.assemble import split_rows
-from tests.tiny import run_paths
+from pipeline.paths import VALID_PROBS
+from pipeline.training.inputs import split_rows
+from pipeline.work.inputs import competition_folder
 
 BAND_PX = 16
 
 
 def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean Dice per image, over all pixels and over the outer band."""
-    loaded = load(name, overrides)
-    paths, competition = run_paths(loaded.run), loaded.competition
-    folder, store = find_folder(competition, loaded.config.datasets.directory), ProbabilityStore(paths.probs("valid"))
+    run = open_run(name, overrides)
+    competition, paths = run.loaded.competition, run.paths
+    folder, store = competition_folder(run), ProbabilityStore(paths / VALID_PROBS)
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     for row in split_rows(paths, "valid").itertuples():
         truth, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
