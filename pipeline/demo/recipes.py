@@ -14,7 +14,7 @@ from dataclasses import dataclass
 class Recipe:
     """A kind of place, a kind of view, and how many things of each kind to look for a spot for."""
 
-    layout: str
+    layout: str  # a function of `layouts`
     view: str  # "down", "oblique", "horizon"
     altitude_m: tuple[float, float]
     people: int = 0
