@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.demo.classes import BACKGROUND, ROAD, VEGETATION
 from pipeline.demo.noise import lattice, to_uint8, world_noise
+from pipeline.demo.recipes import BACKGROUND, ROAD, VEGETATION
 
 WAVELENGTHS = (0.14, 0.45, 1.5, 6.0, 25.0)  # metres of the noise octaves; then stripes, then joints
 
@@ -73,9 +73,8 @@ class Palette:
 
 def choose_palette(rng: np.random.Generator, season: str) -> Palette:
     """Returns a palette for one flight: the season's tint and a random deviation for each material."""
-    first = np.array([MATERIALS[name][1] for name in NAMES], np.float32)
-    second = np.array([MATERIALS[name][2] for name in NAMES], np.float32)
-    amplitudes = np.array([(*MATERIALS[name][3], MATERIALS[name][4], MATERIALS[name][5]) for name in NAMES], np.float32)
+    first, second = (np.array([row[column] for row in MATERIALS.values()], np.float32) for column in (1, 2))
+    amplitudes = np.array([(*octaves, *lines) for _, _, _, octaves, *lines in MATERIALS.values()], np.float32)
     brightness = rng.uniform(0.9, 1.1, (len(NAMES), 1))
     hue = 1 + 0.016 * rng.standard_normal((len(NAMES), 3))
     tint = np.where(CLASS_OF[:, None] == VEGETATION, np.array(SEASONS[season]), 1.0)

@@ -1,4 +1,4 @@
-"""What each flight shows: one row a flight, so that the classes are as unequal as in AeroScapes.
+"""The twelve classes of AeroScapes, and what each flight shows: one row a flight, so that they are as unequal as there.
 
 Of 18 flights 16 have people, 8 bikes, 6 cars, 2 drones, 2 boats, 2 animals, 12 obstacles, 11 buildings or jetties,
 3 the sky.
@@ -8,6 +8,12 @@ AeroScapes: 85, 42, 29, 10, 2, 3, 66, 56 and 15 % of the images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+CLASSES = (  # in the order of the mask values
+    *("Background", "Person", "Bike", "Car", "Drone", "Boat", "Animal", "Obstacle", "Construction"),
+    *("Vegetation", "Road", "Sky"),
+)
+BACKGROUND, PERSON, BIKE, CAR, DRONE, BOAT, ANIMAL, OBSTACLE, CONSTRUCTION, VEGETATION, ROAD, SKY = range(12)
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,8 @@ def footprint(cameras: tuple[Camera, ...]) -> tuple[np.ndarray, float]:
     """Returns the centre (2,) and half the side of the square of ground that the finest canvas must cover."""
     seen = []
     for camera in cameras:
-        grid = np.stack(np.meshgrid(np.linspace(0, camera.width, 7), np.linspace(0, camera.height, 9)), -1).reshape(
-            -1, 2
-        )
-        points = ground_points(camera, grid)
+        grid = np.meshgrid(np.linspace(0, camera.width, 7), np.linspace(0, camera.height, 9))
+        points = ground_points(camera, np.stack(grid, -1).reshape(-1, 2))
         distance = np.linalg.norm(points - camera.position[:2], axis=1)
         seen.append(points[distance < camera.position[2] / np.tan(NEAR_VIEW_DEPRESSION)])
     seen = np.concatenate(seen)

@@ -1,15 +1,23 @@
-"""Parts of what people build: houses with tiled roofs, flat-roofed blocks, sheds, jetties. Class Construction."""
+"""Parts of what people build and put up.
+
+Class Construction: houses with tiled roofs, flat-roofed blocks, sheds, jetties. Class Obstacle: lamp posts, bins,
+barriers, cones, signs, benches, fences.
+"""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
 from pipeline.demo.noise import facade, planks, roof_gravel, roof_sheets, roof_tiles
-from pipeline.demo.solids import Part, box, prism, stroke
+from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
 
 TILE_COLOURS = ((158, 78, 56), (134, 66, 52), (176, 104, 74), (96, 84, 80), (84, 88, 96), (122, 96, 78))
 SHEET_COLOURS = ((150, 154, 158), (112, 130, 142), (136, 88, 74), (172, 168, 156))
 WALL_COLOURS = ((216, 204, 182), (198, 176, 146), (226, 224, 218), (176, 146, 120), (164, 170, 172), (206, 186, 160))
+RED, WHITE, GREY, ORANGE = (196, 44, 40), (234, 232, 228), (112, 116, 120), (222, 108, 38)
+UPRIGHT = (0, 1, 0), (0, 0, 1)
 
 
 def house(rng: np.random.Generator, width: float, depth: float) -> list[Part]:
@@ -79,8 +87,7 @@ def container(rng: np.random.Generator, width: float, depth: float) -> list[Part
     long, colour = (6.0 if width < 9 else 12.0), ((152, 62, 46), (52, 92, 128), (96, 122, 74), (176, 132, 56))
     paint = np.array(colour[rng.integers(len(colour))]) * rng.uniform(0.85, 1.15)
     sheets = roof_sheets(rng, paint)
-    outline = [(-long / 2, -1.2), (long / 2, -1.2), (long / 2, 1.2), (-long / 2, 1.2)]
-    parts = prism(outline, 0, 2.6, tuple(paint), tuple(paint))
+    parts = box((-long / 2, long / 2), (-1.2, 1.2), (0, 2.6), tuple(paint))
     return [Part(part.points, part.colour, texture=sheets) for part in parts]
 
 
@@ -88,19 +95,98 @@ def jetty(rng: np.random.Generator, length: float, width: float) -> list[Part]:
     """Returns a wooden landing stage along +x that begins at x = 0, on posts."""
     wood = np.array([142, 118, 92]) * rng.uniform(0.85, 1.15)
     parts = [Part(_level(length / 2, width / 2, 0.7, length / 2), tuple(wood), texture=planks(rng, wood))]
-    parts += [
-        stroke((x, side * width / 2, -0.3), (x, side * width / 2, 1.2), 0.13, wood * 0.6, layer=1)
-        for x in np.arange(1, length, 3.0)
-        for side in (-1, 1)
-    ]
+    for x in np.arange(1, length, 3.0):
+        parts += [stroke((x, y, -0.3), (x, y, 1.2), 0.13, wood * 0.6, layer=1) for y in (-width / 2, width / 2)]
     return parts
 
 
+def lamp_post(rng: np.random.Generator) -> list[Part]:
+    """Returns a street lamp, 5 to 6.5 m tall, with an arm over +x."""
+    top = rng.uniform(5.0, 6.5)
+    parts = [stroke((0, 0, 0), (0, 0, 0.9), 0.16, (84, 88, 92)), stroke((0, 0, 0), (0, 0, top), 0.1, GREY)]
+    parts.append(stroke((0, 0, top), (1.3, 0, top + 0.25), 0.07, GREY))
+    return [*parts, stroke((1.0, 0, top + 0.2), (1.7, 0, top + 0.25), 0.15, (206, 208, 206))]
+
+
+def rubbish_bin(rng: np.random.Generator) -> list[Part]:
+    """Returns a rubbish bin on the ground: a wheeled one or a round one."""
+    colour = ((52, 94, 62), (62, 66, 72), (40, 72, 122), (184, 150, 46))[rng.integers(4)]
+    if rng.random() < 0.5:
+        lid = tuple(np.array(colour) * 1.25)
+        body = box((-0.42, 0.42), (-0.42, 0.42), (0, 1.05), colour)
+        return body + box((-0.46, 0.5), (-0.46, 0.46), (1.05, 1.2), lid, layer=1)
+    ring = _ring(0.36)
+    inside = Part(np.column_stack([ring * 0.66, np.full(8, 0.96)]), (28, 28, 30), layer=1)
+    return [*prism(ring, 0, 0.95, colour, tuple(np.array(colour) * 1.2)), inside]
+
+
+def barrier(rng: np.random.Generator) -> list[Part]:
+    """Returns a red and white striped barrier across y, 2 to 3 m wide, on two feet."""
+    parts, half = [], rng.uniform(1.0, 1.5)
+    edges = np.linspace(-half, half, 8)
+    for index, (start, end) in enumerate(pairwise(edges)):
+        parts += box((-0.09, 0.09), (start, end), (0.55, 1.0), (RED, WHITE)[index % 2], layer=1)
+    for side in (-0.75 * half, 0.75 * half):
+        parts += box((-0.4, 0.4), (side - 0.12, side + 0.12), (0, 0.16), (54, 54, 56))
+        parts.append(stroke((0, side, 0.1), (0, side, 0.6), 0.07, GREY))
+    return parts
+
+
+def block_wall(rng: np.random.Generator) -> list[Part]:
+    """Returns a concrete road block across y, 2 m wide, narrower above."""
+    del rng  # all of them leave the same mould
+    outline = [(-0.32, -1.0), (0.32, -1.0), (0.32, 1.0), (-0.32, 1.0)]
+    below = prism(outline, 0, 0.35, (150, 148, 142), (170, 168, 162))
+    return below + box((-0.12, 0.12), (-1.0, 1.0), (0.35, 0.85), (172, 170, 164), layer=1)
+
+
+def cone(rng: np.random.Generator) -> list[Part]:
+    """Returns a traffic cone with a white band."""
+    del rng
+    parts = box((-0.3, 0.3), (-0.3, 0.3), (0, 0.08), (44, 42, 42))
+    parts += prism(_ring(0.24), 0.08, 0.42, ORANGE, WHITE, shrink=0.7, layer=1)
+    parts += prism(_ring(0.165), 0.42, 0.56, WHITE, WHITE, shrink=0.75, layer=2)
+    return [*parts, dab((0, 0, 0.68), 0.1, ORANGE, layer=3)]
+
+
+def sign(rng: np.random.Generator) -> list[Part]:
+    """Returns a traffic sign or a notice board that looks towards +x."""
+    if rng.random() < 0.5:
+        plate = disc((0.06, 0, 2.25), *UPRIGHT, 0.42, RED, two_sided=False, layer=1)
+        back = disc((0.0, 0, 2.25), (0, -1, 0), (0, 0, 1), 0.42, (136, 138, 140), two_sided=False, layer=1)
+        inner = disc((0.07, 0, 2.25), *UPRIGHT, 0.27, WHITE, two_sided=False, layer=2)
+        return [stroke((0, 0, 0), (0, 0, 2.5), 0.07, GREY), plate, back, inner]
+    board = box((-0.06, 0.06), (-0.8, 0.8), (1.0, 2.1), (48, 84, 132), layer=1)
+    return [*[stroke((0, side, 0), (0, side, 2.1), 0.07, GREY) for side in (-0.7, 0.7)], *board]
+
+
+def bench(rng: np.random.Generator) -> list[Part]:
+    """Returns a wooden bench along y."""
+    wood = np.array([136, 96, 62]) * rng.uniform(0.8, 1.15)
+    parts = [stroke((x, -0.9, 0.46), (x, 0.9, 0.46), 0.075, wood, layer=1) for x in (-0.2, 0.0, 0.2)]
+    parts += [stroke((-0.32, -0.9, z), (-0.32, 0.9, z), 0.07, wood * 0.9, layer=1) for z in (0.68, 0.88)]
+    return [*parts, *[stroke((-0.25, side, 0), (-0.28, side, 0.85), 0.06, (52, 52, 54)) for side in (-0.75, 0.75)]]
+
+
+def fence(rng: np.random.Generator, length: float) -> list[Part]:
+    """Returns a post-and-rail fence along x, `length` metres, centred."""
+    wood = np.array([148, 126, 100]) * rng.uniform(0.75, 1.15)
+    posts = np.linspace(-length / 2, length / 2, max(2, round(length / 2.2)) + 1)
+    parts = [stroke((x, 0, 0), (x, 0, 1.2), 0.09, wood * 0.85) for x in posts]
+    for z in (0.55, 1.0):
+        parts += [stroke((a, 0, z), (b, 0, z), 0.055, wood, layer=1) for a, b in pairwise(posts)]
+    return parts
+
+
+def _ring(radius: float) -> np.ndarray:
+    angle = np.arange(8) * (2 * np.pi / 8)
+    return radius * np.column_stack([np.cos(angle), np.sin(angle)])
+
+
 def _walls(rng, width: float, depth: float, height: float, colour, storeys: int) -> list[Part]:
-    outline = [(-width / 2, -depth / 2), (width / 2, -depth / 2), (width / 2, depth / 2), (-width / 2, depth / 2)]
     long = facade(rng, colour, storeys, max(2, round(width / 2.6)))
     short = facade(rng, colour, storeys, max(1, round(depth / 3.2)))
-    sides = prism(outline, 0, height, colour, colour)[:4]
+    sides = box((-width / 2, width / 2), (-depth / 2, depth / 2), (0, height), colour)[:4]
     return [Part(side.points, colour, texture=(long, short)[index % 2]) for index, side in enumerate(sides)]
 
 
@@ -121,3 +207,8 @@ def _panels(slope: np.ndarray, rng: np.random.Generator) -> list[Part]:
             quad = [below + along * (left + (column + u) * step) + up * (row + v) for u, v in corners]
             parts.append(Part(np.array(quad) + np.array([0, 0, 0.05]), (38, 48, 76), layer=2))
     return parts
+
+
+STREET = (lamp_post, rubbish_bin, sign, barrier, cone, cone, block_wall)
+PARK = (bench, bench, rubbish_bin, lamp_post, sign)
+SITE = (barrier, barrier, cone, cone, block_wall, rubbish_bin)
