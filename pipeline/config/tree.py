@@ -6,7 +6,7 @@ In: a file or `KEY=VALUE` texts. Out: frozen dataclasses, and the origin of ever
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,8 @@ from pipeline.config.coerce import Mismatch, coerce, quote
 from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, origin_of
 from pipeline.errors import UserError
 from pipeline.wording import nearest, plain_word
+
+Problems = Iterator[tuple[str, str]]  # key, what was found and expected: the first one is refused
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,15 @@ def is_below(key: str, prefixes: Iterable[str]) -> bool:
     (True, False)
     """
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def first_repeated(items: Sequence) -> Any:
+    """Returns the first item that a sequence has twice, or None.
+
+    >>> first_repeated(["car", "road", "car"]), first_repeated([])
+    ('car', None)
+    """
+    return next((item for item in items if items.count(item) > 1), None)
 
 
 def refuse(origins: Mapping[str, str], key: str, why: str, default: str = "config") -> NoReturn:
