@@ -8,42 +8,41 @@ from pathlib import Path
 import pytest
 
 from pipeline.bootstrap.doctor import competitions, doctor, encoder_weights, kaggle_credentials, table
-from pipeline.bootstrap.installed import opencv, packages
-from pipeline.bootstrap.machine import Finding, disk, graphics_cards, internet, shared_memory
+from pipeline.bootstrap.findings import Finding, disk, gpus, internet, opencv, packages, shared_memory
 from pipeline.bootstrap.requirements import parse_requirements
 from pipeline.paths import Folders
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
-def answers(listing: str, cuda: str = "13.1"):
-    """Returns a stand-in for nvidia-smi."""
+def nvidia_smi(listing: str, cuda: str = "13.1"):
+    """Returns a function that answers like nvidia-smi."""
     return lambda command: listing if len(command) > 1 else f"| NVIDIA-SMI 590  CUDA Version: {cuda} |"
 
 
-def test_it_speaks_where_no_package_is_installed_and_names_each_with_its_fix(tmp_path: Path):
+def test_without_any_package_it_names_each_missing_one_with_its_fix(tmp_path: Path):
     subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     begin = time.perf_counter()
     command = [str(tmp_path / "bare" / "bin" / "python"), "-m", "pipeline.bootstrap.doctor"]
-    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert time.perf_counter() - begin < 5
-    assert answer.returncode == 2
-    assert answer.stderr == ""
+    assert result.returncode == 2
+    assert result.stderr == ""
     for package in ("torch", "segmentation-models-pytorch", "pytorch-toolbelt"):
-        assert f"  FIX   {package} " in answer.stdout
-    assert "fix: rm -f .venv/ready && ./run.sh doctor" in answer.stdout
-    assert "The demo cannot run yet: torch, torchvision" in answer.stdout
+        assert f"  FIX   {package} " in result.stdout
+    assert "fix: rm -f .venv/ready && ./run.sh doctor" in result.stdout
+    assert "The demo cannot run yet; fix first: torch, torchvision" in result.stdout
 
 
-def test_here_the_demo_can_run_and_it_takes_less_than_five_seconds():
+def test_on_this_machine_the_demo_can_run_and_the_doctor_takes_less_than_five_seconds():
     shown: list[str] = []
     begin = time.perf_counter()
     assert doctor(find_folder=lambda name: None, show=shown.append) == 0, shown[0]
     assert time.perf_counter() - begin < 5
-    assert "All that the demo needs is here" in shown[-1]
+    assert "The demo can run" in shown[-1]
 
 
-def test_what_does_not_answer_in_time_is_said_and_not_waited_for():
+def test_a_check_that_takes_too_long_is_reported_and_not_waited_for():
     shown: list[str] = []
     doctor(find_folder=lambda name: None, show=shown.append, limit_s=0.0)
     assert "no answer within 0 s" in shown[0]
@@ -73,20 +72,20 @@ def test_two_builds_of_opencv_in_one_folder_are_named(tmp_path: Path):
         ("Tesla T4, 15360, 7.5\nTesla T4, 15360, 7.5", "13.1", "ok", "float16 with a scaler"),
         ("NVIDIA H200, 143771, 9.0", "13.1", "ok", "bfloat16"),
         ("Tesla P100-PCIE-16GB, 16384, 6.0", "13.1", "note", "too old"),
-        ("NVIDIA L4, 23034, 8.9", "12.4", "note", "the driver knows CUDA 12.4, torch was built for 13.0"),
-        ("", "", "ok", "runs on the CPU"),
-        ("Failed to initialize NVML", "", "ok", "runs on the CPU"),
+        ("NVIDIA L4, 23034, 8.9", "12.4", "note", "the driver supports CUDA 12.4, torch was built for 13.0"),
+        ("", "", "ok", "runs use the CPU"),
+        ("Failed to initialize NVML", "", "ok", "runs use the CPU"),
     ],
 )
-def test_a_card_is_told_with_the_precision_it_gets(listing: str, cuda: str, state: str, words: str):
-    findings = graphics_cards("13.0", answers(listing, cuda))
+def test_a_gpu_is_listed_with_its_precision(listing: str, cuda: str, state: str, words: str):
+    findings = gpus("13.0", nvidia_smi(listing, cuda))
     assert len(findings) == max(1, listing.count("\n") + 1)
     assert {finding.state for finding in findings} == {state}
     assert words in findings[0].remark
 
 
 @pytest.mark.parametrize(
-    ("card", "torch_cuda", "is_too_old"),
+    ("gpu", "torch_cuda", "is_too_old"),
     [
         ("Tesla P100-PCIE-16GB, 16384, 6.0", "12.8", True),  # Kaggle's image of 2026
         ("Tesla P100-PCIE-16GB, 16384, 6.0", "12.6", False),
@@ -95,40 +94,38 @@ def test_a_card_is_told_with_the_precision_it_gets(listing: str, cuda: str, stat
         ("Tesla T4, 15360, 7.5", "13.2", False),
     ],
 )
-def test_a_card_is_too_old_by_what_this_torch_was_built_for(card: str, torch_cuda: str, is_too_old: bool):
-    (finding,) = graphics_cards(torch_cuda, answers(card, "13.2"))
+def test_whether_a_gpu_is_too_old_depends_on_the_build_of_torch(gpu: str, torch_cuda: str, is_too_old: bool):
+    (finding,) = gpus(torch_cuda, nvidia_smi(gpu, "13.2"))
     assert ("too old for this torch" in finding.remark) == is_too_old
 
 
-def test_a_card_beside_a_torch_without_cuda_is_told():
-    (finding,) = graphics_cards(None, answers("NVIDIA L4, 23034, 8.9"))
+def test_a_gpu_beside_a_torch_without_cuda_is_reported():
+    (finding,) = gpus(None, nvidia_smi("NVIDIA L4, 23034, 8.9"))
     assert (finding.state, "without CUDA" in finding.remark) == ("note", True)
 
 
-def test_a_competition_is_told_with_its_counts_or_how_to_get_it(tmp_path: Path):
+def test_a_competition_is_listed_with_its_counts_or_how_to_get_it(tmp_path: Path):
     folder = tmp_path / "camvid"
     folder.mkdir()
     (folder / "train.csv").write_text("ImageID,Sequence\na,1\nb,1\n\n")
     (folder / "test.csv").write_text("ImageID\nc\n")
-    places = Folders.from_environment({"DATA_DIR": str(tmp_path / "data")})
-    findings = competitions(lambda name: folder if name == "camvid" else None, places)
+    findings = competitions(lambda name: folder if name == "camvid" else None, Folders.from_environment())
     found = {finding.what: finding for finding in findings}
     assert found["camvid"].found == "2 train + 1 test"
     assert found["aeroscapes"].fix.startswith("./run.sh download aeroscapes")
-    assert found["dubai_aerial"].fix == "DATA_DIR=/the/folder/above/dubai_aerial"  # not published for downloading
-    assert str(tmp_path / "data") in found["aeroscapes"].remark
+    assert found["dubai_aerial"].fix == "DATA_DIR=/folder/that/contains/dubai_aerial"  # cannot be downloaded
     assert found["demo"].state == "ok"
 
 
-def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: Path):
-    folders = Folders.from_environment({"WEIGHTS_DIR": str(tmp_path)})
+def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     (tmp_path / "resnet18-imagenet.safetensors").write_bytes(b"0" * 1000)
     (tmp_path / "hub" / "models--smp-hub--resnet34.imagenet").mkdir(parents=True)
-    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)}, folders)]
+    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)}, Folders.from_environment())]
     assert {"resnet18-imagenet", "resnet34.imagenet"} <= set(names)
 
 
-def test_credentials_are_looked_for_but_never_shown(tmp_path: Path):
+def test_credentials_are_searched_for_but_never_shown(tmp_path: Path):
     assert kaggle_credentials({}, tmp_path).state == "note"
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle" / "kaggle.json").write_text('{"key": "secret"}')
@@ -138,7 +135,7 @@ def test_credentials_are_looked_for_but_never_shown(tmp_path: Path):
     assert "secret" not in str(by_file) + str(by_name)
 
 
-def test_an_internet_that_swallows_everything_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+def test_a_network_without_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
     def hang(*_, **__):
         time.sleep(1)
         raise TimeoutError
@@ -160,6 +157,6 @@ def test_a_machine_without_shared_memory_has_no_line_for_it(tmp_path: Path):
     assert shared_memory(tmp_path / "none") == []
 
 
-def test_a_fix_shared_by_lines_in_a_row_stands_once():
+def test_a_fix_of_consecutive_lines_is_printed_once():
     findings = [Finding(name, "-", "", "bad", "install") for name in "abc"]
     assert table([("Packages", findings)]).count("fix: install") == 1
