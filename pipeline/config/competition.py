@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Annotated, Literal
 
-from pipeline.config.coerce import Range
+from pipeline.config.plain_yaml import Range
 from pipeline.config.tree import Problems, first_repeated, refuse
 
 ByteValue = Annotated[int, Range(least=0, most=255)]

@@ -17,23 +17,11 @@ from typing import Any
 import yaml
 
 from pipeline.config.check import check_config
-from pipeline.config.coerce import NULLS
 from pipeline.config.competition import Competition, check_competition
-from pipeline.config.plain_yaml import COMMAND_LINE
+from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import (
-    Leaf,
-    Tree,
-    build,
-    is_below,
-    join,
-    leaf_origins,
-    merge,
-    override_tree,
-    read_tree,
-    refuse,
-)
+from pipeline.config.tree import Leaf, Tree, build, is_below, leaf_origins, merge, override_tree, read_tree, refuse
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS
 from pipeline.wording import did_you_mean
@@ -48,13 +36,9 @@ RETIRED = {
 }
 # Keys that may differ between machines: they do not change the run folder, and no stage runs again for them.
 MACHINE_KEYS = (
-    "RUNTIME",
-    "DATASETS.DIRECTORY",
-    "DATALOADERS.TRAIN.NUM_WORKERS",
-    "DATALOADERS.TRAIN.PIN_MEMORY",
-    "DATALOADERS.VALID.NUM_WORKERS",
-    "DATALOADERS.VALID.PIN_MEMORY",
-    "SOLVER.SAVE_MINUTES",
+    *("RUNTIME", "DATASETS.DIRECTORY", "SOLVER.SAVE_MINUTES"),
+    *("DATALOADERS.TRAIN.NUM_WORKERS", "DATALOADERS.TRAIN.PIN_MEMORY"),
+    *("DATALOADERS.VALID.NUM_WORKERS", "DATALOADERS.VALID.PIN_MEMORY"),
     "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
 )
 # Keys of a competition's description on which no result depends.
@@ -113,7 +97,11 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     config, competition, plan = _resolve(tree)
     values, changed = flatten(config), ()
     if overrides:
-        before, tree = values, merge(tree, _overrides(name, overrides))
+        given = override_tree(overrides)
+        if "BASE" in given:
+            why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
+            raise UserError(f"{COMMAND_LINE}: {why}")
+        before, tree = values, merge(tree, given)
         config, competition, plan = _resolve(tree)
         values = flatten(config)
         changed = tuple(key for key in values if values[key] != before[key])
@@ -123,14 +111,6 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
         why = f"{run} cannot start from itself; name an earlier run, or null"
         refuse(leaf_origins(tree), "EXPERIMENT.LOAD_PREV", why)
     return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
-
-
-def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:
-    tree = override_tree(assignments)
-    if "BASE" in tree:
-        why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
-        raise UserError(f"{COMMAND_LINE}: {why}")
-    return tree
 
 
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
@@ -227,9 +207,8 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
     _refuse_retired(tree)
     config: Config = build(tree, Config)
     origins = leaf_origins(tree)
-    competition = load_competition(
-        config.datasets.competition, f"{origins['DATASETS.COMPETITION']}: DATASETS.COMPETITION"
-    )
+    key = "DATASETS.COMPETITION"
+    competition = load_competition(config.datasets.competition, f"{origins[key]}: {key}")
     plan = _load_plan(config, config.solver.max_lr, origins)
     check_config(config, competition, plan, origins)
     return config, competition, plan
@@ -286,8 +265,8 @@ def flatten(section: Any, path: str = "") -> dict[str, Any]:
     """Returns a config as `{"SOLVER.MAX_LR": 0.001, ...}` in the schema's order."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(section):
-        value, here = getattr(section, field.name), join(path, field.name.upper())
-        values |= flatten(value, here) if dataclasses.is_dataclass(value) else {here: value}
+        value, here = getattr(section, field.name), path + field.name.upper()
+        values |= flatten(value, f"{here}.") if dataclasses.is_dataclass(value) else {here: value}
     return values
 
 

@@ -15,8 +15,7 @@ from typing import Literal
 
 import yaml
 
-from pipeline.config.coerce import NULLS, NUMBER, quote
-from pipeline.config.plain_yaml import compose_file, origin_of
+from pipeline.config.plain_yaml import NULLS, NUMBER, compose_file, origin_of, quote
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError

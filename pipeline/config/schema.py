@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.config.coerce import Range
+from pipeline.config.plain_yaml import Range
 
 STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
 Share = Annotated[float, Range(least=0, most=1)]

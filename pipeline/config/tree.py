@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pipeline.config.coerce import Mismatch, coerce, quote
-from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, origin_of
+from pipeline.config.plain_yaml import COMMAND_LINE, Mismatch, coerce, compose_file, compose_text, origin_of, quote
 from pipeline.errors import UserError
 from pipeline.wording import nearest, plain_word
 

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.demo.camera import Camera, ground_to_image, project, ray_slopes
-from pipeline.demo.ground import CLASS_OF, Ground
-from pipeline.demo.noise import image_noise, to_uint8
+from pipeline.demo.ground import CLASS_OF, Ground, image_noise, to_uint8
 from pipeline.demo.recipes import SKY, VEGETATION
 from pipeline.demo.scene import SUPERSAMPLING, Flight
 from pipeline.demo.solids import Light, Thing

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.demo.noise import lattice, to_uint8, world_noise
 from pipeline.demo.recipes import BACKGROUND, ROAD, VEGETATION
 
+LATTICE = 64  # cells of a noise lattice; it repeats after that many
 WAVELENGTHS = (0.14, 0.45, 1.5, 6.0, 25.0)  # metres of the noise octaves; then stripes, then joints
 
 # name: class, colour a, colour b, amplitude of each noise octave, of the stripes, of the joints.
@@ -154,3 +154,48 @@ def _table(values: np.ndarray) -> np.ndarray:
     table = np.zeros((1, 256, values.shape[1]), np.float32)
     table[0, : len(values)] = values
     return table
+
+
+def lattice(rng: np.random.Generator) -> np.ndarray:
+    """Returns a periodic lattice (64, 64) of normal numbers, float32; 1.3 makes up for what interpolation flattens."""
+    return 1.3 * rng.standard_normal((LATTICE, LATTICE), dtype=np.float32)
+
+
+def world_noise(lattice_LL: np.ndarray, corner, scale: float, size: int, wavelength: float) -> np.ndarray:
+    """Returns noise (size, size), float32, about -2 to 2, for the square of ground that begins at `corner`.
+
+    The value depends on the place in the world only, so that canvases of different scale agree.
+
+    Args:
+        corner: x, y in metres of the first pixel.
+        scale: pixels per metre.
+        wavelength: metres of one wave, which are two lattice cells.
+    """
+    cells = (np.arange(size) / scale)[None, :] + np.asarray(corner, float)[:, None]
+    x, y = cells / (wavelength / 2)
+    across = _interpolate(lattice_LL.T, x).T  # (64, size): first along x on the few rows of the lattice
+    return _interpolate(across, y)
+
+
+def _interpolate(rows_LN: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Returns the periodic rows linearly interpolated at the positions `at`, (len(at), N), contiguous."""
+    below = np.floor(at).astype(int)
+    share = (at - below).astype(np.float32)[:, None]
+    rows = np.ascontiguousarray(rows_LN)
+    return rows[below % LATTICE] * (1 - share) + rows[(below + 1) % LATTICE] * share
+
+
+def image_noise(rng: np.random.Generator, width: int, height: int, cell_px: float) -> np.ndarray:
+    """Returns smooth noise (height, width), float32, whose bumps are about `cell_px` wide."""
+    rows, columns = max(2, round(height / cell_px)), max(2, round(width / cell_px))
+    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def to_uint8(values: np.ndarray) -> np.ndarray:
+    """Returns `values` clipped to 0-255 as uint8.
+
+    >>> to_uint8(np.array([-3.0, 17.4, 300.0])).tolist()
+    [0, 17, 255]
+    """
+    return np.clip(values, 0, 255).astype(np.uint8)

@@ -3,7 +3,7 @@
 import json
 
 from pipeline.__main__ import main
-from pipeline.paths import runs_folder, shown
+from pipeline.paths import Folders, shown
 from pipeline.report import curves
 
 
@@ -82,7 +82,7 @@ def test_plan_creates_no_run_folder(tmp_path, monkeypatch, capsys):
 
 
 def test_compare_plots_scores_where_there_are_any(capsys):
-    folders = [runs_folder() / name for name in ("One", "Two")]
+    folders = [Folders.from_environment().runs / name for name in ("One", "Two")]
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("{}")
@@ -95,4 +95,7 @@ def test_compare_plots_scores_where_there_are_any(capsys):
     )
     assert main(["compare", "One", "Two"]) == 0
     assert "plots: " in capsys.readouterr().out
-    assert sorted(path.name for path in (runs_folder() / "compared").iterdir()) == ["curves.png", "scores.png"]
+    assert sorted(path.name for path in (Folders.from_environment().runs / "compared").iterdir()) == [
+        "curves.png",
+        "scores.png",
+    ]

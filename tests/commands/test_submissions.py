@@ -13,7 +13,7 @@ from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.competition import Submission
 from pipeline.config.load import load_competition
-from pipeline.paths import Folders, shown, submissions_folder
+from pipeline.paths import Folders, shown
 from pipeline.segmentation.labels import read_mask
 from tests.submission.scenes import write as write_masks
 
@@ -181,7 +181,9 @@ def leaderboard(monkeypatch):
         monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
     competition = load_competition("aeroscapes")
     images = {"a": np.zeros((2, 3), np.uint8)}
-    write_masks(submissions_folder() / "ExpAAB.csv", images, competition, local_scores={"dice": 0.81234})
+    write_masks(
+        Folders.from_environment().submissions / "ExpAAB.csv", images, competition, local_scores={"dice": 0.81234}
+    )
     return client
 
 
@@ -203,9 +205,9 @@ def test_a_competition_that_wants_png_masks_gets_a_zip(leaderboard, capsys, proj
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
     assert "there is no ExpAAB.zip in" in capsys.readouterr().err
     images = {"a": np.zeros((2, 3), np.uint8)}
-    write_masks(submissions_folder() / "ExpAAB.zip", images, load_competition("aeroscapes"))
+    write_masks(Folders.from_environment().submissions / "ExpAAB.zip", images, load_competition("aeroscapes"))
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
-    assert leaderboard.paths == [str(submissions_folder() / "ExpAAB.zip")]
+    assert leaderboard.paths == [str(Folders.from_environment().submissions / "ExpAAB.zip")]
 
 
 def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderboard, capsys):
