@@ -30,10 +30,8 @@ def doctor(
 ) -> int:
     """Prints the table; returns 0 when the demo can run, else 2.
 
-    Args:
-        find_folder: returns the folder of a competition by its name, or None; default: the search that every run does.
-        show: prints the text.
-        limit_s: how long to wait for answers of the network, the driver and an import.
+    `find_folder` returns a competition's folder, or None; default: the search that every run does. `limit_s` is how
+    long to wait for answers of the network, the driver and an import.
     """
     folders = Folders.from_environment()
     distributions = installed_distributions()

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata, util
@@ -83,9 +84,7 @@ def output_of(command: Sequence[str], limit_s: float = 3.0) -> str | None:
 def gpus(torch_cuda: str | None, run: Callable[[Sequence[str]], str | None] = output_of) -> list[Finding]:
     """Returns a finding per GPU: memory, compute capability, the precision of a run, and whether torch can use it.
 
-    Args:
-        torch_cuda: the version of CUDA that torch was built with, "13.0"; None: a CPU build, or no torch.
-        run: returns the output of `nvidia-smi`.
+    `torch_cuda` is the version of CUDA that torch was built with, "13.0"; None: a CPU build, or no torch.
     """
     listing = run(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
     rows = [[cell.strip() for cell in row.split(",")] for row in (listing or "").splitlines()]
@@ -209,22 +208,14 @@ def packages(requirements: Sequence[Requirement], distributions: Mapping[str, st
     findings = []
     for line in requirements:
         version, expected = distributions.get(line.name), str(line).removeprefix(line.name) or "any"
-        if satisfies(version, line.bounds):
-            findings.append(Finding(line.name, version or "", expected))
-        else:
-            state = "note" if line.kind == "tests" else "bad"
-            purpose = " (only for ./run.sh test)" if line.kind == "tests" else ""
-            findings.append(Finding(line.name, version or "-", f"needs {expected}{purpose}", state, REINSTALL))
+        state, purpose = ("note", " (only for ./run.sh test)") if line.kind == "tests" else ("bad", "")
+        fault = Finding(line.name, version or "-", f"needs {expected}{purpose}", state, REINSTALL)
+        findings.append(Finding(line.name, version or "", expected) if satisfies(version, line.bounds) else fault)
     return findings
 
 
 def opencv(distributions: Mapping[str, str], folders: Mapping[str, Path]) -> list[Finding]:
-    """Returns whether cv2 imports, and whether two builds of OpenCV are installed in one folder.
-
-    Args:
-        distributions: name -> version of everything installed.
-        folders: the folder `cv2/` of each installed build of OpenCV.
-    """
+    """Returns whether cv2 imports, and whether two builds of OpenCV are installed in one of the folders `cv2/`."""
     findings = []
     for folder in sorted(set(folders.values())):
         builds = [f"{name} {distributions.get(name, '')}" for name in sorted(folders) if folders[name] == folder]
@@ -270,10 +261,8 @@ def cv2_folders() -> dict[str, Path]:
     """Returns the folder `cv2/` of each installed distribution of OpenCV."""
     folders = {}
     for name in OPENCVS:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             folders[name] = Path(str(metadata.distribution(name).locate_file("cv2"))).resolve()
-        except metadata.PackageNotFoundError:
-            continue
     return folders
 
 

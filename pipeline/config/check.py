@@ -25,9 +25,6 @@ MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
 def check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
     """Refuses a config that contradicts itself, its competition or its training plan.
 
-    Args:
-        origins: where each value was written, for messages.
-
     Raises:
         UserError: origin, key, what was found and what was expected.
     """

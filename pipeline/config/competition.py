@@ -44,17 +44,12 @@ class Convention:
 
 @dataclass(frozen=True)
 class Submission:
-    """The form of a submission.
+    """The form of a submission; for run lengths, `Convention` has the rest."""
 
-    Attributes:
-        format: a name in `pipeline/submission/formats.py`. For run lengths, `Convention` has the rest.
-        file: template of a mask's name in the zip.
-        values: what PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order;
-            None: what the competition's own masks store.
-    """
-
-    format: Literal["run_lengths", "png_masks"] = "run_lengths"
-    file: str = "{id}.png"
+    format: Literal["run_lengths", "png_masks"] = "run_lengths"  # names in `pipeline/submission/formats.py`
+    file: str = "{id}.png"  # template of a mask's name in the zip
+    # What PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
+    # the competition's own masks store.
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
 
@@ -113,17 +108,11 @@ class Competition:
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixel values of mask files mean; default: class indices, none ignored.
+    """What the pixel values of mask files mean; default: class indices, none ignored."""
 
-    Attributes:
-        ignore_index: the ignored class, or an ignored grey value outside the classes; None: no pixel is ignored.
-        values: the grey value of each class, in order; None: its index.
-        colors: the colour (RGB) of each class, in order; None: masks are grey.
-    """
-
-    ignore_index: int | None = None
-    values: tuple[int, ...] | None = None
-    colors: tuple[tuple[int, int, int], ...] | None = None
+    ignore_index: int | None = None  # the ignored class, or a grey value outside the classes; None: no pixel is ignored
+    values: tuple[int, ...] | None = None  # the grey value of each class, in order; None: its index
+    colors: tuple[tuple[int, int, int], ...] | None = None  # RGB of each class, in order; None: masks are grey
 
 
 def mask_code(competition: Competition) -> MaskCode:
@@ -172,9 +161,6 @@ def fill_template(template: str, image_id: str) -> str:
 
 def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
     """Refuses a descriptor that contradicts itself.
-
-    Args:
-        origins: where each key was written, for messages.
 
     Raises:
         UserError: file, line and key, what was found and what was expected.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
 from pipeline.config.tree import Leaf, Tree, build, is_below, leaf_origins, merge, override_tree, read_tree, refuse
 from pipeline.errors import UserError
+from pipeline.files import sha256_text
 from pipeline.paths import CONFIGS
 from pipeline.wording import did_you_mean
 
@@ -48,24 +48,16 @@ PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
 @dataclass(frozen=True)
 class Loaded:
-    """A resolved config.
+    """A resolved config."""
 
-    Attributes:
-        name: the config's name, `ExpAAB`.
-        run: the run folder's name: the same, with a suffix where overrides change a value.
-        values: resolved values as `{"SOLVER.MAX_LR": 0.001, ...}`.
-        origins: `{"SOLVER.MAX_LR": "configs/base.yaml:98", ...}`.
-        changed: the keys that overrides changed.
-    """
-
-    name: str
-    run: str
+    name: str  # of the config, `ExpAAB`
+    run: str  # name of the run folder: the same, with a suffix where overrides change a value
     config: Config
     competition: Competition
     plan: tuple[Phase, ...]
-    values: dict[str, Any]
-    origins: dict[str, str]
-    changed: tuple[str, ...]
+    values: dict[str, Any]  # {"SOLVER.MAX_LR": 0.001, ...}
+    origins: dict[str, str]  # {"SOLVER.MAX_LR": "configs/base.yaml:98", ...}
+    changed: tuple[str, ...]  # the keys that overrides changed
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -118,8 +110,7 @@ def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> 
     meaningful = {key: values[key] for key in changed if not is_machine_key(key)}
     if not meaningful:
         return name
-    digest = hashlib.sha256(json.dumps(meaningful, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{name}-{digest[:8]}"
+    return f"{name}-{sha256_text(json.dumps(meaningful, sort_keys=True, default=str))[:8]}"
 
 
 def is_machine_key(key: str) -> bool:
@@ -174,23 +165,18 @@ def config_path(name: str) -> Path:
 def read_chain(name: str) -> Tree:
     """Returns base.yaml, overridden by the chain of BASE parents down to `name`."""
     config_path(name)  # `base` is a parent, not an experiment
-    chain: list[Tree] = []
-    seen: list[str] = []
+    chain: dict[str, Tree] = {}
     named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
         path = _find(CONFIGS, name, "config", named_at)
-        if name in seen:
-            raise UserError(f"{named_at}: circular: {' -> '.join([*seen, name])}; name another parent")
-        seen.append(name)
-        tree = read_tree(path, _shown(path))
+        if name in chain:
+            raise UserError(f"{named_at}: circular: {' -> '.join([*chain, name])}; name another parent")
+        tree = chain[name] = read_tree(path, _shown(path))
         if not tree:
             raise UserError(f"{_shown(path)}: file is empty; add BASE: and what differs, or remove it")
-        chain.append(tree)
         name, named_at = _pop_base(tree)
-    tree = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
-    for child in reversed(chain):
-        tree = merge(tree, child)
-    return tree
+    base = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
+    return functools.reduce(merge, reversed(chain.values()), base)
 
 
 def _pop_base(tree: Tree) -> tuple[str, str]:
@@ -229,10 +215,7 @@ def with_max_lr(loaded: Loaded, max_lr: float) -> tuple[Phase, ...]:
 
 
 def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
-    """Returns the descriptor of a competition.
-
-    Args:
-        origin: where it is named, for messages.
+    """Returns the descriptor of a competition; `origin` is where it is named, for messages.
 
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.

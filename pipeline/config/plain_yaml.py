@@ -127,9 +127,7 @@ class NearMiss(Mismatch):
 def coerce(node: yaml.Node, expected: Any) -> Any:
     """Returns the value of a YAML node as the type `expected`.
 
-    Args:
-        node: a scalar or sequence node.
-        expected: bool, int, float, str, None, Literal, Annotated[..., Range], a Union of those, or a tuple of those.
+    That is bool, int, float, str, None, Literal, Annotated[..., Range], a Union of those, or a tuple of those.
 
     Raises:
         Mismatch: says what was found and what was expected.

@@ -18,7 +18,7 @@ NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
-# The same as in `model/build.py`, which loads torch; a test keeps both equal.
+# The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
 Architecture = Literal[
     "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
     "Segformer",

@@ -53,9 +53,7 @@ def read_tree(path: Path, shown: str) -> Tree:
 def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
     """Returns a mapping node as a tree; refuses a key that appears twice (PyYAML would silently keep the last).
 
-    Args:
-        shown: the file, for origins and messages.
-        path: the dotted key of the mapping, for messages.
+    `shown` (the file) and `path` (the dotted key of the mapping) are for origins and messages.
     """
     tree = Tree(origin=origin_of(shown, node))
     for key_node, value in node.value:
@@ -124,10 +122,7 @@ def _assignment_tree(assignment: str) -> Tree:
 def build(tree: Tree, schema: type, path: str = "") -> Any:
     """Returns the dataclass `schema` filled from a tree.
 
-    Field `max_lr` is read from key `MAX_LR`. A field without default is required.
-
-    Args:
-        path: the dotted key of the tree, for messages.
+    Field `max_lr` is read from key `MAX_LR`. A field without default is required. `path` is the tree's key in messages.
 
     Raises:
         UserError: an unknown or missing key, or a value of a wrong type or range; with its origin.

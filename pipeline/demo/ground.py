@@ -162,14 +162,10 @@ def lattice(rng: np.random.Generator) -> np.ndarray:
 
 
 def world_noise(lattice_LL: np.ndarray, corner, scale: float, size: int, wavelength: float) -> np.ndarray:
-    """Returns noise (size, size), float32, about -2 to 2, for the square of ground that begins at `corner`.
+    """Returns noise (size, size), float32, about -2 to 2, for the square of ground that begins at `corner` (metres).
 
-    The value depends on the place in the world only, so that canvases of different scale agree.
-
-    Args:
-        corner: x, y in metres of the first pixel.
-        scale: pixels per metre.
-        wavelength: metres of one wave, which are two lattice cells.
+    The value depends on the position in the world only, so that canvases of different `scale` (pixels per metre) agree.
+    One wave, `wavelength` metres, is two lattice cells.
     """
     cells = (np.arange(size) / scale)[None, :] + np.asarray(corner, float)[:, None]
     x, y = cells / (wavelength / 2)

@@ -18,17 +18,13 @@ FAR_M = 1500.0  # how far roads go on: beyond the horizon that a drone sees
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Shapes, painted in order, the first one everywhere; `lanes` are lines (N, 2) along which cars drive.
+    """What a flight shows on the ground, and where things may be."""
 
-    `slots` are (x, y, heading) where they park; `fences` are (x, y, heading, length) about their
-    middle, `jetties` the same from their start.
-    """
-
-    shapes: list[Shape]
-    lanes: list[np.ndarray] = field(default_factory=list)
-    slots: list[tuple[float, float, float]] = field(default_factory=list)
-    fences: list[tuple[float, float, float, float]] = field(default_factory=list)
-    jetties: list[tuple[float, float, float, float]] = field(default_factory=list)
+    shapes: list[Shape]  # painted in order, the first one everywhere
+    lanes: list[np.ndarray] = field(default_factory=list)  # lines (N, 2) along which cars drive
+    slots: list[tuple[float, float, float]] = field(default_factory=list)  # x, y, heading of a parked car
+    fences: list[tuple[float, float, float, float]] = field(default_factory=list)  # x, y of the middle, heading, length
+    jetties: list[tuple[float, float, float, float]] = field(default_factory=list)  # x, y of the start, heading, length
 
 
 def street(rng: np.random.Generator) -> Layout:
@@ -177,11 +173,7 @@ def yard(rng: np.random.Generator) -> Layout:
 
 
 def curve(rng: np.random.Generator, offset: float, bend: float) -> np.ndarray:
-    """Returns a winding line (N, 2) along x through (0, about offset), fine near 0 and coarse far away.
-
-    Args:
-        bend: how far it strays to the sides, metres.
-    """
+    """Returns a line (N, 2) along x that winds `bend` metres about y = `offset`, fine near 0 and coarse far away."""
     x = FAR_M * np.sinh(np.linspace(-5.5, 5.5, 241)) / np.sinh(5.5)
     wave, phase = rng.uniform(45, 90), rng.uniform(0, 2 * np.pi)
     return np.column_stack([x, offset + bend * (np.sin(x / wave + phase) - np.sin(phase))])

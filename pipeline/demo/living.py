@@ -76,9 +76,7 @@ def animal(rng: np.random.Generator) -> list[Part]:
 def tree(rng: np.random.Generator, radius: float, leaf, *, bare: float = 0.0) -> list[Part]:
     """Returns a broad-leaved tree: a crown of `radius` metres made of lobes, each of them of shaded dabs.
 
-    Args:
-        leaf: RGB of a leaf in full light.
-        bare: share of the leaves that have fallen.
+    `leaf` is RGB in full light, `bare` the share of the leaves that have fallen.
     """
     height = radius * rng.uniform(1.3, 1.7) + 0.9
     parts = [stroke((0, 0, 0), (0, 0, height * 0.7), 0.06 * radius + 0.06, (86, 70, 54))]

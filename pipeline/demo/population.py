@@ -38,14 +38,10 @@ class Spots:
         self.taken = np.zeros((0, 3))  # x, y, radius
 
     def find(self, materials, radius: float, *, rows=(0.05, 0.97), reach=8.0, clearance=None, tries=60):
-        """Returns and takes x, y of a free place in the view; None when the tries have not met one.
+        """Returns and takes x, y of a free spot in the view, on ground of those materials; None when no try met one.
 
-        Args:
-            materials: names of the ground on which the thing may stand.
-            radius: no other thing comes closer than both radii, metres.
-            rows: part of the image's height that the place is in.
-            reach: greatest distance, in altitudes of the camera.
-            clearance: radius within which the ground must be of those materials; half of `radius` if None.
+        Things stay apart by their radii (metres). `rows` is the part of the image's height, `reach` the greatest
+        distance in altitudes of the camera, `clearance` the radius of suitable ground; half of `radius` if None.
         """
         size = np.array([self.camera.width, self.camera.height])
         pixels = self.rng.uniform((0.03, rows[0]), (0.97, rows[1]), (tries, 2)) * size

@@ -60,11 +60,7 @@ class Thing:
 
 
 def place(light: Light, parts, class_index: int, origin, heading: float, step=(0.0, 0.0)) -> Thing:
-    """Returns the parts as a thing at `origin` (x, y, z), turned by `heading` radians, shaded by the light.
-
-    Args:
-        step: metres (x, y) that it moves from one frame to the next.
-    """
+    """Returns the parts at `origin` (x, y, z), turned by `heading` radians, moving `step` metres (x, y) a frame."""
     cosine, sine = np.cos(heading), np.sin(heading)
     turn = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])  # for row vectors
     points = [np.asarray(part.points, float) @ turn for part in parts]

@@ -35,10 +35,8 @@ def generate(
 
     Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
     images only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
-    images come from different flights. The same settings give the same bytes on the same machine.
-
-    Args:
-        num_train: training images; from 72 on every class is in at least two flights.
+    images come from different flights. From 72 training images on every class is in
+    at least two flights. The same settings give the same bytes on the same machine.
 
     Raises:
         UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
