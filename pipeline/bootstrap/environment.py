@@ -29,7 +29,14 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.bootstrap.installer import Installation, failure_message, install_missing, log
-from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, parse_requirements, unmet
+from pipeline.bootstrap.requirements import (
+    Interpreter,
+    Requirement,
+    inspect_python,
+    output_of,
+    parse_requirements,
+    unmet,
+)
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import PROJECT
@@ -165,11 +172,7 @@ def _base_interpreter(venv: Path) -> Interpreter:
 
 def _torch_imports(base: Interpreter) -> bool:
     log(f"checking whether torch {base.distributions['torch']} of {base.executable} works")
-    command = [base.executable, "-c", "import torch, torchvision"]
-    try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    return output_of([base.executable, "-c", "import torch, torchvision"], limit_s=300) is not None
 
 
 if __name__ == "__main__":

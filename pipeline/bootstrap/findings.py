@@ -25,7 +25,7 @@ from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from pipeline.bootstrap.requirements import OLDEST_PYTHON, Requirement, running_interpreter, satisfies
+from pipeline.bootstrap.requirements import OLDEST_PYTHON, Requirement, output_of, running_interpreter, satisfies
 from pipeline.files import existing_folder
 from pipeline.paths import PROJECT, shown
 from pipeline.wording import GIB
@@ -70,15 +70,6 @@ def run_concurrently(checks: Mapping[str, Callable[[], Result]], limit_s: float)
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return dict(results)
-
-
-def output_of(command: Sequence[str], limit_s: float = 3.0) -> str | None:
-    """Returns the output of a program, or None where it is missing, fails or takes too long."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None
 
 
 def gpus(torch_cuda: str | None, run: Callable[[Sequence[str]], str | None] = output_of) -> list[Finding]:

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from operator import eq, ge, gt, le, lt, ne
@@ -148,15 +148,22 @@ def running_interpreter() -> Interpreter:
     )
 
 
+def output_of(command: Sequence[str], limit_s: float | None = 3.0) -> str | None:
+    """Returns the output of a program, run in the project; None where it is missing, fails or takes too long."""
+    try:
+        result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, errors="replace", timeout=limit_s)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
 def inspect_python(python: Path | str) -> Interpreter | None:
     """Returns the properties of another interpreter, or None where it does not start or is too old."""
     if not os.access(python, os.X_OK):
         return None
-    command = [str(python), "-m", "pipeline.bootstrap.requirements"]
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if result.returncode:
+    if (output := output_of([str(python), "-m", "pipeline.bootstrap.requirements"], limit_s=None)) is None:
         return None
-    values = json.loads(result.stdout)
+    values = json.loads(output)
     found = Interpreter(**{**values, "version": tuple(values["version"])})
     return found if found.version >= OLDEST_PYTHON else None
 

@@ -6,7 +6,6 @@ A command's options and their help are in its function, which is imported only w
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -115,11 +114,12 @@ def chosen_competition(options: Parser, given: str | None, files: Sequence[Path]
 def _competition_beside(csv_path: Path) -> str | None:
     """Returns the competition in the .json beside a submission: its own entry, or that of its experiment's config."""
     from pipeline.config.load import load
+    from pipeline.submission.origin import read_origin
 
     try:
-        origin = json.loads(csv_path.with_suffix(".json").read_text(encoding="utf-8"))
-        if isinstance(origin, dict) and "competition" in origin:
+        origin = read_origin(csv_path)
+        if "competition" in origin:
             return str(origin["competition"])
         return load(str(origin["experiment"])).competition.name  # written before origins named it
-    except (OSError, ValueError, KeyError, TypeError, UserError):
+    except (KeyError, UserError):
         return None
