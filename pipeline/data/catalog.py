@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, Competition, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.image_header import READ_SUFFIXES
+from pipeline.data.inspection import READ_SUFFIXES
 from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
 from pipeline.data.missing_files import Key, find_missing
 from pipeline.data.parallel import map_files

@@ -6,15 +6,26 @@ All of it is a pure function of (seed, epoch), so an epoch can be entered at any
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from pipeline.data.keys import ORDER, SampleKey
 from pipeline.errors import UserError
 
+# Separate random streams, so that switching one step off leaves the others as they were.
+GEOMETRY, PASTING, COLOR, ORDER = range(4)
 MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
 RATE_TOLERANCE = 1e-4
+
+
+class SampleKey(NamedTuple):
+    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
+
+    epoch: int
+    index: int
+    augment: bool = True
+    repeat: int = 0
 
 
 class EpochSampler(Sampler):

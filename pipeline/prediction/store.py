@@ -30,7 +30,7 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
 from pipeline.paths import INDEX, shown
-from pipeline.prediction.parts import Parts
+from pipeline.prediction.progress import Parts
 from pipeline.prediction.shard import is_whole, mapped_array, read_facts, write_shard
 
 Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]

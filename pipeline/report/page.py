@@ -22,7 +22,6 @@ from pipeline.report.background import (
     sweep_section,
     training_section,
 )
-from pipeline.report.baseline import score_warning
 from pipeline.report.curves import best_row
 from pipeline.report.ensemble import members_section
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
@@ -35,7 +34,7 @@ from pipeline.report.results import (
     never_predicted,
     submission_section,
 )
-from pipeline.report.scores import Metrics
+from pipeline.report.scores import Metrics, score_warning
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
 from pipeline.wording import duration

@@ -11,8 +11,9 @@ import torch
 from pipeline.segmentation.evaluation import evaluation_of, true_masks
 from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
-from pipeline.work.evaluation import write_checked_submission, write_evaluation
+from pipeline.work.evaluate import write_evaluation
 from pipeline.work.inputs import competition_folder
+from pipeline.work.submit import write_checked_submission
 from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop, run_of, run_stages
 
 FACTS = {"split": {"by": "sequence", "index": 0}, "checkpoint": {"epoch": 0, "valid_loss": 0.6, "sha256": "c" * 64}}
