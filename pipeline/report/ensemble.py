@@ -21,6 +21,7 @@ METHOD_WORDS = {
     "GEO": "geometric mean",
     "WEIGHTED": "weighted mean",
 }
+GAIN_HEAD = ("gain on unseen sequences", "range", "gain in sample")
 KIND_WORDS = {
     "greedy": "greedy selection",
     "soft": "convex, one weight per member",
@@ -46,9 +47,8 @@ def members_section(record: Record) -> Html | None:
 def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
     weights, own_scores = found.get("weights"), found.get("members") or [{}] * len(members)
     score = found.get("score", record.image_score)
-    others = [
-        name for name in dict.fromkeys(n for member in members for n in member.get("scores") or {}) if name != score
-    ]
+    known = dict.fromkeys(name for member in members for name in member.get("scores") or {})
+    others = [name for name in known if name != score]
     labels = [record.label(name) for name in (score, *others)]
     head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
     rows = []
@@ -97,21 +97,16 @@ def _weight(weights: list[float]) -> str:
 
 
 def _methods(found: Mapping[str, Any], label: str) -> Html:
-    held_out, images, sequences = (
-        found["held_out"],
-        *(quantity(found[f"{noun}s"], noun) for noun in ("image", "sequence")),
-    )
+    held_out = found["held_out"]
+    images, sequences = quantity(found["images"], "image"), quantity(found["sequences"], "sequence")
     rows = [("one member alone", *_with_range(found["single"]), "–", "–")]
     for method, own in found["methods"].items():
-        name = join(METHOD_WORDS[method], tag("em", "this run") if method == found["method"] else None)
+        name = join(METHOD_WORDS[method], _this_run(method == found["method"]))
         rows.append((name, *_with_range(own["score"]), *_with_range(own["gain"], "+.3f")))
     members = quantity(held_out["most"], "member")
-    words = (
-        f"{held_out['least']} to {members}, {held_out['mean']:.1f} on average"
-        if held_out["least"] < held_out["most"]
-        else members
-    )
-    text = f"Each image is scored with the members that did not train on it: {words}."
+    if held_out["least"] < held_out["most"]:
+        members = f"{held_out['least']} to {members}, {held_out['mean']:.1f} on average"
+    text = f"Each image is scored with the members that did not train on it: {members}."
     if held_out["most"] == 1:
         text += " With one such member per image, the gain of combining members cannot be measured."
     note = tag("p", text, " Ranges: 95 %, by drawing whole sequences.", class_="note")
@@ -123,18 +118,14 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     """Returns what fitted weights gain where they were fitted and where they were not."""
     if fit is None:
         return None
-    rows = []
-    for kind, gain in fit["gains"].items():
-        in_sample = fit["in_sample"][kind]
-        name = join(KIND_WORDS.get(kind, kind), tag("em", "this run") if kind == fit["kind"] else None)
-        rows.append((name, *_with_range(gain, "+.4f"), f"{in_sample:+.4f}", _survival(gain["mean"], in_sample)))
     verdict = tag("p", fit["words"]) if "words" in fit else None
-    if not rows:
+    if not fit["gains"]:
         return verdict
-    head = ("weights", "gain on unseen sequences", "range", "gain in sample", "survives")
+    names = {kind: join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])) for kind in fit["gains"]}
+    rows = [(*row, _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind])) for kind, row in _gains(fit, names)]
     note = "The range is wider than 95 %, as the best of several kinds is chosen; above 0 the weights are adopted."
     caption = f"Fitted weights against equal ones, in {label}"
-    return join(table(head, rows, caption), verdict, tag("p", note, class_="note"))
+    return join(table(("weights", *GAIN_HEAD, "survives"), rows, caption), verdict, tag("p", note, class_="note"))
 
 
 def decoding_tables(decoded: Mapping[str, Any]) -> Html:
@@ -154,15 +145,21 @@ def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: 
     """Returns a table of the classes for which something was fitted."""
     if not found["gains"]:
         return tag("p", found["words"])
-    rows = [
-        (name, adopted.get(name, "kept"), *_with_range(gain, "+.4f"), f"{found['in_sample'][name]:+.4f}")
-        for name, gain in found["gains"].items()
-    ]
+    rows = [(name, adopted.get(name, "kept"), *row[1:]) for name, row in _gains(found, {})]
     share = found["survived"]
     words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
     note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
-    head = ("class", what, "gain on unseen sequences", "range", "gain in sample")
-    return join(table(head, rows, caption), tag("p", note, class_="note"))
+    return join(table(("class", what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
+
+
+def _gains(fit: Mapping[str, Any], names: Mapping[str, Html]) -> list[tuple[str, tuple[object, ...]]]:
+    """Returns the key of each thing that was fitted, and its name, gain, range and gain in sample as cells."""
+    rows = ((key, *_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items())
+    return [(key, (names.get(key, key), *cells)) for key, *cells in rows]
+
+
+def _this_run(is_it: bool) -> Html | None:
+    return tag("em", "this run") if is_it else None
 
 
 def _survival(gain: float, in_sample: float) -> str:

@@ -7,19 +7,7 @@ import math
 from pipeline.config.ensemble import is_ensemble
 from pipeline.report.classes import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.ensemble import decoding_tables
-from pipeline.report.markup import (
-    Html,
-    bar,
-    body,
-    digits,
-    join,
-    photo,
-    quantity,
-    table,
-    table_of,
-    tag,
-    themed,
-)
+from pipeline.report.markup import Html, bar, digits, join, photo, quantity, table, tag, themed
 from pipeline.report.read import numbers, percent, show_value
 from pipeline.report.record import Record
 
@@ -27,53 +15,33 @@ GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 
 
 def classes_section(record: Record) -> Html | None:
-    """Returns the table of scores per class, the weakest first or in the competition's order."""
+    """Returns the table of scores per class, the weakest first."""
     if record.metrics is None:
         return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
-    absent = never_predicted(record)
-    lines = {}
-    for name, value in metrics.main.classes.items():
+    absent, scores = never_predicted(record), [metrics.main, *metrics.others]
+    rows = []
+    for name, value in sorted(metrics.main.classes.items(), key=lambda item: math.inf if item[1] is None else item[1]):
         color = "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128)))
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
-        row = known.get(name)
-        lines[name] = (
-            join(swatch, name, tag("em", "never predicted") if name in absent else None),
-            bar(tag("b", digits(value)), value or 0.0),
-            *(digits(score.classes.get(name)) for score in metrics.others),
-            f"{row.valid_images:,}" if row else "–",
-            f"{row.images:,}" if row else "–",
-            bar(percent(row.pixel_share), row.pixel_share) if row else "–",
-        )
-    weakest = sorted(lines, key=lambda name: math.inf if (value := metrics.main.classes[name]) is None else value)
-    scores = [metrics.main, *metrics.others]
-    labels = [score.label for score in scores]
-    headings = ("class", *labels, "images, validation", "images, all", "share of pixels")
-    header = tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in headings)))
-    bodies = [
-        body((lines[name] for name in weakest), class_="by-score"),
-        body(lines.values(), class_="by-index"),
-        body([("mean", *(digits(score.mean) for score in scores), "", "", "")], class_="mean"),
-    ]
-    choices = (
-        tag("input", type="radio", name="order", id="by-score", checked=True),
-        tag("label", "weakest first", for_="by-score"),
-        tag("input", type="radio", name="order", id="by-index"),
-        tag("label", "in the competition's order", for_="by-index"),
-    )
+        named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
+        cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
+        if (row := known.get(name)) is None:
+            rows.append((named, *cells, "–", "–", "–"))
+        else:
+            share = bar(percent(row.pixel_share), row.pixel_share)
+            rows.append((named, *cells, f"{row.valid_images:,}", f"{row.images:,}", share))
+    head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
+    mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
     in_images, at_once = (
-        [score.label for score in scores if (score.name in record.per_image) == is_in] for is_in in (True, False)
+        " and ".join(score.label for score in scores if (score.name in record.per_image) == is_in)
+        for is_in in (True, False)
     )
-    notes = [
-        f"{' and '.join(in_images)}: per image and class, 1 where neither prediction nor label has the class, "
-        f"then averaged over images. "
-        if in_images
-        else "",
-        f"{' and '.join(at_once)}: over the whole data set at once." if at_once else "",
-    ]
+    how = "per image and class, 1 where neither prediction nor label has the class, then averaged over images. "
+    notes = [f"{in_images}: {how}" if in_images else "", f"{at_once}: over the data set at once." if at_once else ""]
     caption = quantity(metrics.images, "validation image")
-    return tag("div", *choices, table_of(header, bodies, caption), tag("p", *notes, class_="note"), class_="order")
+    return join(table(head, rows, caption, mean), tag("p", *notes, class_="note"))
 
 
 def never_predicted(record: Record) -> list[str]:
