@@ -237,7 +237,7 @@ def _image_problems(header: Header, file: str) -> list[Problem]:
 
 
 def compare_sizes(image: Inspection, label: Inspection, file: str) -> list[Problem]:
-    """Returns the problem of a label (called `file`) that does not lie on its image; sizes that are unknown pass."""
+    """Returns the problem of a label (called `file`) whose size is not that of its image; sizes that are unknown pass."""
     size, label_size = (image.width, image.height), (label.width, label.height)
     if size == label_size or 0 in size + label_size:
         return []

@@ -52,10 +52,10 @@ def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: 
     """Yields the batches of an epoch from step `start_step` (0 = first) on; keys are `SampleKey`s.
 
     Raises:
-        UserError: a worker died or hung; says why it may have.
+        UserError: a worker died or hung; names likely causes.
     """
     loader.batch_sampler.begin(epoch, start_step, augment)
-    yield from _explained(loader)
+    yield from valid_batches(loader)
 
 
 def valid_loader(
@@ -71,11 +71,6 @@ def valid_loader(
     batches = same_size_batches(dataset, batch_size)
     num_bytes = batch_size * _largest_sample(dataset)
     return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, time_out_s, log)
-
-
-def valid_batches(loader: DataLoader) -> Iterator[Batch]:
-    """Yields every batch of whole images; keys are `Frame`s. Raises UserError like `train_batches`."""
-    yield from _explained(loader)
 
 
 def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
@@ -115,12 +110,13 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
         if "timed out" in str(error) and loader is not None:
             _dump_stacks(loader)
         raise UserError(
-            f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (look at `dmesg`) "
-            f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo see a worker's error as it is, add {NO_WORKERS}"
+            f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (check `dmesg`) "
+            f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo get a worker's own error, add {NO_WORKERS}"
         ) from error
 
 
-def _explained(loader: DataLoader) -> Iterator:
+def valid_batches(loader: DataLoader) -> Iterator[Batch]:
+    """Yields every batch of whole images; keys are `Frame`s. Raises UserError like `train_batches`."""
     with explained_worker_faults(loader):
         iterator = iter(loader)
     _explain_deaths_anywhere()
@@ -133,7 +129,7 @@ def _explained(loader: DataLoader) -> Iterator:
 
 
 def _explain_deaths_anywhere() -> None:
-    """Makes a worker's death clear wherever it finds the main process: in a step, in validation, while saving.
+    """Explains a worker's death wherever it interrupts the main process: in a step, in validation, while saving.
 
     torch raises its error from a handler of SIGCHLD, which interrupts whatever is being done, also outside the
     functions here; the handler itself is wrapped, so that no loop has to think of it.

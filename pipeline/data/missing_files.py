@@ -1,4 +1,4 @@
-"""Which listed files are not there, and what to do about it: often they are, under a name that is nearly theirs."""
+"""Which listed files are missing, and how to fix that: often they exist under a similar name."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def find_missing(
 def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]):
     what = "mask" if key == "MASKS" else "image"
     concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
-    if not os.path.isdir(folder / parent):
-        facts = {"what": what, "key": key, "competition": competition.name}
-        problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
-        return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
     try:
         names = os.listdir(folder / parent)
     except OSError as error:
-        problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
-        return [(file, problem if index == 0 else None) for index, file in enumerate(gone)]
+        if os.path.isdir(folder / parent):
+            problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
+        else:
+            facts = {"what": what, "key": key, "competition": competition.name}
+            problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
+        return [(gone[0], problem), *((file, None) for file in gone[1:])]
     near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
     found = []
     for file in gone:

@@ -32,8 +32,8 @@ class EpochSampler(Sampler):
     """Batches of `SampleKey`s of one epoch, from one step on; set both with `begin` before iterating.
 
     Args:
-        dataset: says how many samples there are and how large each is.
-        shares: how often each sample is to come, relative to the others (see `rare_class_shares`); None for once each.
+        dataset: gives the number of samples and the size of each.
+        shares: how often to draw each sample, relative to the others, from `rare_class_shares`; None: once each.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class EpochSampler(Sampler):
         rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
         order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
         order = rng.permutation(order) if self.shuffle else order
-        seen: dict[int, int] = {}
+        drawn: dict[int, int] = {}
         keys = []
         for index in map(int, order):
-            seen[index] = seen.get(index, -1) + 1
-            keys.append(SampleKey(epoch, index, augment, seen[index]))
+            drawn[index] = drawn.get(index, -1) + 1
+            keys.append(SampleKey(epoch, index, augment, drawn[index]))
         if self.drop_last:
             keys = keys[: len(self) * self.batch_size]
         if self.frames is not None:  # images of one size share a batch, so that little is padded
@@ -147,8 +147,8 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     [0, 0, 1, 2]
     """
     num = len(shares)
-    places = (np.arange(num) + rng.random()) / num
-    return np.minimum(np.searchsorted(np.cumsum(shares), places, side="right"), num - 1)
+    positions = (np.arange(num) + rng.random()) / num
+    return np.minimum(np.searchsorted(np.cumsum(shares), positions, side="right"), num - 1)
 
 
 def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:

@@ -124,11 +124,10 @@ def kfold_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     """
     if len(ids) < NUM_FOLDS:
         raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} images.")
-    repeat, fold = divmod(split_index, NUM_FOLDS)
     from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
 
-    folds = list(KFold(NUM_FOLDS, shuffle=True, random_state=SEED + repeat).split(ids))
-    return _pick(ids, folds[fold])
+    splitter = KFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
+    return _pick(ids, splitter.split(ids), split_index)
 
 
 def sequence_split(
@@ -231,15 +230,13 @@ def stratified_split(
         )
     rarity = np.argsort(present_NC.sum(axis=0), kind="stable")
     rarest = rarity[present_NC[:, rarity].argmax(axis=1)]
-    repeat, fold = divmod(split_index, NUM_FOLDS)
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SEED + repeat)
+    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
     with warnings.catch_warnings():
         # A class with fewer images than folds cannot be everywhere; the others still can.
         warnings.filterwarnings("ignore", message="The least populated class")
-        folds = list(splitter.split(ids, rarest, groups))
-    return _pick(ids, folds[fold])
+        return _pick(ids, splitter.split(ids, rarest, groups), split_index)
 
 
 def take_percent(ids: list[str], percent: int) -> list[str]:
@@ -268,6 +265,6 @@ def _shuffled(ids: list[str]) -> list[str]:
     return shuffled
 
 
-def _pick(ids: list[str], fold: tuple[np.ndarray, np.ndarray]) -> tuple[list[str], list[str]]:
-    train, valid = fold
+def _pick(ids: list[str], folds: Iterator[tuple[np.ndarray, np.ndarray]], index: int) -> tuple[list[str], list[str]]:
+    train, valid = list(folds)[index % NUM_FOLDS]
     return [ids[index] for index in sorted(train)], [ids[index] for index in sorted(valid)]

@@ -1,8 +1,8 @@
 """The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
 A folder `<key>/` holds `images.u8` (RGB rows), `labels.u8` (one byte per pixel) and `index.json` (the offset of each
-image at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
-the same scales share one store and a changed image gets a new one.
+image at each scale). A tile is then a slice; nothing is decoded or held in memory. The key names the content, so
+experiments with the same scales share one store and a changed image gets a new one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -80,7 +80,7 @@ class Store:
         return list(self._entries)
 
     def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
-        """Returns where an image lies; `scale` None is its own size, in a store built without scales.
+        """Returns the entry of an image; `scale` None is its own size, in a store built without scales.
 
         Raises:
             KeyError: the store has no such image or scale.
@@ -102,7 +102,7 @@ class Store:
     def window(
         self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of image and label plane inside a window that must lie within the scaled image."""
+        """Returns views of image and label plane inside a window, which must be within the scaled image."""
         entry = self.entry(image_id, scale)
         if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
             raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
@@ -132,7 +132,7 @@ def open_store(path: Path | str) -> Store:
     """Returns the store in folder `path`.
 
     Raises:
-        UserError: no store, one of another format, or files shorter than they were; says what to remove.
+        UserError: no store, one of another format, or files that are too short; names what to remove.
     """
     path = Path(path)
     try:
@@ -172,7 +172,7 @@ def build_store(
     folder, target_root = Path(folder), Path(target_root)
     rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
     if not rows:
-        raise UserError(f"{folder} has no training image; see what `prepare` reports.")
+        raise UserError(f"{folder} has no training image; run `prepare` for the list of problems.")
     path = target_root / _content_key(folder, rows, scales, label_key)
     with _one_builder(target_root, log):
         if not (path / INDEX).exists():

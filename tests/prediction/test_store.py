@@ -23,7 +23,7 @@ from pipeline.prediction import store as probability_store
 from pipeline.prediction.progress import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
-from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.predict import Prediction, pack, unpack
 from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
@@ -43,7 +43,7 @@ def prediction(image_id: str) -> Prediction:
 
 def write(folder, ids=IDS, order=None, key="key", until=None):
     """Writes a store, or its first `until` images as a process does that is killed then."""
-    writer = StoreWriter(folder, key, ids, FACTS)
+    writer = StoreWriter(folder, key, ids, FACTS, pack)
     missing = writer.missing()
     for image_id in (order or missing)[:until]:
         if image_id in missing:
@@ -59,7 +59,7 @@ def contents(folder):
 
 def test_what_was_put_comes_back(tmp_path):
     write(tmp_path)
-    store = PredictionStore(tmp_path)
+    store = PredictionStore(tmp_path, unpack)
     assert store.ids == list(store) == IDS and store.index["classes"] == ["Road", "Car"]
     for image_id in IDS:
         wanted = prediction(image_id)
@@ -88,7 +88,7 @@ def test_a_store_that_was_killed_and_resumed_has_the_same_bytes(tmp_path, until)
     write(tmp_path / "killed", until=until)
     (tmp_path / "killed/shard-00001.tmp-77.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path / "killed")
+        PredictionStore(tmp_path / "killed", unpack)
     missing = write(tmp_path / "killed")
     assert len(missing) == len(IDS) - (until if until == len(IDS) else until // IMAGES_PER_FILE * IMAGES_PER_FILE)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -106,7 +106,7 @@ def test_a_store_of_the_older_format_is_refused_by_readers_and_written_again(tmp
         patch.setattr(probability_store, "FORMAT", 1)
         write(tmp_path / "older")
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path / "older")
+        PredictionStore(tmp_path / "older", unpack)
     assert write(tmp_path / "older") == IDS
     assert contents(tmp_path / "older") == contents(tmp_path / "fresh")
 
@@ -126,7 +126,7 @@ def test_every_shard_is_on_the_disk_for_good_before_the_index(tmp_path, monkeypa
 def test_what_a_store_takes_is_said_before_the_first_byte_and_a_nearer_figure_after_the_first_shard(tmp_path):
     for is_exact, num_bytes in ((True, 35 * 100), (False, 35 * 1000)):
         lines, folder = [], tmp_path / str(is_exact)
-        writer = StoreWriter(folder, "key", IDS, FACTS, say=lines.append)
+        writer = StoreWriter(folder, "key", IDS, FACTS, pack, lines.append)
         writer.expect(num_bytes, is_exact)
         assert contents(folder) == {} and len(lines) == 1
         at_most = "" if is_exact else "at most "
@@ -145,7 +145,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte_and_when_the_
 ):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, 64 * 2**20 + 1000))
-    writer = StoreWriter(tmp_path, "key", IDS, FACTS)
+    writer = StoreWriter(tmp_path, "key", IDS, FACTS, pack)
     for num_bytes, is_exact in ((1001, True), (5010, False)):
         with pytest.raises(UserError, match=r"the probability store needs 1\.0 KiB and .* below .* are free"):
             writer.expect(num_bytes, is_exact)
@@ -176,7 +176,7 @@ def test_a_damaged_store_is_refused_by_name(tmp_path, damage, name):
         if name == "index.json" and _says_the_same(path.read_bytes(), whole):
             continue  # a blank became another blank
         with pytest.raises(UserError, match=r"shard-00001\.safetensors is damaged|no whole probability store"):
-            store = PredictionStore(tmp_path)
+            store = PredictionStore(tmp_path, unpack)
             _ = [store[image_id] for image_id in store]
 
 
@@ -196,7 +196,7 @@ def test_a_shard_damaged_before_the_store_was_whole_is_written_again(tmp_path, d
     whole = path.read_bytes()
     for _ in range(DAMAGES):
         path.write_bytes(damage(whole, rng))
-        writer = StoreWriter(tmp_path / "killed", "key", IDS, FACTS)
+        writer = StoreWriter(tmp_path / "killed", "key", IDS, FACTS, pack)
         assert writer.missing() == IDS or path.read_bytes() == whole
     write(tmp_path / "killed")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -206,7 +206,7 @@ def test_an_absent_shard_is_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "shard-00002.safetensors").unlink()
     with pytest.raises(UserError, match=r"shard-00002\.safetensors is damaged.*predict again with --force"):
-        PredictionStore(tmp_path)[IDS[-1]]
+        PredictionStore(tmp_path, unpack)[IDS[-1]]
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{}", '{"format": 1}', '{"format": 99, "sha256": ""}'])
@@ -214,4 +214,4 @@ def test_an_index_of_something_else_is_refused(tmp_path, text):
     write(tmp_path)
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(UserError, match="there is no whole probability store"):
-        PredictionStore(tmp_path)
+        PredictionStore(tmp_path, unpack)

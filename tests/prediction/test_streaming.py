@@ -13,6 +13,7 @@ from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.prediction.streaming import Source, plan_jobs, stream
 from pipeline.segmentation.predict import Predictor, predict_batches
 from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.task import SEGMENTATION
 
 NUM_CLASSES = 4
 HEIGHT, WIDTH = 40, 56
@@ -50,7 +51,7 @@ def predictor(seed: int) -> Predictor:
 
 
 def source(folder, seed: int, numbers, batch_size: int, padding="reflect") -> Source:
-    return Source(lambda: predictor(seed), dataset(folder, numbers, padding), batch_size)
+    return Source(lambda: predictor(seed), dataset(folder, numbers, padding), batch_size, SEGMENTATION)
 
 
 def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder, monkeypatch):
@@ -61,7 +62,7 @@ def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder,
     wanted = {"p1": [0, 1], "p2": [0], "p5": [1, 0], "p6": [1]}
     stored = []
     for seed, member in enumerate(sources):
-        loader = valid_loader(member.dataset, member.batch_size, 0)
+        loader = valid_loader(member.dataset, member.batch_size, SEGMENTATION.collate_valid, 0)
         stored.append(dict(predict_batches(predictor(seed), valid_batches(loader))))
     for num_threads in (0, 2):
         found = list(stream(sources, wanted, num_threads))
@@ -94,4 +95,4 @@ def test_no_network_is_opened_when_nothing_is_wanted(folder):
     def refuse():
         raise AssertionError("opened")
 
-    assert list(stream([Source(refuse, dataset(folder, range(3)), 2)], {})) == []
+    assert list(stream([Source(refuse, dataset(folder, range(3)), 2, SEGMENTATION)], {})) == []
