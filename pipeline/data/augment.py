@@ -180,27 +180,13 @@ def apply_noise(noise: GaussianNoise, image: np.ndarray, rng: np.random.Generato
 
 def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
     clahe, brightness, hue = color.clahe, color.brightness_contrast, color.hue_saturation_value
-    options = []
-    if clahe.enable:
-        options.append(A.CLAHE(clip_limit=(1.0, clahe.clip_limit), tile_grid_size=(8, 8), p=clahe.probability))
-    if brightness.enable:
-        # Measured: image * (1 + contrast) + brightness * 255 (or * the image's mean), as in 2021; the library's
-        # documentation of `brightness_by_max` differs.
-        options.append(
-            A.RandomBrightnessContrast(
-                brightness_limit=(-brightness.brightness_limit, brightness.brightness_limit),
-                contrast_limit=(-brightness.contrast_limit, brightness.contrast_limit),
-                brightness_by_max=brightness.brightness_by_max,
-                p=brightness.probability,
-            )
-        )
-    if hue.enable:
-        options.append(
-            A.HueSaturationValue(
-                hue_shift_limit=(-hue.hue_shift_limit, hue.hue_shift_limit),
-                sat_shift_limit=(-hue.sat_shift_limit, hue.sat_shift_limit),
-                val_shift_limit=(-hue.val_shift_limit, hue.val_shift_limit),
-                p=hue.probability,
-            )
-        )
-    return [option for option in options if option.p > 0]
+    # Measured: image * (1 + contrast) + brightness * 255 (or * the image's mean), as in 2021; the library's
+    # documentation of `brightness_by_max` differs.
+    contrast = {name: getattr(brightness, name) for name in ("brightness_limit", "contrast_limit", "brightness_by_max")}
+    shifts = {name: getattr(hue, name) for name in ("hue_shift_limit", "sat_shift_limit", "val_shift_limit")}
+    options = (
+        (clahe, A.CLAHE, {"clip_limit": (1.0, clahe.clip_limit), "tile_grid_size": (8, 8)}),
+        (brightness, A.RandomBrightnessContrast, contrast),
+        (hue, A.HueSaturationValue, shifts),
+    )
+    return [make(p=own.probability, **limits) for own, make, limits in options if own.enable and own.probability > 0]

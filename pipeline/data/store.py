@@ -17,7 +17,6 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.parallel import map_files, num_cores
+from pipeline.data.parallel import map_files
 from pipeline.data.images import read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
@@ -108,17 +107,6 @@ class Store:
             raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
         box = np.s_[y : y + height, x : x + width]
         return self._image_at(entry)[box], self._label_at(entry)[box]
-
-    def damaged(self) -> list[str]:
-        """Returns the ids whose stored bytes differ from what was written: a flipped bit, a zeroed page."""
-
-        def is_damaged(entry: Entry) -> bool:
-            checksums = zlib.crc32(self._image_at(entry)), zlib.crc32(self._label_at(entry))
-            return checksums != (entry.image_crc, entry.label_crc)
-
-        with ThreadPoolExecutor(num_cores()) as pool:
-            verdicts = pool.map(lambda rows: any(map(is_damaged, rows)), self._entries.values())
-        return [image_id for image_id, bad in zip(self._entries, verdicts, strict=True) if bad]
 
     def _image_at(self, entry: Entry) -> np.ndarray:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS

@@ -211,9 +211,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     values = read_config(path)
     if values is None:
         again = f"./run.sh {name}{' with its settings' if dash else ''}"
-        if path.is_file():
-            raise UserError(f"{shown(path)} is damaged; {again} writes it again")
-        raise UserError(f"{shown(folder)} holds no run, as it has no config.yaml; {again} makes one")
+        raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
     return values
 
 

@@ -16,7 +16,6 @@ from pipeline.files import write_atomic
 from pipeline.paths import REPORT
 from pipeline.report import background, results
 from pipeline.report.curves import best_row
-from pipeline.report.ensemble import members_section
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
@@ -49,7 +48,7 @@ SECTIONS = (
     *RUN,
 )
 # An ensemble trains nothing and cuts no tiles.
-MEMBERS = ("Members", "Members and what combining them gains", "predict", members_section)
+MEMBERS = ("Members", "Members and what combining them gains", "predict", results.members_section)
 ENSEMBLE_SECTIONS = (MEMBERS, *RESULTS, SUBMISSION, *RUN)
 
 
