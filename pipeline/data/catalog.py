@@ -17,8 +17,7 @@ import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, SUFFIX, Competition, fill_template, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.inspection import READ_SUFFIXES
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
+from pipeline.data.inspection import READ_SUFFIXES, Inspection, compare_sizes, inspect_image
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
@@ -80,10 +79,7 @@ def build_test_catalog(
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
-    rows = [
-        [*_texts(entry), image.width, image.height]
-        for entry, (image, _) in zip(entries, inspected, strict=True)
-    ]
+    rows = [[*_texts(entry), image.width, image.height] for entry, (image, _) in zip(entries, inspected, strict=True)]
     return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
 
 
@@ -147,7 +143,7 @@ def _inspect_all(
     key: Key,
     inspect_label: Callable[[Path, str, Competition], Inspection] | None = None,
 ) -> tuple[list[tuple[Inspection, Inspection]], list[Problem]]:
-    """Returns what image and label of each entry hold, and what is wrong with them; `key` names the images' template."""
+    """Returns what image and label of each entry hold, and their problems; `key` names the images' template."""
     files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
     files["MASKS"] = [entry.label for entry in entries if entry.label is not None]
     missing = [one for name, named in files.items() for one in _find_missing(competition, folder, name, named)]

@@ -1,7 +1,7 @@
 """The folder of a competition's data, and the content of its lists.
 
-In: a competition's descriptor and the folders to search. Out: its folder, and the rows of train.csv and test.csv as text:
-an id is a name, so leading zeros, `NA` and `1e5` stay what they are.
+In: a competition's descriptor and the folders to search. Out: its folder, and the rows of train.csv and test.csv as
+text: an id is a name, so leading zeros, `NA` and `1e5` stay as they are.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Listed:
 def find_folder(competition: Competition, roots: Sequence[Path], directory: str | None = None) -> Path:
     """Returns the folder with a competition's data.
 
-    An explicit `directory` is taken as it stands. Otherwise it is the first folder with a train.csv that has the name of
-    the competition or its Kaggle slug, directly in one of `roots` or one level down.
+    An explicit `directory` is used as it is. Otherwise it is the first folder with a train.csv that has the name of the
+    competition or its Kaggle slug, directly in one of `roots` or one level down.
 
     Raises:
         UserError: nothing found (names the folders searched and how to get the data), or found without its train.csv.

@@ -211,9 +211,7 @@ def _size_problems(header: Header, file: str) -> list[Problem]:
 def _common_problems(header: Header, file: str) -> list[Problem]:
     problems = []
     if header.num_frames > 1:
-        problems.append(
-            make_problem("several images in a file", file, f"{header.format}, {header.num_frames} frames")
-        )
+        problems.append(make_problem("several images in a file", file, f"{header.format}, {header.num_frames} frames"))
     if header.orientation != 1:
         problems.append(make_problem("EXIF rotation", file, f"orientation {header.orientation}"))
     return problems
@@ -237,7 +235,7 @@ def _image_problems(header: Header, file: str) -> list[Problem]:
 
 
 def compare_sizes(image: Inspection, label: Inspection, file: str) -> list[Problem]:
-    """Returns the problem of a label (called `file`) whose size is not that of its image; sizes that are unknown pass."""
+    """Returns the problem of a label (called `file`) whose size is not its image's; unknown sizes pass."""
     size, label_size = (image.width, image.height), (label.width, label.height)
     if size == label_size or 0 in size + label_size:
         return []

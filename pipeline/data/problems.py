@@ -42,13 +42,14 @@ KINDS: dict[str, tuple[str, str]] = {
     "id in train and test": ("an image for training or for testing", "remove it from one of the two lists"),
     "test folder empty": ("test images, or a list of them", "name the folder that holds the test images (--test-dir)"),
     "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
-    "sequence not in the id": ("an id that matches {pattern!r}", f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
+    "sequence not in the id": ("an id that matches {pattern!r}",
+                               f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     "sample not a zip": ("a zip of PNG masks", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
-    "sample file unknown": ("files of images in test.csv, such as {example}", f"correct SUBMISSION.FILE in {_DESCRIPTOR}, "
-                            "or get the sample submission and test.csv again, together"),
+    "sample file unknown": ("files of images in test.csv, such as {example}",
+                            f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
     "folder missing": ("the folder of the {what}s", f"unpack the whole archive, or correct {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
@@ -96,8 +97,8 @@ KINDS: dict[str, tuple[str, str]] = {
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),
     "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, 255] in {_DESCRIPTOR} reads them as they are"),
     "mask value out of range": ("values {values}", "where masks store other grey values than class indices, "
-                                f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class is missing, correct "
-                                "CLASSES"),
+                                f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class is missing, "
+                                "correct CLASSES"),
     "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file"),
     "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; a colour that "
                                   "counts nowhere is a class of its own, the last, with IGNORE_INDEX"),

@@ -38,7 +38,10 @@ _TOLERANCE = 0.05  # up to here a lost class weighs more than a validation share
 
 
 def make_split(
-    catalog: pd.DataFrame, present: np.ndarray, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
+    catalog: pd.DataFrame,
+    present: np.ndarray,
+    by: Literal["slice", "sequence", "kfold", "stratified"],
+    split_index: int,
 ) -> pd.DataFrame:
     """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
 
@@ -197,9 +200,7 @@ def _fill(order: list[int], num_images: list[int]) -> np.ndarray:
     return taken
 
 
-def _order(
-    choices_TS: np.ndarray, present_SC: np.ndarray, num_images: np.ndarray, num_uses: np.ndarray
-) -> np.ndarray:
+def _order(choices_TS: np.ndarray, present_SC: np.ndarray, num_images: np.ndarray, num_uses: np.ndarray) -> np.ndarray:
     """Returns the indices of the choices, the best first."""
     in_valid, in_train = (sides_TS.astype(int) @ present_SC > 0 for sides_TS in (choices_TS, ~choices_TS))
     num_valid = choices_TS @ num_images

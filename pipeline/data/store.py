@@ -26,11 +26,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.parallel import map_files
 from pipeline.data.images import read_image
+from pipeline.data.parallel import map_files
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
-from pipeline.paths import INDEX
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
@@ -40,6 +39,7 @@ from pipeline.files import (
     sync_folder,
     write_atomic,
 )
+from pipeline.paths import INDEX
 
 FORMAT = 2  # raise it when the layout or the resizing changes: old stores are then built anew
 IMAGES, LABELS = "images.u8", "labels.u8"
@@ -170,7 +170,7 @@ def build_store(
 
 
 def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label plane at (width, height): the image averaged when it shrinks, the label's nearest pixel."""
+    """Returns image and label plane at (width, height): the image averaged when it shrinks, the label by nearest pixel."""
     if (image.shape[1], image.shape[0]) == scale:
         return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]

@@ -21,9 +21,9 @@ from pipeline.submission.formats import format_of
 from tests.data.broken import (
     COMPETITION,
     HEIGHT,
+    IMAGE_BREAKS,
     LIST_BREAKS,
     MASK_BREAKS,
-    IMAGE_BREAKS,
     WIDTH,
     WITH_COLUMN,
     make_good,
@@ -246,7 +246,10 @@ def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
     elsewhere = replace(COMPETITION, test_images="test/{id}.jpeg")
     catalog, test, problems = check_all(elsewhere, folder)
     assert problems == []
-    assert (catalog["image"].tolist()[3], test["image"].tolist()[0]) == ("imgs/imgs/000002_002.jpg", "test/000900_001.jpeg")
+    assert (catalog["image"].tolist()[3], test["image"].tolist()[0]) == (
+        "imgs/imgs/000002_002.jpg",
+        "test/000900_001.jpeg",
+    )
     assert find_notices(elsewhere, folder, catalog, SEGMENTATION) == []
     shutil.rmtree(folder / "test")
     (problem,) = check_all(elsewhere, folder)[2]

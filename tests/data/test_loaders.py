@@ -119,7 +119,9 @@ def test_a_phase_may_switch_augmentation_off(competition):
     plain = [fingerprints(train_batches(loader, epoch, augment=False))[0][0] for epoch in (1, 2)]
     stored = loader.dataset.store
     images, _, keys = next(train_batches(loader, 1, augment=False))
-    assert all((image.numpy() == stored.image(f"{key.index:03d}")).all() for image, key in zip(images, keys, strict=True))
+    assert all(
+        (image.numpy() == stored.image(f"{key.index:03d}")).all() for image, key in zip(images, keys, strict=True)
+    )
     assert len(plain) == 2
 
 
