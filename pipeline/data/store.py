@@ -170,7 +170,7 @@ def build_store(
 
 
 def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label plane at (width, height): the image averaged when it shrinks, the label by nearest pixel."""
+    """Returns image and label plane at (width, height): the image averaged to shrink, the label by nearest pixel."""
     if (image.shape[1], image.shape[0]) == scale:
         return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]

@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def dataset(folder, numbers, padding="reflect") -> ValidDataset:
-    rows = [{"id": f"p{n}", "image": f"p{n}.png", "mask": "", "width": WIDTH, "height": HEIGHT} for n in numbers]
+    rows = [{"id": f"p{n}", "image": f"p{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers]
     return ValidDataset(folder, pd.DataFrame(rows), padding=padding)
 
 
