@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -28,11 +27,11 @@ Key = Literal["IMAGES", "TEST_IMAGES", "MASKS"]
 _NOTHING = Inspection(0, 0, None, ())
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An image to inspect: files relative to the competition folder; a test image has no label."""
 
-    listed: Listed
+    id: str
+    sequence: str
     image: str
     label: str | None
 
@@ -45,12 +44,12 @@ def build_train_catalog(competition: Competition, folder: Path, task: Task) -> t
     """
     listed, problems = read_list(competition, folder, "train")
     entries = [
-        _Entry(one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
+        _Entry(*one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
     ]
     inspected, found = _inspect_all(competition, folder, entries, "IMAGES", task.inspect_label)
     columns = [*TEXT_COLUMNS, "width", "height", *task.label_columns(competition)]
     rows = [
-        [*_texts(entry), entry.label, image.width, image.height, *task.label_values(competition, label)]
+        [*entry, image.width, image.height, *task.label_values(competition, label)]
         for entry, (image, label) in zip(entries, inspected, strict=True)
     ]
     return pd.DataFrame(rows, columns=columns), problems + found
@@ -73,13 +72,13 @@ def build_test_catalog(
         entries, problems = _entries_of_files(competition, folder)
     else:
         listed, problems = read_list(competition, folder, "test")
-        entries = [_Entry(one, image_file(competition, one.id, "test"), None) for one in listed]
+        entries = [_Entry(*one, image_file(competition, one.id, "test"), None) for one in listed]
         if not is_hidden:
             problems += _also_in_training(competition, folder, listed)
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
-    rows = [[*_texts(entry), image.width, image.height] for entry, (image, _) in zip(entries, inspected, strict=True)]
+    rows = [[*entry[:3], image.width, image.height] for entry, (image, _) in zip(entries, inspected, strict=True)]
     return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
 
 
@@ -119,7 +118,7 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
     rows = [{competition.id_column: id} for id in ids]
     sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
     twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if ids.count(id) > 1]
-    return [_Entry(Listed(*pair), name, None) for *pair, name in zip(ids, sequences, names, strict=True)], twice
+    return [_Entry(*texts, None) for texts in zip(ids, sequences, names, strict=True)], twice
 
 
 def _id_of(name: str, template: str) -> str:
@@ -168,10 +167,6 @@ def _also_in_training(competition: Competition, folder: Path, test: list[Listed]
     both = [listed.id for listed in test if listed.id in train_ids]
     lists = f"{competition.train_csv} and {competition.test_csv}"
     return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
-
-
-def _texts(entry: _Entry) -> list[str]:
-    return [entry.listed.id, entry.listed.sequence, entry.image]
 
 
 def _find_missing(

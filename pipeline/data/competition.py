@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config.competition import Competition
 from pipeline.data.csv_file import read_csv
@@ -19,8 +19,7 @@ from pipeline.errors import UserError
 from pipeline.paths import PROJECT, shown
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A row of train.csv or test.csv: the image's id and the sequence that it belongs to ("": none known)."""
 
     id: str

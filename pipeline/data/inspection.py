@@ -219,19 +219,15 @@ def _common_problems(header: Header, file: str) -> list[Problem]:
 
 def _image_problems(header: Header, file: str) -> list[Problem]:
     found = f"{header.bits}-bit {header.color}"
-    if header.num_frames == 1 and header.format not in READ_FORMATS:
-        return [make_problem("file format", file, header.format)]
-    if "palette" in header.color:
-        return [make_problem("palette image", file, found)]
-    if "alpha" in header.color:
-        return [make_problem("image with alpha", file, found)]
-    if header.bits > 8:
-        return [make_problem("16-bit image", file, found)]
-    if header.color in ("greyscale", "CMYK"):
-        return [make_problem(f"{header.color} image", file, found)]
-    if header.color != "RGB":
-        return [make_problem("image in another colour space", file, header.color)]
-    return []
+    checks = (
+        (header.num_frames == 1 and header.format not in READ_FORMATS, "file format", header.format),
+        ("palette" in header.color, "palette image", found),
+        ("alpha" in header.color, "image with alpha", found),
+        (header.bits > 8, "16-bit image", found),
+        (header.color in ("greyscale", "CMYK"), f"{header.color} image", found),
+        (header.color != "RGB", "image in another colour space", header.color),
+    )
+    return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong][:1]
 
 
 def compare_sizes(image: Inspection, label: Inspection, file: str) -> list[Problem]:

@@ -134,18 +134,24 @@ def split_section(record: Record) -> Html | None:
     return join(*parts)
 
 
+def near_duplicates(record: Record) -> str:
+    """Returns how many near-duplicate pairs cross the split, or "" where there are none or nobody searched."""
+    if not record.leaks or not record.leaks["valid_id"]:
+        return ""
+    pairs, affected = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
+    verb = "crosses" if pairs == 1 else "cross"
+    return f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')})"
+
+
 def _leakage(record: Record) -> str:
     if record.leaks is None:
         return "Near-duplicates across the split were not searched."
-    pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
-    if not pairs:
+    text = near_duplicates(record)
+    if not text:
         return "No near-duplicates across the split."
-    distance, num_valid = min(numbers(record.leaks["distance"])), record.split["valid"]
+    distance = min(numbers(record.leaks["distance"]))
     likeness = "the same" if distance == 0 else "almost the same" if distance < 4 else "similar, not the same"
-    return (
-        f"{quantity(pairs, 'near-duplicate pair')} {'crosses' if pairs == 1 else 'cross'} the split, with {touched:,} "
-        f"of {quantity(num_valid, 'validation image')}; the images of the closest pair are {likeness}."
-    )
+    return f"{text}; the images of the closest pair are {likeness}."
 
 
 def stages_section(record: Record) -> Html:

@@ -35,15 +35,11 @@ LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without 
 DASHES = (4, 4)  # line widths: as much of the line below shows as of the dashed one
 
 
-def write_class_histograms(classes_csv: Path, folder: Path) -> list[Path]:
-    """Writes `class_images.png` and `class_pixels.png` for classes.csv; returns their paths."""
+def write_class_histograms(classes_csv: Path, folder: Path) -> None:
+    """Writes `class_images.png` and `class_pixels.png` for classes.csv."""
     rows = read_classes(classes_csv) or []
-    written = []
     for of in ("images", "pixels"):
-        path = folder / f"class_{of}.png"
-        write_atomic(path, draw_class_histogram(rows, of))
-        written.append(path)
-    return written
+        write_atomic(folder / f"class_{of}.png", draw_class_histogram(rows, of))
 
 
 def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels"], theme: Theme = LIGHT) -> bytes:

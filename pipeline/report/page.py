@@ -188,14 +188,9 @@ def warnings(record: Record) -> list[Html | str]:
 
 
 def _leakage_warnings(record: Record) -> list[Html | str]:
-    duplicates = record.metrics.duplicates if record.metrics else {}
-    pairs = duplicates.get("near_duplicates", len(record.leaks["train_id"]) if record.leaks else 0)
     datasets, found = record.loaded.config.datasets, []
-    if pairs:
-        affected = duplicates.get("valid_images_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
-        verb = "crosses" if pairs == 1 else "cross"
-        text = f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')}): "
-        text += "the score is optimistic. "
+    if text := background.near_duplicates(record):
+        text += ": the score is optimistic. "
         if record.loaded.config.ensemble.members is not None:
             text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show by how much.")
         elif datasets.split.by != "sequence" and record.num_sequences > 1:
