@@ -108,10 +108,6 @@ def slice_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     >>> slice_split(list("abcdefghij"), 1)
     (['a', 'b', 'd', 'e', 'f', 'g', 'h', 'j'], ['c', 'i'])
     """
-    check_index(split_index)
-    if split_index < 0:
-        train, valid = slice_split(ids, 0)
-        return take_percent(train, -split_index), take_percent(valid, -split_index)
     shuffled = _shuffled(ids)
     _, offset = SLICES[split_index]
     start, end = (round_half_up(twentieths * len(ids), 20) for twentieths in (offset, offset + _SLICE_WIDTH))

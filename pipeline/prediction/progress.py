@@ -1,7 +1,7 @@
-"""What was made of each image so far, so that a long pass over images goes on after a kill where it was.
+"""The results of a long pass over images so far, so that a killed pass resumes where it was.
 
 In: small arrays by image (masks, confusion matrices). Out: the same, from files of some images each, which are
-removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum tells damage.
+removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum reveals damage.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Parts(Generic[Value]):
         return [image_id for path, run in pairs if not path.is_file() for image_id in run]
 
     def add(self, image_id: str, value: Value) -> tuple[int, dict[str, Value]] | None:
-        """Takes in an image's value; returns the number and the values of its run as soon as that is complete."""
+        """Adds an image's value; returns the number and the values of its run as soon as that is complete."""
         self.pending[image_id] = value
         number = self.number_of[image_id]
         run = self.runs[number]
@@ -86,7 +86,7 @@ class Progress:
         return self.parts.missing()
 
     def put(self, image_id: str, result: Mapping[str, np.ndarray]) -> None:
-        """Takes in an image's result; a file is written as soon as its images are complete."""
+        """Adds an image's result; a file is written as soon as its images are complete."""
         complete = self.parts.add(image_id, dict(result))
         if complete is not None:
             number, results = complete

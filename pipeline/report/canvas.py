@@ -1,7 +1,7 @@
 """Drawing on images: text, legends, rows of captioned images on a dark background, tile grids.
 
 In and out: uint8 RGB arrays of shape (H, W, 3). The background is dark, so that photographs and saturated class colours
-look the same on a light and on a dark page.
+appear the same on a light and on a dark page.
 """
 
 from __future__ import annotations

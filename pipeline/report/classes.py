@@ -27,7 +27,7 @@ from pipeline.report.read import ClassRow, Columns, numbers, percent, read_class
 from pipeline.report.scores import class_columns
 from pipeline.scores import LABELS
 
-LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis all look alike
+LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be distinguished
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
 LEAST_WIDTH = 420  # page pixels
 CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it

@@ -37,7 +37,7 @@ def predict(run: Run) -> None:
 
 
 def predict_ensemble(run: Run) -> None:
-    """Writes who the members are, and for which images each of them is held out.
+    """Writes the members, and the images that each of them was not trained on.
 
     Raises:
         UserError: a member is not trained, or not as its config says now; with the commands to type.

@@ -219,7 +219,7 @@ def test_another_format_is_refused(tmp_path, competition):
     path, _ = build(competition, tmp_path / "tiles")
     index = json.loads((path / "index.json").read_text())
     (path / "index.json").write_text(json.dumps({**index, "format": 0}))
-    with pytest.raises(UserError, match="its format is 0, wanted"):
+    with pytest.raises(UserError, match="its format is 0, expected"):
         open_store(path)
 
 
