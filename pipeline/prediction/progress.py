@@ -1,7 +1,7 @@
 """The results of a long pass over images so far, so that a killed pass resumes where it was.
 
 In: small arrays by image (masks, confusion matrices). Out: the same, from files of some images each, which are
-removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum reveals damage.
+removed once the pass is used. A file is a zlib stream of a safetensors file: zlib's checksum reveals damage.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from pipeline.engine.run import Stage
 from pipeline.paths import CONFIG, CONFIGS, HISTORY
@@ -82,7 +81,7 @@ def experiment_table(
     if len({row.competition for row in rows if row.score is not None}) > 1:
         scores = []  # those of two competitions have no mean
     published = [row.published for row in rows if row.published is not None]
-    summaries = {"minimum": min, "average": fmean, "maximum": max}
+    summaries = {"minimum": min, "average": lambda values: sum(values) / len(values), "maximum": max}
     summary = [
         (word, *(_score(choose(values)) if values else "" for values in (scores, published)), "", "")
         for word, choose in summaries.items()
