@@ -117,7 +117,7 @@ def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
 
 def test_a_catalog_without_images_is_refused(tmp_path, competition):
     folder, catalog = competition
-    with pytest.raises(UserError, match="has no training image; see what `prepare` reports"):
+    with pytest.raises(UserError, match="has no training image; run `prepare`"):
         build((folder, catalog[:0]), tmp_path / "tiles")
 
 
