@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,23 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return comparison_text(self)
+        """Returns a comparison as text, runs in columns."""
+        gains = tuple("" if gain is None else str(gain) for gain in self.gains)
+        rows = [("", *self.runs)]
+        rows += [(key, *values) for key, values in self.settings.items()] or [("no setting differs",)]
+        scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
+        rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
+        rows += [(f"gain in {self.gain_label}, 95 % interval", *gains)] if any(gains) else []
+        classes = self.class_scores.items()
+        named = [(f"{self.label} {name}", *map(_number, values)) for name, values in classes]
+        rows += [(), *named] if named else []
+        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+        padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
+        lines = ["  ".join(row).rstrip() for row in padded]
+        lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
+        if any(gains) and self.gain_label != self.label:
+            lines.append(f"{self.label} has no value per image; the gains are in {self.gain_label}.")
+        return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
 
 
 def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
@@ -134,27 +151,6 @@ def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tupl
         return None
     steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
     return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """Returns a comparison as text, runs in columns."""
-    gains = tuple("" if gain is None else str(gain) for gain in comparison.gains)
-    rows = [("", *comparison.runs)]
-    rows += [(key, *values) for key, values in comparison.settings.items()] or [
-        ("no setting differs", *("" for _ in comparison.runs))
-    ]
-    scores = {name: values for name, values in comparison.scores.items() if any(value is not None for value in values)}
-    rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
-    rows += [(f"gain in {comparison.gain_label}, 95 % interval", *gains)] if any(gains) else []
-    classes = comparison.class_scores.items()
-    named = [(f"{comparison.label} {name}", *map(_number, values)) for name, values in classes]
-    rows += [(), *named] if named else []
-    widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-    lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
-    if any(gains) and comparison.gain_label != comparison.label:
-        lines.append(f"{comparison.label} has no value per image; the gains are in {comparison.gain_label}.")
-    return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])])
 
 
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:

@@ -65,6 +65,13 @@ class Pair:
     flipped_share: float
     needed: float
 
+    def __str__(self) -> str:
+        verdict = "different" if self.gap.low > 0 else f"not distinguishable, a gap of {self.needed:.4f} is needed"
+        return (
+            f"{self.first} over {self.second}: {self.gap}, ahead on {100 * self.kept_share:.0f} % of private boards, "
+            f"public and private disagree on {100 * self.flipped_share:.0f} %: {verdict}"
+        )
+
 
 @dataclass(frozen=True)
 class ShakeUp:
@@ -78,7 +85,20 @@ class ShakeUp:
     num_sequences: int
 
     def __str__(self) -> str:
-        return shake_up_text(self)
+        """Returns the estimate as a table."""
+        width = max(len(outlook.name) for outlook in self.outlooks)
+        lines = [
+            f"{self.num_images} images in {self.num_sequences} sequences; {NUM_BOARDS:,} boards, "
+            f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
+            f"{'submission':<{width}}  {LABELS[self.score]:>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
+        ]
+        for outlook in self.outlooks:
+            score, best = outlook.score, f"{100 * outlook.best_share:.0f} % of boards"
+            span = f"{score.mean:6.4f}  {score.low:7.4f} to {score.high:.4f}"
+            lines.append(f"{outlook.name:<{width}}  {span}  ±{outlook.shake:.4f}  {best}")
+        lines += ["", *map(str, self.pairs)]
+        lines.append(f"two finals: {self.finals[0]} and {self.finals[1]}")
+        return "\n".join(lines)
 
 
 def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray, str]:
@@ -155,28 +175,3 @@ def draw_boards(scores_IN: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
         counts_BG = generator.multinomial(num_drawn, np.full(num_groups, 1 / num_groups), NUM_BOARDS)
         boards.append((counts_BG @ sums_GN) / (counts_BG @ sizes_G)[:, None])
     return boards[0], boards[1]
-
-
-def shake_up_text(found: ShakeUp) -> str:
-    """Returns the estimate as a table."""
-    width = max(len(outlook.name) for outlook in found.outlooks)
-    lines = [
-        f"{found.num_images} images in {found.num_sequences} sequences; {NUM_BOARDS:,} boards, "
-        f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
-        f"{'submission':<{width}}  {LABELS[found.score]:>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
-    ]
-    for outlook in found.outlooks:
-        score = outlook.score
-        lines.append(
-            f"{outlook.name:<{width}}  {score.mean:6.4f}  {score.low:7.4f} to {score.high:.4f}  ±{outlook.shake:.4f}  "
-            f"{100 * outlook.best_share:.0f} % of boards"
-        )
-    lines.append("")
-    for pair in found.pairs:
-        verdict = "different" if pair.gap.low > 0 else f"not distinguishable, a gap of {pair.needed:.4f} is needed"
-        lines.append(
-            f"{pair.first} over {pair.second}: {pair.gap}, ahead on {100 * pair.kept_share:.0f} % of private boards, "
-            f"public and private disagree on {100 * pair.flipped_share:.0f} %: {verdict}"
-        )
-    lines.append(f"two finals: {found.finals[0]} and {found.finals[1]}")
-    return "\n".join(lines)
