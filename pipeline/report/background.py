@@ -70,9 +70,8 @@ def sweep_section(record: Record) -> Html | None:
 def _sweep_hint(num_repeats: int) -> str:
     """Returns how to read the plot."""
     median = f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
-    smoothed, spans = (median, ", with the span of the single repeats") if num_repeats > 1 else ("", "")
-    dots = f"Dots: the suggestions, on the validation curve and one below the other{spans}."
-    return f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. {dots}"
+    smoothed, spans = (median, "; in brackets, those of the single repeats") if num_repeats > 1 else ("", "")
+    return f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. Marks: the suggestions{spans}."
 
 
 def data_section(record: Record) -> Html:

@@ -154,8 +154,9 @@ def test_every_suggestion_is_marked_on_the_curve_of_the_validation(sweep):
     columns, found = sweep
     axes = axes_of(columns, {**found, "suggestions": {"steep": 0.012, "valley": 0.05, "minimum": 0.1}})
     (curve,) = [line for line in axes.lines if line.get_label() == "validation"]
-    (marks,) = [line.get_xydata() for line in axes.lines if line.get_marker() == "o"]
-    assert len(marks) == 3
+    marks = [line.get_xydata()[0] for line in axes.lines if line.get_marker() not in ("None", "", None)]
+    labels = axes.get_legend_handles_labels()[1]
+    assert len(marks) == 3 and {"steepest 0.012 (0.005 to 0.02)", "valley 0.05", "minimum 0.1"} <= set(labels)
     for rate, height in marks:
         assert height == pytest.approx(np.interp(np.log(rate), np.log(curve.get_xdata()), curve.get_ydata()), abs=1e-9)
 
