@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
-from pipeline.submission.rle import decode_classes, encode
-from tests.submission.scenes import make_scene
+from pipeline.segmentation.submission.rle import decode_classes, encode
+from tests.segmentation.submission.scenes import make_scene
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280
 NUM_ROUNDS = 15

@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention
-from pipeline.submission.run_lengths import read
+from pipeline.segmentation.submission.run_lengths import read
 
 MIN_IMAGES = 10  # that must agree
 AGREEMENT = 0.9  # share of the images with evidence that must agree

@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
-from pipeline.submission import rle
-from pipeline.submission.masks import digest_classes, require_size
+from pipeline.segmentation.submission import rle
+from pipeline.segmentation.submission.masks import digest_classes, require_size
 
 Size = tuple[int, int]
 

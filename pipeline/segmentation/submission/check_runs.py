@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.config.competition import Competition, Convention
 from pipeline.submission.check import WARNING
-from pipeline.submission.rle import RleError, Runs, join_classes, parse_runs
-from pipeline.submission.run_lengths import Row, row_name
+from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
+from pipeline.segmentation.submission.run_lengths import Row, row_name
 
 
 class Findings(NamedTuple):

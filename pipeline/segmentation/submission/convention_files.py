@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
-from pipeline.submission.run_lengths import read_cells
+from pipeline.segmentation.submission.convention import detect_convention, detect_rows, detect_runs
+from pipeline.segmentation.submission.run_lengths import read_cells
 
 MOST_FULL, MOST_EMPTY = 200, 20  # examples that are decoded: more add nothing
 

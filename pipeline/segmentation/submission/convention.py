@@ -17,8 +17,8 @@ import numpy as np
 
 from pipeline.config.competition import Convention
 from pipeline.errors import UserError
-from pipeline.submission.rle import Order, RleError, decode
-from pipeline.submission.run_lengths import read_cells
+from pipeline.segmentation.submission.rle import Order, RleError, decode
+from pipeline.segmentation.submission.run_lengths import read_cells
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
 _NO_RUNS = ("", "-", "-1", "nan", "None")  # what competitions write for an empty mask

@@ -14,9 +14,9 @@ from pipeline.config.competition import IGNORE, Submission
 from pipeline.errors import UserError
 from pipeline.submission.check import check_submission, find_hints, require_good
 from pipeline.submission.formats import format_of
-from pipeline.submission.png_masks import read
+from pipeline.segmentation.submission.png_masks import read
 from tests.damages import cut, flip, zero_page
-from tests.submission.scenes import make_competition, make_images, make_png_competition, sizes_of, write, write_foreign
+from tests.segmentation.submission.scenes import make_competition, make_images, make_png_competition, sizes_of, write, write_foreign
 
 COMPETITION = make_png_competition()
 IMAGES = make_images(3, 4, COMPETITION)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.submission.convention import detect_convention, detect_rows, detect_runs
-from pipeline.submission.rle import encode_binary
-from tests.submission.scenes import CONVENTIONS, make_competition, make_scene, write
+from pipeline.segmentation.submission.convention import detect_convention, detect_rows, detect_runs
+from pipeline.segmentation.submission.rle import encode_binary
+from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_scene, write
 
 names = pytest.mark.parametrize("name", CONVENTIONS)
 
