@@ -68,8 +68,8 @@ def diff_command(arguments: Sequence[str]) -> int:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.submission.check import find_hints
     from pipeline.segmentation.submission.compare import compare_submissions
+    from pipeline.submission.check import find_hints
 
     competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)

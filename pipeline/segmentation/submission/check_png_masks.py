@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.config.competition import IGNORE, Competition, submission_code
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.submission.check import WARNING
 from pipeline.segmentation.submission.png_masks import PngError, decode_file, file_of, files_in, open_zip
+from pipeline.submission.check import WARNING
 
 Sizes = Mapping[str, tuple[int, int]]
 _MAX_SUGGESTIONS = 20  # finding a similar name is slow; a zip with more unknown names has one common cause

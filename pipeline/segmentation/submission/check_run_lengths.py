@@ -11,9 +11,16 @@ from pathlib import Path
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.check import WARNING
 from pipeline.segmentation.submission.check_runs import check_runs
-from pipeline.segmentation.submission.run_lengths import Row, expected_keys, header_columns, read_cells, row_classes, row_name
+from pipeline.segmentation.submission.run_lengths import (
+    Row,
+    expected_keys,
+    header_columns,
+    read_cells,
+    row_classes,
+    row_name,
+)
+from pipeline.submission.check import WARNING
 
 Key = tuple[str, ...]
 Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file

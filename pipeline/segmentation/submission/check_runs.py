@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
-from pipeline.submission.check import WARNING
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
 from pipeline.segmentation.submission.run_lengths import Row, row_name
+from pipeline.submission.check import WARNING
 
 
 class Findings(NamedTuple):

@@ -11,8 +11,8 @@ import pandas as pd
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.submission.formats import format_of_file
 from pipeline.segmentation.submission.masks import count_pairs, keep_classes
+from pipeline.submission.formats import format_of_file
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
 

@@ -19,9 +19,9 @@ from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored
 from pipeline.segmentation.labels import inspect_mask, read_mask
+from pipeline.segmentation.submission.masks import hits_and_areas
 from pipeline.submission.check import find_hints
 from pipeline.submission.formats import format_of_file
-from pipeline.segmentation.submission.masks import hits_and_areas
 
 Sizes = Mapping[str, tuple[int, int]]
 

@@ -9,9 +9,16 @@ import pytest
 from pipeline.config.competition import MaskCode
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.check import check_submission, find_hints, require_good
 from pipeline.segmentation.submission.rle import decode_classes, encode
-from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
+from pipeline.submission.check import check_submission, find_hints, require_good
+from tests.segmentation.submission.scenes import (
+    CONVENTIONS,
+    make_competition,
+    make_images,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 COMPETITION = make_competition()
 IMAGES = make_images(7, 12, COMPETITION)

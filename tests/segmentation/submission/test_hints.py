@@ -7,9 +7,16 @@ import pytest
 
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.check import check_submission, find_hints
 from pipeline.segmentation.submission.hints import MIN_IMAGES, hints_of, votes_of
-from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
+from pipeline.submission.check import check_submission, find_hints
+from tests.segmentation.submission.scenes import (
+    CONVENTIONS,
+    make_competition,
+    make_images,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 ROW, COLUMN = CONVENTIONS["AeroScapes"], CONVENTIONS["Severstal"]
 NUM = 2 * MIN_IMAGES
