@@ -232,7 +232,7 @@ def convention_command(arguments: Sequence[str]) -> int:
 
     from pipeline.config.load import load_competition
     from pipeline.data.competition import find_folder, read_list
-    from pipeline.segmentation.submission.convention_files import convention_text, find_convention
+    from pipeline.segmentation.submission.convention import convention_text, find_convention
 
     competition = load_competition(chosen.name)
     folder = find_folder(competition, Folders.from_environment().data)

@@ -1,23 +1,26 @@
-"""The check of run lengths in a csv, by line and row: header, missing, unknown and double rows, the sample.
-
-The runs themselves are a matter of `check_runs.py`.
-"""
+"""The check of run lengths in a csv, by line and row: header, missing, unknown and double rows, runs, the sample."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.config.competition import Competition
+import numpy as np
+
+from pipeline.config.competition import Competition, Convention
+from pipeline.data.csv_file import read_csv
+from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.check_runs import check_runs
+from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
 from pipeline.segmentation.submission.run_lengths import (
     Row,
+    Size,
     expected_keys,
     header_columns,
     read_cells,
     row_classes,
+    row_key,
     row_name,
 )
 from pipeline.submission.check import WARNING
@@ -27,9 +30,7 @@ Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names,
 _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
 
 
-def check(
-    path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], sample_path: Path | None
-) -> list[str]:
+def check(path: Path, competition: Competition, sizes: Mapping[str, Size], sample_path: Path | None) -> list[str]:
     """Returns what is wrong with a csv, see `check.py`."""
     expected = expected_keys(sizes, competition)
     try:
@@ -42,8 +43,44 @@ def check(
     problems += _missing_rows(rows, expected, competition)
     if sample_path is not None:
         problems += _sample_problems(sample_path, rows, expected, competition)
-    if rows:
-        problems += check_runs(_by_image(rows, expected), sizes, competition)
+    images: dict[str, dict[int, Row]] = {}
+    for key, row in rows.items():
+        image_id, class_index = expected[key]
+        images.setdefault(image_id, {})[class_index] = row
+    return problems + (_check_runs(images, sizes, competition.convention) if images else [])
+
+
+def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
+    """Returns what is wrong with the sample submission: unknown, double or missing rows.
+
+    Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every image. A
+    sample of another version of the data would otherwise be noticed only when the upload is refused.
+    """
+    file, convention = path.name, competition.convention
+    columns = {convention.id_column: "CONVENTION.ID_COLUMN", convention.value_column: "CONVENTION.VALUE_COLUMN"}
+    columns |= {convention.class_column: "CONVENTION.CLASS_COLUMN"} if convention.class_column else {}
+    rows, problems = read_csv(path, file, columns, competition.name, "SAMPLE_SUBMISSION")
+    if not rows or not test_ids:
+        return problems
+    expected = expected_keys(test_ids, competition)
+    line_of: dict[Key, int] = {}
+    for line, row in rows:
+        key = tuple(row[column] for column in header_columns(convention)[:-1])
+        if key not in expected:
+            problems.append(make_problem("sample row unknown", file, f"line {line}: {', '.join(key)}"))
+        elif key in line_of:
+            found = f"{', '.join(key)} in lines {line_of[key]} and {line}"
+            problems.append(make_problem("sample row twice", file, found))
+        else:
+            line_of[key] = line
+    classes = sorted({expected[key][1] for key in line_of})
+    for image_id in sorted(test_ids):
+        lacking = [index for index in classes if row_key(image_id, index, convention) not in line_of]
+        if len(lacking) == len(classes):
+            problems.append(make_problem("sample row missing", file, f"{image_id}: no row"))
+        elif lacking:
+            numbers = ", ".join(str(convention.class_base + index) for index in lacking)
+            problems.append(make_problem("sample row missing", file, f"{image_id}: no row for class {numbers}"))
     return problems
 
 
@@ -142,9 +179,67 @@ def _sample_problems(
             return
 
 
-def _by_image(rows: Mapping[Key, Row], expected: Expected) -> dict[str, dict[int, Row]]:
-    images: dict[str, dict[int, Row]] = {}
-    for key, row in rows.items():
-        image_id, class_index = expected[key]
-        images.setdefault(image_id, {})[class_index] = row
-    return images
+def _check_runs(
+    images: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, Size], convention: Convention
+) -> list[str]:
+    """Returns rows that cannot be read, classes that overlap, a file without a pixel; those of the whole file first.
+
+    Args:
+        images: the rows of each image by class index.
+        sizes: (height, width) of each image.
+        convention: how they are written.
+    """
+    faults, touching, base = [], [], convention.base
+    num_runs = num_other_base = 0
+    for image_id, by_class in images.items():
+        num_pixels = sizes[image_id][0] * sizes[image_id][1]
+        rows = [by_class[index] for index in sorted(by_class)]
+        parsed = [_parse(row, num_pixels, convention, base) for row in rows]
+        unreadable = [runs for runs in parsed if isinstance(runs, str)]
+        read = [(row, runs) for row, runs in zip(rows, parsed, strict=True) if isinstance(runs, Runs)]
+        num_runs += sum(runs.starts.size for _, runs in read)
+        for row, runs in read:
+            touching += _touching_runs(row, runs, base)
+        if unreadable:
+            others = [_parse(row, num_pixels, convention, 1 - base) for row in rows]
+            num_other_base += all(isinstance(runs, Runs) for runs in others)
+        faults += unreadable or _overlaps(rows, [runs for _, runs in read])
+    if num_other_base:
+        found = f"{num_other_base} of {len(images)} images do not fit with BASE: {base}, and do with BASE: {1 - base}"
+        faults.insert(0, found)
+    if touching:
+        faults.append(f"{WARNING}{len(touching)} rows have runs that touch and could be one, such as {touching[0]}")
+    if not faults and not num_runs:
+        faults.append(f"{WARNING}no class has a single pixel in any image")
+    return faults
+
+
+def _parse(row: Row, num_pixels: int, convention: Convention, base: int) -> Runs | str:
+    """Returns the runs of a row, or why they cannot be read."""
+    try:
+        return parse_runs(row.text, num_pixels, base, convention.relative, convention.empty)
+    except RleError as error:
+        return f"{row_name(row)}: {error}"
+
+
+def _touching_runs(row: Row, runs: Runs, base: int) -> Iterator[str]:
+    touching = np.flatnonzero(runs.starts[1:] == runs.starts[:-1] + runs.lengths[:-1])
+    if touching.size:
+        run = int(touching[0]) + 1
+        yield f"{row_name(row)}: run {run + 1} (start {runs.starts[run] + base}) touches run {run}"
+
+
+def _overlaps(rows: Sequence[Row], all_runs: Sequence[Runs]) -> list[str]:
+    """Returns the first overlap of two rows of an image, none where no pixel is in more than one class."""
+    runs, positions = join_classes(all_runs)
+    furthest = np.maximum.accumulate(runs.starts + runs.lengths)
+    shared = np.minimum(furthest[:-1] - runs.starts[1:], runs.lengths[1:])
+    overlaps = np.flatnonzero(shared > 0)
+    if not overlaps.size:
+        return []
+    second = int(overlaps[0]) + 1
+    first = int(np.flatnonzero(furthest[:second] > runs.starts[second])[0])
+    return [
+        f"{row_name(rows[positions[second]])}: overlaps {row_name(rows[positions[first]])}; "
+        f"{int(shared[overlaps].sum())} pixels of the image are in more than one class"
+    ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.convention import detect_convention, detect_rows, detect_runs
+from pipeline.segmentation.submission.convention import detect_rows, detect_runs, join_convention
 from pipeline.segmentation.submission.rle import encode_binary
 from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_scene, write
 
@@ -28,14 +28,14 @@ def train_rows(name, num_images=8, shape=(48, 80)):
 @names
 def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, name):
     ids = ["000001_001", "000001_002"]
-    found = detect_convention(write_sample(tmp_path, name, ids), ids, train_rows(name))
-    assert found == CONVENTIONS[name]
+    sample = detect_rows(write_sample(tmp_path, name, ids), ids)
+    assert join_convention(sample, detect_runs(train_rows(name))) == CONVENTIONS[name]
 
 
 def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
     rows = train_rows("Airbus Ship", num_images=20)
     rows[3] = (rows[3][0].rpartition(" ")[0] + " 1", rows[3][1])
-    assert detect_runs(rows) == ("column", 1, False, "")
+    assert detect_runs(rows) == {"order": "column", "base": 1, "relative": False, "empty": ""}
 
 
 def test_rows_of_other_masks_are_refused():
@@ -71,5 +71,5 @@ def test_real_samples_are_read(shared_data, name):
     folder = shared_data(name)
     ids = (folder / "test.csv").read_text().split()[1:]
     found = detect_rows(folder / "sample_submission.csv", ids)
-    assert (found.rows, found.class_base, found.empty) == ("id_class", 0, "")
-    assert (found.id_column, found.value_column) == ("ImageID", "EncodedPixels")
+    assert (found["rows"], found["class_base"], found["empty"]) == ("id_class", 0, "")
+    assert (found["id_column"], found["value_column"]) == ("ImageID", "EncodedPixels")

@@ -12,7 +12,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.competition import Convention, Submission
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.convention_files import convention_text, find_convention
+from pipeline.segmentation.submission.convention import convention_text, find_convention
 from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_images, write
 
 TEST_IDS = ["900000_001", "900000_002"]
