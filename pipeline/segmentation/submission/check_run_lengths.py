@@ -12,10 +12,10 @@ from pipeline.config.competition import Competition, Convention
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
+from pipeline.segmentation.submission.masks import Size
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
 from pipeline.segmentation.submission.run_lengths import (
     Row,
-    Size,
     expected_keys,
     header_columns,
     read_cells,

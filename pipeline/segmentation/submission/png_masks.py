@@ -18,9 +18,8 @@ from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode,
 from pipeline.data.image_header import BadFile, read_header
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import UNKNOWN, class_indices, mask_flags
-from pipeline.segmentation.submission.masks import digest_classes, require_size
+from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
 
-Size = tuple[int, int]
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
 _ORDINARY_FILE = 0o100644 << 16

@@ -17,9 +17,7 @@ from pipeline.config.competition import BINARY_CLASS, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.submission import rle
-from pipeline.segmentation.submission.masks import digest_classes, require_size
-
-Size = tuple[int, int]
+from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
 
 
 class Row(NamedTuple):

@@ -1,12 +1,15 @@
 """The local score of a submission of any format, against true masks, per image and class.
 
-In: a submission and a folder of masks. Out: every score in `scores.py`, over the scored classes, and the name of the
-competition's own. Ignored pixels of the truth are left out.
+In: a submission and a folder of masks. Out: every score in `pipeline/scores.py`, over the scored classes, and the name
+of the competition's own. Ignored pixels of the truth are left out.
+
+Letters: I images, C scored classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -19,19 +22,11 @@ from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored
 from pipeline.segmentation.labels import inspect_mask, read_mask
-from pipeline.segmentation.submission.masks import hits_and_areas
+from pipeline.segmentation.submission.masks import Size, count_pairs
 from pipeline.submission.check import find_hints
 from pipeline.submission.formats import format_of_file
 
-Sizes = Mapping[str, tuple[int, int]]
-
-
-class Truth(NamedTuple):
-    """True masks of the images in a submission: those found, the images without one, and masks of no such image."""
-
-    masks: dict[str, Path]
-    without: list[str]
-    unused: list[Path]
+Sizes = Mapping[str, Size]
 
 
 class Scores(NamedTuple):
@@ -44,52 +39,6 @@ class Scores(NamedTuple):
 
     per_image: pd.DataFrame
     classes: dict[str, np.ndarray]
-
-
-def find_truth(ids: list[str], path: Path, masks_dir: Path, competition: Competition) -> Truth:
-    """Returns the masks of submitted images, which are named as the competition's masks are, or `<id>.png`.
-
-    Raises:
-        UserError: none has.
-    """
-    parts = PurePosixPath(competition.masks).parts
-    first = next(index for index, part in enumerate(parts) if ID_FIELD.search(part))
-    templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
-    masks, without = {}, []
-    for image_id in ids:
-        files = [masks_dir / fill_template(template, image_id) for template in templates]
-        found = next((file for file in files if file.is_file()), None)
-        if found is None:
-            without.append(image_id)
-        else:
-            masks[image_id] = found
-    if not masks:
-        wanted = " or ".join(fill_template(template, ids[0]) for template in templates)
-        raise UserError(
-            f"{masks_dir}: none of the {len(ids)} images in {path} has a mask here; expected {wanted} and so on. "
-            f"The file is read as a submission to {competition.name}."
-        )
-    used = set(masks.values())
-    patterns = [any_file(template) for template in templates]
-    there = {path for pattern in patterns for path in masks_dir.glob(pattern)}
-    return Truth(masks, without, sorted(there - used))
-
-
-def coverage_lines(truth: Truth, path: Path, masks_dir: Path) -> list[str]:
-    """Returns which images and which masks are left out of the score because the other is missing, a line each."""
-    lines = []
-    if truth.without:
-        num_ids = len(truth.masks) + len(truth.without)
-        lines.append(
-            f"only {len(truth.masks)} of the {num_ids} images in {path} are scored: {len(truth.without)} have no "
-            f"mask in {masks_dir}, such as {truth.without[0]}"
-        )
-    if truth.unused:
-        lines.append(
-            f"{len(truth.unused)} of the {len(truth.masks) + len(truth.unused)} masks in {masks_dir} are of no image "
-            f"in {path} and left out, such as {truth.unused[0].name}"
-        )
-    return lines
 
 
 def score_file(
@@ -113,43 +62,86 @@ def score_file(
     """
     path, masks_dir = Path(path), Path(masks_dir)
     form = format_of_file(path, competition)
-    truth = find_truth(form.list_ids(path, competition), path, masks_dir, competition)
-    sizes = _checked_sizes(truth, path, masks_dir, competition, sizes_of(list(truth.masks)))
-    for line in coverage_lines(truth, path, masks_dir) + find_hints(path, competition, sizes, truth.without):
+    ids = form.list_ids(path, competition)
+    truth, left_out = _find_truth(ids, path, masks_dir, competition)
+    sizes = _checked_sizes(truth, path, masks_dir, competition, sizes_of(list(truth)))
+    skipped = [image_id for image_id in ids if image_id not in truth]
+    for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
-    scored, code = list(competition.scored_indices), mask_code(competition)
-    ids, counts = [], []
-    for image_id, mask_HW in form.read(path, competition, sizes, truth.without):
-        ids.append(image_id)
-        counts.append(hits_and_areas(read_mask(truth.masks[image_id], code), mask_HW, len(competition.classes)))
-    hits_IC, areas_IC = (np.stack(one)[:, scored] for one in zip(*counts, strict=True))
+    scored, code, num_classes = list(competition.scored_indices), mask_code(competition), len(competition.classes)
+    counts = {
+        image_id: count_pairs(read_mask(truth[image_id], code), mask_HW, num_classes)[:num_classes]
+        for image_id, mask_HW in form.read(path, competition, sizes, skipped)
+    }
+    counts_I = np.stack(list(counts.values()))  # truth x submission; ignored pixels of the truth are cut off
+    hits_IC = counts_I.diagonal(axis1=1, axis2=2)[:, scored]
+    areas_IC = (counts_I.sum(2) + counts_I.sum(1)[:, :num_classes])[:, scored]
     values_IC = {score: class_scores(score, hits_IC, areas_IC) for score in PER_IMAGE}
-    table: dict[str, Any] = {"id": ids} | {score: mean_scored(values) for score, values in values_IC.items()}
+    table: dict[str, Any] = {"id": list(counts)} | {score: mean_scored(values) for score, values in values_IC.items()}
     for score, values in values_IC.items():
-        table |= {f"{score}_{name}": values[:, index] for index, name in enumerate(scored_names(competition))}
+        table |= {f"{score}_{name}": values[:, index] for index, name in enumerate(_scored_names(competition))}
     hits, areas = hits_IC.sum(0), areas_IC.sum(0)
     over_all = np.divide(hits, areas - hits, out=np.full(len(scored), np.nan), where=areas > 0)
-    return Scores(
-        pd.DataFrame(table), {score: values.mean(0) for score, values in values_IC.items()} | {"miou": over_all}
-    )
+    classes = {score: values.mean(0) for score, values in values_IC.items()} | {"miou": over_all}
+    return Scores(pd.DataFrame(table), classes)
 
 
-def scored_names(competition: Competition) -> list[str]:
-    """Returns the names of the scored classes."""
+def _scored_names(competition: Competition) -> list[str]:
     return [competition.classes[index] for index in competition.scored_indices]
 
 
+def _find_truth(
+    ids: list[str], path: Path, masks_dir: Path, competition: Competition
+) -> tuple[dict[str, Path], list[str]]:
+    """Returns the masks of submitted images by id, and a line each on images and on masks without the other.
+
+    Masks are named as the competition's, or `<id>.png`.
+
+    Raises:
+        UserError: no image has one.
+    """
+    parts = PurePosixPath(competition.masks).parts
+    first = next(index for index, part in enumerate(parts) if ID_FIELD.search(part))
+    templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
+    masks = {}
+    for image_id, template in product(ids, templates):
+        file = masks_dir / fill_template(template, image_id)
+        if image_id not in masks and file.is_file():
+            masks[image_id] = file
+    if not masks:
+        wanted = " or ".join(fill_template(template, ids[0]) for template in templates)
+        raise UserError(
+            f"{masks_dir}: none of the {len(ids)} images in {path} has a mask here; expected {wanted} and so on. "
+            f"The file is read as a submission to {competition.name}."
+        )
+    lines = []
+    without = [image_id for image_id in ids if image_id not in masks]
+    if without:
+        lines.append(
+            f"only {len(masks)} of the {len(ids)} images in {path} are scored: {len(without)} have no "
+            f"mask in {masks_dir}, such as {without[0]}"
+        )
+    there = {file for template in templates for file in masks_dir.glob(any_file(template))}
+    unused = sorted(there - set(masks.values()))
+    if unused:
+        lines.append(
+            f"{len(unused)} of the {len(masks) + len(unused)} masks in {masks_dir} are of no image "
+            f"in {path} and left out, such as {unused[0].name}"
+        )
+    return masks, lines
+
+
 def _checked_sizes(
-    truth: Truth, path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
-) -> dict[str, tuple[int, int]]:
+    truth: Mapping[str, Path], path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
+) -> dict[str, Size]:
     """Returns (height, width) of each mask, after checking all of them.
 
     Raises:
         UserError: with every problem and its remedy.
     """
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, Size] = {}
     problems: list[Problem] = []
-    for image_id, mask_path in truth.masks.items():
+    for image_id, mask_path in truth.items():
         file = mask_path.relative_to(masks_dir).as_posix()
         seen = inspect_mask(mask_path, file, competition)
         height, width = image_sizes.get(image_id, (0, 0))
@@ -165,7 +157,7 @@ def _checked_sizes(
 
 def summarise(scores: Scores, competition: Competition) -> dict[str, Any]:
     """Returns the scores in the form of metrics.json; a score is None where no class has pixels."""
-    names = scored_names(competition)
+    names = _scored_names(competition)
 
     def number(value: float) -> float | None:
         return None if np.isnan(value) else float(value)
