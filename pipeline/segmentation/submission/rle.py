@@ -87,16 +87,6 @@ def encode(
     ]
 
 
-def encode_binary(mask_HW: np.ndarray, order: Order, base: int, relative: bool = False, empty: str = "") -> str:
-    """Returns the run-length text of the non-zero pixels of a mask of any type.
-
-    >>> encode_binary(np.array([[0, 0, 7], [7, 7, 0]]), "column", base=1)
-    '2 1 4 2'
-    """
-    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # class 0, the only one that is written, is inside
-    return encode(outside_HW, 1, order, base, relative, empty)[0]
-
-
 def decode(
     text: str, height: int, width: int, order: Order, base: int, relative: bool = False, empty: str = ""
 ) -> np.ndarray:
@@ -131,7 +121,13 @@ def decode_classes(
         pixel = int(runs.starts[clash + 1])
         y, x = divmod(pixel, width) if order == "row" else divmod(pixel, height)[::-1]
         raise RleError(f"classes {classes[clash]} and {classes[clash + 1]} both have the pixel x {x}, y {y}")
-    return from_order(paint(runs, classes, height * width), height, width, order)
+    edges = np.stack([runs.starts, stops], axis=1).ravel()
+    values = np.full(edges.size + 1, IGNORE, np.uint8)
+    values[1::2] = classes
+    pixels_N = np.repeat(values, np.diff(edges, prepend=0, append=height * width))
+    if order == "row":
+        return pixels_N.reshape(height, width)
+    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
@@ -141,22 +137,6 @@ def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
     classes = np.repeat(np.arange(len(all_runs), dtype=np.uint8), [runs.starts.size for runs in all_runs])
     by_start = np.argsort(starts, kind="stable")
     return Runs(starts[by_start], lengths[by_start]), classes[by_start]
-
-
-def paint(runs: Runs, classes: np.ndarray, num_pixels: int) -> np.ndarray:
-    """Returns the pixels in the competition's order (uint8 of shape N) from sorted runs that do not overlap."""
-    edges = np.stack([runs.starts, runs.starts + runs.lengths], axis=1).ravel()
-    counts = np.diff(edges, prepend=0, append=num_pixels)
-    values = np.full(counts.size, IGNORE, np.uint8)
-    values[1::2] = classes
-    return np.repeat(values, counts)
-
-
-def from_order(pixels_N: np.ndarray, height: int, width: int, order: Order) -> np.ndarray:
-    """Returns pixels that are numbered in `order` as an array of shape H, W."""
-    if order == "row":
-        return pixels_N.reshape(height, width)
-    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
 
 
 def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, empty: str = "") -> Runs:

@@ -198,12 +198,8 @@ def write_line(cells: Sequence[str]) -> str:
     >>> write_line(["a,b", "0 2"])
     '"a,b",0 2\\n'
     """
-    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if _needs_quotes(cell) else cell for cell in cells]
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\r\n') else cell for cell in cells]
     return ",".join(quoted) + "\n"
-
-
-def _needs_quotes(cell: str) -> bool:
-    return any(mark in cell for mark in ',"\r\n')
 
 
 def _decode_image(

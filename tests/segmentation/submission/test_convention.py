@@ -5,8 +5,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.convention import detect_rows, detect_runs, join_convention
-from pipeline.segmentation.submission.rle import encode_binary
-from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_scene, write
+from tests.segmentation.submission.scenes import CONVENTIONS, encode_binary, make_competition, make_scene, write
 
 names = pytest.mark.parametrize("name", CONVENTIONS)
 

@@ -12,8 +12,8 @@ from pycocotools import mask as coco
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.rle import RleError, decode, decode_classes, encode, encode_binary, parse_runs
-from tests.segmentation.submission.scenes import CONVENTIONS
+from pipeline.segmentation.submission.rle import RleError, decode, decode_classes, encode, parse_runs
+from tests.segmentation.submission.scenes import CONVENTIONS, encode_binary
 
 NUM_CLASSES = 4
 conventions = st.sampled_from(list(CONVENTIONS.values()))
