@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,15 +195,15 @@ def _check_runs(
     for image_id, by_class in images.items():
         num_pixels = sizes[image_id][0] * sizes[image_id][1]
         rows = [by_class[index] for index in sorted(by_class)]
-        parsed = [_parse(row, num_pixels, convention, base) for row in rows]
+        parsed = [_parse(row, num_pixels, convention) for row in rows]
         unreadable = [runs for runs in parsed if isinstance(runs, str)]
         read = [(row, runs) for row, runs in zip(rows, parsed, strict=True) if isinstance(runs, Runs)]
         num_runs += sum(runs.starts.size for _, runs in read)
         for row, runs in read:
             touching += _touching_runs(row, runs, base)
         if unreadable:
-            others = [_parse(row, num_pixels, convention, 1 - base) for row in rows]
-            num_other_base += all(isinstance(runs, Runs) for runs in others)
+            other = [_parse(row, num_pixels, replace(convention, base=1 - base)) for row in rows]
+            num_other_base += all(isinstance(runs, Runs) for runs in other)
         faults += unreadable or _overlaps(rows, [runs for _, runs in read])
     if num_other_base:
         found = f"{num_other_base} of {len(images)} images do not fit with BASE: {base}, and do with BASE: {1 - base}"
@@ -214,10 +215,10 @@ def _check_runs(
     return faults
 
 
-def _parse(row: Row, num_pixels: int, convention: Convention, base: int) -> Runs | str:
+def _parse(row: Row, num_pixels: int, convention: Convention) -> Runs | str:
     """Returns the runs of a row, or why they cannot be read."""
     try:
-        return parse_runs(row.text, num_pixels, base, convention.relative, convention.empty)
+        return parse_runs(row.text, num_pixels, convention)
     except RleError as error:
         return f"{row_name(row)}: {error}"
 

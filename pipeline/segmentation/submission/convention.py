@@ -109,7 +109,7 @@ def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> Found:
     empty = _empty_text(text for text, mask_HW in examples if not mask_HW.any())
     full = [(text, mask_HW) for text, mask_HW in examples if mask_HW.any()]
     agreeing = {
-        settings: sum(_reads_as(text, mask_HW, *settings) for text, mask_HW in full)
+        settings: sum(_reads_as(text, mask_HW, Convention(*settings)) for text, mask_HW in full)
         for settings in product(("row", "column"), (0, 1), (False, True))
     }
     most = max(agreeing.values())
@@ -145,9 +145,9 @@ def convention_text(found: Convention, competition: Competition) -> str:
     return "\n".join(lines if found != competition.convention else [*lines, "This is the CONVENTION that it has."])
 
 
-def _reads_as(text: str, mask_HW: np.ndarray, order: str, base: int, relative: bool) -> bool:
+def _reads_as(text: str, mask_HW: np.ndarray, convention: Convention) -> bool:
     try:
-        return np.array_equal(decode(text, *mask_HW.shape, order, base, relative), mask_HW.astype(bool))
+        return np.array_equal(decode(text, *mask_HW.shape, convention), mask_HW.astype(bool))
     except RleError:
         return False
 

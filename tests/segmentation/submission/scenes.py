@@ -62,10 +62,10 @@ def make_competition(convention: Convention | str = "AeroScapes", **changes) -> 
     return replace(competition, **changes)
 
 
-def encode_binary(mask_HW: np.ndarray, order: str, base: int, relative: bool = False, empty: str = "") -> str:
+def encode_binary(mask_HW: np.ndarray, convention: Convention) -> str:
     """Returns the run-length text of the non-zero pixels of a mask of any type."""
     outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # class 0, the only one that is written, is inside
-    return encode(outside_HW, 1, order, base, relative, empty)[0]
+    return encode(outside_HW, 1, convention)[0]
 
 
 def make_scene(rng: np.random.Generator, height: int, width: int, num_classes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.config.competition import MaskCode
+from pipeline.config.competition import Convention, MaskCode
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.submission.check_run_lengths import check_sample
@@ -70,8 +70,10 @@ def reencoded(ids, change):
         rows = dict(line.split(",") for line in lines[1:])
         for image_id in ids:
             keys = [f"{image_id}_{index}" for index in range(NUM_CLASSES)]
-            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[image_id], "row", 0)
-            rows.update(zip(keys, encode(np.ascontiguousarray(change(mask_HW)), NUM_CLASSES, "row", 0), strict=True))
+            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[image_id], Convention())
+            rows.update(
+                zip(keys, encode(np.ascontiguousarray(change(mask_HW)), NUM_CLASSES, Convention()), strict=True)
+            )
         return [lines[0], *(f"{key},{text}" for key, text in rows.items())]
 
     return rewrite

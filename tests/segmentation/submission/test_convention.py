@@ -20,8 +20,7 @@ def train_rows(name, num_images=8, shape=(48, 80)):
     convention = CONVENTIONS[name]
     rng = np.random.default_rng(5)
     masks = [make_scene(rng, *shape, 3) == 1 for _ in range(num_images)] + [np.zeros(shape, bool)]
-    settings = (convention.order, convention.base, convention.relative, convention.empty)
-    return [(encode_binary(mask_HW, *settings), mask_HW) for mask_HW in masks]
+    return [(encode_binary(mask_HW, convention), mask_HW) for mask_HW in masks]
 
 
 @names
