@@ -61,8 +61,10 @@ FORMATS = (
     Format(
         "png_masks",
         ".zip",
-        **_functions("pipeline.segmentation.submission.png_masks", "encode", "write", "digest", "read", "list_ids"),
-        **_functions("pipeline.segmentation.submission.check_png_masks", "check", "check_sample"),
+        **_functions(
+            "pipeline.segmentation.submission.png_masks",
+            *("encode", "write", "digest", "read", "list_ids", "check", "check_sample"),
+        ),
     ),
 )
 
