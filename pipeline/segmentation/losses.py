@@ -1,7 +1,6 @@
 """The training loss: any mix of named losses, computed in float32, with one set of class weights.
 
-Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
-tversky), `losses_pixel` (ce, focal), `losses_shape` (lovasz, boundary).
+Letters: B images, C classes, H rows, W columns. The formulas are in `loss_terms.py`.
 """
 
 import math
@@ -12,18 +11,18 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.segmentation import losses_overlap, losses_pixel, losses_shape
+from pipeline.segmentation import loss_terms
 
 LossTerm = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # logits, mask, class weights, ignored value
 
 TERMS: dict[str, LossTerm] = {
-    "dice": losses_overlap.soft_dice,
-    "jaccard": losses_overlap.soft_jaccard,
-    "ce": losses_pixel.cross_entropy,
-    "focal": losses_pixel.focal,
-    "lovasz": losses_shape.lovasz,
-    "tversky": losses_overlap.soft_tversky,
-    "boundary": losses_shape.boundary,
+    "dice": loss_terms.soft_dice,
+    "jaccard": loss_terms.soft_jaccard,
+    "ce": loss_terms.cross_entropy,
+    "focal": loss_terms.focal,
+    "lovasz": loss_terms.lovasz,
+    "tversky": loss_terms.soft_tversky,
+    "boundary": loss_terms.boundary,
 }
 
 

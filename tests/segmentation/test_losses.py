@@ -14,9 +14,8 @@ from pytorch_toolbelt import losses as toolbelt
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.segmentation.loss_terms import cross_entropy, focal, soft_dice, soft_jaccard, soft_tversky
 from pipeline.segmentation.losses import TERMS, adaptive_class_weights, build_loss, normalise_class_weights
-from pipeline.segmentation.losses_overlap import soft_dice, soft_jaccard, soft_tversky
-from pipeline.segmentation.losses_pixel import cross_entropy, focal
 
 NAMES = sorted(TERMS)
 OVERLAP_PRICES = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0), "tversky": (0.3, 0.7)}  # false positives, false negatives
