@@ -25,6 +25,7 @@ def headline(record: Record) -> Html:
         tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
         tag("div", name, tag("span", state, class_="state"), class_="title"),
         tag("p", record.header.question, class_="question") if record.header.question else None,
+        _refusal(record),
         _score(record) if record.metrics else None,
         _warnings(record),
     )
@@ -115,6 +116,14 @@ def _facts(record: Record) -> Html:
         tag("div", tag("dt", name), tag("dd", value, tag("small", note)), class_="fact") for name, value, note in facts
     )
     return tag("dl", *entries, class_="facts")
+
+
+def _refusal(record: Record) -> Html | None:
+    """Returns why a stage was refused, in the words of the terminal."""
+    if record.refusal is None:
+        return None
+    title = f"{record.refusal.get('stage', '?')} was refused"
+    return tag("aside", tag("h2", title), tag("pre", record.refusal.get("message", "")), class_="wary")
 
 
 def _warnings(record: Record) -> Html | None:

@@ -24,6 +24,7 @@ from pipeline.paths import (
     METRICS,
     PANELS,
     PER_IMAGE,
+    REFUSAL,
     SAMPLES_PLOT,
     SPLIT,
     SUBMISSION,
@@ -111,6 +112,7 @@ class Record:
     grids: tuple[Path, ...]
     judged: tuple[Judged, ...]
     submission: Submission | None
+    refusal: Mapping[str, Any] | None
 
 
 def read_record(run: Run) -> Record:
@@ -142,6 +144,7 @@ def read_record(run: Run) -> Record:
         grids=tuple(sorted(folder.glob(TILE_PLOTS))),
         judged=tuple(_judged(folder, loaded)),
         submission=_submission(run.paths.submission(), folder / SUBMISSION),
+        refusal=read_json(folder / REFUSAL),
     )
 
 
