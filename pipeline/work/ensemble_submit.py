@@ -15,21 +15,20 @@ from pipeline.inference.predict import Prediction
 from pipeline.paths import ENSEMBLE, TEST_CATALOG
 from pipeline.report.read import read_json
 from pipeline.work.combining import Arrays, forget_streamed, make_each
-from pipeline.work.inputs import competition_folder
 from pipeline.work.members import held_out_rows
 from pipeline.work.outcome import Look, fitted_decoding, write_checked_submission
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    found, folder = read_json(run.paths / ENSEMBLE), competition_folder(run)
+    found = read_json(run.paths / ENSEMBLE)
     fitted = Recipe(found["method"], None if found["weights"] is None else np.array(found["weights"]))
     rows, judges = held_out_rows(run)
 
     def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
         return make_each(run, "valid", judges, look, name)
 
-    decoding = fitted_decoding(run, folder, rows, lambda image_id: for_members(fitted, judges[image_id]), look_with)
+    decoding = fitted_decoding(run, rows, lambda image_id: for_members(fitted, judges[image_id]), look_with)
     everyone = range(len(run.loaded.config.ensemble.members))
     recipe = fitted if decoding.factors is None else with_factors(fitted, decoding.factors, len(everyone))
     wanted = dict.fromkeys(read_catalog(run.paths / TEST_CATALOG)["id"], everyone)

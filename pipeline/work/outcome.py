@@ -17,7 +17,7 @@ from pipeline.config.competition import mask_code
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
 from pipeline.paths import CLASSES, CONFIG, DECODE, LEAKAGE, METRICS, PANELS, SUBMISSION, TEST_CATALOG, shown
-from pipeline.work.inputs import sample_path
+from pipeline.work.inputs import competition_folder, sample_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,13 +93,12 @@ def write_outcome(
     return metrics
 
 
-def fitted_decoding(
-    run: Run, folder: Path, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe], look_with: LookWith
-) -> Decoding:
+def fitted_decoding(run: Run, rows: pd.DataFrame, recipe_of: Callable[[str], Recipe], look_with: LookWith) -> Decoding:
     """Returns what DECODE asks for, fitted on out-of-fold images; writes what came of it, decode.json.
 
+    Only a fit needs the competition's folder: a hidden test set is submitted without it.
+
     Args:
-        folder: of the competition.
         rows: catalog rows of the out-of-fold images.
         recipe_of: how the predictions of an image's judges are combined.
         look_with: from the name of a pass and what to make of an image's predictions to a function of its id.
@@ -114,6 +113,7 @@ def fitted_decoding(
     files, ids, facts = rows.set_index("id"), rows["id"].tolist(), {}
     sequences = dict(zip(ids, rows["sequence"], strict=True))
     factors, rules = None, ()
+    folder = competition_folder(run) if "fitted" in (settings.offsets, settings.suppress) else None
 
     def truth_of(image_id: str) -> np.ndarray:
         return read_mask(folder / files.at[image_id, "mask"], mask_code(competition))

@@ -14,19 +14,18 @@ from pipeline.inference.predict import decode
 from pipeline.inference.probability_store import ProbabilityStore
 from pipeline.paths import PROBS
 from pipeline.training.inputs import split_rows
-from pipeline.work.inputs import competition_folder
 from pipeline.work.outcome import Arrays, Look, fitted_decoding, write_checked_submission
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    folder, recipe = competition_folder(run), Recipe("AP")
+    recipe = Recipe("AP")
     store, held_out = (ProbabilityStore(run.paths / PROBS[subset]) for subset in ("test", "valid"))
 
     def look_with(name: str, look: Look) -> Callable[[str], Arrays]:
         return lambda image_id: look(image_id, [held_out.view(image_id)])
 
-    decoding = fitted_decoding(run, folder, split_rows(run.paths, "valid"), lambda image_id: recipe, look_with)
+    decoding = fitted_decoding(run, split_rows(run.paths, "valid"), lambda image_id: recipe, look_with)
     if decoding.factors is not None:
         recipe = with_factors(recipe, decoding.factors, 1)
     is_plain = decoding.factors is None and not decoding.rules
