@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from pipeline.config.competition import Competition
+from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
@@ -46,9 +47,15 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         refuse(
             origins, "SOLVER.MAX_LR", "auto is the suggestion of the LR sweep, but SWEEP.ENABLE is false; give a number"
         )
-    if solver.max_lr == "auto" and sweep.optimizer == "SGD" and solver.optimizer.name != "SGD":
-        why = f"auto is the suggestion of the LR sweep, but a rate for plain SGD does not suit {solver.optimizer.name}"
+    name = solver.optimizer.name
+    if why := why_refused(name, solver.optimizer.weight_decay):
+        refuse(origins, "SOLVER.OPTIMIZER.NAME", why)
+    if solver.max_lr == "auto" and sweep.optimizer == "SGD" and name != "SGD":
+        why = f"auto is the suggestion of the LR sweep, but a rate for plain SGD does not suit {name}"
         refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver")
+    if solver.max_lr == "auto" and name in UNEVEN:
+        why = f"auto is the suggestion of the LR sweep, but the steps of {name} keep changing at a constant rate"
+        refuse(origins, "SOLVER.MAX_LR", f"{why}; give a number")
 
 
 def _check_names(config: Config, origins: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
-# The same as in `model/build.py`, which loads torch; a test keeps both equal.
+# The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
 Architecture = Literal[
     "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
     "Segformer",
@@ -194,7 +194,7 @@ class LossFn:
 
 @dataclass(frozen=True)
 class Optimizer:
-    name: Literal["Ranger", "RAdam", "AdamW", "SGD"]
+    name: str  # one of `optimizers.py`, see `check.py`
     weight_decay: NotNegative
     momentum: Share
     encoder_lr_factor: NotNegative
@@ -240,7 +240,7 @@ class Predict:
     window: tuple[Count, Count]
     overlap: Annotated[float, Range(least=0, most=0.9)]
     blend: Literal["gaussian", "pyramid"]
-    tta: Literal["none", "flip", "d4", "scales"]
+    tta: Literal["none", "flip", "d2", "d4", "scales"]
     tta_space: Literal["probs", "logits"]
 
 

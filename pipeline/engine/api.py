@@ -13,7 +13,7 @@ import multiprocessing
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,15 +134,14 @@ def run_many(
         return [_attempt(request, last_stage, folders, log or print_line) for request in wanted]
     # Not forked: torch's threads and a GPU do not survive a fork.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_attempt, request, last_stage, folders): request for request in wanted}
-        outcomes = {}
-        for future in as_completed(futures):
-            request = futures[future]
+        futures = [pool.submit(_attempt, request, last_stage, folders) for request in wanted]
+        outcomes = []
+        for request, future in zip(wanted, futures, strict=True):
             try:
-                outcomes[request] = future.result()
+                outcomes.append(future.result())
             except Exception as error:  # the process died: out of memory, or killed
-                outcomes[request] = Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
-    return [outcomes[request] for request in wanted]
+                outcomes.append(Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}"))
+    return outcomes
 
 
 def print_line(line: str) -> None:

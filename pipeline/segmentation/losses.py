@@ -1,7 +1,7 @@
 """The training loss: any mix of named losses, computed in float32, with one set of class weights.
 
 Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
-tversky), `losses_pixel` (ce, focal), `losses_shape` (lovasz, boundary).
+tversky), `losses_pixel` (ce, focal, bitempered), `losses_shape` (lovasz, boundary).
 """
 
 import math
@@ -21,6 +21,7 @@ TERMS: dict[str, LossTerm] = {
     "jaccard": losses_overlap.soft_jaccard,
     "ce": losses_pixel.cross_entropy,
     "focal": losses_pixel.focal,
+    "bitempered": losses_pixel.bitempered,
     "lovasz": losses_shape.lovasz,
     "tversky": losses_overlap.soft_tversky,
     "boundary": losses_shape.boundary,
@@ -29,26 +30,27 @@ TERMS: dict[str, LossTerm] = {
 
 @dataclass(frozen=True, eq=False)
 class LossMix:
-    """A weighted sum of named losses, to be called on logits and masks. Made by `build_loss`."""
+    """A weighted sum of named losses, called with logits and masks. Made by `build_loss`."""
 
     terms: tuple[tuple[str, float], ...]  # name and weight
     num_classes: int
     class_weights: Tensor | None  # (C,) float32, mean 1
-    ignore: int  # mask value whose pixels count nowhere
+    ignore: int  # mask value of ignored pixels
 
     def __call__(self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Loss of a batch.
+        """Returns the loss of a batch.
 
         Args:
-            logits_BCHW: network output; half precision is raised to float32, also under autocast.
+            logits_BCHW: network output; half precision is converted to float32, under autocast too.
             mask_BHW: true classes 0 to C - 1 or the ignored value, uint8 or int64.
-            class_weights: (C,) of mean 1 in place of the mix's own, as the adaptive weights need.
+            class_weights: (C,) of mean 1, used instead of the mix's own, for adaptive weights.
 
         Returns:
             A scalar, float32 (float64 for float64 logits). 0 with a zero gradient when every pixel is ignored.
 
         Raises:
-            ValueError: shapes that do not fit; torch's IndexError on a mask value outside the classes.
+            ValueError: the shapes of logits and mask do not fit.
+            IndexError: a mask value is not a class.
         """
         return self.with_terms(logits_BCHW, mask_BHW, class_weights)[0]
 
@@ -78,18 +80,18 @@ def build_loss(
     ignore: int = 255,
     device: torch.device | str = "cpu",
 ) -> LossMix:
-    """The loss of that mix, e.g. `{"ce": 0.7, "dice": 0.3}`.
+    """Returns the loss of a mix such as `{"ce": 0.7, "dice": 0.3}`.
 
     Args:
         mix: name and weight of each part; the weights need not sum to 1.
         num_classes: number of network outputs.
         class_weights: one per class, normalised here; None weighs all classes alike.
-        ignore: mask value whose pixels count nowhere; outside the classes.
-        device: where the class weights are kept.
+        ignore: mask value of ignored pixels; not one of the classes.
+        device: of the class weights.
 
     Raises:
-        UserError: a name that is unknown or given twice, a weight that is not above 0, an empty mix, or class weights
-            that `normalise_class_weights` refuses.
+        UserError: a name is unknown or given twice, a weight is not above 0, the mix is empty, or
+            `normalise_class_weights` refuses the class weights.
 
     >>> loss = build_loss({"ce": 0.7, "dice": 0.3}, num_classes=2)
     >>> loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
@@ -121,7 +123,7 @@ def build_loss(
 
 
 def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:
-    """Class weights scaled to sum to the number of classes: (C,) float32.
+    """Returns class weights scaled to sum to the number of classes: (C,) float32.
 
     Raises:
         UserError: a weight is negative or not finite, or all are 0.
@@ -136,7 +138,7 @@ def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:
 
 
 def adaptive_class_weights(valid_dice_C: Sequence[float] | Tensor, max_weight: float) -> Tensor:
-    """Class weights that grow with what is missing to a validation Dice of 1: (C,) float32 of mean 1.
+    """Returns class weights that are higher where the validation Dice is lower: (C,) float32 of mean 1.
 
     A class with Dice 0 weighs `max_weight` times as much as one with Dice 1. Source: as in the original.
 

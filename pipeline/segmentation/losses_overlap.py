@@ -1,8 +1,8 @@
 """Dice, Jaccard and Tversky losses: functions of how much the predicted and the true area of each class overlap.
 
 Letters: B images, C classes, H rows, W columns. Logits are float32 or float64, masks class indices with one ignored
-value, class weights (C,) of mean 1. Sums run over batch and pixels, so a class needs to occur in the batch only once;
-a class that the batch lacks contributes 0. Ignored pixels count nowhere and get a zero gradient.
+value, class weights (C,) of mean 1. Sums are over the whole batch; a class that the batch lacks contributes 0. Ignored
+pixels enter no sum and get a zero gradient.
 
 The formulas and constants are those of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`, `DiceLoss`,
 `JaccardLoss`), which build a one-hot target; here the sums are taken straight from the index mask, in double
@@ -21,7 +21,7 @@ SALEHI_ALPHA, SALEHI_BETA = 0.3, 0.7  # weights of false positives and false neg
 
 
 class _OverlapSums(torch.autograd.Function):
-    """Per class: sum of its probability over its own true pixels, and over all pixels that count."""
+    """Per class: sum of its probability over its true pixels, and over all pixels that are not ignored."""
 
     @staticmethod
     def forward(ctx: Any, logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ class _OverlapSums(torch.autograd.Function):
 
 
 def _sums_by_class(probs_BCHW: Tensor, true_B1HW: Tensor) -> Tensor:
-    """Sum of each class's probability over the pixels whose true class it is: (C,), without waiting for a GPU."""
+    """Returns the sum of each class's probability over its true pixels: (C,), without waiting for a GPU."""
     num_classes = probs_BCHW.shape[1]
     if probs_BCHW.is_cuda:  # atomic additions would make two runs differ, and bincount would wait
         return torch.where(true_B1HW == _class_indices(probs_BCHW), probs_BCHW, 0).sum((0, 2, 3))
@@ -56,7 +56,7 @@ def _class_indices(logits_BCHW: Tensor) -> Tensor:
 
 
 def class_pixels(mask_BHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """Number of true pixels of each class: (C,), ignored ones left out, without waiting for a GPU.
+    """Returns the number of true pixels of each class without ignored ones: (C,), without waiting for a GPU.
 
     >>> class_pixels(torch.tensor([[[0, 0, 2, 255]]], dtype=torch.uint8), 3, torch.float32)
     tensor([2., 0., 1.])
@@ -68,14 +68,14 @@ def class_pixels(mask_BHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tens
 
 
 def soft_dice(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
-    """1 - soft Dice, `2 overlap / (predicted + true)`, weighted mean over all classes. Source: as in the original."""
+    """Returns 1 - soft Dice, `2 overlap / (predicted + true)`, averaged over classes. Source: as in the original."""
     overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW, ignore)
     score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
     return _mean_of_present(1 - score_C, true_C, weights_C)
 
 
 def soft_jaccard(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
-    """1 - soft intersection over union, weighted mean over all classes."""
+    """Returns 1 - soft intersection over union, averaged over classes."""
     overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW, ignore)
     score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
     return _mean_of_present(1 - score_C, true_C, weights_C)
@@ -89,11 +89,11 @@ def soft_tversky(
     alpha: float = SALEHI_ALPHA,
     beta: float = SALEHI_BETA,
 ) -> Tensor:
-    """1 - Tversky index, weighted mean over all classes: soft Dice with its own price for each kind of error.
+    """Returns 1 - Tversky index, averaged over classes: soft Dice with a weight for each kind of error.
 
     Args:
-        alpha: price of false positives; 0.5 for both gives soft Dice, 1 for both soft Jaccard.
-        beta: price of false negatives.
+        alpha: weight of false positives; 0.5 for both gives soft Dice, 1 for both soft Jaccard.
+        beta: weight of false negatives.
 
     Source: Salehi et al. 2017, https://arxiv.org/abs/1706.05721.
     """
@@ -104,12 +104,12 @@ def soft_tversky(
 
 
 def _areas(logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Soft overlap, predicted and true area of each class in pixels: three (C,)."""
+    """Returns soft overlap, predicted area and true area of each class in pixels: three (C,)."""
     overlap_C, predicted_C = _OverlapSums.apply(logits_BCHW, mask_BHW, ignore)
     return overlap_C, predicted_C, class_pixels(mask_BHW, logits_BCHW.shape[1], logits_BCHW.dtype)
 
 
 def _mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) -> Tensor:
-    """Mean over all classes, those without a true pixel counting as 0 (as in pytorch-toolbelt)."""
+    """Returns the weighted mean over all classes, 0 for those without a true pixel (as in pytorch-toolbelt)."""
     present_C = (true_C > 0).to(loss_C.dtype)
     return (loss_C * (present_C if weights_C is None else present_C * weights_C)).mean()

@@ -1,4 +1,4 @@
-"""Lovasz and boundary losses: one orders the errors of a class, the other looks at its outline.
+"""Lovasz and boundary losses: one sorts the errors of a class, the other compares its outlines.
 
 Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
 indices with one ignored value, class weights (C,).
@@ -10,18 +10,17 @@ from torch import Tensor
 
 from pipeline.segmentation import decision
 
-OUTLINE_PX = 3  # window of the outline's max-pooling: one pixel inside the border of a class
-REACH_PX = 5  # window within which a predicted outline still meets the true one: two pixels off
+OUTLINE_PX = 3  # window of the outline's max-pooling: the outline lies one pixel inside the border of a class
+REACH_PX = 5  # window of the match: a predicted outline up to two pixels off still matches the true one
 EPS = 1e-7
 
 
 def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
-    """Lovasz-Softmax over the whole batch, weighted mean over the classes that occur in it (0 when none does).
+    """Returns Lovasz-Softmax over the whole batch, averaged over the classes that occur in it (0 when none does).
 
-    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790. Equal to `LovaszLoss` of smp and pytorch-toolbelt on
-    their ground, without their cure-less cases: they return an empty tensor when every pixel is ignored, know no class
-    weights, and make a GPU wait for each class. Ignored pixels get error 0, which puts them last, where they weigh
-    nothing.
+    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790. Equal to `LovaszLoss` of smp and pytorch-toolbelt,
+    which have no class weights, return an empty tensor when every pixel is ignored, and make a GPU wait for each class.
+    Ignored pixels get error 0, so they are sorted last and have no effect.
     """
     num_classes = logits_BCHW.shape[1]
     probs_CP = decision.probs(logits_BCHW).transpose(0, 1).reshape(num_classes, -1)
@@ -37,7 +36,7 @@ def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, igno
 
 
 def _lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
-    """Slope of the Lovasz extension of the Jaccard loss in each pixel's error, in the order of the pixels."""
+    """Returns the slope of the Lovasz extension of the Jaccard loss in each pixel's error, in the pixels' order."""
     order_P = errors_P.argsort(descending=True)
     hits_P = truth_P[order_P].cumsum(0)  # whole numbers: exact, and repeatable on CUDA
     ranks_P = torch.arange(1, len(hits_P) + 1, device=hits_P.device)
@@ -48,15 +47,15 @@ def _lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
 
 
 def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
-    """1 - F1 of the outlines, weighted mean over all classes; a class without a true outline contributes 0.
+    """Returns 1 - F1 of the outlines, averaged over classes; a class without a true outline contributes 0.
 
     Precision: share of the predicted outline within two pixels of the true one; recall: the other way round. Outlines
     come from max-pooling, so everything stays on the device; distance maps (Kervadec et al. 2019) would be computed
     on the CPU for each batch, and grow without bound away from the border.
 
     Source: Bokhovkin and Burnaev 2019, https://arxiv.org/abs/1905.07852, windows 3 and 5 as there. It differs in that
-    sums run over the batch as in soft Dice instead of over each image, and that outlines next to ignored pixels,
-    where the border is not known, count nowhere. The edge of the image is no outline.
+    sums are over the batch, as in soft Dice, instead of over each image, and that outlines next to ignored pixels,
+    where the border is unknown, are left out. The edge of the image is no outline.
     """
     ignored_B1HW = (mask_BHW == ignore).unsqueeze(1)
     near_ignored_B1HW = _widened(ignored_B1HW.to(logits_BCHW.dtype), OUTLINE_PX)
@@ -74,9 +73,10 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ig
 
 
 def _outline(area_BCHW: Tensor) -> Tensor:
-    """How far each value lies above the least of its neighbours: 1 on the inner border of a hard area, 0 within it."""
+    """Returns how far each value is above the least of its neighbours: 1 on the inner border of a class, 0 inside."""
     return _widened(1 - area_BCHW, OUTLINE_PX) - (1 - area_BCHW)
 
 
 def _widened(values_BCHW: Tensor, window_px: int) -> Tensor:
+    """Returns the highest value within a window around each pixel."""
     return F.max_pool2d(values_BCHW, window_px, stride=1, padding=window_px // 2)

@@ -155,7 +155,7 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
         return _framed(predictor, image_BCHW).float()
     for apply, undo in views:
         logits_BCHW = undo(_framed(predictor, apply(image_BCHW))).float()
-        part = logits_BCHW.softmax(1) if in_probs else logits_BCHW
+        part = decision.probs(logits_BCHW) if in_probs else logits_BCHW
         total = part if total is None else total.add_(part)
     mean = total / len(views)
     return mean.log_().clamp_min_(LEAST_LOG) if in_probs else mean
@@ -165,13 +165,17 @@ View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
 def _views(tta: str, size: tuple[int, int]) -> Iterator[View]:
-    """Yields pairs (what is done to the image, what undoes it on the logits)."""
+    """Yields pairs (what is done to the image, what undoes it on the logits).
+
+    d2 and d4 are the groups of `pytorch_toolbelt.inference.tta`, in another order. Its functions put all views into one
+    batch, 4 or 8 times the memory, and its d4 refuses images that are not square.
+    """
     if tta == "scales":
         for scale in SCALES:
             scaled = tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
             yield _resized(scaled), _resized(size)
         return
-    turns = {"none": (0,), "flip": (0,), "d4": (0, 1, 2, 3)}[tta]
+    turns = {"none": (0,), "flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}[tta]
     for turn in turns:
         for is_flipped in (False,) if tta == "none" else (False, True):
             yield _turned(turn, is_flipped), _turned_back(turn, is_flipped)

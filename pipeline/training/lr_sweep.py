@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from pipeline.config.load import Loaded
+from pipeline.config.optimizers import UNEVEN
 from pipeline.config.schema import Sweep
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
@@ -69,7 +70,8 @@ def sweep_learning_rates(run: Run) -> None:
         start_lr = loaded.config.sweep.start_lr
         cure = "set SOLVER.PRECISION=float32 or look at the data"
         raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
-    is_own = optimizer_name(loaded) == loaded.config.solver.optimizer.name
+    name = optimizer_name(loaded)
+    is_own = name == loaded.config.solver.optimizer.name and name not in UNEVEN
     settings = loaded.config.sweep
     write_sweep(run.paths, points, settings.smoothing, loaded.config.solver.max_lr, run.log, is_own, settings.end_lr)
 
@@ -123,7 +125,8 @@ def write_sweep(
     """Writes `lr_sweep.csv` and `lr_sweep.json`, and logs the suggestions.
 
     Args:
-        is_own: whether it was the training's own optimizer that swept, so that MAX_LR can be held against it.
+        is_own: whether the training's own optimizer swept, with steps as long as the training's, so that MAX_LR can be
+            compared with the suggestions.
         end_lr: SWEEP.END_LR.
     """
     curves = curves_of(points, smoothing)

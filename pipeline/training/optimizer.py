@@ -1,10 +1,12 @@
 """A network's optimizer by name, with its parameter groups, and the running average of a network's weights.
 
-The learning rate is no setting of this module: it is a pure function of the training plan, and the trainer assigns
+The learning rate is not set here: it is a pure function of the training plan, and the trainer assigns
 `group["lr"] = lr * group["lr_factor"]` to every group before every step. Until then it is 0.
 """
 
 import contextlib
+import inspect
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,13 +16,15 @@ from torch import Tensor, nn
 from pipeline.errors import UserError
 from pipeline.training.ranger import Ranger
 
-OPTIMIZERS = ("Ranger", "RAdam", "AdamW", "SGD")
+# The rate at construction, before the plan's replaces it. Some optimizers refuse 0, timm's Adafactor takes steps of its
+# own without one, and AdaBound, given its default here, closes in on 100 times the plan's rate.
+START_LR = 1e-3
 
 
 def parameter_groups(
     network: nn.Module, weight_decay: float, encoder_lr_factor: float, decay_norm_and_bias: bool
 ) -> list[dict[str, Any]]:
-    """Every parameter of the network, frozen ones too, in at most four groups (encoder or not, decayed or not).
+    """Returns every parameter of the network, frozen ones too, in at most four groups (encoder or not, decayed or not).
 
     Parameters of one dimension are the scales and shifts of norms and the biases. Groups are left undivided where a
     division would change nothing, and their order depends on the network and the settings alone, as resuming needs.
@@ -38,7 +42,7 @@ def parameter_groups(
     return [
         {
             "params": params,
-            "lr": 0.0,
+            "lr": START_LR,
             "lr_factor": encoder_lr_factor if is_encoder else 1.0,
             "weight_decay": 0.0 if is_exempt else weight_decay,
         }
@@ -60,39 +64,49 @@ def build_optimizer(
     decay_norm_and_bias: bool = True,
     momentum: float = 0.9,
 ) -> torch.optim.Optimizer:
-    """The optimizer of that name over all parameters of the network.
+    """Returns the optimizer of that name over all parameters of the network, at a learning rate of 0.
 
-    Weight decay is decoupled (`weight_decay * lr` of the weight each step) but in SGD, where it is added to the
-    gradient as is usual there. A network of the fused kinds may be moved to its device before or after.
+    In Ranger, RAdam and AdamW weight decay is decoupled (`weight_decay * lr` of the weight each step); in SGD it is
+    added to the gradient as is usual there. An optimizer of a library does as its documentation says.
 
     Args:
-        network: its encoder, if it has one, is `network.encoder`.
-        name: Ranger (RAdam with Lookahead and gradient centralization), RAdam, AdamW or SGD.
+        network: its encoder, if it has one, is `network.encoder`. It may be moved to its device before or after.
+        name: one of `config/optimizers.py`, which says what is refused.
         weight_decay: 0 for none.
         encoder_lr_factor: the encoder's learning rate over the decoder's.
         decay_norm_and_bias: whether norms and biases decay too.
-        momentum: of SGD; the others have their own.
+        momentum: of SGD, and of those of the libraries that have a setting of this name.
 
     Raises:
-        UserError: unknown name, or an encoder factor for a network without an encoder.
+        UserError: an encoder factor for a network without an encoder, or a name that the installed library lacks.
     """
-    if name not in OPTIMIZERS:
-        raise UserError(f"SOLVER.OPTIMIZER is {name!r}, known are {', '.join(OPTIMIZERS)}")
     if encoder_lr_factor != 1 and not hasattr(network, "encoder"):
         raise UserError(
-            f"SOLVER.ENCODER_LR_FACTOR is {encoder_lr_factor}, but {type(network).__name__} has no encoder: set it to 1"
+            f"SOLVER.OPTIMIZER.ENCODER_LR_FACTOR is {encoder_lr_factor}, but {type(network).__name__} has no encoder: "
+            f"set it to 1"
         )
     groups = parameter_groups(network, weight_decay, encoder_lr_factor, decay_norm_and_bias)
+    library, _, own_name = name.rpartition(".")
+    makers = {"": _own, "timm": _of_timm, "torch_optimizer": _of_torch_optimizer}
+    optimizer = makers[library](own_name, groups, momentum)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    return optimizer
+
+
+def _own(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
     if name == "Ranger":
         return Ranger(groups)
     if name == "RAdam":
         return torch.optim.RAdam(groups, decoupled_weight_decay=True)
     if name == "AdamW":
         return torch.optim.AdamW(groups, fused=True)
-    optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
-    if momentum:
-        optimizer.register_step_pre_hook(_begin_momentum)
-    return optimizer
+    if name == "SGD":
+        optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
+        if momentum:
+            optimizer.register_step_pre_hook(_begin_momentum)
+        return optimizer
+    raise ValueError(f"no optimizer is called {name}")
 
 
 def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -103,8 +117,26 @@ def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
                 optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
 
+def _of_timm(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
+    import timm.optim  # takes seconds where nothing else has imported it
+
+    if name not in timm.optim.list_optimizers():
+        raise UserError(f"SOLVER.OPTIMIZER.NAME: timm {timm.__version__} has no {name}; a newer one has")
+    return timm.optim.create_optimizer_v2(groups, name, lr=START_LR, momentum=momentum)
+
+
+def _of_torch_optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
+    import torch_optimizer
+
+    # Ranger calls torch as in 2019; torch says so at the first step and does the same as ever.
+    warnings.filterwarnings("ignore", message="This overload of", category=UserWarning)
+    maker = getattr(torch_optimizer, name)
+    has_momentum = "momentum" in inspect.signature(maker).parameters
+    return maker(groups, lr=START_LR, **({"momentum": momentum} if has_momentum else {}))
+
+
 class EmaWeights:
-    """Running average of a network's weights and batch-norm statistics, to be judged and saved in their place.
+    """Running average of a network's weights and batch-norm statistics, which is validated and saved in their place.
 
     The decay grows with the updates, `min(decay, (1 + n) / (10 + n))`, so that a short run is not held by its random
     start. Integer buffers (batch counts) are copied.
@@ -122,7 +154,7 @@ class EmaWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """The average moved towards the network's present weights; call it after every optimizer step."""
+        """Moves the average towards the network's present weights; to be called after every optimizer step."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         current = network.state_dict()
@@ -134,7 +166,7 @@ class EmaWeights:
 
     @contextlib.contextmanager
     def placed_in(self, network: nn.Module) -> Iterator[None]:
-        """The average stands in the network within the block, the network's own weights again after it."""
+        """Puts the average into the network within the block, and the network's own weights back after it."""
         own = {name: value.detach().clone() for name, value in network.state_dict().items()}
         network.load_state_dict(self.weights)
         try:
@@ -143,12 +175,12 @@ class EmaWeights:
             network.load_state_dict(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs: `num_updates` and a copy of the averaged `weights`."""
+        """Returns what a checkpoint needs: `num_updates` and a copy of the averaged `weights`."""
         weights: dict[str, Tensor] = {name: value.clone() for name, value in self.weights.items()}
         return {"num_updates": self.num_updates, "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """State taken over as a copy, onto the devices of the present one.
+        """Copies a saved state into this one, onto its devices.
 
         Raises:
             KeyError: the saved average is of another network.

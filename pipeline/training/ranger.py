@@ -1,14 +1,14 @@
-"""Ranger, the original's optimizer: rectified Adam, Lookahead and gradient centralization, a few calls for all tensors.
+"""Ranger, the original's optimizer: rectified Adam, Lookahead and gradient centralization, on lists of tensors.
 
 The arithmetic is that of `torch_optimizer.Ranger` (pytorch_ranger 9.3.19), which has no gradient centralization, and
-of lessw2020's Ranger 20.4.11, which has. Both walk over the parameters one by one, a dozen small calls for each; here
-every operation takes a list of tensors. Two routes:
+of lessw2020's Ranger 20.4.11, which has. Both loop over the parameters, a dozen small calls for each; here every
+operation takes a list of tensors. Two implementations:
 
-- `fused=False`: the `torch._foreach_*` operations, bit for bit the numbers of `torch_optimizer.Ranger`.
+- `fused=False`: the `torch._foreach_*` operations, with the same bits as `torch_optimizer.Ranger`.
 - `fused=True`: one pass through torch's fused AdamW kernel. Once the variance is rectified, RAdam's update is Adam's
-  without bias correction at the learning rate `lr * step_size`, and a step count that has run off to infinity switches
-  bias correction off. Equal up to rounding (the kernel contracts multiply and add), a third of the time. The five steps
-  before rectification take the other route.
+  without bias correction at the learning rate `lr * step_size`, and a very large step count switches bias correction
+  off. Equal up to rounding (the kernel contracts multiply and add), in a third of the time. The first five steps,
+  before rectification, use the foreach operations.
 
 Source: RAdam, Liu et al. 2020, https://arxiv.org/abs/1908.03265; Lookahead, Zhang et al. 2019,
 https://arxiv.org/abs/1907.08610; gradient centralization, Yong et al. 2020, https://arxiv.org/abs/2004.01461;
@@ -30,7 +30,9 @@ CHUNK_NUMEL = 2**21  # elements per list on a CPU: 8 MB of float32 stay near the
 
 
 def rectified_step(step: int, beta1: float, beta2: float) -> tuple[float, bool]:
-    """Factor on the learning rate at a step (1, 2, ...), and whether the variance is rectified (else plain momentum).
+    """Returns the factor on the learning rate at a step (1, 2, ...), and whether the variance is rectified.
+
+    While it is not, the update is plain momentum.
 
     >>> rectified_step(1, 0.95, 0.999)
     (19.999999999999982, False)
@@ -49,45 +51,45 @@ def rectified_step(step: int, beta1: float, beta2: float) -> tuple[float, bool]:
 
 
 def centralized(grads: list[Tensor]) -> list[Tensor]:
-    """Gradients with the mean of each output channel's slice taken off; the given tensors stay as they are.
+    """Returns gradients minus the mean over each output channel; the given tensors are left unchanged.
 
-    Tensors of one dimension (norms, biases) pass through, and so do slices of a single element, whose gradient would
-    otherwise be 0 for ever. Slices of one shape are laid end to end, so that a network of 142 kernels costs 27 means.
+    Tensors of one dimension (norms, biases) are returned as they are, and so are channels of a single element, whose
+    gradient would otherwise always be 0. Channels of one shape are concatenated: 142 kernels take 27 means.
 
     >>> centralized([torch.tensor([[1.0, 3.0], [5.0, 5.0]]), torch.tensor([2.0])])
     [tensor([[-1.,  1.],
             [ 0.,  0.]]), tensor([2.])]
     """
-    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for place, grad in enumerate(grads):
+    by_shape: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, grad in enumerate(grads):
         if grad.dim() > 1 and grad.shape[1:].numel() > 1:
-            places[(grad.shape[1:], grad.dtype, grad.device)].append(place)
+            by_shape[(grad.shape[1:], grad.dtype, grad.device)].append(index)
     centred = list(grads)
-    for same_shape in places.values():
-        rows = torch.cat([grads[place] for place in same_shape])
+    for indices in by_shape.values():
+        rows = torch.cat([grads[index] for index in indices])
         rows.sub_(rows.mean(dim=tuple(range(1, rows.dim())), keepdim=True))
-        parts = rows.split([len(grads[place]) for place in same_shape])
-        for place, part in zip(same_shape, parts, strict=True):
-            centred[place] = part
+        parts = rows.split([len(grads[index]) for index in indices])
+        for index, part in zip(indices, parts, strict=True):
+            centred[index] = part
     return centred
 
 
 class Ranger(torch.optim.Optimizer):
     """Rectified Adam with Lookahead and gradient centralization; all state, slow weights included, is in `state_dict`.
 
-    Each parameter counts its own steps, so one that is thawed late starts its own warm-up, and parameters without a
-    gradient are left alone. Weight decay is decoupled: `weight_decay * lr` of the weight each step.
+    Each parameter counts its own steps, so one that is thawed late has its own warm-up; parameters without a gradient
+    are skipped. Weight decay is decoupled: `weight_decay * lr` of the weight each step.
 
     Args:
         params: parameters or groups of them; every setting below may differ between groups.
         lr: learning rate; the trainer assigns it every step.
         betas: decay of the running means of gradient and squared gradient.
         eps: added to the root of the running square.
-        weight_decay: share of the weight taken off per step and unit of learning rate.
+        weight_decay: share of the weight subtracted per step and unit of learning rate.
         k: steps between two moves of the slow weights.
-        alpha: how far the slow weights move towards the fast ones.
-        centralize: take the mean off the gradient of each output channel (the original had it on).
-        fused: use torch's fused kernel where it applies; off gives the bits of `torch_optimizer.Ranger`.
+        alpha: how far the slow weights move towards the fast ones, 0 to 1.
+        centralize: subtract the mean from the gradient of each output channel (the original did).
+        fused: use torch's fused kernel where it applies; without it the bits are those of `torch_optimizer.Ranger`.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Ranger(torch.optim.Optimizer):
         centralize: bool = True,
         fused: bool = True,
     ) -> None:
-        wanted = {
+        conditions = {
             f"lr {lr} must be at least 0": lr >= 0,
             f"betas {betas} must be in [0, 1)": all(0 <= beta < 1 for beta in betas),
             f"eps {eps} must be above 0": eps > 0,
@@ -110,7 +112,7 @@ class Ranger(torch.optim.Optimizer):
             f"k {k} must be at least 1": k >= 1,
             f"alpha {alpha} must be in [0, 1]": 0 <= alpha <= 1,
         }
-        for message, holds in wanted.items():
+        for message, holds in conditions.items():
             if not holds:
                 raise ValueError(f"Ranger: {message}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "k": k, "alpha": alpha}
@@ -118,12 +120,12 @@ class Ranger(torch.optim.Optimizer):
         self.fused = fused
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """State taken over as a copy; torch's own method would go on to change the tensors of the given dictionary."""
+        """Loads a copy of the state: torch's own method would share its tensors, and later steps would change them."""
         super().load_state_dict(copy.deepcopy(state_dict))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter that has a gradient; returns the closure's loss, if one is given."""
+        """Updates every parameter that has a gradient; returns the closure's loss, if one is given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -140,8 +142,8 @@ class Ranger(torch.optim.Optimizer):
         return loss
 
     def _gradients(self) -> dict[Tensor, Tensor]:
-        """Gradient of each parameter that has one, centralized where its group says so, over all groups at once."""
-        plain, to_centre = {}, {}
+        """Returns the gradient of each parameter that has one, centralized where its group says so."""
+        plain, to_centre = {}, {}  # over all groups, so that one mean serves many kernels
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is None:
@@ -152,7 +154,7 @@ class Ranger(torch.optim.Optimizer):
         return plain | dict(zip(to_centre, centralized(list(to_centre.values())), strict=True))
 
     def _same_step(self, params: list[Tensor]) -> dict[tuple[Any, ...], list[Tensor]]:
-        """Parameters with a gradient, their step scored up, by step, dtype and device (usually one list)."""
+        """Increments the step of each parameter with a gradient; returns them by step, dtype and device."""
         lists: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
         for param in params:
             if param.grad is None:
@@ -168,7 +170,7 @@ class Ranger(torch.optim.Optimizer):
         return lists
 
     def _update(self, group: dict[str, Any], step: int, params: list[Tensor], grads: list[Tensor]) -> None:
-        """RAdam's update of parameters that have all taken the same number of steps."""
+        """Applies RAdam's update to parameters that have taken the same number of steps."""
         means = [self.state[param]["exp_avg"] for param in params]
         squares = [self.state[param]["exp_avg_sq"] for param in params]
         lr, (beta1, beta2), eps, decay = group["lr"], group["betas"], group["eps"], group["weight_decay"]
@@ -194,7 +196,7 @@ class Ranger(torch.optim.Optimizer):
 
 
 def _fit_fused_kernel(*lists: list[Tensor]) -> bool:
-    """Whether the fused kernel may be used: it walks through raw memory, so layouts must agree (it does not look)."""
+    """Returns whether the fused kernel may be used: it reads raw memory and does not check that layouts agree."""
     if lists[0][0].device.type not in ("cpu", "cuda"):
         return False
     for first, *others in zip(*lists, strict=True):
@@ -210,7 +212,7 @@ def _fit_fused_kernel(*lists: list[Tensor]) -> bool:
 
 
 def _chunks(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    """The list in pieces that stay in a CPU's cache; whole on a GPU, where calls cost more than memory."""
+    """Yields the list in chunks that fit a CPU's cache; whole on a GPU, where the number of calls matters more."""
     if params[0].device.type != "cpu":
         yield params
         return

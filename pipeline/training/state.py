@@ -1,4 +1,4 @@
-"""The loop's state: everything that decides how training goes on, saved whole in every checkpoint."""
+"""The training loop's state: everything that decides how training continues, saved in every checkpoint."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class TrainState:
 
     Attributes:
         key: hash of everything that the result depends on; a checkpoint with another key is not continued.
-        epoch: finished epochs since the beginning.
-        phase_index: the phase at work, an index into the plan.
+        epoch: finished epochs.
+        phase_index: index of the current phase in the plan.
         phase_epoch: finished epochs of that phase.
-        step: finished optimizer steps of the epoch under way.
+        step: finished optimizer steps of the current epoch.
         best: the lowest monitored value so far (validation loss, or 1 - the monitored score); None before the first.
         best_epoch: the epoch that reached it; 0 is the network before training.
         epochs_since_best: finished epochs since then.
@@ -46,7 +46,7 @@ class TrainState:
 
 
 def phase_over(phase: Phase, state: TrainState) -> bool:
-    """Returns whether a phase has ended; asked before an epoch and from saved state only, so that a resume agrees.
+    """Returns whether a phase has ended. Asked before an epoch, from saved state only, so that a resume agrees.
 
     Patience counts epochs of this phase without a new best.
 
@@ -56,8 +56,9 @@ def phase_over(phase: Phase, state: TrainState) -> bool:
     """
     if state.step:
         return False
-    is_tired = phase.patience is not None and min(state.epochs_since_best, state.phase_epoch) >= phase.patience
-    return state.phase_epoch >= phase.epochs or is_tired
+    epochs_without_best = min(state.epochs_since_best, state.phase_epoch)
+    is_impatient = phase.patience is not None and epochs_without_best >= phase.patience
+    return state.phase_epoch >= phase.epochs or is_impatient
 
 
 def advance(plan: Sequence[Phase], state: TrainState) -> Phase | None:

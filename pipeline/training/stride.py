@@ -1,8 +1,8 @@
-"""How long an optimizer's steps are beside its learning rate: Ranger and RAdam, while young, make short ones.
+"""How long an optimizer's steps are relative to its learning rate: rectified ones make short steps at first.
 
-Their rectification (Liu et al. 2020, arXiv:1908.03265) lets the first five steps do next to nothing, the 40th an eighth
-of what the same rate does later, the 240th a third, the 2,000th five sixths. A sweep is all youth, a long training
-hardly any: the same rate means other steps in the two, and a sweep has to make up for that.
+The rectification of Ranger and RAdam (Liu et al. 2020, arXiv:1908.03265) makes the first five steps nearly 0, the 40th
+an eighth of what the same rate gives later, the 240th a third, the 2,000th five sixths. An LR sweep consists of such
+early steps, a long training hardly: the same rate means other steps in the two, and the sweep has to correct for that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from collections.abc import Sequence
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.training.ranger import rectified_step
 
-RECTIFIED = {"Ranger": (0.95, 0.999), "RAdam": (0.9, 0.999)}  # decay of their means of gradient and square
-SAMPLES = 500  # steps of a plan that are looked at
+# Decay of the means of gradient and square. The steps of the other optimizers of `config/optimizers.py` do not grow or
+# shrink for long, except those listed there as UNEVEN: `tests/training/test_stride.py` measures it.
+RECTIFIED = {
+    **dict.fromkeys(("Ranger", "torch_optimizer.Ranger"), (0.95, 0.999)),
+    **dict.fromkeys(("RAdam", "timm.radam", "timm.radamw", "timm.radamlegacy", "timm.radabelief"), (0.9, 0.999)),
+}
+SAMPLES = 500  # steps of a plan that enter its mean
 
 
 def stride(optimizer: str, step: int) -> float:
@@ -34,7 +39,7 @@ def stride(optimizer: str, step: int) -> float:
 
 
 def mean_stride(optimizer: str, plan: Sequence[Phase], steps_per_epoch: int) -> float:
-    """Returns the mean stride of a plan's steps, each weighted with its learning rate; as if no patience ran out."""
+    """Returns the mean stride of a plan's steps, weighted with their learning rates, as if no patience ran out."""
     num_steps = sum(phase.epochs for phase in plan) * steps_per_epoch
     total = weighted = 0.0
     begun = 0

@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config.load import load
 from pipeline.data.catalog import read_catalog
-from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import ValidBatch
-from pipeline.prediction.load import load_predictor
-from pipeline.prediction.store import PredictionStore, StoreWriter
-from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.engine.api import open_run
+from pipeline.inference.ensemble import Recipe, combine
+from pipeline.inference.load import load_predictor
+from pipeline.inference.predict import Prediction, Predictor, averaged_logits, predict_batches
+from pipeline.inference.probability_store import PredictionStore, StoreWriter
+from pipeline.model.build import normalise
+from pipeline.paths import BEST, TRAIN_CATALOG
 from pipeline.training.checkpoint import load_or_refuse
-from pipeline.training.encoder import normalise
-from tests.tiny import run_paths
+from pipeline.work.inputs import competition_folder
 
 NUM_IMAGES = 6
 RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
@@ -37,14 +37,13 @@ RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     """The network of a trained run and some public images, spread over the list."""
-    loaded, paths = load(name), run_paths(name)
-    path = paths / "best.ckpt"
+    run = open_run(name)
+    loaded, path = run.loaded, run.paths / BEST
     predictor = load_predictor(loaded, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
-    catalog = read_catalog(paths / "catalog.csv").assign(mask="")
+    catalog = read_catalog(run.paths / TRAIN_CATALOG).drop(columns="mask")
     rows = catalog.iloc[len(catalog) // (2 * NUM_IMAGES) :: len(catalog) // NUM_IMAGES][:NUM_IMAGES]
-    folder = find_folder(loaded.competition, loaded.config.datasets.directory)
     predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))
-    return predictor, ValidDataset(folder, rows, padding=loaded.config.datasets.padding)
+    return predictor, ValidDataset(competition_folder(run), rows, padding=loaded.config.datasets.padding)
 
 
 def predict_both(name: str, tta: str, folder: Path) -> tuple[PredictionStore, dict[str, Prediction]]:

@@ -1,11 +1,10 @@
-"""One Ranger step of FPN/efficientnet-b3, 369 tensors: torch_optimizer's, one tensor after the other, and ours.
+"""One step of FPN/efficientnet-b3, 369 tensors: Ranger of torch_optimizer and ours, and others of the libraries.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_optimizer
 
 Runs on a GPU if there is one. Calls are scored at torch's dispatcher, in the step that also moves the slow weights.
 """
 
-import warnings
 from collections.abc import Callable
 
 import segmentation_models_pytorch as smp
@@ -13,14 +12,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline.training.optimizer import build_optimizer
 from pipeline.training.ranger import Ranger
 from tests.benchmarks.timing import alternate, show
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # signatures of 2019
-    import torch_optimizer
-
 NUM_ROUNDS, LOOKAHEAD_STEPS = 30, 6
+OTHERS = ("torch_optimizer.Ranger", "torch_optimizer.DiffGrad", "timm.lamb", "timm.adan", "timm.muon")
 
 
 class CountedCalls(TorchDispatchMode):
@@ -37,7 +34,6 @@ class CountedCalls(TorchDispatchMode):
 
 def main() -> None:
     """Prints calls and times of a step."""
-    warnings.filterwarnings("ignore", message="This overload of", category=UserWarning)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes = [param.shape for param in smp.FPN("efficientnet-b3", encoder_weights=None, classes=12).parameters()]
 
@@ -48,8 +44,12 @@ def main() -> None:
             param.grad = torch.randn(param.shape, generator=generator).to(device)
         return make(params)
 
-    optimizers = {
-        "torch_optimizer.Ranger": optimizer_of(lambda params: torch_optimizer.Ranger(params, lr=1e-3)),
+    def by_name(name: str) -> torch.optim.Optimizer:
+        optimizer = optimizer_of(lambda params: build_optimizer(nn.ParameterList(params), name))
+        optimizer.param_groups[0]["lr"] = 1e-3
+        return optimizer
+
+    optimizers = {name: by_name(name) for name in OTHERS} | {
         "ours, foreach, not centralized (same bits)": optimizer_of(lambda p: Ranger(p, centralize=False, fused=False)),
         "ours, fused, not centralized": optimizer_of(lambda p: Ranger(p, centralize=False)),
         "ours, foreach, centralized": optimizer_of(lambda p: Ranger(p, fused=False)),

@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,8 +33,12 @@ from pipeline.config.load import Loaded, load
 from pipeline.data.loaders import train_batches, train_loader
 from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
+from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
-from pipeline.segmentation.samples import TrainDataset
+from pipeline.model.build import normalise
+from pipeline.paths import Folders
+from pipeline.stages import stages_of
+from pipeline.training.criterion import criterion
 from pipeline.training.device import make_reproducible
 from pipeline.training.encoder import normalise
 from pipeline.training.finite import FiniteWatch
@@ -43,7 +48,6 @@ from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
 from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
-from tests.tiny import run_paths
 
 WIDTH, HEIGHT = 640, 352
 STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR = 1.05, 0.95, 1.15, 1.2
@@ -115,14 +119,15 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         return train_batches(loader, epoch, start_step, augment)
 
     state = TrainState("", class_dice=np.linspace(0.1, 0.9, NUM_CLASSES).tolist())
-    (folder / "runs" / "bench").mkdir(parents=True, exist_ok=True)
+    folders = replace(Folders.from_environment(), runs=folder / "runs")
+    run = Run(loaded, folders, print, Stop(), stages_of)
+    run.paths.folder.mkdir(parents=True, exist_ok=True)
     return Training(
+        run=run,
         config=loaded.config,
         plan=loaded.plan,
         learner=learner,
         state=state,
-        paths=run_paths(str(folder / "runs" / "bench")),
-        stop=Stop(),
         seed=1,
         classes=CLASSES,
         scored=tuple(range(NUM_CLASSES)),
@@ -135,7 +140,6 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         steps_per_epoch=len(sampler),
         sums=EpochSums(NUM_CLASSES, learner.device),
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
-        say=print,
     )
 
 
@@ -278,7 +282,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         catalog = write_images(folder / "data", chosen.images)
-        build_store(folder / "data", catalog, None, folder / "stores", say=lambda line: None)
+        build_store(folder / "data", catalog, None, folder / "stores", log=lambda line: None)
         ids = list(catalog.id)
         if chosen.part in (None, 1):
             step_overhead(chosen, folder, ids)

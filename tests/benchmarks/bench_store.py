@@ -20,11 +20,12 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import ValidBatch
-from pipeline.prediction.store import PredictionStore, StoreWriter
-from pipeline.segmentation.compact import compress
-from pipeline.segmentation.networks import build_network, find_encoder_weights
-from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
-from pipeline.training.encoder import normalise
+from pipeline.inference.compact import compress
+from pipeline.inference.predict import Prediction, Predictor, decode, predict_batches
+from pipeline.inference.probability_store import PredictionStore, StoreWriter
+from pipeline.model.build import build_network, load_encoder, normalise
+from pipeline.model.weights import find_encoder_weights
+from pipeline.paths import Folders
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate
 
@@ -78,6 +79,7 @@ def time_codec(prediction: Prediction) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    folders = Folders.from_environment().weights
     loaded = load("CamVidAAA" if CAMVID.is_dir() else "demo")
     images = read_images(NUM_IMAGES)
     naive_file = io.BytesIO()
@@ -87,9 +89,10 @@ def main() -> None:
     networks = {}
     for name, tta, bar in CASES:
         model = dataclasses.replace(loaded.config.model, name=name)
-        has_weights = model.encoder.weights is not None and find_encoder_weights(model.encoder) is not None
         if name not in networks:
-            networks[name] = build_network(model, NUM_CLASSES, with_weights=has_weights)
+            networks[name] = build_network(model, NUM_CLASSES)
+            if find_encoder_weights(model.encoder, folders) is not None:
+                load_encoder(networks[name], model.encoder, folders)
             learn(networks[name], model.encoder, images)
         settings = dataclasses.replace(loaded.config.predict, tta=tta)
         device = torch.device("cpu")

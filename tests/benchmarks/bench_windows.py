@@ -57,7 +57,7 @@ def main() -> None:
     loaded = load("demo")
     encoder = dataclasses.replace(loaded.config.model.encoder, name="resnet18", weights=None)
     model = dataclasses.replace(loaded.config.model, name="FPN", encoder=encoder)
-    network = build_network(model, NUM_CLASSES, with_weights=False).eval()
+    network = build_network(model, NUM_CLASSES).eval()
     network = network.to(memory_format=torch.channels_last)
     image = torch.randn((1, 3, HEIGHT, WIDTH)).contiguous(memory_format=torch.channels_last)
 

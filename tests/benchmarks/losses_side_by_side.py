@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,9 @@ from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image
 from pipeline.files import write_atomic
-from pipeline.intervals import group_numbers, interval
-from pipeline.paths import RunPaths
-from pipeline.prediction.store import PredictionStore
+from pipeline.inference.predict import decode
+from pipeline.inference.probability_store import PredictionStore
+from pipeline.paths import VALID_PROBS, Folders, RunPaths
 from pipeline.report.canvas import (
     GAP,
     MARGIN,
@@ -43,7 +44,7 @@ from pipeline.report.figure import encode_png
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode
 from pipeline.training.inputs import split_rows
-from tests.tiny import run_paths
+from tests.benchmarks.padding_band import interval
 
 RARE_SHARE = 0.02  # classes with fewer of all pixels are rare
 NUM_COLUMNS = 4
@@ -65,7 +66,7 @@ class Finished:
 
 def read_run(name: str) -> Finished:
     """Returns what a finished run says of itself."""
-    paths = run_paths(name)
+    paths = Folders.from_environment().run(name)
     text = (paths / "config.yaml").read_text()
     config, scores = json.loads(text[text.index("{") :]), json.loads((paths / "metrics.json").read_text())["scores"]
     table = pd.read_csv(paths / "classes.csv")
@@ -89,14 +90,13 @@ def richest_image(rows: pd.DataFrame) -> str:
     return rows.loc[order.sort_values(["classes", "least"]).index[-1], "id"]
 
 
-def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition, directory: str | None) -> bytes:
+def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition, folder: Path) -> bytes:
     """Returns image, truth and each run's prediction of one scene as PNG."""
     row = split_rows(runs[0].paths, "valid").set_index("id").loc[image_id]
-    folder = find_folder(competition, directory)
     image, truth = read_image(folder / row["image"]), read_mask(folder / row["mask"], mask_code(competition))
     cells = [("image", image), ("truth", paint_mask(truth, competition.colors, image))]
     for run in runs:
-        mask = decode(PredictionStore(run.paths.probs("valid"))[image_id])
+        mask = decode(PredictionStore(run.paths / VALID_PROBS)[image_id])
         caption = f"{run.loss}: {run.image_dice[image_id]:.3f}"
         cells.append((caption, paint_mask(mask, competition.colors, image)))
     height, width = truth.shape
@@ -134,8 +134,9 @@ def main(arguments: Sequence[str]) -> None:
     text = (first.paths / "config.yaml").read_text()
     datasets = json.loads(text[text.index("{") :])["DATASETS"]
     competition = load_competition(datasets["COMPETITION"], "config.yaml")
+    folder = find_folder(competition, Folders.from_environment().data, datasets.get("DIRECTORY"))
     image_id = named.get("image") or richest_image(split_rows(first.paths, "valid"))
-    write_atomic(first.paths / "losses.png", draw_scene(runs, image_id, competition, datasets.get("DIRECTORY")))
+    write_atomic(first.paths / "losses.png", draw_scene(runs, image_id, competition, folder))
     print(f"scene {image_id}: {first.paths / 'losses.png'}")
 
 

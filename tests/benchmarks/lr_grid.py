@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.load import load
+from pipeline.engine.api import open_run
 from pipeline.files import write_atomic
 from pipeline.paths import PROJECT, RunPaths
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, read_columns, read_json
 from pipeline.report.sweep import plot_sweep
 from pipeline.training.sweep_curve import FAR_OFF
-from tests.tiny import run_paths
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def run_stages(name: str, stage: str, overrides: Sequence[str]) -> tuple[RunPath
     code = subprocess.run(command, cwd=PROJECT, check=False).returncode
     if code not in (0, 2):  # 2: the loss was not finite, which is an answer
         raise SystemExit(f"exit code {code}: {' '.join(command[1:])}")
-    return run_paths(load(name, tuple(overrides)).run), code == 0
+    return open_run(name, overrides).paths, code == 0
 
 
 def train_at(name: str, rate: float, overrides: Sequence[str]) -> Outcome:

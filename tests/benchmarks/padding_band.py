@@ -14,25 +14,24 @@ import numpy as np
 import torch
 
 from pipeline.config.competition import IGNORE, mask_code
-from pipeline.config.load import load
-from pipeline.data.competition import find_folder
-from pipeline.intervals import group_numbers, interval
-from pipeline.prediction.store import PredictionStore
-from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.metrics import dice_iou
-from pipeline.segmentation.predict import decode
-from pipeline.segmentation.scores import confusion_of
-from pipeline.training.assemble import split_rows
-from tests.tiny import run_paths
+from pipeline.data.images import read_mask
+from pipeline.engine.api import open_run
+from pipeline.inference.evaluate import confusion_of
+from pipeline.inference.predict import decode
+from pipeline.inference.probability_store import PredictionStore
+from pipeline.model.metrics import dice_iou
+from pipeline.paths import VALID_PROBS
+from pipeline.training.inputs import split_rows
+from pipeline.work.inputs import competition_folder
 
 BAND_PX = 16
 
 
-def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns mean Dice per image, over all pixels and over the outer band, and each image's sequence."""
-    loaded = load(name, overrides)
-    paths, competition = run_paths(loaded.run), loaded.competition
-    folder, store = find_folder(competition, loaded.config.datasets.directory), PredictionStore(paths.probs("valid"))
+def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean Dice per image, over all pixels and over the outer band."""
+    run = open_run(name, overrides)
+    competition, paths = run.loaded.competition, run.paths
+    folder, store = competition_folder(run), PredictionStore(paths / VALID_PROBS)
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     rows = split_rows(paths, "valid")
     for row in rows.itertuples():

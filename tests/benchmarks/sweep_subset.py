@@ -5,7 +5,6 @@
 
 `record` does real sweeps and keeps, after each step, what each validation image adds to cross entropy and soft Dice;
 from these the loss of any draw of images follows exactly, so that `draw` needs no network. It writes
-from tests.tiny import run_paths
 `sweep_subset.npz` into the run's folder (the stages up to `tile` must be done).
 
 `draw` compares suggestions of many random draws, and of the images that the sweep itself chooses, with those of the
@@ -24,22 +23,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pipeline.work.experiment import find_run
 
 from pipeline.config.competition import mask_code
-from pipeline.config.load import Loaded, load
 from pipeline.config.plan import parse_mix
-from pipeline.data.competition import find_folder
+from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
-from pipeline.engine.stopping import Stop
-from pipeline.segmentation.samples import ValidDataset
-from pipeline.training.encoder import normalise
+from pipeline.engine.api import open_run
+from pipeline.engine.run import Run
+from pipeline.model.build import normalise
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
-from pipeline.training.sweep_validation import as_it_is, choose_images
-from tests.tiny import run_paths
+from pipeline.training.sweep_judge import as_it_is, choose_images
+from pipeline.work.inputs import competition_folder
 
 COUNTS = (4, 8, 16)
 SMOOTHINGS = (0.2, 0.3, 0.5)
@@ -96,13 +93,13 @@ def loss_of_images(sums: np.ndarray, places: Sequence[int], batch_size: int, mix
     return np.sum(losses, axis=0) / len(places)
 
 
-def record(loaded: Loaded) -> None:
+def record(run: Run) -> None:
     """Sweeps with every validation image judged after each step, and writes what they add to the losses."""
-    config, paths = loaded.config, run_paths(loaded.run)
+    config, paths = run.loaded.config, run.paths
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
-    folder = find_folder(loaded.competition, config.datasets.directory)
-    dataset = ValidDataset(folder, rows, mask_code(loaded.competition), config.datasets.padding)
+    code = mask_code(run.loaded.competition)
+    dataset = ValidDataset(competition_folder(run), rows, code, config.datasets.padding)
     batches = list(valid_batches(valid_loader(dataset, batch_size, num_workers=0)))
     seen: list[np.ndarray] = []
 
@@ -121,7 +118,7 @@ def record(loaded: Loaded) -> None:
             seen.append(np.concatenate(found))
         return loss
 
-    points = sweep_points(loaded, paths, Stop(), find_run, print, judge)
+    points = sweep_points(run, judge)
     np.savez_compressed(
         paths / "sweep_subset.npz",
         repeat=[point.repeat for point in points],
@@ -170,16 +167,16 @@ def is_near(rate: float, other: float, factor: float = FACTOR) -> bool:
     return abs(math.log(rate / other)) <= math.log(factor) + 1e-9
 
 
-def report(loaded: Loaded) -> None:
+def report(run: Run) -> None:
     """Prints, for each number of images and repeats and each smoothing, how often the full pass is met."""
-    config, paths = loaded.config, run_paths(loaded.run)
+    config, paths = run.loaded.config, run.paths
     recorded = read(paths / "sweep_subset.npz")
     mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])
     batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)
     everything = range(recorded.sums[0].shape[1])
     rows, rng = split_rows(paths, "valid"), np.random.default_rng(0)
     chosen = {count: np.flatnonzero(rows["id"].isin(choose_images(rows, count))) for count in COUNTS}
-    print(f"{loaded.run}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} images in full")
+    print(f"{run.name}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} images in full")
     print("share of draws within x2 of the full pass; our own choice of images; spread of the full pass's repeats")
     subsets = {count: draws(recorded.sums[0][0], count, rng) for count in COUNTS if count < len(everything)}
     different = (f"{len({tuple(sorted(one)) for one in many})} of {count}" for count, many in subsets.items())
@@ -216,8 +213,7 @@ def _cell(found, own, full, groups, mark: str) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     what, name, *overrides = arguments
-    loaded = load(name, tuple(overrides))
-    {"record": record, "draw": report}[what](loaded)
+    {"record": record, "draw": report}[what](open_run(name, overrides))
 
 
 if __name__ == "__main__":

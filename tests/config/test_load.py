@@ -237,6 +237,16 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
             ["SOLVER.MAX_LR=auto", "SWEEP.OPTIMIZER=SGD"],
             "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but a rate",
         ),
+        (["SOLVER.OPTIMIZER.NAME=adamw"], "SOLVER.OPTIMIZER.NAME: no optimizer is called adamw; did you mean AdamW or"),
+        (["SOLVER.OPTIMIZER.NAME=timm.adahessian"], "SOLVER.OPTIMIZER.NAME: timm.adahessian needs second derivatives"),
+        (
+            ["SOLVER.OPTIMIZER={NAME: torch_optimizer.SGDW, WEIGHT_DECAY: 0.1}"],
+            "SOLVER.OPTIMIZER.NAME: torch_optimizer.SGDW subtracts the same number from every weight",
+        ),
+        (
+            ["SOLVER.MAX_LR=auto", "SOLVER.OPTIMIZER.NAME=timm.adagrad"],
+            "SOLVER.MAX_LR: auto is the suggestion of the LR sweep, but the steps of timm.adagrad keep",
+        ),
         (
             ["PREDICT.WINDOW=[100, 90]"],
             "PREDICT.WINDOW: [100, 90] must be multiples of 32",
@@ -255,6 +265,12 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
 )
 def test_settings_that_do_not_go_together_are_refused(overrides, message):
     assert refusal("ExpAAB", *overrides).startswith(f"command line: {message}")
+
+
+def test_an_optimizer_of_a_library_is_a_setting_like_any_other():
+    overrides = ("SOLVER.OPTIMIZER={NAME: torch_optimizer.SGDW, WEIGHT_DECAY: 0}", "SWEEP.OPTIMIZER=SGD")
+    assert load("ExpAAB", overrides).config.solver.optimizer.name == "torch_optimizer.SGDW"
+    assert load("ExpAAB", ("SOLVER.OPTIMIZER.NAME=timm.adagrad",)).config.solver.max_lr == 0.001
 
 
 def test_a_contradiction_is_named_where_the_value_stands_that_was_not_overridden():

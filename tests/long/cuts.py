@@ -1,7 +1,7 @@
 """Stops a training again and again and starts it anew, for every optimizer, plan, loss scaler and weight average.
 
-    python -m tests.long.cuts           all, in two minutes
-    python -m tests.long.cuts SGD       with one optimizer
+    python -m tests.long.cuts               with the project's own optimizers, in two minutes
+    python -m tests.long.cuts timm.lamb     with one optimizer
 
 At every cut what was loaded must be, bit for bit, what was saved; at the end weights, optimizer state and history must
 be those of a training that was not stopped. Validation losses are scripted, so that patience ends the first phase early
@@ -19,9 +19,9 @@ from itertools import product
 import pytest
 import torch
 
+from pipeline.config.optimizers import OURS
 from pipeline.errors import Stopped
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.optimizer import OPTIMIZERS
 from pipeline.training.trainer import train
 from tests.training.toy import StopAt, make, results, script
 
@@ -86,9 +86,9 @@ def stop_at_every_step(
 
 
 def main(optimizers: Sequence[str]) -> int:
-    """Tries all combinations with these optimizers, or with all; prints and returns what was wrong."""
+    """Tries all combinations with these optimizers, or with ours; prints and returns what was wrong."""
     num_cuts, num_runs, failed = 0, 0, 0
-    for optimizer, plan, has_scaler, average in product(optimizers or OPTIMIZERS, PLANS, SCALERS, AVERAGES):
+    for optimizer, plan, has_scaler, average in product(optimizers or OURS, PLANS, SCALERS, AVERAGES):
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setitem(os.environ, "RUNS_DIR", folder)
             cuts, faults = stop_at_every_step(monkeypatch, settings(optimizer, plan, average), has_scaler)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_toolbelt.inference import tta as toolbelt
 from torch import nn
 
 from pipeline.config.load import load
@@ -19,6 +20,7 @@ from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.predict import (
     Prediction,
     Predictor,
+    _views,
     averaged_logits,
     decode,
     full_logits,
@@ -56,6 +58,14 @@ class Symmetric(PerPixel):
 
     def forward(self, x):
         return self.segmentation_head(x + F.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False))
+
+
+class Turned(PerPixel):
+    """A network whose answer depends on where a pixel lies, otherwise in each of the eight views."""
+
+    def forward(self, x):
+        ramp = torch.arange(x.shape[-1]) * 0.1 + torch.arange(x.shape[-2])[:, None] ** 2 * 0.01
+        return super().forward(x) * (1 + ramp)
 
 
 def predictor(network=None, num_classes=NUM_CLASSES, **settings) -> Predictor:
@@ -145,7 +155,7 @@ def test_a_single_window_that_does_not_fit_is_told():
         averaged_logits(predictor(Small(0), **WINDOWS), normalised(num=1))
 
 
-@pytest.mark.parametrize("tta", ["flip", "d4"])
+@pytest.mark.parametrize("tta", ["flip", "d2", "d4"])
 @pytest.mark.parametrize("space", ["probs", "logits"])
 @pytest.mark.parametrize("windows", [{}, WINDOWS], ids=["full", "windows"])
 def test_mirrored_and_turned_copies_are_undone_exactly(tta, space, windows):
@@ -168,6 +178,20 @@ def test_flipped_copies_of_a_network_that_is_not_symmetric_are_a_mean_of_two():
     plain = averaged_logits(predictor(tta_space="logits"), image)
     flipped = averaged_logits(predictor(Ramp(), tta="flip", tta_space="logits"), image)
     assert torch.allclose(flipped, plain + 0.05 * (image.shape[-1] - 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("tta", "num_views"), [("flip", 2), ("d2", 4), ("d4", 8)])
+def test_views_are_those_of_toolbelt(tta, num_views):
+    names = {"flip": "fliplr"}
+    augment, deaugment = (getattr(toolbelt, f"{names.get(tta, tta)}_image_{way}") for way in ("augment", "deaugment"))
+    image = normalised(num=1, height=64, width=64)
+    views = [apply(image) for apply, _ in _views(tta, (64, 64))]
+    theirs = list(augment(image))
+    assert len(views) == num_views
+    assert all(any(torch.equal(view[0], other) for other in theirs) for view in views)
+    assert all(any(torch.equal(view[0], other) for view in views) for other in theirs)
+    of = predictor(Turned(), tta=tta, tta_space="logits")
+    assert torch.allclose(averaged_logits(of, image), deaugment(Turned()(augment(image))), atol=1e-5)
 
 
 def test_scaled_copies_of_a_flat_image_agree():

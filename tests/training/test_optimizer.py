@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.optimizers import OURS
 from pipeline.errors import UserError
-from pipeline.training.optimizer import OPTIMIZERS, EmaWeights, build_optimizer, parameter_groups
+from pipeline.training.optimizer import EmaWeights, build_optimizer, parameter_groups
 from pipeline.training.ranger import Ranger
 
 
@@ -54,7 +55,6 @@ def test_groups_part_encoder_from_head_and_norms_and_biases_from_kernels() -> No
         ({"encoder.0.weight"}, 0.2, 0.1),
         ({"encoder.0.bias", "encoder.1.weight", "encoder.1.bias"}, 0.2, 0.0),
     ]
-    assert {group["lr"] for group in groups} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_frozen_parameters_are_in_the_groups_so_that_they_can_be_thawed() -> Non
     assert not torch.equal(network.encoder[0].weight, before["encoder.0.weight"])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OURS)
 def test_nothing_moves_until_the_trainer_assigns_a_learning_rate(name: str) -> None:
     network = small_network()
     optimizer = build_optimizer(network, name, weight_decay=0.1)
@@ -92,7 +92,7 @@ def test_nothing_moves_until_the_trainer_assigns_a_learning_rate(name: str) -> N
     assert all(torch.equal(*pair) for pair in zip(network.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OURS)
 def test_the_encoder_moves_by_its_factor(name: str) -> None:
     moved = {}
     for factor in (1.0, 0.1):
@@ -127,7 +127,7 @@ def test_sgd_is_the_ordinary_one_with_momentum() -> None:
         torch.testing.assert_close(param, expected)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OURS)
 def test_resume_from_a_file_at_every_step_gives_the_same_bits(name: str) -> None:
     settings = {"weight_decay": 0.01, "encoder_lr_factor": 0.3, "decay_norm_and_bias": False}
     straight = small_network()
@@ -149,7 +149,7 @@ def test_resume_from_a_file_at_every_step_gives_the_same_bits(name: str) -> None
             assert torch.equal(value, straight.state_dict()[key]), f"{key}, cut before step {cut}"
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", OURS)
 def test_a_part_that_was_frozen_begins_to_move_when_it_is_thawed(name: str) -> None:
     network = small_network()
     kernel, optimizer = network.encoder[0].weight, build_optimizer(network, name)
@@ -180,11 +180,6 @@ def test_ranger_is_the_originals() -> None:
     settings = {key: group[key] for key in ("betas", "eps", "weight_decay", "k", "alpha", "centralize")}
     expected = {"betas": (0.95, 0.999), "eps": 1e-5, "weight_decay": 0.0, "k": 6, "alpha": 0.5, "centralize": True}
     assert settings == expected
-
-
-def test_an_unknown_optimizer_is_refused() -> None:
-    with pytest.raises(UserError, match=r"'Rangr', known are Ranger, RAdam, AdamW, SGD"):
-        build_optimizer(small_network(), "Rangr")
 
 
 def test_an_encoder_factor_needs_an_encoder() -> None:

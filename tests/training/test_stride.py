@@ -1,4 +1,4 @@
-"""How long an optimizer's steps are beside its learning rate, measured on one weight with a steady gradient."""
+"""How long an optimizer's steps are relative to its learning rate: formula, and measured on every optimizer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config.optimizers import OFFERED, UNEVEN
 from pipeline.config.plan import Phase
 from pipeline.training.optimizer import build_optimizer
 from pipeline.training.stride import mean_stride, stride
@@ -29,6 +30,30 @@ def test_a_stride_is_what_the_optimizer_really_moves(name, step):
         network.weight.grad = torch.ones(1, dtype=torch.float64)
         optimizer.step()
     assert -network.weight.item() / 1e-3 == pytest.approx(stride(name, step), rel=1e-3)
+
+
+EARLY, LATE = range(30, 54), range(960, 1008)  # of 24 and 48 steps: Lookahead takes every sixth one half back
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFERED)
+def test_no_other_optimizer_has_steps_that_grow_or_shrink_for_long(name):
+    network = nn.Conv2d(4, 4, 1, bias=False)
+    optimizer = build_optimizer(network, name)
+    optimizer.param_groups[0]["lr"] = 1e-5
+    nn.init.constant_(network.weight, 1.0)
+    generator = torch.Generator().manual_seed(0)
+    lengths = []
+    for _ in range(LATE.stop):
+        before = network.weight.detach().clone()
+        network.weight.grad = torch.randn(network.weight.shape, generator=generator)
+        optimizer.step()
+        lengths.append(float((network.weight.detach() - before).norm()))
+    measured, expected = (
+        sum(of[step] for step in EARLY) / len(EARLY) / (sum(of[step] for step in LATE) / len(LATE))
+        for of in (lengths, [stride(name, step + 1) for step in range(LATE.stop)])
+    )
+    assert (1 / 2 < measured / expected < 2) == (name not in UNEVEN), (measured, expected)
 
 
 def test_a_long_training_is_hardly_young_and_a_short_one_is_nothing_else():

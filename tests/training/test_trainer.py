@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.config.optimizers import OURS
 from pipeline.config.plan import learning_rate
 from pipeline.errors import Stopped, UserError
 from pipeline.task import Loss
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint, previous_of
-from pipeline.training.optimizer import OPTIMIZERS
 from pipeline.training.state import advance
 from pipeline.training.trainer import begin, begin_epoch, step_seed, train, train_epoch
 from tests.long.poison import CHANGES, POISONS, faults_of, poison_loss
@@ -265,7 +265,7 @@ def test_a_training_stopped_at_every_step_ends_with_the_same_bits(changes):
 
 
 @pytest.mark.parametrize("has_scaler", [False, True])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OURS)
 def test_early_stop_and_revert_survive_a_stop_at_every_step(monkeypatch, optimizer, has_scaler):
     """The long form, with every plan and with averaged weights: `python -m tests.long.cuts`."""
     options = {"changes": [f"SOLVER.OPTIMIZER.NAME={optimizer}"], "has_scaler": has_scaler}
