@@ -11,8 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from pipeline.commands.arguments import Parser
-from pipeline.commands.table import COMMANDS
+from pipeline.commands.table import COMMANDS, Parser
 from pipeline.errors import Stopped, UserError
 from pipeline.stages import STAGE_NAMES
 from pipeline.wording import did_you_mean, nearest

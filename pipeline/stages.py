@@ -218,7 +218,7 @@ ENSEMBLE_STAGES = (
     Stage(
         "predict",
         "make sure that every member has predicted",
-        lazy("pipeline.work.ensemble_predict:predict"),
+        lazy("pipeline.work.predict:predict_ensemble"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
         reads_outside=lazy("pipeline.work.member_inputs:member_sources"),
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
@@ -229,7 +229,7 @@ ENSEMBLE_STAGES = (
     Stage(
         "evaluate",
         "combine them on images that they did not train on, and score",
-        lazy("pipeline.work.ensemble_evaluate:evaluate"),
+        lazy("pipeline.work.evaluate:evaluate_ensemble"),
         settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
@@ -240,7 +240,7 @@ ENSEMBLE_STAGES = (
     Stage(
         "fit",
         "fit the decoding on images that the members were not trained on",
-        lazy("pipeline.work.ensemble_fit:fit"),
+        lazy("pipeline.work.fit:fit_ensemble"),
         settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
@@ -250,7 +250,7 @@ ENSEMBLE_STAGES = (
     Stage(
         "submit",
         "combine them on the test images, encode and check the submission",
-        lazy("pipeline.work.ensemble_submit:submit"),
+        lazy("pipeline.work.submit:submit_ensemble"),
         settings=("COMPETITION", "DECODE"),
         reads=_ensemble_submit_reads,
         reads_outside=lazy("pipeline.work.member_inputs:test_sources"),

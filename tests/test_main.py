@@ -8,8 +8,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.commands import runs
-from pipeline.commands.arguments import Parser
-from pipeline.commands.table import COMMANDS
+from pipeline.commands.table import COMMANDS, Parser
 
 
 def answer(capsys, *arguments: str) -> str:
@@ -101,7 +100,7 @@ def test_an_unknown_option_of_a_command_is_refused(capsys, command):
 
 
 def test_a_full_disk_is_not_an_internal_error(capsys, monkeypatch):
-    def write(_):
+    def write(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(runs, "list_command", write)
@@ -115,7 +114,7 @@ def test_a_command_without_a_name_asks_for_the_name_alone(capsys, command):
 
 
 def test_an_interrupt_that_an_import_turned_into_an_error_is_an_interrupt(capsys, monkeypatch):
-    def load(_):
+    def load(*_):
         try:
             raise KeyboardInterrupt("asked to end (SIGTERM)")
         except KeyboardInterrupt as interrupt:

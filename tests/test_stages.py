@@ -116,8 +116,8 @@ def test_the_stages_have_this_order_and_each_its_file():
     for stage in STAGES:
         assert stage.function.target == f"pipeline.work.{stage.name}:{stage.name}"
     for stage in ENSEMBLE_STAGES:
-        file = stage.name if stage.name == "report" else f"ensemble_{stage.name}"
-        assert stage.function.target == f"pipeline.work.{file}:{stage.name}"
+        function = stage.name if stage.name == "report" else f"{stage.name}_ensemble"
+        assert stage.function.target == f"pipeline.work.{stage.name}:{function}"
 
 
 def test_every_function_that_the_table_names_exists():

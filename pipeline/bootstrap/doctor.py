@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from pipeline.bootstrap.installed import built_for, cv2_folders, interpreter, opencv, packages, torch_pair
-from pipeline.bootstrap.machine import Finding, cores_and_memory, disk, gpus, internet, run_concurrently, shared_memory
+from pipeline.bootstrap import findings as find
+from pipeline.bootstrap.findings import Finding
 from pipeline.bootstrap.requirements import installed_distributions, parse_requirements
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, DEMO, PROJECT, Folders, shown
@@ -30,35 +30,32 @@ def doctor(
 ) -> int:
     """Prints the table; returns 0 when the demo can run, else 2.
 
-    Args:
-        find_folder: returns the folder of a competition by its name, or None; default: the search that every run does.
-        show: prints the text.
-        limit_s: how long to wait for answers of the network, the driver and an import.
+    `find_folder` returns a competition's folder, or None; default: the search that every run does. `limit_s` is how
+    long to wait for answers of the network, the driver and an import.
     """
     folders = Folders.from_environment()
     distributions = installed_distributions()
     requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
     checks = {
-        "cv2": lambda: opencv(distributions, cv2_folders()),
-        "gpu": lambda: gpus(built_for("torch")[1]),
-        "net": internet,
+        "cv2": lambda: find.opencv(distributions, find.cv2_folders()),
+        "gpu": lambda: find.gpus(find.built_for("torch")[1]),
+        "net": find.internet,
     }
     slow = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in checks}
-    slow |= run_concurrently(checks, limit_s)
+    slow |= find.run_concurrently(checks, limit_s)
     sections: list[Section] = [
-        ("Python", [interpreter()]),
-        ("Packages", [*packages(requirements, distributions), *slow["cv2"], *torch_pair(distributions)]),
-        ("Machine", [*slow["gpu"], *cores_and_memory(), *shared_memory()]),
-        ("Disk", [disk("runs", folders.runs, DEMO_NEEDS_GIB), disk("scratch", folders.scratch, DEMO_NEEDS_GIB)]),
+        ("Python", [find.interpreter()]),
+        ("Packages", [*find.packages(requirements, distributions), *slow["cv2"], *find.torch_pair(distributions)]),
+        ("Machine", [*slow["gpu"], *find.cores_and_memory(), *find.shared_memory()]),
+        ("Disk", [find.disk(name, getattr(folders, name), DEMO_NEEDS_GIB) for name in ("runs", "scratch")]),
         ("Competitions", competitions(find_folder or _find_folder, folders)),
         ("Encoder weights", encoder_weights(os.environ, folders)),
         ("Kaggle", [kaggle_credentials(os.environ, Path.home())]),
         ("Internet", slow["net"]),
     ]
     show(table(sections))
-    bad = list(
-        dict.fromkeys(finding.what for _, findings in sections for finding in findings if finding.state == "bad")
-    )
+    found = [finding for _, findings in sections for finding in findings]
+    bad = list(dict.fromkeys(finding.what for finding in found if finding.state == "bad"))
     if not bad:
         show("\nThe demo can run: ./run.sh demo")
         return 0

@@ -1,8 +1,7 @@
 """Finds or creates a Python that meets requirements.txt. run.sh calls it when `.venv/ready` is missing or outdated.
 
-In: requirements.txt, the running interpreter, an existing `.venv`. Standard library only.
-Out: `.venv/ready`, written last: the interpreter to use, whether the packages for the tests are installed, and the text
-of requirements.txt.
+In: requirements.txt, the running interpreter, an existing `.venv`. Standard library only. Out: `.venv/ready`, written
+last: the interpreter to use, whether the packages for the tests are installed, and the text of requirements.txt.
 
 The first of these strategies that succeeds is used:
 
@@ -30,7 +29,14 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.bootstrap.installer import Installation, failure_message, install_missing, log
-from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, parse_requirements, unmet
+from pipeline.bootstrap.requirements import (
+    Interpreter,
+    Requirement,
+    inspect_python,
+    output_of,
+    parse_requirements,
+    unmet,
+)
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import PROJECT
@@ -84,9 +90,8 @@ def choose_strategies(base: Interpreter, requirements: Sequence[Requirement]) ->
     missing = unmet(requirements, base.distributions)
     # Both must be installed and import: a torchvision from elsewhere does not fit a torch that was built specially.
     torches = {"torch", "torchvision"}
-    if not torches <= set(base.distributions) or any(line.name in torches for line in missing):
-        return ["separate"]
-    if not _torch_imports(base):
+    is_there = torches <= set(base.distributions) and not any(line.name in torches for line in missing)
+    if not is_there or not _torch_imports(base):
         return ["separate"]
     needs_change = any(line.name in base.distributions and line.kind != "tests" for line in missing)
     can_add = os.access(base.site, os.W_OK) and not base.is_managed and not needs_change
@@ -107,11 +112,9 @@ def create_target(strategy: Strategy, base: Interpreter, venv: Path) -> Interpre
         log(f"{venv.name} is broken or incomplete; creating it again")
     (venv / UNFINISHED).touch()
     for path in venv.iterdir():  # its content, not the folder: that may be a link to a larger disk
-        if path.name in (UNFINISHED, LOCK):
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
+        elif path.name not in (UNFINISHED, LOCK):
             path.unlink()
     options = ["--system-site-packages"] if strategy == "layered" else []
     # Without pip: uv does not need it, and Debian has it in a package of its own, python3-venv.
@@ -169,11 +172,7 @@ def _base_interpreter(venv: Path) -> Interpreter:
 
 def _torch_imports(base: Interpreter) -> bool:
     log(f"checking whether torch {base.distributions['torch']} of {base.executable} works")
-    command = [base.executable, "-c", "import torch, torchvision"]
-    try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=300).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    return output_of([base.executable, "-c", "import torch, torchvision"], limit_s=300) is not None
 
 
 if __name__ == "__main__":

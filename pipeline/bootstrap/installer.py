@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, unmet
+from pipeline.bootstrap.requirements import Interpreter, Requirement, inspect_python, output_of, unmet
 from pipeline.paths import KAGGLE, PROJECT
 
 GB = 1000**3
@@ -182,10 +182,7 @@ def _pip_for(installation: Installation) -> list[str] | None:
 
 
 def _succeeds(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
+    return output_of(command, limit_s=None) is not None
 
 
 def _warn_if_disk_is_small(installation: Installation, missing: Sequence[Requirement]) -> None:

@@ -12,9 +12,10 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +24,9 @@ from pipeline.paths import PROJECT
 
 OLDEST_PYTHON = (3, 10)
 
-_LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?(?P<reason>\S.*)")
+_LINE = re.compile(r"(?P<name>[\w.-]+)(?P<bounds>[^#]*?)\s+#\s*((?P<kind>no-deps|tests):\s*)?\S.*")
 _BOUND = re.compile(r"(?P<operator>==|!=|>=|<=|<|>)\s*(?P<version>\d+(\.\d+)*)")
+_COMPARE = dict(zip(("==", "!=", ">=", "<=", ">", "<"), (eq, ne, ge, le, gt, lt), strict=True))
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,6 @@ class Requirement:
     name: str
     bounds: tuple[tuple[str, str], ...]  # (">=", "2.6")
     kind: Literal["run", "no-deps", "tests"]
-    reason: str
 
     def __str__(self) -> str:
         return self.name + ",".join(operator + version for operator, version in self.bounds)
@@ -76,19 +77,12 @@ def parse_requirements(text: str) -> tuple[Requirement, ...]:
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.rstrip())
-        bounds = (
-            [_BOUND.fullmatch(part.strip()) for part in match["bounds"].split(",") if part.strip()] if match else []
-        )
+        parts = match["bounds"].split(",") if match else []
+        bounds = [_BOUND.fullmatch(part.strip()) for part in parts if part.strip()]
         if match is None or None in bounds:
             raise UserError(f"requirements.txt line {number}: found {line!r}, expected: name>=1.2  # reason")
-        requirements.append(
-            Requirement(
-                normalised(match["name"]),
-                tuple((bound["operator"], bound["version"]) for bound in bounds),
-                match["kind"] or "run",
-                match["reason"],
-            )
-        )
+        signs = tuple((bound["operator"], bound["version"]) for bound in bounds)
+        requirements.append(Requirement(normalised(match["name"]), signs, match["kind"] or "run"))
     return tuple(requirements)
 
 
@@ -104,7 +98,7 @@ def satisfies(version: str | None, bounds: Iterable[tuple[str, str]]) -> bool:
     if not version:
         return False
     found = release(version)
-    return all(_compare(found, operator, release(bound)) for operator, bound in bounds)
+    return all(_COMPARE[sign](found, release(bound)) for sign, bound in bounds)
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -118,17 +112,6 @@ def release(version: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
-
-
-def _compare(found: tuple[int, ...], operator: str, bound: tuple[int, ...]) -> bool:
-    return {
-        "==": found == bound,
-        "!=": found != bound,
-        ">=": found >= bound,
-        "<=": found <= bound,
-        ">": found > bound,
-        "<": found < bound,
-    }[operator]
 
 
 def unmet(requirements: Iterable[Requirement], distributions: Mapping[str, str]) -> list[Requirement]:
@@ -165,15 +148,22 @@ def running_interpreter() -> Interpreter:
     )
 
 
+def output_of(command: Sequence[str], limit_s: float | None = 3.0) -> str | None:
+    """Returns the output of a program, run in the project; None where it is missing, fails or takes too long."""
+    try:
+        result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, errors="replace", timeout=limit_s)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
 def inspect_python(python: Path | str) -> Interpreter | None:
     """Returns the properties of another interpreter, or None where it does not start or is too old."""
     if not os.access(python, os.X_OK):
         return None
-    command = [str(python), "-m", "pipeline.bootstrap.requirements"]
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if result.returncode:
+    if (output := output_of([str(python), "-m", "pipeline.bootstrap.requirements"], limit_s=None)) is None:
         return None
-    values = json.loads(result.stdout)
+    values = json.loads(output)
     found = Interpreter(**{**values, "version": tuple(values["version"])})
     return found if found.version >= OLDEST_PYTHON else None
 

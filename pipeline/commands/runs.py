@@ -9,39 +9,36 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.commands.arguments import Parser, add_config, parser
+from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
+from pipeline.files import write_atomic
+from pipeline.paths import CONFIG, PLAN_PLOT, PROJECT, SWEEP_FACTS, Folders, shown
 
 
-def list_command(arguments: Sequence[str]) -> int:
+def list_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints configs with question, state and score."""
-    options = parser("list")
     meaning = "only configs with all these words in name or question; default: all"
     options.add_argument("words", metavar="WORD", nargs="*", help=meaning)
     words = tuple(options.parse_args(arguments).words)
 
-    from pipeline.paths import Folders
     from pipeline.report.table import experiment_table
     from pipeline.stages import STAGES
 
     print(experiment_table(Folders.from_environment().runs, STAGES, words))
-    return 0
 
 
-def show_command(arguments: Sequence[str]) -> int:
+def show_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the resolved values of a config and the file that set each."""
-    options = parser("show")
     add_config(options)
     options.add_argument("--json", action="store_true", help="print the values alone, as JSON")
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import load, nested, run_name
-    from pipeline.paths import Folders, shown
 
     loaded = load(chosen.name, tuple(chosen.overrides))
     if chosen.json:
         print(json.dumps(nested(loaded.values), indent=2))
-        return 0
+        return
     width = max(len(key) for key in loaded.values)
     cells = {key: write_value(value) for key, value in loaded.values.items()}
     value_width = min(34, max(len(cell) for cell in cells.values()))
@@ -49,7 +46,6 @@ def show_command(arguments: Sequence[str]) -> int:
     print(f"{loaded.name}: run name {run_name(loaded.config)}, folder {shown(folder)}")
     for key, cell in cells.items():
         print(f"{key:<{width}}  {cell:<{value_width}}  {loaded.origins[key]}")
-    return 0
 
 
 def write_value(value: Any) -> str:
@@ -63,15 +59,12 @@ def write_value(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def plan_command(arguments: Sequence[str]) -> int:
+def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the phases of a config's plan, and plots its learning rate over the epochs."""
-    options = parser("plan")
     add_config(options)
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
-    from pipeline.files import write_atomic
-    from pipeline.paths import CONFIG, PLAN_PLOT, SWEEP_FACTS, Folders, shown
     from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
 
@@ -95,25 +88,20 @@ def plan_command(arguments: Sequence[str]) -> int:
         epochs = "1 epoch" if phase.epochs == 1 else f"{phase.epochs} epochs"
         print(f"{phase.name:<10} at most {epochs}{limits}, {rate}, starts from {phase.start_from}")
     if num_steps is None and any(phase.warmup_steps for phase in loaded.plan):
-        print(
-            f"warm-up is plotted for {PLAN_STEPS} steps per epoch; the real number is known after "
-            f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
-        )
+        command = f"./run.sh {' '.join([chosen.name, *chosen.overrides])} tile"
+        print(f"warm-up is plotted for {PLAN_STEPS} steps per epoch; the real number is known after {command}")
     if suggested:
         origin = shown(paths / SWEEP_FACTS)
         print(f"SOLVER.MAX_LR is auto: plotted for {suggested:.2g}, the suggestion of the LR sweep in {origin}")
     elif is_auto:
         print(f"SOLVER.MAX_LR is auto: plotted for {PROVISIONAL_LR:g}, because the LR sweep has not run yet")
     print(f"plot: {shown(path)}")
-    return 0
 
 
-def compare_command(arguments: Sequence[str]) -> int:
+def compare_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the settings that differ between runs, and their scores; plots scores and curves."""
-    names = parse_names(parser("compare"), arguments)
+    names = parse_names(options, arguments)
 
-    from pipeline.files import write_atomic
-    from pipeline.paths import Folders, shown
     from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
 
     runs = Folders.from_environment().runs
@@ -124,7 +112,6 @@ def compare_command(arguments: Sequence[str]) -> int:
         write_atomic(folder / "scores.png", draw_comparison(comparison))
         write_atomic(folder / "curves.png", draw_run_curves(comparison, runs))
         print(f"\nplots: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
-    return 0
 
 
 def parse_names(options: Parser, arguments: Sequence[str]) -> tuple[str, ...]:
@@ -140,51 +127,43 @@ def parse_names(options: Parser, arguments: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def shakeup_command(arguments: Sequence[str]) -> int:
+def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
-    names = parse_names(parser("shakeup"), arguments)
+    names = parse_names(options, arguments)
 
-    from pipeline.paths import Folders
     from pipeline.report.compare import run_folder
     from pipeline.report.shakeup import read_scores, shake_up
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}
     print(shake_up(*read_scores(folders)))
-    return 0
 
 
-def download_command(arguments: Sequence[str]) -> int:
+def download_command(options: Parser, arguments: Sequence[str]) -> None:
     """Downloads a competition's data, or an encoder's weights."""
-    options = parser("download")
     options.add_argument("name", metavar="NAME", help="a competition (into data/NAME) or an encoder (into WEIGHTS_DIR)")
     name = options.parse_args(arguments).name
 
     from pipeline.download import download
-    from pipeline.paths import Folders
 
     download(name, Folders.from_environment())
-    return 0
 
 
-def doctor_command(arguments: Sequence[str]) -> int:
+def doctor_command(options: Parser, arguments: Sequence[str]) -> int:
     """Prints what this machine has and what is missing."""
-    parser("doctor").parse_args(arguments)
+    options.parse_args(arguments)
 
     from pipeline.bootstrap.doctor import doctor
 
     return doctor()
 
 
-def test_command(arguments: Sequence[str]) -> int:
+def test_command(options: Parser, arguments: Sequence[str]) -> int:
     """Runs the tests; arguments are passed on to pytest."""
-    options = parser("test")
     meaning = "passed on to pytest; its options: ./run.sh test . --help"
     options.add_argument("arguments", metavar="ARGUMENT", nargs="*", help=meaning)
     if arguments[:1] in (["-h"], ["--help"]):
         options.parse_args(arguments)
-
-    from pipeline.paths import PROJECT
 
     command = [sys.executable, "-m", "pytest", *arguments]
     return subprocess.run(command, cwd=PROJECT, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}).returncode

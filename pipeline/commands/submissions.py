@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.commands.arguments import add_competition, add_config, chosen_competition, parser
+from pipeline.commands.table import Parser, add_competition, add_config, chosen_competition
 from pipeline.errors import UserError
-from pipeline.paths import LOG, Folders
+from pipeline.paths import LOG, Folders, shown
 
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
@@ -20,36 +20,34 @@ NUM_DRAWN = 4  # images of `diff`
 SCORE_WITHIN_S = 60.0  # most submissions have their score by then
 
 
-def score_command(arguments: Sequence[str]) -> int:
+def note(line: str) -> None:
+    """Prints a line to standard error; standard output is for programs."""
+    print(line, file=sys.stderr)
+
+
+def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
-    options = parser("score")
     options.add_argument("file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip of PNG masks")
-    options.add_argument(
-        "--masks", type=Path, metavar="DIR", required=True, help="folder of the masks, named and stored as for training"
-    )
+    meaning = "folder of the masks, named and stored as for training"
+    options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
     from pipeline.submission.score import score_file, summarise
 
-    competition = chosen_competition("score", chosen.competition, [chosen.file])
+    competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.is_dir():
         raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
 
     def sizes_of(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         sizes = known_sizes(competition, ids)
-        if len(sizes) < len(ids):
-            print(
-                f"{len(ids) - len(sizes)} of the {len(ids)} images are not here: sizes are those of their masks",
-                file=sys.stderr,
-            )
+        if num_absent := len(ids) - len(sizes):
+            note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
         return sizes
 
-    # Standard output is for programs.
-    scores = score_file(chosen.file, chosen.masks, competition, sizes_of, lambda line: print(line, file=sys.stderr))
+    scores = score_file(chosen.file, chosen.masks, competition, sizes_of, note)
     # Another competition's classes may fit the file too, so the output names the competition.
     print(json.dumps({"competition": competition.name, **summarise(scores, competition)}, indent=2))
-    return 0
 
 
 class ImageFile(NamedTuple):
@@ -60,9 +58,8 @@ class ImageFile(NamedTuple):
     size: tuple[int, int]
 
 
-def diff_command(arguments: Sequence[str]) -> int:
+def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints where two submissions differ most, and draws those images."""
-    options = parser("diff")
     options.add_argument("first", type=Path, metavar="ONE", help="a submission in any format")
     options.add_argument("second", type=Path, metavar="TWO", help="another submission of the same images")
     add_competition(options, "not needed where a .json beside a submission names it")
@@ -71,52 +68,52 @@ def diff_command(arguments: Sequence[str]) -> int:
     from pipeline.submission.check import find_hints
     from pipeline.submission.compare import compare_submissions
 
-    competition = chosen_competition("diff", chosen.competition, [chosen.first, chosen.second])
+    competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)
     sizes = {image_id: image.size for image_id, image in images.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
-    for file in (chosen.first, chosen.second):
-        for hint in find_hints(file, competition, sizes):
-            print(hint, file=sys.stderr)
+    files = (chosen.first, chosen.second)
+    for hint in (hint for file in files for hint in find_hints(file, competition, sizes)):
+        note(hint)
     print(f"{changes['id'].nunique()} of {len(sizes)} images differ")
     if not len(changes):
-        return 0
+        return
     print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
-    files = (chosen.first, chosen.second)
     print(f"drawn: {draw_diff(files, competition, images, changes['id'].unique().tolist())}")
-    return 0
+
+
+def list_files(competition: Competition, folder: Path, subsets: Sequence[str]) -> dict[str, tuple[Path, str]]:
+    """Returns file and sequence of the competition's images by id; an id in both lists is a test image."""
+    from pipeline.config.competition import image_file
+    from pipeline.data.competition import read_list
+
+    return {
+        listed.id: (folder / image_file(competition, listed.id, subset), listed.sequence)
+        for subset in subsets
+        for listed in read_list(competition, folder, subset)[0]
+    }
 
 
 def list_test_images(competition: Competition) -> dict[str, ImageFile]:
     """Returns the competition's test images by id, sizes from the files' headers: nothing is decoded."""
-    from pipeline.config.competition import image_file
-    from pipeline.data.competition import find_folder, read_list
+    from pipeline.data.competition import find_folder
 
-    folder = find_folder(competition, Folders.from_environment().data)
-    images = {}
-    for listed in read_list(competition, folder, "test")[0]:
-        path = folder / image_file(competition, listed.id, "test")
-        images[listed.id] = ImageFile(path, listed.sequence, size_of(path))
-    return images
+    files = list_files(competition, find_folder(competition, Folders.from_environment().data), ["test"])
+    return {image_id: ImageFile(path, sequence, size_of(path)) for image_id, (path, sequence) in files.items()}
 
 
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of the images whose files are here; an id in both lists is a test image."""
-    from pipeline.config.competition import image_file
-    from pipeline.data.competition import find_folder, read_list
+    """Returns (height, width) of the images whose files are here."""
+    from pipeline.data.competition import find_folder
 
     try:
         folder = find_folder(competition, Folders.from_environment().data)
     except UserError:
         return {}
-    files = {
-        listed.id: folder / image_file(competition, listed.id, subset)
-        for subset in ("train", "test")
-        for listed in read_list(competition, folder, subset)[0]
-    }
-    return {id: size_of(files[id]) for id in ids if id in files and files[id].is_file()}
+    files = list_files(competition, folder, ["train", "test"])
+    return {id: size_of(files[id][0]) for id in ids if id in files and files[id][0].is_file()}
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -126,8 +123,6 @@ def size_of(path: Path) -> tuple[int, int]:
         UserError: the file is absent or no image.
     """
     from PIL import Image
-
-    from pipeline.paths import shown
 
     try:
         with Image.open(path) as opened:
@@ -142,7 +137,6 @@ def draw_diff(
 ) -> str:
     """Draws the images that changed most; returns the path of the drawing, as messages show it."""
     from pipeline.data.images import read_image
-    from pipeline.paths import shown
     from pipeline.report.figure import write_image
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.submission.formats import format_of_file
@@ -160,18 +154,15 @@ def draw_diff(
     return shown(path)
 
 
-def submit_command(arguments: Sequence[str]) -> int:
+def submit_command(options: Parser, arguments: Sequence[str]) -> None:
     """Uploads a run's submission to Kaggle, and adds it to the log."""
-    options = parser("submit")
     add_config(options)
-    options.add_argument(
-        "-m", "--message", metavar="TEXT", required=True, help="shown by Kaggle, with the local score added"
-    )
+    meaning = "shown by Kaggle, with the local score added"
+    options.add_argument("-m", "--message", metavar="TEXT", required=True, help=meaning)
     options.add_argument("--again", action="store_true", help="upload even if the same content was uploaded before")
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import load
-    from pipeline.paths import shown
     from pipeline.submission.formats import format_of
     from pipeline.submission.kaggle import submit
     from pipeline.submission.log import add_upload, log_table, read_log, submissions_log
@@ -195,16 +186,13 @@ def submit_command(arguments: Sequence[str]) -> int:
         is_pending = True
         print(error or "stopped waiting")
     print(f"in {shown(log_path)}" + (f"; its score is still to come: {later}" if is_pending else ""))
-    return 0
 
 
-def log_command(arguments: Sequence[str]) -> int:
+def log_command(options: Parser, arguments: Sequence[str]) -> None:
     """Asks Kaggle for the scores of all uploads, keeps them in submissions/log.csv and prints them."""
-    options = parser("log")
     add_competition(options, "it needs a KAGGLE_SLUG")
-    competition = chosen_competition("log", options.parse_args(arguments).competition)
+    competition = chosen_competition(options, options.parse_args(arguments).competition)
 
-    from pipeline.paths import shown
     from pipeline.submission.kaggle import slug_of
     from pipeline.submission.log import log_table, read_log, submissions_log
 
@@ -218,16 +206,13 @@ def log_command(arguments: Sequence[str]) -> int:
         raise UserError(f"{error}\n{shown(path)} is unchanged." if path.is_file() else str(error)) from error
     print(log_table(rows) if rows else f"nothing was uploaded to {slug} yet")
     print(f"in {shown(path)}")
-    return 0
 
 
-def convention_command(arguments: Sequence[str]) -> int:
+def convention_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints how a competition writes run lengths, found in its own files."""
-    options = parser("convention")
     options.add_argument("name", metavar="NAME", help="a competition: configs/competitions/NAME.yaml")
-    options.add_argument(
-        "runs", type=Path, metavar="RUNS.csv", help="run lengths of training images, often train.csv itself"
-    )
+    meaning = "run lengths of training images, often train.csv itself"
+    options.add_argument("runs", type=Path, metavar="RUNS.csv", help=meaning)
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import load_competition
@@ -238,4 +223,3 @@ def convention_command(arguments: Sequence[str]) -> int:
     folder = find_folder(competition, Folders.from_environment().data)
     train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))
     print(convention_text(find_convention(competition, folder, chosen.runs, train, test), competition))
-    return 0

@@ -1,14 +1,42 @@
 """The commands that are not stages, as a table: what `./run.sh -h` lists, and where the function of each is.
 
-A command's options and their help are in its function, which is imported only when it is run.
+A command's options and their help are in its function, which is imported only when it is run. Standard library only.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.config.competition import Competition
 
 RUNS, SUBMISSIONS = "pipeline.commands.runs", "pipeline.commands.submissions"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and exit code 2, like every other mistake of the user's."""
+
+    def __init__(self, **options: Any) -> None:
+        # Raw: descriptions and examples are printed as they are written.
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+    def parse_args(self, *arguments: Any) -> Any:
+        """Returns the arguments; options may stand before, between and after the others."""
+        return self.parse_intermixed_args(*arguments)
+
+    def options(self) -> list[str]:
+        """Returns the options as they are typed, `--help` among them."""
+        return [option for action in self._actions for option in action.option_strings]
 
 
 @dataclass(frozen=True)
@@ -21,8 +49,10 @@ class Command:
     example: str
 
     def run(self, arguments: list[str]) -> int:
-        """Runs the command; returns the exit code."""
-        return getattr(import_module(self.module), f"{self.name}_command")(arguments)
+        """Runs the command; returns the exit code, 0 where its function returns none."""
+        prog, description = f"./run.sh {self.name}", f"{self.summary[0].upper()}{self.summary[1:]}."
+        options = Parser(prog=prog, description=description, epilog=f"example: {prog} {self.example}".rstrip())
+        return getattr(import_module(self.module), f"{self.name}_command")(options, arguments) or 0
 
 
 # fmt: off
@@ -43,3 +73,53 @@ TABLE = (
 )
 # fmt: on
 COMMANDS = {command.name: command for command in TABLE}
+
+
+def add_config(options: Parser) -> None:
+    """Adds NAME and KEY=VALUE, the config of a run, as `name` and `overrides`."""
+    options.add_argument("name", metavar="NAME", help="a config: configs/NAME.yaml")
+    meaning = "other settings; the run folder is then that of a run with these settings"
+    options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=(), help=meaning)
+
+
+def add_competition(options: Parser, note: str) -> None:
+    """Adds the option `--competition`; `note` ends its help."""
+    options.add_argument("--competition", metavar="NAME", help=f"configs/competitions/NAME.yaml; {note}")
+
+
+def chosen_competition(options: Parser, given: str | None, files: Sequence[Path] = ()) -> Competition:
+    """Returns the competition `given`, or else the one that the .json beside a submission names.
+
+    Raises:
+        UserError: a file does not exist, no competition is named, or two files are from different ones.
+    """
+    from pipeline.config.load import competition_names, load_competition
+
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{options.prog}: there is no file {file}; expected a submission")
+    if given is not None:
+        return load_competition(given)
+    found = {file: name for file in files if (name := _competition_beside(file)) is not None}
+    if len(set(found.values())) > 1:
+        pairs = "; ".join(f"{file} is from {name}" for file, name in found.items())
+        raise UserError(f"{options.prog}: {pairs}. To treat both as one competition's, add --competition NAME")
+    if not found:
+        origins = " or ".join(str(file.with_suffix(".json")) for file in files)
+        why = f"no {origins} names the competition" if files else "no competition is named"
+        raise UserError(f"{options.prog}: {why}; add --competition NAME, one of {', '.join(competition_names())}")
+    return load_competition(next(iter(found.values())))
+
+
+def _competition_beside(csv_path: Path) -> str | None:
+    """Returns the competition in the .json beside a submission: its own entry, or that of its experiment's config."""
+    from pipeline.config.load import load
+    from pipeline.submission.origin import read_origin
+
+    try:
+        origin = read_origin(csv_path)
+        if "competition" in origin:
+            return str(origin["competition"])
+        return load(str(origin["experiment"])).competition.name  # written before origins named it
+    except (KeyError, UserError):
+        return None

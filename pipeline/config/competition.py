@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Annotated, Literal
 
-from pipeline.config.coerce import Range
-from pipeline.config.tree import refuse as refuse_key
+from pipeline.config.plain_yaml import Range
+from pipeline.config.tree import Problems, first_repeated, refuse
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
 
@@ -43,17 +44,12 @@ class Convention:
 
 @dataclass(frozen=True)
 class Submission:
-    """The form of a submission.
+    """The form of a submission; for run lengths, `Convention` has the rest."""
 
-    Attributes:
-        format: a name in `pipeline/submission/formats.py`. For run lengths, `Convention` has the rest.
-        file: template of a mask's name in the zip.
-        values: what PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order;
-            None: what the competition's own masks store.
-    """
-
-    format: Literal["run_lengths", "png_masks"] = "run_lengths"
-    file: str = "{id}.png"
+    format: Literal["run_lengths", "png_masks"] = "run_lengths"  # names in `pipeline/submission/formats.py`
+    file: str = "{id}.png"  # template of a mask's name in the zip
+    # What PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
+    # the competition's own masks store.
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
 
@@ -112,17 +108,11 @@ class Competition:
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixel values of mask files mean; default: class indices, none ignored.
+    """What the pixel values of mask files mean; default: class indices, none ignored."""
 
-    Attributes:
-        ignore_index: the ignored class, or an ignored grey value outside the classes; None: no pixel is ignored.
-        values: the grey value of each class, in order; None: its index.
-        colors: the colour (RGB) of each class, in order; None: masks are grey.
-    """
-
-    ignore_index: int | None = None
-    values: tuple[int, ...] | None = None
-    colors: tuple[tuple[int, int, int], ...] | None = None
+    ignore_index: int | None = None  # the ignored class, or a grey value outside the classes; None: no pixel is ignored
+    values: tuple[int, ...] | None = None  # the grey value of each class, in order; None: its index
+    colors: tuple[tuple[int, int, int], ...] | None = None  # RGB of each class, in order; None: masks are grey
 
 
 def mask_code(competition: Competition) -> MaskCode:
@@ -172,96 +162,82 @@ def fill_template(template: str, image_id: str) -> str:
 def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
     """Refuses a descriptor that contradicts itself.
 
-    Args:
-        origins: where each key was written, for messages.
-
     Raises:
         UserError: file, line and key, what was found and what was expected.
     """
 
-    def refuse(key: str, why: str) -> None:
-        refuse_key(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
+    values = (("MASK_VALUES", competition.mask_values), ("SUBMISSION.VALUES", competition.submission.values))
+    problems = [_classes(competition), *(_values(key, stored, competition) for key, stored in values)]
+    for key, why in chain(*problems, _paths(competition), _columns(competition)):
+        refuse(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
 
-    _check_classes(competition, refuse)
-    _check_values("MASK_VALUES", competition.mask_values, competition, refuse)
-    _check_values("SUBMISSION.VALUES", competition.submission.values, competition, refuse)
+
+def _classes(competition: Competition) -> Problems:
+    classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
+    num, last = len(classes), len(classes) - 1
+    if not 2 <= num <= 254:
+        why = f"(value {IGNORE} of an 8-bit mask is for ignored pixels)"
+        yield "CLASSES", f"found {num} classes, expected 2 to 254 {why}"
+    if first_repeated(classes) is not None or "" in classes:
+        yield "CLASSES", "a class name is empty or used twice; each class needs its own"
+    if len(colors) != num:
+        yield "COLORS", f"found {len(colors)} colours for {num} classes; give one [red, green, blue] per class"
+    if (twice := first_repeated(colors)) is not None:
+        yield "COLORS", f"{list(twice)} is the colour of two classes; give each its own"
+    if ignore is not None and ignore != last and not num <= ignore <= 255:
+        expected = f"the last class ({last}) or a value outside the classes ({num} to 255)"
+        yield "IGNORE_INDEX", f"found {ignore}, expected {expected}"
+    if competition.num_classes < 2:
+        why = "only one class is not ignored; at least two are needed, for example background and object"
+        yield "IGNORE_INDEX", why
+
+
+def _values(key: str, values: str | tuple[int, ...] | None, competition: Competition) -> Problems:
+    """Yields where what a key says masks store contradicts CLASSES or IGNORE_INDEX."""
+    classes, ignore = competition.classes, competition.ignore_index
+    is_outside = ignore is not None and ignore >= len(classes)
+    if values == "colors" and is_outside:
+        found = f"found {ignore}, a grey value, but with {key}: colors masks are in colour"
+        yield "IGNORE_INDEX", f"{found}; make the ignored colour the last class, and give its index here"
+    if not isinstance(values, tuple):
+        return
+    if len(values) != len(classes):
+        found = f"found {len(values)} values for {len(classes)} classes"
+        yield key, f"{found}; give the grey value of each class, in order"
+    if (twice := first_repeated(values)) is not None:
+        yield key, f"{twice} is the value of two classes; give each its own"
+    if is_outside and ignore in values:
+        yield "IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in {key}; give another"
+
+
+def _paths(competition: Competition) -> Problems:
     paths = {key.upper(): getattr(competition, key) for key in ("images", "test_images", "masks")}
     paths["SUBMISSION.FILE"] = competition.submission.file
     for key, template in paths.items():
         if template is None:
             continue
         if len(ID_FIELD.findall(template)) != 1 or set("{}") & set(ID_FIELD.sub("", template)):
-            refuse(key, f"found {template!r}, expected a path with {{id}} in place of the image's id")
+            yield key, f"found {template!r}, expected a path with {{id}} in place of the image's id"
     paths |= {key.upper(): getattr(competition, key) for key in ("train_csv", "test_csv", "sample_submission")}
     for key, path in paths.items():
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             inside = "the zip" if key == "SUBMISSION.FILE" else "the competition's folder"
-            refuse(key, f"found {path!r}, expected a path inside {inside}")
+            yield key, f"found {path!r}, expected a path inside {inside}"
+
+
+def _columns(competition: Competition) -> Problems:
     if competition.sequence_pattern is not None:
         try:
             groups = re.compile(competition.sequence_pattern).groups
         except (re.error, OverflowError, RecursionError) as error:
-            refuse("SEQUENCE_PATTERN", f"not a valid regular expression: {error}")
+            yield "SEQUENCE_PATTERN", f"not a valid regular expression: {error}"
+            return
         if groups != 1:
-            refuse(
-                "SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
-            )
+            why = f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
+            yield "SEQUENCE_PATTERN", why
     convention = competition.convention
     if (convention.rows == "id+class") != (convention.class_column is not None):
-        refuse("CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither")
+        yield "CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither"
     columns = [convention.id_column, convention.value_column, convention.class_column]
-    if len(set(columns)) < len(columns):
-        refuse("CONVENTION.VALUE_COLUMN", f"columns have the same name: {', '.join(filter(None, columns))}")
-
-
-def _check_classes(competition: Competition, refuse: Callable[[str, str], None]) -> None:
-    classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
-    if not 2 <= len(classes) <= 254:
-        refuse(
-            "CLASSES",
-            f"found {len(classes)} classes, expected 2 to 254 (value {IGNORE} of an 8-bit mask is for ignored pixels)",
-        )
-    if len(set(classes)) != len(classes) or "" in classes:
-        refuse("CLASSES", "a class name is empty or used twice; each class needs its own")
-    if len(colors) != len(classes):
-        refuse(
-            "COLORS", f"found {len(colors)} colours for {len(classes)} classes; give one [red, green, blue] per class"
-        )
-    if len(set(colors)) != len(colors):
-        twice = next(color for color in colors if colors.count(color) > 1)
-        refuse("COLORS", f"{list(twice)} is the colour of two classes; give each its own")
-    if ignore is not None and ignore != len(classes) - 1 and not len(classes) <= ignore <= 255:
-        last = len(classes) - 1
-        refuse(
-            "IGNORE_INDEX",
-            f"found {ignore}, expected the last class ({last}) or a value outside the classes ({last + 1} to 255)",
-        )
-    if competition.num_classes < 2:
-        refuse(
-            "IGNORE_INDEX",
-            "only one class is not ignored; at least two are needed, for example background and object",
-        )
-
-
-def _check_values(
-    key: str, values: str | tuple[int, ...] | None, competition: Competition, refuse: Callable[[str, str], None]
-) -> None:
-    """Refuses what a key says masks store where it contradicts CLASSES or IGNORE_INDEX."""
-    classes, ignore = competition.classes, competition.ignore_index
-    is_outside = ignore is not None and ignore >= len(classes)
-    if values == "colors" and is_outside:
-        refuse(
-            "IGNORE_INDEX",
-            f"found {ignore}, a grey value, but with {key}: colors masks are in colour; "
-            f"make the ignored colour the last class, and give its index here",
-        )
-    if isinstance(values, tuple) and len(values) != len(classes):
-        refuse(
-            key,
-            f"found {len(values)} values for {len(classes)} classes; give the grey value of each class, in order",
-        )
-    if isinstance(values, tuple) and len(set(values)) != len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        refuse(key, f"{twice} is the value of two classes; give each its own")
-    if isinstance(values, tuple) and is_outside and ignore in values:
-        refuse("IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in {key}; give another")
+    if first_repeated(columns) is not None:
+        yield "CONVENTION.VALUE_COLUMN", f"columns have the same name: {', '.join(filter(None, columns))}"

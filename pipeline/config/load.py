@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,24 +16,13 @@ from typing import Any
 import yaml
 
 from pipeline.config.check import check_config
-from pipeline.config.coerce import NULLS
 from pipeline.config.competition import Competition, check_competition
-from pipeline.config.plain_yaml import COMMAND_LINE
+from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import (
-    Leaf,
-    Tree,
-    build,
-    is_below,
-    join,
-    leaf_origins,
-    merge,
-    override_tree,
-    read_tree,
-    refuse,
-)
+from pipeline.config.tree import Leaf, Tree, build, is_below, leaf_origins, merge, override_tree, read_tree, refuse
 from pipeline.errors import UserError
+from pipeline.files import sha256_text
 from pipeline.paths import CONFIGS
 from pipeline.wording import did_you_mean
 
@@ -48,13 +36,9 @@ RETIRED = {
 }
 # Keys that may differ between machines: they do not change the run folder, and no stage runs again for them.
 MACHINE_KEYS = (
-    "RUNTIME",
-    "DATASETS.DIRECTORY",
-    "DATALOADERS.TRAIN.NUM_WORKERS",
-    "DATALOADERS.TRAIN.PIN_MEMORY",
-    "DATALOADERS.VALID.NUM_WORKERS",
-    "DATALOADERS.VALID.PIN_MEMORY",
-    "SOLVER.SAVE_MINUTES",
+    *("RUNTIME", "DATASETS.DIRECTORY", "SOLVER.SAVE_MINUTES"),
+    *("DATALOADERS.TRAIN.NUM_WORKERS", "DATALOADERS.TRAIN.PIN_MEMORY"),
+    *("DATALOADERS.VALID.NUM_WORKERS", "DATALOADERS.VALID.PIN_MEMORY"),
     "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
 )
 # Keys of a competition's description on which no result depends.
@@ -64,24 +48,16 @@ PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
 @dataclass(frozen=True)
 class Loaded:
-    """A resolved config.
+    """A resolved config."""
 
-    Attributes:
-        name: the config's name, `ExpAAB`.
-        run: the run folder's name: the same, with a suffix where overrides change a value.
-        values: resolved values as `{"SOLVER.MAX_LR": 0.001, ...}`.
-        origins: `{"SOLVER.MAX_LR": "configs/base.yaml:98", ...}`.
-        changed: the keys that overrides changed.
-    """
-
-    name: str
-    run: str
+    name: str  # of the config, `ExpAAB`
+    run: str  # name of the run folder: the same, with a suffix where overrides change a value
     config: Config
     competition: Competition
     plan: tuple[Phase, ...]
-    values: dict[str, Any]
-    origins: dict[str, str]
-    changed: tuple[str, ...]
+    values: dict[str, Any]  # {"SOLVER.MAX_LR": 0.001, ...}
+    origins: dict[str, str]  # {"SOLVER.MAX_LR": "configs/base.yaml:98", ...}
+    changed: tuple[str, ...]  # the keys that overrides changed
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -113,7 +89,11 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     config, competition, plan = _resolve(tree)
     values, changed = flatten(config), ()
     if overrides:
-        before, tree = values, merge(tree, _overrides(name, overrides))
+        given = override_tree(overrides)
+        if "BASE" in given:
+            why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
+            raise UserError(f"{COMMAND_LINE}: {why}")
+        before, tree = values, merge(tree, given)
         config, competition, plan = _resolve(tree)
         values = flatten(config)
         changed = tuple(key for key in values if values[key] != before[key])
@@ -125,21 +105,12 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
 
 
-def _overrides(name: str, assignments: tuple[str, ...]) -> Tree:
-    tree = override_tree(assignments)
-    if "BASE" in tree:
-        why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
-        raise UserError(f"{COMMAND_LINE}: {why}")
-    return tree
-
-
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
     """Returns the run folder's name: the config's, with a hash of the changed values where overrides change any."""
     meaningful = {key: values[key] for key in changed if not is_machine_key(key)}
     if not meaningful:
         return name
-    digest = hashlib.sha256(json.dumps(meaningful, sort_keys=True, default=str).encode()).hexdigest()
-    return f"{name}-{digest[:8]}"
+    return f"{name}-{sha256_text(json.dumps(meaningful, sort_keys=True, default=str))[:8]}"
 
 
 def is_machine_key(key: str) -> bool:
@@ -194,23 +165,18 @@ def config_path(name: str) -> Path:
 def read_chain(name: str) -> Tree:
     """Returns base.yaml, overridden by the chain of BASE parents down to `name`."""
     config_path(name)  # `base` is a parent, not an experiment
-    chain: list[Tree] = []
-    seen: list[str] = []
+    chain: dict[str, Tree] = {}
     named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
         path = _find(CONFIGS, name, "config", named_at)
-        if name in seen:
-            raise UserError(f"{named_at}: circular: {' -> '.join([*seen, name])}; name another parent")
-        seen.append(name)
-        tree = read_tree(path, _shown(path))
+        if name in chain:
+            raise UserError(f"{named_at}: circular: {' -> '.join([*chain, name])}; name another parent")
+        tree = chain[name] = read_tree(path, _shown(path))
         if not tree:
             raise UserError(f"{_shown(path)}: file is empty; add BASE: and what differs, or remove it")
-        chain.append(tree)
         name, named_at = _pop_base(tree)
-    tree = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
-    for child in reversed(chain):
-        tree = merge(tree, child)
-    return tree
+    base = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
+    return functools.reduce(merge, reversed(chain.values()), base)
 
 
 def _pop_base(tree: Tree) -> tuple[str, str]:
@@ -227,9 +193,8 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
     _refuse_retired(tree)
     config: Config = build(tree, Config)
     origins = leaf_origins(tree)
-    competition = load_competition(
-        config.datasets.competition, f"{origins['DATASETS.COMPETITION']}: DATASETS.COMPETITION"
-    )
+    key = "DATASETS.COMPETITION"
+    competition = load_competition(config.datasets.competition, f"{origins[key]}: {key}")
     plan = _load_plan(config, config.solver.max_lr, origins)
     check_config(config, competition, plan, origins)
     return config, competition, plan
@@ -250,10 +215,7 @@ def with_max_lr(loaded: Loaded, max_lr: float) -> tuple[Phase, ...]:
 
 
 def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
-    """Returns the descriptor of a competition.
-
-    Args:
-        origin: where it is named, for messages.
+    """Returns the descriptor of a competition; `origin` is where it is named, for messages.
 
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.
@@ -286,8 +248,8 @@ def flatten(section: Any, path: str = "") -> dict[str, Any]:
     """Returns a config as `{"SOLVER.MAX_LR": 0.001, ...}` in the schema's order."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(section):
-        value, here = getattr(section, field.name), join(path, field.name.upper())
-        values |= flatten(value, here) if dataclasses.is_dataclass(value) else {here: value}
+        value, here = getattr(section, field.name), path + field.name.upper()
+        values |= flatten(value, f"{here}.") if dataclasses.is_dataclass(value) else {here: value}
     return values
 
 

@@ -15,8 +15,7 @@ from typing import Literal
 
 import yaml
 
-from pipeline.config.coerce import NULLS, NUMBER, quote
-from pipeline.config.plain_yaml import compose_file, origin_of
+from pipeline.config.plain_yaml import NULLS, NUMBER, compose_file, origin_of, quote
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, build, mapping_tree
 from pipeline.errors import UserError
@@ -38,43 +37,29 @@ NUMBER_KEYS = (
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training plan: epochs with the same loss, frozen parts and learning-rate curve.
-
-    Attributes:
-        patience: the phase ends after so many epochs without a better score.
-        start_from: the weights and optimizer state to start with: those of the last epoch, or of the best so far.
-        warmup: epochs of linear warm-up at the beginning of the curve; `warmup_steps` is the same in steps.
-        curve_epochs: length of the curve, warm-up included; default: the length of the phase. It is longer where the
-            phase is a part of a curve, e.g. of a polynomial decay over 60 epochs whose power changes at epoch 40.
-        curve_start: epochs of the curve before this phase.
-        freeze: parts of the network that are not trained: `encoder`, `encoder.layer1`, `batch_norm` (with statistics).
-        loss: a loss mix in place of LOSS_FN.MIX.
-    """
+    """A part of the training plan: epochs with the same loss, frozen parts and learning-rate curve."""
 
     name: str
     epochs: Count
     lr: Literal["flat", "cosine", "one_cycle", "poly", "linear"]
     max_lr: Positive
     min_lr: NotNegative
-    patience: Count | None = None
-    start_from: Literal["last", "best"] = "last"
-    warmup: NotNegative = 0.0
-    warmup_steps: CountOrZero = 0
+    patience: Count | None = None  # the phase ends after so many epochs without a better score
+    start_from: Literal["last", "best"] = "last"  # the epoch whose weights and optimizer state to start with
+    warmup: NotNegative = 0.0  # epochs of linear warm-up at the beginning of the curve
+    warmup_steps: CountOrZero = 0  # the same in steps
     power: Positive = 0.9
+    # Length of the curve, warm-up included; None: that of the phase. It is longer where the phase is a part of a curve,
+    # e.g. of a polynomial decay over 60 epochs whose power changes at epoch 40.
     curve_epochs: Count | None = None
-    curve_start: NotNegative = 0.0
-    freeze: tuple[str, ...] = ()
-    loss: str | None = None
+    curve_start: NotNegative = 0.0  # epochs of the curve before this phase
+    freeze: tuple[str, ...] = ()  # what is not trained: `encoder`, `encoder.layer1`, `batch_norm` (with statistics)
+    loss: str | None = None  # a loss mix in place of LOSS_FN.MIX
     augment: bool = True
 
 
 def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
-    """Returns the learning rate of one optimizer step.
-
-    Args:
-        phase: the phase that the step belongs to.
-        step: 0-based, counted from the beginning of the phase.
-        steps_per_epoch: optimizer steps in an epoch.
+    """Returns the learning rate of one optimizer step; `step` is 0-based, from the beginning of the phase.
 
     Warm-up counts step + 1, so that the rate of the first step is not zero; the curve begins after the warm-up.
 
@@ -95,10 +80,8 @@ def _curve(phase: Phase, position: float) -> float:
     high, low = phase.max_lr, phase.min_lr
     if phase.lr == "flat":
         return high
-    if phase.lr == "linear":
-        return low + (high - low) * (1 - position)
-    if phase.lr == "poly":
-        return low + (high - low) * (1 - position) ** phase.power
+    if phase.lr in ("linear", "poly"):
+        return low + (high - low) * (1 - position) ** (phase.power if phase.lr == "poly" else 1)
     if phase.lr == "cosine":
         return _cosine(high, low, position)
     if position < CYCLE_RISE_SHARE:
@@ -137,10 +120,7 @@ def load_plan(
 ) -> tuple[Phase, ...]:
     """Returns the phases of a plan file; names of SOLVER keys are replaced by their values.
 
-    Args:
-        shown: the file's name in messages.
-        max_lr: the value of SOLVER.MAX_LR; a number also where the config has `auto`.
-        origins: where the SOLVER keys were written, for messages.
+    `max_lr` is the value of SOLVER.MAX_LR, a number also where the config has `auto`.
 
     Raises:
         UserError: the file is not a list of phases, or a phase is invalid; with file and line.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pipeline.config.coerce import Range
+from pipeline.config.plain_yaml import Range
 
 STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
 Share = Annotated[float, Range(least=0, most=1)]
@@ -48,15 +48,13 @@ class Model:
 
 
 @dataclass(frozen=True)
-class HorizontalFlip:
+class Random:
     enable: bool
     probability: Share
 
 
 @dataclass(frozen=True)
-class ShiftScaleRotate:
-    enable: bool
-    probability: Share
+class ShiftScaleRotate(Random):
     shift_limit: Share
     scale_limit: Annotated[float, Range(least=0, most=0.9)]
     rotate_limit: Annotated[float, Range(least=0, most=180)]
@@ -72,9 +70,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class CopyPaste:
-    enable: bool
-    probability: Share
+class CopyPaste(Random):
     max_rel_area: Share
     max_classes: Count
     classes: ClassNames
@@ -83,50 +79,40 @@ class CopyPaste:
 
 
 @dataclass(frozen=True)
-class Clahe:
-    enable: bool
-    probability: Share
+class Clahe(Random):
     clip_limit: Annotated[float, Range(least=1)]
 
 
 @dataclass(frozen=True)
-class BrightnessContrast:
-    enable: bool
-    probability: Share
+class BrightnessContrast(Random):
     brightness_limit: Share
     contrast_limit: Share
     brightness_by_max: bool
 
 
 @dataclass(frozen=True)
-class HueSaturationValue:
-    enable: bool
-    probability: Share
+class HueSaturationValue(Random):
     hue_shift_limit: Annotated[int, Range(least=0, most=180)]
     sat_shift_limit: Annotated[int, Range(least=0, most=255)]
     val_shift_limit: Annotated[int, Range(least=0, most=255)]
 
 
 @dataclass(frozen=True)
-class Color:
-    enable: bool
-    probability: Share
+class Color(Random):
     clahe: Clahe
     brightness_contrast: BrightnessContrast
     hue_saturation_value: HueSaturationValue
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
-    enable: bool
-    probability: Share
+class GaussianNoise(Random):
     var_limit: tuple[NotNegative, NotNegative]
     mean: float
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    horizontal_flip: HorizontalFlip
+    horizontal_flip: Random
     shift_scale_rotate: ShiftScaleRotate
     tile: Tile
     copy_paste: CopyPaste

@@ -6,17 +6,18 @@ In: a file or `KEY=VALUE` texts. Out: frozen dataclasses, and the origin of ever
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from pipeline.config.coerce import Mismatch, coerce, quote
-from pipeline.config.plain_yaml import COMMAND_LINE, compose_file, compose_text, origin_of
+from pipeline.config.plain_yaml import COMMAND_LINE, Mismatch, coerce, compose_file, compose_text, origin_of, quote
 from pipeline.errors import UserError
 from pipeline.wording import nearest, plain_word
+
+Problems = Iterator[tuple[str, str]]  # key, what was found and expected: the first one is refused
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ def read_tree(path: Path, shown: str) -> Tree:
 def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
     """Returns a mapping node as a tree; refuses a key that appears twice (PyYAML would silently keep the last).
 
-    Args:
-        shown: the file, for origins and messages.
-        path: the dotted key of the mapping, for messages.
+    `shown` (the file) and `path` (the dotted key of the mapping) are for origins and messages.
     """
     tree = Tree(origin=origin_of(shown, node))
     for key_node, value in node.value:
@@ -123,10 +122,7 @@ def _assignment_tree(assignment: str) -> Tree:
 def build(tree: Tree, schema: type, path: str = "") -> Any:
     """Returns the dataclass `schema` filled from a tree.
 
-    Field `max_lr` is read from key `MAX_LR`. A field without default is required.
-
-    Args:
-        path: the dotted key of the tree, for messages.
+    Field `max_lr` is read from key `MAX_LR`. A field without default is required. `path` is the tree's key in messages.
 
     Raises:
         UserError: an unknown or missing key, or a value of a wrong type or range; with its origin.
@@ -229,6 +225,15 @@ def is_below(key: str, prefixes: Iterable[str]) -> bool:
     (True, False)
     """
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def first_repeated(items: Sequence) -> Any:
+    """Returns the first item that a sequence has twice, or None.
+
+    >>> first_repeated(["car", "road", "car"]), first_repeated([])
+    ('car', None)
+    """
+    return next((item for item in items if items.count(item) > 1), None)
 
 
 def refuse(origins: Mapping[str, str], key: str, why: str, default: str = "config") -> NoReturn:

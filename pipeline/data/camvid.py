@@ -48,10 +48,10 @@ def clone(address: str, folder: Path) -> None:
     """Clones the newest state of a git repository.
 
     Raises:
-        UserError: git is missing or does not succeed; says which.
+        UserError: git is missing or fails; names the reason.
     """
     command = ["git", "clone", "--depth", "1", "--quiet", address, str(folder)]
-    # No question may be asked where nobody sits: a private or missing repository must end, not wait for a password.
+    # A private or missing repository must fail, not wait for a password that nobody types.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     by_hand = (
         f"It is {address}, and is converted after fetching: type ./run.sh download camvid where there is internet, "

@@ -7,31 +7,31 @@ that one pass of fixing is enough. Only a catalog without problems may be writte
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from pipeline.config.competition import ID_FIELD, Competition, image_file
+from pipeline.config.competition import ID_FIELD, SUFFIX, Competition, fill_template, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.image_header import READ_SUFFIXES
-from pipeline.data.inspection import Inspection, compare_sizes, inspect_image
-from pipeline.data.missing_files import Key, find_missing
+from pipeline.data.inspection import READ_SUFFIXES, Inspection, compare_sizes, inspect_image
 from pipeline.data.parallel import map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
 from pipeline.task import Task
 
 TEXT_COLUMNS = ("id", "sequence", "image", "mask")
+Key = Literal["IMAGES", "TEST_IMAGES", "MASKS"]
 _NOTHING = Inspection(0, 0, None, ())
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An image to inspect: files relative to the competition folder; a test image has no label."""
 
-    listed: Listed
+    id: str
+    sequence: str
     image: str
     label: str | None
 
@@ -44,12 +44,12 @@ def build_train_catalog(competition: Competition, folder: Path, task: Task) -> t
     """
     listed, problems = read_list(competition, folder, "train")
     entries = [
-        _Entry(one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
+        _Entry(*one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
     ]
     inspected, found = _inspect_all(competition, folder, entries, "IMAGES", task.inspect_label)
     columns = [*TEXT_COLUMNS, "width", "height", *task.label_columns(competition)]
     rows = [
-        [*_texts(entry), entry.label, image.width, image.height, *task.label_values(competition, label)]
+        [*entry, image.width, image.height, *task.label_values(competition, label)]
         for entry, (image, label) in zip(entries, inspected, strict=True)
     ]
     return pd.DataFrame(rows, columns=columns), problems + found
@@ -72,16 +72,13 @@ def build_test_catalog(
         entries, problems = _entries_of_files(competition, folder)
     else:
         listed, problems = read_list(competition, folder, "test")
-        entries = [_Entry(one, image_file(competition, one.id, "test"), None) for one in listed]
+        entries = [_Entry(*one, image_file(competition, one.id, "test"), None) for one in listed]
         if not is_hidden:
             problems += _also_in_training(competition, folder, listed)
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
     problems += found
-    rows = [
-        [*_texts(entry), image.width, image.height]
-        for entry, (image, _) in zip(entries, inspected, strict=True)
-    ]
+    rows = [[*entry[:3], image.width, image.height] for entry, (image, _) in zip(entries, inspected, strict=True)]
     return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
 
 
@@ -121,7 +118,7 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
     rows = [{competition.id_column: id} for id in ids]
     sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
     twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if ids.count(id) > 1]
-    return [_Entry(Listed(*pair), name, None) for *pair, name in zip(ids, sequences, names, strict=True)], twice
+    return [_Entry(*texts, None) for texts in zip(ids, sequences, names, strict=True)], twice
 
 
 def _id_of(name: str, template: str) -> str:
@@ -145,10 +142,10 @@ def _inspect_all(
     key: Key,
     inspect_label: Callable[[Path, str, Competition], Inspection] | None = None,
 ) -> tuple[list[tuple[Inspection, Inspection]], list[Problem]]:
-    """Returns what image and label of each entry hold, and what is wrong with them; `key` names the images' template."""
+    """Returns what image and label of each entry hold, and their problems; `key` names the images' template."""
     files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
     files["MASKS"] = [entry.label for entry in entries if entry.label is not None]
-    missing = [one for name, named in files.items() for one in find_missing(competition, folder, name, named)]
+    missing = [one for name, named in files.items() for one in _find_missing(competition, folder, name, named)]
     absent = {file for file, _ in missing}
 
     def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
@@ -172,5 +169,78 @@ def _also_in_training(competition: Competition, folder: Path, test: list[Listed]
     return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
 
 
-def _texts(entry: _Entry) -> list[str]:
-    return [entry.listed.id, entry.listed.sequence, entry.image]
+def _find_missing(
+    competition: Competition, folder: Path, key: Key, files: list[str]
+) -> list[tuple[str, Problem | None]]:
+    """Returns (file, problem) for each of `files` that is no ordinary file below `folder`.
+
+    `key` is the descriptor's whose template names them. Of a folder that is missing or closed only the first file
+    carries a problem.
+    """
+    by_parent: dict[str, list[str]] = {}
+    for file in files:
+        by_parent.setdefault(str(PurePosixPath(file).parent), []).append(file)
+    missing: list[tuple[str, Problem | None]] = []
+    for parent, wanted in by_parent.items():
+        gone = [file for file in wanted if not os.path.isfile(folder / file)]
+        if gone:
+            missing += _explain_all(competition, folder, parent, key, gone, set(wanted))
+    return missing
+
+
+def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]):
+    what = "mask" if key == "MASKS" else "image"
+    concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
+    try:
+        names = os.listdir(folder / parent)
+    except OSError as error:
+        if os.path.isdir(folder / parent):
+            problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
+        else:
+            facts = {"what": what, "key": key, "competition": competition.name}
+            problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
+        return [(gone[0], problem), *((file, None) for file in gone[1:])]
+    near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
+    found = []
+    for file in gone:
+        near_name = near.get(_loose(PurePosixPath(file).name))
+        suffixed = _id_with_suffix(competition, folder, key, file)
+        found.append((file, suffixed or _explain(folder, file, what, near_name, competition)))
+    return found
+
+
+def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:
+    """Returns the problem of an id that ends like a file, where the file is there under another template."""
+    template = getattr(competition, key.lower())
+    before, _, behind = template.partition("{id}")
+    image_id = file[len(before) : len(file) - len(behind)]
+    if "{id}" not in template or not SUFFIX.search(image_id):
+        return None
+    for other in (before + "{id}", before + "{stem}" + behind):
+        there = fill_template(other, image_id)
+        if there != file and os.path.isfile(folder / there):
+            facts = {"key": key, "template": other, "competition": competition.name}
+            return make_problem("id with a suffix", file, f"there is {PurePosixPath(there).name}", **facts)
+    return None
+
+
+def _explain(folder: Path, file: str, what: str, near: str | None, competition: Competition) -> Problem:
+    if os.path.isdir(folder / file):
+        return make_problem("not a file", file, "a folder of that name")
+    if os.path.islink(folder / file):
+        return make_problem("link to nowhere", file, f"a link to {os.readlink(folder / file)}")
+    if os.path.exists(folder / file):
+        return make_problem("not a file", file, "a device, pipe or socket")
+    if near is not None:
+        return make_problem(f"{what} under another name", file, f"there is {near}")
+    return make_problem(f"{what} missing", file, "no such file", competition=competition.name)
+
+
+def _loose(name: str) -> str:
+    """Returns a file name without case, extensions and leading zeros, which cameras and spreadsheets change.
+
+    >>> _loose("000001_012.JPG") == _loose("1_12.jpg") == _loose("000001_012.jpg.png")
+    True
+    """
+    stem = re.sub(r"(\.[a-z]{3,4})+$", "", name.casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", stem)

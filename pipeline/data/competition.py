@@ -1,7 +1,7 @@
-"""Where a competition's data lies, and what its lists say.
+"""The folder of a competition's data, and the content of its lists.
 
-In: a competition's descriptor and the places to look. Out: its folder, and the rows of train.csv and test.csv as text:
-an id is a name, so leading zeros, `NA` and `1e5` stay what they are.
+In: a competition's descriptor and the folders to search. Out: its folder, and the rows of train.csv and test.csv as
+text: an id is a name, so leading zeros, `NA` and `1e5` stay as they are.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config.competition import Competition
 from pipeline.data.csv_file import read_csv
@@ -19,8 +19,7 @@ from pipeline.errors import UserError
 from pipeline.paths import PROJECT, shown
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A row of train.csv or test.csv: the image's id and the sequence that it belongs to ("": none known)."""
 
     id: str
@@ -30,14 +29,14 @@ class Listed:
 def find_folder(competition: Competition, roots: Sequence[Path], directory: str | None = None) -> Path:
     """Returns the folder with a competition's data.
 
-    An explicit `directory` is taken as it stands. Otherwise it is the first folder with a train.csv that has the name of
-    the competition or its Kaggle slug, directly in one of `roots` or one level down.
+    An explicit `directory` is used as it is. Otherwise it is the first folder with a train.csv that has the name of the
+    competition or its Kaggle slug, directly in one of `roots` or one level down.
 
     Raises:
-        UserError: nothing found (says where it looked and how to get it), or found without its train.csv.
+        UserError: nothing found (names the folders searched and how to get the data), or found without its train.csv.
     """
-    places = [Path(directory).expanduser()] if directory else list(_places(competition, roots))
-    folders = [place for place in places if os.path.isdir(place)]
+    candidates = [Path(directory).expanduser()] if directory else _candidates(competition, roots)
+    folders = [folder for folder in candidates if os.path.isdir(folder)]
     for folder in folders:
         if os.path.isfile(folder / competition.train_csv):
             return folder.resolve()
@@ -92,7 +91,7 @@ def _names(competition: Competition) -> list[str]:
     return [competition.name, *([competition.kaggle_slug] if competition.kaggle_slug else [])]
 
 
-def _places(competition: Competition, roots: Sequence[Path]) -> Iterator[Path]:
+def _candidates(competition: Competition, roots: Sequence[Path]) -> Iterator[Path]:
     for root in roots:
         yield from (root / name for name in _names(competition))
         for name in _names(competition):  # Kaggle mounts below /kaggle/input/competitions and the like
@@ -103,10 +102,10 @@ def _not_found(competition: Competition, roots: Sequence[Path], directory: str |
     if directory:
         return (
             f"DATASETS.DIRECTORY: there is no folder {directory}.\n"
-            f"Name the folder that holds {competition.train_csv}, or leave the key null to look for it by name."
+            f"Name the folder that holds {competition.train_csv}, or leave the key null to search for it by name."
         )
     names = " or ".join(map(repr, _names(competition)))
-    lines = [f"No data of the competition '{competition.name}' found. Looked for a folder called {names} in"]
+    lines = [f"No data of the competition '{competition.name}' found. Searched for a folder called {names} in"]
     for root in roots:
         what = "   (a file, not a folder)" if os.path.isfile(root) else "   (no such folder)"
         lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else what))

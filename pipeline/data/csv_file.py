@@ -1,4 +1,4 @@
-"""A CSV as text, read strictly: every cell stays what it is, every complaint names the line.
+"""A CSV as text, read strictly: every cell stays as it is, every problem names the line.
 
 In: a path and the columns that must be there. Out: rows as dictionaries, and problems. Not by pandas, which
 turns `NA` into nothing and `007` into 7 and shifts the columns of a row that is too long.
@@ -69,15 +69,10 @@ def read_csv(
 
 
 def _rows(table, header: list[str], file: str) -> tuple[Rows, list[Problem]]:
-    rows, problems = [], []
-    for line, cells in table:
-        if len(cells) == len(header):
-            rows.append((line, dict(zip(header, cells, strict=True))))
-        else:
-            problems.append(
-                make_problem("list with uneven rows", file, f"line {line}: {len(cells)} cells, header {len(header)}")
-            )
-    return rows, problems
+    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in table if len(cells) == len(header)]
+    uneven = [(line, len(cells)) for line, cells in table if len(cells) != len(header)]
+    found = [f"line {line}: {num_cells} cells, header {len(header)}" for line, num_cells in uneven]
+    return rows, [make_problem("list with uneven rows", file, text) for text in found]
 
 
 def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:
@@ -90,9 +85,8 @@ def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:
     try:
         return data.decode("utf-8-sig"), None
     except UnicodeDecodeError as error:
-        return "", make_problem(
-            "list not plain text", file, f"byte {data[error.start]:#04x} at {error.start:,} is not UTF-8"
-        )
+        found = f"byte {data[error.start]:#04x} at {error.start:,} is not UTF-8"
+        return "", make_problem("list not plain text", file, found)
 
 
 def _header_problems(header: list[str], file: str, columns: Mapping[str, str], competition: str) -> list[Problem]:
@@ -105,12 +99,8 @@ def _header_problems(header: list[str], file: str, columns: Mapping[str, str], c
     problems = []
     for column, key in columns.items():
         if column not in header:
-            found = "columns " + ", ".join(map(repr, header)) + _did_you_mean(column, header)
+            near = "".join(f"; did you mean {name!r}?" for name in nearest(column, header))
+            found = f"columns {', '.join(map(repr, header))}{near}"
             facts = {"column": column, "key": key, "competition": competition}
             problems.append(make_problem("column missing", file, found, **facts))
     return problems
-
-
-def _did_you_mean(column: str, header: list[str]) -> str:
-    near = nearest(column, header)
-    return f"; did you mean {near[0]!r}?" if near else ""

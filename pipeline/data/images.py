@@ -1,7 +1,8 @@
 """The one reader of images: everything that trains, predicts or draws reads files through this module.
 
 In: a path of a file that `prepare` has found good. Out: uint8 arrays, RGB. Pixels come as they are stored: an EXIF
-rotation is never applied here and refused by the check, so that image and label cannot be turned apart. Measured on CamVid, one core: cv2 1.1 ms an image, PIL 1.2 ms (480x360 JPEG).
+rotation is never applied here and refused by the check, so that image and label cannot be turned apart. Measured on
+CamVid, one core: cv2 1.1 ms an image, PIL 1.2 ms (480x360 JPEG).
 """
 
 from __future__ import annotations
@@ -51,4 +52,4 @@ def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
 def changed_file(path: Path | str, wanted: str) -> UserError:
     """Returns the refusal of a file that was good when it was checked and is not any more."""
     state = "does not decode to" if Path(path).is_file() else "is not there; wanted"
-    return UserError(f"{path} {state} {wanted}.\nThe check of all files tells more: run the stage `prepare --force`.")
+    return UserError(f"{path} {state} {wanted}.\nTo check all files, run the stage `prepare --force`.")

@@ -1,7 +1,7 @@
-"""Near-duplicates across a split: images in training that nearly show what a validation image shows.
+"""Near-duplicates across a split: training images that show nearly the same as a validation image.
 
-In: the competition folder, catalog and split. Out: the table behind leakage.csv. A score on such validation images
-praises memory. Two images are near-duplicates when both agree:
+In: the competition folder, catalog and split. Out: the table behind leakage.csv. A score on such validation
+images measures memory. Two images are near-duplicates when both agree:
 
 - the difference hash, 64 bits: is a cell of the 9x8 brightness grid brighter than its left one; at most 10 differ;
 - the normalised correlation of 32x18 thumbnails, at least 0.90; of blank images, which have none, the brightness.
@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.parallel import map_files
 from pipeline.data.images import read_grey
+from pipeline.data.parallel import map_files
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90
@@ -48,7 +48,7 @@ def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) ->
         some = train[start : start + _ROWS_AT_ONCE]
         distances = hamming_distances(bits[some], bits[valid])
         near_train, near_valid = np.nonzero(distances <= MAX_DISTANCE)
-        alike = _look_alike(thumbnails[some[near_train]], thumbnails[valid[near_valid]])
+        alike = _are_alike(thumbnails[some[near_train]], thumbnails[valid[near_valid]])
         for row, column in zip(near_train[alike], near_valid[alike], strict=True):
             pairs.append((some[row], valid[column], int(distances[row, column])))
     ids = split_rows["id"].tolist()
@@ -59,8 +59,8 @@ def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) ->
 
 def image_signature(path: Path | str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the difference hash (bool [64]) and the thumbnail (uint8 [18*32]) of an image of that size."""
-    room = min(width // (2 * _THUMBNAIL_SIZE[0]), height // (2 * _THUMBNAIL_SIZE[1]))
-    grey = read_grey(path, max([reduction for reduction in (1, 2, 4, 8) if reduction <= room], default=1))
+    most = min(width // (2 * _THUMBNAIL_SIZE[0]), height // (2 * _THUMBNAIL_SIZE[1]))
+    grey = read_grey(path, max([reduction for reduction in (1, 2, 4, 8) if reduction <= most], default=1))
     return difference_hash(grey), cv2.resize(grey, _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA).ravel()
 
 
@@ -86,7 +86,7 @@ def hamming_distances(first_N64: np.ndarray, second_M64: np.ndarray) -> np.ndarr
     return (first.shape[1] - first @ second.T) / 2
 
 
-def _look_alike(first_PT: np.ndarray, second_PT: np.ndarray) -> np.ndarray:
+def _are_alike(first_PT: np.ndarray, second_PT: np.ndarray) -> np.ndarray:
     """Returns bool [P]: the thumbnails of a pair correlate, or are equally blank."""
     difference = np.abs(first_PT - second_PT).mean(axis=1)
     first, second = (pixels - pixels.mean(axis=1, keepdims=True) for pixels in (first_PT, second_PT))

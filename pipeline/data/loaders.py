@@ -9,12 +9,9 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NamedTuple
 
 import cv2
 from torch.utils.data import DataLoader, Dataset
@@ -40,22 +37,21 @@ def train_loader(
     collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
-    time_out_s: float = TIME_OUT_S,
     log: Callable[[str], None] = print,
 ) -> DataLoader:
     """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
     num_bytes = sampler.batch_size * _largest_sample(dataset)
-    return _loader(dataset, sampler, collate, num_workers, pin_memory, num_bytes, time_out_s, log)
+    return _loader(dataset, sampler, collate, num_workers, pin_memory, num_bytes, log)
 
 
 def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True) -> Iterator[Batch]:
     """Yields the batches of an epoch from step `start_step` (0 = first) on; keys are `SampleKey`s.
 
     Raises:
-        UserError: a worker died or hung; says why it may have.
+        UserError: a worker died or hung; names likely causes.
     """
     loader.batch_sampler.begin(epoch, start_step, augment)
-    yield from _explained(loader)
+    yield from valid_batches(loader)
 
 
 def valid_loader(
@@ -64,18 +60,12 @@ def valid_loader(
     collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
-    time_out_s: float = TIME_OUT_S,
     log: Callable[[str], None] = print,
 ) -> DataLoader:
     """Returns the loader of whole images in the dataset's order, except that a batch holds images of one size."""
     batches = same_size_batches(dataset, batch_size)
     num_bytes = batch_size * _largest_sample(dataset)
-    return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, time_out_s, log)
-
-
-def valid_batches(loader: DataLoader) -> Iterator[Batch]:
-    """Yields every batch of whole images; keys are `Frame`s. Raises UserError like `train_batches`."""
-    yield from _explained(loader)
+    return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, log)
 
 
 def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
@@ -115,12 +105,13 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
         if "timed out" in str(error) and loader is not None:
             _dump_stacks(loader)
         raise UserError(
-            f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (look at `dmesg`) "
-            f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo see a worker's error as it is, add {NO_WORKERS}"
+            f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (check `dmesg`) "
+            f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo get a worker's own error, add {NO_WORKERS}"
         ) from error
 
 
-def _explained(loader: DataLoader) -> Iterator:
+def valid_batches(loader: DataLoader) -> Iterator[Batch]:
+    """Yields every batch of whole images; keys are `Frame`s. Raises UserError like `train_batches`."""
     with explained_worker_faults(loader):
         iterator = iter(loader)
     _explain_deaths_anywhere()
@@ -133,27 +124,15 @@ def _explained(loader: DataLoader) -> Iterator:
 
 
 def _explain_deaths_anywhere() -> None:
-    """Makes a worker's death clear wherever it finds the main process: in a step, in validation, while saving.
+    """Explains a worker's death wherever it interrupts the main process: in a step, in validation, while saving.
 
     torch raises its error from a handler of SIGCHLD, which interrupts whatever is being done, also outside the
     functions here; the handler itself is wrapped, so that no loop has to think of it.
     """
     handler = signal.getsignal(signal.SIGCHLD)
     in_main_thread = threading.current_thread() is threading.main_thread()  # nobody else may set handlers
-    if not callable(handler) or isinstance(handler, _Explained) or not in_main_thread:
-        return
-    signal.signal(signal.SIGCHLD, _Explained(handler))
-
-
-@dataclass(frozen=True)
-class _Explained:
-    """A signal handler whose errors about workers are explained."""
-
-    handler: Callable[[int, FrameType | None], None]
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        with explained_worker_faults():
-            self.handler(number, frame)
+    if callable(handler) and not hasattr(handler, "__wrapped__") and in_main_thread:
+        signal.signal(signal.SIGCHLD, explained_worker_faults()(handler))  # the wrapper has `__wrapped__`
 
 
 def _largest_sample(dataset: Dataset) -> int:
@@ -161,9 +140,7 @@ def _largest_sample(dataset: Dataset) -> int:
     return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
 
 
-def _loader(
-    dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, time_out_s: float, log
-) -> DataLoader:
+def _loader(dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, log) -> DataLoader:
     num_workers = available_workers(num_workers, log)
     if num_workers:
         check_shared_memory(num_workers * (PREFETCH + 1) * batch_bytes)
@@ -175,7 +152,7 @@ def _loader(
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
-        timeout=time_out_s if num_workers else 0,
+        timeout=TIME_OUT_S if num_workers else 0,
         worker_init_fn=start_worker,
     )
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,9 +27,5 @@ def map_files(function: Callable[[Item], Result], items: Sequence[Item], descrip
     >>> map_files(len, ["a", "bc"], "count")
     [1, 2]
     """
-    pool = ThreadPoolExecutor(num_cores())
-    try:
-        bar = tqdm(pool.map(function, items), description, len(items), unit="file", leave=False, disable=None)
-        return list(bar)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C the files not yet begun are dropped
+    bar = {"desc": description, "unit": "file", "leave": False, "disable": None}
+    return thread_map(function, items, max_workers=num_cores(), **bar)

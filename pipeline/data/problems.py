@@ -1,7 +1,7 @@
-"""What can be wrong with a competition folder: a table of kinds, and how problems are shown to a person.
+"""What can be wrong with a competition folder: a table of kinds, and how problems are shown.
 
-Every kind says what is wanted and how to get there, so that the message and the check cannot drift apart. All kinds are
-errors: a file whose meaning is in doubt is refused, because a guess costs a training run and shows only in the score.
+Every kind has what is expected and how to fix it. All kinds are errors: a file whose meaning is in doubt is refused,
+because a wrong guess costs a training run and shows only in the score.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ _AGAIN = "copy or download the file again"
 _RGB = "rewrite it: Image.open(path).convert('RGB').save(path, quality=95)"
 _RGB_IMAGE = "8-bit RGB"
 _FORMATS = "a JPEG, PNG, WebP, BMP or TIFF file"
-_LISTED = "put the file there, or take its row out of the list"
-_RENAME = "rename it, or mend the id in the list"
+_LISTED = "put the file there, or remove its row from the list"
+_RENAME = "rename it, or correct the id in the list"
 _MASK = "one byte per pixel: an 8-bit single-channel PNG whose values are class indices"
 _CSV = "save it as a plain CSV: UTF-8, commas, one header line"
-_LINE = "mend that line by hand"
+_LINE = "correct that line by hand"
 _SAMPLE = "get the sample submission and test.csv again, together"
 _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
 
-# kind: (wanted, cure). {fields} are filled in by the check that finds the problem.
+# kind: (wanted, fix). {fields} are filled in by the check that finds the problem.
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
@@ -34,37 +34,38 @@ KINDS: dict[str, tuple[str, str]] = {
     "list with another separator": ("commas between the columns", _CSV),
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
     "list with uneven rows": ("as many cells in a row as in the header", _LINE),
-    "list with a column twice": ("each column once", "take one of the two out"),
+    "list with a column twice": ("each column once", "remove one of the two"),
     "column missing": ("a column {column!r}", f"name the column so, or {_NAME_IT}"),
-    "id empty": ("an id in every row", "fill the cell, or take the row out"),
+    "id empty": ("an id in every row", "fill the cell, or remove the row"),
     "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
-    "id twice": ("each id once", "take the second row out"),
-    "id in train and test": ("an image for training or for testing", "take it out of one of the two lists"),
+    "id twice": ("each id once", "remove the second row"),
+    "id in train and test": ("an image for training or for testing", "remove it from one of the two lists"),
     "test folder empty": ("test images, or a list of them", "name the folder that holds the test images (--test-dir)"),
     "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
-    "sequence not in the id": ("an id that matches {pattern!r}", f"mend the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
+    "sequence not in the id": ("an id that matches {pattern!r}",
+                               f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     "sample not a zip": ("a zip of PNG masks", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
-    "sample file unknown": ("files of images in test.csv, such as {example}", f"correct SUBMISSION.FILE in {_DESCRIPTOR}, "
-                            "or get the sample submission and test.csv again, together"),
+    "sample file unknown": ("files of images in test.csv, such as {example}",
+                            f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
-    "folder missing": ("the folder of the {what}s", f"unpack the archive whole, or mend {{key}} in {_DESCRIPTOR}"),
+    "folder missing": ("the folder of the {what}s", f"unpack the whole archive, or correct {{key}} in {_DESCRIPTOR}"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
-    "image missing": ("an image for every row", f"{_LISTED}; where test images lie in a folder of their own: "
+    "image missing": ("an image for every row", f"{_LISTED}; where test images have a folder of their own: "
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask for every row of train.csv", _LISTED),
-    "id with a suffix": ("ids without a file's suffix, or a template that knows of it",
+    "id with a suffix": ("ids without a file's suffix, or a template that includes it",
                      f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "image under another name": ("exactly the name at the left, letter case included", _RENAME),
     "mask under another name": ("exactly the name at the left, letter case included", _RENAME),
-    "not a file": ("an ordinary file", "take away what stands in its place and put the file there"),
-    "link to nowhere": ("a file, or a link to one", "mend the link, or put the file itself there"),
+    "not a file": ("an ordinary file", "replace it by the file"),
+    "link to nowhere": ("a file, or a link to one", "correct the link, or replace it by the file itself"),
     "file unreadable": ("a file that this user may read", "chmod u+r on it, or copy it again"),
     # Any image file
     "file empty": ("a file with content", _AGAIN),
-    "file truncated": ("a file that goes on to its end mark", _AGAIN),
+    "file truncated": ("a file with its end mark", _AGAIN),
     "file damaged": ("a file that decodes without errors", _AGAIN),
     "Git LFS pointer": ("the file itself, not a pointer to it", "in its repository: git lfs pull"),
     "not an image": (_FORMATS + ", a mask as PNG", _AGAIN),
@@ -72,18 +73,18 @@ KINDS: dict[str, tuple[str, str]] = {
     "image of no size": ("at least one pixel", _AGAIN),
     "image too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
     "several images in a file": ("one still image", "save the frame that is meant"),
-    "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then see whether the mask "
+    "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
     "greyscale image": (_RGB_IMAGE, _RGB),
-    "image with alpha": (_RGB_IMAGE, "decide what shows through, then " + _RGB),
+    "image with alpha": (_RGB_IMAGE, "decide on a background, then " + _RGB),
     "palette image": (_RGB_IMAGE, _RGB),
     "CMYK image": (_RGB_IMAGE, "convert it to sRGB with its colour profile, in an image editor"),
     "16-bit image": (_RGB_IMAGE, "decide the range of brightness, then save it with 8 bits per channel"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks
     "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image"),
-    "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two and look at both together"),
+    "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two, then compare them by eye"),
     "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
     "mask with palette": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; or, where the palette's "
                           "index is the class: Image.fromarray(np.array(Image.open(path))).save(path)"),
@@ -96,10 +97,10 @@ KINDS: dict[str, tuple[str, str]] = {
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),
     "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, 255] in {_DESCRIPTOR} reads them as they are"),
     "mask value out of range": ("values {values}", "where masks store other grey values than class indices, "
-                                f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class lacks, mend "
-                                "CLASSES"),
-    "mask value not in MASK_VALUES": ("values {values}", f"mend MASK_VALUES in {_DESCRIPTOR}, or the file"),
-    "mask colour not in COLORS": ("the colours of the classes alone", f"mend COLORS in {_DESCRIPTOR}; a colour that "
+                                f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class is missing, "
+                                "correct CLASSES"),
+    "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file"),
+    "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; a colour that "
                                   "counts nowhere is a class of its own, the last, with IGNORE_INDEX"),
 }
 # fmt: on
@@ -107,13 +108,13 @@ KINDS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where, what was found there, what was wanted, how to get there."""
+    """One thing that is wrong: the file, what was found in it, what was expected, how to fix it."""
 
     kind: str
     file: str
     found: str
     wanted: str
-    cure: str
+    fix: str
 
 
 def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
@@ -122,8 +123,8 @@ def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
     >>> make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale").wanted
     '8-bit RGB'
     """
-    wanted, cure = KINDS[kind]
-    return Problem(kind, file, found, wanted.format(file=file, **facts), cure.format(file=file, **facts))
+    wanted, fix = KINDS[kind]
+    return Problem(kind, file, found, wanted.format(file=file, **facts), fix.format(file=file, **facts))
 
 
 def format_problems(problems: list[Problem], most_files: int = 8, width: int = 110) -> str:
@@ -137,13 +138,13 @@ def format_problems(problems: list[Problem], most_files: int = 8, width: int = 1
     greyscale image
         imgs/a.jpg  8-bit greyscale
       wanted: 8-bit RGB
-      cure:   rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
+      fix:    rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
     """
     if not problems:
         return "No problems in the competition's files."
     groups: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault((problem.kind, problem.wanted, problem.cure), []).append(problem)
+        groups.setdefault((problem.kind, problem.wanted, problem.fix), []).append(problem)
     kinds = f" of {len(groups)} kinds" if len(groups) > 1 else ""
     heading = f"{len(problems):,} problem{'s' * (len(problems) != 1)}{kinds} in the competition's files:"
     return "\n\n".join([heading, *(_format_group(group, most_files, width) for group in groups.values())])
@@ -157,11 +158,10 @@ def _format_group(group: list[Problem], most_files: int, width: int) -> str:
         lines += _hanging(f"    {problem.file:<{file_width}}  ", problem.found, width)
     if len(group) > len(shown):
         lines.append(f"    ... and {len(group) - len(shown):,} more")
-    lines += _hanging("  wanted: ", group[0].wanted, width) + _hanging("  cure:   ", group[0].cure, width)
+    lines += _hanging("  wanted: ", group[0].wanted, width) + _hanging("  fix:    ", group[0].fix, width)
     return "\n".join(lines)
 
 
 def _hanging(lead: str, text: str, width: int) -> list[str]:
-    room = max(30, width - len(lead))
-    wrapped = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    wrapped = textwrap.wrap(text, max(30, width - len(lead)), break_long_words=False, break_on_hyphens=False) or [""]
     return [(lead if index == 0 else " " * len(lead)) + line for index, line in enumerate(wrapped)]

@@ -6,23 +6,34 @@ All of it is a pure function of (seed, epoch), so an epoch can be entered at any
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from pipeline.data.keys import ORDER, SampleKey
 from pipeline.errors import UserError
 
+# Separate random streams, so that switching one step off leaves the others as they were.
+GEOMETRY, PASTING, COLOR, ORDER = range(4)
 MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
 RATE_TOLERANCE = 1e-4
+
+
+class SampleKey(NamedTuple):
+    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
+
+    epoch: int
+    index: int
+    augment: bool = True
+    repeat: int = 0
 
 
 class EpochSampler(Sampler):
     """Batches of `SampleKey`s of one epoch, from one step on; set both with `begin` before iterating.
 
     Args:
-        dataset: says how many samples there are and how large each is.
-        shares: how often each sample is to come, relative to the others (see `rare_class_shares`); None for once each.
+        dataset: gives the number of samples and the size of each.
+        shares: how often to draw each sample, relative to the others, from `rare_class_shares`; None: once each.
     """
 
     def __init__(
@@ -60,11 +71,11 @@ class EpochSampler(Sampler):
         rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
         order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
         order = rng.permutation(order) if self.shuffle else order
-        seen: dict[int, int] = {}
+        drawn: dict[int, int] = {}
         keys = []
         for index in map(int, order):
-            seen[index] = seen.get(index, -1) + 1
-            keys.append(SampleKey(epoch, index, augment, seen[index]))
+            drawn[index] = drawn.get(index, -1) + 1
+            keys.append(SampleKey(epoch, index, augment, drawn[index]))
         if self.drop_last:
             keys = keys[: len(self) * self.batch_size]
         if self.frames is not None:  # images of one size share a batch, so that little is padded
@@ -136,8 +147,8 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     [0, 0, 1, 2]
     """
     num = len(shares)
-    places = (np.arange(num) + rng.random()) / num
-    return np.minimum(np.searchsorted(np.cumsum(shares), places, side="right"), num - 1)
+    positions = (np.arange(num) + rng.random()) / num
+    return np.minimum(np.searchsorted(np.cumsum(shares), positions, side="right"), num - 1)
 
 
 def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:

@@ -4,7 +4,7 @@ In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (tr
 
 - `slice`: the original's, 20 overlapping slices of 20 % of the shuffled list. Frames of one video land on both sides.
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
-- `sequence`: whole sequences, see `sequence_split.py`.
+- `sequence`: whole sequences; which of them validate is searched, with a fixed seed, among many random choices.
 - `stratified`: whole sequences in 5 folds with like shares of each class, scikit-learn's StratifiedGroupKFold.
 
 A negative SPLIT_INDEX -p is for a quick try: p % of both sides of index 0.
@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from pipeline.data.sequence_split import sequence_split
 from pipeline.errors import UserError
 
-SHUFFLE_SEED = 42
+SEED = 42  # of every shuffle and search here
 NUM_FOLDS = 5
 # By SPLIT_INDEX: the seed of the run; where the validation slice starts, in twentieths of the list (5 is 0.25).
 SLICES = (
@@ -31,10 +32,16 @@ SLICES = (
     (31, 1), (37, 3), (41, 5), (43, 7), (47, 9), (53, 11), (59, 13), (61, 15), (67, 17), (71, 19),
 )  # fmt: skip
 _SLICE_WIDTH = 4  # twentieths: 20 %
+VALID_SHARE = 0.2
+NUM_TRIALS = 400  # with 141 sequences and four classes in few of them each, some 10 choices are good in every respect
+_TOLERANCE = 0.05  # up to here a lost class weighs more than a validation share nearer to 20 %
 
 
 def make_split(
-    catalog: pd.DataFrame, present: np.ndarray, by: Literal["slice", "sequence", "kfold", "stratified"], split_index: int
+    catalog: pd.DataFrame,
+    present: np.ndarray,
+    by: Literal["slice", "sequence", "kfold", "stratified"],
+    split_index: int,
 ) -> pd.DataFrame:
     """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
 
@@ -101,10 +108,6 @@ def slice_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     >>> slice_split(list("abcdefghij"), 1)
     (['a', 'b', 'd', 'e', 'f', 'g', 'h', 'j'], ['c', 'i'])
     """
-    check_index(split_index)
-    if split_index < 0:
-        train, valid = slice_split(ids, 0)
-        return take_percent(train, -split_index), take_percent(valid, -split_index)
     shuffled = _shuffled(ids)
     _, offset = SLICES[split_index]
     start, end = (round_half_up(twentieths * len(ids), 20) for twentieths in (offset, offset + _SLICE_WIDTH))
@@ -120,11 +123,89 @@ def kfold_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     """
     if len(ids) < NUM_FOLDS:
         raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} images.")
-    repeat, fold = divmod(split_index, NUM_FOLDS)
     from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
 
-    folds = list(KFold(NUM_FOLDS, shuffle=True, random_state=SHUFFLE_SEED + repeat).split(ids))
-    return _pick(ids, folds[fold])
+    splitter = KFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
+    return _pick(ids, splitter.split(ids), split_index)
+
+
+def sequence_split(
+    ids: list[str], sequences: list[str], present_NC: np.ndarray, split_index: int
+) -> tuple[list[str], list[str]]:
+    """Returns (train, valid) ids with no sequence on both sides, in the order of `ids`.
+
+    Wanted of the validating sequences, in this order: 15 to 25 % of the images; every class that occurs is left in
+    training; every class is in validation; sequences that lower indices have not used yet; as near to 20 % as possible.
+    Each index gets a choice of its own, so that five indices together validate (nearly) every image.
+
+    Args:
+        present_NC: bool, images x classes: the image has a pixel of the class.
+
+    Raises:
+        UserError: no or one sequence, or an index beyond the choices that so few sequences offer.
+    """
+    sizes = Counter(sequences)
+    if "" in sizes or len(sizes) < 2:
+        raise UserError(
+            f"SPLIT.BY sequence needs at least 2 sequences; this competition names {len(sizes) - ('' in sizes)}.\n"
+            "Name SEQUENCE_COLUMN or SEQUENCE_PATTERN in its descriptor, or use DATASETS.SPLIT.BY=slice."
+        )
+    names = sorted(sizes)
+    num_images = np.array([sizes[name] for name in names])
+    groups = np.array(sequences)
+    present_SC = np.array([present_NC[groups == name].any(axis=0) for name in names])
+    num_uses = np.zeros(len(names), int)
+    chosen: list[bytes] = []
+    for index in range(split_index + 1):
+        choices_TS = np.unique(list(_choices(num_images, num_uses, index)), axis=0)
+        choices_TS = choices_TS[[choice.tobytes() not in chosen for choice in choices_TS]]
+        if not len(choices_TS):
+            raise UserError(
+                f"SPLIT.BY sequence: {len(names)} sequences offer {index} ways to validate on about 20 %, "
+                f"so there is no SPLIT_INDEX {split_index}.\nGive 0 to {index - 1}."
+            )
+        best = choices_TS[_order(choices_TS, present_SC, num_images, num_uses)[0]]
+        chosen.append(best.tobytes())
+        num_uses += best
+    valid = {name for name, is_valid in zip(names, best, strict=True) if is_valid}
+    paired = list(zip(ids, sequences, strict=True))
+    return [id for id, name in paired if name not in valid], [id for id, name in paired if name in valid]
+
+
+def _choices(num_images: np.ndarray, num_uses: np.ndarray, index: int) -> Iterator[np.ndarray]:
+    """Yields sets of sequences, bool [S], of about 20 % of the images; half of them take the least used first."""
+    rng = random.Random(f"{SEED} {index}")  # Python promises the same shuffles for ever, NumPy does not
+    for trial in range(NUM_TRIALS):
+        order = list(range(len(num_images)))
+        rng.shuffle(order)
+        if trial % 2 == 0:
+            order.sort(key=num_uses.__getitem__)
+        yield _fill(order, num_images.tolist())
+
+
+def _fill(order: list[int], num_images: list[int]) -> np.ndarray:
+    """Returns the sequences that, taken in this order, each bring the total nearer to 20 %; at least one."""
+    target, total = VALID_SHARE * sum(num_images), 0
+    taken = np.zeros(len(order), bool)
+    for sequence in order:
+        if abs(total + num_images[sequence] - target) < abs(total - target):
+            taken[sequence] = True
+            total += num_images[sequence]
+    if total == 0:
+        taken[min(order, key=num_images.__getitem__)] = True
+    return taken
+
+
+def _order(choices_TS: np.ndarray, present_SC: np.ndarray, num_images: np.ndarray, num_uses: np.ndarray) -> np.ndarray:
+    """Returns the indices of the choices, the best first."""
+    in_valid, in_train = (sides_TS.astype(int) @ present_SC > 0 for sides_TS in (choices_TS, ~choices_TS))
+    num_valid = choices_TS @ num_images
+    distance = np.abs(num_valid / num_images.sum() - VALID_SHARE)
+    beyond = np.where(distance < _TOLERANCE + 1e-9, 0, distance)
+    num_lost = (in_valid & ~in_train).sum(axis=1)
+    num_untested = (in_train & ~in_valid).sum(axis=1)
+    repeated = choices_TS @ (num_images * num_uses) / num_valid
+    return np.lexsort([distance, repeated, num_untested, num_lost, beyond])  # the last key weighs most
 
 
 def stratified_split(
@@ -146,15 +227,13 @@ def stratified_split(
         )
     rarity = np.argsort(present_NC.sum(axis=0), kind="stable")
     rarest = rarity[present_NC[:, rarity].argmax(axis=1)]
-    repeat, fold = divmod(split_index, NUM_FOLDS)
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SHUFFLE_SEED + repeat)
+    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
     with warnings.catch_warnings():
         # A class with fewer images than folds cannot be everywhere; the others still can.
         warnings.filterwarnings("ignore", message="The least populated class")
-        folds = list(splitter.split(ids, rarest, groups))
-    return _pick(ids, folds[fold])
+        return _pick(ids, splitter.split(ids, rarest, groups), split_index)
 
 
 def take_percent(ids: list[str], percent: int) -> list[str]:
@@ -179,10 +258,10 @@ def round_half_up(numerator: int, denominator: int) -> int:
 
 def _shuffled(ids: list[str]) -> list[str]:
     shuffled = list(ids)
-    random.Random(SHUFFLE_SEED).shuffle(shuffled)
+    random.Random(SEED).shuffle(shuffled)
     return shuffled
 
 
-def _pick(ids: list[str], fold: tuple[np.ndarray, np.ndarray]) -> tuple[list[str], list[str]]:
-    train, valid = fold
+def _pick(ids: list[str], folds: Iterator[tuple[np.ndarray, np.ndarray]], index: int) -> tuple[list[str], list[str]]:
+    train, valid = list(folds)[index % NUM_FOLDS]
     return [ids[index] for index in sorted(train)], [ids[index] for index in sorted(valid)]

@@ -1,8 +1,8 @@
 """The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
 A folder `<key>/` holds `images.u8` (RGB rows), `labels.u8` (one byte per pixel) and `index.json` (the offset of each
-image at each scale). A tile is then a slice; nothing is decoded, nothing held. The key names the content, so experiments with
-the same scales share one store and a changed image gets a new one.
+image at each scale). A tile is then a slice; nothing is decoded or held in memory. The key names the content, so
+experiments with the same scales share one store and a changed image gets a new one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-import mmap
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +25,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.parallel import map_files, num_cores
 from pipeline.data.images import read_image
+from pipeline.data.parallel import map_files
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
-from pipeline.paths import INDEX
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
@@ -41,6 +38,7 @@ from pipeline.files import (
     sync_folder,
     write_atomic,
 )
+from pipeline.paths import INDEX
 
 FORMAT = 2  # raise it when the layout or the resizing changes: old stores are then built anew
 IMAGES, LABELS = "images.u8", "labels.u8"
@@ -80,7 +78,7 @@ class Store:
         return list(self._entries)
 
     def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
-        """Returns where an image lies; `scale` None is its own size, in a store built without scales.
+        """Returns the entry of an image; `scale` None is its own size, in a store built without scales.
 
         Raises:
             KeyError: the store has no such image or scale.
@@ -102,23 +100,12 @@ class Store:
     def window(
         self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of image and label plane inside a window that must lie within the scaled image."""
+        """Returns views of image and label plane inside a window, which must be within the scaled image."""
         entry = self.entry(image_id, scale)
         if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
             raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
         box = np.s_[y : y + height, x : x + width]
         return self._image_at(entry)[box], self._label_at(entry)[box]
-
-    def damaged(self) -> list[str]:
-        """Returns the ids whose stored bytes differ from what was written: a flipped bit, a zeroed page."""
-
-        def is_damaged(entry: Entry) -> bool:
-            checksums = zlib.crc32(self._image_at(entry)), zlib.crc32(self._label_at(entry))
-            return checksums != (entry.image_crc, entry.label_crc)
-
-        with ThreadPoolExecutor(num_cores()) as pool:
-            verdicts = pool.map(lambda rows: any(map(is_damaged, rows)), self._entries.values())
-        return [image_id for image_id, bad in zip(self._entries, verdicts, strict=True) if bad]
 
     def _image_at(self, entry: Entry) -> np.ndarray:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
@@ -132,13 +119,13 @@ def open_store(path: Path | str) -> Store:
     """Returns the store in folder `path`.
 
     Raises:
-        UserError: no store, one of another format, or files shorter than they were; says what to remove.
+        UserError: no store, one of another format, or files that are too short; names what to remove.
     """
     path = Path(path)
     try:
         index = json.loads((path / INDEX).read_text())
         if index["format"] != FORMAT:
-            raise ValueError(f"its format is {index['format']}, wanted {FORMAT}")
+            raise ValueError(f"its format is {index['format']}, expected {FORMAT}")
         return Store(path, index)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -172,7 +159,7 @@ def build_store(
     folder, target_root = Path(folder), Path(target_root)
     rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
     if not rows:
-        raise UserError(f"{folder} has no training image; see what `prepare` reports.")
+        raise UserError(f"{folder} has no training image; run `prepare` for the list of problems.")
     path = target_root / _content_key(folder, rows, scales, label_key)
     with _one_builder(target_root, log):
         if not (path / INDEX).exists():
@@ -182,7 +169,7 @@ def build_store(
 
 
 def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label plane at (width, height): the image averaged when it shrinks, the label's nearest pixel."""
+    """Returns image and label plane at (width, height): the image averaged to shrink, the label by nearest pixel."""
     if (image.shape[1], image.shape[0]) == scale:
         return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
@@ -285,11 +272,10 @@ def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None
 
 
 def _map_file(path: Path, num_bytes: int) -> np.ndarray:
-    with open(path, "rb") as file:
-        found = os.fstat(file.fileno()).st_size
-        if found != num_bytes:
-            raise ValueError(f"{path.name} has {found} bytes, wanted {num_bytes}")
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    found = path.stat().st_size
+    if found != num_bytes:
+        raise ValueError(f"{path.name} has {found} bytes, expected {num_bytes}")
+    return np.asarray(np.memmap(path, np.uint8, "r"))  # a plain array, whose slices cost less
 
 
 def _write_all(file: int, array: np.ndarray, offset: int) -> None:

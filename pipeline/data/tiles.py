@@ -1,4 +1,4 @@
-"""Where the tiles lie: `TILE.SETS` rows in, windows of scaled images out.
+"""The positions of tiles: `TILE.SETS` rows in, windows of scaled images out.
 
 A set `(width, height, columns, rows)` resizes every image to width x height, whatever its own size or aspect, and
 lays columns x rows tiles over it so that the outermost ones touch its edges.
@@ -15,12 +15,12 @@ TileSet = tuple[int, int, int, int]
 Scale = tuple[int, int]
 
 SETS_KEY = "DATASETS.AUGMENTATION.TILE.SETS"
-NOTICED = 1.1  # images that are enlarged or squeezed by more than this factor are told of
+NOTICED = 1.1  # images that are enlarged or squeezed by more than this factor are reported
 
 
 @dataclass(frozen=True)
 class Window:
-    """A tile's place: its left upper pixel (x, y) in an image resized to scale_width x scale_height."""
+    """A tile's position: its left upper pixel (x, y) in an image resized to scale_width x scale_height."""
 
     scale_width: int
     scale_height: int
@@ -46,7 +46,7 @@ def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> 
     """Returns the windows of one image, set by set, row by row, left to right.
 
     Tile (column, row) starts at x = column * (width - tile_width) // (columns - 1), likewise y. A single column or row,
-    for which that formula divides by zero, is centred: the one place that favours no edge.
+    for which that formula divides by zero, is centred: which favours no edge.
 
     >>> [(w.x, w.y) for w in tile_windows([(1280, 720, 3, 1)], 640, 352)]
     [(0, 184), (320, 184), (640, 184)]
@@ -73,10 +73,8 @@ def tile_starts(length: int, tile_length: int, num_tiles: int) -> list[int]:
     >>> tile_starts(854, 640, 2), tile_starts(854, 640, 1)
     ([0, 214], [107])
     """
-    room = length - tile_length
-    if num_tiles == 1:
-        return [room // 2]
-    return [index * room // (num_tiles - 1) for index in range(num_tiles)]
+    rest = length - tile_length
+    return [rest // 2] if num_tiles == 1 else [index * rest // (num_tiles - 1) for index in range(num_tiles)]
 
 
 def scales_of(sets: Sequence[TileSet]) -> tuple[Scale, ...]:
@@ -99,7 +97,7 @@ def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str
     >>> distortion([(640, 360)], [(640, 360, 2, 2)])
     ''
     """
-    told = []
+    found = []
     for width, height in scales_of(sets):
         factors = [(width / own_width, height / own_height) for own_width, own_height in sizes]
         enlarged = sum(min(pair) > NOTICED for pair in factors)
@@ -107,10 +105,10 @@ def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str
         images = f"of {len(sizes):,} images"
         if enlarged:
             aspect = f" and changes the aspect of {squeezed:,}" if squeezed else ""
-            told.append(f"[{width}, {height}] enlarges {enlarged:,} {images}{aspect}")
+            found.append(f"[{width}, {height}] enlarges {enlarged:,} {images}{aspect}")
         elif squeezed:
-            told.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {images}")
-    return "; ".join(told)
+            found.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {images}")
+    return "; ".join(found)
 
 
 def _check_set(number: int, tile_set: TileSet, tile_width: int, tile_height: int) -> None:

@@ -22,11 +22,7 @@ class Camera:
 
 
 def aim(position, yaw: float, pitch: float, roll: float, view_angle: float, width: int, height: int) -> Camera:
-    """Returns a camera that looks along `yaw` (radians from east) and `pitch` (radians below the horizon).
-
-    Args:
-        view_angle: horizontal angle of view, radians.
-    """
+    """Returns a camera that looks along `yaw` (from east) and `pitch` (below the horizon); all angles in radians."""
     forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
     down = np.cross(forward, right)

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 
 from pipeline.demo.camera import Camera, ground_to_image, project, ray_slopes
-from pipeline.demo.classes import SKY, VEGETATION
-from pipeline.demo.ground import CLASS_OF, Ground
-from pipeline.demo.noise import image_noise, to_uint8
+from pipeline.demo.ground import CLASS_OF, Ground, image_noise, to_uint8
+from pipeline.demo.recipes import SKY, VEGETATION
 from pipeline.demo.scene import SUPERSAMPLING, Flight
 from pipeline.demo.solids import Light, Thing
 
@@ -40,15 +39,12 @@ def _draw_ground(grounds: tuple[Ground, ...], camera: Camera) -> np.ndarray:
     size = (camera.width, camera.height)
     colours, classes = np.zeros((*size[::-1], 3), np.uint8), np.zeros(size[::-1], np.uint8)
     for index, ground in enumerate(grounds):
-        to_metres = np.array(
-            [[1 / ground.scale, 0, ground.corner[0]], [0, 1 / ground.scale, ground.corner[1]], [0, 0, 1]]
-        )
-        matrix = ground_to_image(camera) @ to_metres
+        metres, (x, y) = 1 / ground.scale, ground.corner
+        matrix = ground_to_image(camera) @ np.array([[metres, 0, x], [0, metres, y], [0, 0, 1]])
         border = cv2.BORDER_TRANSPARENT if index else cv2.BORDER_REPLICATE
         cv2.warpPerspective(ground.colours, matrix, size, dst=colours, flags=cv2.INTER_LINEAR, borderMode=border)
-        cv2.warpPerspective(
-            CLASS_OF[ground.materials], matrix, size, dst=classes, flags=cv2.INTER_NEAREST, borderMode=border
-        )
+        found = CLASS_OF[ground.materials]
+        cv2.warpPerspective(found, matrix, size, dst=classes, flags=cv2.INTER_NEAREST, borderMode=border)
     return cv2.merge([colours, classes])
 
 
@@ -164,9 +160,8 @@ def _draw_thing(
         start, size = thing.starts[index], thing.sizes[index]
         colour = (*colours[index].tolist(), thing.class_index)
         if size == 1:
-            cv2.circle(
-                canvas, fixed[start].tolist(), max(4, round(radii[index] * scale[index] * ONE)), colour, -1, shift=SHIFT
-            )
+            radius = max(4, round(radii[index] * scale[index] * ONE))
+            cv2.circle(canvas, fixed[start].tolist(), radius, colour, -1, shift=SHIFT)
         elif size == 2:
             thickness = max(1, round(2 * radii[index] * scale[index]))
             cv2.line(canvas, fixed[start].tolist(), fixed[start + 1].tolist(), colour, thickness, shift=SHIFT)
@@ -189,9 +184,8 @@ def _draw_texture(canvas: np.ndarray, texture: np.ndarray, corners_42: np.ndarra
     rows, columns = texture.shape[:2]
     source = np.array([[0, rows], [columns, rows], [columns, 0], [0, 0]], np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)
-    drawn = cv2.warpPerspective(
-        texture, matrix, (int(width), int(height)), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    size = (int(width), int(height))
+    drawn = cv2.warpPerspective(texture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     if veil > 0.08:
         drawn[..., :3] = to_uint8(drawn[..., :3] * (1 - veil) + light.haze * veil)
     shape = np.zeros((height, width), np.uint8)

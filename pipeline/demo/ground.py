@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.demo.classes import BACKGROUND, ROAD, VEGETATION
-from pipeline.demo.noise import lattice, to_uint8, world_noise
+from pipeline.demo.recipes import BACKGROUND, ROAD, VEGETATION
 
+LATTICE = 64  # cells of a noise lattice; it repeats after that many
 WAVELENGTHS = (0.14, 0.45, 1.5, 6.0, 25.0)  # metres of the noise octaves; then stripes, then joints
 
 # name: class, colour a, colour b, amplitude of each noise octave, of the stripes, of the joints.
@@ -73,9 +73,8 @@ class Palette:
 
 def choose_palette(rng: np.random.Generator, season: str) -> Palette:
     """Returns a palette for one flight: the season's tint and a random deviation for each material."""
-    first = np.array([MATERIALS[name][1] for name in NAMES], np.float32)
-    second = np.array([MATERIALS[name][2] for name in NAMES], np.float32)
-    amplitudes = np.array([(*MATERIALS[name][3], MATERIALS[name][4], MATERIALS[name][5]) for name in NAMES], np.float32)
+    first, second = (np.array([row[column] for row in MATERIALS.values()], np.float32) for column in (1, 2))
+    amplitudes = np.array([(*octaves, *lines) for _, _, _, octaves, *lines in MATERIALS.values()], np.float32)
     brightness = rng.uniform(0.9, 1.1, (len(NAMES), 1))
     hue = 1 + 0.016 * rng.standard_normal((len(NAMES), 3))
     tint = np.where(CLASS_OF[:, None] == VEGETATION, np.array(SEASONS[season]), 1.0)
@@ -155,3 +154,44 @@ def _table(values: np.ndarray) -> np.ndarray:
     table = np.zeros((1, 256, values.shape[1]), np.float32)
     table[0, : len(values)] = values
     return table
+
+
+def lattice(rng: np.random.Generator) -> np.ndarray:
+    """Returns a periodic lattice (64, 64) of normal numbers, float32; 1.3 makes up for what interpolation flattens."""
+    return 1.3 * rng.standard_normal((LATTICE, LATTICE), dtype=np.float32)
+
+
+def world_noise(lattice_LL: np.ndarray, corner, scale: float, size: int, wavelength: float) -> np.ndarray:
+    """Returns noise (size, size), float32, about -2 to 2, for the square of ground that begins at `corner` (metres).
+
+    The value depends on the position in the world only, so that canvases of different `scale` (pixels per metre) agree.
+    One wave, `wavelength` metres, is two lattice cells.
+    """
+    cells = (np.arange(size) / scale)[None, :] + np.asarray(corner, float)[:, None]
+    x, y = cells / (wavelength / 2)
+    across = _interpolate(lattice_LL.T, x).T  # (64, size): first along x on the few rows of the lattice
+    return _interpolate(across, y)
+
+
+def _interpolate(rows_LN: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Returns the periodic rows linearly interpolated at the positions `at`, (len(at), N), contiguous."""
+    below = np.floor(at).astype(int)
+    share = (at - below).astype(np.float32)[:, None]
+    rows = np.ascontiguousarray(rows_LN)
+    return rows[below % LATTICE] * (1 - share) + rows[(below + 1) % LATTICE] * share
+
+
+def image_noise(rng: np.random.Generator, width: int, height: int, cell_px: float) -> np.ndarray:
+    """Returns smooth noise (height, width), float32, whose bumps are about `cell_px` wide."""
+    rows, columns = max(2, round(height / cell_px)), max(2, round(width / cell_px))
+    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def to_uint8(values: np.ndarray) -> np.ndarray:
+    """Returns `values` clipped to 0-255 as uint8.
+
+    >>> to_uint8(np.array([-3.0, 17.4, 300.0])).tolist()
+    [0, 17, 255]
+    """
+    return np.clip(values, 0, 255).astype(np.uint8)

@@ -9,13 +9,7 @@ from pipeline.demo.solids import Part, dab, stroke
 SKIN = ((226, 186, 156), (198, 150, 116), (140, 96, 68), (92, 62, 46))
 HAIR = ((40, 30, 24), (74, 50, 32), (26, 24, 24), (166, 132, 82), (150, 148, 146))
 CLOTH = (
-    (178, 40, 44),
-    (40, 62, 112),
-    (232, 230, 224),
-    (34, 34, 38),
-    (222, 178, 58),
-    (70, 112, 82),
-    (120, 84, 132),
+    *((178, 40, 44), (40, 62, 112), (232, 230, 224), (34, 34, 38), (222, 178, 58), (70, 112, 82), (120, 84, 132)),
     (150, 150, 152),
 )
 TROUSERS = ((44, 52, 76), (36, 36, 40), (112, 98, 80), (72, 74, 78), (150, 140, 122))
@@ -57,32 +51,20 @@ def animal(rng: np.random.Generator) -> list[Part]:
     size = {"cow": 1.15, "horse": 1.25, "sheep": 0.75}[kind] * rng.uniform(0.92, 1.08)
     dark = tuple(np.array(coat) * 0.72)
     parts = [stroke((-0.62, 0, 0.98), (0.55, 0, 1.0), 0.36, coat, layer=1)]
-    parts += [
-        stroke((x, y, 0.9), (x + rng.uniform(-0.1, 0.1), y, 0.05), 0.09, dark)
-        for x in (-0.62, 0.58)
-        for y in (-0.2, 0.2)
-    ]
-    grazing = rng.random() < 0.5
-    nose = (1.28, 0, 0.5 if grazing else 1.35)
-    if kind == "horse" and not grazing:
-        nose = (1.15, 0, 1.62)
+    for x, y in ((-0.62, -0.2), (-0.62, 0.2), (0.58, -0.2), (0.58, 0.2)):
+        parts.append(stroke((x, y, 0.9), (x + rng.uniform(-0.1, 0.1), y, 0.05), 0.09, dark))
+    upright = (1.15, 0, 1.62) if kind == "horse" else (1.28, 0, 1.35)
+    nose = (1.28, 0, 0.5) if rng.random() < 0.5 else upright
     parts.append(stroke((0.6, 0, 1.1), nose, 0.19, coat, layer=2))
     parts.append(stroke(nose, (nose[0] + 0.2, 0, nose[2] - 0.14), 0.13, dark, layer=2))
     parts.append(stroke((-0.95, 0, 1.1), (-1.08, 0, 0.5), 0.05, dark))
     if kind == "sheep":
-        parts += [
-            dab(
-                (*rng.uniform((-0.75, -0.3), (0.65, 0.3)), 1.12),
-                0.24,
-                np.array(coat) * rng.uniform(0.88, 1.05),
-                layer=2,
-            )
-            for _ in range(14)
-        ]
+        for _ in range(14):
+            wool = (*rng.uniform((-0.75, -0.3), (0.65, 0.3)), 1.12)
+            parts.append(dab(wool, 0.24, np.array(coat) * rng.uniform(0.88, 1.05), layer=2))
     else:
-        parts += [
-            stroke((nose[0] - 0.12, -0.22, nose[2] + 0.12), (nose[0] - 0.12, 0.22, nose[2] + 0.12), 0.05, dark, layer=2)
-        ]
+        x, z = nose[0] - 0.12, nose[2] + 0.12
+        parts.append(stroke((x, -0.22, z), (x, 0.22, z), 0.05, dark, layer=2))
         parts.append(stroke((-0.6, 0, 1.24), (0.5, 0, 1.26), 0.16, np.minimum(np.array(coat) * 1.18, 255), layer=2))
     if kind == "cow" and rng.random() < 0.7:
         patch = (236, 230, 220) if coat[0] < 150 else (62, 46, 38)
@@ -94,9 +76,7 @@ def animal(rng: np.random.Generator) -> list[Part]:
 def tree(rng: np.random.Generator, radius: float, leaf, *, bare: float = 0.0) -> list[Part]:
     """Returns a broad-leaved tree: a crown of `radius` metres made of lobes, each of them of shaded dabs.
 
-    Args:
-        leaf: RGB of a leaf in full light.
-        bare: share of the leaves that have fallen.
+    `leaf` is RGB in full light, `bare` the share of the leaves that have fallen.
     """
     height = radius * rng.uniform(1.3, 1.7) + 0.9
     parts = [stroke((0, 0, 0), (0, 0, height * 0.7), 0.06 * radius + 0.06, (86, 70, 54))]
@@ -142,7 +122,6 @@ def bush(rng: np.random.Generator, radius: float, leaf) -> list[Part]:
         normal[2] = abs(normal[2])
         normal /= np.linalg.norm(normal)
         colour = np.asarray(leaf) * rng.uniform(0.7, 1.2)
-        parts.append(
-            dab(normal * radius * [0.8, 0.8, 0.7], rng.uniform(0.2, 0.34) * radius, colour, normal=tuple(normal))
-        )
+        at = normal * radius * [0.8, 0.8, 0.7]
+        parts.append(dab(at, rng.uniform(0.2, 0.34) * radius, colour, normal=tuple(normal)))
     return parts

@@ -1,4 +1,4 @@
-"""What each flight shows: one row a flight, so that the classes are as unequal as in AeroScapes.
+"""The twelve classes of AeroScapes, and what each flight shows: one row a flight, so that they are as unequal as there.
 
 Of 18 flights 16 have people, 8 bikes, 6 cars, 2 drones, 2 boats, 2 animals, 12 obstacles, 11 buildings or jetties,
 3 the sky.
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLASSES = (  # in the order of the mask values
+    *("Background", "Person", "Bike", "Car", "Drone", "Boat", "Animal", "Obstacle", "Construction"),
+    *("Vegetation", "Road", "Sky"),
+)
+BACKGROUND, PERSON, BIKE, CAR, DRONE, BOAT, ANIMAL, OBSTACLE, CONSTRUCTION, VEGETATION, ROAD, SKY = range(12)
+
 
 @dataclass(frozen=True)
 class Recipe:
     """A kind of place, a kind of view, and how many things of each kind to look for a spot for."""
 
-    layout: str
+    layout: str  # a function of `layouts`
     view: str  # "down", "oblique", "horizon"
     altitude_m: tuple[float, float]
     people: int = 0

@@ -19,19 +19,6 @@ from pipeline.demo.solids import Light, Thing
 SUPERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges without soft masks
 CANVAS_PX = {"down": (1.25,), "oblique": (1.0, 0.9), "horizon": (0.9, 0.9, 0.9)}  # of the drawn width, near to far
 NEAR_VIEW_DEPRESSION = np.radians(14)  # the finest canvas ends where the view gets flatter than this
-LAYOUTS = {
-    "avenue": layouts.avenue,
-    "campus": layouts.campus,
-    "car_park": layouts.car_park,
-    "crossing": layouts.crossing,
-    "fields": layouts.fields,
-    "harbour": layouts.harbour,
-    "park": layouts.park,
-    "pasture": layouts.pasture,
-    "riverside": layouts.riverside,
-    "street": layouts.street,
-    "yard": layouts.yard,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +37,7 @@ def build_flight(rng: np.random.Generator, recipe: Recipe, num_frames: int, widt
     season = ("spring", "summer", "summer", "dry", "autumn", "winter")[rng.integers(6)]
     light = choose_light(rng)
     cameras = fly(rng, recipe, num_frames, width * SUPERSAMPLING, height * SUPERSAMPLING)
-    layout = LAYOUTS[recipe.layout](rng)
+    layout = getattr(layouts, recipe.layout)(rng)
     palette = choose_palette(rng, season)
     centre, radius = footprint(cameras)
     grounds = [
@@ -104,10 +91,8 @@ def footprint(cameras: tuple[Camera, ...]) -> tuple[np.ndarray, float]:
     """Returns the centre (2,) and half the side of the square of ground that the finest canvas must cover."""
     seen = []
     for camera in cameras:
-        grid = np.stack(np.meshgrid(np.linspace(0, camera.width, 7), np.linspace(0, camera.height, 9)), -1).reshape(
-            -1, 2
-        )
-        points = ground_points(camera, grid)
+        grid = np.meshgrid(np.linspace(0, camera.width, 7), np.linspace(0, camera.height, 9))
+        points = ground_points(camera, np.stack(grid, -1).reshape(-1, 2))
         distance = np.linalg.norm(points - camera.position[:2], axis=1)
         seen.append(points[distance < camera.position[2] / np.tan(NEAR_VIEW_DEPRESSION)])
     seen = np.concatenate(seen)

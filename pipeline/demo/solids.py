@@ -5,7 +5,7 @@ Builders make parts around (0, 0, 0) with the front towards +x; `place` turns, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,12 +59,8 @@ class Thing:
     reach: float
 
 
-def place(parts, class_index: int, origin, heading: float, light: Light, step=(0.0, 0.0)) -> Thing:
-    """Returns the parts as a thing at `origin` (x, y, z), turned by `heading` radians, shaded by the light.
-
-    Args:
-        step: metres (x, y) that it moves from one frame to the next.
-    """
+def place(light: Light, parts, class_index: int, origin, heading: float, step=(0.0, 0.0)) -> Thing:
+    """Returns the parts at `origin` (x, y, z), turned by `heading` radians, moving `step` metres (x, y) a frame."""
     cosine, sine = np.cos(heading), np.sin(heading)
     turn = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])  # for row vectors
     points = [np.asarray(part.points, float) @ turn for part in parts]
@@ -135,11 +131,6 @@ def disc(centre, axis_u, axis_v, radius: float, colour, *, corners: int = 12, tw
     angle = np.arange(corners) * (2 * np.pi / corners)
     ring = np.cos(angle)[:, None] * np.asarray(axis_u, float) + np.sin(angle)[:, None] * np.asarray(axis_v, float)
     return Part(np.asarray(centre, float) + radius * ring, tuple(colour), layer=layer, two_sided=two_sided)
-
-
-def shifted(parts, offset) -> list[Part]:
-    """Returns the parts moved by `offset` (x, y, z)."""
-    return [replace(part, points=np.asarray(part.points, float) + np.asarray(offset, float)) for part in parts]
 
 
 def _normal(part: Part, points: np.ndarray, turn: np.ndarray) -> np.ndarray:

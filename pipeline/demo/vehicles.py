@@ -6,16 +6,10 @@ import numpy as np
 
 from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
 
-CAR_COLOURS = (
-    ((226, 226, 224), 4),  # the number is how often it is seen
-    ((146, 150, 154), 4),
-    ((52, 54, 58), 4),
-    ((92, 96, 100), 2),
-    ((156, 36, 34), 2),
-    ((38, 66, 126), 2),
-    ((48, 92, 62), 1),
-    ((196, 168, 66), 1),
-    ((122, 86, 62), 1),
+CAR_COLOURS = (  # by how often they are seen: four times, twice, once
+    *((226, 226, 224), (146, 150, 154), (52, 54, 58)),
+    *((92, 96, 100), (156, 36, 34), (38, 66, 126)),
+    *((48, 92, 62), (196, 168, 66), (122, 86, 62)),
 )
 GLASS, TYRE = (44, 54, 64), (30, 30, 32)
 X, Y, Z = (1, 0, 0), (0, 1, 0), (0, 0, 1)
@@ -25,19 +19,15 @@ def car(rng: np.random.Generator) -> list[Part]:
     """Returns a hatchback, a saloon, a van or a pickup, about 4 to 5.4 m long."""
     kind = ("hatchback", "saloon", "saloon", "van", "pickup")[rng.integers(5)]
     length, width, roof = {"hatchback": (4.0, 1.76, 1.5), "van": (5.2, 1.98, 2.1)}.get(kind, (4.7, 1.84, 1.48))
-    weights = np.array([weight for _, weight in CAR_COLOURS], float)
-    paint = np.array(CAR_COLOURS[rng.choice(len(CAR_COLOURS), p=weights / weights.sum())][0]) * rng.uniform(0.88, 1.1)
-    paint = np.minimum(paint, 238)
+    chance = np.repeat([4, 2, 1], 3) / 21
+    paint = np.minimum(np.array(CAR_COLOURS[rng.choice(9, p=chance)]) * rng.uniform(0.88, 1.1), 238)
     x, y, belt = length / 2, width / 2, 1.05 if kind == "van" else 0.86
     outline = [(-x + 0.1, -y), (x - 0.5, -y), (x - 0.08, -y + 0.4), (x - 0.08, y - 0.4), (x - 0.5, y), (-x + 0.1, y)]
     parts = prism([*outline, (-x, y - 0.25), (-x, -y + 0.25)], 0.24, belt, tuple(paint * 0.94), tuple(paint))
     back, front = {"hatchback": (-0.47, 0.2), "van": (-0.49, 0.36), "pickup": (-0.12, 0.24)}.get(kind, (-0.36, 0.2))
     parts += _cabin(back * length, front * length, 0.9 * y, belt, roof, paint, steep_back=kind in ("van", "hatchback"))
     if kind == "pickup":
-        bed = np.array(
-            [[-x + 0.2, -y + 0.2], [-0.14 * length, -y + 0.2], [-0.14 * length, y - 0.2], [-x + 0.2, y - 0.2]]
-        )
-        parts.append(Part(np.column_stack([bed, np.full(4, belt)]), tuple(paint * 0.45), layer=1))
+        parts.append(Part(_level(-x + 0.2, -0.14 * length, y - 0.2, belt), tuple(paint * 0.45), layer=1))
     for at in (-0.31 * length, 0.31 * length):
         for side in (-1, 1):
             axes = ((1, 0, 0), (0, 0, side * -1))  # the normal points away from the car
@@ -84,28 +74,19 @@ def boat(rng: np.random.Generator) -> list[Part]:
     deck = np.column_stack([outline * [0.86, 0.76], np.full(len(outline), 0.66)])
     parts.append(Part(deck, inside, layer=1))
     if kind == "cabin":
-        parts += prism(
-            _rectangle(-0.15 * x, 0.45 * x, 0.62 * y), 0.66, 1.5, GLASS, (244, 243, 240), shrink=0.86, layer=2
-        )
-        parts.append(
-            Part(
-                np.column_stack([_rectangle(-0.85 * x, -0.25 * x, 0.55 * y), np.full(4, 0.67)]), (150, 112, 76), layer=2
-            )
-        )
+        cabin = _level(-0.15 * x, 0.45 * x, 0.62 * y, 0.66)[:, :2]
+        parts += prism(cabin, 0.66, 1.5, GLASS, (244, 243, 240), shrink=0.86, layer=2)
+        parts.append(Part(_level(-0.85 * x, -0.25 * x, 0.55 * y, 0.67), (150, 112, 76), layer=2))
     else:
         for at in (-0.45, 0.0, 0.4):
             parts += box((at * x - 0.16, at * x + 0.16), (-0.7 * y, 0.7 * y), (0.6, 0.74), (132, 92, 58), layer=2)
     if kind == "motor":
         parts += box((-x - 0.25, -x + 0.25), (-0.22, 0.22), (0.3, 1.05), (38, 38, 42), layer=3)
-        screen = np.array(
-            [[0.3 * x, -0.6 * y, 0.7], [0.3 * x, 0.6 * y, 0.7], [0.2 * x, 0.5 * y, 1.15], [0.2 * x, -0.5 * y, 1.15]]
-        )
+        screen = np.array([(0.3, -0.6, 0.7), (0.3, 0.6, 0.7), (0.2, 0.5, 1.15), (0.2, -0.5, 1.15)]) * [x, y, 1]
         parts.append(Part(screen, (86, 112, 126), two_sided=True, layer=3))
     if kind == "rowing":
-        parts += [
-            stroke((0, side * 0.8 * y, 0.75), (-0.5, side * 2.1 * y, 0.2), 0.05, (186, 156, 112), layer=3)
-            for side in (-1, 1)
-        ]
+        for side in (-y, y):
+            parts.append(stroke((0, side * 0.8, 0.75), (-0.5, side * 2.1, 0.2), 0.05, (186, 156, 112), layer=3))
     return parts
 
 
@@ -130,17 +111,13 @@ def drone(rng: np.random.Generator) -> list[Part]:
 
 def _cabin(back: float, front: float, half: float, belt: float, roof: float, paint, steep_back: bool) -> list[Part]:
     """Returns the glass house of a car and its painted roof and pillars."""
-    below = _rectangle(back, front, half)
-    above = _rectangle(back + (0.15 if steep_back else 0.5), front - 0.62, half * 0.82)
-    low = np.column_stack([below, np.full(4, belt)])
-    high = np.column_stack([above, np.full(4, roof)])
-    parts = [
-        Part(np.stack([low[i], low[j], high[j], high[i]]), GLASS, layer=1) for i, j in ((0, 1), (1, 2), (2, 3), (3, 0))
-    ]
+    low = _level(back, front, half, belt)
+    high = _level(back + (0.15 if steep_back else 0.5), front - 0.62, half * 0.82, roof)
+    parts = [Part(np.stack([low[i - 1], low[i], high[i], high[i - 1]]), GLASS, layer=1) for i in (1, 2, 3, 0)]
     parts.append(Part(high, tuple(paint), layer=2))
     parts += [stroke(low[i], high[i], 0.045, paint * 0.9, layer=2) for i in range(4)]
     return parts
 
 
-def _rectangle(back: float, front: float, half: float) -> np.ndarray:
-    return np.array([[back, -half], [front, -half], [front, half], [back, half]])
+def _level(back: float, front: float, half: float, z: float) -> np.ndarray:
+    return np.array([[back, -half, z], [front, -half, z], [front, half, z], [back, half, z]])

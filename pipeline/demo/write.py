@@ -15,9 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.demo.classes import CLASSES
 from pipeline.demo.draw import render
-from pipeline.demo.recipes import RECIPES
+from pipeline.demo.recipes import CLASSES, RECIPES
 from pipeline.demo.scene import build_flight
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
@@ -36,22 +35,27 @@ def generate(
 
     Layout as AeroScapes: `imgs/imgs/<ImageID>.jpg`, `masks/masks/<ImageID>.png` (uint8 class indices, training
     images only), `train.csv`, `test.csv`, `sample_submission.csv`. Ids are `<flight>_<frame>`; training and test
-    images come from different flights. The same settings give the same bytes on the same machine.
-
-    Args:
-        num_train: training images; from 72 on every class is in at least two flights.
+    images come from different flights. From 72 training images on every class is in
+    at least two flights. The same settings give the same bytes on the same machine.
 
     Raises:
         UserError: impossible settings, no room on the disk, or `folder` holds something that is no demo competition.
     """
     folder = Path(folder)
-    settings = {"version": VERSION, "seed": seed, "num_train": num_train, "num_test": num_test}
-    settings |= {"width": width, "height": height}
-    _check_settings(settings)
+    settings = {"seed": seed, "num_train": num_train, "num_test": num_test, "width": width, "height": height}
+    least = {"seed": 0, "num_train": 1, "num_test": 1, "width": SMALLEST_PX, "height": SMALLEST_PX}
+    wrong = [f"{key} = {settings[key]}: wanted {low} or more" for key, low in least.items() if settings[key] < low]
+    if wrong:
+        raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
+    settings = {"version": VERSION, **settings}
     _sweep(folder)
     if _is_whole(folder, settings):
         return
-    _refuse_foreign(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / MARKER).is_file() or not any(folder.iterdir()))):
+        raise UserError(
+            f"{folder} exists but holds no demo competition ({MARKER} is missing), so it is not replaced.\n"
+            f"Move it away, for example: mv {folder} {folder}-mine"
+        )
     check_disk(folder, (num_train + num_test) * width * height, "The demo competition")
     draft = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
@@ -91,10 +95,8 @@ def _contents(settings: dict) -> Iterator[tuple[str, bytes]]:
             image_id = f"{number:06d}_{frame + 1:03d}"
             ids[subset].append(image_id)
             image, mask = render(flight, frame)
-            yield (
-                f"imgs/imgs/{image_id}.jpg",
-                _encode(".jpg", image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
-            )
+            jpeg = _encode(".jpg", image[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            yield f"imgs/imgs/{image_id}.jpg", jpeg
             if subset == "train":
                 yield f"masks/masks/{image_id}.png", _encode(".png", mask, cv2.IMWRITE_PNG_COMPRESSION, 6)
     for subset, names in ids.items():
@@ -128,36 +130,14 @@ def _replace(folder: Path, draft: Path) -> None:
 
 
 def _is_whole(folder: Path, settings: dict) -> bool:
-    marker = _read_marker(folder)
-    if marker is None or marker["settings"] != settings:
-        return False
-    return all(
-        (folder / name).is_file() and sha256_file(folder / name) == sha for name, sha in marker["sha256"].items()
-    )
-
-
-def _read_marker(folder: Path) -> dict | None:
-    """Returns the marker's content, None when there is none or it is damaged."""
+    """Returns whether the marker is there and undamaged, and folder and settings agree with it."""
     try:
         marker = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and {"settings", "sha256"} <= marker.keys() else None
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and ((folder / MARKER).is_file() or not any(folder.iterdir()))):
-        raise UserError(
-            f"{folder} exists but holds no demo competition ({MARKER} is missing), so it is not replaced.\n"
-            f"Move it away, for example: mv {folder} {folder}-mine"
-        )
-
-
-def _check_settings(settings: dict) -> None:
-    least = {"seed": 0, "num_train": 1, "num_test": 1, "width": SMALLEST_PX, "height": SMALLEST_PX}
-    wrong = [f"{key} = {settings[key]}: wanted {low} or more" for key, low in least.items() if settings[key] < low]
-    if wrong:
-        raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
+        if marker["settings"] != settings:
+            return False
+        return all(sha256_file(folder / name) == sha for name, sha in marker["sha256"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _sweep(folder: Path) -> None:

@@ -1,26 +1,65 @@
-"""What was made of each image so far, so that a long pass over images goes on after a kill where it was.
+"""The results of a long pass over images so far, so that a killed pass resumes where it was.
 
 In: small arrays by image (masks, confusion matrices). Out: the same, from files of some images each, which are
-removed once the pass has been put to use. A file is a zlib stream of a safetensors file: zlib's checksum tells damage.
+removed once the pass is used. A file is a zlib stream of a safetensors file: zlib's checksum reveals damage.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pipeline.files import sha256_text, sweep_temporaries, write_atomic
-from pipeline.prediction.parts import Parts
 
+IMAGES_PER_FILE = 16  # some 40 files for 648 images: Kaggle keeps 500 files; a kill loses at most 15 results
 LEVEL = 1  # masks shrink fortyfold at once; more effort gains little
 
 Arrays = dict[str, np.ndarray]
+Value = TypeVar("Value")
+
+
+class Parts(Generic[Value]):
+    """The runs of an id list, one to a file: which is still to be made, which is now complete.
+
+    A file is whole or absent and holds a fixed run of the list, whatever order results come in; so a pass that was
+    killed and resumed leaves the same files as one that was not.
+
+    Args:
+        ids: every image, in the order in which `add` will be called.
+        path_of: from the number of a run to its file.
+
+    >>> parts = Parts(["a", "b"], lambda number: Path("/nowhere") / str(number))
+    >>> parts.missing(), parts.add("a", 1), parts.add("b", 2)
+    (['a', 'b'], None, (0, {'a': 1, 'b': 2}))
+    """
+
+    def __init__(self, ids: Sequence[str], path_of: Callable[[int], Path]) -> None:
+        starts = range(0, len(ids), IMAGES_PER_FILE)
+        self.runs = [list(ids[start : start + IMAGES_PER_FILE]) for start in starts]
+        self.paths = [path_of(number) for number in range(len(self.runs))]
+        self.number_of = {image_id: number for number, run in enumerate(self.runs) for image_id in run}
+        self.pending: dict[str, Value] = {}
+
+    def missing(self) -> list[str]:
+        """Returns the ids whose file is not there yet, in order."""
+        pairs = zip(self.paths, self.runs, strict=True)
+        return [image_id for path, run in pairs if not path.is_file() for image_id in run]
+
+    def add(self, image_id: str, value: Value) -> tuple[int, dict[str, Value]] | None:
+        """Adds an image's value; returns the number and the values of its run as soon as that is complete."""
+        self.pending[image_id] = value
+        number = self.number_of[image_id]
+        run = self.runs[number]
+        if any(other not in self.pending for other in run):
+            return None
+        return number, {other: self.pending.pop(other) for other in run}
 
 
 class Progress:
@@ -47,7 +86,7 @@ class Progress:
         return self.parts.missing()
 
     def put(self, image_id: str, result: Mapping[str, np.ndarray]) -> None:
-        """Takes in an image's result; a file is written as soon as its images are complete."""
+        """Adds an image's result; a file is written as soon as its images are complete."""
         complete = self.parts.add(image_id, dict(result))
         if complete is not None:
             number, results = complete

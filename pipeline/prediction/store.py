@@ -7,12 +7,12 @@ name is the image's id. Where the network ends in a bilinear upsampling, its val
     shard = safetensors.safe_open("shard-00000.safetensors", "np")
     logits = shard.get_tensor("000001_001")          # (classes, h, w)
 
-Otherwise they are bytes, compressed as `compact.py` tells, of shape `shape`, in bands that end at `ends`.
+Otherwise they are bytes, compressed as described in `compact.py`, of shape `shape`, in bands that end at `ends`.
 
-`index.json` tells each image's shard, upsampling factor, padding offset and size, and the hash of each shard's
-content, which the shard holds too. So a shard that a power cut damaged is found out, and shards are brought to the disk
-for good only just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the
-same bytes as one that was not.
+`index.json` has each image's shard, upsampling factor, padding offset and size, and the hash of each shard's content,
+which the shard holds too. So a shard that a power cut damaged is detected, and shards are flushed to the disk only
+just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the same bytes as
+one that was not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
 from pipeline.paths import INDEX, shown
-from pipeline.prediction.parts import Parts
+from pipeline.prediction.progress import Parts
 from pipeline.prediction.shard import is_whole, mapped_array, read_facts, write_shard
 
 Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
@@ -40,14 +40,14 @@ USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09
 
 
 class StoreWriter:
-    """Writes a store, going on where an earlier process of the same key left it.
+    """Writes a store, resuming where an earlier process of the same key stopped.
 
     Args:
         key: hash of all that the predictions depend on; shards of another key are removed.
         ids: every image, in the order in which `put` will be called.
         facts: plain values for the index, e.g. the class names.
         pack: a prediction to an array and plain values, see `Task.pack`.
-        log: takes the lines about what the store takes of the disk.
+        log: takes the lines about disk space.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StoreWriter:
         sweep_temporaries(folder)
         self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
         (folder / INDEX).unlink(missing_ok=True)
-        self._remove_strangers()
+        self._remove_foreign()
         self.is_estimate_due = False
 
     def missing(self) -> list[str]:
@@ -72,7 +72,7 @@ class StoreWriter:
         return self.parts.missing()
 
     def expect(self, num_bytes: int, is_exact: bool) -> None:
-        """Logs what the missing images will take of the disk; refuses when the disk cannot hold it.
+        """Logs the disk space that the missing images will take; refuses when the disk is too small.
 
         Args:
             num_bytes: of all of them.
@@ -93,7 +93,7 @@ class StoreWriter:
             self._write(*complete)
 
     def finish(self) -> None:
-        """Brings the shards to the disk for good and writes the index: from now on the store is whole."""
+        """Flushes the shards to the disk and writes the index, which makes the store complete."""
         images, shards = {}, {}
         for path in self.parts.paths:
             _sync(path)
@@ -126,7 +126,7 @@ class StoreWriter:
     def _shard(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.safetensors"
 
-    def _remove_strangers(self) -> None:
+    def _remove_foreign(self) -> None:
         """Removes shards of another key, format or list of images, and damaged ones."""
         expected = dict(zip(self.parts.paths, self.parts.runs, strict=True))
         for path in self.folder.glob("shard-*.safetensors"):

@@ -46,7 +46,7 @@ class Job:
 
     dataset: Any
     indices: tuple[int, ...]
-    members: tuple[int, ...]
+    members: list[int]
     collate: Callable[[list], Batch]
 
 
@@ -81,17 +81,15 @@ def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) ->
     for source in sources:
         batches = [tuple(batch) for batch in same_size_batches(source.dataset, source.batch_size)]
         batch_of.append({source.dataset.rows[index].id: batch for batch in batches for index in batch})
-    datasets: dict[tuple, tuple[Any, tuple[int, ...], Callable]] = {}
-    members: dict[tuple, list[int]] = {}
+    jobs: dict[tuple, Job] = {}
     for image_id, numbers in wanted.items():
         for number in numbers:
             dataset, indices = sources[number].dataset, batch_of[number][image_id]
             alike = (dataset.padding, *(dataset.rows[index].id for index in indices))
-            datasets.setdefault(alike, (dataset, indices, sources[number].task.collate_valid))
-            if number not in members.setdefault(alike, []):
-                members[alike].append(number)
-    jobs = ((*datasets[alike], numbers) for alike, numbers in members.items())
-    return [Job(dataset, indices, tuple(numbers), collate) for dataset, indices, collate, numbers in jobs]
+            job = jobs.setdefault(alike, Job(dataset, indices, [], sources[number].task.collate_valid))
+            if number not in job.members:
+                job.members.append(number)
+    return list(jobs.values())
 
 
 def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Batch]]:

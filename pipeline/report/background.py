@@ -6,22 +6,11 @@ from pipeline.config.ensemble import is_ensemble
 from pipeline.config.plan import Phase
 from pipeline.report.classes import draw_class_curves, draw_class_histogram
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, phase_spans, trained_curve
-from pipeline.report.markup import (
-    Html,
-    bar,
-    digits,
-    join,
-    missing,
-    photo,
-    quantity,
-    table,
-    tag,
-    themed,
-)
-from pipeline.report.read import Columns, numbers, show_value, two_digits
+from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
+from pipeline.report.read import Columns, numbers, show_value
 from pipeline.report.record import Record
 from pipeline.report.scores import split_name
-from pipeline.report.sweep import SWEEP_MARKS, draw_sweep, suggestions_of
+from pipeline.report.sweep import draw_sweep
 from pipeline.wording import duration
 
 
@@ -72,36 +61,17 @@ def sweep_section(record: Record) -> Html | None:
         lambda theme: draw_sweep(record.sweep, found, max_lr, theme),
         "Loss against learning rate on a log axis, as measured and smoothed, and the suggestions.",
     )
-    rows = [(SWEEP_MARKS[key], two_digits(rate), _ratio(max_lr, rate)) for key, rate in suggestions_of(found).items()]
-    head = ("suggestion", "learning rate", "MAX_LR is")
-    words = table(head, rows, "Suggestions of the sweep") if rows else None
     origin = "from the sweep (auto)" if record.loaded.config.solver.max_lr == "auto" else "set in the config"
     note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
     hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
-    return tag("div", drawn, tag("div", words, note, hint), class_="pair")
+    return tag("div", drawn, tag("div", note, hint), class_="pair")
 
 
 def _sweep_hint(num_repeats: int) -> str:
     """Returns how to read the plot."""
-    is_one = num_repeats == 1
-    smoothed = "" if is_one else f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
-    spans = "" if is_one else ", with the span of the single repeats"
-    return (
-        f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. "
-        f"Dots: the suggestions, on the validation curve and one below the other{spans}."
-    )
-
-
-def _ratio(max_lr: float | None, rate: float) -> str:
-    """Returns where MAX_LR is, seen from a suggested rate.
-
-    >>> _ratio(0.01, 0.012), _ratio(0.001, 0.01)
-    ('the same', '10 times lower')
-    """
-    if not max_lr:
-        return "–"
-    factor = max(max_lr / rate, rate / max_lr)
-    return "the same" if factor < 1.5 else f"{two_digits(factor)} times {'higher' if max_lr > rate else 'lower'}"
+    median = f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
+    smoothed, spans = (median, "; in brackets, those of the single repeats") if num_repeats > 1 else ("", "")
+    return f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. Marks: the suggestions{spans}."
 
 
 def data_section(record: Record) -> Html:
@@ -163,32 +133,35 @@ def split_section(record: Record) -> Html | None:
     return join(*parts)
 
 
+def near_duplicates(record: Record) -> str:
+    """Returns how many near-duplicate pairs cross the split, or "" where there are none or nobody searched."""
+    if not record.leaks or not record.leaks["valid_id"]:
+        return ""
+    pairs, affected = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
+    verb = "crosses" if pairs == 1 else "cross"
+    return f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')})"
+
+
 def _leakage(record: Record) -> str:
     if record.leaks is None:
         return "Near-duplicates across the split were not searched."
-    pairs, touched = len(record.leaks["valid_id"]), len(set(record.leaks["valid_id"]))
-    if not pairs:
+    text = near_duplicates(record)
+    if not text:
         return "No near-duplicates across the split."
-    distance, num_valid = min(numbers(record.leaks["distance"])), record.split["valid"]
+    distance = min(numbers(record.leaks["distance"]))
     likeness = "the same" if distance == 0 else "almost the same" if distance < 4 else "similar, not the same"
-    return (
-        f"{quantity(pairs, 'near-duplicate pair')} {'crosses' if pairs == 1 else 'cross'} the split, with {touched:,} "
-        f"of {quantity(num_valid, 'validation image')}; the images of the closest pair are {likeness}."
-    )
+    return f"{text}; the images of the closest pair are {likeness}."
 
 
 def stages_section(record: Record) -> Html:
     """Returns which stages were done, and how long each took."""
-    seconds = record.stage_seconds
+    seconds = dict(record.stage_seconds)
     longest = max(seconds.values(), default=1.0) or 1.0
-    rows = []
-    for stage in record.stages:
-        if stage.name != "report":  # the page itself is being written at this moment
-            took = "not done yet"
-            if stage.name in seconds:
-                took = bar(duration(seconds[stage.name]), seconds[stage.name] / longest)
-            rows.append((stage.name, stage.does, took))
-    total = sum(value for stage, value in seconds.items() if stage != "report")
+    seconds.pop("report", None)  # the page itself is being written at this moment
+    took = {name: bar(duration(value), value / longest) for name, value in seconds.items()}
+    stages = (stage for stage in record.stages if stage.name != "report")
+    rows = [(stage.name, stage.does, took.get(stage.name, "not done yet")) for stage in stages]
+    total = sum(seconds.values())
     rows.append(("all", "", tag("b", duration(total))))
     return table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
 
@@ -213,14 +186,7 @@ def _plan(record: Record) -> Html:
         lambda theme: draw_plan(phases, record.steps_per_epoch, theme=theme), "Learning rate of the plan over epochs."
     )
     rows = [
-        (
-            phase.name,
-            phase.epochs,
-            phase.lr,
-            phase.patience or "–",
-            phase.start_from,
-            ", ".join(f"{name} {show_value(value)}" for name, value in _extras(phase).items()) or "–",
-        )
+        (phase.name, phase.epochs, phase.lr, phase.patience or "–", phase.start_from, _extras(phase))
         for phase in phases
     ]
     head = ("phase", "epochs", "LR", "patience", "starts from", "other settings")
@@ -228,7 +194,8 @@ def _plan(record: Record) -> Html:
     return tag("div", drawn, table(head, rows, caption), class_="pair")
 
 
-def _extras(phase: Phase) -> dict[str, object]:
+def _extras(phase: Phase) -> str:
     """Returns what a phase sets beyond the usual."""
     usual = {"warmup": 0.0, "freeze": (), "loss": None, "augment": True}
-    return {name: getattr(phase, name) for name, value in usual.items() if getattr(phase, name) != value}
+    extras = {name: getattr(phase, name) for name, value in usual.items() if getattr(phase, name) != value}
+    return ", ".join(f"{name} {show_value(value)}" for name, value in extras.items()) or "–"

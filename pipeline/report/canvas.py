@@ -1,7 +1,7 @@
 """Drawing on images: text, legends, rows of captioned images on a dark background, tile grids.
 
 In and out: uint8 RGB arrays of shape (H, W, 3). The background is dark, so that photographs and saturated class colours
-look the same on a light and on a dark page.
+appear the same on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ WINDOW_COLORS = (
     *((255, 255, 255), (90, 110, 255), (170, 220, 60), (180, 120, 60)),
 )
 LINE = 3  # pixels
-NEAR = 30  # pixels between tiles that look like neighbours
 OVERLAP_COLOR = (86, 180, 233)  # sky blue, which shows on photographs by day and by night
 OVERLAP_SHARE = 0.13  # of that colour, which each further tile over a pixel adds
 
@@ -212,32 +211,18 @@ def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
     return ("neighbours share " if notes[0].endswith(")") else "") + ", ".join(notes)
 
 
-def window_colors(boxes: Sequence[tuple[int, int, int, int]]) -> list[int]:
-    """Returns the number of each box's colour, another one than those of the boxes near it while there are enough.
-
-    Args:
-        boxes: left, top, right, bottom, all of them pixels of the box.
-
-    >>> window_colors([(0, 0, 99, 99), (50, 0, 149, 99), (100, 0, 199, 99), (150, 0, 249, 99)])
-    [0, 1, 2, 0]
-    """
-    chosen: list[int] = []
-    for left, top, right, bottom in boxes:
-        taken = [
-            color
-            for color, (x0, y0, x1, y1) in zip(chosen, boxes, strict=False)
-            if left <= x1 + NEAR and x0 <= right + NEAR and top <= y1 + NEAR and y0 <= bottom + NEAR
-        ]
-        chosen.append(min(range(len(WINDOW_COLORS)), key=taken.count))
-    return chosen
+def window_color(index: int, num_columns: int) -> Color:
+    """Returns the colour of a tile: another one than those of the tiles up to two columns and rows away."""
+    row, column = divmod(index, num_columns)
+    return WINDOW_COLORS[column % 3 + 3 * (row % 3)]
 
 
 def _draw_windows(draw: ImageDraw.ImageDraw, boxes: Sequence[tuple[int, int, int, int]], num_columns: int) -> None:
     """Draws the outlines, each further inside than its neighbour's, and a numbered tag in its corner."""
     face = font(CAPTION_SIZE, bold=True)
-    for index, ((left, top, right, bottom), chosen) in enumerate(zip(boxes, window_colors(boxes), strict=True)):
+    for index, (left, top, right, bottom) in enumerate(boxes):
         inset = LINE * (index % num_columns % 2 + 2 * (index // num_columns % 2))
-        left, top, color, number = left + inset, top + inset, WINDOW_COLORS[chosen], str(index + 1)
+        left, top, color, number = left + inset, top + inset, window_color(index, num_columns), str(index + 1)
         draw.rectangle((left, top, right - inset, bottom - inset), outline=color, width=LINE)
         draw.rectangle((left, top, left + face.getlength(number) + 12, top + CAPTION_SIZE + 6), fill=color)
         draw.text((left + 6, top + 1), number, font=face, fill=BACKGROUND)

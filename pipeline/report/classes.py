@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.files import write_atomic
 from pipeline.report.curves import best_row, draw_phases, epoch_axis, phase_spans
@@ -17,36 +16,30 @@ from pipeline.report.figure import (
     LIGHT,
     Color,
     Theme,
+    add_legend,
     draw_heat_map,
     encode,
     new_figure,
     readable_color,
-    spread,
     style_axes,
 )
 from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes
 from pipeline.report.scores import class_columns
 from pipeline.scores import LABELS
 
-LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis all look alike
+LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be distinguished
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
 LEAST_WIDTH = 420  # page pixels
 CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it
 LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without a number
-SAME = 0.004  # of a score; lines that are nearer than that cover each other
-DASH = 5.0  # line widths; the length of one class's colour in a line of several
-LINE = 1.6  # points
+DASHES = (4, 4)  # line widths: as much of the line below shows as of the dashed one
 
 
-def write_class_histograms(classes_csv: Path, folder: Path) -> list[Path]:
-    """Writes `class_images.png` and `class_pixels.png` for classes.csv; returns their paths."""
+def write_class_histograms(classes_csv: Path, folder: Path) -> None:
+    """Writes `class_images.png` and `class_pixels.png` for classes.csv."""
     rows = read_classes(classes_csv) or []
-    written = []
     for of in ("images", "pixels"):
-        path = folder / f"class_{of}.png"
-        write_atomic(path, draw_class_histogram(rows, of))
-        written.append(path)
-    return written
+        write_atomic(folder / f"class_{of}.png", draw_class_histogram(rows, of))
 
 
 def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels"], theme: Theme = LIGHT) -> bytes:
@@ -84,9 +77,9 @@ def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels
 
 
 def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color], theme: Theme = LIGHT) -> bytes:
-    """Returns a validation score of each class over epochs, named at the right end of its line.
+    """Returns a validation score of each class over epochs; the legend has the last value, the highest first.
 
-    Where classes share a line it is dashed in the colours of all of them.
+    Every second line is dashed: lines that coincide are usually neighbours in that order, so both show.
 
     Args:
         score: name of a score that history.csv has by class.
@@ -96,17 +89,14 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     style_axes(axes, theme, f"Validation {LABELS[score]} per class")
     lines = {name: numbers(cells) for name, cells in class_columns(history, score).items()}
     epochs = numbers(history["epoch"])
-    ends = [next((value for value in reversed(values) if not math.isnan(value)), 0.0) for values in lines.values()]
-    parts = shared_parts(lines)
-    for (name, values), end, height in zip(lines.items(), ends, spread(ends, 0.033, -0.01, 1.01), strict=True):
-        color = readable_color(colors.get(name, (128, 128, 128)), theme)
-        if len(epochs) == 1:
-            axes.plot(epochs, values, "o", markersize=3, color=color)
-        for first, last, turn, of in parts[name]:
-            style = {} if of == 1 else {"linestyle": (turn * DASH, (DASH, (of - 1) * DASH)), "dash_capstyle": "butt"}
-            style |= {"color": color, "linewidth": LINE, "solid_capstyle": "round"}
-            axes.plot(epochs[first : last + 1], values[first : last + 1], **style)
-        _name_line(axes, name, epochs[-1], end, height, color, theme)
+    last = {
+        name: next((value for value in values[::-1] if not math.isnan(value)), 0.0) for name, values in lines.items()
+    }
+    for index, name in enumerate(sorted(lines, key=last.__getitem__, reverse=True)):
+        style = {"linestyle": (0, DASHES), "dash_capstyle": "butt"} if index % 2 else {"linestyle": "-"}
+        style["color"] = readable_color(colors.get(name, (128, 128, 128)), theme)
+        style["marker"] = "o" if len(epochs) == 1 else None  # no line would show a single epoch
+        axes.plot(epochs, lines[name], label=f"{name} {last[name]:.2f}", linewidth=1.6, markersize=3, **style)
     draw_phases(axes, phase_spans(history), theme, named=True)
     best = best_row(history)
     if best is not None:
@@ -114,44 +104,9 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     axes.set_ylim(-0.02, 1.06)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     epoch_axis(axes, history)
+    if lines:
+        add_legend(axes, theme, columns=1, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return encode(figure)
-
-
-def shared_parts(lines: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Returns the stretches of each line: first and last row, the line's turn among those that lie on it, their number.
-
-    >>> shared_parts({"sky": [0.0, 1.0, 1.0], "car": [0.5, 1.0, 1.0]})
-    {'sky': [(0, 1, 0, 1), (1, 2, 0, 2)], 'car': [(0, 1, 0, 1), (1, 2, 1, 2)]}
-    """
-    levels = {
-        name: [None if math.isnan(value) else round(value / SAME) for value in values] for name, values in lines.items()
-    }
-    parts: dict[str, list[tuple[int, int, int, int]]] = {}
-    for name, own in levels.items():
-        together = []  # for each step between two rows, the classes on that line
-        for row in range(len(own) - 1):
-            known = None not in own[row : row + 2]
-            together.append(
-                tuple(other for other, level in levels.items() if level[row : row + 2] == own[row : row + 2])
-                if known
-                else ()
-            )
-        parts[name] = [
-            (rows[0], rows[-1] + 1, names.index(name), len(names))
-            for names, group in groupby(range(len(together)), key=together.__getitem__)
-            if names and (rows := list(group))
-        ]
-    return parts
-
-
-def _name_line(axes: Any, name: str, epoch: float, end: float, height: float, color: str, theme: Theme) -> None:
-    """Writes a class's name beside the axes, behind a patch of its colour and a thin line to its curve's end."""
-    target = {"xycoords": ("data", "data"), "textcoords": ("axes fraction", "data")}
-    leader = {"arrowstyle": "-", "color": color, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (epoch, end), (1.03, height), arrowprops=leader, annotation_clip=False, **target)
-    beside = axes.get_yaxis_transform()
-    axes.plot([1.03, 1.055], [height, height], color=color, linewidth=4, transform=beside, clip_on=False)
-    axes.text(1.07, height, name, transform=beside, va="center", fontsize=7.5, color=theme.text)
 
 
 def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:

@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,10 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIG, HISTORY, PER_IMAGE, shown
+from pipeline.paths import CONFIG, HISTORY, shown
 from pipeline.report.figure import LIGHT, Theme, add_legend, draw_heat_map, encode, new_figure, style_axes
-from pipeline.report.read import (
-    Columns,
-    numbers,
-    read_columns,
-    read_config,
-    read_origin,
-    read_stage_seconds,
-    show_value,
-)
-from pipeline.report.scores import Metrics, read_metrics
+from pipeline.report.read import numbers, read_columns, read_config, read_origin, read_stage_seconds, show_value
+from pipeline.report.scores import Metrics, read_image_scores, read_metrics
 from pipeline.scores import LABELS, per_image_score
 from pipeline.wording import did_you_mean
 
@@ -64,7 +57,23 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return comparison_text(self)
+        """Returns a comparison as text, runs in columns."""
+        gains = tuple("" if gain is None else str(gain) for gain in self.gains)
+        rows = [("", *self.runs)]
+        rows += [(key, *values) for key, values in self.settings.items()] or [("no setting differs",)]
+        scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
+        rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
+        rows += [(f"gain in {self.gain_label}, 95 % interval", *gains)] if any(gains) else []
+        classes = self.class_scores.items()
+        named = [(f"{self.label} {name}", *map(_number, values)) for name, values in classes]
+        rows += [(), *named] if named else []
+        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+        padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
+        lines = ["  ".join(row).rstrip() for row in padded]
+        lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
+        if any(gains) and self.gain_label != self.label:
+            lines.append(f"{self.label} has no value per image; the gains are in {self.gain_label}.")
+        return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
 
 
 def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
@@ -79,26 +88,18 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     metrics = [read_metrics(folder) for folder in folders]
     first = next(filter(None, metrics), None)
     seconds = [sum(read_stage_seconds(folder).values()) for folder in folders]
-    if first is None:
-        score, label, gains, gain_label = None, "score", (None,) * len(names), "score"
-    else:
-        score, label = first.main.name, first.main.label
-        per_image = [read_columns(folder / PER_IMAGE) or {} for folder in folders]
-        gain_score = per_image_score(score)
-        values = [_image_scores(*one, gain_score) for one in zip(per_image, folders, commands, strict=True)]
-        gains = (None, *(paired_gain(values[0], other) for other in values[1:]))
-        gain_label = LABELS[gain_score]
-    return Comparison(
-        runs=tuple(names),
-        settings=differing(configs),
-        score=score,
-        label=label,
-        scores=_scores(metrics, first) | {"minutes": tuple(value / 60 or None for value in seconds)},
-        class_scores=_class_scores(metrics, score),
-        gains=gains,
-        gain_label=gain_label,
-        notes=tuple(_notes(names, commands, metrics, first)),
-    )
+    score, label, gains, gain_label = None, "score", (None,) * len(names), "score"
+    if first is not None:
+        score, label, gain_score = first.main.name, first.main.label, per_image_score(first.main.name)
+        own, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
+        gains, gain_label = (None, *(paired_gain(own, other) for other in others)), LABELS[gain_score]
+    scores = _scores(metrics, first) | {"minutes": tuple(value / 60 or None for value in seconds)}
+    by_class = [own.scores[score].classes if own and score in own.scores else {} for own in metrics]
+    classes = dict.fromkeys(name for own in by_class for name in own)
+    class_scores = {name: tuple(own.get(name) for own in by_class) for name in classes}
+    notes = tuple(_notes(names, commands, metrics, first))
+    settings = differing(configs)
+    return Comparison(tuple(names), settings, score, label, scores, class_scores, gains, gain_label, notes)
 
 
 def _scores(metrics: Sequence[Metrics | None], first: Metrics | None) -> dict[str, tuple[float | None, ...]]:
@@ -110,13 +111,6 @@ def _scores(metrics: Sequence[Metrics | None], first: Metrics | None) -> dict[st
     majority = tuple(own and own.majority.get(first.main.name) for own in metrics)
     epochs = tuple(own and own.checkpoint.get("epoch") for own in metrics)
     return found | {f"{first.main.label} of the majority class": majority, "best epoch": epochs}
-
-
-def _class_scores(metrics: Sequence[Metrics | None], score: str | None) -> dict[str, tuple[float | None, ...]]:
-    by_class = [own.scores[score].classes if own and score in own.scores else {} for own in metrics]
-    return {
-        name: tuple(own.get(name) for own in by_class) for name in dict.fromkeys(n for own in by_class for n in own)
-    }
 
 
 def _notes(
@@ -159,28 +153,6 @@ def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tupl
     return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """Returns a comparison as text, runs in columns."""
-    gains = tuple("" if gain is None else str(gain) for gain in comparison.gains)
-    rows = [("", *comparison.runs)]
-    rows += [(key, *values) for key, values in comparison.settings.items()] or [
-        ("no setting differs", *("" for _ in comparison.runs))
-    ]
-    scores = {name: values for name, values in comparison.scores.items() if any(value is not None for value in values)}
-    rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
-    rows += [(f"gain in {comparison.gain_label}, 95 % interval", *gains)] if any(gains) else []
-    classes = comparison.class_scores.items()
-    rows += (
-        [(), *((f"{comparison.label} {name}", *map(_number, values)) for name, values in classes)] if classes else []
-    )
-    widths = [max((len(row[column]) for row in rows if row), default=0) for column in range(len(comparison.runs) + 1)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-    lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
-    if any(gains) and comparison.gain_label != comparison.label:
-        lines.append(f"{comparison.label} has no value per image; the gains are in {comparison.gain_label}.")
-    return "\n".join([*lines, *(["", *comparison.notes] if comparison.notes else [])])
-
-
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
     """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
     num_runs = len(comparison.runs)
@@ -206,11 +178,9 @@ def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) ->
         history = read_columns(run_folder(name, runs) / HISTORY) or {}
         column = f"valid_{comparison.score}"
         if column in history:
-            style = "-" if index < len(RUN_COLORS) else "--"
-            color = RUN_COLORS[index % len(RUN_COLORS)]
-            axes.plot(
-                numbers(history["epoch"]), numbers(history[column]), style, color=color, linewidth=1.6, label=name
-            )
+            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": name}
+            style["linestyle"] = "-" if index < len(RUN_COLORS) else "--"
+            axes.plot(numbers(history["epoch"]), numbers(history[column]), **style)
     axes.set_xlabel("epoch (0: before training)")
     if axes.lines:
         add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -237,9 +207,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     values = read_config(path)
     if values is None:
         again = f"./run.sh {name}{' with its settings' if dash else ''}"
-        if path.is_file():
-            raise UserError(f"{shown(path)} is damaged; {again} writes it again")
-        raise UserError(f"{shown(folder)} holds no run, as it has no {CONFIG}; {again} makes one")
+        raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
     return values
 
 
@@ -248,18 +216,6 @@ def _command(folder: Path, values: Mapping[str, Any]) -> str:
     experiment, changed = read_origin(folder / CONFIG)
     overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
     return " ".join(["./run.sh", experiment or folder.name, *map(shlex.quote, overrides)])
-
-
-def _image_scores(columns: Columns, folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
-    """Returns sequence and score by image, from columns of per_image.csv; nothing where the run was not evaluated."""
-    if not columns:
-        return {}
-    try:
-        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
-        return {image_id: (sequence, value) for image_id, sequence, value in rows}
-    except (ValueError, KeyError):
-        path = shown(folder / PER_IMAGE)
-        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
 
 
 def _number(value: float | None) -> str:

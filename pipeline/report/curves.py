@@ -51,7 +51,7 @@ def draw_learning_curves(
     Args:
         history: columns of history.csv.
         score: name of the main score, which is drawn for training too.
-        reverts: names of phases that start from the best weights; their lines start at that epoch's values.
+        reverts: names of phases that start from the best weights; an arrow leads back to that epoch.
         rates: (epoch, LR) of the steps, see `trained_curve`; without them the rates at the ends of the epochs are
             joined, which hides what happens within an epoch.
     """
@@ -86,23 +86,17 @@ def draw_learning_curves(
 
 
 def _plot(axes: Any, history: Columns, column: str, reverts: Sequence[str], **style: Any) -> None:
-    """Draws one column; a phase that jumps back to the best weights begins a new line, dotted from that epoch."""
+    """Draws one column; a phase that jumps back to the best weights begins a new line."""
     if column not in history or not any(history[column]):
         return
     epochs, values = numbers(history["epoch"]), numbers(history[column])
     known = sum(not math.isnan(value) for value in values)
     label = style.pop("label")
-    pieces = _pieces(history, reverts)
-    for begin, end in pieces:
+    for begin, end in _pieces(history, reverts):
         is_alone = sum(not math.isnan(value) for value in values[begin:end]) == 1  # no line would show it
         marker = {"marker": "o", "markersize": 4.5 if is_alone else 2.6} if known <= DOTS_UP_TO or is_alone else {}
         axes.plot(epochs[begin:end], values[begin:end], linewidth=1.6, label=label, **marker, **style)
         label = None
-    for begin, _ in pieces[1:]:
-        best = best_row(history, before=begin)
-        if best is not None:
-            ends = [epochs[best], epochs[begin]], [values[best], values[begin]]
-            axes.plot(*ends, linewidth=1.1, linestyle=(0, (1, 1.5)), color=style["color"])
 
 
 def _pieces(history: Columns, reverts: Sequence[str]) -> list[tuple[int, int]]:

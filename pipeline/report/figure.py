@@ -161,29 +161,6 @@ def contrast(color: Color, other: Color) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Returns label positions in [low, high] in the same order, at least `gap` apart, near the given ones.
-
-    Where they cannot all fit, the gap shrinks.
-
-    >>> spread([2, 2, 9], 3, 0, 10)
-    [2, 5, 9]
-    """
-    if len(positions) > 1:
-        gap = min(gap, (high - low) / (len(positions) - 1))
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    spread_out = [0.0] * len(positions)
-    floor = low
-    for index in order:
-        spread_out[index] = max(positions[index], floor)
-        floor = spread_out[index] + gap
-    ceiling = high
-    for index in reversed(order):
-        spread_out[index] = min(spread_out[index], ceiling)
-        ceiling = spread_out[index] - gap
-    return spread_out
-
-
 def _components(text: str) -> Color:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 

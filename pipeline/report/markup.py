@@ -47,37 +47,37 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 def join(*children: object) -> Html:
     """Returns children one after the other, escaped where they are plain text; None is nothing."""
-    return Html(
-        "".join(
-            child if isinstance(child, Html) else html.escape(str(child)) for child in children if child is not None
-        )
-    )
+    known = (child for child in children if child is not None)
+    return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in known))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], caption: str, **attributes: object) -> Html:
-    """Returns a table whose first column heads its rows, in a box that scrolls sideways on a narrow screen."""
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    caption: str,
+    total: Sequence[object] = (),
+    **attributes: object,
+) -> Html:
+    """Returns a table whose first column heads its rows, in a box that scrolls sideways on a narrow screen.
+
+    Args:
+        total: a last row, set off from the others.
+    """
     header = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    return table_of(header, [body(rows)], caption, **attributes)
-
-
-def body(rows: Iterable[Sequence[object]], **attributes: object) -> Html:
-    """Returns the body of a table."""
-    lines = (tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
-    return tag("tbody", *lines, **attributes)
-
-
-def table_of(header: Html, bodies: Sequence[Html], caption: str, **attributes: object) -> Html:
-    """Returns a table of a header and bodies."""
+    bodies = [_body(rows), *([_body([total], class_="mean")] if total else [])]
     whole = tag("table", tag("caption", caption), header, *bodies, **attributes)
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
+def _body(rows: Iterable[Sequence[object]], **attributes: object) -> Html:
+    lines = (tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
+    return tag("tbody", *lines, **attributes)
+
+
 def bar(text: object, share: float) -> Html:
     """Returns a number as text with a bar of its share of the whole, 0 to 1, beside it."""
-    drawn = tag(
-        "span", tag("span", style=f"width:{100 * min(max(share, 0), 1):.1f}%"), class_="bar", aria_hidden="true"
-    )
-    return join(tag("span", text, class_="number"), drawn)
+    filled = tag("span", style=f"width:{100 * min(max(share, 0), 1):.1f}%")
+    return join(tag("span", text, class_="number"), tag("span", filled, class_="bar", aria_hidden="true"))
 
 
 def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
@@ -96,9 +96,8 @@ def photo(path: Path, alt: str) -> Html:
         image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
         size = image.size
     image = _image(content.getvalue(), "webp", alt, size)
-    return tag(
-        "figure", tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt), class_="photo"
-    )
+    scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
+    return tag("figure", scrolled, class_="photo")
 
 
 def missing(command: str, what: str = "This part is") -> Html:

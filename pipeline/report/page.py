@@ -14,28 +14,13 @@ from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import REPORT
-from pipeline.report.background import (
-    data_section,
-    settings_section,
-    split_section,
-    stages_section,
-    sweep_section,
-    training_section,
-)
-from pipeline.report.baseline import score_warning
+from pipeline.report import background, results
 from pipeline.report.curves import best_row
-from pipeline.report.ensemble import members_section
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import numbers
 from pipeline.report.record import Record
-from pipeline.report.results import (
-    classes_section,
-    confusion_section,
-    images_section,
-    never_predicted,
-    submission_section,
-)
-from pipeline.report.scores import Metrics
+from pipeline.report.results import never_predicted
+from pipeline.report.scores import Metrics, score_warning
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
 from pipeline.wording import duration
@@ -44,26 +29,26 @@ STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # Name in the table of contents, title, stage that writes its files, function that returns its content.
 RESULTS = (
-    ("Classes", "Score per class", "evaluate", classes_section),
-    ("Images", "Label and prediction", "evaluate", images_section),
-    ("Confusion", "Confusion between classes", "evaluate", confusion_section),
+    ("Classes", "Score per class", "evaluate", results.classes_section),
+    ("Images", "Label and prediction", "evaluate", results.images_section),
+    ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
 )
-SUBMISSION = ("Submission", "Submission", "submit", submission_section)
+SUBMISSION = ("Submission", "Submission", "submit", results.submission_section)
 RUN = (
-    ("Stages", "Stages and time", "prepare", stages_section),
-    ("Settings", "Settings", "prepare", settings_section),
+    ("Stages", "Stages and time", "prepare", background.stages_section),
+    ("Settings", "Settings", "prepare", background.settings_section),
 )
 SECTIONS = (
     *RESULTS,
-    ("Training", "Training", "train", training_section),
-    ("LR sweep", "Learning rate sweep", "sweep", sweep_section),
-    ("Data", "Data", "prepare", data_section),
-    ("Split", "Split and leakage", "prepare", split_section),
+    ("Training", "Training", "train", background.training_section),
+    ("LR sweep", "Learning rate sweep", "sweep", background.sweep_section),
+    ("Data", "Data", "prepare", background.data_section),
+    ("Split", "Split and leakage", "prepare", background.split_section),
     SUBMISSION,
     *RUN,
 )
 # An ensemble trains nothing and cuts no tiles.
-MEMBERS = ("Members", "Members and what combining them gains", "predict", members_section)
+MEMBERS = ("Members", "Members and what combining them gains", "predict", results.members_section)
 ENSEMBLE_SECTIONS = (MEMBERS, *RESULTS, SUBMISSION, *RUN)
 
 
@@ -118,12 +103,7 @@ def _headline(record: Record) -> Html:
     return tag(
         "header",
         tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
-        tag(
-            "div",
-            name,
-            tag("span", state, class_="state"),
-            class_="title",
-        ),
+        tag("div", name, tag("span", state, class_="state"), class_="title"),
         tag("p", record.header.question, class_="question") if record.header.question else None,
         _score(record, record.metrics) if record.metrics else None,
         tag("aside", tag("h2", "Read before trusting the score"), listed, class_="caution") if found else None,
@@ -174,14 +154,8 @@ def _over_classes(metrics: Metrics) -> str:
 
 def _facts(record: Record, metrics: Metrics) -> Html:
     per_image, ensemble = record.per_image, record.loaded.config.ensemble
-    facts = [
-        (
-            score.label,
-            digits(score.mean),
-            "per image and class, then averaged" if score.name in per_image else "over the whole data set at once",
-        )
-        for score in metrics.others
-    ]
+    how = {True: "per image and class, then averaged", False: "over the whole data set at once"}
+    facts = [(score.label, digits(score.mean), how[score.name in per_image]) for score in metrics.others]
     if ensemble.members is not None:
         facts.append(("members", len(ensemble.members), f"combined by {ensemble.method}"))
     else:
@@ -197,38 +171,26 @@ def _facts(record: Record, metrics: Metrics) -> Html:
 
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
-    return [
-        *_refusal_warnings(record),
-        *_baseline_warnings(record),
-        *_start_warnings(record),
-        *_stale_warnings(record),
-        *_leakage_warnings(record),
-        *_class_warnings(record),
-        *_sweep_warnings(record),
-        *_submission_warnings(record),
-    ]
-
-
-def _refusal_warnings(record: Record) -> list[str]:
-    refusal = record.refusal
-    return [f"The stage {refusal['stage']} was refused: {refusal['message']}"] if "message" in refusal else []
-
-
-def _stale_warnings(record: Record) -> list[str]:
-    if not record.metrics or "train" in record.stage_seconds or is_ensemble(record.loaded):
-        return []
-    return ["Training is not finished: the scores are of an earlier training."]
+    metrics, refusal = record.metrics, record.refusal
+    found: list[Html | str | None] = []
+    if "message" in refusal:
+        found.append(f"The stage {refusal['stage']} was refused: {refusal['message']}")
+    if metrics:
+        found.append(score_warning(metrics.content))
+    found.append(_start_warning(record))
+    if metrics and "train" not in record.stage_seconds and not is_ensemble(record.loaded):
+        found.append("Training is not finished: the scores are of an earlier training.")
+    found += [*_leakage_warnings(record), _class_warning(record)]
+    plot = join(" (", tag("a", "plot", href="#sweep"), ").")
+    found += [join(text, plot) for text in record.sweep_found.get("warnings") or []]
+    found += _submission_warnings(record)
+    return [text for text in found if text]
 
 
 def _leakage_warnings(record: Record) -> list[Html | str]:
-    duplicates = record.metrics.duplicates if record.metrics else {}
-    pairs = duplicates.get("near_duplicates", len(record.leaks["train_id"]) if record.leaks else 0)
     datasets, found = record.loaded.config.datasets, []
-    if pairs:
-        affected = duplicates.get("valid_images_affected", len(set(record.leaks["valid_id"])) if record.leaks else 0)
-        verb = "crosses" if pairs == 1 else "cross"
-        text = f"{quantity(pairs, 'near-duplicate pair')} {verb} the split ({quantity(affected, 'validation image')}): "
-        text += "the score is optimistic. "
+    if text := background.near_duplicates(record):
+        text += ": the score is optimistic. "
         if record.loaded.config.ensemble.members is not None:
             text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show by how much.")
         elif datasets.split.by != "sequence" and record.num_sequences > 1:
@@ -241,34 +203,22 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     return found
 
 
-def _baseline_warnings(record: Record) -> list[str]:
-    warning = score_warning(record.metrics.content) if record.metrics else None
-    return [warning] if warning else []
-
-
-def _start_warnings(record: Record) -> list[str]:
+def _start_warning(record: Record) -> str | None:
     best = best_row(record.history) if record.history and "train" in record.stage_seconds else None
     if best is None:
-        return []
-    solver, load_prev = record.loaded.config.solver, record.loaded.config.experiment.load_prev
-    warning = start_warning(numbers(record.history[solver.monitor]), best, solver.monitor, load_prev)
-    return [warning] if warning else []
+        return None
+    monitor, load_prev = record.loaded.config.solver.monitor, record.loaded.config.experiment.load_prev
+    return start_warning(numbers(record.history[monitor]), best, monitor, load_prev)
 
 
-def _class_warnings(record: Record) -> list[str]:
+def _class_warning(record: Record) -> str | None:
     names, metrics = never_predicted(record), record.metrics
     if not names or not metrics:
-        return []
-    label, verb, owner = metrics.main.label, *(("is", "its") if len(names) == 1 else ("are", "their"))
-    listed = ", ".join(f"{name} ({digits(metrics.main.classes.get(name))})" for name in names)
-    is_per_image = metrics.main.name in record.per_image
-    reason = f": {owner} {label} is only the share of images without the class" if is_per_image else ""
-    return [f"{listed} {verb} never predicted{reason}."]
-
-
-def _sweep_warnings(record: Record) -> list[Html]:
-    found = record.sweep_found.get("warnings") or []
-    return [join(text, " (", tag("a", "plot", href="#sweep"), ").") for text in found]
+        return None
+    main, verb, owner = metrics.main, *(("is", "its") if len(names) == 1 else ("are", "their"))
+    listed = ", ".join(f"{name} ({digits(main.classes.get(name))})" for name in names)
+    reason = f": {owner} {main.label} is only the share of images without the class"
+    return f"{listed} {verb} never predicted{reason if main.name in record.per_image else ''}."
 
 
 def _submission_warnings(record: Record) -> list[Html | str]:

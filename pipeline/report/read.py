@@ -86,18 +86,9 @@ def read_classes(path: Path) -> list[ClassRow] | None:
     columns = read_columns(path)
     if columns is None:
         return None
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return [
-        ClassRow(
-            name=row["name"],
-            color=tuple(int(row[channel]) for channel in ("red", "green", "blue")),
-            images=int(row["images"]),
-            valid_images=int(row["valid_images"]),
-            pixels=int(row["pixels"]),
-            pixel_share=float(row["pixel_share"]),
-        )
-        for row in rows
-    ]
+    counts = (map(int, columns[name]) for name in ("images", "valid_images", "pixels"))
+    colors = zip(*(map(int, columns[channel]) for channel in ("red", "green", "blue")), strict=True)
+    return list(map(ClassRow, columns["name"], colors, *counts, map(float, columns["pixel_share"])))
 
 
 def read_header(path: Path) -> Header:

@@ -12,33 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import paths
 from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
 from pipeline.config.plan import Phase
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
-from pipeline.paths import (
-    CLASSES,
-    CONFIG,
-    CONFUSION,
-    DECODE,
-    ENSEMBLE,
-    HISTORY,
-    LEAKAGE,
-    MEMBERS,
-    PANELS,
-    PER_IMAGE,
-    REFUSAL,
-    SAMPLES_PLOT,
-    SPLIT,
-    STORES,
-    SUBMISSION,
-    SWEEP_FACTS,
-    SWEEP_TABLE,
-    TEST_CATALOG,
-    TILE_PLOTS,
-    TIMINGS,
-    TRAIN_CATALOG,
-)
 from pipeline.report.read import (
     read_classes,
     read_columns,
@@ -88,30 +66,35 @@ class Record:
         self.folder, self.loaded, self.stages = folder, loaded, run.stages
         self.header = read_header(config_path(loaded.name))
         self.stage_seconds = read_stage_seconds(folder)
-        self.classes = read_classes(folder / CLASSES)
-        catalogs = {"train": read_columns(folder / TRAIN_CATALOG), "test": read_columns(folder / TEST_CATALOG)}
+        self.classes = read_classes(folder / paths.CLASSES)
+        catalogs = {
+            "train": read_columns(folder / paths.TRAIN_CATALOG),
+            "test": read_columns(folder / paths.TEST_CATALOG),
+        }
         self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items() if columns}
         self.num_sequences = len({one for columns in catalogs.values() if columns for one in columns["sequence"]})
-        split = read_columns(folder / SPLIT) or {}
+        split = read_columns(folder / paths.SPLIT) or {}
         self.split = Counter(split.get("subset"))
-        self.leaks = read_columns(folder / LEAKAGE)
-        self.sweep = read_columns(folder / SWEEP_TABLE)
-        self.sweep_found: dict[str, Any] = read_json(folder / SWEEP_FACTS) or {}
-        self.history = read_columns(folder / HISTORY) or {}
-        self.timings = read_columns(folder / TIMINGS) or {}
+        self.leaks = read_columns(folder / paths.LEAKAGE)
+        self.sweep = read_columns(folder / paths.SWEEP_TABLE)
+        self.sweep_found: dict[str, Any] = read_json(folder / paths.SWEEP_FACTS) or {}
+        self.history = read_columns(folder / paths.HISTORY) or {}
+        self.timings = read_columns(folder / paths.TIMINGS) or {}
         self.metrics = read_metrics(folder)
-        self.per_image = read_columns(folder / PER_IMAGE) or {}
-        self.confusion = read_columns(folder / CONFUSION)
-        self.members: list[Any] = read_json(folder / MEMBERS, list) or []
-        self.stores: list[Any] = read_json(folder / STORES, list) or []
-        self.ensemble = _ensemble(read_json(folder / ENSEMBLE) or {})
-        self.decoding: dict[str, Any] = read_json(folder / DECODE) or {}
-        self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / PANELS).glob("*_*_*.png"))]
-        self.sheets = [path for path in (folder / SAMPLES_PLOT,) if path.is_file()]
-        self.grids = sorted(folder.glob(TILE_PLOTS))
+        self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
+        self.confusion = read_columns(folder / paths.CONFUSION)
+        self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
+        self.stores: list[Any] = read_json(folder / paths.STORES, list) or []
+        self.ensemble = _ensemble(read_json(folder / paths.ENSEMBLE) or {})
+        self.decoding: dict[str, Any] = read_json(folder / paths.DECODE) or {}
+        self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / paths.PANELS).glob("*_*_*.png"))]
+        self.sheets = [path for path in (folder / paths.SAMPLES_PLOT,) if path.is_file()]
+        self.grids = sorted(folder.glob(paths.TILE_PLOTS))
         self.split_scores = _split_scores(folder, loaded)
-        self.submission = _submission(run.paths.submission(format_of(loaded.competition).suffix), folder / SUBMISSION)
-        self.refusal: dict[str, Any] = read_json(folder / REFUSAL) or {}
+        self.submission = _submission(
+            run.paths.submission(format_of(loaded.competition).suffix), folder / paths.SUBMISSION
+        )
+        self.refusal: dict[str, Any] = read_json(folder / paths.REFUSAL) or {}
 
     @property
     def score(self) -> str:
@@ -125,11 +108,8 @@ class Record:
 
     def label(self, score: str) -> str:
         """Returns a score's name for people."""
-        return (
-            self.metrics.scores[score].label
-            if self.metrics and score in self.metrics.scores
-            else LABELS.get(score, score)
-        )
+        known = self.metrics.scores if self.metrics else {}
+        return known[score].label if score in known else LABELS.get(score, score)
 
     @property
     def max_lr(self) -> float | None:
@@ -165,7 +145,7 @@ def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
     own = _without_split(json.loads(json.dumps(loaded.values)))
     found = []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
-        metrics, values = read_metrics(other), read_config(other / CONFIG)
+        metrics, values = read_metrics(other), read_config(other / paths.CONFIG)
         if metrics and values and _without_split(values) == own:
             found.append((other.name, metrics))
     return sorted(found, key=lambda one: -(one[1].main.mean or 0.0))

@@ -1,79 +1,63 @@
-"""The page's sections on what came out: scores by class, images, confusions, the submission."""
+"""The page's sections on what came out: scores by class, images, confusions, the submission, an ensemble's members."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.config.ensemble import is_ensemble
 from pipeline.report.classes import confusion_counts, draw_confusion, largest_confusions
-from pipeline.report.ensemble import decoding_tables
-from pipeline.report.markup import (
-    Html,
-    bar,
-    body,
-    digits,
-    join,
-    photo,
-    quantity,
-    table,
-    table_of,
-    tag,
-    themed,
-)
+from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.read import numbers, percent, show_value
 from pipeline.report.record import Record
+from pipeline.report.scores import split_name
+from pipeline.wording import size
 
 GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}
+METHOD_WORDS = {
+    "AP": "mean probability",
+    "BP": "highest single probability",
+    "MW": "majority vote",
+    "GEO": "geometric mean",
+    "WEIGHTED": "weighted mean",
+}
+GAIN_HEAD = ("gain on unseen sequences", "range", "gain in sample")
+KIND_WORDS = {
+    "greedy": "greedy selection",
+    "soft": "convex, one weight per member",
+    "soft per class": "convex, one weight per member and class",
+}
 
 
 def classes_section(record: Record) -> Html | None:
-    """Returns the table of scores per class, the weakest first or in the competition's order."""
+    """Returns the table of scores per class, the weakest first."""
     if record.metrics is None:
         return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
     colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
-    absent = never_predicted(record)
-    lines = {}
-    for name, value in metrics.main.classes.items():
+    absent, scores = never_predicted(record), [metrics.main, *metrics.others]
+    rows = []
+    for name, value in sorted(metrics.main.classes.items(), key=lambda item: math.inf if item[1] is None else item[1]):
         color = "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128)))
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
-        row = known.get(name)
-        lines[name] = (
-            join(swatch, name, tag("em", "never predicted") if name in absent else None),
-            bar(tag("b", digits(value)), value or 0.0),
-            *(digits(score.classes.get(name)) for score in metrics.others),
-            f"{row.valid_images:,}" if row else "–",
-            f"{row.images:,}" if row else "–",
-            bar(percent(row.pixel_share), row.pixel_share) if row else "–",
-        )
-    weakest = sorted(lines, key=lambda name: math.inf if (value := metrics.main.classes[name]) is None else value)
-    scores = [metrics.main, *metrics.others]
-    labels = [score.label for score in scores]
-    headings = ("class", *labels, "images, validation", "images, all", "share of pixels")
-    header = tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in headings)))
-    bodies = [
-        body((lines[name] for name in weakest), class_="by-score"),
-        body(lines.values(), class_="by-index"),
-        body([("mean", *(digits(score.mean) for score in scores), "", "", "")], class_="mean"),
-    ]
-    choices = (
-        tag("input", type="radio", name="order", id="by-score", checked=True),
-        tag("label", "weakest first", for_="by-score"),
-        tag("input", type="radio", name="order", id="by-index"),
-        tag("label", "in the competition's order", for_="by-index"),
-    )
+        named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
+        cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
+        if (row := known.get(name)) is None:
+            rows.append((named, *cells, "–", "–", "–"))
+        else:
+            share = bar(percent(row.pixel_share), row.pixel_share)
+            rows.append((named, *cells, f"{row.valid_images:,}", f"{row.images:,}", share))
+    head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
+    mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
     in_images, at_once = (
-        [score.label for score in scores if (score.name in record.per_image) == is_in] for is_in in (True, False)
+        " and ".join(score.label for score in scores if (score.name in record.per_image) == is_in)
+        for is_in in (True, False)
     )
-    notes = [
-        f"{' and '.join(in_images)}: per image and class, 1 where neither prediction nor label has the class, "
-        f"then averaged over images. "
-        if in_images
-        else "",
-        f"{' and '.join(at_once)}: over the whole data set at once." if at_once else "",
-    ]
+    how = "per image and class, 1 where neither prediction nor label has the class, then averaged over images. "
+    notes = [f"{in_images}: {how}" if in_images else "", f"{at_once}: over the data set at once." if at_once else ""]
     caption = quantity(metrics.images, "validation image")
-    return tag("div", *choices, table_of(header, bodies, caption), tag("p", *notes, class_="note"), class_="order")
+    return join(table(head, rows, caption, mean), tag("p", *notes, class_="note"))
 
 
 def never_predicted(record: Record) -> list[str]:
@@ -145,3 +129,166 @@ def _fact(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {show_value(inner) or 'blank'}" for key, inner in value.items())
     return f"{value:.4f}" if isinstance(value, float) else show_value(value)
+
+
+def members_section(record: Record) -> Html | None:
+    """Returns the members, the methods with their gain over one member, and what was fitted."""
+    members, found = record.members, record.ensemble
+    if not members:
+        return None
+    label = record.label(found.get("score", record.score))
+    return join(
+        _members(record, members, found),
+        _stores(members, record.stores),
+        _methods(found, label) if found else missing(record.command("evaluate"), "The score of each method is"),
+        _fit(found.get("fit"), label),
+        decoding_tables(record.decoding),
+    )
+
+
+def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Html:
+    weights, own_scores = found.get("weights"), found.get("members") or [{}] * len(members)
+    score = found.get("score", record.image_score)
+    known = dict.fromkeys(name for member in members for name in member.get("scores") or {})
+    others = [name for name in known if name != score]
+    labels = [record.label(name) for name in (score, *others)]
+    head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
+    rows = []
+    for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
+        means, interval = member.get("scores") or {}, own.get("score")
+        mean = interval["mean"] if interval else means.get(score)
+        cells = [member["run"], member["run_name"], split_name(member.get("split") or {})]
+        cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
+        cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
+        rows.append([*cells, *([_weight(weights[number])] if weights else [])])
+    return table(head, rows, "Each member on its own validation images")
+
+
+def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, Any]]) -> Html | None:
+    """Returns the size of the probability stores, and how well they keep what the networks predict."""
+    if not stores:
+        return None
+    rows = []
+    for member, own in zip(members, stores, strict=True):
+        times = own["float32_bytes"] / own["bytes"]
+        sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"]), f"{times:.0f} times"
+        rows.append((member["run"], *sizes, _agreement(own)))
+    caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
+    return table(("member", "store", "images", "per image", "smaller than float32", "agreement"), rows, caption)
+
+
+def _agreement(own: Mapping[str, Any]) -> str:
+    """Returns a share so close to 1 that digits matter.
+
+    >>> _agreement({"agreement": 0.999991, "compared": 2}), _agreement({"agreement": 1.0, "compared": 2})
+    ('99.9991 % on 2 images', '100 % on 2 images')
+    """
+    share = own["agreement"]
+    words = "100" if share == 1 else f"{math.floor(1e6 * share) / 1e4:.4f}"
+    return f"{words} % on {quantity(own['compared'], 'image')}"
+
+
+def _weight(weights: list[float]) -> str:
+    """Returns one weight, or the range of those of the classes.
+
+    >>> _weight([0.25]), _weight([0.1, 0.3])
+    ('0.25', '0.10 to 0.30')
+    """
+    low, high = min(weights), max(weights)
+    return f"{low:.2f}" if len(weights) == 1 else f"{low:.2f} to {high:.2f}"
+
+
+def _methods(found: Mapping[str, Any], label: str) -> Html:
+    held_out = found["held_out"]
+    images, sequences = quantity(found["images"], "image"), quantity(found["sequences"], "sequence")
+    rows = [("one member alone", *_with_range(found["single"]), "–", "–")]
+    for method, own in found["methods"].items():
+        name = join(METHOD_WORDS[method], _this_run(method == found["method"]))
+        rows.append((name, *_with_range(own["score"]), *_with_range(own["gain"], "+.3f")))
+    members = quantity(held_out["most"], "member")
+    if held_out["least"] < held_out["most"]:
+        members = f"{held_out['least']} to {members}, {held_out['mean']:.1f} on average"
+    text = f"Each image is scored with the members that did not train on it: {members}."
+    if held_out["most"] == 1:
+        text += " With one such member per image, the gain of combining members cannot be measured."
+    note = tag("p", text, " Ranges: 95 %, by drawing whole sequences.", class_="note")
+    head = ("method", label, "95 %", "gain over one member", "95 %")
+    return join(table(head, rows, f"{images} in {sequences}, out of fold"), note)
+
+
+def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
+    """Returns what fitted weights gain where they were fitted and where they were not."""
+    if fit is None:
+        return None
+    verdict = tag("p", fit["words"]) if "words" in fit else None
+    if not fit["gains"]:
+        return verdict
+    names = {kind: join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])) for kind in fit["gains"]}
+    rows = [(*row, _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind])) for kind, row in _gains(fit, names)]
+    note = "The range is wider than 95 %, as the best of several kinds is chosen; above 0 the weights are adopted."
+    caption = f"Fitted weights against equal ones, in {label}"
+    return join(table(("weights", *GAIN_HEAD, "survives"), rows, caption), verdict, tag("p", note, class_="note"))
+
+
+def decoding_tables(decoded: Mapping[str, Any]) -> Html:
+    """Returns what moving thresholds and dropping small or unsure classes gains."""
+    parts = []
+    if "offsets" in decoded:
+        own = decoded["offsets"]
+        moved = {name: f"times {factor:g}" for name, factor in own["factors"].items()}
+        parts.append(_fitted_classes(own, moved, "probability", "Thresholds moved: gain in the mean over all classes"))
+    if "rules" in decoded:
+        adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
+        parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped: gain in their own score"))
+    return join(*parts)
+
+
+def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: str, caption: str) -> Html:
+    """Returns a table of the classes for which something was fitted."""
+    if not found["gains"]:
+        return tag("p", found["words"])
+    rows = [(name, adopted.get(name, "kept"), *row[1:]) for name, row in _gains(found, {})]
+    share = found["survived"]
+    words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
+    note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
+    return join(table(("class", what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
+
+
+def _gains(fit: Mapping[str, Any], names: Mapping[str, Html]) -> list[tuple[str, tuple[object, ...]]]:
+    """Returns the key of each thing that was fitted, and its name, gain, range and gain in sample as cells."""
+    rows = ((key, *_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items())
+    return [(key, (names.get(key, key), *cells)) for key, *cells in rows]
+
+
+def _this_run(is_it: bool) -> Html | None:
+    return tag("em", "this run") if is_it else None
+
+
+def _survival(gain: float, in_sample: float) -> str:
+    """Returns the share of a gain that is left where nothing was fitted.
+
+    >>> _survival(0.001, 0.004), _survival(-0.001, 0.004), _survival(0.0, 0.0)
+    ('25 %', 'nothing', '–')
+    """
+    if in_sample <= 0:
+        return "–"
+    return f"{100 * gain / in_sample:.0f} %" if gain > 0 else "nothing"
+
+
+def _range(interval: Mapping[str, float], form: str = ".3f") -> str:
+    """Returns an interval, or "unknown" where one sequence alone gave it.
+
+    >>> _range({"low": 0.4, "high": 0.61}), _range({"low": float("-inf"), "high": float("inf")})
+    ('0.400 to 0.610', 'unknown')
+    """
+    low, high = interval["low"], interval["high"]
+    return f"{format(low, form)} to {format(high, form)}" if math.isfinite(high - low) else "unknown"
+
+
+def _with_range(interval: Mapping[str, float], form: str = ".3f") -> tuple[Html, str]:
+    """Returns a mean and its interval, for two cells.
+
+    >>> _with_range({"mean": 0.5, "low": 0.4, "high": 0.61})
+    ('<b>0.500</b>', '0.400 to 0.610')
+    """
+    return tag("b", format(interval["mean"], form)), _range(interval, form)

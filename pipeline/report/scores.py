@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import METRICS
-from pipeline.report.read import Columns, read_json
+from pipeline.errors import UserError
+from pipeline.paths import METRICS, PER_IMAGE, shown
+from pipeline.report.read import Columns, read_columns, read_json
 
+NEAR_ZERO = 0.05  # mean score below which next to nothing is found
 GROUPS = ("worst", "best", "median")  # in this order where there are too few images for all
 
 
@@ -90,12 +92,54 @@ def read_metrics(run_folder: Path) -> Metrics | None:
         return None
 
 
+def score_warning(metrics: Mapping[str, Any]) -> str | None:
+    """Returns a sentence where the competition's own score is near 0 or not above the majority guess, else None.
+
+    >>> metrics = {"score": "dice", "scores": {"dice": {"label": "Dice", "mean": 0.4}}}
+    >>> score_warning(metrics | {"majority": {"class": "Road", "scores": {"dice": 0.45}}})
+    'The validation Dice 0.4000 is not above 0.4500, the score of predicting Road everywhere.'
+    >>> score_warning(metrics) is None
+    True
+    """
+    name = metrics.get("score")
+    own, majority = metrics.get("scores", {}).get(name, {}), metrics.get("majority")
+    mean, label = own.get("mean"), own.get("label", name)
+    if mean is None:
+        return None
+    guess = (majority or {}).get("scores", {}).get(name)
+    if guess is not None and mean <= guess:
+        what = f"the score of predicting {majority['class']} everywhere"
+        return f"The validation {label} {mean:.4f} is not above {guess:.4f}, {what}."
+    return f"The validation {label} {mean:.4f} is close to 0: next to nothing is found." if mean < NEAR_ZERO else None
+
+
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: _number(value) for name, value in values.items()}
+
+
+def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
+    """Returns sequence and score by image from per_image.csv; nothing where the run was not evaluated.
+
+    Args:
+        command: runs the stages of this run, for messages.
+        score: one that has a value per image.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    columns = read_columns(run_folder / PER_IMAGE)
+    if columns is None:
+        return {}
+    try:
+        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
+        return {image_id: (sequence, value) for image_id, sequence, value in rows}
+    except (ValueError, KeyError):
+        path = shown(run_folder / PER_IMAGE)
+        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
 
 
 def split_name(split: Mapping[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
     ./run.sh shakeup ExpBAA EnsAAA Ens01
 
-In: `per_image.csv` of several runs, on the images that all of them were evaluated on. Out: a table, the gap between
-two submissions that tells them apart, and which two to choose as finals. Sequences are drawn whole, because a new test
+In: `per_image.csv` of several runs, on the images that all of them were evaluated on. Out: a table, the gap at which
+two submissions differ, and which two to choose as finals. Sequences are drawn whole, because a new test
 set means new flights, not new frames of the old ones.
 
 Letters: I images, N submissions, G sequences, B boards.
@@ -11,8 +11,7 @@ Letters: I images, N submissions, G sequences, B boards.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,9 +21,10 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import METRICS, shown
-from pipeline.paths import PER_IMAGE as PER_IMAGE_TABLE
-from pipeline.scores import LABELS, PER_IMAGE, per_image_score
+from pipeline.paths import METRICS
+from pipeline.report.read import read_json
+from pipeline.report.scores import read_image_scores
+from pipeline.scores import LABELS, per_image_score
 
 PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
 NUM_BOARDS = 4000  # a probability is then known to one per cent
@@ -65,6 +65,13 @@ class Pair:
     flipped_share: float
     needed: float
 
+    def __str__(self) -> str:
+        verdict = "different" if self.gap.low > 0 else f"not distinguishable, a gap of {self.needed:.4f} is needed"
+        return (
+            f"{self.first} over {self.second}: {self.gap}, ahead on {100 * self.kept_share:.0f} % of private boards, "
+            f"public and private disagree on {100 * self.flipped_share:.0f} %: {verdict}"
+        )
+
 
 @dataclass(frozen=True)
 class ShakeUp:
@@ -78,7 +85,20 @@ class ShakeUp:
     num_sequences: int
 
     def __str__(self) -> str:
-        return shake_up_text(self)
+        """Returns the estimate as a table."""
+        width = max(len(outlook.name) for outlook in self.outlooks)
+        lines = [
+            f"{self.num_images} images in {self.num_sequences} sequences; {NUM_BOARDS:,} boards, "
+            f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
+            f"{'submission':<{width}}  {LABELS[self.score]:>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
+        ]
+        for outlook in self.outlooks:
+            score, best = outlook.score, f"{100 * outlook.best_share:.0f} % of boards"
+            span = f"{score.mean:6.4f}  {score.low:7.4f} to {score.high:.4f}"
+            lines.append(f"{outlook.name:<{width}}  {span}  ±{outlook.shake:.4f}  {best}")
+        lines += ["", *map(str, self.pairs)]
+        lines.append(f"two finals: {self.finals[0]} and {self.finals[1]}")
+        return "\n".join(lines)
 
 
 def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray, str]:
@@ -90,39 +110,27 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[pd.DataFrame, np.ndarray, 
     Raises:
         UserError: a run was not evaluated, its scores are damaged, or too few images or sequences are common to all.
     """
-    score, tables = "", {}
+    found, score = {}, ""
     for run, folder in folders.items():
-        if not (folder / PER_IMAGE_TABLE).is_file():
+        own = (read_json(folder / METRICS) or {}).get("score")
+        if own is None:
             raise UserError(f"{run} was not evaluated yet; type: ./run.sh {run} evaluate")
-        own, tables[run] = _read_run(run, folder)
-        score = score or own
-    scores = pd.concat({run: table[score] for run, table in tables.items()}, axis=1, join="inner")
-    sequences = next(iter(tables.values())).loc[scores.index, "sequence"]
-    groups = group_numbers(scores.index.tolist(), sequences.tolist())
-    num_groups = len(np.unique(groups))
-    if len(scores) < LEAST_IMAGES or num_groups < LEAST_SEQUENCES:
-        most = max(len(table) for table in tables.values())
-        remedy = (
-            "These runs validate on too few images"
-            if most == len(scores)
-            else f"They validate on different images, at most {most}: compare runs of one slice, or ensembles of it"
-        )
+        score = score or per_image_score(own)
+        found[run] = read_image_scores(folder, f"./run.sh {run}", score)
+    first, *others = found.values()
+    ids = [image_id for image_id in first if all(image_id in other for other in others)]
+    columns = {run: [own[image_id][1] for image_id in ids] for run, own in found.items()}
+    groups = group_numbers(ids, [first[image_id][0] for image_id in ids])
+    num_groups, most = len(np.unique(groups)), max(map(len, found.values()))
+    if len(ids) < LEAST_IMAGES or num_groups < LEAST_SEQUENCES:
+        remedy = "These runs validate on too few images"
+        if most > len(ids):
+            remedy = f"They validate on different images, at most {most}: compare runs of one slice, or ensembles of it"
         raise UserError(
-            f"{', '.join(folders)} were evaluated on {len(scores)} images in common, of {num_groups} sequences (an "
+            f"{', '.join(folders)} were evaluated on {len(ids)} images in common, of {num_groups} sequences (an "
             f"image without one is its own); expected at least {LEAST_IMAGES} of {LEAST_SEQUENCES}. {remedy}."
         )
-    return scores, groups, score
-
-
-def _read_run(run: str, folder: Path) -> tuple[str, pd.DataFrame]:
-    """Returns the score that compares single images of a run, and sequence and scores by image."""
-    try:
-        score = per_image_score(json.loads((folder / METRICS).read_text())["score"])
-        table = pd.read_csv(folder / PER_IMAGE_TABLE, dtype={"id": str, "sequence": str}, keep_default_na=False)
-        return score, table.set_index("id")[["sequence", *PER_IMAGE]].astype(dict.fromkeys(PER_IMAGE, float))
-    except (OSError, ValueError, KeyError, TypeError):  # errors of pandas and json are ValueErrors
-        files = f"{shown(folder)}: {METRICS} or {PER_IMAGE_TABLE}"
-        raise UserError(f"{files} is damaged; type: ./run.sh {run} evaluate --force") from None
+    return pd.DataFrame(columns, index=ids), groups, score
 
 
 def shake_up(scores: pd.DataFrame, groups: np.ndarray, score: str = "dice") -> ShakeUp:
@@ -136,26 +144,22 @@ def shake_up(scores: pd.DataFrame, groups: np.ndarray, score: str = "dice") -> S
     names, scores_IN = list(scores.columns), scores.to_numpy()
     public_BN, private_BN = draw_boards(scores_IN, groups)
     best_B = private_BN.argmax(1)
+    shakes_N = (private_BN - public_BN).std(0)
     outlooks = [
-        Outlook(
-            name,
-            interval(scores_IN[:, index], groups),
-            float((private_BN - public_BN)[:, index].std()),
-            float((best_B == index).mean()),
-        )
-        for index, name in enumerate(names)
+        Outlook(name, interval(scores_I, groups), float(shake), float((best_B == index).mean()))
+        for index, (name, scores_I, shake) in enumerate(zip(names, scores_IN.T, shakes_N, strict=True))
     ]
     order = sorted(range(len(names)), key=lambda index: -outlooks[index].score.mean)
-    pairs = [_pair(names, scores_IN, groups, public_BN, private_BN, *two) for two in combinations(order, 2)]
-    best = max(combinations(order, 2), key=lambda two: private_BN[:, list(two)].max(1).mean())
-    return ShakeUp(
-        score,
-        tuple(outlooks[index] for index in order),
-        tuple(pairs),
-        (names[best[0]], names[best[1]]),
-        len(scores_IN),
-        len(np.unique(groups)),
-    )
+    pairs = []
+    for first, second in combinations(order, 2):
+        gap = interval(scores_IN[:, first] - scores_IN[:, second], groups)
+        public_B, private_B = (board[:, first] - board[:, second] for board in (public_BN, private_BN))
+        kept, flipped = float((private_B > 0).mean()), float((public_B * private_B < 0).mean())
+        pairs.append(Pair(names[first], names[second], gap, kept, flipped, gap.mean - gap.low))
+    finals = max(combinations(order, 2), key=lambda two: private_BN[:, list(two)].max(1).mean())
+    ordered = tuple(outlooks[index] for index in order)
+    first, second = (names[index] for index in finals)
+    return ShakeUp(score, ordered, tuple(pairs), (first, second), len(scores_IN), len(np.unique(groups)))
 
 
 def draw_boards(scores_IN: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,49 +175,3 @@ def draw_boards(scores_IN: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
         counts_BG = generator.multinomial(num_drawn, np.full(num_groups, 1 / num_groups), NUM_BOARDS)
         boards.append((counts_BG @ sums_GN) / (counts_BG @ sizes_G)[:, None])
     return boards[0], boards[1]
-
-
-def shake_up_text(found: ShakeUp) -> str:
-    """Returns the estimate as a table."""
-    width = max(len(outlook.name) for outlook in found.outlooks)
-    lines = [
-        f"{found.num_images} images in {found.num_sequences} sequences; {NUM_BOARDS:,} boards, "
-        f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
-        f"{'submission':<{width}}  {LABELS[found.score]:>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
-    ]
-    for outlook in found.outlooks:
-        score = outlook.score
-        lines.append(
-            f"{outlook.name:<{width}}  {score.mean:6.4f}  {score.low:7.4f} to {score.high:.4f}  ±{outlook.shake:.4f}  "
-            f"{100 * outlook.best_share:.0f} % of boards"
-        )
-    lines.append("")
-    for pair in found.pairs:
-        verdict = "different" if pair.gap.low > 0 else f"not told apart, a gap of {pair.needed:.4f} is needed"
-        lines.append(
-            f"{pair.first} over {pair.second}: {pair.gap}, ahead on {100 * pair.kept_share:.0f} % of private boards, "
-            f"public and private disagree on {100 * pair.flipped_share:.0f} %: {verdict}"
-        )
-    lines.append(f"two finals: {found.finals[0]} and {found.finals[1]}")
-    return "\n".join(lines)
-
-
-def _pair(
-    names: Sequence[str],
-    scores_IN: np.ndarray,
-    groups: np.ndarray,
-    public_BN: np.ndarray,
-    private_BN: np.ndarray,
-    first: int,
-    second: int,
-) -> Pair:
-    gap = interval(scores_IN[:, first] - scores_IN[:, second], groups)
-    public_B, private_B = (board[:, first] - board[:, second] for board in (public_BN, private_BN))
-    return Pair(
-        names[first],
-        names[second],
-        gap,
-        float((private_B > 0).mean()),
-        float((public_B * private_B < 0).mean()),
-        gap.mean - gap.low,
-    )

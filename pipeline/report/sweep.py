@@ -17,7 +17,13 @@ import numpy as np
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, two_digits
 
-SWEEP_MARKS = {"steep": "steepest", "valley": "valley", "trough": "trough", "minimum": "minimum"}
+# Name and marker of each suggestion of lr_sweep.json; drawn unfilled, so that coinciding ones show.
+SWEEP_MARKS = {
+    "steep": ("steepest", "o"),
+    "valley": ("valley", "s"),
+    "trough": ("trough", "D"),
+    "minimum": ("minimum", "^"),
+}
 PADDING = 0.15  # of the height of the curves, above and below them
 
 
@@ -26,32 +32,21 @@ def draw_sweep(
 ) -> bytes:
     """Returns loss against learning rate: as measured thin, smoothed thick, the band of the repeats; the suggestions.
 
-    The suggestions have lines of their own below the curves, each with the span of what the single repeats suggest.
-
     Args:
         sweep: columns of lr_sweep.csv; `repeat` may be missing.
         found: content of lr_sweep.json.
         max_lr: the SOLVER.MAX_LR in use.
     """
-    found = found or {}
-    suggestions = suggestions_of(found)
     figure = new_figure(theme, height=400)
-    if suggestions:
-        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 0.27 * len(suggestions) + 0.2])
-    else:
-        axes = below = figure.subplots()
-    plot_sweep(axes, sweep, found, max_lr, theme)
-    if suggestions:
-        _draw_suggestions(below, suggestions, found.get("band") or {}, max_lr, theme)
-    below.set_xlabel("learning rate (log axis)")
-    add_legend(
-        figure, theme, columns=4 if len(axes.get_legend_handles_labels()[0]) == 4 else 3, loc="outside lower center"
-    )
+    axes = figure.subplots()
+    plot_sweep(axes, sweep, found or {}, max_lr, theme)
+    axes.set_xlabel("learning rate (log axis)")
+    add_legend(figure, theme, columns=2, loc="outside lower center")
     return encode(figure)
 
 
 def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any], max_lr: float | None, theme: Theme) -> None:
-    """Draws the curves into given axes, with a dot for each suggestion on the validation curve."""
+    """Draws the curves and, on the validation curve, the suggestions; in brackets the range over the repeats."""
     style_axes(axes, theme, "Loss against learning rate")
     axes.set_xscale("log")
     axes.set_ylabel("loss")
@@ -68,16 +63,14 @@ def plot_sweep(axes: Any, sweep: Columns, found: Mapping[str, Any], max_lr: floa
     if max_lr is not None:
         axes.axvline(max_lr, color=theme.mark, linewidth=1.6, label=f"MAX_LR {two_digits(max_lr)}", zorder=2.5)
     curve = losses[1][0].middle
-    if curve:
-        rates = list(suggestions_of(found).values())
-        heights = np.interp(np.log(rates), np.log(list(curve)), list(curve.values()))
-        axes.plot(rates, heights, "o", color=theme.text, markersize=3.5, zorder=4)
-
-
-def suggestions_of(found: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the suggested rates of lr_sweep.json by their key in `SWEEP_MARKS`."""
-    suggestions = found.get("suggestions") or {}
-    return {key: suggestions[key] for key in SWEEP_MARKS if suggestions.get(key)}
+    suggestions, bands = found.get("suggestions") or {}, found.get("band") or {}
+    for key, (name, marker) in SWEEP_MARKS.items() if curve else ():
+        if rate := suggestions.get(key):
+            low, high = bands.get(key) or (rate, rate)
+            span = f" ({two_digits(low)} to {two_digits(high)})" if high > low else ""
+            height = np.interp(math.log(rate), np.log(list(curve)), list(curve.values()))
+            style = {"markersize": 6, "markerfacecolor": "none", "markeredgecolor": theme.text, "zorder": 4}
+            axes.plot([rate], [height], marker, label=f"{name} {two_digits(rate)}{span}", **style)
 
 
 @dataclass(frozen=True)
@@ -143,26 +136,3 @@ def _draw_loss(axes: Any, loss: _Loss, label: str, color: str) -> None:
         lows, highs = ([edge(loss.smooth[rate]) for rate in rates] for edge in (min, max))
         axes.fill_between(rates, lows, highs, color=color, alpha=0.16, linewidth=0)
         axes.plot(rates, list(loss.middle.values()), color=color, linewidth=1.9, label=label)
-
-
-def _draw_suggestions(
-    axes: Any, rates: Mapping[str, float], bands: Mapping[str, Sequence[float]], max_lr: float | None, theme: Theme
-) -> None:
-    """Draws a line for each suggestion: a dot, the span of the single repeats, and its name."""
-    style_axes(axes, theme, grid="x")
-    axes.set_yticks([])
-    low, high = map(math.log, axes.get_xlim())
-    for line, (key, rate) in enumerate(rates.items()):
-        band = bands.get(key) or (rate, rate)
-        if band[1] > band[0]:
-            axes.plot(band, [line, line], color=theme.text, linewidth=1.2, solid_capstyle="butt")
-        axes.plot([rate], [line], "o", color=theme.text, markersize=4.5)
-        text = f"{SWEEP_MARKS[key]} {two_digits(rate)}"
-        to_right = math.log(band[1]) < low + 0.6 * (high - low)
-        style = {"ha": "left" if to_right else "right", "va": "center", "fontsize": 7.5, "color": theme.text}
-        style |= {"zorder": 5, "bbox": {"facecolor": theme.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}}
-        offset = {"xytext": (7 if to_right else -7, 0), "textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(text, (band[to_right], line), **offset, **style)
-    if max_lr is not None:
-        axes.axvline(max_lr, color=theme.mark, linewidth=1.6)
-    axes.set_ylim(len(rates) - 0.4, -0.6)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,21 +74,18 @@ def experiment_table(
     is_one = len(labels) <= 1  # then the heading names it, else each cell does
     headings = ("experiment", f"score ({labels.pop()})" if len(labels) == 1 else "score")
     headings += ("published", "state", "question")
-    cells = [
-        (
-            row.name,
-            _score(row.score, "" if is_one else row.label),
-            _score(row.published, "" if is_one else row.published_label),
-            row.state,
-            row.question,
-        )
-        for row in rows
-    ]
+    pairs = (((row.score, row.label), (row.published, row.published_label)) for row in rows)
+    shown = ([_score(value, "" if is_one else label) for value, label in pair] for pair in pairs)
+    cells = [(row.name, *own, row.state, row.question) for row, own in zip(rows, shown, strict=True)]
     scores = [row.score for row in rows if row.score is not None]
     if len({row.competition for row in rows if row.score is not None}) > 1:
         scores = []  # those of two competitions have no mean
     published = [row.published for row in rows if row.published is not None]
-    summary = [(word, _score(choose(scores)), _score(choose(published)), "", "") for word, choose in SUMMARIES]
+    summaries = {"minimum": min, "average": lambda values: sum(values) / len(values), "maximum": max}
+    summary = [
+        (word, *(_score(choose(values)) if values else "" for values in (scores, published)), "", "")
+        for word, choose in summaries.items()
+    ]
     widths = [max(len(row[column]) for row in (headings, *cells, *summary)) for column in range(4)]
     question_width = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
     lines = [_line(row, widths, question_width) for row in (headings, *cells)]
@@ -150,17 +147,6 @@ def _overrides(variant: Path) -> str:
 def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
     text = f"{row.config} {row.name} {row.state} {row.question}".lower()
     return all(word.lower() in text for word in words)
-
-
-def _or_none(choose: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float | None]:
-    return lambda values: choose(values) if values else None
-
-
-SUMMARIES = (
-    ("minimum", _or_none(min)),
-    ("average", _or_none(lambda values: sum(values) / len(values))),
-    ("maximum", _or_none(max)),
-)
 
 
 def _score(value: float | None, label: str = "") -> str:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
-from pipeline.data.image_header import BadFile, read_header
+from pipeline.data.inspection import BadFile, read_header
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import UNKNOWN, class_indices, mask_flags
 from pipeline.submission.masks import digest_classes, require_size

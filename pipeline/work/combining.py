@@ -1,8 +1,8 @@
-"""What an ensemble makes of each image: its members' predictions from their stores, or straight from their networks.
+"""Results of an ensemble by image, from its members' stores or directly from their networks.
 
-In: who predicts which image, and what is to be made of the predictions. Out: small arrays by image. With
-ENSEMBLE.STREAM nothing but these arrays touches the disk; they lie in `stream/` of the ensemble's run until the stage
-is done, so that a killed one goes on where it was.
+In: the members that predict each image, and a function of their predictions. Out: small arrays by image. With
+ENSEMBLE.STREAM only these arrays are written, to `stream/` of the ensemble's run until the stage is done, so that a
+killed stage resumes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NUM_COMPARED = 2  # images of each store that are held against its network: a mi
 
 
 def make_each(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> Callable[[str], Arrays]:
-    """Returns a function that gives what `make` makes of an image.
+    """Returns a function that applies `make` to an image, by its id.
 
     Args:
         subset: "valid" or "test".
@@ -50,7 +50,7 @@ def make_each(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> 
 
 
 def check_room(run: Run) -> None:
-    """Logs what the members' stores will take of the disk together, before the first of them is written.
+    """Logs the disk space of all the members' stores, before the first of them is written.
 
     Raises:
         UserError: the disk is too small; names the way without stores.
@@ -80,7 +80,7 @@ def check_room(run: Run) -> None:
 
 
 def store_facts(run: Run, number: int) -> dict[str, Any]:
-    """Returns what a member's stores take of the disk, and how well they keep its classes.
+    """Returns the size of a member's stores, and how well they keep its classes.
 
     `float32_bytes` is what full-size float32 probabilities of the same images would take.
     """
@@ -102,12 +102,12 @@ def store_facts(run: Run, number: int) -> dict[str, Any]:
 
 
 def forget_streamed(run: Run) -> None:
-    """Removes what a stage kept of each image, once it is done."""
+    """Removes a stage's results by image, once it is done."""
     shutil.rmtree(run.paths / STREAM, ignore_errors=True)
 
 
 def _streamed(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> Callable[[str], Arrays]:
-    """Lets the networks predict what is missing, and returns the function that gives the results."""
+    """Predicts the missing images with the networks, and returns the function that gives the results."""
 
     progress = Progress(run.paths / STREAM / name, f"{run.key} {name}", list(wanted))
     missing = progress.missing()

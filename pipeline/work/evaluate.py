@@ -1,11 +1,28 @@
-"""`evaluate`: predicts the validation images into their store, scores them, and draws best, median and worst."""
+"""`evaluate`: scores the validation images, and draws best, median and worst.
+
+An experiment predicts them into their store; an ensemble combines its members on images that they were not trained on.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
 from pipeline.engine.run import Run
+from pipeline.files import atomic_path, sha256_text, write_atomic
+from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE
+from pipeline.report.scores import score_warning
+from pipeline.scores import LABELS
+from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows
-from pipeline.work.evaluation import write_evaluation
+from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
+from pipeline.work.members import held_out_rows
 from pipeline.work.predict import predict_into_store
 
 
@@ -16,3 +33,65 @@ def evaluate(run: Run) -> None:
     evaluation = run.task.evaluate(run, folder, rows, store.__getitem__)
     facts = {"split": {"by": split.split.by, "index": split.split_index}, "checkpoint": checkpoint}
     write_evaluation(run, folder, rows, evaluation, facts)
+
+
+def evaluate_ensemble(run: Run) -> None:
+    """Writes the files of an evaluation, and `ensemble.json` with the score and gain of each method."""
+    folder, (rows, held_out) = competition_folder(run), held_out_rows(run)
+    each = partial(make_each, run, "valid", held_out)
+    evaluation, found = run.task.evaluate_ensemble(run, folder, rows, held_out, each)
+    write_evaluation(run, folder, rows, evaluation, _members_origin(run))
+    write_atomic(run.paths / ENSEMBLE, json.dumps(found, indent=1))
+    forget_streamed(run)
+
+
+def _members_origin(run: Run) -> dict[str, Any]:
+    """Returns what metrics.json says of split and checkpoint: those of the members."""
+    members = json.loads((run.paths / MEMBERS).read_text())
+    kinds = sorted({(member["split"] or {}).get("by", "?") for member in members})
+    hashes = [member["checkpoint_sha256"] for member in members]
+    checkpoint = {"epoch": None, "valid_loss": None, "sha256": sha256_text(" ".join(hashes))}
+    return {"split": {"by": " and ".join(kinds), "index": None}, "checkpoint": checkpoint}
+
+
+def write_evaluation(
+    run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation, facts: Mapping[str, Any]
+) -> None:
+    """Writes metrics.json, per_image.csv, the task's tables and the panels; logs the scores.
+
+    Args:
+        folder: of the competition.
+        rows: catalog rows of the validation images.
+        facts: the rest of metrics.json: `split` and `checkpoint`.
+    """
+    leaks = pd.read_csv(run.paths / LEAKAGE, dtype=str, keep_default_na=False)
+    affected = {"near_duplicates": len(leaks), "valid_images_affected": int(leaks["valid_id"].nunique())}
+    metrics = {**evaluation.metrics, **facts, "duplicates": affected}
+    for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables}.items():
+        with atomic_path(run.paths / name) as path:
+            table.to_csv(path, index=False, float_format="%.6f")
+    write_atomic(run.paths / METRICS, json.dumps(metrics, indent=1))
+    run.task.draw_panels(run, folder, rows, evaluation)
+    run.log(scores_line(metrics))
+    if warning := score_warning(metrics):
+        run.log(f"warning: {warning}")
+
+
+def scores_line(metrics: Mapping[str, Any]) -> str:
+    """Returns the mean of each score, the competition's own first, and what the majority class gets of that.
+
+    >>> scores = {"dice": {"mean": 0.75}, "miou": {"mean": None}}
+    >>> majority = {"class": "Road", "scores": {"dice": 0.5}}
+    >>> scores_line({"score": "dice", "scores": scores, "scored": ["Car"], "majority": majority})
+    'validation  Dice 0.7500  mIoU –  (over Car; always predicting Road: Dice 0.5000)'
+    """
+
+    def text(name: str, value: float | None) -> str:
+        return f"{LABELS.get(name, name)} {'–' if value is None else format(value, '.4f')}"
+
+    main, names, majority = metrics["score"], metrics["scored"], metrics["majority"]
+    scores = sorted(metrics["scores"].items(), key=lambda item: item[0] != main)
+    means = "  ".join(text(name, family["mean"]) for name, family in scores)
+    over = names[0] if len(names) == 1 else f"{len(names)} classes"
+    guess = f"always predicting {majority['class']}: {text(main, majority['scores'][main])}"
+    return f"validation  {means}  (over {over}; {guess})"

@@ -5,7 +5,6 @@ Asked at every start to decide what is fresh, so nothing here needs torch or pan
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from pipeline.config.competition import any_file
@@ -13,6 +12,7 @@ from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.inputs import find_checkpoint, tile_store
 from pipeline.training.weights import find_encoder_weights
@@ -68,13 +68,12 @@ def test_files(run: Run) -> Sources:
 
 def images_of(run: Run, subset: str) -> Sources:
     """Returns the images and labels of the `train` or `test` catalog, by a name for messages."""
-    path = run.paths / (TEST_CATALOG if subset == "test" else TRAIN_CATALOG)
-    if not path.is_file():
+    columns = read_columns(run.paths / (TEST_CATALOG if subset == "test" else TRAIN_CATALOG))
+    if columns is None:
         return {}
     folder = image_folder(run, subset)
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    files = [folder / row[column] for row in rows for column in ("image", "mask") if row.get(column)]
+    rows = zip(*(columns[name] for name in ("image", "mask") if name in columns), strict=True)
+    files = [folder / cell for row in rows for cell in row if cell]
     return {"the test images" if subset == "test" else "the training images": files}
 
 

@@ -91,7 +91,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
 
 
 def member_facts(member: Run) -> dict[str, Any]:
-    """Returns what members.json has of a member: its names, what decides its predictions, its own scores."""
+    """Returns a member's entry in members.json: names, settings of its predictions, its own scores."""
     metrics = read_json(member.paths / METRICS) or {}
     predict = member.stage("predict")
     values = member.loaded.values.items()
@@ -161,15 +161,12 @@ def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) 
 
 
 def trained_on(member: Run) -> set[str] | None:
-    """Returns the images that a run's weights have seen; None where it started from a file of unknown origin."""
+    """Returns the images that a run's weights were trained on; None where it started from a file of unknown origin."""
     return _trained_on(member.paths.folder, member.loaded.config.experiment.load_prev, member.folders)
 
 
 def _trained_on(folder: Path, load_prev: str | None, folders: Folders, seen: tuple[Path, ...] = ()) -> set[str] | None:
-    """Returns the images that a run's weights have seen, those of the runs it started from included.
-
-    None: it started from a file of which nothing is known.
-    """
+    """Returns the images that a run's weights were trained on, in the runs that it started from too."""
     split = read_columns(folder / SPLIT)
     if split is None or folder in seen:
         return None

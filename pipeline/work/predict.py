@@ -1,27 +1,63 @@
-"""`predict`: writes the predictions of the test images into their store."""
+"""`predict`: writes the predictions of the test images into their store; of an ensemble, lets its members do so."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.data.catalog import read_catalog
+from pipeline.data.catalog import read_catalog, write_table
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.files import sha256_file
-from pipeline.paths import BEST, PROBS, TEST_CATALOG
+from pipeline.files import sha256_file, write_atomic
+from pipeline.paths import BEST, CLASSES, LEAKAGE, MEMBERS, PROBS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.prediction.load import load_predictor, open_predictions
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.training.checkpoint import load_or_refuse
+from pipeline.work.combining import check_room, store_facts
 from pipeline.work.inputs import image_folder
+from pipeline.work.member_inputs import member_runs
+from pipeline.work.members import (
+    held_out_table,
+    leaked_pairs,
+    member_facts,
+    members_by_image,
+    predict_members,
+    require_alike,
+    require_trained,
+)
 
 
 def predict(run: Run) -> None:
     """Predicts the images of the test catalog."""
     predict_into_store(run, read_catalog(run.paths / TEST_CATALOG), "test")
+
+
+def predict_ensemble(run: Run) -> None:
+    """Writes the members, and the images that each of them was not trained on.
+
+    Raises:
+        UserError: a member is not trained, or not as its config says now; with the commands to type.
+    """
+    members, is_streamed = member_runs(run), run.loaded.config.ensemble.stream
+    require_trained(members)
+    if not is_streamed:
+        check_room(run)
+        predict_members(members)
+    require_alike(members, is_streamed)
+    catalog, test = (read_catalog(members[0].paths / name) for name in (TRAIN_CATALOG, TEST_CATALOG))
+    split = held_out_table(members, catalog)
+    tables = {TRAIN_CATALOG: catalog, TEST_CATALOG: test, SPLIT: split}
+    tables[LEAKAGE] = leaked_pairs(members, members_by_image(split))
+    tables[CLASSES] = run.task.class_table(catalog, split, run.loaded.competition)
+    for name, table in tables.items():
+        write_table(run.paths / name, table)
+    stores = [] if is_streamed else [store_facts(run, number) for number in range(len(members))]
+    write_atomic(run.paths / STORES, json.dumps(stores, indent=1))
+    write_atomic(run.paths / MEMBERS, json.dumps([member_facts(member) for member in members], indent=1))
 
 
 def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:

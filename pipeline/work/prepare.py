@@ -47,7 +47,7 @@ def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid
     if catalog["sequence"].nunique() > 1:
         fix = "DATASETS.SPLIT.BY=sequence keeps the images of a sequence together"
     else:
-        fix = "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file tells which images belong together"
+        fix = "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file says which images belong together"
     run.log(
         f"leakage: {num_leaky} of {num_valid} validation images have a near-duplicate among the training images, so "
         f"the score will be too good; {fix}"

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
+from pipeline.files import sha256_file, write_atomic
+from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.prediction.load import open_predictions
-from pipeline.work.evaluation import decoding_facts, write_checked_submission
+from pipeline.report.read import read_json
+from pipeline.report.scores import score_warning
+from pipeline.submission.check import require_good
+from pipeline.submission.formats import format_of
+from pipeline.submission.write import write_submission
+from pipeline.work.combining import forget_streamed, make_each
+from pipeline.work.inputs import sample_path
 
 
 def submit(run: Run) -> None:
@@ -12,3 +27,59 @@ def submit(run: Run) -> None:
     store, decoding = open_predictions(run, "test"), decoding_facts(run)
     decode = run.task.decoder(run, None, decoding)
     write_checked_submission(run, lambda image_id: decode([store[image_id]]), decoding)
+
+
+def submit_ensemble(run: Run) -> None:
+    """Writes the same files from the combined predictions of the members."""
+    decoding = decoding_facts(run)
+    decode = run.task.decoder(run, read_json(run.paths / ENSEMBLE), decoding)
+    everyone = range(len(run.loaded.config.ensemble.members))
+    wanted = dict.fromkeys(read_catalog(run.paths / TEST_CATALOG)["id"], everyone)
+    decoded = make_each(run, "test", wanted, "test", lambda image_id, predictions: {"mask": decode(predictions)})
+    write_checked_submission(run, lambda image_id: decoded(image_id)["mask"], decoding)
+    forget_streamed(run)
+
+
+def decoding_facts(run: Run) -> dict[str, Any]:
+    """Returns the content of decode.json; empty where DECODE fits nothing, and then an older file is removed."""
+    decode = run.loaded.config.decode
+    if "fitted" in (decode.offsets, decode.suppress):
+        return read_json(run.paths / DECODE)
+    (run.paths / DECODE).unlink(missing_ok=True)
+    return {}
+
+
+def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: Mapping[str, Any]) -> None:
+    """Encodes the decoded test images, writes the submission and checks what was written.
+
+    Args:
+        decoded: what is submitted of a test image, by its id.
+        decoding: the content of decode.json, for the submission's origin file.
+    """
+    competition = run.loaded.competition
+    test = read_catalog(run.paths / TEST_CATALOG)
+    metrics = json.loads((run.paths / METRICS).read_text())
+    origin = {
+        "experiment": run.loaded.name,
+        "run": run.name,
+        "config_sha256": sha256_file(run.paths / CONFIG),
+        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
+        "score": metrics["score"],
+        "local_score": metrics["scores"][metrics["score"]]["mean"],
+        "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
+        "split_by": metrics["split"]["by"],
+        **run.task.decoding_origin(decoding),
+    }
+    if warning := score_warning(metrics):
+        origin["warning"] = warning
+        run.log(f"warning: {warning}")
+    bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
+    masks = ((image_id, decoded(image_id)) for image_id in bar)
+    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    path = run.paths.submission(format_of(competition).suffix)
+    write_submission(path, masks, test["id"].tolist(), competition, origin, sizes)
+    for warning in require_good(path, competition, sizes, sample_path(run)):
+        run.log(warning)
+    facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
+    write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
+    run.log(f"checked: {shown(path)}, {len(test):,} images")

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.prediction.parts import IMAGES_PER_FILE
+from pipeline.prediction.progress import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
 from pipeline.segmentation.ensemble import Recipe, combine

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from pipeline.data.catalog import read_catalog
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import ValidBatch
 from pipeline.engine.api import open_run
-from pipeline.inference.ensemble import Recipe, combine
-from pipeline.inference.load import load_predictor
-from pipeline.inference.predict import Prediction, Predictor, averaged_logits, predict_batches
-from pipeline.inference.probability_store import PredictionStore, StoreWriter
-from pipeline.model.build import normalise
 from pipeline.paths import BEST, TRAIN_CATALOG
+from pipeline.prediction.load import load_predictor
+from pipeline.prediction.store import PredictionStore, StoreWriter
+from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.training.checkpoint import load_or_refuse
+from pipeline.training.encoder import normalise
 from pipeline.work.inputs import competition_folder
 
 NUM_IMAGES = 6

@@ -35,10 +35,9 @@ from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
-from pipeline.model.build import normalise
 from pipeline.paths import Folders
+from pipeline.segmentation.learning import criterion
 from pipeline.stages import stages_of
-from pipeline.training.criterion import criterion
 from pipeline.training.device import make_reproducible
 from pipeline.training.encoder import normalise
 from pipeline.training.finite import FiniteWatch

@@ -20,12 +20,13 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.data.loaders import ValidBatch
-from pipeline.inference.compact import compress
-from pipeline.inference.predict import Prediction, Predictor, decode, predict_batches
-from pipeline.inference.probability_store import PredictionStore, StoreWriter
-from pipeline.model.build import build_network, load_encoder, normalise
-from pipeline.model.weights import find_encoder_weights
 from pipeline.paths import Folders
+from pipeline.prediction.store import PredictionStore, StoreWriter
+from pipeline.segmentation.compact import compress
+from pipeline.segmentation.networks import build_network
+from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
+from pipeline.training.encoder import load_encoder, normalise
+from pipeline.training.weights import find_encoder_weights
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate
 

@@ -25,9 +25,8 @@ from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image
 from pipeline.files import write_atomic
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import PredictionStore
 from pipeline.paths import VALID_PROBS, Folders, RunPaths
+from pipeline.prediction.store import PredictionStore
 from pipeline.report.canvas import (
     GAP,
     MARGIN,

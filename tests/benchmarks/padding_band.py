@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from pipeline.config.competition import IGNORE, mask_code
-from pipeline.data.images import read_mask
 from pipeline.engine.api import open_run
-from pipeline.inference.evaluate import confusion_of
-from pipeline.inference.predict import decode
-from pipeline.inference.probability_store import PredictionStore
-from pipeline.model.metrics import dice_iou
 from pipeline.paths import VALID_PROBS
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.predict import decode
+from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import competition_folder
 

@@ -26,16 +26,16 @@ import torch
 
 from pipeline.config.competition import mask_code
 from pipeline.config.plan import parse_mix
-from pipeline.data.dataset import ValidDataset
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.api import open_run
 from pipeline.engine.run import Run
-from pipeline.model.build import normalise
+from pipeline.segmentation.samples import ValidDataset
+from pipeline.training.encoder import normalise
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
-from pipeline.training.sweep_judge import as_it_is, choose_images
+from pipeline.training.sweep_validation import as_it_is, choose_images
 from pipeline.work.inputs import competition_folder
 
 COUNTS = (4, 8, 16)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.bootstrap.doctor import competitions, doctor, encoder_weights, kaggle_credentials, table
-from pipeline.bootstrap.installed import opencv, packages
-from pipeline.bootstrap.machine import Finding, disk, gpus, internet, shared_memory
+from pipeline.bootstrap.findings import Finding, disk, gpus, internet, opencv, packages, shared_memory
 from pipeline.bootstrap.requirements import parse_requirements
+from pipeline.paths import Folders
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -109,7 +109,8 @@ def test_a_competition_is_listed_with_its_counts_or_how_to_get_it(tmp_path: Path
     folder.mkdir()
     (folder / "train.csv").write_text("ImageID,Sequence\na,1\nb,1\n\n")
     (folder / "test.csv").write_text("ImageID\nc\n")
-    found = {finding.what: finding for finding in competitions(lambda name: folder if name == "camvid" else None)}
+    findings = competitions(lambda name: folder if name == "camvid" else None, Folders.from_environment())
+    found = {finding.what: finding for finding in findings}
     assert found["camvid"].found == "2 train + 1 test"
     assert found["aeroscapes"].fix.startswith("./run.sh download aeroscapes")
     assert found["dubai_aerial"].fix == "DATA_DIR=/folder/that/contains/dubai_aerial"  # cannot be downloaded
@@ -120,7 +121,7 @@ def test_encoder_weights_are_found_in_a_folder_and_in_the_hubs_cache(tmp_path: P
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     (tmp_path / "resnet18-imagenet.safetensors").write_bytes(b"0" * 1000)
     (tmp_path / "hub" / "models--smp-hub--resnet34.imagenet").mkdir(parents=True)
-    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)})]
+    names = [finding.what for finding in encoder_weights({"HF_HOME": str(tmp_path)}, Folders.from_environment())]
     assert {"resnet18-imagenet", "resnet34.imagenet"} <= set(names)
 
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.coerce import Mismatch, NearMiss, Range, coerce, describe, quote
+from pipeline.config.plain_yaml import Mismatch, NearMiss, Range, coerce, describe, quote
 
 Share = Annotated[float, Range(least=0, most=1)]
 Count = Annotated[int, Range(least=1)]

@@ -65,7 +65,9 @@ def test_warping_into_the_tile_equals_warping_the_whole_image_and_cutting(geomet
     difference = np.abs(cut_image(image, geometry, TILE).astype(int) - expected)
     assert difference.max() <= 1, "one grey level: coordinates are rounded to 1/32 pixel from another origin"
     expected_label = cut(cut_label(label, geometry, whole(label), IGNORE), TILE)
-    assert (cut_label(label, geometry, TILE, IGNORE) != expected_label).mean() < 0.002, "ties between two nearest pixels"
+    assert (cut_label(label, geometry, TILE, IGNORE) != expected_label).mean() < 0.002, (
+        "ties between two nearest pixels"
+    )
 
 
 @pytest.mark.parametrize("flip", [False, True])

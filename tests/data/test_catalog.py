@@ -1,4 +1,4 @@
-"""The check of a competition folder: a good one passes, every kind of damage is named with file and cure."""
+"""The check of a competition folder: a good one passes, every kind of damage is named with file and fix."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_test_catalog, build_train_catalog, find_notices, read_catalog, write_table
 from pipeline.data.problems import KINDS, Problem, format_problems
 from pipeline.segmentation.task import SEGMENTATION
+from pipeline.submission.formats import format_of
 from tests.data.broken import (
     COMPETITION,
     HEIGHT,
+    IMAGE_BREAKS,
     LIST_BREAKS,
     MASK_BREAKS,
-    IMAGE_BREAKS,
     WIDTH,
     WITH_COLUMN,
     make_good,
@@ -45,7 +46,9 @@ def check_all(competition: Competition, folder: Path) -> tuple[pd.DataFrame, pd.
     """Returns both catalogs, and everything that is wrong, as `prepare` and `testset` report it."""
     sample = folder / competition.sample_submission if competition.sample_submission else None
     train, problems = build_train_catalog(competition, folder, SEGMENTATION)
-    test, of_test = build_test_catalog(competition, folder, sample=sample)
+    test, of_test = build_test_catalog(competition, folder)
+    if sample:
+        of_test += format_of(competition).check_sample(competition, sample, set(test["id"]))
     return train, test, problems + of_test
 
 
@@ -81,32 +84,32 @@ def test_a_catalog_is_read_back_as_it_was_written(good: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("what", "kind", "damage"), IMAGE_BREAKS, ids=_ids(IMAGE_BREAKS))
-def test_a_broken_image_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
+def test_a_broken_image_is_one_problem_that_names_file_and_fix(what, kind, damage, folder: Path):
     file = "imgs/imgs/000001_002.jpg"
     damage(folder / file)
     *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
-    _shown_with_cure(problems[0])
+    _shown_with_fix(problems[0])
 
 
 @pytest.mark.parametrize(("what", "kind", "damage"), MASK_BREAKS, ids=_ids(MASK_BREAKS))
-def test_a_broken_mask_is_one_problem_that_names_file_and_cure(what, kind, damage, folder: Path):
+def test_a_broken_mask_is_one_problem_that_names_file_and_fix(what, kind, damage, folder: Path):
     file = "masks/masks/000001_002.png"
     damage(folder / file)
     *_, problems = check_all(COMPETITION, folder)
     assert [(problem.kind, problem.file) for problem in problems] == [(kind, file)], what
-    _shown_with_cure(problems[0])
+    _shown_with_fix(problems[0])
 
 
 @pytest.mark.parametrize(("list_name", "what", "kind", "damage"), LIST_BREAKS, ids=_ids(LIST_BREAKS))
-def test_a_broken_list_is_a_problem_that_names_file_and_cure(list_name, what, kind, damage, folder: Path):
+def test_a_broken_list_is_a_problem_that_names_file_and_fix(list_name, what, kind, damage, folder: Path):
     damage(folder / list_name)
     *_, problems = check_all(COMPETITION, folder)
     found = [problem for problem in problems if problem.file == list_name]
     assert [problem.kind for problem in found] == [kind], what
     # What follows from the damage may be named too: an image that is no longer listed, samples without their list.
     assert {problem.kind for problem in problems} <= {kind, "image missing", "mask missing", "sample row missing"}
-    _shown_with_cure(found[0])
+    _shown_with_fix(found[0])
 
 
 def test_a_sequence_cell_that_is_empty_or_a_column_that_lacks_is_reported(folder: Path):
@@ -170,6 +173,7 @@ def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty", "test folder empty"}  # tests of their own
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
+    elsewhere |= {"sample not a zip", "sample file unknown"}  # of PNG masks, see tests/submission
     assert covered | elsewhere == set(KINDS)
     assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 40
 
@@ -214,25 +218,25 @@ def test_notices_name_unlisted_images_absent_classes_and_blank_masks(folder: Pat
         (folder / f"masks/masks/{id}.png").write_bytes(png(mask))
     catalog, _, problems = check_all(COMPETITION, folder)
     assert problems == []
-    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog)
+    unlisted, classes, blank = find_notices(COMPETITION, folder, catalog, SEGMENTATION)
     assert unlisted.startswith("1 images in imgs/imgs are in no list") and "000077_001.jpg" in unlisted
     assert "Road, Water" in classes
     assert blank == "1 masks hold only ignored pixels (first: 000001_002)"
 
 
-def test_what_a_message_tells_to_mend_it_names_by_its_key(folder: Path):
+def test_a_message_names_the_key_to_correct(folder: Path):
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("ImageID", "img").replace("Flight", "flights"))
     (folder / "test.csv").write_text("img\n000900_001\n")
-    cures = {problem.cure.partition(" as ")[2] for problem in check_all(WITH_COLUMN, folder)[2]}
-    assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= cures
+    fixes = {problem.fix.partition(" as ")[2] for problem in check_all(WITH_COLUMN, folder)[2]}
+    assert {f"{key} in configs/competitions/little.yaml" for key in ("ID_COLUMN", "SEQUENCE_COLUMN")} <= fixes
     other = replace(COMPETITION, test_csv="list.csv", convention=Convention(value_column="runs"))
-    by_file = {problem.file: problem.cure for problem in check_all(other, folder)[2]}
+    by_file = {problem.file: problem.fix for problem in check_all(other, folder)[2]}
     assert "give its name as TEST_CSV in" in by_file["list.csv"]
     assert "give its name as CONVENTION.VALUE_COLUMN in" in by_file["sample_submission.csv"]
     (folder / "train.csv").write_text(text)
     shutil.rmtree(folder / "masks")
-    assert "mend MASKS in" in build_train_catalog(COMPETITION, folder, SEGMENTATION)[1][-1].cure
+    assert "correct MASKS in" in build_train_catalog(COMPETITION, folder, SEGMENTATION)[1][-1].fix
 
 
 def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
@@ -242,11 +246,14 @@ def test_the_test_images_are_found_in_a_folder_of_their_own(folder: Path):
     elsewhere = replace(COMPETITION, test_images="test/{id}.jpeg")
     catalog, test, problems = check_all(elsewhere, folder)
     assert problems == []
-    assert (catalog["image"].tolist()[3], test["image"].tolist()[0]) == ("imgs/imgs/000002_002.jpg", "test/000900_001.jpeg")
-    assert find_notices(elsewhere, folder, catalog) == []
+    assert (catalog["image"].tolist()[3], test["image"].tolist()[0]) == (
+        "imgs/imgs/000002_002.jpg",
+        "test/000900_001.jpeg",
+    )
+    assert find_notices(elsewhere, folder, catalog, SEGMENTATION) == []
     shutil.rmtree(folder / "test")
     (problem,) = check_all(elsewhere, folder)[2]
-    assert (problem.file, problem.cure.partition("mend ")[2]) == (
+    assert (problem.file, problem.fix.partition("correct ")[2]) == (
         "test",
         "TEST_IMAGES in configs/competitions/little.yaml",
     )
@@ -263,14 +270,14 @@ def test_ids_that_end_in_the_files_suffix_are_told_the_template_for_them(folder:
     *_, problems = check_all(with_suffix, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 6
     assert problems[0].found == "there is 000001_001.jpg"
-    assert problems[0].cure == "IMAGES: imgs/imgs/{id} in configs/competitions/little.yaml"
+    assert problems[0].fix == "IMAGES: imgs/imgs/{id} in configs/competitions/little.yaml"
     assert check_all(replace(with_suffix, images="imgs/imgs/{id}"), folder)[2] == []
     for path in sorted((folder / "masks/masks").iterdir()):
         path.rename(path.with_name(path.name.replace(".jpg", "")))
     without = replace(with_suffix, images="imgs/imgs/{id}")
     *_, problems = check_all(without, folder)
     assert {problem.kind for problem in problems} == {"id with a suffix"} and len(problems) == 4
-    assert problems[0].cure == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
+    assert problems[0].fix == "MASKS: masks/masks/{stem}.png in configs/competitions/little.yaml"
     catalog, _, problems = check_all(replace(without, masks="masks/masks/{stem}.png"), folder)
     assert problems == []
     assert (catalog["id"][0], catalog["mask"][0]) == ("000001_001.jpg", "masks/masks/000001_001.png")
@@ -363,7 +370,7 @@ def test_a_folder_without_test_images_is_one_problem(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("no image")
     catalog, (problem,) = build_test_catalog(COMPETITION, tmp_path, is_hidden=True)
     assert catalog.empty and problem.kind == "test folder empty"
-    _shown_with_cure(problem)
+    _shown_with_fix(problem)
     assert problem.found.startswith("no test.csv, and no file that ends with ") and ".jpg" in problem.found
 
 
@@ -376,8 +383,8 @@ def test_real_competitions_pass(name: str, num_train: int, num_test: int, shared
     assert (catalog.filter(like="pixels_").sum(axis=1) == catalog["width"] * catalog["height"]).all()
 
 
-def _shown_with_cure(problem) -> None:
+def _shown_with_fix(problem) -> None:
     text = format_problems([problem])
     assert problem.file in text
-    assert "cure:" in text and problem.cure and "{" not in problem.cure.replace("{id}", "")
+    assert "fix:" in text and problem.fix and "{" not in problem.fix.replace("{id}", "")
     assert problem.found and problem.wanted

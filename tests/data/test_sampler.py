@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.keys import SampleKey
-from pipeline.data.sampler import EpochSampler, draw_shares, num_batches, rare_class_shares, same_size_batches
+from pipeline.data.sampler import (
+    EpochSampler,
+    SampleKey,
+    draw_shares,
+    num_batches,
+    rare_class_shares,
+    same_size_batches,
+)
 from pipeline.errors import UserError
 
 

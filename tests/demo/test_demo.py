@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.demo import CLASSES, generate
 from pipeline.demo.camera import aim, ground_points, project
-from pipeline.demo.noise import lattice, world_noise
+from pipeline.demo.ground import lattice, world_noise
 from pipeline.errors import UserError
 
 SMALL = {"num_train": 9, "num_test": 4, "width": 96, "height": 64}

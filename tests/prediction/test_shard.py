@@ -31,8 +31,9 @@ def test_safetensors_reads_arrays_and_facts_of_any_names(tmp_path_factory, kinds
         for name, array in arrays.items():
             found = shard.get_tensor(name)
             assert np.array_equal(found, array) and found.dtype == array.dtype
-            mapped = mapped_array(path, name)
-            assert np.array_equal(mapped, array) and mapped.dtype == array.dtype and mapped.shape == array.shape
+            if array.size:  # an empty file region cannot be mapped
+                mapped = mapped_array(path, name)
+                assert np.array_equal(mapped, array) and mapped.dtype == array.dtype
 
 
 @pytest.mark.parametrize("changed", [{"key": "other"}, {"images": {"a": {"size": [2, 1]}}}, {"sha256": "0" * 64}])
@@ -42,7 +43,7 @@ def test_facts_that_are_not_those_of_the_content_are_damage(tmp_path, changed):
     assert is_whole(path, read_facts(path)) and not is_whole(path, read_facts(path) | changed)
 
 
-def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:

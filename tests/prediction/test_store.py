@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from pipeline.errors import UserError
 from pipeline.prediction import store as probability_store
-from pipeline.prediction.parts import IMAGES_PER_FILE
+from pipeline.prediction.progress import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
 from pipeline.segmentation.predict import Prediction, pack, unpack

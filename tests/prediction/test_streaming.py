@@ -79,10 +79,10 @@ def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(
     wanted = {f"p{number}": [0, 1, 2, 3] for number in range(7)}
     jobs = plan_jobs([*alike, other], wanted)
     assert [(job.indices, job.members) for job in jobs] == [
-        ((0, 1, 2, 3), (0, 1, 2)),
-        ((0, 1, 2, 3), (3,)),
-        ((4, 5, 6), (0, 1, 2)),
-        ((4, 5, 6), (3,)),
+        ((0, 1, 2, 3), [0, 1, 2]),
+        ((0, 1, 2, 3), [3]),
+        ((4, 5, 6), [0, 1, 2]),
+        ((4, 5, 6), [3]),
     ]
 
 

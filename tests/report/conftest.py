@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from pipeline.config.load import Loaded, load
-from pipeline.paths import RunPaths
 from pipeline.report.figure import encode_png
 from pipeline.report.markup import themed
 from tests.report.small_run import (
@@ -26,10 +26,10 @@ from tests.report.small_run import (
 
 
 @pytest.fixture
-def new_run() -> Callable[..., tuple[Loaded, RunPaths]]:
-    """`new_run("ExpAAB", "SOLVER.MAX_LR=0.01")`: a resolved config and the paths of its still empty run."""
+def new_run() -> Callable[..., tuple[Loaded, Path]]:
+    """`new_run("ExpAAB", "SOLVER.MAX_LR=0.01")`: a resolved config and the folder of its still empty run."""
 
-    def start(name: str, *overrides: str) -> tuple[Loaded, RunPaths]:
+    def start(name: str, *overrides: str) -> tuple[Loaded, Path]:
         loaded = load(name, tuple(overrides))
         return loaded, start_run(loaded)
 
@@ -45,7 +45,7 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def finished_run(new_run: Callable[..., tuple[Loaded, RunPaths]]) -> tuple[Loaded, RunPaths]:
+def finished_run(new_run: Callable[..., tuple[Loaded, Path]]) -> tuple[Loaded, Path]:
     """A run of ExpAAD, which cuts tiles, with every file that the stages write."""
     loaded, folder = new_run("ExpAAD")
     write_prepared(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.load import Loaded, nested
-from pipeline.paths import runs_folder, submissions_folder
+from pipeline.paths import Folders
 from pipeline.segmentation.panels import draw_panel
 
 CLASSES = ("Background", "Person", "Road", "Sky")
@@ -81,8 +81,8 @@ def metrics_of(split_by: str = "slice", dice: Sequence[float] = DICE, score: str
 
 def write_prepared(folder: Path) -> None:
     ids = [f"{sequence:06d}_{frame:03d}" for sequence in range(5) for frame in range(6)]
-    rows = [[name, "train", name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
-    write_csv(folder / "catalog.csv", ["id", "subset", "sequence", "image", "mask", "width", "height"], rows)
+    rows = [[name, name[:6], f"{name}.jpg", f"{name}.png", 96, 64] for name in ids]
+    write_csv(folder / "catalog_train.csv", ["id", "sequence", "image", "mask", "width", "height"], rows)
     write_csv(
         folder / "split.csv", ["id", "subset"], [[name, "valid" if name[3:6] == "004" else "train"] for name in ids]
     )
@@ -139,20 +139,21 @@ def write_images(folder: Path) -> None:
 
 
 def write_submission(name: str, dice: float) -> Path:
-    path = submissions_folder() / f"{name}.csv"
+    folders = Folders.from_environment()
+    path = folders.submissions / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("ImageID,EncodedPixels\n000004_000_0,0 5\n")
     content_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = {"experiment": name, "rows": 1, "csv_sha256": content_hash, "created_utc": "2026-11-12"}
+    facts = {"experiment": name, "rows": 1, "sha256": content_hash, "created_utc": "2026-11-12"}
     facts |= {"score": "dice", "local_score": dice, "local_scores": {"dice": dice, "iou": dice - 0.1}}
     path.with_suffix(".json").write_text(json.dumps(facts))
-    (runs_folder() / name / "submission.json").write_text(json.dumps({"csv_sha256": content_hash, "checked": True}))
+    (folders.runs / name / "submission.json").write_text(json.dumps({"sha256": content_hash, "checked": True}))
     return path
 
 
 def start_run(loaded: Loaded) -> Path:
     """The folder of a run with its resolved config, as `chain.py` writes it."""
-    folder = runs_folder() / loaded.run
+    folder = Folders.from_environment().runs / loaded.run
     for name in ("plots", "panels", ".stages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     lines = [f"# Resolved values of {loaded.name}."]

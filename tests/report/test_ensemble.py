@@ -8,11 +8,11 @@ import pytest
 
 from pipeline.config.load import load
 from pipeline.report.page import write_page
-from tests.report.small_run import start_run, write_judged, write_prepared
+from tests.report.small_run import start_run, write_evaluated, write_prepared
 from tests.tiny import run_of
 
 INTERVAL = {"mean": 0.71, "low": 0.65, "high": 0.77, "num_groups": 9}
-NO_JUDGE = {"dice": None, "iou": None, "images": 0}
+NOT_HELD_OUT = {"score": None, "images": 0}
 GAIN = {"mean": 0.031, "low": -0.002, "high": 0.06, "num_groups": 9}
 
 
@@ -21,21 +21,27 @@ def ensemble():
     loaded = load("DemoEns")
     folder = start_run(loaded)
     write_prepared(folder)
-    write_judged(folder)
+    write_evaluated(folder)
     members = [
-        {"name": name, "run": name, "run_name": f"{name}-FPN", "split": {"by": "slice", "index": index}, "dice": 0.6}
+        {
+            "run": name,
+            "run_name": f"{name}-FPN",
+            "split": {"by": "slice", "index": index},
+            "scores": {"dice": 0.6, "iou": 0.5},
+        }
         for index, name in enumerate(loaded.config.ensemble.members)
     ]
     (folder / "members.json").write_text(json.dumps(members))
     found = {
+        "score": "dice",
         "images": 24,
         "sequences": 16,
-        "judges": {"least": 1, "mean": 2.0, "most": 3},
+        "held_out": {"least": 1, "mean": 2.0, "most": 3},
         "single": INTERVAL,
-        "methods": {"AP": {"dice": INTERVAL, "gain": GAIN}, "MW": {"dice": INTERVAL, "gain": GAIN}},
+        "methods": {"AP": {"score": INTERVAL, "gain": GAIN}, "MW": {"score": INTERVAL, "gain": GAIN}},
         "method": "AP",
         "weights": [[0.5], [0.25], [0.25], [0.0], [0.0]],
-        "members": [*({"dice": INTERVAL, "iou": 0.6, "images": 7} for _ in range(4)), NO_JUDGE],
+        "members": [*({"score": INTERVAL, "images": 7} for _ in range(4)), NOT_HELD_OUT],
         "fit": {
             "kind": "soft",
             "gains": {"soft": GAIN},
@@ -63,7 +69,7 @@ def test_members_methods_and_weights_are_shown(ensemble):
 def test_nothing_of_a_training_is_missed(ensemble):
     loaded, _ = ensemble
     text = write_page(run_of(loaded)).read_text()
-    for words in ("learning curves", "LR sweep", "Training is under way", "epoch kept", "tile grid", "The plan "):
+    for words in ("learning curves", "LR sweep", "Training is not finished", "best epoch", "tile grid", "The plan "):
         assert words not in text
 
 
@@ -71,7 +77,7 @@ def test_leaking_frames_are_a_matter_of_its_members_splits(ensemble):
     loaded, _ = ensemble
     text = write_page(run_of(loaded)).read_text()
     assert "near-duplicate pairs" in text
-    assert "Members trained with <code>DATASETS.SPLIT.BY=sequence</code> show how much." in text
+    assert "Members trained with <code>DATASETS.SPLIT.BY=sequence</code> show by how much." in text
     assert "./run.sh DemoEns DATASETS.SPLIT.BY" not in text
 
 
@@ -81,14 +87,14 @@ def test_before_its_members_have_predicted_the_page_says_what_to_type(ensemble):
     assert "./run.sh DemoEns predict" in write_page(run_of(loaded)).read_text()
 
 
-def test_one_judge_for_each_image_is_said_to_tell_nothing_of_the_gain(ensemble):
+def test_with_one_held_out_member_per_image_the_gain_is_said_to_be_unknown(ensemble):
     loaded, folder = ensemble
-    found = json.loads((folder / "ensemble.json").read_text()) | {"judges": {"least": 1, "mean": 1.0, "most": 1}}
+    found = json.loads((folder / "ensemble.json").read_text()) | {"held_out": {"least": 1, "mean": 1.0, "most": 1}}
     (folder / "ensemble.json").write_text(json.dumps(found))
-    assert "tells nothing of what combining them gains" in write_page(run_of(loaded)).read_text()
+    assert "the gain of combining members cannot be measured" in write_page(run_of(loaded)).read_text()
 
 
-def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
+def test_a_fit_is_shown_with_its_gain_on_unseen_sequences(ensemble):
     loaded, folder = ensemble
     text = write_page(run_of(loaded)).read_text()
     for words in ("weights fitted by soft", "+0.0310", "+0.0620", "50 %", "convex, one weight per member"):
@@ -109,13 +115,13 @@ def test_what_was_fitted_stands_beside_what_it_gains_where_it_was_not(ensemble):
 def test_stores_are_shown_with_their_size_and_agreement_and_streamed_members_have_none(ensemble):
     loaded, folder = ensemble
     text = write_page(run_of(loaded)).read_text()
-    for words in ("4.0 MB", "100 kB", "30 times", "99.9990 % on 2 images"):
+    for words in ("3.8 MiB", "97.7 KiB", "30 times", "99.9990 % on 2 images"):
         assert words in text
     (folder / "stores.json").write_text("[]")
     assert "Probability stores" not in write_page(run_of(loaded)).read_text()
 
 
-def test_one_sequence_is_said_to_tell_nothing(ensemble):
+def test_one_sequence_gives_no_interval(ensemble):
     loaded, folder = ensemble
     found = json.loads((folder / "ensemble.json").read_text())
     found["single"] |= {"low": float("-inf"), "high": float("inf")}

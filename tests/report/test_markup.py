@@ -1,15 +1,13 @@
-"""HTML that cannot be malformed or unescaped, and labels that do not overlap."""
+"""HTML that cannot be malformed or unescaped."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.figure import spread
 from pipeline.report.markup import Html, bar, join, tag
 
 
@@ -51,13 +49,3 @@ def test_attributes_may_be_left_out_or_without_value():
 @pytest.mark.parametrize(("share", "width"), [(-1, "0.0"), (0.123, "12.3"), (7, "100.0")])
 def test_bars_stay_between_nothing_and_all(share, width):
     assert f"width:{width}%" in bar("text", share)
-
-
-@given(st.lists(st.floats(0, 1), max_size=20), st.floats(0.001, 0.2))
-def test_labels_keep_their_order_their_distance_and_their_room(positions, gap):
-    placed = spread(positions, gap, 0.0, 1.0)
-    kept = min(gap, 1 / max(len(positions) - 1, 1))
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    steps = [placed[later] - placed[earlier] for earlier, later in pairwise(order)]
-    assert all(step >= kept - 1e-9 for step in steps)
-    assert all(-1e-9 <= place <= 1 + 1e-9 for place in placed)

@@ -17,7 +17,7 @@ from pipeline.report.canvas import (
     hatched,
     legend_rows,
     shorten,
-    window_colors,
+    window_color,
 )
 from pipeline.report.canvas import Chip as LegendChip
 from pipeline.report.scores import choose_images
@@ -168,7 +168,7 @@ def test_tile_grids_show_outlines_overlaps_and_what_is_left_out(tile_set):
 def test_tiles_that_overlap_or_touch_differ_in_colour(num_columns, num_rows, width, height):
     places = [(100 * column // 2, 100 * row // 2) for row in range(num_rows) for column in range(num_columns)]
     boxes = [(x, y, x + 10 * min(width, 9), y + 10 * min(height, 9)) for x, y in places]
-    colors = window_colors(boxes)  # up to half of a side is shared
+    colors = [window_color(index, num_columns) for index in range(len(boxes))]  # up to half of a side is shared
     for first, (x0, y0, x1, y1) in enumerate(boxes):
         for second, (left, top, right, bottom) in enumerate(boxes[:first]):
             if left <= x1 + 1 and x0 <= right + 1 and top <= y1 + 1 and y0 <= bottom + 1:

@@ -1,4 +1,4 @@
-"""The shake-up estimate: what is alike is not told apart, what truly differs is, and sequences count, not frames."""
+"""The shake-up estimate: equal submissions stay equal, true differences show, sequences count, not frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_two_of_equal_strength_are_not_told_apart():
     assert found.pairs[0].gap.low < 0
     assert found.pairs[0].gap.mean < found.pairs[0].needed
     assert found.pairs[0].flipped_share > 0.1
-    assert "not told apart" in str(found)
+    assert "not distinguishable" in str(found)
 
 
 def test_the_shake_up_is_that_of_sequences_not_of_frames():
@@ -85,7 +85,7 @@ def test_only_images_that_all_were_evaluated_on_count(tmp_path):
     assert dice.loc["002_0", "A"] == pytest.approx(np.linspace(0.5, 0.9, 24)[6])
 
 
-def test_runs_of_one_slice_that_is_too_small_are_not_told_to_compare_runs_of_one_slice(tmp_path):
+def test_runs_of_one_slice_that_is_too_small_are_not_sent_to_runs_of_one_slice(tmp_path):
     for name in ("A", "B"):
         write_scores(tmp_path / name, [f"{index:03d}" for index in range(6)], np.zeros(6))
     with pytest.raises(UserError, match=r"on 6 images in common, of 6 sequences .*These runs validate on too few"):
@@ -117,5 +117,7 @@ def test_where_the_score_has_no_value_per_image_iou_takes_its_place(tmp_path):
 def test_damaged_scores_are_named_with_the_command(tmp_path, content):
     (tmp_path / "metrics.json").write_text('{"score": "dice"}')
     (tmp_path / "per_image.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"per_image.csv is damaged; type: ./run.sh Mine evaluate --force"):
+    with pytest.raises(
+        UserError, match=r"per_image.csv is damaged or older than this program; type: ./run.sh Mine evaluate --force"
+    ):
         read_scores({"Mine": tmp_path})

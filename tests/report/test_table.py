@@ -102,8 +102,8 @@ def test_broken_metrics_do_not_break_the_table(configs, tmp_path):
 
 
 def test_headers_are_read_from_comments_only(configs):
-    assert read_header(configs / "ExpA.yaml").published_dice == 0.843
-    assert read_header(configs / "ExpB.yaml").published_dice is None
+    assert read_header(configs / "ExpA.yaml").published == 0.843
+    assert read_header(configs / "ExpB.yaml").published is None
     assert read_header(configs / "base.yaml").question == "Every key."
 
 
@@ -124,7 +124,7 @@ def test_the_list_needs_no_heavy_package(python_modules):
 
 
 def test_the_report_never_imports_torch(python_modules):
-    code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.sheets, pipeline.report.panels"
+    code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.canvas"
     assert not python_modules(code) & {"torch", "pandas", "matplotlib"}
 
 

@@ -135,7 +135,7 @@ def run_with(competition: Competition, folder: Path) -> Run:
 
 def found_in(competition: Competition, folder: Path) -> list[tuple[str, str, str, str]]:
     _, problems = catalog_of(competition, folder)
-    return [(problem.kind, problem.file, problem.found, problem.cure) for problem in problems]
+    return [(problem.kind, problem.file, problem.found, problem.fix) for problem in problems]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import timm.optim
 import torch
 import torch_optimizer
-from tests.segmentation.test_optimizer import SmallNetwork, train
 from torch import nn
 
 from pipeline.config.optimizers import OFFERED, OURS, REFUSED, UNEVEN, WITHOUT_DECAY, why_refused
 from pipeline.errors import UserError
 from pipeline.training.finite import refuse_not_finite
 from pipeline.training.optimizer import build_optimizer
+from tests.training.test_optimizer import SmallNetwork, train
 
 LIBRARIES = {
     "timm": set(timm.optim.list_optimizers()),

@@ -206,7 +206,7 @@ def test_members_combined_without_stores_give_the_same_files_as_with_them(member
 
 
 def test_a_streamed_ensemble_that_was_stopped_goes_on_with_the_same_result(members_trained, monkeypatch):
-    monkeypatch.setattr("pipeline.prediction.parts.IMAGES_PER_FILE", 2)
+    monkeypatch.setattr("pipeline.prediction.progress.IMAGES_PER_FILE", 2)
     whole, _ = run_stages(ensemble("ENSEMBLE.STREAM=true"), "submit")
     wanted = {name: (whole / name).read_bytes() for name in ("metrics.json", "ensemble.json")}
     wanted["csv"] = whole.submission().read_bytes()
@@ -242,6 +242,6 @@ def test_where_the_disk_is_too_small_for_stores_the_refusal_names_the_way_withou
     ):
         run_stages(ensemble(), "predict")
     # Another program filled the disk then.
-    monkeypatch.setattr("pipeline.work.ensemble_predict.check_room", lambda run: None)
+    monkeypatch.setattr("pipeline.work.predict.check_room", lambda run: None)
     with pytest.raises(UserError, match=r"TinyA: the probability store needs .*\n.*\n.*add ENSEMBLE.STREAM=true"):
         run_stages(ensemble(), "predict")

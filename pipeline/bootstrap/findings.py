@@ -1,6 +1,8 @@
-"""Findings about the machine: GPUs, cores, memory, disks, network. Standard library only, no torch.
+"""Findings about the running Python, its packages and the machine: GPUs, cores, memory, disks, network.
 
-In: files of the system, `nvidia-smi`, sockets. Out: findings, each with what to type if something is wrong.
+In: metadata of distributions, requirements.txt, files of the system, `nvidia-smi`, sockets. Out: findings, each with
+what to type if something is wrong. Standard library only: importing every package would take ten seconds; only cv2 is
+imported, which is fast and breaks most often.
 """
 
 from __future__ import annotations
@@ -10,17 +12,22 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata, util
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from pipeline.bootstrap.requirements import OLDEST_PYTHON, Requirement, output_of, running_interpreter, satisfies
 from pipeline.files import existing_folder
+from pipeline.paths import PROJECT, shown
 from pipeline.wording import GIB
 
 NATIVE_BF16_CAPABILITY = 8.0  # below it bfloat16 is emulated, although torch reports it as supported (T4)
@@ -29,6 +36,11 @@ NATIVE_BF16_CAPABILITY = 8.0  # below it bfloat16 is emulated, although torch re
 OLDEST_CAPABILITY = {(13, 0): 7.5, (12, 8): 7.0, (0, 0): 5.0}
 LITTLE_MEMORY_GIB = 4  # torch alone takes half a GiB in each process
 Result = TypeVar("Result")
+REINSTALL = "rm -f .venv/ready && ./run.sh doctor"  # run.sh then checks all packages and installs missing ones
+REBUILD = "rm -rf .venv && ./run.sh doctor"
+# A Python that is not ours is not repaired; an existing .venv is filled and used in its place.
+SEPARATE = "rm -rf .venv && python3 -m venv .venv && ./run.sh doctor"
+OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 SITES = {"www.kaggle.com": "data and uploads", "huggingface.co": "encoder weights"}
 
 
@@ -60,21 +72,10 @@ def run_concurrently(checks: Mapping[str, Callable[[], Result]], limit_s: float)
     return dict(results)
 
 
-def output_of(command: Sequence[str], limit_s: float = 3.0) -> str | None:
-    """Returns the output of a program, or None where it is missing, fails or takes too long."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout if result.returncode == 0 else None
-
-
 def gpus(torch_cuda: str | None, run: Callable[[Sequence[str]], str | None] = output_of) -> list[Finding]:
     """Returns a finding per GPU: memory, compute capability, the precision of a run, and whether torch can use it.
 
-    Args:
-        torch_cuda: the version of CUDA that torch was built with, "13.0"; None: a CPU build, or no torch.
-        run: returns the output of `nvidia-smi`.
+    `torch_cuda` is the version of CUDA that torch was built with, "13.0"; None: a CPU build, or no torch.
     """
     listing = run(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
     rows = [[cell.strip() for cell in row.split(",")] for row in (listing or "").splitlines()]
@@ -180,3 +181,85 @@ def internet(sites: Mapping[str, str] = SITES, limit_s: float = 1.5) -> list[Fin
         else Finding(site, "no answer" + via, f"{what} are not available; the demo needs no network", "note")
         for site, what in sites.items()
     ]
+
+
+def interpreter() -> Finding:
+    """Returns the version of the running Python and the kind of its environment."""
+    python = running_interpreter()
+    kind = "the project's .venv" if _is_ours() else "another environment" if python.in_venv else "no environment"
+    layer = ", with the packages of the Python it was created with" if python.is_layered else ""
+    found = ".".join(map(str, python.version))
+    if python.version < OLDEST_PYTHON:
+        return Finding("Python", found, "needs 3.10 or newer", "bad", "PYTHON=/path/to/python3.12 ./run.sh doctor")
+    return Finding("Python", found, f"{shown(Path(python.executable))} ({kind}{layer})")
+
+
+def packages(requirements: Sequence[Requirement], distributions: Mapping[str, str]) -> list[Finding]:
+    """Returns a finding per line of requirements.txt."""
+    findings = []
+    for line in requirements:
+        version, expected = distributions.get(line.name), str(line).removeprefix(line.name) or "any"
+        state, purpose = ("note", " (only for ./run.sh test)") if line.kind == "tests" else ("bad", "")
+        fault = Finding(line.name, version or "-", f"needs {expected}{purpose}", state, REINSTALL)
+        findings.append(Finding(line.name, version or "", expected) if satisfies(version, line.bounds) else fault)
+    return findings
+
+
+def opencv(distributions: Mapping[str, str], folders: Mapping[str, Path]) -> list[Finding]:
+    """Returns whether cv2 imports, and whether two builds of OpenCV are installed in one of the folders `cv2/`."""
+    findings = []
+    for folder in sorted(set(folders.values())):
+        builds = [f"{name} {distributions.get(name, '')}" for name in sorted(folders) if folders[name] == folder]
+        if len(builds) > 1:
+            why = f"{', '.join(builds)} share {shown(folder)}: removing one breaks the others"
+            findings.append(Finding("OpenCV", f"{len(builds)} in one folder", why, "note", _rebuild()))
+    if folders:
+        command = [sys.executable, "-c", "import cv2"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            findings.append(Finding("import cv2", "fails", last_line[-100:], "bad", _rebuild()))
+    return findings
+
+
+def torch_pair(distributions: Mapping[str, str]) -> list[Finding]:
+    """Returns why the installed torch and torchvision do not fit each other; no finding where they do."""
+    if not {"torch", "torchvision"} <= set(distributions):
+        return []
+    needed = [line for line in metadata.requires("torchvision") or [] if re.match(r"torch\b(?!-)", line)]
+    bounds = re.findall(r"(==|!=|>=|<=|<|>)\s*(\d+(?:\.\d+)*)", " ".join(needed))
+    builds = {name: built_for(name)[0] for name in ("torch", "torchvision")}
+    found = f"torch {distributions['torch']}, torchvision {distributions['torchvision']}"
+    if not satisfies(distributions["torch"], bounds):
+        return [Finding("torch pair", found, f"this torchvision needs {needed[0]}", "bad", _rebuild())]
+    if "cpu" in builds.values() and len(set(builds.values())) > 1:
+        why = "a CPU build and a CUDA build do not work together"
+        return [Finding("torch pair", f"{builds}", why, "bad", _rebuild())]
+    return []
+
+
+def built_for(package: str) -> tuple[str, str | None]:
+    """Returns the build tag ("cu132", "cpu", "") and the CUDA version of torch or torchvision, without importing it."""
+    spec = util.find_spec(package)
+    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    text = file.read_text() if file and file.is_file() else ""
+    version = re.search(r"__version__ = '([^']*)'", text)
+    cuda = re.search(r"^cuda[^=]*= '([\d.]+)'", text, re.M)
+    return version[1].partition("+")[2] if version else "", cuda[1] if cuda else None
+
+
+def cv2_folders() -> dict[str, Path]:
+    """Returns the folder `cv2/` of each installed distribution of OpenCV."""
+    folders = {}
+    for name in OPENCVS:
+        with suppress(metadata.PackageNotFoundError):
+            folders[name] = Path(str(metadata.distribution(name).locate_file("cv2"))).resolve()
+    return folders
+
+
+def _is_ours() -> bool:
+    return Path(sys.prefix).resolve() == (PROJECT / ".venv").resolve()
+
+
+def _rebuild() -> str:
+    return REBUILD if _is_ours() else SEPARATE
