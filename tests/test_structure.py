@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
 # A folder imports itself, folders to its left and top-level files; `docs/architecture.md` says the same.
 LAYERS = (
-    *("config", "engine", "demo", "data", "training", "prediction", "report", "segmentation", "submission"),
+    *("config", "engine", "demo", "data", "training", "prediction", "submission", "report", "segmentation"),
     *("work", "bootstrap", "commands"),
 )
 EVERYWHERE = ("errors", "paths", "files", "wording")  # small and without third-party packages

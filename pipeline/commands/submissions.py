@@ -33,7 +33,7 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.submission.score import score_file, summarise
+    from pipeline.segmentation.submission.score import score_file, summarise
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.is_dir():
@@ -65,8 +65,8 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
+    from pipeline.segmentation.submission.compare import compare_submissions
     from pipeline.submission.check import find_hints
-    from pipeline.submission.compare import compare_submissions
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)
@@ -217,7 +217,7 @@ def convention_command(options: Parser, arguments: Sequence[str]) -> None:
 
     from pipeline.config.load import load_competition
     from pipeline.data.competition import find_folder, read_list
-    from pipeline.submission.convention_files import convention_text, find_convention
+    from pipeline.segmentation.submission.convention import convention_text, find_convention
 
     competition = load_competition(chosen.name)
     folder = find_folder(competition, Folders.from_environment().data)

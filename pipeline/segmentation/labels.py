@@ -161,10 +161,10 @@ def _unknown_values(
     strange = [int(value) for value in np.flatnonzero(stored_counts) if int(value) not in {*values, *outside}]
     if not strange:
         return None
-    found = f"value{'s' * (len(strange) > 1)} {_listed(strange)} in {int(stored_counts[strange].sum()):,} pixels"
+    found = f"value{'s' * (len(strange) > 1)} {listed(strange)} in {int(stored_counts[strange].sum()):,} pixels"
     if len(values) == 2 and not competition.mask_values and strange == [255] and not stored_counts[1]:
         return make_problem("mask of 0 and 255", file, found, competition=competition.name)
-    given = f"0 to {len(values) - 1}" if not competition.mask_values else _listed(values, most=len(values))
+    given = f"0 to {len(values) - 1}" if not competition.mask_values else listed(values, most=len(values))
     wanted = given + "".join(f" and {value}" for value in outside)
     kind = "mask value not in MASK_VALUES" if competition.mask_values else "mask value out of range"
     return make_problem(kind, file, found, values=wanted, competition=competition.name)
@@ -174,7 +174,7 @@ def _unknown_colors(stored: np.ndarray, counts: np.ndarray, competition: Competi
     unknown = stored[class_indices(stored, mask_code(competition)) == UNKNOWN]
     colors, pixels = np.unique(unknown[:, ::-1], axis=0, return_counts=True)  # RGB
     commonest = [colors[index].tolist() for index in np.argsort(-pixels, kind="stable")]
-    found = f"colour{'s' * (len(commonest) > 1)} {_listed(commonest)} in {int(counts[UNKNOWN]):,} pixels"
+    found = f"colour{'s' * (len(commonest) > 1)} {listed(commonest)} in {int(counts[UNKNOWN]):,} pixels"
     return make_problem("mask colour not in COLORS", file, found, competition=competition.name)
 
 
@@ -200,5 +200,6 @@ def _mask_problems(
     return []
 
 
-def _listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
+def listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
+    """Returns the first values for a message, and how many there are more."""
     return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")

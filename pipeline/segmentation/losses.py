@@ -1,7 +1,6 @@
 """The training loss: any mix of named losses, computed in float32, with one set of class weights.
 
-Letters: B images, C classes, H rows, W columns. The formulas live beside this file: `losses_overlap` (dice, jaccard,
-tversky), `losses_pixel` (ce, focal, bitempered), `losses_shape` (lovasz, boundary).
+Letters: B images, C classes, H rows, W columns. The formulas are in `loss_terms.py`.
 """
 
 import math
@@ -11,20 +10,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.segmentation import losses_overlap, losses_pixel, losses_shape
+from pipeline.segmentation import loss_terms
 
 LossTerm = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # logits, mask, class weights, ignored value
 
 TERMS: dict[str, LossTerm] = {
-    "dice": losses_overlap.soft_dice,
-    "jaccard": losses_overlap.soft_jaccard,
-    "ce": losses_pixel.cross_entropy,
-    "focal": losses_pixel.focal,
-    "bitempered": losses_pixel.bitempered,
-    "lovasz": losses_shape.lovasz,
-    "tversky": losses_overlap.soft_tversky,
-    "boundary": losses_shape.boundary,
+    "dice": loss_terms.soft_dice,
+    "jaccard": loss_terms.soft_jaccard,
+    "ce": loss_terms.cross_entropy,
+    "focal": loss_terms.focal,
+    "bitempered": loss_terms.bitempered,
+    "lovasz": loss_terms.lovasz,
+    "tversky": loss_terms.soft_tversky,
+    "boundary": loss_terms.boundary,
 }
 
 
@@ -34,16 +34,14 @@ class LossMix:
 
     terms: tuple[tuple[str, float], ...]  # name and weight
     num_classes: int
-    class_weights: Tensor | None  # (C,) float32, mean 1
-    ignore: int  # mask value of ignored pixels
 
     def __call__(self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
         """Returns the loss of a batch.
 
         Args:
             logits_BCHW: network output; half precision is converted to float32, under autocast too.
-            mask_BHW: true classes 0 to C - 1 or the ignored value, uint8 or int64.
-            class_weights: (C,) of mean 1, used instead of the mix's own, for adaptive weights.
+            mask_BHW: true classes 0 to C - 1 or `IGNORE`, uint8 or int64.
+            class_weights: (C,) of mean 1; None weighs all classes alike.
 
         Returns:
             A scalar, float32 (float64 for float64 logits). 0 with a zero gradient when every pixel is ignored.
@@ -63,35 +61,25 @@ class LossMix:
                 f"logits {tuple(logits_BCHW.shape)} and mask {tuple(mask_BHW.shape)} do not fit a loss of "
                 f"{self.num_classes} classes: expected (B, {self.num_classes}, H, W) and (B, H, W)"
             )
-        weights_C = self.class_weights if class_weights is None else class_weights
+        weights_C = class_weights
         with torch.autocast(logits_BCHW.device.type, enabled=False):
             logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
             if weights_C is not None:
                 weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
-            values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C, self.ignore) for name, _ in self.terms}
+            values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C, IGNORE) for name, _ in self.terms}
             total = torch.stack([weight * values[name] for name, weight in self.terms]).sum()
         return total, {name: value.detach() for name, value in values.items()}
 
 
-def build_loss(
-    mix: Mapping[str, float] | Iterable[tuple[str, float]],
-    num_classes: int,
-    class_weights: Sequence[float] | None = None,
-    ignore: int = 255,
-    device: torch.device | str = "cpu",
-) -> LossMix:
+def build_loss(mix: Mapping[str, float] | Iterable[tuple[str, float]], num_classes: int) -> LossMix:
     """Returns the loss of a mix such as `{"ce": 0.7, "dice": 0.3}`.
 
     Args:
         mix: name and weight of each part; the weights need not sum to 1.
         num_classes: number of network outputs.
-        class_weights: one per class, normalised here; None weighs all classes alike.
-        ignore: mask value of ignored pixels; not one of the classes.
-        device: of the class weights.
 
     Raises:
-        UserError: a name is unknown or given twice, a weight is not above 0, the mix is empty, or
-            `normalise_class_weights` refuses the class weights.
+        UserError: a name is unknown or given twice, a weight is not above 0, or the mix is empty.
 
     >>> loss = build_loss({"ce": 0.7, "dice": 0.3}, num_classes=2)
     >>> loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
@@ -110,16 +98,7 @@ def build_loss(
             raise UserError(
                 f"loss {name!r} has weight {weight}, wanted a number above 0: leave it out to switch it off"
             )
-    if 0 <= ignore < num_classes:
-        raise ValueError(f"the ignored value {ignore} is one of the {num_classes} classes")
-    weights = None
-    if class_weights is not None:
-        if len(class_weights) != num_classes:
-            raise UserError(
-                f"LOSS_FN.WEIGHTS has {len(class_weights)} numbers, wanted one for each of {num_classes} classes"
-            )
-        weights = normalise_class_weights(class_weights).to(device)
-    return LossMix(terms, num_classes, weights, ignore)
+    return LossMix(terms, num_classes)
 
 
 def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 What the added pixels are worth in the mask is `DATASETS.PADDING`, an open question of the original's author:
 
-| policy     | image  | mask                                         |
+| policy     | image    | mask                                         |
 |------------|----------|----------------------------------------------|
 | reflect    | mirrored | mirrored                                     |
 | background | black    | the background class                         |
@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 
 Policy = Literal["reflect", "background", "ignore", "class"]
 Size = tuple[int, int]
+BACKGROUND = 0  # its class index
 
 
 def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:
@@ -35,12 +36,7 @@ def padded_size(height: int, width: int, multiple: int = STRIDE) -> Size:
 
 
 def pad(
-    image: np.ndarray,
-    mask: np.ndarray | None,
-    policy: Policy,
-    multiple: int = STRIDE,
-    background: int = 0,
-    pad_class: int | None = None,
+    image: np.ndarray, mask: np.ndarray | None, policy: Policy, multiple: int = STRIDE, pad_class: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
     """Returns image and mask padded to multiples of `multiple`, and where (top, left) the original begins.
 
@@ -48,7 +44,6 @@ def pad(
         image: uint8, HxWx3.
         mask: uint8, HxW, or None for an image without a mask.
         policy: see the module's table.
-        background: class index of the background, for the policy of that name.
         pad_class: class index of the padding, for the policy `class`; the first index after the real classes.
 
     Returns:
@@ -58,28 +53,20 @@ def pad(
     Raises:
         UserError: policy `class` without `pad_class`, or an unknown policy.
     """
-    size = padded_size(*image.shape[:2], multiple)
-    return pad_to(image, mask, size, policy, background, pad_class)
+    return pad_to(image, mask, padded_size(*image.shape[:2], multiple), policy, pad_class)
 
 
 def pad_to(
-    image: np.ndarray,
-    mask: np.ndarray | None,
-    size: Size,
-    policy: Policy,
-    background: int = 0,
-    pad_class: int | None = None,
+    image: np.ndarray, mask: np.ndarray | None, size: Size, policy: Policy, pad_class: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
     """Returns image and mask in the middle of a frame of `size` = (height, width); otherwise like `pad`."""
-    mask_value = padding_value(policy, background, pad_class)
+    mask_value = padding_value(policy, pad_class)
     height, width = image.shape[:2]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     if (height, width) == size:
         return image, mask, (0, 0)
-    if mask_value is None:
-        image = cv2.copyMakeBorder(image, *_borders(image, size), cv2.BORDER_REFLECT_101)
-    else:
-        image = cv2.copyMakeBorder(image, *_borders(image, size), cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    mode = cv2.BORDER_REFLECT_101 if mask_value is None else cv2.BORDER_CONSTANT  # black
+    image = cv2.copyMakeBorder(image, *_borders(image, size), mode)
     return image, None if mask is None else pad_mask(mask, size, mask_value), (top, left)
 
 
@@ -90,7 +77,7 @@ def pad_mask(mask: np.ndarray, size: Size, value: int | None) -> np.ndarray:
     return cv2.copyMakeBorder(mask, *_borders(mask, size), cv2.BORDER_CONSTANT, value=value)
 
 
-def padding_value(policy: Policy, background: int = 0, pad_class: int | None = None) -> int | None:
+def padding_value(policy: Policy, pad_class: int | None = None) -> int | None:
     """Returns the mask value of padded pixels, None where the mask is mirrored.
 
     >>> padding_value("ignore"), padding_value("class", pad_class=12), padding_value("reflect")
@@ -101,20 +88,10 @@ def padding_value(policy: Policy, background: int = 0, pad_class: int | None = N
     """
     if policy == "class" and pad_class is None:
         raise UserError("DATASETS.PADDING: class needs the index of the padding class, one after the real classes")
-    values = {"reflect": None, "background": background, "ignore": IGNORE, "class": pad_class}
+    values = {"reflect": None, "background": BACKGROUND, "ignore": IGNORE, "class": pad_class}
     if policy not in values:
         raise UserError(f"DATASETS.PADDING: {policy!r} is none of {', '.join(values)}")
     return values[policy]
-
-
-def crop(array: np.ndarray, offset: tuple[int, int], size: Size) -> np.ndarray:
-    """Returns the view of `array` (H x W or H x W x channels) that starts at (top, left) and has (height, width).
-
-    >>> crop(np.arange(12).reshape(3, 4), (1, 1), (2, 2)).tolist()
-    [[5, 6], [9, 10]]
-    """
-    (top, left), (height, width) = offset, size
-    return array[top : top + height, left : left + width]
 
 
 def _borders(array: np.ndarray, size: Size) -> tuple[int, int, int, int]:

@@ -72,5 +72,6 @@ def find_hints(path: Path, competition: Competition, sizes: Sizes, skipped: Iter
     """
     if is_own(path):
         return []
-    hints = format_of_file(path, competition).hints(path, competition, sizes, skipped)
+    form = format_of_file(path, competition)
+    hints = form.hints(form.read(path, competition, sizes, skipped), competition)
     return [f"{WARNING}{path}: {hint}" for hint in hints]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import GIB, check_disk, sync_folder
-from pipeline.submission.kaggle import ANSWER_WITHIN_S, ask, connect, slug_of
+from pipeline.submission.kaggle import ask, connect, slug_of
 
 MAX_BYTES = 200 * GIB  # unpacked; the largest segmentation competitions stay below
 MAX_FILES = 1_000_000
@@ -20,24 +20,11 @@ DOWNLOAD_WITHIN_S = 24 * 3600.0
 _CHUNK = 1 << 20
 
 
-def download_competition(
-    competition: Competition,
-    target_dir: Path | str,
-    max_bytes: int = MAX_BYTES,
-    max_files: int = MAX_FILES,
-    answer_within_s: float = ANSWER_WITHIN_S,
-) -> Path:
+def download_competition(competition: Competition, target_dir: Path | str) -> Path:
     """Downloads and unpacks all files of a competition; returns `target_dir`, which is left alone when it exists.
 
     Everything happens in `<target_dir>.partial`, which is renamed at the end. After an interruption the same call
     continues: the client resumes its archive, unpacking starts again.
-
-    Args:
-        competition: whose `kaggle_slug` to fetch.
-        target_dir: folder of the competition.
-        max_bytes: refuse archives that unpack to more.
-        max_files: refuse archives with more files.
-        answer_within_s: how long to wait for Kaggle before the download begins.
 
     Raises:
         UserError: no client, credentials, network, permission or space, or an archive that is damaged or unsafe.
@@ -45,8 +32,8 @@ def download_competition(
     target_dir, slug = Path(target_dir), slug_of(competition)
     if target_dir.exists():
         return target_dir
-    client = connect(answer_within_s)
-    ask(f"look up the files of {slug}", lambda: client.competition_list_files(slug), answer_within_s)
+    client = connect()
+    ask(f"look up the files of {slug}", lambda: client.competition_list_files(slug))
     partial = target_dir.with_name(target_dir.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     ask(
@@ -57,7 +44,11 @@ def download_competition(
     unpacked = partial / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir()
-    _unpack_or_move(_archive_in(partial, slug), unpacked, max_bytes, max_files)
+    archive = _archive_in(partial, slug)
+    if archive.suffix == ".zip":
+        unpack(archive, unpacked)
+    else:  # a competition with a single file comes as that file
+        shutil.move(archive, unpacked / archive.name)
     os.sync()  # thousands of files: one flush of everything is cheaper than one each
     os.rename(unpacked, target_dir)
     sync_folder(target_dir.parent)
@@ -124,11 +115,3 @@ def _archive_in(partial: Path, slug: str) -> Path:
             f"expected one archive of {slug} in {partial}, found {found}. Remove the folder and start again."
         )
     return files[0]
-
-
-def _unpack_or_move(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
-    """Unpacks an archive; a competition with a single file comes as that file."""
-    if archive.suffix == ".zip":
-        unpack(archive, folder, max_bytes, max_files)
-    else:
-        shutil.move(archive, folder / archive.name)

@@ -1,19 +1,18 @@
-"""The forms of a submission, as a table: run lengths in a csv, PNG masks in a zip.
+"""The formats of submissions, as a table: run lengths in a csv, PNG masks in a zip.
 
-A format is a record of functions. Whoever writes, checks, scores, compares or uploads a submission asks `format_of` and
-knows no format itself. The table names the functions; their modules are imported when one is called, so that a file's
-suffix costs nothing.
+A format is a record of functions. Code that writes, checks, scores, compares or uploads a submission calls `format_of`
+and depends on no format. The table names the functions; their modules are imported at the first call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.competition import Competition
+from pipeline.engine.run import lazy
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Format:
             that cannot be read, or has other images than these and the `skipped` ones.
         list_ids: (path, competition) to the ids that the file has, in its order; refuses one that is of no image.
         check: (path, competition, sizes, sample) to all that is wrong, see `check.py`.
-        hints: (path, competition, sizes, skipped) to what suggests that a file was written in another way.
+        hints: (pairs that were read, competition) to what suggests that the file was written in another way.
         check_sample: (competition, path, test ids) to what is wrong with the sample submission.
     """
 
@@ -46,35 +45,26 @@ class Format:
     hints: Callable[..., list[str]] = lambda *arguments: []
 
 
-def _named(name: str) -> Callable[..., Any]:
-    """Returns a function that imports the function `name` when it is called."""
-    module, _, function = name.rpartition(".")
-    return lambda *arguments: getattr(import_module(module), function)(*arguments)
+def _functions(module: str, *names: str) -> dict[str, Callable[..., Any]]:
+    """Returns the functions of a module by name; it is imported when one is called."""
+    return {name: lazy(f"{module}:{name}") for name in names}
 
 
 FORMATS = (
     Format(
         "run_lengths",
         ".csv",
-        encode=_named("pipeline.submission.run_lengths.encode"),
-        write=_named("pipeline.submission.run_lengths.write"),
-        digest=_named("pipeline.submission.run_lengths.digest"),
-        read=_named("pipeline.submission.run_lengths.read"),
-        list_ids=_named("pipeline.submission.run_lengths.list_ids"),
-        check=_named("pipeline.submission.check_run_lengths.check"),
-        check_sample=_named("pipeline.data.sample_submission.check_sample"),
-        hints=_named("pipeline.submission.hints.find_hints"),
+        **_functions("pipeline.segmentation.submission.run_lengths", "encode", "write", "digest", "read", "list_ids"),
+        **_functions("pipeline.segmentation.submission.check_run_lengths", "check", "check_sample"),
+        **_functions("pipeline.segmentation.submission.hints", "hints"),
     ),
     Format(
         "png_masks",
         ".zip",
-        encode=_named("pipeline.submission.png_masks.encode"),
-        write=_named("pipeline.submission.png_masks.write"),
-        digest=_named("pipeline.submission.png_masks.digest"),
-        read=_named("pipeline.submission.png_masks.read"),
-        list_ids=_named("pipeline.submission.png_masks.list_ids"),
-        check=_named("pipeline.submission.check_png_masks.check"),
-        check_sample=_named("pipeline.submission.check_png_masks.check_sample"),
+        **_functions(
+            "pipeline.segmentation.submission.png_masks",
+            *("encode", "write", "digest", "read", "list_ids", "check", "check_sample"),
+        ),
     ),
 )
 

@@ -114,7 +114,7 @@ def connect(answer_within_s: float = ANSWER_WITHIN_S) -> Any:
         return ask("log in", log_in, answer_within_s)
 
 
-def ask(what: str, call: Callable[[], Any], within_s: float) -> Any:
+def ask(what: str, call: Callable[[], Any], within_s: float = ANSWER_WITHIN_S) -> Any:
     """Returns what a call of the client returns.
 
     The call runs in a thread of its own, because the client sets no time limit on its connections.

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.submission.kaggle import ANSWER_WITHIN_S, Submitted, ask, connect, facts_in, slug_of, text_of
+from pipeline.submission.kaggle import Submitted, ask, connect, facts_in, slug_of, text_of
 
 POLL_EVERY_S = 5.0
 PENDING = "pending"
@@ -32,9 +32,7 @@ LOG_COLUMNS = (
 EARLIER_COLUMNS = {*LOG_COLUMNS, "csv_sha256", "local_dice", "local_iou"} - {"sha256", "score", "local_score"}
 
 
-def submissions_log(
-    log_path: Path | str, competition: Competition, wait_s: float = 0, answer_within_s: float = ANSWER_WITHIN_S
-) -> list[dict[str, str]]:
+def submissions_log(log_path: Path | str, competition: Competition, wait_s: float = 0) -> list[dict[str, str]]:
     """Brings `log_path` (csv) up to date with Kaggle's answers and returns its rows of this competition.
 
     A submission that is not in the log is appended, one that is there gets its new scores; rows are never removed.
@@ -44,16 +42,15 @@ def submissions_log(
         log_path: usually submissions/log.csv; made when absent.
         competition: whose submissions to ask for.
         wait_s: how long to wait for scores that are still pending.
-        answer_within_s: how long to wait for each answer.
 
     Raises:
         UserError: no client, credentials, network or permission; the log stays as it was.
     """
     log_path, slug = Path(log_path), slug_of(competition)
-    client = connect(answer_within_s)
+    client = connect()
     give_up = time.monotonic() + wait_s
     while True:
-        answers = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
+        answers = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug))
         found = [_log_row(submission, competition) for submission in answers or [] if submission]
         if all(row["status"] != PENDING for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
             break

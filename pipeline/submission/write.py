@@ -1,7 +1,7 @@
 """A submission and its origin: predictions in any order go in, a file in the order of the test list comes out.
 
-The file is read back before it takes its name, and each image compared with the prediction that went in. That proves
-order, base and sizes of run lengths and values of PNG masks, whatever the masks look like.
+The file is read back before it gets its name, and each image is compared with the prediction that went in. That proves
+that the format's settings were applied, whatever the predictions are.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def write_submission(
 ) -> Path:
     """Writes `path` in the competition's format and its origin beside it; returns `path`.
 
-    The content depends on predictions, ids and competition only. An image that comes early waits as it will be stored,
-    and only a hash of each prediction is kept.
+    The content depends on predictions, ids and competition only. An image that comes early waits in encoded form;
+    of each prediction only a hash is kept.
 
     Args:
         path: the folder is made.
-        predictions: id and prediction of each image: an index mask (uint8, H, W) of the image's own size.
+        predictions: id and decoded prediction of each image, in any order.
         ids: the order of the sample submission or of test.csv.
         competition: classes and format.
         origin: further facts for the origin.
@@ -48,8 +48,27 @@ def write_submission(
     if len(set(ids)) != len(ids):
         raise UserError(f"{path}: an id appears twice in the list of images to submit")
     digests: dict[str, bytes] = {}
+
+    def in_order() -> Iterator[tuple[str, bytes]]:
+        """Yields id and content of each image as soon as all before it were yielded."""
+        positions = {image_id: position for position, image_id in enumerate(ids)}
+        waiting: dict[int, bytes] = {}
+        next_position = 0
+        for image_id, prediction in predictions:
+            position = positions.pop(image_id, None)
+            if position is None:
+                raise UserError(f"{path}: image {image_id} came twice or is not among the {len(ids)} to submit")
+            waiting[position] = form.encode(image_id, prediction, sizes[image_id], competition)
+            digests[image_id] = form.digest(prediction, competition)
+            while next_position in waiting:
+                yield ids[next_position], waiting.pop(next_position)
+                next_position += 1
+        if positions:
+            some = ", ".join(list(positions)[:5])
+            raise UserError(f"{path}: {len(positions)} of {len(ids)} images have no prediction, such as {some}")
+
     with atomic_path(path) as temporary:
-        form.write(temporary, _in_order(path, predictions, ids, competition, sizes, digests), competition)
+        form.write(temporary, in_order(), competition)
         for image_id, prediction in form.read(temporary, competition, {image_id: sizes[image_id] for image_id in ids}):
             if form.digest(prediction, competition) != digests.pop(image_id):
                 raise RuntimeError(f"{path}: {image_id} does not read back as the prediction that was written")
@@ -58,30 +77,3 @@ def write_submission(
         origin_path(path).unlink(missing_ok=True)
     write_origin(path, {**origin, "competition": competition.name, "format": form.name, "images": len(ids)})
     return path
-
-
-def _in_order(
-    path: Path,
-    predictions: Iterable[tuple[str, Any]],
-    ids: Sequence[str],
-    competition: Competition,
-    sizes: Sizes,
-    digests: dict[str, bytes],
-) -> Iterator[tuple[str, bytes]]:
-    """Yields id and content of each image as soon as all before it were; puts a hash of each into `digests`."""
-    form = format_of(competition)
-    positions = {image_id: position for position, image_id in enumerate(ids)}
-    waiting: dict[int, bytes] = {}
-    next_position = 0
-    for image_id, prediction in predictions:
-        position = positions.pop(image_id, None)
-        if position is None:
-            raise UserError(f"{path}: image {image_id} came twice or is not among the {len(ids)} to submit")
-        waiting[position] = form.encode(image_id, prediction, sizes[image_id], competition)
-        digests[image_id] = form.digest(prediction, competition)
-        while next_position in waiting:
-            yield ids[next_position], waiting.pop(next_position)
-            next_position += 1
-    if positions:
-        some = ", ".join(list(positions)[:5])
-        raise UserError(f"{path}: {len(positions)} of {len(ids)} images have no prediction, such as {some}")

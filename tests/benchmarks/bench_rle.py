@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
-from pipeline.submission.rle import decode_classes, encode
-from tests.submission.scenes import make_scene
+from pipeline.config.competition import Convention
+from pipeline.segmentation.submission.rle import decode_classes, encode
+from tests.segmentation.submission.scenes import make_scene
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280
 NUM_ROUNDS = 15
@@ -72,7 +73,7 @@ def encode_coco(mask_HW: np.ndarray, order: str) -> list[dict]:
 
 
 def encode_ours(mask_HW: np.ndarray, order: str) -> list[str]:
-    return encode(mask_HW, NUM_CLASSES, order, base=0)
+    return encode(mask_HW, NUM_CLASSES, Convention(order))
 
 
 def load_masks() -> list[np.ndarray]:
@@ -115,7 +116,9 @@ def main() -> None:
             if number:  # the slowest is measured on the first image only, and compared with ours on that one
                 del calls["groupby per class (naive)"]
             calls["one compare pass (bound)"] = lambda pixels=pixels_N: pixels[1:] != pixels[:-1]
-            calls["decode all classes (ours)"] = lambda t=texts, o=order: decode_classes(t, HEIGHT, WIDTH, o, 0)
+            calls["decode all classes (ours)"] = lambda t=texts, o=order: decode_classes(
+                t, HEIGHT, WIDTH, Convention(o)
+            )
             per_image.append(measure(calls, NUM_ROUNDS))
         print(f"{order} by {order}, {len(masks)} masks of {WIDTH}x{HEIGHT}, {NUM_CLASSES} classes, texts identical")
         ratios = {}

@@ -15,7 +15,7 @@ from pipeline.config.competition import Submission
 from pipeline.config.load import load_competition
 from pipeline.paths import Folders, shown
 from pipeline.segmentation.labels import read_mask
-from tests.submission.scenes import write as write_masks
+from tests.segmentation.submission.scenes import write as write_masks
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from tests.submission.scenes import CONVENTIONS
-from tests.submission.test_check import (
+from tests.segmentation.submission.scenes import CONVENTIONS
+from tests.segmentation.submission.test_check_run_lengths import (
     FAULTS,
     HINTS,
     WARNINGS,
@@ -28,10 +28,10 @@ from tests.submission.test_check import (
     is_warned_of,
     problems_of_good,
 )
-from tests.submission.test_png_masks import FAULTS as ZIP_FAULTS
-from tests.submission.test_png_masks import count_undetected
-from tests.submission.test_png_masks import is_refused as is_zip_refused
-from tests.submission.test_rle import count_unlike_pycocotools, read_spoilt
+from tests.segmentation.submission.test_png_masks import FAULTS as ZIP_FAULTS
+from tests.segmentation.submission.test_png_masks import count_undetected
+from tests.segmentation.submission.test_png_masks import is_refused as is_zip_refused
+from tests.segmentation.submission.test_rle import count_unlike_pycocotools, read_spoilt
 
 
 def main() -> int:

@@ -20,9 +20,9 @@ from pipeline.data.store import open_store
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import class_indices, count_values, read_mask
-from pipeline.segmentation.padding import crop
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION, HEIGHT, IMAGE, MASK, WIDTH, encoded, make_good, png, train_ids
+from tests.segmentation.masks import crop
 from tests.tiny import run_of, tiny
 
 BINARY = replace(

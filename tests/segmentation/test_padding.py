@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.segmentation.padding import crop, pad, pad_to, padded_size
+from pipeline.segmentation.padding import pad, pad_to, padded_size
+from tests.segmentation.masks import crop
 
 POLICIES = ("reflect", "background", "ignore", "class")
 
@@ -36,10 +37,10 @@ def test_cropping_undoes_padding_whatever_the_policy(height, width, multiple, po
     assert (crop(padded_mask, offset, (height, width)) == mask).all()
 
 
-@pytest.mark.parametrize(("policy", "value"), [("background", 3), ("ignore", 255), ("class", 5)])
+@pytest.mark.parametrize(("policy", "value"), [("background", 0), ("ignore", 255), ("class", 5)])
 def test_padded_pixels_are_black_and_of_the_policys_class(policy, value):
     image, mask = image_and_mask(30, 30)
-    padded, padded_mask, offset = pad(image, mask, policy, background=3, pad_class=5)
+    padded, padded_mask, offset = pad(image, mask, policy, pad_class=5)
     outside = np.ones((32, 32), bool)
     crop(outside, offset, (30, 30))[:] = False
     assert (padded_mask[outside] == value).all() and (padded[outside] == 0).all()

@@ -13,9 +13,9 @@ from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import class_areas
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.padding import crop
 from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence, sample_sheet
 from tests.data.small_competition import CLASSES, augmentation, make_competition
+from tests.segmentation.masks import crop
 
 TILES = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[96, 64, 3, 2], [48, 32, 2, 1]]")
 PASTE = ("COPY_PASTE.ENABLE=true", "COPY_PASTE.PROBABILITY=1.0")

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.submission.kaggle import submit
 from pipeline.submission.log import submissions_log
 from pipeline.submission.download import download_competition
-from tests.submission.scenes import make_competition
+from tests.segmentation.submission.scenes import make_competition
 competition = make_competition()
 try:
     {lines}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.submission.kaggle import facts_in
+from tests.segmentation.submission.scenes import make_competition, write
 from tests.submission.clients import run_lines
-from tests.submission.scenes import make_competition, write
 
 SUBMIT = "print(submit('Exp.csv', competition, 'FPN | 480 px'))"
 

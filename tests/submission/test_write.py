@@ -14,13 +14,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
+from pipeline.segmentation.submission.masks import keep_classes
 from pipeline.submission import formats
 from pipeline.submission.check import check_submission
 from pipeline.submission.formats import format_of
-from pipeline.submission.masks import keep_classes
 from pipeline.submission.origin import is_own
 from pipeline.submission.write import write_submission
-from tests.submission.scenes import (
+from tests.segmentation.submission.scenes import (
     CONVENTIONS,
     PNG_KINDS,
     make_competition,

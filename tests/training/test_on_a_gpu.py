@@ -50,7 +50,7 @@ def logits_and_mask() -> tuple[torch.Tensor, torch.Tensor]:
 
 def value_and_gradient(name: str, logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logits = logits.detach().clone().requires_grad_()
-    value = build_loss({name: 1.0}, NUM_CLASSES, device=logits.device)(logits, mask)
+    value = build_loss({name: 1.0}, NUM_CLASSES)(logits, mask)
     value.backward()
     return value.detach().cpu(), logits.grad.cpu()
 

@@ -1,4 +1,4 @@
-"""PNG masks in a zip, one per image: written, and read back into index masks.
+"""PNG masks in a zip, one per image: written, read back into index masks, and checked by file.
 
 In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of 8-bit PNGs, grey or RGB, or index masks
 (uint8, H, W). A pixel of no class is stored as the ignored class or value, and read as `IGNORE`.
@@ -6,9 +6,10 @@ In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of 8-bit
 
 from __future__ import annotations
 
+import difflib
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,23 +17,27 @@ import numpy as np
 
 from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
 from pipeline.data.inspection import BadFile, read_header
+from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.segmentation.labels import UNKNOWN, class_indices, mask_flags
-from pipeline.submission.masks import digest_classes, require_size
+from pipeline.segmentation.labels import UNKNOWN, class_indices, listed, mask_flags
+from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
+from pipeline.submission.check import WARNING
 
-Size = tuple[int, int]
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
 _ORDINARY_FILE = 0o100644 << 16
 _MAX_OVERHEAD = 2**20  # bytes of a PNG beyond its pixels; a zip that announces more is not unpacked
-_MOST_NAMED = 6  # values that a message names
+_MAX_SUGGESTIONS = 20  # finding a similar name is slow; a zip with more unknown names has one common cause
+
+
+Sizes = Mapping[str, Size]
 
 
 class PngError(UserError):
     """A file in a zip that is no mask of its image; the message says why."""
 
 
-def file_of(image_id: str, competition: Competition) -> str:
+def _file_of(image_id: str, competition: Competition) -> str:
     """Returns the name of an image's mask in the zip."""
     return fill_template(competition.submission.file, image_id)
 
@@ -62,7 +67,7 @@ def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competit
     names: set[str] = set()
     with zipfile.ZipFile(path, "w") as zipped:
         for image_id, data in images:
-            entry = zipfile.ZipInfo(file_of(image_id, competition), FIRST_DATE)
+            entry = zipfile.ZipInfo(_file_of(image_id, competition), FIRST_DATE)
             entry.create_system, entry.external_attr = 3, _ORDINARY_FILE  # 3: Unix, on every system
             if entry.filename in names:
                 raise UserError(
@@ -79,7 +84,7 @@ def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
 
 
 def read(
-    path: Path, competition: Competition, sizes: Mapping[str, Size], skipped: Iterable[str] = ()
+    path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields id and index mask of each image that the zip has, in the order of `sizes`.
 
@@ -90,10 +95,10 @@ def read(
     Raises:
         UserError: a file is of no image in `sizes`, is there twice, or is no mask of that size.
     """
-    code, expected = submission_code(competition), {file_of(image_id, competition) for image_id in [*sizes, *skipped]}
-    with open_zip(path) as zipped:
+    code, expected = submission_code(competition), {_file_of(image_id, competition) for image_id in [*sizes, *skipped]}
+    with _open_zip(path) as zipped:
         entries: dict[str, zipfile.ZipInfo] = {}
-        for entry in files_in(zipped):
+        for entry in _files_in(zipped):
             if entry.filename not in expected:
                 raise UserError(
                     f"{path}: {entry.filename} is of none of the {len(sizes)} images of {competition.name}; expected "
@@ -103,10 +108,10 @@ def read(
                 raise UserError(f"{path}: {entry.filename} is there twice")
             entries[entry.filename] = entry
         for image_id, size in sizes.items():
-            entry = entries.get(file_of(image_id, competition))
+            entry = entries.get(_file_of(image_id, competition))
             if entry is not None:
                 try:
-                    yield image_id, decode_file(zipped, entry, size, code)
+                    yield image_id, _decode_file(zipped, entry, size, code)
                 except PngError as error:
                     raise UserError(f"{path}: {entry.filename}: {error}") from error
 
@@ -118,22 +123,49 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
         UserError: the zip cannot be read, is empty, or a name in it is not as SUBMISSION.FILE says.
     """
     before, after = ID_FIELD.split(competition.submission.file)
-    with open_zip(path) as zipped:
-        names = [entry.filename for entry in files_in(zipped)]
+    with _open_zip(path) as zipped:
+        names = [entry.filename for entry in _files_in(zipped)]
     ids = [name[len(before) : len(name) - len(after)] for name in names]
-    strange = next(
-        (name for name, image_id in zip(names, ids, strict=True) if f"{before}{image_id}{after}" != name), None
-    )
+    pairs = zip(names, ids, strict=True)
+    strange = next((name for name, image_id in pairs if f"{before}{image_id}{after}" != name), None)
     if strange or not names:
         found = f"the name {strange} is not as SUBMISSION.FILE says" if strange else "no files"
         raise UserError(
-            f"{path}: {found}; expected files such as {file_of('<id>', competition)}. "
+            f"{path}: {found}; expected files such as {_file_of('<id>', competition)}. "
             f"It is read as a submission to {competition.name}."
         )
     return ids
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
+def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
+    """Returns what is wrong with a zip, see `check.py`."""
+    by_name = {_file_of(image_id, competition): size for image_id, size in sizes.items()}
+    try:
+        with _open_zip(path) as zipped:
+            entries, problems = _match_names(_files_in(zipped), by_name)
+            problems += _check_masks(zipped, entries, by_name, competition)
+    except UserError as error:
+        return [str(error)]
+    if sample_path is not None:
+        problems += _sample_problems(sample_path, by_name, competition)
+    return problems
+
+
+def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
+    """Returns what is wrong with the sample submission: no zip, or files of no test image."""
+    file = path.name
+    known = {_file_of(image_id, competition) for image_id in test_ids}
+    try:
+        with _open_zip(path) as zipped:
+            names = [entry.filename for entry in _files_in(zipped)]
+    except UserError as error:
+        return [make_problem("sample not a zip", file, str(error), competition=competition.name)]
+    example = min(known, default="none")
+    facts = {"example": example, "competition": competition.name}
+    return [make_problem("sample file unknown", file, name, **facts) for name in names if known and name not in known]
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
     """Returns an open zip.
 
     Raises:
@@ -147,12 +179,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise UserError(f"cannot read {path}: {error.strerror or error}; expected PNG masks in a zip") from error
 
 
-def files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Returns the files in a zip, in its order."""
     return [entry for entry in zipped.infolist() if not entry.is_dir()]
 
 
-def decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, code: MaskCode) -> np.ndarray:
+def _decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, code: MaskCode) -> np.ndarray:
     """Returns a file in a zip as index mask.
 
     Raises:
@@ -185,11 +217,9 @@ def decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, cod
 
 def _strange_values(pixels: np.ndarray, code: MaskCode) -> str:
     """Returns the message on stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
-    strange = np.unique(pixels if pixels.ndim == 1 else pixels[:, ::-1], axis=0).tolist()
-    more = f" and {len(strange) - _MOST_NAMED} more" if len(strange) > _MOST_NAMED else ""
+    strange = listed(np.unique(pixels if pixels.ndim == 1 else pixels[:, ::-1], axis=0).tolist())
     what = "colours" if code.colors else "values"
-    named = ", ".join(map(str, strange[:_MOST_NAMED]))
-    return f"{what} {named}{more} in {len(pixels):,} pixels; expected {what} of the classes, see SUBMISSION.VALUES"
+    return f"{what} {strange} in {len(pixels):,} pixels; expected {what} of the classes, see SUBMISSION.VALUES"
 
 
 def _stored_values(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
@@ -201,3 +231,65 @@ def _stored_values(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
         table[IGNORE] = stored[code.ignore_index] if code.ignore_index < len(stored) else code.ignore_index
         is_known[IGNORE] = True
     return table, is_known
+
+
+def _match_names(entries: Sequence[zipfile.ZipInfo], by_name: Sizes) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
+    """Returns the first file of each test image, and what is wrong with the names of all others."""
+    matched: dict[str, zipfile.ZipInfo] = {}
+    problems = []
+    num_unknown = 0
+    for entry in entries:
+        name = entry.filename
+        if name in matched:
+            problems.append(f"{name}: the file is there twice")
+        elif name in by_name:
+            matched[name] = entry
+        else:
+            num_unknown += 1
+            similar = difflib.get_close_matches(name, by_name, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            problems.append(f"{name}: no test image has a mask of this name{hint}")
+    missing = [name for name in by_name if name not in matched]
+    if missing and not matched:
+        return matched, [*problems, f"all {len(missing)} masks are missing, from {missing[0]} on"]
+    return matched, problems + [f"{name}: missing" for name in missing]
+
+
+def _check_masks(
+    zipped: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], by_name: Sizes, competition: Competition
+) -> Iterator[str]:
+    """Yields which masks cannot be read, and whether all pixels of all images are of one class."""
+    code, num_faults = submission_code(competition), 0
+    values: set[int] = set()
+    for name, entry in entries.items():
+        try:
+            values.update(np.unique(_decode_file(zipped, entry, by_name[name], code)).tolist())
+        except PngError as error:
+            num_faults += 1
+            yield f"{name}: {error}"
+    if len(values) == 1 and not num_faults:
+        (value,) = values
+        yield (f"{WARNING}every pixel of every image is {'ignored' if value == IGNORE else competition.classes[value]}")
+
+
+def _sample_problems(sample_path: Path, by_name: Sizes, competition: Competition) -> Iterator[str]:
+    """Yields where the competition's own sample contradicts SUBMISSION.
+
+    A sample may be shorter than the test list, so files that it lacks are a warning, and so is one that cannot be read.
+    """
+    try:
+        with _open_zip(sample_path) as zipped:
+            entries = {entry.filename: entry for entry in _files_in(zipped)}
+            name = next((name for name in entries if name in by_name), None)
+            if name is not None:
+                _decode_file(zipped, entries[name], by_name[name], submission_code(competition))
+    except PngError as error:
+        yield f"{WARNING}{sample_path.name} is of another kind: {name}: {error}"
+    except UserError as error:
+        yield f"{WARNING}not compared with the sample submission: {error}"
+        return
+    more, fewer = [name for name in entries if name not in by_name], [name for name in by_name if name not in entries]
+    if more:
+        yield f"{sample_path.name}: {len(more)} files are of no test image, such as {more[0]}"
+    if fewer:
+        yield f"{WARNING}{sample_path.name} lacks {len(fewer)} of {len(by_name)} masks, such as {fewer[0]}"

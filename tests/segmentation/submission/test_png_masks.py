@@ -12,11 +12,18 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, Submission
 from pipeline.errors import UserError
+from pipeline.segmentation.submission.png_masks import read
 from pipeline.submission.check import check_submission, find_hints, require_good
 from pipeline.submission.formats import format_of
-from pipeline.submission.png_masks import read
 from tests.damages import cut, flip, zero_page
-from tests.submission.scenes import make_competition, make_images, make_png_competition, sizes_of, write, write_foreign
+from tests.segmentation.submission.scenes import (
+    make_competition,
+    make_images,
+    make_png_competition,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 COMPETITION = make_png_competition()
 IMAGES = make_images(3, 4, COMPETITION)
@@ -215,16 +222,16 @@ def test_the_sample_is_compared_by_names_and_kind(tmp_path):
 
 
 def test_the_sample_is_checked_before_anything_is_trained(tmp_path):
-    competition = make_png_competition(sample_submission="sample.zip")
+    competition, sample = make_png_competition(), tmp_path / "sample.zip"
 
     def kinds():
-        problems = format_of(competition).check_sample(competition, tmp_path, set(IDS))
+        problems = format_of(competition).check_sample(competition, sample, set(IDS))
         return [(problem.kind, problem.found) for problem in problems]
 
     assert kinds()[0][0] == "sample not a zip"
-    write_zip(tmp_path / "sample.zip", [(f"{image_id}.png", b"") for image_id in IDS[:2]])
+    write_zip(sample, [(f"{image_id}.png", b"") for image_id in IDS[:2]])
     assert kinds() == []
-    write_zip(tmp_path / "sample.zip", [(f"labels/{IDS[0]}.png", b"")])
+    write_zip(sample, [(f"labels/{IDS[0]}.png", b"")])
     assert kinds() == [("sample file unknown", f"labels/{IDS[0]}.png")]
 
 

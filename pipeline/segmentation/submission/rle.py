@@ -10,15 +10,13 @@ Shapes: H height, W width, N = H * W pixels, R runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, Convention
 from pipeline.errors import UserError
-
-Order = Literal["row", "column"]
 
 # A number is written as 4-byte cells: groups of four digits, then three digits and the space that ends the number.
 # Leading zeros are NUL bytes, which one pass removes at the end; that is far faster than a Python text per number.
@@ -47,9 +45,7 @@ class Runs(NamedTuple):
     lengths: np.ndarray
 
 
-def encode(
-    mask_HW: np.ndarray, num_classes: int, order: Order, base: int, relative: bool = False, empty: str = ""
-) -> list[str]:
+def encode(mask_HW: np.ndarray, num_classes: int, convention: Convention) -> list[str]:
     """Returns the run-length text of each class of an index mask.
 
     All classes are found in one pass over the mask, and the numbers are written from a table.
@@ -57,81 +53,69 @@ def encode(
     Args:
         mask_HW: uint8, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in no class.
         num_classes: how many texts to return.
-        order: pixels are numbered row by row or column by column.
-        base: number of the first pixel, 0 or 1.
-        relative: a start is the distance from the end of the run before.
-        empty: text of a class without pixels.
+        convention: order, base, kind of starts, and the text of a class without pixels.
 
     Raises:
         ValueError: the mask is not a uint8 array of two dimensions with less than 2**32 pixels.
 
-    >>> encode(np.array([[0, 0, 1], [1, 1, 0]], np.uint8), 3, "row", base=0)
+    >>> encode(np.array([[0, 0, 1], [1, 1, 0]], np.uint8), 3, Convention("row", base=0))
     ['0 2 5 1', '2 3', '']
     """
-    pixels_N = _in_order(mask_HW, order)
+    pixels_N = _in_order(mask_HW, convention.order)
     (starts, lengths), classes = _find_runs(pixels_N)
     by_class = np.argsort(classes, kind="stable")  # a radix sort for uint8; keeps the order of the starts in a class
     starts, lengths = starts[by_class], lengths[by_class]
     stops = np.cumsum(np.bincount(classes, minlength=num_classes)[:num_classes])
     firsts = np.concatenate([[0], stops[:-1]])
-    numbers = np.stack([starts + np.uint32(base), lengths], axis=1)
-    if relative:
+    numbers = np.stack([starts + np.uint32(convention.base), lengths], axis=1)
+    if convention.relative:
         first_runs = firsts[firsts < stops]
         first_starts = numbers[first_runs, 0]
         numbers[1:, 0] = starts[1:] - starts[:-1] - lengths[:-1]
         numbers[first_runs, 0] = first_starts
     cells = _write_cells(numbers)
     return [
-        cells[first:stop].tobytes().translate(None, b"\0")[:-1].decode("ascii") if stop > first else empty
+        cells[first:stop].tobytes().translate(None, b"\0")[:-1].decode("ascii") if stop > first else convention.empty
         for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)
     ]
 
 
-def encode_binary(mask_HW: np.ndarray, order: Order, base: int, relative: bool = False, empty: str = "") -> str:
-    """Returns the run-length text of the non-zero pixels of a mask of any type.
-
-    >>> encode_binary(np.array([[0, 0, 7], [7, 7, 0]]), "column", base=1)
-    '2 1 4 2'
-    """
-    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # class 0, the only one that is written, is inside
-    return encode(outside_HW, 1, order, base, relative, empty)[0]
-
-
-def decode(
-    text: str, height: int, width: int, order: Order, base: int, relative: bool = False, empty: str = ""
-) -> np.ndarray:
+def decode(text: str, height: int, width: int, convention: Convention) -> np.ndarray:
     """Returns the mask of one run-length text as bool of shape H, W.
 
     Raises:
         RleError: the text is malformed, or its runs leave the image, overlap or go backwards.
 
-    >>> decode("2 1 4 2", 2, 3, "column", base=1).astype(int).tolist()
+    >>> decode("2 1 4 2", 2, 3, Convention("column", base=1)).astype(int).tolist()
     [[0, 0, 1], [1, 1, 0]]
     """
-    return decode_classes([text], height, width, order, base, relative, empty) == 0
+    return decode_classes([text], height, width, convention) == 0
 
 
-def decode_classes(
-    texts: Sequence[str], height: int, width: int, order: Order, base: int, relative: bool = False, empty: str = ""
-) -> np.ndarray:
+def decode_classes(texts: Sequence[str], height: int, width: int, convention: Convention) -> np.ndarray:
     """Returns the index mask (uint8 of shape H, W) of one text per class; `IGNORE` where no class has the pixel.
 
     Raises:
         RleError: a text is malformed, its runs leave the image, overlap or go backwards, or two classes overlap.
 
-    >>> decode_classes(["0 2", "2 3"], 2, 3, "row", base=0).tolist()
+    >>> decode_classes(["0 2", "2 3"], 2, 3, Convention("row", base=0)).tolist()
     [[0, 0, 1], [1, 1, 255]]
     """
-    all_runs = [parse_runs(text, height * width, base, relative, empty) for text in texts]
-    runs, classes = join_classes(all_runs)
+    runs, classes = join_classes([parse_runs(text, height * width, convention) for text in texts])
     stops = runs.starts + runs.lengths
     clashes = np.flatnonzero(runs.starts[1:] < stops[:-1])
     if clashes.size:
         clash = int(clashes[0])
         pixel = int(runs.starts[clash + 1])
-        y, x = divmod(pixel, width) if order == "row" else divmod(pixel, height)[::-1]
+        y, x = divmod(pixel, width) if convention.order == "row" else divmod(pixel, height)[::-1]
         raise RleError(f"classes {classes[clash]} and {classes[clash + 1]} both have the pixel x {x}, y {y}")
-    return from_order(paint(runs, classes, height * width), height, width, order)
+    edges = np.stack([runs.starts, stops], axis=1).ravel()
+    values = np.full(edges.size + 1, IGNORE, np.uint8)
+    values[1::2] = classes
+    pixels_N = np.repeat(values, np.diff(edges, prepend=0, append=height * width))
+    if convention.order == "row":
+        return pixels_N.reshape(height, width)
+    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
@@ -143,31 +127,16 @@ def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
     return Runs(starts[by_start], lengths[by_start]), classes[by_start]
 
 
-def paint(runs: Runs, classes: np.ndarray, num_pixels: int) -> np.ndarray:
-    """Returns the pixels in the competition's order (uint8 of shape N) from sorted runs that do not overlap."""
-    edges = np.stack([runs.starts, runs.starts + runs.lengths], axis=1).ravel()
-    counts = np.diff(edges, prepend=0, append=num_pixels)
-    values = np.full(counts.size, IGNORE, np.uint8)
-    values[1::2] = classes
-    return np.repeat(values, counts)
-
-
-def from_order(pixels_N: np.ndarray, height: int, width: int, order: Order) -> np.ndarray:
-    """Returns pixels that are numbered in `order` as an array of shape H, W."""
-    if order == "row":
-        return pixels_N.reshape(height, width)
-    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
-
-
-def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, empty: str = "") -> Runs:
+def parse_runs(text: str, num_pixels: int, convention: Convention) -> Runs:
     """Returns the runs of one text as int64, the first pixel being 0; touching runs are accepted.
 
     Raises:
         RleError: the text is malformed, or its runs leave the image, overlap or go backwards.
     """
-    if text == empty:
+    base = convention.base
+    if text == convention.empty:
         return Runs(np.empty(0, np.int64), np.empty(0, np.int64))
-    numbers = _parse_numbers(text, empty)
+    numbers = _parse_numbers(text, convention.empty)
     if numbers.size % 2:
         raise RleError(f"found {numbers.size} numbers; expected pairs of start and length")
     if numbers.max() > num_pixels + base:  # also keeps the sums below from overflowing
@@ -177,7 +146,7 @@ def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, em
         raise RleError(f"run {int(np.argmin(lengths)) + 1} has length 0")
     if starts[0] < base:
         raise RleError("the first run starts at pixel 0, but pixels are numbered from 1")
-    if relative:
+    if convention.relative:
         ends = np.cumsum(starts + lengths)
         starts = ends - lengths
     starts = starts - base
@@ -194,7 +163,7 @@ def parse_runs(text: str, num_pixels: int, base: int, relative: bool = False, em
     return Runs(starts, lengths)
 
 
-def _in_order(mask_HW: np.ndarray, order: Order) -> np.ndarray:
+def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:
     if mask_HW.ndim != 2 or mask_HW.dtype != np.uint8 or mask_HW.size >= 2**32:
         raise ValueError(f"a mask is a uint8 array of shape (height, width), not {mask_HW.dtype} of {mask_HW.shape}")
     if order == "column" and mask_HW.size:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention, Submission
+from pipeline.segmentation.submission.rle import encode
 from pipeline.submission.write import write_submission
 
 CLASSES = ("Background", "Road", "Tree", "Roof", "Person")
@@ -59,6 +60,12 @@ def make_competition(convention: Convention | str = "AeroScapes", **changes) -> 
         sequence_pattern=None, kaggle_slug="a-competition", repository=None, licence="none", convention=convention,
     )  # fmt: skip
     return replace(competition, **changes)
+
+
+def encode_binary(mask_HW: np.ndarray, convention: Convention) -> str:
+    """Returns the run-length text of the non-zero pixels of a mask of any type."""
+    outside_HW = (np.asarray(mask_HW) == 0).astype(np.uint8)  # class 0, the only one that is written, is inside
+    return encode(outside_HW, 1, convention)[0]
 
 
 def make_scene(rng: np.random.Generator, height: int, width: int, num_classes: int) -> np.ndarray:

@@ -7,9 +7,16 @@ import pytest
 
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.submission.hints import MIN_IMAGES, hints, votes_of
 from pipeline.submission.check import check_submission, find_hints
-from pipeline.submission.hints import MIN_IMAGES, hints_of, votes_of
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
+from tests.segmentation.submission.scenes import (
+    CONVENTIONS,
+    make_competition,
+    make_images,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 ROW, COLUMN = CONVENTIONS["AeroScapes"], CONVENTIONS["Severstal"]
 NUM = 2 * MIN_IMAGES
@@ -44,7 +51,7 @@ def test_real_masks_show_order_and_base(shared_data, name, order):
 
 def hints_on(masks, convention):
     numbered = ((str(number), mask_HW) for number, mask_HW in enumerate(masks))
-    return hints_of(numbered, make_competition(convention))
+    return hints(numbered, make_competition(convention))
 
 
 @pytest.mark.parametrize("convention", [ROW, COLUMN])
@@ -100,8 +107,8 @@ def halved(mask_HW):
 
 
 def test_masks_of_half_the_size_give_a_hint():
-    hints = hints_on([halved(mask_HW) for mask_HW in IMAGES.values()], ROW)
-    assert "20 of 20 images are covered without a gap up to a pixel and not after it, such as 0 (1,440 of" in hints[-1]
+    found = hints_on([halved(mask_HW) for mask_HW in IMAGES.values()], ROW)
+    assert "20 of 20 images are covered without a gap up to a pixel and not after it, such as 0 (1,440 of" in found[-1]
 
 
 def test_a_few_pixels_of_no_class_give_a_hint_where_the_file_seems_to_cover_all():
@@ -153,8 +160,8 @@ def test_what_we_wrote_ourselves_is_never_doubted(tmp_path, name, order, base):
     assert find_hints(path, competition, sizes_of(images)) == []
     path.with_suffix(".json").unlink()  # as if it came from another program: a hint at most
     is_box = name.startswith("many") and ("below" in name) == (order == "column")
-    hints = find_hints(path, competition, sizes_of(images))
-    assert [f"may count pixels from {1 - base}" in hint for hint in hints] == [True] * is_box
+    found = find_hints(path, competition, sizes_of(images))
+    assert [f"may count pixels from {1 - base}" in hint for hint in found] == [True] * is_box
 
 
 @pytest.mark.parametrize("base", [0, 1])

@@ -9,8 +9,8 @@ import pytest
 from pipeline.config.competition import IGNORE, MaskCode, Submission
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.submission.score import score_file, summarise
-from tests.submission.scenes import (
+from pipeline.segmentation.submission.score import score_file, summarise
+from tests.segmentation.submission.scenes import (
     PNG_KINDS,
     make_competition,
     make_images,

@@ -11,14 +11,14 @@ import pandas as pd
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
+from pipeline.segmentation.submission.masks import Size, count_pairs, keep_classes
 from pipeline.submission.formats import format_of_file
-from pipeline.submission.masks import count_pairs, keep_classes
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
 
 
 def compare_submissions(
-    first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, tuple[int, int]]
+    first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, Size]
 ) -> pd.DataFrame:
     """Returns one row per image and class that differs between two submissions, of any formats.
 
@@ -35,37 +35,28 @@ def compare_submissions(
         UserError: a file cannot be read, or they are not of the same images.
     """
     records = []
-    forms = [format_of_file(Path(path), competition) for path in (first, second)]
-    one, other = (form.read(Path(path), competition, sizes) for form, path in zip(forms, (first, second), strict=True))
+    files = (Path(first), Path(second))
+    forms = [format_of_file(file, competition) for file in files]
+    one, other = (form.read(file, competition, sizes) for form, file in zip(forms, files, strict=True))
     for (image_id, first_HW), (second_id, second_HW) in zip_longest(one, other, fillvalue=("", None)):
         if image_id != second_id:
             only = image_id or second_id
             raise UserError(f"{first} and {second} are not of the same images: only one of them has {only}")
         if forms[0] is not forms[1]:  # a csv with a row per image holds no background, PNG masks do
             first_HW, second_HW = (keep_classes(mask, competition.scored_indices) for mask in (first_HW, second_HW))
-        records += _changes(image_id, first_HW, second_HW, competition.classes)
+        changed = np.count_nonzero(first_HW != second_HW)
+        if not changed:
+            continue
+        counts = count_pairs(first_HW, second_HW, len(competition.classes))
+        first_C, second_C, both_C = counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist()
+        for name, first_px, second_px, both_px in zip(competition.classes, first_C, second_C, both_C, strict=False):
+            if first_px + second_px > 2 * both_px:
+                gained_px, lost_px, dice = second_px - both_px, first_px - both_px, 2 * both_px / (first_px + second_px)
+                share = changed / first_HW.size
+                records.append((image_id, share, name, first_px, second_px, gained_px, lost_px, dice))
     table = pd.DataFrame(records, columns=COLUMNS)
     changed_px = table["gained_px"] + table["lost_px"]
     ranked = table.assign(changed_px=changed_px).sort_values(
         ["image_changed_share", "id", "changed_px"], ascending=[False, True, False], kind="stable"
     )
     return ranked.drop(columns="changed_px").reset_index(drop=True)
-
-
-def _changes(
-    image_id: str, first_HW: np.ndarray, second_HW: np.ndarray, classes: tuple[str, ...]
-) -> list[tuple[str, float, str, int, int, int, int, float]]:
-    changed = np.count_nonzero(first_HW != second_HW)
-    if not changed:
-        return []
-    counts = count_pairs(first_HW, second_HW, len(classes))
-    records = []
-    for index, name in enumerate(classes):
-        first_px, second_px, both_px = int(counts[index].sum()), int(counts[:, index].sum()), int(counts[index, index])
-        if first_px + second_px > 2 * both_px:
-            dice = 2 * both_px / (first_px + second_px)
-            records.append(
-                (image_id, changed / first_HW.size, name, first_px, second_px, second_px - both_px,
-                 first_px - both_px, dice)
-            )  # fmt: skip
-    return records

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.submission.run_lengths import expected_keys, read, read_cells, write_line
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write
+from pipeline.segmentation.submission.run_lengths import expected_keys, read, read_cells, write_line
+from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write
 
 
 @pytest.mark.parametrize(

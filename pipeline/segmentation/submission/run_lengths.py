@@ -16,10 +16,8 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
-from pipeline.submission import rle
-from pipeline.submission.masks import digest_classes, require_size
-
-Size = tuple[int, int]
+from pipeline.segmentation.submission import rle
+from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
 
 
 class Row(NamedTuple):
@@ -38,8 +36,7 @@ def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competit
     """
     require_size(image_id, mask_HW, size)
     convention = competition.convention
-    settings = (convention.order, convention.base, convention.relative, convention.empty)
-    texts = rle.encode(mask_HW, competition.num_classes, *settings)
+    texts = rle.encode(mask_HW, competition.num_classes, convention)
     texts += [convention.empty] * (len(competition.classes) - len(texts))
     lines = [write_line([*row_key(image_id, index, convention), texts[index]]) for index in row_classes(competition)]
     return "".join(lines).encode()
@@ -86,9 +83,9 @@ def read(
         if class_index in texts.setdefault(image_id, {}):
             raise UserError(f"{path}: {row_name(row)}: the row appears twice")
         texts[image_id][class_index] = row
-    for image_id, (height, width) in sizes.items():
+    for image_id, size in sizes.items():
         if image_id in texts:
-            yield image_id, _decode_image(path, texts.pop(image_id), competition, height, width)
+            yield image_id, _decode_image(path, texts.pop(image_id), competition, size)
 
 
 def list_ids(path: Path, competition: Competition) -> list[str]:
@@ -98,7 +95,8 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
         UserError: the file cannot be read, has no rows, or a row names no image and class.
     """
     keys = [row.key for row in read_rows(path, competition.convention)]
-    ids = list(dict.fromkeys(image_of(key, competition.convention) for key in keys))
+    has_class = competition.convention.rows == "id_class"  # in the cell of the image
+    ids = list(dict.fromkeys(key[0].rpartition("_")[0] if has_class else key[0] for key in keys))
     expected = expected_keys(ids, competition)
     unknown = next((key for key in keys if key not in expected), None)
     if unknown is not None or not keys:
@@ -130,15 +128,6 @@ def row_key(image_id: str, class_index: int, convention: Convention) -> tuple[st
     if convention.rows == "id":
         return (image_id,)
     return (f"{image_id}_{number}",) if convention.rows == "id_class" else (image_id, number)
-
-
-def image_of(key: tuple[str, ...], convention: Convention) -> str:
-    """Returns the image that the cells before the run lengths name.
-
-    >>> image_of(("000001_001_11",), Convention())
-    '000001_001'
-    """
-    return key[0].rpartition("_")[0] if convention.rows == "id_class" else key[0]
 
 
 def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
@@ -200,26 +189,19 @@ def write_line(cells: Sequence[str]) -> str:
     >>> write_line(["a,b", "0 2"])
     '"a,b",0 2\\n'
     """
-    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if _needs_quotes(cell) else cell for cell in cells]
+    quoted = [f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\r\n') else cell for cell in cells]
     return ",".join(quoted) + "\n"
 
 
-def _needs_quotes(cell: str) -> bool:
-    return any(mark in cell for mark in ',"\r\n')
-
-
-def _decode_image(
-    csv_path: Path, rows: Mapping[int, Row], competition: Competition, height: int, width: int
-) -> np.ndarray:
+def _decode_image(csv_path: Path, rows: Mapping[int, Row], competition: Competition, size: Size) -> np.ndarray:
     convention = competition.convention
-    settings = (height, width, convention.order, convention.base, convention.relative, convention.empty)
     texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
     try:
-        return rle.decode_classes(texts, *settings)
+        return rle.decode_classes(texts, *size, convention)
     except rle.RleError as error:
         for row in rows.values():  # decoded again one by one only to name the line at fault
             try:
-                rle.decode_classes([row.text], *settings)
+                rle.decode_classes([row.text], *size, convention)
             except rle.RleError as cause:
                 raise UserError(f"{csv_path}: {row_name(row)}: {cause}") from cause
         first = min(rows.values())

@@ -21,14 +21,12 @@ Shapes: H height, W width, N = H * W pixels in the convention's order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention
-from pipeline.submission.run_lengths import read
 
 MIN_IMAGES = 10  # that must agree
 AGREEMENT = 0.9  # share of the images with evidence that must agree
@@ -56,26 +54,18 @@ class Votes(NamedTuple):
     is_dense_start: bool
 
 
-def find_hints(
-    path: Path, competition: Competition, sizes: Mapping[str, tuple[int, int]], skipped: Iterable[str] = ()
-) -> list[str]:
+def hints(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) -> list[str]:
     """Returns what suggests that a csv was written in another order or base, or for images of another size.
 
     Args:
-        path: the csv, every row of which can be read.
-        sizes: (height, width) of its images.
-        skipped: images whose rows are not read.
+        masks: id and index mask (uint8, H, W) of each image, as read from the csv.
+        competition: classes and convention.
     """
-    return hints_of(read(path, competition, sizes, skipped), competition)
-
-
-def hints_of(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) -> list[str]:
-    """Returns the same of masks that were read from a file: id and index mask (uint8, H, W) of each image."""
     convention = competition.convention
     votes = {image_id: votes_of(mask_HW, convention.order) for image_id, mask_HW in masks}
-    hints = [_order_hint(list(votes.values()), convention), _base_hint(list(votes.values()), convention)]
-    hints.append(_size_hint(votes) or (_coverage_hint(votes) if competition.ignore_index is None else None))
-    return [hint for hint in hints if hint]
+    found = [_order_hint(list(votes.values()), convention), _base_hint(list(votes.values()), convention)]
+    found.append(_size_hint(votes) or (_coverage_hint(votes) if competition.ignore_index is None else None))
+    return [hint for hint in found if hint]
 
 
 def votes_of(mask_HW: np.ndarray, order: Literal["row", "column"]) -> Votes:

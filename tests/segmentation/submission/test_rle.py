@@ -10,20 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, Convention
 from pipeline.errors import UserError
-from pipeline.submission.rle import RleError, decode, decode_classes, encode, encode_binary, parse_runs
-from tests.submission.scenes import CONVENTIONS
+from pipeline.segmentation.submission.rle import RleError, decode, decode_classes, encode, parse_runs
+from tests.segmentation.submission.scenes import CONVENTIONS, encode_binary
 
 NUM_CLASSES = 4
 conventions = st.sampled_from(list(CONVENTIONS.values()))
 index_masks = arrays(
     np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.sampled_from([0, 1, 2, 3, IGNORE])
 )
-
-
-def settings_of(convention):
-    return convention.order, convention.base, convention.relative, convention.empty
 
 
 def encode_slowly(mask_HW, class_index, order, base):
@@ -51,25 +47,25 @@ def special_masks():
 @settings(max_examples=200)
 @given(index_masks, conventions)
 def test_decoding_gives_back_what_was_encoded_under_every_known_convention(mask_HW, convention):
-    texts = encode(mask_HW, NUM_CLASSES, *settings_of(convention))
-    assert np.array_equal(decode_classes(texts, *mask_HW.shape, *settings_of(convention)), mask_HW)
+    texts = encode(mask_HW, NUM_CLASSES, convention)
+    assert np.array_equal(decode_classes(texts, *mask_HW.shape, convention), mask_HW)
     for index, text in enumerate(texts):
-        assert np.array_equal(decode(text, *mask_HW.shape, *settings_of(convention)), mask_HW == index)
-        assert text == encode_binary(mask_HW == index, *settings_of(convention))
+        assert np.array_equal(decode(text, *mask_HW.shape, convention), mask_HW == index)
+        assert text == encode_binary(mask_HW == index, convention)
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_empty_full_single_and_corner_pixel_masks_survive_both_ways(name):
     convention = CONVENTIONS[name]
     for mask_HW in special_masks():
-        texts = encode(mask_HW, NUM_CLASSES, *settings_of(convention))
-        assert np.array_equal(decode_classes(texts, *mask_HW.shape, *settings_of(convention)), mask_HW)
+        texts = encode(mask_HW, NUM_CLASSES, convention)
+        assert np.array_equal(decode_classes(texts, *mask_HW.shape, convention), mask_HW)
 
 
 @settings(max_examples=200)
 @given(index_masks, st.sampled_from(["row", "column"]), st.sampled_from([0, 1]))
 def test_the_text_is_the_one_of_the_slow_way(mask_HW, order, base):
-    assert encode(mask_HW, NUM_CLASSES, order, base) == [
+    assert encode(mask_HW, NUM_CLASSES, Convention(order, base)) == [
         encode_slowly(mask_HW, index, order, base) for index in range(NUM_CLASSES)
     ]
 
@@ -88,7 +84,8 @@ def count_unlike_pycocotools(num_masks, seed):
 
 
 def has_runs_of_pycocotools(mask_HW):
-    runs = parse_runs(encode_binary(mask_HW, "column", base=1), mask_HW.size, base=1)
+    convention = Convention("column", base=1)
+    runs = parse_runs(encode_binary(mask_HW, convention), mask_HW.size, convention)
     edges = np.stack([runs.starts, runs.starts + runs.lengths], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=mask_HW.size)
     if counts[-1] == 0:
@@ -103,7 +100,7 @@ def test_ten_thousand_masks_have_the_runs_of_pycocotools():
 
 def test_relative_starts_are_read_as_the_siim_sample_code_reads_them():
     mask_HW = (np.random.default_rng(1).random((20, 30)) < 0.4).astype(np.uint8)
-    numbers = np.array(encode_binary(mask_HW, "column", 0, relative=True, empty="-1").split(), int)
+    numbers = np.array(encode_binary(mask_HW, Convention("column", relative=True, empty="-1")).split(), int)
     pixels, position = np.zeros(mask_HW.size, np.uint8), 0
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):
         position += start
@@ -113,21 +110,21 @@ def test_relative_starts_are_read_as_the_siim_sample_code_reads_them():
 
 
 def test_pixels_of_ignored_or_unknown_classes_are_in_no_text():
-    assert encode(np.array([[7, 1, IGNORE, 0]], np.uint8), 2, "row", 0) == ["3 1", "1 1"]
+    assert encode(np.array([[7, 1, IGNORE, 0]], np.uint8), 2, Convention()) == ["3 1", "1 1"]
 
 
 def test_numbers_of_any_length_are_written_in_full():
     mask_HW = np.zeros((1, 12_000_000), np.uint8)
     ones = [7, 8, 99, 1000, 1001, 10_000, 99_999, 9_999_999, 10_000_000, 11_000_009]
     mask_HW[0, ones] = 1
-    assert encode(mask_HW, 2, "row", 0)[1] == "7 2 99 1 1000 2 10000 1 99999 1 9999999 2 11000009 1"
-    assert encode(mask_HW[:, ::-1], 1, "row", 1)[0].endswith(" 11999994 7")
+    assert encode(mask_HW, 2, Convention())[1] == "7 2 99 1 1000 2 10000 1 99999 1 9999999 2 11000009 1"
+    assert encode(mask_HW[:, ::-1], 1, Convention(base=1))[0].endswith(" 11999994 7")
 
 
 @pytest.mark.parametrize("mask", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8), np.zeros(4, np.uint8)])
 def test_only_index_masks_are_encoded(mask):
     with pytest.raises(ValueError, match="uint8 array of shape"):
-        encode(mask, 2, "row", 0)
+        encode(mask, 2, Convention())
 
 
 @pytest.mark.parametrize(
@@ -159,22 +156,22 @@ def test_only_index_masks_are_encoded(mask):
 )
 def test_a_text_that_cannot_be_read_is_refused_with_the_reason(text, base, message):
     with pytest.raises(RleError, match=message) as caught:
-        decode(text, 3, 4, "row", base)
+        decode(text, 3, 4, Convention(base=base))
     assert isinstance(caught.value, UserError)
 
 
 @pytest.mark.parametrize(("text", "empty"), [("", "-"), ("-", ""), ("-1", "-"), ("", "-1")])
 def test_an_empty_mask_is_accepted_in_the_words_of_the_competition_only(text, empty):
-    assert not decode(empty, 3, 4, "row", 0, empty=empty).any()
+    assert not decode(empty, 3, 4, Convention(empty=empty)).any()
     with pytest.raises(RleError):
-        decode(text, 3, 4, "row", 0, empty=empty)
+        decode(text, 3, 4, Convention(empty=empty))
 
 
 def test_classes_that_share_a_pixel_are_refused_with_its_place():
     with pytest.raises(RleError, match="classes 0 and 2 both have the pixel x 1, y 2"):
-        decode_classes(["0 10", "", "9 2"], 3, 4, "row", 0)
+        decode_classes(["0 10", "", "9 2"], 3, 4, Convention())
     with pytest.raises(RleError, match="classes 0 and 2 both have the pixel x 3, y 0"):
-        decode_classes(["0 10", "", "9 2"], 3, 4, "column", 0)
+        decode_classes(["0 10", "", "9 2"], 3, 4, Convention("column"))
 
 
 fragments = st.lists(
@@ -190,7 +187,7 @@ fragments = st.lists(
 @example("\ud800", CONVENTIONS["AeroScapes"])
 def test_any_text_is_a_mask_or_our_own_error(text, convention):
     try:
-        mask_HW = decode(text, 3, 4, *settings_of(convention))
+        mask_HW = decode(text, 3, 4, convention)
     except RleError as error:
         assert str(error)
     else:
@@ -210,7 +207,7 @@ def read_spoilt(num_texts, seed):
             place = generator.randrange(len(characters) + 1)
             characters[place : place + generator.randint(0, 2)] = generator.choices(signs, k=generator.randint(0, 2))
         try:
-            mask_HW = decode("".join(characters), 3, 4, *settings_of(CONVENTIONS[generator.choice(names)]))
+            mask_HW = decode("".join(characters), 3, 4, CONVENTIONS[generator.choice(names)])
             assert (mask_HW.shape, mask_HW.dtype) == ((3, 4), bool)
         except RleError:
             num_refused += 1

@@ -6,12 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.config.competition import MaskCode
+from pipeline.config.competition import Convention, MaskCode
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.submission.check_run_lengths import check_sample
+from pipeline.segmentation.submission.rle import decode_classes, encode
+from pipeline.segmentation.submission.run_lengths import expected_keys, header_columns
 from pipeline.submission.check import check_submission, find_hints, require_good
-from pipeline.submission.rle import decode_classes, encode
-from tests.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write, write_foreign
+from tests.segmentation.submission.scenes import (
+    CONVENTIONS,
+    make_competition,
+    make_images,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 COMPETITION = make_competition()
 IMAGES = make_images(7, 12, COMPETITION)
@@ -61,8 +70,10 @@ def reencoded(ids, change):
         rows = dict(line.split(",") for line in lines[1:])
         for image_id in ids:
             keys = [f"{image_id}_{index}" for index in range(NUM_CLASSES)]
-            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[image_id], "row", 0)
-            rows.update(zip(keys, encode(np.ascontiguousarray(change(mask_HW)), NUM_CLASSES, "row", 0), strict=True))
+            mask_HW = decode_classes([rows[key] for key in keys], *SIZES[image_id], Convention())
+            rows.update(
+                zip(keys, encode(np.ascontiguousarray(change(mask_HW)), NUM_CLASSES, Convention()), strict=True)
+            )
         return [lines[0], *(f"{key},{text}" for key, text in rows.items())]
 
     return rewrite
@@ -282,3 +293,29 @@ def test_warnings_alone_refuse_nothing(tmp_path):
     sample = sample_of(path)
     spoil(path, lambda lines: [lines[0], *lines[:0:-1]])
     assert [problem[:8] for problem in require_good(path, COMPETITION, SIZES, sample)] == ["warning:"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("AeroScapes", lambda rows: [*rows, "c_0,"], [("sample row unknown", "line 10: c_0")]),
+        ("AeroScapes", lambda rows: [*rows, "a_9,"], [("sample row unknown", "line 10: a_9")]),
+        ("AeroScapes", lambda rows: [*rows, rows[0]], [("sample row twice", "a_0 in lines 2 and 10")]),
+        ("AeroScapes", lambda rows: rows[:-2], [("sample row missing", "b: no row for class 2, 3")]),
+        ("AeroScapes", lambda rows: rows[:4], [("sample row missing", "b: no row")]),
+        ("Severstal", lambda rows: [*rows[1:4], *rows[5:]], []),
+        ("UW-Madison", lambda rows: rows[:-1], [("sample row missing", "b: no row for class 3")]),
+        ("UW-Madison", lambda rows: [*rows, "b,4,", "b,7,"], [
+            ("sample row unknown", "line 11: b, 7"), ("sample row missing", "a: no row for class 4")]),
+        ("Carvana", lambda rows: [*rows, "a,"], [("sample row twice", "a in lines 2 and 4")]),
+        ("Carvana", lambda rows: rows[1:], [("sample row missing", "a: no row")]),
+    ],
+)  # fmt: skip
+def test_the_sample_is_checked_before_anything_is_trained(tmp_path, name, change, found):
+    competition, sample = make_competition(name), tmp_path / "sample.csv"
+    header, keys = header_columns(competition.convention), list(expected_keys("ab", competition))
+    rows = [",".join([*key, ""]) for key in keys if not key[-1].endswith(str(competition.convention.class_base + 4))]
+    for lines, wanted in ((rows, []), (change(rows), found)):
+        sample.write_text("\n".join([",".join(header), *lines]) + "\n")
+        problems = check_sample(competition, sample, {"a", "b"})
+        assert [(problem.kind, problem.found) for problem in problems] == wanted

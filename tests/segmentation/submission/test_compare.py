@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.config.competition import Submission
 from pipeline.errors import UserError
-from pipeline.submission.compare import COLUMNS, compare_submissions
-from tests.submission.scenes import make_competition, make_images, sizes_of, write
+from pipeline.segmentation.submission.compare import COLUMNS, compare_submissions
+from tests.segmentation.submission.scenes import make_competition, make_images, sizes_of, write
 
 COMPETITION = make_competition()
 

@@ -1,4 +1,4 @@
-"""Index masks as numbers: the pixels that two of them have in each class, and a hash of the classes that a file holds.
+"""Index masks as numbers: pixels of each pair of classes in two of them, and a hash of the classes that a file holds.
 
 Shapes: H height, W width, C classes. `IGNORE` is a pixel of no class.
 """
@@ -14,6 +14,8 @@ import numpy as np
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 
+Size = tuple[int, int]  # (height, width)
+
 
 def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns how many pixels have each pair of classes, int64 of shape (C + 1, C + 1); the last is `IGNORE`.
@@ -26,19 +28,6 @@ def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -
     second = np.where(second_HW == IGNORE, num_classes, second_HW).astype(np.uint16)
     counts = np.bincount((first * np.uint16(num_values) + second).ravel(), minlength=num_values**2)
     return counts.reshape(num_values, num_values)
-
-
-def hits_and_areas(truth_HW: np.ndarray, mask_HW: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pixels predicted correctly, and true plus predicted pixels, of each class: two int64 of shape C.
-
-    Pixels that the truth ignores are left out.
-
-    >>> truth, mask = np.array([[0, 1, 1, 255]], np.uint8), np.array([[0, 0, 1, 1]], np.uint8)
-    >>> [counts.tolist() for counts in hits_and_areas(truth, mask, 3)]
-    [[1, 1, 0], [3, 3, 0]]
-    """
-    counts = count_pairs(truth_HW, mask_HW, num_classes)[:num_classes]
-    return counts.diagonal().copy(), counts.sum(axis=1) + counts.sum(axis=0)[:num_classes]
 
 
 def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -57,7 +46,7 @@ def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
     return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
 
 
-def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> None:
+def require_size(image_id: str, mask_HW: np.ndarray, size: Size) -> None:
     """Refuses a mask that is not of its image's (height, width).
 
     Raises:

@@ -1,0 +1,246 @@
+"""The check of run lengths in a csv, by line and row: header, missing, unknown and double rows, runs, the sample."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.competition import Competition, Convention
+from pipeline.data.csv_file import read_csv
+from pipeline.data.problems import Problem, make_problem
+from pipeline.errors import UserError
+from pipeline.segmentation.submission.masks import Size
+from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
+from pipeline.segmentation.submission.run_lengths import (
+    Row,
+    expected_keys,
+    header_columns,
+    read_cells,
+    row_classes,
+    row_key,
+    row_name,
+)
+from pipeline.submission.check import WARNING
+
+Key = tuple[str, ...]
+Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file
+_MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
+
+
+def check(path: Path, competition: Competition, sizes: Mapping[str, Size], sample_path: Path | None) -> list[str]:
+    """Returns what is wrong with a csv, see `check.py`."""
+    expected = expected_keys(sizes, competition)
+    try:
+        lines = list(read_cells(path))
+    except UserError as error:
+        return [str(error)]
+    problems = list(_header_problems(lines, header_columns(competition.convention)))
+    rows, row_problems = _match_rows(lines[1:], expected, competition)
+    problems += row_problems
+    problems += _missing_rows(rows, expected, competition)
+    if sample_path is not None:
+        problems += _sample_problems(sample_path, rows, expected, competition)
+    images: dict[str, dict[int, Row]] = {}
+    for key, row in rows.items():
+        image_id, class_index = expected[key]
+        images.setdefault(image_id, {})[class_index] = row
+    return problems + (_check_runs(images, sizes, competition.convention) if images else [])
+
+
+def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
+    """Returns what is wrong with the sample submission: unknown, double or missing rows.
+
+    Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every image. A
+    sample of another version of the data would otherwise be noticed only when the upload is refused.
+    """
+    file, convention = path.name, competition.convention
+    columns = {convention.id_column: "CONVENTION.ID_COLUMN", convention.value_column: "CONVENTION.VALUE_COLUMN"}
+    columns |= {convention.class_column: "CONVENTION.CLASS_COLUMN"} if convention.class_column else {}
+    rows, problems = read_csv(path, file, columns, competition.name, "SAMPLE_SUBMISSION")
+    if not rows or not test_ids:
+        return problems
+    expected = expected_keys(test_ids, competition)
+    line_of: dict[Key, int] = {}
+    for line, row in rows:
+        key = tuple(row[column] for column in header_columns(convention)[:-1])
+        if key not in expected:
+            problems.append(make_problem("sample row unknown", file, f"line {line}: {', '.join(key)}"))
+        elif key in line_of:
+            found = f"{', '.join(key)} in lines {line_of[key]} and {line}"
+            problems.append(make_problem("sample row twice", file, found))
+        else:
+            line_of[key] = line
+    classes = sorted({expected[key][1] for key in line_of})
+    for image_id in sorted(test_ids):
+        lacking = [index for index in classes if row_key(image_id, index, convention) not in line_of]
+        if len(lacking) == len(classes):
+            problems.append(make_problem("sample row missing", file, f"{image_id}: no row"))
+        elif lacking:
+            numbers = ", ".join(str(convention.class_base + index) for index in lacking)
+            problems.append(make_problem("sample row missing", file, f"{image_id}: no row for class {numbers}"))
+    return problems
+
+
+def _header_problems(lines: list[tuple[int, list[str]]], columns: list[str]) -> Iterator[str]:
+    if not lines:
+        yield f"the file is empty; expected the line {','.join(columns)} and a row per image and class"
+    elif lines[0][1] != columns:
+        yield f"line 1: the header is {','.join(lines[0][1])[:80]!r}; expected {','.join(columns)!r}"
+
+
+def _match_rows(
+    lines: list[tuple[int, list[str]]], expected: Expected, competition: Competition
+) -> tuple[dict[Key, Row], list[str]]:
+    """Returns the first row of each image and class, and what is wrong with all other rows."""
+    num_cells = len(header_columns(competition.convention))
+    rows: dict[Key, Row] = {}
+    problems = []
+    num_unknown = 0
+    for line, cells in lines:
+        if len(cells) != num_cells:
+            problems.append(
+                f"line {line} ({cells[0][:40]}): {len(cells)} cells; expected {num_cells}, with commas between "
+                "cells and blanks between numbers"
+            )
+            continue
+        row = Row(line, tuple(cells[:-1]), cells[-1])
+        if row.key not in expected:
+            num_unknown += 1
+            problems.append(f"{row_name(row)}: {_why_unknown(row.key, expected, competition, num_unknown)}")
+        elif row.key in rows:
+            problems.append(f"{row_name(row)}: the row appears twice, first in line {rows[row.key].line}")
+        else:
+            rows[row.key] = row
+    return rows, problems
+
+
+def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unknown: int) -> str:
+    """Returns whether the class or the image is unknown, and what may have been meant."""
+    rows, base = competition.convention.rows, competition.convention.class_base
+    image_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
+    ids = {image for image, _ in expected.values()}
+    if rows != "id" and image_id in ids:
+        last = base + len(competition.classes) - 1
+        return f"there is no class {number!r}; the {len(competition.classes)} classes are {base} to {last}"
+    similar = difflib.get_close_matches(image_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
+    return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
+
+
+def _missing_rows(rows: Mapping[Key, Row], expected: Expected, competition: Competition) -> Iterator[str]:
+    """Yields one problem per class without any row, per image without any row, and per other row that is missing."""
+    missing = {key: names for key, names in expected.items() if key not in rows}
+    if expected and not rows:
+        yield f"all {len(expected)} rows are missing, from {','.join(next(iter(expected)))} on"
+        return
+    with_rows = {name for key in rows for name in expected[key]}  # images and classes
+    reported: set[str | int] = set()
+    for key, (image_id, class_index) in missing.items():
+        absent = next((name for name in (class_index, image_id) if name not in with_rows), None)
+        if absent is None:
+            yield f"row {','.join(key)}: missing"
+        elif absent not in reported and absent == class_index:
+            yield f"class {class_index} ({competition.classes[class_index]}): the row of every image is missing"
+        elif absent not in reported:
+            yield f"image {image_id}: all its rows are missing, from {','.join(key)} on"
+        reported.add(absent)
+
+
+def _sample_problems(
+    sample_path: Path, rows: Mapping[Key, Row], expected: Expected, competition: Competition
+) -> Iterator[str]:
+    """Yields where the competition's own sample contradicts CONVENTION or the rows.
+
+    A sample may be shorter than the test list, so rows that it lacks are a warning.
+    """
+    try:
+        lines = list(read_cells(sample_path))
+    except UserError as error:
+        yield f"{WARNING}not compared with the sample submission: {error}"
+        return
+    columns = header_columns(competition.convention)
+    if not lines or lines[0][1] != columns:
+        found = ",".join(lines[0][1]) if lines else ""
+        yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, by CONVENTION it is {','.join(columns)!r}"
+    sample_keys = [tuple(cells[: len(columns) - 1]) for _, cells in lines[1:]]
+    known = f"the test images times {len(row_classes(competition))} classes"
+    more, fewer = set(sample_keys) - set(expected), set(expected) - set(sample_keys)
+    if more:
+        yield f"{sample_path.name}: {len(more)} rows are not of {known}, such as {','.join(min(more))}"
+    if fewer:
+        yield f"{WARNING}{sample_path.name} lacks {len(fewer)} rows of {known}, such as {','.join(min(fewer))}"
+    in_sample = set(sample_keys)
+    common = (row for row in rows.values() if row.key in in_sample)
+    for key, row in zip((key for key in sample_keys if key in rows), common, strict=False):
+        if key != row.key:
+            yield f"{WARNING}{row_name(row)}: another order than {sample_path.name}, which has {','.join(key)} here"
+            return
+
+
+def _check_runs(
+    images: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, Size], convention: Convention
+) -> list[str]:
+    """Returns rows that cannot be read, classes that overlap, a file without a pixel; those of the whole file first.
+
+    Args:
+        images: the rows of each image by class index.
+        sizes: (height, width) of each image.
+        convention: how they are written.
+    """
+    faults, touching, base = [], [], convention.base
+    num_runs = num_other_base = 0
+    for image_id, by_class in images.items():
+        num_pixels = sizes[image_id][0] * sizes[image_id][1]
+        rows = [by_class[index] for index in sorted(by_class)]
+        parsed = [_parse(row, num_pixels, convention) for row in rows]
+        unreadable = [runs for runs in parsed if isinstance(runs, str)]
+        read = [(row, runs) for row, runs in zip(rows, parsed, strict=True) if isinstance(runs, Runs)]
+        num_runs += sum(runs.starts.size for _, runs in read)
+        for row, runs in read:
+            touching += _touching_runs(row, runs, base)
+        if unreadable:
+            other = [_parse(row, num_pixels, replace(convention, base=1 - base)) for row in rows]
+            num_other_base += all(isinstance(runs, Runs) for runs in other)
+        faults += unreadable or _overlaps(rows, [runs for _, runs in read])
+    if num_other_base:
+        found = f"{num_other_base} of {len(images)} images do not fit with BASE: {base}, and do with BASE: {1 - base}"
+        faults.insert(0, found)
+    if touching:
+        faults.append(f"{WARNING}{len(touching)} rows have runs that touch and could be one, such as {touching[0]}")
+    if not faults and not num_runs:
+        faults.append(f"{WARNING}no class has a single pixel in any image")
+    return faults
+
+
+def _parse(row: Row, num_pixels: int, convention: Convention) -> Runs | str:
+    """Returns the runs of a row, or why they cannot be read."""
+    try:
+        return parse_runs(row.text, num_pixels, convention)
+    except RleError as error:
+        return f"{row_name(row)}: {error}"
+
+
+def _touching_runs(row: Row, runs: Runs, base: int) -> Iterator[str]:
+    touching = np.flatnonzero(runs.starts[1:] == runs.starts[:-1] + runs.lengths[:-1])
+    if touching.size:
+        run = int(touching[0]) + 1
+        yield f"{row_name(row)}: run {run + 1} (start {runs.starts[run] + base}) touches run {run}"
+
+
+def _overlaps(rows: Sequence[Row], all_runs: Sequence[Runs]) -> list[str]:
+    """Returns the first overlap of two rows of an image, none where no pixel is in more than one class."""
+    runs, positions = join_classes(all_runs)
+    furthest = np.maximum.accumulate(runs.starts + runs.lengths)
+    shared = np.minimum(furthest[:-1] - runs.starts[1:], runs.lengths[1:])
+    overlaps = np.flatnonzero(shared > 0)
+    if not overlaps.size:
+        return []
+    second = int(overlaps[0]) + 1
+    first = int(np.flatnonzero(furthest[:second] > runs.starts[second])[0])
+    return [
+        f"{row_name(rows[positions[second]])}: overlaps {row_name(rows[positions[first]])}; "
+        f"{int(shared[overlaps].sum())} pixels of the image are in more than one class"
+    ]
