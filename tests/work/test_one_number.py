@@ -105,6 +105,10 @@ def metrics_of(name: str) -> dict:
     return json.loads((run_paths(name) / "metrics.json").read_text())
 
 
+def dice_of(name: str) -> float:
+    return metrics_of(name)["scores"]["dice"]["mean"]
+
+
 def test_both_classes_enter_the_loss_and_one_the_score(roads):
     loaded = load("RoadA")
     assert (loss_classes(loaded), scored_classes(loaded)) == ((0, 1), (1,))
@@ -135,9 +139,7 @@ def test_the_monitor_is_that_number_too(roads):
     history = pd.read_csv(run_paths("RoadA") / "history.csv")
     assert history["valid_dice"].tolist() == history["valid_dice_Road"].tolist()
     best = history[history["is_best"] == 1].iloc[-1]
-    assert best["valid_dice"] == pytest.approx(
-        metrics_of("RoadA")["scores"]["dice"]["mean"], abs=1e-3
-    )  # stored as bytes since
+    assert best["valid_dice"] == pytest.approx(dice_of("RoadA"), abs=1e-3)  # stored as bytes since
 
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
@@ -158,11 +160,9 @@ def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
 
 def test_an_ensemble_scores_its_members_and_methods_by_it(roads):
     found = json.loads((run_paths("RoadEns") / "ensemble.json").read_text())
-    assert found["methods"]["WEIGHTED"]["score"]["mean"] == pytest.approx(
-        metrics_of("RoadEns")["scores"]["dice"]["mean"]
-    )
+    assert found["methods"]["WEIGHTED"]["score"]["mean"] == pytest.approx(dice_of("RoadEns"))
     for member, name in zip(found["members"], MEMBERS, strict=True):
-        assert member["score"]["mean"] == pytest.approx(metrics_of(name)["scores"]["dice"]["mean"])
+        assert member["score"]["mean"] == pytest.approx(dice_of(name))
     decoding = run_paths("RoadEns") / "decode.json"
     if decoding.is_file():  # a class that is not submitted is not dropped
         assert "Ground" not in json.loads(decoding.read_text()).get("in_sample", {})
