@@ -8,7 +8,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path
-from pipeline.paths import Folders, shown
+from pipeline.paths import DEMO, Folders, shown
 from pipeline.wording import did_you_mean
 
 
@@ -34,7 +34,7 @@ def download(name: str, folders: Folders) -> None:
 
 def fetch(competition: Competition, target: Path) -> Path:
     """Returns the folder of a competition after downloading it from its publisher."""
-    if competition.name == "demo":
+    if competition.name == DEMO:
         from pipeline.demo import generate
 
         generate(target)

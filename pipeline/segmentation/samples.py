@@ -22,6 +22,7 @@ from pipeline.data.keys import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
+from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
 from pipeline.segmentation.labels import INDICES, read_mask
 from pipeline.segmentation.padding import Policy, pad, pad_mask, pad_to, padded_size
@@ -172,7 +173,7 @@ def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> l
         UserError: no images at all, or impossible `TILE.SETS`.
     """
     if not ids:
-        raise UserError("the split leaves no image to train on; look at split.csv and DATASETS.SPLIT_INDEX")
+        raise UserError(f"the split leaves no image to train on; look at {SPLIT} and DATASETS.SPLIT_INDEX")
     tile = augmentation.tile
     if not tile.enable:
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
