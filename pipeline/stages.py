@@ -214,6 +214,7 @@ ENSEMBLE_STAGES = (
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
+        is_shared=True,
         done="evaluated",
     ),
     Stage(

@@ -49,7 +49,7 @@ def _members(members: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> 
         split = member.get("split") or {}
         interval, iou, images = (own or {}).get("dice"), (own or member).get("iou"), (own or member).get("images")
         dice = interval["mean"] if interval else member.get("dice")
-        cells = [member["run"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
+        cells = [member["name"], member["run_name"], f"{split.get('by', '–')} {split.get('index', '')}"]
         cells += [bar(tag("b", score(dice)), dice or 0.0), _range(interval) if interval else "–", score(iou)]
         rows.append([*cells, f"{images or 0:,}", *([_weight(weights[number])] if weights else [])])
     return table(head, rows, "Each judged on its own validation images")
@@ -64,7 +64,7 @@ def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, 
         mean = own["bytes"] / own["images"]
         times = own["float32_bytes"] / own["bytes"]
         cells = (_size(own["bytes"]), f"{own['images']:,}", _size(mean), f"{times:.0f} times", _agreement(own))
-        rows.append((member["run"], *cells))
+        rows.append((member["name"], *cells))
     caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
     return table(("member", "store", "images", "an image", "smaller than float32", "agreement"), rows, caption)
 
