@@ -145,8 +145,9 @@ def test_the_monitor_is_that_number_too(roads):
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     store = PredictionStore(run_paths("RoadA") / VALID_PROBS, unpack)
     ids = list(store.ids)
-    masks = ((image_id, decode(store[image_id])) for image_id in ids)
-    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
+    masks = [(image_id, decode(store[image_id])) for image_id in ids]
+    sizes = {image_id: mask.shape for image_id, mask in masks}
+    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {}, sizes)
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
     found, metrics = json.loads(captured.out), metrics_of("RoadA")
