@@ -8,7 +8,8 @@ Imports NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,3 +88,30 @@ def mean_scored(values: np.ndarray | Sequence[float], scored: Sequence[int] | No
     # Added up class by class, so that the same scores have the same mean to the last bit in every file.
     totals, counts = np.cumsum(np.where(is_known, values, 0), -1)[..., -1], is_known.sum(-1)
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+
+
+def score_table(
+    values: Mapping[str, np.ndarray], classes: Sequence[str], scored: Sequence[int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Returns of each score its label, the mean over the scored classes, and the value of each class; None for NaN.
+
+    Args:
+        values: float64 (C,), by the name of the score.
+        classes: their C names.
+        scored: indices of the scored classes; None: all.
+
+    >>> score_table({"miou": np.array([0.5, np.nan])}, ["Car", "Road"])
+    {'miou': {'label': 'mIoU', 'mean': 0.5, 'classes': {'Car': 0.5, 'Road': None}}}
+    """
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    return {
+        name: {
+            "label": LABELS[name],
+            "mean": known(mean_scored(values_C, scored)),
+            "classes": dict(zip(classes, map(known, values_C), strict=True)),
+        }
+        for name, values_C in values.items()
+    }

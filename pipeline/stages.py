@@ -237,6 +237,7 @@ ENSEMBLE_STAGES = (
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
+        is_shared=True,
         version=2,  # scores by name
         done="evaluated",
     ),
@@ -248,6 +249,7 @@ ENSEMBLE_STAGES = (
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(DECODE,),
+        is_shared=True,
         done="fitted",
     ),
     Stage(

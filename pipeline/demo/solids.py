@@ -113,7 +113,12 @@ def prism(outline_K2, low: float, high: float, side, top, *, shrink: float = 1.0
 
 def box(x, y, z, colour, *, layer: int = 0) -> list[Part]:
     """Returns an upright box; x, y, z are (low, high) pairs in metres."""
-    return prism([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])], z[0], z[1], colour, colour, layer=layer)
+    return prism(level(x, y, z[0])[:, :2], z[0], z[1], colour, colour, layer=layer)
+
+
+def level(x, y, z: float) -> np.ndarray:
+    """Returns the corners (4, 3) of a level rectangle; x, y are (low, high) pairs in metres."""
+    return np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], float)
 
 
 def stroke(start, end, radius: float, colour, *, layer: int = 0) -> Part:

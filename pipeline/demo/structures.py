@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.demo.ground import image_noise, to_uint8
-from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
+from pipeline.demo.solids import Part, box, dab, disc, level, prism, stroke
 
 TILE_COLOURS = ((158, 78, 56), (134, 66, 52), (176, 104, 74), (96, 84, 80), (84, 88, 96), (122, 96, 78))
 SHEET_COLOURS = ((150, 154, 158), (112, 130, 142), (136, 88, 74), (172, 168, 156))
@@ -53,14 +53,16 @@ def block(rng: np.random.Generator, width: float, depth: float) -> list[Part]:
     wall_colour = WALL_COLOURS[rng.integers(len(WALL_COLOURS))]
     parts = _walls(rng, width, depth, height, wall_colour, storeys)
     x, y = width / 2, depth / 2
-    parts.append(Part(_level(x, y, height), tuple(np.array(wall_colour) * 1.05), layer=1))
+    parts.append(Part(level((-x, x), (-y, y), height), tuple(np.array(wall_colour) * 1.05), layer=1))
     gravel = roof_gravel(rng, np.array([150, 146, 140]) * rng.uniform(0.7, 1.2))
-    parts.append(Part(_level(x - 0.6, y - 0.6, height), (88, 86, 84), layer=2))  # the parapet shades its foot
-    parts.append(Part(_level(x - 0.9, y - 0.9, height), (150, 146, 140), texture=gravel, layer=3))
+    foot, roof = (level((edge - x, x - edge), (edge - y, y - edge), height) for edge in (0.6, 0.9))
+    parts.append(Part(foot, (88, 86, 84), layer=2))  # the parapet shades its foot
+    parts.append(Part(roof, (150, 146, 140), texture=gravel, layer=3))
     for _ in range(int(rng.integers(2, 6))):
         at_x, at_y = rng.uniform(-0.7, 0.6) * x, rng.uniform(-0.7, 0.6) * y
         wide, deep, high = rng.uniform(0.8, 2.2), rng.uniform(0.8, 1.6), rng.uniform(0.5, 1.3)
-        shadow = _level(wide / 2 + 0.35, deep / 2 + 0.35, height, at_x + wide / 2, at_y + deep / 2)
+        middle, reach = np.array([at_x + wide / 2, at_y + deep / 2]), np.array([wide, deep]) / 2 + 0.35
+        shadow = level(*zip(middle - reach, middle + reach, strict=True), height)
         parts.append(Part(shadow, (84, 82, 80), layer=4))
         grey = (168, 172, 174) if rng.random() < 0.6 else (86, 106, 120)
         parts += box((at_x, at_x + wide), (at_y, at_y + deep), (height, height + high), grey, layer=5)
@@ -94,7 +96,7 @@ def container(rng: np.random.Generator, width: float, depth: float) -> list[Part
 def jetty(rng: np.random.Generator, length: float, width: float) -> list[Part]:
     """Returns a wooden landing stage along +x that begins at x = 0, on posts."""
     wood = np.array([142, 118, 92]) * rng.uniform(0.85, 1.15)
-    parts = [Part(_level(length / 2, width / 2, 0.7, length / 2), tuple(wood), texture=planks(rng, wood))]
+    parts = [Part(level((0, length), (-width / 2, width / 2), 0.7), tuple(wood), texture=planks(rng, wood))]
     for x in np.arange(1, length, 3.0):
         parts += [stroke((x, y, -0.3), (x, y, 1.2), 0.13, wood * 0.6, layer=1) for y in (-width / 2, width / 2)]
     return parts
@@ -135,8 +137,7 @@ def barrier(rng: np.random.Generator) -> list[Part]:
 def block_wall(rng: np.random.Generator) -> list[Part]:
     """Returns a concrete road block across y, 2 m wide, narrower above."""
     del rng  # all of them leave the same mould
-    outline = [(-0.32, -1.0), (0.32, -1.0), (0.32, 1.0), (-0.32, 1.0)]
-    below = prism(outline, 0, 0.35, (150, 148, 142), (170, 168, 162))
+    below = prism(level((-0.32, 0.32), (-1.0, 1.0), 0)[:, :2], 0, 0.35, (150, 148, 142), (170, 168, 162))
     return below + box((-0.12, 0.12), (-1.0, 1.0), (0.35, 0.85), (172, 170, 164), layer=1)
 
 
@@ -188,11 +189,6 @@ def _walls(rng, width: float, depth: float, height: float, colour, storeys: int)
     short = facade(rng, colour, storeys, max(1, round(depth / 3.2)))
     sides = box((-width / 2, width / 2), (-depth / 2, depth / 2), (0, height), colour)[:4]
     return [Part(side.points, colour, texture=(long, short)[index % 2]) for index, side in enumerate(sides)]
-
-
-def _level(x: float, y: float, z: float, middle_x: float = 0.0, middle_y: float = 0.0) -> np.ndarray:
-    """Returns the corners of a level rectangle that reaches x and y to each side of its middle."""
-    return np.array([[-x, -y, z], [x, -y, z], [x, y, z], [-x, y, z]]) + np.array([middle_x, middle_y, 0])
 
 
 def _panels(slope: np.ndarray, rng: np.random.Generator) -> list[Part]:

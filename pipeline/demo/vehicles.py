@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.demo.solids import Part, box, dab, disc, prism, stroke
+from pipeline.demo.solids import Part, box, dab, disc, level, prism, stroke
 
 CAR_COLOURS = (  # by how often they are seen: four times, twice, once
     *((226, 226, 224), (146, 150, 154), (52, 54, 58)),
@@ -27,7 +27,7 @@ def car(rng: np.random.Generator) -> list[Part]:
     back, front = {"hatchback": (-0.47, 0.2), "van": (-0.49, 0.36), "pickup": (-0.12, 0.24)}.get(kind, (-0.36, 0.2))
     parts += _cabin(back * length, front * length, 0.9 * y, belt, roof, paint, steep_back=kind in ("van", "hatchback"))
     if kind == "pickup":
-        parts.append(Part(_level(-x + 0.2, -0.14 * length, y - 0.2, belt), tuple(paint * 0.45), layer=1))
+        parts.append(Part(level((-x + 0.2, -0.14 * length), (0.2 - y, y - 0.2), belt), tuple(paint * 0.45), layer=1))
     for at in (-0.31 * length, 0.31 * length):
         for side in (-1, 1):
             axes = ((1, 0, 0), (0, 0, side * -1))  # the normal points away from the car
@@ -74,9 +74,9 @@ def boat(rng: np.random.Generator) -> list[Part]:
     deck = np.column_stack([outline * [0.86, 0.76], np.full(len(outline), 0.66)])
     parts.append(Part(deck, inside, layer=1))
     if kind == "cabin":
-        cabin = _level(-0.15 * x, 0.45 * x, 0.62 * y, 0.66)[:, :2]
+        cabin = level((-0.15 * x, 0.45 * x), (-0.62 * y, 0.62 * y), 0.66)[:, :2]
         parts += prism(cabin, 0.66, 1.5, GLASS, (244, 243, 240), shrink=0.86, layer=2)
-        parts.append(Part(_level(-0.85 * x, -0.25 * x, 0.55 * y, 0.67), (150, 112, 76), layer=2))
+        parts.append(Part(level((-0.85 * x, -0.25 * x), (-0.55 * y, 0.55 * y), 0.67), (150, 112, 76), layer=2))
     else:
         for at in (-0.45, 0.0, 0.4):
             parts += box((at * x - 0.16, at * x + 0.16), (-0.7 * y, 0.7 * y), (0.6, 0.74), (132, 92, 58), layer=2)
@@ -111,13 +111,9 @@ def drone(rng: np.random.Generator) -> list[Part]:
 
 def _cabin(back: float, front: float, half: float, belt: float, roof: float, paint, steep_back: bool) -> list[Part]:
     """Returns the glass house of a car and its painted roof and pillars."""
-    low = _level(back, front, half, belt)
-    high = _level(back + (0.15 if steep_back else 0.5), front - 0.62, half * 0.82, roof)
+    low = level((back, front), (-half, half), belt)
+    high = level((back + (0.15 if steep_back else 0.5), front - 0.62), (-half * 0.82, half * 0.82), roof)
     parts = [Part(np.stack([low[i - 1], low[i], high[i], high[i - 1]]), GLASS, layer=1) for i in (1, 2, 3, 0)]
     parts.append(Part(high, tuple(paint), layer=2))
     parts += [stroke(low[i], high[i], 0.045, paint * 0.9, layer=2) for i in range(4)]
     return parts
-
-
-def _level(back: float, front: float, half: float, z: float) -> np.ndarray:
-    return np.array([[back, -half, z], [front, -half, z], [front, half, z], [back, half, z]])

@@ -6,7 +6,7 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.config.ensemble import is_ensemble
@@ -105,9 +105,17 @@ def _headline(record: Record) -> Html:
         tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
         tag("div", name, tag("span", state, class_="state"), class_="title"),
         tag("p", record.header.question, class_="question") if record.header.question else None,
+        _refusal(record.refusal),
         _score(record, record.metrics) if record.metrics else None,
         tag("aside", tag("h2", "Read before trusting the score"), listed, class_="caution") if found else None,
     )
+
+
+def _refusal(refusal: Mapping[str, str]) -> Html | None:
+    """Returns which stage was refused and why, in the words of the terminal."""
+    if "message" not in refusal:
+        return None
+    return tag("aside", tag("h2", f"{refusal['stage']} was refused"), tag("pre", refusal["message"]), class_="caution")
 
 
 def spoken_name(record: Record) -> str:
@@ -171,10 +179,8 @@ def _facts(record: Record, metrics: Metrics) -> Html:
 
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
-    metrics, refusal = record.metrics, record.refusal
+    metrics = record.metrics
     found: list[Html | str | None] = []
-    if "message" in refusal:
-        found.append(f"The stage {refusal['stage']} was refused: {refusal['message']}")
     if metrics:
         found.append(score_warning(metrics.content))
     found.append(_start_warning(record))

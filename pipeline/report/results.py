@@ -157,7 +157,7 @@ def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mappin
     for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
         means, interval = member.get("scores") or {}, own.get("score")
         mean = interval["mean"] if interval else means.get(score)
-        cells = [member["run"], member["run_name"], split_name(member.get("split") or {})]
+        cells = [member["name"], member["run_name"], split_name(member.get("split") or {})]
         cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
         cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
         rows.append([*cells, *([_weight(weights[number])] if weights else [])])
@@ -172,7 +172,7 @@ def _stores(members: Sequence[Mapping[str, Any]], stores: Sequence[Mapping[str, 
     for member, own in zip(members, stores, strict=True):
         times = own["float32_bytes"] / own["bytes"]
         sizes = size(own["bytes"]), f"{own['images']:,}", size(own["bytes"] / own["images"]), f"{times:.0f} times"
-        rows.append((member["run"], *sizes, _agreement(own)))
+        rows.append((member["name"], *sizes, _agreement(own)))
     caption = "Probability stores: size, and pixels whose class is that of the network's own float32 output"
     return table(("member", "store", "images", "per image", "smaller than float32", "agreement"), rows, caption)
 

@@ -7,14 +7,18 @@
 Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
 indices with one ignored value, class weights (C,) of mean 1. Ignored pixels enter no sum and get a zero gradient.
 
-Overlap: sums are over the whole batch; a class that the batch lacks contributes 0. The formulas and constants are those of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`,
-`DiceLoss`, `JaccardLoss`), which build a one-hot target; here the sums are taken straight from the index mask, in
-double precision where a class is summed up pixel by pixel, and the gradient is written out.
+Overlap: sums are over the whole batch; a class that the batch lacks contributes 0. The formulas and constants are those
+of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`, `DiceLoss`, `JaccardLoss`), which build a one-hot target;
+here the sums are taken straight from the index mask, in double precision where a class is summed up pixel by pixel, and
+the gradient is written out.
 
 Pixels: all are computed from logits, never from the logarithm of a probability, so 0 is never met. torch's own mean is
 not used: it is 0/0 on a batch whose pixels are all ignored, and its sum is not repeatable on CUDA.
 """
 
+import functools
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -166,12 +170,20 @@ def bitempered(
     Source: Amid et al. 2019, https://arxiv.org/abs/1906.03361, as computed by pytorch-toolbelt. On a CPU it takes 20
     times as long as the cross entropy.
     """
-    from pytorch_toolbelt.losses.bitempered_loss import bi_tempered_logistic_loss  # takes seconds to import
-
     true_P = mask_BHW.long().masked_fill(mask_BHW == ignore, 0).flatten()
     logits_PC = logits_BCHW.movedim(1, -1).flatten(0, 2)
-    loss_P = bi_tempered_logistic_loss(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
+    loss_P = _toolbelt_loss()(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
     return (loss_P * _share(mask_BHW, weights_C, ignore, loss_P.dtype).flatten()).sum()
+
+
+@functools.cache
+def _toolbelt_loss() -> Callable[..., Tensor]:
+    """Returns the bi-tempered loss of pytorch-toolbelt, imported at its first use, which takes seconds."""
+    with warnings.catch_warnings():
+        # By other losses of the package when they are imported.
+        warnings.filterwarnings("ignore", message=".torch.cuda.amp.autocast", category=FutureWarning)
+        from pytorch_toolbelt.losses.bitempered_loss import bi_tempered_logistic_loss
+    return bi_tempered_logistic_loss
 
 
 def _nll(logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> Tensor:

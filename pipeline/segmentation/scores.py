@@ -8,7 +8,6 @@ Letters: I images, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.scores import LABELS, PER_IMAGE, mean_scored
+from pipeline.scores import PER_IMAGE, mean_scored, score_table
 from pipeline.segmentation import decision
 from pipeline.segmentation.metrics import dataset_iou, dice_iou
 
@@ -61,18 +60,7 @@ def score_families(
     """
     families = {name: values_IC.T.copy().mean(1) for name, values_IC in image_scores(confusion_ICC).items()}
     families["miou"] = dataset_iou(confusion_ICC.sum(0)).numpy()
-
-    def known(value: float) -> float | None:
-        return None if math.isnan(value) else float(value)
-
-    return {
-        name: {
-            "label": LABELS[name],
-            "mean": known(mean_scored(values_C, scored)),
-            "classes": dict(zip(classes, map(known, values_C), strict=True)),
-        }
-        for name, values_C in families.items()
-    }
+    return score_table(families, classes, scored)
 
 
 def summarise(

@@ -85,12 +85,12 @@ def store_facts(run: Run, number: int) -> dict[str, Any]:
     `float32_bytes` is what full-size float32 probabilities of the same images would take.
     """
     member = member_runs(run)[number]
-    sources = {subset: _sources(run, subset)[number] for subset in ("valid", "test")}
-    rows = [row for source in sources.values() for row in source.dataset.rows]
-    files = [path for subset in sources for path in (member.paths / PROBS[subset]).iterdir()]
-    dataset = sources["test"].dataset
+    source = _sources(run, "test")[number]
+    dataset = source.dataset
+    rows = [*split_rows(member.paths, "valid").itertuples(), *dataset.rows]
+    files = [path for probs in PROBS.values() for path in (member.paths / probs).iterdir()]
     indices = sorted({0, len(dataset) // 2})[:NUM_COMPARED]
-    share = run.task.agreement(sources["test"].open(), dataset, indices, open_predictions(member, "test"))
+    share = run.task.agreement(source.open(), dataset, indices, open_predictions(member, "test"))
     sizes = [(int(row.height), int(row.width)) for row in rows]
     return {
         "bytes": sum(path.stat().st_size for path in files),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from pipeline.config.ensemble import load_members
 from pipeline.engine.run import Run, Sources
+from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIGS, INDEX, PROBS
 from pipeline.work.inputs import sample_submission, test_files, training_files, training_images
 
@@ -16,8 +18,13 @@ def member_runs(run: Run) -> list[Run]:
 
 
 def member_sources(run: Run) -> Sources:
-    """Returns what decides the members' predictions: the competition, their checkpoints and configs."""
-    sources = {**training_files(run), **test_files(run)}
+    """Returns what decides the members' predictions: the competition, their checkpoints and configs.
+
+    Members that are finished need no training image: a hidden test set is predicted without the competition.
+    """
+    sources = dict(test_files(run))
+    with contextlib.suppress(UserError):
+        sources |= training_files(run)
     for member in member_runs(run):
         files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
         sources[f"{member.name}'s checkpoint"] = member.paths / BEST
@@ -32,7 +39,7 @@ def member_stores(run: Run, subset: str) -> Sources:
     """
     if run.loaded.config.ensemble.stream:
         return {}
-    return {f"{member.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
+    return {f"{member.loaded.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
 
 
 def held_out_sources(run: Run) -> Sources:

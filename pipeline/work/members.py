@@ -40,11 +40,11 @@ def require_trained(members: Sequence[Run]) -> None:
     """
     lines = []
     for member in members:
-        reuse_finished(member, "train")  # another TTA needs no training
+        reuse_finished(member, PREDICTING[-1])  # another TTA needs no training
         if not (member.paths.markers / "train.json").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
-        run_chain(member.with_log(lambda line: None), "prepare")
+        run_chain(member.with_log(lambda line: None), "testset")
         reason = why_run(member.stage("train"), member)
         if reason is not None:
             lines.append((member, f"trained with other settings or data: {reason}"))
@@ -98,7 +98,6 @@ def member_facts(member: Run) -> dict[str, Any]:
     split = member.loaded.config.datasets
     return {
         "name": member.loaded.name,
-        "run": member.name,
         "run_name": run_name(member.loaded.config),
         "checkpoint_sha256": sha256_file(member.paths / BEST),
         "settings": {

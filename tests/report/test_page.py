@@ -148,6 +148,19 @@ def test_a_changed_submission_is_noticed(finished_run, tmp_path, quick_plots):
     assert "are right" not in words
 
 
+def test_a_refusal_is_shown_above_everything_with_its_message(finished_run, quick_plots):
+    loaded, folder = finished_run
+    assert "was refused" not in read(write_page(run_of(loaded))).words
+    message = "ExpAAD.csv has 3 problems:\n  row 7: a <b>run</b> ends beyond the image"
+    (folder / "refused.json").write_text(json.dumps({"stage": "submit", "message": message}))
+    reader = read(write_page(run_of(loaded)))
+    assert reader.faults == []
+    assert f"submit was refused{message}" in "".join(reader.text)
+    assert reader.words.index("submit was refused") < reader.words.index("validation Dice")
+    (folder / "refused.json").write_text("{")
+    assert "was refused" not in read(write_page(run_of(loaded))).words
+
+
 def test_a_submission_of_an_earlier_training_is_noticed(finished_run, quick_plots):
     loaded, folder = finished_run
     write_evaluated(folder, dice=(0.9, 0.5, 0.95, 0.8))

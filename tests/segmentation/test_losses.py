@@ -296,6 +296,16 @@ def test_bitempered_becomes_the_cross_entropy_and_is_bounded() -> None:
     assert 4.99 < float(bitempered(wrong_BCHW, mask_BHW, None, 255)) < 5
 
 
+@pytest.mark.slow
+def test_pytorch_toolbelt_is_imported_by_the_first_bitempered_loss_only_and_without_a_warning(python_modules) -> None:
+    start = (
+        "import warnings, torch; warnings.simplefilter('error'); from pipeline.segmentation.losses import build_loss"
+    )
+    call = "build_loss({{{name!r}: 1}}, 2)(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1).long())"
+    assert "pytorch_toolbelt" not in python_modules(f"{start}; {call.format(name='focal')}")
+    assert "pytorch_toolbelt" in python_modules(f"{start}; {call.format(name='bitempered')}")
+
+
 def test_boundary_of_a_worked_square() -> None:
     # 6 x 6 square in 20 x 20; a prediction moved by 2 pixels still meets every outline, by 5 pixels only corners do
     def logits_of(mask_BHW: Tensor) -> Tensor:

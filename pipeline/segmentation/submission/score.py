@@ -20,7 +20,7 @@ from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_te
 from pipeline.data.inspection import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
-from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored
+from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
 from pipeline.segmentation.labels import inspect_mask, read_mask
 from pipeline.segmentation.submission.masks import Size, count_pairs
 from pipeline.submission.check import find_hints
@@ -158,20 +158,5 @@ def _checked_sizes(
 def summarise(scores: Scores, competition: Competition) -> dict[str, Any]:
     """Returns the scores in the form of metrics.json; a score is None where no class has pixels."""
     names = _scored_names(competition)
-
-    def number(value: float) -> float | None:
-        return None if np.isnan(value) else float(value)
-
-    return {
-        "images": len(scores.per_image),
-        "score": competition.score,
-        "scores": {
-            score: {
-                "label": LABELS[score],
-                "mean": number(mean_scored(values)),
-                "classes": {name: number(value) for name, value in zip(names, values, strict=True)},
-            }
-            for score, values in scores.classes.items()
-        },
-        "scored": names,
-    }
+    families = score_table(scores.classes, names)
+    return {"images": len(scores.per_image), "score": competition.score, "scores": families, "scored": names}
