@@ -17,7 +17,7 @@ from pipeline.paths import PROJECT
 from pipeline.stages import ENSEMBLE_STAGES, STAGE_NAMES, STAGES, stages_of
 from tests.tiny import draw_nothing, run_of, run_paths, run_stages, tiny, write_competition
 
-ALL = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "predict", "submit", "report")
+ALL = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "fit", "predict", "submit", "report")
 LEARN = ("sweep", "train", "report")
 NETWORK = ("sweep", "train", "evaluate", "predict", "report")
 
@@ -50,12 +50,13 @@ DEPENDENTS = {
     "SOLVER.REPRODUCIBLE": NETWORK,
     "SWEEP": ("sweep", "report"),
     "PREDICT": ("evaluate", "predict", "report"),
-    "DECODE": ("submit", "report"),
+    "DECODE": ("fit", "submit", "report"),
     "ENSEMBLE": ("report",),
     "RUNTIME": (),
 }
 
 
+FITTED = "DECODE.OFFSETS=fitted"
 NAMES_OF_FILES = {"DATASETS.COMPETITION", "SOLVER.PLAN"}  # what is in the file counts, see the tests of their own
 
 
@@ -105,8 +106,8 @@ def competition(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def finished(competition) -> Loaded:
-    """The tiny config with a run folder in which every stage is done, by stand-ins."""
-    loaded = tiny(competition)
+    """The tiny config, with a fitted decoding, and a run folder in which every stage is done, by stand-ins."""
+    loaded = tiny(competition, FITTED)
     run_stages(loaded, stages=stand_ins(loaded))
     return loaded
 
@@ -156,6 +157,8 @@ def test_a_changed_plan_file_counts_by_its_content(finished):
     [
         ({"title": "Another", "kaggle_slug": "another", "licence": "another"}, ["report"]),
         ({"ignore_index": 11}, list(ALL)),
+        ({"task": "detection"}, list(ALL)),
+        ({"score": "miou"}, ["prepare", "testset", "evaluate", "fit", "submit", "report"]),
     ],
 )
 def test_of_a_competitions_description_only_that_counts_which_a_stage_goes_by(finished, changes, wanted):
@@ -176,8 +179,9 @@ def test_another_way_to_write_the_submission_trains_no_network_anew(finished):
     ("name", "wanted"),
     [
         ("lr_sweep.json", ["sweep", "report"]),
-        ("split.csv", ["prepare", "tile", "sweep", "train", "evaluate", "report"]),
-        ("catalog_train.csv", ["prepare", "tile", "sweep", "train", "evaluate", "report"]),
+        ("split.csv", ["prepare", "tile", "sweep", "train", "evaluate", "fit", "report"]),
+        ("catalog_train.csv", ["prepare", "tile", "sweep", "train", "evaluate", "fit", "report"]),
+        ("decode.json", ["fit", "submit", "report"]),
         ("catalog_test.csv", ["testset", "predict", "submit", "report"]),
     ],
 )
@@ -197,8 +201,8 @@ def test_the_sweeps_suggestion_counts_for_training_only_where_it_is_taken(compet
     ("file", "wanted"),
     [
         # Training and test images share a folder, so that an unlisted file is noticed.
-        ("imgs/imgs/000001_001.jpg", ["prepare", "testset", "tile", "evaluate"]),
-        ("masks/masks/000001_001.png", ["prepare", "tile", "evaluate"]),
+        ("imgs/imgs/000001_001.jpg", ["prepare", "testset", "tile", "evaluate", "fit"]),
+        ("masks/masks/000001_001.png", ["prepare", "tile", "evaluate", "fit"]),
         ("imgs/imgs/000004_001.jpg", ["prepare", "testset", "predict"]),
         ("train.csv", ["prepare", "testset"]),
         ("test.csv", ["testset"]),
@@ -206,7 +210,7 @@ def test_the_sweeps_suggestion_counts_for_training_only_where_it_is_taken(compet
     ],
 )
 def test_a_changed_pixel_makes_exactly_the_stages_stale_that_see_it(tmp_path, file, wanted):
-    loaded = tiny(write_competition(tmp_path / "data"))
+    loaded = tiny(write_competition(tmp_path / "data"), FITTED)
     run_stages(loaded, "testset")
     run_stages(loaded, stages=stand_ins(loaded)[2:])
     assert stale(loaded) == {}

@@ -104,7 +104,7 @@ def decoder(
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
-    num_members = len(run.loaded.config.ensemble.members or (None,))
+    num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
     rules = tuple(Rule(*(rule[field] for field in RULE_FIELDS)) for rule in facts.get("rules", ()))
     factors = facts.get("offsets", {}).get("factors", {})
     if factors:
