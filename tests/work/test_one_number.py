@@ -150,11 +150,9 @@ def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {}, sizes)
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
-    found, metrics = json.loads(captured.out), metrics_of("RoadA")
-    assert found["dice"] == {
-        "mean": pytest.approx(metrics["scores"]["dice"]["mean"]),
-        "classes": {"Road": pytest.approx(metrics["scores"]["dice"]["mean"])},
-    }
+    found, metrics = json.loads(captured.out)["scores"], metrics_of("RoadA")
+    assert found["dice"]["mean"] == pytest.approx(dice_of("RoadA"))
+    assert found["dice"]["classes"] == {"Road": pytest.approx(dice_of("RoadA"))}
     assert found["iou"]["mean"] == pytest.approx(metrics["scores"]["iou"]["mean"])
     assert f"{12 - len(ids)} of the 12 masks" in captured.err
 
