@@ -1,6 +1,6 @@
-"""The curve of an LR sweep: smoothed, judged, and the learning rates that it suggests.
+"""The curve of an LR sweep: smoothed, checked, and the learning rates that it suggests.
 
-In: points of a sweep. Out: numbers. Needs no torch, so that a curve can be looked at again without a network.
+In: points of a sweep. Out: numbers. Needs no torch, so that a curve can be analysed again without a network.
 """
 
 from __future__ import annotations
