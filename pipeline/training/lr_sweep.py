@@ -1,10 +1,9 @@
-"""LR sweep: a short training whose rate grows from step to step, the validation loss watched after each.
+"""LR sweep: a short training whose learning rate grows at every step, with the validation loss after each.
 
-Smith 2017 (arXiv:1506.01186) is the idea, fastai's finder the habit. What differs: the loss looked at is that of a
-fixed handful of validation images which hold every class; suggestions look left of the minimum only, because the
-steepest point of the whole curve is often the rebound after the explosion; several repeats give a band; steps are as
-long as the training's will be at the same MAX_LR (see `stride.py`). The sweep has a network and an optimizer of its
-own, so nothing that training uses is touched.
+Source: Smith 2017 (arXiv:1506.01186), and the finder of fastai. Different here: the loss is that of a few fixed
+validation images that together contain every class; suggestions are left of the minimum only, because the steepest
+point of the whole curve is often the rebound after the divergence; several repeats give a band; steps are as long as
+those of the training at the same MAX_LR (see `stride.py`). The sweep has its own network and optimizer.
 
 In: tile store, split. Out: `lr_sweep.csv`, `lr_sweep.json`.
 """
