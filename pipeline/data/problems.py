@@ -101,7 +101,7 @@ KINDS: dict[str, tuple[str, str]] = {
                                 "correct CLASSES"),
     "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file"),
     "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; a colour that "
-                                  "counts nowhere is a class of its own, the last, with IGNORE_INDEX"),
+                                  "is ignored is a class of its own, the last, with IGNORE_INDEX"),
 }
 # fmt: on
 

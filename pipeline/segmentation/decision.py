@@ -4,7 +4,7 @@ Softmax over the classes, the most probable class, a confusion matrix. Losses, v
 call this file, so another rule (several classes per pixel: sigmoid and a threshold per class) begins here.
 
 Letters: B images, C classes, H rows, W columns, P pixels. Predictions and masks are uint8 class indices; 255 in a mask
-is ignored and counts nowhere. No function here makes a GPU wait.
+is ignored. No function here makes a GPU wait.
 """
 
 import numpy as np

@@ -78,7 +78,7 @@ def sample_members(
     Args:
         members: numbers of the members that were not trained on it.
         predictions: one per such member.
-        truth_HW: uint8; pixels of `IGNORE` count nowhere.
+        truth_HW: uint8; pixels of `IGNORE` are left out.
     """
     num_classes = len(predictions[0].logits)
     soft_hits, soft_areas = (np.zeros((len(members), num_classes)) for _ in range(2))

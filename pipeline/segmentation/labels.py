@@ -1,7 +1,7 @@
 """Masks: read from files as class indices, checked, counted, and described in the catalog.
 
 In: 8-bit PNG files of class indices, other grey values or colours. Out: uint8 arrays (height, width) of class indices,
-`IGNORE` where a pixel counts nowhere.
+`IGNORE` where a pixel is ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_NAMED = 6  # values or colours that a message names
 
 
 def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
-    """Returns a mask, uint8 HxW: class indices, and `IGNORE` where the file has what counts nowhere.
+    """Returns a mask, uint8 HxW: class indices, and `IGNORE` for ignored pixels.
 
     Raises:
         UserError: the file is absent, does not decode, is not of the kind that `code` reads, or has unknown values.
@@ -48,7 +48,7 @@ def mask_flags(code: MaskCode) -> int:
 def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
     """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR; may be `stored` itself.
 
-    `IGNORE` is what counts nowhere. Where values or colours are given, any other one becomes `UNKNOWN`.
+    `IGNORE` marks ignored pixels. Where values or colours are given, any other one becomes `UNKNOWN`.
 
     >>> class_indices(np.array([[0, 255, 7]], np.uint8), MaskCode(values=(0, 255))).tolist()
     [[0, 1, 254]]
@@ -74,7 +74,7 @@ def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
 def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
     """Returns what a mask file holds, by the competition's MASK_VALUES, COLORS and IGNORE_INDEX.
 
-    `counts` is int64 [256], the pixels per class index; at `IGNORE` those that count nowhere.
+    `counts` is int64 [256], the pixels per class index; at `IGNORE` those that are ignored.
     """
     code = mask_code(competition)
     kind = "colors" if code.colors else "values" if code.values else "indices"
@@ -97,7 +97,7 @@ def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
 
 
 def pixel_columns(competition: Competition) -> list[str]:
-    """Returns the catalog's columns of a mask: the pixels of each class, and those that count nowhere."""
+    """Returns the catalog's columns of a mask: the pixels of each class, and the ignored ones."""
     return [*(f"pixels_{index}" for index in range(competition.num_classes)), "pixels_ignored"]
 
 

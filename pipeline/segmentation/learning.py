@@ -108,7 +108,7 @@ class MaskScorer:
 
 
 def count_pixels(logits_BCHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Returns the confusion matrix of each image, int64 (B, C, C); a padding class counts nowhere."""
+    """Returns the confusion matrix of each image, int64 (B, C, C); a padding class is left out."""
     predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
     return decision.count(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes)
 

@@ -63,7 +63,7 @@ def sample_combined(
 
     Args:
         recipe: how the predictions are combined, one of `LINEAR`.
-        truth_HW: uint8; pixels of `IGNORE` count nowhere.
+        truth_HW: uint8; pixels of `IGNORE` are left out.
     """
     num_classes = len(predictions[0].logits)
     weights_MC1 = with_factors(recipe, np.ones(num_classes), len(predictions)).weights.astype(np.float32)[:, :, None]

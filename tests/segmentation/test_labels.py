@@ -215,7 +215,7 @@ def test_a_value_that_is_not_listed_is_named_with_file_and_remedy(tmp_path: Path
     problems = found_in(replace(COMPETITION, mask_values=(0, 1, 255, 3)), folder)
     assert {kind for kind, *_ in problems} == {"mask value not in MASK_VALUES"}
     assert {file: found for _, file, found, _ in problems}[FILE] == "value 254 in 3 pixels"
-    assert problems[0][3] == "mend MASK_VALUES in configs/competitions/little.yaml, or the file"
+    assert problems[0][3] == "correct MASK_VALUES in configs/competitions/little.yaml, or the file"
 
 
 def test_a_colour_that_no_class_has_is_named_with_file_and_remedy(tmp_path: Path):
@@ -227,7 +227,7 @@ def test_a_colour_that_no_class_has_is_named_with_file_and_remedy(tmp_path: Path
     ((kind, file, found, cure),) = found_in(IN_COLORS, folder)
     assert (kind, file) == ("mask colour not in COLORS", FILE)
     assert found == "colours [1, 2, 3], [250, 0, 4] in 5 pixels"
-    assert "mend COLORS in configs/competitions/little.yaml" in cure and "IGNORE_INDEX" in cure
+    assert "correct COLORS in configs/competitions/little.yaml" in cure and "IGNORE_INDEX" in cure
 
 
 @pytest.mark.parametrize("competition", [IN_COLORS, replace(COMPETITION, mask_values=(0, 1, 2, 3))])

@@ -164,7 +164,7 @@ def test_an_optimizer_that_the_installed_timm_lacks_is_refused_with_its_version(
         ("timm.AdamW", "did you mean AdamW or timm.adamw?"),
         ("diff_grad", "did you mean torch_optimizer.DiffGrad?"),
         ("timm.lam", "did you mean timm.lamb or timm.lamb"),
-        ("Q", "wanted Ranger, RAdam, AdamW, SGD, or e.g. timm.lamb"),
+        ("Q", "expected Ranger, RAdam, AdamW, SGD, or e.g. timm.lamb"),
         ("timm.adamc", "timm.adamc takes the plan's highest learning rate for its weight decay from its construction"),
     ],
 )
