@@ -1,4 +1,4 @@
-"""How messages write durations and sizes, and what they suggest for a misspelt word. Standard library only."""
+"""Durations, sizes and suggestions in messages, and dotted keys. Standard library only."""
 
 from __future__ import annotations
 
@@ -65,3 +65,12 @@ def plain_word(word: str) -> str:
     'maxlr'
     """
     return word.replace("_", "").replace("-", "").casefold()
+
+
+def is_below(key: str, prefixes: Iterable[str]) -> bool:
+    """Returns whether a dotted key is one of the prefixes or below one.
+
+    >>> is_below("SOLVER.MAX_LR", ["SOLVER"]), is_below("SOLVER.MAX_LR", ["SOLVER.MAX"])
+    (True, False)
+    """
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)

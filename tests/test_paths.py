@@ -45,7 +45,7 @@ def test_folders_do_not_change_with_the_environment(tmp_path, monkeypatch):
 
 def test_the_submission_of_a_run_has_its_name_and_the_suffix_of_its_format(tmp_path):
     run = Folders.from_environment().run("demo-12ab34cd")
-    assert run.submission() == tmp_path / "submissions" / "demo-12ab34cd.csv"
+    assert run.submission(".csv") == tmp_path / "submissions" / "demo-12ab34cd.csv"
     assert run.submission(".zip") == tmp_path / "submissions" / "demo-12ab34cd.zip"
 
 

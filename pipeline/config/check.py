@@ -11,9 +11,9 @@ from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.config.schema import STRIDE, Config
-from pipeline.config.tree import Problems, first_repeated, is_below, refuse
+from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.errors import UserError
-from pipeline.wording import did_you_mean
+from pipeline.wording import did_you_mean, is_below
 
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
 # The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`ensemble.py`),

@@ -10,8 +10,8 @@ import json
 import shlex
 
 from pipeline.config.load import Loaded, load
-from pipeline.config.tree import is_below
 from pipeline.errors import UserError
+from pipeline.wording import is_below
 
 OWN_KEYS = ("ENSEMBLE", "DECODE")  # not passed on to members
 

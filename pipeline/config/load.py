@@ -20,11 +20,11 @@ from pipeline.config.competition import Competition, check_competition
 from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import Leaf, Tree, build, is_below, leaf_origins, merge, override_tree, read_tree, refuse
+from pipeline.config.tree import Leaf, Tree, build, leaf_origins, merge, override_tree, read_tree, refuse
 from pipeline.errors import UserError
 from pipeline.files import sha256_text
 from pipeline.paths import CONFIGS
-from pipeline.wording import did_you_mean
+from pipeline.wording import did_you_mean, is_below
 
 # Keys of the original pipeline that would have no effect here. They are refused, not silently accepted.
 RETIRED = {

@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.config.plain_yaml import COMMAND_LINE, Mismatch, coerce, compose_file, compose_text, origin_of, quote
 from pipeline.errors import UserError
-from pipeline.wording import nearest, plain_word
+from pipeline.wording import is_below, nearest, plain_word
 
 Problems = Iterator[tuple[str, str]]  # key, what was found and expected: the first one is refused
 
@@ -216,15 +216,6 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
 
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
-
-
-def is_below(key: str, prefixes: Iterable[str]) -> bool:
-    """Returns whether a dotted key is one of the prefixes or below one.
-
-    >>> is_below("SOLVER.MAX_LR", ["SOLVER"]), is_below("SOLVER.MAX_LR", ["SOLVER.MAX"])
-    (True, False)
-    """
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def first_repeated(items: Sequence) -> Any:

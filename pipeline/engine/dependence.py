@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.tree import is_below
 from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
+from pipeline.wording import is_below
 
 
 def reads_of(stage: Stage, run: Run) -> tuple[str, ...]:

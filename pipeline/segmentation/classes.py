@@ -1,4 +1,4 @@
-"""Which classes a run's network tells apart, trains on and is scored by. Needs no torch."""
+"""Which classes a run's network predicts, which its loss uses, and which are scored. Needs no torch."""
 
 from __future__ import annotations
 

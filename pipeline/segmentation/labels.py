@@ -122,7 +122,7 @@ def mask_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
     pixels, notices = catalog[pixel_columns(competition)[:-1]], []
     unseen = [name for name, count in zip(competition.class_names, pixels.sum(), strict=True) if count == 0]
     if unseen:
-        notices.append(f"no mask contains {', '.join(unseen)}: nothing can be learnt about that")
+        notices.append(f"no mask contains {', '.join(unseen)}: the network cannot learn it")
     blank = catalog["id"][pixels.sum(axis=1) == 0]
     if len(blank):
         notices.append(f"{len(blank):,} masks hold only ignored pixels (first: {blank.iloc[0]})")

@@ -21,7 +21,7 @@ from pipeline.segmentation import decision
 from pipeline.segmentation.compact import Bands, CompactLogits, compress, to_codes
 from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
 from pipeline.task import Batch
-from pipeline.training.device import in_parts, told_faults
+from pipeline.training.device import explained_faults, in_parts
 from pipeline.training.encoder import normalise
 from pipeline.training.learner import autocast
 
@@ -76,7 +76,7 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
     """Yields (image id, prediction) for every image of the batches, in their order."""
     factor = _stored_factor(predictor)
     for batch in batches:
-        with torch.inference_mode(), told_faults(MEMORY_REMEDY):
+        with torch.inference_mode(), explained_faults(MEMORY_REMEDY):
             images_BHWC = batch.images.to(predictor.device, non_blocking=True)
             arrays = in_parts(lambda part: _storable(predictor, part, factor), images_BHWC).cpu().numpy()
         for (image_id, offset, size), array in zip(batch.keys, arrays, strict=True):

@@ -29,7 +29,7 @@ from pipeline.segmentation.padding import Policy, pad, pad_mask, pad_to, padded_
 from pipeline.task import Batch, Frame
 
 
-class Place(NamedTuple):
+class TilePosition(NamedTuple):
     """One tile of one image in the store; without tiles the whole image."""
 
     image_id: str
@@ -60,8 +60,8 @@ class TrainDataset(torch.utils.data.Dataset):
         self.store, self.augmentation, self.seed = store, augmentation, seed
         self.padding, self.multiple = padding, multiple
         self.num_classes = len(classes)
-        self.places = places_of(store, ids, augmentation)
-        self.num_tiles = len(self.places) // len(ids)
+        self.positions = tile_positions(store, ids, augmentation)
+        self.num_tiles = len(self.positions) // len(ids)
         self.chain = color_chain(augmentation.color)
         self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
         needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
@@ -70,7 +70,7 @@ class TrainDataset(torch.utils.data.Dataset):
         self.class_scores = torch.full((self.num_classes,), torch.nan).share_memory_()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def set_class_scores(self, dice: Sequence[float]) -> None:
         """Gives the `weighted` copy-paste the last validation Dice; call it before an epoch's loading begins."""
@@ -78,11 +78,11 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def class_presence(self) -> np.ndarray:
         """Returns which classes each sample shows before augmentation: bool, samples x classes."""
-        return class_presence(self.store, self.places, self.num_classes)
+        return class_presence(self.store, self.positions, self.num_classes)
 
     def describe(self, key: SampleKey) -> str:
         """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
-        image_id, scale, box = self.places[key.index]
+        image_id, scale, box = self.positions[key.index]
         of_scale = f" of {scale[0]}x{scale[1]}" if scale else ""
         return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {key.epoch}"
 
@@ -93,17 +93,17 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
-        box = self.places[index].box
+        box = self.positions[index].box
         return padded_size(box.height, box.width, self.multiple)
 
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
-        place = self.places[key.index]
-        stored, stored_mask = self.store.image(*place[:2]), self.store.label(*place[:2])
+        position = self.positions[key.index]
+        stored, stored_mask = self.store.image(*position[:2]), self.store.label(*position[:2])
         if not key.augment:
-            return cut_image(stored, UNCHANGED, place.box), cut_label(stored_mask, UNCHANGED, place.box, IGNORE)
+            return cut_image(stored, UNCHANGED, position.box), cut_label(stored_mask, UNCHANGED, position.box, IGNORE)
         geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
-        image, mask = cut_image(stored, geometry, place.box), cut_label(stored_mask, geometry, place.box, IGNORE)
+        image, mask = cut_image(stored, geometry, position.box), cut_label(stored_mask, geometry, position.box, IGNORE)
         rules = self.augmentation.copy_paste
         if rules.enable:
             rng = self._rng(key, PASTING)
@@ -124,7 +124,7 @@ class TrainDataset(torch.utils.data.Dataset):
         source_index = self._draw_source(key.index, allowed, rng)
         if source_index is None:
             return
-        source = self.places[source_index]
+        source = self.positions[source_index]
         geometry = draw_geometry(self.augmentation, rng)
         source_box, frame = copy_paste.overlap(source.box, mask.shape, rng)
         source_mask = cut_label(self.store.label(*source[:2]), geometry, source_box, IGNORE)
@@ -159,14 +159,14 @@ class TrainDataset(torch.utils.data.Dataset):
             shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
             others = shows[shows // self.num_tiles != own_image]
             return int(rng.choice(others)) if len(others) else None
-        num_others = len(self.places) - self.num_tiles
+        num_others = len(self.positions) - self.num_tiles
         if num_others == 0:
             return None
         draw = int(rng.integers(num_others))
         return draw if draw < own_image * self.num_tiles else draw + self.num_tiles
 
 
-def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[Place]:
+def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
     """Returns every tile of every image, image by image.
 
     Raises:
@@ -177,21 +177,21 @@ def places_of(store: Store, ids: Sequence[str], augmentation: Augmentation) -> l
     tile = augmentation.tile
     if not tile.enable:
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
-        return [Place(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
+        return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
     windows = tile_windows(tile.sets, tile.width, tile.height)
     boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
-    return [Place(image_id, scale, box) for image_id in ids for scale, box in boxes]
+    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in boxes]
 
 
-def class_presence(store: Store, places: Sequence[Place], num_classes: int) -> np.ndarray:
+def class_presence(store: Store, positions: Sequence[TilePosition], num_classes: int) -> np.ndarray:
     """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
 
-    def areas(place: Place) -> np.ndarray:
-        box = place.box
-        mask = store.window(place.image_id, place.scale, box.x, box.y, box.width, box.height)[1]
+    def areas(position: TilePosition) -> np.ndarray:
+        box = position.box
+        mask = store.window(position.image_id, position.scale, box.x, box.y, box.width, box.height)[1]
         return copy_paste.class_areas(mask)
 
-    return np.array([areas(place)[:num_classes] > 0 for place in places])
+    return np.array([areas(position)[:num_classes] > 0 for position in positions])
 
 
 def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -49,7 +49,7 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
-    captions = [dataset.places[index].image_id for index in indices]
+    captions = [dataset.positions[index].image_id for index in indices]
     kinds = (augmentation.horizontal_flip, augmentation.shift_scale_rotate, augmentation.copy_paste)
     kinds += (augmentation.color, augmentation.gaussian_noise)
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
@@ -59,6 +59,6 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile
     for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
-        image = dataset.store.image(dataset.places[0].image_id, tile_set[:2])
+        image = dataset.store.image(dataset.positions[0].image_id, tile_set[:2])
         grid = draw_tile_grid(image, tile_set, tile.width, tile.height)
         write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)

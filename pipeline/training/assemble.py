@@ -157,7 +157,7 @@ def loss_terms(loaded: Loaded, plan: Sequence[Phase]) -> tuple[str, ...]:
 
 
 def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: int) -> None:
-    """Refuses a plan whose learning rate would never come to MAX_LR, which only the number of steps tells.
+    """Refuses a plan whose learning rate would never reach MAX_LR; whether it does depends on the number of steps.
 
     Raises:
         UserError: the phase, its warm-up and its steps.

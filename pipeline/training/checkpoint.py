@@ -1,7 +1,7 @@
 """Checkpoints that are whole, checked and harmless: atomic writes, a sha256 at the end, no pickled code.
 
 A checkpoint is an ordinary `torch.save` archive followed by 40 bytes: a mark and the sha256 of the archive. torch and
-safetensors both load flipped bits without complaint, so the hash is looked at before anything else.
+safetensors both load flipped bits without complaint, so the hash is checked before anything else.
 
 `last.ckpt` is where training stands, `best.ckpt` a second name (hard link) of what `last.ckpt` was when validation was
 best. Of both the one before is kept, as `previous-last.ckpt` and `previous-best.ckpt`.
@@ -70,18 +70,18 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     return content
 
 
-def load_or_refuse(path: Path, cure: str) -> dict[str, Any]:
+def load_or_refuse(path: Path, fix: str) -> dict[str, Any]:
     """Returns a checkpoint that must be there.
 
     Raises:
-        UserError: it is absent or damaged; ends with `cure`.
+        UserError: it is absent or damaged; ends with `fix`.
     """
     if not path.is_file():
-        raise UserError(f"there is no {shown(path)}; {cure}")
+        raise UserError(f"there is no {shown(path)}; {fix}")
     try:
         return load_checkpoint(path)
     except Damaged as damage:
-        raise UserError(f"{damage}; {cure}") from None
+        raise UserError(f"{damage}; {fix}") from None
 
 
 def previous_of(path: Path) -> Path:
@@ -161,7 +161,7 @@ def repair_best(path: Path, state: dict[str, Any], source: Path, log: Callable[[
 def _canonical(content: Any) -> Any:
     """Returns nested content anew, in which equal texts are one object and nothing else is shared.
 
-    A pickle tells objects that are the same from objects that are equal, which depends on what was loaded before.
+    A pickle stores identical objects once and equal ones twice, which depends on what was loaded before.
     """
     if isinstance(content, dict):
         return {_canonical(key): _canonical(value) for key, value in content.items()}

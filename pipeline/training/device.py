@@ -130,11 +130,11 @@ def in_parts(
 
 
 @contextlib.contextmanager
-def told_faults(cure: str) -> Iterator[None]:
-    """Within the block what settings ask of torch, and it cannot do, is raised as the user's mistake that it is.
+def explained_faults(fix: str) -> Iterator[None]:
+    """Turns errors of torch that a setting caused into errors that name the setting and the fix.
 
     Args:
-        cure: what to type when a GPU's memory is too small.
+        fix: what to type when a GPU's memory is too small.
 
     Raises:
         UserError: the memory is too small; SOLVER.REPRODUCIBLE asks for what CUDA has no repeatable way to do; or a
@@ -143,14 +143,14 @@ def told_faults(cure: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        explained = _explained(str(error), cure)
+        explained = _explained(str(error), fix)
         if explained is None:
             raise
         raise UserError(explained) from None
 
 
-def _explained(message: str, cure: str) -> str | None:
-    """Returns what to tell of an error of torch's, or None where it is another one.
+def _explained(message: str, fix: str) -> str | None:
+    """Returns the message for an error of torch, or None where the error is of another kind.
 
     >>> print(_explained("cumsum_cuda does not have a deterministic implementation, but ...", "").splitlines()[0])
     SOLVER.REPRODUCIBLE: torch has no repeatable way to do cumsum_cuda on this GPU.
@@ -170,4 +170,4 @@ def _explained(message: str, cure: str) -> str | None:
         return None
     sizes = SIZES.search(message)
     detail = " ({0} more were wanted, {2} of {1} are free)".format(*sizes.groups()) if sizes else ""
-    return f"the GPU's memory is too small{detail}.\n{cure}\nnvidia-smi shows whether another program holds some of it."
+    return f"the GPU's memory is too small{detail}.\n{fix}\nnvidia-smi shows whether another program holds some of it."

@@ -52,7 +52,7 @@ def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
         return HALF_MEAN_STD
     if name.startswith("dpn"):
         return DPN_MEAN_STD
-    if name.startswith("tu-"):  # timm tells for each of its models, without asking the network
+    if name.startswith("tu-"):  # timm lists them for each of its models; no network is built
         settings = timm.get_pretrained_cfg(name.removeprefix("tu-"), allow_unregistered=True)
         return (settings.mean, settings.std) if settings else IMAGENET_MEAN_STD
     return IMAGENET_MEAN_STD
@@ -83,7 +83,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
             )
     foreign = next((name for name in state if name not in own), None)
     if foreign is not None:
-        raise UserError(f"{origin} does not fit this network: {foreign} has no place here; is MODEL the same as there?")
+        raise UserError(f"{origin} does not fit this network: {foreign} does not exist here; is MODEL the same there?")
     network.load_state_dict(dict(state))
 
 

@@ -1,10 +1,9 @@
-"""LR sweep: a short training whose rate grows from step to step, the validation loss watched after each.
+"""LR sweep: a short training whose learning rate grows at every step, with the validation loss after each.
 
-Smith 2017 (arXiv:1506.01186) is the idea, fastai's finder the habit. What differs: the loss looked at is that of a
-fixed handful of validation images which hold every class; suggestions look left of the minimum only, because the
-steepest point of the whole curve is often the rebound after the explosion; several repeats give a band; steps are as
-long as the training's will be at the same MAX_LR (see `stride.py`). The sweep has a network and an optimizer of its
-own, so nothing that training uses is touched.
+Source: Smith 2017 (arXiv:1506.01186), and the finder of fastai. Different here: the loss is that of a few fixed
+validation images that together contain every class; suggestions are left of the minimum only, because the steepest
+point of the whole curve is often the rebound after the divergence; several repeats give a band; steps are as long as
+those of the training at the same MAX_LR (see `stride.py`). The sweep has its own network and optimizer.
 
 In: tile store, split. Out: `lr_sweep.csv`, `lr_sweep.json`.
 """
@@ -33,7 +32,7 @@ from pipeline.files import write_atomic
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, RunPaths, shown
 from pipeline.task import Criterion, Learning
 from pipeline.training.assemble import RunData, open_data, start_learner
-from pipeline.training.device import make_reproducible, told_faults
+from pipeline.training.device import explained_faults, make_reproducible
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.freeze import freeze
 from pipeline.training.learner import Learner
@@ -61,15 +60,15 @@ def sweep_learning_rates(run: Run) -> None:
     batches = list(validation_batches(run))
 
     def validate(learner: Learner, loss_of: Criterion, learning: Learning) -> float:
-        with told_faults(validation_memory_fix(loaded.config)):
+        with explained_faults(validation_memory_fix(loaded.config)):
             return validation_loss(learner, batches, loss_of, learning)
 
-    with told_faults(memory_fix(loaded.config)):
+    with explained_faults(memory_fix(loaded.config)):
         points = sweep_points(run, validate)
     if not points:
         start_lr = loaded.config.sweep.start_lr
-        cure = "set SOLVER.PRECISION=float32 or look at the data"
-        raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {cure}")
+        fix = "set SOLVER.PRECISION=float32 or check the data"
+        raise UserError(f"the loss is not finite even at SWEEP.START_LR {start_lr:g}; {fix}")
     name = optimizer_name(loaded)
     is_own = name == loaded.config.solver.optimizer.name and name not in UNEVEN
     settings = loaded.config.sweep
@@ -152,10 +151,10 @@ def write_sweep(
     write_atomic(paths / SWEEP_FACTS, json.dumps(facts, indent=1))
     band = facts["band"]
     spans = {name: f" ({low:.2g} to {high:.2g})" if len(curves) > 1 else "" for name, (low, high) in band.items()}
-    told = (f"{name} {rate:.2g}{spans[name]}" for name, rate in facts["suggestions"].items())
-    log(f"LR sweep suggests {', '.join(told)}; MAX_LR is {facts['max_lr']:.2g}")
+    words = (f"{name} {rate:.2g}{spans[name]}" for name, rate in facts["suggestions"].items())
+    log(f"LR sweep suggests {', '.join(words)}; MAX_LR is {facts['max_lr']:.2g}")
     for warning in facts["warnings"]:
-        log(f"warning: {warning}; look at {shown(paths / SWEEP_PLOT)}")
+        log(f"warning: {warning}; see {shown(paths / SWEEP_PLOT)}")
 
 
 def rates(settings: Sweep) -> list[float]:

@@ -1,6 +1,6 @@
-"""The curve of an LR sweep: smoothed, judged, and the learning rates that it suggests.
+"""The curve of an LR sweep: smoothed, checked, and the learning rates that it suggests.
 
-In: points of a sweep. Out: numbers. Needs no torch, so that a curve can be looked at again without a network.
+In: points of a sweep. Out: numbers. Needs no torch, so that a curve can be analysed again without a network.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
 
 
 def smooth_rates(lrs: Sequence[float], weight: float) -> list[float]:
-    """Returns the rates at which smoothed losses stand: the same average of the rates, on a log axis.
+    """Returns the rates to which smoothed losses belong: the same average of the rates, on a log axis.
 
-    A moving average looks back, by more than two steps at weight 0.3; drawn at the newest rate, everything would stand
-    too far to the right, and the more so the fewer the steps.
+    A moving average lags, by more than two steps at weight 0.3. Plotted at the newest rate, the curve would be too far
+    to the right, and farther with fewer steps.
 
     >>> [round(rate, 6) for rate in smooth_rates([0.1, 1.0, 10.0], weight=0.5)]
     [0.1, 0.464159, 2.682696]

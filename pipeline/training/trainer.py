@@ -23,7 +23,7 @@ from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMIN
 from pipeline.scores import label_of, score_of
 from pipeline.task import Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
-from pipeline.training.device import described, told_faults
+from pipeline.training.device import described, explained_faults
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
 from pipeline.training.freeze import freeze
 from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
@@ -43,7 +43,7 @@ from pipeline.training.validate import Validation, validate
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-BAR_SECONDS = 1.0  # between two looks at the running means, for which a GPU must be waited
+BAR_SECONDS = 1.0  # between two updates of the running means, each of which waits for the GPU
 
 
 @dataclass
@@ -91,7 +91,7 @@ def train(training: Training) -> None:
     learner = training.learner
     training.run.log(f"on {described(learner.device, learner.precision)}")
     try:
-        with told_faults(memory_fix(training.config)):
+        with explained_faults(memory_fix(training.config)):
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
@@ -216,7 +216,7 @@ def validate_epoch(training: Training) -> Validation:
     """
     criterion = training.learning.criterion(training.config.loss_fn.mix, 0, ())
     try:
-        with told_faults(validation_memory_fix(training.config)):
+        with explained_faults(validation_memory_fix(training.config)):
             validation = validate(training.learner, _until_stopped(training), criterion, training.learning)
     except Stopped:
         save(training)

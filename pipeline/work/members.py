@@ -13,7 +13,6 @@ import pandas as pd
 
 from pipeline.config.ensemble import member_command
 from pipeline.config.load import is_machine_key, run_name
-from pipeline.config.tree import is_below
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
 from pipeline.engine.chain import reuse_finished, run_chain, why_run
@@ -24,6 +23,7 @@ from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, 
 from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
 from pipeline.training.inputs import find_checkpoint, split_rows
+from pipeline.wording import is_below
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
 WITHOUT_STORES = (

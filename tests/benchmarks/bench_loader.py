@@ -135,7 +135,7 @@ def headline(store, ids) -> None:
     images = [dataset[key][0] for key in keys[:BATCH_SIZE]]
 
     def cut_all():
-        for place, geometry in zip(dataset.places, geometries, strict=True):
+        for place, geometry in zip(dataset.positions, geometries, strict=True):
             cut_image(store.image(*place[:2]), geometry, place.box)
             cut_mask(store.mask(*place[:2]), geometry, place.box)
 

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_optimizer
 
-Runs on a GPU if there is one. Calls are scored at torch's dispatcher, in the step that also moves the slow weights.
+Runs on a GPU if there is one. Calls are counted at torch's dispatcher, in the step that also moves the slow weights.
 """
 
 from collections.abc import Callable

@@ -253,7 +253,7 @@ def copy_paste_epochs(chosen: argparse.Namespace, folder: Path, ids: list[str]) 
 
 
 def alternate(ways: dict[str, Callable[[], None]], num_rounds: int, clock: Clock) -> dict[str, list[float]]:
-    """Returns the seconds of each way in every round; a first round is not scored."""
+    """Returns the seconds of each way in every round; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(num_rounds + 1):
         for name, way in ways.items():

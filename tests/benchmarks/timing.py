@@ -10,7 +10,7 @@ Seconds = tuple[
 
 
 def alternate(ways: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[Seconds]]:
-    """Seconds of every way in every round; one round before the first is not scored."""
+    """Seconds of every way in every round; one round before the first is not counted."""
     seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for round_index in range(num_rounds + 1):
         for name, way in ways.items():

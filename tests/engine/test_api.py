@@ -90,7 +90,7 @@ def test_a_stage_that_the_config_does_not_have_is_refused_with_those_it_has(data
 def test_a_mistake_in_config_or_data_is_raised(data, tmp_path):
     with pytest.raises(UserError, match=r"unknown key SOLVER\.MAXLR"):
         run("demo", ("SOLVER.MAXLR=1",), folders=folders_in(tmp_path, data))
-    with pytest.raises(UserError, match=r"No data of the competition 'aeroscapes' found\. Looked for"):
+    with pytest.raises(UserError, match=r"No data of the competition 'aeroscapes' found\. Searched for"):
         run("demo", tiny(), folders=folders_in(tmp_path, tmp_path / "elsewhere"))
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 

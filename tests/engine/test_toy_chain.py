@@ -276,5 +276,5 @@ def test_the_engine_loads_no_config_no_task_and_no_package():
     found = subprocess.run([sys.executable, "-S", "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     ours, others = found.stdout.splitlines()
     engine = {name for name in ours.split() if name.startswith("pipeline.engine")}
-    small = {f"pipeline.{name}" for name in ("errors", "files", "paths", "text", "config", "config.keys")}
+    small = {f"pipeline.{name}" for name in ("errors", "files", "paths", "wording")}
     assert set(ours.split()) <= engine | small and others == ""

@@ -188,11 +188,11 @@ class Dying:
         io.open = counted_open  # which Path.write_bytes and Path.open take
 
     def _counted(self, function: Callable) -> Callable:
-        def scored(*arguments, **options):
+        def counted(*arguments, **options):
             self._note()
             return function(*arguments, **options)
 
-        return scored
+        return counted
 
     def _note(self) -> None:
         self.count += 1

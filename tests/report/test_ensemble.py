@@ -24,7 +24,7 @@ def ensemble():
     write_evaluated(folder)
     members = [
         {
-            "run": name,
+            "name": name,
             "run_name": f"{name}-FPN",
             "split": {"by": "slice", "index": index},
             "scores": {"dice": 0.6, "iou": 0.5},

@@ -66,7 +66,7 @@ def test_samples_are_tiles_of_every_image_and_every_scale(competition):
 def test_without_augmentation_a_sample_is_the_stored_tile(competition):
     dataset = train_dataset(competition, *TILES, *PASTE)
     for index in range(len(dataset)):
-        place = dataset.places[index]
+        place = dataset.positions[index]
         stored = dataset.store.window(place.image_id, place.scale, place.box.x, place.box.y, 32, 32)
         assert equal(dataset[SampleKey(3, index, augment=False)][:2], stored)
 
@@ -182,7 +182,7 @@ def test_the_padding_class_comes_after_the_real_ones(mixed):
 
 def test_presence_says_which_classes_each_tile_shows(competition):
     dataset = train_dataset(competition, *TILES)
-    presence = class_presence(dataset.store, dataset.places, len(CLASSES))
+    presence = class_presence(dataset.store, dataset.positions, len(CLASSES))
     for index in range(len(dataset)):
         mask = dataset[SampleKey(1, index, augment=False)][1]
         assert set(np.flatnonzero(presence[index])) == set(np.unique(mask))

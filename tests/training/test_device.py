@@ -13,10 +13,10 @@ from pipeline.training.device import (
     choose_device,
     choose_precision,
     described,
+    explained_faults,
     has_kernels,
     in_parts,
     make_reproducible,
-    told_faults,
 )
 
 CPU = torch.device("cpu")
@@ -114,12 +114,12 @@ def test_one_image_that_does_not_fit_is_the_end():
     ],
 )
 def test_what_a_gpu_cannot_do_is_told_with_its_cure(error, wanted):
-    with pytest.raises(UserError, match=wanted), told_faults("type this"):
+    with pytest.raises(UserError, match=wanted), explained_faults("type this"):
         raise error
 
 
 def test_other_faults_pass_through_as_they_are():
-    with pytest.raises(RuntimeError, match="shapes differ"), told_faults("type this"):
+    with pytest.raises(RuntimeError, match="shapes differ"), explained_faults("type this"):
         raise RuntimeError("shapes differ")
 
 

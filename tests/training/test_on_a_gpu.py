@@ -17,7 +17,7 @@ from pipeline.segmentation.losses import TERMS, build_loss
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.task import Batch
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.device import make_reproducible, told_faults
+from pipeline.training.device import explained_faults, make_reproducible
 from pipeline.training.finite import FiniteWatch, NotFinite
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.step import EpochSums, train_step
@@ -189,6 +189,6 @@ def test_what_is_not_finite_is_noticed_one_check_later():
 def test_a_memory_that_is_too_small_is_told_in_numbers():
     with (
         pytest.raises(UserError, match=r"GPU's memory is too small \([\d.]+ \w+ more were wanted"),
-        told_faults("smaller"),
+        explained_faults("smaller"),
     ):
         torch.empty(2**50, dtype=torch.uint8, device=DEVICE)

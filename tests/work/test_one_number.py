@@ -145,15 +145,14 @@ def test_the_monitor_is_that_number_too(roads):
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     store = PredictionStore(run_paths("RoadA") / VALID_PROBS, unpack)
     ids = list(store.ids)
-    masks = ((image_id, decode(store[image_id])) for image_id in ids)
-    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {})
+    masks = [(image_id, decode(store[image_id])) for image_id in ids]
+    sizes = {image_id: mask.shape for image_id, mask in masks}
+    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {}, sizes)
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
-    found, metrics = json.loads(captured.out), metrics_of("RoadA")
-    assert found["dice"] == {
-        "mean": pytest.approx(metrics["scores"]["dice"]["mean"]),
-        "classes": {"Road": pytest.approx(metrics["scores"]["dice"]["mean"])},
-    }
+    found, metrics = json.loads(captured.out)["scores"], metrics_of("RoadA")
+    assert found["dice"]["mean"] == pytest.approx(dice_of("RoadA"))
+    assert found["dice"]["classes"] == {"Road": pytest.approx(dice_of("RoadA"))}
     assert found["iou"]["mean"] == pytest.approx(metrics["scores"]["iou"]["mean"])
     assert f"{12 - len(ids)} of the 12 masks" in captured.err
 
