@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 import torch
 
+from pipeline.config.competition import IGNORE
 from pipeline.config.load import load
-from pipeline.data.augment import apply_color, apply_noise, color_chain, cut_image, cut_mask, draw_geometry
+from pipeline.data.augment import apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
 from pipeline.data.loaders import start_worker
 from pipeline.data.tiles import Box
 from tests.benchmarks.street_images import MEAN, STD, in_own_process, normalise_float64, one_hot, read_images
@@ -77,7 +78,7 @@ def ours(normalised: bool = False):
     def way(image: np.ndarray, mask: np.ndarray, index: int):
         box = Box(0, 0, mask.shape[1], mask.shape[0])
         geometry = draw_geometry(AUGMENTATION, np.random.default_rng((1, 1, index)))
-        image, mask = cut_image(image, geometry, box), cut_mask(mask, geometry, box)
+        image, mask = cut_image(image, geometry, box), cut_label(mask, geometry, box, IGNORE)
         rng = np.random.default_rng((1, 1, index, 1))
         image = apply_noise(AUGMENTATION.gaussian_noise, apply_color(chain, image, rng), rng)
         return (cv2.LUT(image, NORMALISED), mask) if normalised else (image, mask)

@@ -28,7 +28,7 @@ from pipeline.prediction.progress import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.predict import Prediction, full_logits
+from pipeline.segmentation.predict import Prediction, full_logits, pack, unpack
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 720, 1280
@@ -69,7 +69,7 @@ def numpy_masks(folder: Path, num_members: int) -> list[np.ndarray]:
 
 
 def our_masks(folder: Path, num_members: int, kind: str = "store") -> list[np.ndarray]:
-    views = [PredictionStore(folder / f"{kind}-{member}").view("p") for member in range(num_members)]
+    views = [PredictionStore(folder / f"{kind}-{member}", unpack).view("p") for member in range(num_members)]
     return combine(views, RECIPES)
 
 
@@ -84,7 +84,7 @@ def write_naive(folder: Path, members: list[Prediction]) -> None:
 
 def write_ours(folder: Path, members: list[Prediction], kind: str = "store") -> None:
     for index, member in enumerate(members):
-        writer = StoreWriter(folder / f"{kind}-{index}", str(index), ["p"], {"classes": [], "competition": "bench"})
+        writer = StoreWriter(folder / f"{kind}-{index}", str(index), ["p"], {}, pack)
         writer.put("p", member)
         writer.finish()
 
@@ -130,7 +130,7 @@ def main() -> None:
             "store, a few rows at a time": lambda: our_masks(folder, 5),
             "store at full size, a few rows at a time": lambda: our_full_masks(folder, 5),
             "store, AP only": lambda: combine(
-                [PredictionStore(folder / f"store-{index}").view("p") for index in range(5)], [Recipe("AP")]
+                [PredictionStore(folder / f"store-{index}", unpack).view("p") for index in range(5)], [Recipe("AP")]
             ),
         }
         show("5 members of one image, 12 x 720 x 1280, to AP, BP and MW", alternate(ways, 3), "x4 (x12 compiled)")
@@ -158,7 +158,7 @@ def compare_writing(folder: Path, members: list[Prediction]) -> None:
     def save_stores(is_durable: bool, kept: list[Prediction]) -> None:
         target = folder / f"again-{next(fresh)}"
         for index, member in enumerate(kept):
-            writer = StoreWriter(target / f"{index}", f"{index}", ids, {"classes": [], "competition": "bench"})
+            writer = StoreWriter(target / f"{index}", f"{index}", ids, {}, pack)
             for image_id in ids:
                 writer.put(image_id, member)
             if is_durable:

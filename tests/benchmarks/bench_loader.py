@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.config.competition import IGNORE
 from pipeline.config.load import load
 from pipeline.config.schema import Augmentation
 from pipeline.data.augment import (
@@ -30,14 +31,15 @@ from pipeline.data.augment import (
     apply_noise,
     color_chain,
     cut_image,
-    cut_mask,
+    cut_label,
     draw_geometry,
 )
 from pipeline.data.loaders import start_worker, train_batches, train_loader
-from pipeline.data.sampler import EpochSampler
+from pipeline.data.sampler import EpochSampler, SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
-from pipeline.segmentation.samples import SampleKey, TrainDataset
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
 
 NUM_IMAGES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 12, 3, 2, 10
@@ -51,7 +53,7 @@ class NaiveDataset(Dataset):
 
     def __init__(self, store, ids, augmentation: Augmentation, num_samples: int):
         self.pairs = [
-            (np.array(store.image(name, (1280, 720))), np.array(store.mask(name, (1280, 720)))) for name in ids
+            (np.array(store.image(name, (1280, 720))), np.array(store.label(name, (1280, 720)))) for name in ids
         ]
         self.augmentation, self.num_samples = augmentation, num_samples
         tile = augmentation.tile
@@ -95,7 +97,7 @@ def normalise(image_BHWC: torch.Tensor) -> torch.Tensor:
 def geometry_only(store, ids) -> None:
     augmentation = experiment(*OFF)
     dataset = TrainDataset(store, ids, augmentation, 1, CLASSES)
-    ours = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), NUM_WORKERS)
+    ours = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     naive_dataset = NaiveDataset(store, ids, augmentation, MAX_NAIVE_STEPS * NUM_WORKERS * BATCH_SIZE)
     settings = {
         "num_workers": NUM_WORKERS,
@@ -135,9 +137,9 @@ def headline(store, ids) -> None:
     images = [dataset[key][0] for key in keys[:BATCH_SIZE]]
 
     def cut_all():
-        for place, geometry in zip(dataset.positions, geometries, strict=True):
-            cut_image(store.image(*place[:2]), geometry, place.box)
-            cut_mask(store.mask(*place[:2]), geometry, place.box)
+        for (image_id, scale, box), geometry in zip(dataset.positions, geometries, strict=True):
+            cut_image(store.image(image_id, scale), geometry, box)
+            cut_label(store.label(image_id, scale), geometry, box, IGNORE)
 
     def color_all():
         for index in range(len(keys)):
@@ -161,7 +163,7 @@ def headline(store, ids) -> None:
 
 def through_the_loader(name: str, dataset: TrainDataset) -> None:
     """Prints the rate of whole epochs, and what a sample costs workers and main process, the pipe included."""
-    loader = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), NUM_WORKERS)
+    loader = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     num_steps = sum(1 for _ in train_batches(loader, 1))
     workers = [worker.pid for worker in loader._iterator._workers]
     spent, began = processor_seconds([*workers, os.getpid()]), time.perf_counter()
@@ -195,7 +197,7 @@ def main() -> None:
     try:
         catalog = write_competition(folder / "data", NUM_IMAGES)
         scales = scales_of(experiment().tile.sets)
-        store = open_store(build_store(folder / "data", catalog, scales, folder / "stores"))
+        store = open_store(build_store(folder / "data", catalog, scales, folder / "stores", read_mask, ()))
         geometry_only(store, list(catalog.id))
         headline(store, list(catalog.id))
     finally:

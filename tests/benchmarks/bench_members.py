@@ -19,14 +19,13 @@ import numpy as np
 import torch
 
 from pipeline.data.catalog import read_catalog
-from pipeline.data.loaders import ValidBatch
 from pipeline.engine.api import open_run
 from pipeline.paths import BEST, TRAIN_CATALOG
 from pipeline.prediction.load import load_predictor
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, predict_batches
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, pack, predict_batches, unpack
+from pipeline.segmentation.samples import ValidDataset, collate_valid
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.encoder import normalise
 from pipeline.work.inputs import competition_folder
@@ -38,30 +37,30 @@ RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     """The network of a trained run and some public images, spread over the list."""
     run = open_run(name)
-    loaded, path = run.loaded, run.paths / BEST
-    predictor = load_predictor(loaded, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
+    path = run.paths / BEST
+    predictor = load_predictor(run, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
     catalog = read_catalog(run.paths / TRAIN_CATALOG).drop(columns="mask")
     rows = catalog.iloc[len(catalog) // (2 * NUM_IMAGES) :: len(catalog) // NUM_IMAGES][:NUM_IMAGES]
     predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))
-    return predictor, ValidDataset(competition_folder(run), rows, padding=loaded.config.datasets.padding)
+    return predictor, run.task.valid_data(run, competition_folder(run), rows)
 
 
 def predict_both(name: str, tta: str, folder: Path) -> tuple[PredictionStore, dict[str, Prediction]]:
     """A member's store, and the same predictions in float32."""
     predictor, dataset = open_member(name, tta)
-    writer = StoreWriter(folder, "key", [row.id for row in dataset.rows], {"classes": [], "competition": "bench"})
+    writer = StoreWriter(folder, "key", [row.id for row in dataset.rows], {}, pack)
     exact = {}
-    for item in map(dataset.__getitem__, range(len(dataset))):
-        image, _, image_id, offset, size = item
-        batch = ValidBatch(torch.from_numpy(image)[None], None, [image_id], [offset], [size])
-        ((_, prediction),) = predict_batches(predictor, [batch])
+    for index in range(len(dataset)):
+        batch = collate_valid([dataset[index]])
+        ((image_id, prediction),) = predict_batches(predictor, [batch])
         writer.put(image_id, prediction)
+        images_BHWC, frame = batch.images.to(predictor.device), batch.keys[0]
         with torch.inference_mode():
-            logits_CHW = averaged_logits(predictor, normalise(batch.image_BHWC, predictor.encoder))[0]
-        logits_CHW = logits_CHW[: predictor.num_classes].contiguous()
-        exact[image_id] = Prediction(logits_CHW.numpy(), 1, False, offset, size)
+            logits_CHW = averaged_logits(predictor, normalise(images_BHWC, predictor.encoder))[0]
+        logits_CHW = logits_CHW[: predictor.num_classes].float().cpu().contiguous()
+        exact[image_id] = Prediction(logits_CHW.numpy(), 1, False, frame.offset, frame.size)
     writer.finish()
-    return PredictionStore(folder), exact
+    return PredictionStore(folder, unpack), exact
 
 
 def compare(names: Sequence[str], tta: str, folder: Path) -> None:

@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_step
     python -m tests.benchmarks.bench_step --workers 4 --batch 16 --steps 50 --precision float16     on a GPU
 
-1. Ours: `train_epoch`, that is data with full augmentation, transfer, normalisation, loss, optimizer, metrics, the bar,
-   the looks at finiteness and at the checkpoint's clock. Bound: forward, backward and optimizer on one batch that is on
-   the device already. Bar: 5 % on a CPU, 0.95 of the bound's throughput on a GPU.
+1. Ours: `train_epoch`, that is data with full augmentation, transfer, normalisation, loss, optimizer, metrics, the
+   progress bar, `steps.csv`, the checks of finiteness and of the time since the last checkpoint. Bound: forward,
+   backward and optimizer on one batch that is on the device already. Bar: 5 % on a CPU, 0.95 of the bound's throughput
+   on a GPU.
 2. The same bare step on NCHW, as the original had it, against channels_last. Bar: x1.2 on a CPU.
 3. Epochs of ExpABF with copy-paste, without, and with the original's blocking pass before the epoch. Bar: x1.15.
 
@@ -19,7 +20,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from pipeline.segmentation.criterion import criterion
 
 from pipeline.config.load import Loaded, load
 from pipeline.data.loaders import train_batches, train_loader
@@ -35,12 +35,18 @@ from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
-from pipeline.paths import Folders
-from pipeline.segmentation.learning import criterion
-from pipeline.stages import stages_of
+from pipeline.paths import STEPS, Folders
+from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.learning import bind
+from pipeline.segmentation.networks import build_network
+from pipeline.segmentation.samples import TrainDataset, collate_train
+from pipeline.stages import stages_of, task_of
+from pipeline.task import Batch, Criterion, Learning
+from pipeline.training.assemble import loss_terms
 from pipeline.training.device import make_reproducible
 from pipeline.training.encoder import normalise
 from pipeline.training.finite import FiniteWatch
+from pipeline.training.history import StepLog
 from pipeline.training.learner import Learner, autocast, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -64,7 +70,7 @@ class Clock:
         return time.perf_counter() if self.is_gpu else time.process_time()
 
     def timed(self, name: str, function: Callable) -> Callable:
-        """Returns the function with its time added; on a GPU without, as to measure it would be to wait."""
+        """Returns the function with its processor time added; for a CPU, as a GPU would have to be waited for."""
 
         def call(*arguments):
             began = time.process_time()
@@ -106,39 +112,47 @@ def load_experiment(name: str, chosen: argparse.Namespace, *changes: str) -> Loa
     )
 
 
+def make_learner(loaded: Loaded) -> Learner:
+    return build_learner(loaded.config, build_network(loaded.config.model, NUM_CLASSES))
+
+
+def make_learning(loaded: Loaded, learner: Learner) -> Learning:
+    """Returns what training needs of segmentation, with every class scored and in the loss."""
+    every = range(NUM_CLASSES)
+    return bind(CLASSES, every, every, NUM_CLASSES, loaded.config.loss_fn, learner.device)
+
+
 def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str], num_workers: int) -> Training:
-    """Returns a training as `assemble` makes it, but that it never validates."""
+    """Returns a training as `assemble` makes it, except that it never validates."""
     store = open_store(next(path for path in (folder / "stores").iterdir() if path.is_dir()))
     dataset = TrainDataset(store, ids, loaded.config.datasets.augmentation, 1, CLASSES)
     sampler = EpochSampler(dataset, loaded.config.dataloaders.train.batch_size, 1)
-    loader = train_loader(dataset, sampler, num_workers, pin_memory=learner.device.type == "cuda")
+    loader = train_loader(dataset, sampler, collate_train, num_workers, pin_memory=learner.device.type == "cuda")
 
-    def batches(epoch: int, start_step: int, augment: bool, class_dice: list[float]) -> Iterator:
-        dataset.set_class_dice(class_dice)
+    def batches(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
+        dataset.set_class_scores(class_scores)
         return train_batches(loader, epoch, start_step, augment)
 
-    state = TrainState("", class_dice=np.linspace(0.1, 0.9, NUM_CLASSES).tolist())
     folders = replace(Folders.from_environment(), runs=folder / "runs")
-    run = Run(loaded, folders, print, Stop(), stages_of)
+    run = Run(loaded, folders, print, Stop(), stages_of, task_of)
     run.paths.folder.mkdir(parents=True, exist_ok=True)
+    learning, terms = make_learning(loaded, learner), loss_terms(loaded, loaded.plan)
     return Training(
         run=run,
         config=loaded.config,
         plan=loaded.plan,
         learner=learner,
-        state=state,
+        learning=learning,
+        state=TrainState("", class_scores=np.linspace(0.1, 0.9, NUM_CLASSES).tolist()),
         seed=1,
-        classes=CLASSES,
-        scored=tuple(range(NUM_CLASSES)),
-        loss_classes=tuple(range(NUM_CLASSES)),
-        num_outputs=NUM_CLASSES,
         train_batches=batches,
         valid_batches=lambda: iter(()),
         num_valid=0,
         describe=str,
         steps_per_epoch=len(sampler),
-        sums=EpochSums(NUM_CLASSES, learner.device),
+        sums=EpochSums(learning, terms, learner.device),
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
+        step_log=StepLog(run.paths / STEPS, loaded.config.runtime.log_steps, terms, epoch=1, step=0),
     )
 
 
@@ -149,10 +163,17 @@ def one_epoch(training: Training, num_steps: int | None = None) -> None:
     train_epoch(training, training.plan[0])
 
 
-def bare_step(learner: Learner, forward: Callable, image: torch.Tensor, mask: torch.Tensor, loss_of) -> None:
+def fixed_loss(loaded: Loaded, learner: Learner) -> Criterion:
+    """Returns the loss by which every epoch is validated."""
+    return make_learning(loaded, learner).criterion(loaded.config.loss_fn.mix, 0, ())
+
+
+def bare_step(
+    learner: Learner, forward: Callable, images: torch.Tensor, masks: torch.Tensor, criterion: Criterion
+) -> None:
     """Forward, backward, optimizer; nothing else."""
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss_of(forward(image), mask)).backward()
+    learner.scaler.scale(criterion(forward(images), masks).total).backward()
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
 
@@ -160,19 +181,19 @@ def bare_step(learner: Learner, forward: Callable, image: torch.Tensor, mask: to
 def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> None:
     """Prints the cost of a step of ours beside the bare one, and where the difference goes."""
     loaded = load_experiment("ExpBAA", chosen)
-    learner = build_learner(loaded.config, NUM_CLASSES)
+    learner = make_learner(loaded)
     training = make_training(loaded, learner, folder, ids, chosen.workers)
     clock, plain_batches = Clock(learner.device.type == "cuda"), training.train_batches
-    image, mask, _ = next(plain_batches(1, 0, True, training.state.class_dice))
+    batch = next(plain_batches(1, 0, True, training.state.class_scores))
     if not clock.is_gpu:
         training.train_batches = lambda *arguments: clock.timed_batches(plain_batches(*arguments))
         training.sums.add = clock.timed("metrics", training.sums.add)
-    loss_of = criterion(loaded.config.loss_fn.mix, None, NUM_CLASSES)
-    image, mask = image.to(learner.device), mask.to(learner.device)
+    criterion = fixed_loss(loaded, learner)
+    images, masks = batch.images.to(learner.device), batch.labels.to(learner.device)
 
     def bare() -> None:
         for _ in range(chosen.steps):
-            bare_step(learner, learner.logits, image, mask, loss_of)
+            bare_step(learner, learner.outputs, images, masks, criterion)
 
     seconds = alternate({"bare": bare, "ours": lambda: one_epoch(training, chosen.steps)}, chosen.rounds, clock)
     ratio = statistics.median(ours / bare for ours, bare in zip(seconds["ours"], seconds["bare"], strict=True))
@@ -196,21 +217,22 @@ def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> N
 def memory_layout(chosen: argparse.Namespace) -> None:
     """Prints what channels_last gains."""
     loaded = load_experiment("ExpBAA", chosen)
-    loss_of = criterion(loaded.config.loss_fn.mix, None, NUM_CLASSES)
     ways = {}
     for name, layout in (("NCHW", torch.contiguous_format), ("channels_last", torch.channels_last)):
-        learner = build_learner(loaded.config, NUM_CLASSES)
+        learner = make_learner(loaded)
         learner.network.to(memory_format=layout)
-        image = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
-        mask = torch.randint(0, NUM_CLASSES, (chosen.batch, HEIGHT, WIDTH), dtype=torch.uint8, device=learner.device)
+        criterion = fixed_loss(loaded, learner)
+        images = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
+        masks = torch.randint(0, NUM_CLASSES, (chosen.batch, HEIGHT, WIDTH), dtype=torch.uint8, device=learner.device)
 
-        def forward(image, learner=learner, layout=layout) -> torch.Tensor:
+        def forward(images, learner=learner, layout=layout) -> torch.Tensor:
+            inputs = normalise(images, learner.config.model.encoder).contiguous(memory_format=layout)
             with autocast(learner.device, learner.precision):
-                return learner.network(normalise(image, learner.config.model.encoder).contiguous(memory_format=layout))
+                return learner.network(inputs)
 
-        def way(learner=learner, forward=forward, image=image, mask=mask) -> None:
+        def way(arguments=(learner, forward, images, masks, criterion)) -> None:
             for _ in range(chosen.steps):
-                bare_step(learner, forward, image, mask, loss_of)
+                bare_step(*arguments)
 
         ways[name] = way
     clock = Clock(learner.device.type == "cuda")
@@ -224,7 +246,7 @@ def memory_layout(chosen: argparse.Namespace) -> None:
 
 def copy_paste_epochs(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> None:
     """Prints what copy-paste adds to an epoch."""
-    learner = build_learner(load_experiment("ExpABF", chosen).config, NUM_CLASSES)
+    learner = make_learner(load_experiment("ExpABF", chosen))
     trainings = {}
     for name, is_on in (("without", "false"), ("with", "true")):
         loaded = load_experiment(
@@ -281,7 +303,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         catalog = write_images(folder / "data", chosen.images)
-        build_store(folder / "data", catalog, None, folder / "stores", log=lambda line: None)
+        build_store(folder / "data", catalog, None, folder / "stores", read_mask, (), log=lambda line: None)
         ids = list(catalog.id)
         if chosen.part in (None, 1):
             step_overhead(chosen, folder, ids)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from pipeline.config.load import load
-from pipeline.data.loaders import ValidBatch
 from pipeline.paths import Folders
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import compress
 from pipeline.segmentation.networks import build_network
-from pipeline.segmentation.predict import Prediction, Predictor, decode, predict_batches
+from pipeline.segmentation.predict import Prediction, Predictor, decode, pack, predict_batches, unpack
+from pipeline.task import Batch, Frame
 from pipeline.training.encoder import load_encoder, normalise
 from pipeline.training.weights import find_encoder_weights
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
@@ -55,13 +55,13 @@ def batches(images: Pairs):
     """Images with 8 mirrored rows above and below, one a batch."""
     for number, (image, _) in enumerate(images):
         framed = np.pad(image, ((8, 8), (0, 0), (0, 0)), mode="reflect")
-        yield ValidBatch(torch.from_numpy(framed)[None], None, [f"{number}"], [(8, 0)], [image.shape[:2]])
+        yield Batch(torch.from_numpy(framed)[None], None, [Frame(f"{number}", (8, 0), image.shape[:2])])
 
 
-def exact_logits(predictor: Predictor, batch: ValidBatch) -> torch.Tensor:
+def exact_logits(predictor: Predictor, batch: Batch) -> torch.Tensor:
     """Logarithms of the float32 softmax of the unpadded image, (C, H, W)."""
     with torch.inference_mode():
-        inputs = normalise(batch.image_BHWC, predictor.encoder)
+        inputs = normalise(batch.images, predictor.encoder)
         probs = predictor.network(inputs).softmax(1)
         if predictor.settings.tta == "flip":
             probs = (probs + predictor.network(inputs.flip(-1)).softmax(1).flip(-1)) / 2
@@ -100,12 +100,12 @@ def main() -> None:
         predictor = Predictor(networks[name], model.encoder, settings, NUM_CLASSES, device, torch.float32)
         ids = [f"{number}" for number in range(NUM_IMAGES)]
         with tempfile.TemporaryDirectory() as folder:
-            writer = StoreWriter(Path(folder), "key", ids, {"classes": [], "competition": "bench"})
+            writer = StoreWriter(Path(folder), "key", ids, {}, pack)
             for image_id, prediction in predict_batches(predictor, batches(images)):
                 writer.put(image_id, prediction)
             writer.finish()
             size = sum(path.stat().st_size for path in Path(folder).iterdir()) / NUM_IMAGES
-            store = PredictionStore(Path(folder))
+            store = PredictionStore(Path(folder), unpack)
             exact = [exact_logits(predictor, batch).argmax(0).numpy() for batch in batches(images)]
             shares = [float((decode(store[id]) == wanted).mean()) for id, wanted in zip(ids, exact, strict=True)]
         print(

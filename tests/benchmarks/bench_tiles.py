@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.config.load import load
 from pipeline.data.images import read_image
 from pipeline.data.loaders import train_batches, train_loader
-from pipeline.data.sampler import EpochSampler
+from pipeline.data.sampler import EpochSampler, SampleKey
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.samples import SampleKey, TrainDataset
+from pipeline.segmentation.samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, write_competition
 
 AUGMENTATION = load("ExpBAA").config.datasets.augmentation
@@ -94,7 +94,7 @@ def ways(folder: Path, catalog) -> dict[str, tuple[Dataset, float]]:
     sizes = {suffix: write_tiles(folder / f"tiles{suffix}", pairs, suffix) for suffix in (".png", ".jpg")}
     array_bytes = write_tile_array(folder / "array", pairs)
     array = np.memmap(folder / "array" / "tiles.u8", np.uint8, "r").reshape(NUM_IMAGES, len(WINDOWS), -1)
-    store = open_store(build_store(folder, catalog, scales_of(TILE.sets), folder / "stores"))
+    store = open_store(build_store(folder, catalog, scales_of(TILE.sets), folder / "stores", read_mask, ()))
     store_bytes = sum(file.stat().st_size for file in store.path.iterdir())
     trained = TrainDataset(store, list(catalog.id), AUGMENTATION, 1, CLASSES)
     num_pixels = TILE.height * TILE.width
@@ -141,7 +141,7 @@ def main() -> None:
         loaders: dict[str, DataLoader] = {}
         for name, (dataset, _) in made.items():
             sampler = EpochSampler(dataset, BATCH_SIZE, seed=1)
-            loaders[name] = train_loader(dataset, sampler, NUM_WORKERS)
+            loaders[name] = train_loader(dataset, sampler, collate_train, NUM_WORKERS)
             if not name.endswith("(ours)"):
                 loaders[name].worker_init_fn = lambda _: cv2.setNumThreads(0)
         seconds: dict[str, list[float]] = {name: [] for name in made}

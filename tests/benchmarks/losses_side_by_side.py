@@ -1,49 +1,37 @@
-"""Finished runs that differ in their loss: scores in one table, and one scene under each loss in one image.
+"""Finished runs that differ in their loss: scores in one table, and one image under each loss in one drawing.
 
     python -m tests.benchmarks.losses_side_by_side CamVidPAB CamVidPAB-c074351b ... [image=0006R0_f01500]
 
-The names are folders of runs in which `evaluate` is done, all of one split. The scene is the validation image with
-the most classes unless one is named. Writes `losses.png` into the first run's folder. The interval is that of the
-difference in Dice to the first run, from 2,000 bootstrap draws of images; it does not hold what another seed does.
+The names are folders of runs in which `evaluate` is done, all of one split. Drawn is the validation image with the most
+classes unless one is named. Writes `losses.png` into the first run's folder. The interval is that of the difference in
+Dice to the first run, over sequences of images; it does not cover what another seed changes.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
 
 from pipeline.config.competition import Competition, mask_code
 from pipeline.config.load import load_competition
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image
-from pipeline.files import write_atomic
-from pipeline.paths import VALID_PROBS, Folders, RunPaths
+from pipeline.intervals import group_numbers, interval
+from pipeline.paths import CLASSES, CONFIG, METRICS, PER_IMAGE, VALID_PROBS, Folders, RunPaths
 from pipeline.prediction.store import PredictionStore
-from pipeline.report.canvas import (
-    GAP,
-    MARGIN,
-    MUTED,
-    Chip,
-    draw_legend,
-    legend_height,
-    line_height,
-    new_canvas,
-    paint_mask,
-    write,
-)
-from pipeline.report.figure import encode_png
+from pipeline.report.canvas import GAP, MARGIN, arrange, captioned, legend, text_line
+from pipeline.report.figure import write_image
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.predict import decode
+from pipeline.segmentation.panels import NOT_SCORED, class_chips, paint_mask
+from pipeline.segmentation.predict import decode, unpack
 from pipeline.training.inputs import split_rows
-from tests.benchmarks.padding_band import interval
 
 RARE_SHARE = 0.02  # classes with fewer of all pixels are rare
 NUM_COLUMNS = 4
@@ -64,13 +52,11 @@ class Finished:
 
 
 def read_run(name: str) -> Finished:
-    """Returns what a finished run says of itself."""
+    """Returns the loss and the scores that the files of a finished run hold."""
     paths = Folders.from_environment().run(name)
-    text = (paths / "config.yaml").read_text()
-    config, scores = json.loads(text[text.index("{") :]), json.loads((paths / "metrics.json").read_text())["scores"]
-    table = pd.read_csv(paths / "classes.csv")
+    scores, table = json.loads((paths / METRICS).read_text())["scores"], pd.read_csv(paths / CLASSES)
     rare = table.loc[table["pixel_share"] < RARE_SHARE, "name"]
-    loss_fn = config["LOSS_FN"]
+    loss_fn = settings_of(paths)["LOSS_FN"]
     return Finished(
         paths=paths,
         loss=loss_fn["MIX"] + (", class weights" if loss_fn["WEIGHTS"] else ""),
@@ -78,8 +64,14 @@ def read_run(name: str) -> Finished:
         iou=scores["iou"]["mean"],
         miou=scores["miou"]["mean"],
         rare_dice=float(np.mean([scores["dice"]["classes"][one] for one in rare])),
-        image_dice=pd.read_csv(paths / "per_image.csv", dtype={"id": str}).set_index("id")["dice"],
+        image_dice=pd.read_csv(paths / PER_IMAGE, dtype={"id": str}).set_index("id")["dice"],
     )
+
+
+def settings_of(paths: RunPaths) -> dict[str, Any]:
+    """Returns the resolved config of a run; its file is JSON below comments."""
+    text = (paths / CONFIG).read_text()
+    return json.loads(text[text.index("{") :])
 
 
 def richest_image(rows: pd.DataFrame) -> str:
@@ -89,34 +81,24 @@ def richest_image(rows: pd.DataFrame) -> str:
     return rows.loc[order.sort_values(["classes", "least"]).index[-1], "id"]
 
 
-def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition, folder: Path) -> bytes:
-    """Returns image, truth and each run's prediction of one scene as PNG."""
+def draw_scene(runs: Sequence[Finished], image_id: str, competition: Competition, folder: Path) -> np.ndarray:
+    """Returns an image, its label and each run's prediction in one drawing, uint8 RGB."""
     row = split_rows(runs[0].paths, "valid").set_index("id").loc[image_id]
-    image, truth = read_image(folder / row["image"]), read_mask(folder / row["mask"], mask_code(competition))
-    cells = [("image", image), ("truth", paint_mask(truth, competition.colors, image))]
+    image, label = read_image(folder / row["image"]), read_mask(folder / row["mask"], mask_code(competition))
+    cells = [("image", image), ("label", paint_mask(label, competition.colors, image))]
+    masks = [label]
     for run in runs:
-        mask = decode(PredictionStore(run.paths / VALID_PROBS)[image_id])
+        mask = decode(PredictionStore(run.paths / VALID_PROBS, unpack)[image_id])
+        masks.append(mask)
         caption = f"{run.loss}: {run.image_dice[image_id]:.3f}"
         cells.append((caption, paint_mask(mask, competition.colors, image)))
-    height, width = truth.shape
-    cell_height = line_height(TEXT_SIZE) + height + GAP
-    num_rows = math.ceil(len(cells) / NUM_COLUMNS)
-    full_width = 2 * MARGIN + NUM_COLUMNS * (width + GAP) - GAP
-    classes = competition.class_names
-    chips = [Chip(color, name) for color, name in zip(competition.colors, classes, strict=False)]
-    chips.append(Chip(None, "not scored"))
-    legend_top = 2 * MARGIN + line_height(TEXT_SIZE) + num_rows * cell_height
-    canvas = new_canvas(full_width, legend_top + legend_height(chips, full_width - 2 * MARGIN, TEXT_SIZE) + MARGIN)
-    draw = ImageDraw.Draw(canvas)
-    title = f"{image_id} under each loss, with its Dice on this image"
-    write(draw, (MARGIN, MARGIN), title, TEXT_SIZE, full_width - 2 * MARGIN, bold=True)
-    for index, (caption, cell) in enumerate(cells):
-        left = MARGIN + (index % NUM_COLUMNS) * (width + GAP)
-        top = 2 * MARGIN + line_height(TEXT_SIZE) + (index // NUM_COLUMNS) * cell_height
-        write(draw, (left, top), caption, TEXT_SIZE, width, fill=MUTED)
-        canvas.paste(Image.fromarray(cell), (left, top + line_height(TEXT_SIZE)))
-    draw_legend(canvas, (MARGIN, legend_top), chips, full_width - 2 * MARGIN, TEXT_SIZE)
-    return encode_png(canvas)
+    width = label.shape[1]
+    drawn = [captioned(caption, cell, width, TEXT_SIZE) for caption, cell in cells]
+    rows = [drawn[start : start + NUM_COLUMNS] for start in range(0, len(drawn), NUM_COLUMNS)]
+    full_width = NUM_COLUMNS * (width + GAP) - GAP
+    title = text_line(f"{image_id} under each loss, with its Dice on this image", TEXT_SIZE, full_width, bold=True)
+    chips = class_chips(masks, competition.class_names, competition.colors, NOT_SCORED, {})
+    return arrange([[title], *rows, [legend(chips, full_width, TEXT_SIZE)]], margin=MARGIN)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -130,13 +112,13 @@ def main(arguments: Sequence[str]) -> None:
         gain = interval((run.image_dice - first.image_dice).to_numpy(), groups)
         against = "" if run is first else str(gain)
         print(f"{run.loss:<26} {run.dice:6.3f} {run.iou:6.3f} {run.miou:6.3f} {run.rare_dice:6.3f}   {against}")
-    text = (first.paths / "config.yaml").read_text()
-    datasets = json.loads(text[text.index("{") :])["DATASETS"]
-    competition = load_competition(datasets["COMPETITION"], "config.yaml")
+    datasets = settings_of(first.paths)["DATASETS"]
+    competition = load_competition(datasets["COMPETITION"], CONFIG)
     folder = find_folder(competition, Folders.from_environment().data, datasets.get("DIRECTORY"))
     image_id = named.get("image") or richest_image(split_rows(first.paths, "valid"))
-    write_atomic(first.paths / "losses.png", draw_scene(runs, image_id, competition, folder))
-    print(f"scene {image_id}: {first.paths / 'losses.png'}")
+    path = first.paths / "losses.png"
+    write_image(path, draw_scene(runs, image_id, competition, folder))
+    print(f"image {image_id}: {path}")
 
 
 if __name__ == "__main__":

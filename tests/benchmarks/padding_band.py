@@ -15,8 +15,8 @@ import torch
 
 from pipeline.config.competition import IGNORE, mask_code
 from pipeline.engine.api import open_run
-from pipeline.paths import VALID_PROBS
-from pipeline.prediction.store import PredictionStore
+from pipeline.intervals import group_numbers, interval
+from pipeline.prediction.load import open_predictions
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import decode
@@ -27,11 +27,11 @@ from pipeline.work.inputs import competition_folder
 BAND_PX = 16
 
 
-def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean Dice per image, over all pixels and over the outer band."""
+def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns mean Dice per image, over all pixels and over the outer band, and the number of its sequence."""
     run = open_run(name, overrides)
     competition, paths = run.loaded.competition, run.paths
-    folder, store = competition_folder(run), PredictionStore(paths / VALID_PROBS)
+    folder, store = competition_folder(run), open_predictions(run, "valid")
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     rows = split_rows(paths, "valid")
     for row in rows.itertuples():
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     first = scores[names[0]]
     print(f"{'run':<12} {'Dice':>7} {f'outer {BAND_PX} px':>12}   difference to {names[0]}: whole, outer band")
     for name, (whole, outer, groups) in scores.items():
-        gains = [interval(own - other, groups) for own, other in zip((whole, outer), first, strict=False)]
+        gains = [interval(own - other, groups) for own, other in zip((whole, outer), first[:2], strict=True)]
         difference = "" if name == names[0] else "   ".join(map(str, gains))
         print(f"{name:<12} {whole.mean():7.4f} {outer.mean():12.4f}   {difference}")
 

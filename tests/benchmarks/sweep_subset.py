@@ -1,4 +1,4 @@
-"""How few validation images, repeats and steps an LR sweep may look at, and still suggest what a full one does.
+"""How few validation images, repeats and steps an LR sweep needs to suggest what a full one does.
 
     python -m tests.benchmarks.sweep_subset record CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
     python -m tests.benchmarks.sweep_subset draw CamVidPAB SWEEP.STEPS=41 SWEEP.REPEATS=3
@@ -18,24 +18,24 @@ import itertools
 import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pipeline.config.competition import mask_code
+from pipeline.config.competition import IGNORE
 from pipeline.config.plan import parse_mix
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.api import open_run
 from pipeline.engine.run import Run
-from pipeline.segmentation.samples import ValidDataset
+from pipeline.task import Criterion, Learning
 from pipeline.training.encoder import normalise
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
-from pipeline.training.sweep_validation import as_it_is, choose_images
+from pipeline.training.sweep_validation import at_this_step, choose_images
 from pipeline.work.inputs import competition_folder
 
 COUNTS = (4, 8, 16)
@@ -52,7 +52,7 @@ Sums = np.ndarray  # (images, 1 + 3 C): cross entropy summed over pixels; overla
 
 @dataclass(frozen=True)
 class Recorded:
-    """What sweeps saw: per repeat its rates (steps,) and the sums of every image (steps, P, 1 + 3 C)."""
+    """What sweeps recorded: per repeat its rates (steps,) and the sums of every image (steps, P, 1 + 3 C)."""
 
     lrs: list[np.ndarray]
     sums: list[np.ndarray]
@@ -61,7 +61,7 @@ class Recorded:
 def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
     """Returns what each image adds to cross entropy and soft Dice."""
     num_classes = logits_BCHW.shape[1]
-    counts_BHW = mask_BHW != 255
+    counts_BHW = mask_BHW != IGNORE
     true_BHW = mask_BHW.long().masked_fill(~counts_BHW, 0)
     nll_BHW = torch.nn.functional.cross_entropy(logits_BCHW, true_BHW, reduction="none") * counts_BHW
     probs_BCHW = logits_BCHW.softmax(1).double() * counts_BHW.unsqueeze(1)
@@ -73,7 +73,7 @@ def sums_of(logits_BCHW: torch.Tensor, mask_BHW: torch.Tensor) -> Sums:
         overlap = torch.bincount(true_HW[counts_HW], weights=own_HW[counts_HW], minlength=num_classes)
         true = torch.bincount(true_HW[counts_HW], minlength=num_classes).double()
         rows.append(torch.cat([nll_HW.double().sum().view(1), overlap, probs_CHW.sum((1, 2)), true]))
-    return torch.stack(rows).numpy()
+    return torch.stack(rows).cpu().numpy()
 
 
 def loss_of_sums(sums: np.ndarray, mix: Sequence[tuple[str, float]]) -> np.ndarray:
@@ -85,45 +85,45 @@ def loss_of_sums(sums: np.ndarray, mix: Sequence[tuple[str, float]]) -> np.ndarr
     return sum(weight * parts[name] for name, weight in mix)
 
 
-def loss_of_images(sums: np.ndarray, places: Sequence[int], batch_size: int, mix: Sequence) -> np.ndarray:
+def loss_of_images(sums: np.ndarray, indices: Sequence[int], batch_size: int, mix: Sequence) -> np.ndarray:
     """Returns the validation loss over some images in batches, as the sweep has it: (steps, P, ..) to (steps,)."""
-    places = sorted(places)
-    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    indices = sorted(indices)
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     losses = [loss_of_sums(sums[:, batch], mix) * len(batch) for batch in batches]
-    return np.sum(losses, axis=0) / len(places)
+    return np.sum(losses, axis=0) / len(indices)
 
 
 def record(run: Run) -> None:
-    """Sweeps with every validation image judged after each step, and writes what they add to the losses."""
-    config, paths = run.loaded.config, run.paths
+    """Sweeps with every validation image in each validation, and writes what they add to the losses."""
+    config, paths, task = run.loaded.config, run.paths, run.task
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
-    code = mask_code(run.loaded.competition)
-    dataset = ValidDataset(competition_folder(run), rows, code, config.datasets.padding)
-    batches = list(valid_batches(valid_loader(dataset, batch_size, num_workers=0)))
-    seen: list[np.ndarray] = []
+    dataset = task.valid_data(run, competition_folder(run), rows)
+    batches = list(valid_batches(valid_loader(dataset, batch_size, task.collate_valid, num_workers=0)))
+    recorded: list[np.ndarray] = []
 
-    def judge(learner: Learner, loss_of: Callable) -> float:
+    def validate(learner: Learner, criterion: Criterion, learning: Learning) -> float:
         found, losses = [], []
         for batch in batches:
-            with as_it_is(learner) as network, autocast(learner.device, learner.precision):
-                logits_BCHW = network(normalise(batch.image_BHWC, config.model.encoder))
-                found.append(sums_of(logits_BCHW, batch.mask_BHW))
+            images_BHWC, mask_BHW = batch.images.to(learner.device), learning.to_device(batch.labels)
+            with at_this_step(learner) as network, autocast(learner.device, learner.precision):
+                logits_BCHW = network(normalise(images_BHWC, config.model.encoder))
+                found.append(sums_of(logits_BCHW, mask_BHW))
             losses.append(float(loss_of_sums(found[-1], mix)))
-        wanted = float(loss_of(logits_BCHW, batch.mask_BHW))
-        if math.isfinite(wanted) and not math.isclose(losses[-1], wanted, rel_tol=1e-3):
-            raise SystemExit(f"the sums give a loss of {losses[-1]}, the pipeline {wanted}")
-        loss = float(np.average(losses, weights=[len(batch.mask_BHW) for batch in batches]))
+        expected = float(criterion(logits_BCHW, mask_BHW).total)
+        if math.isfinite(expected) and not math.isclose(losses[-1], expected, rel_tol=1e-3):
+            raise SystemExit(f"the sums give a loss of {losses[-1]}, the pipeline {expected}")
+        loss = float(np.average(losses, weights=[len(batch.keys) for batch in batches]))
         if math.isfinite(loss):
-            seen.append(np.concatenate(found))
+            recorded.append(np.concatenate(found))
         return loss
 
-    points = sweep_points(run, judge)
+    points = sweep_points(run, validate)
     np.savez_compressed(
         paths / "sweep_subset.npz",
         repeat=[point.repeat for point in points],
         lr=[point.lr for point in points],
-        sums=np.stack(seen),
+        sums=np.stack(recorded),
     )
     print(f"{len(points)} steps of {config.sweep.repeats} repeats, {len(rows)} images after each")
 
@@ -141,14 +141,14 @@ def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     present = sums[:, -(sums.shape[1] - 1) // 3 :] > 0
     wanted = present.any(0)
     tries = (rng.choice(len(sums), size=min(count, len(sums)), replace=False) for _ in range(MOST_TRIES))
-    fitting = (places for places in tries if (present[places].any(0) == wanted).all())
+    fitting = (indices for indices in tries if (present[indices].any(0) == wanted).all())
     return list(itertools.islice(fitting, NUM_DRAWS))
 
 
-def suggestions(recorded: Recorded, places, smoothing: float, batch_size: int, mix) -> list[dict[str, float]]:
+def suggestions(recorded: Recorded, indices, smoothing: float, batch_size: int, mix) -> list[dict[str, float]]:
     """Returns each repeat's suggestion from the loss of some images."""
     return [
-        suggest(smooth_rates(lrs, smoothing), smooth(loss_of_images(sums, places, batch_size, mix), smoothing))
+        suggest(smooth_rates(lrs, smoothing), smooth(loss_of_images(sums, indices, batch_size, mix), smoothing))
         for lrs, sums in zip(recorded.lrs, recorded.sums, strict=True)
     ]
 
@@ -175,7 +175,8 @@ def report(run: Run) -> None:
     batch_size, num_repeats = config.dataloaders.valid.batch_size, len(recorded.lrs)
     everything = range(recorded.sums[0].shape[1])
     rows, rng = split_rows(paths, "valid"), np.random.default_rng(0)
-    chosen = {count: np.flatnonzero(rows["id"].isin(choose_images(rows, count))) for count in COUNTS}
+    present, ids = run.task.class_presence(rows), rows["id"].tolist()
+    chosen = {count: np.flatnonzero(rows["id"].isin(choose_images(ids, present, count))) for count in COUNTS}
     print(f"{run.name}: {config.sweep.steps} steps, {num_repeats} repeats, {len(everything)} images in full")
     print("share of draws within x2 of the full pass; our own choice of images; spread of the full pass's repeats")
     subsets = {count: draws(recorded.sums[0][0], count, rng) for count in COUNTS if count < len(everything)}
@@ -186,9 +187,9 @@ def report(run: Run) -> None:
         full = suggestions(recorded, everything, *how)
         spread = ", ".join(f"{mark} x{max(o[mark] for o in full) / min(o[mark] for o in full):.1f}" for mark in MARKS)
         rates = ", ".join(f"{mark} {middle(full, mark):.2g}" for mark in MARKS)
-        print(f"\njudged by {mix_text}, smoothing {smoothing}: full pass {rates}; between repeats {spread}")
-        for count, places in subsets.items():
-            found = [suggestions(recorded, one, *how) for one in places]
+        print(f"\nloss {mix_text}, smoothing {smoothing}: full pass {rates}; between repeats {spread}")
+        for count, many in subsets.items():
+            found = [suggestions(recorded, one, *how) for one in many]
             own = suggestions(recorded, chosen[count], *how)
             for size in sorted({1, min(3, num_repeats)}):
                 groups = list(itertools.combinations(range(num_repeats), size))

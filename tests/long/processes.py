@@ -136,9 +136,9 @@ def note_steps(path: Path) -> None:
     plain_step = trainer.train_step
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
 
-    def noted_step(learner, image, mask, loss_of, sums, watch, place):
-        os.pwrite(descriptor, struct.pack("<qq", place[0], place[1]), 0)  # what is written outlives the process
-        plain_step(learner, image, mask, loss_of, sums, watch, place)
+    def noted_step(learner, batch, criterion, sums, watch, position):
+        os.pwrite(descriptor, struct.pack("<qq", *position[:2]), 0)  # what is written outlives the process
+        return plain_step(learner, batch, criterion, sums, watch, position)
 
     trainer.train_step = noted_step
 
