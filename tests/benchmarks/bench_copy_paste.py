@@ -82,7 +82,7 @@ def worst_difference(jobs: list[tuple]) -> int:
 
 
 def median_seconds(name: str, jobs: list[tuple]) -> float:
-    """Returns the median over all jobs; every job meets images that the caches have forgotten."""
+    """Returns the median over all jobs; the images of each job are no longer in the caches."""
     if name == OURS:
         start_worker()
     jobs = [(image.copy(), mask.copy(), *rest) for image, mask, *rest in jobs]  # no page is shared any more

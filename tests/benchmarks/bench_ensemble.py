@@ -7,8 +7,8 @@ logits in a store, upsampled and summed a few rows at a time. Memory is what a p
 start (anonymous pages at their peak), for 5 and for 20 members, with full-size bytes too.
 
 A store is written shard by shard and made durable at its end, so its writing is measured over one shard of images
-per member and told per image: first as the naive way does it, which leaves the bytes to the operating system, then
-with both flushed to the disk. Wall times hang on the disk and on whoever else writes there.
+per member and given per image: first as the naive way does it, which leaves the bytes to the operating system, then
+with both flushed to the disk. Wall times depend on the disk and on what else is written there.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def main() -> None:
         for name, ours in (("", our_masks(folder, 5)), (" at full size", our_full_masks(folder, 5))):
             agreement = [f"{(one == other).mean():.6f}" for one, other in zip(naive, ours, strict=True)]
             print(f"same pixels as the naive way{name}, AP, BP, MW: {', '.join(agreement)}")
-        print("  (members that know nothing of each other, the hardest case; trained ones are in bench_members)")
+        print("  (independent random members, the hardest case; bench_members has trained ones)")
         ways = {
             "load, stack, one-hot votes": lambda: naive_masks(folder, 5),
             "the same in NumPy": lambda: numpy_masks(folder, 5),

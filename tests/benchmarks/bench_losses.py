@@ -3,17 +3,21 @@
 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.benchmarks.bench_losses
 """
 
+import warnings
 from collections.abc import Callable
 
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from pytorch_toolbelt.losses import DiceLoss
-from pytorch_toolbelt.losses.functional import soft_dice_score
 from torch import Tensor
 
 from pipeline.segmentation.losses import TERMS, build_loss
 from tests.benchmarks.timing import alternate, show
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # pytorch-toolbelt 0.8 uses a deprecated name of torch
+    from pytorch_toolbelt.losses import DiceLoss
+    from pytorch_toolbelt.losses.functional import soft_dice_score
 
 SHAPE_BCHW, BLOB_PX, NUM_ROUNDS, NUM_SLOW_ROUNDS = (2, 12, 352, 640), 16, 15, 3
 

@@ -1,10 +1,10 @@
-"""What trained members choose together, from their stores and from all that they know: agreement and bytes.
+"""Classes that trained members choose together, from stores and from float32 logits: agreement and bytes.
 
     RUNS_DIR=... DATA_DIR=... python -m tests.benchmarks.bench_members CamVidAAB CamVidAAC CamVidAAD CamVidAAE CamVidAAF
 
 Every member predicts the same public images, plainly (logits before the head's upsampling) and with mirrored copies
 (full-size bytes). Exact: float32 logits at full size of the same network. The choice of one member alone is exact in
-full-size bytes by construction; that of several hangs on how near each probability is.
+full-size bytes by construction; that of several depends on how near each probability is.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def compare(names: Sequence[str], tta: str, folder: Path) -> None:
     stores, exact = zip(*[predict_both(name, tta, folder / name) for name in names], strict=True)
     shares, alone, num_pixels = [], [], 0
     for image_id in stores[0]:
-        views, wanted = [store.view(image_id) for store in stores], [member[image_id] for member in exact]
-        pairs = zip(combine(views, RECIPES), combine(wanted, RECIPES), strict=True)
+        views, expected = [store.view(image_id) for store in stores], [member[image_id] for member in exact]
+        pairs = zip(combine(views, RECIPES), combine(expected, RECIPES), strict=True)
         shares.append([(one == other).mean() for one, other in pairs])
-        singles = [combine([member], RECIPES[:1])[0] for member in wanted]
+        singles = [combine([member], RECIPES[:1])[0] for member in expected]
         alone.append(np.mean([(one == other).mean() for one in singles for other in singles if one is not other]))
         num_pixels += singles[0].size
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / len(names)

@@ -23,7 +23,7 @@ CAMVID = Path(__file__).resolve().parents[3] / "shared" / "data" / "camvid" / "m
 
 
 def load_masks() -> Tensor:
-    """Four masks (4, H, W) uint8, 255 where CamVid says Void."""
+    """Four masks (4, H, W) uint8, 255 where CamVid has Void."""
     paths = sorted(CAMVID.glob("*.png"))[::150][:4]
     if paths:
         masks = [
@@ -41,18 +41,18 @@ def scores(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tenso
 
 
 def by_one_hot(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The original's way: float32 one-hot tensors of prediction and truth, multiplied and summed."""
+    """The original's way: float32 one-hot tensors of prediction and label, multiplied and summed."""
     counts = (mask != 255).unsqueeze(1)
-    truth = F.one_hot(mask.long() * counts.squeeze(1), NUM_CLASSES).permute(0, 3, 1, 2).float() * counts
-    guess = F.one_hot(pred.long(), NUM_CLASSES).permute(0, 3, 1, 2).float() * counts
-    return scores((truth * guess).sum((2, 3)), guess.sum((2, 3)), truth.sum((2, 3)))
+    label = F.one_hot(mask.long() * counts.squeeze(1), NUM_CLASSES).permute(0, 3, 1, 2).float() * counts
+    predicted = F.one_hot(pred.long(), NUM_CLASSES).permute(0, 3, 1, 2).float() * counts
+    return scores((label * predicted).sum((2, 3)), predicted.sum((2, 3)), label.sum((2, 3)))
 
 
 def by_comparison(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """One-hot tensors of bytes, made by comparison."""
     classes = torch.arange(NUM_CLASSES, dtype=torch.uint8).view(1, -1, 1, 1)
-    truth, guess = mask.unsqueeze(1) == classes, (pred.unsqueeze(1) == classes) & (mask != 255).unsqueeze(1)
-    return scores((truth & guess).sum((2, 3)), guess.sum((2, 3)), truth.sum((2, 3)))
+    label, predicted = mask.unsqueeze(1) == classes, (pred.unsqueeze(1) == classes) & (mask != 255).unsqueeze(1)
+    return scores((label & predicted).sum((2, 3)), predicted.sum((2, 3)), label.sum((2, 3)))
 
 
 def by_smp(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,8 +87,8 @@ def main() -> None:
 
     ways = (by_one_hot, by_comparison, by_smp, by_bincount, ours)
     for way in ways:
-        for got, wanted in zip(way(preds[:1], masks[:1]), ours(preds[:1], masks[:1]), strict=True):
-            torch.testing.assert_close(got.double(), wanted, rtol=1e-6, atol=1e-7)
+        for actual, expected in zip(way(preds[:1], masks[:1]), ours(preds[:1], masks[:1]), strict=True):
+            torch.testing.assert_close(actual.double(), expected, rtol=1e-6, atol=1e-7)
     seconds = alternate({way.__name__: lambda way=way: way(*next_pair()) for way in ways}, NUM_ROUNDS)
     show("Dice and IoU of one image from index masks", seconds, "x45 over one-hot tensors")
 

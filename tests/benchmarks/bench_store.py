@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_store
 
-A network learns for a few steps on street images, as classes of a network that knows nothing are decided by rounding.
+The network is trained for a few steps on street images: the classes of random weights are decided by rounding.
 Naive: float32 softmax as .npy. FPN ends in an upsampling head, so the store holds the logits before it; Unet, and
 every network under test-time augmentation, has full-size logits only, of which bytes are kept. The class of each pixel
 is exact there by construction; what trained members choose together is in `bench_members`.
@@ -35,7 +35,7 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 CASES = (("FPN", "none", "x30 at 0.9999"), ("Unet", "none", "x20 at 0.9997"), ("FPN", "flip", "x20 at 0.9997"))
 
 
-def learn(network: torch.nn.Module, encoder, images: Pairs) -> None:
+def train_briefly(network: torch.nn.Module, encoder, images: Pairs) -> None:
     """A few steps on half-size crops: enough that classes differ by more than rounding."""
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
     network.train()
@@ -94,7 +94,7 @@ def main() -> None:
             networks[name] = build_network(model, NUM_CLASSES)
             if find_encoder_weights(model.encoder, folders) is not None:
                 load_encoder(networks[name], model.encoder, folders)
-            learn(networks[name], model.encoder, images)
+            train_briefly(networks[name], model.encoder, images)
         settings = dataclasses.replace(loaded.config.predict, tta=tta)
         device = torch.device("cpu")
         predictor = Predictor(networks[name], model.encoder, settings, NUM_CLASSES, device, torch.float32)
@@ -107,7 +107,7 @@ def main() -> None:
             size = sum(path.stat().st_size for path in Path(folder).iterdir()) / NUM_IMAGES
             store = PredictionStore(Path(folder), unpack)
             exact = [exact_logits(predictor, batch).argmax(0).numpy() for batch in batches(images)]
-            shares = [float((decode(store[id]) == wanted).mean()) for id, wanted in zip(ids, exact, strict=True)]
+            shares = [float((decode(store[id]) == expected).mean()) for id, expected in zip(ids, exact, strict=True)]
         print(
             f"{name:<5} TTA {tta:<5} {size / 1e6:6.2f} MB an image, x{naive_bytes / size:.1f}, "
             f"agreement {np.mean(shares):.6f} (least {min(shares):.6f}); bar {bar}"

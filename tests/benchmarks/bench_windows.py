@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_windows
 
 FPN/resnet18, 12 classes, a frame of 1280x736 in windows of 640x352. The whole image is the reference; a window way
-costs at best the pixels that it looks at, and what it takes beyond that is cutting, weighing and summing. On a busy
+costs at best the pixels of its windows, and what it takes beyond that is cutting, weighting and summing. On a busy
 machine that is lost in the noise of the network, so it is also measured alone, with a network that answers at once.
 The peer is the sliding window of pytorch-toolbelt.
 """

@@ -75,7 +75,7 @@ def settings_of(paths: RunPaths) -> dict[str, Any]:
 
 
 def richest_image(rows: pd.DataFrame) -> str:
-    """Returns the id of the image that shows most classes; of several, the one whose rarest is largest."""
+    """Returns the id of the image with most classes; of several, the one whose rarest is largest."""
     pixels = rows[[name for name in rows.columns if name.startswith("pixels_") and name != "pixels_ignored"]]
     order = pd.DataFrame({"classes": (pixels > 0).sum(axis=1), "least": pixels.where(pixels > 0).min(axis=1)})
     return rows.loc[order.sort_values(["classes", "least"]).index[-1], "id"]

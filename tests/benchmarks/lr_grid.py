@@ -1,4 +1,4 @@
-"""Is the sweep right? Its curve and suggestions beside what trainings at a grid of learning rates really reached.
+"""Is the sweep right? Its curve and suggestions beside what trainings at a grid of learning rates reached.
 
     python -m tests.benchmarks.lr_grid demo 3e-4 1e-3 3e-3 1e-2 3e-2 1e-1
     python -m tests.benchmarks.lr_grid CamVidPAB 2e-4 6e-4 2e-3 6e-3 2e-2 6e-2 SWEEP.STEPS=41
@@ -65,7 +65,7 @@ def best_rate(outcomes: Sequence[Outcome]) -> float:
     0.1
     """
     known = [outcome for outcome in outcomes if math.isfinite(outcome.valid_loss)]
-    lowest = min(range(len(known)), key=lambda place: known[place].valid_loss)
+    lowest = min(range(len(known)), key=lambda index: known[index].valid_loss)
     if lowest in (0, len(known) - 1):
         return known[lowest].rate
     (x0, y0), (x1, y1), (x2, y2) = ((math.log(o.rate), o.valid_loss) for o in known[lowest - 1 : lowest + 2])
@@ -105,8 +105,8 @@ def draw_grid(sweep: Columns, found: Mapping[str, Any], outcomes: Sequence[Outco
     for axes in (above, below):
         axes.axvspan(*good_rates(outcomes), color=theme.other, alpha=0.12, linewidth=0)
     below.plot([], [], color=theme.other, alpha=0.25, linewidth=8, label="Dice within 0.02 of the best")
-    for axes, place in ((below, 0.27), (score, 0.8)):
-        add_legend(axes, theme, columns=2, loc="upper center", bbox_to_anchor=(place, -0.15))
+    for axes, x in ((below, 0.27), (score, 0.8)):
+        add_legend(axes, theme, columns=2, loc="upper center", bbox_to_anchor=(x, -0.15))
     below.set_xlabel("learning rate, or MAX_LR (log axis)")
     return encode(figure)
 

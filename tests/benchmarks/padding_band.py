@@ -1,8 +1,8 @@
-"""Dice of finished runs over whole images and in the outer band, where padding could show.
+"""Dice of finished runs over whole images and in the outer band, where padding could have an effect.
 
     python -m tests.benchmarks.padding_band CamVidPAR CamVidPAB CamVidPAI CamVidPAC
 
-Reads each run's validation probabilities and the true masks (DATA_DIR as for the run itself). The interval is that of
+Reads each run's validation probabilities and the masks (DATA_DIR as for the run itself). The interval is that of
 the difference to the first run.
 """
 
@@ -35,10 +35,10 @@ def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.nd
     confusions: list[tuple[torch.Tensor, torch.Tensor]] = []
     rows = split_rows(paths, "valid")
     for row in rows.itertuples():
-        truth, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
-        band = truth.copy()
+        label, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
+        band = label.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
-        confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (truth, band)))
+        confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (label, band)))
     whole, outer = (dice_iou(torch.stack(matrices))[0].mean(1).numpy() for matrices in zip(*confusions, strict=True))
     return whole, outer, group_numbers(rows["id"], rows["sequence"])
 

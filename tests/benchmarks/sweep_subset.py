@@ -137,11 +137,11 @@ def read(path) -> Recorded:
 
 
 def draws(sums: Sums, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Returns random sets of images that hold every class that the whole holds (fewer than wanted where rare)."""
+    """Returns random sets of images that hold every class of all images; fewer than NUM_DRAWS where they are rare."""
     present = sums[:, -(sums.shape[1] - 1) // 3 :] > 0
-    wanted = present.any(0)
+    required = present.any(0)
     tries = (rng.choice(len(sums), size=min(count, len(sums)), replace=False) for _ in range(MOST_TRIES))
-    fitting = (indices for indices in tries if (present[indices].any(0) == wanted).all())
+    fitting = (indices for indices in tries if (present[indices].any(0) == required).all())
     return list(itertools.islice(fitting, NUM_DRAWS))
 
 
@@ -168,7 +168,7 @@ def is_near(rate: float, other: float, factor: float = FACTOR) -> bool:
 
 
 def report(run: Run) -> None:
-    """Prints, for each number of images and repeats and each smoothing, how often the full pass is met."""
+    """Prints how often the full pass's suggestion is found, by number of images, repeats and smoothing."""
     config, paths = run.loaded.config, run.paths
     recorded = read(paths / "sweep_subset.npz")
     mixes = dict.fromkeys([config.loss_fn.mix, "1 dice", "1 ce"])

@@ -4,13 +4,11 @@ import statistics
 import time
 from collections.abc import Callable
 
-Seconds = tuple[
-    float, float
-]  # on the wall clock, and of processor time (which a neighbour on the machine disturbs less)
+Seconds = tuple[float, float]  # of the wall clock, and of processor time, which other processes disturb less
 
 
 def alternate(ways: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[Seconds]]:
-    """Seconds of every way in every round; one round before the first is not counted."""
+    """Seconds of every way in every round; a first round is not counted."""
     seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for round_index in range(num_rounds + 1):
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""Stops a training again and again and starts it anew, for every optimizer, plan, loss scaler and weight average.
+"""Stops a training at every step and continues it, for every optimizer, plan, loss scaler and weight average.
 
     python -m tests.long.cuts               with the project's own optimizers, in two minutes
     python -m tests.long.cuts timm.lamb     with one optimizer

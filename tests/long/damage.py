@@ -2,8 +2,8 @@
 
     python -m tests.long.damage --times 300
 
-Of a tiny run, `last.ckpt` (the one before must be used, and said), `best.ckpt` and the shards of both probability
-stores (must be refused). Each kind of damage so many times per file. Exit code 1 when any passes.
+Of a tiny run, `last.ckpt` (the one before must be used, and a line logged), `best.ckpt` and the shards of both
+probability stores (must be refused). Each kind of damage so many times per file. Exit code 1 when any passes.
 """
 
 from __future__ import annotations

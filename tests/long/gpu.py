@@ -33,10 +33,10 @@ from pipeline.demo import generate
 from pipeline.paths import PROJECT
 from pipeline.training.checkpoint import load_checkpoint
 from tests.long.cuts import tensors
-from tests.long.processes import in_peace, load_packages, results
+from tests.long.processes import load_packages, results, run_to_end
 
 NETWORKS = ("FPN", "Unet", "UnetPlusPlus", "MAnet", "Linknet", "PAN", "DeepLabV3Plus", "Segformer", "PSPNet", "UPerNet")
-REFUSED = ("PSPNet", "UPerNet")  # as docs/repeatability.md says
+REFUSED = ("PSPNet", "UPerNet")  # see docs/repeatability.md
 QUICK_NETWORKS = ("Linknet", "PSPNet")
 COMMON = ("SWEEP.ENABLE=false", "DATASETS.AUGMENTATION.TILE.ENABLE=false", "DATALOADERS.TRAIN.NUM_WORKERS=2")
 SHORT = ("SOLVER.NUM_EPOCHS=3",)
@@ -74,19 +74,19 @@ class Outcome:
 
 def run_demo(chosen: Chosen, name: str, *changes: str) -> Outcome:
     """Runs the demo in a process of its own and returns what it left."""
-    place = chosen.folder / name
+    folder = chosen.folder / name
     arguments = ["predict", f"DATASETS.DIRECTORY={chosen.data}", f"RUNTIME.DEVICE={chosen.device}", *COMMON, *changes]
-    code, output = in_peace(place, arguments)
+    code, output = run_to_end(folder, arguments)
     if code:
         return Outcome(code, output, {}, None, np.nan, np.nan, np.nan)
-    (run,) = (path.parent for path in place.glob("runs/*/last.ckpt"))
+    (run,) = (path.parent for path in folder.glob("runs/*/last.ckpt"))
     history, timings = pd.read_csv(run / "history.csv"), pd.read_csv(run / "timings.csv")
     weights = torch.cat(
         [tensor.double().flatten() for tensor in tensors(load_checkpoint(run / "last.ckpt")["network"])]
     )
     last = history.iloc[-1]
     speed = timings["samples_per_s"].iloc[1:].median()  # the first epoch chooses algorithms
-    return Outcome(code, output, results(place), weights, last["valid_loss"], last["valid_dice"], speed)
+    return Outcome(code, output, results(folder), weights, last["valid_loss"], last["valid_dice"], speed)
 
 
 def try_tests(chosen: Chosen) -> list[str]:
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="fewer networks, points and steps")
     given = parser.parse_args(arguments)
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a look at the GPU before a fork would spoil it for the child
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # CUDA initialised before a fork fails in the child
     load_packages()
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Kills real runs of the chain, starts them again by the same command, and compares with a run that was left in peace.
+"""Kills real runs of the chain, starts them again by the same command, and compares with an uninterrupted run.
 
     python -m tests.long.kill --points 200              SIGKILL at random times, evenly over the stages
     python -m tests.long.kill --points 50 --way stop    SIGTERM and SIGINT: must end with exit code 3, within 30 s
@@ -30,12 +30,12 @@ from pipeline.stages import STAGE_NAMES
 from tests.long.processes import (
     Dying,
     Resumed,
-    in_peace,
     is_beyond,
     limit_files,
     load_packages,
     note_steps,
     results,
+    run_to_end,
     stage_at,
     stage_seconds,
     start,
@@ -99,7 +99,7 @@ class Point:
 class Counts:
     """What came of all points."""
 
-    landed: Counter = field(default_factory=Counter)  # interruptions by the stage that they met
+    landed: Counter = field(default_factory=Counter)  # interruptions by stage
     runs: Counter = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     slowest_stop_s: float = 0.0
@@ -122,7 +122,7 @@ class Counts:
 
 
 def reached(point: Point, seconds: dict[str, float]) -> Callable[[str], bool]:
-    """Returns a function of a run's output that says when the point has come."""
+    """Returns a function of a run's output: whether the point has come."""
     begun_at: list[float] = []
 
     def is_time(output: str) -> bool:
@@ -131,14 +131,14 @@ def reached(point: Point, seconds: dict[str, float]) -> Callable[[str], bool]:
             begun_at.append(time.monotonic())
         if not begun_at:
             return is_beyond(output, point.stage)  # ended by the start before
-        # A stage may be over sooner than in peace: the point is then what comes next.
+        # A stage may be over sooner than in the uninterrupted run: the point is then what comes next.
         return stage != point.stage or time.monotonic() - begun_at[0] >= point.share * seconds[point.stage]
 
     return is_time
 
 
 def try_points(
-    place: Path,
+    run_folder: Path,
     arguments: Sequence[str],
     points: Sequence[Point],
     seconds: dict[str, float],
@@ -147,12 +147,12 @@ def try_points(
 ) -> None:
     """Interrupts a run at one point after the other."""
     for point in points:
-        child, reader = start(place, arguments, partial(note_steps, resumed.path))
+        child, reader = start(run_folder, arguments, partial(note_steps, resumed.path))
         code, output, took_s = wait(child, reader, reached(point, seconds), point.number)
-        wanted = -signal.SIGKILL if point.number == signal.SIGKILL else 3
-        if code not in (0, wanted) or "Traceback" in output:
-            counts.failed.append(f"{point}: exit code {code}, wanted {wanted}\n{output}")
-        if code == wanted:
+        expected = -signal.SIGKILL if point.number == signal.SIGKILL else 3
+        if code not in (0, expected) or "Traceback" in output:
+            counts.failed.append(f"{point}: exit code {code}, expected {expected}\n{output}")
+        if code == expected:
             counts.landed[stage_at(output)] += 1
         if code == 3:
             counts.slowest_stop_s = max(counts.slowest_stop_s, took_s)
@@ -160,7 +160,7 @@ def try_points(
 
 
 def note_loss(resumed: Resumed, output: str, name: str, counts: Counts) -> None:
-    """Notes how many finished steps the start that said `output` had to do again."""
+    """Notes how many finished steps the start with this output had to do again."""
     lost = resumed.steps_lost(output)
     counts.most_steps_lost = max(counts.most_steps_lost, lost)
     if lost > resumed.may_lose:
@@ -168,22 +168,27 @@ def note_loss(resumed: Resumed, output: str, name: str, counts: Counts) -> None:
 
 
 def finish_and_compare(
-    place: Path, arguments: Sequence[str], wanted: dict, name: str, counts: Counts, resumed: Resumed | None = None
+    run_folder: Path,
+    arguments: Sequence[str],
+    expected: dict,
+    name: str,
+    counts: Counts,
+    resumed: Resumed | None = None,
 ) -> None:
-    """Starts the same command again and holds what it left against the run in peace."""
-    code, output = in_peace(place, arguments)
+    """Starts the same command again and compares its results with those of the uninterrupted run."""
+    code, output = run_to_end(run_folder, arguments)
     if resumed:
         note_loss(resumed, output, "the end", counts)
     if code != 0:
         counts.failed.append(f"{name}: started again, it ended with {code}\n{output}")
         return
-    found = results(place)
-    differing = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+    found = results(run_folder)
+    differing = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
     if differing:
         counts.failed.append(f"{name}: {', '.join(differing)} differ\n{output}")
     verdict = "different" if differing else "identical"
     counts.runs[verdict] += 1
-    shutil.rmtree(place)
+    shutil.rmtree(run_folder)
     print(f"{name}: {verdict}", flush=True)
 
 
@@ -195,13 +200,13 @@ def choose_points(way: str, seed: int, stages: Sequence[str]) -> Iterator[list[P
         yield [Point(stage, rng.random(), rng.choice(signals)) for stage in stages for _ in range(TIMES_A_STAGE)]
 
 
-def peace(
+def run_baseline(
     folder: Path, arguments: Sequence[str], before: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, bytes], dict[str, float]]:
     """Runs the command once without interruption; returns its results and the seconds of its stages."""
-    code, output = in_peace(folder, arguments, before)
+    code, output = run_to_end(folder, arguments, before)
     if code != 0:
-        raise SystemExit(f"the run in peace ended with {code}:\n{output}")
+        raise SystemExit(f"the uninterrupted run ended with {code}:\n{output}")
     return results(folder), stage_seconds(output)
 
 
@@ -218,36 +223,36 @@ def try_signals(
         index = number % len(VARIANTS)
         base = index % 2  # the third must come out as the first, which has no workers
         if base not in baselines:
-            baselines[base] = peace(folder / f"peace-{base}", variants[base])
-        wanted, seconds = baselines[base]
+            baselines[base] = run_baseline(folder / f"baseline-{base}", variants[base])
+        expected, seconds = baselines[base]
         # A variant without a sweep is interrupted in its training once more.
         points = [point if point.stage in seconds else Point("train", point.share, point.number) for point in points]
-        place = folder / f"run-{number}"
-        resumed = Resumed(place / "steps", VARIANTS[index].may_lose)
-        try_points(place, variants[index], points[:left], seconds, resumed, counts)
-        finish_and_compare(place, variants[index], wanted, f"run {number + 1}, variant {index}", counts, resumed)
+        run_folder = folder / f"run-{number}"
+        resumed = Resumed(run_folder / "steps", VARIANTS[index].may_lose)
+        try_points(run_folder, variants[index], points[:left], seconds, resumed, counts)
+        finish_and_compare(run_folder, variants[index], expected, f"run {number + 1}, variant {index}", counts, resumed)
 
 
 def try_operations(folder: Path, data: Path, stride: int, seed: int, counts: Counts) -> None:
     """Kills runs before file operations, evenly over the chain, and again soon after the next starts."""
     variant = VARIANTS[0]
     arguments, counter = overrides(data, *variant.changes), Dying(None, folder / "count")
-    wanted, _ = peace(folder / "peace", arguments, counter.install)
+    expected, _ = run_baseline(folder / "baseline", arguments, counter.install)
     num_operations, rng = int(counter.count_path.read_text()), random.Random(seed)
     print(f"{num_operations} file operations, killed before every {stride}th", flush=True)
     for operation in range(1 + seed % stride, num_operations, stride):
-        place, deaths = folder / f"operation-{operation}", [operation]
+        run_folder, deaths = folder / f"operation-{operation}", [operation]
         deaths += [rng.randrange(1, SOON) for _ in range(DEATHS - 1)]
-        resumed = Resumed(place / "steps", variant.may_lose)
+        resumed = Resumed(run_folder / "steps", variant.may_lose)
         for death in deaths:
-            code, output = in_peace(place, arguments, partial(die, Dying(death, place), resumed.path))
+            code, output = run_to_end(run_folder, arguments, partial(die, Dying(death, run_folder), resumed.path))
             if code == -signal.SIGKILL:
                 counts.landed[stage_at(output)] += 1
             elif code != 0:
                 counts.failed.append(f"to be killed before operation {death}, it ended with {code}\n{output}")
             note_loss(resumed, output, f"file operation {death}", counts)
         name = f"killed before file operations {', '.join(map(str, deaths))}"
-        finish_and_compare(place, arguments, wanted, name, counts, resumed)
+        finish_and_compare(run_folder, arguments, expected, name, counts, resumed)
 
 
 def die(dying: Dying, steps_path: Path) -> None:
@@ -259,14 +264,14 @@ def die(dying: Dying, steps_path: Path) -> None:
 def try_full_disks(folder: Path, data: Path, counts: Counts) -> None:
     """Runs into files that may not grow any more."""
     arguments = overrides(data, *VARIANTS[0].changes)
-    wanted, _ = peace(folder / "peace", arguments)
+    expected, _ = run_baseline(folder / "baseline", arguments)
     for num_bytes in FILE_SIZES:
-        place, name = folder / f"full-{num_bytes}", f"files up to {num_bytes} bytes"
-        code, output = in_peace(place, arguments, partial(limit_files, num_bytes))
+        run_folder, name = folder / f"full-{num_bytes}", f"files up to {num_bytes} bytes"
+        code, output = run_to_end(run_folder, arguments, partial(limit_files, num_bytes))
         counts.landed[stage_at(output)] += 1
         if code != 2 or "Traceback" in output:
-            counts.failed.append(f"{name}: exit code {code}, wanted 2 and a clear message\n{output}")
-        finish_and_compare(place, arguments, wanted, name, counts)
+            counts.failed.append(f"{name}: exit code {code}, expected 2 and a clear message\n{output}")
+        finish_and_compare(run_folder, arguments, expected, name, counts)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

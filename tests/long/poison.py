@@ -1,4 +1,4 @@
-"""Poisons a training at every step, in four ways, and looks whether anything broken was ever saved.
+"""Poisons a training at every step, in four ways, and checks that nothing broken is ever saved.
 
     python -m tests.long.poison
 
@@ -72,13 +72,15 @@ def spoil_after_step(training: Training, is_time: Callable[[], bool], tensor: to
 POISONS = (poison_loss, poison_gradient, poison_weight, poison_statistics)
 
 
-def faults_of(poison: Callable, place: tuple[int, int], lags: bool, has_scaler: bool, changes: list[str]) -> list[str]:
+def faults_of(
+    poison: Callable, position: tuple[int, int], lags: bool, has_scaler: bool, changes: list[str]
+) -> list[str]:
     """Returns what was wrong with one poisoned training, begun anew in the run folder `poisoned`."""
     faults, times = [], []
     training = make("poisoned", changes=changes, lags=lags, has_scaler=has_scaler)
 
     def is_time() -> bool:
-        times.append((training.state.epoch, training.state.step) == place)
+        times.append((training.state.epoch, training.state.step) == position)
         return times[-1]
 
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -49,8 +49,8 @@ def start(folder: Path, arguments: Sequence[str], before: Callable[[], None] = l
         os.close(writer)
         return child, reader
     os.setpgid(0, 0)
-    for name, place in (("RUNS_DIR", "runs"), ("SUBMISSIONS_DIR", "submissions"), ("SCRATCH_DIR", "scratch")):
-        os.environ[name] = str(folder / place)
+    for name, child_folder in (("RUNS_DIR", "runs"), ("SUBMISSIONS_DIR", "submissions"), ("SCRATCH_DIR", "scratch")):
+        os.environ[name] = str(folder / child_folder)
     os.dup2(writer, 1)
     os.dup2(writer, 2)
     code = 1
@@ -89,7 +89,7 @@ def wait(child: int, reader: int, is_time: Callable[[str], bool], number: int) -
     return os.waitstatus_to_exitcode(status), output, took_s
 
 
-def in_peace(folder: Path, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> tuple[int, str]:
+def run_to_end(folder: Path, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> tuple[int, str]:
     """Runs the command to its end; returns exit code and output."""
     code, output, _ = wait(*start(folder, arguments, before), lambda output: False, 0)
     return code, output
@@ -107,7 +107,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def stage_at(output: str) -> str:
-    """Returns the stage that a run was in when it had said `output`, or "between stages"."""
+    """Returns the stage that a run was in when `output` was all it had logged, or "between stages"."""
     at = "between stages"
     for line in output.splitlines():
         word = line.partition(" ")[0]
@@ -118,13 +118,13 @@ def stage_at(output: str) -> str:
 
 
 def is_beyond(output: str, stage: str) -> bool:
-    """Returns whether a run that said `output` has come to a stage after `stage`."""
+    """Returns whether a run with this output has come to a stage after `stage`."""
     begun = [line.partition(" ")[0] for line in output.splitlines()]
     return any(later in begun for later in STAGE_NAMES[STAGE_NAMES.index(stage) + 1 :])
 
 
 def stage_seconds(output: str) -> dict[str, float]:
-    """Returns how long each stage took, from what a run in peace said."""
+    """Returns how long each stage took, from the output of an uninterrupted run."""
     done = [line.split() for line in output.splitlines() if " done in " in line and line.split()[0] in STAGE_NAMES]
     return {words[0]: float(words[3]) for words in done}
 
@@ -144,7 +144,7 @@ def note_steps(path: Path) -> None:
 
 
 class Resumed:
-    """How far a training was when it was interrupted, held against where the next start goes on.
+    """How far a training was when it was interrupted, compared with where the next start goes on.
 
     Args:
         path: what `note_steps` writes.
@@ -158,7 +158,7 @@ class Resumed:
         self.before: tuple[int, int] | None = None
 
     def steps_lost(self, output: str) -> int:
-        """Returns how many steps of the epoch the start that said `output` did again; a whole epoch counts as 1000."""
+        """Returns how many steps of the epoch the start with this output did again; a whole epoch counts as 1000."""
         before = self.before
         self.before = struct.unpack("<qq", self.path.read_bytes()) if self.path.stat().st_size else None
         found = re.search(r"^resuming at epoch (\d+), step (\d+)", output, re.MULTILINE)
