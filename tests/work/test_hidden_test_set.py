@@ -77,7 +77,7 @@ def hidden(tmp_path) -> Path:
 def check_submission(name: str, ids: tuple[str, ...]) -> None:
     paths = run_paths(name)
     assert pd.read_csv(paths / TEST_CATALOG, dtype=str)["id"].tolist() == list(ids)
-    table = pd.read_csv(paths.submission(), dtype=str)
+    table = pd.read_csv(paths.submission(".csv"), dtype=str)
     assert table["ImageID"].tolist() == [f"{image_id}_{index}" for image_id in ids for index in range(12)]
     assert json.loads((paths / SUBMISSION).read_text())["checked"]
 

@@ -45,7 +45,7 @@ def test_a_refused_submission_is_reported_and_exits_as_refused(tmp_path, monkeyp
     assert executed(capsys.readouterr().out.splitlines()) == ["submit", "report"]
     assert not (paths / REFUSAL).exists()
     assert "was refused" not in (paths / REPORT).read_text()
-    assert paths.submission().is_file()
+    assert paths.submission(".csv").is_file()
 
     with monkeypatch.context() as patched:  # and one that was good may be refused later
         patched.setattr(submit_module, "submit", refuse)
