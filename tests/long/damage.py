@@ -22,6 +22,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.paths import BEST, LAST, PROBS, RunPaths
 from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.predict import unpack
 from pipeline.training.checkpoint import load_checkpoint, load_newest, load_or_refuse, previous_of
 from tests.damages import cut, flip, zero_page
 from tests.tiny import draw_nothing, run_stages, tiny, write_competition
@@ -47,7 +48,7 @@ def best_is_refused(paths: RunPaths) -> bool:
 def store_is_refused(paths: RunPaths, subset: str) -> bool:
     """Returns whether a store is refused when all of it is read."""
     try:
-        store = PredictionStore(paths / PROBS[subset])
+        store = PredictionStore(paths / PROBS[subset], unpack)
         _ = [store[image_id] for image_id in store]
     except UserError as error:
         return "is damaged" in str(error) or "no whole probability store" in str(error)

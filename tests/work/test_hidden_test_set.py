@@ -17,6 +17,7 @@ from pipeline.config.load import load, nested
 from pipeline.errors import UserError
 from pipeline.paths import REPORT, SUBMISSION, TEST_CATALOG, TEST_PROBS
 from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.predict import unpack
 from tests.tiny import SETTINGS, draw, draw_nothing, executed, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -90,7 +91,7 @@ def test_a_trained_run_predicts_and_submits_images_that_it_never_saw_listed(hidd
     reused = [line.split()[0] for line in lines if " reused from " in line]
     assert reused == ["prepare", "tile", "train", "evaluate"]
     check_submission(loaded.run, HIDDEN)
-    assert set(PredictionStore(run_paths(loaded.run) / TEST_PROBS)) == set(HIDDEN)
+    assert set(PredictionStore(run_paths(loaded.run) / TEST_PROBS, unpack)) == set(HIDDEN)
     assert (run_paths(loaded.run) / REPORT).is_file()
     assert executed(run_stages(loaded)[1]) == []
 
