@@ -19,13 +19,17 @@ from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped
 from pipeline.paths import PROJECT, Folders, RunPaths
+from pipeline.task import Loss
 from pipeline.training import trainer
 from pipeline.training.checkpoint import load_checkpoint
 from tests.tiny import draw_nothing, overrides, run_of, run_paths, run_stages, tiny, write_competition
 
 pytestmark = pytest.mark.slow
-RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
-CHANGES = ("SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.MAX_LR=0.03", "SOLVER.NUM_EPOCHS=12", "SOLVER.PATIENCE=12")
+RESULTS = ("best.ckpt", "last.ckpt", "history.csv", "steps.csv", "lr_sweep.csv", "metrics.json", "per_image.csv")
+CHANGES = (
+    *("SOLVER.OPTIMIZER.NAME=AdamW", "SOLVER.MAX_LR=0.03", "SOLVER.NUM_EPOCHS=12", "SOLVER.PATIENCE=12"),
+    "RUNTIME.LOG_STEPS=1",
+)
 
 
 def long_form(*arguments: str) -> str:
@@ -78,11 +82,12 @@ def test_a_time_budget_that_is_used_up_in_training_saves_at_once_and_the_run_goe
 
     plain_step = trainer.train_step
 
-    def last_step(*arguments) -> None:
-        plain_step(*arguments)
+    def last_step(*arguments) -> Loss:
+        loss = plain_step(*arguments)
         if (epoch_and_step := arguments[-1][:2]) == (1, 1):
             stop.deadline = time.monotonic()
         assert epoch_and_step <= (1, 1)
+        return loss
 
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "train_step", last_step)

@@ -49,7 +49,10 @@ TIMES_A_STAGE = 2  # the second time what is left of a stage is interrupted, bef
 DEATHS = 5  # of one run before file operations: the first where it was chosen, the others soon after a new start
 SOON = 120  # file operations; a training of these sizes has 350, any other stage up to 50
 
-COMMON = ("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8")
+COMMON = (
+    *("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8"),
+    "RUNTIME.LOG_STEPS=1",
+)
 
 
 DEVICES = {"cpu": (), "cuda": ("RUNTIME.DEVICE=cuda", "SOLVER.REPRODUCIBLE=true")}
@@ -71,7 +74,7 @@ VARIANTS = (
         (
             *("MODEL.NAME=FPN", "SOLVER.NUM_EPOCHS=2", "SOLVER.MAX_LR=0.1", "SOLVER.EMA_DECAY=0.9"),
             *("LOSS_FN.ADAPTIVE.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=4", "SWEEP.ENABLE=false"),
-            "SOLVER.ACCUMULATE=2",
+            *("SOLVER.ACCUMULATE=2", "RUNTIME.LOG_STEPS=1"),
         ),
         may_lose=2,
     ),
