@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.errors import Stopped, UserError
-from pipeline.stages import STAGE_NAMES
+from pipeline.stages import STAGE_NAMES, why_absent
 from pipeline.wording import did_you_mean, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
@@ -146,7 +146,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
     stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
     if chosen.test_dir is not None:
         overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
-    from pipeline.engine.api import open_run, run
+    from pipeline.engine.api import open_run, run_stages
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown
 
@@ -155,14 +155,13 @@ def run_experiment(arguments: Sequence[str]) -> int:
     known = [stage.name for stage in opened.stages]
     absent = [stage for stage in stages_named if stage not in known]
     if absent:
-        config = opened.loaded.config
-        why = "SWEEP.ENABLE is false" if config.ensemble.members is None else "an ensemble trains nothing"
+        why = why_absent(absent[0], opened.loaded)
         raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
     stop.listen()
     last = max(stages_named, key=known.index) if stages_named else known[-1]
     if opened.name != name:
         print(f"{name} with other settings runs in {shown(opened.paths.folder)}")
-    run(name, overrides, last, stop=stop, force=(stages_named or known) if chosen.force else ())
+    run_stages(opened, last, (stages_named or known) if chosen.force else ())
     return 0
 
 

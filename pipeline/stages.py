@@ -283,6 +283,17 @@ TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
+WHY_OFF = {"sweep": "SWEEP.ENABLE is false", "fit": "DECODE.OFFSETS and DECODE.SUPPRESS are not fitted"}
+
+
+def why_absent(name: str, loaded: Loaded) -> str:
+    """Returns why a config does not have one of the stages."""
+    is_ensemble = loaded.config.ensemble.members is not None
+    if is_ensemble and name not in (stage.name for stage in ENSEMBLE_STAGES):
+        return "an ensemble trains nothing"
+    return WHY_OFF[name]
+
+
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
     off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}

@@ -58,7 +58,7 @@ def open_run(
     log: Log | None = None,
     stop: Stop | None = None,
 ) -> Run:
-    """Returns a run without running anything, to look at its settings, stages and files.
+    """Returns a run without running anything: its settings, stages and files.
 
     Args:
         name: a config, `ExpAAB`.
@@ -100,11 +100,15 @@ def run(
         UserError: a mistake in config, data or arguments; the message says what to type.
         Stopped: it was asked to stop and has saved its state; the same call continues.
     """
-    opened = open_run(name, overrides, folders, log, stop)
+    return run_stages(open_run(name, overrides, folders, log, stop), last_stage, force)
+
+
+def run_stages(opened: Run, last_stage: str | None = None, force: Sequence[str] = ()) -> Run:
+    """Runs the stages of an open run, as `run` does."""
     known = [stage.name for stage in opened.stages]
     for stage in (*force, *([last_stage] if last_stage else [])):
         if stage not in known:
-            raise UserError(f"{name} has no stage {stage}; it has {' '.join(known)}")
+            raise UserError(f"{opened.loaded.name} has no stage {stage}; it has {' '.join(known)}")
     run_chain(opened, last_stage or known[-1], force)
     return opened
 
