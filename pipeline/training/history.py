@@ -55,13 +55,16 @@ def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 class StepLog:
-    """Appends to `steps.csv`: epoch, step, lr, loss and its terms, every RUNTIME.LOG_STEPS steps.
+    """Appends to `steps.csv`: epoch, step, lr, loss and its terms, every RUNTIME.LOG_STEPS steps of the training.
 
     A run that is resumed drops the lines of the steps that it repeats, so the file is the same as without a stop.
     """
 
-    def __init__(self, path: Path, every: int, terms: Sequence[str], epoch: int, step: int) -> None:
-        self.path, self.every, self.terms = path, every, [name for name in terms if len(terms) > 1]
+    def __init__(
+        self, path: Path, every: int, terms: Sequence[str], steps_per_epoch: int, epoch: int, step: int
+    ) -> None:
+        self.path, self.every, self.steps_per_epoch = path, every, steps_per_epoch
+        self.terms = [name for name in terms if len(terms) > 1]
         # What follows the last line break is a line that a kill or a power cut has cut off.
         lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
         kept = [line for line in lines if _is_before(line, epoch, step)]
@@ -70,8 +73,8 @@ class StepLog:
             write_atomic(path, "\n".join([header, *kept]) + "\n")
 
     def add(self, epoch: int, step: int, lr: float, loss: Loss) -> None:
-        """Adds a finished step, counted from 1 within its epoch, if its turn has come; that waits for a GPU."""
-        if not self.every or step % self.every:
+        """Adds a finished step, counted from 1 within its epoch, if it is logged; that waits for a GPU."""
+        if not self.every or ((epoch - 1) * self.steps_per_epoch + step) % self.every:
             return
         terms = [repr(float(loss.terms[name])) if name in loss.terms else "" for name in self.terms]
         with open(self.path, "a") as file:

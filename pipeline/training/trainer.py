@@ -119,8 +119,9 @@ def carry_out(training: Training) -> None:
 
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
-    state, every = training.state, training.config.runtime.log_steps
-    training.step_log = StepLog(training.run.paths / STEPS, every, training.sums.terms, state.epoch + 1, state.step)
+    state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
+    terms, steps = training.sums.terms, training.steps_per_epoch
+    training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
     if training.state.history:
         record(training, training.state.history[-1])

@@ -152,7 +152,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         steps_per_epoch=len(sampler),
         sums=EpochSums(learning, terms, learner.device),
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
-        step_log=StepLog(run.paths / STEPS, loaded.config.runtime.log_steps, terms, epoch=1, step=0),
+        step_log=StepLog(run.paths / STEPS, loaded.config.runtime.log_steps, terms, len(sampler), epoch=1, step=0),
     )
 
 

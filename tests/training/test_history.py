@@ -99,19 +99,20 @@ def loss(**terms: float) -> Loss:
     return Loss(torch.tensor(0.5), {name: torch.tensor(value) for name, value in terms.items()})
 
 
-def test_every_nth_step_of_an_epoch_is_logged_with_the_terms_of_its_loss(tmp_path):
-    log = StepLog(tmp_path / "steps.csv", every=2, terms=("ce", "lovasz"), epoch=1, step=0)
-    for step in range(1, 6):
-        log.add(1, step, 0.1, loss(ce=step / 4))
+def test_every_nth_step_of_a_training_is_logged_with_the_terms_of_its_loss(tmp_path):
+    log = StepLog(tmp_path / "steps.csv", every=2, terms=("ce", "lovasz"), steps_per_epoch=3, epoch=1, step=0)
+    for epoch, step in ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)):
+        log.add(epoch, step, 0.1, loss(ce=step / 4))
     assert (tmp_path / "steps.csv").read_text() == (
-        "epoch,step,lr,loss,ce,lovasz\n1,2,0.1,0.5,0.5,\n1,4,0.1,0.5,1.0,\n"
+        "epoch,step,lr,loss,ce,lovasz\n1,2,0.1,0.5,0.5,\n2,1,0.1,0.5,0.25,\n2,3,0.1,0.5,0.75,\n"
     )
 
 
 def test_a_single_term_adds_no_column_to_the_steps_and_every_0_writes_no_file(tmp_path):
-    StepLog(tmp_path / "steps.csv", every=1, terms=("ce",), epoch=1, step=0).add(1, 1, 0.1, loss(ce=0.25))
+    for name, every in (("steps.csv", 1), ("none.csv", 0)):
+        log = StepLog(tmp_path / name, every, terms=("ce",), steps_per_epoch=4, epoch=1, step=0)
+        log.add(1, 1, 0.1, loss(ce=0.25))
     assert (tmp_path / "steps.csv").read_text() == "epoch,step,lr,loss\n1,1,0.1,0.5\n"
-    StepLog(tmp_path / "none.csv", every=0, terms=("ce",), epoch=1, step=0).add(1, 1, 0.1, loss(ce=0.25))
     assert not (tmp_path / "none.csv").exists()
 
 
@@ -119,7 +120,7 @@ def test_a_single_term_adds_no_column_to_the_steps_and_every_0_writes_no_file(tm
 def test_a_resumed_log_drops_steps_that_are_repeated_and_lines_that_were_cut_off(tmp_path, end):
     kept = "epoch,step,lr,loss\n1,4,0.1,0.5\n2,2,0.1,0.5\n"
     (tmp_path / "steps.csv").write_text(kept + end)
-    StepLog(tmp_path / "steps.csv", every=1, terms=("ce",), epoch=2, step=2)
+    StepLog(tmp_path / "steps.csv", every=1, terms=("ce",), steps_per_epoch=4, epoch=2, step=2)
     assert (tmp_path / "steps.csv").read_text() == kept
 
 
