@@ -68,7 +68,7 @@ class Scores:
     """The scores of a validation or of an epoch's samples.
 
     Attributes:
-        by_name: e.g. {"dice": Score(...), "miou": Score(...)}; labels are in `config/scores.py`.
+        by_name: e.g. {"dice": Score(...), "miou": Score(...)}; their labels are in `pipeline/scores.py`.
         class_scores: per class, what adaptive class weights and weighted copy-paste work from.
         has_hit: per class, whether anything of it was found, or there was nothing to find.
     """

@@ -14,7 +14,7 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers
 from pipeline.report.scores import history_scores
-from pipeline.scores import LABELS
+from pipeline.scores import label_of
 
 Span = tuple[str, float, float]  # phase name, first and last epoch on the axis
 
@@ -65,11 +65,11 @@ def draw_learning_curves(
     others = [name for name in history_scores(history) if name != score]
     styles = ({"color": theme.other}, {"color": theme.muted, "linestyle": (0, (4, 2))})
     for name, style in zip(others, styles, strict=False):  # more lines would be hard to read
-        _plot(scores, history, f"valid_{name}", reverts, label=LABELS.get(name, name), **style)
+        _plot(scores, history, f"valid_{name}", reverts, label=label_of(name), **style)
     if rates:
         rate.plot(*zip(*rates, strict=True), color=theme.text, linewidth=1.6)
     _plot(rate, history, "lr", (), color=theme.text, label="LR", **({"linestyle": "none"} if rates else {}))
-    for axes, title in ((losses, "Loss"), (scores, LABELS[score]), (rate, "Learning rate")):
+    for axes, title in ((losses, "Loss"), (scores, label_of(score)), (rate, "Learning rate")):
         style_axes(axes, theme, title)
         draw_phases(axes, spans, theme, named=axes is losses)
     epoch_axis(rate, history)

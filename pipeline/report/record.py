@@ -28,7 +28,7 @@ from pipeline.report.read import (
     show_value,
 )
 from pipeline.report.scores import Metrics, read_metrics
-from pipeline.scores import LABELS, per_image_score
+from pipeline.scores import label_of, per_image_score
 from pipeline.submission.formats import format_of
 
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
@@ -109,7 +109,7 @@ class Record:
     def label(self, score: str) -> str:
         """Returns a score's name for people."""
         known = self.metrics.scores if self.metrics else {}
-        return known[score].label if score in known else LABELS.get(score, score)
+        return known[score].label if score in known else label_of(score)
 
     @property
     def max_lr(self) -> float | None:

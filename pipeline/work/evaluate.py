@@ -17,7 +17,7 @@ from pipeline.engine.run import Run
 from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE
 from pipeline.report.scores import score_warning
-from pipeline.scores import LABELS
+from pipeline.scores import label_of
 from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows
 from pipeline.work.combining import forget_streamed, make_each
@@ -87,7 +87,7 @@ def scores_line(metrics: Mapping[str, Any]) -> str:
     """
 
     def text(name: str, value: float | None) -> str:
-        return f"{LABELS.get(name, name)} {'–' if value is None else format(value, '.4f')}"
+        return f"{label_of(name)} {'–' if value is None else format(value, '.4f')}"
 
     main, names, majority = metrics["score"], metrics["scored"], metrics["majority"]
     scores = sorted(metrics["scores"].items(), key=lambda item: item[0] != main)
