@@ -49,7 +49,7 @@ def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
     return grey
 
 
-def changed_file(path: Path | str, wanted: str) -> UserError:
+def changed_file(path: Path | str, expected: str) -> UserError:
     """Returns the refusal of a file that was good when it was checked and is not any more."""
-    state = "does not decode to" if Path(path).is_file() else "is not there; wanted"
-    return UserError(f"{path} {state} {wanted}.\nTo check all files, run the stage `prepare --force`.")
+    state = "does not decode to" if Path(path).is_file() else "does not exist; expected"
+    return UserError(f"{path} {state} {expected}.\nTo check all files, run the stage `prepare --force`.")

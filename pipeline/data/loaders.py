@@ -73,7 +73,7 @@ def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
     cores = num_cores()
     if wanted <= cores:
         return wanted
-    log(f"NUM_WORKERS: {wanted} wanted, {cores} cores available: {cores} workers load the data")
+    log(f"NUM_WORKERS is {wanted}, but {cores} cores are available: {cores} workers load the data")
     return cores
 
 

@@ -22,7 +22,7 @@ _SAMPLE = "get the sample submission and test.csv again, together"
 _DESCRIPTOR = "configs/competitions/{competition}.yaml"
 _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
 
-# kind: (wanted, fix). {fields} are filled in by the check that finds the problem.
+# kind: (expected, fix). {fields} are filled in by the check that finds the problem.
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
@@ -113,18 +113,18 @@ class Problem:
     kind: str
     file: str
     found: str
-    wanted: str
+    expected: str
     fix: str
 
 
 def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
     """Returns a problem of a kind of `KINDS`, with `facts` filled into its texts.
 
-    >>> make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale").wanted
+    >>> make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale").expected
     '8-bit RGB'
     """
-    wanted, fix = KINDS[kind]
-    return Problem(kind, file, found, wanted.format(file=file, **facts), fix.format(file=file, **facts))
+    expected, fix = KINDS[kind]
+    return Problem(kind, file, found, expected.format(file=file, **facts), fix.format(file=file, **facts))
 
 
 def format_problems(problems: list[Problem], most_files: int = 8, width: int = 110) -> str:
@@ -137,14 +137,14 @@ def format_problems(problems: list[Problem], most_files: int = 8, width: int = 1
     <BLANKLINE>
     greyscale image
         imgs/a.jpg  8-bit greyscale
-      wanted: 8-bit RGB
-      fix:    rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
+      expected: 8-bit RGB
+      fix:      rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
     """
     if not problems:
         return "No problems in the competition's files."
     groups: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
-        groups.setdefault((problem.kind, problem.wanted, problem.fix), []).append(problem)
+        groups.setdefault((problem.kind, problem.expected, problem.fix), []).append(problem)
     kinds = f" of {len(groups)} kinds" if len(groups) > 1 else ""
     heading = f"{len(problems):,} problem{'s' * (len(problems) != 1)}{kinds} in the competition's files:"
     return "\n\n".join([heading, *(_format_group(group, most_files, width) for group in groups.values())])
@@ -158,7 +158,7 @@ def _format_group(group: list[Problem], most_files: int, width: int) -> str:
         lines += _hanging(f"    {problem.file:<{file_width}}  ", problem.found, width)
     if len(group) > len(shown):
         lines.append(f"    ... and {len(group) - len(shown):,} more")
-    lines += _hanging("  wanted: ", group[0].wanted, width) + _hanging("  fix:    ", group[0].fix, width)
+    lines += _hanging("  expected: ", group[0].expected, width) + _hanging("  fix:      ", group[0].fix, width)
     return "\n".join(lines)
 
 

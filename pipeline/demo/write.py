@@ -44,7 +44,7 @@ def generate(
     folder = Path(folder)
     settings = {"seed": seed, "num_train": num_train, "num_test": num_test, "width": width, "height": height}
     least = {"seed": 0, "num_train": 1, "num_test": 1, "width": SMALLEST_PX, "height": SMALLEST_PX}
-    wrong = [f"{key} = {settings[key]}: wanted {low} or more" for key, low in least.items() if settings[key] < low]
+    wrong = [f"{key} = {settings[key]}: expected {low} or more" for key, low in least.items() if settings[key] < low]
     if wrong:
         raise UserError("The demo competition cannot be made:\n" + "\n".join(wrong))
     settings = {"version": VERSION, **settings}

@@ -387,4 +387,4 @@ def _shown_with_fix(problem) -> None:
     text = format_problems([problem])
     assert problem.file in text
     assert "fix:" in text and problem.fix and "{" not in problem.fix.replace("{id}", "")
-    assert problem.found and problem.wanted
+    assert problem.found and problem.expected

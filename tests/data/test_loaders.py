@@ -168,7 +168,7 @@ def test_more_workers_than_cores_are_capped_and_that_is_logged(monkeypatch):
     lines = []
     monkeypatch.setattr(loaders, "num_cores", lambda: 2)
     assert (available_workers(8, lines.append), available_workers(2, lines.append)) == (2, 2)
-    assert lines == ["NUM_WORKERS: 8 wanted, 2 cores available: 2 workers load the data"]
+    assert lines == ["NUM_WORKERS is 8, but 2 cores are available: 2 workers load the data"]
 
 
 def test_too_little_shared_memory_is_refused_with_the_remedy(tmp_path, monkeypatch):

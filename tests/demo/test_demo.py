@@ -208,7 +208,7 @@ def test_an_empty_folder_is_filled(small_original, tmp_path):
 
 
 def test_impossible_settings_are_refused_all_at_once(tmp_path):
-    with pytest.raises(UserError, match=r"(?s)num_train = 0: wanted 1 or more.*width = 10: wanted 64 or more"):
+    with pytest.raises(UserError, match=r"(?s)num_train = 0: expected 1 or more.*width = 10: expected 64 or more"):
         generate(tmp_path / "demo", num_train=0, width=10)
     assert not list(tmp_path.iterdir())
 

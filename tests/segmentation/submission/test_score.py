@@ -116,9 +116,9 @@ BINARY = make_competition("TGS Salt")
     ("store", "message"),
     [
         (lambda mask: mask * 255, r"mask of 0 and 255[\s\S]*value 255 in[\s\S]*MASK_VALUES: \[0, 255\]"),
-        (lambda mask: mask + 1, r"mask value out of range[\s\S]*value 2 in[\s\S]*wanted: values 0 to 1"),
+        (lambda mask: mask + 1, r"mask value out of range[\s\S]*value 2 in[\s\S]*expected: values 0 to 1"),
         (lambda mask: cv2.merge([mask] * 3), r"RGB mask[\s\S]*8-bit RGB[\s\S]*MASK_VALUES: colors"),
-        (lambda mask: mask[:-1], r"size mismatch[\s\S]*wanted: a mask as large as its image"),
+        (lambda mask: mask[:-1], r"size mismatch[\s\S]*expected: a mask as large as its image"),
     ],
     ids=["0 and 255", "an unknown class", "RGB", "another size"],
 )
