@@ -198,7 +198,8 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     if text := background.near_duplicates(record):
         text += ": the score is optimistic. "
         if record.loaded.config.ensemble.members is not None:
-            text = join(text, "Members trained with ", tag("code", "DATASETS.SPLIT.BY=sequence"), " show by how much.")
+            split = tag("code", "DATASETS.SPLIT.BY=sequence")
+            text = join(text, "To measure by how much, train the members with ", split, ".")
         elif datasets.split.by != "sequence" and record.num_sequences > 1:
             call = tag("code", f"{record.command()} DATASETS.SPLIT.BY=sequence")
             text = join(text, call, " trains again and validates on other sequences.")

@@ -211,7 +211,7 @@ def _methods(found: Mapping[str, Any], label: str) -> Html:
     text = f"Each image is scored with the members that did not train on it: {members}."
     if held_out["most"] == 1:
         text += " With one such member per image, the gain of combining members cannot be measured."
-    note = tag("p", text, " Ranges: 95 %, by drawing whole sequences.", class_="note")
+    note = tag("p", text, " Ranges are 95 % bootstrap intervals over whole sequences.", class_="note")
     head = ("method", label, "95 %", "gain over one member", "95 %")
     return join(table(head, rows, f"{images} in {sequences}, out of fold"), note)
 
@@ -225,7 +225,10 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
         return verdict
     names = {kind: join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])) for kind in fit["gains"]}
     rows = [(*row, _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind])) for kind, row in _gains(fit, names)]
-    note = "The range is wider than 95 %, as the best of several kinds is chosen; above 0 the weights are adopted."
+    note = (
+        "The range covers more than 95 %, because the best of several kinds is chosen. "
+        "Weights are adopted only if the whole range is above 0."
+    )
     caption = f"Fitted weights against equal ones, in {label}"
     return join(table(("weights", *GAIN_HEAD, "survives"), rows, caption), verdict, tag("p", note, class_="note"))
 

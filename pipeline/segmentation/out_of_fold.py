@@ -80,8 +80,8 @@ class Trials(Generic[Key, Setting]):
         if num_sequences < LEAST_SEQUENCES:
             return [f"{unchanged}: fitting needs {LEAST_SEQUENCES} sequences or more, found {num_sequences}"]
         if not self.by_key:
-            return [f"{unchanged}: nothing gains even on the images that it is fitted on"]
-        decision = changed if self.adopted else f"{unchanged}: nothing gains beyond noise on held-out sequences"
+            return [f"{unchanged}: no setting improves the score, even on the images it was fitted on"]
+        decision = changed if self.adopted else f"{unchanged}: no gain on held-out sequences exceeds noise"
         lines = [
             f"  {describe(key, own.setting)}; {label} {own.gain} on held-out sequences, {own.in_sample:+.4f} in sample"
             for key, own in self.by_key.items()

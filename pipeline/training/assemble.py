@@ -166,8 +166,8 @@ def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: i
         num_steps = (phase.curve_epochs or phase.epochs) * steps_per_epoch
         if phase.warmup_steps > num_steps:
             raise UserError(
-                f"SOLVER.PLAN {loaded.config.solver.plan}: phase {phase.name} warms up for {phase.warmup_steps} steps, "
-                f"but has {num_steps} (an epoch has {steps_per_epoch}); fewer WARMUP_STEPS, or WARMUP in epochs"
+                f"SOLVER.PLAN {loaded.config.solver.plan}: phase {phase.name} warms up for {phase.warmup_steps} steps "
+                f"but has only {num_steps} ({steps_per_epoch} per epoch); lower WARMUP_STEPS, or give WARMUP in epochs"
             )
 
 

@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
     fault = f"{torch.cuda.get_device_name()} (capability {major}.{minor}) is too old for torch {torch.__version__}"
     if name == "cuda":
         raise UserError(f"{fault}; choose another accelerator (on Kaggle: T4 x2), or set RUNTIME.DEVICE=cpu")
-    _tell_once(f"{fault}: this runs on the CPU. On Kaggle choose the accelerator T4 x2")
+    _log_once(f"{fault}: this runs on the CPU. On Kaggle choose the accelerator T4 x2")
     return torch.device("cpu")
 
 
@@ -70,7 +70,7 @@ def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
 
 
 @functools.cache
-def _tell_once(line: str) -> None:
+def _log_once(line: str) -> None:
     tqdm.write(line)
 
 
@@ -163,8 +163,8 @@ def _explained(message: str, fix: str) -> str | None:
         )
     if ONE_VALUE in message:
         return (
-            "this network has a batch norm behind a global pooling, which cannot learn from one image at a time.\n"
-            "Raise DATALOADERS.TRAIN.BATCH_SIZE or lower SOLVER.ACCUMULATE, so that two go through together."
+            "this network has a batch norm after a global pooling, which needs at least two images per forward pass.\n"
+            "Raise DATALOADERS.TRAIN.BATCH_SIZE or lower SOLVER.ACCUMULATE."
         )
     if not NO_MEMORY.search(message):
         return None

@@ -75,7 +75,9 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     own = network.state_dict()
     for name, tensor in own.items():
         if name not in state:
-            raise UserError(f"{origin} does not fit this network: it has no {name}; is MODEL the same as there?")
+            raise UserError(
+                f"{origin} does not fit this network: it has no {name}; set MODEL as in the run that wrote it"
+            )
         if state[name].shape != tensor.shape:
             raise UserError(
                 f"{origin} does not fit this network: {name} is {tuple(state[name].shape)} there and "
@@ -83,7 +85,9 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
             )
     foreign = next((name for name in state if name not in own), None)
     if foreign is not None:
-        raise UserError(f"{origin} does not fit this network: {foreign} does not exist here; is MODEL the same there?")
+        raise UserError(
+            f"{origin} does not fit this network, which has no {foreign}; set MODEL as in the run that wrote it"
+        )
     network.load_state_dict(dict(state))
 
 

@@ -40,7 +40,7 @@ from pipeline.training.messages import memory_fix, validation_memory_fix
 from pipeline.training.optimizer import assign_lr, build_optimizer
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.stride import mean_stride, stride
-from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth
+from pipeline.training.sweep_curve import Point, curves_of, evaluate_curves, has_exploded, smooth
 from pipeline.training.sweep_validation import validation_batches, validation_loss
 
 Validate = Callable[[Learner, Criterion, Learning], float]
@@ -95,8 +95,8 @@ def sweep_points(run: Run, validate: Validate) -> list[Point]:
     length = mean_stride(optimizer_name(loaded), loaded.plan, len(data.sampler))
     if length == 0:
         raise UserError(
-            f"the plan has so few steps that {optimizer_name(loaded)} does not begin to move the weights; more "
-            f"SOLVER.NUM_EPOCHS, a smaller DATALOADERS.TRAIN.BATCH_SIZE, or SOLVER.OPTIMIZER.NAME=AdamW"
+            f"the plan has too few steps: {optimizer_name(loaded)} would not move the weights; raise "
+            "SOLVER.NUM_EPOCHS, lower DATALOADERS.TRAIN.BATCH_SIZE, or set SOLVER.OPTIMIZER.NAME=AdamW"
         )
     points: list[Point] = []
     with tqdm(total=settings.repeats * settings.steps, desc="LR sweep", leave=False, disable=None) as bar:
@@ -146,7 +146,7 @@ def write_sweep(
         smoothed = zip(curve.lr_smooth, curve.valid_smooth, curve.train_smooth, strict=True)
         for point, values in zip(curve.points, smoothed, strict=True):
             writer.writerow([point.repeat, point.step, point.lr, point.valid_loss, point.train_loss, *values])
-    facts = judge_curves(curves, max_lr, is_own, end_lr)
+    facts = evaluate_curves(curves, max_lr, is_own, end_lr)
     write_atomic(paths / SWEEP_TABLE, table.getvalue())
     write_atomic(paths / SWEEP_FACTS, json.dumps(facts, indent=1))
     band = facts["band"]

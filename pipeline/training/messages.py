@@ -71,7 +71,7 @@ def not_finite_error(
     write_atomic(path, json.dumps(facts, indent=1))
     named = f"the batch is named in {shown(path)}" if keys else f"see {shown(path)}"
     return UserError(
-        f"{fault.what}, epoch {epoch}, step {step}; nothing broken was saved, {named}.\n"
+        f"{fault.what} at epoch {epoch}, step {step}. The saved checkpoints are intact; {named}.\n"
         f"Lower SOLVER.MAX_LR (now {max_lr:g}; see the LR sweep), set SOLVER.CLIP_NORM=1, or SOLVER.PRECISION=float32."
     )
 
@@ -84,8 +84,8 @@ def memory_fix(config: Config) -> str:
     if num_parts is None:
         return "A smaller tile or MODEL.ENCODER.NAME needs less."
     return (
-        f"SOLVER.ACCUMULATE={num_parts} puts each batch of {batch_size} through in {num_parts} parts and trains almost "
-        f"the same; a smaller tile or MODEL.ENCODER.NAME needs less, too."
+        f"Set SOLVER.ACCUMULATE={num_parts}: each batch of {batch_size} is processed in {num_parts} parts, with almost "
+        "the same training. Or use a smaller tile or MODEL.ENCODER.NAME."
     )
 
 

@@ -138,7 +138,7 @@ def _edge(lrs: Sequence[float], losses: Sequence[float], level: float, lowest: i
     return here + share * (math.log(lrs[outside]) - here)
 
 
-def judge_curves(
+def evaluate_curves(
     curves: Sequence[Curve], max_lr: float | str, is_own: bool = True, end_lr: float = math.inf
 ) -> dict[str, Any]:
     """Returns the content of `lr_sweep.json`: suggestions, their band over the repeats, the rate in use, warnings.

@@ -27,8 +27,8 @@ from pipeline.wording import is_below
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
 WITHOUT_STORES = (
-    "Or do without the members' probability stores: add ENSEMBLE.STREAM=true. They then predict and are combined "
-    "image by image, with the same result, but anew for every METHOD that you try."
+    "Or add ENSEMBLE.STREAM=true: members then predict image by image and store no probabilities. The result is the "
+    "same, but every METHOD that you try predicts again."
 )
 
 
@@ -128,8 +128,8 @@ def held_out_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFram
     numbers = [" ".join(str(number) for number, own in enumerate(out_of_fold) if id in own) for id in ids]
     if not any(numbers):
         raise UserError(
-            "each member was trained on every public image, so no image is left to score the ensemble on; "
-            "take members of different slices into ENSEMBLE.MEMBERS"
+            "no image is out of fold for any member, so the ensemble cannot be scored; "
+            "list members with different SPLIT_INDEX in ENSEMBLE.MEMBERS"
         )
     return pd.DataFrame({"id": ids, "subset": ["valid" if own else "train" for own in numbers], "members": numbers})
 

@@ -22,7 +22,7 @@ def tile(run: Run) -> None:
     train_rows = split_rows(run.paths, "train")
     sizes = list(zip(train_rows["width"], train_rows["height"], strict=True))
     if settings.enable and (found := distortion(sizes, settings.sets)):
-        run.log(f"note: of {SETS_KEY}, {found} (by more than {100 * (NOTICED - 1):.0f} %)")
+        run.log(f"note: {SETS_KEY}: {found} (by more than {100 * (NOTICED - 1):.0f} %)")
     facts = {"store": path.name, "images": len(rows)}
     write_atomic(run.paths / TILES, json.dumps(facts, indent=1))
     dataset = task.train_data(run)  # opens the store that tiles.json names

@@ -77,7 +77,7 @@ def test_leaking_frames_are_a_matter_of_its_members_splits(ensemble):
     loaded, _ = ensemble
     text = write_page(run_of(loaded)).read_text()
     assert "near-duplicate pairs" in text
-    assert "Members trained with <code>DATASETS.SPLIT.BY=sequence</code> show by how much." in text
+    assert "To measure by how much, train the members with <code>DATASETS.SPLIT.BY=sequence</code>." in text
     assert "./run.sh DemoEns DATASETS.SPLIT.BY" not in text
 
 

@@ -126,7 +126,7 @@ def test_a_flock_of_noise_in_one_sequence_is_no_proof():
     found = fit_suppression(images, NAMES)
     assert found.trials.by_key[1].in_sample > 0
     assert found.rules == ()
-    assert found.words[0] == "no class is dropped: nothing gains beyond noise on held-out sequences"
+    assert found.words[0] == "no class is dropped: no gain on held-out sequences exceeds noise"
     assert "bird: kept, not dropped where" in found.words[1]
 
 
@@ -139,4 +139,4 @@ def test_too_few_sequences_adopt_nothing():
 def test_where_nothing_gains_the_words_say_so():
     found = fit_suppression(flights(6, lambda generator: False), NAMES)
     assert found.rules == ()
-    assert found.words == ["no class is dropped: nothing gains even on the images that it is fitted on"]
+    assert found.words == ["no class is dropped: no setting improves the score, even on the images it was fitted on"]

@@ -134,7 +134,7 @@ def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_imag
     assert found.kind == "equal"
     assert found.weights.tolist() == [[1 / 3]] * 3
     assert found.trials.by_key["greedy"].in_sample >= 0
-    assert found.words[0] == "equal weights: nothing gains beyond noise on held-out sequences"
+    assert found.words[0] == "equal weights: no gain on held-out sequences exceeds noise"
 
 
 def test_slices_that_do_not_overlap_leave_nothing_to_fit():

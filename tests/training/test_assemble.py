@@ -57,7 +57,7 @@ def test_a_warm_up_longer_than_its_phase_is_refused_before_the_first_step(worksh
     run_stages(loaded, "tile")
     slow = Phase("slow", 2, "poly", 0.1, 0.0, warmup_steps=9)
     monkeypatch.setattr(assemble_module, "plan_of", lambda *arguments: (slow,))
-    with pytest.raises(UserError, match=r"phase slow warms up for 9 steps, but has 8 \(an epoch has 4\)"):
+    with pytest.raises(UserError, match=r"phase slow warms up for 9 steps but has only 8 \(4 per epoch\)"):
         gather(loaded)
 
 

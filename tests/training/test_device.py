@@ -32,7 +32,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"is_available": True, "get_device_capability": (6, 0), "get_device_name": "Tesla P100-PCIE-16GB"}
     for name, answer in {**answers, "get_arch_list": ["sm_75", "sm_80", "sm_90", "sm_120"]}.items():
         monkeypatch.setattr(torch.cuda, name, lambda *arguments, answer=answer: answer)
-    device._tell_once.cache_clear()
+    device._log_once.cache_clear()
 
 
 def test_a_gpu_that_is_wanted_and_absent_is_refused(monkeypatch):

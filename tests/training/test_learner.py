@@ -86,7 +86,7 @@ def test_a_previous_run_gives_all_its_weights():
 @pytest.mark.parametrize(
     ("changes", "num_outputs", "wanted"),
     [
-        (("MODEL.NAME=FPN",), 12, r"it has no decoder\.p5\.weight; is MODEL the same as there"),
+        (("MODEL.NAME=FPN",), 12, r"it has no decoder\.p5\.weight; set MODEL as in the run that wrote it"),
         (
             ("MODEL.ENCODER.NAME=tu-lcnet_075",),
             12,

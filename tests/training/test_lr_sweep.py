@@ -165,7 +165,7 @@ def test_a_step_that_the_loss_scaler_leaves_out_is_taken_with_further_batches():
 
 
 def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
-    with pytest.raises(UserError, match=r"Ranger does not begin to move the weights; more SOLVER\.NUM_EPOCHS"):
+    with pytest.raises(UserError, match=r"Ranger would not move the weights; raise SOLVER\.NUM_EPOCHS"):
         sweep_of(workshop, "SOLVER.PLAN=constant", "DATALOADERS.TRAIN.BATCH_SIZE=8")
 
 

@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_names_its_batch():
 
     training = make(device=DEVICE, lags=DEVICE.type != "cpu", batches=batches)
     training.learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
-    with pytest.raises(UserError, match="not finite, epoch 0, step 0"):
+    with pytest.raises(UserError, match="not finite at epoch 0, step 0"):
         train(training)
 
 

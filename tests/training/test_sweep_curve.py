@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.sweep_curve import Point, curves_of, has_exploded, judge_curves, smooth, suggest
+from pipeline.training.sweep_curve import Point, curves_of, evaluate_curves, has_exploded, smooth, suggest
 
 LRS = [10 ** (-4 + step / 10) for step in range(61)]  # 1e-4 to 1e2, as the original
 
@@ -105,7 +105,7 @@ def test_a_loss_that_still_falls_at_the_last_rate_is_warned_of():
             for repeat, row in enumerate(losses)
             for step, loss in enumerate(row)
         ]
-        return judge_curves(curves_of(points, smoothing=1.0), "auto", end_lr=end_lr)["warnings"]
+        return evaluate_curves(curves_of(points, smoothing=1.0), "auto", end_lr=end_lr)["warnings"]
 
     falling, turning = [1 - step / 100 for step in range(61)], [abs(1 - step / 30) for step in range(61)]
     told = ["the loss still falls at SWEEP.END_LR 100; raise it"]

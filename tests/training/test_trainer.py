@@ -385,7 +385,7 @@ def test_between_epochs_nothing_is_saved_before_it_is_due(monkeypatch):
 def test_a_loss_that_is_not_finite_stops_names_the_batch_and_saves_nothing_broken(monkeypatch, lags):
     training = make(lags=lags, changes=["SOLVER.SAVE_MINUTES=0"])
     poison_loss(training, lambda: (training.state.epoch, training.state.step) == (1, 2), monkeypatch)
-    with pytest.raises(UserError, match=r"not finite, epoch 1, step 2.*\n.*Lower SOLVER.MAX_LR \(now 0.05"):
+    with pytest.raises(UserError, match=r"not finite at epoch 1, step 2.*\n.*Lower SOLVER.MAX_LR \(now 0.05"):
         train(training)
     assert json.loads((training.run.paths / "not_finite.json").read_text())["samples"] == ["epoch 2 sample 2"]
     assert finite(training.run.paths)
@@ -429,7 +429,7 @@ def test_a_batch_norm_that_gets_one_image_is_refused_with_a_remedy(monkeypatch):
     training = make(changes=["DATALOADERS.TRAIN.BATCH_SIZE=4", "SOLVER.ACCUMULATE=4"])
     pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
     training.learner.network.forward = lambda image: image + pooled(image)
-    with pytest.raises(UserError, match=r"cannot learn from one image at a time\.\nRaise DATALOADERS"):
+    with pytest.raises(UserError, match=r"needs at least two images per forward pass\.\nRaise DATALOADERS"):
         train(training)
 
 
@@ -437,7 +437,7 @@ def test_a_batch_norm_that_gets_one_image_is_refused_with_a_remedy(monkeypatch):
 def test_a_rate_far_too_high_never_leaves_a_checkpoint_that_is_not_finite(optimizer):
     changes = [f"SOLVER.OPTIMIZER.NAME={optimizer}", "SOLVER.MAX_LR=1e30", "SOLVER.SAVE_MINUTES=0"]
     training = make(changes=changes)
-    with pytest.raises(UserError, match="nothing broken was saved"):
+    with pytest.raises(UserError, match="The saved checkpoints are intact"):
         train(training)
     assert finite(training.run.paths)
 
@@ -445,7 +445,7 @@ def test_a_rate_far_too_high_never_leaves_a_checkpoint_that_is_not_finite(optimi
 def test_a_validation_loss_that_is_not_finite_stops_also_where_dice_is_watched(monkeypatch):
     script(monkeypatch, [1.0, float("inf")])
     training = make(changes=["SOLVER.MONITOR=valid_dice"])
-    with pytest.raises(UserError, match="the validation loss is not finite, epoch 0, step 4"):
+    with pytest.raises(UserError, match="the validation loss is not finite at epoch 0, step 4"):
         train(training)
     assert load_checkpoint(training.run.paths / "last.ckpt")["state"]["epoch"] == 0
 
@@ -471,8 +471,8 @@ def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ((), r"SOLVER\.ACCUMULATE=2 puts each batch of 4 through in 2 parts"),
-        (("DATALOADERS.TRAIN.BATCH_SIZE=9",), r"SOLVER\.ACCUMULATE=3 puts each batch of 9 through in 3 parts"),
+        ((), r"SOLVER\.ACCUMULATE=2: each batch of 4 is processed in 2 parts"),
+        (("DATALOADERS.TRAIN.BATCH_SIZE=9",), r"SOLVER\.ACCUMULATE=3: each batch of 9 is processed in 3 parts"),
         (("SOLVER.ACCUMULATE=2",), r"^A smaller tile or MODEL\.ENCODER\.NAME needs less\.$"),
     ],
 )

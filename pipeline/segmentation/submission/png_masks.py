@@ -101,8 +101,8 @@ def read(
         for entry in _files_in(zipped):
             if entry.filename not in expected:
                 raise UserError(
-                    f"{path}: {entry.filename} is of none of the {len(sizes)} images of {competition.name}; expected "
-                    f"files such as {next(iter(expected), 'none')}. Is it a submission to another competition?"
+                    f"{path}: {entry.filename} belongs to none of the {len(sizes)} images of {competition.name}; "
+                    f"expected files such as {next(iter(expected), 'none')}. Is it a submission to another competition?"
                 )
             if entry.filename in entries:
                 raise UserError(f"{path}: {entry.filename} is there twice")
@@ -120,7 +120,7 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
     """Returns the images that a zip has masks of, in its order; with {stem}, ids without a file's suffix.
 
     Raises:
-        UserError: the zip cannot be read, is empty, or a name in it is not as SUBMISSION.FILE says.
+        UserError: the zip cannot be read, is empty, or a name in it does not match SUBMISSION.FILE.
     """
     before, after = ID_FIELD.split(competition.submission.file)
     with _open_zip(path) as zipped:
@@ -129,7 +129,7 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
     pairs = zip(names, ids, strict=True)
     strange = next((name for name, image_id in pairs if f"{before}{image_id}{after}" != name), None)
     if strange or not names:
-        found = f"the name {strange} is not as SUBMISSION.FILE says" if strange else "no files"
+        found = f"the name {strange} does not match SUBMISSION.FILE" if strange else "no files"
         raise UserError(
             f"{path}: {found}; expected files such as {_file_of('<id>', competition)}. "
             f"It is read as a submission to {competition.name}."

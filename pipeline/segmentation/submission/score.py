@@ -149,7 +149,7 @@ def _checked_sizes(
         sizes[image_id] = (seen.height, seen.width)
     if problems:
         raise UserError(
-            f"{masks_dir} cannot be the truth for {path}, a submission to {competition.name}:\n"
+            f"the masks in {masks_dir} cannot be used to score {path} as a submission to {competition.name}:\n"
             f"{format_problems(problems)}"
         )
     return sizes

@@ -240,7 +240,7 @@ def test_ids_are_read_from_the_names(tmp_path):
     form = format_of(competition)
     assert form.list_ids(write(tmp_path / "a.zip", IMAGES, competition), competition) == IDS
     with pytest.raises(
-        UserError, match=r"the name results/x.png is not as SUBMISSION.FILE says; expected files such as "
+        UserError, match=r"the name results/x.png does not match SUBMISSION.FILE; expected files such as "
     ):
         form.list_ids(write_zip(tmp_path / "b.zip", [("results/x.png", b"")]), competition)
     with pytest.raises(UserError, match=r"no files; expected files such as results/<id>_labels.png"):

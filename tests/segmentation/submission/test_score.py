@@ -127,7 +127,7 @@ def test_a_mask_that_is_not_stored_as_the_competitions_own_is_refused_with_a_rem
     masks = write_masks(tmp_path / "masks", {id: store(mask) for id, mask in images.items()})
     path = write(tmp_path / "a.csv", images, BINARY)
     sizes = {id: mask.shape for id, mask in images.items()}
-    with pytest.raises(UserError, match=rf"cannot be the truth for .*a.csv[\s\S]*{message}") as caught:
+    with pytest.raises(UserError, match=rf"cannot be used to score .*a.csv[\s\S]*{message}") as caught:
         score_file(path, masks, BINARY, lambda ids: sizes)
     assert f"{next(iter(images))}.png" in str(caught.value)
 
