@@ -18,10 +18,18 @@ from pipeline.report.classes import (
     largest_confusions,
     write_class_histograms,
 )
-from pipeline.report.curves import PLAN_STEPS, draw_learning_curves, draw_plan, phase_spans, plan_curve, trained_curve
+from pipeline.report.curves import (
+    PLAN_STEPS,
+    draw_learning_curves,
+    draw_plan,
+    draw_sweep,
+    phase_spans,
+    plan_curve,
+    plot_sweep,
+    trained_curve,
+)
 from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
 from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
-from pipeline.report.sweep import draw_sweep, plot_sweep
 from tests.report.small_run import (
     CLASSES,
     COLORS,
