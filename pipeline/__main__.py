@@ -54,30 +54,29 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         return dispatch(list(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_MISTAKE
-    except Stopped as stopped:
-        print(f"stopped: {stopped}; to continue, type {again(arguments)}", file=sys.stderr)
-        return EXIT_STOPPED
-    except KeyboardInterrupt as interrupt:
-        return report_interrupt(interrupt, arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return report_unexpected(error, arguments)
-        print(f"{error.strerror}: free space, then type {again(arguments)}", file=sys.stderr)
-        return EXIT_MISTAKE
-    except Exception as error:
-        return report_unexpected(error, arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        return report_end(error, arguments)
 
 
-def report_unexpected(error: Exception, arguments: Sequence[str]) -> int:
-    """Prints an exception as an interrupt if it was caused by one, else as an internal error; returns the exit code."""
-    interrupt = interrupt_behind(error)
-    return report_fault() if interrupt is None else report_interrupt(interrupt, arguments)
+def report_end(error: BaseException, arguments: Sequence[str]) -> int:
+    """Prints what ended a command and how to go on; returns the exit code. Called where the exception is handled."""
+    # With --force it would start from the beginning.
+    again = "the same command without --force" if "--force" in arguments else "the same command"
+    if isinstance(error, UserError):
+        words, code = str(error), EXIT_MISTAKE
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        words, code = f"{error.strerror}: free space, then type {again}", EXIT_MISTAKE
+    elif (stopped := error if isinstance(error, Stopped) else interrupt_behind(error)) is not None:
+        words, code = f"stopped: {str(stopped) or 'Ctrl-C'}; to continue, type {again}", EXIT_STOPPED
+    else:
+        traceback.print_exc()
+        ask = "Please report it with the lines above and the output of `./run.sh doctor`."
+        words, code = f"\nThis is an internal error. {ask}", EXIT_FAULT
+    print(words, file=sys.stderr)
+    return code
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -89,31 +88,6 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
-
-
-def report_interrupt(interrupt: KeyboardInterrupt, arguments: Sequence[str]) -> int:
-    """Prints what ended the run; returns the exit code."""
-    print(f"stopped: {interrupt or 'Ctrl-C'}; to continue, type {again(arguments)}", file=sys.stderr)
-    return EXIT_STOPPED
-
-
-def again(arguments: Sequence[str]) -> str:
-    """Returns what to type to continue; `--force` would start from the beginning.
-
-    >>> again(["ExpAAB", "--force"])
-    'the same command without --force'
-    """
-    return "the same command without --force" if "--force" in arguments else "the same command"
-
-
-def report_fault() -> int:
-    """Prints the current exception and how to report it; returns the exit code."""
-    traceback.print_exc()
-    print(
-        "\nThis is an internal error. Please report it with the lines above and the output of `./run.sh doctor`.",
-        file=sys.stderr,
-    )
-    return EXIT_FAULT
 
 
 def dispatch(arguments: list[str]) -> int:
