@@ -102,7 +102,8 @@ def compare_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the settings that differ between runs, and their scores; plots scores and curves."""
     names = parse_names(options, arguments)
 
-    from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
+    from pipeline.report.compare import compare_runs
+    from pipeline.report.plots import draw_comparison, draw_run_curves
 
     runs = Folders.from_environment().runs
     comparison = compare_runs(names, runs)
@@ -131,8 +132,7 @@ def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
     names = parse_names(options, arguments)
 
-    from pipeline.report.compare import run_folder
-    from pipeline.report.shakeup import read_scores, shake_up
+    from pipeline.report.compare import read_scores, run_folder, shake_up
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}

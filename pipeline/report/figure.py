@@ -7,7 +7,6 @@ is used through its objects alone and imported late: no global state, and a quic
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,28 +86,6 @@ def add_legend(axes: Any, theme: Theme, columns: int = 4, **location: Any) -> No
         ncols=columns, frameon=False, fontsize=7.5, labelcolor=theme.text, handlelength=1.5, handletextpad=0.5,
         columnspacing=1.1, borderpad=0.2, borderaxespad=0.2, **location,
     )  # fmt: skip
-
-
-def draw_heat_map(
-    axes: Any,
-    values: Sequence[Sequence[float]],
-    texts: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    theme: Theme,
-    aspect: str,
-) -> None:
-    """Draws values (0 to 1, or NaN) as colours with texts on them, and the names of rows and columns."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
-    axes.imshow(values, cmap=heat, vmin=0, vmax=1, aspect=aspect)
-    for row, cells in enumerate(texts):
-        for column, text in enumerate(cells):
-            color = theme.background if values[row][column] > 0.5 else theme.text
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", color=theme.text)
-    axes.set_yticks(range(len(rows)), rows, color=theme.text)
 
 
 def encode(figure: Any) -> bytes:

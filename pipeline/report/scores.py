@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.paths import METRICS, PER_IMAGE, shown
-from pipeline.report.read import Columns, read_columns, read_json
+from pipeline.paths import METRICS
+from pipeline.report.read import Columns, read_json
 
 NEAR_ZERO = 0.05  # mean score below which next to nothing is found
 GROUPS = ("worst", "best", "median")  # in this order where there are too few images for all
@@ -121,27 +120,6 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: _number(value) for name, value in values.items()}
 
 
-def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
-    """Returns sequence and score by image from per_image.csv; nothing where the run was not evaluated.
-
-    Args:
-        command: runs the stages of this run, for messages.
-        score: one that has a value per image.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    columns = read_columns(run_folder / PER_IMAGE)
-    if columns is None:
-        return {}
-    try:
-        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
-        return {image_id: (sequence, value) for image_id, sequence, value in rows}
-    except (ValueError, KeyError):
-        path = shown(run_folder / PER_IMAGE)
-        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
-
-
 def split_name(split: Mapping[str, Any]) -> str:
     """Returns a split of metrics.json as text.
 
@@ -159,16 +137,6 @@ def history_scores(history: Columns) -> list[str]:
     """
     names = [column.removeprefix("valid_") for column in history if column.startswith("valid_")]
     return [name for name in names if name != "loss" and not any(name.startswith(f"{other}_") for other in names)]
-
-
-def class_columns(history: Columns, score: str) -> dict[str, Sequence[str]]:
-    """Returns the validation columns of a score in history.csv, by class.
-
-    >>> class_columns({"valid_dice": ["0.5"], "valid_dice_Road": ["0.9"], "train_dice_Road": ["1.0"]}, "dice")
-    {'Road': ['0.9']}
-    """
-    prefix = f"valid_{score}_"
-    return {column.removeprefix(prefix): cells for column, cells in history.items() if column.startswith(prefix)}
 
 
 def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:

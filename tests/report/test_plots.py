@@ -11,13 +11,6 @@ from PIL import Image
 
 from pipeline.config.load import load, names
 from pipeline.config.plan import Phase, learning_rate
-from pipeline.report.classes import (
-    draw_class_curves,
-    draw_class_histogram,
-    draw_confusion,
-    largest_confusions,
-    write_class_histograms,
-)
 from pipeline.report.curves import (
     PLAN_STEPS,
     draw_learning_curves,
@@ -29,6 +22,13 @@ from pipeline.report.curves import (
     trained_curve,
 )
 from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
+from pipeline.report.plots import (
+    draw_class_curves,
+    draw_class_histogram,
+    draw_confusion,
+    largest_confusions,
+    write_class_histograms,
+)
 from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
 from tests.report.small_run import (
     CLASSES,

@@ -1,6 +1,6 @@
-"""Plots of the classes: how many images and pixels each has, their scores over epochs, and their confusion.
+"""Plots of classes (images and pixels, scores over epochs, confusion) and of runs (scores by class, and over epochs).
 
-In: rows of classes.csv, columns of history.csv and confusion.csv. Out: PNG bytes.
+In: rows of classes.csv, columns of history.csv and confusion.csv, a `Comparison`. Out: PNG bytes.
 """
 
 from __future__ import annotations
@@ -8,30 +8,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pipeline.files import write_atomic
+from pipeline.paths import HISTORY
 from pipeline.report.curves import best_row, draw_phases, epoch_axis, phase_spans
 from pipeline.report.figure import (
     LIGHT,
     Color,
     Theme,
     add_legend,
-    draw_heat_map,
     encode,
     new_figure,
     readable_color,
     style_axes,
 )
-from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes
-from pipeline.report.scores import class_columns
+from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes, read_columns
 from pipeline.scores import LABELS
+
+if TYPE_CHECKING:
+    from pipeline.report.compare import Comparison
 
 LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be distinguished
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
 LEAST_WIDTH = 420  # page pixels
 CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it
 LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without a number
+# Okabe and Ito's eight without black; more runs repeat them in dashes
+RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
 DASHES = (4, 4)  # line widths: as much of the line below shows as of the dashed one
 
 
@@ -87,7 +93,7 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     figure = new_figure(theme, height=640)
     axes = figure.subplots()
     style_axes(axes, theme, f"Validation {LABELS[score]} per class")
-    lines = {name: numbers(cells) for name, cells in class_columns(history, score).items()}
+    lines = {name: numbers(cells) for name, cells in _class_columns(history, score).items()}
     epochs = numbers(history["epoch"])
     last = {
         name: next((value for value in values[::-1] if not math.isnan(value)), 0.0) for name, values in lines.items()
@@ -109,6 +115,16 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     return encode(figure)
 
 
+def _class_columns(history: Columns, score: str) -> dict[str, Sequence[str]]:
+    """Returns the validation columns of a score in history.csv, by class.
+
+    >>> _class_columns({"valid_dice": ["0.5"], "valid_dice_Road": ["0.9"], "train_dice_Road": ["1.0"]}, "dice")
+    {'Road': ['0.9']}
+    """
+    prefix = f"valid_{score}_"
+    return {column.removeprefix(prefix): cells for column, cells in history.items() if column.startswith(prefix)}
+
+
 def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     """Returns the confusion matrix as a heat map: of each true class's pixels, the share predicted as every class."""
     names, shares = confusion_shares(confusion)
@@ -120,7 +136,7 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     style_axes(axes, theme, "Confusion matrix", grid="none")
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     texts = [[f"{100 * share:.0f}" if share >= LEAST_SHOWN else "" for share in row] for row in shares]
-    draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
+    _draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class; % of its pixels")
     for spine in axes.spines.values():
@@ -129,6 +145,62 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
         for line in (axes.axhline, axes.axvline):
             line(edge - 0.5, color=theme.grid, linewidth=0.5)
     return encode(figure)
+
+
+def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
+    """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
+    num_runs = len(comparison.runs)
+    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
+    width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
+    figure = new_figure(theme, height=120 + 26 * num_runs, width=width)
+    axes = figure.subplots()
+    style_axes(axes, theme, f"Validation {comparison.label}", grid="none")
+    values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
+    texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+    _draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
+    axes.axvline(0.5, color=theme.background, linewidth=3)
+    axes.spines["bottom"].set_visible(False)
+    return encode(figure)
+
+
+def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
+    """Returns the compared score on the validation images over epochs of all runs."""
+    figure = new_figure(theme, height=380, width=720)
+    axes = figure.subplots()
+    style_axes(axes, theme, f"Validation {comparison.label} over epochs")
+    for index, name in enumerate(comparison.runs):
+        history = read_columns(runs / name / HISTORY) or {}
+        column = f"valid_{comparison.score}"
+        if column in history:
+            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": name}
+            style["linestyle"] = "-" if index < len(RUN_COLORS) else "--"
+            axes.plot(numbers(history["epoch"]), numbers(history[column]), **style)
+    axes.set_xlabel("epoch (0: before training)")
+    if axes.lines:
+        add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return encode(figure)
+
+
+def _draw_heat_map(
+    axes: Any,
+    values: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    theme: Theme,
+    aspect: str,
+) -> None:
+    """Draws values (0 to 1, or NaN) as colours with texts on them, and the names of rows and columns."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
+    axes.imshow(values, cmap=heat, vmin=0, vmax=1, aspect=aspect)
+    for row, cells in enumerate(texts):
+        for column, text in enumerate(cells):
+            color = theme.background if values[row][column] > 0.5 else theme.text
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", color=theme.text)
+    axes.set_yticks(range(len(rows)), rows, color=theme.text)
 
 
 def confusion_counts(confusion: Columns) -> tuple[list[str], list[list[float]]]:
