@@ -77,8 +77,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     # A config that was never run gets no run folder by this.
     path = paths / PLAN_PLOT if (paths / CONFIG).is_file() else folders.runs / "plans" / f"{paths.name}.png"
     title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest names just fit
-    batches = loaded.config.dataloaders.train
-    num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
+    num_steps = read_steps_per_epoch(paths.folder, loaded.config.dataloaders.train)
     suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
     write_atomic(path, draw_plan(plan, num_steps, title))

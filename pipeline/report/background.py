@@ -7,9 +7,8 @@ from pipeline.config.plan import Phase
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.plots import draw_class_curves, draw_class_histogram
-from pipeline.report.read import Columns, numbers, show_value
+from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.report.scores import split_name
 from pipeline.wording import duration
 
 

@@ -26,8 +26,15 @@ from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import CONFIG, METRICS, PER_IMAGE, shown
-from pipeline.report.read import read_columns, read_config, read_json, read_origin, read_stage_seconds, show_value
-from pipeline.report.scores import Metrics, read_metrics
+from pipeline.report.read import (
+    read_columns,
+    read_config,
+    read_json,
+    read_metrics,
+    read_origin,
+    read_stage_seconds,
+    show_value,
+)
 from pipeline.scores import LABELS, per_image_score
 from pipeline.wording import did_you_mean
 
@@ -93,9 +100,12 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     score, label, gains, gain_label, scores = None, "score", (None,) * len(names), "score", {}
     if first is not None:
         score, label, gain_score = first.main.name, first.main.label, per_image_score(first.main.name)
-        own, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
-        gains, gain_label = (None, *(paired_gain(own, other) for other in others)), LABELS[gain_score]
-        scores = _scores(metrics, first)
+        of_images, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
+        gains, gain_label = (None, *(paired_gain(of_images, other) for other in others)), LABELS[gain_score]
+        ordered = (first.main, *first.others)
+        scores = {known.label: tuple(own and own.mean(known.name) for own in metrics) for known in ordered}
+        scores[f"{label} of the majority class"] = tuple(own and own.majority.get(score) for own in metrics)
+        scores["best epoch"] = tuple(own and own.checkpoint.get("epoch") for own in metrics)
     scores["minutes"] = tuple(value / 60 or None for value in seconds)
     by_class = [own.scores[score].classes if own and score in own.scores else {} for own in metrics]
     classes = dict.fromkeys(name for own in by_class for name in own)
@@ -108,15 +118,6 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
             notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {label}")
     compared = (score, label, scores, class_scores, gains, gain_label)
     return Comparison(tuple(names), differing(configs), *compared, tuple(notes))
-
-
-def _scores(metrics: Sequence[Metrics | None], first: Metrics) -> dict[str, tuple[float | None, ...]]:
-    """Returns by label what is compared; `first` is the run that decides the main score."""
-    ordered = [first.main, *first.others]
-    found = {score.label: tuple(own and own.mean(score.name) for own in metrics) for score in ordered}
-    majority = tuple(own and own.majority.get(first.main.name) for own in metrics)
-    epochs = tuple(own and own.checkpoint.get("epoch") for own in metrics)
-    return found | {f"{first.main.label} of the majority class": majority, "best epoch": epochs}
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

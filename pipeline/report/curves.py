@@ -17,8 +17,7 @@ import numpy as np
 
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
-from pipeline.report.read import Columns, numbers, two_digits
-from pipeline.report.scores import history_scores
+from pipeline.report.read import Columns, history_scores, numbers, two_digits
 from pipeline.scores import label_of
 
 Span = tuple[str, float, float]  # phase name, first and last epoch on the axis

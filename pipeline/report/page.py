@@ -17,10 +17,9 @@ from pipeline.paths import REPORT
 from pipeline.report import background, results
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
-from pipeline.report.read import numbers
+from pipeline.report.read import Metrics, numbers, score_warning
 from pipeline.report.record import Record
 from pipeline.report.results import never_predicted
-from pipeline.report.scores import Metrics, score_warning
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
 from pipeline.wording import duration

@@ -18,16 +18,17 @@ from pipeline.config.plan import Phase
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.report.read import (
+    Metrics,
     read_classes,
     read_columns,
     read_config,
     read_header,
     read_json,
+    read_metrics,
     read_stage_seconds,
     read_steps_per_epoch,
     show_value,
 )
-from pipeline.report.scores import Metrics, read_metrics
 from pipeline.scores import label_of, per_image_score
 from pipeline.submission.formats import format_of
 
@@ -126,8 +127,7 @@ class Record:
     @property
     def steps_per_epoch(self) -> int | None:
         """The optimizer steps of an epoch, or None before the run has tiles."""
-        batches = self.loaded.config.dataloaders.train
-        return read_steps_per_epoch(self.folder, batches.batch_size, batches.drop_last)
+        return read_steps_per_epoch(self.folder, self.loaded.config.dataloaders.train)
 
     def command(self, *stages: str) -> str:
         """Returns the command for stages of this run, its overrides included."""

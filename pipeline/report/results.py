@@ -9,9 +9,8 @@ from typing import Any
 from pipeline.config.ensemble import is_ensemble
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
-from pipeline.report.read import numbers, percent, show_value
+from pipeline.report.read import numbers, percent, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.report.scores import split_name
 from pipeline.wording import size
 
 GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}

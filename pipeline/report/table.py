@@ -18,11 +18,11 @@ from pipeline.report.read import (
     read_columns,
     read_config,
     read_header,
+    read_metrics,
     read_origin,
     read_stage_seconds,
     show_value,
 )
-from pipeline.report.scores import read_metrics
 
 LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than lose the question
 VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
