@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config.plan import Phase, learning_rate
-from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
+from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_axes, new_figure, style_axes
 from pipeline.report.read import Columns, history_scores, numbers, two_digits
 from pipeline.scores import label_of
 
@@ -213,9 +213,7 @@ def draw_plan(
         steps_per_epoch: None: unknown yet; drawn for `PLAN_STEPS`.
     """
     points, spans = plan_curve(plan, steps_per_epoch or PLAN_STEPS)
-    figure = new_figure(theme, height=300)
-    axes = figure.subplots()
-    style_axes(axes, theme, title)
+    figure, axes = new_axes(theme, title, height=300)
     axes.plot(*zip(*points, strict=True), color=theme.valid, linewidth=1.8)
     axes.set_ylim(0, max(rate for _, rate in points) * 1.18)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

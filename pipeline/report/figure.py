@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from pipeline.files import write_atomic
 
@@ -61,6 +61,14 @@ def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:
 
     size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     return Figure(figsize=size, dpi=PIXELS_PER_INCH * SCALE, facecolor=theme.background, layout="constrained")
+
+
+def new_axes(theme: Theme, title: str, height: int, width: int = WIDTH, grid: str = "both") -> tuple[Any, Any]:
+    """Returns an empty Figure of width x height page pixels, and its only axes in the common style."""
+    figure = new_figure(theme, height, width)
+    axes = figure.subplots()
+    style_axes(axes, theme, title, grid)
+    return figure, axes
 
 
 def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> None:
@@ -116,7 +124,7 @@ def readable_color(color: Color, theme: Theme) -> str:
     >>> readable_color((0, 0, 128), LIGHT), readable_color((255, 255, 255), LIGHT)
     ('#000080', '#bbbcbe')
     """
-    background, text = _components(theme.background), _components(theme.text)
+    background, text = ImageColor.getrgb(theme.background), ImageColor.getrgb(theme.text)
     mixed = color
     for step in range(1, 11):
         if contrast(mixed, background) >= LEAST_CONTRAST:
@@ -136,10 +144,6 @@ def contrast(color: Color, other: Color) -> float:
     """
     light, dark = sorted((_luminance(color), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
-
-
-def _components(text: str) -> Color:
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _luminance(color: Color) -> float:

@@ -28,19 +28,15 @@ class Html(str):
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """Returns an element; children that are not `Html` are escaped, as are the attributes' values.
 
-    A trailing underscore of an attribute's name is dropped (`class_`), others become dashes. None leaves an attribute
-    out, True gives it no value.
+    A trailing underscore of an attribute's name is dropped (`class_`), others become dashes. None leaves it out.
 
     >>> tag("p", "a < b ", tag("b", "bold"), class_="note", id=None)
     '<p class="note">a &lt; b <b>bold</b></p>'
     """
     written = []
     for key, value in attributes.items():
-        key = key.rstrip("_").replace("_", "-")
-        if value is True:
-            written.append(f" {key}")
-        elif value is not None and value is not False:
-            written.append(f' {key}="{html.escape(str(value))}"')
+        if value is not None:
+            written.append(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"')
     opening = f"<{name}{''.join(written)}>"
     return Html(opening) if name in VOID_TAGS else Html(f"{opening}{join(*children)}</{name}>")
 

@@ -15,16 +15,7 @@ import numpy as np
 from pipeline.files import write_atomic
 from pipeline.paths import HISTORY
 from pipeline.report.curves import best_row, draw_phases, epoch_axis, phase_spans
-from pipeline.report.figure import (
-    LIGHT,
-    Color,
-    Theme,
-    add_legend,
-    encode,
-    new_figure,
-    readable_color,
-    style_axes,
-)
+from pipeline.report.figure import LIGHT, Color, Theme, add_legend, encode, new_axes, readable_color
 from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes, read_columns
 from pipeline.scores import LABELS
 
@@ -57,9 +48,7 @@ def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels
     counts = [getattr(row, of) for row in rows]
     present = [count for count in counts if count] or [1]
     is_log = max(present) / min(present) > LOG_FROM_RATIO
-    figure = new_figure(theme, height=90 + 24 * len(rows))
-    axes = figure.subplots()
-    style_axes(axes, theme, f"{of.capitalize()} per class", grid="x")
+    figure, axes = new_axes(theme, f"{of.capitalize()} per class", height=90 + 24 * len(rows), grid="x")
     colors = [readable_color(row.color, theme) for row in rows]
     axes.barh(range(len(rows)), counts, color=colors, height=0.68, linewidth=0)
     if is_log:
@@ -90,9 +79,7 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     Args:
         score: name of a score that history.csv has by class.
     """
-    figure = new_figure(theme, height=640)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {LABELS[score]} per class")
+    figure, axes = new_axes(theme, f"Validation {LABELS[score]} per class", height=640)
     lines = {name: numbers(cells) for name, cells in _class_columns(history, score).items()}
     epochs = numbers(history["epoch"])
     last = {
@@ -131,9 +118,7 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     has_numbers = len(names) <= NUMBERED_UP_TO
     cell = CELL if has_numbers else max(LEAST_CELL, CELL * NUMBERED_UP_TO // len(names))
     side = max(LEAST_WIDTH, 130 + cell * len(names))
-    figure = new_figure(theme, height=side - 20, width=side)
-    axes = figure.subplots()
-    style_axes(axes, theme, "Confusion matrix", grid="none")
+    figure, axes = new_axes(theme, "Confusion matrix", side - 20, side, grid="none")
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     texts = [[f"{100 * share:.0f}" if share >= LEAST_SHOWN else "" for share in row] for row in shares]
     _draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
@@ -152,9 +137,7 @@ def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
     num_runs = len(comparison.runs)
     columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
     width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
-    figure = new_figure(theme, height=120 + 26 * num_runs, width=width)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {comparison.label}", grid="none")
+    figure, axes = new_axes(theme, f"Validation {comparison.label}", 120 + 26 * num_runs, width, grid="none")
     values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
     texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
     _draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
@@ -165,9 +148,7 @@ def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
 
 def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
     """Returns the compared score on the validation images over epochs of all runs."""
-    figure = new_figure(theme, height=380, width=720)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {comparison.label} over epochs")
+    figure, axes = new_axes(theme, f"Validation {comparison.label} over epochs", height=380, width=720)
     for index, name in enumerate(comparison.runs):
         history = read_columns(runs / name / HISTORY) or {}
         column = f"valid_{comparison.score}"

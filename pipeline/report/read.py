@@ -310,12 +310,10 @@ def two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float) -> str:
     """Returns a share in per cent, small ones with two significant digits.
 
-    >>> percent(0.317), percent(0.0049), percent(1.0), percent(None)
-    ('32 %', '0.49 %', '100 %', '–')
+    >>> percent(0.317), percent(0.0049), percent(1.0)
+    ('32 %', '0.49 %', '100 %')
     """
-    if share is None:
-        return "–"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{two_digits(100 * share)} %"

@@ -32,6 +32,7 @@ from pipeline.report.read import (
 from pipeline.scores import label_of, per_image_score
 from pipeline.submission.formats import format_of
 
+ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
 
 
@@ -68,14 +69,11 @@ class Record:
         self.header = read_header(config_path(loaded.name))
         self.stage_seconds = read_stage_seconds(folder)
         self.classes = read_classes(folder / paths.CLASSES)
-        catalogs = {
-            "train": read_columns(folder / paths.TRAIN_CATALOG),
-            "test": read_columns(folder / paths.TEST_CATALOG),
-        }
-        self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items() if columns}
-        self.num_sequences = len({one for columns in catalogs.values() if columns for one in columns["sequence"]})
-        split = read_columns(folder / paths.SPLIT) or {}
-        self.split = Counter(split.get("subset"))
+        subsets = (("train", paths.TRAIN_CATALOG), ("test", paths.TEST_CATALOG))
+        catalogs = {subset: columns for subset, name in subsets if (columns := read_columns(folder / name))}
+        self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items()}
+        self.num_sequences = len({one for columns in catalogs.values() for one in columns["sequence"]})
+        self.split = Counter((read_columns(folder / paths.SPLIT) or {}).get("subset"))
         self.leaks = read_columns(folder / paths.LEAKAGE)
         self.sweep = read_columns(folder / paths.SWEEP_TABLE)
         self.sweep_found: dict[str, Any] = read_json(folder / paths.SWEEP_FACTS) or {}
@@ -86,15 +84,15 @@ class Record:
         self.confusion = read_columns(folder / paths.CONFUSION)
         self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
         self.stores: list[Any] = read_json(folder / paths.STORES, list) or []
-        self.ensemble = _ensemble(read_json(folder / paths.ENSEMBLE) or {})
+        ensemble = read_json(folder / paths.ENSEMBLE) or {}
+        self.ensemble: dict[str, Any] = ensemble if set(ENSEMBLE_KEYS) <= set(ensemble) else {}
         self.decoding: dict[str, Any] = read_json(folder / paths.DECODE) or {}
         self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / paths.PANELS).glob("*_*_*.png"))]
         self.sheets = [path for path in (folder / paths.SAMPLES_PLOT,) if path.is_file()]
         self.grids = sorted(folder.glob(paths.TILE_PLOTS))
         self.split_scores = _split_scores(folder, loaded)
-        self.submission = _submission(
-            run.paths.submission(format_of(loaded.competition).suffix), folder / paths.SUBMISSION
-        )
+        path = run.paths.submission(format_of(loaded.competition).suffix)
+        self.submission = _submission(path, folder / paths.SUBMISSION)
         self.refusal: dict[str, Any] = read_json(folder / paths.REFUSAL) or {}
 
     @property
@@ -134,11 +132,6 @@ class Record:
         overrides = [f"{key}={show_value(self.loaded.values[key])}" for key in self.loaded.changed]
         quoted = [f"'{text}'" if set(text) & set(' []{}"$&|;<>*?') else text for text in overrides]
         return " ".join(["./run.sh", self.loaded.name, *stages, *quoted])
-
-
-def _ensemble(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of ensemble.json, or nothing where it has another form."""
-    return content if {"score", "held_out", "single", "members", "methods"} <= set(content) else {}
 
 
 def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:

@@ -13,7 +13,6 @@ from pipeline.report.read import numbers, percent, show_value, split_name
 from pipeline.report.record import Record
 from pipeline.wording import size
 
-GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 METHOD_WORDS = {
     "AP": "mean probability",
     "BP": "highest single probability",
@@ -42,11 +41,10 @@ def classes_section(record: Record) -> Html | None:
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
         named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
         cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
-        if (row := known.get(name)) is None:
-            rows.append((named, *cells, "–", "–", "–"))
-        else:
-            share = bar(percent(row.pixel_share), row.pixel_share)
-            rows.append((named, *cells, f"{row.valid_images:,}", f"{row.images:,}", share))
+        counts = ("–", "–", "–")
+        if row := known.get(name):
+            counts = (f"{row.valid_images:,}", f"{row.images:,}", bar(percent(row.pixel_share), row.pixel_share))
+        rows.append((named, *cells, *counts))
     head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
     mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
     in_images, at_once = (
@@ -76,11 +74,11 @@ def images_section(record: Record) -> Html | None:
     if score != record.score:
         text = f"{record.label(record.score)} has no value per image; images are ranked by {record.label(score)}."
         parts.append(tag("p", text, class_="note"))
-    for group, title in GROUP_TITLES.items():
+    for group in ("best", "median", "worst"):
         panels = [panel for panel in record.panels if panel[0] == group]
-        parts += [tag("h3", title)] if panels else []
+        parts += [tag("h3", group.capitalize())] if panels else []
         for _, rank, image_id, path in panels:
-            about = f"{title} {rank}: {image_id}, {record.label(score)} {digits(values.get(image_id))}"
+            about = f"{group.capitalize()} {rank}: {image_id}, {record.label(score)} {digits(values.get(image_id))}"
             parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
     return join(*parts)
 
@@ -120,8 +118,7 @@ def submission_section(record: Record) -> Html | None:
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
-    decoding = (tag("h3", "Fitted decoding"), fitted) if fitted else ()
-    return join(content, *decoding)
+    return join(content, tag("h3", "Fitted decoding"), fitted) if fitted else content
 
 
 def _fact(value: object) -> str:
@@ -222,8 +219,14 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     verdict = tag("p", fit["words"]) if "words" in fit else None
     if not fit["gains"]:
         return verdict
-    names = {kind: join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])) for kind in fit["gains"]}
-    rows = [(*row, _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind])) for kind, row in _gains(fit, names)]
+    rows = [
+        (
+            join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])),
+            *cells,
+            _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind]),
+        )
+        for kind, cells in _gains(fit).items()
+    ]
     note = (
         "The range covers more than 95 %, because the best of several kinds is chosen. "
         "Weights are adopted only if the whole range is above 0."
@@ -249,17 +252,16 @@ def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: 
     """Returns a table of the classes for which something was fitted."""
     if not found["gains"]:
         return tag("p", found["words"])
-    rows = [(name, adopted.get(name, "kept"), *row[1:]) for name, row in _gains(found, {})]
+    rows = [(name, adopted.get(name, "kept"), *cells) for name, cells in _gains(found).items()]
     share = found["survived"]
     words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
     note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
     return join(table(("class", what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
 
 
-def _gains(fit: Mapping[str, Any], names: Mapping[str, Html]) -> list[tuple[str, tuple[object, ...]]]:
-    """Returns the key of each thing that was fitted, and its name, gain, range and gain in sample as cells."""
-    rows = ((key, *_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items())
-    return [(key, (names.get(key, key), *cells)) for key, *cells in rows]
+def _gains(fit: Mapping[str, Any]) -> dict[str, tuple[object, ...]]:
+    """Returns gain, range and gain in sample, as cells, of each thing that was fitted."""
+    return {key: (*_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items()}
 
 
 def _this_run(is_it: bool) -> Html | None:
