@@ -78,11 +78,8 @@ def bar(text: object, share: float) -> Html:
 
 def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
     """Returns a figure of a plot, drawn for light and for dark screens."""
-    light, dark = draw(LIGHT), draw(DARK)
-    with Image.open(io.BytesIO(light)) as image:
-        size = image.size
-    source = tag("source", srcset=data_uri(dark, "png"), media="(prefers-color-scheme: dark)")
-    return tag("figure", tag("picture", source, _image(light, "png", alt, size)), class_="plot")
+    source = tag("source", srcset=data_uri(draw(DARK), "png"), media="(prefers-color-scheme: dark)")
+    return tag("figure", tag("picture", source, _image(draw(LIGHT), "png", alt)), class_="plot")
 
 
 def photo(path: Path, alt: str) -> Html:
@@ -90,9 +87,9 @@ def photo(path: Path, alt: str) -> Html:
     content = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
-        size = image.size
-    image = _image(content.getvalue(), "webp", alt, size)
-    scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
+    scrolled = tag(
+        "div", _image(content.getvalue(), "webp", alt), class_="scroll", tabindex="0", role="region", aria_label=alt
+    )
     return tag("figure", scrolled, class_="photo")
 
 
@@ -106,8 +103,9 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _image(content: bytes, kind: str, alt: str, size: tuple[int, int]) -> Html:
-    width, height = (length // SCALE for length in size)
+def _image(content: bytes, kind: str, alt: str) -> Html:
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = (length // SCALE for length in image.size)
     return tag("img", src=data_uri(content, kind), alt=alt, width=width, height=height)
 
 

@@ -41,7 +41,6 @@ SECTIONS = (
     ("Settings", "Settings", "prepare", background.settings_section),
 )
 OF_TRAINING = ("Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
-OF_ENSEMBLES = ("Members",)
 
 
 def write_page(run: Run) -> Path:
@@ -49,14 +48,8 @@ def write_page(run: Run) -> Path:
 
     A part whose file is missing names the command that makes it, so the page can be written after any stage.
     """
-    path = run.paths / REPORT
-    write_atomic(path, page(Record(run)))
-    return path
-
-
-def page(record: Record) -> str:
-    """Returns the whole page."""
-    absent = OF_TRAINING if is_ensemble(record.loaded) else OF_ENSEMBLES
+    record, path = Record(run), run.paths / REPORT
+    absent = OF_TRAINING if is_ensemble(record.loaded) else ("Members",)
     sections = [section for section in SECTIONS if section[0] not in absent]
     score = record.metrics.main if record.metrics else None
     head = tag(
@@ -73,7 +66,8 @@ def page(record: Record) -> str:
     top = tag("a", record.folder.name, href="#top", class_="top")
     contents = tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
     main = tag("main", _headline(record), *(_section(record, *section) for section in sections))
-    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
+    write_atomic(path, f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n")
+    return path
 
 
 def _anchor(name: str) -> str:

@@ -80,7 +80,8 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
         score: name of a score that history.csv has by class.
     """
     figure, axes = new_axes(theme, f"Validation {LABELS[score]} per class", height=640)
-    lines = {name: numbers(cells) for name, cells in _class_columns(history, score).items()}
+    prefix = f"valid_{score}_"
+    lines = {name.removeprefix(prefix): numbers(cells) for name, cells in history.items() if name.startswith(prefix)}
     epochs = numbers(history["epoch"])
     last = {
         name: next((value for value in values[::-1] if not math.isnan(value)), 0.0) for name, values in lines.items()
@@ -100,16 +101,6 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     if lines:
         add_legend(axes, theme, columns=1, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return encode(figure)
-
-
-def _class_columns(history: Columns, score: str) -> dict[str, Sequence[str]]:
-    """Returns the validation columns of a score in history.csv, by class.
-
-    >>> _class_columns({"valid_dice": ["0.5"], "valid_dice_Road": ["0.9"], "train_dice_Road": ["1.0"]}, "dice")
-    {'Road': ['0.9']}
-    """
-    prefix = f"valid_{score}_"
-    return {column.removeprefix(prefix): cells for column, cells in history.items() if column.startswith(prefix)}
 
 
 def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:

@@ -135,12 +135,9 @@ def _flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def read_stage_seconds(run_folder: Path) -> dict[str, float]:
     """Returns the stages that a run has finished, by name, with their seconds."""
-    markers = {path.stem: read_json(path) or {} for path in sorted((run_folder / MARKERS).glob("*.json"))}
-    return {
-        name: float(marker["seconds"])
-        for name, marker in markers.items()
-        if "seconds" in marker and not name.endswith(".begun")
-    }
+    paths = (path for path in sorted((run_folder / MARKERS).glob("*.json")) if not path.stem.endswith(".begun"))
+    markers = {path.stem: read_json(path) or {} for path in paths}
+    return {name: float(marker["seconds"]) for name, marker in markers.items() if "seconds" in marker}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pipeline.report.read import (
     read_steps_per_epoch,
     show_value,
 )
-from pipeline.scores import label_of, per_image_score
+from pipeline.scores import per_image_score
 from pipeline.submission.formats import format_of
 
 ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
@@ -66,6 +66,7 @@ class Record:
     def __init__(self, run: Run) -> None:
         folder, loaded = run.paths.folder, run.loaded
         self.folder, self.loaded, self.stages = folder, loaded, run.stages
+        self.colors = dict(zip(loaded.competition.classes, loaded.competition.colors, strict=True))
         self.header = read_header(config_path(loaded.name))
         self.stage_seconds = read_stage_seconds(folder)
         self.classes = read_classes(folder / paths.CLASSES)
@@ -88,7 +89,7 @@ class Record:
         self.ensemble: dict[str, Any] = ensemble if set(ENSEMBLE_KEYS) <= set(ensemble) else {}
         self.decoding: dict[str, Any] = read_json(folder / paths.DECODE) or {}
         self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / paths.PANELS).glob("*_*_*.png"))]
-        self.sheets = [path for path in (folder / paths.SAMPLES_PLOT,) if path.is_file()]
+        self.sheet = folder / paths.SAMPLES_PLOT
         self.grids = sorted(folder.glob(paths.TILE_PLOTS))
         self.split_scores = _split_scores(folder, loaded)
         path = run.paths.submission(format_of(loaded.competition).suffix)
@@ -104,11 +105,6 @@ class Record:
     def image_score(self) -> str:
         """The name of the score by which single images are compared."""
         return per_image_score(self.score)
-
-    def label(self, score: str) -> str:
-        """Returns a score's name for people."""
-        known = self.metrics.scores if self.metrics else {}
-        return known[score].label if score in known else label_of(score)
 
     @property
     def max_lr(self) -> float | None:
@@ -135,17 +131,15 @@ class Record:
 
 
 def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
-    own = _without_split(json.loads(json.dumps(loaded.values)))
-    found = []
+    def without_split(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
+
+    own, found = without_split(json.loads(json.dumps(loaded.values))), []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
         metrics, values = read_metrics(other), read_config(other / paths.CONFIG)
-        if metrics and values and _without_split(values) == own:
+        if metrics and values and without_split(values) == own:
             found.append((other.name, metrics))
     return sorted(found, key=lambda one: -(one[1].main.mean or 0.0))
-
-
-def _without_split(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
 
 
 def _submission(path: Path, check_path: Path) -> Submission | None:

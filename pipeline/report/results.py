@@ -11,6 +11,7 @@ from pipeline.report.markup import Html, bar, digits, join, missing, photo, quan
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.read import numbers, percent, show_value, split_name
 from pipeline.report.record import Record
+from pipeline.scores import label_of
 from pipeline.wording import size
 
 METHOD_WORDS = {
@@ -33,11 +34,10 @@ def classes_section(record: Record) -> Html | None:
     if record.metrics is None:
         return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
-    colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
     absent, scores = never_predicted(record), [metrics.main, *metrics.others]
     rows = []
     for name, value in sorted(metrics.main.classes.items(), key=lambda item: math.inf if item[1] is None else item[1]):
-        color = "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128)))
+        color = "#{:02x}{:02x}{:02x}".format(*record.colors.get(name, (128, 128, 128)))
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
         named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
         cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
@@ -72,13 +72,13 @@ def images_section(record: Record) -> Html | None:
         values = dict(zip(record.per_image["id"], numbers(record.per_image[score]), strict=True))
     parts: list[Html] = []
     if score != record.score:
-        text = f"{record.label(record.score)} has no value per image; images are ranked by {record.label(score)}."
+        text = f"{label_of(record.score)} has no value per image; images are ranked by {label_of(score)}."
         parts.append(tag("p", text, class_="note"))
     for group in ("best", "median", "worst"):
         panels = [panel for panel in record.panels if panel[0] == group]
         parts += [tag("h3", group.capitalize())] if panels else []
         for _, rank, image_id, path in panels:
-            about = f"{group.capitalize()} {rank}: {image_id}, {record.label(score)} {digits(values.get(image_id))}"
+            about = f"{group.capitalize()} {rank}: {image_id}, {label_of(score)} {digits(values.get(image_id))}"
             parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
     return join(*parts)
 
@@ -103,17 +103,11 @@ def submission_section(record: Record) -> Html | None:
     submission = record.submission
     if submission is None:
         return None
-    facts = dict(submission.facts)
-    local = facts.pop("local_scores", None) or {facts.get("score"): facts.get("local_score")}
-    for key in ("experiment", "score", "local_score"):
-        facts.pop(key, None)
-    rows = [("file", tag("code", submission.path.name))]
-    rows += [
-        (f"local {record.label(name)}", tag("code", f"{value:.4f}"))
-        for name, value in local.items()
-        if value is not None
-    ]
-    rows += [(key.replace("_", " "), tag("code", _fact(value))) for key, value in facts.items()]
+    facts, hidden = submission.facts, ("experiment", "score", "local_score", "local_scores")
+    local = facts.get("local_scores") or {facts.get("score"): facts.get("local_score")}
+    known = {f"local {label_of(name)}": f"{value:.4f}" for name, value in local.items() if value is not None}
+    known |= {key.replace("_", " "): _fact(value) for key, value in facts.items() if key not in hidden}
+    rows = [(key, tag("code", text)) for key, text in {"file": submission.path.name, **known}.items()]
     fitted = None if is_ensemble(record.loaded) else decoding_tables(record.decoding)
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
@@ -132,7 +126,7 @@ def members_section(record: Record) -> Html | None:
     members, found = record.members, record.ensemble
     if not members:
         return None
-    label = record.label(found.get("score", record.score))
+    label = label_of(found.get("score", record.score))
     return join(
         _members(record, members, found),
         _stores(members, record.stores),
@@ -147,14 +141,14 @@ def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mappin
     score = found.get("score", record.image_score)
     known = dict.fromkeys(name for member in members for name in member.get("scores") or {})
     others = [name for name in known if name != score]
-    labels = [record.label(name) for name in (score, *others)]
+    labels = [label_of(name) for name in (score, *others)]
     head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
     rows = []
     for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
         means, interval = member.get("scores") or {}, own.get("score")
         mean = interval["mean"] if interval else means.get(score)
         cells = [member["name"], member["run_name"], split_name(member.get("split") or {})]
-        cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
+        cells += [bar(tag("b", digits(mean)), mean or 0.0), _with_range(interval)[1] if interval else "–"]
         cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
         rows.append([*cells, *([_weight(weights[number])] if weights else [])])
     return table(head, rows, "Each member on its own validation images")
@@ -279,20 +273,11 @@ def _survival(gain: float, in_sample: float) -> str:
     return f"{100 * gain / in_sample:.0f} %" if gain > 0 else "nothing"
 
 
-def _range(interval: Mapping[str, float], form: str = ".3f") -> str:
-    """Returns an interval, or "unknown" where one sequence alone gave it.
-
-    >>> _range({"low": 0.4, "high": 0.61}), _range({"low": float("-inf"), "high": float("inf")})
-    ('0.400 to 0.610', 'unknown')
-    """
-    low, high = interval["low"], interval["high"]
-    return f"{format(low, form)} to {format(high, form)}" if math.isfinite(high - low) else "unknown"
-
-
 def _with_range(interval: Mapping[str, float], form: str = ".3f") -> tuple[Html, str]:
-    """Returns a mean and its interval, for two cells.
+    """Returns a mean and its interval, for two cells; "unknown" where one sequence alone gave it.
 
     >>> _with_range({"mean": 0.5, "low": 0.4, "high": 0.61})
     ('<b>0.500</b>', '0.400 to 0.610')
     """
-    return tag("b", format(interval["mean"], form)), _range(interval, form)
+    mean, low, high = (format(interval[name], form) for name in ("mean", "low", "high"))
+    return tag("b", mean), f"{low} to {high}" if math.isfinite(interval["high"] - interval["low"]) else "unknown"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,17 +91,16 @@ def experiment_table(
 
 def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[ExperimentRow]:
     """Returns a row for every config, and one for each run of it that had overrides."""
-    variants: dict[str, list[Path]] = {}
+    variants: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-        match = VARIANT.match(folder.name)
-        if match and (folder / CONFIG).is_file():
-            variants.setdefault(match["config"], []).append(folder)
+        if (match := VARIANT.match(folder.name)) and (folder / CONFIG).is_file():
+            variants[match["config"]].append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
         if path.stem == "base" or not path.is_file():
             continue
         rows.append(_row(path.stem, runs / path.stem, stages, read_header(path)))
-        for variant in variants.get(path.stem, []):
+        for variant in variants[path.stem]:
             rows.append(_row(path.stem, variant, stages, Header(_overrides(variant), None, "")))
     return rows
 
