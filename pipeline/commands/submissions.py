@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +52,12 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
+    from pipeline.data.images import read_image
+    from pipeline.report.figure import write_image
+    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
     from pipeline.submission.check import find_hints
+    from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
     images = list_files(competition, "test")
@@ -68,7 +72,16 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
-    print(f"drawn: {draw_diff(files, competition, images, sizes, changes['id'].unique())}")
+    ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
+    first, second = (
+        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
+        for path in files
+    )
+    changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]
+    path = Folders.from_environment().submissions / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
+    titles = (chosen.first.name, chosen.second.name)
+    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
+    print(f"drawn: {shown(path)}")
 
 
 def list_files(competition: Competition, *subsets: str) -> dict[str, tuple[Path, str]]:
@@ -114,31 +127,6 @@ def size_of(path: Path) -> tuple[int, int]:
     except OSError as error:
         why = error.strerror or "not an image"
         raise UserError(f"cannot read {shown(path)}: {why}; `./run.sh NAME prepare` lists every problem") from None
-
-
-def draw_diff(
-    files: tuple[Path, Path],
-    competition: Competition,
-    images: Mapping[str, tuple[Path, str]],
-    sizes: Mapping[str, tuple[int, int]],
-    ranked: Iterable[str],
-) -> str:
-    """Draws the images that changed most; returns the path of the drawing, as messages show it."""
-    from pipeline.data.images import read_image
-    from pipeline.report.figure import write_image
-    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
-    from pipeline.submission.formats import format_of_file
-
-    ids = choose_changed([(image_id, images[image_id][1]) for image_id in ranked], NUM_DRAWN)
-    first, second = (
-        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
-        for path in files
-    )
-    changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]
-    path = Folders.from_environment().submissions / f"diff_{files[0].stem}_{files[1].stem}.png"
-    titles = (files[0].name, files[1].name)
-    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
-    return shown(path)
 
 
 def submit_command(options: Parser, arguments: Sequence[str]) -> None:
