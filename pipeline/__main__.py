@@ -63,31 +63,24 @@ def main(arguments: Sequence[str]) -> int:
 
 def report_end(error: BaseException, arguments: Sequence[str]) -> int:
     """Prints what ended a command and how to go on; returns the exit code. Called where the exception is handled."""
+    interrupt = error  # or what caused the error: Python 3.11 turns one during an import into a RuntimeError
+    while interrupt is not None and not isinstance(interrupt, KeyboardInterrupt):
+        interrupt = interrupt.__cause__ or interrupt.__context__
     # With --force it would start from the beginning.
     again = "the same command without --force" if "--force" in arguments else "the same command"
     if isinstance(error, UserError):
         words, code = str(error), EXIT_MISTAKE
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         words, code = f"{error.strerror}: free space, then type {again}", EXIT_MISTAKE
-    elif (stopped := error if isinstance(error, Stopped) else interrupt_behind(error)) is not None:
-        words, code = f"stopped: {str(stopped) or 'Ctrl-C'}; to continue, type {again}", EXIT_STOPPED
+    elif isinstance(error, Stopped) or interrupt is not None:
+        why = str(error if isinstance(error, Stopped) else interrupt) or "Ctrl-C"
+        words, code = f"stopped: {why}; to continue, type {again}", EXIT_STOPPED
     else:
         traceback.print_exc()
         ask = "Please report it with the lines above and the output of `./run.sh doctor`."
         words, code = f"\nThis is an internal error. {ask}", EXIT_FAULT
     print(words, file=sys.stderr)
     return code
-
-
-def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Returns the interrupt that caused an exception: Python 3.11 turns one during an import into a RuntimeError.
-
-    >>> interrupt_behind(ValueError("no number")) is None
-    True
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -148,8 +141,7 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
     if name in STAGE_NAMES:
         experiment = next((word for word in arguments if "=" not in word), "NAME")
         raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
-    near = nearest(name, COMMANDS)
-    if near:
+    if near := nearest(name, COMMANDS):
         raise UserError(f"there is no command or config {name!r}; did you mean ./run.sh {near[0]}?")
 
 
