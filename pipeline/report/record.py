@@ -14,7 +14,6 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
-from pipeline.config.plan import Phase
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.report.read import (
@@ -61,6 +60,10 @@ class Record:
         refusal: stage and message of the stage that was refused the last time; empty: none.
         panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
         split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
+        score: name of the competition's own score; `image_score`: of that by which single images are compared.
+        max_lr: SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep.
+        phases: the plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep.
+        steps_per_epoch: optimizer steps; None before the run has tiles.
     """
 
     def __init__(self, run: Run) -> None:
@@ -95,33 +98,12 @@ class Record:
         path = run.paths.submission(format_of(loaded.competition).suffix)
         self.submission = _submission(path, folder / paths.SUBMISSION)
         self.refusal: dict[str, Any] = read_json(folder / paths.REFUSAL) or {}
-
-    @property
-    def score(self) -> str:
-        """The name of the competition's own score."""
-        return self.metrics.main.name if self.metrics else self.loaded.competition.score
-
-    @property
-    def image_score(self) -> str:
-        """The name of the score by which single images are compared."""
-        return per_image_score(self.score)
-
-    @property
-    def max_lr(self) -> float | None:
-        """SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep."""
-        max_lr = self.loaded.config.solver.max_lr
-        return self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """The plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep."""
-        is_found = self.loaded.config.solver.max_lr == "auto" and self.max_lr
-        return with_max_lr(self.loaded, self.max_lr) if is_found else self.loaded.plan
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """The optimizer steps of an epoch, or None before the run has tiles."""
-        return read_steps_per_epoch(self.folder, self.loaded.config.dataloaders.train)
+        self.score = self.metrics.main.name if self.metrics else loaded.competition.score
+        self.image_score = per_image_score(self.score)
+        max_lr = loaded.config.solver.max_lr
+        self.max_lr: float | None = self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
+        self.phases = with_max_lr(loaded, self.max_lr) if max_lr == "auto" and self.max_lr else loaded.plan
+        self.steps_per_epoch = read_steps_per_epoch(folder, loaded.config.dataloaders.train)
 
     def command(self, *stages: str) -> str:
         """Returns the command for stages of this run, its overrides included."""
