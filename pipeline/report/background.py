@@ -158,8 +158,7 @@ def stages_section(record: Record) -> Html:
     took = {name: bar(duration(value), value / longest) for name, value in seconds.items()}
     stages = (stage for stage in record.stages if stage.name != "report")
     rows = [(stage.name, stage.does, took.get(stage.name, "not done yet")) for stage in stages]
-    total = sum(seconds.values())
-    rows.append(("all", "", tag("b", duration(total))))
+    rows.append(("all", "", tag("b", duration(sum(seconds.values())))))
     return table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
 
 

@@ -67,7 +67,6 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Returns a comparison as text, runs in columns."""
         gains = tuple("" if gain is None else str(gain) for gain in self.gains)
         scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
         rows = [("", *self.runs)]
@@ -246,7 +245,6 @@ class ShakeUp:
     num_sequences: int
 
     def __str__(self) -> str:
-        """Returns the estimate as a table."""
         width = max(len(outlook.name) for outlook in self.outlooks)
         lines = [
             f"{self.num_images} images in {self.num_sequences} sequences; {NUM_BOARDS:,} boards, "

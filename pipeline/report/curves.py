@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_axes, new_figure, style_axes
-from pipeline.report.read import Columns, history_scores, numbers, two_digits
+from pipeline.report.read import Columns, numbers, two_digits
 from pipeline.scores import label_of
 
 Span = tuple[str, float, float]  # phase name, first and last epoch on the axis
@@ -56,7 +56,6 @@ def draw_learning_curves(
     """Returns loss, scores, and LR over epochs.
 
     Args:
-        history: columns of history.csv.
         score: name of the main score, which is drawn for training too.
         reverts: names of phases that start from the best weights; an arrow leads back to that epoch.
         rates: (epoch, LR) of the steps, see `trained_curve`; without them the rates at the ends of the epochs are
@@ -64,14 +63,17 @@ def draw_learning_curves(
     """
     figure = new_figure(theme, height=640)
     losses, scores, rate = figure.subplots(3, 1, sharex=True, height_ratios=[5, 6, 3])
-    spans, best = phase_spans(history), best_row(history)
+    spans, best, jumps = phase_spans(history), best_row(history), _jumps(history, reverts)
+    breaks, epochs = [row for row, _ in jumps], numbers(history["epoch"])
     for axes, name in ((losses, "loss"), (scores, score)):
-        _plot(axes, history, f"train_{name}", reverts, "training", color=theme.train)
-        _plot(axes, history, f"valid_{name}", reverts, "validation", color=theme.valid)
-    others = [name for name in history_scores(history) if name != score]
+        _plot(axes, history, f"train_{name}", breaks, "training", color=theme.train)
+        _plot(axes, history, f"valid_{name}", breaks, "validation", color=theme.valid)
+    names = [column.removeprefix("valid_") for column in history if column.startswith("valid_")]
+    per_class = {name for name in names if any(name.startswith(f"{other}_") for other in names)}
+    others = [name for name in names if name not in {"loss", score, *per_class}]
     styles = ({"color": theme.other}, {"color": theme.muted, "linestyle": (0, (4, 2))})
     for name, style in zip(others, styles, strict=False):  # more lines would be hard to read
-        _plot(scores, history, f"valid_{name}", reverts, label_of(name), **style)
+        _plot(scores, history, f"valid_{name}", breaks, label_of(name), **style)
     if rates:
         rate.plot(*zip(*rates, strict=True), color=theme.text, linewidth=1.6)
     _plot(rate, history, "lr", (), "LR", color=theme.text, **({"linestyle": "none"} if rates else {}))
@@ -83,44 +85,42 @@ def draw_learning_curves(
     for axes, column, margin in ((losses, "valid_loss", 0.14), (scores, f"valid_{score}", 0.06)):
         axes.margins(y=margin)
         if best is not None and column in history:
-            epoch, value = (numbers(history[name])[best] for name in ("epoch", column))
-            axes.axvline(epoch, color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
-            axes.plot([epoch], [value], "o", label=f"best: {value:.3f}", **ring)
+            value = numbers(history[column])[best]
+            axes.axvline(epochs[best], color=theme.mark, linewidth=0.9, linestyle=(0, (2, 2)))
+            axes.plot([epochs[best]], [value], "o", label=f"best: {value:.3f}", **ring)
         add_legend(axes, theme, columns=5)
-    _draw_reverts(losses, history, spans, reverts, theme)
+    for row, source in jumps:
+        if source is not None:
+            _draw_jump(losses, epochs[row] - 1, epochs[source], theme)
     rate.set_ylim(bottom=0)
     rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return encode(figure)
 
 
-def _plot(axes: Any, history: Columns, column: str, reverts: Sequence[str], label: str | None, **style: Any) -> None:
-    """Draws one column; a phase that jumps back to the best weights begins a new line."""
+def _plot(axes: Any, history: Columns, column: str, breaks: Sequence[int], label: str | None, **style: Any) -> None:
+    """Draws one column; a new line begins at each row of `breaks`."""
     if column not in history or not any(history[column]):
         return
     epochs, values = numbers(history["epoch"]), numbers(history[column])
     known = sum(not math.isnan(value) for value in values)
-    for begin, end in _pieces(history, reverts):
+    for begin, end in pairwise([0, *breaks, len(values)]):
         is_alone = sum(not math.isnan(value) for value in values[begin:end]) == 1  # no line would show it
         marker = {"marker": "o", "markersize": 4.5 if is_alone else 2.6} if known <= DOTS_UP_TO or is_alone else {}
         axes.plot(epochs[begin:end], values[begin:end], linewidth=1.6, label=label, **marker, **style)
         label = None
 
 
-def _pieces(history: Columns, reverts: Sequence[str]) -> list[tuple[int, int]]:
-    """Returns the row ranges between jumps back to the best weights; where the last epoch was the best, none jumps.
+def _jumps(history: Columns, reverts: Sequence[str]) -> list[tuple[int, int | None]]:
+    """Returns the rows at which training went back to the best weights, each with the row of these.
 
-    >>> _pieces({"epoch": "0123", "phase": ["", "flat", "flat", "anneal"], "is_best": "1100"}, ["anneal"])
-    [(0, 3), (3, 4)]
-    >>> _pieces({"epoch": "0123", "phase": ["", "flat", "flat", "anneal"], "is_best": "1110"}, ["anneal"])
-    [(0, 4)]
+    >>> _jumps({"phase": ["", "flat", "flat", "anneal"], "is_best": "1100"}, ["anneal"])
+    [(3, 1)]
+    >>> _jumps({"phase": ["", "flat", "flat", "anneal"], "is_best": "1110"}, ["anneal"])
+    []
     """
-    phases = list(history["phase"])
-    starts = [
-        row
-        for row in range(1, len(phases))
-        if phases[row] != phases[row - 1] and phases[row] in reverts and best_row(history, before=row) != row - 1
-    ]
-    return list(pairwise([0, *starts, len(phases)]))
+    steps = enumerate(pairwise(history["phase"]), start=1)
+    starts = [row for row, (before, phase) in steps if phase != before and phase in reverts]
+    return [(row, best) for row in starts if (best := best_row(history, before=row)) != row - 1]
 
 
 def best_row(history: Columns, before: int | None = None) -> int | None:
@@ -143,18 +143,13 @@ def draw_phases(axes: Any, spans: Sequence[Span], theme: Theme, named: bool) -> 
             axes.text((start + end) / 2, 0.985, name, ha="center", va="top", rotation=90 if is_narrow else 0, **text)
 
 
-def _draw_reverts(axes: Any, history: Columns, spans: Sequence[Span], reverts: Sequence[str], theme: Theme) -> None:
+def _draw_jump(axes: Any, start: float, best: float, theme: Theme) -> None:
     """Draws an arrow from the beginning of a phase back to the epoch whose weights it starts from."""
-    epochs = numbers(history["epoch"])
-    for name, start, _ in spans:
-        best = best_row(history, before=int(start) + 1)
-        if name not in reverts or best is None or epochs[best] >= start:
-            continue
-        arrow = {"arrowstyle": "->", "color": theme.mark, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
-        coordinates = dict.fromkeys(("xycoords", "textcoords"), axes.get_xaxis_transform())
-        axes.annotate("", (epochs[best], 0.8), (start, 0.8), arrowprops=arrow, **coordinates)
-        style = {"fontsize": 7.5, "color": theme.mark, "ha": "right", "va": "bottom"}
-        axes.text(start, 0.82, f"back to epoch {epochs[best]:g}", transform=axes.get_xaxis_transform(), **style)
+    arrow = {"arrowstyle": "->", "color": theme.mark, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    coordinates = dict.fromkeys(("xycoords", "textcoords"), axes.get_xaxis_transform())
+    axes.annotate("", (best, 0.8), (start, 0.8), arrowprops=arrow, **coordinates)
+    style = {"fontsize": 7.5, "color": theme.mark, "ha": "right", "va": "bottom"}
+    axes.text(start, 0.82, f"back to epoch {best:g}", transform=axes.get_xaxis_transform(), **style)
 
 
 def epoch_axis(axes: Any, history: Columns | None = None) -> None:
@@ -180,11 +175,7 @@ def plan_curve(plan: Sequence[Phase], steps_per_epoch: int) -> tuple[list[tuple[
 
 
 def trained_curve(plan: Sequence[Phase], spans: Sequence[Span], steps_per_epoch: int) -> list[tuple[float, float]]:
-    """Returns the (epoch, LR) points of the epochs that were trained.
-
-    Args:
-        spans: the phases as they were trained, see `phase_spans`.
-    """
+    """Returns the (epoch, LR) points of the epochs that were trained; see `phase_spans`."""
     phases = {phase.name: phase for phase in plan}
     if not {name for name, _, _ in spans} <= set(phases):
         return []  # trained with another plan

@@ -32,7 +32,6 @@ class Theme:
     Source: Okabe and Ito, "Color Universal Design", 2008; made lighter or darker where the background needs it.
     """
 
-    name: str
     background: str
     text: str
     muted: str
@@ -46,11 +45,11 @@ class Theme:
 
 
 LIGHT = Theme(
-    "light", "#ffffff", "#1d2126", "#5c6570", "#e4e7eb", "#f3f5f7", "#0072b2", "#d98200", "#c2410c", "#009e73",
+    "#ffffff", "#1d2126", "#5c6570", "#e4e7eb", "#f3f5f7", "#0072b2", "#d98200", "#c2410c", "#009e73",
     ("#ffffff", "#d6e8f4", "#8fc3e3", "#3b93c8", "#0b5f96", "#063a5e"),
 )  # fmt: skip
 DARK = Theme(
-    "dark", "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
+    "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
     ("#191c20", "#16334a", "#155a86", "#2f8cc4", "#7cc3ee", "#dff2ff"),
 )  # fmt: skip
 
@@ -87,7 +86,7 @@ def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> 
     axes.set_title(title, loc="left", color=theme.text, fontsize=9, fontweight="bold", pad=6)
 
 
-def add_legend(axes: Any, theme: Theme, columns: int = 4, **location: Any) -> None:
+def add_legend(axes: Any, theme: Theme, columns: int, **location: Any) -> None:
     """Writes the legend without a box, on the line of the title at the right unless `location` says otherwise."""
     location = location or {"loc": "lower right", "bbox_to_anchor": (1.01, 1.0)}
     axes.legend(
@@ -125,12 +124,10 @@ def readable_color(color: Color, theme: Theme) -> str:
     ('#000080', '#bbbcbe')
     """
     background, text = ImageColor.getrgb(theme.background), ImageColor.getrgb(theme.text)
-    mixed = color
-    for step in range(1, 11):
+    for share in (step / 10 for step in range(11)):
+        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, text, strict=True))
         if contrast(mixed, background) >= LEAST_CONTRAST:
             break
-        share = step / 10
-        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, text, strict=True))
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 

@@ -54,10 +54,9 @@ def table(
     total: Sequence[object] = (),
     **attributes: object,
 ) -> Html:
-    """Returns a table whose first column heads its rows, in a box that scrolls sideways on a narrow screen.
+    """Returns a table whose first column heads its rows and whose last row, `total`, is set off from the others.
 
-    Args:
-        total: a last row, set off from the others.
+    It is in a box that scrolls sideways on a narrow screen.
     """
     header = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
     bodies = [_body(rows), *([_body([total], class_="mean")] if total else [])]
@@ -87,9 +86,8 @@ def photo(path: Path, alt: str) -> Html:
     content = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
-    scrolled = tag(
-        "div", _image(content.getvalue(), "webp", alt), class_="scroll", tabindex="0", role="region", aria_label=alt
-    )
+    image = _image(content.getvalue(), "webp", alt)
+    scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scrolled, class_="photo")
 
 

@@ -75,9 +75,6 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     """Returns a validation score of each class over epochs; the legend has the last value, the highest first.
 
     Every second line is dashed: lines that coincide are usually neighbours in that order, so both show.
-
-    Args:
-        score: name of a score that history.csv has by class.
     """
     figure, axes = new_axes(theme, f"Validation {LABELS[score]} per class", height=640)
     prefix = f"valid_{score}_"

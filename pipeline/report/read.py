@@ -248,16 +248,6 @@ def split_name(split: Mapping[str, Any]) -> str:
     return f"{split.get('by', '–')} {split.get('index', '')}"
 
 
-def history_scores(history: Columns) -> list[str]:
-    """Returns the scores in history.csv, without losses and without the scores of single classes.
-
-    >>> history_scores({"valid_loss": [], "valid_dice": [], "valid_iou": [], "valid_iou_Road": []})
-    ['dice', 'iou']
-    """
-    names = [column.removeprefix("valid_") for column in history if column.startswith("valid_")]
-    return [name for name in names if name != "loss" and not any(name.startswith(f"{other}_") for other in names)]
-
-
 def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:
     """Returns the ids of the k best, median and worst images, none in two groups.
 
@@ -267,7 +257,6 @@ def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3
 
     Args:
         per_image: columns of per_image.csv or a DataFrame: `id`, the score and, optionally, `sequence`.
-        score: the column that ranks them.
 
     >>> choose_images({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, "dice", k=1)
     {'best': ['b'], 'median': ['c'], 'worst': ['a']}

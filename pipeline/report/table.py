@@ -57,7 +57,6 @@ def experiment_table(
     """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
-        runs: the folder of the runs.
         stages: in order; the last one that a run has finished is its state.
         words: only lines that contain all of them, in any column, in any case.
         width: columns of the terminal; None: asks it.

@@ -67,7 +67,7 @@ def sweep(tmp_path: Path):
     return read_columns(tmp_path / "lr_sweep.csv"), read_json(tmp_path / "lr_sweep.json")
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_learning_curves_are_drawn_on_their_paper(history, theme):
     png = draw_learning_curves(history, "dice", ["anneal"], theme)
     image = pixels(png)
@@ -129,7 +129,7 @@ def test_class_lines_have_the_colours_of_the_competition(history):
     assert near.sum() > 100
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize(
     "color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 255, 0), (0, 0, 128), (26, 28, 32)]
 )
