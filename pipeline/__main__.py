@@ -54,66 +54,33 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         return dispatch(list(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_MISTAKE
-    except Stopped as stopped:
-        print(f"stopped: {stopped}; to continue, type {again(arguments)}", file=sys.stderr)
-        return EXIT_STOPPED
-    except KeyboardInterrupt as interrupt:
-        return report_interrupt(interrupt, arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
         return 0
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return report_unexpected(error, arguments)
-        print(f"{error.strerror}: free space, then type {again(arguments)}", file=sys.stderr)
-        return EXIT_MISTAKE
-    except Exception as error:
-        return report_unexpected(error, arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        return report_end(error, arguments)
 
 
-def report_unexpected(error: Exception, arguments: Sequence[str]) -> int:
-    """Prints an exception as an interrupt if it was caused by one, else as an internal error; returns the exit code."""
-    interrupt = interrupt_behind(error)
-    return report_fault() if interrupt is None else report_interrupt(interrupt, arguments)
-
-
-def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Returns the interrupt that caused an exception: Python 3.11 turns one during an import into a RuntimeError.
-
-    >>> interrupt_behind(ValueError("no number")) is None
-    True
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def report_interrupt(interrupt: KeyboardInterrupt, arguments: Sequence[str]) -> int:
-    """Prints what ended the run; returns the exit code."""
-    print(f"stopped: {interrupt or 'Ctrl-C'}; to continue, type {again(arguments)}", file=sys.stderr)
-    return EXIT_STOPPED
-
-
-def again(arguments: Sequence[str]) -> str:
-    """Returns what to type to continue; `--force` would start from the beginning.
-
-    >>> again(["ExpAAB", "--force"])
-    'the same command without --force'
-    """
-    return "the same command without --force" if "--force" in arguments else "the same command"
-
-
-def report_fault() -> int:
-    """Prints the current exception and how to report it; returns the exit code."""
-    traceback.print_exc()
-    print(
-        "\nThis is an internal error. Please report it with the lines above and the output of `./run.sh doctor`.",
-        file=sys.stderr,
-    )
-    return EXIT_FAULT
+def report_end(error: BaseException, arguments: Sequence[str]) -> int:
+    """Prints what ended a command and how to go on; returns the exit code. Called where the exception is handled."""
+    interrupt = error  # or what caused the error: Python 3.11 turns one during an import into a RuntimeError
+    while interrupt is not None and not isinstance(interrupt, KeyboardInterrupt):
+        interrupt = interrupt.__cause__ or interrupt.__context__
+    # With --force it would start from the beginning.
+    again = "the same command without --force" if "--force" in arguments else "the same command"
+    if isinstance(error, UserError):
+        words, code = str(error), EXIT_MISTAKE
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        words, code = f"{error.strerror}: free space, then type {again}", EXIT_MISTAKE
+    elif isinstance(error, Stopped) or interrupt is not None:
+        why = str(error if isinstance(error, Stopped) else interrupt) or "Ctrl-C"
+        words, code = f"stopped: {why}; to continue, type {again}", EXIT_STOPPED
+    else:
+        traceback.print_exc()
+        ask = "Please report it with the lines above and the output of `./run.sh doctor`."
+        words, code = f"\nThis is an internal error. {ask}", EXIT_FAULT
+    print(words, file=sys.stderr)
+    return code
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -174,8 +141,7 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
     if name in STAGE_NAMES:
         experiment = next((word for word in arguments if "=" not in word), "NAME")
         raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
-    near = nearest(name, COMMANDS)
-    if near:
+    if near := nearest(name, COMMANDS):
         raise UserError(f"there is no command or config {name!r}; did you mean ./run.sh {near[0]}?")
 
 

@@ -77,8 +77,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     # A config that was never run gets no run folder by this.
     path = paths / PLAN_PLOT if (paths / CONFIG).is_file() else folders.runs / "plans" / f"{paths.name}.png"
     title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest names just fit
-    batches = loaded.config.dataloaders.train
-    num_steps = read_steps_per_epoch(paths.folder, batches.batch_size, batches.drop_last)
+    num_steps = read_steps_per_epoch(paths.folder, loaded.config.dataloaders.train)
     suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
     write_atomic(path, draw_plan(plan, num_steps, title))
@@ -102,7 +101,8 @@ def compare_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the settings that differ between runs, and their scores; plots scores and curves."""
     names = parse_names(options, arguments)
 
-    from pipeline.report.compare import compare_runs, draw_comparison, draw_run_curves
+    from pipeline.report.compare import compare_runs
+    from pipeline.report.plots import draw_comparison, draw_run_curves
 
     runs = Folders.from_environment().runs
     comparison = compare_runs(names, runs)
@@ -131,8 +131,7 @@ def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
     names = parse_names(options, arguments)
 
-    from pipeline.report.compare import run_folder
-    from pipeline.report.shakeup import read_scores, shake_up
+    from pipeline.report.compare import read_scores, run_folder, shake_up
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pipeline.commands.table import Parser, add_competition, add_config, chosen_competition
 from pipeline.errors import UserError
@@ -39,23 +40,9 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     if not chosen.masks.is_dir():
         raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
 
-    def sizes_of(ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        sizes = known_sizes(competition, ids)
-        if num_absent := len(ids) - len(sizes):
-            note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
-        return sizes
-
-    scores = score_file(chosen.file, chosen.masks, competition, sizes_of, note)
+    scores = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
     # Another competition's classes may fit the file too, so the output names the competition.
     print(json.dumps({"competition": competition.name, **summarise(scores, competition)}, indent=2))
-
-
-class ImageFile(NamedTuple):
-    """A test image's file, its sequence, and its (height, width)."""
-
-    path: Path
-    sequence: str
-    size: tuple[int, int]
 
 
 def diff_command(options: Parser, arguments: Sequence[str]) -> None:
@@ -65,12 +52,16 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
+    from pipeline.data.images import read_image
+    from pipeline.report.figure import write_image
+    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
     from pipeline.submission.check import find_hints
+    from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
-    images = list_test_images(competition)
-    sizes = {image_id: image.size for image_id, image in images.items()}
+    images = list_files(competition, "test")
+    sizes = {image_id: size_of(path) for image_id, (path, _) in images.items()}  # from headers: nothing is decoded
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     files = (chosen.first, chosen.second)
     for hint in (hint for file in files for hint in find_hints(file, competition, sizes)):
@@ -81,14 +72,28 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     print(changes.head(NUM_CHANGES).to_string(index=False))
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
-    print(f"drawn: {draw_diff(files, competition, images, changes['id'].unique().tolist())}")
+    ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
+    first, second = (
+        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
+        for path in files
+    )
+    changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]
+    path = Folders.from_environment().submissions / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
+    titles = (chosen.first.name, chosen.second.name)
+    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
+    print(f"drawn: {shown(path)}")
 
 
-def list_files(competition: Competition, folder: Path, subsets: Sequence[str]) -> dict[str, tuple[Path, str]]:
-    """Returns file and sequence of the competition's images by id; an id in both lists is a test image."""
+def list_files(competition: Competition, *subsets: str) -> dict[str, tuple[Path, str]]:
+    """Returns file and sequence of the competition's images by id; an id in two lists is of the last subset.
+
+    Raises:
+        UserError: the competition's folder is not here.
+    """
     from pipeline.config.competition import image_file
-    from pipeline.data.competition import read_list
+    from pipeline.data.competition import find_folder, read_list
 
+    folder = find_folder(competition, Folders.from_environment().data)
     return {
         listed.id: (folder / image_file(competition, listed.id, subset), listed.sequence)
         for subset in subsets
@@ -96,24 +101,16 @@ def list_files(competition: Competition, folder: Path, subsets: Sequence[str]) -
     }
 
 
-def list_test_images(competition: Competition) -> dict[str, ImageFile]:
-    """Returns the competition's test images by id, sizes from the files' headers: nothing is decoded."""
-    from pipeline.data.competition import find_folder
-
-    files = list_files(competition, find_folder(competition, Folders.from_environment().data), ["test"])
-    return {image_id: ImageFile(path, sequence, size_of(path)) for image_id, (path, sequence) in files.items()}
-
-
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Returns (height, width) of the images whose files are here."""
-    from pipeline.data.competition import find_folder
-
+    """Returns (height, width) of the images whose files are here; notes how many are not."""
     try:
-        folder = find_folder(competition, Folders.from_environment().data)
+        files = list_files(competition, "train", "test")
     except UserError:
-        return {}
-    files = list_files(competition, folder, ["train", "test"])
-    return {id: size_of(files[id][0]) for id in ids if id in files and files[id][0].is_file()}
+        files = {}
+    sizes = {id: size_of(files[id][0]) for id in ids if id in files and files[id][0].is_file()}
+    if num_absent := len(ids) - len(sizes):
+        note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
+    return sizes
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -130,28 +127,6 @@ def size_of(path: Path) -> tuple[int, int]:
     except OSError as error:
         why = error.strerror or "not an image"
         raise UserError(f"cannot read {shown(path)}: {why}; `./run.sh NAME prepare` lists every problem") from None
-
-
-def draw_diff(
-    files: tuple[Path, Path], competition: Competition, images: Mapping[str, ImageFile], ranked: Sequence[str]
-) -> str:
-    """Draws the images that changed most; returns the path of the drawing, as messages show it."""
-    from pipeline.data.images import read_image
-    from pipeline.report.figure import write_image
-    from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
-    from pipeline.submission.formats import format_of_file
-
-    sizes = {image_id: image.size for image_id, image in images.items()}
-    ids = choose_changed([(image_id, images[image_id].sequence) for image_id in ranked], NUM_DRAWN)
-    first, second = (
-        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
-        for path in files
-    )
-    changed = [Changed(id, read_image(images[id].path), first[id], second[id]) for id in ids]
-    path = Folders.from_environment().submissions / f"diff_{files[0].stem}_{files[1].stem}.png"
-    titles = (files[0].name, files[1].name)
-    write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
-    return shown(path)
 
 
 def submit_command(options: Parser, arguments: Sequence[str]) -> None:
@@ -184,7 +159,7 @@ def submit_command(options: Parser, arguments: Sequence[str]) -> None:
         print(log_table(rows))
     except (UserError, KeyboardInterrupt) as error:
         is_pending = True
-        print(error or "stopped waiting")
+        print(str(error) or "stopped waiting")
     print(f"in {shown(log_path)}" + (f"; its score is still to come: {later}" if is_pending else ""))
 
 

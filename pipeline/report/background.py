@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pipeline.config.ensemble import is_ensemble
 from pipeline.config.plan import Phase
-from pipeline.report.classes import draw_class_curves, draw_class_histogram
-from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, phase_spans, trained_curve
+from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
-from pipeline.report.read import Columns, numbers, show_value
+from pipeline.report.plots import draw_class_curves, draw_class_histogram
+from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.report.scores import split_name
-from pipeline.report.sweep import draw_sweep
+from pipeline.scores import label_of
 from pipeline.wording import duration
 
 
@@ -26,10 +25,9 @@ def training_section(record: Record) -> Html | None:
         lambda theme: draw_learning_curves(history, record.score, reverts, theme, rates),
         "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
     )
-    colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
     classes = themed(
-        lambda theme: draw_class_curves(history, record.image_score, colors, theme),
-        f"Validation {record.label(record.image_score)} of each class over epochs.",
+        lambda theme: draw_class_curves(history, record.image_score, record.colors, theme),
+        f"Validation {label_of(record.image_score)} of each class over epochs.",
     )
     return join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
 
@@ -39,7 +37,7 @@ def _training_facts(record: Record, history: Columns) -> str:
     facts = [f"{quantity(len(history['epoch']) - 1, 'epoch')}, the last in phase {history['phase'][-1]}."]
     best, monitor = best_row(history), record.loaded.config.solver.monitor.removeprefix("valid_")
     if best is not None:
-        reason = "lowest validation loss" if monitor == "loss" else f"highest validation {record.label(monitor)}"
+        reason = "lowest validation loss" if monitor == "loss" else f"highest validation {label_of(monitor)}"
         facts.append(f"Best: epoch {history['epoch'][best]} ({reason}).")
     if "train" not in record.stage_seconds:
         facts.append("The training is not finished.")
@@ -63,15 +61,12 @@ def sweep_section(record: Record) -> Html | None:
     )
     origin = "from the sweep (auto)" if record.loaded.config.solver.max_lr == "auto" else "set in the config"
     note = tag("p", f"MAX_LR is {max_lr:.3g}, {origin}." if max_lr else "MAX_LR waits for the sweep (auto).")
-    hint = tag("p", _sweep_hint(len(set(record.sweep.get("repeat", "0")))), class_="note")
-    return tag("div", drawn, tag("div", note, hint), class_="pair")
-
-
-def _sweep_hint(num_repeats: int) -> str:
-    """Returns how to read the plot."""
-    median = f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
-    smoothed, spans = (median, "; in brackets, those of the single repeats") if num_repeats > 1 else ("", "")
-    return f"Thin: the loss as measured at each rate. Thick: smoothed{smoothed}. Marks: the suggestions{spans}."
+    num_repeats, median, spans = len(set(record.sweep.get("repeat", "0"))), "", ""
+    if num_repeats > 1:
+        median = f", the median of {num_repeats} repeats; band: from the lowest repeat to the highest"
+        spans = "; in brackets, those of the single repeats"
+    hint = f"Thin: the loss as measured at each rate. Thick: smoothed{median}. Marks: the suggestions{spans}."
+    return tag("div", drawn, tag("div", note, tag("p", hint, class_="note")), class_="pair")
 
 
 def data_section(record: Record) -> Html:
@@ -87,7 +82,7 @@ def data_section(record: Record) -> Html:
             for of in ("images", "pixels")
         )
         words = {"train": "with a label", "test": "to predict"}
-        counts = ", ".join(f"{quantity(count, 'image')} {words.get(key, key)}" for key, count in record.subsets.items())
+        counts = ", ".join(f"{quantity(count, 'image')} {words[key]}" for key, count in record.subsets.items())
         counts = tag("p", f"{counts}, {quantity(record.num_sequences, 'sequence')}.")
         histograms = join(counts, tag("div", *drawn, class_="pair"))
     if not record.loaded.config.datasets.augmentation.tile.enable:
@@ -97,9 +92,11 @@ def data_section(record: Record) -> Html:
         grids = tag("div", *drawn, class_="pair")
     else:
         grids = missing(record.command("tile"), "Images of the tile grid are")
-    sheets = join(*(photo(path, f"Contact sheet of labelled samples: {path.stem}") for path in record.sheets))
-    sheets = sheets or missing(record.command("tile"), "The contact sheet of samples is")
-    return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheets)
+    if record.sheet.is_file():
+        sheet = photo(record.sheet, f"Contact sheet of labelled samples: {record.sheet.stem}")
+    else:
+        sheet = missing(record.command("tile"), "The contact sheet of samples is")
+    return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheet)
 
 
 def split_section(record: Record) -> Html | None:
@@ -123,7 +120,7 @@ def split_section(record: Record) -> Html | None:
             )
             for run, metrics in record.split_scores
         ]
-        head = ("run", "split", *map(record.label, names), "images", "near-duplicate pairs")
+        head = ("run", "split", *map(label_of, names), "images", "near-duplicate pairs")
         parts.append(table(head, rows, "The same settings on each split that was evaluated"))
     other = "slice" if datasets.split.by == "sequence" else "sequence"
     if record.num_sequences > 1 and other not in {metrics.split.get("by") for _, metrics in record.split_scores}:
@@ -161,8 +158,7 @@ def stages_section(record: Record) -> Html:
     took = {name: bar(duration(value), value / longest) for name, value in seconds.items()}
     stages = (stage for stage in record.stages if stage.name != "report")
     rows = [(stage.name, stage.does, took.get(stage.name, "not done yet")) for stage in stages]
-    total = sum(seconds.values())
-    rows.append(("all", "", tag("b", duration(total))))
+    rows.append(("all", "", tag("b", duration(sum(seconds.values())))))
     return table(("stage", "what it does", "time"), rows, "Stages of this run", class_="stages")
 
 

@@ -62,8 +62,6 @@ def line_height(size: int) -> int:
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Returns an image (H, W, 3) or, by nearest neighbour, a mask (H, W) in another size."""
-    if image.shape[:2] == (height, width):
-        return image
     how = Image.Resampling.NEAREST if image.ndim == 2 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(image).resize((width, height), how))
 

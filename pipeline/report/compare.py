@@ -1,6 +1,13 @@
-"""Several runs side by side: the settings that differ, the scores, and how sure a gain is.
+"""Several runs side by side: the settings that differ, the scores, how sure a gain is, and what a leaderboard may do.
 
-In: config.yaml, metrics.json, history.csv and per_image.csv of each run. Out: `Comparison`, its text, its plots.
+    ./run.sh compare ExpAAB ExpAAC
+    ./run.sh shakeup ExpBAA EnsAAA Ens01
+
+In: config.yaml, metrics.json and per_image.csv of each run. Out: `Comparison`; `ShakeUp`, of public and private boards
+drawn again and again from the images that all runs were evaluated on. Sequences are drawn whole, because a new test set
+means new flights, not new frames of the old ones.
+
+Letters: I images, N submissions, G sequences, B boards.
 """
 
 from __future__ import annotations
@@ -9,7 +16,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +25,23 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIG, HISTORY, shown
-from pipeline.report.figure import LIGHT, Theme, add_legend, draw_heat_map, encode, new_figure, style_axes
-from pipeline.report.read import numbers, read_columns, read_config, read_origin, read_stage_seconds, show_value
-from pipeline.report.scores import Metrics, read_image_scores, read_metrics
+from pipeline.paths import CONFIG, METRICS, PER_IMAGE, shown
+from pipeline.report.read import (
+    read_columns,
+    read_config,
+    read_json,
+    read_metrics,
+    read_origin,
+    read_stage_seconds,
+    show_value,
+)
 from pipeline.scores import LABELS, per_image_score
 from pipeline.wording import did_you_mean
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
-LEAST_IMAGES = 10  # in common, for a gain to be shown
-# Okabe and Ito's eight without black; more runs repeat them in dashes
-RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
+LEAST_IMAGES, LEAST_SEQUENCES = 10, 4  # in common, for a gain to be shown (images) or a shake-up to be drawn (both)
+PUBLIC_SHARE = 0.3  # of the test images, usual for Kaggle
+NUM_BOARDS = 4000  # a probability is then known to one per cent
 
 
 @dataclass(frozen=True)
@@ -36,13 +49,10 @@ class Comparison:
     """Runs in columns. `settings` holds only keys that differ; a score that a run lacks is None.
 
     Attributes:
-        score: name of the score that is compared: the own one of the first evaluated run's competition. None: no run
-            was evaluated.
-        label: its name for people.
+        score: the compared score: that of the first evaluated run's competition, or None; `label`: for people.
         scores: values by label; beside the scores what the majority class reaches, the best epoch and the time.
         class_scores: the compared score by class.
-        gains: of each run over the first.
-        gain_label: which score they are of: a neighbour of the compared one where that has no value per image.
+        gains: of each run over the first, in the score `gain_label`, as the compared one may have no value per image.
         notes: what is missing, and what to type.
     """
 
@@ -57,15 +67,13 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Returns a comparison as text, runs in columns."""
         gains = tuple("" if gain is None else str(gain) for gain in self.gains)
+        scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
         rows = [("", *self.runs)]
         rows += [(key, *values) for key, values in self.settings.items()] or [("no setting differs",)]
-        scores = {name: values for name, values in self.scores.items() if any(value is not None for value in values)}
         rows += [(), *((name, *map(_number, values)) for name, values in scores.items())] if scores else []
         rows += [(f"gain in {self.gain_label}, 95 % interval", *gains)] if any(gains) else []
-        classes = self.class_scores.items()
-        named = [(f"{self.label} {name}", *map(_number, values)) for name, values in classes]
+        named = [(f"{self.label} {name}", *map(_number, values)) for name, values in self.class_scores.items()]
         rows += [(), *named] if named else []
         widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
         padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
@@ -88,41 +96,27 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     metrics = [read_metrics(folder) for folder in folders]
     first = next(filter(None, metrics), None)
     seconds = [sum(read_stage_seconds(folder).values()) for folder in folders]
-    score, label, gains, gain_label = None, "score", (None,) * len(names), "score"
+    score, label, gains, gain_label, scores = None, "score", (None,) * len(names), "score", {}
     if first is not None:
         score, label, gain_score = first.main.name, first.main.label, per_image_score(first.main.name)
-        own, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
-        gains, gain_label = (None, *(paired_gain(own, other) for other in others)), LABELS[gain_score]
-    scores = _scores(metrics, first) | {"minutes": tuple(value / 60 or None for value in seconds)}
+        of_images, *others = (read_image_scores(*pair, gain_score) for pair in zip(folders, commands, strict=True))
+        gains, gain_label = (None, *(paired_gain(of_images, other) for other in others)), LABELS[gain_score]
+        ordered = (first.main, *first.others)
+        scores = {known.label: tuple(own and own.mean(known.name) for own in metrics) for known in ordered}
+        scores[f"{label} of the majority class"] = tuple(own and own.majority.get(score) for own in metrics)
+        scores["best epoch"] = tuple(own and own.checkpoint.get("epoch") for own in metrics)
+    scores["minutes"] = tuple(value / 60 or None for value in seconds)
     by_class = [own.scores[score].classes if own and score in own.scores else {} for own in metrics]
     classes = dict.fromkeys(name for own in by_class for name in own)
     class_scores = {name: tuple(own.get(name) for own in by_class) for name in classes}
-    notes = tuple(_notes(names, commands, metrics, first))
-    settings = differing(configs)
-    return Comparison(tuple(names), settings, score, label, scores, class_scores, gains, gain_label, notes)
-
-
-def _scores(metrics: Sequence[Metrics | None], first: Metrics | None) -> dict[str, tuple[float | None, ...]]:
-    """Returns by label what is compared; `first` is the run that decides the main score."""
-    if first is None:
-        return {}
-    ordered = [first.main, *first.others]
-    found = {score.label: tuple(own and own.mean(score.name) for own in metrics) for score in ordered}
-    majority = tuple(own and own.majority.get(first.main.name) for own in metrics)
-    epochs = tuple(own and own.checkpoint.get("epoch") for own in metrics)
-    return found | {f"{first.main.label} of the majority class": majority, "best epoch": epochs}
-
-
-def _notes(
-    names: Sequence[str], commands: Sequence[str], metrics: Sequence[Metrics | None], first: Metrics | None
-) -> list[str]:
     notes = []
     for name, command, own in zip(names, commands, metrics, strict=True):
         if own is None or own.main.mean is None:
             notes.append(f"{name} has no scores yet; type: {command} evaluate")
-        elif own.main.name != first.main.name:
-            notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {first.main.label}")
-    return notes
+        elif own.main.name != score:
+            notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {label}")
+    compared = (score, label, scores, class_scores, gains, gain_label)
+    return Comparison(tuple(names), differing(configs), *compared, tuple(notes))
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -131,60 +125,18 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
     >>> differing([{"SOLVER.POWER": 1.0, "SOLVER.PLAN": "constant"}, {"SOLVER.POWER": 2.0, "SOLVER.PLAN": "constant"}])
     {'SOLVER.POWER': ('1.0', '2.0')}
     """
-    keys = dict.fromkeys(key for values in configs for key in values)
-    shown = {key: tuple(show_value(values.get(key)) for values in configs) for key in keys}
-    return {
-        key: values
-        for key, values in shown.items()
-        if len(set(values)) > 1 and key not in NAMES_ONLY and not is_machine_key(key)
-    }
+    keys = dict.fromkeys(key for values in configs for key in values if key not in NAMES_ONLY)
+    shown = {key: tuple(show_value(values.get(key)) for values in configs) for key in keys if not is_machine_key(key)}
+    return {key: values for key, values in shown.items() if len(set(values)) > 1}
 
 
 def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tuple[str, float]]) -> Interval | None:
-    """Returns the gain of `other` over `first` on the images of both, or None with fewer than 10 of them.
-
-    Args:
-        first, other: sequence and score by image id.
-    """
+    """Returns the gain of `other` over `first`, sequence and score by image id, on 10 or more images of both."""
     shared = [image_id for image_id in first if image_id in other]
     if len(shared) < LEAST_IMAGES:
         return None
     steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
     return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
-
-
-def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
-    """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
-    num_runs = len(comparison.runs)
-    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
-    width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
-    figure = new_figure(theme, height=120 + 26 * num_runs, width=width)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {comparison.label}", grid="none")
-    values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
-    texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
-    draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
-    axes.axvline(0.5, color=theme.background, linewidth=3)
-    axes.spines["bottom"].set_visible(False)
-    return encode(figure)
-
-
-def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
-    """Returns the compared score on the validation images over epochs of all runs."""
-    figure = new_figure(theme, height=380, width=720)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {comparison.label} over epochs")
-    for index, name in enumerate(comparison.runs):
-        history = read_columns(run_folder(name, runs) / HISTORY) or {}
-        column = f"valid_{comparison.score}"
-        if column in history:
-            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": name}
-            style["linestyle"] = "-" if index < len(RUN_COLORS) else "--"
-            axes.plot(numbers(history["epoch"]), numbers(history[column]), **style)
-    axes.set_xlabel("epoch (0: before training)")
-    if axes.lines:
-        add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return encode(figure)
 
 
 def run_folder(name: str, runs: Path) -> Path:
@@ -220,3 +172,157 @@ def _command(folder: Path, values: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
+    """Returns sequence and score by image from per_image.csv; nothing where the run was not evaluated.
+
+    Raises:
+        UserError: the file is damaged; `command`, which runs the stages of this run, writes it again.
+    """
+    columns = read_columns(run_folder / PER_IMAGE)
+    if columns is None:
+        return {}
+    try:
+        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
+        return {image_id: (sequence, value) for image_id, sequence, value in rows}
+    except (ValueError, KeyError):
+        path = shown(run_folder / PER_IMAGE)
+        raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The estimate for one submission.
+
+    Attributes:
+        score: the mean over images with its 95 % interval.
+        shake: standard deviation of private minus public score.
+        best_share: on how many of the private boards it is the best of all.
+    """
+
+    name: str
+    score: Interval
+    shake: float
+    best_share: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two submissions, the one with the higher score first.
+
+    Attributes:
+        gap: the difference of their scores with its 95 % interval.
+        kept_share: on how many private boards the first is ahead.
+        flipped_share: on how many boards public and private disagree about the two.
+        needed: how large the gap must be for its interval to exclude 0.
+    """
+
+    first: str
+    second: str
+    gap: Interval
+    kept_share: float
+    flipped_share: float
+    needed: float
+
+    def __str__(self) -> str:
+        verdict = "different" if self.gap.low > 0 else f"not distinguishable, a gap of {self.needed:.4f} is needed"
+        return (
+            f"{self.first} over {self.second}: {self.gap}, ahead on {100 * self.kept_share:.0f} % of private boards, "
+            f"public and private disagree on {100 * self.flipped_share:.0f} %: {verdict}"
+        )
+
+
+@dataclass(frozen=True)
+class ShakeUp:
+    """The whole estimate; `finals` are the two whose better one has the highest mean private score."""
+
+    score: str
+    outlooks: tuple[Outlook, ...]
+    pairs: tuple[Pair, ...]
+    finals: tuple[str, str]
+    num_images: int
+    num_sequences: int
+
+    def __str__(self) -> str:
+        width = max(len(outlook.name) for outlook in self.outlooks)
+        lines = [
+            f"{self.num_images} images in {self.num_sequences} sequences; {NUM_BOARDS:,} boards, "
+            f"{100 * PUBLIC_SHARE:.0f} % of the sequences public",
+            f"{'submission':<{width}}  {LABELS[self.score]:>6}  {'95 %':>16}  {'shake-up':>8}  best on private",
+        ]
+        for outlook in self.outlooks:
+            score, best = outlook.score, f"{100 * outlook.best_share:.0f} % of boards"
+            span = f"{score.mean:6.4f}  {score.low:7.4f} to {score.high:.4f}"
+            lines.append(f"{outlook.name:<{width}}  {span}  ±{outlook.shake:.4f}  {best}")
+        lines += ["", *map(str, self.pairs)]
+        lines.append(f"two finals: {self.finals[0]} and {self.finals[1]}")
+        return "\n".join(lines)
+
+
+def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray, str]:
+    """Returns each run's scores of the images, float64 (I,), each image's sequence, int64 (I,), and the score's name.
+
+    The images are those that all runs were evaluated on; the score is the competition's own, or IoU where that has no
+    value per image.
+
+    Raises:
+        UserError: a run was not evaluated, its scores are damaged, or too few images or sequences are common to all.
+    """
+    found, score = {}, ""
+    for run, folder in folders.items():
+        own = (read_json(folder / METRICS) or {}).get("score")
+        if own is None:
+            raise UserError(f"{run} was not evaluated yet; type: ./run.sh {run} evaluate")
+        score = score or per_image_score(own)
+        found[run] = read_image_scores(folder, f"./run.sh {run}", score)
+    first, *others = found.values()
+    ids = [image_id for image_id in first if all(image_id in other for other in others)]
+    scores = {run: np.array([own[image_id][1] for image_id in ids]) for run, own in found.items()}
+    groups = group_numbers(ids, [first[image_id][0] for image_id in ids])
+    num_groups, most = len(np.unique(groups)), max(map(len, found.values()))
+    if len(ids) < LEAST_IMAGES or num_groups < LEAST_SEQUENCES:
+        remedy = "These runs validate on too few images"
+        if most > len(ids):
+            remedy = f"They validate on different images, at most {most}: compare runs of one slice, or ensembles of it"
+        raise UserError(
+            f"{', '.join(folders)} were evaluated on {len(ids)} images in common, of {num_groups} sequences (an "
+            f"image without one is its own); expected at least {LEAST_IMAGES} of {LEAST_SEQUENCES}. {remedy}."
+        )
+    return scores, groups, score
+
+
+def shake_up(scores: Mapping[str, np.ndarray], groups: np.ndarray, score: str = "dice") -> ShakeUp:
+    """Returns the estimate for several submissions; see `read_scores`."""
+    names, scores_IN = list(scores), np.stack(list(scores.values())).T
+    public_BN, private_BN = draw_boards(scores_IN, groups)
+    best_B = private_BN.argmax(1)
+    shakes_N = (private_BN - public_BN).std(0)
+    outlooks = [
+        Outlook(name, interval(scores_I, groups), float(shake), float((best_B == index).mean()))
+        for index, (name, scores_I, shake) in enumerate(zip(names, scores_IN.T, shakes_N, strict=True))
+    ]
+    order = sorted(range(len(names)), key=lambda index: -outlooks[index].score.mean)
+    pairs = []
+    for first, second in combinations(order, 2):
+        gap = interval(scores_IN[:, first] - scores_IN[:, second], groups)
+        public_B, private_B = (board[:, first] - board[:, second] for board in (public_BN, private_BN))
+        kept, flipped = float((private_B > 0).mean()), float((public_B * private_B < 0).mean())
+        pairs.append(Pair(names[first], names[second], gap, kept, flipped, gap.mean - gap.low))
+    finals = max(combinations(order, 2), key=lambda two: private_BN[:, list(two)].max(1).mean())
+    ordered, named = tuple(outlooks[index] for index in order), tuple(names[index] for index in finals)
+    return ShakeUp(score, ordered, tuple(pairs), named, len(scores_IN), len(np.unique(groups)))
+
+
+def draw_boards(scores_IN: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns public and private scores, float64 (B, N) each, of sequences (0 to G - 1) drawn with replacement."""
+    sums_GN = np.stack([np.bincount(groups, column) for column in scores_IN.T], 1)
+    sizes_G = np.bincount(groups)
+    num_groups = len(sizes_G)
+    num_public = min(max(1, round(PUBLIC_SHARE * num_groups)), num_groups - 1)
+    generator = np.random.default_rng(0)
+    boards = []
+    for num_drawn in (num_public, num_groups - num_public):
+        counts_BG = generator.multinomial(num_drawn, np.full(num_groups, 1 / num_groups), NUM_BOARDS)
+        boards.append((counts_BG @ sums_GN) / (counts_BG @ sizes_G)[:, None])
+    return boards[0], boards[1]

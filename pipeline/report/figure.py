@@ -7,13 +7,12 @@ is used through its objects alone and imported late: no global state, and a quic
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from pipeline.files import write_atomic
 
@@ -33,7 +32,6 @@ class Theme:
     Source: Okabe and Ito, "Color Universal Design", 2008; made lighter or darker where the background needs it.
     """
 
-    name: str
     background: str
     text: str
     muted: str
@@ -47,11 +45,11 @@ class Theme:
 
 
 LIGHT = Theme(
-    "light", "#ffffff", "#1d2126", "#5c6570", "#e4e7eb", "#f3f5f7", "#0072b2", "#d98200", "#c2410c", "#009e73",
+    "#ffffff", "#1d2126", "#5c6570", "#e4e7eb", "#f3f5f7", "#0072b2", "#d98200", "#c2410c", "#009e73",
     ("#ffffff", "#d6e8f4", "#8fc3e3", "#3b93c8", "#0b5f96", "#063a5e"),
 )  # fmt: skip
 DARK = Theme(
-    "dark", "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
+    "#191c20", "#e6e8eb", "#9aa4af", "#30353c", "#20242a", "#56b4e9", "#e69f00", "#ff7a45", "#2cc295",
     ("#191c20", "#16334a", "#155a86", "#2f8cc4", "#7cc3ee", "#dff2ff"),
 )  # fmt: skip
 
@@ -62,6 +60,14 @@ def new_figure(theme: Theme, height: int, width: int = WIDTH) -> Any:
 
     size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
     return Figure(figsize=size, dpi=PIXELS_PER_INCH * SCALE, facecolor=theme.background, layout="constrained")
+
+
+def new_axes(theme: Theme, title: str, height: int, width: int = WIDTH, grid: str = "both") -> tuple[Any, Any]:
+    """Returns an empty Figure of width x height page pixels, and its only axes in the common style."""
+    figure = new_figure(theme, height, width)
+    axes = figure.subplots()
+    style_axes(axes, theme, title, grid)
+    return figure, axes
 
 
 def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> None:
@@ -80,35 +86,13 @@ def style_axes(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> 
     axes.set_title(title, loc="left", color=theme.text, fontsize=9, fontweight="bold", pad=6)
 
 
-def add_legend(axes: Any, theme: Theme, columns: int = 4, **location: Any) -> None:
+def add_legend(axes: Any, theme: Theme, columns: int, **location: Any) -> None:
     """Writes the legend without a box, on the line of the title at the right unless `location` says otherwise."""
     location = location or {"loc": "lower right", "bbox_to_anchor": (1.01, 1.0)}
     axes.legend(
         ncols=columns, frameon=False, fontsize=7.5, labelcolor=theme.text, handlelength=1.5, handletextpad=0.5,
         columnspacing=1.1, borderpad=0.2, borderaxespad=0.2, **location,
     )  # fmt: skip
-
-
-def draw_heat_map(
-    axes: Any,
-    values: Sequence[Sequence[float]],
-    texts: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    theme: Theme,
-    aspect: str,
-) -> None:
-    """Draws values (0 to 1, or NaN) as colours with texts on them, and the names of rows and columns."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
-    axes.imshow(values, cmap=heat, vmin=0, vmax=1, aspect=aspect)
-    for row, cells in enumerate(texts):
-        for column, text in enumerate(cells):
-            color = theme.background if values[row][column] > 0.5 else theme.text
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", color=theme.text)
-    axes.set_yticks(range(len(rows)), rows, color=theme.text)
 
 
 def encode(figure: Any) -> bytes:
@@ -139,13 +123,11 @@ def readable_color(color: Color, theme: Theme) -> str:
     >>> readable_color((0, 0, 128), LIGHT), readable_color((255, 255, 255), LIGHT)
     ('#000080', '#bbbcbe')
     """
-    background, text = _components(theme.background), _components(theme.text)
-    mixed = color
-    for step in range(1, 11):
+    background, text = ImageColor.getrgb(theme.background), ImageColor.getrgb(theme.text)
+    for share in (step / 10 for step in range(11)):
+        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, text, strict=True))
         if contrast(mixed, background) >= LEAST_CONTRAST:
             break
-        share = step / 10
-        mixed = tuple(round(own + (towards - own) * share) for own, towards in zip(color, text, strict=True))
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 
@@ -159,10 +141,6 @@ def contrast(color: Color, other: Color) -> float:
     """
     light, dark = sorted((_luminance(color), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
-
-
-def _components(text: str) -> Color:
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _luminance(color: Color) -> float:

@@ -28,19 +28,15 @@ class Html(str):
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """Returns an element; children that are not `Html` are escaped, as are the attributes' values.
 
-    A trailing underscore of an attribute's name is dropped (`class_`), others become dashes. None leaves an attribute
-    out, True gives it no value.
+    A trailing underscore of an attribute's name is dropped (`class_`), others become dashes. None leaves it out.
 
     >>> tag("p", "a < b ", tag("b", "bold"), class_="note", id=None)
     '<p class="note">a &lt; b <b>bold</b></p>'
     """
     written = []
     for key, value in attributes.items():
-        key = key.rstrip("_").replace("_", "-")
-        if value is True:
-            written.append(f" {key}")
-        elif value is not None and value is not False:
-            written.append(f' {key}="{html.escape(str(value))}"')
+        if value is not None:
+            written.append(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"')
     opening = f"<{name}{''.join(written)}>"
     return Html(opening) if name in VOID_TAGS else Html(f"{opening}{join(*children)}</{name}>")
 
@@ -58,10 +54,9 @@ def table(
     total: Sequence[object] = (),
     **attributes: object,
 ) -> Html:
-    """Returns a table whose first column heads its rows, in a box that scrolls sideways on a narrow screen.
+    """Returns a table whose first column heads its rows and whose last row, `total`, is set off from the others.
 
-    Args:
-        total: a last row, set off from the others.
+    It is in a box that scrolls sideways on a narrow screen.
     """
     header = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
     bodies = [_body(rows), *([_body([total], class_="mean")] if total else [])]
@@ -82,11 +77,8 @@ def bar(text: object, share: float) -> Html:
 
 def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
     """Returns a figure of a plot, drawn for light and for dark screens."""
-    light, dark = draw(LIGHT), draw(DARK)
-    with Image.open(io.BytesIO(light)) as image:
-        size = image.size
-    source = tag("source", srcset=data_uri(dark, "png"), media="(prefers-color-scheme: dark)")
-    return tag("figure", tag("picture", source, _image(light, "png", alt, size)), class_="plot")
+    source = tag("source", srcset=data_uri(draw(DARK), "png"), media="(prefers-color-scheme: dark)")
+    return tag("figure", tag("picture", source, _image(draw(LIGHT), "png", alt)), class_="plot")
 
 
 def photo(path: Path, alt: str) -> Html:
@@ -94,8 +86,7 @@ def photo(path: Path, alt: str) -> Html:
     content = io.BytesIO()
     with Image.open(path) as image:
         image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
-        size = image.size
-    image = _image(content.getvalue(), "webp", alt, size)
+    image = _image(content.getvalue(), "webp", alt)
     scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scrolled, class_="photo")
 
@@ -110,8 +101,9 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _image(content: bytes, kind: str, alt: str, size: tuple[int, int]) -> Html:
-    width, height = (length // SCALE for length in size)
+def _image(content: bytes, kind: str, alt: str) -> Html:
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = (length // SCALE for length in image.size)
     return tag("img", src=data_uri(content, kind), alt=alt, width=width, height=height)
 
 

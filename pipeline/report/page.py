@@ -6,7 +6,7 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.config.ensemble import is_ensemble
@@ -17,10 +17,9 @@ from pipeline.paths import REPORT
 from pipeline.report import background, results
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
-from pipeline.report.read import numbers
+from pipeline.report.read import Metrics, numbers, score_warning
 from pipeline.report.record import Record
 from pipeline.report.results import never_predicted
-from pipeline.report.scores import Metrics, score_warning
 from pipeline.report.table import read_state
 from pipeline.training.state import start_warning
 from pipeline.wording import duration
@@ -28,28 +27,20 @@ from pipeline.wording import duration
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # Name in the table of contents, title, stage that writes its files, function that returns its content.
-RESULTS = (
+SECTIONS = (
+    ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
     ("Images", "Label and prediction", "evaluate", results.images_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
-)
-SUBMISSION = ("Submission", "Submission", "submit", results.submission_section)
-RUN = (
-    ("Stages", "Stages and time", "prepare", background.stages_section),
-    ("Settings", "Settings", "prepare", background.settings_section),
-)
-SECTIONS = (
-    *RESULTS,
     ("Training", "Training", "train", background.training_section),
     ("LR sweep", "Learning rate sweep", "sweep", background.sweep_section),
     ("Data", "Data", "prepare", background.data_section),
     ("Split", "Split and leakage", "prepare", background.split_section),
-    SUBMISSION,
-    *RUN,
+    ("Submission", "Submission", "submit", results.submission_section),
+    ("Stages", "Stages and time", "prepare", background.stages_section),
+    ("Settings", "Settings", "prepare", background.settings_section),
 )
-# An ensemble trains nothing and cuts no tiles.
-MEMBERS = ("Members", "Members and what combining them gains", "predict", results.members_section)
-ENSEMBLE_SECTIONS = (MEMBERS, *RESULTS, SUBMISSION, *RUN)
+OF_TRAINING = ("Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
 
 
 def write_page(run: Run) -> Path:
@@ -57,14 +48,9 @@ def write_page(run: Run) -> Path:
 
     A part whose file is missing names the command that makes it, so the page can be written after any stage.
     """
-    path = run.paths / REPORT
-    write_atomic(path, page(Record(run)))
-    return path
-
-
-def page(record: Record) -> str:
-    """Returns the whole page."""
-    sections = ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS
+    record, path = Record(run), run.paths / REPORT
+    absent = OF_TRAINING if is_ensemble(record.loaded) else ("Members",)
+    sections = [section for section in SECTIONS if section[0] not in absent]
     score = record.metrics.main if record.metrics else None
     head = tag(
         "head",
@@ -80,7 +66,8 @@ def page(record: Record) -> str:
     top = tag("a", record.folder.name, href="#top", class_="top")
     contents = tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
     main = tag("main", _headline(record), *(_section(record, *section) for section in sections))
-    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
+    write_atomic(path, f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n")
+    return path
 
 
 def _anchor(name: str) -> str:
@@ -96,29 +83,24 @@ def _section(record: Record, name: str, title: str, stage: str, make: Callable[[
 def _headline(record: Record) -> Html:
     """Returns the header of the page: score, state, and what to know before trusting the score."""
     loaded, found = record.loaded, warnings(record)
-    words = ", ".join(loaded.config.ensemble.members or ()) or spoken_name(record)
+    words = ", ".join(loaded.config.ensemble.members or ()) or _spoken_name(record)
     name = tag("h1", record.folder.name, " ", tag("small", words))
     state = read_state(record.folder, record.stages) or "not started"
     listed = tag("ul", *(tag("li", text) for text in found))
+    refusal = record.refusal if "message" in record.refusal else None
+    refused = refusal and (tag("h2", f"{refusal['stage']} was refused"), tag("pre", refusal["message"]))
     return tag(
         "header",
         tag("p", f"{loaded.competition.name}: {loaded.competition.title}", class_="eyebrow"),
         tag("div", name, tag("span", state, class_="state"), class_="title"),
         tag("p", record.header.question, class_="question") if record.header.question else None,
-        _refusal(record.refusal),
+        tag("aside", *refused, class_="caution") if refused else None,
         _score(record, record.metrics) if record.metrics else None,
         tag("aside", tag("h2", "Read before trusting the score"), listed, class_="caution") if found else None,
     )
 
 
-def _refusal(refusal: Mapping[str, str]) -> Html | None:
-    """Returns which stage was refused and why, in the words of the terminal."""
-    if "message" not in refusal:
-        return None
-    return tag("aside", tag("h2", f"{refusal['stage']} was refused"), tag("pre", refusal["message"]), class_="caution")
-
-
-def spoken_name(record: Record) -> str:
+def _spoken_name(record: Record) -> str:
     """Returns the run name without the prefix and suffix of base.yaml, which nobody has chosen."""
     experiment, words, origins = record.loaded.config.experiment, run_name(record.loaded.config), record.loaded.origins
     if origins.get("EXPERIMENT.PREFIX", "").startswith("configs/base.yaml"):
@@ -161,9 +143,9 @@ def _over_classes(metrics: Metrics) -> str:
 
 
 def _facts(record: Record, metrics: Metrics) -> Html:
-    per_image, ensemble = record.per_image, record.loaded.config.ensemble
+    ensemble = record.loaded.config.ensemble
     how = {True: "per image and class, then averaged", False: "over the whole data set at once"}
-    facts = [(score.label, digits(score.mean), how[score.name in per_image]) for score in metrics.others]
+    facts = [(score.label, digits(score.mean), how[score.name in record.per_image]) for score in metrics.others]
     if ensemble.members is not None:
         facts.append(("members", len(ensemble.members), f"combined by {ensemble.method}"))
     else:
@@ -180,10 +162,7 @@ def _facts(record: Record, metrics: Metrics) -> Html:
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
     metrics = record.metrics
-    found: list[Html | str | None] = []
-    if metrics:
-        found.append(score_warning(metrics.content))
-    found.append(_start_warning(record))
+    found: list[Html | str | None] = [score_warning(metrics.content) if metrics else None, _start_warning(record)]
     if metrics and "train" not in record.stage_seconds and not is_ensemble(record.loaded):
         found.append("Training is not finished: the scores are of an earlier training.")
     found += [*_leakage_warnings(record), _class_warning(record)]
@@ -197,7 +176,7 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     datasets, found = record.loaded.config.datasets, []
     if text := background.near_duplicates(record):
         text += ": the score is optimistic. "
-        if record.loaded.config.ensemble.members is not None:
+        if is_ensemble(record.loaded):
             split = tag("code", "DATASETS.SPLIT.BY=sequence")
             text = join(text, "To measure by how much, train the members with ", split, ".")
         elif datasets.split.by != "sequence" and record.num_sequences > 1:

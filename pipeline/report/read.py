@@ -1,4 +1,4 @@
-"""The small files of a run as columns and mappings.
+"""The small files of a run as columns and records, the images that its scores rank, and how values are shown.
 
 Needs neither pandas nor NumPy, so that `./run.sh list` stays quick.
 """
@@ -11,14 +11,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import MARKERS, TILES
+from pipeline.paths import MARKERS, METRICS, TILES
 
 Columns = Mapping[str, Sequence[str]]
 
 PUBLISHED = re.compile(r"^Published: (?:validation )?(\w+) (\d+\.\d+)")
+NEAR_ZERO = 0.05  # mean score below which next to nothing is found
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ def numbers(cells: Iterable[str]) -> list[float]:
     return [float(cell) if cell.strip() else math.nan for cell in cells]
 
 
-def read_steps_per_epoch(run_folder: Path, batch_size: int, drop_last: bool) -> int | None:
-    """Returns the optimizer steps of an epoch, or None before the run has tiles."""
-    samples = (read_json(run_folder / TILES) or {}).get("samples_per_epoch")
-    return None if samples is None else max(1, samples // batch_size if drop_last else -(-samples // batch_size))
+def read_steps_per_epoch(run_folder: Path, loader: Any) -> int | None:
+    """Returns the optimizer steps of an epoch with the settings DATALOADERS.TRAIN, or None before the run has tiles."""
+    samples, size = (read_json(run_folder / TILES) or {}).get("samples_per_epoch"), loader.batch_size
+    return None if samples is None else max(1, samples // size if loader.drop_last else -(-samples // size))
 
 
 def read_classes(path: Path) -> list[ClassRow] | None:
@@ -93,13 +95,9 @@ def read_classes(path: Path) -> list[ClassRow] | None:
 
 def read_header(path: Path) -> Header:
     """Returns the question and the published score from the comments that open a config."""
-    comments: list[str] = []
     # A file that is not UTF-8 is refused when its experiment is run; the list shows all the others nevertheless.
     with open(path, encoding="utf-8-sig", errors="replace") as file:
-        for line in file:
-            if not line.startswith("#"):
-                break
-            comments.append(line.lstrip("#").strip())
+        comments = [line.lstrip("#").strip() for line in takewhile(lambda line: line.startswith("#"), file)]
     found = next(filter(None, map(PUBLISHED.match, comments)), None)
     question = comments[0] if comments else ""
     return Header(question, float(found[2]), found[1]) if found else Header(question, None, "")
@@ -108,11 +106,11 @@ def read_header(path: Path) -> Header:
 def read_config(path: Path) -> dict[str, Any] | None:
     """Returns the resolved config of a run as `{"SOLVER.MAX_LR": 0.001, ...}`, or None where it is missing or damaged.
 
-    The file is comments and JSON, see `prepare_folder` in `chain.py`.
+    The file is comments and JSON, see `Loaded.text`.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return flatten_tree(json.loads("\n".join(line for line in lines if not line.startswith("#"))))
+        return _flatten(json.loads("\n".join(line for line in lines if not line.startswith("#"))))
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -128,27 +126,156 @@ def read_origin(path: Path) -> tuple[str | None, list[str]]:
     return experiment, keys
 
 
-def flatten_tree(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Returns nested mappings as one with dotted keys.
-
-    >>> flatten_tree({"SOLVER": {"MAX_LR": 0.001}})
-    {'SOLVER.MAX_LR': 0.001}
-    """
+def _flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in tree.items():
-        here = f"{path}.{key}" if path else key
-        values |= flatten_tree(value, here) if isinstance(value, dict) else {here: value}
+        values |= _flatten(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
     return values
 
 
 def read_stage_seconds(run_folder: Path) -> dict[str, float]:
     """Returns the stages that a run has finished, by name, with their seconds."""
-    markers = {path.stem: read_json(path) or {} for path in sorted((run_folder / MARKERS).glob("*.json"))}
-    return {
-        name: float(marker["seconds"])
-        for name, marker in markers.items()
-        if "seconds" in marker and not name.endswith(".begun")
-    }
+    paths = (path for path in sorted((run_folder / MARKERS).glob("*.json")) if not path.stem.endswith(".begun"))
+    markers = {path.stem: read_json(path) or {} for path in paths}
+    return {name: float(marker["seconds"]) for name, marker in markers.items() if "seconds" in marker}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of a run.
+
+    Attributes:
+        name: in files; `label`: for people.
+        mean: over the scored classes; None where no image shows any of them.
+        classes: by class name, not only the scored ones.
+    """
+
+    name: str
+    label: str
+    mean: float | None
+    classes: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Content of metrics.json.
+
+    Attributes:
+        main: the competition's own score.
+        scores: all scores by name, `main` among them.
+        scored: the classes that enter means.
+        majority_class: the class with most pixels in training; "" where unknown.
+        majority: by name of a score, what predicting that class everywhere reaches.
+        content: the whole file.
+    """
+
+    images: int
+    main: Score
+    scores: Mapping[str, Score]
+    scored: tuple[str, ...]
+    majority_class: str
+    majority: Mapping[str, float | None]
+    split: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
+    duplicates: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+    @property
+    def others(self) -> list[Score]:
+        """The scores beside the main one."""
+        return [score for score in self.scores.values() if score is not self.main]
+
+    def mean(self, name: str) -> float | None:
+        """Returns the mean of a score, or None where the run does not have it."""
+        return self.scores[name].mean if name in self.scores else None
+
+
+def read_metrics(run_folder: Path) -> Metrics | None:
+    """Returns the scores of a run, or None while it has none, and where metrics.json is damaged or of another form."""
+    content = read_json(run_folder / METRICS) or {}
+    try:
+        means = _known({name: own["mean"] for name, own in content["scores"].items()})
+        scores = {
+            name: Score(name, str(own["label"]), means[name], _known(own["classes"]))
+            for name, own in content["scores"].items()
+        }
+        main, majority = scores[content["score"]], content.get("majority") or {}
+        return Metrics(
+            images=int(content["images"]),
+            main=main,
+            scores=scores,
+            scored=tuple(map(str, content.get("scored") or main.classes)),
+            majority_class=str(majority.get("class", "")),
+            majority=_known(majority.get("scores") or {}),
+            **{key: dict(content.get(key) or {}) for key in ("split", "checkpoint", "duplicates")},
+            content=content,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def score_warning(metrics: Mapping[str, Any]) -> str | None:
+    """Returns a sentence where the competition's own score is near 0 or not above the majority guess, else None.
+
+    >>> metrics = {"score": "dice", "scores": {"dice": {"label": "Dice", "mean": 0.4}}}
+    >>> score_warning(metrics | {"majority": {"class": "Road", "scores": {"dice": 0.45}}})
+    'The validation Dice 0.4000 is not above 0.4500, the score of predicting Road everywhere.'
+    >>> score_warning(metrics) is None
+    True
+    """
+    name = metrics.get("score")
+    own, majority = metrics.get("scores", {}).get(name, {}), metrics.get("majority")
+    mean, label = own.get("mean"), own.get("label", name)
+    if mean is None:
+        return None
+    guess = (majority or {}).get("scores", {}).get(name)
+    if guess is not None and mean <= guess:
+        what = f"the score of predicting {majority['class']} everywhere"
+        return f"The validation {label} {mean:.4f} is not above {guess:.4f}, {what}."
+    return f"The validation {label} {mean:.4f} is close to 0: next to nothing is found." if mean < NEAR_ZERO else None
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: None if value is None else float(value) for name, value in values.items()}
+
+
+def split_name(split: Mapping[str, Any]) -> str:
+    """Returns a split of metrics.json as text.
+
+    >>> split_name({"by": "slice", "index": 3})
+    'slice 3'
+    """
+    return f"{split.get('by', '–')} {split.get('index', '')}"
+
+
+def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:
+    """Returns the ids of the k best, median and worst images, none in two groups.
+
+    Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
+    image of another sequence while there is one within reach (a third of the images). A group is ordered by score:
+    best and median from the highest down, worst from the lowest up.
+
+    Args:
+        per_image: columns of per_image.csv or a DataFrame: `id`, the score and, optionally, `sequence`.
+
+    >>> choose_images({"id": ["a", "b", "c"], "dice": ["0.2", "0.9", "0.5"]}, "dice", k=1)
+    {'best': ['b'], 'median': ['c'], 'worst': ['a']}
+    """
+    ids = [str(image_id) for image_id in per_image["id"]]
+    sequence_of = dict(zip(ids, per_image.get("sequence", ids), strict=True))
+    ranked = [image_id for _, image_id in sorted(zip(map(float, per_image[score]), ids, strict=True))]
+    middle = (len(ranked) - 1) / 2
+    by_distance = sorted(ranked, key=lambda image_id: abs(ranked.index(image_id) - middle))
+    # In this order where there are too few images for all.
+    orders = {"worst": ranked, "best": ranked[::-1], "median": by_distance}
+    reach = max(k, math.ceil(len(ranked) / 3))
+    chosen: dict[str, list[str]] = {group: [] for group in ("best", "median", "worst")}
+    for group, order in list(orders.items()) * k:
+        left = [image_id for image_id in order[:reach] if not any(image_id in ids for ids in chosen.values())]
+        shown = {sequence_of[image_id] for image_id in chosen[group]}
+        left.sort(key=lambda image_id: sequence_of[image_id] in shown)  # stable: the first of another sequence leads
+        chosen[group] += left[:1]
+    return {group: sorted(ids, key=ranked.index, reverse=group != "worst") for group, ids in chosen.items()}
 
 
 def show_value(value: Any) -> str:
@@ -169,12 +296,10 @@ def two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float) -> str:
     """Returns a share in per cent, small ones with two significant digits.
 
-    >>> percent(0.317), percent(0.0049), percent(1.0), percent(None)
-    ('32 %', '0.49 %', '100 %', '–')
+    >>> percent(0.317), percent(0.0049), percent(1.0)
+    ('32 %', '0.49 %', '100 %')
     """
-    if share is None:
-        return "–"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{two_digits(100 * share)} %"

@@ -14,23 +14,24 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
-from pipeline.config.plan import Phase
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.report.read import (
+    Metrics,
     read_classes,
     read_columns,
     read_config,
     read_header,
     read_json,
+    read_metrics,
     read_stage_seconds,
     read_steps_per_epoch,
     show_value,
 )
-from pipeline.report.scores import Metrics, read_metrics
-from pipeline.scores import label_of, per_image_score
+from pipeline.scores import per_image_score
 from pipeline.submission.formats import format_of
 
+ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
 
 
@@ -59,22 +60,24 @@ class Record:
         refusal: stage and message of the stage that was refused the last time; empty: none.
         panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
         split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
+        score: name of the competition's own score; `image_score`: of that by which single images are compared.
+        max_lr: SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep.
+        phases: the plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep.
+        steps_per_epoch: optimizer steps; None before the run has tiles.
     """
 
     def __init__(self, run: Run) -> None:
         folder, loaded = run.paths.folder, run.loaded
         self.folder, self.loaded, self.stages = folder, loaded, run.stages
+        self.colors = dict(zip(loaded.competition.classes, loaded.competition.colors, strict=True))
         self.header = read_header(config_path(loaded.name))
         self.stage_seconds = read_stage_seconds(folder)
         self.classes = read_classes(folder / paths.CLASSES)
-        catalogs = {
-            "train": read_columns(folder / paths.TRAIN_CATALOG),
-            "test": read_columns(folder / paths.TEST_CATALOG),
-        }
-        self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items() if columns}
-        self.num_sequences = len({one for columns in catalogs.values() if columns for one in columns["sequence"]})
-        split = read_columns(folder / paths.SPLIT) or {}
-        self.split = Counter(split.get("subset"))
+        subsets = (("train", paths.TRAIN_CATALOG), ("test", paths.TEST_CATALOG))
+        catalogs = {subset: columns for subset, name in subsets if (columns := read_columns(folder / name))}
+        self.subsets = {subset: len(columns["id"]) for subset, columns in catalogs.items()}
+        self.num_sequences = len({one for columns in catalogs.values() for one in columns["sequence"]})
+        self.split = Counter((read_columns(folder / paths.SPLIT) or {}).get("subset"))
         self.leaks = read_columns(folder / paths.LEAKAGE)
         self.sweep = read_columns(folder / paths.SWEEP_TABLE)
         self.sweep_found: dict[str, Any] = read_json(folder / paths.SWEEP_FACTS) or {}
@@ -85,49 +88,22 @@ class Record:
         self.confusion = read_columns(folder / paths.CONFUSION)
         self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
         self.stores: list[Any] = read_json(folder / paths.STORES, list) or []
-        self.ensemble = _ensemble(read_json(folder / paths.ENSEMBLE) or {})
+        ensemble = read_json(folder / paths.ENSEMBLE) or {}
+        self.ensemble: dict[str, Any] = ensemble if set(ENSEMBLE_KEYS) <= set(ensemble) else {}
         self.decoding: dict[str, Any] = read_json(folder / paths.DECODE) or {}
         self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / paths.PANELS).glob("*_*_*.png"))]
-        self.sheets = [path for path in (folder / paths.SAMPLES_PLOT,) if path.is_file()]
+        self.sheet = folder / paths.SAMPLES_PLOT
         self.grids = sorted(folder.glob(paths.TILE_PLOTS))
         self.split_scores = _split_scores(folder, loaded)
-        self.submission = _submission(
-            run.paths.submission(format_of(loaded.competition).suffix), folder / paths.SUBMISSION
-        )
+        path = run.paths.submission(format_of(loaded.competition).suffix)
+        self.submission = _submission(path, folder / paths.SUBMISSION)
         self.refusal: dict[str, Any] = read_json(folder / paths.REFUSAL) or {}
-
-    @property
-    def score(self) -> str:
-        """The name of the competition's own score."""
-        return self.metrics.main.name if self.metrics else self.loaded.competition.score
-
-    @property
-    def image_score(self) -> str:
-        """The name of the score by which single images are compared."""
-        return per_image_score(self.score)
-
-    def label(self, score: str) -> str:
-        """Returns a score's name for people."""
-        known = self.metrics.scores if self.metrics else {}
-        return known[score].label if score in known else label_of(score)
-
-    @property
-    def max_lr(self) -> float | None:
-        """SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep."""
-        max_lr = self.loaded.config.solver.max_lr
-        return self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """The plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep."""
-        is_found = self.loaded.config.solver.max_lr == "auto" and self.max_lr
-        return with_max_lr(self.loaded, self.max_lr) if is_found else self.loaded.plan
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """The optimizer steps of an epoch, or None before the run has tiles."""
-        batches = self.loaded.config.dataloaders.train
-        return read_steps_per_epoch(self.folder, batches.batch_size, batches.drop_last)
+        self.score = self.metrics.main.name if self.metrics else loaded.competition.score
+        self.image_score = per_image_score(self.score)
+        max_lr = loaded.config.solver.max_lr
+        self.max_lr: float | None = self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
+        self.phases = with_max_lr(loaded, self.max_lr) if max_lr == "auto" and self.max_lr else loaded.plan
+        self.steps_per_epoch = read_steps_per_epoch(folder, loaded.config.dataloaders.train)
 
     def command(self, *stages: str) -> str:
         """Returns the command for stages of this run, its overrides included."""
@@ -136,23 +112,16 @@ class Record:
         return " ".join(["./run.sh", self.loaded.name, *stages, *quoted])
 
 
-def _ensemble(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of ensemble.json, or nothing where it has another form."""
-    return content if {"score", "held_out", "single", "members", "methods"} <= set(content) else {}
-
-
 def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
-    own = _without_split(json.loads(json.dumps(loaded.values)))
-    found = []
+    def without_split(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
+
+    own, found = without_split(json.loads(json.dumps(loaded.values))), []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
         metrics, values = read_metrics(other), read_config(other / paths.CONFIG)
-        if metrics and values and _without_split(values) == own:
+        if metrics and values and without_split(values) == own:
             found.append((other.name, metrics))
     return sorted(found, key=lambda one: -(one[1].main.mean or 0.0))
-
-
-def _without_split(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
 
 
 def _submission(path: Path, check_path: Path) -> Submission | None:

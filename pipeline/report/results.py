@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config.ensemble import is_ensemble
-from pipeline.report.classes import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
-from pipeline.report.read import numbers, percent, show_value
+from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
+from pipeline.report.read import numbers, percent, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.report.scores import split_name
+from pipeline.scores import label_of
 from pipeline.wording import size
 
-GROUP_TITLES = {"best": "Best", "median": "Median", "worst": "Worst"}
 METHOD_WORDS = {
     "AP": "mean probability",
     "BP": "highest single probability",
@@ -35,19 +34,17 @@ def classes_section(record: Record) -> Html | None:
     if record.metrics is None:
         return None
     metrics, known = record.metrics, {row.name: row for row in record.classes or []}
-    colors = dict(zip(record.loaded.competition.classes, record.loaded.competition.colors, strict=True))
     absent, scores = never_predicted(record), [metrics.main, *metrics.others]
     rows = []
     for name, value in sorted(metrics.main.classes.items(), key=lambda item: math.inf if item[1] is None else item[1]):
-        color = "#{:02x}{:02x}{:02x}".format(*colors.get(name, (128, 128, 128)))
+        color = "#{:02x}{:02x}{:02x}".format(*record.colors.get(name, (128, 128, 128)))
         swatch = tag("span", class_="swatch", style=f"background:{color}", aria_hidden="true")
         named = join(swatch, name, tag("em", "never predicted") if name in absent else None)
         cells = [bar(tag("b", digits(value)), value or 0.0), *(digits(score.classes.get(name)) for score in scores[1:])]
-        if (row := known.get(name)) is None:
-            rows.append((named, *cells, "–", "–", "–"))
-        else:
-            share = bar(percent(row.pixel_share), row.pixel_share)
-            rows.append((named, *cells, f"{row.valid_images:,}", f"{row.images:,}", share))
+        counts = ("–", "–", "–")
+        if row := known.get(name):
+            counts = (f"{row.valid_images:,}", f"{row.images:,}", bar(percent(row.pixel_share), row.pixel_share))
+        rows.append((named, *cells, *counts))
     head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
     mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
     in_images, at_once = (
@@ -75,13 +72,13 @@ def images_section(record: Record) -> Html | None:
         values = dict(zip(record.per_image["id"], numbers(record.per_image[score]), strict=True))
     parts: list[Html] = []
     if score != record.score:
-        text = f"{record.label(record.score)} has no value per image; images are ranked by {record.label(score)}."
+        text = f"{label_of(record.score)} has no value per image; images are ranked by {label_of(score)}."
         parts.append(tag("p", text, class_="note"))
-    for group, title in GROUP_TITLES.items():
+    for group in ("best", "median", "worst"):
         panels = [panel for panel in record.panels if panel[0] == group]
-        parts += [tag("h3", title)] if panels else []
+        parts += [tag("h3", group.capitalize())] if panels else []
         for _, rank, image_id, path in panels:
-            about = f"{title} {rank}: {image_id}, {record.label(score)} {digits(values.get(image_id))}"
+            about = f"{group.capitalize()} {rank}: {image_id}, {label_of(score)} {digits(values.get(image_id))}"
             parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
     return join(*parts)
 
@@ -106,23 +103,16 @@ def submission_section(record: Record) -> Html | None:
     submission = record.submission
     if submission is None:
         return None
-    facts = dict(submission.facts)
-    local = facts.pop("local_scores", None) or {facts.get("score"): facts.get("local_score")}
-    for key in ("experiment", "score", "local_score"):
-        facts.pop(key, None)
-    rows = [("file", tag("code", submission.path.name))]
-    rows += [
-        (f"local {record.label(name)}", tag("code", f"{value:.4f}"))
-        for name, value in local.items()
-        if value is not None
-    ]
-    rows += [(key.replace("_", " "), tag("code", _fact(value))) for key, value in facts.items()]
+    facts, hidden = submission.facts, ("experiment", "score", "local_score", "local_scores")
+    local = facts.get("local_scores") or {facts.get("score"): facts.get("local_score")}
+    known = {f"local {label_of(name)}": f"{value:.4f}" for name, value in local.items() if value is not None}
+    known |= {key.replace("_", " "): _fact(value) for key, value in facts.items() if key not in hidden}
+    rows = [(key, tag("code", text)) for key, text in {"file": submission.path.name, **known}.items()]
     fitted = None if is_ensemble(record.loaded) else decoding_tables(record.decoding)
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
-    decoding = (tag("h3", "Fitted decoding"), fitted) if fitted else ()
-    return join(content, *decoding)
+    return join(content, tag("h3", "Fitted decoding"), fitted) if fitted else content
 
 
 def _fact(value: object) -> str:
@@ -136,7 +126,7 @@ def members_section(record: Record) -> Html | None:
     members, found = record.members, record.ensemble
     if not members:
         return None
-    label = record.label(found.get("score", record.score))
+    label = label_of(found.get("score", record.score))
     return join(
         _members(record, members, found),
         _stores(members, record.stores),
@@ -151,14 +141,14 @@ def _members(record: Record, members: Sequence[Mapping[str, Any]], found: Mappin
     score = found.get("score", record.image_score)
     known = dict.fromkeys(name for member in members for name in member.get("scores") or {})
     others = [name for name in known if name != score]
-    labels = [record.label(name) for name in (score, *others)]
+    labels = [label_of(name) for name in (score, *others)]
     head = ("member", "run name", "split", labels[0], "95 %", *labels[1:], "images", *(("weight",) if weights else ()))
     rows = []
     for number, (member, own) in enumerate(zip(members, own_scores, strict=True)):
         means, interval = member.get("scores") or {}, own.get("score")
         mean = interval["mean"] if interval else means.get(score)
         cells = [member["name"], member["run_name"], split_name(member.get("split") or {})]
-        cells += [bar(tag("b", digits(mean)), mean or 0.0), _range(interval) if interval else "–"]
+        cells += [bar(tag("b", digits(mean)), mean or 0.0), _with_range(interval)[1] if interval else "–"]
         cells += [*(digits(means.get(name)) for name in others), f"{own.get('images', member.get('images')) or 0:,}"]
         rows.append([*cells, *([_weight(weights[number])] if weights else [])])
     return table(head, rows, "Each member on its own validation images")
@@ -223,8 +213,14 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
     verdict = tag("p", fit["words"]) if "words" in fit else None
     if not fit["gains"]:
         return verdict
-    names = {kind: join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])) for kind in fit["gains"]}
-    rows = [(*row, _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind])) for kind, row in _gains(fit, names)]
+    rows = [
+        (
+            join(KIND_WORDS.get(kind, kind), _this_run(kind == fit["kind"])),
+            *cells,
+            _survival(fit["gains"][kind]["mean"], fit["in_sample"][kind]),
+        )
+        for kind, cells in _gains(fit).items()
+    ]
     note = (
         "The range covers more than 95 %, because the best of several kinds is chosen. "
         "Weights are adopted only if the whole range is above 0."
@@ -250,17 +246,16 @@ def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: 
     """Returns a table of the classes for which something was fitted."""
     if not found["gains"]:
         return tag("p", found["words"])
-    rows = [(name, adopted.get(name, "kept"), *row[1:]) for name, row in _gains(found, {})]
+    rows = [(name, adopted.get(name, "kept"), *cells) for name, cells in _gains(found).items()]
     share = found["survived"]
     words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
     note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
     return join(table(("class", what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
 
 
-def _gains(fit: Mapping[str, Any], names: Mapping[str, Html]) -> list[tuple[str, tuple[object, ...]]]:
-    """Returns the key of each thing that was fitted, and its name, gain, range and gain in sample as cells."""
-    rows = ((key, *_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items())
-    return [(key, (names.get(key, key), *cells)) for key, *cells in rows]
+def _gains(fit: Mapping[str, Any]) -> dict[str, tuple[object, ...]]:
+    """Returns gain, range and gain in sample, as cells, of each thing that was fitted."""
+    return {key: (*_with_range(gain, "+.4f"), f"{fit['in_sample'][key]:+.4f}") for key, gain in fit["gains"].items()}
 
 
 def _this_run(is_it: bool) -> Html | None:
@@ -278,20 +273,11 @@ def _survival(gain: float, in_sample: float) -> str:
     return f"{100 * gain / in_sample:.0f} %" if gain > 0 else "nothing"
 
 
-def _range(interval: Mapping[str, float], form: str = ".3f") -> str:
-    """Returns an interval, or "unknown" where one sequence alone gave it.
-
-    >>> _range({"low": 0.4, "high": 0.61}), _range({"low": float("-inf"), "high": float("inf")})
-    ('0.400 to 0.610', 'unknown')
-    """
-    low, high = interval["low"], interval["high"]
-    return f"{format(low, form)} to {format(high, form)}" if math.isfinite(high - low) else "unknown"
-
-
 def _with_range(interval: Mapping[str, float], form: str = ".3f") -> tuple[Html, str]:
-    """Returns a mean and its interval, for two cells.
+    """Returns a mean and its interval, for two cells; "unknown" where one sequence alone gave it.
 
     >>> _with_range({"mean": 0.5, "low": 0.4, "high": 0.61})
     ('<b>0.500</b>', '0.400 to 0.610')
     """
-    return tag("b", format(interval["mean"], form)), _range(interval, form)
+    mean, low, high = (format(interval[name], form) for name in ("mean", "low", "high"))
+    return tag("b", mean), f"{low} to {high}" if math.isfinite(interval["high"] - interval["low"]) else "unknown"

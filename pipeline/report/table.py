@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ from pipeline.report.read import (
     read_columns,
     read_config,
     read_header,
+    read_metrics,
     read_origin,
     read_stage_seconds,
     show_value,
 )
-from pipeline.report.scores import read_metrics
 
 LEAST_QUESTION = 24  # columns; in a narrower terminal lines wrap rather than lose the question
 VARIANT = re.compile(r"^(?P<config>.+)-[0-9a-f]{6,}$")
@@ -34,17 +35,14 @@ class ExperimentRow:
 
     Attributes:
         config: the config's name, which that of a run with overrides leaves out.
+        scores: the validation mean of the competition's own score, and the published one, each with its label.
         competition: of a run with a score.
-        score: validation mean of the competition's own score, which `label` names.
     """
 
     name: str
     config: str
+    scores: tuple[tuple[float | None, str], tuple[float | None, str]]
     competition: str | None
-    score: float | None
-    label: str
-    published: float | None
-    published_label: str
     state: str
     question: str
 
@@ -54,74 +52,65 @@ def experiment_table(
     stages: Sequence[Stage],
     words: Sequence[str] = (),
     width: int | None = None,
-    configs: Path | None = None,
+    configs: Path = CONFIGS,
 ) -> str:
     """Returns the table of all experiments, and minimum, average, maximum of scores of one competition.
 
     Args:
-        runs: the folder of the runs.
         stages: in order; the last one that a run has finished is its state.
         words: only lines that contain all of them, in any column, in any case.
         width: columns of the terminal; None: asks it.
-        configs: the folder of the configs, else the project's.
     """
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [row for row in experiment_rows(configs or CONFIGS, runs, stages) if _has(row, words)]
+    rows = [row for row in experiment_rows(configs, runs, stages) if _has(row, words)]
     if not rows:
         return f"No experiment matches {' '.join(words)}." if words else "There are no configs."
-    labels = {row.label for row in rows if row.score is not None}
-    labels |= {row.published_label for row in rows if row.published is not None}
+    labels = {label for row in rows for value, label in row.scores if value is not None}
     is_one = len(labels) <= 1  # then the heading names it, else each cell does
     headings = ("experiment", f"score ({labels.pop()})" if len(labels) == 1 else "score")
     headings += ("published", "state", "question")
-    pairs = (((row.score, row.label), (row.published, row.published_label)) for row in rows)
-    shown = ([_score(value, "" if is_one else label) for value, label in pair] for pair in pairs)
+    shown = ([_score(value, "" if is_one else label) for value, label in row.scores] for row in rows)
     cells = [(row.name, *own, row.state, row.question) for row, own in zip(rows, shown, strict=True)]
-    scores = [row.score for row in rows if row.score is not None]
-    if len({row.competition for row in rows if row.score is not None}) > 1:
-        scores = []  # those of two competitions have no mean
-    published = [row.published for row in rows if row.published is not None]
+    own, published = ([row.scores[index][0] for row in rows if row.scores[index][0] is not None] for index in (0, 1))
+    if len({row.competition for row in rows if row.scores[0][0] is not None}) > 1:
+        own = []  # scores of two competitions have no mean
     summaries = {"minimum": min, "average": lambda values: sum(values) / len(values), "maximum": max}
     summary = [
-        (word, *(_score(choose(values)) if values else "" for values in (scores, published)), "", "")
+        (word, *(_score(choose(values)) if values else "" for values in (own, published)), "", "")
         for word, choose in summaries.items()
     ]
     widths = [max(len(row[column]) for row in (headings, *cells, *summary)) for column in range(4)]
     question_width = max(width - sum(widths) - 2 * 4, LEAST_QUESTION)
-    lines = [_line(row, widths, question_width) for row in (headings, *cells)]
-    rule = "-" * min(width, max(map(len, lines)))
-    table = [lines[0], rule, *lines[1:]]
-    if scores or published:
-        table += [rule, *(_line(row, widths, question_width) for row in summary)]
-    return "\n".join(table)
+    head, *lines = [_line(row, widths, question_width) for row in (headings, *cells)]
+    rule = "-" * min(width, max(map(len, (head, *lines))))
+    if own or published:
+        lines += [rule, *(_line(row, widths, question_width) for row in summary)]
+    return "\n".join([head, rule, *lines])
 
 
 def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[ExperimentRow]:
     """Returns a row for every config, and one for each run of it that had overrides."""
-    variants: dict[str, list[Path]] = {}
+    variants: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-        match = VARIANT.match(folder.name)
-        if match and (folder / CONFIG).is_file():
-            variants.setdefault(match["config"], []).append(folder)
+        if (match := VARIANT.match(folder.name)) and (folder / CONFIG).is_file():
+            variants[match["config"]].append(folder)
     rows = []
     for path in sorted(configs.glob("*.yaml")):
         if path.stem == "base" or not path.is_file():
             continue
-        header = read_header(path)
-        rows.append(_row(path.stem, path.stem, runs / path.stem, stages, header))
-        for variant in variants.get(path.stem, []):
-            name = f"  {variant.name.removeprefix(path.stem)}"
-            rows.append(_row(name, path.stem, variant, stages, Header(_overrides(variant), None, "")))
+        rows.append(_row(path.stem, runs / path.stem, stages, read_header(path)))
+        for variant in variants[path.stem]:
+            rows.append(_row(path.stem, variant, stages, Header(_overrides(variant), None, "")))
     return rows
 
 
-def _row(name: str, config: str, folder: Path, stages: Sequence[Stage], header: Header) -> ExperimentRow:
-    metrics = read_metrics(folder)
-    score, label = (metrics.main.mean, metrics.main.label) if metrics else (None, "")
-    values = {} if score is None else read_config(folder / CONFIG) or {}
-    published = (header.published, header.published_label)
-    competition, state = values.get("DATASETS.COMPETITION"), read_state(folder, stages)
-    return ExperimentRow(name, config, competition, score, label, *published, state, header.question)
+def _row(config: str, folder: Path, stages: Sequence[Stage], header: Header) -> ExperimentRow:
+    metrics, suffix = read_metrics(folder), folder.name.removeprefix(config)
+    own = (metrics.main.mean, metrics.main.label) if metrics else (None, "")
+    values = {} if own[0] is None else read_config(folder / CONFIG) or {}
+    name, scores = f"  {suffix}" if suffix else config, (own, (header.published, header.published_label))
+    competition = values.get("DATASETS.COMPETITION")
+    return ExperimentRow(name, config, scores, competition, read_state(folder, stages), header.question)
 
 
 def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:

@@ -18,7 +18,7 @@ from pipeline.data.images import read_image
 from pipeline.engine.run import Run
 from pipeline.paths import CLASSES, CONFUSION, PANELS
 from pipeline.report.figure import write_image
-from pipeline.report.scores import choose_images
+from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, per_image_score
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.panels import draw_panel

@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.engine.run import Run
 from pipeline.files import atomic_path, sha256_text, write_atomic
 from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE
-from pipeline.report.scores import score_warning
+from pipeline.report.read import score_warning
 from pipeline.scores import label_of
 from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows

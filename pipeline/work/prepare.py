@@ -11,7 +11,7 @@ from pipeline.data.split import make_split
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
-from pipeline.report.classes import write_class_histograms
+from pipeline.report.plots import write_class_histograms
 from pipeline.work.inputs import competition_folder
 
 

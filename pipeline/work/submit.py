@@ -13,8 +13,7 @@ from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
 from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.prediction.load import open_predictions
-from pipeline.report.read import read_json
-from pipeline.report.scores import score_warning
+from pipeline.report.read import read_json, score_warning
 from pipeline.submission.check import require_good
 from pipeline.submission.formats import format_of
 from pipeline.submission.write import write_submission

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE
+from pipeline.report.curves import draw_sweep
 from pipeline.report.read import read_columns, read_json
-from pipeline.report.sweep import draw_sweep
 from pipeline.training.lr_sweep import sweep_learning_rates
 
 

@@ -21,9 +21,9 @@ from typing import Any
 from pipeline.engine.api import open_run
 from pipeline.files import write_atomic
 from pipeline.paths import PROJECT, RunPaths
+from pipeline.report.curves import plot_sweep
 from pipeline.report.figure import LIGHT, Theme, add_legend, encode, new_figure, style_axes
 from pipeline.report.read import Columns, numbers, read_columns, read_json
-from pipeline.report.sweep import plot_sweep
 from pipeline.training.sweep_curve import FAR_OFF
 
 

@@ -11,17 +11,25 @@ from PIL import Image
 
 from pipeline.config.load import load, names
 from pipeline.config.plan import Phase, learning_rate
-from pipeline.report.classes import (
+from pipeline.report.curves import (
+    PLAN_STEPS,
+    draw_learning_curves,
+    draw_plan,
+    draw_sweep,
+    phase_spans,
+    plan_curve,
+    plot_sweep,
+    trained_curve,
+)
+from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
+from pipeline.report.plots import (
     draw_class_curves,
     draw_class_histogram,
     draw_confusion,
     largest_confusions,
     write_class_histograms,
 )
-from pipeline.report.curves import PLAN_STEPS, draw_learning_curves, draw_plan, phase_spans, plan_curve, trained_curve
-from pipeline.report.figure import DARK, LIGHT, WIDTH, contrast, new_figure, readable_color
 from pipeline.report.read import ClassRow, read_classes, read_columns, read_json
-from pipeline.report.sweep import draw_sweep, plot_sweep
 from tests.report.small_run import (
     CLASSES,
     COLORS,
@@ -59,7 +67,7 @@ def sweep(tmp_path: Path):
     return read_columns(tmp_path / "lr_sweep.csv"), read_json(tmp_path / "lr_sweep.json")
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_learning_curves_are_drawn_on_their_paper(history, theme):
     png = draw_learning_curves(history, "dice", ["anneal"], theme)
     image = pixels(png)
@@ -121,7 +129,7 @@ def test_class_lines_have_the_colours_of_the_competition(history):
     assert near.sum() > 100
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize(
     "color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 255, 0), (0, 0, 128), (26, 28, 32)]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.scores import score_warning
+from pipeline.report.read import score_warning
 
 GUESS = {"class": "Road", "scores": {"dice": 0.31}}
 NO_GUESS = {"class": "Road", "scores": {"dice": 0.0}}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.report.shakeup import NUM_BOARDS, draw_boards, read_scores, shake_up
+from pipeline.report.compare import NUM_BOARDS, draw_boards, read_scores, shake_up
 
 
 def draw_scores(gaps: dict[str, float], num_sequences: int = 20, frames: int = 5, own_noise: float = 0.02):
@@ -20,7 +20,7 @@ def draw_scores(gaps: dict[str, float], num_sequences: int = 20, frames: int = 5
     dice = {
         name: common + gap + generator.normal(0, own_noise, num_sequences)[sequence_of] for name, gap in gaps.items()
     }
-    return pd.DataFrame(dice, index=[f"p{index}" for index in range(len(common))]), sequence_of
+    return dice, sequence_of
 
 
 def test_what_is_plainly_better_stays_ahead_and_is_the_first_final():
@@ -52,18 +52,19 @@ def test_a_submission_that_hedges_is_the_second_final():
     generator = np.random.default_rng(0)
     luck = generator.normal(0, 0.1, 30)
     luck -= luck.mean()
-    dice = pd.DataFrame({"bold": 0.7 + luck, "sibling": 0.6995 + luck, "hedge": 0.695 - luck})
+    dice = {"bold": 0.7 + luck, "sibling": 0.6995 + luck, "hedge": 0.695 - luck}
     found = shake_up(dice, np.arange(30))
     assert found.finals == ("bold", "hedge")
 
 
 def test_boards_are_the_same_each_time_and_centre_on_the_scores():
     dice, groups = draw_scores({"one": 0.0, "other": 0.1})
-    public, private = draw_boards(dice.to_numpy(), groups)
-    again = draw_boards(dice.to_numpy(), groups)
+    scores = np.stack(list(dice.values()), 1)
+    public, private = draw_boards(scores, groups)
+    again = draw_boards(scores, groups)
     assert np.array_equal(public, again[0])
     assert public.shape == private.shape == (NUM_BOARDS, 2)
-    assert np.allclose(private.mean(0), dice.mean(), atol=0.005)
+    assert np.allclose(private.mean(0), scores.mean(0), atol=0.005)
     assert private.std(0)[0] < public.std(0)[0]  # the private board is the larger
 
 
@@ -80,9 +81,9 @@ def test_only_images_that_all_were_evaluated_on_count(tmp_path):
     write_scores(tmp_path / "B", ids[6:][::-1], np.linspace(0.5, 0.9, 24))
     dice, groups, score = read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
     assert score == "dice"
-    assert sorted(dice.index) == ids[6:24]
+    assert dice["A"].tolist() == pytest.approx(np.linspace(0.5, 0.9, 24)[6:])  # those of ids[6:24]
+    assert dice["B"].tolist() == pytest.approx(np.linspace(0.5, 0.9, 24)[:5:-1])
     assert len(set(groups)) == 6
-    assert dice.loc["002_0", "A"] == pytest.approx(np.linspace(0.5, 0.9, 24)[6])
 
 
 def test_runs_of_one_slice_that_is_too_small_are_not_sent_to_runs_of_one_slice(tmp_path):
@@ -109,7 +110,7 @@ def test_where_the_score_has_no_value_per_image_iou_takes_its_place(tmp_path):
         write_scores(folder, ids, np.linspace(0.5 + 0.1 * index, 0.9, 30), "miou")
     scores, groups, score = read_scores(folders)
     assert score == "iou"
-    assert scores["A"].iloc[0] == pytest.approx(0.5 / 1.5)
+    assert scores["A"][0] == pytest.approx(0.5 / 1.5)
     assert "IoU" in str(shake_up(scores, groups, score)).splitlines()[1]
 
 

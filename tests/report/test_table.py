@@ -98,7 +98,7 @@ def test_a_training_under_way_shows_its_epoch(tmp_path):
 def test_broken_metrics_do_not_break_the_table(configs, tmp_path):
     (tmp_path / "runs" / "ExpA").mkdir(parents=True)
     (tmp_path / "runs" / "ExpA" / "metrics.json").write_text('{"dice":')
-    assert experiment_rows(configs, tmp_path / "runs", STAGES)[0].score is None
+    assert experiment_rows(configs, tmp_path / "runs", STAGES)[0].scores[0] == (None, "")
 
 
 def test_headers_are_read_from_comments_only(configs):

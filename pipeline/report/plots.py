@@ -1,6 +1,6 @@
-"""Plots of the classes: how many images and pixels each has, their scores over epochs, and their confusion.
+"""Plots of classes (images and pixels, scores over epochs, confusion) and of runs (scores by class, and over epochs).
 
-In: rows of classes.csv, columns of history.csv and confusion.csv. Out: PNG bytes.
+In: rows of classes.csv, columns of history.csv and confusion.csv, a `Comparison`. Out: PNG bytes.
 """
 
 from __future__ import annotations
@@ -8,30 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pipeline.files import write_atomic
+from pipeline.paths import HISTORY
 from pipeline.report.curves import best_row, draw_phases, epoch_axis, phase_spans
-from pipeline.report.figure import (
-    LIGHT,
-    Color,
-    Theme,
-    add_legend,
-    draw_heat_map,
-    encode,
-    new_figure,
-    readable_color,
-    style_axes,
-)
-from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes
-from pipeline.report.scores import class_columns
+from pipeline.report.figure import LIGHT, Color, Theme, add_legend, encode, new_axes, readable_color
+from pipeline.report.read import ClassRow, Columns, numbers, percent, read_classes, read_columns
 from pipeline.scores import LABELS
+
+if TYPE_CHECKING:
+    from pipeline.report.compare import Comparison
 
 LOG_FROM_RATIO = 30  # beyond it the small bars of a linear axis cannot be distinguished
 NUMBERED_UP_TO = 14  # classes; in smaller cells numbers cannot be read
 LEAST_WIDTH = 420  # page pixels
 CELL, LEAST_CELL = 34, 13  # page pixels of a cell of the confusion matrix: a number in it, a name beside it
 LEAST_SHOWN = 0.005  # share of a class's pixels; below it a cell stays without a number
+# Okabe and Ito's eight without black; more runs repeat them in dashes
+RUN_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
 DASHES = (4, 4)  # line widths: as much of the line below shows as of the dashed one
 
 
@@ -51,9 +48,7 @@ def draw_class_histogram(rows: Sequence[ClassRow], of: Literal["images", "pixels
     counts = [getattr(row, of) for row in rows]
     present = [count for count in counts if count] or [1]
     is_log = max(present) / min(present) > LOG_FROM_RATIO
-    figure = new_figure(theme, height=90 + 24 * len(rows))
-    axes = figure.subplots()
-    style_axes(axes, theme, f"{of.capitalize()} per class", grid="x")
+    figure, axes = new_axes(theme, f"{of.capitalize()} per class", height=90 + 24 * len(rows), grid="x")
     colors = [readable_color(row.color, theme) for row in rows]
     axes.barh(range(len(rows)), counts, color=colors, height=0.68, linewidth=0)
     if is_log:
@@ -80,14 +75,10 @@ def draw_class_curves(history: Columns, score: str, colors: Mapping[str, Color],
     """Returns a validation score of each class over epochs; the legend has the last value, the highest first.
 
     Every second line is dashed: lines that coincide are usually neighbours in that order, so both show.
-
-    Args:
-        score: name of a score that history.csv has by class.
     """
-    figure = new_figure(theme, height=640)
-    axes = figure.subplots()
-    style_axes(axes, theme, f"Validation {LABELS[score]} per class")
-    lines = {name: numbers(cells) for name, cells in class_columns(history, score).items()}
+    figure, axes = new_axes(theme, f"Validation {LABELS[score]} per class", height=640)
+    prefix = f"valid_{score}_"
+    lines = {name.removeprefix(prefix): numbers(cells) for name, cells in history.items() if name.startswith(prefix)}
     epochs = numbers(history["epoch"])
     last = {
         name: next((value for value in values[::-1] if not math.isnan(value)), 0.0) for name, values in lines.items()
@@ -115,12 +106,10 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
     has_numbers = len(names) <= NUMBERED_UP_TO
     cell = CELL if has_numbers else max(LEAST_CELL, CELL * NUMBERED_UP_TO // len(names))
     side = max(LEAST_WIDTH, 130 + cell * len(names))
-    figure = new_figure(theme, height=side - 20, width=side)
-    axes = figure.subplots()
-    style_axes(axes, theme, "Confusion matrix", grid="none")
+    figure, axes = new_axes(theme, "Confusion matrix", side - 20, side, grid="none")
     values = [[share**0.5 for share in row] for row in shares]  # the square root brings out the small shares
     texts = [[f"{100 * share:.0f}" if share >= LEAST_SHOWN else "" for share in row] for row in shares]
-    draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
+    _draw_heat_map(axes, values, texts if has_numbers else [], names, names, theme, aspect="equal")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class; % of its pixels")
     for spine in axes.spines.values():
@@ -129,6 +118,58 @@ def draw_confusion(confusion: Columns, theme: Theme = LIGHT) -> bytes:
         for line in (axes.axhline, axes.axvline):
             line(edge - 0.5, color=theme.grid, linewidth=0.5)
     return encode(figure)
+
+
+def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> bytes:
+    """Returns a heat map: a row per run, the mean of the compared score and its classes in columns."""
+    num_runs = len(comparison.runs)
+    columns = {"mean": comparison.scores.get(comparison.label, (None,) * num_runs), **comparison.class_scores}
+    width = 60 + 7 * max(map(len, comparison.runs)) + 44 * len(columns)
+    figure, axes = new_axes(theme, f"Validation {comparison.label}", 120 + 26 * num_runs, width, grid="none")
+    values = [[np.nan if value is None else value for value in row] for row in zip(*columns.values(), strict=True)]
+    texts = [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]
+    _draw_heat_map(axes, values, texts, comparison.runs, list(columns), theme, aspect="auto")
+    axes.axvline(0.5, color=theme.background, linewidth=3)
+    axes.spines["bottom"].set_visible(False)
+    return encode(figure)
+
+
+def draw_run_curves(comparison: Comparison, runs: Path, theme: Theme = LIGHT) -> bytes:
+    """Returns the compared score on the validation images over epochs of all runs."""
+    figure, axes = new_axes(theme, f"Validation {comparison.label} over epochs", height=380, width=720)
+    for index, name in enumerate(comparison.runs):
+        history = read_columns(runs / name / HISTORY) or {}
+        column = f"valid_{comparison.score}"
+        if column in history:
+            style = {"color": RUN_COLORS[index % len(RUN_COLORS)], "linewidth": 1.6, "label": name}
+            style["linestyle"] = "-" if index < len(RUN_COLORS) else "--"
+            axes.plot(numbers(history["epoch"]), numbers(history[column]), **style)
+    axes.set_xlabel("epoch (0: before training)")
+    if axes.lines:
+        add_legend(axes, theme, columns=1, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return encode(figure)
+
+
+def _draw_heat_map(
+    axes: Any,
+    values: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    theme: Theme,
+    aspect: str,
+) -> None:
+    """Draws values (0 to 1, or NaN) as colours with texts on them, and the names of rows and columns."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    heat = LinearSegmentedColormap.from_list("heat", theme.heat)
+    axes.imshow(values, cmap=heat, vmin=0, vmax=1, aspect=aspect)
+    for row, cells in enumerate(texts):
+        for column, text in enumerate(cells):
+            color = theme.background if values[row][column] > 0.5 else theme.text
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", color=theme.text)
+    axes.set_yticks(range(len(rows)), rows, color=theme.text)
 
 
 def confusion_counts(confusion: Columns) -> tuple[list[str], list[list[float]]]:
