@@ -33,7 +33,7 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.segmentation.submission.score import score_file, summarise
+    from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.is_dir():
@@ -45,9 +45,9 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
             note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
         return sizes
 
-    scores = score_file(chosen.file, chosen.masks, competition, sizes_of, note)
+    summary = score_file(chosen.file, chosen.masks, competition, sizes_of, note)
     # Another competition's classes may fit the file too, so the output names the competition.
-    print(json.dumps({"competition": competition.name, **summarise(scores, competition)}, indent=2))
+    print(json.dumps({"competition": competition.name, **summary}, indent=2))
 
 
 class ImageFile(NamedTuple):

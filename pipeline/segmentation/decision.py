@@ -108,6 +108,11 @@ def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 25
     return counters.view(len(codes_BP), -1, NUM_LANES).sum(2)[:, :num_cells].view(-1, num_classes, num_classes)
 
 
+def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the confusion matrix, int64 (C, C), rows truth, of two uint8 index masks; 255 in truth is ignored."""
+    return count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0].numpy()
+
+
 def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: int) -> Tensor:
     """Returns `truth * C + prediction` of each pixel; an ignored one gets C * C or more, as its value is no class.
 

@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 
 from pipeline.scores import LABELS
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
 from pipeline.segmentation.out_of_fold import Trials, try_settings
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of, image_scores
+from pipeline.segmentation.scores import image_scores
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")
@@ -104,7 +105,7 @@ def measure_image(
     """
     shares = measure_classes(predictions, mask_HW)
     confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
-    scores, is_present = image_scores(confusion_CC)[score], (confusion_CC.sum(1) > 0).numpy()
+    scores, is_present = image_scores(confusion_CC)[score], confusion_CC.sum(1) > 0
     return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from pipeline.config.competition import mask_code
@@ -20,10 +19,11 @@ from pipeline.paths import CLASSES, CONFUSION, PANELS
 from pipeline.report.figure import write_image
 from pipeline.report.scores import choose_images
 from pipeline.scores import LABELS, per_image_score
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
-from pipeline.segmentation.scores import confusion_of, confusion_table, image_table, majority_guess, summarise
+from pipeline.segmentation.scores import confusion_table, image_table, majority_guess, summarise
 from pipeline.task import Evaluation
 
 NUM_PANELS = 3  # of each: best, median, worst
@@ -44,12 +44,10 @@ def evaluate_predictions(
     masks = true_masks(run, folder, rows)
     bar = tqdm(zip(rows["id"], masks, strict=True), total=len(rows), desc="score", leave=False, disable=None)
     confusions = [confusion_of(decode(prediction_of(image_id)), truth, num_classes) for image_id, truth in bar]
-    return evaluation_of(run, folder, rows, torch.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
+    return evaluation_of(run, folder, rows, np.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
 
 
-def evaluation_of(
-    run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: torch.Tensor, mask_of: MaskOf
-) -> Evaluation:
+def evaluation_of(run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: np.ndarray, mask_of: MaskOf) -> Evaluation:
     """Returns the evaluation that follows from a confusion matrix per row.
 
     Args:

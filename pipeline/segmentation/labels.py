@@ -6,6 +6,7 @@ In: 8-bit PNG files of class indices, other grey values or colours. Out: uint8 a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from pipeline.config.competition import IGNORE, Competition, MaskCode, mask_code
 from pipeline.data.images import STORED_ORIENTATION, changed_file
 from pipeline.data.inspection import Header, Inspection, inspect_file
 from pipeline.data.problems import Problem, make_problem
+from pipeline.errors import UserError
 
 UNKNOWN = 254  # in a decoded mask: of no class; there are 254 at most, so that their indices end below it
 INDICES = MaskCode()
@@ -71,6 +73,32 @@ def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
     return stored
 
 
+def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Returns a mask (uint8, H, W) with pixels of other classes `IGNORE`.
+
+    >>> keep_classes(np.array([[0, 1, 7]], np.uint8), [1]).tolist()
+    [[255, 1, 255]]
+    """
+    kept = np.full(256, IGNORE, np.uint8)
+    kept[list(classes)] = classes
+    return cv2.LUT(mask_HW, kept)  # ten times as fast as indexing
+
+
+def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
+    """Returns a hash of where a mask (uint8, H, W) has which of some classes."""
+    return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
+
+
+def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuses a mask that is not of its image's (height, width).
+
+    Raises:
+        UserError: with both sizes.
+    """
+    if mask_HW.shape != tuple(size):
+        raise UserError(f"the mask of {image_id} is {mask_HW.shape} (height, width); its image is {tuple(size)}")
+
+
 def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
     """Returns what a mask file holds, by the competition's MASK_VALUES, COLORS and IGNORE_INDEX.
 
@@ -110,6 +138,27 @@ def pixel_counts(competition: Competition, inspection: Inspection) -> list[int]:
 def class_presence(catalog: pd.DataFrame) -> np.ndarray:
     """Returns which classes each image shows: bool, images x classes."""
     return (catalog.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
+
+
+def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """Returns a row per scored class, in index order.
+
+    Columns: index, name, red, green, blue; over all masks the images with a pixel of the class, its pixels, and their
+    share of all scored pixels (0..1); train_images and valid_images: those images on each side of the split.
+    """
+    names = competition.class_names
+    pixels = catalog[pixel_columns(competition)[:-1]].set_axis(names, axis="columns")
+    present = pixels > 0
+    num_pixels = pixels.sum()
+    table = pd.DataFrame({"index": range(len(names)), "name": names})
+    table[["red", "green", "blue"]] = [list(color) for color in competition.colors[: len(names)]]
+    table["images"] = present.sum().to_numpy()
+    table["pixels"] = num_pixels.to_numpy()
+    table["pixel_share"] = (num_pixels / max(1, num_pixels.sum())).to_numpy()
+    for side in ("train", "valid"):
+        ids = split["id"][split["subset"] == side]
+        table[f"{side}_images"] = present[catalog["id"].isin(ids).to_numpy()].sum().to_numpy()
+    return table
 
 
 def float32_bytes(competition: Competition, sizes: Iterable[tuple[int, int]]) -> int:

@@ -6,13 +6,13 @@ from pipeline.config.competition import mask_file
 from pipeline.engine.run import lazy
 from pipeline.segmentation.labels import (
     class_presence,
+    class_table,
     float32_bytes,
     inspect_mask,
     mask_notices,
     pixel_columns,
     pixel_counts,
 )
-from pipeline.segmentation.statistics import class_table
 from pipeline.task import Task
 
 SEGMENTATION = Task(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
@@ -19,8 +20,7 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.metrics import dice_iou
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 NAMES = ("ground", "bird")
@@ -58,9 +58,9 @@ def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
     assert np.allclose(found.shares["area"], np.bincount(mask.ravel(), minlength=4) / mask.size)
     assert (found.shares["mass"] < found.shares["area"]).all()
     assert (found.shares["mass"] >= found.shares["area"] / len(CLASSES)).all()
-    dice, iou = dice_iou(confusion_of(mask, truth, 4))
-    assert np.allclose(found.scores, dice.numpy())
-    assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, iou.numpy())
+    exact = image_scores(confusion_of(mask, truth, 4))
+    assert np.allclose(found.scores, exact["dice"])
+    assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, exact["iou"])
     assert found.is_present.all()
 
 

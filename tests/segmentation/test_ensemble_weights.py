@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from pipeline.segmentation import ensemble_weights
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
@@ -19,9 +20,8 @@ from pipeline.segmentation.ensemble_weights import (
     sample_members,
     weighted_scores,
 )
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 
@@ -62,7 +62,7 @@ def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_membe
     weights = generator.dirichlet(np.ones(6))[:, None]
     image = sample_members("p", "s", members, predictions, truth)
     mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), members)])[0]
-    wanted = dice_iou(confusion_of(mask, truth, len(CLASSES)))[0].numpy()
+    wanted = image_scores(confusion_of(mask, truth, len(CLASSES)))["dice"]
     found = weighted_scores(image, weights)
     assert image.scale == 1
     assert np.allclose(weighted_scores(image, weights, "iou"), found / (2 - found))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.offsets import FACTORS, fit_offsets, sample_combined, score_with, with_factors
 from pipeline.segmentation.out_of_fold import arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 HEIGHT, WIDTH = 24, 32
@@ -75,8 +75,8 @@ def test_the_score_of_a_sample_is_that_of_the_mask_which_the_factors_give(recipe
             factors = np.ones(NUM_CLASSES)
             factors[index] = factor
             mask = combine(predictions, [with_factors(recipe, factors, 3)])[0]
-            exact = dice_iou(confusion_of(mask, truth, NUM_CLASSES))
-            for score, by_class in zip(("dice", "iou"), exact, strict=True):
+            exact = image_scores(confusion_of(mask, truth, NUM_CLASSES))
+            for score, by_class in exact.items():
                 found = score_with(image, factors, score=score)
                 assert found == pytest.approx(float(by_class.mean()), abs=0.004)  # kept in float16
                 assert score_with(again, factors, score=score) == found

@@ -13,8 +13,8 @@ import torch
 from pipeline.config.optimizers import OFFERED, OURS
 from pipeline.errors import UserError
 from pipeline.segmentation import decision
+from pipeline.segmentation.learning import dice_iou
 from pipeline.segmentation.losses import TERMS, build_loss
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.task import Batch
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.device import explained_faults, make_reproducible

@@ -6,10 +6,9 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.evaluation import evaluation_of, true_masks
-from pipeline.segmentation.scores import confusion_of
 from pipeline.training.inputs import split_rows
 from pipeline.work.evaluate import write_evaluation
 from pipeline.work.inputs import competition_folder
@@ -42,7 +41,7 @@ def test_a_score_not_above_the_majority_guess_is_warned_of_and_written_beside_th
     truths = dict(zip(rows["id"], true_masks(run, folder, rows), strict=True))
     predicted = {name: truth if is_right else np.full_like(truth, BACKGROUND) for name, truth in truths.items()}
     num_classes = loaded.competition.num_classes
-    confusion_ICC = torch.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
+    confusion_ICC = np.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
     evaluation = evaluation_of(run, folder, rows, confusion_ICC, predicted.__getitem__)
     write_evaluation(run, folder, rows, evaluation, FACTS)
     write_checked_submission(run, lambda image_id: block(), {})
