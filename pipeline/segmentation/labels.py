@@ -178,8 +178,8 @@ def mask_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
     return notices
 
 
-def count_values(mask: np.ndarray) -> np.ndarray:
-    """Returns the number of pixels of each value, int64 [256], of a uint8 HxW mask.
+def count_values(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Returns the number of pixels of each value, int64 [256], of a uint8 HxW mask, or where `inside` is not 0.
 
     Twice as fast as np.bincount, and the interpreter is free meanwhile (0.12 against 0.28 ms on 480x360).
 
@@ -187,8 +187,11 @@ def count_values(mask: np.ndarray) -> np.ndarray:
     [1, 2, 1]
     """
     rows = max(1, _EXACT_FLOAT // mask.shape[1])
-    bands = (mask[top : top + rows] for top in range(0, mask.shape[0], rows))
-    return sum(cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64) for band in bands)
+    bands = (slice(top, top + rows) for top in range(0, mask.shape[0], rows))
+    counts = (
+        cv2.calcHist([mask[band]], [0], None if inside is None else inside[band], [256], [0, 256]) for band in bands
+    )
+    return sum(count.ravel().astype(np.int64) for count in counts)
 
 
 def _by_class(stored_counts: np.ndarray, values: tuple[int, ...], ignore: int | None) -> np.ndarray:

@@ -11,8 +11,7 @@ from pipeline.data.sampler import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
-from pipeline.segmentation.copy_paste import class_areas
-from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.labels import count_values, read_mask
 from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence, sample_sheet
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 from tests.segmentation.masks import crop
@@ -110,7 +109,7 @@ def test_pasted_area_stays_below_its_limit(competition):
 
 def shares_of_images(dataset, num_epochs):
     keys = [SampleKey(epoch, index) for epoch in range(1, num_epochs + 1) for index in range(len(dataset))]
-    return np.mean([class_areas(dataset[key][1])[: len(CLASSES)] > 0 for key in keys], axis=0)
+    return np.mean([count_values(dataset[key][1])[: len(CLASSES)] > 0 for key in keys], axis=0)
 
 
 def test_occurrence_keeps_each_class_share_of_images_and_random_does_not(competition):
@@ -200,19 +199,20 @@ def test_class_scores_lie_in_shared_memory(competition):
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog)
-    for item, row in zip((dataset[index] for index in range(6)), catalog.itertuples(), strict=True):
-        assert item.image_id == row.id and item.size == (row.height, row.width)
-        assert (crop(item.image, item.offset, item.size) == read_image(folder / row.image)).all()
-        assert (crop(item.mask, item.offset, item.size) == read_mask(folder / row.mask)).all()
-        outside = np.ones(item.mask.shape, bool)
-        crop(outside, item.offset, item.size)[:] = False
-        assert (item.mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
+    for index, row in enumerate(catalog.itertuples()):
+        image, mask, (image_id, offset, size) = dataset[index]
+        assert image_id == row.id and size == (row.height, row.width)
+        assert (crop(image, offset, size) == read_image(folder / row.image)).all()
+        assert (crop(mask, offset, size) == read_mask(folder / row.mask)).all()
+        outside = np.ones(mask.shape, bool)
+        crop(outside, offset, size)[:] = False
+        assert (mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
 
 
 def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog.drop(columns="mask"), padding="class")
-    assert dataset[0].mask is None and not dataset.has_labels(0)
+    assert dataset[0][1] is None and not dataset.has_labels(0)
 
 
 def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):
