@@ -20,10 +20,10 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, mean_scored, per_image_score
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
-from pipeline.segmentation.ensemble_weights import FittedWeights, MemberSample, fit_weights, sample_members
+from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.out_of_fold import arrays_of, image_from
+from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
 from pipeline.segmentation.scores import image_scores
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
@@ -54,11 +54,12 @@ def evaluate_ensemble(
     own = [result["own"] for result in results]
     fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
-    if fitted is not None and fitted.by_image:
-        chosen = Recipe("WEIGHTED", fitted.weights)
+    if fitted is not None and fitted.adopted is not None:
+        trial = fitted.trials.by_key[fitted.adopted]
+        chosen = Recipe("WEIGHTED", trial.setting)
 
         def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
-            return [Recipe("WEIGHTED", fitted.by_image.get(image_id, fitted.weights))]
+            return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
 
         made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
@@ -68,7 +69,7 @@ def evaluate_ensemble(
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
-        found["fit"] = {"kind": fitted.kind, **fitted.trials.facts(), "words": fitted.words[0]}
+        found["fit"] = {"kind": fitted.adopted or "equal", **fitted.trials.facts(), "words": fitted.words[0]}
     run.log("\n".join([findings_text(found), *(fitted.words if fitted else [])]))
     return evaluation, found
 
@@ -114,8 +115,8 @@ def image_maker(
     return make
 
 
-def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> FittedWeights:
-    """Returns the weights fitted on the out-of-fold images."""
+def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> Fitted:
+    """Returns what `fit_weights` finds on the out-of-fold images."""
     pairs = zip(rows.itertuples(), results, strict=True)
     images = [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
     competition, num_members = run.loaded.competition, len(run.loaded.config.ensemble.members)

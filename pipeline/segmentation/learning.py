@@ -18,6 +18,7 @@ from pipeline.config.load import Loaded
 from pipeline.config.plan import parse_mix
 from pipeline.config.schema import LossFn
 from pipeline.errors import UserError
+from pipeline.scores import mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.losses import mixed_loss
 from pipeline.segmentation.networks import num_outputs
@@ -81,7 +82,7 @@ def bind(
 
     def sample_scores(means: Sequence[float]) -> Scores:
         dice, iou = list(means[:num_classes]), list(means[num_classes:])
-        by_name = {"dice": Score(mean_of(dice, scored), dice), "iou": Score(mean_of(iou, scored), iou)}
+        by_name = {"dice": score_of_classes(dice, scored), "iou": score_of_classes(iou, scored)}
         return Scores(by_name, dice, [True] * num_classes)
 
     return Learning(
@@ -118,7 +119,7 @@ class MaskScorer:
         summed_CC = confusion_PCC.sum(0)
         found_C = (summed_CC.diagonal() > 0) | (summed_CC.sum(1) == 0)
         families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC.cpu().numpy())}
-        by_name = {name: Score(mean_of(one.tolist(), self.scored), one.tolist()) for name, one in families.items()}
+        by_name = {name: score_of_classes(values.tolist(), self.scored) for name, values in families.items()}
         return Scores(by_name, by_name["dice"].classes, found_C.tolist())
 
 
@@ -143,14 +144,14 @@ def count_pixels(logits_BCHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Ten
     return decision.count(predicted_BHW, mask_BHW.masked_fill(mask_BHW >= num_classes, 255), num_classes)
 
 
-def mean_of(values: Sequence[float], scored: Sequence[int]) -> float | None:
-    """Returns the mean over the scored classes that have a value, or None where none has.
+def score_of_classes(values: list[float], scored: Sequence[int]) -> Score:
+    """Returns a score with its mean over the scored classes that have a value.
 
-    >>> mean_of([0.5, math.nan, 0.7], scored=[0, 1]), mean_of([math.nan], scored=[0])
+    >>> score_of_classes([0.5, math.nan, 0.7], scored=[0, 1]).mean, score_of_classes([math.nan], scored=[0]).mean
     (0.5, None)
     """
-    kept = [values[index] for index in scored if not math.isnan(values[index])]
-    return sum(kept) / len(kept) if kept else None
+    mean = float(mean_scored(values, scored))
+    return Score(None if math.isnan(mean) else mean, values)
 
 
 def fixed_weights(

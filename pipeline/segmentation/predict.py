@@ -127,9 +127,9 @@ def _stored_factor(predictor: Predictor) -> int:
     return upsample_factor(predictor.network) if is_plain else 1
 
 
-def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
+def full_logits(prediction: Prediction) -> Tensor:
     """Returns float32 logits (C, height, width) of the unpadded image."""
-    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).to(device).float()
+    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
         logits_CHW = F.interpolate(
@@ -139,9 +139,9 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
     return logits_CHW[:, top : top + height, left : left + width]
 
 
-def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
+def decode(prediction: Prediction) -> np.ndarray:
     """Returns the index mask, uint8 (height, width), of the class chosen for each pixel."""
-    return decision.choose(full_logits(prediction, device)[None])[0].cpu().numpy()
+    return decision.choose(full_logits(prediction)[None])[0].numpy()
 
 
 def agreement(

@@ -77,7 +77,11 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def class_presence(self) -> np.ndarray:
         """Returns which classes each sample shows before augmentation: bool, samples x classes."""
-        return class_presence(self.store, self.positions, self.num_classes)
+        masks = (
+            self.store.window(image_id, scale, box.x, box.y, box.width, box.height)[1]
+            for image_id, scale, box in self.positions
+        )
+        return np.array([count_values(mask)[: self.num_classes] > 0 for mask in masks])
 
     def describe(self, key: SampleKey) -> str:
         """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
@@ -181,22 +185,6 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
     windows = tile_windows(tile.sets, tile.width, tile.height)
     boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
     return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in boxes]
-
-
-def class_presence(store: Store, positions: Sequence[TilePosition], num_classes: int) -> np.ndarray:
-    """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
-
-    def areas(position: TilePosition) -> np.ndarray:
-        box = position.box
-        mask = store.window(position.image_id, position.scale, box.x, box.y, box.width, box.height)[1]
-        return count_values(mask)
-
-    return np.array([areas(position)[:num_classes] > 0 for position in positions])
-
-
-def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the very samples (image, mask) that training will see for these indices in that epoch."""
-    return [dataset[SampleKey(epoch, index)][:2] for index in indices]
 
 
 ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.load import load
-from pipeline.segmentation.learning import bind, count_pixels, fixed_weights, learning, mean_of
+from pipeline.segmentation.learning import bind, count_pixels, fixed_weights, learning, score_of_classes
 from pipeline.task import Learning, Scores
 
 CPU = torch.device("cpu")
@@ -166,8 +166,8 @@ def test_masks_beyond_the_classes_are_ignored():
 
 
 def test_a_mean_leaves_out_classes_without_a_value():
-    assert mean_of([0.5, NAN, 0.7], (0, 1, 2)) == pytest.approx(0.6)
-    assert mean_of([0.5, NAN, 0.7], (1,)) is None
+    assert score_of_classes([0.5, NAN, 0.7], (0, 1, 2)).mean == pytest.approx(0.6)
+    assert score_of_classes([0.5, NAN, 0.7], (1,)).mean is None
 
 
 def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():

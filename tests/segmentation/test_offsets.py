@@ -37,7 +37,7 @@ def draw_samples(shyness: float, num_images: int = 24, num_sequences: int = 8):
 
 def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing_was_fitted():
     found = fit_offsets(list(draw_samples(shyness=4.0)), CLASSES)
-    assert found.factors[-1] in (2.0, 4.0)
+    assert found.adopted[-1] in (2.0, 4.0)
     assert found.trials.by_key[NUM_CLASSES - 1].gain.low > 0
     assert 0.8 < found.trials.survived <= 1.01
     assert any("sky: times" in line for line in found.words)
@@ -45,13 +45,13 @@ def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing
 
 def test_thresholds_that_are_right_stay():
     found = fit_offsets(list(draw_samples(shyness=1.0)), CLASSES)
-    assert (found.factors == 1).all()
+    assert (found.adopted == 1).all()
     assert not found.trials.adopted
 
 
 def test_few_sequences_move_nothing():
     found = fit_offsets(list(draw_samples(shyness=4.0, num_sequences=3)), CLASSES)
-    assert (found.factors == 1).all()
+    assert (found.adopted == 1).all()
     assert found.words == ["no threshold is moved: fitting needs 4 sequences or more, found 3"]
 
 

@@ -12,7 +12,7 @@ from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
-from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence, sample_sheet
+from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 from tests.segmentation.masks import crop
 
@@ -82,14 +82,6 @@ def test_a_sample_depends_on_seed_epoch_index_and_repeat_and_nothing_else(compet
     changed += [not equal(samples[SampleKey(1, index)], samples[SampleKey(2, index)]) for index in range(6)]
     changed += [not equal(samples[key], train_dataset(competition, *settings, seed=8)[key][:2]) for key in keys[:3]]
     assert np.mean(changed) > 0.8
-
-
-def test_the_contact_sheet_shows_what_training_sees(competition):
-    dataset = train_dataset(competition, *TILES)
-    assert all(
-        equal(shown, dataset[(2, index)][:2])
-        for shown, index in zip(sample_sheet(dataset, 2, [3, 9]), [3, 9], strict=True)
-    )
 
 
 def test_pasting_follows_its_probability_and_takes_from_other_images(competition):
@@ -181,7 +173,7 @@ def test_the_padding_class_comes_after_the_real_ones(mixed):
 
 def test_presence_says_which_classes_each_tile_shows(competition):
     dataset = train_dataset(competition, *TILES)
-    presence = class_presence(dataset.store, dataset.positions, len(CLASSES))
+    presence = dataset.class_presence()
     for index in range(len(dataset)):
         mask = dataset[SampleKey(1, index, augment=False)][1]
         assert set(np.flatnonzero(presence[index])) == set(np.unique(mask))
