@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -105,11 +105,7 @@ def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
     `counts` is int64 [256], the pixels per class index; at `IGNORE` those that are ignored.
     """
     code = mask_code(competition)
-    kind = "colors" if code.colors else "values" if code.values else "indices"
-
-    def problems_of(header: Header, file: str) -> list[Problem]:
-        return _mask_problems(header, file, kind, competition.name)
-
+    problems_of = partial(_mask_problems, code=code, competition=competition.name)
     seen, stored = inspect_file(path, file, problems_of, mask_flags(code))
     if stored is None:
         return seen
@@ -230,26 +226,20 @@ def _unknown_colors(stored: np.ndarray, counts: np.ndarray, competition: Competi
     return make_problem("mask colour not in COLORS", file, found, competition=competition.name)
 
 
-def _mask_problems(
-    header: Header, file: str, kind: Literal["indices", "values", "colors"], competition: str
-) -> list[Problem]:
-    """Returns why a file cannot hold a mask that stores class indices, other grey values, or colours."""
-    found = f"{header.bits}-bit {header.color}"
+def _mask_problems(header: Header, file: str, code: MaskCode, competition: str) -> list[Problem]:
+    """Returns the first reason why a file cannot hold a mask of this code, judged by its header."""
+    is_grey, found = not code.colors, f"{header.bits}-bit {header.color}"
     if header.format != "PNG":
         return [make_problem("mask not a PNG", file, f"{header.format}, {found}")]
-    if header.bits > 8:
-        return [make_problem("16-bit mask", file, found)]
-    if kind == "colors":
-        return []
-    if "palette" in header.color:
-        return [make_problem("mask with palette", file, found, competition=competition)]
-    if header.color.startswith("RGB"):
-        return [make_problem("RGB mask", file, found, competition=competition)]
-    if "alpha" in header.color:
-        return [make_problem("mask with alpha", file, found)]
-    if header.bits < 8 and kind == "indices":
-        return [make_problem("mask of less than 8 bits", file, found, competition=competition)]
-    return []
+    faults = {
+        "16-bit mask": header.bits > 8,
+        "mask with palette": is_grey and "palette" in header.color,
+        "RGB mask": is_grey and header.color.startswith("RGB"),
+        "mask with alpha": is_grey and "alpha" in header.color,
+        "mask of less than 8 bits": is_grey and not code.values and header.bits < 8,
+    }
+    kinds = [kind for kind, is_so in faults.items() if is_so]
+    return [make_problem(kind, file, found, competition=competition) for kind in kinds[:1]]
 
 
 def listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
