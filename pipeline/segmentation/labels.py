@@ -48,29 +48,31 @@ def mask_flags(code: MaskCode) -> int:
 
 
 def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
-    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR; may be `stored` itself.
+    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR.
 
     `IGNORE` marks ignored pixels. Where values or colours are given, any other one becomes `UNKNOWN`.
 
     >>> class_indices(np.array([[0, 255, 7]], np.uint8), MaskCode(values=(0, 255))).tolist()
     [[0, 1, 254]]
     """
-    ignore = code.ignore_index
-    if code.colors:
-        mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
-        for index, (red, green, blue) in enumerate(code.colors):
-            color = (blue, green, red)
-            mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == ignore else index
-        return mask
+    if not code.colors:
+        return cv2.LUT(stored, _index_of_value(code))
+    mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
+    for index, (red, green, blue) in enumerate(code.colors):
+        color = (blue, green, red)
+        mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == code.ignore_index else index
+    return mask
+
+
+def _index_of_value(code: MaskCode) -> np.ndarray:
+    """Returns the class index of each grey value, uint8 [256]."""
+    table, ignore = np.arange(256, dtype=np.uint8), code.ignore_index
     if code.values:
-        table = np.full(256, UNKNOWN, np.uint8)
+        table[:] = UNKNOWN
         table[list(code.values)] = np.arange(len(code.values))
-        if ignore is not None:
-            table[code.values[ignore] if ignore < len(code.values) else ignore] = IGNORE
-        return cv2.LUT(stored, table)
-    if ignore is not None and ignore != IGNORE:
-        stored[stored == ignore] = IGNORE
-    return stored
+    if ignore is not None:
+        table[code.values[ignore] if code.values and ignore < len(code.values) else ignore] = IGNORE
+    return table
 
 
 def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -116,7 +118,7 @@ def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
         values = code.values or tuple(range(len(competition.classes)))
         stored_counts = count_values(stored)
         problem = _unknown_values(stored_counts, values, competition, file)
-        counts = _by_class(stored_counts, values, code.ignore_index)
+        counts = np.bincount(_index_of_value(code), stored_counts, minlength=256).astype(np.int64)
     return Inspection(seen.width, seen.height, counts, (problem,) if problem else ())
 
 
@@ -188,17 +190,6 @@ def count_values(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarr
         cv2.calcHist([mask[band]], [0], None if inside is None else inside[band], [256], [0, 256]) for band in bands
     )
     return sum(count.ravel().astype(np.int64) for count in counts)
-
-
-def _by_class(stored_counts: np.ndarray, values: tuple[int, ...], ignore: int | None) -> np.ndarray:
-    """Returns the pixels per class index, from those per stored value."""
-    counts = np.zeros(256, np.int64)
-    counts[: len(values)] = stored_counts[list(values)]
-    if ignore is not None and ignore < len(values):
-        counts[IGNORE], counts[ignore] = counts[ignore], 0
-    elif ignore is not None:
-        counts[IGNORE] = stored_counts[ignore]
-    return counts
 
 
 def _unknown_values(
