@@ -15,30 +15,12 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.schema import CopyPaste
 from pipeline.data.tiles import Box
-from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values
 
 SIGMA = 1.0
 RADIUS = 3  # pixels; what a Gaussian of sigma 1 has beyond is worth less than a twentieth of a grey level
 MARGIN = RADIUS + 1  # with one more, mirroring at the box's edge reaches no pasted pixel: equal to the whole frame
-
-
-def allowed_classes(rules: CopyPaste, classes: Sequence[str]) -> tuple[int, ...]:
-    """Returns the class indices that copy-paste may take.
-
-    Raises:
-        UserError: `COPY_PASTE.CLASSES` names a class that the competition has not.
-    """
-    if rules.classes == "all":
-        return tuple(range(len(classes)))
-    unknown = [name for name in rules.classes if name not in classes]
-    if unknown and rules.enable:
-        raise UserError(
-            f"DATASETS.AUGMENTATION.COPY_PASTE.CLASSES: unknown {', '.join(unknown)}; there are {', '.join(classes)}"
-        )
-    return tuple(classes.index(name) for name in rules.classes if name in classes)
 
 
 def choose_classes(

@@ -64,7 +64,7 @@ def evaluate_ensemble(
         made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
         by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
-    evaluation = evaluation_of(run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
+    evaluation = evaluation_of(run, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
     found = findings(rows, held_out, by_method, own, competition, len(settings.members))
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()

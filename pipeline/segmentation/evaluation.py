@@ -27,7 +27,6 @@ from pipeline.segmentation.scores import confusion_table, image_table, majority_
 from pipeline.task import Evaluation
 
 NUM_PANELS = 3  # of each: best, median, worst
-MaskOf = Callable[[str], np.ndarray]
 
 
 def evaluate_predictions(
@@ -40,14 +39,17 @@ def evaluate_predictions(
         rows: catalog rows of the validation images.
         prediction_of: an image's prediction by its id.
     """
-    num_classes = run.loaded.competition.num_classes
-    masks = true_masks(run, folder, rows)
-    bar = tqdm(zip(rows["id"], masks, strict=True), total=len(rows), desc="score", leave=False, disable=None)
-    confusions = [confusion_of(decode(prediction_of(image_id)), truth, num_classes) for image_id, truth in bar]
-    return evaluation_of(run, folder, rows, np.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
+    num_classes, code = run.loaded.competition.num_classes, mask_code(run.loaded.competition)
+    bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
+    confusions = [
+        confusion_of(decode(prediction_of(row.id)), read_mask(folder / row.mask, code), num_classes) for row in bar
+    ]
+    return evaluation_of(run, rows, np.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
 
 
-def evaluation_of(run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: np.ndarray, mask_of: MaskOf) -> Evaluation:
+def evaluation_of(
+    run: Run, rows: pd.DataFrame, confusion_ICC: np.ndarray, mask_of: Callable[[str], np.ndarray]
+) -> Evaluation:
     """Returns the evaluation that follows from a confusion matrix per row.
 
     Args:
@@ -58,14 +60,8 @@ def evaluation_of(run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: np.
     per_image = image_table(rows["id"], rows["sequence"], confusion_ICC, classes, scored)
     metrics = summarise(confusion_ICC, classes, scored, competition.score)
     majority = int(pd.read_csv(run.paths / CLASSES, keep_default_na=False)["pixels"].idxmax())
-    metrics["majority"] = majority_guess(true_masks(run, folder, rows), majority, classes, scored)
+    metrics["majority"] = majority_guess(confusion_ICC, majority, classes, scored)
     return Evaluation(metrics, per_image, {CONFUSION: confusion_table(confusion_ICC.sum(0), classes)}, mask_of)
-
-
-def true_masks(run: Run, folder: Path, rows: pd.DataFrame):
-    """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
-    code = mask_code(run.loaded.competition)
-    return (read_mask(folder / mask, code) for mask in rows["mask"])
 
 
 def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:

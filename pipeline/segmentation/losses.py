@@ -1,11 +1,11 @@
-"""The losses, each a function of logits, mask, class weights and the ignored value, and any mix of them.
+"""The losses, each a function of logits, mask and class weights, and any mix of them.
 
     overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
     pixels    cross entropy, focal and bi-tempered loss: weighted means over pixels
     shape     lovasz sorts the errors of a class, boundary compares its outlines
 
 Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
-indices with one ignored value, class weights (C,) of mean 1. Ignored pixels enter no sum and get a zero gradient.
+indices and `IGNORE`, class weights (C,) of mean 1 or None. Ignored pixels enter no sum and get a zero gradient.
 
 Overlap: sums are over the whole batch; a class that the batch lacks contributes 0. The formulas and constants are those
 of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`, `DiceLoss`, `JaccardLoss`), which build a one-hot target;
@@ -41,9 +41,9 @@ class _OverlapSums(torch.autograd.Function):
     """Per class: sum of its probability over its true pixels, and over all pixels that are not ignored."""
 
     @staticmethod
-    def forward(ctx: Any, logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits_BCHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor]:
         probs_BCHW = decision.probs(logits_BCHW)
-        ignored_BHW = mask_BHW == ignore
+        ignored_BHW = mask_BHW == IGNORE
         if probs_BCHW.is_cuda or ignored_BHW.any():  # asking would make a GPU wait
             probs_BCHW.mul_(~ignored_BHW.unsqueeze(1))
         true_B1HW = mask_BHW.long().masked_fill(ignored_BHW, 0).unsqueeze(1)
@@ -52,11 +52,11 @@ class _OverlapSums(torch.autograd.Function):
         return own_C, probs_BCHW.sum((0, 2, 3))
 
     @staticmethod
-    def backward(ctx: Any, grad_own_C: Tensor, grad_all_C: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_own_C: Tensor, grad_all_C: Tensor) -> tuple[Tensor, None]:
         probs_BCHW, true_B1HW = ctx.saved_tensors
         grad_BCHW = torch.empty_like(probs_BCHW).copy_(grad_all_C.view(1, -1, 1, 1))
         grad_BCHW.scatter_(1, true_B1HW, (grad_own_C + grad_all_C).take(true_B1HW))
-        return decision.logits_gradient(grad_BCHW, probs_BCHW), None, None  # 0 where ignored: probabilities are 0 there
+        return decision.logits_gradient(grad_BCHW, probs_BCHW), None  # 0 where ignored: probabilities are 0 there
 
 
 def _sums_by_class(probs_BCHW: Tensor, true_B1HW: Tensor) -> Tensor:
@@ -84,16 +84,16 @@ def class_pixels(mask_BHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tens
     return torch.bincount(mask_BHW.flatten(), minlength=num_classes)[:num_classes].to(dtype)
 
 
-def soft_dice(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
+def soft_dice(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
     """Returns 1 - soft Dice, `2 overlap / (predicted + true)`, averaged over classes. Source: as in the original."""
-    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW, ignore)
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
     score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
     return _mean_of_present(1 - score_C, true_C, weights_C)
 
 
-def soft_jaccard(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
+def soft_jaccard(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
     """Returns 1 - soft intersection over union, averaged over classes."""
-    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW, ignore)
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
     score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
     return _mean_of_present(1 - score_C, true_C, weights_C)
 
@@ -102,7 +102,6 @@ def soft_tversky(
     logits_BCHW: Tensor,
     mask_BHW: Tensor,
     weights_C: Tensor | None,
-    ignore: int,
     alpha: float = SALEHI_ALPHA,
     beta: float = SALEHI_BETA,
 ) -> Tensor:
@@ -114,15 +113,15 @@ def soft_tversky(
 
     Source: Salehi et al. 2017, https://arxiv.org/abs/1706.05721.
     """
-    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW, ignore)
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
     errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
     score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
     return _mean_of_present(1 - score_C, true_C, weights_C)
 
 
-def _areas(logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
+def _areas(logits_BCHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns soft overlap, predicted area and true area of each class in pixels: three (C,)."""
-    overlap_C, predicted_C = _OverlapSums.apply(logits_BCHW, mask_BHW, ignore)
+    overlap_C, predicted_C = _OverlapSums.apply(logits_BCHW, mask_BHW)
     return overlap_C, predicted_C, class_pixels(mask_BHW, logits_BCHW.shape[1], logits_BCHW.dtype)
 
 
@@ -132,13 +131,13 @@ def _mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) -
     return (loss_C * (present_C if weights_C is None else present_C * weights_C)).mean()
 
 
-def cross_entropy(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
+def cross_entropy(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
     """Returns the mean cross entropy over the pixels that are not ignored, weighted by class (0 when all are)."""
-    nll_BHW = _nll(logits_BCHW, mask_BHW, ignore)
-    return (nll_BHW * _share(mask_BHW, weights_C, ignore, nll_BHW.dtype)).sum()
+    nll_BHW = _nll(logits_BCHW, mask_BHW)
+    return (nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
 
 
-def focal(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int, gamma: float = 2.0) -> Tensor:
+def focal(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, gamma: float = 2.0) -> Tensor:
     """Returns the mean of each pixel's cross entropy times `(1 - p) ** gamma`, p the probability of its true class.
 
     Args:
@@ -147,16 +146,15 @@ def focal(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignor
     Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002, in its softmax form; smp's `FocalLoss` is the
     one-against-all form and NaN on a batch of ignored pixels.
     """
-    nll_BHW = _nll(logits_BCHW, mask_BHW, ignore)
+    nll_BHW = _nll(logits_BCHW, mask_BHW)
     doubt_BHW = -torch.expm1(-nll_BHW)  # 1 - p, with all its digits when p is nearly 1
-    return (doubt_BHW.pow(gamma) * nll_BHW * _share(mask_BHW, weights_C, ignore, nll_BHW.dtype)).sum()
+    return (doubt_BHW.pow(gamma) * nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
 
 
 def bitempered(
     logits_BCHW: Tensor,
     mask_BHW: Tensor,
     weights_C: Tensor | None,
-    ignore: int,
     t1: float = CIFAR_T1,
     t2: float = CIFAR_T2,
 ) -> Tensor:
@@ -172,10 +170,10 @@ def bitempered(
     Source: Amid et al. 2019, https://arxiv.org/abs/1906.03361, as computed by pytorch-toolbelt. On a CPU it takes 20
     times as long as the cross entropy.
     """
-    true_P = mask_BHW.long().masked_fill(mask_BHW == ignore, 0).flatten()
+    true_P = mask_BHW.long().masked_fill(mask_BHW == IGNORE, 0).flatten()
     logits_PC = logits_BCHW.movedim(1, -1).flatten(0, 2)
     loss_P = _toolbelt_loss()(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
-    return (loss_P * _share(mask_BHW, weights_C, ignore, loss_P.dtype).flatten()).sum()
+    return (loss_P * _share(mask_BHW, weights_C, loss_P.dtype).flatten()).sum()
 
 
 @functools.cache
@@ -188,22 +186,22 @@ def _toolbelt_loss() -> Callable[..., Tensor]:
     return bi_tempered_logistic_loss
 
 
-def _nll(logits_BCHW: Tensor, mask_BHW: Tensor, ignore: int) -> Tensor:
+def _nll(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
     """Returns the negative log likelihood of each pixel's true class: (B, H, W)."""
-    return F.nll_loss(decision.log_probs(logits_BCHW), mask_BHW.long(), ignore_index=ignore, reduction="none")
+    return F.nll_loss(decision.log_probs(logits_BCHW), mask_BHW.long(), ignore_index=IGNORE, reduction="none")
 
 
-def _share(mask_BHW: Tensor, weights_C: Tensor | None, ignore: int, dtype: torch.dtype) -> Tensor:
+def _share(mask_BHW: Tensor, weights_C: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Returns each pixel's share of the mean: (B, H, W), ignored pixels 0, the sum 1 (or 0)."""
     true_BHW = mask_BHW.long()
-    counts_BHW = true_BHW != ignore
+    counts_BHW = true_BHW != IGNORE
     weight_BHW = counts_BHW.to(dtype)
     if weights_C is not None:
         weight_BHW = weight_BHW * weights_C.take(true_BHW.masked_fill(~counts_BHW, 0))
     return weight_BHW / weight_BHW.sum().clamp_min(torch.finfo(dtype).tiny)
 
 
-def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
+def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
     """Returns Lovasz-Softmax over the whole batch, averaged over the classes that occur in it (0 when none does).
 
     Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790. Equal to `LovaszLoss` of smp and pytorch-toolbelt,
@@ -214,7 +212,7 @@ def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, igno
     probs_CP = decision.probs(logits_BCHW).transpose(0, 1).reshape(num_classes, -1)
     mask_P = mask_BHW.flatten()
     truth_CP = mask_P == torch.arange(num_classes, device=mask_P.device).unsqueeze(1)
-    errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * (mask_P != ignore)
+    errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * (mask_P != IGNORE)
     with torch.no_grad():
         slopes_CP = torch.stack([_lovasz_slopes(*rows) for rows in zip(errors_CP, truth_CP, strict=True)])
         share_C = truth_CP.any(1).to(probs_CP.dtype)
@@ -234,7 +232,7 @@ def _lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
     return torch.empty_like(errors_P).scatter_(0, order_P, slopes_P)
 
 
-def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ignore: int) -> Tensor:
+def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
     """Returns 1 - F1 of the outlines, averaged over classes; a class without a true outline contributes 0.
 
     Precision: share of the predicted outline within two pixels of the true one; recall: the other way round. Outlines
@@ -245,7 +243,7 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, ig
     sums are over the batch, as in soft Dice, instead of over each image, and that outlines next to ignored pixels,
     where the border is unknown, are left out. The edge of the image is no outline.
     """
-    ignored_B1HW = (mask_BHW == ignore).unsqueeze(1)
+    ignored_B1HW = (mask_BHW == IGNORE).unsqueeze(1)
     near_ignored_B1HW = _widened(ignored_B1HW.to(logits_BCHW.dtype), OUTLINE_PX)
     truth_BCHW = (mask_BHW.unsqueeze(1) == _class_indices(logits_BCHW)).to(logits_BCHW.dtype)
     channels_last = torch.channels_last  # in which a CPU pools four times as fast
@@ -268,7 +266,7 @@ def _widened(values_BCHW: Tensor, window_px: int) -> Tensor:
     return F.max_pool2d(values_BCHW, window_px, stride=1, padding=window_px // 2)
 
 
-TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None, int], Tensor]] = {
+TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "dice": soft_dice,
     "jaccard": soft_jaccard,
     "ce": cross_entropy,
@@ -304,6 +302,6 @@ def mixed_loss(
         logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
         if weights_C is not None:
             weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
-        values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C, IGNORE) for name, _ in mix}
+        values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C) for name, _ in mix}
         total = torch.stack([weight * values[name] for name, weight in mix]).sum()
     return Loss(total, {name: value.detach() for name, value in values.items()})

@@ -62,7 +62,8 @@ class TrainDataset(torch.utils.data.Dataset):
         self.positions = tile_positions(store, ids, augmentation)
         self.num_tiles = len(self.positions) // len(ids)
         self.chain = color_chain(augmentation.color)
-        self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
+        pasted = augmentation.copy_paste.classes
+        self.paste_classes = [classes.index(name) for name in (classes if pasted == "all" else pasted)]
         needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
         self.presence = self.class_presence() if needs_presence else None
         # In shared memory, so that workers which live through all epochs see each new validation Dice.

@@ -9,7 +9,7 @@ have a last column more, of pixels that are predicted as no class. Needs no torc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ import pandas as pd
 
 from pipeline.config.competition import IGNORE
 from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
-from pipeline.segmentation.labels import count_values
 
 
 def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
@@ -96,13 +95,12 @@ def summarise(
 
 
 def majority_guess(
-    truths: Iterable[np.ndarray], majority_index: int, classes: Sequence[str], scored: Sequence[int] | None = None
+    confusion_ICC: np.ndarray, majority_index: int, classes: Sequence[str], scored: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Returns the mean scores of always predicting one class, that of the most training pixels."""
-    pixels_IC = np.stack([count_values(truth)[: len(classes)] for truth in truths])
-    confusion_ICC = np.zeros((*pixels_IC.shape, len(classes)), np.int64)
-    confusion_ICC[..., majority_index] = pixels_IC
-    families = score_table(scores_over_all(confusion_ICC), classes, scored)
+    """Returns the mean scores of always predicting one class, that of the most training pixels, on the same images."""
+    guess_ICC = np.zeros_like(confusion_ICC)
+    guess_ICC[..., majority_index] = confusion_ICC.sum(-1)
+    families = score_table(scores_over_all(guess_ICC), classes, scored)
     return {"class": classes[majority_index], "scores": {name: family["mean"] for name, family in families.items()}}
 
 

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.tiles import Box
-from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import (
-    allowed_classes,
     choose_classes,
     dice_weights,
     keep_occurrence,
@@ -20,7 +18,7 @@ from pipeline.segmentation.copy_paste import (
     pasted_pixels,
 )
 from pipeline.segmentation.labels import count_values
-from tests.data.small_competition import CLASSES, augmentation, make_mask
+from tests.data.small_competition import CLASSES, make_mask
 
 ALL = range(len(CLASSES))
 
@@ -160,14 +158,6 @@ def test_areas_count_every_value_also_inside_a_part():
     assert (count_values(mask) == np.bincount(mask.ravel(), minlength=256)).all()
     inside = pasted_pixels(mask, [1])
     assert count_values(mask, inside)[1] == (mask == 1).sum() == count_values(mask, inside).sum()
-
-
-def test_class_names_become_indices_and_unknown_ones_are_refused():
-    rules = augmentation("COPY_PASTE.ENABLE=true", "COPY_PASTE.CLASSES=[Road, Boat]", name="ExpAAB").copy_paste
-    assert allowed_classes(rules, CLASSES) == (2, 4)
-    assert allowed_classes(augmentation().copy_paste, CLASSES) == (0, 1, 2, 3, 4)
-    with pytest.raises(UserError, match="unknown Road, Boat; there are Sky, Tree"):
-        allowed_classes(rules, ("Sky", "Tree"))
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.integers(0, 99))

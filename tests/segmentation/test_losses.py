@@ -296,7 +296,7 @@ def test_a_mix_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_focal_and_tversky_contain_their_relatives() -> None:
-    batch = (*make_batch(), None, 255)
+    batch = (*make_batch(), None)
     torch.testing.assert_close(focal(*batch, gamma=0.0), cross_entropy(*batch))
     torch.testing.assert_close(soft_tversky(*batch, alpha=0.5, beta=0.5), soft_dice(*batch))
     torch.testing.assert_close(soft_tversky(*batch, alpha=1.0, beta=1.0), soft_jaccard(*batch))
@@ -304,10 +304,10 @@ def test_focal_and_tversky_contain_their_relatives() -> None:
 
 def test_bitempered_becomes_the_cross_entropy_and_is_bounded() -> None:
     logits_BCHW, mask_BHW = make_batch()
-    near = bitempered(logits_BCHW, mask_BHW, None, 255, t1=1 - 1e-5, t2=1 + 1e-5)
-    torch.testing.assert_close(near, cross_entropy(logits_BCHW, mask_BHW, None, 255), rtol=1e-4, atol=1e-4)
+    near = bitempered(logits_BCHW, mask_BHW, None, t1=1 - 1e-5, t2=1 + 1e-5)
+    torch.testing.assert_close(near, cross_entropy(logits_BCHW, mask_BHW, None), rtol=1e-4, atol=1e-4)
     wrong_BCHW = 6e4 * F.one_hot((mask_BHW.clamp_max(3) + 1) % 4, 4).permute(0, 3, 1, 2).double()
-    assert 4.99 < float(bitempered(wrong_BCHW, mask_BHW, None, 255)) < 5
+    assert 4.99 < float(bitempered(wrong_BCHW, mask_BHW, None)) < 5
 
 
 @pytest.mark.slow

@@ -139,6 +139,11 @@ def test_weighted_pasting_prefers_classes_of_low_dice_once_the_delay_has_passed(
     assert pasted_classes(range(11, 21)) == {2}
 
 
+def test_names_of_pasted_classes_become_indices(competition):
+    assert train_dataset(competition).paste_classes == [0, 1, 2, 3, 4]
+    assert train_dataset(competition, "COPY_PASTE.CLASSES=[Road, Boat]").paste_classes == [2, 4]
+
+
 def test_ignored_pixels_are_never_pasted(tmp_path):
     folder = tmp_path / "data"
     catalog = make_competition(folder, num_images=4, ignore_index=255)
