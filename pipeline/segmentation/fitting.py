@@ -32,8 +32,6 @@ from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.task import Arrays, HeldOut, MakeEach
 
-RULE_FIELDS = ("class_index", "measure", "least")
-
 
 def fit_decoding(
     run: Run,
@@ -104,7 +102,7 @@ def decoder(
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
     num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
-    rules = tuple(Rule(*(rule[field] for field in RULE_FIELDS)) for rule in facts.get("rules", ()))
+    rules = tuple(Rule(rule["class_index"], rule["measure"], rule["least"]) for rule in facts.get("rules", ()))
     factors = facts.get("offsets", {}).get("factors", {})
     if factors:
         factors_C = np.array([factors.get(name, 1.0) for name in run.loaded.competition.class_names])

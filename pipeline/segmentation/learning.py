@@ -28,14 +28,8 @@ from pipeline.task import Criterion, Learning, Score, Scores
 
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
-    return bind(
-        loaded.competition.class_names,
-        scored_classes(loaded),
-        loss_classes(loaded),
-        num_outputs(loaded),
-        loaded.config.loss_fn,
-        device,
-    )
+    names, loss_fn = loaded.competition.class_names, loaded.config.loss_fn
+    return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device)
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
