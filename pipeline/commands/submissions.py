@@ -34,15 +34,15 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.segmentation.submission.score import score_file, summarise
+    from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.is_dir():
         raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
 
-    scores = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
+    summary = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
     # Another competition's classes may fit the file too, so the output names the competition.
-    print(json.dumps({"competition": competition.name, **summarise(scores, competition)}, indent=2))
+    print(json.dumps({"competition": competition.name, **summary}, indent=2))
 
 
 def diff_command(options: Parser, arguments: Sequence[str]) -> None:

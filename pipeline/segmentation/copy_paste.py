@@ -15,38 +15,12 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.schema import CopyPaste
 from pipeline.data.tiles import Box
-from pipeline.errors import UserError
+from pipeline.segmentation.labels import count_values
 
 SIGMA = 1.0
 RADIUS = 3  # pixels; what a Gaussian of sigma 1 has beyond is worth less than a twentieth of a grey level
 MARGIN = RADIUS + 1  # with one more, mirroring at the box's edge reaches no pasted pixel: equal to the whole frame
-
-
-def class_areas(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-    """Returns the number of pixels of each mask value, of those where `inside` is not 0: int64, 256 values.
-
-    >>> class_areas(np.array([[0, 2], [2, 255]], np.uint8))[[0, 1, 2, 255]].tolist()
-    [1, 0, 2, 1]
-    """
-    return cv2.calcHist([mask], [0], inside, [256], [0, 256]).ravel().astype(np.int64)
-
-
-def allowed_classes(rules: CopyPaste, classes: Sequence[str]) -> tuple[int, ...]:
-    """Returns the class indices that copy-paste may take.
-
-    Raises:
-        UserError: `COPY_PASTE.CLASSES` names a class that the competition has not.
-    """
-    if rules.classes == "all":
-        return tuple(range(len(classes)))
-    unknown = [name for name in rules.classes if name not in classes]
-    if unknown and rules.enable:
-        raise UserError(
-            f"DATASETS.AUGMENTATION.COPY_PASTE.CLASSES: unknown {', '.join(unknown)}; there are {', '.join(classes)}"
-        )
-    return tuple(classes.index(name) for name in rules.classes if name in classes)
 
 
 def choose_classes(
@@ -60,7 +34,7 @@ def choose_classes(
     """Returns 1 to `max_classes` classes to paste, or none when no class fits.
 
     Args:
-        areas: pixels of each mask value in the source, as from `class_areas`.
+        areas: pixels of each mask value in the source, as from `count_values`.
         allowed: class indices that may be pasted; the ignored value never is.
         max_area: pixels that all of them together may cover; a class too large is passed over for the next.
         weights: relative chance of each class to come first (0 = never); None for equal chances.
@@ -101,11 +75,11 @@ def keep_occurrence(chosen: Sequence[int], mask: np.ndarray, source_mask: np.nda
     below the pasted pixels must not vanish; then every class keeps its share exactly, not only on average.
 
     Args:
-        mask: the sample's mask before pasting; `areas`: its `class_areas`.
+        mask: the sample's mask before pasting; `areas`: its `count_values`.
     """
     kept = list(chosen)
     while kept:
-        covered = class_areas(mask, pasted_pixels(source_mask, kept))
+        covered = count_values(mask, pasted_pixels(source_mask, kept))
         vanishing = (areas > 0) & (covered == areas)
         vanishing[[*kept, IGNORE]] = False
         if not vanishing.any():

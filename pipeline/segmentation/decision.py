@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.config.competition import IGNORE
+
 BLOCK_PIXELS = 2**17  # pixels per block of `choose`: half a megabyte of float32 per class stays in the cache
 NUM_LANES = 64  # counters per cell of a matrix on a GPU, so that neighbouring pixels do not wait for each other
 
@@ -80,7 +82,7 @@ def vote(scores_CHW: Tensor) -> Tensor:
     return is_chosen_CHW.view(torch.uint8)
 
 
-def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 255) -> Tensor:
+def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
     """Returns the confusion matrix of each image in pixels: (B, C, C) int64 on the same device.
 
     Rows are true classes, columns predicted ones.
@@ -98,7 +100,7 @@ def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 25
         raise ValueError(f"prediction {tuple(pred_BHW.shape)} and mask {tuple(mask_BHW.shape)} differ in shape")
     num_cells = num_classes * num_classes
     if mask_BHW.device.type == "cpu":
-        codes = [_codes_on_cpu(*pair, num_classes, ignore).flatten() for pair in zip(pred_BHW, mask_BHW, strict=True)]
+        codes = [_codes_on_cpu(*pair, num_classes).flatten() for pair in zip(pred_BHW, mask_BHW, strict=True)]
         counts = [torch.bincount(codes_P, minlength=num_cells)[:num_cells] for codes_P in codes]
         return torch.stack(counts).view(-1, num_classes, num_classes)
     codes_BP = (mask_BHW.long() * num_classes + pred_BHW).flatten(1).clamp_(max=num_cells)
@@ -108,7 +110,12 @@ def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int, ignore: int = 25
     return counters.view(len(codes_BP), -1, NUM_LANES).sum(2)[:, :num_cells].view(-1, num_classes, num_classes)
 
 
-def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: int) -> Tensor:
+def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the confusion matrix, int64 (C, C), rows truth, of two uint8 index masks; 255 in truth is ignored."""
+    return count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0].numpy()
+
+
+def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int) -> Tensor:
     """Returns `truth * C + prediction` of each pixel; an ignored one gets C * C or more, as its value is no class.
 
     With up to 15 classes everything is done in bytes: 255 * C + prediction wraps round to 256 - C + prediction, which
@@ -116,11 +123,11 @@ def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int, ignore: in
     """
     if not mask_HW.numel():
         return mask_HW.int()
-    is_bytes = pred_HW.dtype == mask_HW.dtype == torch.uint8 and ignore == 255
-    scored_HW = mask_HW + 1 if is_bytes else (mask_HW + 1).masked_fill_(mask_HW == ignore, 0)  # byte 255 + 1 is 0
+    is_bytes = pred_HW.dtype == mask_HW.dtype == torch.uint8
+    scored_HW = mask_HW + 1 if is_bytes else (mask_HW + 1).masked_fill_(mask_HW == IGNORE, 0)  # byte 255 + 1 is 0
     for what, highest in (("prediction", int(pred_HW.max())), ("mask", int(scored_HW.max()) - 1)):
         if highest >= num_classes:
-            raise ValueError(f"class {highest} in a {what}, expected 0 to {num_classes - 1} (or {ignore} in a mask)")
+            raise ValueError(f"class {highest} in a {what}, expected 0 to {num_classes - 1} (or {IGNORE} in a mask)")
     if is_bytes and num_classes * num_classes <= 256 - num_classes:
         return (mask_HW * num_classes).add_(pred_HW)
     return mask_HW.int().mul_(num_classes).add_(pred_HW)

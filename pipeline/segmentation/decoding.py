@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 
 from pipeline.scores import LABELS
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
-from pipeline.segmentation.out_of_fold import Trials, try_settings
+from pipeline.segmentation.out_of_fold import Fitted, try_settings
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of, image_scores
+from pipeline.segmentation.scores import image_scores
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")
@@ -53,26 +54,6 @@ class DecodedImage:
     scores: np.ndarray
     is_present: np.ndarray
 
-    @property
-    def shares(self) -> dict[Measure, np.ndarray]:
-        """Returns what rules measure."""
-        return {"area": self.area, "mass": self.mass}
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """What came of fitting.
-
-    Attributes:
-        rules: the adopted ones.
-        trials: by class index, the best rule and what it gains in the score of its class.
-        words: the decision, then a line per class that was tried.
-    """
-
-    rules: tuple[Rule, ...]
-    trials: Trials[int, Rule]
-    words: list[str]
-
 
 def measure_classes(predictions: Sequence[Prediction], mask_HW: np.ndarray) -> dict[Measure, np.ndarray]:
     """Returns each class's predicted area and mass as shares of the image, float64 (C,) each."""
@@ -104,7 +85,7 @@ def measure_image(
     """
     shares = measure_classes(predictions, mask_HW)
     confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
-    scores, is_present = image_scores(confusion_CC)[score], (confusion_CC.sum(1) > 0).numpy()
+    scores, is_present = image_scores(confusion_CC)[score], confusion_CC.sum(1) > 0
     return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
 
 
@@ -138,7 +119,7 @@ def fit_rule(class_index: int, images: Sequence[DecodedImage]) -> Rule | None:
     best_gain, best = 0.0, None
     changes = np.array([gain_of(image, class_index) for image in images])
     for measure in MEASURES:
-        values = np.array([image.shares[measure][class_index] for image in images])
+        values = np.array([getattr(image, measure)[class_index] for image in images])
         order = np.argsort(values, kind="stable")
         order = order[values[order] > 0]
         if not len(order):
@@ -161,8 +142,8 @@ def gain_of(image: DecodedImage, class_index: int) -> float:
 
 def fit_suppression(
     images: Sequence[DecodedImage], classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
-) -> Suppression:
-    """Returns the rules that gain on sequences that they were not fitted on, beyond noise.
+) -> Fitted[int, Rule, tuple[Rule, ...]]:
+    """Returns the rules that gain on sequences that they were not fitted on, beyond noise; trials are by class index.
 
     Only the score of the dropped class is measured; where its pixels go changes the other classes' scores too little.
 
@@ -180,8 +161,8 @@ def fit_suppression(
         limit = f"where its {rule.measure} is below {rule.least:.2e} of the image"
         return f"{classes[index]}: {'dropped' if index in trials.adopted else 'kept, not dropped'} {limit}"
 
-    return Suppression(rules, trials, trials.words("no class is dropped", changed, LABELS[score], describe))
+    return Fitted(rules, trials, trials.words("no class is dropped", changed, LABELS[score], describe))
 
 
 def _gain(image: DecodedImage, rule: Rule) -> float:
-    return gain_of(image, rule.class_index) if dropped(image.shares, [rule]) else 0.0
+    return gain_of(image, rule.class_index) if dropped(vars(image), [rule]) else 0.0

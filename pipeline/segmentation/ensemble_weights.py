@@ -12,7 +12,7 @@ Duchi et al. 2008 for the projection onto the simplex.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -23,7 +23,7 @@ import torch
 from pipeline.scores import LABELS, mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import normalised
-from pipeline.segmentation.out_of_fold import Trials, try_settings
+from pipeline.segmentation.out_of_fold import Fitted, try_settings
 from pipeline.segmentation.pixel_sample import PixelSample, sample_pixels, scored_probs
 from pipeline.segmentation.predict import Prediction
 
@@ -49,25 +49,6 @@ class MemberSample(PixelSample):
     members: np.ndarray
     soft_hits: np.ndarray
     soft_areas: np.ndarray
-
-
-@dataclass(frozen=True)
-class FittedWeights:
-    """What came of fitting.
-
-    Attributes:
-        weights: float64 (M, 1) or (M, C): the adopted ones, or equal ones.
-        by_image: weights fitted without an image's sequence, for scoring it; empty when equal ones stay.
-        kind: how the adopted weights were fitted, or "equal".
-        trials: by kind, the weights and what they gain over equal ones.
-        words: the decision, then a line per kind.
-    """
-
-    weights: np.ndarray
-    by_image: Mapping[str, np.ndarray]
-    kind: str
-    trials: Trials[Kind, np.ndarray]
-    words: list[str]
 
 
 def sample_members(
@@ -150,8 +131,8 @@ def fit_soft(
 
 def fit_weights(
     images: Sequence[MemberSample], num_members: int, scored: Sequence[int] | None = None, score: str = "dice"
-) -> FittedWeights:
-    """Returns the weights to use: the best kind of fit where it beats equal weights beyond noise, else equal ones.
+) -> Fitted[Kind, np.ndarray, Kind | None]:
+    """Returns the kind of fit whose weights beat equal ones beyond noise, None where no kind does; trials are by kind.
 
     Only images that are out of fold for two members or more take part. Of the kinds that gain on held-out sequences,
     the one with the highest lower bound is adopted. `scored` and `score` are as in `fit_greedy`.
@@ -175,9 +156,7 @@ def fit_weights(
     label = f"mean {LABELS[score]}"
     unchanged = "equal weights" if images else "equal weights, as no image is out of fold for two members"
     words = trials.words(unchanged, f"weights fitted by {best}", label, lambda kind, weights: kind)
-    if best is None:
-        return FittedWeights(equal, {}, "equal", trials, words)
-    return FittedWeights(trials.adopted[best].setting, trials.adopted[best].held_out, best, trials, words)
+    return Fitted(best, trials, words)
 
 
 def _ascend(hits_IMC: np.ndarray, bases_IMC: np.ndarray, is_present_IC: np.ndarray) -> np.ndarray:

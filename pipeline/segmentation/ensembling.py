@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from pipeline.config.competition import Competition, mask_code
 from pipeline.engine.run import Run
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, mean_scored, per_image_score
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
-from pipeline.segmentation.ensemble_weights import FittedWeights, MemberSample, fit_weights, sample_members
+from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.out_of_fold import arrays_of, image_from
+from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of, image_scores
+from pipeline.segmentation.scores import image_scores
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
 
 
@@ -54,22 +54,22 @@ def evaluate_ensemble(
     own = [result["own"] for result in results]
     fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
-    if fitted is not None and fitted.by_image:
-        chosen = Recipe("WEIGHTED", fitted.weights)
+    if fitted is not None and fitted.adopted is not None:
+        trial = fitted.trials.by_key[fitted.adopted]
+        chosen = Recipe("WEIGHTED", trial.setting)
 
         def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
-            return [Recipe("WEIGHTED", fitted.by_image.get(image_id, fitted.weights))]
+            return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
 
         made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
         by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
-    confusion_ICC = torch.from_numpy(by_method[chosen.method])
-    evaluation = evaluation_of(run, folder, rows, confusion_ICC, lambda image_id: made(image_id)["mask"])
+    evaluation = evaluation_of(run, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
     found = findings(rows, held_out, by_method, own, competition, len(settings.members))
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
-        found["fit"] = {"kind": fitted.kind, **fitted.trials.facts(), "words": fitted.words[0]}
+        found["fit"] = {"kind": fitted.adopted or "equal", **fitted.trials.facts(), "words": fitted.words[0]}
     run.log("\n".join([findings_text(found), *(fitted.words if fitted else [])]))
     return evaluation, found
 
@@ -104,8 +104,8 @@ def image_maker(
         masks = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
         alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
         made = {
-            "methods": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in masks]),
-            "own": np.stack([confusion_of(mask, truth, num_classes).numpy() for mask in alone]),
+            "methods": np.stack([confusion_of(mask, truth, num_classes) for mask in masks]),
+            "own": np.stack([confusion_of(mask, truth, num_classes) for mask in alone]),
             "mask": masks[mask_index],
         }
         if with_sample:
@@ -115,8 +115,8 @@ def image_maker(
     return make
 
 
-def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> FittedWeights:
-    """Returns the weights fitted on the out-of-fold images."""
+def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> Fitted:
+    """Returns what `fit_weights` finds on the out-of-fold images."""
     pairs = zip(rows.itertuples(), results, strict=True)
     images = [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
     competition, num_members = run.loaded.competition, len(run.loaded.config.ensemble.members)

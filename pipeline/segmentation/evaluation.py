@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from pipeline.config.competition import mask_code
@@ -20,14 +19,14 @@ from pipeline.paths import CLASSES, CONFUSION, PANELS
 from pipeline.report.figure import write_image
 from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, per_image_score
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
-from pipeline.segmentation.scores import confusion_of, confusion_table, image_table, majority_guess, summarise
+from pipeline.segmentation.scores import confusion_table, image_table, majority_guess, summarise
 from pipeline.task import Evaluation
 
 NUM_PANELS = 3  # of each: best, median, worst
-MaskOf = Callable[[str], np.ndarray]
 
 
 def evaluate_predictions(
@@ -40,15 +39,16 @@ def evaluate_predictions(
         rows: catalog rows of the validation images.
         prediction_of: an image's prediction by its id.
     """
-    num_classes = run.loaded.competition.num_classes
-    masks = true_masks(run, folder, rows)
-    bar = tqdm(zip(rows["id"], masks, strict=True), total=len(rows), desc="score", leave=False, disable=None)
-    confusions = [confusion_of(decode(prediction_of(image_id)), truth, num_classes) for image_id, truth in bar]
-    return evaluation_of(run, folder, rows, torch.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
+    num_classes, code = run.loaded.competition.num_classes, mask_code(run.loaded.competition)
+    bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
+    confusions = [
+        confusion_of(decode(prediction_of(row.id)), read_mask(folder / row.mask, code), num_classes) for row in bar
+    ]
+    return evaluation_of(run, rows, np.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
 
 
 def evaluation_of(
-    run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: torch.Tensor, mask_of: MaskOf
+    run: Run, rows: pd.DataFrame, confusion_ICC: np.ndarray, mask_of: Callable[[str], np.ndarray]
 ) -> Evaluation:
     """Returns the evaluation that follows from a confusion matrix per row.
 
@@ -60,14 +60,8 @@ def evaluation_of(
     per_image = image_table(rows["id"], rows["sequence"], confusion_ICC, classes, scored)
     metrics = summarise(confusion_ICC, classes, scored, competition.score)
     majority = int(pd.read_csv(run.paths / CLASSES, keep_default_na=False)["pixels"].idxmax())
-    metrics["majority"] = majority_guess(true_masks(run, folder, rows), majority, classes, scored)
+    metrics["majority"] = majority_guess(confusion_ICC, majority, classes, scored)
     return Evaluation(metrics, per_image, {CONFUSION: confusion_table(confusion_ICC.sum(0), classes)}, mask_of)
-
-
-def true_masks(run: Run, folder: Path, rows: pd.DataFrame):
-    """Yields the true masks (uint8, 255 ignored) of catalog rows, in their order."""
-    code = mask_code(run.loaded.competition)
-    return (read_mask(folder / mask, code) for mask in rows["mask"])
 
 
 def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:

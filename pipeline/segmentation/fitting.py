@@ -20,20 +20,17 @@ from pipeline.scores import per_image_score
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
-    Suppression,
     decode_with_rules,
     fit_suppression,
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_recipe
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.offsets import Offsets, fit_offsets, sample_combined, with_factors
-from pipeline.segmentation.out_of_fold import arrays_of, image_from
+from pipeline.segmentation.offsets import fit_offsets, sample_combined, with_factors
+from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.task import Arrays, HeldOut, MakeEach
-
-RULE_FIELDS = ("class_index", "measure", "least")
 
 
 def fit_decoding(
@@ -81,13 +78,13 @@ def fit_decoding(
 
     if settings.offsets == "fitted":
         moved = fit_offsets(images_of(PixelSample, "offsets", sample), classes, scored, score)
-        factors = moved.factors if (moved.factors != 1).any() else None
-        pairs = zip(classes, moved.factors.tolist(), strict=True)
+        factors = moved.adopted if (moved.adopted != 1).any() else None
+        pairs = zip(classes, moved.adopted.tolist(), strict=True)
         own = {name: factor for name, factor in pairs if factor != 1}
         facts["offsets"] = {**_fit_facts(run, moved, classes), "factors": own}
     if settings.suppress == "fitted":
         dropped = fit_suppression(images_of(DecodedImage, "rules", measure), classes, scored, score)
-        facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.rules]
+        facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
         facts |= _fit_facts(run, dropped, classes)
     return facts
 
@@ -105,7 +102,7 @@ def decoder(
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
     num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
-    rules = tuple(Rule(*(rule[field] for field in RULE_FIELDS)) for rule in facts.get("rules", ()))
+    rules = tuple(Rule(rule["class_index"], rule["measure"], rule["least"]) for rule in facts.get("rules", ()))
     factors = facts.get("offsets", {}).get("factors", {})
     if factors:
         factors_C = np.array([factors.get(name, 1.0) for name in run.loaded.competition.class_names])
@@ -124,7 +121,7 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     return origin
 
 
-def _fit_facts(run: Run, fitted: Offsets | Suppression, classes: Sequence[str]) -> dict[str, Any]:
+def _fit_facts(run: Run, fitted: Fitted, classes: Sequence[str]) -> dict[str, Any]:
     """Logs what was decided; returns it for decode.json."""
     run.log("\n".join(fitted.words))
     facts = fitted.trials.facts(classes.__getitem__)

@@ -6,9 +6,10 @@ In: 8-bit PNG files of class indices, other grey values or colours. Out: uint8 a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.config.competition import IGNORE, Competition, MaskCode, mask_code
 from pipeline.data.images import STORED_ORIENTATION, changed_file
 from pipeline.data.inspection import Header, Inspection, inspect_file
 from pipeline.data.problems import Problem, make_problem
+from pipeline.errors import UserError
 
 UNKNOWN = 254  # in a decoded mask: of no class; there are 254 at most, so that their indices end below it
 INDICES = MaskCode()
@@ -46,29 +48,57 @@ def mask_flags(code: MaskCode) -> int:
 
 
 def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
-    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR; may be `stored` itself.
+    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR.
 
     `IGNORE` marks ignored pixels. Where values or colours are given, any other one becomes `UNKNOWN`.
 
     >>> class_indices(np.array([[0, 255, 7]], np.uint8), MaskCode(values=(0, 255))).tolist()
     [[0, 1, 254]]
     """
-    ignore = code.ignore_index
-    if code.colors:
-        mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
-        for index, (red, green, blue) in enumerate(code.colors):
-            color = (blue, green, red)
-            mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == ignore else index
-        return mask
+    if not code.colors:
+        return cv2.LUT(stored, _index_of_value(code))
+    mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
+    for index, (red, green, blue) in enumerate(code.colors):
+        color = (blue, green, red)
+        mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == code.ignore_index else index
+    return mask
+
+
+def _index_of_value(code: MaskCode) -> np.ndarray:
+    """Returns the class index of each grey value, uint8 [256]."""
+    table, ignore = np.arange(256, dtype=np.uint8), code.ignore_index
     if code.values:
-        table = np.full(256, UNKNOWN, np.uint8)
+        table[:] = UNKNOWN
         table[list(code.values)] = np.arange(len(code.values))
-        if ignore is not None:
-            table[code.values[ignore] if ignore < len(code.values) else ignore] = IGNORE
-        return cv2.LUT(stored, table)
-    if ignore is not None and ignore != IGNORE:
-        stored[stored == ignore] = IGNORE
-    return stored
+    if ignore is not None:
+        table[code.values[ignore] if code.values and ignore < len(code.values) else ignore] = IGNORE
+    return table
+
+
+def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Returns a mask (uint8, H, W) with pixels of other classes `IGNORE`.
+
+    >>> keep_classes(np.array([[0, 1, 7]], np.uint8), [1]).tolist()
+    [[255, 1, 255]]
+    """
+    kept = np.full(256, IGNORE, np.uint8)
+    kept[list(classes)] = classes
+    return cv2.LUT(mask_HW, kept)  # ten times as fast as indexing
+
+
+def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
+    """Returns a hash of where a mask (uint8, H, W) has which of some classes."""
+    return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
+
+
+def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuses a mask that is not of its image's (height, width).
+
+    Raises:
+        UserError: with both sizes.
+    """
+    if mask_HW.shape != tuple(size):
+        raise UserError(f"the mask of {image_id} is {mask_HW.shape} (height, width); its image is {tuple(size)}")
 
 
 def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
@@ -77,11 +107,7 @@ def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
     `counts` is int64 [256], the pixels per class index; at `IGNORE` those that are ignored.
     """
     code = mask_code(competition)
-    kind = "colors" if code.colors else "values" if code.values else "indices"
-
-    def problems_of(header: Header, file: str) -> list[Problem]:
-        return _mask_problems(header, file, kind, competition.name)
-
+    problems_of = partial(_mask_problems, code=code, competition=competition.name)
     seen, stored = inspect_file(path, file, problems_of, mask_flags(code))
     if stored is None:
         return seen
@@ -92,7 +118,7 @@ def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
         values = code.values or tuple(range(len(competition.classes)))
         stored_counts = count_values(stored)
         problem = _unknown_values(stored_counts, values, competition, file)
-        counts = _by_class(stored_counts, values, code.ignore_index)
+        counts = np.bincount(_index_of_value(code), stored_counts, minlength=256).astype(np.int64)
     return Inspection(seen.width, seen.height, counts, (problem,) if problem else ())
 
 
@@ -112,6 +138,27 @@ def class_presence(catalog: pd.DataFrame) -> np.ndarray:
     return (catalog.filter(regex=r"^pixels_\d+$") > 0).to_numpy()
 
 
+def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """Returns a row per scored class, in index order.
+
+    Columns: index, name, red, green, blue; over all masks the images with a pixel of the class, its pixels, and their
+    share of all scored pixels (0..1); train_images and valid_images: those images on each side of the split.
+    """
+    names = competition.class_names
+    pixels = catalog[pixel_columns(competition)[:-1]].set_axis(names, axis="columns")
+    present = pixels > 0
+    num_pixels = pixels.sum()
+    table = pd.DataFrame({"index": range(len(names)), "name": names})
+    table[["red", "green", "blue"]] = [list(color) for color in competition.colors[: len(names)]]
+    table["images"] = present.sum().to_numpy()
+    table["pixels"] = num_pixels.to_numpy()
+    table["pixel_share"] = (num_pixels / max(1, num_pixels.sum())).to_numpy()
+    for side in ("train", "valid"):
+        ids = split["id"][split["subset"] == side]
+        table[f"{side}_images"] = present[catalog["id"].isin(ids).to_numpy()].sum().to_numpy()
+    return table
+
+
 def float32_bytes(competition: Competition, sizes: Iterable[tuple[int, int]]) -> int:
     """Returns what the probabilities of images of these sizes (height, width) take as float32."""
     return 4 * competition.num_classes * sum(height * width for height, width in sizes)
@@ -129,8 +176,8 @@ def mask_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
     return notices
 
 
-def count_values(mask: np.ndarray) -> np.ndarray:
-    """Returns the number of pixels of each value, int64 [256], of a uint8 HxW mask.
+def count_values(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Returns the number of pixels of each value, int64 [256], of a uint8 HxW mask, or where `inside` is not 0.
 
     Twice as fast as np.bincount, and the interpreter is free meanwhile (0.12 against 0.28 ms on 480x360).
 
@@ -138,19 +185,11 @@ def count_values(mask: np.ndarray) -> np.ndarray:
     [1, 2, 1]
     """
     rows = max(1, _EXACT_FLOAT // mask.shape[1])
-    bands = (mask[top : top + rows] for top in range(0, mask.shape[0], rows))
-    return sum(cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64) for band in bands)
-
-
-def _by_class(stored_counts: np.ndarray, values: tuple[int, ...], ignore: int | None) -> np.ndarray:
-    """Returns the pixels per class index, from those per stored value."""
-    counts = np.zeros(256, np.int64)
-    counts[: len(values)] = stored_counts[list(values)]
-    if ignore is not None and ignore < len(values):
-        counts[IGNORE], counts[ignore] = counts[ignore], 0
-    elif ignore is not None:
-        counts[IGNORE] = stored_counts[ignore]
-    return counts
+    bands = (slice(top, top + rows) for top in range(0, mask.shape[0], rows))
+    counts = (
+        cv2.calcHist([mask[band]], [0], None if inside is None else inside[band], [256], [0, 256]) for band in bands
+    )
+    return sum(count.ravel().astype(np.int64) for count in counts)
 
 
 def _unknown_values(
@@ -178,26 +217,20 @@ def _unknown_colors(stored: np.ndarray, counts: np.ndarray, competition: Competi
     return make_problem("mask colour not in COLORS", file, found, competition=competition.name)
 
 
-def _mask_problems(
-    header: Header, file: str, kind: Literal["indices", "values", "colors"], competition: str
-) -> list[Problem]:
-    """Returns why a file cannot hold a mask that stores class indices, other grey values, or colours."""
-    found = f"{header.bits}-bit {header.color}"
+def _mask_problems(header: Header, file: str, code: MaskCode, competition: str) -> list[Problem]:
+    """Returns the first reason why a file cannot hold a mask of this code, judged by its header."""
+    is_grey, found = not code.colors, f"{header.bits}-bit {header.color}"
     if header.format != "PNG":
         return [make_problem("mask not a PNG", file, f"{header.format}, {found}")]
-    if header.bits > 8:
-        return [make_problem("16-bit mask", file, found)]
-    if kind == "colors":
-        return []
-    if "palette" in header.color:
-        return [make_problem("mask with palette", file, found, competition=competition)]
-    if header.color.startswith("RGB"):
-        return [make_problem("RGB mask", file, found, competition=competition)]
-    if "alpha" in header.color:
-        return [make_problem("mask with alpha", file, found)]
-    if header.bits < 8 and kind == "indices":
-        return [make_problem("mask of less than 8 bits", file, found, competition=competition)]
-    return []
+    faults = {
+        "16-bit mask": header.bits > 8,
+        "mask with palette": is_grey and "palette" in header.color,
+        "RGB mask": is_grey and header.color.startswith("RGB"),
+        "mask with alpha": is_grey and "alpha" in header.color,
+        "mask of less than 8 bits": is_grey and not code.values and header.bits < 8,
+    }
+    kinds = [kind for kind, is_so in faults.items() if is_so]
+    return [make_problem(kind, file, found, competition=competition) for kind in kinds[:1]]
 
 
 def listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,23 +17,32 @@ from torch import Tensor
 from pipeline.config.load import Loaded
 from pipeline.config.plan import parse_mix
 from pipeline.config.schema import LossFn
+from pipeline.errors import UserError
+from pipeline.scores import mean_scored
 from pipeline.segmentation import decision
-from pipeline.segmentation.classes import loss_classes, num_outputs, scored_classes
-from pipeline.segmentation.losses import adaptive_class_weights, build_loss, normalise_class_weights
-from pipeline.segmentation.metrics import dataset_iou, dice_iou
-from pipeline.task import Criterion, Learning, Loss, Score, Scores
+from pipeline.segmentation.losses import mixed_loss
+from pipeline.segmentation.networks import num_outputs
+from pipeline.segmentation.scores import dataset_iou
+from pipeline.task import Criterion, Learning, Score, Scores
 
 
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
-    return bind(
-        loaded.competition.class_names,
-        scored_classes(loaded),
-        loss_classes(loaded),
-        num_outputs(loaded),
-        loaded.config.loss_fn,
-        device,
-    )
+    names, loss_fn = loaded.competition.class_names, loaded.config.loss_fn
+    return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device)
+
+
+def loss_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter the loss (DATASETS.CLASSES)."""
+    names = loaded.competition.class_names
+    chosen = loaded.config.datasets.classes
+    return tuple(index for index, name in enumerate(names) if chosen == "all" or name in chosen)
+
+
+def scored_classes(loaded: Loaded) -> tuple[int, ...]:
+    """Returns the indices of the classes that enter means and monitor: the loss classes that are submitted."""
+    submitted = loaded.competition.scored_indices
+    return tuple(index for index in loss_classes(loaded) if index in submitted)
 
 
 def bind(
@@ -53,12 +63,12 @@ def bind(
     num_classes = len(classes)
 
     def criterion(mix: str, epoch: int, class_dice: Sequence[float]) -> Criterion:
-        if loss_fn.adaptive.enable and epoch > 0 and class_dice:
-            weights = adaptive_weights(class_dice, loss_fn.adaptive.max_weight, in_loss, outputs)
+        if loss_fn.adaptive.enable and epoch > 0 and class_dice:  # the validation before training is not used
+            weights_C = _only_in_loss(adaptive_class_weights(class_dice, loss_fn.adaptive.max_weight), in_loss, outputs)
         else:
-            weights = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
-        loss, weights = build_loss(parse_mix(mix), outputs), None if weights is None else weights.to(device)
-        return lambda logits_BCHW, mask_BHW: Loss(*loss.with_terms(logits_BCHW, mask_BHW, weights))
+            weights_C = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
+        weights_C = None if weights_C is None else weights_C.to(device)
+        return partial(mixed_loss, parse_mix(mix), weights_C=weights_C)
 
     def sample_sums(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
         dice_BC, iou_BC = dice_iou(count_pixels(logits_BCHW, mask_BHW, num_classes))
@@ -66,7 +76,7 @@ def bind(
 
     def sample_scores(means: Sequence[float]) -> Scores:
         dice, iou = list(means[:num_classes]), list(means[num_classes:])
-        by_name = {"dice": Score(mean_of(dice, scored), dice), "iou": Score(mean_of(iou, scored), iou)}
+        by_name = {"dice": score_of_classes(dice, scored), "iou": score_of_classes(iou, scored)}
         return Scores(by_name, dice, [True] * num_classes)
 
     return Learning(
@@ -102,30 +112,40 @@ class MaskScorer:
         dice_PC, iou_PC = dice_iou(confusion_PCC)
         summed_CC = confusion_PCC.sum(0)
         found_C = (summed_CC.diagonal() > 0) | (summed_CC.sum(1) == 0)
-        families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC)}
-        by_name = {name: Score(mean_of(one.tolist(), self.scored), one.tolist()) for name, one in families.items()}
+        families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC.cpu().numpy())}
+        by_name = {name: score_of_classes(values.tolist(), self.scored) for name, values in families.items()}
         return Scores(by_name, by_name["dice"].classes, found_C.tolist())
+
+
+def dice_iou(confusion_CC: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns Dice and IoU of each class, 1 where truth and prediction both lack it: two (..., C) float64.
+
+    Takes any number of matrices, (..., C, C), row truth, in pixels. They stay on the device: no GPU has to wait.
+
+    >>> dice, iou = dice_iou(torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]]))
+    >>> dice.tolist(), iou.tolist()
+    ([0.6666666666666666, 0.0, 1.0], [0.5, 0.0, 1.0])
+    """
+    confusion_CC = confusion_CC.double()
+    hits_C, areas_C = confusion_CC.diagonal(dim1=-2, dim2=-1), confusion_CC.sum(-1) + confusion_CC.sum(-2)
+    dice_C, iou_C = 2 * hits_C / areas_C, hits_C / (areas_C - hits_C)
+    return dice_C.masked_fill(areas_C == 0, 1.0), iou_C.masked_fill(areas_C == 0, 1.0)
 
 
 def count_pixels(logits_BCHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
     """Returns the confusion matrix of each image, int64 (B, C, C); a padding class is left out."""
     predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
-    return decision.count(predicted_BHW, ignore_beyond(mask_BHW, num_classes), num_classes)
+    return decision.count(predicted_BHW, mask_BHW.masked_fill(mask_BHW >= num_classes, 255), num_classes)
 
 
-def ignore_beyond(mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Returns a mask in which everything beyond the classes (a padding class) is ignored."""
-    return mask_BHW.masked_fill(mask_BHW >= num_classes, 255)
+def score_of_classes(values: list[float], scored: Sequence[int]) -> Score:
+    """Returns a score with its mean over the scored classes that have a value.
 
-
-def mean_of(values: Sequence[float], scored: Sequence[int]) -> float | None:
-    """Returns the mean over the scored classes that have a value, or None where none has.
-
-    >>> mean_of([0.5, math.nan, 0.7], scored=[0, 1]), mean_of([math.nan], scored=[0])
+    >>> score_of_classes([0.5, math.nan, 0.7], scored=[0, 1]).mean, score_of_classes([math.nan], scored=[0]).mean
     (0.5, None)
     """
-    kept = [values[index] for index in scored if not math.isnan(values[index])]
-    return sum(kept) / len(kept) if kept else None
+    mean = float(mean_scored(values, scored))
+    return Score(None if math.isnan(mean) else mean, values)
 
 
 def fixed_weights(
@@ -141,19 +161,36 @@ def fixed_weights(
     return _only_in_loss(torch.tensor(given or [1.0] * num_classes), in_loss, num_outputs)
 
 
-def adaptive_weights(
-    class_dice: Sequence[float], max_weight: float, in_loss: Sequence[int], num_outputs: int
-) -> Tensor:
-    """Returns weights per output that grow with what is missing to a validation Dice of 1 (LOSS_FN.ADAPTIVE).
-
-    As in the original they apply after the first epoch; the validation before training is not used.
-    """
-    return _only_in_loss(adaptive_class_weights(class_dice, max_weight), in_loss, num_outputs)
-
-
 def _only_in_loss(weights_C: Tensor, in_loss: Sequence[int], num_outputs: int) -> Tensor:
     """Returns weights of mean 1, 0 for classes outside the loss, and 1 for a padding class."""
     keep_C = torch.zeros(len(weights_C))
     keep_C[list(in_loss)] = 1.0
     weights_C = normalise_class_weights(weights_C * keep_C)
     return torch.cat([weights_C, torch.ones(num_outputs - len(weights_C))])
+
+
+def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:
+    """Returns class weights scaled to sum to the number of classes: (C,) float32.
+
+    Raises:
+        UserError: a weight is negative or not finite, or all are 0.
+
+    >>> normalise_class_weights([3.0, 1.0, 0.0])
+    tensor([2.2500, 0.7500, 0.0000])
+    """
+    weights_C = torch.as_tensor(weights, dtype=torch.float64)
+    if not bool(torch.isfinite(weights_C).all()) or bool((weights_C < 0).any()) or float(weights_C.sum()) == 0:
+        raise UserError(f"class weights {weights_C.tolist()}: wanted numbers of at least 0, not all of them 0")
+    return (weights_C * (len(weights_C) / weights_C.sum())).float()
+
+
+def adaptive_class_weights(valid_dice_C: Sequence[float] | Tensor, max_weight: float) -> Tensor:
+    """Returns class weights that are higher where the validation Dice is lower: (C,) float32 of mean 1.
+
+    A class with Dice 0 weighs `max_weight` times as much as one with Dice 1. Source: as in the original.
+
+    >>> adaptive_class_weights([1.0, 0.0], max_weight=3.0)
+    tensor([0.5000, 1.5000])
+    """
+    valid_dice_C = torch.as_tensor(valid_dice_C, dtype=torch.float64)
+    return normalise_class_weights((1 - valid_dice_C) * (max_weight - 1) + 1)

@@ -1,128 +1,307 @@
-"""The training loss: any mix of named losses, computed in float32, with one set of class weights.
+"""The losses, each a function of logits, mask and class weights, and any mix of them.
 
-Letters: B images, C classes, H rows, W columns. The formulas are in `loss_terms.py`.
+    overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
+    pixels    cross entropy, focal and bi-tempered loss: weighted means over pixels
+    shape     lovasz sorts the errors of a class, boundary compares its outlines
+
+Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
+indices and `IGNORE`, class weights (C,) of mean 1 or None. Ignored pixels enter no sum and get a zero gradient.
+
+Overlap: sums are over the whole batch; a class that the batch lacks contributes 0. The formulas and constants are those
+of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`, `DiceLoss`, `JaccardLoss`), which build a one-hot target;
+here the sums are taken straight from the index mask, in double precision where a class is summed up pixel by pixel, and
+the gradient is written out.
+
+Pixels: all are computed from logits, never from the logarithm of a probability, so 0 is never met. torch's own mean is
+not used: it is 0/0 on a batch whose pixels are all ignored, and its sum is not repeatable on CUDA.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
-from pipeline.errors import UserError
-from pipeline.segmentation import loss_terms
+from pipeline.segmentation import decision
+from pipeline.task import Loss
 
-LossTerm = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]  # logits, mask, class weights, ignored value
+EPS = 1e-7  # least denominator, as in pytorch-toolbelt
+SALEHI_ALPHA, SALEHI_BETA = 0.3, 0.7  # weights of false positives and false negatives that the Tversky paper found best
+CIFAR_T1, CIFAR_T2 = 0.8, 1.2  # temperatures of loss and softmax that the bi-tempered paper used on CIFAR-100
+FIXED_POINT_STEPS = 10  # the sum of a pixel's probabilities is then 1 up to 1e-8; the paper's 5 leave 4e-5
+OUTLINE_PX = 3  # window of the outline's max-pooling: the outline lies one pixel inside the border of a class
+REACH_PX = 5  # window of the match: a predicted outline up to two pixels off still matches the true one
 
-TERMS: dict[str, LossTerm] = {
-    "dice": loss_terms.soft_dice,
-    "jaccard": loss_terms.soft_jaccard,
-    "ce": loss_terms.cross_entropy,
-    "focal": loss_terms.focal,
-    "bitempered": loss_terms.bitempered,
-    "lovasz": loss_terms.lovasz,
-    "tversky": loss_terms.soft_tversky,
-    "boundary": loss_terms.boundary,
+
+class _OverlapSums(torch.autograd.Function):
+    """Per class: sum of its probability over its true pixels, and over all pixels that are not ignored."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_BCHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        probs_BCHW = decision.probs(logits_BCHW)
+        ignored_BHW = mask_BHW == IGNORE
+        if probs_BCHW.is_cuda or ignored_BHW.any():  # asking would make a GPU wait
+            probs_BCHW.mul_(~ignored_BHW.unsqueeze(1))
+        true_B1HW = mask_BHW.long().masked_fill(ignored_BHW, 0).unsqueeze(1)
+        own_C = _sums_by_class(probs_BCHW, true_B1HW)
+        ctx.save_for_backward(probs_BCHW, true_B1HW)
+        return own_C, probs_BCHW.sum((0, 2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, grad_own_C: Tensor, grad_all_C: Tensor) -> tuple[Tensor, None]:
+        probs_BCHW, true_B1HW = ctx.saved_tensors
+        grad_BCHW = torch.empty_like(probs_BCHW).copy_(grad_all_C.view(1, -1, 1, 1))
+        grad_BCHW.scatter_(1, true_B1HW, (grad_own_C + grad_all_C).take(true_B1HW))
+        return decision.logits_gradient(grad_BCHW, probs_BCHW), None  # 0 where ignored: probabilities are 0 there
+
+
+def _sums_by_class(probs_BCHW: Tensor, true_B1HW: Tensor) -> Tensor:
+    """Returns the sum of each class's probability over its true pixels: (C,), without waiting for a GPU."""
+    num_classes = probs_BCHW.shape[1]
+    if probs_BCHW.is_cuda:  # atomic additions would make two runs differ, and bincount would wait
+        return torch.where(true_B1HW == _class_indices(probs_BCHW), probs_BCHW, 0).sum((0, 2, 3))
+    own = probs_BCHW.gather(1, true_B1HW).flatten().double()  # one running sum per class: float32 would lose digits
+    return torch.bincount(true_B1HW.flatten(), weights=own, minlength=num_classes).to(probs_BCHW.dtype)
+
+
+def _class_indices(logits_BCHW: Tensor) -> Tensor:
+    return torch.arange(logits_BCHW.shape[1], device=logits_BCHW.device).view(1, -1, 1, 1)
+
+
+def class_pixels(mask_BHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Returns the number of true pixels of each class without ignored ones: (C,), without waiting for a GPU.
+
+    >>> class_pixels(torch.tensor([[[0, 0, 2, 255]]], dtype=torch.uint8), 3, torch.float32)
+    tensor([2., 0., 1.])
+    """
+    if mask_BHW.is_cuda:
+        classes_C111 = torch.arange(num_classes, device=mask_BHW.device).view(-1, 1, 1, 1)
+        return (mask_BHW == classes_C111).sum((1, 2, 3)).to(dtype)
+    return torch.bincount(mask_BHW.flatten(), minlength=num_classes)[:num_classes].to(dtype)
+
+
+def soft_dice(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - soft Dice, `2 overlap / (predicted + true)`, averaged over classes. Source: as in the original."""
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
+    score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
+    return _mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def soft_jaccard(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - soft intersection over union, averaged over classes."""
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
+    score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
+    return _mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def soft_tversky(
+    logits_BCHW: Tensor,
+    mask_BHW: Tensor,
+    weights_C: Tensor | None,
+    alpha: float = SALEHI_ALPHA,
+    beta: float = SALEHI_BETA,
+) -> Tensor:
+    """Returns 1 - Tversky index, averaged over classes: soft Dice with a weight for each kind of error.
+
+    Args:
+        alpha: weight of false positives; 0.5 for both gives soft Dice, 1 for both soft Jaccard.
+        beta: weight of false negatives.
+
+    Source: Salehi et al. 2017, https://arxiv.org/abs/1706.05721.
+    """
+    overlap_C, predicted_C, true_C = _areas(logits_BCHW, mask_BHW)
+    errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
+    score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
+    return _mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def _areas(logits_BCHW: Tensor, mask_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns soft overlap, predicted area and true area of each class in pixels: three (C,)."""
+    overlap_C, predicted_C = _OverlapSums.apply(logits_BCHW, mask_BHW)
+    return overlap_C, predicted_C, class_pixels(mask_BHW, logits_BCHW.shape[1], logits_BCHW.dtype)
+
+
+def _mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns the weighted mean over all classes, 0 for those without a true pixel (as in pytorch-toolbelt)."""
+    present_C = (true_C > 0).to(loss_C.dtype)
+    return (loss_C * (present_C if weights_C is None else present_C * weights_C)).mean()
+
+
+def cross_entropy(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns the mean cross entropy over the pixels that are not ignored, weighted by class (0 when all are)."""
+    nll_BHW = _nll(logits_BCHW, mask_BHW)
+    return (nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
+
+
+def focal(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, gamma: float = 2.0) -> Tensor:
+    """Returns the mean of each pixel's cross entropy times `(1 - p) ** gamma`, p the probability of its true class.
+
+    Args:
+        gamma: how fast pixels that are right already fade out; 0 gives the cross entropy.
+
+    Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002, in its softmax form; smp's `FocalLoss` is the
+    one-against-all form and NaN on a batch of ignored pixels.
+    """
+    nll_BHW = _nll(logits_BCHW, mask_BHW)
+    doubt_BHW = -torch.expm1(-nll_BHW)  # 1 - p, with all its digits when p is nearly 1
+    return (doubt_BHW.pow(gamma) * nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
+
+
+def bitempered(
+    logits_BCHW: Tensor,
+    mask_BHW: Tensor,
+    weights_C: Tensor | None,
+    t1: float = CIFAR_T1,
+    t2: float = CIFAR_T2,
+) -> Tensor:
+    """Returns the mean bi-tempered logistic loss, for masks with wrong labels and careless borders.
+
+    No pixel costs more than `1 / (1 - t1)`, 5 by default, however certain the network is against its
+    label, and the softmax has heavy tails, so that the network need not bend its border around a wrong label.
+
+    Args:
+        t1: temperature of the logarithm, below 1 for a bounded loss; 1 for both gives the cross entropy.
+        t2: temperature of the softmax, above 1 for heavy tails.
+
+    Source: Amid et al. 2019, https://arxiv.org/abs/1906.03361, as computed by pytorch-toolbelt. On a CPU it takes 20
+    times as long as the cross entropy.
+    """
+    true_P = mask_BHW.long().masked_fill(mask_BHW == IGNORE, 0).flatten()
+    logits_PC = logits_BCHW.movedim(1, -1).flatten(0, 2)
+    loss_P = _toolbelt_loss()(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
+    return (loss_P * _share(mask_BHW, weights_C, loss_P.dtype).flatten()).sum()
+
+
+@functools.cache
+def _toolbelt_loss() -> Callable[..., Tensor]:
+    """Returns the bi-tempered loss of pytorch-toolbelt, imported at its first use, which takes seconds."""
+    with warnings.catch_warnings():
+        # By other losses of the package when they are imported.
+        warnings.filterwarnings("ignore", message=".torch.cuda.amp.autocast", category=FutureWarning)
+        from pytorch_toolbelt.losses.bitempered_loss import bi_tempered_logistic_loss
+    return bi_tempered_logistic_loss
+
+
+def _nll(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
+    """Returns the negative log likelihood of each pixel's true class: (B, H, W)."""
+    return F.nll_loss(decision.log_probs(logits_BCHW), mask_BHW.long(), ignore_index=IGNORE, reduction="none")
+
+
+def _share(mask_BHW: Tensor, weights_C: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Returns each pixel's share of the mean: (B, H, W), ignored pixels 0, the sum 1 (or 0)."""
+    true_BHW = mask_BHW.long()
+    counts_BHW = true_BHW != IGNORE
+    weight_BHW = counts_BHW.to(dtype)
+    if weights_C is not None:
+        weight_BHW = weight_BHW * weights_C.take(true_BHW.masked_fill(~counts_BHW, 0))
+    return weight_BHW / weight_BHW.sum().clamp_min(torch.finfo(dtype).tiny)
+
+
+def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns Lovasz-Softmax over the whole batch, averaged over the classes that occur in it (0 when none does).
+
+    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790. Equal to `LovaszLoss` of smp and pytorch-toolbelt,
+    which have no class weights, return an empty tensor when every pixel is ignored, and make a GPU wait for each class.
+    Ignored pixels get error 0, so they are sorted last and have no effect.
+    """
+    num_classes = logits_BCHW.shape[1]
+    probs_CP = decision.probs(logits_BCHW).transpose(0, 1).reshape(num_classes, -1)
+    mask_P = mask_BHW.flatten()
+    truth_CP = mask_P == torch.arange(num_classes, device=mask_P.device).unsqueeze(1)
+    errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * (mask_P != IGNORE)
+    with torch.no_grad():
+        slopes_CP = torch.stack([_lovasz_slopes(*rows) for rows in zip(errors_CP, truth_CP, strict=True)])
+        share_C = truth_CP.any(1).to(probs_CP.dtype)
+        share_C = share_C if weights_C is None else share_C * weights_C
+        share_C = share_C / share_C.sum().clamp_min(EPS)
+    return ((errors_CP * slopes_CP).sum(1) * share_C).sum()
+
+
+def _lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
+    """Returns the slope of the Lovasz extension of the Jaccard loss in each pixel's error, in the pixels' order."""
+    order_P = errors_P.argsort(descending=True)
+    hits_P = truth_P[order_P].cumsum(0)  # whole numbers: exact, and repeatable on CUDA
+    ranks_P = torch.arange(1, len(hits_P) + 1, device=hits_P.device)
+    num_true = hits_P[-1]
+    jaccard_P = 1 - (num_true - hits_P).to(errors_P.dtype) / (num_true + ranks_P - hits_P)
+    slopes_P = jaccard_P.diff(prepend=jaccard_P.new_zeros(1))
+    return torch.empty_like(errors_P).scatter_(0, order_P, slopes_P)
+
+
+def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - F1 of the outlines, averaged over classes; a class without a true outline contributes 0.
+
+    Precision: share of the predicted outline within two pixels of the true one; recall: the other way round. Outlines
+    come from max-pooling, so everything stays on the device; distance maps (Kervadec et al. 2019) would be computed
+    on the CPU for each batch, and grow without bound away from the border.
+
+    Source: Bokhovkin and Burnaev 2019, https://arxiv.org/abs/1905.07852, windows 3 and 5 as there. It differs in that
+    sums are over the batch, as in soft Dice, instead of over each image, and that outlines next to ignored pixels,
+    where the border is unknown, are left out. The edge of the image is no outline.
+    """
+    ignored_B1HW = (mask_BHW == IGNORE).unsqueeze(1)
+    near_ignored_B1HW = _widened(ignored_B1HW.to(logits_BCHW.dtype), OUTLINE_PX)
+    truth_BCHW = (mask_BHW.unsqueeze(1) == _class_indices(logits_BCHW)).to(logits_BCHW.dtype)
+    channels_last = torch.channels_last  # in which a CPU pools four times as fast
+    drawn_BCHW = _outline(decision.probs(logits_BCHW).contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
+    true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * (1 - near_ignored_B1HW)
+    true_C = true_BCHW.sum((0, 2, 3))
+    precision_C = (drawn_BCHW * _widened(true_BCHW, REACH_PX)).sum((0, 2, 3)) / drawn_BCHW.sum((0, 2, 3)).clamp_min(EPS)
+    recall_C = (true_BCHW * _widened(drawn_BCHW, REACH_PX)).sum((0, 2, 3)) / true_C.clamp_min(EPS)
+    score_C = 2 * precision_C * recall_C / (precision_C + recall_C).clamp_min(EPS)
+    return _mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def _outline(area_BCHW: Tensor) -> Tensor:
+    """Returns how far each value is above the least of its neighbours: 1 on the inner border of a class, 0 inside."""
+    return _widened(1 - area_BCHW, OUTLINE_PX) - (1 - area_BCHW)
+
+
+def _widened(values_BCHW: Tensor, window_px: int) -> Tensor:
+    """Returns the highest value within a window around each pixel."""
+    return F.max_pool2d(values_BCHW, window_px, stride=1, padding=window_px // 2)
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "dice": soft_dice,
+    "jaccard": soft_jaccard,
+    "ce": cross_entropy,
+    "focal": focal,
+    "bitempered": bitempered,
+    "lovasz": lovasz,
+    "tversky": soft_tversky,
+    "boundary": boundary,
 }
 
 
-@dataclass(frozen=True, eq=False)
-class LossMix:
-    """A weighted sum of named losses, called with logits and masks. Made by `build_loss`."""
-
-    terms: tuple[tuple[str, float], ...]  # name and weight
-    num_classes: int
-
-    def __call__(self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Returns the loss of a batch.
-
-        Args:
-            logits_BCHW: network output; half precision is converted to float32, under autocast too.
-            mask_BHW: true classes 0 to C - 1 or `IGNORE`, uint8 or int64.
-            class_weights: (C,) of mean 1; None weighs all classes alike.
-
-        Returns:
-            A scalar, float32 (float64 for float64 logits). 0 with a zero gradient when every pixel is ignored.
-
-        Raises:
-            ValueError: the shapes of logits and mask do not fit.
-            IndexError: a mask value is not a class.
-        """
-        return self.with_terms(logits_BCHW, mask_BHW, class_weights)[0]
-
-    def with_terms(
-        self, logits_BCHW: Tensor, mask_BHW: Tensor, class_weights: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the loss of a batch, and each term by name: before its weight, detached."""
-        if logits_BCHW.shape[1] != self.num_classes or logits_BCHW.shape[2:] != mask_BHW.shape[1:]:
-            raise ValueError(
-                f"logits {tuple(logits_BCHW.shape)} and mask {tuple(mask_BHW.shape)} do not fit a loss of "
-                f"{self.num_classes} classes: expected (B, {self.num_classes}, H, W) and (B, H, W)"
-            )
-        weights_C = class_weights
-        with torch.autocast(logits_BCHW.device.type, enabled=False):
-            logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
-            if weights_C is not None:
-                weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
-            values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C, IGNORE) for name, _ in self.terms}
-            total = torch.stack([weight * values[name] for name, weight in self.terms]).sum()
-        return total, {name: value.detach() for name, value in values.items()}
-
-
-def build_loss(mix: Mapping[str, float] | Iterable[tuple[str, float]], num_classes: int) -> LossMix:
-    """Returns the loss of a mix such as `{"ce": 0.7, "dice": 0.3}`.
+def mixed_loss(
+    mix: Sequence[tuple[str, float]], logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None = None
+) -> Loss:
+    """Returns the loss of a batch: float32 (float64 for float64 logits), 0 with a zero gradient when all is ignored.
 
     Args:
         mix: name and weight of each part; the weights need not sum to 1.
-        num_classes: number of network outputs.
+        logits_BCHW: network output; half precision is converted to float32, under autocast too.
+        mask_BHW: true classes 0 to C - 1 or `IGNORE`, uint8 or int64.
+        weights_C: of mean 1; None weighs all classes alike.
 
     Raises:
-        UserError: a name is unknown or given twice, a weight is not above 0, or the mix is empty.
+        ValueError: the shapes of logits and mask do not fit.
+        IndexError: a mask value is not a class.
 
-    >>> loss = build_loss({"ce": 0.7, "dice": 0.3}, num_classes=2)
-    >>> loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+    >>> mixed_loss([("ce", 0.7), ("dice", 0.3)], torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])).total
     tensor(0.6352)
     """
-    terms = tuple(mix.items() if isinstance(mix, Mapping) else mix)
-    names = [name for name, _ in terms]
-    if not terms:
-        raise UserError(f"the loss mix is empty: name at least one of {', '.join(TERMS)}")
-    for name, weight in terms:
-        if name not in TERMS:
-            raise UserError(f"loss {name!r} is unknown: choose from {', '.join(TERMS)}")
-        if names.count(name) > 1:
-            raise UserError(f"loss {name!r} is in the mix {names.count(name)} times: add the weights up")
-        if not (math.isfinite(weight) and weight > 0):
-            raise UserError(
-                f"loss {name!r} has weight {weight}, wanted a number above 0: leave it out to switch it off"
-            )
-    return LossMix(terms, num_classes)
-
-
-def normalise_class_weights(weights: Sequence[float] | Tensor) -> Tensor:
-    """Returns class weights scaled to sum to the number of classes: (C,) float32.
-
-    Raises:
-        UserError: a weight is negative or not finite, or all are 0.
-
-    >>> normalise_class_weights([3.0, 1.0, 0.0])
-    tensor([2.2500, 0.7500, 0.0000])
-    """
-    weights_C = torch.as_tensor(weights, dtype=torch.float64)
-    if not bool(torch.isfinite(weights_C).all()) or bool((weights_C < 0).any()) or float(weights_C.sum()) == 0:
-        raise UserError(f"class weights {weights_C.tolist()}: wanted numbers of at least 0, not all of them 0")
-    return (weights_C * (len(weights_C) / weights_C.sum())).float()
-
-
-def adaptive_class_weights(valid_dice_C: Sequence[float] | Tensor, max_weight: float) -> Tensor:
-    """Returns class weights that are higher where the validation Dice is lower: (C,) float32 of mean 1.
-
-    A class with Dice 0 weighs `max_weight` times as much as one with Dice 1. Source: as in the original.
-
-    >>> adaptive_class_weights([1.0, 0.0], max_weight=3.0)
-    tensor([0.5000, 1.5000])
-    """
-    valid_dice_C = torch.as_tensor(valid_dice_C, dtype=torch.float64)
-    return normalise_class_weights((1 - valid_dice_C) * (max_weight - 1) + 1)
+    if logits_BCHW[:, 0].shape != mask_BHW.shape:
+        raise ValueError(f"logits {tuple(logits_BCHW.shape)} and mask {tuple(mask_BHW.shape)} do not fit")
+    with torch.autocast(logits_BCHW.device.type, enabled=False):
+        logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
+        if weights_C is not None:
+            weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
+        values = {name: TERMS[name](logits_BCHW, mask_BHW, weights_C) for name, _ in mix}
+        total = torch.stack([weight * values[name] for name, weight in mix]).sum()
+    return Loss(total, {name: value.detach() for name, value in values.items()})

@@ -6,7 +6,6 @@ multiples of `STRIDE`.
 
 from __future__ import annotations
 
-import difflib
 import warnings
 
 import segmentation_models_pytorch as smp
@@ -16,30 +15,36 @@ from torch import Tensor, nn
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Model
 from pipeline.errors import UserError
-from pipeline.segmentation.classes import num_outputs
+from pipeline.wording import did_you_mean
 
 
 def build_network(model: Model, num_outputs: int) -> nn.Module:
     """Returns a network with random weights and `num_outputs` logit channels, on the CPU, in channels_last format.
 
     Raises:
-        UserError: an unknown architecture or encoder.
+        UserError: an unknown encoder.
     """
-    architecture = _known("MODEL.NAME", model.name, _architectures())
-    encoder = model.encoder.name
+    encoder, known = model.encoder.name, sorted(smp.encoders.encoders)
     # `tu-` names are timm's, of which there are too many to list; some old `timm-` names are aliases of those.
-    if not encoder.startswith("tu-") and not smp.encoders.is_equivalent_to_timm_universal(encoder):
-        _known("MODEL.ENCODER.NAME", encoder, sorted(smp.encoders.encoders))
+    is_listed = not encoder.startswith("tu-") and not smp.encoders.is_equivalent_to_timm_universal(encoder)
+    if is_listed and encoder not in known:
+        hint = did_you_mean(encoder, known, f"known: {', '.join(known)}", most=3)
+        raise UserError(f"MODEL.ENCODER.NAME: the library has no {encoder!r}; {hint}")
     # The old names `timm-...` of the original's configs still work; the library's remark would only alarm.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        network = architecture(encoder_name=encoder, encoder_weights=None, classes=num_outputs)
+        network = getattr(smp, model.name)(encoder_name=encoder, encoder_weights=None, classes=num_outputs)
     return network.to(memory_format=torch.channels_last)
 
 
 def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
     return build_network(loaded.config.model, num_outputs(loaded))
+
+
+def num_outputs(loaded: Loaded) -> int:
+    """Returns the network's output channels: the classes, and one more when padding is a class of its own."""
+    return loaded.competition.num_classes + (loaded.config.datasets.padding == "class")
 
 
 def low_logits(network: nn.Module, image_BCHW: Tensor) -> Tensor:
@@ -59,16 +64,3 @@ def upsample_factor(network: nn.Module) -> int:
 def align_corners(network: nn.Module) -> bool:
     """Returns how the head's upsampling places its grid."""
     return bool(getattr(network.segmentation_head[1], "align_corners", False))
-
-
-def _architectures() -> dict[str, type[nn.Module]]:
-    names = ("Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus")
-    return {name: getattr(smp, name) for name in (*names, "UPerNet", "Segformer")}
-
-
-def _known(key: str, name: str, known):
-    if name in known:
-        return known[name] if isinstance(known, dict) else name
-    near = difflib.get_close_matches(name, list(known), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    raise UserError(f"{key}: the library has no {name!r}; {hint}")

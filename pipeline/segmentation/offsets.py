@@ -11,7 +11,6 @@ Letters: C classes, M members, N scored pixels of a block, F factors.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,7 +20,7 @@ from pipeline.intervals import interval
 from pipeline.scores import LABELS, mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import Recipe
-from pipeline.segmentation.out_of_fold import Trials, try_settings
+from pipeline.segmentation.out_of_fold import Fitted, try_settings
 from pipeline.segmentation.pixel_sample import PixelSample, sample_pixels, scored_probs
 from pipeline.segmentation.predict import Prediction
 
@@ -29,21 +28,6 @@ FACTORS = (0.25, 0.5, 0.71, 1.41, 2.0, 4.0)  # what is tried; coarse, as finer o
 WIDEST = 4.0  # the largest change: where no other class comes so near to the best one, nothing can change
 MOST_OPEN = 2048  # open pixels kept of an image: the noise of sampling is far below that between images
 LINEAR = ("AP", "WEIGHTED")  # methods whose classes are ranked by a sum of probabilities
-
-
-@dataclass(frozen=True)
-class Offsets:
-    """What came of fitting.
-
-    Attributes:
-        factors: float64 (C,), 1 for classes that keep their threshold.
-        trials: by class index, the best factor as (class index, index into `FACTORS`) and what it gains alone.
-        words: the decision, then a line per class that was tried.
-    """
-
-    factors: np.ndarray
-    trials: Trials[int, tuple[int, int]]
-    words: list[str]
 
 
 def with_factors(recipe: Recipe, factors_C: np.ndarray, num_members: int) -> Recipe:
@@ -87,8 +71,10 @@ def score_with(
 
 def fit_offsets(
     images: Sequence[PixelSample], classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
-) -> Offsets:
-    """Returns the factors that gain on sequences that they were not fitted on, beyond noise; each class alone.
+) -> Fitted[int, tuple[int, int], np.ndarray]:
+    """Returns the factors, float64 (C,), 1 for all but those that gain, beyond noise, where they were not fitted.
+
+    The trials are by class index; a setting is a class and an index into `FACTORS`, which gains alone.
 
     Args:
         scored: indices of the scored classes; None: all.
@@ -122,7 +108,7 @@ def fit_offsets(
         return f"{classes[index]}: {'' if factors[index] != 1 else 'kept, not '}times {FACTORS[setting[1]]:g}"
 
     words = trials.words("no threshold is moved", changed, f"mean {LABELS[score]}", describe)
-    return Offsets(factors, trials, words)
+    return Fitted(factors, trials, words)
 
 
 def _best_factor(

@@ -23,6 +23,7 @@ LEAST_SEQUENCES = 4  # with fewer, one unusual sequence decides
 Image = TypeVar("Image")  # a dataclass of image_id, sequence and arrays
 Key = TypeVar("Key")
 Setting = TypeVar("Setting")
+Adopted = TypeVar("Adopted")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ class Trials(Generic[Key, Setting]):
             for key, own in self.by_key.items()
         ]
         return [decision, *lines]
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[Key, Setting, Adopted]):
+    """What came of fitting: what is adopted, the trials behind it, and the decision and each trial in words."""
+
+    adopted: Adopted
+    trials: Trials[Key, Setting]
+    words: list[str]
 
 
 def try_settings(

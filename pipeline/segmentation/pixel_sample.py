@@ -18,7 +18,6 @@ from pipeline.scores import class_scores
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import logits_rows, row_blocks
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def sample_pixels(
     """
     settled, parts = np.zeros((num_classes, num_classes), np.int64), []
     for probs, truth_N, choices_N, is_open_N in blocks:
-        settled += confusion_of(choices_N, np.where(is_open_N, np.uint8(IGNORE), truth_N), num_classes).numpy()
+        settled += decision.confusion_of(choices_N, np.where(is_open_N, np.uint8(IGNORE), truth_N), num_classes)
         parts.append((probs[..., is_open_N].astype(np.float16), truth_N[is_open_N]))
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
     kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:most])

@@ -6,7 +6,7 @@ Letters: B images, C scored classes, H and W the padded frame, h and w the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.segmentation import decision
 from pipeline.segmentation.compact import Bands, CompactLogits, compress, to_codes
 from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
 from pipeline.training.encoder import normalise
@@ -126,9 +127,9 @@ def _stored_factor(predictor: Predictor) -> int:
     return upsample_factor(predictor.network) if is_plain else 1
 
 
-def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
+def full_logits(prediction: Prediction) -> Tensor:
     """Returns float32 logits (C, height, width) of the unpadded image."""
-    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).to(device).float()
+    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
         logits_CHW = F.interpolate(
@@ -138,9 +139,32 @@ def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> T
     return logits_CHW[:, top : top + height, left : left + width]
 
 
-def decode(prediction: Prediction, device: torch.device | str = "cpu") -> np.ndarray:
+def decode(prediction: Prediction) -> np.ndarray:
     """Returns the index mask, uint8 (height, width), of the class chosen for each pixel."""
-    return decision.choose(full_logits(prediction, device)[None])[0].cpu().numpy()
+    return decision.choose(full_logits(prediction)[None])[0].numpy()
+
+
+def agreement(
+    predictor: Predictor, dataset: ValidDataset, indices: Sequence[int], stored: Mapping[str, Prediction]
+) -> float:
+    """Returns the share of pixels whose stored class is that of the network's full-size logits.
+
+    Args:
+        dataset: the images that were predicted.
+        indices: which of them are compared.
+        stored: predictions by image id, such as a `PredictionStore`.
+    """
+    equal_px = total_px = 0
+    for index in indices:
+        image, _, (image_id, (top, left), (height, width)) = dataset[index]
+        image_BHWC = torch.from_numpy(image)[None].to(predictor.device)
+        with torch.inference_mode():
+            logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, predictor.encoder))
+            classes_HW = decision.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
+        exact_HW = classes_HW[top : top + height, left : left + width]
+        equal_px += int(np.count_nonzero(exact_HW == decode(stored[image_id])))
+        total_px += exact_HW.size
+    return equal_px / total_px
 
 
 def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from pipeline.config.competition import IGNORE, MaskCode
-from pipeline.config.schema import STRIDE, Augmentation
+from pipeline.config.schema import Augmentation
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
 from pipeline.data.images import read_image
 from pipeline.data.sampler import COLOR, GEOMETRY, PASTING, SampleKey
@@ -24,8 +24,8 @@ from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
-from pipeline.segmentation.labels import INDICES, read_mask
-from pipeline.segmentation.padding import Policy, pad, pad_mask, pad_to, padded_size
+from pipeline.segmentation.labels import INDICES, count_values, read_mask
+from pipeline.segmentation.padding import BLACK, Policy, offset_in, pad, padded_size, padding_values
 from pipeline.task import Batch, Frame
 
 
@@ -44,7 +44,7 @@ class TrainDataset(torch.utils.data.Dataset):
         store: holds the images at all scales of `augmentation.tile`, or at their own size when tiles are off.
         ids: the training images; index = position in `ids` * number of tiles + tile.
         classes: names of the scored classes, in index order.
-        padding, multiple: see `padding.pad`.
+        padding: see `padding.py`.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class TrainDataset(torch.utils.data.Dataset):
         seed: int,
         classes: Sequence[str],
         padding: Policy = "reflect",
-        multiple: int = STRIDE,
     ):
         self.store, self.augmentation, self.seed = store, augmentation, seed
-        self.padding, self.multiple = padding, multiple
         self.num_classes = len(classes)
+        self.padding_values = padding_values(padding, self.num_classes)
         self.positions = tile_positions(store, ids, augmentation)
         self.num_tiles = len(self.positions) // len(ids)
         self.chain = color_chain(augmentation.color)
-        self.paste_classes = copy_paste.allowed_classes(augmentation.copy_paste, classes)
+        pasted = augmentation.copy_paste.classes
+        self.paste_classes = [classes.index(name) for name in (classes if pasted == "all" else pasted)]
         needs_presence = augmentation.copy_paste.enable and augmentation.copy_paste.variant == "occurrence"
         self.presence = self.class_presence() if needs_presence else None
         # In shared memory, so that workers which live through all epochs see each new validation Dice.
@@ -78,7 +78,11 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def class_presence(self) -> np.ndarray:
         """Returns which classes each sample shows before augmentation: bool, samples x classes."""
-        return class_presence(self.store, self.positions, self.num_classes)
+        masks = (
+            self.store.window(image_id, scale, box.x, box.y, box.width, box.height)[1]
+            for image_id, scale, box in self.positions
+        )
+        return np.array([count_values(mask)[: self.num_classes] > 0 for mask in masks])
 
     def describe(self, key: SampleKey) -> str:
         """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
@@ -89,12 +93,13 @@ class TrainDataset(torch.utils.data.Dataset):
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
         key = SampleKey(*key)
         image, mask = self.sample(key)
-        return *pad(image, mask, self.padding, self.multiple, pad_class=self.num_classes)[:2], key
+        frame, (image_value, mask_value) = self.frame(key.index), self.padding_values
+        return pad(image, frame, image_value), pad(mask, frame, mask_value), key
 
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
         box = self.positions[index].box
-        return padded_size(box.height, box.width, self.multiple)
+        return padded_size(box.height, box.width)
 
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
@@ -119,7 +124,7 @@ class TrainDataset(torch.utils.data.Dataset):
     def _paste(self, key: SampleKey, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
         rules, allowed, areas = self.augmentation.copy_paste, self.paste_classes, None
         if rules.variant == "occurrence":
-            areas = copy_paste.class_areas(mask)
+            areas = count_values(mask)
             allowed = tuple(index for index in allowed if areas[index] > 0)
         source_index = self._draw_source(key.index, allowed, rng)
         if source_index is None:
@@ -134,7 +139,7 @@ class TrainDataset(torch.utils.data.Dataset):
         is_weighted = rules.variant == "weighted"
         weights = copy_paste.dice_weights(self.class_scores.numpy(), key.epoch, rules.delay) if is_weighted else None
         chosen = copy_paste.choose_classes(
-            copy_paste.class_areas(source_mask),
+            count_values(source_mask),
             allowed,
             rules.max_classes,
             rules.max_rel_area * mask.size,
@@ -183,30 +188,7 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
     return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in boxes]
 
 
-def class_presence(store: Store, positions: Sequence[TilePosition], num_classes: int) -> np.ndarray:
-    """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
-
-    def areas(position: TilePosition) -> np.ndarray:
-        box = position.box
-        mask = store.window(position.image_id, position.scale, box.x, box.y, box.width, box.height)[1]
-        return copy_paste.class_areas(mask)
-
-    return np.array([areas(position)[:num_classes] > 0 for position in positions])
-
-
-def sample_sheet(dataset: TrainDataset, epoch: int, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the very samples (image, mask) that training will see for these indices in that epoch."""
-    return [dataset[SampleKey(epoch, index)][:2] for index in indices]
-
-
-class ValidItem(NamedTuple):
-    """A whole padded image; `offset` (top, left) and `size` (height, width) cut the unpadded one out of it."""
-
-    image: np.ndarray
-    mask: np.ndarray | None
-    image_id: str
-    offset: tuple[int, int]
-    size: tuple[int, int]
+ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is
 
 
 class ValidDataset(torch.utils.data.Dataset):
@@ -220,16 +202,8 @@ class ValidDataset(torch.utils.data.Dataset):
         code: what the pixels of mask files mean.
     """
 
-    def __init__(
-        self,
-        folder: Path | str,
-        rows: pd.DataFrame,
-        code: MaskCode = INDICES,
-        padding: Policy = "reflect",
-        multiple: int = STRIDE,
-    ):
-        self.folder, self.code = Path(folder), code
-        self.padding, self.multiple = padding, multiple
+    def __init__(self, folder: Path | str, rows: pd.DataFrame, code: MaskCode = INDICES, padding: Policy = "reflect"):
+        self.folder, self.code, self.padding = Path(folder), code, padding
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
 
     def __len__(self) -> int:
@@ -238,7 +212,7 @@ class ValidDataset(torch.utils.data.Dataset):
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded image, from the catalog."""
         row = self.rows[index]
-        return padded_size(int(row.height), int(row.width), self.multiple)
+        return padded_size(int(row.height), int(row.width))
 
     def has_labels(self, index: int) -> bool:
         return isinstance(self.rows[index].mask, str)
@@ -252,9 +226,10 @@ class ValidDataset(torch.utils.data.Dataset):
             raise UserError(
                 f"{row.image}: the size is not what the catalog says; the files changed, run `prepare` again."
             )
-        image, _, offset = pad(image, None, self.padding, self.multiple, pad_class=IGNORE)
-        mask = None if mask is None else pad_mask(mask, self.frame(index), IGNORE)
-        return ValidItem(image, mask, row.id, offset, size)
+        frame = self.frame(index)
+        mask = None if mask is None else pad(mask, frame, IGNORE)
+        image = pad(image, frame, None if self.padding == "reflect" else BLACK)
+        return image, mask, Frame(row.id, offset_in(frame, size), size)
 
 
 def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Batch:
@@ -262,16 +237,14 @@ def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Ba
     images, masks, keys = zip(*samples, strict=True)
     if len({mask.shape for mask in masks}) > 1:
         frame = tuple(np.max([mask.shape for mask in masks], axis=0))
-        padded = [pad_to(image, mask, frame, "ignore") for image, mask in zip(images, masks, strict=True)]
-        images, masks, _ = zip(*padded, strict=True)
+        images, masks = [pad(image, frame, BLACK) for image in images], [pad(mask, frame, IGNORE) for mask in masks]
     return Batch(_stack(images), _stack(masks), list(keys))
 
 
 def collate_valid(items: list[ValidItem]) -> Batch:
     """Returns a batch of whole images of one padded size, with masks or without."""
-    images, masks, ids, offsets, sizes = zip(*items, strict=True)
-    labels = None if masks[0] is None else _stack(masks)
-    return Batch(_stack(images), labels, [Frame(*frame) for frame in zip(ids, offsets, sizes, strict=True)])
+    images, masks, frames = zip(*items, strict=True)
+    return Batch(_stack(images), None if masks[0] is None else _stack(masks), list(frames))
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:

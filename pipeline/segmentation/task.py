@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from pipeline.config.competition import mask_file
 from pipeline.engine.run import lazy
-from pipeline.segmentation.labels import (
-    class_presence,
-    float32_bytes,
-    inspect_mask,
-    mask_notices,
-    pixel_columns,
-    pixel_counts,
-)
-from pipeline.segmentation.statistics import class_table
+from pipeline.segmentation import labels
 from pipeline.task import Task
 
 SEGMENTATION = Task(
     name="segmentation",
     label_file=mask_file,
-    inspect_label=inspect_mask,
-    label_columns=pixel_columns,
-    label_values=pixel_counts,
-    label_notices=mask_notices,
-    class_presence=class_presence,
-    class_table=class_table,
+    inspect_label=labels.inspect_mask,
+    label_columns=labels.pixel_columns,
+    label_values=labels.pixel_counts,
+    label_notices=labels.mask_notices,
+    class_presence=labels.class_presence,
+    class_table=labels.class_table,
     # These need torch, which `prepare` does without.
     build_store=lazy("pipeline.segmentation.tiles:build_tile_store"),
     train_data=lazy("pipeline.segmentation.tiles:train_data"),
@@ -38,9 +30,9 @@ SEGMENTATION = Task(
     stored_bytes=lazy("pipeline.segmentation.predict:stored_bytes"),
     pack=lazy("pipeline.segmentation.predict:pack"),
     unpack=lazy("pipeline.segmentation.predict:unpack"),
-    agreement=lazy("pipeline.segmentation.agreement:agreement"),
+    agreement=lazy("pipeline.segmentation.predict:agreement"),
     stored_alike=lazy("pipeline.segmentation.ensemble:check_members"),
-    float32_bytes=float32_bytes,
+    float32_bytes=labels.float32_bytes,
     evaluate=lazy("pipeline.segmentation.evaluation:evaluate_predictions"),
     draw_panels=lazy("pipeline.segmentation.evaluation:draw_panels"),
     evaluate_ensemble=lazy("pipeline.segmentation.ensembling:evaluate_ensemble"),

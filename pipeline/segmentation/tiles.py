@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.config.competition import mask_code
 from pipeline.data.competition import find_folder
+from pipeline.data.sampler import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.engine.run import Run
@@ -16,7 +17,7 @@ from pipeline.report.canvas import draw_tile_grid
 from pipeline.report.figure import write_image
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.panels import draw_sheet
-from pipeline.segmentation.samples import TrainDataset, ValidDataset, sample_sheet
+from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from pipeline.training.inputs import seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
@@ -54,7 +55,7 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     kinds += (augmentation.color, augmentation.gaussian_noise)
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"Training input: {what} of the first epoch, masks below"
-    samples = sample_sheet(dataset, 1, indices)
+    samples = [dataset[SampleKey(1, index)][:2] for index in indices]
     sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile

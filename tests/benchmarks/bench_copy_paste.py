@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from pipeline.data.loaders import start_worker
-from pipeline.segmentation.copy_paste import choose_classes, class_areas, paste
+from pipeline.segmentation.copy_paste import choose_classes, paste
+from pipeline.segmentation.labels import count_values
 from tests.benchmarks.street_images import NUM_CLASSES, in_own_process, read_images
 
 NUM_PAIRS, NUM_ROUNDS = 32, 5
@@ -65,7 +66,7 @@ def make_jobs(num_pairs: int) -> list[tuple]:
     jobs = []
     for number, (image, mask) in enumerate(images):
         source, source_mask = images[number - 1]
-        classes = choose_classes(class_areas(source_mask), range(NUM_CLASSES), 3, 0.5 * mask.size, rng)
+        classes = choose_classes(count_values(source_mask), range(NUM_CLASSES), 3, 0.5 * mask.size, rng)
         jobs.append((image, mask, source, source_mask, classes))
     return jobs
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.segmentation.losses import TERMS, build_loss
+from pipeline.segmentation.losses import TERMS, mixed_loss
 from tests.benchmarks.timing import alternate, show
 
 with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def main() -> None:
     partly_ignored = mask.clone()
     partly_ignored[:, :20] = 255
     dice, library, smp_dice = (
-        build_loss({"dice": 1}, SHAPE_BCHW[1]),
+        lambda x, truth: mixed_loss([("dice", 1.0)], x, truth).total,
         DiceLoss("multiclass"),
         smp.losses.DiceLoss("multiclass"),
     )
@@ -77,8 +77,7 @@ def main() -> None:
         show(f"soft Dice, {memory_format}", alternate(timed, NUM_ROUNDS), "x2 over float32 one-hot targets")
     timed = {"torch cross entropy": lambda: forward_backward(ways["bound: torch cross entropy"], logits)}
     for name in TERMS:
-        loss = build_loss({name: 1}, SHAPE_BCHW[1])
-        timed[name] = lambda loss=loss: forward_backward(lambda x: loss(x, mask), logits)
+        timed[name] = lambda name=name: forward_backward(lambda x: mixed_loss([(name, 1.0)], x, mask).total, logits)
     lovasz = smp.losses.LovaszLoss("multiclass")
     timed["smp LovaszLoss"] = lambda: forward_backward(lambda x: lovasz(x, mask), logits)
     show("all losses", alternate(timed, NUM_SLOW_ROUNDS), "none: for the choice of a loss")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.segmentation.decision import choose, count
-from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.learning import dice_iou
 from tests.benchmarks.timing import alternate, show
 
 NUM_CLASSES, HEIGHT, WIDTH, NUM_ROUNDS = 12, 720, 1280, 15

@@ -17,10 +17,10 @@ from pipeline.config.competition import IGNORE, mask_code
 from pipeline.engine.api import open_run
 from pipeline.intervals import group_numbers, interval
 from pipeline.prediction.load import open_predictions
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import decode
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import competition_folder
 
@@ -39,7 +39,7 @@ def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.nd
         band = label.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
         confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (label, band)))
-    whole, outer = (dice_iou(torch.stack(matrices))[0].mean(1).numpy() for matrices in zip(*confusions, strict=True))
+    whole, outer = (image_scores(np.stack(matrices))["dice"].mean(1) for matrices in zip(*confusions, strict=True))
     return whole, outer, group_numbers(rows["id"], rows["sequence"])
 
 

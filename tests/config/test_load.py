@@ -222,6 +222,10 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
     [
         (["DATASETS.CLASSES=[car]"], "DATASETS.CLASSES: aeroscapes has no class car; did you mean Car?"),
         (["DATASETS.CLASSES=[Xyz]"], "DATASETS.CLASSES: aeroscapes has no class Xyz; its classes are Backgr"),
+        (
+            ["DATASETS.AUGMENTATION.COPY_PASTE.CLASSES=[car]"],
+            "DATASETS.AUGMENTATION.COPY_PASTE.CLASSES: aeroscapes has",
+        ),
         (["DATASETS.CLASSES=[]"], "DATASETS.CLASSES: the list is empty; give all"),
         (["DATASETS.CLASSES=[Car, Car]"], "DATASETS.CLASSES: a class is given twice"),
         (["DATASETS.COMPETITION=camvid", "DATASETS.CLASSES=[Void]"], "DATASETS.CLASSES: camvid has no class Void"),

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from pipeline.config.load import load
-from pipeline.segmentation.agreement import agreement
-from pipeline.segmentation.predict import Prediction, Predictor
+from pipeline.segmentation.predict import Prediction, Predictor, agreement
 from pipeline.segmentation.samples import ValidDataset
 
 HEIGHT, WIDTH = 20, 40

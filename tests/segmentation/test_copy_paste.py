@@ -9,18 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.tiles import Box
-from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import (
-    allowed_classes,
     choose_classes,
-    class_areas,
     dice_weights,
     keep_occurrence,
     overlap,
     paste,
     pasted_pixels,
 )
-from tests.data.small_competition import CLASSES, augmentation, make_mask
+from pipeline.segmentation.labels import count_values
+from tests.data.small_competition import CLASSES, make_mask
 
 ALL = range(len(CLASSES))
 
@@ -86,7 +84,7 @@ def test_chosen_classes_are_present_allowed_few_and_small_enough(seed, max_class
     rng = np.random.default_rng(seed)
     mask = make_mask(rng, 40, 60)
     mask[:10] = 255
-    areas = class_areas(mask)
+    areas = count_values(mask)
     chosen = choose_classes(areas, [0, 2, 4, 255], max_classes, share * mask.size, rng)
     assert len(set(chosen)) == len(chosen) <= max_classes
     assert set(chosen) <= {0, 2, 4} & set(np.unique(mask).tolist())
@@ -133,8 +131,8 @@ def presence(mask):
 def test_occurrence_matched_pasting_leaves_every_masks_set_of_classes_as_it_was(seed):
     rng = np.random.default_rng(seed)
     mask, source_mask = make_mask(rng, 40, 60), make_mask(rng, 40, 60)
-    before, areas = presence(mask), class_areas(mask)
-    chosen = choose_classes(class_areas(source_mask), sorted(before), 3, 0.7 * mask.size, rng)
+    before, areas = presence(mask), count_values(mask)
+    chosen = choose_classes(count_values(source_mask), sorted(before), 3, 0.7 * mask.size, rng)
     kept = keep_occurrence(chosen, mask, source_mask, areas)
     assert kept == chosen[: len(kept)]
     image = np.zeros((40, 60, 3), np.uint8)
@@ -147,27 +145,19 @@ def test_a_class_that_would_vanish_below_the_paste_stops_it():
     mask[4, 4] = 1
     source_mask = np.full_like(mask, 255)
     source_mask[3:6, 3:6] = 0
-    assert keep_occurrence([0], mask, source_mask, class_areas(mask)) == []
+    assert keep_occurrence([0], mask, source_mask, count_values(mask)) == []
     source_mask[4, 4] = 255
-    assert keep_occurrence([0], mask, source_mask, class_areas(mask)) == [0]
+    assert keep_occurrence([0], mask, source_mask, count_values(mask)) == [0]
     mask[mask == 1] = 255  # ignored pixels may be covered: they belong to no class
     source_mask[4, 4] = 0
-    assert keep_occurrence([0], mask, source_mask, class_areas(mask)) == [0]
+    assert keep_occurrence([0], mask, source_mask, count_values(mask)) == [0]
 
 
 def test_areas_count_every_value_also_inside_a_part():
     _, mask = sample(3)
-    assert (class_areas(mask) == np.bincount(mask.ravel(), minlength=256)).all()
+    assert (count_values(mask) == np.bincount(mask.ravel(), minlength=256)).all()
     inside = pasted_pixels(mask, [1])
-    assert class_areas(mask, inside)[1] == (mask == 1).sum() == class_areas(mask, inside).sum()
-
-
-def test_class_names_become_indices_and_unknown_ones_are_refused():
-    rules = augmentation("COPY_PASTE.ENABLE=true", "COPY_PASTE.CLASSES=[Road, Boat]", name="ExpAAB").copy_paste
-    assert allowed_classes(rules, CLASSES) == (2, 4)
-    assert allowed_classes(augmentation().copy_paste, CLASSES) == (0, 1, 2, 3, 4)
-    with pytest.raises(UserError, match="unknown Road, Boat; there are Sky, Tree"):
-        allowed_classes(rules, ("Sky", "Tree"))
+    assert count_values(mask, inside)[1] == (mask == 1).sum() == count_values(mask, inside).sum()
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.integers(0, 99))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
@@ -19,8 +20,7 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine
-from pipeline.segmentation.metrics import dice_iou
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 NAMES = ("ground", "bird")
@@ -55,12 +55,12 @@ def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
     truth = generator.integers(0, len(CLASSES), mask.shape, dtype=np.uint8)
     truth[:5] = 255
     found = measure_image("p", "s", predictions, mask, truth)
-    assert np.allclose(found.shares["area"], np.bincount(mask.ravel(), minlength=4) / mask.size)
-    assert (found.shares["mass"] < found.shares["area"]).all()
-    assert (found.shares["mass"] >= found.shares["area"] / len(CLASSES)).all()
-    dice, iou = dice_iou(confusion_of(mask, truth, 4))
-    assert np.allclose(found.scores, dice.numpy())
-    assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, iou.numpy())
+    assert np.allclose(found.area, np.bincount(mask.ravel(), minlength=4) / mask.size)
+    assert (found.mass < found.area).all()
+    assert (found.mass >= found.area / len(CLASSES)).all()
+    exact = image_scores(confusion_of(mask, truth, 4))
+    assert np.allclose(found.scores, exact["dice"])
+    assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, exact["iou"])
     assert found.is_present.all()
 
 
@@ -95,18 +95,18 @@ def test_no_threshold_gains_more_on_its_own_images_than_the_one_found(drawn):
     ]
 
     def total(rule: Rule) -> float:
-        return sum(gain_of(one, 1) for one in images if dropped(one.shares, [rule]))
+        return sum(gain_of(one, 1) for one in images if dropped(vars(one), [rule]))
 
     found = fit_rule(1, images)
     best = total(found) if found else 0.0
-    tries = [Rule(1, measure, one.shares[measure][1] * 1.00005) for one in images for measure in ("area", "mass")]
+    tries = [Rule(1, measure, getattr(one, measure)[1] * 1.00005) for one in images for measure in ("area", "mass")]
     assert best >= max(map(total, tries)) - 1e-9
 
 
 def test_a_rule_is_adopted_where_small_birds_are_mostly_noise():
     found = fit_suppression(flights(12, lambda generator: generator.random() < 0.9), NAMES)
-    assert [rule.class_index for rule in found.rules] == [1]
-    assert 1e-5 < found.rules[0].least < 0.05
+    assert [rule.class_index for rule in found.adopted] == [1]
+    assert 1e-5 < found.adopted[0].least < 0.05
     assert found.trials.by_key[1].gain.low > 0
     assert 0.5 < found.trials.survived <= 1.05
     assert found.words[0].startswith("rules for 1 of 2 classes, ")
@@ -116,7 +116,7 @@ def test_a_rule_is_adopted_where_small_birds_are_mostly_noise():
 @pytest.mark.parametrize("seed", range(4))
 def test_no_rule_is_adopted_where_small_birds_are_as_often_real(seed):
     found = fit_suppression(flights(12, lambda generator: generator.random() < 0.4, seed=seed), NAMES)
-    assert found.rules == ()
+    assert found.adopted == ()
     assert all(trial.in_sample > trial.gain.mean for trial in found.trials.by_key.values())
 
 
@@ -125,18 +125,18 @@ def test_a_flock_of_noise_in_one_sequence_is_no_proof():
     images += [make_image(1e-4, False, 0.0, "odd", f"odd_{frame}") for frame in range(30)]
     found = fit_suppression(images, NAMES)
     assert found.trials.by_key[1].in_sample > 0
-    assert found.rules == ()
+    assert found.adopted == ()
     assert found.words[0] == "no class is dropped: no gain on held-out sequences exceeds noise"
     assert "bird: kept, not dropped where" in found.words[1]
 
 
 def test_too_few_sequences_adopt_nothing():
     found = fit_suppression(flights(3, lambda generator: True), NAMES)
-    assert (found.rules, found.trials.survived) == ((), None)
+    assert (found.adopted, found.trials.survived) == ((), None)
     assert found.words == ["no class is dropped: fitting needs 4 sequences or more, found 3"]
 
 
 def test_where_nothing_gains_the_words_say_so():
     found = fit_suppression(flights(6, lambda generator: False), NAMES)
-    assert found.rules == ()
+    assert found.adopted == ()
     assert found.words == ["no class is dropped: no setting improves the score, even on the images it was fitted on"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from pipeline.segmentation import ensemble_weights
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
@@ -19,9 +20,8 @@ from pipeline.segmentation.ensemble_weights import (
     sample_members,
     weighted_scores,
 )
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 
@@ -51,6 +51,11 @@ def draw_images(skills, num_sequences: int = 8, members_of=None, seed: int = 0, 
     return images
 
 
+def adopted_of(found):
+    """The trial of the kind that is adopted."""
+    return found.trials.by_key[found.adopted]
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 4))
 @settings(max_examples=25)
 def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_members):
@@ -62,7 +67,7 @@ def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_membe
     weights = generator.dirichlet(np.ones(6))[:, None]
     image = sample_members("p", "s", members, predictions, truth)
     mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), members)])[0]
-    wanted = dice_iou(confusion_of(mask, truth, len(CLASSES)))[0].numpy()
+    wanted = image_scores(confusion_of(mask, truth, len(CLASSES)))["dice"]
     found = weighted_scores(image, weights)
     assert image.scale == 1
     assert np.allclose(weighted_scores(image, weights, "iou"), found / (2 - found))
@@ -121,31 +126,30 @@ def test_greedy_selection_leaves_out_a_member_that_only_guesses():
 
 def test_weights_are_adopted_where_a_member_is_plainly_worse():
     found = fit_weights(draw_images((1.5, 1.5, -1.0), num_sequences=10), 3)
-    assert found.kind != "equal"
-    assert found.trials.by_key[found.kind].gain.low > 0
-    assert found.weights[2].max() < 0.1
-    assert set(found.by_image) == {f"{sequence}_{frame}" for sequence in range(10) for frame in range(2)}
-    assert found.words[0] == f"weights fitted by {found.kind}"
+    assert found.adopted is not None
+    assert adopted_of(found).gain.low > 0
+    assert adopted_of(found).setting[2].max() < 0.1
+    assert set(adopted_of(found).held_out) == {f"{sequence}_{frame}" for sequence in range(10) for frame in range(2)}
+    assert found.words[0] == f"weights fitted by {found.adopted}"
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_images(seed):
     found = fit_weights(draw_images((1.0, 1.0, 1.0), seed=seed), 3)
-    assert found.kind == "equal"
-    assert found.weights.tolist() == [[1 / 3]] * 3
+    assert found.adopted is None
     assert found.trials.by_key["greedy"].in_sample >= 0
     assert found.words[0] == "equal weights: no gain on held-out sequences exceeds noise"
 
 
 def test_slices_that_do_not_overlap_leave_nothing_to_fit():
     found = fit_weights(draw_images((2.0, 0.0), members_of=lambda sequence, frame: (sequence % 2,)), 2)
-    assert (found.kind, found.by_image) == ("equal", {})
+    assert found.adopted is None
     assert found.words[0].startswith("equal weights, as no image is out of fold for two members")
 
 
 def test_too_few_sequences_leave_equal_weights():
     found = fit_weights(draw_images((2.0, -1.0), num_sequences=3), 2)
-    assert found.kind == "equal"
+    assert found.adopted is None
     assert found.words == ["equal weights: fitting needs 4 sequences or more, found 3"]
 
 
@@ -153,8 +157,8 @@ def test_overlapping_slices_are_fitted_from_the_members_that_did_not_train_on_ea
     pairs = ((0, 1), (1, 2), (0, 2))
     images = draw_images((1.5, 1.5, -1.0), 12, lambda sequence, frame: pairs[(sequence + frame) % 3])
     found = fit_weights(images, 3)
-    assert found.kind != "equal"
-    assert found.weights[2].max() < 0.2
+    assert found.adopted is not None
+    assert adopted_of(found).setting[2].max() < 0.2
 
 
 def test_the_weights_that_score_an_image_were_fitted_without_its_sequence():
@@ -169,10 +173,10 @@ def test_the_weights_that_score_an_image_were_fitted_without_its_sequence():
         else:
             changed.append(one)
     before, after = fit_weights(images, 3), fit_weights(changed, 3)
-    assert before.kind == after.kind != "equal"
+    assert before.adopted == after.adopted is not None
     for name in ("4_0", "4_1"):
-        assert np.array_equal(before.by_image[name], after.by_image[name])
-    assert not np.array_equal(before.weights, after.weights)
+        assert np.array_equal(adopted_of(before).held_out[name], adopted_of(after).held_out[name])
+    assert not np.array_equal(adopted_of(before).setting, adopted_of(after).setting)
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=6))

@@ -162,9 +162,9 @@ def test_catalog_tile_store_and_validation_see_the_same_classes(competition, sto
     tiles = open_store(SEGMENTATION.build_store(run, catalog))
     valid = SEGMENTATION.valid_data(run, folder, catalog)
     for index, (id, mask) in enumerate(masks.items()):
-        item, wanted = valid[index], np.where(mask == 3, IGNORE, mask)  # the last class is ignored
+        (_, framed, frame), wanted = valid[index], np.where(mask == 3, IGNORE, mask)  # the last class is ignored
         assert (tiles.label(id) == wanted).all()
-        assert (crop(item.mask, item.offset, item.size) == wanted).all()
+        assert (crop(framed, frame.offset, frame.size) == wanted).all()
         assert (read_mask(folder / f"masks/masks/{id}.png", code) == wanted).all()
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.load import load
-from pipeline.segmentation.learning import bind, fixed_weights, ignore_beyond, learning, mean_of
+from pipeline.segmentation.learning import bind, count_pixels, fixed_weights, learning, score_of_classes
 from pipeline.task import Learning, Scores
 
 CPU = torch.device("cpu")
@@ -160,12 +160,14 @@ def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class(
 
 
 def test_masks_beyond_the_classes_are_ignored():
-    assert ignore_beyond(torch.tensor([0, 11, 12, 255], dtype=torch.uint8), 12).tolist() == [0, 11, 255, 255]
+    mask_BHW = torch.tensor([[[0, 11, 12, 255]]], dtype=torch.uint8)
+    counts_CC = count_pixels(torch.zeros(1, 13, 1, 4), mask_BHW, 12)[0]
+    assert (counts_CC.sum(), counts_CC[0, 0], counts_CC[11, 0]) == (2, 1, 1)
 
 
 def test_a_mean_leaves_out_classes_without_a_value():
-    assert mean_of([0.5, NAN, 0.7], (0, 1, 2)) == pytest.approx(0.6)
-    assert mean_of([0.5, NAN, 0.7], (1,)) is None
+    assert score_of_classes([0.5, NAN, 0.7], (0, 1, 2)).mean == pytest.approx(0.6)
+    assert score_of_classes([0.5, NAN, 0.7], (1,)).mean is None
 
 
 def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pipeline.config.load import load, names
-from pipeline.config.schema import Encoder, Model
+from pipeline.config.schema import Architecture, Encoder, Model
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import align_corners, build_network, low_logits, upsample_factor
 
-ARCHITECTURES = (
-    *("Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus"),
-    *("UPerNet", "Segformer"),
-)
 # Every (architecture, encoder) of the 73 experiments.
 EXPERIMENTS = {
     ("DeepLabV3Plus", "efficientnet-b3"),
@@ -33,7 +31,7 @@ def model(name: str = "Linknet", encoder: Encoder = TINY) -> Model:
     return Model(name, "X", encoder)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_upsampling_the_low_logits_is_the_network_to_the_bit(architecture):
     network = build_network(model(architecture), num_outputs=3).eval()
     image = IMAGE.contiguous(memory_format=torch.channels_last)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.offsets import FACTORS, fit_offsets, sample_combined, score_with, with_factors
 from pipeline.segmentation.out_of_fold import arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
 HEIGHT, WIDTH = 24, 32
@@ -37,7 +37,7 @@ def draw_samples(shyness: float, num_images: int = 24, num_sequences: int = 8):
 
 def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing_was_fitted():
     found = fit_offsets(list(draw_samples(shyness=4.0)), CLASSES)
-    assert found.factors[-1] in (2.0, 4.0)
+    assert found.adopted[-1] in (2.0, 4.0)
     assert found.trials.by_key[NUM_CLASSES - 1].gain.low > 0
     assert 0.8 < found.trials.survived <= 1.01
     assert any("sky: times" in line for line in found.words)
@@ -45,13 +45,13 @@ def test_a_class_that_is_chosen_too_seldom_gets_a_factor_and_gains_where_nothing
 
 def test_thresholds_that_are_right_stay():
     found = fit_offsets(list(draw_samples(shyness=1.0)), CLASSES)
-    assert (found.factors == 1).all()
+    assert (found.adopted == 1).all()
     assert not found.trials.adopted
 
 
 def test_few_sequences_move_nothing():
     found = fit_offsets(list(draw_samples(shyness=4.0, num_sequences=3)), CLASSES)
-    assert (found.factors == 1).all()
+    assert (found.adopted == 1).all()
     assert found.words == ["no threshold is moved: fitting needs 4 sequences or more, found 3"]
 
 
@@ -75,8 +75,8 @@ def test_the_score_of_a_sample_is_that_of_the_mask_which_the_factors_give(recipe
             factors = np.ones(NUM_CLASSES)
             factors[index] = factor
             mask = combine(predictions, [with_factors(recipe, factors, 3)])[0]
-            exact = dice_iou(confusion_of(mask, truth, NUM_CLASSES))
-            for score, by_class in zip(("dice", "iou"), exact, strict=True):
+            exact = image_scores(confusion_of(mask, truth, NUM_CLASSES))
+            for score, by_class in exact.items():
                 found = score_with(image, factors, score=score)
                 assert found == pytest.approx(float(by_class.mean()), abs=0.004)  # kept in float16
                 assert score_with(again, factors, score=score) == found

@@ -11,9 +11,8 @@ from pipeline.data.sampler import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
-from pipeline.segmentation.copy_paste import class_areas
-from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.samples import TrainDataset, ValidDataset, class_presence, sample_sheet
+from pipeline.segmentation.labels import count_values, read_mask
+from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 from tests.segmentation.masks import crop
 
@@ -85,14 +84,6 @@ def test_a_sample_depends_on_seed_epoch_index_and_repeat_and_nothing_else(compet
     assert np.mean(changed) > 0.8
 
 
-def test_the_contact_sheet_shows_what_training_sees(competition):
-    dataset = train_dataset(competition, *TILES)
-    assert all(
-        equal(shown, dataset[(2, index)][:2])
-        for shown, index in zip(sample_sheet(dataset, 2, [3, 9]), [3, 9], strict=True)
-    )
-
-
 def test_pasting_follows_its_probability_and_takes_from_other_images(competition):
     with_paste = train_dataset(competition, *PLAIN, "COPY_PASTE.ENABLE=true", "COPY_PASTE.MAX_REL_AREA=1.0")
     keys = [SampleKey(epoch, index) for epoch in range(1, 60) for index in range(8)]
@@ -110,7 +101,7 @@ def test_pasted_area_stays_below_its_limit(competition):
 
 def shares_of_images(dataset, num_epochs):
     keys = [SampleKey(epoch, index) for epoch in range(1, num_epochs + 1) for index in range(len(dataset))]
-    return np.mean([class_areas(dataset[key][1])[: len(CLASSES)] > 0 for key in keys], axis=0)
+    return np.mean([count_values(dataset[key][1])[: len(CLASSES)] > 0 for key in keys], axis=0)
 
 
 def test_occurrence_keeps_each_class_share_of_images_and_random_does_not(competition):
@@ -148,6 +139,11 @@ def test_weighted_pasting_prefers_classes_of_low_dice_once_the_delay_has_passed(
     assert pasted_classes(range(11, 21)) == {2}
 
 
+def test_names_of_pasted_classes_become_indices(competition):
+    assert train_dataset(competition).paste_classes == [0, 1, 2, 3, 4]
+    assert train_dataset(competition, "COPY_PASTE.CLASSES=[Road, Boat]").paste_classes == [2, 4]
+
+
 def test_ignored_pixels_are_never_pasted(tmp_path):
     folder = tmp_path / "data"
     catalog = make_competition(folder, num_images=4, ignore_index=255)
@@ -182,7 +178,7 @@ def test_the_padding_class_comes_after_the_real_ones(mixed):
 
 def test_presence_says_which_classes_each_tile_shows(competition):
     dataset = train_dataset(competition, *TILES)
-    presence = class_presence(dataset.store, dataset.positions, len(CLASSES))
+    presence = dataset.class_presence()
     for index in range(len(dataset)):
         mask = dataset[SampleKey(1, index, augment=False)][1]
         assert set(np.flatnonzero(presence[index])) == set(np.unique(mask))
@@ -200,19 +196,20 @@ def test_class_scores_lie_in_shared_memory(competition):
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog)
-    for item, row in zip((dataset[index] for index in range(6)), catalog.itertuples(), strict=True):
-        assert item.image_id == row.id and item.size == (row.height, row.width)
-        assert (crop(item.image, item.offset, item.size) == read_image(folder / row.image)).all()
-        assert (crop(item.mask, item.offset, item.size) == read_mask(folder / row.mask)).all()
-        outside = np.ones(item.mask.shape, bool)
-        crop(outside, item.offset, item.size)[:] = False
-        assert (item.mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
+    for index, row in enumerate(catalog.itertuples()):
+        image, mask, (image_id, offset, size) = dataset[index]
+        assert image_id == row.id and size == (row.height, row.width)
+        assert (crop(image, offset, size) == read_image(folder / row.image)).all()
+        assert (crop(mask, offset, size) == read_mask(folder / row.mask)).all()
+        outside = np.ones(mask.shape, bool)
+        crop(outside, offset, size)[:] = False
+        assert (mask[outside] == 255).all(), "validation counts unpadded pixels only, whatever the policy"
 
 
 def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
     dataset = ValidDataset(folder, catalog.drop(columns="mask"), padding="class")
-    assert dataset[0].mask is None and not dataset.has_labels(0)
+    assert dataset[0][1] is None and not dataset.has_labels(0)
 
 
 def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):

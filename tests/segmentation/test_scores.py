@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from pipeline.segmentation.scores import confusion_of, confusion_table, image_table, majority_guess, summarise
+from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.scores import confusion_table, image_table, majority_guess, summarise
 
 CLASSES = ("Road", "Car", "Boat")
 TRUTHS = [np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 0, 0, 0]], np.uint8)]
@@ -15,7 +15,7 @@ PREDICTED = [np.array([[0, 1, 1, 2]], np.uint8), np.array([[0, 0, 0, 0]], np.uin
 
 @pytest.fixture
 def confusion_ICC():
-    return torch.stack([confusion_of(*pair, 3) for pair in zip(PREDICTED, TRUTHS, strict=True)])
+    return np.stack([confusion_of(*pair, 3) for pair in zip(PREDICTED, TRUTHS, strict=True)])
 
 
 def test_rows_are_truth_columns_prediction_and_ignored_pixels_are_in_none(confusion_ICC):
@@ -49,8 +49,8 @@ def test_the_competitions_own_score_and_classes_decide_the_means(confusion_ICC):
     assert summarise(confusion_ICC, CLASSES, (2,), "miou")["scores"]["miou"]["mean"] is None
 
 
-def test_always_predicting_one_class_scores_where_the_others_are_absent():
-    guess = majority_guess(iter(TRUTHS), 0, CLASSES)
+def test_always_predicting_one_class_scores_where_the_others_are_absent(confusion_ICC):
+    guess = majority_guess(confusion_ICC, 0, CLASSES)
     assert guess["class"] == "Road"
     assert guess["scores"]["dice"] == pytest.approx(((4 / 5 + 1) / 2 + 1 / 2 + 1) / 3)
     assert guess["scores"]["miou"] == pytest.approx((6 / 7 + 0) / 2)

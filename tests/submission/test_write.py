@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.masks import keep_classes
+from pipeline.segmentation.labels import keep_classes
 from pipeline.submission import formats
 from pipeline.submission.check import check_submission
 from pipeline.submission.formats import format_of

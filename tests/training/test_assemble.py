@@ -11,7 +11,8 @@ from pipeline.config.load import load
 from pipeline.config.plan import Phase
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import shown
-from pipeline.segmentation.classes import num_outputs, scored_classes
+from pipeline.segmentation.learning import scored_classes
+from pipeline.segmentation.networks import num_outputs
 from pipeline.training import assemble as assemble_module
 from pipeline.training.assemble import assemble, loss_terms, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint

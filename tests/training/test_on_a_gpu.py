@@ -13,8 +13,8 @@ import torch
 from pipeline.config.optimizers import OFFERED, OURS
 from pipeline.errors import UserError
 from pipeline.segmentation import decision
-from pipeline.segmentation.losses import TERMS, build_loss
-from pipeline.segmentation.metrics import dice_iou
+from pipeline.segmentation.learning import dice_iou
+from pipeline.segmentation.losses import TERMS, mixed_loss
 from pipeline.task import Batch
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.device import explained_faults, make_reproducible
@@ -50,7 +50,7 @@ def logits_and_mask() -> tuple[torch.Tensor, torch.Tensor]:
 
 def value_and_gradient(name: str, logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logits = logits.detach().clone().requires_grad_()
-    value = build_loss({name: 1.0}, NUM_CLASSES)(logits, mask)
+    value = mixed_loss([(name, 1.0)], logits, mask).total
     value.backward()
     return value.detach().cpu(), logits.grad.cpu()
 

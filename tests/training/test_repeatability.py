@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.config.load import load
 from pipeline.config.plan import parse_mix
 from pipeline.segmentation.learning import bind
-from pipeline.segmentation.losses import TERMS, build_loss
+from pipeline.segmentation.losses import TERMS, mixed_loss
 from pipeline.segmentation.networks import build_network, upsample_factor
-from pipeline.task import Batch, Loss
+from pipeline.task import Batch
 from pipeline.training import encoder
 from pipeline.training.device import make_reproducible
 from pipeline.training.learner import Learner, build_learner, build_scaler
@@ -87,11 +88,7 @@ def step(learner: Learner, mix: str, num_steps: int = 1) -> tuple[Calls, set[str
     labels = torch.zeros((2, 128, 128), dtype=torch.uint8, device=CUDA)
     every, names = range(NUM_CLASSES), [str(index) for index in range(NUM_CLASSES)]
     learning = bind(names, every, every, NUM_CLASSES, learner.config.loss_fn, CUDA)
-    loss, weights = build_loss(parse_mix(mix), NUM_CLASSES), torch.ones(NUM_CLASSES, device=CUDA)
-
-    def criterion(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
-        return Loss(*loss.with_terms(logits, labels, weights))
-
+    criterion = partial(mixed_loss, parse_mix(mix), weights_C=torch.ones(NUM_CLASSES, device=CUDA))
     learner.network.train()
     sums, losses = EpochSums(learning, [name for name, _ in parse_mix(mix)], CUDA), []
 

@@ -19,11 +19,11 @@ from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.metrics import dice_iou
 from pipeline.segmentation.predict import unpack
-from pipeline.segmentation.scores import confusion_of
+from pipeline.segmentation.scores import image_scores
 from pipeline.work.members import trained_on
 from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
 from tests.training.toy import StopAt
@@ -110,7 +110,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "members"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
-        dice = dice_iou(confusion_of(combine(views, [Recipe("AP")])[0], truth, 12))[0]
+        dice = image_scores(confusion_of(combine(views, [Recipe("AP")])[0], truth, 12))["dice"]
         assert row["dice"] == pytest.approx(float(dice.mean()), abs=1e-6)
 
 

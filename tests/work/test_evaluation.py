@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from pipeline.segmentation.evaluation import evaluation_of, true_masks
-from pipeline.segmentation.scores import confusion_of
+from pipeline.config.competition import mask_code
+from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.evaluation import evaluation_of
+from pipeline.segmentation.labels import read_mask
 from pipeline.training.inputs import split_rows
 from pipeline.work.evaluate import write_evaluation
 from pipeline.work.inputs import competition_folder
@@ -39,11 +40,11 @@ def test_a_score_not_above_the_majority_guess_is_warned_of_and_written_beside_th
     run_stages(loaded, "testset")
     run = run_of(loaded, lines.append)
     folder, rows = competition_folder(run), split_rows(run.paths, "valid")
-    truths = dict(zip(rows["id"], true_masks(run, folder, rows), strict=True))
+    truths = {row.id: read_mask(folder / row.mask, mask_code(loaded.competition)) for row in rows.itertuples()}
     predicted = {name: truth if is_right else np.full_like(truth, BACKGROUND) for name, truth in truths.items()}
     num_classes = loaded.competition.num_classes
-    confusion_ICC = torch.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
-    evaluation = evaluation_of(run, folder, rows, confusion_ICC, predicted.__getitem__)
+    confusion_ICC = np.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
+    evaluation = evaluation_of(run, rows, confusion_ICC, predicted.__getitem__)
     write_evaluation(run, folder, rows, evaluation, FACTS)
     write_checked_submission(run, lambda image_id: block(), {})
     origin = json.loads(run.paths.submission(".json").read_text())

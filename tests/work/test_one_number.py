@@ -18,7 +18,7 @@ from pipeline.config.load import load, nested
 from pipeline.errors import UserError
 from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
-from pipeline.segmentation.classes import loss_classes, scored_classes
+from pipeline.segmentation.learning import loss_classes, scored_classes
 from pipeline.segmentation.predict import decode, unpack
 from pipeline.submission.write import write_submission
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition

@@ -13,7 +13,6 @@ from pipeline.config.competition import Competition, Convention
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.masks import Size
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
 from pipeline.segmentation.submission.run_lengths import (
     Row,
@@ -24,14 +23,14 @@ from pipeline.segmentation.submission.run_lengths import (
     row_key,
     row_name,
 )
-from pipeline.submission.check import WARNING
+from pipeline.submission.check import WARNING, Sizes
 
 Key = tuple[str, ...]
 Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file
 _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown ids has one common cause
 
 
-def check(path: Path, competition: Competition, sizes: Mapping[str, Size], sample_path: Path | None) -> list[str]:
+def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
     """Returns what is wrong with a csv, see `check.py`."""
     expected = expected_keys(sizes, competition)
     try:
@@ -180,9 +179,7 @@ def _sample_problems(
             return
 
 
-def _check_runs(
-    images: Mapping[str, Mapping[int, Row]], sizes: Mapping[str, Size], convention: Convention
-) -> list[str]:
+def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, convention: Convention) -> list[str]:
     """Returns rows that cannot be read, classes that overlap, a file without a pixel; those of the whole file first.
 
     Args:

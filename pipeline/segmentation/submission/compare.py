@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,15 +10,15 @@ import pandas as pd
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.masks import Size, count_pairs, keep_classes
+from pipeline.segmentation.labels import keep_classes
+from pipeline.segmentation.scores import count_pairs
+from pipeline.submission.check import Sizes
 from pipeline.submission.formats import format_of_file
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
 
 
-def compare_submissions(
-    first: Path | str, second: Path | str, competition: Competition, sizes: Mapping[str, Size]
-) -> pd.DataFrame:
+def compare_submissions(first: Path | str, second: Path | str, competition: Competition, sizes: Sizes) -> pd.DataFrame:
     """Returns one row per image and class that differs between two submissions, of any formats.
 
     `image_changed_share` is the share of the image's pixels with another class (the order of the table),

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.submission.rle import RleError, decode
+from pipeline.segmentation.submission.rle import RleError, decode_classes
 from pipeline.segmentation.submission.run_lengths import read_cells
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
@@ -52,19 +52,10 @@ def find_convention(
     sample = detect_rows(sample_path, test_ids) if sample_path.is_file() else {}
     described = vars(competition.convention) | sample
     runs = detect_runs(list(_examples(competition, folder, runs_csv, set(train_ids), described)))
-    return join_convention(sample, runs) if sample else Convention(**(described | runs))
-
-
-def join_convention(sample: Found, runs: Found) -> Convention:
-    """Returns the convention that `detect_rows` and `detect_runs` found.
-
-    Raises:
-        UserError: they contradict each other.
-    """
     empty = sample.get("empty", runs["empty"])
     if runs["empty"] not in (empty, ""):
         raise UserError(f"empty masks are {runs['empty']!r} in the training rows but {empty!r} in the sample")
-    return Convention(**(runs | sample))
+    return Convention(**(described | runs | sample))
 
 
 def detect_rows(sample_submission: Path | str, ids: Collection[str]) -> Found:
@@ -147,7 +138,7 @@ def convention_text(found: Convention, competition: Competition) -> str:
 
 def _reads_as(text: str, mask_HW: np.ndarray, convention: Convention) -> bool:
     try:
-        return np.array_equal(decode(text, *mask_HW.shape, convention), mask_HW.astype(bool))
+        return np.array_equal(decode_classes([text], *mask_HW.shape, convention) == 0, mask_HW)
     except RleError:
         return False
 

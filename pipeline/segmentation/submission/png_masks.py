@@ -19,18 +19,14 @@ from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode,
 from pipeline.data.inspection import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.segmentation.labels import UNKNOWN, class_indices, listed, mask_flags
-from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
-from pipeline.submission.check import WARNING
+from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, listed, mask_flags, require_size
+from pipeline.submission.check import WARNING, Sizes
 
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
 _ORDINARY_FILE = 0o100644 << 16
 _MAX_OVERHEAD = 2**20  # bytes of a PNG beyond its pixels; a zip that announces more is not unpacked
 _MAX_SUGGESTIONS = 20  # finding a similar name is slow; a zip with more unknown names has one common cause
-
-
-Sizes = Mapping[str, Size]
 
 
 class PngError(UserError):
@@ -42,7 +38,7 @@ def _file_of(image_id: str, competition: Competition) -> str:
     return fill_template(competition.submission.file, image_id)
 
 
-def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competition) -> bytes:
+def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
     """Returns an index mask as PNG.
 
     Raises:
@@ -184,7 +180,7 @@ def _files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [entry for entry in zipped.infolist() if not entry.is_dir()]
 
 
-def _decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: Size, code: MaskCode) -> np.ndarray:
+def _decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: tuple[int, int], code: MaskCode) -> np.ndarray:
     """Returns a file in a zip as index mask.
 
     Raises:

@@ -80,18 +80,6 @@ def encode(mask_HW: np.ndarray, num_classes: int, convention: Convention) -> lis
     ]
 
 
-def decode(text: str, height: int, width: int, convention: Convention) -> np.ndarray:
-    """Returns the mask of one run-length text as bool of shape H, W.
-
-    Raises:
-        RleError: the text is malformed, or its runs leave the image, overlap or go backwards.
-
-    >>> decode("2 1 4 2", 2, 3, Convention("column", base=1)).astype(int).tolist()
-    [[0, 0, 1], [1, 1, 0]]
-    """
-    return decode_classes([text], height, width, convention) == 0
-
-
 def decode_classes(texts: Sequence[str], height: int, width: int, convention: Convention) -> np.ndarray:
     """Returns the index mask (uint8 of shape H, W) of one text per class; `IGNORE` where no class has the pixel.
 
@@ -100,6 +88,8 @@ def decode_classes(texts: Sequence[str], height: int, width: int, convention: Co
 
     >>> decode_classes(["0 2", "2 3"], 2, 3, Convention("row", base=0)).tolist()
     [[0, 0, 1], [1, 1, 255]]
+    >>> decode_classes(["2 1 4 2"], 2, 3, Convention("column", base=1)).tolist()
+    [[255, 255, 0], [0, 0, 255]]
     """
     runs, classes = join_classes([parse_runs(text, height * width, convention) for text in texts])
     stops = runs.starts + runs.lengths

@@ -16,8 +16,9 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
+from pipeline.segmentation.labels import digest_classes, require_size
 from pipeline.segmentation.submission import rle
-from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
+from pipeline.submission.check import Sizes
 
 
 class Row(NamedTuple):
@@ -28,7 +29,7 @@ class Row(NamedTuple):
     text: str
 
 
-def encode(image_id: str, mask_HW: np.ndarray, size: Size, competition: Competition) -> bytes:
+def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
     """Returns the rows of one image, one per class; an ignored last class has an empty one.
 
     Raises:
@@ -55,7 +56,7 @@ def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
 
 
 def read(
-    path: Path, competition: Competition, sizes: Mapping[str, Size], skipped: Iterable[str] = ()
+    path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields id and index mask of each image that the file has rows of, in the order of `sizes`.
 
@@ -193,7 +194,9 @@ def write_line(cells: Sequence[str]) -> str:
     return ",".join(quoted) + "\n"
 
 
-def _decode_image(csv_path: Path, rows: Mapping[int, Row], competition: Competition, size: Size) -> np.ndarray:
+def _decode_image(
+    csv_path: Path, rows: Mapping[int, Row], competition: Competition, size: tuple[int, int]
+) -> np.ndarray:
     convention = competition.convention
     texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
     try:

@@ -1,9 +1,7 @@
-"""The local score of a submission of any format, against true masks, per image and class.
+"""The local score of a submission of any format, against true masks.
 
 In: a submission and a folder of masks. Out: every score in `pipeline/scores.py`, over the scored classes, and the name
 of the competition's own. Ignored pixels of the truth are left out.
-
-Letters: I images, C scored classes.
 """
 
 from __future__ import annotations
@@ -11,34 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
 from pipeline.data.inspection import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
-from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
+from pipeline.scores import score_table
 from pipeline.segmentation.labels import inspect_mask, read_mask
-from pipeline.segmentation.submission.masks import Size, count_pairs
-from pipeline.submission.check import find_hints
+from pipeline.segmentation.scores import count_pairs, scores_over_all
+from pipeline.submission.check import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
-
-Sizes = Mapping[str, Size]
-
-
-class Scores(NamedTuple):
-    """What a submission scores.
-
-    Attributes:
-        per_image: id, dice, iou, then dice_<class> and iou_<class> of each scored class; a row per image.
-        classes: the values of the scored classes by score, over all images; NaN where a class has no pixels.
-    """
-
-    per_image: pd.DataFrame
-    classes: dict[str, np.ndarray]
 
 
 def score_file(
@@ -47,8 +30,8 @@ def score_file(
     competition: Competition,
     sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
     log: Callable[[str], None] = lambda line: None,
-) -> Scores:
-    """Returns the scores of a submission.
+) -> dict[str, Any]:
+    """Returns the scores of a submission in the form of metrics.json; a score is None where no class has pixels.
 
     Args:
         path: a submission; images without a mask are left out.
@@ -69,25 +52,14 @@ def score_file(
     for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
     scored, code, num_classes = list(competition.scored_indices), mask_code(competition), len(competition.classes)
-    counts = {
-        image_id: count_pairs(read_mask(truth[image_id], code), mask_HW, num_classes)[:num_classes]
+    confusions = [
+        count_pairs(read_mask(truth[image_id], code), mask_HW, num_classes)[:num_classes]  # without ignored true pixels
         for image_id, mask_HW in form.read(path, competition, sizes, skipped)
-    }
-    counts_I = np.stack(list(counts.values()))  # truth x submission; ignored pixels of the truth are cut off
-    hits_IC = counts_I.diagonal(axis1=1, axis2=2)[:, scored]
-    areas_IC = (counts_I.sum(2) + counts_I.sum(1)[:, :num_classes])[:, scored]
-    values_IC = {score: class_scores(score, hits_IC, areas_IC) for score in PER_IMAGE}
-    table: dict[str, Any] = {"id": list(counts)} | {score: mean_scored(values) for score, values in values_IC.items()}
-    for score, values in values_IC.items():
-        table |= {f"{score}_{name}": values[:, index] for index, name in enumerate(_scored_names(competition))}
-    hits, areas = hits_IC.sum(0), areas_IC.sum(0)
-    over_all = np.divide(hits, areas - hits, out=np.full(len(scored), np.nan), where=areas > 0)
-    classes = {score: values.mean(0) for score, values in values_IC.items()} | {"miou": over_all}
-    return Scores(pd.DataFrame(table), classes)
-
-
-def _scored_names(competition: Competition) -> list[str]:
-    return [competition.classes[index] for index in competition.scored_indices]
+    ]
+    names = [competition.classes[index] for index in scored]
+    families = {name: values_C[scored] for name, values_C in scores_over_all(np.stack(confusions)).items()}
+    table = score_table(families, names)
+    return {"images": len(confusions), "score": competition.score, "scores": table, "scored": names}
 
 
 def _find_truth(
@@ -133,13 +105,13 @@ def _find_truth(
 
 def _checked_sizes(
     truth: Mapping[str, Path], path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
-) -> dict[str, Size]:
+) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of each mask, after checking all of them.
 
     Raises:
         UserError: with every problem and its remedy.
     """
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
     for image_id, mask_path in truth.items():
         file = mask_path.relative_to(masks_dir).as_posix()
@@ -153,10 +125,3 @@ def _checked_sizes(
             f"{format_problems(problems)}"
         )
     return sizes
-
-
-def summarise(scores: Scores, competition: Competition) -> dict[str, Any]:
-    """Returns the scores in the form of metrics.json; a score is None where no class has pixels."""
-    names = _scored_names(competition)
-    families = score_table(scores.classes, names)
-    return {"images": len(scores.per_image), "score": competition.score, "scores": families, "scored": names}

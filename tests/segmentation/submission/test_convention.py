@@ -15,7 +15,6 @@ from pipeline.segmentation.submission.convention import (
     detect_rows,
     detect_runs,
     find_convention,
-    join_convention,
 )
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
@@ -46,7 +45,7 @@ def train_rows(name, num_images=8, shape=(48, 80)):
 def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, name):
     ids = ["000001_001", "000001_002"]
     sample = detect_rows(write_sample(tmp_path, name, ids), ids)
-    assert join_convention(sample, detect_runs(train_rows(name))) == CONVENTIONS[name]
+    assert Convention(**(detect_runs(train_rows(name)) | sample)) == CONVENTIONS[name]
 
 
 def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
@@ -92,14 +91,6 @@ def test_real_samples_are_read(shared_data, name):
     assert (found["id_column"], found["value_column"]) == ("ImageID", "EncodedPixels")
 
 
-def test_a_sample_and_training_rows_that_write_empty_masks_otherwise_are_refused():
-    runs = detect_runs(train_rows("SIIM Pneumothorax"))
-    sample = {"id_column": "a", "value_column": "b", "class_column": None, "rows": "id", "class_base": 0}
-    assert join_convention(sample, runs).empty == "-1"
-    with pytest.raises(UserError, match="empty masks are '-1' in the training rows but '-' in the sample"):
-        join_convention(sample | {"empty": "-"}, runs)
-
-
 TEST_IDS = ["900000_001", "900000_002"]
 
 
@@ -127,6 +118,22 @@ def test_every_known_convention_is_found_in_the_competitions_files(tmp_path, nam
     assert (found.order, found.base, found.relative) == (wanted.order, wanted.base, wanted.relative)
     if with_sample:
         assert found == wanted
+
+
+def test_a_sample_and_training_rows_that_write_empty_masks_otherwise_are_refused(tmp_path):
+    competition = make_competition("SIIM Pneumothorax")
+    train, sample = write_folder(tmp_path, competition), tmp_path / "sample_submission.csv"
+    header, *rows = (tmp_path / "runs.csv").read_text().splitlines()
+    empty = next(iter(train))
+    cv2.imwrite(str(tmp_path / "masks" / f"{empty}.png"), np.zeros_like(train[empty]))
+    rows = [f"{empty},-1" if row.startswith(f"{empty},") else row for row in rows]
+    (tmp_path / "runs.csv").write_text("\n".join([header, *rows]))
+    text = sample.read_text()
+    sample.write_text(text.replace(",-1", ",0 1"))
+    assert find_convention(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS).empty == "-1"
+    sample.write_text(text.replace(",-1", ",-"))
+    with pytest.raises(UserError, match="empty masks are '-1' in the training rows but '-' in the sample"):
+        find_convention(competition, tmp_path, tmp_path / "runs.csv", train, TEST_IDS)
 
 
 def test_a_class_in_a_column_of_its_own_and_a_files_ending_are_understood(tmp_path):

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 
 from pipeline.config.competition import IGNORE, Convention
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.rle import RleError, decode, decode_classes, encode, parse_runs
+from pipeline.segmentation.submission.rle import RleError, decode_classes, encode, parse_runs
 from tests.segmentation.submission.scenes import CONVENTIONS, encode_binary
 
 NUM_CLASSES = 4
@@ -20,6 +20,11 @@ conventions = st.sampled_from(list(CONVENTIONS.values()))
 index_masks = arrays(
     np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=13), elements=st.sampled_from([0, 1, 2, 3, IGNORE])
 )
+
+
+def decode(text: str, height: int, width: int, convention: Convention) -> np.ndarray:
+    """Returns where the mask of one text has a pixel."""
+    return decode_classes([text], height, width, convention) == 0
 
 
 def encode_slowly(mask_HW, class_index, order, base):

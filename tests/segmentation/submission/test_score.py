@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.competition import IGNORE, MaskCode, Submission
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.submission.score import score_file, summarise
+from pipeline.segmentation.submission.score import score_file
 from tests.segmentation.submission.scenes import (
     PNG_KINDS,
     make_competition,
@@ -50,29 +50,31 @@ def test_scores_are_those_of_the_definition(tmp_path):
         )
         for image_id, mask_HW in truth.items()
     }
+    path, names = write(tmp_path / "a.csv", predicted, COMPETITION), COMPETITION.classes[:4]
+    wanted = {id: [score_slowly(predicted[id], truth[id], index) for index in range(4)] for id in truth}
+    for image_id, mask_HW in truth.items():
+        alone = score_file(path, write_masks(tmp_path / image_id, {image_id: mask_HW}), COMPETITION)["scores"]
+        assert [(alone["dice"]["classes"][name], alone["iou"]["classes"][name]) for name in names] == pytest.approx(
+            np.array(wanted[image_id])
+        )
+        assert alone["dice"]["mean"] == pytest.approx(np.mean([dice for dice, _ in wanted[image_id]]))
     masks = write_masks(tmp_path / "masks", {**truth, "not in the csv": np.zeros((3, 3), np.uint8)})
-    scores = score_file(write(tmp_path / "a.csv", predicted, COMPETITION), masks, COMPETITION)
-    table = scores.per_image
-    assert table["id"].tolist() == list(truth)
-    for (_, row), image_id in zip(table.iterrows(), truth, strict=True):
-        wanted = [score_slowly(predicted[image_id], truth[image_id], index) for index in range(4)]
-        names = COMPETITION.classes[:4]
-        assert [(row[f"dice_{name}"], row[f"iou_{name}"]) for name in names] == pytest.approx(np.array(wanted))
-        assert row["dice"] == pytest.approx(np.mean([dice for dice, _ in wanted]))
-    summary = summarise(scores, COMPETITION)
+    summary = score_file(path, masks, COMPETITION)
     assert (summary["images"], summary["score"]) == (5, "dice")
-    assert summary["scores"]["iou"]["mean"] == pytest.approx(table["iou"].mean())
-    assert list(summary["scores"]["dice"]["classes"]) == summary["scored"] == list(COMPETITION.classes[:4])
+    assert summary["scores"]["iou"]["mean"] == pytest.approx(
+        np.mean([iou for pairs in wanted.values() for _, iou in pairs])
+    )
+    assert list(summary["scores"]["dice"]["classes"]) == summary["scored"] == list(names)
     over_all = [miou_slowly(predicted, truth, index) for index in range(4)]
     assert list(summary["scores"]["miou"]["classes"].values()) == pytest.approx(over_all)
     assert summary["scores"]["miou"]["mean"] == pytest.approx(np.mean(over_all))
-    assert summarise(scores, replace(COMPETITION, score="miou"))["score"] == "miou"
+    assert score_file(path, masks, replace(COMPETITION, score="miou"))["score"] == "miou"
 
 
 def test_a_class_without_a_pixel_is_in_no_miou(tmp_path):
     images = {"a": np.array([[0, 1]], np.uint8)}
     found = score_file(write(tmp_path / "a.csv", images, COMPETITION), write_masks(tmp_path / "m", images), COMPETITION)
-    miou = summarise(found, COMPETITION)["scores"]["miou"]
+    miou = found["scores"]["miou"]
     assert miou == {"label": "mIoU", "mean": 1, "classes": {"Background": 1, "Road": 1, "Tree": None, "Roof": None}}
 
 
@@ -80,9 +82,9 @@ def test_the_truth_scores_one(shared_data, tmp_path):
     competition = make_competition(classes=tuple("abcdefghijkl"), ignore_index=11)
     folder = shared_data("camvid") / "masks" / "masks"
     truth = {path.stem: read_mask(path, MaskCode(11)) for path in sorted(folder.glob("*.png"))[::60]}
-    table = score_file(write(tmp_path / "a.csv", truth, competition), folder, competition).per_image
-    assert (table.drop(columns="id") == 1).all(axis=None)
-    assert len(table) == 8
+    found = score_file(write(tmp_path / "a.csv", truth, competition), folder, competition)
+    assert [set(family["classes"].values()) for family in found["scores"].values()] == [{1.0}] * 3
+    assert found["images"] == 8
 
 
 def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
@@ -102,8 +104,8 @@ def test_images_without_masks_and_masks_without_images_are_left_out_and_logged(t
     ids = list(images)
     masks = write_masks(tmp_path / "masks", {id: images[id] for id in ids[1:]} | {"other": images[ids[0]]})
     logged = []
-    table = score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION, log=logged.append).per_image
-    assert table["id"].tolist() == ids[1:]
+    found = score_file(write(tmp_path / "a.csv", images, COMPETITION), masks, COMPETITION, log=logged.append)
+    assert found["images"] == 2
     assert "only 2 of the 3 images in" in logged[0] and f"1 have no mask in {masks}, such as {ids[0]}" in logged[0]
     assert "1 of the 3 masks in" in logged[1] and logged[1].endswith("left out, such as other.png")
     assert len(logged) == 2
@@ -138,8 +140,8 @@ def test_masks_are_found_and_read_as_the_competitions_own(tmp_path):
     for id, mask in images.items():
         (tmp_path / "truth" / id).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "truth" / id / "mask.png"), mask * 255)
-    table = score_file(write(tmp_path / "a.csv", images, competition), tmp_path / "truth", competition).per_image
-    assert table["dice"].tolist() == [1, 1]
+    found = score_file(write(tmp_path / "a.csv", images, competition), tmp_path / "truth", competition)
+    assert (found["images"], found["scores"]["dice"]["mean"]) == (2, 1)
 
 
 def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
@@ -147,22 +149,19 @@ def test_masks_without_the_suffix_of_their_ids_are_found(tmp_path):
     images = {f"{id}.jpg": mask for id, mask in make_images(1, 2, competition).items()}
     masks = write_masks(tmp_path / "m", {f"{id.removesuffix('.jpg')}_mask": mask for id, mask in images.items()})
     logged = []
-    table = score_file(write(tmp_path / "a.csv", images, competition), masks, competition, log=logged.append).per_image
-    assert (table["id"].tolist(), table["dice"].tolist(), logged) == (list(images), [1, 1], [])
+    found = score_file(write(tmp_path / "a.csv", images, competition), masks, competition, log=logged.append)
+    assert (found["images"], found["scores"]["dice"]["mean"], logged) == (2, 1, [])
 
 
 def test_with_one_row_per_image_the_background_is_not_scored(tmp_path):
     truth = make_images(1, 4, BINARY)
     predicted = {id: np.roll(mask, 3, 1) for id, mask in truth.items()}
-    scores = score_file(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
-    table = scores.per_image
-    assert list(table.columns) == ["id", "dice", "iou", "dice_Road", "iou_Road"]
+    found = score_file(write(tmp_path / "a.csv", predicted, BINARY), write_masks(tmp_path / "m", truth), BINARY)
     wanted = [
         2 * ((a == 1) & (b == 1)).sum() / ((a == 1).sum() + (b == 1).sum())
         for a, b in zip(truth.values(), predicted.values(), strict=True)
     ]
-    assert table["dice"].tolist() == pytest.approx(wanted)
-    assert summarise(scores, BINARY)["scores"]["dice"] == {
+    assert found["scores"]["dice"] == {
         "label": "Dice",
         "mean": pytest.approx(np.mean(wanted)),
         "classes": {"Road": pytest.approx(np.mean(wanted))},
@@ -178,9 +177,9 @@ def test_a_zip_scores_as_the_csv_of_the_same_masks(tmp_path, kind):
     stored = {id: np.asarray(by_masks.mask_values or range(5), np.uint8)[mask] for id, mask in truth.items()}
     folder = write_masks(tmp_path / "m", stored)
     zipped, rows = write(tmp_path / "a.zip", predicted, by_masks), write(tmp_path / "b.csv", predicted, by_rows)
-    table = score_file(zipped, folder, by_masks).per_image
-    assert table.equals(score_file(rows, folder, by_masks).per_image)
-    assert 0 < table["dice"].mean() < 1
+    found = score_file(zipped, folder, by_masks)
+    assert found == score_file(rows, folder, by_masks)
+    assert 0 < found["scores"]["dice"]["mean"] < 1
 
 
 def test_a_file_of_another_program_that_seems_shifted_is_scored_with_a_hint(tmp_path):
@@ -191,6 +190,5 @@ def test_a_file_of_another_program_that_seems_shifted_is_scored_with_a_hint(tmp_
         mask_HW[-1, -1] = IGNORE  # or the last run leaves its image when it is read one pixel on
     path = write_foreign(tmp_path / "a.csv", images, from_one)
     logged = []
-    table = score_file(path, folder, COMPETITION, log=logged.append).per_image
-    assert table["dice"].mean() < 1
+    assert score_file(path, folder, COMPETITION, log=logged.append)["scores"]["dice"]["mean"] < 1
     assert [("may count pixels from 1 instead of 0" in line) for line in logged] == [True]

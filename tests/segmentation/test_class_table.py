@@ -8,8 +8,7 @@ import pytest
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_train_catalog
 from pipeline.data.split import make_split
-from pipeline.segmentation.labels import class_presence
-from pipeline.segmentation.statistics import class_table
+from pipeline.segmentation.labels import class_presence, class_table
 from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION
 
