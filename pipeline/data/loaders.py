@@ -31,17 +31,37 @@ KEPT_BYTES = 2**28  # more than any batch of images; the settings take an int
 NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
 
 
-def train_loader(
+def image_loader(
     dataset: Dataset,
-    sampler: EpochSampler,
+    batches: EpochSampler | int,
     collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
     log: Callable[[str], None] = print,
 ) -> DataLoader:
-    """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
-    num_bytes = sampler.batch_size * _largest_sample(dataset)
-    return _loader(dataset, sampler, collate, num_workers, pin_memory, num_bytes, log)
+    """Returns a loader, to be iterated with `train_batches` or `valid_batches`; its workers live through all epochs.
+
+    Args:
+        batches: the sampler of training batches; or the size of batches of whole images, which come in the dataset's
+            order, except that a batch holds images of one size.
+    """
+    is_whole = isinstance(batches, int)
+    num_workers = available_workers(num_workers, log)
+    if num_workers:
+        # The largest padded image, with one byte more per pixel for its labels.
+        num_bytes = 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+        check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
+    return DataLoader(
+        dataset,
+        batch_sampler=same_size_batches(dataset, batches) if is_whole else batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=PREFETCH if num_workers else None,
+        timeout=TIME_OUT_S if num_workers else 0,
+        worker_init_fn=start_worker,
+    )
 
 
 def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True) -> Iterator[Batch]:
@@ -52,20 +72,6 @@ def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: 
     """
     loader.batch_sampler.begin(epoch, start_step, augment)
     yield from valid_batches(loader)
-
-
-def valid_loader(
-    dataset: Dataset,
-    batch_size: int,
-    collate: Collate,
-    num_workers: int,
-    pin_memory: bool = False,
-    log: Callable[[str], None] = print,
-) -> DataLoader:
-    """Returns the loader of whole images in the dataset's order, except that a batch holds images of one size."""
-    batches = same_size_batches(dataset, batch_size)
-    num_bytes = batch_size * _largest_sample(dataset)
-    return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, log)
 
 
 def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
@@ -133,28 +139,6 @@ def _explain_deaths_anywhere() -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()  # nobody else may set handlers
     if callable(handler) and not hasattr(handler, "__wrapped__") and in_main_thread:
         signal.signal(signal.SIGCHLD, explained_worker_faults()(handler))  # the wrapper has `__wrapped__`
-
-
-def _largest_sample(dataset: Dataset) -> int:
-    """Returns the bytes of the largest padded image, with one byte more per pixel for its labels."""
-    return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
-
-
-def _loader(dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, log) -> DataLoader:
-    num_workers = available_workers(num_workers, log)
-    if num_workers:
-        check_shared_memory(num_workers * (PREFETCH + 1) * batch_bytes)
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        prefetch_factor=PREFETCH if num_workers else None,
-        timeout=TIME_OUT_S if num_workers else 0,
-        worker_init_fn=start_worker,
-    )
 
 
 def start_worker(worker: int = 0) -> None:

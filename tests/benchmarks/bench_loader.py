@@ -34,7 +34,7 @@ from pipeline.data.augment import (
     cut_label,
     draw_geometry,
 )
-from pipeline.data.loaders import start_worker, train_batches, train_loader
+from pipeline.data.loaders import image_loader, start_worker, train_batches
 from pipeline.data.sampler import EpochSampler, SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
@@ -97,7 +97,7 @@ def normalise(image_BHWC: torch.Tensor) -> torch.Tensor:
 def geometry_only(store, ids) -> None:
     augmentation = experiment(*OFF)
     dataset = TrainDataset(store, ids, augmentation, 1, CLASSES)
-    ours = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
+    ours = image_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     naive_dataset = NaiveDataset(store, ids, augmentation, MAX_NAIVE_STEPS * NUM_WORKERS * BATCH_SIZE)
     settings = {
         "num_workers": NUM_WORKERS,
@@ -163,7 +163,7 @@ def headline(store, ids) -> None:
 
 def through_the_loader(name: str, dataset: TrainDataset) -> None:
     """Prints the rate of whole epochs, and what a sample costs workers and main process, the pipe included."""
-    loader = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
+    loader = image_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     num_steps = sum(1 for _ in train_batches(loader, 1))
     workers = [worker.pid for worker in loader._iterator._workers]
     spent, began = processor_seconds([*workers, os.getpid()]), time.perf_counter()

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.data.images import read_image
-from pipeline.data.loaders import train_batches, train_loader
+from pipeline.data.loaders import image_loader, train_batches
 from pipeline.data.sampler import EpochSampler, SampleKey
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
@@ -141,7 +141,7 @@ def main() -> None:
         loaders: dict[str, DataLoader] = {}
         for name, (dataset, _) in made.items():
             sampler = EpochSampler(dataset, BATCH_SIZE, seed=1)
-            loaders[name] = train_loader(dataset, sampler, collate_train, NUM_WORKERS)
+            loaders[name] = image_loader(dataset, sampler, collate_train, NUM_WORKERS)
             if not name.endswith("(ours)"):
                 loaders[name].worker_init_fn = lambda _: cv2.setNumThreads(0)
         seconds: dict[str, list[float]] = {name: [] for name in made}
