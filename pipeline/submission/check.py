@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.submission.formats import format_of_file
-from pipeline.submission.origin import is_own
+from pipeline.submission.write import is_own
 
 WARNING = "warning: "
 Sizes = Mapping[str, tuple[int, int]]

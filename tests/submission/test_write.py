@@ -18,8 +18,7 @@ from pipeline.segmentation.submission.masks import keep_classes
 from pipeline.submission import formats
 from pipeline.submission.check import check_submission
 from pipeline.submission.formats import format_of
-from pipeline.submission.origin import is_own
-from pipeline.submission.write import write_submission
+from pipeline.submission.write import is_own, write_submission
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
     PNG_KINDS,
