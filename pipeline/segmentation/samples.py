@@ -179,8 +179,7 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
         return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
     windows = tile_windows(tile.sets, tile.width, tile.height)
-    boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
-    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in boxes]
+    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in windows]
 
 
 def class_presence(store: Store, positions: Sequence[TilePosition], num_classes: int) -> np.ndarray:

@@ -65,17 +65,17 @@ class NaiveDataset(Dataset):
     def __getitem__(self, index):
         number, tile = divmod(index * 7 % (len(self.pairs) * len(self.windows)), len(self.windows))
         image, mask = self.pairs[number]
-        mask, window = one_hot(mask), self.windows[tile]
+        mask, (scale, box) = one_hot(mask), self.windows[tile]
         geometry = draw_geometry(self.augmentation, np.random.default_rng(index))
         if geometry.warped:
             image, mask = (warp_whole(array, affine_matrix(geometry, 1280, 720)) for array in (image, mask))
         elif geometry.flip:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-        if window.scale != (1280, 720):
-            image = cv2.resize(image, window.scale)
-            mask = cv2.resize(mask, window.scale, interpolation=cv2.INTER_NEAREST)
-        box = np.s_[window.y : window.y + 352, window.x : window.x + 640]
-        return normalise_float64(image[box], mask[box])
+        if scale != (1280, 720):
+            image = cv2.resize(image, scale)
+            mask = cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST)
+        part = np.s_[box.y : box.y + 352, box.x : box.x + 640]
+        return normalise_float64(image[part], mask[part])
 
 
 def warp_whole(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:

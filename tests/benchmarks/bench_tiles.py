@@ -53,9 +53,9 @@ class Tiles(Dataset):
         return *self.make(*divmod(key.index, len(WINDOWS))), SampleKey(*key)
 
 
-def cut(pair, window):
-    box = np.s_[window.y : window.y + TILE.height, window.x : window.x + TILE.width]
-    return tuple(np.ascontiguousarray(array[box]) for array in pair)
+def cut(pair, box):
+    part = np.s_[box.y : box.y + TILE.height, box.x : box.x + TILE.width]
+    return tuple(np.ascontiguousarray(array[part]) for array in pair)
 
 
 def decode(folder: Path, row) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +67,8 @@ def write_tiles(folder: Path, pairs: list, suffix: str) -> int:
     folder.mkdir()
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else []
     for number, pair in enumerate(pairs):
-        for tile, window in enumerate(WINDOWS):
-            image, mask = cut(resize(*pair, window.scale), window)
+        for tile, (scale, box) in enumerate(WINDOWS):
+            image, mask = cut(resize(*pair, scale), box)
             bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(folder / f"{number}-{tile}{suffix}"), bgr, quality)
             cv2.imwrite(str(folder / f"{number}-{tile}-mask.png"), mask)
@@ -80,8 +80,8 @@ def write_tile_array(folder: Path, pairs: list) -> int:
     folder.mkdir()
     with open(folder / "tiles.u8", "wb") as file:
         for pair in pairs:
-            for window in WINDOWS:
-                for array in cut(resize(*pair, window.scale), window):
+            for scale, box in WINDOWS:
+                for array in cut(resize(*pair, scale), box):
                     file.write(array)
     return (folder / "tiles.u8").stat().st_size
 
