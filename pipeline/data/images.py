@@ -1,4 +1,4 @@
-"""The one reader of images: everything that trains, predicts or draws reads files through this module.
+"""The one reader of images, and what reads many at once: everything that trains, predicts or draws uses this module.
 
 In: a path of a file that `prepare` has found good. Out: uint8 arrays, RGB. Pixels come as they are stored: an EXIF
 rotation is never applied here and refused by the check, so that image and label cannot be turned apart. Measured on
@@ -7,13 +7,19 @@ CamVid, one core: cv2 1.1 ms an image, PIL 1.2 ms (480x360 JPEG).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from tqdm.contrib.concurrent import thread_map
 
 from pipeline.errors import UserError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 STORED_ORIENTATION = cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED_GREY = {
     1: cv2.IMREAD_GRAYSCALE,
@@ -53,3 +59,21 @@ def changed_file(path: Path | str, expected: str) -> UserError:
     """Returns the refusal of a file that was good when it was checked and is not any more."""
     state = "does not decode to" if Path(path).is_file() else "does not exist; expected"
     return UserError(f"{path} {state} {expected}.\nTo check all files, run the stage `prepare --force`.")
+
+
+def num_cores() -> int:
+    """Returns the number of cores that this process may use, which a container or `taskset` may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_files(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+    """Returns `function` of every item, in order, from all cores; the bar is shown on a terminal only.
+
+    Threads, not processes: decoding leaves the interpreter free (two cores: 1.7 times one), nothing is pickled, and
+    Ctrl-C ends at once.
+
+    >>> map_files(len, ["a", "bc"], "count")
+    [1, 2]
+    """
+    bar = {"desc": description, "unit": "file", "leave": False, "disable": None}
+    return thread_map(function, items, max_workers=num_cores(), **bar)

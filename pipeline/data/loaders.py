@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.data.parallel import num_cores
+from pipeline.data.images import num_cores
 from pipeline.data.sampler import EpochSampler, same_size_batches
 from pipeline.errors import UserError
 from pipeline.task import Batch

@@ -25,8 +25,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.images import read_image
-from pipeline.data.parallel import map_files
+from pipeline.data.images import map_files, read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
