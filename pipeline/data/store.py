@@ -72,10 +72,6 @@ class Store:
     def __reduce__(self):
         return open_store, (self.path,)
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self._entries)
-
     def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
         """Returns the entry of an image; `scale` None is its own size, in a store built without scales.
 
@@ -90,27 +86,13 @@ class Store:
 
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view: uint8, height x width x 3, RGB."""
-        return self._image_at(self.entry(image_id, scale))
-
-    def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view of the label plane: uint8, height x width."""
-        return self._label_at(self.entry(image_id, scale))
-
-    def window(
-        self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of image and label plane inside a window, which must be within the scaled image."""
         entry = self.entry(image_id, scale)
-        if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
-            raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
-        box = np.s_[y : y + height, x : x + width]
-        return self._image_at(entry)[box], self._label_at(entry)[box]
-
-    def _image_at(self, entry: Entry) -> np.ndarray:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
         return self._images[first:last].reshape(entry.height, entry.width, CHANNELS)
 
-    def _label_at(self, entry: Entry) -> np.ndarray:
+    def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
+        """Returns a read-only view of the label plane: uint8, height x width."""
+        entry = self.entry(image_id, scale)
         return self._labels[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
 
 

@@ -186,9 +186,8 @@ def class_presence(store: Store, positions: Sequence[TilePosition], num_classes:
     """Returns which classes each tile shows before augmentation: bool, tiles x classes."""
 
     def areas(position: TilePosition) -> np.ndarray:
-        box = position.box
-        mask = store.window(position.image_id, position.scale, box.x, box.y, box.width, box.height)[1]
-        return copy_paste.class_areas(mask)
+        mask = store.label(position.image_id, position.scale)
+        return copy_paste.class_areas(cut_label(mask, UNCHANGED, position.box, IGNORE))
 
     return np.array([areas(position)[:num_classes] > 0 for position in positions])
 
