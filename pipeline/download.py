@@ -35,7 +35,7 @@ def download(name: str, folders: Folders) -> None:
 def fetch(competition: Competition, target: Path) -> Path:
     """Returns the folder of a competition after downloading it from its publisher."""
     if competition.name == DEMO:
-        from pipeline.demo import generate
+        from pipeline.demo.write import generate
 
         generate(target)
         return target

@@ -1,6 +1,11 @@
-"""Writes the demo competition: the folder is whole and of the wanted settings, or it is not there.
+"""Writes the demo competition, a drone-like one in the layout of AeroScapes, for whoever has no data yet.
 
-The marker `demo.json` holds the settings and the sha256 of every file. A folder that agrees with both is kept.
+A flight is a small world (`scene`) seen by a moving camera (`camera`): flat ground (`layouts`, `ground`) and solid
+things on it (`population`, with `structures` and `figures`), which `draw` turns into image and mask; `recipes` says
+what is to be seen in each flight.
+
+The folder is whole and of the wanted settings, or it is not there: the marker `demo.json` holds the settings and the
+sha256 of every file. A folder that agrees with both is kept.
 """
 
 from __future__ import annotations
