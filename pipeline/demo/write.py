@@ -1,8 +1,7 @@
 """Writes the demo competition, a drone-like one in the layout of AeroScapes, for whoever has no data yet.
 
-A flight is a small world (`scene`) seen by a moving camera (`camera`): flat ground (`layouts`, `ground`) and solid
-things on it (`population`, with `structures` and `figures`), which `draw` turns into image and mask; `recipes` says
-what is to be seen in each flight.
+A `flight` is a small world seen by a moving `camera`: flat ground (`layouts`, `ground`) and solid things on it
+(`population`, with `structures` and `figures`), drawn as image and mask; `recipes` says what is to be seen in each.
 
 The folder is whole and of the wanted settings, or it is not there: the marker `demo.json` holds the settings and the
 sha256 of every file. A folder that agrees with both is kept.
@@ -20,9 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.demo.draw import render
+from pipeline.demo.flight import build_flight, render
 from pipeline.demo.recipes import CLASSES, RECIPES
-from pipeline.demo.scene import build_flight
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
 
