@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
@@ -64,7 +63,7 @@ def write_page(run: Run) -> Path:
 
 def page(record: Record) -> str:
     """Returns the whole page."""
-    sections = ENSEMBLE_SECTIONS if is_ensemble(record.loaded) else SECTIONS
+    sections = ENSEMBLE_SECTIONS if record.loaded.is_ensemble else SECTIONS
     score = record.metrics.main if record.metrics else None
     head = tag(
         "head",
@@ -184,7 +183,7 @@ def warnings(record: Record) -> list[Html | str]:
     if metrics:
         found.append(score_warning(metrics.content))
     found.append(_start_warning(record))
-    if metrics and "train" not in record.stage_seconds and not is_ensemble(record.loaded):
+    if metrics and "train" not in record.stage_seconds and not record.loaded.is_ensemble:
         found.append("Training is not finished: the scores are of an earlier training.")
     found += [*_leakage_warnings(record), _class_warning(record)]
     plot = join(" (", tag("a", "plot", href="#sweep"), ").")

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config.ensemble import is_ensemble
 from pipeline.report.classes import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.read import numbers, percent, show_value
@@ -117,7 +116,7 @@ def submission_section(record: Record) -> Html | None:
         if value is not None
     ]
     rows += [(key.replace("_", " "), tag("code", _fact(value))) for key, value in facts.items()]
-    fitted = None if is_ensemble(record.loaded) else decoding_tables(record.decoding)
+    fitted = None if record.loaded.is_ensemble else decoding_tables(record.decoding)
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")
