@@ -28,29 +28,30 @@ def download(name: str, folders: Folders) -> None:
         raise UserError(
             f"{shown(target)} exists but has no {competition.train_csv}; move it away, then type the same command"
         )
-    path = fetch(competition, target)
-    print(f"{shown(path)} already exists; remove it to download again" if existed else f"downloaded: {shown(path)}")
+    fetch(competition, target)
+    path = shown(target)
+    print(f"{path} already exists; remove it to download again" if existed else f"downloaded: {path}")
 
 
-def fetch(competition: Competition, target: Path) -> Path:
-    """Returns the folder of a competition after downloading it from its publisher."""
+def fetch(competition: Competition, target: Path) -> None:
+    """Downloads a competition's folder from its publisher; one that exists is left alone."""
     if competition.name == DEMO:
         from pipeline.demo.write import generate
 
         generate(target)
-        return target
-    if competition.name == "camvid":
+    elif competition.name == "camvid":
         from pipeline.data.camvid import download_camvid
 
-        return download_camvid(competition, target)
-    if competition.kaggle_slug is None:
+        download_camvid(competition, target)
+    elif competition.kaggle_slug is None:
         raise UserError(
             f"{competition.name} cannot be downloaded: it has no KAGGLE_SLUG ({competition.title}).\n"
             f"Put its folder into DATA_DIR; configs/competitions/{competition.name}.yaml describes its files."
         )
-    from pipeline.submission.download import download_competition
+    else:
+        from pipeline.submission.download import download_competition
 
-    return download_competition(competition, target)
+        download_competition(competition, target)
 
 
 def download_weights(encoder: str, competitions: list[str], folders: Folders) -> None:

@@ -22,14 +22,14 @@ CLONE_WITHIN_S = 1800
 JPEG_QUALITY = 95  # with 4:4:4 colour: re-encoding costs less than the camera's own noise
 
 
-def download_camvid(competition: Competition, target: Path) -> Path:
-    """Clones the public repository and writes the competition folder, whole or not at all; returns `target`.
+def download_camvid(competition: Competition, target: Path) -> None:
+    """Clones the public repository and writes the competition folder, whole or not at all.
 
     Raises:
         UserError: git is missing, the repository cannot be reached, or it does not hold what is expected.
     """
     if target.exists():
-        return target
+        return
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -41,7 +41,6 @@ def download_camvid(competition: Competition, target: Path) -> Path:
         sync_folder(target.parent)
     finally:
         shutil.rmtree(partial)
-    return target
 
 
 def clone(address: str, folder: Path) -> None:

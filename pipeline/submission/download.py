@@ -20,8 +20,8 @@ DOWNLOAD_WITHIN_S = 24 * 3600.0
 _CHUNK = 1 << 20
 
 
-def download_competition(competition: Competition, target_dir: Path | str) -> Path:
-    """Downloads and unpacks all files of a competition; returns `target_dir`, which is left alone when it exists.
+def download_competition(competition: Competition, target_dir: Path | str) -> None:
+    """Downloads and unpacks all files of a competition; a `target_dir` that exists is left alone.
 
     Everything happens in `<target_dir>.partial`, which is renamed at the end. After an interruption the same call
     continues: the client resumes its archive, unpacking starts again.
@@ -31,7 +31,7 @@ def download_competition(competition: Competition, target_dir: Path | str) -> Pa
     """
     target_dir, slug = Path(target_dir), slug_of(competition)
     if target_dir.exists():
-        return target_dir
+        return
     client = connect()
     ask(f"look up the files of {slug}", lambda: client.competition_list_files(slug))
     partial = target_dir.with_name(target_dir.name + ".partial")
@@ -53,7 +53,6 @@ def download_competition(competition: Competition, target_dir: Path | str) -> Pa
     os.rename(unpacked, target_dir)
     sync_folder(target_dir.parent)
     shutil.rmtree(partial)
-    return target_dir
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
