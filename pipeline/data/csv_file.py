@@ -65,13 +65,9 @@ def read_csv(
         return [], problems
     if len(table) == 1:
         return [], [make_problem("list without rows", file, f"only its header {','.join(header)}")]
-    return _rows(table[1:], header, file)
-
-
-def _rows(table, header: list[str], file: str) -> tuple[Rows, list[Problem]]:
-    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in table if len(cells) == len(header)]
     uneven = [(line, len(cells)) for line, cells in table if len(cells) != len(header)]
     found = [f"line {line}: {num_cells} cells, header {len(header)}" for line, num_cells in uneven]
+    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in table[1:] if len(cells) == len(header)]
     return rows, [make_problem("list with uneven rows", file, text) for text in found]
 
 

@@ -27,6 +27,10 @@ def require_good(
 ) -> list[str]:
     """Returns the warnings about a submission.
 
+    Args:
+        sizes: (height, width) of each test image; its keys are the ids that must be there.
+        sample_submission: the competition's own, where there is one.
+
     Raises:
         UserError: something is proved wrong with it; shows the first `num_shown` problems.
     """
@@ -47,14 +51,7 @@ def require_good(
 def check_submission(
     path: Path | str, competition: Competition, sizes: Sizes, sample_submission: Path | str | None = None
 ) -> list[str]:
-    """Returns what is wrong with a submission, in the order of the file; an empty list when it is good.
-
-    Args:
-        path: the submission.
-        competition: classes and format.
-        sizes: (height, width) of each test image; its keys are the ids that must be there.
-        sample_submission: the competition's own, where there is one.
-    """
+    """Returns what is wrong with a submission, in the order of the file; arguments as of `require_good`."""
     sample = Path(sample_submission) if sample_submission is not None else None
     return format_of_file(Path(path), competition).check(Path(path), competition, sizes, sample)
 
@@ -62,13 +59,8 @@ def check_submission(
 def find_hints(path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()) -> list[str]:
     """Returns, as warnings, what suggests that a file was written in another way than it is read.
 
-    There are none on a file of our own, which was compared with its predictions when it was written.
-
-    Args:
-        path: the submission.
-        competition: classes and format.
-        sizes: (height, width) of its images.
-        skipped: images that are not read.
+    There are none on a file of our own, which was compared with its predictions when it was written. The images
+    `skipped` are not read.
     """
     if is_own(path):
         return []

@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.submission.download import unpack
 from tests.submission.clients import run_lines
 
-DOWNLOAD = "print(download_competition(competition, 'data/a-competition'))"
+DOWNLOAD = "download_competition(competition, 'data/a-competition')"
 
 
 def make_zip(path, files):
