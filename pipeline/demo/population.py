@@ -51,7 +51,7 @@ class Spots:
         allowed = [NAMES.index(name) for name in materials]
         rim = (0.5 * radius if clearance is None else clearance) * RING
         for point in points:
-            if np.isin(self.material(point + rim), allowed).all() and self.take(point, radius):
+            if np.isin(material_at(self.grounds, point + rim), allowed).all() and self.take(point, radius):
                 return point
         return None
 
@@ -67,13 +67,6 @@ class Spots:
             return False
         self.taken = np.concatenate([self.taken, [[*point, radius]]])
         return True
-
-    def material(self, points_N2: np.ndarray) -> np.ndarray:
-        """Returns the material (N,) at points, from the finest canvas that has them."""
-        found = material_at(self.grounds[0], points_N2)
-        for ground in self.grounds[1:]:
-            found = np.where(found < 0, material_at(ground, points_N2), found)
-        return found
 
 
 def populate(
