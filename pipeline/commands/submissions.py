@@ -66,7 +66,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     chosen = options.parse_args(arguments)
 
     from pipeline.segmentation.submission.compare import compare_submissions
-    from pipeline.submission.check import find_hints
+    from pipeline.submission.file import find_hints
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
     images = list_test_images(competition)

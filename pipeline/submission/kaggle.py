@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
-from pipeline.submission.write import origin_path, read_origin
+from pipeline.submission.file import origin_path, read_origin
 
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line

@@ -15,9 +15,8 @@ from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_C
 from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_json
 from pipeline.report.scores import score_warning
-from pipeline.submission.check import require_good
+from pipeline.submission.file import require_good, write_submission
 from pipeline.submission.formats import format_of
-from pipeline.submission.write import write_submission
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import sample_path
 

@@ -24,7 +24,7 @@ from pipeline.segmentation.submission.run_lengths import (
     row_key,
     row_name,
 )
-from pipeline.submission.check import WARNING
+from pipeline.submission.file import WARNING
 
 Key = tuple[str, ...]
 Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file
@@ -32,7 +32,7 @@ _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown 
 
 
 def check(path: Path, competition: Competition, sizes: Mapping[str, Size], sample_path: Path | None) -> list[str]:
-    """Returns what is wrong with a csv, see `check.py`."""
+    """Returns what is wrong with a csv, see `Format`."""
     expected = expected_keys(sizes, competition)
     try:
         lines = list(read_cells(path))

@@ -23,7 +23,7 @@ from pipeline.errors import UserError
 from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
 from pipeline.segmentation.labels import inspect_mask, read_mask
 from pipeline.segmentation.submission.masks import Size, count_pairs
-from pipeline.submission.check import find_hints
+from pipeline.submission.file import find_hints
 from pipeline.submission.formats import format_of_file
 
 Sizes = Mapping[str, Size]

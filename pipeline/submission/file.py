@@ -1,7 +1,8 @@
-"""A submission and its origin: predictions in any order go in, a file in the order of the test list comes out.
+"""The file of a submission: written with its origin, read back, checked against its competition.
 
-The file is read back before it gets its name, and each image is compared with the prediction that went in. That proves
-that the format's settings were applied, whatever the predictions are.
+In: predictions in any order. Out: a file in the order of the test list. It is read back before it gets its name, and
+each image is compared with the prediction that went in. That proves that the format's settings were applied, whatever
+the predictions are.
 
 The origin is a `.json` beside the file that names its content, its run and its local scores. It is removed before the
 file is written and written after it, so a file with an origin is whole.
@@ -18,8 +19,9 @@ from typing import Any
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
-from pipeline.submission.formats import format_of
+from pipeline.submission.formats import format_of, format_of_file
 
+WARNING = "warning: "  # of problems that refuse nothing
 Sizes = Mapping[str, tuple[int, int]]
 
 
@@ -30,8 +32,8 @@ def write_submission(
     competition: Competition,
     origin: Mapping[str, Any],
     sizes: Sizes,
-) -> Path:
-    """Writes `path` in the competition's format and its origin beside it; returns `path`.
+) -> None:
+    """Writes `path` in the competition's format and its origin beside it.
 
     The content depends on predictions, ids and competition only. An image that comes early waits in encoded form;
     of each prediction only a hash is kept.
@@ -82,7 +84,6 @@ def write_submission(
     facts = {"competition": competition.name, "format": form.name, "images": len(ids), "sha256": sha256_file(path)}
     facts["created_utc"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     write_atomic(origin_path(path), json.dumps({**origin, **facts}, indent=2, ensure_ascii=False) + "\n")
-    return path
 
 
 def origin_path(path: Path) -> Path:
@@ -114,3 +115,42 @@ def is_own(path: Path) -> bool:
         return read_origin(path).get("sha256") == sha256_file(path)
     except UserError:
         return False
+
+
+def require_good(
+    path: Path, competition: Competition, sizes: Sizes, sample_submission: Path | None = None, num_shown: int = 20
+) -> list[str]:
+    """Returns the warnings about a submission of any format, which refuse nothing.
+
+    Args:
+        sizes: (height, width) of each test image; its keys are the ids that must be there.
+        sample_submission: the competition's own, where there is one.
+
+    Raises:
+        UserError: something is proved wrong with it; shows the first `num_shown` problems.
+    """
+    problems = format_of_file(path, competition).check(path, competition, sizes, sample_submission)
+    faults = [problem for problem in problems if not problem.startswith(WARNING)]
+    if faults:
+        table = "\n".join(f"{number:>4}  {fault}" for number, fault in enumerate(faults[:num_shown], start=1))
+        rest = f"\n      and {len(faults) - num_shown} more" if len(faults) > num_shown else ""
+        count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
+        raise UserError(
+            f"{path} cannot be submitted to {competition.name}: {count}\n{table}{rest}\n"
+            "It was checked against the test images and SUBMISSION, CONVENTION and SAMPLE_SUBMISSION in "
+            f"configs/competitions/{competition.name}.yaml."
+        )
+    return problems
+
+
+def find_hints(path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()) -> list[str]:
+    """Returns, as warnings, what suggests that a file was written in another way than it is read.
+
+    There are none on a file of our own, which was compared with its predictions when it was written. The images
+    `skipped` are not read.
+    """
+    if is_own(path):
+        return []
+    form = format_of_file(path, competition)
+    hints = form.hints(form.read(path, competition, sizes, skipped), competition)
+    return [f"{WARNING}{path}: {hint}" for hint in hints]
