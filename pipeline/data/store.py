@@ -179,7 +179,8 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
         temporary.mkdir()
-        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), read_label)
+        jobs = list(zip(rows, sizes, [0, *ends[:-1]], strict=True))
+        entries = _write_pixels(temporary, folder, jobs, ends[-1], read_label)
         index = {
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
@@ -196,10 +197,10 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], read_label) -> list[list[list[int]]]:
+def _write_pixels(
+    temporary: Path, folder: Path, jobs: list[tuple], num_pixels: int, read_label
+) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    _, last_sizes, last_start = jobs[-1]
-    num_pixels = last_start + sum(width * height for width, height in last_sizes)
     with open(temporary / IMAGES, "wb") as images, open(temporary / LABELS, "wb") as labels:
         _claim(images.fileno(), num_pixels * CHANNELS)
         _claim(labels.fileno(), num_pixels)
