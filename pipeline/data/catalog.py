@@ -16,8 +16,7 @@ import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, SUFFIX, Competition, fill_template, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.images import map_files
-from pipeline.data.inspection import READ_SUFFIXES, Inspection, compare_sizes, inspect_image
+from pipeline.data.images import READ_SUFFIXES, Inspection, compare_sizes, inspect_image, map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
 from pipeline.task import Task

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
-from pipeline.data.inspection import BadFile, read_header
+from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import UNKNOWN, class_indices, listed, mask_flags

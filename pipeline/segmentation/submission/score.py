@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
-from pipeline.data.inspection import Inspection, compare_sizes
+from pipeline.data.images import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
