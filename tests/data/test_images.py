@@ -42,7 +42,7 @@ def test_a_rotation_tag_does_not_turn_the_pixels(format: str, tmp_path: Path):
 
 @pytest.mark.parametrize("read", [read_image, read_grey])
 def test_an_absent_file_is_named(read, tmp_path: Path):
-    with pytest.raises(UserError, match=r"gone\.png is not there"):
+    with pytest.raises(UserError, match=r"gone\.png does not exist"):
         read(tmp_path / "gone.png")
 
 
