@@ -238,17 +238,22 @@ def inspect_file(
     try:
         data = path.read_bytes()
         header = read_header(data)
+        size = f"{header.width}x{header.height}"
+        if header.width == 0 or header.height == 0:
+            raise BadFile("image of no size", size)
+        if header.width * header.height > MAX_PX:
+            raise BadFile("image too large", size)
     except OSError as error:
         return _bad(make_problem("file unreadable", file, error.strerror or str(error)))
     except BadFile as error:
         return _bad(make_problem(error.kind, file, error.found, most=f"{MAX_PX:,}"))
-    size_problems = _size_problems(header, file)
-    if size_problems:
-        return _bad(*size_problems)
     problems = _common_problems(header, file) + problems_of(header, file)
     if problems:
         return _bad(*problems, width=header.width, height=header.height)
-    pixels = _decode(data, flags)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
+    except cv2.error:
+        pixels = None
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         return _bad(make_problem("file damaged", file, f"{header.format}, its pixels do not decode"))
     return Inspection(header.width, header.height, None, ()), pixels
@@ -256,22 +261,6 @@ def inspect_file(
 
 def _bad(*problems: Problem, width: int = 0, height: int = 0) -> tuple[Inspection, None]:
     return Inspection(width, height, None, problems), None
-
-
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
-    except cv2.error:
-        return None
-
-
-def _size_problems(header: Header, file: str) -> list[Problem]:
-    size = f"{header.width}x{header.height}"
-    if header.width == 0 or header.height == 0:
-        return [make_problem("image of no size", file, size)]
-    if header.width * header.height > MAX_PX:
-        return [make_problem("image too large", file, size, most=f"{MAX_PX:,}")]
-    return []
 
 
 def _common_problems(header: Header, file: str) -> list[Problem]:
