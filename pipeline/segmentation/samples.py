@@ -18,7 +18,7 @@ from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.config.schema import STRIDE, Augmentation
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
 from pipeline.data.images import read_image
-from pipeline.data.sampler import COLOR, GEOMETRY, PASTING, SampleKey
+from pipeline.data.loaders import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError

@@ -16,8 +16,7 @@ import torch
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.data.competition import find_folder
-from pipeline.data.loaders import image_loader, train_batches, valid_batches
-from pipeline.data.sampler import EpochSampler, rare_class_shares
+from pipeline.data.loaders import EpochSampler, image_loader, rare_class_shares, train_batches, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import (

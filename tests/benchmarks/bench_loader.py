@@ -34,8 +34,7 @@ from pipeline.data.augment import (
     cut_label,
     draw_geometry,
 )
-from pipeline.data.loaders import image_loader, start_worker, train_batches
-from pipeline.data.sampler import EpochSampler, SampleKey
+from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, start_worker, train_batches
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask

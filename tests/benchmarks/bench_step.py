@@ -30,8 +30,7 @@ import pandas as pd
 import torch
 
 from pipeline.config.load import Loaded, load
-from pipeline.data.loaders import image_loader, train_batches
-from pipeline.data.sampler import EpochSampler
+from pipeline.data.loaders import EpochSampler, image_loader, train_batches
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop

@@ -21,8 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.data.images import read_image
-from pipeline.data.loaders import image_loader, train_batches
-from pipeline.data.sampler import EpochSampler, SampleKey
+from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, train_batches
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask

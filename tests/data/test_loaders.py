@@ -14,6 +14,7 @@ import torch
 
 from pipeline.data import loaders
 from pipeline.data.loaders import (
+    EpochSampler,
     available_workers,
     check_shared_memory,
     explained_worker_faults,
@@ -21,7 +22,6 @@ from pipeline.data.loaders import (
     train_batches,
     valid_batches,
 )
-from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask

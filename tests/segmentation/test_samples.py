@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.data.images import read_image
-from pipeline.data.sampler import SampleKey
+from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
