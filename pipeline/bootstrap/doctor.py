@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.bootstrap import findings as find
@@ -108,7 +108,7 @@ def kaggle_credentials(environ: Mapping[str, str], home: Path) -> Finding:
     return Finding("credentials", "none", "needed only for downloads and uploads", "note", fix)
 
 
-def table(sections: Iterable[Section]) -> str:
+def table(sections: Sequence[Section]) -> str:
     """Returns the findings as aligned text; a fix that consecutive lines share is printed once, below the last.
 
     >>> print(table([("Disk", [Finding("runs", "1 GiB", "runs/", "bad", "free some")])]))
@@ -116,7 +116,6 @@ def table(sections: Iterable[Section]) -> str:
       FIX   runs  1 GiB  runs/
             fix: free some
     """
-    sections = list(sections)
     all_findings = [finding for _, findings in sections for finding in findings]
     what_width = max((len(finding.what) for finding in all_findings), default=0)
     found_width = min(36, max((len(finding.found) for finding in all_findings), default=0))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
-from pipeline.data.csv_file import read_csv
+from pipeline.data.competition import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.masks import Size

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention
-from pipeline.data.csv_file import long_cells
+from pipeline.data.competition import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.submission import rle
 from pipeline.segmentation.submission.masks import Size, digest_classes, require_size
