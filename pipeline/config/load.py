@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -144,12 +144,13 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in files if path.stem != "base")
 
 
-def _find(folder: Path, name: str, what: str, named_at: str = "") -> Path:
-    """Returns `folder/name.yaml`; compares with the list of names, so that a path or another case is refused.
+def config_path(name: str, kind: Literal["config", "plan", "competition"] = "config", named_at: str = "") -> Path:
+    """Returns the file of a config, plan or competition; a path, or a name in another case, is refused.
 
     Raises:
         UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
+    folder = CONFIGS if kind == "config" else CONFIGS / f"{kind}s"
     known = _names_in(folder)
     if name in known:
         return folder / f"{name}.yaml"
@@ -157,20 +158,11 @@ def _find(folder: Path, name: str, what: str, named_at: str = "") -> Path:
     otherwise = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` lists all"
     hint = did_you_mean(Path(name).name.removesuffix(".yaml"), known, otherwise, most=3)
     origin = f"{named_at}: " if named_at else ""
-    raise UserError(f"{origin}there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
+    raise UserError(f"{origin}there is no {kind} {shown_name!r} in {_shown(folder)}/; {hint}")
 
 
 def _shown(path: Path) -> str:
     return path.relative_to(CONFIGS.parent).as_posix()
-
-
-def config_path(name: str) -> Path:
-    """Returns the file of a config.
-
-    Raises:
-        UserError: there is none; names the nearest.
-    """
-    return _find(CONFIGS, name, "config")
 
 
 def read_chain(name: str) -> Tree:
@@ -179,7 +171,7 @@ def read_chain(name: str) -> Tree:
     chain: dict[str, Tree] = {}
     named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
-        path = _find(CONFIGS, name, "config", named_at)
+        path = config_path(name, named_at=named_at)
         if name in chain:
             raise UserError(f"{named_at}: circular: {' -> '.join([*chain, name])}; name another parent")
         tree = chain[name] = read_tree(path, _shown(path))
@@ -212,7 +204,7 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
 
 
 def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) -> tuple[Phase, ...]:
-    path = _find(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
+    path = config_path(config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
     max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
     if config.solver.min_lr > max_lr:
         why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
@@ -231,7 +223,7 @@ def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.
     """
-    path = _find(CONFIGS / "competitions", name, "competition", origin)
+    path = config_path(name, "competition", origin)
     tree = read_tree(path, _shown(path))
     if "NAME" in tree:
         raise UserError(f"{tree['NAME'].origin}: NAME is not a key here: the name is the file's, {name}; remove it")
