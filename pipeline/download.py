@@ -30,7 +30,6 @@ MAX_FILES = 1_000_000
 DOWNLOAD_WITHIN_S = 24 * 3600.0
 CLONE_WITHIN_S = 1800
 JPEG_QUALITY = 95  # with 4:4:4 colour: re-encoding costs less than the camera's own noise
-_CHUNK = 1 << 20
 
 
 def download(name: str, folders: Folders) -> None:
@@ -137,7 +136,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_files: i
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # zipfile reads no more than the size that was announced and summed up above.
                 with zipped.open(member) as packed, open(path, "xb") as file:
-                    shutil.copyfileobj(packed, file, _CHUNK)
+                    shutil.copyfileobj(packed, file, 1 << 20)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise UserError(f"{archive} is damaged: {error}. Remove it and start the same command again.") from error
     except OSError as error:

@@ -264,12 +264,11 @@ def _bad(*problems: Problem, width: int = 0, height: int = 0) -> tuple[Inspectio
 
 
 def _common_problems(header: Header, file: str) -> list[Problem]:
-    problems = []
-    if header.num_frames > 1:
-        problems.append(make_problem("several images in a file", file, f"{header.format}, {header.num_frames} frames"))
-    if header.orientation != 1:
-        problems.append(make_problem("EXIF rotation", file, f"orientation {header.orientation}"))
-    return problems
+    checks = (
+        (header.num_frames > 1, "several images in a file", f"{header.format}, {header.num_frames} frames"),
+        (header.orientation != 1, "EXIF rotation", f"orientation {header.orientation}"),
+    )
+    return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong]
 
 
 def _image_problems(header: Header, file: str) -> list[Problem]:
