@@ -124,7 +124,6 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _replace(folder: Path, draft: Path) -> None:
-    """Puts the finished draft in the place of `folder`."""
     outdated = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}-old")
     if folder.exists():
         os.rename(folder, outdated)
