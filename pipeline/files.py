@@ -93,8 +93,11 @@ def sweep_temporaries(folder: Path) -> int:
 
 def sha256_file(path: Path | str) -> str:
     """Returns the sha256 of a file's content as hexadecimal text."""
+    digest = hashlib.sha256()  # hashlib.file_digest is new in Python 3.11
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def sha256_text(text: str) -> str:
@@ -136,13 +139,6 @@ def existing_folder(path: Path | str) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def _sha256(file) -> str:
-    digest = hashlib.sha256()  # hashlib.file_digest is new in Python 3.11
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

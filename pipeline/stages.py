@@ -288,8 +288,7 @@ WHY_OFF = {"sweep": "SWEEP.ENABLE is false", "fit": "DECODE.OFFSETS and DECODE.S
 
 def why_absent(name: str, loaded: Loaded) -> str:
     """Returns why a config does not have one of the stages."""
-    is_ensemble = loaded.config.ensemble.members is not None
-    if is_ensemble and name not in (stage.name for stage in ENSEMBLE_STAGES):
+    if loaded.is_ensemble and name not in (stage.name for stage in ENSEMBLE_STAGES):
         return "an ensemble trains nothing"
     return WHY_OFF[name]
 
@@ -297,7 +296,7 @@ def why_absent(name: str, loaded: Loaded) -> str:
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
     off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
-    stages = STAGES if loaded.config.ensemble.members is None else ENSEMBLE_STAGES
+    stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
     return tuple(stage for stage in stages if stage.name not in off)
 
 

@@ -11,7 +11,7 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.bootstrap import findings as find
@@ -20,19 +20,14 @@ from pipeline.bootstrap.requirements import installed_distributions, parse_requi
 from pipeline.errors import UserError
 from pipeline.paths import CONFIGS, DEMO, PROJECT, Folders, shown
 
+LIMIT_S = 4.0  # how long to wait for answers of the network, the driver and an import
 DEMO_NEEDS_GIB = 1.0  # runs/demo with its tile store takes about 100 MB
 MARKS = {"ok": "ok  ", "note": "note", "bad": "FIX "}
 Section = tuple[str, list[Finding]]
 
 
-def doctor(
-    find_folder: Callable[[str], Path | None] | None = None, show: Callable[[str], None] = print, limit_s: float = 4.0
-) -> int:
-    """Prints the table; returns 0 when the demo can run, else 2.
-
-    `find_folder` returns a competition's folder, or None; default: the search that every run does. `limit_s` is how
-    long to wait for answers of the network, the driver and an import.
-    """
+def doctor() -> int:
+    """Prints the table; returns 0 when the demo can run, else 2."""
     folders = Folders.from_environment()
     distributions = installed_distributions()
     requirements = parse_requirements((PROJECT / "requirements.txt").read_text())
@@ -41,26 +36,26 @@ def doctor(
         "gpu": lambda: find.gpus(find.built_for("torch")[1]),
         "net": find.internet,
     }
-    slow = {name: [Finding(name, f"no answer within {limit_s:g} s", state="note")] for name in checks}
-    slow |= find.run_concurrently(checks, limit_s)
+    slow = {name: [Finding(name, f"no answer within {LIMIT_S:g} s", state="note")] for name in checks}
+    slow |= find.run_concurrently(checks, LIMIT_S)
     sections: list[Section] = [
         ("Python", [find.interpreter()]),
         ("Packages", [*find.packages(requirements, distributions), *slow["cv2"], *find.torch_pair(distributions)]),
         ("Machine", [*slow["gpu"], *find.cores_and_memory(), *find.shared_memory()]),
         ("Disk", [find.disk(name, getattr(folders, name), DEMO_NEEDS_GIB) for name in ("runs", "scratch")]),
-        ("Competitions", competitions(find_folder or _find_folder, folders)),
+        ("Competitions", competitions(folders)),
         ("Encoder weights", encoder_weights(os.environ, folders)),
         ("Kaggle", [kaggle_credentials(os.environ, Path.home())]),
         ("Internet", slow["net"]),
     ]
-    show(table(sections))
+    print(table(sections))
     found = [finding for _, findings in sections for finding in findings]
     bad = list(dict.fromkeys(finding.what for finding in found if finding.state == "bad"))
     if not bad:
-        show("\nThe demo can run: ./run.sh demo")
+        print("\nThe demo can run: ./run.sh demo")
         return 0
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    show(f"\nThe demo cannot run yet; fix first: {', '.join(bad[:3])}{more} (lines marked FIX)")
+    print(f"\nThe demo cannot run yet; fix first: {', '.join(bad[:3])}{more} (lines marked FIX)")
     return 2
 
 
@@ -68,11 +63,11 @@ def doctor(
 DOWNLOAD_KEY = re.compile(r"^(KAGGLE_SLUG|REPOSITORY):", re.MULTILINE)
 
 
-def competitions(find_folder: Callable[[str], Path | None], folders: Folders) -> list[Finding]:
+def competitions(folders: Folders) -> list[Finding]:
     """Returns for each competition its data folder and the number of listed images, or how to get the data."""
     findings = []
     for name in sorted(path.stem for path in (CONFIGS / "competitions").glob("*.yaml")):
-        folder = find_folder(name)
+        folder = _find_folder(name, folders)
         if folder is not None:
             counts = [f"{count} {what}" for what in ("train", "test") if (count := _num_rows(folder / f"{what}.csv"))]
             findings.append(Finding(name, " + ".join(counts) or "no train.csv, no test.csv", shown(folder)))
@@ -113,7 +108,7 @@ def kaggle_credentials(environ: Mapping[str, str], home: Path) -> Finding:
     return Finding("credentials", "none", "needed only for downloads and uploads", "note", fix)
 
 
-def table(sections: Iterable[Section]) -> str:
+def table(sections: Sequence[Section]) -> str:
     """Returns the findings as aligned text; a fix that consecutive lines share is printed once, below the last.
 
     >>> print(table([("Disk", [Finding("runs", "1 GiB", "runs/", "bad", "free some")])]))
@@ -121,7 +116,6 @@ def table(sections: Iterable[Section]) -> str:
       FIX   runs  1 GiB  runs/
             fix: free some
     """
-    sections = list(sections)
     all_findings = [finding for _, findings in sections for finding in findings]
     what_width = max((len(finding.what) for finding in all_findings), default=0)
     found_width = min(36, max((len(finding.found) for finding in all_findings), default=0))
@@ -136,16 +130,16 @@ def table(sections: Iterable[Section]) -> str:
     return "\n".join(lines)
 
 
-def _find_folder(name: str) -> Path | None:
+def _find_folder(name: str, folders: Folders) -> Path | None:
     """Returns a competition's folder, searched for as in a run; without PyYAML, only a folder of exactly its name."""
     try:
         from pipeline.config.load import load_competition
         from pipeline.data.competition import find_folder
     except ImportError:
-        plain = (root / name for root in Folders.from_environment().data)
+        plain = (root / name for root in folders.data)
         return next((folder for folder in plain if (folder / "train.csv").is_file()), None)
     try:
-        return find_folder(load_competition(name), Folders.from_environment().data)
+        return find_folder(load_competition(name), folders.data)
     except UserError:
         return None
 

@@ -54,7 +54,10 @@ def install_missing(installation: Installation, requirements: Sequence[Requireme
     missing = unmet(requirements, installation.target.distributions)
     if not missing:
         return []
-    _warn_if_disk_is_small(installation, missing)
+    folder = installation.unfinished.parent
+    free_gb = shutil.disk_usage(folder).free / GB
+    if any(line.name == "torch" for line in missing) and free_gb < DISK_NEEDED_GB:
+        log(f"only {free_gb:.1f} GB are free at {folder}; the packages need about {DISK_NEEDED_GB} GB")
     for installer in installers(installation):
         name = "uv" if Path(installer[0]).name == "uv" else "pip"
         log(f"installing {len(missing)} packages with {name} into {installation.target.executable}")
@@ -183,10 +186,3 @@ def _pip_for(installation: Installation) -> list[str] | None:
 
 def _succeeds(command: list[str]) -> bool:
     return output_of(command, limit_s=None) is not None
-
-
-def _warn_if_disk_is_small(installation: Installation, missing: Sequence[Requirement]) -> None:
-    folder = installation.unfinished.parent
-    free_gb = shutil.disk_usage(folder).free / GB
-    if any(line.name == "torch" for line in missing) and free_gb < DISK_NEEDED_GB:
-        log(f"only {free_gb:.1f} GB are free at {folder}; the packages need about {DISK_NEEDED_GB} GB")

@@ -56,7 +56,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.report.figure import write_image
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
-    from pipeline.submission.check import find_hints
+    from pipeline.submission.file import find_hints
     from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])

@@ -114,7 +114,7 @@ def chosen_competition(options: Parser, given: str | None, files: Sequence[Path]
 def _competition_beside(csv_path: Path) -> str | None:
     """Returns the competition in the .json beside a submission: its own entry, or that of its experiment's config."""
     from pipeline.config.load import load
-    from pipeline.submission.origin import read_origin
+    from pipeline.submission.file import read_origin
 
     try:
         origin = read_origin(csv_path)

@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.wording import did_you_mean, is_below
 
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
-# The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`ensemble.py`),
+# The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`load.py`),
 # except those that tell the members apart.
 ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
 ENSEMBLE_KEYS += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")

@@ -165,7 +165,6 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
     Raises:
         UserError: file, line and key, what was found and what was expected.
     """
-
     values = (("MASK_VALUES", competition.mask_values), ("SUBMISSION.VALUES", competition.submission.values))
     problems = [_classes(competition), *(_values(key, stored, competition) for key, stored in values)]
     for key, why in chain(*problems, _paths(competition), _columns(competition)):

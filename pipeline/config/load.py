@@ -1,6 +1,9 @@
 """Resolves a config by name: follows BASE, merges, checks, and records where each value was written.
 
 In: `configs/<NAME>.yaml` and `KEY=VALUE` overrides. Out: typed settings as `Loaded`. Needs no torch.
+
+An override of an ensemble that does not concern combining, such as PREDICT.TTA=flip or DATASETS.SPLIT.BY=sequence, is
+passed on to every member: each then has its own run with that setting, as if it had been typed for the member.
 """
 
 from __future__ import annotations
@@ -8,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -43,6 +47,7 @@ MACHINE_KEYS = (
 )
 # Keys of a competition's description on which no result depends.
 ABOUT = ("NAME", "TITLE", "KAGGLE_SLUG", "REPOSITORY", "LICENCE")
+COMBINING_KEYS = ("ENSEMBLE", "DECODE")  # of an ensemble, not passed on to its members
 PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
 
@@ -58,6 +63,11 @@ class Loaded:
     values: dict[str, Any]  # {"SOLVER.MAX_LR": 0.001, ...}
     origins: dict[str, str]  # {"SOLVER.MAX_LR": "configs/base.yaml:98", ...}
     changed: tuple[str, ...]  # the keys that overrides changed
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the config combines members instead of training a network."""
+        return self.config.ensemble.members is not None
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def is_machine_key(key: str) -> bool:
 
 def names() -> list[str]:
     """Returns the names of all experiments, sorted."""
-    return [name for name in _names_in(CONFIGS) if name != "base"]
+    return _names_in(CONFIGS)
 
 
 def competition_names() -> list[str]:
@@ -130,36 +140,29 @@ def competition_names() -> list[str]:
 
 def _names_in(folder: Path) -> list[str]:
     # Not hidden files: editors and macOS create `.#ExpAAB.yaml` and `._ExpAAB.yaml` beside a file.
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.is_file() and not path.name.startswith("."))
+    files = (path for path in folder.glob("[!.]*.yaml") if path.is_file())
+    return sorted(path.stem for path in files if path.stem != "base")
 
 
-def _find(folder: Path, name: str, what: str, named_at: str = "") -> Path:
-    """Returns `folder/name.yaml`; compares with the list of names, so that a path or another case is refused.
+def config_path(name: str, kind: Literal["config", "plan", "competition"] = "config", named_at: str = "") -> Path:
+    """Returns the file of a config, plan or competition; a path, or a name in another case, is refused.
 
     Raises:
         UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
-    known = [other for other in _names_in(folder) if other != "base"]
+    folder = CONFIGS if kind == "config" else CONFIGS / f"{kind}s"
+    known = _names_in(folder)
     if name in known:
         return folder / f"{name}.yaml"
     shown_name = name if len(name) <= 60 else f"{name[:57]}..."
     otherwise = f"known: {', '.join(known)}" if len(known) <= 20 else "`./run.sh list` lists all"
     hint = did_you_mean(Path(name).name.removesuffix(".yaml"), known, otherwise, most=3)
     origin = f"{named_at}: " if named_at else ""
-    raise UserError(f"{origin}there is no {what} {shown_name!r} in {_shown(folder)}/; {hint}")
+    raise UserError(f"{origin}there is no {kind} {shown_name!r} in {_shown(folder)}/; {hint}")
 
 
 def _shown(path: Path) -> str:
     return path.relative_to(CONFIGS.parent).as_posix()
-
-
-def config_path(name: str) -> Path:
-    """Returns the file of a config.
-
-    Raises:
-        UserError: there is none; names the nearest.
-    """
-    return _find(CONFIGS, name, "config")
 
 
 def read_chain(name: str) -> Tree:
@@ -168,7 +171,7 @@ def read_chain(name: str) -> Tree:
     chain: dict[str, Tree] = {}
     named_at = ""  # where a child names its parent; empty for the name that was typed
     while name != "base":
-        path = _find(CONFIGS, name, "config", named_at)
+        path = config_path(name, named_at=named_at)
         if name in chain:
             raise UserError(f"{named_at}: circular: {' -> '.join([*chain, name])}; name another parent")
         tree = chain[name] = read_tree(path, _shown(path))
@@ -201,7 +204,7 @@ def _resolve(tree: Tree) -> tuple[Config, Competition, tuple[Phase, ...]]:
 
 
 def _load_plan(config: Config, max_lr: float | str, origins: Mapping[str, str]) -> tuple[Phase, ...]:
-    path = _find(CONFIGS / "plans", config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
+    path = config_path(config.solver.plan, "plan", f"{origins['SOLVER.PLAN']}: SOLVER.PLAN")
     max_lr = PROVISIONAL_LR if isinstance(max_lr, str) else max_lr
     if config.solver.min_lr > max_lr:
         why = f"{config.solver.min_lr:g} is above SOLVER.MAX_LR {max_lr:g}"
@@ -220,7 +223,7 @@ def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.
     """
-    path = _find(CONFIGS / "competitions", name, "competition", origin)
+    path = config_path(name, "competition", origin)
     tree = read_tree(path, _shown(path))
     if "NAME" in tree:
         raise UserError(f"{tree['NAME'].origin}: NAME is not a key here: the name is the file's, {name}; remove it")
@@ -267,3 +270,39 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
             parent = parent.setdefault(group, {})
         parent[leaf] = value
     return tree
+
+
+def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
+    """Returns the resolved configs of an ensemble's members, in the order of ENSEMBLE.MEMBERS.
+
+    Raises:
+        UserError: a member is unknown, from another competition, or an ensemble itself; with origin and remedy.
+    """
+    origin = f"{loaded.origins['ENSEMBLE.MEMBERS']}: ENSEMBLE.MEMBERS"
+    members, overrides = [], _overrides(loaded, COMBINING_KEYS)
+    for name in loaded.config.ensemble.members or ():
+        try:
+            member = load(name, overrides)
+        except UserError as error:
+            raise UserError(f"{origin}: member {name}: {error}") from None
+        if member.is_ensemble:
+            raise UserError(f"{origin}: {name} is an ensemble; give its members instead")
+        if member.competition != loaded.competition:
+            raise UserError(
+                f"{origin}: {name} is from the competition {member.competition.name}, {loaded.name} from "
+                f"{loaded.competition.name}; set DATASETS.COMPETITION, or remove {name}"
+            )
+        members.append(member)
+    return tuple(members)
+
+
+def member_command(member: Loaded, stage: str) -> str:
+    """Returns what to type to run a stage of a member, with the overrides of its run."""
+    return " ".join(["./run.sh", member.name, *map(shlex.quote, _overrides(member)), stage])
+
+
+def _overrides(loaded: Loaded, left_out: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Returns the overrides of a config as KEY=VALUE, without those of the groups `left_out`."""
+    values = {key: loaded.values[key] for key in loaded.changed if not is_below(key, left_out)}
+    is_word = {key: isinstance(value, str) and value.isidentifier() for key, value in values.items()}
+    return tuple(f"{key}={value if is_word[key] else json.dumps(value)}" for key, value in values.items())

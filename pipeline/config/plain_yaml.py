@@ -135,13 +135,17 @@ def coerce(node: yaml.Node, expected: Any) -> Any:
     origin = get_origin(expected)
     if origin in (Union, types.UnionType):
         return _coerce_union(node, get_args(expected))
-    if origin is Annotated:
-        return _coerce_ranged(node, expected)
     if origin is tuple:
         return _coerce_tuple(node, get_args(expected))
     if not isinstance(node, yaml.ScalarNode):
         raise Mismatch(f"found {quote(node)}, expected {describe(expected)}")
-    return _coerce_scalar(node, expected)
+    if origin is not Annotated:
+        return _coerce_scalar(node, expected, expected)
+    kind, allowed = get_args(expected)
+    value = _coerce_scalar(node, kind, expected)
+    if not (allowed.least <= value <= allowed.most and value > allowed.above):
+        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
+    return value
 
 
 def describe(expected: Any) -> str:
@@ -190,19 +194,6 @@ def _coerce_union(node: yaml.Node, options: tuple[Any, ...]) -> Any:
     raise Mismatch(f"found {quote(node)}, expected {' or '.join(describe(option) for option in options)}")
 
 
-def _coerce_ranged(node: yaml.Node, expected: Any) -> Any:
-    kind, allowed = get_args(expected)
-    try:
-        value = coerce(node, kind)
-    except NearMiss:
-        raise
-    except Mismatch:
-        raise Mismatch(f"found {quote(node)}, expected {describe(expected)}") from None
-    if not (allowed.least <= value <= allowed.most and value > allowed.above):
-        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
-    return value
-
-
 def _coerce_tuple(node: yaml.Node, items: tuple[Any, ...]) -> tuple:
     if not isinstance(node, yaml.SequenceNode):
         raise Mismatch(f"found {quote(node)}, expected {describe(tuple[items])}")
@@ -219,30 +210,31 @@ def _coerce_tuple(node: yaml.Node, items: tuple[Any, ...]) -> tuple:
     return tuple(values)
 
 
-def _coerce_scalar(node: yaml.ScalarNode, expected: Any) -> Any:
+def _coerce_scalar(node: yaml.ScalarNode, kind: Any, expected: Any) -> Any:
+    """Returns the value of a node as the type `kind`; messages say `expected`, which may have a range."""
     text, is_plain = node.value, node.style is None
     is_null = is_plain and text in NULLS
-    if expected is type(None) and is_null:
+    if kind is type(None) and is_null:
         return None
-    if expected is str and not is_null:
+    if kind is str and not is_null:
         if text.isprintable():
             return text
         hidden = next(character for character in text if not character.isprintable())
         why = f"found text with the invisible character U+{ord(hidden):04X}, expected plain text on one line"
         raise Mismatch(why)
-    if expected is bool and is_plain and text.lower() in ("true", "false"):
+    if kind is bool and is_plain and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if expected is int and is_plain and INTEGER.fullmatch(text):
+    if kind is int and is_plain and INTEGER.fullmatch(text):
         if len(text.lstrip("+-")) > MOST_DIGITS:
             raise NearMiss(f"an integer of {len(text)} digits is too large, expected {MOST_DIGITS} at most")
         return int(text)
-    if expected is float and is_plain and NUMBER.fullmatch(text):
+    if kind is float and is_plain and NUMBER.fullmatch(text):
         if not math.isfinite(float(text)):
             raise NearMiss(f"found {quote(node)}, expected a number that fits 64 bits")
         return float(text)
     hint = ""
-    if get_origin(expected) is Literal and not is_null:
-        options = {str(option): option for option in get_args(expected)}
+    if get_origin(kind) is Literal and not is_null:
+        options = {str(option): option for option in get_args(kind)}
         if text in options:
             return options[text]
         near = nearest(text, options)

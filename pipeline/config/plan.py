@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import yaml
@@ -115,12 +114,10 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(mix.items())
 
 
-def load_plan(
-    path: Path, shown: str, solver: Solver, max_lr: float, origins: Mapping[str, str] = MappingProxyType({})
-) -> tuple[Phase, ...]:
+def load_plan(path: Path, shown: str, solver: Solver, max_lr: float, origins: Mapping[str, str]) -> tuple[Phase, ...]:
     """Returns the phases of a plan file; names of SOLVER keys are replaced by their values.
 
-    `max_lr` is the value of SOLVER.MAX_LR, a number also where the config has `auto`.
+    `max_lr` is the value of SOLVER.MAX_LR, a number also where the config has `auto`; `origins` says where each key is.
 
     Raises:
         UserError: the file is not a list of phases, or a phase is invalid; with file and line.
@@ -143,8 +140,7 @@ def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origin
         raise UserError(f"{origin_of(shown, node)}: found {quote(node)}, expected a phase such as {EXAMPLE}")
 
     def number(key: str, origin: str) -> Leaf:
-        named = f"SOLVER.{key}" + (f" of {origins[f'SOLVER.{key}']}" if f"SOLVER.{key}" in origins else "")
-        return Leaf(yaml.ScalarNode("", numbers[key]), f"{origin} ({named})")
+        return Leaf(yaml.ScalarNode("", numbers[key]), f"{origin} (SOLVER.{key} of {origins[f'SOLVER.{key}']})")
 
     tree = mapping_tree(node, shown)
     for key, value in tree.items():
@@ -160,7 +156,6 @@ def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origin
 
 
 def _check_phase(phase: Phase, earlier: list[Phase], where: str) -> None:
-    """Refuses values of a phase that contradict each other."""
     curve_epochs = phase.curve_epochs or phase.epochs
     if any(phase.name == other.name for other in earlier):
         raise UserError(f"{where}: the name is used twice; each phase needs its own")

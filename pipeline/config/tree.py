@@ -50,12 +50,13 @@ def read_tree(path: Path, shown: str) -> Tree:
     return mapping_tree(node, shown)
 
 
-def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
+def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "", begins: str = "") -> Tree:
     """Returns a mapping node as a tree; refuses a key that appears twice (PyYAML would silently keep the last).
 
-    `shown` (the file) and `path` (the dotted key of the mapping) are for origins and messages.
+    `shown` (the file), `path` (the dotted key of the mapping) and `begins` (where the key is) are for origins and
+    messages.
     """
-    tree = Tree(origin=origin_of(shown, node))
+    tree = Tree(origin=begins or origin_of(shown, node))
     for key_node, value in node.value:
         origin = origin_of(shown, key_node)
         if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
@@ -66,9 +67,8 @@ def mapping_tree(node: yaml.MappingNode, shown: str, path: str = "") -> Tree:
         if key in tree:
             first = f", first at {tree[key].origin}" if tree[key].origin != origin else ""
             raise UserError(f"{origin}: {here} is given twice{first}; keep one")
-        tree[key] = mapping_tree(value, shown, here) if isinstance(value, yaml.MappingNode) else Leaf(value, origin)
-        if isinstance(tree[key], Tree):
-            tree[key].origin = origin
+        is_group = isinstance(value, yaml.MappingNode)
+        tree[key] = mapping_tree(value, shown, here, origin) if is_group else Leaf(value, origin)
     return tree
 
 
@@ -119,21 +119,21 @@ def _assignment_tree(assignment: str) -> Tree:
     return value
 
 
-def build(tree: Tree, schema: type, path: str = "") -> Any:
+def build(tree: Tree, schema: type) -> Any:
     """Returns the dataclass `schema` filled from a tree.
 
-    Field `max_lr` is read from key `MAX_LR`. A field without default is required. `path` is the tree's key in messages.
+    Field `max_lr` is read from key `MAX_LR`. A field without default is required.
 
     Raises:
         UserError: an unknown or missing key, or a value of a wrong type or range; with its origin.
     """
-    unknown = list(_unknown_keys(tree, schema, path))
+    unknown = list(_unknown_keys(tree, schema, schema))
     if unknown:
         raise UserError("\n".join(unknown))
-    return _build(tree, schema, path)
+    return _build(tree, schema)
 
 
-def _build(tree: Tree, schema: type, path: str) -> Any:
+def _build(tree: Tree, schema: type, path: str = "") -> Any:
     hints = typing.get_type_hints(schema, include_extras=True)
     values = {}
     for field in fields(schema):
@@ -160,18 +160,17 @@ def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
         raise UserError(f"{value.origin}: {here}: {mismatch}") from None
 
 
-def _unknown_keys(tree: Tree, schema: type, path: str, root: tuple[type, str] | None = None) -> Iterator[str]:
-    """Yields an error message for each key in `tree` that is not in the schema."""
+def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Iterator[str]:
+    """Yields an error message for each key in `tree` that is not in the schema, that of the group `path` of `root`."""
     hints = typing.get_type_hints(schema)
     known = {field.name.upper(): hints[field.name] for field in fields(schema)}
-    root = root or (schema, path)
     for key, value in tree.items():
         if key not in known:
             leaves = list(leaf_origins(Tree({key: value}), path)) or [join(path, key)]
             here = leaves[0] if len(leaves) == 1 else join(path, key)
-            yield f"{value.origin}: unknown key {here}; {_unknown_hint(path, key, here, list(known), _all_keys(*root))}"
+            yield f"{value.origin}: unknown key {here}; {_unknown_hint(path, key, here, list(known), _all_keys(root))}"
         elif is_dataclass(known[key]) and isinstance(value, Tree):
-            yield from _unknown_keys(value, known[key], join(path, key), root)
+            yield from _unknown_keys(value, known[key], root, join(path, key))
 
 
 def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: list[str]) -> str:
@@ -196,7 +195,7 @@ def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: li
     return f"the keys of this group are {', '.join(known)}"
 
 
-def _all_keys(schema: type, path: str) -> list[str]:
+def _all_keys(schema: type, path: str = "") -> list[str]:
     """Returns the dotted names of all groups and keys of a schema."""
     names = []
     for name, expected in typing.get_type_hints(schema).items():

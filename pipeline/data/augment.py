@@ -148,8 +148,20 @@ def _warp(
 
 def color_chain(color: Color) -> A.Compose | None:
     """Returns one of CLAHE, brightness/contrast and hue/saturation/value as a chain for images, None when off."""
-    options = _color_options(color) if color.enable else []
-    return A.Compose([A.OneOf(options, p=color.probability)], strict=True) if options else None
+    if not color.enable:
+        return None
+    clahe, brightness, hue = color.clahe, color.brightness_contrast, color.hue_saturation_value
+    # Measured: image * (1 + contrast) + brightness * 255 (or * the image's mean), as in 2021; the library's
+    # documentation of `brightness_by_max` differs.
+    contrast = {name: getattr(brightness, name) for name in ("brightness_limit", "contrast_limit", "brightness_by_max")}
+    shifts = {name: getattr(hue, name) for name in ("hue_shift_limit", "sat_shift_limit", "val_shift_limit")}
+    options = (
+        (clahe, A.CLAHE, {"clip_limit": (1.0, clahe.clip_limit), "tile_grid_size": (8, 8)}),
+        (brightness, A.RandomBrightnessContrast, contrast),
+        (hue, A.HueSaturationValue, shifts),
+    )
+    drawn = [make(p=own.probability, **limits) for own, make, limits in options if own.enable and own.probability > 0]
+    return A.Compose([A.OneOf(drawn, p=color.probability)], strict=True) if drawn else None
 
 
 def apply_color(chain: A.Compose | None, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -176,17 +188,3 @@ def apply_noise(noise: GaussianNoise, image: np.ndarray, rng: np.random.Generato
     random_bytes = rng.bit_generator.random_raw(-(-image.size // 8)).view(np.uint8)[: image.size]
     drawn = cv2.LUT(random_bytes.reshape(len(image), -1), levels).reshape(image.shape)
     return cv2.add(image, drawn, dtype=cv2.CV_8U)  # saturates at 0 and 255
-
-
-def _color_options(color: Color) -> list[A.ImageOnlyTransform]:
-    clahe, brightness, hue = color.clahe, color.brightness_contrast, color.hue_saturation_value
-    # Measured: image * (1 + contrast) + brightness * 255 (or * the image's mean), as in 2021; the library's
-    # documentation of `brightness_by_max` differs.
-    contrast = {name: getattr(brightness, name) for name in ("brightness_limit", "contrast_limit", "brightness_by_max")}
-    shifts = {name: getattr(hue, name) for name in ("hue_shift_limit", "sat_shift_limit", "val_shift_limit")}
-    options = (
-        (clahe, A.CLAHE, {"clip_limit": (1.0, clahe.clip_limit), "tile_grid_size": (8, 8)}),
-        (brightness, A.RandomBrightnessContrast, contrast),
-        (hue, A.HueSaturationValue, shifts),
-    )
-    return [make(p=own.probability, **limits) for own, make, limits in options if own.enable and own.probability > 0]

@@ -16,8 +16,7 @@ import pandas as pd
 
 from pipeline.config.competition import ID_FIELD, SUFFIX, Competition, fill_template, image_file
 from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.inspection import READ_SUFFIXES, Inspection, compare_sizes, inspect_image
-from pipeline.data.parallel import map_files
+from pipeline.data.images import READ_SUFFIXES, Inspection, compare_sizes, inspect_image, map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
 from pipeline.task import Task
@@ -145,19 +144,17 @@ def _inspect_all(
     """Returns what image and label of each entry hold, and their problems; `key` names the images' template."""
     files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
     files["MASKS"] = [entry.label for entry in entries if entry.label is not None]
-    missing = [one for name, named in files.items() for one in _find_missing(competition, folder, name, named)]
-    absent = {file for file, _ in missing}
+    problems = [one for name, named in files.items() for one in _find_missing(competition, folder, name, named)]
 
     def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
         image = label = _NOTHING
-        if entry.image not in absent:
+        if os.path.isfile(folder / entry.image):
             image = inspect_image(folder / entry.image, entry.image)
-        if entry.label is not None and entry.label not in absent:
+        if entry.label is not None and os.path.isfile(folder / entry.label):
             label = inspect_label(folder / entry.label, entry.label, competition)
         return image, label, [*image.problems, *label.problems, *compare_sizes(image, label, entry.label or "")]
 
     inspected = map_files(inspect, entries, "check files")
-    problems = [problem for _, problem in missing if problem]
     problems += [problem for _, _, found in inspected for problem in found]
     return [(image, label) for image, label, _ in inspected], problems
 
@@ -169,44 +166,40 @@ def _also_in_training(competition: Competition, folder: Path, test: list[Listed]
     return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
 
 
-def _find_missing(
-    competition: Competition, folder: Path, key: Key, files: list[str]
-) -> list[tuple[str, Problem | None]]:
-    """Returns (file, problem) for each of `files` that is no ordinary file below `folder`.
+def _find_missing(competition: Competition, folder: Path, key: Key, files: list[str]) -> list[Problem]:
+    """Returns the problems of those `files` that are no ordinary files below `folder`.
 
-    `key` is the descriptor's whose template names them. Of a folder that is missing or closed only the first file
-    carries a problem.
+    `key` is the descriptor's whose template names them. A folder that is missing or closed is one problem.
     """
     by_parent: dict[str, list[str]] = {}
     for file in files:
         by_parent.setdefault(str(PurePosixPath(file).parent), []).append(file)
-    missing: list[tuple[str, Problem | None]] = []
+    problems: list[Problem] = []
     for parent, wanted in by_parent.items():
         gone = [file for file in wanted if not os.path.isfile(folder / file)]
         if gone:
-            missing += _explain_all(competition, folder, parent, key, gone, set(wanted))
-    return missing
+            problems += _explain_all(competition, folder, parent, key, gone, set(wanted))
+    return problems
 
 
-def _explain_all(competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]):
+def _explain_all(
+    competition: Competition, folder: Path, parent: str, key: Key, gone: list[str], wanted: set[str]
+) -> list[Problem]:
     what = "mask" if key == "MASKS" else "image"
     concerned = f"; {len(gone):,} {what}{'s' * (len(gone) > 1)} should be in it"
     try:
         names = os.listdir(folder / parent)
     except OSError as error:
         if os.path.isdir(folder / parent):
-            problem = make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)
-        else:
-            facts = {"what": what, "key": key, "competition": competition.name}
-            problem = make_problem("folder missing", parent, "no such folder" + concerned, **facts)
-        return [(gone[0], problem), *((file, None) for file in gone[1:])]
+            return [make_problem("folder unreadable", parent, (error.strerror or str(error)) + concerned)]
+        facts = {"what": what, "key": key, "competition": competition.name}
+        return [make_problem("folder missing", parent, "no such folder" + concerned, **facts)]
     near = {_loose(name): name for name in names if f"{parent}/{name}" not in wanted}
-    found = []
-    for file in gone:
-        near_name = near.get(_loose(PurePosixPath(file).name))
-        suffixed = _id_with_suffix(competition, folder, key, file)
-        found.append((file, suffixed or _explain(folder, file, what, near_name, competition)))
-    return found
+    return [
+        _id_with_suffix(competition, folder, key, file)
+        or _explain(folder, file, what, near.get(_loose(PurePosixPath(file).name)), competition)
+        for file in gone
+    ]
 
 
 def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:

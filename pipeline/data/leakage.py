@@ -21,8 +21,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.images import read_grey
-from pipeline.data.parallel import map_files
+from pipeline.data.images import map_files, read_grey
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90

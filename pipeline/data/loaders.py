@@ -1,4 +1,8 @@
-"""Batches of images and labels, from any number of workers in the same order."""
+"""Batches of images and labels: which samples form them, and the workers that load them.
+
+An epoch's order, batches of one size and how often rare classes come are a pure function of (seed, epoch), so an epoch
+can be entered at any step. From any number of workers batches come in the same order.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,23 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
-from torch.utils.data import DataLoader, Dataset
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.data.parallel import num_cores
-from pipeline.data.sampler import EpochSampler, same_size_batches
+from pipeline.data.images import num_cores
 from pipeline.errors import UserError
 from pipeline.task import Batch
 
+# Separate random streams, so that switching one step off leaves the others as they were.
+GEOMETRY, PASTING, COLOR, ORDER = range(4)
+MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
+RATE_TOLERANCE = 1e-4
 Collate = Callable[[list], Batch]  # samples of the dataset to a batch
 PREFETCH = 2  # batches each worker keeps ready
 TIME_OUT_S = 300  # a sample takes milliseconds; a worker silent for so long hangs
@@ -31,17 +40,178 @@ KEPT_BYTES = 2**28  # more than any batch of images; the settings take an int
 NO_WORKERS = "DATALOADERS.TRAIN.NUM_WORKERS=0 DATALOADERS.VALID.NUM_WORKERS=0"
 
 
-def train_loader(
+class SampleKey(NamedTuple):
+    """What a training sample is made from: `epoch` from 1, `index` of image and tile, and how often it was drawn."""
+
+    epoch: int
+    index: int
+    augment: bool = True
+    repeat: int = 0
+
+
+class EpochSampler(Sampler):
+    """Batches of `SampleKey`s of one epoch, from one step on; set both with `begin` before iterating.
+
+    Args:
+        dataset: gives the number of samples and the size of each.
+        shares: how often to draw each sample, relative to the others, from `rare_class_shares`; None: once each.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        shares: np.ndarray | None = None,
+    ):
+        self.num_samples, self.batch_size = len(dataset), batch_size
+        self.seed, self.shuffle, self.drop_last, self.shares = seed, shuffle, drop_last, shares
+        frames = np.array([dataset.frame(index) for index in range(len(dataset))])
+        self.frames = frames if (frames != frames[0]).any() else None
+        if self.num_samples < batch_size and drop_last:
+            raise UserError(
+                f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {self.num_samples} training samples and "
+                f"DROP_LAST leaves none of them.\nSet BATCH_SIZE to {self.num_samples} or less, or DROP_LAST to false."
+            )
+        self.begin(epoch=1)
+
+    def begin(self, epoch: int, start_step: int = 0, augment: bool = True) -> None:
+        """Chooses what the next iteration yields."""
+        self.epoch, self.start_step, self.augment = epoch, start_step, augment
+
+    def __len__(self) -> int:
+        return num_batches(self.num_samples, self.batch_size, self.drop_last)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        yield from self.batches(self.epoch, self.augment)[self.start_step :]
+
+    def batches(self, epoch: int, augment: bool = True) -> list[list[SampleKey]]:
+        """Returns all batches of an epoch; a pure function of (seed, epoch) and the sampler's settings."""
+        rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
+        order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
+        order = rng.permutation(order) if self.shuffle else order
+        drawn: dict[int, int] = {}
+        keys = []
+        for index in map(int, order):
+            drawn[index] = drawn.get(index, -1) + 1
+            keys.append(SampleKey(epoch, index, augment, drawn[index]))
+        if self.drop_last:
+            keys = keys[: len(self) * self.batch_size]
+        if self.frames is not None:  # images of one size share a batch, so that little is padded
+            keys.sort(key=lambda key: tuple(self.frames[key.index]))
+        starts = [step * self.batch_size for step in range(len(self))]
+        batches = [keys[start:end] for start, end in zip(starts, [*starts[1:], len(keys)], strict=True)]
+        if self.frames is not None and self.shuffle:
+            batches = [batches[index] for index in rng.permutation(len(batches))]
+        return batches
+
+
+def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
+    """Returns the steps of an epoch. A last batch of one sample joins the one before: batch norm cannot use it.
+
+    >>> num_batches(10, 4, drop_last=True), num_batches(10, 4, drop_last=False), num_batches(9, 4, drop_last=False)
+    (2, 3, 2)
+    """
+    whole, rest = divmod(num_samples, batch_size)
+    joins = rest == 1 and whole > 0
+    return whole if drop_last or rest == 0 or joins else whole + 1
+
+
+def rare_class_shares(presence: np.ndarray, rate: float, classes: Sequence[str]) -> np.ndarray:
+    """Returns how often to draw each sample so that every class shows in at least `rate` of the draws.
+
+    Of all such shares these are nearest to drawing evenly (least Kullback-Leibler divergence): samples that show the
+    same classes stay equal, and classes frequent enough are left alone. Found by iterative proportional fitting.
+
+    Args:
+        presence: bool, samples x classes, as from `class_presence` of a dataset. Classes that never show are left out.
+        rate: `DATASETS.SAMPLING.RARE_CLASS_RATE`, 0 to 1.
+
+    Returns:
+        float64, one per sample, summing to 1.
+
+    Raises:
+        UserError: the classes cannot all reach that rate; names the one that falls short.
+    """
+    kinds, kind_of, counts = np.unique(presence, axis=0, return_inverse=True, return_counts=True)
+    kind_of = kind_of.ravel()
+    present = np.flatnonzero(kinds.any(axis=0))
+    boosts = np.zeros(presence.shape[1])  # logarithm of the factor that each class gives to samples that show it
+
+    def kind_shares() -> np.ndarray:
+        logits = kinds @ boosts + np.log(counts)
+        shares = np.exp(logits - logits.max())
+        return shares / shares.sum()
+
+    for _ in range(MAX_ROUNDS):
+        shown = kind_shares() @ kinds[:, present]
+        excess = shown - rate
+        if ((excess >= -RATE_TOLERANCE) & ((boosts[present] == 0) | (excess <= RATE_TOLERANCE))).all():
+            return (kind_shares() / counts)[kind_of]
+        for index in present:
+            share = np.clip(kind_shares() @ kinds[:, index], 1e-12, 1 - 1e-12)
+            wanted = np.clip(rate, 1e-12, 1 - 1e-6)
+            boosts[index] = max(0.0, boosts[index] + np.log(wanted * (1 - share) / (share * (1 - wanted))))
+    worst = present[np.argmin(kind_shares() @ kinds[:, present])]
+    raise UserError(
+        f"DATASETS.SAMPLING.RARE_CLASS_RATE is {rate}: the classes cannot all show in that share of the samples; "
+        f"{classes[worst]} stays at {kind_shares() @ kinds[:, worst]:.3f}. Lower the rate."
+    )
+
+
+def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns as many indices as there are shares, each drawn its expected number of times, rounded up or down.
+
+    >>> draw_shares(np.array([0.5, 0.25, 0.25, 0.0]), np.random.default_rng(1)).tolist()
+    [0, 0, 1, 2]
+    """
+    num = len(shares)
+    positions = (np.arange(num) + rng.random()) / num
+    return np.minimum(np.searchsorted(np.cumsum(shares), positions, side="right"), num - 1)
+
+
+def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:
+    """Returns batches of indices; each holds images of one padded size, with labels or without."""
+    groups: dict[tuple, list[int]] = {}
+    for index in range(len(dataset)):
+        groups.setdefault((dataset.frame(index), dataset.has_labels(index)), []).append(index)
+    cut = [group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)]
+    return sorted(cut)
+
+
+def image_loader(
     dataset: Dataset,
-    sampler: EpochSampler,
+    batches: EpochSampler | int,
     collate: Collate,
     num_workers: int,
     pin_memory: bool = False,
     log: Callable[[str], None] = print,
 ) -> DataLoader:
-    """Returns the loader of training batches; iterate it with `train_batches`. Its workers live through all epochs."""
-    num_bytes = sampler.batch_size * _largest_sample(dataset)
-    return _loader(dataset, sampler, collate, num_workers, pin_memory, num_bytes, log)
+    """Returns a loader, to be iterated with `train_batches` or `valid_batches`; its workers live through all epochs.
+
+    Args:
+        batches: the sampler of training batches; or the size of batches of whole images, which come in the dataset's
+            order, except that a batch holds images of one size.
+    """
+    is_whole = isinstance(batches, int)
+    num_workers = available_workers(num_workers, log)
+    if num_workers:
+        # The largest padded image, with one byte more per pixel for its labels.
+        num_bytes = 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+        check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
+    return DataLoader(
+        dataset,
+        batch_sampler=same_size_batches(dataset, batches) if is_whole else batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=PREFETCH if num_workers else None,
+        timeout=TIME_OUT_S if num_workers else 0,
+        worker_init_fn=start_worker,
+    )
 
 
 def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: bool = True) -> Iterator[Batch]:
@@ -52,20 +222,6 @@ def train_batches(loader: DataLoader, epoch: int, start_step: int = 0, augment: 
     """
     loader.batch_sampler.begin(epoch, start_step, augment)
     yield from valid_batches(loader)
-
-
-def valid_loader(
-    dataset: Dataset,
-    batch_size: int,
-    collate: Collate,
-    num_workers: int,
-    pin_memory: bool = False,
-    log: Callable[[str], None] = print,
-) -> DataLoader:
-    """Returns the loader of whole images in the dataset's order, except that a batch holds images of one size."""
-    batches = same_size_batches(dataset, batch_size)
-    num_bytes = batch_size * _largest_sample(dataset)
-    return _loader(dataset, batches, collate, num_workers, pin_memory, num_bytes, log)
 
 
 def available_workers(wanted: int, log: Callable[[str], None] = print) -> int:
@@ -103,7 +259,9 @@ def explained_worker_faults(loader: DataLoader | None = None) -> Iterator[None]:
         if "DataLoader" not in str(error):
             raise
         if "timed out" in str(error) and loader is not None:
-            _dump_stacks(loader)
+            for worker in getattr(loader._iterator, "_workers", ()):
+                if worker.is_alive():
+                    os.kill(worker.pid, signal.SIGUSR1)  # prints its stack
         raise UserError(
             f"{error}\nA data-loading worker died or hung. Most often the machine ran out of memory (check `dmesg`) "
             f"or shared memory: lower NUM_WORKERS or BATCH_SIZE.\nTo get a worker's own error, add {NO_WORKERS}"
@@ -135,28 +293,6 @@ def _explain_deaths_anywhere() -> None:
         signal.signal(signal.SIGCHLD, explained_worker_faults()(handler))  # the wrapper has `__wrapped__`
 
 
-def _largest_sample(dataset: Dataset) -> int:
-    """Returns the bytes of the largest padded image, with one byte more per pixel for its labels."""
-    return 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
-
-
-def _loader(dataset, batches, collate, num_workers: int, pin_memory: bool, batch_bytes: int, log) -> DataLoader:
-    num_workers = available_workers(num_workers, log)
-    if num_workers:
-        check_shared_memory(num_workers * (PREFETCH + 1) * batch_bytes)
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        prefetch_factor=PREFETCH if num_workers else None,
-        timeout=TIME_OUT_S if num_workers else 0,
-        worker_init_fn=start_worker,
-    )
-
-
 def start_worker(worker: int = 0) -> None:
     """Sets a worker process up: one thread, stacks on demand, and memory that is kept from sample to sample."""
     # Ctrl-C and `kill` often reach the whole process group. The main process decides what they mean; a worker that died
@@ -169,9 +305,3 @@ def start_worker(worker: int = 0) -> None:
     if mallopt is not None:  # glibc hands each freed image back to the kernel, which then clears it for the next one
         mallopt(MALLOC_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(MALLOC_MMAP_THRESHOLD, KEPT_BYTES)
-
-
-def _dump_stacks(loader: DataLoader) -> None:
-    for worker in getattr(loader._iterator, "_workers", ()):
-        if worker.is_alive():
-            os.kill(worker.pid, signal.SIGUSR1)

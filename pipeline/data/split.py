@@ -47,21 +47,17 @@ def make_split(
 
     Args:
         present: bool, images x classes: which classes each image shows.
+        split_index: -100 to 19, as the config's schema has checked.
 
     Raises:
-        UserError: an index outside -100..19, or images or sequences too few for this kind of split.
+        UserError: images or sequences are too few for this kind of split or this index.
     """
-    ids, sequences = catalog["id"].tolist(), catalog["sequence"].tolist()
-    check_index(split_index)
-    index = max(split_index, 0)
-    if by == "slice":
-        train, valid = slice_split(ids, index)
-    elif by == "kfold":
-        train, valid = kfold_split(ids, index)
-    elif by == "sequence":
-        train, valid = sequence_split(ids, sequences, present, index)
+    ids, index = catalog["id"].tolist(), max(split_index, 0)
+    if by in ("slice", "kfold"):
+        train, valid = {"slice": slice_split, "kfold": kfold_split}[by](ids, index)
     else:
-        train, valid = stratified_split(ids, sequences, present, index)
+        split_by = {"sequence": sequence_split, "stratified": stratified_split}[by]
+        train, valid = split_by(ids, catalog["sequence"].tolist(), present, index)
     if split_index < 0:
         train, valid = take_percent(train, -split_index), take_percent(valid, -split_index)
     if not train or not valid:
@@ -78,23 +74,12 @@ def read_split(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def check_index(split_index: int) -> None:
-    """Refuses an index that names no split.
-
-    Raises:
-        UserError: the index is outside -100..19.
-    """
-    if not -100 <= split_index < len(SLICES):
-        raise UserError(f"DATASETS.SPLIT_INDEX {split_index}: give 0 to 19, or -p to try p % of the images.")
-
-
 def split_seed(split_index: int) -> int:
     """Returns the seed of a run, which in the original belongs to the split.
 
     >>> split_seed(0), split_seed(19), split_seed(-10)
     (2, 71, 2)
     """
-    check_index(split_index)
     return SLICES[max(split_index, 0)][0]
 
 

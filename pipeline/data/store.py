@@ -25,8 +25,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.images import read_image
-from pipeline.data.parallel import map_files
+from pipeline.data.images import map_files, read_image
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
@@ -73,10 +72,6 @@ class Store:
     def __reduce__(self):
         return open_store, (self.path,)
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self._entries)
-
     def entry(self, image_id: str, scale: Scale | None = None) -> Entry:
         """Returns the entry of an image; `scale` None is its own size, in a store built without scales.
 
@@ -91,27 +86,13 @@ class Store:
 
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view: uint8, height x width x 3, RGB."""
-        return self._image_at(self.entry(image_id, scale))
-
-    def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view of the label plane: uint8, height x width."""
-        return self._label_at(self.entry(image_id, scale))
-
-    def window(
-        self, image_id: str, scale: Scale | None, x: int, y: int, width: int, height: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns views of image and label plane inside a window, which must be within the scaled image."""
         entry = self.entry(image_id, scale)
-        if not (0 <= x <= entry.width - width and 0 <= y <= entry.height - height):
-            raise IndexError(f"window {width}x{height} at ({x}, {y}) leaves {image_id}, {entry.width}x{entry.height}")
-        box = np.s_[y : y + height, x : x + width]
-        return self._image_at(entry)[box], self._label_at(entry)[box]
-
-    def _image_at(self, entry: Entry) -> np.ndarray:
         first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
         return self._images[first:last].reshape(entry.height, entry.width, CHANNELS)
 
-    def _label_at(self, entry: Entry) -> np.ndarray:
+    def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
+        """Returns a read-only view of the label plane: uint8, height x width."""
+        entry = self.entry(image_id, scale)
         return self._labels[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
 
 
@@ -198,7 +179,8 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
     try:
         temporary.mkdir()
-        entries = _write_pixels(temporary, folder, list(zip(rows, sizes, [0, *ends[:-1]], strict=True)), read_label)
+        jobs = list(zip(rows, sizes, [0, *ends[:-1]], strict=True))
+        entries = _write_pixels(temporary, folder, jobs, ends[-1], read_label)
         index = {
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
@@ -215,10 +197,10 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_pixels(temporary: Path, folder: Path, jobs: list[tuple], read_label) -> list[list[list[int]]]:
+def _write_pixels(
+    temporary: Path, folder: Path, jobs: list[tuple], num_pixels: int, read_label
+) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    _, last_sizes, last_start = jobs[-1]
-    num_pixels = last_start + sum(width * height for width, height in last_sizes)
     with open(temporary / IMAGES, "wb") as images, open(temporary / LABELS, "wb") as labels:
         _claim(images.fileno(), num_pixels * CHANNELS)
         _claim(labels.fileno(), num_pixels)

@@ -1,4 +1,4 @@
-"""The positions of tiles: `TILE.SETS` rows in, windows of scaled images out.
+"""The positions of tiles: `TILE.SETS` rows in, which `config/check.py` has checked, boxes in scaled images out.
 
 A set `(width, height, columns, rows)` resizes every image to width x height, whatever its own size or aspect, and
 lays columns x rows tiles over it so that the outermost ones touch its edges.
@@ -9,27 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
-
 TileSet = tuple[int, int, int, int]
 Scale = tuple[int, int]
 
-SETS_KEY = "DATASETS.AUGMENTATION.TILE.SETS"
 NOTICED = 1.1  # images that are enlarged or squeezed by more than this factor are reported
-
-
-@dataclass(frozen=True)
-class Window:
-    """A tile's position: its left upper pixel (x, y) in an image resized to scale_width x scale_height."""
-
-    scale_width: int
-    scale_height: int
-    x: int
-    y: int
-
-    @property
-    def scale(self) -> Scale:
-        return self.scale_width, self.scale_height
 
 
 @dataclass(frozen=True)
@@ -42,28 +25,21 @@ class Box:
     height: int
 
 
-def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> list[Window]:
-    """Returns the windows of one image, set by set, row by row, left to right.
+def tile_windows(sets: Sequence[TileSet], tile_width: int, tile_height: int) -> list[tuple[Scale, Box]]:
+    """Returns the scale and the box of each tile of one image, set by set, row by row, left to right.
 
     Tile (column, row) starts at x = column * (width - tile_width) // (columns - 1), likewise y. A single column or row,
     for which that formula divides by zero, is centred: which favours no edge.
 
-    >>> [(w.x, w.y) for w in tile_windows([(1280, 720, 3, 1)], 640, 352)]
+    >>> [(box.x, box.y) for _, box in tile_windows([(1280, 720, 3, 1)], 640, 352)]
     [(0, 184), (320, 184), (640, 184)]
-
-    Raises:
-        UserError: a set without columns or rows, a tile larger than the scaled image, or no set at all.
 
     Source: the tiling of the original course project, which failed for one column or row.
     """
-    if not sets:
-        raise UserError(f"{SETS_KEY} is empty; give at least one [width, height, columns, rows], or TILE.ENABLE: false")
     windows = []
-    for number, (width, height, columns, rows) in enumerate(sets):
-        _check_set(number, (width, height, columns, rows), tile_width, tile_height)
-        xs = tile_starts(width, tile_width, columns)
-        ys = tile_starts(height, tile_height, rows)
-        windows += [Window(width, height, x, y) for y in ys for x in xs]
+    for width, height, columns, rows in sets:
+        xs, ys = tile_starts(width, tile_width, columns), tile_starts(height, tile_height, rows)
+        windows += [((width, height), Box(x, y, tile_width, tile_height)) for y in ys for x in xs]
     return windows
 
 
@@ -109,17 +85,3 @@ def distortion(sizes: Sequence[tuple[int, int]], sets: Sequence[TileSet]) -> str
         elif squeezed:
             found.append(f"[{width}, {height}] changes the aspect of {squeezed:,} {images}")
     return "; ".join(found)
-
-
-def _check_set(number: int, tile_set: TileSet, tile_width: int, tile_height: int) -> None:
-    width, height, columns, rows = tile_set
-    where = f"{SETS_KEY}[{number}] = {list(tile_set)}"
-    if min(tile_width, tile_height) < 1:
-        raise UserError(f"DATASETS.AUGMENTATION.TILE: a tile of {tile_width}x{tile_height} pixels is impossible")
-    if columns < 1 or rows < 1:
-        raise UserError(f"{where}: {columns} columns and {rows} rows; both must be at least 1")
-    if tile_width > width or tile_height > height:
-        raise UserError(
-            f"{where}: a tile of {tile_width}x{tile_height} does not fit into an image of {width}x{height}.\n"
-            f"Raise the set's first two numbers or lower TILE.WIDTH and TILE.HEIGHT."
-        )

@@ -5,6 +5,7 @@ In: a layout's shapes, which are (material, polygon in metres) painted in order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -123,13 +124,14 @@ def paint_ground(shapes, palette: Palette, centre, radius_m: float, size: int) -
     return Ground(to_uint8(colours * np.maximum(brightness, 0.1)[..., None]), materials, corner, scale)
 
 
-def material_at(ground: Ground, points_N2: np.ndarray) -> np.ndarray:
-    """Returns the material (N,) at ground points in metres, -1 for points off the canvas."""
-    size = len(ground.materials)
-    pixels = np.floor((np.nan_to_num(points_N2, nan=1e9) - ground.corner) * ground.scale).astype(int)
-    inside = ((pixels >= 0) & (pixels < size)).all(axis=1)
-    pixels = np.clip(pixels, 0, size - 1)
-    return np.where(inside, ground.materials[pixels[:, 1], pixels[:, 0]].astype(int), -1)
+def material_at(grounds: Sequence[Ground], points_N2: np.ndarray) -> np.ndarray:
+    """Returns the material (N,) at ground points in metres, from the first canvas that has them, else -1."""
+    found = np.full(len(points_N2), -1)
+    for ground in grounds:
+        pixels = np.floor((np.nan_to_num(points_N2, nan=1e9) - ground.corner) * ground.scale).astype(int)
+        inside = ((pixels >= 0) & (pixels < len(ground.materials))).all(axis=1) & (found < 0)
+        found[inside] = ground.materials[pixels[inside, 1], pixels[inside, 0]]
+    return found
 
 
 def _lines(palette: Palette, materials: np.ndarray, corner, scale: float, size: int) -> np.ndarray:

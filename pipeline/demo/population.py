@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from pipeline.demo import living, structures, vehicles
+from pipeline.demo import figures, structures
 from pipeline.demo.camera import Camera, ground_points, project, rays
 from pipeline.demo.ground import NAMES, Ground, material_at
 from pipeline.demo.layouts import Layout
@@ -51,7 +51,7 @@ class Spots:
         allowed = [NAMES.index(name) for name in materials]
         rim = (0.5 * radius if clearance is None else clearance) * RING
         for point in points:
-            if np.isin(self.material(point + rim), allowed).all() and self.take(point, radius):
+            if np.isin(material_at(self.grounds, point + rim), allowed).all() and self.take(point, radius):
                 return point
         return None
 
@@ -67,13 +67,6 @@ class Spots:
             return False
         self.taken = np.concatenate([self.taken, [[*point, radius]]])
         return True
-
-    def material(self, points_N2: np.ndarray) -> np.ndarray:
-        """Returns the material (N,) at points, from the finest canvas that has them."""
-        found = material_at(self.grounds[0], points_N2)
-        for ground in self.grounds[1:]:
-            found = np.where(found < 0, material_at(ground, points_N2), found)
-        return found
 
 
 def populate(
@@ -130,7 +123,7 @@ def _park_cars(rng, recipe: Recipe, layout: Layout, spots: Spots) -> Placed:
         x, y, heading, speed = places[index]
         if num_cars < recipe.cars and spots.take(np.array([x, y]), 1.3 if speed == 0 else 3.2):
             num_cars += 1
-            yield vehicles.car(rng), CAR, (x, y, 0), heading, speed * _ahead(heading)
+            yield figures.car(rng), CAR, (x, y, 0), heading, speed * _ahead(heading)
 
 
 def _build(rng, recipe: Recipe, spots: Spots) -> Placed:
@@ -158,26 +151,26 @@ def _launch_boats(rng, recipe: Recipe, spots: Spots) -> Placed:
     for spot in spots.each(recipe.boats, WET, 2.8, clearance=1.2, reach=3.5, tries=200):
         heading = rng.uniform(0, 2 * np.pi)
         step = rng.choice([0, 0.3]) * _ahead(heading)
-        yield vehicles.boat(rng), BOAT, (*spot, -0.05), heading, step
+        yield figures.boat(rng), BOAT, (*spot, -0.05), heading, step
 
 
 def _gather_living(rng, recipe: Recipe, spots: Spots) -> Placed:
     """Puts animals on grass, bikes with or without riders on paths and roads, and people, some of them in pairs."""
     for spot in spots.each(recipe.animals, GREEN, 1.5, reach=3.2):
-        yield living.animal(rng), ANIMAL, (*spot, 0), rng.uniform(0, 2 * np.pi)
+        yield figures.animal(rng), ANIMAL, (*spot, 0), rng.uniform(0, 2 * np.pi)
     for spot in spots.each(recipe.bikes, (*PAVED, *DRIVEN), 1.0, rows=(0.12, 0.95), reach=3.0):
         heading, ridden = rng.uniform(0, 2 * np.pi), rng.random() < 0.7
         step = rng.uniform(0.2, 0.4) * ridden * _ahead(heading)
-        yield vehicles.bike(rng), BIKE, (*spot, 0), heading, step
+        yield figures.bike(rng), BIKE, (*spot, 0), heading, step
         if ridden:
-            yield living.person(rng, seated=True), PERSON, (*(spot - 0.2 * _ahead(heading)), 0.05), heading, step
+            yield figures.person(rng, seated=True), PERSON, (*(spot - 0.2 * _ahead(heading)), 0.05), heading, step
     ground = {"avenue": PAVED, "car_park": (*PAVED, *DRIVEN), "crossing": (*PAVED, *DRIVEN)}
     ground = ground.get(recipe.layout, (*PAVED, *GREEN, *BARE))
     for spot in spots.each(recipe.people, ground, 0.45, reach=3.5):
         heading, pace = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.16)
         for beside in (0.0, 0.7)[: 1 + (rng.random() < 0.25)]:
             at = spot + beside * np.array([-np.sin(heading), np.cos(heading)])
-            yield living.person(rng), PERSON, (*at, 0), heading, pace * _ahead(heading)
+            yield figures.person(rng), PERSON, (*at, 0), heading, pace * _ahead(heading)
 
 
 def _put_obstacles(rng, recipe: Recipe, spots: Spots) -> Placed:
@@ -196,11 +189,11 @@ def _plant(rng, recipe: Recipe, spots: Spots, season: str) -> Placed:
         radius = rng.uniform(1.5, 3.3)
         if (spot := spots.find(ground, 0.75 * radius, rows=rows, clearance=0.4)) is not None:
             leaf, is_conifer = leaves[rng.integers(len(leaves))] * rng.uniform(0.85, 1.1), rng.random() < 0.2
-            tree = living.conifer(rng, 0.7 * radius) if is_conifer else living.tree(rng, radius, leaf, bare=bare)
+            tree = figures.conifer(rng, 0.7 * radius) if is_conifer else figures.tree(rng, radius, leaf, bare=bare)
             yield tree, VEGETATION, (*spot, 0), 0.0
     for spot in spots.each(recipe.bushes, ground, 0.9, clearance=0.5):
         leaf = leaves[rng.integers(len(leaves))] * rng.uniform(0.8, 1.1)
-        yield living.bush(rng, rng.uniform(0.5, 1.1), leaf), VEGETATION, (*spot, 0), 0.0
+        yield figures.bush(rng, rng.uniform(0.5, 1.1), leaf), VEGETATION, (*spot, 0), 0.0
 
 
 def _send_drones(rng, recipe: Recipe, camera: Camera) -> Placed:
@@ -208,4 +201,4 @@ def _send_drones(rng, recipe: Recipe, camera: Camera) -> Placed:
         pixel = rng.uniform((0.3, 0.3), (0.7, 0.7), (1, 2)) * [camera.width, camera.height]
         origin = camera.position + rays(camera, pixel)[0] * rng.uniform(9, 12)
         step = rng.uniform(-0.12, 0.12, 2)
-        yield vehicles.drone(rng), DRONE, origin, rng.uniform(0, 2 * np.pi), step
+        yield figures.drone(rng), DRONE, origin, rng.uniform(0, 2 * np.pi), step

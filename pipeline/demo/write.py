@@ -1,6 +1,10 @@
-"""Writes the demo competition: the folder is whole and of the wanted settings, or it is not there.
+"""Writes the demo competition, a drone-like one in the layout of AeroScapes, for whoever has no data yet.
 
-The marker `demo.json` holds the settings and the sha256 of every file. A folder that agrees with both is kept.
+A `flight` is a small world seen by a moving `camera`: flat ground (`layouts`, `ground`) and solid things on it
+(`population`, with `structures` and `figures`), drawn as image and mask; `recipes` says what is to be seen in each.
+
+The folder is whole and of the wanted settings, or it is not there: the marker `demo.json` holds the settings and the
+sha256 of every file. A folder that agrees with both is kept.
 """
 
 from __future__ import annotations
@@ -15,9 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.demo.draw import render
+from pipeline.demo.flight import build_flight, render
 from pipeline.demo.recipes import CLASSES, RECIPES
-from pipeline.demo.scene import build_flight
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, check_disk, sha256_file
 
@@ -121,7 +124,6 @@ def _write(path: Path, data: bytes) -> str:
 
 
 def _replace(folder: Path, draft: Path) -> None:
-    """Puts the finished draft in the place of `folder`."""
     outdated = folder.with_name(f"{folder.name}{TEMPORARY_MARK}{os.getpid()}-old")
     if folder.exists():
         os.rename(folder, outdated)

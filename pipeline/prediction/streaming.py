@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.sampler import same_size_batches
+from pipeline.data.loaders import same_size_batches
 from pipeline.task import Batch, Task
 
 BATCHES_AHEAD = 2  # decoded while the networks work on the one before

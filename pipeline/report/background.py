@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.config.ensemble import is_ensemble
 from pipeline.config.plan import Phase
 from pipeline.report.curves import best_row, draw_learning_curves, draw_plan, draw_sweep, phase_spans, trained_curve
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
@@ -173,7 +172,7 @@ def settings_section(record: Record) -> Html:
     head = ("key", "value", "set in")
     differing = table(head, own, "What this experiment sets on top of base.yaml")
     every = tag("details", tag("summary", f"All {len(settings)} settings"), table(head, settings, "All settings"))
-    return join(None if is_ensemble(loaded) else _plan(record), differing, every)
+    return join(None if loaded.is_ensemble else _plan(record), differing, every)
 
 
 def _plan(record: Record) -> Html:

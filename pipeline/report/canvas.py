@@ -171,9 +171,9 @@ def draw_tile_grid(image: np.ndarray, tile_set: TileSet, tile_width: int, tile_h
     scale = width / scale_width
     cover = np.zeros((height, width), np.uint8)
     boxes = []
-    for window in tile_windows([tile_set], tile_width, tile_height):
-        left, top = round(window.x * scale), round(window.y * scale)
-        right, bottom = round((window.x + tile_width) * scale), round((window.y + tile_height) * scale)
+    for _, box in tile_windows([tile_set], tile_width, tile_height):
+        left, top = round(box.x * scale), round(box.y * scale)
+        right, bottom = round((box.x + tile_width) * scale), round((box.y + tile_height) * scale)
         cover[top:bottom, left:right] += 1
         boxes.append((left, top, right - 1, bottom - 1))
     blue = np.minimum(OVERLAP_SHARE * np.maximum(cover.astype(np.float32) - 1, 0), 0.6)[..., None]
@@ -196,8 +196,8 @@ def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
     windows = tile_windows([tile_set], tile_width, tile_height)
     notes = []
     for starts, length, whole, word in (
-        (sorted({window.x for window in windows}), tile_width, tile_set[0], "across"),
-        (sorted({window.y for window in windows}), tile_height, tile_set[1], "down"),
+        (sorted({box.x for _, box in windows}), tile_width, tile_set[0], "across"),
+        (sorted({box.y for _, box in windows}), tile_height, tile_set[1], "down"),
     ):
         if len(starts) == 1:
             left_out = whole - length

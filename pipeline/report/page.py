@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config.ensemble import is_ensemble
 from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
@@ -49,7 +48,7 @@ def write_page(run: Run) -> Path:
     A part whose file is missing names the command that makes it, so the page can be written after any stage.
     """
     record, path = Record(run), run.paths / REPORT
-    absent = OF_TRAINING if is_ensemble(record.loaded) else ("Members",)
+    absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
     sections = [section for section in SECTIONS if section[0] not in absent]
     score = record.metrics.main if record.metrics else None
     head = tag(
@@ -163,7 +162,7 @@ def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
     metrics = record.metrics
     found: list[Html | str | None] = [score_warning(metrics.content) if metrics else None, _start_warning(record)]
-    if metrics and "train" not in record.stage_seconds and not is_ensemble(record.loaded):
+    if metrics and "train" not in record.stage_seconds and not record.loaded.is_ensemble:
         found.append("Training is not finished: the scores are of an earlier training.")
     found += [*_leakage_warnings(record), _class_warning(record)]
     plot = join(" (", tag("a", "plot", href="#sweep"), ").")
@@ -176,7 +175,7 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
     datasets, found = record.loaded.config.datasets, []
     if text := background.near_duplicates(record):
         text += ": the score is optimistic. "
-        if is_ensemble(record.loaded):
+        if record.loaded.is_ensemble:
             split = tag("code", "DATASETS.SPLIT.BY=sequence")
             text = join(text, "To measure by how much, train the members with ", split, ".")
         elif datasets.split.by != "sequence" and record.num_sequences > 1:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config.ensemble import is_ensemble
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.read import numbers, percent, show_value, split_name
@@ -108,7 +107,7 @@ def submission_section(record: Record) -> Html | None:
     known = {f"local {label_of(name)}": f"{value:.4f}" for name, value in local.items() if value is not None}
     known |= {key.replace("_", " "): _fact(value) for key, value in facts.items() if key not in hidden}
     rows = [(key, tag("code", text)) for key, text in {"file": submission.path.name, **known}.items()]
-    fitted = None if is_ensemble(record.loaded) else decoding_tables(record.decoding)
+    fitted = None if record.loaded.is_ensemble else decoding_tables(record.decoding)
     verdict = "ids, rows, overlaps, ranges and orientation are right" if submission.is_checked else "not checked"
     rows.append(("check", verdict if submission.is_intact else "the file was changed after it was written"))
     content = table(("what", "value"), rows, "The file to upload")

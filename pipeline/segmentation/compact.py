@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.parallel import num_cores
+from pipeline.data.images import num_cores
 from pipeline.segmentation import decision
 
 BEST = 159  # 255 takes a fifth more of the disk; with 127, combined members differ from float32 a third more often

@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config.competition import IGNORE, Competition, MaskCode, mask_code
-from pipeline.data.images import STORED_ORIENTATION, changed_file
-from pipeline.data.inspection import Header, Inspection, inspect_file
+from pipeline.data.images import STORED_ORIENTATION, Header, Inspection, changed_file, inspect_file
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 

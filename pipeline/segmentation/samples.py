@@ -18,7 +18,7 @@ from pipeline.config.competition import IGNORE, MaskCode
 from pipeline.config.schema import Augmentation
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
 from pipeline.data.images import read_image
-from pipeline.data.sampler import COLOR, GEOMETRY, PASTING, SampleKey
+from pipeline.data.loaders import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
@@ -184,8 +184,7 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
         return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
     windows = tile_windows(tile.sets, tile.width, tile.height)
-    boxes = [(window.scale, Box(window.x, window.y, tile.width, tile.height)) for window in windows]
-    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in boxes]
+    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in windows]
 
 
 ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.config.competition import mask_code
 from pipeline.data.competition import find_folder
-from pipeline.data.sampler import SampleKey
+from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.engine.run import Run

@@ -28,7 +28,7 @@ class Format:
         read: (path, competition, sizes, skipped) to pairs of id and prediction, in the order of `sizes`; refuses a file
             that cannot be read, or has other images than these and the `skipped` ones.
         list_ids: (path, competition) to the ids that the file has, in its order; refuses one that is of no image.
-        check: (path, competition, sizes, sample) to all that is wrong, see `check.py`.
+        check: (path, competition, sizes, sample) to all that is wrong, in the order of the file; see `require_good`.
         hints: (pairs that were read, competition) to what suggests that the file was written in another way.
         check_sample: (competition, path, test ids) to what is wrong with the sample submission.
     """

@@ -11,14 +11,14 @@ import io
 import queue
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
-from pipeline.submission.origin import origin_path, read_origin
+from pipeline.submission.file import origin_path, read_origin
 
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line
@@ -67,7 +67,13 @@ def submit(
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage `submit` of the experiment first")
     sha256 = sha256_file(path)
-    full_message = _with_facts(message, _origin_of(path, sha256), sha256)
+    origin = read_origin(path)
+    if origin and origin.get("sha256") != sha256:
+        name = origin_path(path).name
+        raise UserError(f"{path} was changed after {name} was written; run the stage `submit` again")
+    scores = origin.get("local_scores", {}).items()
+    facts = [f" | local_{name} {value:.4f}" for name, value in scores if isinstance(value, int | float)]
+    full_message = message + "".join(facts) + f" | sha256 {sha256[:_HASH_DIGITS]}"
     client = connect(answer_within_s)
     earlier = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
     if not again:
@@ -183,18 +189,3 @@ def _as_user_error(what: str, error: BaseException) -> UserError:
     if isinstance(error, OSError):
         return UserError(f"Kaggle cannot be reached (to {what}): {error}\nIs there a network?")
     return UserError(f"the Kaggle client failed to {what}: {type(error).__name__}: {error}")
-
-
-def _origin_of(path: Path, sha256: str) -> Mapping[str, Any]:
-    """Returns the origin of a submission, empty where it has none; refuses one of another content."""
-    origin = read_origin(path)
-    if origin and origin.get("sha256") != sha256:
-        name = origin_path(path).name
-        raise UserError(f"{path} was changed after {name} was written; run the stage `submit` again")
-    return origin
-
-
-def _with_facts(message: str, origin: Mapping[str, Any], sha256: str) -> str:
-    scores = origin.get("local_scores", {}).items()
-    facts = [f" | local_{name} {value:.4f}" for name, value in scores if isinstance(value, int | float)]
-    return message + "".join(facts) + f" | sha256 {sha256[:_HASH_DIGITS]}"

@@ -16,8 +16,7 @@ import torch
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase, parse_mix
 from pipeline.data.competition import find_folder
-from pipeline.data.loaders import train_batches, train_loader, valid_batches, valid_loader
-from pipeline.data.sampler import EpochSampler, rare_class_shares
+from pipeline.data.loaders import EpochSampler, image_loader, rare_class_shares, train_batches, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import (
@@ -75,12 +74,12 @@ def open_data(run: Run) -> RunData:
     sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
     pins = options.pin_memory and is_gpu
-    loader = train_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
+    loader = image_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
     folder = find_folder(competition, run.folders.data, config.datasets.directory)
     valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
     options = config.dataloaders.valid
     pins = options.pin_memory and is_gpu
-    validation = valid_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
+    validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         if class_scores:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from pipeline.data.competition import find_folder
-from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.encoder import normalise
@@ -45,7 +45,7 @@ def validation_batches(run: Run) -> Iterator[Batch]:
     chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), config.sweep.images)
     folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)
     dataset = task.valid_data(run, folder, rows[rows["id"].isin(chosen)])
-    loader = valid_loader(dataset, config.dataloaders.valid.batch_size, task.collate_valid, num_workers=0)
+    loader = image_loader(dataset, config.dataloaders.valid.batch_size, task.collate_valid, num_workers=0)
     yield from valid_batches(loader)
 
 

@@ -24,7 +24,7 @@ def competition_folder(run: Run) -> Path:
     """Returns the folder of the run's competition; the demo competition is generated when it is not there yet."""
     directory = run.loaded.config.datasets.directory
     if run.loaded.competition.name == DEMO and directory is None:
-        from pipeline.demo import generate  # draws with OpenCV and NumPy, and only this competition needs it
+        from pipeline.demo.write import generate  # draws with OpenCV and NumPy, and only this competition needs it
 
         generate(DEMO_FOLDER)
         return DEMO_FOLDER

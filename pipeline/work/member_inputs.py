@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from pipeline.config.ensemble import load_members
+from pipeline.config.load import load_members
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIGS, INDEX, PROBS

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config.ensemble import member_command
-from pipeline.config.load import is_machine_key, run_name
+from pipeline.config.load import is_machine_key, member_command, run_name
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
 from pipeline.engine.chain import reuse_finished, run_chain, why_run

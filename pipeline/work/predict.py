@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog, write_table
-from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import sha256_file, write_atomic
@@ -89,7 +89,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
         writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
         options = config.dataloaders.valid
         pins = options.pin_memory and predictor.device.type == "cuda"
-        loader = valid_loader(dataset, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
+        loader = image_loader(dataset, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="image", leave=False, disable=None) as bar:
             for image_id, prediction in task.predict(predictor, valid_batches(loader)):
                 writer.put(image_id, prediction)

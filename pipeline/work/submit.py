@@ -14,9 +14,8 @@ from pipeline.files import sha256_file, write_atomic
 from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_json, score_warning
-from pipeline.submission.check import require_good
+from pipeline.submission.file import require_good, write_submission
 from pipeline.submission.formats import format_of
-from pipeline.submission.write import write_submission
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import sample_path
 

@@ -6,7 +6,7 @@ import json
 
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
-from pipeline.data.tiles import NOTICED, SETS_KEY, distortion
+from pipeline.data.tiles import NOTICED, distortion
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
@@ -22,7 +22,8 @@ def tile(run: Run) -> None:
     train_rows = split_rows(run.paths, "train")
     sizes = list(zip(train_rows["width"], train_rows["height"], strict=True))
     if settings.enable and (found := distortion(sizes, settings.sets)):
-        run.log(f"note: {SETS_KEY}: {found} (by more than {100 * (NOTICED - 1):.0f} %)")
+        by = f"by more than {100 * (NOTICED - 1):.0f} %"
+        run.log(f"note: DATASETS.AUGMENTATION.TILE.SETS: {found} ({by})")
     facts = {"store": path.name, "images": len(rows)}
     write_atomic(run.paths / TILES, json.dumps(facts, indent=1))
     dataset = task.train_data(run)  # opens the store that tiles.json names

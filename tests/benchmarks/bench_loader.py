@@ -34,8 +34,7 @@ from pipeline.data.augment import (
     cut_label,
     draw_geometry,
 )
-from pipeline.data.loaders import start_worker, train_batches, train_loader
-from pipeline.data.sampler import EpochSampler, SampleKey
+from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, start_worker, train_batches
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
@@ -65,17 +64,17 @@ class NaiveDataset(Dataset):
     def __getitem__(self, index):
         number, tile = divmod(index * 7 % (len(self.pairs) * len(self.windows)), len(self.windows))
         image, mask = self.pairs[number]
-        mask, window = one_hot(mask), self.windows[tile]
+        mask, (scale, box) = one_hot(mask), self.windows[tile]
         geometry = draw_geometry(self.augmentation, np.random.default_rng(index))
         if geometry.warped:
             image, mask = (warp_whole(array, affine_matrix(geometry, 1280, 720)) for array in (image, mask))
         elif geometry.flip:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-        if window.scale != (1280, 720):
-            image = cv2.resize(image, window.scale)
-            mask = cv2.resize(mask, window.scale, interpolation=cv2.INTER_NEAREST)
-        box = np.s_[window.y : window.y + 352, window.x : window.x + 640]
-        return normalise_float64(image[box], mask[box])
+        if scale != (1280, 720):
+            image = cv2.resize(image, scale)
+            mask = cv2.resize(mask, scale, interpolation=cv2.INTER_NEAREST)
+        part = np.s_[box.y : box.y + 352, box.x : box.x + 640]
+        return normalise_float64(image[part], mask[part])
 
 
 def warp_whole(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -97,7 +96,7 @@ def normalise(image_BHWC: torch.Tensor) -> torch.Tensor:
 def geometry_only(store, ids) -> None:
     augmentation = experiment(*OFF)
     dataset = TrainDataset(store, ids, augmentation, 1, CLASSES)
-    ours = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
+    ours = image_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     naive_dataset = NaiveDataset(store, ids, augmentation, MAX_NAIVE_STEPS * NUM_WORKERS * BATCH_SIZE)
     settings = {
         "num_workers": NUM_WORKERS,
@@ -163,7 +162,7 @@ def headline(store, ids) -> None:
 
 def through_the_loader(name: str, dataset: TrainDataset) -> None:
     """Prints the rate of whole epochs, and what a sample costs workers and main process, the pipe included."""
-    loader = train_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
+    loader = image_loader(dataset, EpochSampler(dataset, BATCH_SIZE, 1), collate_train, NUM_WORKERS)
     num_steps = sum(1 for _ in train_batches(loader, 1))
     workers = [worker.pid for worker in loader._iterator._workers]
     spent, began = processor_seconds([*workers, os.getpid()]), time.perf_counter()

@@ -30,8 +30,7 @@ import pandas as pd
 import torch
 
 from pipeline.config.load import Loaded, load
-from pipeline.data.loaders import train_batches, train_loader
-from pipeline.data.sampler import EpochSampler
+from pipeline.data.loaders import EpochSampler, image_loader, train_batches
 from pipeline.data.store import build_store, open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
@@ -127,7 +126,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
     store = open_store(next(path for path in (folder / "stores").iterdir() if path.is_dir()))
     dataset = TrainDataset(store, ids, loaded.config.datasets.augmentation, 1, CLASSES)
     sampler = EpochSampler(dataset, loaded.config.dataloaders.train.batch_size, 1)
-    loader = train_loader(dataset, sampler, collate_train, num_workers, pin_memory=learner.device.type == "cuda")
+    loader = image_loader(dataset, sampler, collate_train, num_workers, pin_memory=learner.device.type == "cuda")
 
     def batches(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         dataset.set_class_scores(class_scores)

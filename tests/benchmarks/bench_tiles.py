@@ -21,8 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
 from pipeline.data.images import read_image
-from pipeline.data.loaders import train_batches, train_loader
-from pipeline.data.sampler import EpochSampler, SampleKey
+from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, train_batches
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
@@ -53,9 +52,9 @@ class Tiles(Dataset):
         return *self.make(*divmod(key.index, len(WINDOWS))), SampleKey(*key)
 
 
-def cut(pair, window):
-    box = np.s_[window.y : window.y + TILE.height, window.x : window.x + TILE.width]
-    return tuple(np.ascontiguousarray(array[box]) for array in pair)
+def cut(pair, box):
+    part = np.s_[box.y : box.y + TILE.height, box.x : box.x + TILE.width]
+    return tuple(np.ascontiguousarray(array[part]) for array in pair)
 
 
 def decode(folder: Path, row) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +66,8 @@ def write_tiles(folder: Path, pairs: list, suffix: str) -> int:
     folder.mkdir()
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else []
     for number, pair in enumerate(pairs):
-        for tile, window in enumerate(WINDOWS):
-            image, mask = cut(resize(*pair, window.scale), window)
+        for tile, (scale, box) in enumerate(WINDOWS):
+            image, mask = cut(resize(*pair, scale), box)
             bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(folder / f"{number}-{tile}{suffix}"), bgr, quality)
             cv2.imwrite(str(folder / f"{number}-{tile}-mask.png"), mask)
@@ -80,8 +79,8 @@ def write_tile_array(folder: Path, pairs: list) -> int:
     folder.mkdir()
     with open(folder / "tiles.u8", "wb") as file:
         for pair in pairs:
-            for window in WINDOWS:
-                for array in cut(resize(*pair, window.scale), window):
+            for scale, box in WINDOWS:
+                for array in cut(resize(*pair, scale), box):
                     file.write(array)
     return (folder / "tiles.u8").stat().st_size
 
@@ -141,7 +140,7 @@ def main() -> None:
         loaders: dict[str, DataLoader] = {}
         for name, (dataset, _) in made.items():
             sampler = EpochSampler(dataset, BATCH_SIZE, seed=1)
-            loaders[name] = train_loader(dataset, sampler, collate_train, NUM_WORKERS)
+            loaders[name] = image_loader(dataset, sampler, collate_train, NUM_WORKERS)
             if not name.endswith("(ours)"):
                 loaders[name].worker_init_fn = lambda _: cv2.setNumThreads(0)
         seconds: dict[str, list[float]] = {name: [] for name in made}

@@ -26,7 +26,7 @@ import torch
 
 from pipeline.config.competition import IGNORE
 from pipeline.config.plan import parse_mix
-from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.api import open_run
 from pipeline.engine.run import Run
 from pipeline.task import Criterion, Learning
@@ -99,7 +99,7 @@ def record(run: Run) -> None:
     mix, batch_size = parse_mix(config.loss_fn.mix), config.dataloaders.valid.batch_size
     rows = split_rows(paths, "valid")
     dataset = task.valid_data(run, competition_folder(run), rows)
-    batches = list(valid_batches(valid_loader(dataset, batch_size, task.collate_valid, num_workers=0)))
+    batches = list(valid_batches(image_loader(dataset, batch_size, task.collate_valid, num_workers=0)))
     recorded: list[np.ndarray] = []
 
     def validate(learner: Learner, criterion: Criterion, learning: Learning) -> float:

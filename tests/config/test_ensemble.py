@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.ensemble import is_ensemble, load_members, member_command, member_overrides
-from pipeline.config.load import load, names
+from pipeline.config.load import load, load_members, member_command, names
 from pipeline.errors import UserError
 
 
@@ -17,7 +16,7 @@ def write(configs, name: str, text: str) -> str:
 def test_the_originals_ensemble_has_its_eight_members():
     ensemble = load("Ens01")
     members = load_members(ensemble)
-    assert is_ensemble(ensemble)
+    assert ensemble.is_ensemble
     expected_names = ("ExpBAA", "ExpBAB", "ExpBAC", "ExpBAD", "ExpBAE", "ExpABA", "ExpABB", "ExpABC")
     assert tuple(member.name for member in members) == expected_names
     assert [member.run for member in members] == [member.name for member in members]
@@ -25,21 +24,21 @@ def test_the_originals_ensemble_has_its_eight_members():
 
 
 def test_every_ensemble_of_the_project_has_members_of_its_competition():
-    ensembles = [loaded for loaded in map(load, names()) if is_ensemble(loaded)]
+    ensembles = [loaded for loaded in map(load, names()) if loaded.is_ensemble]
     assert {"EnsAAA", "Ens01", "CamVidEns", "DemoEns"} <= {loaded.name for loaded in ensembles}
     for ensemble in ensembles:
         assert len(load_members(ensemble)) >= 2
 
 
 def test_an_experiment_has_no_members():
-    assert not is_ensemble(load("ExpAAB"))
+    assert not load("ExpAAB").is_ensemble
     assert load_members(load("ExpAAB")) == ()
 
 
 def test_overrides_about_combining_stay_and_others_go_on_to_the_members():
     ensemble = load("DemoEns", ("ENSEMBLE.METHOD=MW", "PREDICT.TTA=flip", "DATASETS.SPLIT.BY=sequence"))
-    assert member_overrides(ensemble) == ("DATASETS.SPLIT.BY=sequence", "PREDICT.TTA=flip")
     members = load_members(ensemble)
+    assert {member.changed for member in members} == {("DATASETS.SPLIT.BY", "PREDICT.TTA")}
     assert {member.config.predict.tta for member in members} == {"flip"}
     assert all(member.run.startswith(f"{member.name}-") for member in members)
     assert member_command(members[0], "train") == "./run.sh DemoAAA DATASETS.SPLIT.BY=sequence PREDICT.TTA=flip train"

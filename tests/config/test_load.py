@@ -260,6 +260,22 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase changes the loss"),
         (["DATASETS.AUGMENTATION.TILE={ENABLE: true, SETS: []}"], "DATASETS.AUGMENTATION.TILE.SETS: the list is empty"),
         (
+            ["DATASETS.AUGMENTATION.TILE={ENABLE: true, WIDTH: 640, HEIGHT: 352, SETS: [[640, 350, 1, 1]]}"],
+            "DATASETS.AUGMENTATION.TILE.SETS: a tile of 640x352 does not fit into an image of 640x350",
+        ),
+        (
+            ["DATASETS.AUGMENTATION.TILE.SETS=[[1280, 720, 0, 3]]"],
+            "DATASETS.AUGMENTATION.TILE.SETS: item 1: item 3: 0 is outside the allowed range (at least 1)",
+        ),
+        (
+            ["DATASETS.SPLIT_INDEX=20"],
+            "DATASETS.SPLIT_INDEX: 20 is outside the allowed range (at least -100, at most",
+        ),
+        (
+            ["DATASETS.SPLIT_INDEX=-101"],
+            "DATASETS.SPLIT_INDEX: -101 is outside the allowed range (at least -100, at most",
+        ),
+        (
             ["DATASETS.AUGMENTATION.GAUSSIAN_NOISE={VAR_LIMIT: [9, 1]}"],
             "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT: found [9, 1], expected [smallest, largest]",
         ),

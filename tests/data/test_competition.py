@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.competition import Competition
-from pipeline.data.competition import Listed, find_folder, read_list
-from pipeline.data.csv_file import read_csv
+from pipeline.data.competition import Listed, find_folder, read_csv, read_list
 from pipeline.errors import UserError
 from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.data.images import read_grey, read_image
-from pipeline.data.inspection import BadFile, read_header
+from pipeline.data.images import BadFile, read_grey, read_header, read_image
 from pipeline.errors import UserError
 from tests.data.broken import HEIGHT, IMAGE, WIDTH, encoded, jpeg
 

@@ -14,15 +14,14 @@ import torch
 
 from pipeline.data import loaders
 from pipeline.data.loaders import (
+    EpochSampler,
     available_workers,
     check_shared_memory,
     explained_worker_faults,
+    image_loader,
     train_batches,
-    train_loader,
     valid_batches,
-    valid_loader,
 )
-from pipeline.data.sampler import EpochSampler
 from pipeline.data.store import build_store, open_store
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
@@ -53,7 +52,7 @@ def train_dataset(competition, *overrides):
 
 def make_loader(dataset, num_workers=0, batch_size=BATCH_SIZE, **settings):
     sampler = EpochSampler(dataset, batch_size, SEED)
-    return train_loader(dataset, sampler, collate_train, num_workers, log=lambda _: None, **settings)
+    return image_loader(dataset, sampler, collate_train, num_workers, log=lambda _: None, **settings)
 
 
 def fingerprints(batches):
@@ -146,7 +145,7 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
     catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
     dataset = ValidDataset(folder, catalog)
     for _ in range(2):
-        batches = list(valid_batches(valid_loader(dataset, 2, collate_valid, num_workers, log=lambda _: None)))
+        batches = list(valid_batches(image_loader(dataset, 2, collate_valid, num_workers, log=lambda _: None)))
         ids = [[key.id for key in batch.keys] for batch in batches]
         assert ids == [["000", "002"], ["001", "003"], ["004", "006"], ["005"]]
         assert batches[1].images.shape == (2, 96, 64, 3) and batches[1].labels.shape == (2, 96, 64)
@@ -155,13 +154,13 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
 
 def test_images_of_rows_without_masks_come_without_labels(competition):
     folder, catalog = competition
-    loader = valid_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, collate_valid, 0)
+    loader = image_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, collate_valid, 0)
     assert all(batch.labels is None for batch in valid_batches(loader))
 
 
 def test_nothing_to_load_is_no_error(competition):
     folder, catalog = competition
-    assert list(valid_batches(valid_loader(ValidDataset(folder, catalog[:0]), 2, collate_valid, 0))) == []
+    assert list(valid_batches(image_loader(ValidDataset(folder, catalog[:0]), 2, collate_valid, 0))) == []
 
 
 def test_more_workers_than_cores_are_capped_and_that_is_logged(monkeypatch):
@@ -194,7 +193,7 @@ class Faulty(ValidDataset):
 
 def test_a_dying_worker_ends_with_a_clear_message(competition):
     folder, catalog = competition
-    loader = valid_loader(Faulty(folder, catalog), 1, collate_valid, 1)
+    loader = image_loader(Faulty(folder, catalog), 1, collate_valid, 1)
     with pytest.raises(
         UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
     ):
@@ -218,7 +217,7 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
     dataset = Faulty(folder, catalog)
     dataset.fault = "hang"
     monkeypatch.setattr("pipeline.data.loaders.TIME_OUT_S", 1)
-    loader = valid_loader(dataset, 1, collate_valid, 1)
+    loader = image_loader(dataset, 1, collate_valid, 1)
     with pytest.raises(UserError, match=r"timed out after 1 seconds[\s\S]*died or hung"):
         list(valid_batches(loader))
     time.sleep(0.3)
@@ -227,7 +226,7 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
 
 def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competition):
     folder, catalog = competition
-    loader = valid_loader(ValidDataset(folder, catalog.assign(height=1)), 2, collate_valid, 1)
+    loader = image_loader(ValidDataset(folder, catalog.assign(height=1)), 2, collate_valid, 1)
     with pytest.raises(UserError, match=r"imgs/000.png: the size is not what the catalog says"):
         list(valid_batches(loader))
 

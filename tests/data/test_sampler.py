@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.sampler import (
+from pipeline.data.loaders import (
     EpochSampler,
     SampleKey,
     draw_shares,

@@ -99,12 +99,6 @@ def test_a_negative_index_keeps_its_percentage_of_both_sides():
     assert split_seed(-10) == split_seed(0)
 
 
-@pytest.mark.parametrize("index", [20, -101])
-def test_an_index_that_names_no_split_is_refused(index: int):
-    with pytest.raises(UserError, match="0 to 19"):
-        split_of(catalog_of(["a", "b"] * 10), "slice", index)
-
-
 @pytest.mark.parametrize("by", ["slice", "sequence", "kfold", "stratified"])
 @pytest.mark.parametrize("index", [0, 4, 19, -20])
 def test_a_split_lists_images_in_the_catalogs_order(by: str, index: int):

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.demo import CLASSES, generate
 from pipeline.demo.camera import aim, ground_points, project
 from pipeline.demo.ground import lattice, world_noise
+from pipeline.demo.recipes import CLASSES
+from pipeline.demo.write import generate
 from pipeline.errors import UserError
 
 SMALL = {"num_train": 9, "num_test": 4, "width": 96, "height": 64}
@@ -155,7 +156,7 @@ def test_neighbouring_frames_are_nearly_the_same_and_different_flights_are_not(d
 
 
 def test_equal_settings_give_equal_bytes_in_another_process_with_other_threads(small_original, tmp_path):
-    program = f"from pipeline.demo import generate; generate({str(tmp_path / 'again')!r}, **{SMALL})"
+    program = f"from pipeline.demo.write import generate; generate({str(tmp_path / 'again')!r}, **{SMALL})"
     environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=environment, check=True)
     assert hash_files(tmp_path / "again") == hash_files(small_original)
@@ -216,7 +217,7 @@ def test_impossible_settings_are_refused_all_at_once(tmp_path):
 def kill_while_drawing(folder: Path, num_files: int) -> None:
     """Starts another process that generates and kills it once its draft holds `num_files` files."""
     settings = SMALL | {"num_train": 60}
-    program = f"from pipeline.demo import generate; generate({str(folder)!r}, **{settings})"
+    program = f"from pipeline.demo.write import generate; generate({str(folder)!r}, **{settings})"
     process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:

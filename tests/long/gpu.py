@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.demo import generate
+from pipeline.demo.write import generate
 from pipeline.paths import PROJECT
 from pipeline.training.checkpoint import load_checkpoint
 from tests.long.cuts import tensors

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.config.load import load
-from pipeline.data.loaders import valid_batches, valid_loader
+from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.prediction.streaming import Source, plan_jobs, stream
 from pipeline.segmentation.predict import Predictor, predict_batches
 from pipeline.segmentation.samples import ValidDataset
@@ -62,7 +62,7 @@ def test_images_come_in_the_order_wanted_with_what_each_store_would_hold(folder,
     wanted = {"p1": [0, 1], "p2": [0], "p5": [1, 0], "p6": [1]}
     stored = []
     for seed, member in enumerate(sources):
-        loader = valid_loader(member.dataset, member.batch_size, SEGMENTATION.collate_valid, 0)
+        loader = image_loader(member.dataset, member.batch_size, SEGMENTATION.collate_valid, 0)
         stored.append(dict(predict_batches(predictor(seed), valid_batches(loader))))
     for num_threads in (0, 2):
         found = list(stream(sources, wanted, num_threads))

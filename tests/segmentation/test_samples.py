@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.data.images import read_image
-from pipeline.data.sampler import SampleKey
+from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
@@ -66,7 +66,9 @@ def test_without_augmentation_a_sample_is_the_stored_tile(competition):
     dataset = train_dataset(competition, *TILES, *PASTE)
     for index in range(len(dataset)):
         place = dataset.positions[index]
-        stored = dataset.store.window(place.image_id, place.scale, place.box.x, place.box.y, 32, 32)
+        tile = np.s_[place.box.y : place.box.y + 32, place.box.x : place.box.x + 32]
+        whole = dataset.store.image(place.image_id, place.scale), dataset.store.label(place.image_id, place.scale)
+        stored = [array[tile] for array in whole]
         assert equal(dataset[SampleKey(3, index, augment=False)][:2], stored)
 
 

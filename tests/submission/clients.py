@@ -13,10 +13,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in")
 PREAMBLE = """
 import sys
+from pathlib import Path
+from pipeline.download import fetch
 from pipeline.errors import UserError
 from pipeline.submission.kaggle import submit
 from pipeline.submission.log import submissions_log
-from pipeline.submission.download import download_competition
 from tests.segmentation.submission.scenes import make_competition
 competition = make_competition()
 try:

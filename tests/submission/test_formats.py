@@ -11,7 +11,7 @@ from pipeline.config.competition import Submission
 from pipeline.submission.formats import FORMATS, Format, format_of, format_of_file
 from tests.segmentation.submission.scenes import make_competition, make_png_competition
 
-GENERAL = ("check", "download", "formats", "kaggle", "log", "origin", "write")
+GENERAL = ("file", "formats", "kaggle", "log")
 FOLDER = Path(__file__).parents[2] / "pipeline" / "submission"
 
 

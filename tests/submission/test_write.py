@@ -16,13 +16,12 @@ from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import keep_classes
 from pipeline.submission import formats
-from pipeline.submission.check import check_submission
+from pipeline.submission.file import is_own, write_submission
 from pipeline.submission.formats import format_of
-from pipeline.submission.origin import is_own
-from pipeline.submission.write import write_submission
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
     PNG_KINDS,
+    check_submission,
     make_competition,
     make_images,
     make_png_competition,
@@ -72,7 +71,8 @@ def test_the_file_is_the_same_in_whatever_order_the_masks_come(tmp_path, competi
     masks = ((image_id, images[image_id]) for image_id in shuffled)
     suffix = format_of(competition).suffix
     first = write(tmp_path / f"first{suffix}", images, competition)
-    second = write_submission(tmp_path / f"second{suffix}", masks, ids, competition, {}, sizes_of(images))
+    second = tmp_path / f"second{suffix}"
+    write_submission(second, masks, ids, competition, {}, sizes_of(images))
     assert first.read_bytes() == second.read_bytes()
     assert check_submission(first, competition, sizes_of(images)) == []
 

@@ -20,7 +20,7 @@ from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.learning import loss_classes, scored_classes
 from pipeline.segmentation.predict import decode, unpack
-from pipeline.submission.write import write_submission
+from pipeline.submission.file import write_submission
 from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -147,7 +147,8 @@ def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     ids = list(store.ids)
     masks = [(image_id, decode(store[image_id])) for image_id in ids]
     sizes = {image_id: mask.shape for image_id, mask in masks}
-    path = write_submission(tmp_path / "valid.csv", masks, ids, load("RoadA").competition, {}, sizes)
+    path = tmp_path / "valid.csv"
+    write_submission(path, masks, ids, load("RoadA").competition, {}, sizes)
     assert main(["score", str(path), "--masks", str(roads / "data" / "roads" / "masks" / "masks")]) == 0
     captured = capsys.readouterr()
     found, metrics = json.loads(captured.out)["scores"], metrics_of("RoadA")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
-from pipeline.data.csv_file import read_csv
+from pipeline.data.competition import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
@@ -23,7 +23,7 @@ from pipeline.segmentation.submission.run_lengths import (
     row_key,
     row_name,
 )
-from pipeline.submission.check import WARNING, Sizes
+from pipeline.submission.file import WARNING, Sizes
 
 Key = tuple[str, ...]
 Expected = Mapping[Key, tuple[str, int]]  # image and class that each row names, in the order of the file
@@ -31,7 +31,7 @@ _MAX_SUGGESTIONS = 20  # finding a similar id is slow; a file with more unknown 
 
 
 def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
-    """Returns what is wrong with a csv, see `check.py`."""
+    """Returns what is wrong with a csv, see `Format`."""
     expected = expected_keys(sizes, competition)
     try:
         lines = list(read_cells(path))

@@ -12,7 +12,7 @@ from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import keep_classes
 from pipeline.segmentation.scores import count_pairs
-from pipeline.submission.check import Sizes
+from pipeline.submission.file import Sizes
 from pipeline.submission.formats import format_of_file
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
-from pipeline.data.inspection import BadFile, read_header
+from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, listed, mask_flags, require_size
-from pipeline.submission.check import WARNING, Sizes
+from pipeline.submission.file import WARNING, Sizes
 
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
@@ -134,7 +134,7 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
 
 
 def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
-    """Returns what is wrong with a zip, see `check.py`."""
+    """Returns what is wrong with a zip, see `Format`."""
     by_name = {_file_of(image_id, competition): size for image_id, size in sizes.items()}
     try:
         with _open_zip(path) as zipped:

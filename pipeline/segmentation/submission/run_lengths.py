@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention
-from pipeline.data.csv_file import long_cells
+from pipeline.data.competition import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
 from pipeline.segmentation.submission import rle
-from pipeline.submission.check import Sizes
+from pipeline.submission.file import Sizes
 
 
 class Row(NamedTuple):

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
-from pipeline.data.inspection import Inspection, compare_sizes
+from pipeline.data.images import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import score_table
 from pipeline.segmentation.labels import inspect_mask, read_mask
 from pipeline.segmentation.scores import count_pairs, scores_over_all
-from pipeline.submission.check import Sizes, find_hints
+from pipeline.submission.file import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
 
 

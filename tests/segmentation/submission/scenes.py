@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention, Submission
 from pipeline.segmentation.submission.rle import encode
-from pipeline.submission.write import write_submission
+from pipeline.submission.file import write_submission
+from pipeline.submission.formats import format_of_file
 
 CLASSES = ("Background", "Road", "Tree", "Roof", "Person")
 
@@ -102,10 +103,16 @@ def sizes_of(images: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
 
 def write(path: Path, images: dict[str, np.ndarray], competition: Competition, **origin) -> Path:
     """Writes a submission of index masks by id; returns its path."""
-    return write_submission(path, images.items(), list(images), competition, origin, sizes_of(images))
+    write_submission(path, images.items(), list(images), competition, origin, sizes_of(images))
+    return path
 
 
 def write_foreign(path: Path, images: dict[str, np.ndarray], competition: Competition) -> Path:
     """The same without an origin, as if another program had written it."""
     write(path, images, competition).with_suffix(".json").unlink()
     return path
+
+
+def check_submission(path: Path, competition: Competition, sizes, sample: Path | None = None) -> list[str]:
+    """Returns what is wrong with a submission, warnings included."""
+    return format_of_file(path, competition).check(path, competition, sizes, sample)

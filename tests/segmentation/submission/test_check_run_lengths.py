@@ -12,9 +12,10 @@ from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.submission.check_run_lengths import check_sample
 from pipeline.segmentation.submission.rle import decode_classes, encode
 from pipeline.segmentation.submission.run_lengths import expected_keys, header_columns
-from pipeline.submission.check import check_submission, find_hints, require_good
+from pipeline.submission.file import find_hints, require_good
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
+    check_submission,
     make_competition,
     make_images,
     sizes_of,

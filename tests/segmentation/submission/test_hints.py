@@ -8,9 +8,10 @@ import pytest
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.submission.hints import MIN_IMAGES, hints, votes_of
-from pipeline.submission.check import check_submission, find_hints
+from pipeline.submission.file import find_hints
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
+    check_submission,
     make_competition,
     make_images,
     sizes_of,

@@ -13,10 +13,11 @@ from PIL import Image
 from pipeline.config.competition import IGNORE, Submission
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.png_masks import read
-from pipeline.submission.check import check_submission, find_hints, require_good
+from pipeline.submission.file import find_hints, require_good
 from pipeline.submission.formats import format_of
 from tests.damages import cut, flip, zero_page
 from tests.segmentation.submission.scenes import (
+    check_submission,
     make_competition,
     make_images,
     make_png_competition,

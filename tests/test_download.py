@@ -5,11 +5,11 @@ import zipfile
 
 import pytest
 
+from pipeline.download import unpack
 from pipeline.errors import UserError
-from pipeline.submission.download import unpack
 from tests.submission.clients import run_lines
 
-DOWNLOAD = "print(download_competition(competition, 'data/a-competition'))"
+DOWNLOAD = "fetch(competition, Path('data/a-competition'))"
 
 
 def make_zip(path, files):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.load import load_competition
-from pipeline.data.camvid import clone, convert
 from pipeline.data.catalog import build_test_catalog, build_train_catalog
+from pipeline.download import clone, convert
 from pipeline.errors import UserError
 from pipeline.segmentation.task import SEGMENTATION
 
