@@ -106,6 +106,20 @@ def read_origin(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {beside}: {error}; write the submission again, or remove the file") from error
     if not isinstance(origin, dict):
         raise UserError(f"{beside} is no origin of a submission; write the submission again, or remove the file")
+    return _renamed(origin)
+
+
+def _renamed(origin: dict[str, Any]) -> dict[str, Any]:
+    """Returns an origin with today's names; earlier ones are of csv files scored by Dice.
+
+    >>> _renamed({"csv_sha256": "0f", "local_dice": 0.5, "local_iou": 0.4})
+    {'sha256': '0f', 'score': 'dice', 'local_score': 0.5, 'local_scores': {'dice': 0.5, 'iou': 0.4}}
+    """
+    if "csv_sha256" in origin:
+        origin["sha256"] = origin.pop("csv_sha256")
+    if "local_dice" in origin:
+        scores = {"dice": origin.pop("local_dice"), "iou": origin.pop("local_iou", None)}
+        origin |= {"score": "dice", "local_score": scores["dice"], "local_scores": scores}
     return origin
 
 

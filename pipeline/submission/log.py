@@ -29,6 +29,7 @@ LOG_COLUMNS = (
     "reference", "submitted_utc", "competition", "file", "sha256", "score", "local_score", "public", "private",
     "status", "message",
 )  # fmt: skip
+EARLIER_COLUMNS = {*LOG_COLUMNS, "csv_sha256", "local_dice", "local_iou"} - {"sha256", "score", "local_score"}
 
 
 def submissions_log(log_path: Path | str, competition: Competition, wait_s: float = 0) -> list[dict[str, str]]:
@@ -120,7 +121,7 @@ def _log_row(submission: Any, competition: Competition) -> dict[str, str]:
 
 
 def read_log(log_path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a log, none where there is no log yet.
+    """Returns the rows of a log, none where there is no log yet; an earlier log has Dice as its score.
 
     Raises:
         UserError: it is another table.
@@ -130,9 +131,20 @@ def read_log(log_path: Path) -> list[dict[str, str]]:
     with open(log_path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    if any(set(columns) != set(LOG_COLUMNS) for columns in (reader.fieldnames or (), *rows)):
+    columns = set(reader.fieldnames or ())
+    if columns not in (set(LOG_COLUMNS), EARLIER_COLUMNS) or any(set(row) != columns for row in rows):
         raise UserError(f"{log_path} has other columns than {','.join(LOG_COLUMNS)}; move it away to begin a new log")
-    return rows
+    return rows if columns == set(LOG_COLUMNS) else [_renamed(row) for row in rows]
+
+
+def _renamed(row: Mapping[str, str]) -> dict[str, str]:
+    """Returns a row of an earlier log, whose competitions were scored by Dice, with today's columns."""
+    names = {
+        "sha256": row["csv_sha256"],
+        "score": "dice" if row["local_dice"] else "",
+        "local_score": row["local_dice"],
+    }
+    return {name: (row | names)[name] for name in LOG_COLUMNS}
 
 
 def _write_log(log_path: Path, rows: list[dict[str, str]]) -> None:

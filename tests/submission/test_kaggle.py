@@ -31,6 +31,15 @@ def test_a_submission_is_uploaded_with_local_scores_and_content_hash_in_its_mess
     assert sha256 in outcome.out
 
 
+def test_an_earlier_origin_is_still_understood(folder):
+    origin = json.loads((folder / "Exp.json").read_text())
+    earlier = {"csv_sha256": origin["sha256"], "local_dice": 0.81234, "local_iou": 0.7}
+    (folder / "Exp.json").write_text(json.dumps(earlier))
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 0, outcome.error
+    assert "FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | sha256 " in outcome.out
+
+
 def test_an_upload_of_earlier_days_is_recognized(folder):
     digits = json.loads((folder / "Exp.json").read_text())["sha256"][:12]
     uploads = [{"ref": 5, "date": "2024-05-01", "description": f"flat | csv {digits}"}]

@@ -56,6 +56,27 @@ def test_the_local_score_is_the_competitions_own(tmp_path):
     assert [(row["score"], row["local_score"]) for row in read(tmp_path)] == [("iou", "0.712")]
 
 
+EARLIER = """\
+reference,submitted_utc,competition,file,csv_sha256,local_dice,local_iou,public,private,status,message
+9,2024-04-01 07:08:09,a-competition,Exp.csv,ffffffffffff,0.81,0.71,0.7,0.6,complete,flat | csv ffffffffffff
+,2024-04-02 07:08:09,other,Exp.csv,eeeeeeeeeeee,,,,,pending,by hand
+"""
+
+
+def test_an_earlier_log_is_continued(tmp_path):
+    (tmp_path / "log.csv").write_text(EARLIER)
+    answer(tmp_path, submission(12))
+    outcome = run_lines(LOG, tmp_path)
+    assert outcome.code == 0, outcome.error
+    rows = read(tmp_path)
+    assert list(rows[0]) == list(LOG_COLUMNS)
+    assert [(row["reference"], row["sha256"], row["score"], row["local_score"]) for row in rows] == [
+        ("9", "ffffffffffff", "dice", "0.81"),
+        ("", "eeeeeeeeeeee", "", ""),
+        ("12", "0123456789ab", "dice", "0.812"),
+    ]
+
+
 def test_without_an_answer_the_log_stays_as_it_was(tmp_path):
     (tmp_path / "log.csv").write_text("old")
     assert run_lines(LOG, tmp_path, "no network").code == 2
