@@ -10,8 +10,9 @@ one file per stage, imported only when the stage runs; so the tables need no pac
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.run import Run, Stage, lazy
 from pipeline.paths import (
@@ -88,12 +89,8 @@ def _is_fitted(loaded: Loaded) -> bool:
     return "fitted" in (loaded.config.decode.suppress, loaded.config.decode.offsets)
 
 
-def _submit_reads(run: Run) -> tuple[str, ...]:
-    return (TEST_PROBS, TEST_CATALOG, METRICS, *((DECODE,) if _is_fitted(run.loaded) else ()))
-
-
-def _ensemble_submit_reads(run: Run) -> tuple[str, ...]:
-    return (MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE, *((DECODE,) if _is_fitted(run.loaded) else ()))
+def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
+    return (*names, *((DECODE,) if _is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -196,7 +193,7 @@ STAGES = (
         "decode, encode and check the submission",
         lazy("pipeline.work.submit:submit"),
         settings=("COMPETITION", "DECODE"),
-        reads=_submit_reads,
+        reads=lambda run: _decoding_reads(run, TEST_PROBS, TEST_CATALOG, METRICS),
         reads_outside=lazy("pipeline.work.inputs:sample_submission"),
         writes=(SUBMISSION,),
         writes_outside=lazy("pipeline.work.inputs:submission_file"),
@@ -216,6 +213,10 @@ STAGES = (
 )
 
 
+def _for_ensemble(name: str, **changes: Any) -> Stage:
+    return replace(next(stage for stage in STAGES if stage.name == name), **changes)
+
+
 # An ensemble trains nothing: its members are experiments of their own.
 ENSEMBLE_STAGES = (
     Stage(
@@ -229,53 +230,35 @@ ENSEMBLE_STAGES = (
         version=3,  # scores by name
         done="predicted",
     ),
-    Stage(
+    _for_ensemble(
         "evaluate",
-        "combine them on images that they did not train on, and score",
-        lazy("pipeline.work.evaluate:evaluate_ensemble"),
+        does="combine them on images that they did not train on, and score",
+        function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
         settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
-        is_shared=True,
         version=2,  # scores by name
-        done="evaluated",
     ),
-    Stage(
+    _for_ensemble(
         "fit",
-        "fit the decoding on images that the members were not trained on",
-        lazy("pipeline.work.fit:fit_ensemble"),
-        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        does="fit the decoding on images that the members were not trained on",
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
         reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
-        writes=(DECODE,),
-        is_shared=True,
-        done="fitted",
     ),
-    Stage(
+    _for_ensemble(
         "submit",
-        "combine them on the test images, encode and check the submission",
-        lazy("pipeline.work.submit:submit_ensemble"),
-        settings=("COMPETITION", "DECODE"),
-        reads=_ensemble_submit_reads,
+        does="combine them on the test images, encode and check the submission",
+        reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
         reads_outside=lazy("pipeline.work.member_inputs:test_sources"),
-        writes=(SUBMISSION,),
-        writes_outside=lazy("pipeline.work.inputs:submission_file"),
-        done="submitted",
     ),
-    Stage(
+    _for_ensemble(
         "report",
-        "write the page that shows all of it",
-        lazy("pipeline.work.report:report"),
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE"),
         reads=(
             *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
             *(DECODE, SUBMISSION, REFUSAL, PANELS),
         ),
-        reads_outside=lazy("pipeline.work.inputs:submission_file"),
-        writes=(REPORT,),
-        despite=("submit",),
-        done="reported",
     ),
 )
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.

@@ -185,7 +185,7 @@ class Task:
         evaluate_ensemble: (run, competition's folder, catalog rows, held-out members, `MakeEach`) to an `Evaluation`
             and the content of ensemble.json.
         fit_decoding: (run, competition's folder, catalog rows, held-out members, ensemble.json or None, `MakeEach`) to
-            the content of decode.json.
+            the content of decode.json. A single run is its own only member.
         decoder: (run, ensemble.json or None, decode.json) to a function from an image's predictions to what is
             submitted.
         decoding_origin: (decode.json) to what a submission's origin says of it.

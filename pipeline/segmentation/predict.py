@@ -128,7 +128,7 @@ def _stored_factor(predictor: Predictor) -> int:
 
 def full_logits(prediction: Prediction, device: torch.device | str = "cpu") -> Tensor:
     """Returns float32 logits (C, height, width) of the unpadded image."""
-    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).to(device).float()
+    logits_CHW = torch.from_numpy(np.array(prediction.logits)).to(device).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
         logits_CHW = F.interpolate(

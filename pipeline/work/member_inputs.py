@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from pipeline.config.ensemble import load_members
+from pipeline.config.ensemble import is_ensemble, load_members
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIGS, INDEX, PROBS
@@ -13,7 +13,9 @@ from pipeline.work.inputs import sample_submission, test_files, training_files, 
 
 
 def member_runs(run: Run) -> list[Run]:
-    """Returns the members as runs of their own, in the order of ENSEMBLE.MEMBERS."""
+    """Returns an ensemble's members as runs of their own, in the order of ENSEMBLE.MEMBERS; else the run itself."""
+    if not is_ensemble(run.loaded):
+        return [run]
     return [run.of(member).with_log(_prefixed(run.log, member.run)) for member in load_members(run.loaded)]
 
 

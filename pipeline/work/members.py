@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config.ensemble import member_command
+from pipeline.config.ensemble import is_ensemble, member_command
 from pipeline.config.load import is_machine_key, run_name
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
@@ -19,7 +19,7 @@ from pipeline.engine.chain import reuse_finished, run_chain, why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
+from pipeline.paths import BEST, CONFIG, ENSEMBLE, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
 from pipeline.prediction.load import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
 from pipeline.training.inputs import find_checkpoint, split_rows
@@ -140,9 +140,17 @@ def members_by_image(split: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def held_out_rows(run: Run) -> tuple[pd.DataFrame, dict[str, list[int]]]:
-    """Returns the catalog rows of an ensemble's validation images, and the members that were not trained on each."""
-    rows, members = split_rows(run.paths, "valid"), members_by_image(read_split(run.paths / SPLIT))
+    """Returns the catalog rows of the validation images, and the numbers of the members not trained on each."""
+    rows = split_rows(run.paths, "valid")
+    if not is_ensemble(run.loaded):
+        return rows, {image_id: [0] for image_id in rows["id"]}
+    members = members_by_image(read_split(run.paths / SPLIT))
     return rows, {image_id: members[image_id] for image_id in rows["id"]}
+
+
+def combination_facts(run: Run) -> dict[str, Any] | None:
+    """Returns the content of an ensemble's ensemble.json; None for a single run, which combines nothing."""
+    return read_json(run.paths / ENSEMBLE) if is_ensemble(run.loaded) else None
 
 
 def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) -> pd.DataFrame:

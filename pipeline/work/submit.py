@@ -11,8 +11,7 @@ from tqdm import tqdm
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file, write_atomic
-from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_CATALOG, shown
-from pipeline.prediction.load import open_predictions
+from pipeline.paths import CONFIG, DECODE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.report.read import read_json
 from pipeline.report.scores import score_warning
 from pipeline.submission.check import require_good
@@ -20,20 +19,15 @@ from pipeline.submission.formats import format_of
 from pipeline.submission.write import write_submission
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import sample_path
+from pipeline.work.member_inputs import member_runs
+from pipeline.work.members import combination_facts
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    store, decoding = open_predictions(run, "test"), decoding_facts(run)
-    decode = run.task.decoder(run, None, decoding)
-    write_checked_submission(run, lambda image_id: decode([store[image_id]]), decoding)
-
-
-def submit_ensemble(run: Run) -> None:
-    """Writes the same files from the combined predictions of the members."""
     decoding = decoding_facts(run)
-    decode = run.task.decoder(run, read_json(run.paths / ENSEMBLE), decoding)
-    everyone = range(len(run.loaded.config.ensemble.members))
+    decode = run.task.decoder(run, combination_facts(run), decoding)
+    everyone = range(len(member_runs(run)))
     wanted = dict.fromkeys(read_catalog(run.paths / TEST_CATALOG)["id"], everyone)
     decoded = make_each(run, "test", wanted, "test", lambda image_id, predictions: {"mask": decode(predictions)})
     write_checked_submission(run, lambda image_id: decoded(image_id)["mask"], decoding)
