@@ -45,8 +45,8 @@ def history_row(
     return row | _class_columns("train", samples, learning.classes)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes all rows, so that the file always agrees with the checkpoint beside it."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a whole table at once, so that `history.csv` always agrees with the checkpoint beside it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

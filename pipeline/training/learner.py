@@ -90,20 +90,12 @@ def build_learner(
         load_weights(network, validated_weights(previous), origin)
     network.to(device)
     solver = config.solver
-    optimizer = build_optimizer(
-        network,
-        name=solver.optimizer.name,
-        weight_decay=solver.optimizer.weight_decay,
-        encoder_lr_factor=solver.optimizer.encoder_lr_factor,
-        decay_norm_and_bias=solver.optimizer.decay_norm_and_bias,
-        momentum=solver.optimizer.momentum,
-    )
     precision = choose_precision(solver.precision, device)
     return Learner(
         config=config,
         network=network,
         forward=torch.compile(network) if solver.compile else network,
-        optimizer=optimizer,
+        optimizer=build_optimizer(network, **vars(solver.optimizer)),
         scaler=build_scaler(device, precision),
         ema=EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None,
         device=device,

@@ -26,7 +26,7 @@ from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_l
 from pipeline.training.device import described, explained_faults
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
 from pipeline.training.freeze import freeze
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
+from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
 from pipeline.training.learner import Learner
 from pipeline.training.messages import (
     epoch_line,
@@ -262,7 +262,7 @@ def save(training: Training) -> None:
 
 def record(training: Training, row: dict[str, Any]) -> None:
     """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
-    write_history(training.run.paths / HISTORY, training.state.history)
+    write_rows(training.run.paths / HISTORY, training.state.history)
     if training.events is None:
         training.events = open_events(training.run.paths / EVENTS, row["epoch"])
     write_events(training.events, row)

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.segmentation.learning import bind
 from pipeline.task import Loss, Score, Scores
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
+from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
 from pipeline.training.step import Means
 from pipeline.training.validate import Validation
 from tests.training.toy import make
@@ -73,7 +73,7 @@ def test_a_term_that_an_epoch_did_not_use_is_empty():
 
 
 def test_what_was_not_trained_is_empty(tmp_path):
-    write_history(tmp_path / "history.csv", [row(train=None), row()])
+    write_rows(tmp_path / "history.csv", [row(train=None), row()])
     with open(tmp_path / "history.csv") as file:
         before, after = csv.DictReader(file)
     assert before["train_loss"] == before["train_dice_Car"] == "" and after["train_loss"] == "0.5"
@@ -82,7 +82,7 @@ def test_what_was_not_trained_is_empty(tmp_path):
 
 def test_numbers_come_back_from_the_table_to_the_bit(tmp_path):
     value = 0.1 + 0.2
-    write_history(tmp_path / "history.csv", [row() | {"valid_loss": value}])
+    write_rows(tmp_path / "history.csv", [row() | {"valid_loss": value}])
     with open(tmp_path / "history.csv") as file:
         assert float(next(csv.DictReader(file))["valid_loss"]) == value
 
