@@ -37,9 +37,8 @@ from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, make_reproducible
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.freeze import freeze
 from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
-from pipeline.training.learner import Learner, build_learner
+from pipeline.training.learner import Learner, build_learner, freeze
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training

@@ -1,4 +1,4 @@
-"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one."""
+"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one; what is frozen."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
+from pipeline.errors import UserError
 from pipeline.training.device import choose_device, choose_precision
 from pipeline.training.encoder import load_encoder, load_weights, normalise
 from pipeline.training.optimizer import EmaWeights, build_optimizer
@@ -101,6 +103,39 @@ def build_learner(
         device=device,
         precision=precision,
     )
+
+
+def freeze(network: nn.Module, names: Sequence[str]) -> None:
+    """Freezes exactly the named parts of a network in training mode; everything else learns.
+
+    A frozen batch norm also keeps its statistics, as the DeepLab recipes have it (Chen et al., arXiv:1706.05587).
+
+    Args:
+        names: `encoder`, a module's path such as `encoder.layer1`, or `batch_norm` for all of them.
+
+    Raises:
+        UserError: the network has no such part (names what it has), or nothing would be left to learn.
+    """
+    network.requires_grad_(True)
+    for name in names:
+        for module in _parts_named(network, name):
+            module.requires_grad_(False)
+            for inner in module.modules():
+                if isinstance(inner, BatchNorm):
+                    inner.eval()
+    if not any(param.requires_grad for param in network.parameters()):
+        raise UserError(f"FREEZE: {', '.join(names)} leaves nothing to learn; freeze less")
+
+
+def _parts_named(network: nn.Module, name: str) -> list[nn.Module]:
+    if name == "batch_norm":
+        return [module for module in network.modules() if isinstance(module, BatchNorm)]
+    try:
+        return [network.get_submodule(name)]
+    except AttributeError:
+        stages = (f"encoder.{child}" for child, _ in network.encoder.named_children())
+        parts = ["batch_norm", "encoder", "decoder", *stages]
+        raise UserError(f"FREEZE: the network has no part {name!r}; it has {', '.join(parts)}") from None
 
 
 def build_scaler(device: torch.device, precision: torch.dtype) -> torch.amp.GradScaler:

@@ -3,7 +3,7 @@
 Source: Smith 2017 (arXiv:1506.01186), and the finder of fastai. Different here: the loss is that of a few fixed
 validation images that together contain every class; suggestions are left of the minimum only, because the steepest
 point of the whole curve is often the rebound after the divergence; several repeats give a band; steps are as long as
-those of the training at the same MAX_LR (see `stride.py`). The sweep has its own network and optimizer.
+those of the training at the same MAX_LR (see `stride`). The sweep has its own network and optimizer.
 
 In: tile store, split. Out: `lr_sweep.csv`, `lr_sweep.json`.
 """
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from pipeline.config.load import Loaded
 from pipeline.config.optimizers import UNEVEN
+from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Optimizer, Sweep
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
@@ -29,22 +30,27 @@ from pipeline.files import write_atomic
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, shown
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.assemble import open_data, start_learner
-from pipeline.training.device import explained_faults, make_reproducible
+from pipeline.training.device import explained_faults, make_reproducible, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite
-from pipeline.training.freeze import freeze
 from pipeline.training.history import write_rows
-from pipeline.training.learner import Learner
-from pipeline.training.messages import memory_fix, validation_memory_fix
+from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr, build_optimizer
+from pipeline.training.ranger import rectified_step
 from pipeline.training.step import EpochSums, train_step
-from pipeline.training.stride import mean_stride, stride
 from pipeline.training.sweep_curve import Point, curves_of, evaluate_curves, has_exploded, smooth
-from pipeline.training.sweep_validation import validation_batches, validation_loss
+from pipeline.training.validate import validation_batches, validation_loss
 
 Validate = Callable[[Learner, Criterion, Learning], float]
 SWEEP_EPOCH = 100_000  # samples are drawn from epochs that no training reaches
 SETTLE_STEPS = 10  # Ranger does next to nothing in its first five
 MOST_SCALES = 40  # halvings of a loss scale, from 2**16 down to where nothing can overflow
+# Decay of the means of gradient and square. The steps of the other optimizers of `config/optimizers.py` do not grow or
+# shrink for long, except those listed there as UNEVEN: `tests/training/test_stride.py` measures it.
+RECTIFIED = {
+    **dict.fromkeys(("Ranger", "torch_optimizer.Ranger"), (0.95, 0.999)),
+    **dict.fromkeys(("RAdam", "timm.radam", "timm.radamw", "timm.radamlegacy", "timm.radabelief"), (0.9, 0.999)),
+}
+SAMPLES = 500  # steps of a plan that enter its mean
 
 
 @dataclass(frozen=True)
@@ -204,3 +210,40 @@ def sweep_optimizer(loaded: Loaded) -> Optimizer:
     own = loaded.config.solver.optimizer
     is_plain = loaded.config.sweep.optimizer == "SGD"
     return replace(own, name="SGD", weight_decay=0.0, momentum=0.0) if is_plain else own
+
+
+def stride(optimizer: str, step: int) -> float:
+    """Returns the length of step number `step` (1, 2, ...) over that of a late one at the same learning rate.
+
+    The rectification of Ranger and RAdam (Liu et al. 2020, arXiv:1908.03265) makes the first five steps nearly 0, the
+    40th an eighth of what the same rate gives later, the 240th a third, the 2,000th five sixths. An LR sweep consists
+    of such early steps, a long training hardly: the same rate means other steps in the two.
+
+    >>> [round(stride("Ranger", step), 2) for step in (1, 6, 40, 240, 2000)]
+    [0.0, 0.03, 0.13, 0.34, 0.83]
+    >>> stride("AdamW", 1)
+    1.0
+    """
+    if optimizer not in RECTIFIED:
+        return 1.0
+    beta1, beta2 = RECTIFIED[optimizer]
+    size, is_rectified = rectified_step(step, beta1, beta2)
+    # The size also holds Adam's correction of means that began at 0, which makes no step longer or shorter.
+    return size * (1 - beta1**step) / math.sqrt(1 - beta2**step) if is_rectified else 0.0
+
+
+def mean_stride(optimizer: str, plan: Sequence[Phase], steps_per_epoch: int) -> float:
+    """Returns the mean stride of a plan's steps, weighted with their learning rates, as if no patience ran out."""
+    num_steps = sum(phase.epochs for phase in plan) * steps_per_epoch
+    total = weighted = 0.0
+    begun = 0
+    for phase in plan:
+        length = phase.epochs * steps_per_epoch
+        count = min(length, max(1, round(SAMPLES * length / max(num_steps, 1))))
+        for sample in range(count):
+            step = int((sample + 0.5) * length / count)
+            rate = learning_rate(phase, step, steps_per_epoch) * length / count
+            total += rate
+            weighted += rate * stride(optimizer, begun + step + 1)
+        begun += length
+    return weighted / total

@@ -23,18 +23,19 @@ from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMIN
 from pipeline.scores import label_of, score_of
 from pipeline.task import Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
-from pipeline.training.device import described, explained_faults
+from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
-from pipeline.training.freeze import freeze
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
-from pipeline.training.learner import Learner
-from pipeline.training.messages import (
+from pipeline.training.history import (
+    StepLog,
+    append_timing,
     epoch_line,
-    memory_fix,
+    history_row,
     missed_class_lines,
-    not_finite_error,
-    validation_memory_fix,
+    open_events,
+    write_events,
+    write_rows,
 )
+from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, train_step
@@ -96,7 +97,7 @@ def train(training: Training) -> None:
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
         path = training.run.paths / NOT_FINITE
-        raise not_finite_error(fault, training.state, max_lr, training.describe, path) from None
+        raise fault.explained(training.state, max_lr, training.describe, path) from None
     finally:
         if training.events is not None:
             training.events.close()

@@ -14,8 +14,7 @@ from pipeline.errors import UserError
 from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
-from pipeline.training.inputs import find_checkpoint, tile_store
-from pipeline.training.weights import find_encoder_weights
+from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
 
 DEMO_FOLDER = PROJECT / "data" / DEMO
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from pipeline.config.optimizers import OFFERED, UNEVEN
 from pipeline.config.plan import Phase
+from pipeline.training.lr_sweep import mean_stride, stride
 from pipeline.training.optimizer import build_optimizer
-from pipeline.training.stride import mean_stride, stride
 
 
 class OneWeight(nn.Module):
