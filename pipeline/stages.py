@@ -224,9 +224,9 @@ ENSEMBLE_STAGES = (
         "make sure that every member has predicted",
         lazy("pipeline.work.predict:predict_ensemble"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
-        reads_outside=lazy("pipeline.work.member_inputs:member_sources"),
+        reads_outside=lazy("pipeline.work.inputs:member_sources"),
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        lacks=lazy("pipeline.work.member_inputs:lacks_predictions"),
+        lacks=lazy("pipeline.work.inputs:lacks_predictions"),
         version=3,  # scores by name
         done="predicted",
     ),
@@ -236,7 +236,7 @@ ENSEMBLE_STAGES = (
         function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
         settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
+        reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
         version=2,  # scores by name
     ),
@@ -244,13 +244,13 @@ ENSEMBLE_STAGES = (
         "fit",
         does="fit the decoding on images that the members were not trained on",
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
-        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
+        reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
     ),
     _for_ensemble(
         "submit",
         does="combine them on the test images, encode and check the submission",
         reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
-        reads_outside=lazy("pipeline.work.member_inputs:test_sources"),
+        reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
     _for_ensemble(
         "report",

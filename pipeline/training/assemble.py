@@ -1,4 +1,4 @@
-"""From a run's files to a `Training`: data, network, plan, and the state that an earlier process left.
+"""From a run's files to a `Training` (data, network, plan, what an earlier process left), and to what predicts.
 
 In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is auto, `last.ckpt` when there is one.
 """
@@ -35,10 +35,11 @@ from pipeline.paths import (
 )
 from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
-from pipeline.training.device import choose_device, make_reproducible
+from pipeline.training.device import choose_device, choose_precision, make_reproducible
+from pipeline.training.encoder import load_weights
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
-from pipeline.training.learner import Learner, build_learner, freeze
+from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import Training
@@ -108,6 +109,29 @@ def start_learner(run: Run) -> Learner:
     previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
     origin = f"EXPERIMENT.LOAD_PREV {name}"
     return build_learner(loaded.config, network, previous=previous, origin=origin)
+
+
+def best_content(run: Run) -> dict[str, Any]:
+    """Returns the content of a run's best checkpoint.
+
+    Raises:
+        UserError: the run is not trained; with the command to type.
+    """
+    return load_or_refuse(run.paths / BEST, f"train it: ./run.sh {run.name} train")
+
+
+def load_predictor(run: Run, content: dict[str, Any]) -> Any:
+    """Returns the predictor of a run, with the validated weights of its best checkpoint's content, on its device.
+
+    Raises:
+        UserError: its weights do not fit the network, or the device is not there.
+    """
+    task, loaded, solver = run.task, run.loaded, run.loaded.config.solver
+    make_reproducible(solver.reproducible)  # as in training, whichever process predicts
+    device = choose_device(loaded.config.runtime.device)
+    network = task.build_network(loaded)
+    load_weights(network, validated_weights(content), shown(run.paths / BEST))
+    return task.make_predictor(loaded, network.to(device), device, choose_precision(solver.precision, device))
 
 
 def assemble(run: Run) -> Training:

@@ -20,7 +20,7 @@ from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
 from pipeline.paths import BEST, CONFIG, ENSEMBLE, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
-from pipeline.prediction.load import open_predictions
+from pipeline.prediction.store import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
 from pipeline.training.inputs import find_checkpoint, split_rows
 from pipeline.wording import is_below

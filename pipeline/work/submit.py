@@ -18,8 +18,7 @@ from pipeline.submission.check import require_good
 from pipeline.submission.formats import format_of
 from pipeline.submission.write import write_submission
 from pipeline.work.combining import forget_streamed, make_each
-from pipeline.work.inputs import sample_path
-from pipeline.work.member_inputs import member_runs
+from pipeline.work.inputs import member_runs, sample_path
 from pipeline.work.members import combination_facts
 
 
