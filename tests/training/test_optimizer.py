@@ -242,8 +242,3 @@ def test_average_resumes_with_the_same_bits_and_shares_no_memory_with_what_it_sa
         assert torch.equal(results[1]["weights"][key], value)
         assert torch.equal(saved["weights"][key], frozen["weights"][key])
     assert results[0]["num_updates"] == 2
-
-
-def test_an_average_of_another_network_is_refused() -> None:
-    with pytest.raises(KeyError, match="of another network: bias"):
-        EmaWeights(small_network(), 0.9).load_state_dict(EmaWeights(nn.Linear(2, 2), 0.9).state_dict())
