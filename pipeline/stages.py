@@ -11,10 +11,9 @@ one file per stage, imported only when the stage runs; so the tables need no pac
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.run import Run, Stage, lazy
+from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
     BEST,
     CLASS_PLOTS,
@@ -286,5 +285,4 @@ def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
 
 def task_of(loaded: Loaded) -> Task:
     """Returns the task of a config's competition."""
-    module, _, name = TASKS[loaded.competition.task].partition(":")
-    return getattr(import_module(module), name)
+    return named(TASKS[loaded.competition.task])

@@ -162,10 +162,6 @@ class PredictionStore:
             ) from None
         self.checked: set[str] = set()
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self.index["images"])
-
     def __getitem__(self, image_id: str) -> Any:
         path = self._checked_shard(image_id)
         with safe_open(path, "np") as shard:
@@ -177,7 +173,7 @@ class PredictionStore:
         return self.unpack(mapped_array(path, image_id), facts)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
+        return iter(self.index["images"])
 
     def _checked_shard(self, image_id: str) -> Path:
         path = self.folder / self.index["images"][image_id]["shard"]

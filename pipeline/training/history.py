@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from pipeline.training.step import Means
-    from pipeline.training.validate import Validation
 
 MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
 
 
 def history_row(
-    facts: Mapping[str, Any], train: Means | None, valid: Validation, learning: Learning, terms: Sequence[str]
+    facts: Mapping[str, Any], train: Means | None, valid: Means, learning: Learning, terms: Sequence[str]
 ) -> dict[str, Any]:
     """Returns one row of `history.csv`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,8 +38,8 @@ from pipeline.training.history import (
 from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
-from pipeline.training.step import EpochSums, train_step
-from pipeline.training.validate import Validation, validate
+from pipeline.training.step import EpochSums, Means, train_step
+from pipeline.training.validate import validate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -144,14 +144,15 @@ def begin_epoch(training: Training, phase: Phase) -> None:
 
 def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
-    state, learner, sums = training.state, training.learner, training.sums
+    state, learner, sums, steps = training.state, training.learner, training.sums, training.steps_per_epoch
     mix = phase.loss or training.config.loss_fn.mix
     criterion = training.learning.criterion(mix, state.epoch, state.class_scores)
     started, num_before = time.monotonic(), sums.num_samples()
     batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
     with _bar(training, phase) as bar:
         for batch in batches:
-            lr = set_rate(training, phase)
+            lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
+            assign_lr(learner.optimizer, lr)
             # Dropout and drop-path draw from here: a function of epoch and step, so that a resume repeats it.
             torch.manual_seed(step_seed(training.seed, state.epoch, state.step))
             position = (state.epoch, state.step, batch.keys)
@@ -163,14 +164,6 @@ def train_epoch(training: Training, phase: Phase) -> None:
     training.watch.settle()
     num_samples = sums.num_samples() - num_before
     append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - started, num_samples)
-
-
-def set_rate(training: Training, phase: Phase) -> float:
-    """Assigns the learning rate of the coming step; returns it."""
-    state, steps = training.state, training.steps_per_epoch
-    lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
-    assign_lr(training.learner.optimizer, lr)
-    return lr
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
@@ -209,7 +202,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     stop_if_asked(training)
 
 
-def validate_epoch(training: Training) -> Validation:
+def validate_epoch(training: Training) -> Means:
     """Returns loss and scores of the validation, by one fixed loss for the whole plan, without weights that change.
 
     Raises:
@@ -228,7 +221,7 @@ def validate_epoch(training: Training) -> Validation:
     return validation
 
 
-def monitored_value(training: Training, validation: Validation) -> float:
+def monitored_value(training: Training, validation: Means) -> float:
     """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
 
     Raises:
@@ -252,7 +245,7 @@ def save(training: Training) -> None:
     refuse_collapsed_scale(training.learner.scaler)
     content = {
         **training.learner.state_dict(),
-        "state": training.state.as_dict(),
+        "state": asdict(training.state),
         "sums": training.sums.state_dict(),
         "classes": list(training.learning.classes),
     }

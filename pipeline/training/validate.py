@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,28 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
-from pipeline.task import Batch, Criterion, Learning, Scores
+from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.device import in_parts
 from pipeline.training.encoder import normalise
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
+from pipeline.training.step import Means
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The result of one validation.
-
-    Attributes:
-        loss: mean over images.
-        terms: mean over images of each term of the loss, before its weight.
-    """
-
-    loss: float
-    terms: dict[str, float]
-    scores: Scores
-
-
-def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Validation:
+def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Means:
     """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
     encoder, scorer = learner.config.model.encoder, learning.scorer()
     losses, counts = [], []
@@ -56,7 +42,7 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
         return float((values_B * weights_B).sum() / weights_B.sum())
 
     terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
-    return Validation(mean([loss.total for loss in losses]), terms, scorer.scores())
+    return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
 
 
 def choose_images(ids: Sequence[str], present: np.ndarray, count: int) -> list[str]:

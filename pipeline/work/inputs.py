@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.competition import any_file
@@ -128,7 +129,7 @@ def member_runs(run: Run) -> list[Run]:
     """Returns an ensemble's members as runs of their own, in the order of ENSEMBLE.MEMBERS; else the run itself."""
     if not is_ensemble(run.loaded):
         return [run]
-    return [run.of(member).with_log(_prefixed(run.log, member.run)) for member in load_members(run.loaded)]
+    return [replace(run.of(member), log=_prefixed(run.log, member.run)) for member in load_members(run.loaded)]
 
 
 def member_sources(run: Run) -> Sources:

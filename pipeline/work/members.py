@@ -6,6 +6,7 @@ A validation image is combined only from members that did not train on it, nor s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def require_trained(members: Sequence[Run]) -> None:
         if not (member.paths.markers / "train.json").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
-        run_chain(member.with_log(lambda line: None), "testset")
+        run_chain(replace(member, log=lambda line: None), "testset")
         reason = why_run(member.stage("train"), member)
         if reason is not None:
             lines.append((member, f"trained with other settings or data: {reason}"))
@@ -82,7 +83,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
     else:
         stores = {member.name: open_predictions(member, "test") for member in members}
         members[0].task.stored_alike({name: store.index for name, store in stores.items()})
-        ids = {name: set(store.ids) for name, store in stores.items()}
+        ids = {name: set(store) for name, store in stores.items()}
     first, *others = ids
     for name in others:
         unlike = ids[name] ^ ids[first]

@@ -11,7 +11,6 @@ from pipeline.segmentation.learning import bind
 from pipeline.task import Loss, Score, Scores
 from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
 from pipeline.training.step import Means
-from pipeline.training.validate import Validation
 from tests.training.toy import make
 
 NAN = float("nan")
@@ -28,7 +27,7 @@ VALID_SCORES = Scores(
     [True] * 3,
 )
 MEANS = Means(0.5, {"ce": 0.3, "dice": 0.7}, TRAIN_SCORES)
-VALIDATION = Validation(0.7, {"ce": 0.6, "dice": 0.8}, VALID_SCORES)
+VALIDATION = Means(0.7, {"ce": 0.6, "dice": 0.8}, VALID_SCORES)
 
 
 def row(train=MEANS, validation=VALIDATION, terms=("ce",), classes=CLASSES):
@@ -140,7 +139,7 @@ def test_events_have_a_curve_per_score_and_class(tmp_path):
 
 def test_events_have_a_curve_per_term_and_of_scores_and_classes_of_any_name(tmp_path):
     scores = Scores({"hit_rate": Score(0.5, [0.25, 0.75, 1.0])}, [], [])
-    validation = Validation(0.7, {"ce": 0.6, "dice": 0.8}, scores)
+    validation = Means(0.7, {"ce": 0.6, "dice": 0.8}, scores)
     write(tmp_path, row(validation=validation, terms=("ce", "dice"), classes=("Road", "side_walk", "Boat")))
     found = scalars(tmp_path)
     assert found["loss/ce/valid"] == [(1, pytest.approx(0.6))] and found["loss/dice/train"] == [(1, pytest.approx(0.7))]

@@ -24,9 +24,8 @@ from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.state import TrainState
-from pipeline.training.step import EpochSums
+from pipeline.training.step import EpochSums, Means
 from pipeline.training.trainer import Training, train
-from pipeline.training.validate import Validation
 from tests.tiny import run_of
 
 CLASSES = ("Ground", "Road", "Car")
@@ -171,14 +170,14 @@ def script(monkeypatch, losses: Sequence[float], **scores: Sequence[float | None
     """
     indices = iter(range(len(losses)))
 
-    def validate(learner, batches, criterion, learning) -> Validation:
+    def validate(learner, batches, criterion, learning) -> Means:
         for _ in batches:
             pass
         index = next(indices)
         means = {name: scores[name][index] if name in scores else 0.5 for name in ("dice", "iou", "miou")}
         by_name = {name: Score(mean, [math.nan if mean is None else mean] * 3) for name, mean in means.items()}
         terms = {name: losses[index] for name, _ in parse_mix(learner.config.loss_fn.mix)}
-        return Validation(losses[index], terms, Scores(by_name, by_name["dice"].classes, [True] * 3))
+        return Means(losses[index], terms, Scores(by_name, by_name["dice"].classes, [True] * 3))
 
     monkeypatch.setattr("pipeline.training.trainer.validate", validate)
 
