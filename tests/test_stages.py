@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.load import ABOUT, Loaded, is_machine_key
-from pipeline.engine.chain import why_run
+from pipeline.engine.dependence import why_run
 from pipeline.engine.folder import prepare_folder
 from pipeline.engine.run import Run, Stage
 from pipeline.paths import PROJECT

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
 from pipeline.data.loaders import available_workers
-from pipeline.engine.chain import why_run
+from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk

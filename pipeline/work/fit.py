@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 from pipeline.engine.run import Run
-from pipeline.files import write_atomic
+from pipeline.files import write_json
 from pipeline.paths import DECODE
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
@@ -18,5 +17,5 @@ def fit(run: Run) -> None:
     rows, held_out = held_out_rows(run)
     each = partial(make_each, run, "valid", held_out)
     facts = run.task.fit_decoding(run, competition_folder(run), rows, held_out, combination_facts(run), each)
-    write_atomic(run.paths / DECODE, json.dumps(facts, indent=1))
+    write_json(run.paths / DECODE, facts)
     forget_streamed(run)

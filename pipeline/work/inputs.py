@@ -80,16 +80,6 @@ def images_of(run: Run, subset: str) -> Sources:
     return {"the test images" if subset == "test" else "the training images": files}
 
 
-def training_images(run: Run) -> Sources:
-    """Returns the images and labels of the training catalog."""
-    return images_of(run, "train")
-
-
-def test_images(run: Run) -> Sources:
-    """Returns the images of the test catalog."""
-    return images_of(run, "test")
-
-
 def sample_submission(run: Run) -> Sources:
     """Returns the sample that a submission is checked against, where the competition has one."""
     path = sample_path(run)
@@ -159,7 +149,7 @@ def member_stores(run: Run, subset: str) -> Sources:
 
 def held_out_sources(run: Run) -> Sources:
     """Returns the members' stores of the validation images, and these images with their labels."""
-    return member_stores(run, "valid") | training_images(run)
+    return member_stores(run, "valid") | images_of(run, "train")
 
 
 def test_sources(run: Run) -> Sources:

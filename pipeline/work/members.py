@@ -16,7 +16,8 @@ from pipeline.config.ensemble import is_ensemble, member_command
 from pipeline.config.load import is_machine_key, run_name
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
-from pipeline.engine.chain import reuse_finished, run_chain, why_run
+from pipeline.engine.chain import reuse_finished, run_chain
+from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
@@ -42,7 +43,7 @@ def require_trained(members: Sequence[Run]) -> None:
     lines = []
     for member in members:
         reuse_finished(member, PREDICTING[-1])  # another TTA needs no training
-        if not (member.paths.markers / "train.json").is_file() or not (member.paths / BEST).is_file():
+        if not member.paths.marker("train").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
         run_chain(replace(member, log=lambda line: None), "testset")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ from pipeline.data.catalog import read_catalog, write_table
 from pipeline.data.loaders import valid_batches, valid_loader
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.files import sha256_file, write_atomic
+from pipeline.files import sha256_file, write_json
 from pipeline.paths import BEST, CLASSES, LEAKAGE, MEMBERS, PROBS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
 from pipeline.training.assemble import best_content, load_predictor
@@ -54,8 +53,8 @@ def predict_ensemble(run: Run) -> None:
     for name, table in tables.items():
         write_table(run.paths / name, table)
     stores = [] if is_streamed else [store_facts(member) for member in members]
-    write_atomic(run.paths / STORES, json.dumps(stores, indent=1))
-    write_atomic(run.paths / MEMBERS, json.dumps([member_facts(member) for member in members], indent=1))
+    write_json(run.paths / STORES, stores)
+    write_json(run.paths / MEMBERS, [member_facts(member) for member in members])
 
 
 def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
-from pipeline.files import sha256_file, write_atomic
+from pipeline.files import sha256_file, write_json
 from pipeline.paths import CONFIG, DECODE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.report.read import read_json
 from pipeline.report.scores import score_warning
@@ -51,7 +50,7 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     """
     competition = run.loaded.competition
     test = read_catalog(run.paths / TEST_CATALOG)
-    metrics = json.loads((run.paths / METRICS).read_text())
+    metrics = read_json(run.paths / METRICS)
     origin = {
         "experiment": run.loaded.name,
         "run": run.name,
@@ -74,5 +73,5 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     for warning in require_good(path, competition, sizes, sample_path(run)):
         run.log(warning)
     facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
-    write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
+    write_json(run.paths / SUBMISSION, facts)
     run.log(f"checked: {shown(path)}, {len(test):,} images")
