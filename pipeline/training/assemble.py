@@ -6,8 +6,7 @@ In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is au
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +41,9 @@ from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
-from pipeline.training.trainer import Training
+from pipeline.training.trainer import RunData, Training
 
 KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
-
-
-@dataclass(frozen=True)
-class RunData:
-    """Training and validation data of a run, ready to be iterated.
-
-    Attributes:
-        train: the task's dataset of training samples.
-        num_valid: validation images.
-        train_batches: see `Training`.
-        valid_batches: likewise.
-    """
-
-    train: Any
-    num_valid: int
-    sampler: EpochSampler
-    train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
-    valid_batches: Callable[[], Iterator[Batch]]
 
 
 def open_data(run: Run) -> RunData:
@@ -87,7 +68,7 @@ def open_data(run: Run) -> RunData:
             train.set_class_scores(class_scores)
         return train_batches(loader, epoch, start_step, augment)
 
-    return RunData(train, len(valid), sampler, batches_of, lambda: valid_batches(validation))
+    return RunData(batches_of, lambda: valid_batches(validation), len(valid), train.describe, len(sampler))
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
@@ -140,7 +121,7 @@ def assemble(run: Run) -> Training:
     make_reproducible(loaded.config.solver.reproducible)
     data = open_data(run)
     plan = plan_of(run)
-    refuse_long_warmup(loaded, plan, len(data.sampler))
+    refuse_long_warmup(loaded, plan, data.steps_per_epoch)
     content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
@@ -163,11 +144,7 @@ def assemble(run: Run) -> Training:
         learning=learning,
         state=state,
         seed=seed_of(loaded),
-        train_batches=data.train_batches,
-        valid_batches=data.valid_batches,
-        num_valid=data.num_valid,
-        describe=data.train.describe,
-        steps_per_epoch=len(data.sampler),
+        data=data,
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.files import write_atomic
+from pipeline.files import write_json
 from pipeline.paths import shown
 from pipeline.training.state import TrainState
 
@@ -34,7 +33,7 @@ class NotFinite(Exception):
         """Returns the message of a training that cannot continue; writes the batch's samples to `path`."""
         epoch, step, keys = self.position or (state.epoch, state.step, ())
         facts = {"what": self.what, "epoch": epoch, "step": step, "samples": [describe(key) for key in keys]}
-        write_atomic(path, json.dumps(facts, indent=1))
+        write_json(path, facts)
         named = f"the batch is named in {shown(path)}" if keys else f"see {shown(path)}"
         return UserError(
             f"{self.what} at epoch {epoch}, step {step}. The saved checkpoints are intact; {named}.\n"

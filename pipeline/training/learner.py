@@ -97,7 +97,7 @@ def build_learner(
         config=config,
         network=network,
         forward=torch.compile(network) if solver.compile else network,
-        optimizer=build_optimizer(network, **vars(solver.optimizer)),
+        optimizer=build_optimizer(network, solver.optimizer),
         scaler=build_scaler(device, precision),
         ema=EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None,
         device=device,

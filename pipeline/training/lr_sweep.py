@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Optimizer, Sweep
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
-from pipeline.files import write_atomic
+from pipeline.files import write_json
 from pipeline.paths import SWEEP_FACTS, SWEEP_PLOT, SWEEP_TABLE, shown
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.assemble import open_data, start_learner
@@ -145,12 +144,12 @@ def sweep_points(run: Run, validate: Validate) -> list[Point]:
 
     optimizer, learner = sweep_optimizer(loaded), start_learner(run)
     # Averaged weights would hide what the present rate does.
-    learner = replace(learner, optimizer=build_optimizer(learner.network, **vars(optimizer)), ema=None)
+    learner = replace(learner, optimizer=build_optimizer(learner.network, optimizer), ema=None)
     learning = run.task.learning(loaded, learner.device)
     # The loss that training begins with.
     criterion = learning.criterion(first_phase.loss or loaded.config.loss_fn.mix, 0, ())
     # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.
-    length = mean_stride(optimizer.name, loaded.plan, len(data.sampler))
+    length = mean_stride(optimizer.name, loaded.plan, data.steps_per_epoch)
     if length == 0:
         raise UserError(
             f"the plan has too few steps: {optimizer.name} would not move the weights; raise "
@@ -190,7 +189,7 @@ def write_sweep(run: Run, points: Sequence[Point]) -> None:
     is_own = name == config.solver.optimizer.name and name not in UNEVEN
     facts = evaluate_curves(curves, config.solver.max_lr, is_own, config.sweep.end_lr)
     write_rows(run.paths / SWEEP_TABLE, rows)
-    write_atomic(run.paths / SWEEP_FACTS, json.dumps(facts, indent=1))
+    write_json(run.paths / SWEEP_FACTS, facts)
     band = facts["band"]
     spans = {name: f" ({low:.2g} to {high:.2g})" if len(curves) > 1 else "" for name, (low, high) in band.items()}
     words = (f"{name} {rate:.2g}{spans[name]}" for name, rate in facts["suggestions"].items())

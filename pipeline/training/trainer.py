@@ -21,7 +21,7 @@ from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
 from pipeline.scores import label_of, score_of
-from pipeline.task import Learning
+from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
@@ -47,17 +47,31 @@ if TYPE_CHECKING:
 BAR_SECONDS = 1.0  # between two updates of the running means, each of which waits for the GPU
 
 
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation data of a run, ready to be iterated.
+
+    Attributes:
+        train_batches: (epoch, start step, augment, class scores) to the batches of an epoch, counted from 1.
+        valid_batches: () to the validation batches, the same each time.
+        num_valid: validation images.
+        describe: a sample's key to words: image, tile, epoch.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
+    valid_batches: Callable[[], Iterator[Batch]]
+    num_valid: int
+    describe: Callable[[Any], str]
+    steps_per_epoch: int
+
+
 @dataclass
 class Training:
     """All that one training needs, gathered once.
 
     Attributes:
         learning: what it needs of the task.
-        train_batches: `(epoch, start_step, augment, class_scores)` to the batches of an epoch, counted from 1.
-        valid_batches: `() -> iterable of batches`, the same each time.
-        num_valid: validation images.
-        describe: a sample's key to words: image, tile, epoch.
-        steps_per_epoch: optimizer steps of an epoch.
     """
 
     run: Run
@@ -67,11 +81,7 @@ class Training:
     learning: Learning
     state: TrainState
     seed: int
-    train_batches: Callable[..., Any]
-    valid_batches: Callable[[], Any]
-    num_valid: int
-    describe: Callable[[Any], str]
-    steps_per_epoch: int
+    data: RunData
     sums: EpochSums
     watch: FiniteWatch
     saved_at: float = field(default_factory=time.monotonic)
@@ -97,7 +107,7 @@ def train(training: Training) -> None:
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
         path = training.run.paths / NOT_FINITE
-        raise fault.explained(training.state, max_lr, training.describe, path) from None
+        raise fault.explained(training.state, max_lr, training.data.describe, path) from None
     finally:
         if training.events is not None:
             training.events.close()
@@ -121,7 +131,7 @@ def carry_out(training: Training) -> None:
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
     state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
-    terms, steps = training.sums.terms, training.steps_per_epoch
+    terms, steps = training.sums.terms, training.data.steps_per_epoch
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
     if training.state.history:
@@ -144,11 +154,11 @@ def begin_epoch(training: Training, phase: Phase) -> None:
 
 def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
-    state, learner, sums, steps = training.state, training.learner, training.sums, training.steps_per_epoch
+    state, learner, sums, steps = training.state, training.learner, training.sums, training.data.steps_per_epoch
     mix = phase.loss or training.config.loss_fn.mix
     criterion = training.learning.criterion(mix, state.epoch, state.class_scores)
     started, num_before = time.monotonic(), sums.num_samples()
-    batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
+    batches = training.data.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
     with _bar(training, phase) as bar:
         for batch in batches:
             lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
@@ -177,7 +187,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     `last.ckpt` is written first and `best.ckpt` becomes a second name of it. A kill between the two is repaired at the
     next start, see `repair_best`, and `best.ckpt` is never of an epoch that `last.ckpt` has not reached.
     """
-    state, steps = training.state, training.steps_per_epoch
+    state, steps = training.state, training.data.steps_per_epoch
     is_trained = bool(state.history)
     validation = validate_epoch(training)
     means = training.sums.means() if is_trained else None
@@ -279,9 +289,11 @@ def stop_if_asked(training: Training) -> None:
 
 def _until_stopped(training: Training) -> Iterator[Any]:
     """Yields the validation batches with a progress bar."""
-    bar = tqdm(total=training.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None)
+    bar = tqdm(
+        total=training.data.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None
+    )
     with bar:
-        for batch in training.valid_batches():
+        for batch in training.data.valid_batches():
             stop_if_asked(training)
             yield batch
             bar.update(len(batch.images))
@@ -295,7 +307,7 @@ def _seconds_left(training: Training) -> float | None:
 
 
 def _bar(training: Training, phase: Phase) -> tqdm:
-    state, steps = training.state, training.steps_per_epoch
+    state, steps = training.state, training.data.steps_per_epoch
     name = f"epoch {state.epoch + 1} {phase.name} {state.phase_epoch + 1}/{phase.epochs}"
     return tqdm(total=steps, initial=state.step, desc=name, leave=False, dynamic_ncols=True, disable=None)
 

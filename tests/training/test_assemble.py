@@ -76,7 +76,7 @@ def test_a_sample_is_described_by_image_tile_and_epoch(workshop):
     run_stages(loaded, "tile")
     data = open_data(run_of(loaded))
     batch = next(iter(data.train_batches(3, 0, True, [])))
-    described = {data.train.describe(key) for key in batch.keys}
+    described = {data.describe(key) for key in batch.keys}
     assert all(text.endswith(" of 64x64, epoch 3") and " 32x32+" in text for text in described)
 
 
