@@ -35,7 +35,7 @@ from pipeline.paths import (
 from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
-from pipeline.training.encoder import load_weights
+from pipeline.training.encoder import load_encoder, load_weights
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
@@ -85,11 +85,12 @@ def start_learner(run: Run) -> Learner:
     network = run.task.build_network(loaded)
     name = loaded.config.experiment.load_prev
     if name is None:
-        return build_learner(loaded.config, network, weights_folders=run.folders.weights)
-    path = find_checkpoint(name, run.folders)
-    previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
-    origin = f"EXPERIMENT.LOAD_PREV {name}"
-    return build_learner(loaded.config, network, previous=previous, origin=origin)
+        load_encoder(network, loaded.config.model.encoder, run.folders.weights)
+    else:
+        path = find_checkpoint(name, run.folders)
+        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train"
+        load_weights(network, validated_weights(load_or_refuse(path, fix)), f"EXPERIMENT.LOAD_PREV {name}")
+    return build_learner(loaded.config, network)
 
 
 def best_content(run: Run) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.training.device import choose_device, choose_precision
-from pipeline.training.encoder import load_encoder, load_weights, normalise
+from pipeline.training.encoder import normalise
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
@@ -70,28 +69,10 @@ class Learner:
                 module.training = True
 
 
-def build_learner(
-    config: Config,
-    network: nn.Module,
-    weights_folders: Sequence[Path] | None = None,
-    previous: dict[str, Any] | None = None,
-    origin: str = "",
-) -> Learner:
-    """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
-
-    Args:
-        network: with random weights, on the CPU.
-        weights_folders: where the encoder's weights are looked for; None when a checkpoint is about to fill them.
-        previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
-        origin: its name for messages.
-    """
-    device = choose_device(config.runtime.device)
-    if weights_folders is not None:
-        load_encoder(network, config.model.encoder, weights_folders)
-    if previous is not None:
-        load_weights(network, validated_weights(previous), origin)
+def build_learner(config: Config, network: nn.Module) -> Learner:
+    """Returns a learner at its start, on the device of the run, with the weights that the network has."""
+    device, solver = choose_device(config.runtime.device), config.solver
     network.to(device)
-    solver = config.solver
     precision = choose_precision(solver.precision, device)
     return Learner(
         config=config,
