@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.wording import GIB, size
@@ -78,6 +80,11 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
     content = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes plain values as JSON that can be read by people, too."""
+    write_atomic(path, json.dumps(content, indent=1))
 
 
 def sweep_temporaries(folder: Path) -> int:

@@ -135,6 +135,14 @@ class RunPaths:
     def markers(self) -> Path:
         return self.folder / MARKERS
 
+    def marker(self, stage: str) -> Path:
+        """Returns the file that says that a stage is finished."""
+        return self.markers / f"{stage}.json"
+
+    def started(self, stage: str) -> Path:
+        """Returns the file that holds what a stage was started with, until it is finished."""
+        return self.markers / f"{stage}.begun.json"
+
     def submission(self, suffix: str) -> Path:
         """Returns the file to upload; the suffix is that of its format."""
         return self.submissions / f"{self.name}{suffix}"

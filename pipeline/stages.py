@@ -10,10 +10,10 @@ one file per stage, imported only when the stage runs; so the tables need no pac
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.run import Run, Stage, lazy
+from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
     BEST,
     CLASS_PLOTS,
@@ -88,12 +88,8 @@ def _is_fitted(loaded: Loaded) -> bool:
     return "fitted" in (loaded.config.decode.suppress, loaded.config.decode.offsets)
 
 
-def _submit_reads(run: Run) -> tuple[str, ...]:
-    return (TEST_PROBS, TEST_CATALOG, METRICS, *((DECODE,) if _is_fitted(run.loaded) else ()))
-
-
-def _ensemble_submit_reads(run: Run) -> tuple[str, ...]:
-    return (MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE, *((DECODE,) if _is_fitted(run.loaded) else ()))
+def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
+    return (*names, *((DECODE,) if _is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -124,7 +120,7 @@ STAGES = (
         lazy("pipeline.work.tile:tile"),
         settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
         reads=(TRAIN_CATALOG, SPLIT),
-        reads_outside=lazy("pipeline.work.inputs:training_images"),
+        reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
         is_shared=True,
@@ -162,7 +158,7 @@ STAGES = (
         lazy("pipeline.work.evaluate:evaluate"),
         settings=(*PREDICTION, "COMPETITION.SCORE", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
         reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=lazy("pipeline.work.inputs:training_images"),
+        reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
         is_shared=True,
@@ -174,7 +170,7 @@ STAGES = (
         lazy("pipeline.work.fit:fit"),
         settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
         reads=(VALID_PROBS, TRAIN_CATALOG, SPLIT),
-        reads_outside=lazy("pipeline.work.inputs:training_images"),
+        reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(DECODE,),
         is_shared=True,
         done="fitted",
@@ -185,7 +181,7 @@ STAGES = (
         lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
         reads=(BEST, TEST_CATALOG),
-        reads_outside=lazy("pipeline.work.inputs:test_images"),
+        reads_outside=lazy("pipeline.work.inputs:images_of", "test"),
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
         is_shared=True,
@@ -196,7 +192,7 @@ STAGES = (
         "decode, encode and check the submission",
         lazy("pipeline.work.submit:submit"),
         settings=("COMPETITION", "DECODE"),
-        reads=_submit_reads,
+        reads=lambda run: _decoding_reads(run, TEST_PROBS, TEST_CATALOG, METRICS),
         reads_outside=lazy("pipeline.work.inputs:sample_submission"),
         writes=(SUBMISSION,),
         writes_outside=lazy("pipeline.work.inputs:submission_file"),
@@ -216,6 +212,10 @@ STAGES = (
 )
 
 
+def _for_ensemble(name: str, **changes: Any) -> Stage:
+    return replace(next(stage for stage in STAGES if stage.name == name), **changes)
+
+
 # An ensemble trains nothing: its members are experiments of their own.
 ENSEMBLE_STAGES = (
     Stage(
@@ -223,59 +223,41 @@ ENSEMBLE_STAGES = (
         "make sure that every member has predicted",
         lazy("pipeline.work.predict:predict_ensemble"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
-        reads_outside=lazy("pipeline.work.member_inputs:member_sources"),
+        reads_outside=lazy("pipeline.work.inputs:member_sources"),
         writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        lacks=lazy("pipeline.work.member_inputs:lacks_predictions"),
+        lacks=lazy("pipeline.work.inputs:lacks_predictions"),
         version=3,  # scores by name
         done="predicted",
     ),
-    Stage(
+    _for_ensemble(
         "evaluate",
-        "combine them on images that they did not train on, and score",
-        lazy("pipeline.work.evaluate:evaluate_ensemble"),
+        does="combine them on images that they did not train on, and score",
+        function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
         settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
-        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
+        reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
-        is_shared=True,
         version=2,  # scores by name
-        done="evaluated",
     ),
-    Stage(
+    _for_ensemble(
         "fit",
-        "fit the decoding on images that the members were not trained on",
-        lazy("pipeline.work.fit:fit_ensemble"),
-        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
+        does="fit the decoding on images that the members were not trained on",
         reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
-        reads_outside=lazy("pipeline.work.member_inputs:held_out_sources"),
-        writes=(DECODE,),
-        is_shared=True,
-        done="fitted",
+        reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
     ),
-    Stage(
+    _for_ensemble(
         "submit",
-        "combine them on the test images, encode and check the submission",
-        lazy("pipeline.work.submit:submit_ensemble"),
-        settings=("COMPETITION", "DECODE"),
-        reads=_ensemble_submit_reads,
-        reads_outside=lazy("pipeline.work.member_inputs:test_sources"),
-        writes=(SUBMISSION,),
-        writes_outside=lazy("pipeline.work.inputs:submission_file"),
-        done="submitted",
+        does="combine them on the test images, encode and check the submission",
+        reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
+        reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
-    Stage(
+    _for_ensemble(
         "report",
-        "write the page that shows all of it",
-        lazy("pipeline.work.report:report"),
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE"),
         reads=(
             *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
             *(DECODE, SUBMISSION, REFUSAL, PANELS),
         ),
-        reads_outside=lazy("pipeline.work.inputs:submission_file"),
-        writes=(REPORT,),
-        despite=("submit",),
-        done="reported",
     ),
 )
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
@@ -302,5 +284,4 @@ def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
 
 def task_of(loaded: Loaded) -> Task:
     """Returns the task of a config's competition."""
-    module, _, name = TASKS[loaded.competition.task].partition(":")
-    return getattr(import_module(module), name)
+    return named(TASKS[loaded.competition.task])

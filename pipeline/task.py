@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,16 +104,6 @@ MakeEach = Callable[[str, Make], Callable[[str], Arrays]]
 HeldOut = Mapping[str, Sequence[int]]  # numbers of the members that were not trained on an image, by its id
 
 
-class Scorer(Protocol):
-    """Collects the outputs of one validation."""
-
-    def add(self, outputs: Any, labels: Any) -> None:
-        """Adds a batch, on the device of the network."""
-
-    def scores(self) -> Scores:
-        """Returns the scores of everything that was added."""
-
-
 Criterion = Callable[[Any, Any], Loss]  # outputs of the network and labels of the same batch
 
 
@@ -133,7 +123,8 @@ class Learning:
         num_sums: the length of what `sample_sums` returns.
         sample_sums: (outputs, labels) to a float64 vector of sums over samples, on the device.
         sample_scores: (vector of means over samples) to `Scores`.
-        scorer: () to a `Scorer` of one validation.
+        scorer: () to what collects one validation: `add(outputs, labels)` takes a batch on the device, `scores()`
+            returns the `Scores` of everything that was added.
     """
 
     classes: tuple[str, ...]
@@ -146,7 +137,7 @@ class Learning:
     num_sums: int
     sample_sums: Callable[[Any, Any], Tensor]
     sample_scores: Callable[[Sequence[float]], Scores]
-    scorer: Callable[[], Scorer]
+    scorer: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -185,7 +176,7 @@ class Task:
         evaluate_ensemble: (run, competition's folder, catalog rows, held-out members, `MakeEach`) to an `Evaluation`
             and the content of ensemble.json.
         fit_decoding: (run, competition's folder, catalog rows, held-out members, ensemble.json or None, `MakeEach`) to
-            the content of decode.json.
+            the content of decode.json. A single run is its own only member.
         decoder: (run, ensemble.json or None, decode.json) to a function from an image's predictions to what is
             submitted.
         decoding_origin: (decode.json) to what a submission's origin says of it.

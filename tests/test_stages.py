@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.load import ABOUT, Loaded, is_machine_key
-from pipeline.engine.chain import why_run
+from pipeline.engine.dependence import why_run
 from pipeline.engine.folder import prepare_folder
 from pipeline.engine.run import Run, Stage
 from pipeline.paths import PROJECT
@@ -117,7 +117,7 @@ def test_the_stages_have_this_order_and_each_its_file():
     for stage in STAGES:
         assert stage.function.target == f"pipeline.work.{stage.name}:{stage.name}"
     for stage in ENSEMBLE_STAGES:
-        function = stage.name if stage.name == "report" else f"{stage.name}_ensemble"
+        function = f"{stage.name}_ensemble" if stage.name in ("predict", "evaluate") else stage.name
         assert stage.function.target == f"pipeline.work.{stage.name}:{function}"
 
 
@@ -231,8 +231,9 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
     assert stale(loaded) == {}
 
 
-# By these the folders of the competition and of the test images are found, wherever they lie.
-FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "DATASETS.TEST_DIRECTORY"}
+# By these the folders of the competition and of the test images are found, wherever they lie; with members a config has
+# the other table of stages.
+FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
 
 
 class Watched:

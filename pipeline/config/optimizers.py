@@ -76,7 +76,7 @@ WITHOUT_DECAY = {
 }
 
 # Their steps at one learning rate grow or shrink for thousands of steps, so those of a short sweep say nothing about a
-# training's. Those of Ranger and RAdam grow, too, but by a known formula: see `training/stride.py`.
+# training's. Those of Ranger and RAdam grow, too, but by a known formula: see `training/lr_sweep.py`.
 UNEVEN = ("timm.adagrad", "torch_optimizer.AdaBound", "torch_optimizer.AdaMod", "torch_optimizer.Shampoo")
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from pipeline.engine.dependence import hashes_inside, inputs_of, outputs_of, outside_or_as_before, reads_of, settings_of
+from pipeline.engine.dependence import inputs_of, outputs_of, reads_of, settings_of, why_run
 from pipeline.engine.folder import is_new, locked, prepare_folder, removed_when_refused
-from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_marker, why_stale, write_marker
+from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_json, read_marker, write_marker
 from pipeline.engine.reuse import is_known, reuse, sibling_runs
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
-from pipeline.files import write_atomic
+from pipeline.files import write_json
 from pipeline.paths import REFUSAL, RunPaths, shown
 from pipeline.wording import duration
 
@@ -44,16 +42,16 @@ def run_chain(run: Run, last: str, force: Sequence[str] = (), stages: Sequence[S
 class _Chain:
     """One pass over the stages, with what it has found out so far."""
 
-    def __init__(self, run: Run, stages: Sequence[Stage], last: str, force: Sequence[str]) -> None:
+    def __init__(self, run: Run, stages: Sequence[Stage], last: str, force: Sequence[str] = ()) -> None:
         self.base, self.last, self.force = run, last, force
         self.wanted = stages[: [stage.name for stage in stages].index(last) + 1]
-        self.fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
+        self.fingerprints = Fingerprints.of_run(run.paths)
         self.lacking: list[Stage] = []
         self.is_checked = False
 
     def run(self) -> None:
         """Runs what must be run; a refusal ends the chain, except for stages that run despite it."""
-        reused = [stage for stage in self.wanted if self._is_reused(stage)]
+        reused = [stage for stage in self.wanted if self.is_reused(stage)]
         refused: dict[str, UserError] = {}
         for stage in self.wanted:
             if self.base.stop.requested:
@@ -73,7 +71,7 @@ class _Chain:
 
     def _run_stage(self, stage: Stage, is_reused: bool) -> None:
         run, is_last = self.base, stage.name == self.last
-        reason = _reason(stage, run, self.fingerprints, self.force)
+        reason = FORCED if stage.name in self.force else why_run(stage, run, self.fingerprints)
         lacks = reason is None and stage.lacks(run)
         if lacks and is_last:
             reason = FILES_GONE
@@ -91,25 +89,34 @@ class _Chain:
         for earlier in [other for other in self.lacking if needed & set(other.writes)]:
             self._execute(earlier, FILES_GONE)
             self.lacking.remove(earlier)
-        is_reused = self._is_reused(stage)  # its inputs may exist only now
+        is_reused = self.is_reused(stage)  # its inputs may exist only now
         if is_reused and stage.lacks(run) and not is_last:
             self.lacking.append(stage)
         elif not is_reused or stage.lacks(run):
             self._execute(stage, reason)
 
-    def _is_reused(self, stage: Stage) -> bool:
-        return _reused(stage, self.base, self.fingerprints, self.force)
+    def is_reused(self, stage: Stage) -> bool:
+        """Returns whether the stage need not run, since a sibling run has finished it."""
+        run = self.base
+        siblings = sibling_runs(run) if stage.is_shared and stage.name not in self.force else []
+        try:
+            sibling = reuse(siblings, stage, run, self.fingerprints)
+        except UserError:  # no data, for instance: reported when the stage is run
+            return False
+        if sibling is not None:
+            run.log(f"{stage.name:<9} reused from {shown(sibling.folder)} (same settings)")
+        return sibling is not None
 
     def _check_ahead(self) -> None:
         """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
         siblings = sibling_runs(self.base)
         for stage in self.wanted:
-            if not _marker_path(stage, self.base).is_file() and not is_known(siblings, stage, self.base):
+            if not self.base.paths.marker(stage.name).is_file() and not is_known(siblings, stage, self.base):
                 stage.check(self.base)
 
     def _execute(self, stage: Stage, reason: str) -> None:
         run, fingerprints = self.base, self.fingerprints
-        marker_path, started_path = _marker_path(stage, run), _started_path(stage, run)
+        marker_path, started_path = run.paths.marker(stage.name), run.paths.started(stage.name)
         settings = settings_of(stage, run)
         before = None if reason == FORCED else read_marker(marker_path) or read_marker(started_path)
         inputs = inputs_of(stage, run, fingerprints, settings, before)
@@ -135,80 +142,34 @@ def reuse_finished(run: Run, last: str) -> None:
     """Reuses what sibling runs have finished up to `last`, where there are any; runs nothing."""
     if not sibling_runs(run):
         return
-    stages = run.stages
     with locked(run.paths):
         was_new = is_new(run.paths)
         prepare_folder(run)
-        fingerprints = Fingerprints(run.paths.markers / "fingerprints.json")
-        for stage in stages[: [stage.name for stage in stages].index(last) + 1]:
-            _reused(stage, run, fingerprints, ())
-        fingerprints.save()
-        if was_new and not stage_seconds(stages, run.paths):
+        chain = _Chain(run, run.stages, last)
+        for stage in chain.wanted:
+            chain.is_reused(stage)
+        chain.fingerprints.save()
+        if was_new and not stage_seconds(run.stages, run.paths):
             shutil.rmtree(run.paths.folder, ignore_errors=True)
-
-
-def why_run(stage: Stage, run: Run) -> str | None:
-    """Returns why a stage would be run now, or None while it is fresh; nothing is run."""
-    return _reason(stage, run, Fingerprints(run.paths.markers / "fingerprints.json"), ())
 
 
 def stage_seconds(stages: Sequence[Stage], paths: RunPaths) -> dict[str, float]:
     """Returns the stages that have finished once, with their seconds; they may be stale by now."""
-    markers = {stage.name: read_marker(paths.markers / f"{stage.name}.json") for stage in stages}
+    markers = {stage.name: read_marker(paths.marker(stage.name)) for stage in stages}
     return {name: marker.seconds for name, marker in markers.items() if marker is not None}
-
-
-def _reused(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> bool:
-    """Returns whether the stage need not run, since a sibling run has finished it."""
-    siblings = sibling_runs(run) if stage.is_shared and stage.name not in force else []
-    try:
-        sibling = reuse(siblings, stage, run, fingerprints)
-    except UserError:  # no data, for instance: reported when the stage is run
-        return False
-    if sibling is not None:
-        run.log(f"{stage.name:<9} reused from {shown(sibling.folder)} (same settings)")
-    return sibling is not None
-
-
-def _reason(stage: Stage, run: Run, fingerprints: Fingerprints, force: Sequence[str]) -> str | None:
-    """Returns why the stage must run, or None while it is fresh."""
-    if stage.name in force:
-        return FORCED
-    marker = read_marker(_marker_path(stage, run))
-    before = marker or read_marker(_started_path(stage, run))
-    if before is None:
-        return why_stale(None, stage.version, {}, {})
-    inputs = hashes_inside(stage, run, fingerprints) | outside_or_as_before(stage, run, fingerprints, before)
-    reason = why_stale(before, stage.version, settings_of(stage, run), inputs)
-    if reason is not None or marker is None:
-        return reason or "not finished"
-    outputs = outputs_of(stage, run, fingerprints)
-    changed = next((name for name, found in outputs.items() if found != marker.outputs.get(name)), None)
-    return None if changed is None else f"{changed} is gone or was changed"
-
-
-def _marker_path(stage: Stage, run: Run) -> Path:
-    return run.paths.markers / f"{stage.name}.json"
-
-
-def _started_path(stage: Stage, run: Run) -> Path:
-    """Returns the file that holds what a stage was started with, until it is finished."""
-    return run.paths.markers / f"{stage.name}.begun.json"
 
 
 def _write_refusal(paths: RunPaths, stage: str, message: str) -> None:
     """Leaves a refusal for the report, in a run that exists already."""
     if paths.markers.is_dir():
-        write_atomic(paths / REFUSAL, json.dumps({"stage": stage, "message": message}, indent=1))
+        write_json(paths / REFUSAL, {"stage": stage, "message": message})
 
 
 def _remove_refusal(paths: RunPaths, stage: str) -> None:
     """Removes the refusal of a stage that has succeeded now."""
-    try:
-        if json.loads((paths / REFUSAL).read_text())["stage"] == stage:
-            (paths / REFUSAL).unlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        return
+    refusal = read_json(paths / REFUSAL)
+    if isinstance(refusal, dict) and refusal.get("stage") == stage:
+        (paths / REFUSAL).unlink()
 
 
 def _remove_outputs(stage: Stage, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What a stage's result depends on: its settings, and hashes of what it reads and writes."""
+"""What a stage's result depends on (its settings, and hashes of what it reads and writes), and whether that changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain
+from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain, read_marker, why_stale
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
 from pipeline.wording import is_below
@@ -74,3 +74,19 @@ def outputs_of(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
     """Returns the hashes of what the stage writes."""
     paths = {name: run.paths / name for name in stage.writes} | stage.writes_outside(run)
     return {name: fingerprints.of(path) for name, path in paths.items()}
+
+
+def why_run(stage: Stage, run: Run, fingerprints: Fingerprints | None = None) -> str | None:
+    """Returns why the stage would be run now, as text for the log, or None while it is fresh; nothing is run."""
+    fingerprints = fingerprints or Fingerprints.of_run(run.paths)
+    marker = read_marker(run.paths.marker(stage.name))
+    before = marker or read_marker(run.paths.started(stage.name))
+    if before is None:
+        return why_stale(None, stage.version, {}, {})
+    inputs = hashes_inside(stage, run, fingerprints) | outside_or_as_before(stage, run, fingerprints, before)
+    reason = why_stale(before, stage.version, settings_of(stage, run), inputs)
+    if reason is not None or marker is None:
+        return reason or "not finished"
+    outputs = outputs_of(stage, run, fingerprints)
+    changed = next((name for name, found in outputs.items() if found != marker.outputs.get(name)), None)
+    return None if changed is None else f"{changed} is gone or was changed"

@@ -75,7 +75,7 @@ def removed_when_refused(stages: Sequence[Stage], paths: RunPaths) -> Iterator[N
     try:
         yield
     except UserError:
-        if was_new and not any((paths.markers / f"{stage.name}.json").is_file() for stage in stages):
+        if was_new and not any(paths.marker(stage.name).is_file() for stage in stages):
             shutil.rmtree(paths.folder, ignore_errors=True)
         raise
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import sha256_file, sha256_text, write_atomic
+from pipeline.paths import RunPaths
 
 Hashes = dict[str, str]
 ABSENT = "absent"
@@ -28,9 +29,13 @@ class Fingerprints:
 
     def __init__(self, cache_path: Path) -> None:
         self.cache_path = cache_path
-        known = _read_json(cache_path)
+        known = read_json(cache_path)
         self.known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
         self._is_changed = False
+
+    @classmethod
+    def of_run(cls, paths: RunPaths) -> Fingerprints:
+        return cls(paths.markers / "fingerprints.json")
 
     def of(self, path: Path) -> str:
         """Returns the hash of a file, of a folder (names and contents, recursively), or "absent".
@@ -91,7 +96,7 @@ class Marker:
 
 def read_marker(path: Path) -> Marker | None:
     """Returns a stage's marker, or None when there is none or it cannot be read."""
-    content = _read_json(path)
+    content = read_json(path)
     try:
         return Marker(**content) if content else None
     except TypeError:
@@ -143,7 +148,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file, or None when it cannot be read."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

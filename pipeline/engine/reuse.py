@@ -33,7 +33,7 @@ def reuse(siblings: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fi
     own += list(run.paths.markers.glob(f"{stage.name}.*json"))
     settings = plain(settings_of(stage, run))
     for sibling in siblings if not own else ():
-        marker = read_marker(sibling.markers / f"{stage.name}.json")
+        marker = read_marker(sibling.marker(stage.name))
         if marker is None or (marker.version, marker.settings) != (stage.version, settings):
             continue
         if inputs_of(stage, run, fingerprints, settings, marker) != marker.inputs:
@@ -44,7 +44,7 @@ def reuse(siblings: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fi
         for name in (*stage.writes, *left):
             _link(sibling / name, run.paths / name)
         if {name: fingerprints.of(run.paths / name) for name in stage.writes} == marker.outputs:
-            write_marker(run.paths.markers / f"{stage.name}.json", marker)
+            write_marker(run.paths.marker(stage.name), marker)
             return sibling
     return None
 
@@ -52,7 +52,7 @@ def reuse(siblings: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fi
 def is_known(siblings: Sequence[RunPaths], stage: Stage, run: Run) -> bool:
     """Returns whether a sibling has finished the stage with these settings, so that it needs no check ahead."""
     wanted = (stage.version, plain(settings_of(stage, run)))
-    markers = (read_marker(sibling.markers / f"{stage.name}.json") for sibling in siblings)
+    markers = (read_marker(sibling.marker(stage.name)) for sibling in siblings)
     return any(marker is not None and (marker.version, marker.settings) == wanted for marker in markers)
 
 

@@ -7,10 +7,10 @@ hashes and functions. `tests/engine/test_toy_chain.py` runs a chain that counts 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.engine.stopping import Stop
 from pipeline.paths import Folders, RunPaths
@@ -18,38 +18,26 @@ from pipeline.paths import Folders, RunPaths
 Sources = dict[str, "Path | list[Path]"]  # paths by a name for messages
 
 
-class Resolved(Protocol):
-    """What the engine needs of a resolved config; `pipeline.config.load.Loaded` is one.
-
-    Attributes:
-        name: the config's name.
-        run: the name of the run's folder: the same, or with a suffix when overrides change a value.
-        settings: everything that a result may depend on, by dotted key.
-        text: the resolved config as it is written into the run's folder.
-    """
-
-    name: str
-    run: str
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-    @property
-    def text(self) -> str: ...
+def named(name: str) -> Any:
+    """Returns what `module:attribute` names, imported now."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
-def lazy(name: str) -> Callable[..., Any]:
+def lazy(name: str, *last: Any) -> Callable[..., Any]:
     """Returns a function that imports `module:function` at its first call, so that a skipped stage costs nothing.
+
+    Args:
+        last: arguments to be added behind those of the call.
 
     >>> lazy("math:sqrt")(9)
     3.0
     """
-    module, _, function = name.partition(":")
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+        return named(name)(*args, *last, **kwargs)
 
-    call.__name__, call.target = function, name
+    call.target = name
     return call
 
 
@@ -97,7 +85,8 @@ class Run:
     """One run of a config, with everything around it that a stage needs: what a stage's function receives.
 
     Attributes:
-        loaded: the resolved config.
+        loaded: the resolved config, such as `pipeline.config.load.Loaded`. The engine needs its `name`, `run` (the name
+            of the folder), `settings` by dotted key, and `text`, which is written into the folder.
         folders: where runs, submissions, data and weights are.
         log: takes a line for the user.
         stop: whether the run should end soon.
@@ -137,7 +126,3 @@ class Run:
     def of(self, loaded: Any) -> Run:
         """Returns another config's run in the same context."""
         return replace(self, loaded=loaded, key="")
-
-    def with_log(self, log: Callable[[str], None]) -> Run:
-        """Returns this run with another destination for its lines."""
-        return replace(self, log=log)

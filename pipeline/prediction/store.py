@@ -12,11 +12,13 @@ Otherwise they are bytes, compressed as described in `compact.py`, of shape `sha
 `index.json` has each image's shard, upsampling factor, padding offset and size, and the hash of each shard's content,
 which the shard holds too. So a shard that a power cut damaged is detected, and shards are flushed to the disk only
 just before the index. They hold fixed runs of the id list, so a store that was killed and resumed has the same bytes as
-one that was not.
+one that was not. They are written by hand: safetensors' own writer copies every array three times, and would hide an
+error of the disk behind one of its own. Their metadata `store` is JSON: `key`, `sha256` of the content, `images`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.files import GIB, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
-from pipeline.paths import INDEX, shown
+from pipeline.files import GIB, atomic_path, check_disk, sha256_text, sweep_temporaries, sync_folder, write_atomic
+from pipeline.paths import INDEX, PROBS, shown
 from pipeline.prediction.progress import Parts
-from pipeline.prediction.shard import is_whole, mapped_array, read_facts, write_shard
 
 Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
 Unpack = Callable[[np.ndarray, Mapping[str, Any]], Any]
 FORMAT = 2  # 1 held full-size logits as float16
+DTYPES = {np.dtype(np.float16): "F16", np.dtype(np.uint8): "U8"}
+ALIGNMENT = 8  # of the arrays' first byte, as safetensors writes it
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
 
 
@@ -158,10 +162,6 @@ class PredictionStore:
             ) from None
         self.checked: set[str] = set()
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self.index["images"])
-
     def __getitem__(self, image_id: str) -> Any:
         path = self._checked_shard(image_id)
         with safe_open(path, "np") as shard:
@@ -173,7 +173,7 @@ class PredictionStore:
         return self.unpack(mapped_array(path, image_id), facts)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
+        return iter(self.index["images"])
 
     def _checked_shard(self, image_id: str) -> Path:
         path = self.folder / self.index["images"][image_id]["shard"]
@@ -185,6 +185,77 @@ class PredictionStore:
                 )
             self.checked.add(path.name)
         return path
+
+
+def open_predictions(run: Run, subset: str) -> PredictionStore:
+    """Returns the store of a run's predictions; `subset` is "valid" or "test".
+
+    Raises:
+        UserError: there is no whole store.
+    """
+    return PredictionStore(run.paths / PROBS[subset], run.task.unpack)
+
+
+def write_shard(path: Path, key: str, images: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Writes a shard and returns the hash of its content. It is whole or absent, but may be lost in a power cut.
+
+    Args:
+        key: of the store.
+        images: what is known of each image, plain values.
+        arrays: float16 or uint8, by the same names.
+    """
+    sha256 = content_hash(key, images, arrays)
+    # One metadata entry only, as safetensors itself would write several in an order that changes from run to run.
+    header: dict[str, Any] = {"__metadata__": {"store": json.dumps({"key": key, "sha256": sha256, "images": images})}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": DTYPES[array.dtype], "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with atomic_path(path, is_durable=False) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
+    return sha256
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Returns what a shard says of itself, or nothing where it is damaged or absent."""
+    try:
+        with safe_open(path, "np") as shard:
+            return json.loads((shard.metadata() or {}).get("store", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
+def is_whole(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Returns whether a shard's content is what was written: safetensors itself loads flipped bits in silence."""
+    try:
+        with safe_open(path, "np") as shard:
+            arrays = {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118 - it is no mapping
+        arrays = {name: arrays.pop(name) for name in facts["images"]} | arrays
+        return content_hash(facts["key"], facts["images"], arrays) == facts["sha256"]
+    except (SafetensorError, OSError, KeyError):
+        return False
+
+
+def content_hash(key: str, images: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the hash of all that a shard holds, kept in the shard, so that it is known before there is an index."""
+    digest = hashlib.sha256(json.dumps([key, images]).encode())
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def mapped_array(path: Path, name: str) -> np.memmap:
+    """Returns an array that stays on the disk until parts of it are read."""
+    with open(path, "rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(header_bytes))[name]
+    dtype = next(dtype for dtype, label in DTYPES.items() if label == entry["dtype"])
+    return np.memmap(path, dtype, "r", 8 + header_bytes + entry["data_offsets"][0], tuple(entry["shape"]))
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def fit_decoding(
     run: Run,
     folder: Path,
     rows: pd.DataFrame,
-    held_out: HeldOut | None,
+    held_out: HeldOut,
     found: Mapping[str, Any] | None,
     make_each: MakeEach,
 ) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def fit_decoding(
     Args:
         folder: of the competition.
         rows: catalog rows of the out-of-fold images.
-        held_out: of an ensemble, the members that were not trained on an image.
+        held_out: numbers of the members that were not trained on an image, by its id.
         found: of an ensemble, the content of ensemble.json.
         make_each: see `MakeEach`.
     """
     whole = Recipe("AP") if found is None else found_recipe(found)
 
     def recipe_of(image_id: str) -> Recipe:
-        return whole if held_out is None else for_members(whole, held_out[image_id])
+        return for_members(whole, held_out[image_id])
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)

@@ -129,7 +129,7 @@ def _stored_factor(predictor: Predictor) -> int:
 
 def full_logits(prediction: Prediction) -> Tensor:
     """Returns float32 logits (C, height, width) of the unpadded image."""
-    logits_CHW = torch.from_numpy(np.asarray(prediction.logits)).float()
+    logits_CHW = torch.from_numpy(np.array(prediction.logits)).float()
     if prediction.factor > 1:
         corners = prediction.align_corners
         logits_CHW = F.interpolate(

@@ -78,10 +78,8 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def class_presence(self) -> np.ndarray:
         """Returns which classes each sample shows before augmentation: bool, samples x classes."""
-        masks = (
-            self.store.window(image_id, scale, box.x, box.y, box.width, box.height)[1]
-            for image_id, scale, box in self.positions
-        )
+        labels = ((self.store.label(image_id, scale), box) for image_id, scale, box in self.positions)
+        masks = (cut_label(label, UNCHANGED, box, IGNORE) for label, box in labels)
         return np.array([count_values(mask)[: self.num_classes] > 0 for mask in masks])
 
     def describe(self, key: SampleKey) -> str:

@@ -1,4 +1,4 @@
-"""From a run's files to a `Training`: data, network, plan, and the state that an earlier process left.
+"""From a run's files to a `Training` (data, network, plan, what an earlier process left), and to what predicts.
 
 In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is auto, `last.ckpt` when there is one.
 """
@@ -6,8 +6,7 @@ In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is au
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,34 +33,16 @@ from pipeline.paths import (
 )
 from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
-from pipeline.training.device import choose_device, make_reproducible
+from pipeline.training.device import choose_device, choose_precision, make_reproducible
+from pipeline.training.encoder import load_encoder, load_weights
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.freeze import freeze
 from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
-from pipeline.training.learner import Learner, build_learner
+from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
-from pipeline.training.trainer import Training
+from pipeline.training.trainer import RunData, Training
 
 KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
-
-
-@dataclass(frozen=True)
-class RunData:
-    """Training and validation data of a run, ready to be iterated.
-
-    Attributes:
-        train: the task's dataset of training samples.
-        num_valid: validation images.
-        train_batches: see `Training`.
-        valid_batches: likewise.
-    """
-
-    train: Any
-    num_valid: int
-    sampler: EpochSampler
-    train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
-    valid_batches: Callable[[], Iterator[Batch]]
 
 
 def open_data(run: Run) -> RunData:
@@ -86,7 +67,7 @@ def open_data(run: Run) -> RunData:
             train.set_class_scores(class_scores)
         return train_batches(loader, epoch, start_step, augment)
 
-    return RunData(train, len(valid), sampler, batches_of, lambda: valid_batches(validation))
+    return RunData(batches_of, lambda: valid_batches(validation), len(valid), train.describe, len(sampler))
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
@@ -103,11 +84,35 @@ def start_learner(run: Run) -> Learner:
     network = run.task.build_network(loaded)
     name = loaded.config.experiment.load_prev
     if name is None:
-        return build_learner(loaded.config, network, weights_folders=run.folders.weights)
-    path = find_checkpoint(name, run.folders)
-    previous = load_or_refuse(path, f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train")
-    origin = f"EXPERIMENT.LOAD_PREV {name}"
-    return build_learner(loaded.config, network, previous=previous, origin=origin)
+        load_encoder(network, loaded.config.model.encoder, run.folders.weights)
+    else:
+        path = find_checkpoint(name, run.folders)
+        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train"
+        load_weights(network, validated_weights(load_or_refuse(path, fix)), f"EXPERIMENT.LOAD_PREV {name}")
+    return build_learner(loaded.config, network)
+
+
+def best_content(run: Run) -> dict[str, Any]:
+    """Returns the content of a run's best checkpoint.
+
+    Raises:
+        UserError: the run is not trained; with the command to type.
+    """
+    return load_or_refuse(run.paths / BEST, f"train it: ./run.sh {run.name} train")
+
+
+def load_predictor(run: Run, content: dict[str, Any]) -> Any:
+    """Returns the predictor of a run, with the validated weights of its best checkpoint's content, on its device.
+
+    Raises:
+        UserError: its weights do not fit the network, or the device is not there.
+    """
+    task, loaded, solver = run.task, run.loaded, run.loaded.config.solver
+    make_reproducible(solver.reproducible)  # as in training, whichever process predicts
+    device = choose_device(loaded.config.runtime.device)
+    network = task.build_network(loaded)
+    load_weights(network, validated_weights(content), shown(run.paths / BEST))
+    return task.make_predictor(loaded, network.to(device), device, choose_precision(solver.precision, device))
 
 
 def assemble(run: Run) -> Training:
@@ -116,7 +121,7 @@ def assemble(run: Run) -> Training:
     make_reproducible(loaded.config.solver.reproducible)
     data = open_data(run)
     plan = plan_of(run)
-    refuse_long_warmup(loaded, plan, len(data.sampler))
+    refuse_long_warmup(loaded, plan, data.steps_per_epoch)
     content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
@@ -139,11 +144,7 @@ def assemble(run: Run) -> Training:
         learning=learning,
         state=state,
         seed=seed_of(loaded),
-        train_batches=data.train_batches,
-        valid_batches=data.valid_batches,
-        num_valid=data.num_valid,
-        describe=data.train.describe,
-        steps_per_epoch=len(data.sampler),
+        data=data,
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
     )

@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         file.write(MARK + hashlib.sha256(archive).digest())
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Returns a checkpoint's content.
 
     Raises:
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     if trailer != MARK + hashlib.sha256(archive).digest():
         raise Damaged(f"{shown(path)} is damaged: its content and its sha256 do not agree")
     try:
-        content = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+        content = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     except Exception as error:  # whoever forges the hash too may make the unpickler raise whatever he likes
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise Damaged(f"{shown(path)} is not a checkpoint of tensors and plain values: {first_line}") from None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
 NATIVE_BF16_CAPABILITY = 8
@@ -147,6 +148,27 @@ def explained_faults(fix: str) -> Iterator[None]:
         if explained is None:
             raise
         raise UserError(explained) from None
+
+
+def memory_fix(config: Config) -> str:
+    """Returns what to type when a step of training does not fit into a GPU's memory."""
+    batch_size, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
+    # A batch norm wants two samples.
+    num_parts = next((n for n in range(accumulate + 1, batch_size // 2 + 1) if batch_size % n == 0), None)
+    if num_parts is None:
+        return "A smaller tile or MODEL.ENCODER.NAME needs less."
+    return (
+        f"Set SOLVER.ACCUMULATE={num_parts}: each batch of {batch_size} is processed in {num_parts} parts, with almost "
+        "the same training. Or use a smaller tile or MODEL.ENCODER.NAME."
+    )
+
+
+def validation_memory_fix(config: Config) -> str:
+    """Returns what to type when validation images, which are predicted whole, do not fit into a GPU's memory."""
+    batch_size = config.dataloaders.valid.batch_size
+    if batch_size == 1:
+        return "Not one validation image fits as a whole; a smaller MODEL.ENCODER.NAME needs less."
+    return f"DATALOADERS.VALID.BATCH_SIZE={max(1, batch_size // 2)} validates fewer images at once."
 
 
 def _explained(message: str, fix: str) -> str | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
 from pipeline.paths import shown
-from pipeline.training.weights import find_encoder_weights
+from pipeline.training.inputs import find_encoder_weights
 
 Triple = tuple[float, float, float]
 # Kept here because the library asks the network for them. Source: the `pretrained_settings` of

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.paths import shown
+from pipeline.training.state import TrainState
 
 LEAST_SCALE = 2.0**-10  # it starts at 2**16, and trainings settle far above 1
 
@@ -22,6 +28,18 @@ class NotFinite(Exception):
     def __init__(self, what: str, position: Any = None) -> None:
         super().__init__(what)
         self.what, self.position = what, position
+
+    def explained(self, state: TrainState, max_lr: float, describe: Callable[[Any], str], path: Path) -> UserError:
+        """Returns the message of a training that cannot continue; writes the batch's samples to `path`."""
+        epoch, step, keys = self.position or (state.epoch, state.step, ())
+        facts = {"what": self.what, "epoch": epoch, "step": step, "samples": [describe(key) for key in keys]}
+        write_json(path, facts)
+        named = f"the batch is named in {shown(path)}" if keys else f"see {shown(path)}"
+        return UserError(
+            f"{self.what} at epoch {epoch}, step {step}. The saved checkpoints are intact; {named}.\n"
+            f"Lower SOLVER.MAX_LR (now {max_lr:g}; see the LR sweep), set SOLVER.CLIP_NORM=1, or "
+            f"SOLVER.PRECISION=float32."
+        )
 
 
 class FiniteWatch:

@@ -1,4 +1,4 @@
-"""The tables of a training: `history.csv` by epoch, `steps.csv` within epochs, TensorBoard events while it runs.
+"""What a training writes and logs: `history.csv` and a line per epoch, `steps.csv` within epochs, TensorBoard events.
 
 Times are kept apart in `timings.csv`: everything in the other two is the same when the run is repeated or resumed.
 """
@@ -8,22 +8,26 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.files import write_atomic
+from pipeline.scores import label_of
 from pipeline.task import Learning, Loss, Scores
+from pipeline.training.state import TrainState
+from pipeline.wording import duration
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from pipeline.training.step import Means
-    from pipeline.training.validate import Validation
+
+MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
 
 
 def history_row(
-    facts: Mapping[str, Any], train: Means | None, valid: Validation, learning: Learning, terms: Sequence[str]
+    facts: Mapping[str, Any], train: Means | None, valid: Means, learning: Learning, terms: Sequence[str]
 ) -> dict[str, Any]:
     """Returns one row of `history.csv`.
 
@@ -45,8 +49,50 @@ def history_row(
     return row | _class_columns("train", samples, learning.classes)
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes all rows, so that the file always agrees with the checkpoint beside it."""
+def epoch_line(
+    row: Mapping[str, Any], scores: Iterable[str], num_epochs: int, seconds_left: float | None = None
+) -> str:
+    """Returns a finished epoch's row of `history.csv` in one line.
+
+    Args:
+        scores: names of the validation's scores.
+        num_epochs: of the whole plan, as if no patience ran out.
+        seconds_left: how long the rest of the plan would take then.
+
+    >>> row = {"epoch": 3, "phase": "flat", "lr": 1e-3, "train_loss": 0.5, "valid_loss": 0.41, "valid_iou": 0.52}
+    >>> epoch_line(row | {"is_best": 0, "epochs_since_best": 1}, ["iou"], num_epochs=20, seconds_left=130)
+    'epoch   3/20  flat  lr 1.0e-03  loss 0.5000  valid loss 0.4100  IoU 0.5200  1 since best  eta 2 min 10 s'
+    """
+    words = [f"epoch {row['epoch']:>3}/{num_epochs}", row["phase"]]
+    if row["epoch"]:
+        words += [f"lr {row['lr']:.1e}", f"loss {row['train_loss']:.4f}"]
+    words.append(f"valid loss {row['valid_loss']:.4f}")
+    words += [f"{label_of(name)} {row[f'valid_{name}']:.4f}" for name in scores if row[f"valid_{name}"] is not None]
+    if not row["epoch"]:
+        words.append("before training")
+    words.append("best" if row["is_best"] else f"{row['epochs_since_best']} since best" if row["epoch"] else "")
+    if seconds_left:
+        words.append(f"eta {duration(seconds_left)}")
+    return "  ".join(word for word in words if word)
+
+
+def missed_class_lines(state: TrainState, learning: Learning, is_last: bool = False) -> list[str]:
+    """Returns a line on scored classes of which nothing is found: once after some validations, and again at the end.
+
+    Such a class may still have a score: each image without it, in which none is found, scores 1.
+    """
+    counts = {index: state.epochs_without_hit[index] for index in learning.scored}
+    missed = [index for index, count in counts.items() if (count > MISSED_AFTER if is_last else count == MISSED_AFTER)]
+    if not missed:
+        return []
+    scores = (f"{learning.class_label} {state.class_scores[index]:.3f}" for index in missed)
+    named = ", ".join(f"{learning.classes[index]} ({score})" for index, score in zip(missed, scores, strict=True))
+    fewest = min(counts[index] for index in missed)
+    return [f"never found in {fewest} validations: {named}; the scores come from images without the class"]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a whole table at once, so that `history.csv` always agrees with the checkpoint beside it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,16 +1,19 @@
 """What a run's settings and files say about its data and network, without torch, so that a skipped stage starts fast.
 
-In: the resolved config, the training catalog, `split.csv`, `tiles.json`.
+In: the resolved config, the training catalog, `split.csv`, `tiles.json`, the folders of encoder weights.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.load import Loaded, config_path, load, names, run_name
+from pipeline.config.schema import Encoder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
@@ -39,6 +42,26 @@ def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
 def tile_store(run: Run) -> Path:
     """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
     return run.folders.tiles / json.loads((run.paths / TILES).read_text())["store"]
+
+
+def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:
+    """Returns the file of an encoder's weights on this machine, or None.
+
+    `weights` is either a path, or a tag such as `imagenet` for which the first `<encoder>-<tag>.safetensors` in
+    `folders` is taken.
+
+    Raises:
+        UserError: the path that is named does not exist.
+    """
+    if encoder.weights is None:
+        return None
+    if encoder.weights.endswith(".safetensors") or os.sep in encoder.weights:
+        path = Path(encoder.weights).expanduser()
+        if not path.is_file():
+            raise UserError(f"MODEL.ENCODER.WEIGHTS: there is no file {path}")
+        return path
+    file_name = f"{encoder.name}-{encoder.weights}.safetensors"
+    return next((folder / file_name for folder in folders if (folder / file_name).is_file()), None)
 
 
 def find_checkpoint(name: str, folders: Folders) -> Path:

@@ -1,21 +1,22 @@
-"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one."""
+"""What is trained: network, optimizer, loss scaler and averaged weights, saved and restored as one; what is frozen."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
+from pipeline.errors import UserError
 from pipeline.training.device import choose_device, choose_precision
-from pipeline.training.encoder import load_encoder, load_weights, normalise
+from pipeline.training.encoder import normalise
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
@@ -68,47 +69,54 @@ class Learner:
                 module.training = True
 
 
-def build_learner(
-    config: Config,
-    network: nn.Module,
-    weights_folders: Sequence[Path] | None = None,
-    previous: dict[str, Any] | None = None,
-    origin: str = "",
-) -> Learner:
-    """Returns a learner at its start: encoder weights as the config says, or all weights of an earlier run.
-
-    Args:
-        network: with random weights, on the CPU.
-        weights_folders: where the encoder's weights are looked for; None when a checkpoint is about to fill them.
-        previous: content of an earlier run's best checkpoint (`EXPERIMENT.LOAD_PREV`).
-        origin: its name for messages.
-    """
-    device = choose_device(config.runtime.device)
-    if weights_folders is not None:
-        load_encoder(network, config.model.encoder, weights_folders)
-    if previous is not None:
-        load_weights(network, validated_weights(previous), origin)
+def build_learner(config: Config, network: nn.Module) -> Learner:
+    """Returns a learner at its start, on the device of the run, with the weights that the network has."""
+    device, solver = choose_device(config.runtime.device), config.solver
     network.to(device)
-    solver = config.solver
-    optimizer = build_optimizer(
-        network,
-        name=solver.optimizer.name,
-        weight_decay=solver.optimizer.weight_decay,
-        encoder_lr_factor=solver.optimizer.encoder_lr_factor,
-        decay_norm_and_bias=solver.optimizer.decay_norm_and_bias,
-        momentum=solver.optimizer.momentum,
-    )
     precision = choose_precision(solver.precision, device)
     return Learner(
         config=config,
         network=network,
         forward=torch.compile(network) if solver.compile else network,
-        optimizer=optimizer,
+        optimizer=build_optimizer(network, solver.optimizer),
         scaler=build_scaler(device, precision),
         ema=EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None,
         device=device,
         precision=precision,
     )
+
+
+def freeze(network: nn.Module, names: Sequence[str]) -> None:
+    """Freezes exactly the named parts of a network in training mode; everything else learns.
+
+    A frozen batch norm also keeps its statistics, as the DeepLab recipes have it (Chen et al., arXiv:1706.05587).
+
+    Args:
+        names: `encoder`, a module's path such as `encoder.layer1`, or `batch_norm` for all of them.
+
+    Raises:
+        UserError: the network has no such part (names what it has), or nothing would be left to learn.
+    """
+    network.requires_grad_(True)
+    for name in names:
+        for module in _parts_named(network, name):
+            module.requires_grad_(False)
+            for inner in module.modules():
+                if isinstance(inner, BatchNorm):
+                    inner.eval()
+    if not any(param.requires_grad for param in network.parameters()):
+        raise UserError(f"FREEZE: {', '.join(names)} leaves nothing to learn; freeze less")
+
+
+def _parts_named(network: nn.Module, name: str) -> list[nn.Module]:
+    if name == "batch_norm":
+        return [module for module in network.modules() if isinstance(module, BatchNorm)]
+    try:
+        return [network.get_submodule(name)]
+    except AttributeError:
+        stages = (f"encoder.{child}" for child, _ in network.encoder.named_children())
+        parts = ["batch_norm", "encoder", "decoder", *stages]
+        raise UserError(f"FREEZE: the network has no part {name!r}; it has {', '.join(parts)}") from None
 
 
 def build_scaler(device: torch.device, precision: torch.dtype) -> torch.amp.GradScaler:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.schema import Optimizer
 from pipeline.errors import UserError
 from pipeline.training.ranger import Ranger
 
@@ -56,39 +57,28 @@ def assign_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_factor"]
 
 
-def build_optimizer(
-    network: nn.Module,
-    name: str,
-    weight_decay: float = 0.0,
-    encoder_lr_factor: float = 1.0,
-    decay_norm_and_bias: bool = True,
-    momentum: float = 0.9,
-) -> torch.optim.Optimizer:
-    """Returns the optimizer of that name over all parameters of the network, at a learning rate of 0.
+def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Returns the optimizer of SOLVER.OPTIMIZER over all parameters of the network, at a learning rate of 0.
 
     In Ranger, RAdam and AdamW weight decay is decoupled (`weight_decay * lr` of the weight each step); in SGD it is
     added to the gradient as is usual there. An optimizer of a library does as its documentation says.
 
     Args:
         network: its encoder, if it has one, is `network.encoder`. It may be moved to its device before or after.
-        name: one of `config/optimizers.py`, which says what is refused.
-        weight_decay: 0 for none.
-        encoder_lr_factor: the encoder's learning rate over the decoder's.
-        decay_norm_and_bias: whether norms and biases decay too.
-        momentum: of SGD, and of those of the libraries that have a setting of this name.
+        settings: their momentum is for SGD, and for those of the libraries that have a setting of this name.
 
     Raises:
         UserError: an encoder factor for a network without an encoder, or a name that the installed library lacks.
     """
-    if encoder_lr_factor != 1 and not hasattr(network, "encoder"):
+    factor = settings.encoder_lr_factor
+    if factor != 1 and not hasattr(network, "encoder"):
         raise UserError(
-            f"SOLVER.OPTIMIZER.ENCODER_LR_FACTOR is {encoder_lr_factor}, but {type(network).__name__} has no encoder: "
-            f"set it to 1"
+            f"SOLVER.OPTIMIZER.ENCODER_LR_FACTOR is {factor}, but {type(network).__name__} has no encoder: set it to 1"
         )
-    groups = parameter_groups(network, weight_decay, encoder_lr_factor, decay_norm_and_bias)
-    library, _, own_name = name.rpartition(".")
+    groups = parameter_groups(network, settings.weight_decay, factor, settings.decay_norm_and_bias)
+    library, _, own_name = settings.name.rpartition(".")
     makers = {"": _own, "timm": _of_timm, "torch_optimizer": _of_torch_optimizer}
-    optimizer = makers[library](own_name, groups, momentum)
+    optimizer = makers[library](own_name, groups, settings.momentum)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     return optimizer
@@ -101,12 +91,10 @@ def _own(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.opti
         return torch.optim.RAdam(groups, decoupled_weight_decay=True)
     if name == "AdamW":
         return torch.optim.AdamW(groups, fused=True)
-    if name == "SGD":
-        optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
-        if momentum:
-            optimizer.register_step_pre_hook(_begin_momentum)
-        return optimizer
-    raise ValueError(f"no optimizer is called {name}")
+    optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
+    if momentum:
+        optimizer.register_step_pre_hook(_begin_momentum)
+    return optimizer
 
 
 def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -146,8 +134,6 @@ class EmaWeights:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay {decay} of the weight average must be in [0, 1)")
         self.decay = decay
         self.num_updates = 0
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
@@ -180,14 +166,7 @@ class EmaWeights:
         return {"num_updates": self.num_updates, "weights": weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copies a saved state into this one, onto its devices.
-
-        Raises:
-            KeyError: the saved average is of another network.
-        """
-        if state["weights"].keys() != self.weights.keys():
-            strangers = sorted(state["weights"].keys() ^ self.weights.keys())
-            raise KeyError(f"saved weight average is of another network: {strangers[0]} is in one of the two only")
+        """Copies a saved state of the same network into this one, onto its devices."""
         self.num_updates = state["num_updates"]
         for name, value in state["weights"].items():
             self.weights[name].copy_(value)

@@ -18,7 +18,7 @@ https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer.
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -104,17 +104,6 @@ class Ranger(torch.optim.Optimizer):
         centralize: bool = True,
         fused: bool = True,
     ) -> None:
-        conditions = {
-            f"lr {lr} must be at least 0": lr >= 0,
-            f"betas {betas} must be in [0, 1)": all(0 <= beta < 1 for beta in betas),
-            f"eps {eps} must be above 0": eps > 0,
-            f"weight_decay {weight_decay} must be at least 0": weight_decay >= 0,
-            f"k {k} must be at least 1": k >= 1,
-            f"alpha {alpha} must be in [0, 1]": 0 <= alpha <= 1,
-        }
-        for message, holds in conditions.items():
-            if not holds:
-                raise ValueError(f"Ranger: {message}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "k": k, "alpha": alpha}
         super().__init__(params, defaults | {"centralize": centralize})
         self.fused = fused
@@ -124,12 +113,8 @@ class Ranger(torch.optim.Optimizer):
         super().load_state_dict(copy.deepcopy(state_dict))
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates every parameter that has a gradient; returns the closure's loss, if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """Updates every parameter that has a gradient."""
         grads = self._gradients()
         for group in self.param_groups:
             for (step, *_), params in self._same_step(group["params"]).items():
@@ -139,18 +124,14 @@ class Ranger(torch.optim.Optimizer):
                     slow = [self.state[param]["slow"] for param in params]
                     torch._foreach_add_(slow, torch._foreach_sub(params, slow), alpha=group["alpha"])
                     torch._foreach_copy_(params, slow)
-        return loss
 
     def _gradients(self) -> dict[Tensor, Tensor]:
         """Returns the gradient of each parameter that has one, centralized where its group says so."""
         plain, to_centre = {}, {}  # over all groups, so that one mean serves many kernels
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is None:
-                    continue
-                if param.grad.is_sparse:
-                    raise RuntimeError("Ranger takes no sparse gradients")
-                (to_centre if group["centralize"] else plain)[param] = param.grad
+                if param.grad is not None:
+                    (to_centre if group["centralize"] else plain)[param] = param.grad
         return plain | dict(zip(to_centre, centralized(list(to_centre.values())), strict=True))
 
     def _same_step(self, params: list[Tensor]) -> dict[tuple[Any, ...], list[Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config.plan import Phase
@@ -39,10 +39,6 @@ class TrainState:
     class_scores: list[float] = field(default_factory=list)
     epochs_without_hit: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the state as plain values."""
-        return asdict(self)
 
 
 def phase_over(phase: Phase, state: TrainState) -> bool:

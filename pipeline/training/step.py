@@ -16,7 +16,11 @@ from pipeline.training.learner import Learner
 
 @dataclass(frozen=True)
 class Means:
-    """Means over the samples of an epoch so far: the loss, each of its terms that was used, and the task's scores."""
+    """Means over the samples of an epoch so far, or over the images of a validation.
+
+    Attributes:
+        terms: of each term of the loss that was used, before its weight.
+    """
 
     loss: float
     terms: dict[str, float | None]

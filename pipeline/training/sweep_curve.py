@@ -156,10 +156,13 @@ def evaluate_curves(
     # Where the curve is flat around its minimum the repeats spread; the median in log space is the steadier answer.
     suggestions = {name: math.exp(statistics.median(math.log(one[name]) for one in single)) for name in single[0]}
     band = {name: [min(one[name] for one in single), max(one[name] for one in single)] for name in single[0]}
-    chosen = suggestions["trough"] if max_lr == "auto" else max_lr
+    trough, (low, high) = suggestions["trough"], band["trough"]
+    chosen = trough if max_lr == "auto" else max_lr
     facts = {"suggestions": suggestions, "band": band, "max_lr": chosen, "is_auto": max_lr == "auto"}
     warnings = [f"the loss still falls at SWEEP.END_LR {end_lr:g}; raise it"] if _still_falls(curves, end_lr) else []
-    warnings += _warnings(suggestions["trough"], band["trough"], chosen) if is_own else []
+    if is_own and not low / FAR_OFF <= chosen <= high * FAR_OFF:
+        side = "above" if chosen > trough else "below"
+        warnings.append(f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {trough:.2g}")
     return {**facts, "warnings": warnings}
 
 
@@ -170,13 +173,6 @@ def _still_falls(curves: Sequence[Curve], end_lr: float) -> bool:
         for curve in curves
     ]
     return 2 * sum(falling) > len(curves)
-
-
-def _warnings(suggestion: float, band: Sequence[float], chosen: float) -> list[str]:
-    if band[0] / FAR_OFF <= chosen <= band[1] * FAR_OFF:
-        return []
-    side = "above" if chosen > suggestion else "below"
-    return [f"SOLVER.MAX_LR {chosen:.2g} lies far {side} the sweep's suggestion {suggestion:.2g}"]
 
 
 def _fall_start(losses: Sequence[float], lowest: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,29 +21,49 @@ from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
 from pipeline.scores import label_of, score_of
-from pipeline.task import Learning
+from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
-from pipeline.training.device import described, explained_faults
+from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
-from pipeline.training.freeze import freeze
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
-from pipeline.training.learner import Learner
-from pipeline.training.messages import (
+from pipeline.training.history import (
+    StepLog,
+    append_timing,
     epoch_line,
-    memory_fix,
+    history_row,
     missed_class_lines,
-    not_finite_error,
-    validation_memory_fix,
+    open_events,
+    write_events,
+    write_rows,
 )
+from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
-from pipeline.training.step import EpochSums, train_step
-from pipeline.training.validate import Validation, validate
+from pipeline.training.step import EpochSums, Means, train_step
+from pipeline.training.validate import validate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 BAR_SECONDS = 1.0  # between two updates of the running means, each of which waits for the GPU
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and validation data of a run, ready to be iterated.
+
+    Attributes:
+        train_batches: (epoch, start step, augment, class scores) to the batches of an epoch, counted from 1.
+        valid_batches: () to the validation batches, the same each time.
+        num_valid: validation images.
+        describe: a sample's key to words: image, tile, epoch.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+
+    train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
+    valid_batches: Callable[[], Iterator[Batch]]
+    num_valid: int
+    describe: Callable[[Any], str]
+    steps_per_epoch: int
 
 
 @dataclass
@@ -52,11 +72,6 @@ class Training:
 
     Attributes:
         learning: what it needs of the task.
-        train_batches: `(epoch, start_step, augment, class_scores)` to the batches of an epoch, counted from 1.
-        valid_batches: `() -> iterable of batches`, the same each time.
-        num_valid: validation images.
-        describe: a sample's key to words: image, tile, epoch.
-        steps_per_epoch: optimizer steps of an epoch.
     """
 
     run: Run
@@ -66,11 +81,7 @@ class Training:
     learning: Learning
     state: TrainState
     seed: int
-    train_batches: Callable[..., Any]
-    valid_batches: Callable[[], Any]
-    num_valid: int
-    describe: Callable[[Any], str]
-    steps_per_epoch: int
+    data: RunData
     sums: EpochSums
     watch: FiniteWatch
     saved_at: float = field(default_factory=time.monotonic)
@@ -96,7 +107,7 @@ def train(training: Training) -> None:
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
         path = training.run.paths / NOT_FINITE
-        raise not_finite_error(fault, training.state, max_lr, training.describe, path) from None
+        raise fault.explained(training.state, max_lr, training.data.describe, path) from None
     finally:
         if training.events is not None:
             training.events.close()
@@ -120,7 +131,7 @@ def carry_out(training: Training) -> None:
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
     state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
-    terms, steps = training.sums.terms, training.steps_per_epoch
+    terms, steps = training.sums.terms, training.data.steps_per_epoch
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
     if training.state.history:
@@ -143,14 +154,15 @@ def begin_epoch(training: Training, phase: Phase) -> None:
 
 def train_epoch(training: Training, phase: Phase) -> None:
     """Trains one epoch, or what is left of it after a resume."""
-    state, learner, sums = training.state, training.learner, training.sums
+    state, learner, sums, steps = training.state, training.learner, training.sums, training.data.steps_per_epoch
     mix = phase.loss or training.config.loss_fn.mix
     criterion = training.learning.criterion(mix, state.epoch, state.class_scores)
     started, num_before = time.monotonic(), sums.num_samples()
-    batches = training.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
+    batches = training.data.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
     with _bar(training, phase) as bar:
         for batch in batches:
-            lr = set_rate(training, phase)
+            lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
+            assign_lr(learner.optimizer, lr)
             # Dropout and drop-path draw from here: a function of epoch and step, so that a resume repeats it.
             torch.manual_seed(step_seed(training.seed, state.epoch, state.step))
             position = (state.epoch, state.step, batch.keys)
@@ -164,14 +176,6 @@ def train_epoch(training: Training, phase: Phase) -> None:
     append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - started, num_samples)
 
 
-def set_rate(training: Training, phase: Phase) -> float:
-    """Assigns the learning rate of the coming step; returns it."""
-    state, steps = training.state, training.steps_per_epoch
-    lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
-    assign_lr(training.learner.optimizer, lr)
-    return lr
-
-
 def step_seed(seed: int, epoch: int, step: int) -> int:
     """Returns the seed of one step: different for every (seed, epoch, step) that a training can reach."""
     return (seed << 40) + (epoch << 24) + step
@@ -183,7 +187,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     `last.ckpt` is written first and `best.ckpt` becomes a second name of it. A kill between the two is repaired at the
     next start, see `repair_best`, and `best.ckpt` is never of an epoch that `last.ckpt` has not reached.
     """
-    state, steps = training.state, training.steps_per_epoch
+    state, steps = training.state, training.data.steps_per_epoch
     is_trained = bool(state.history)
     validation = validate_epoch(training)
     means = training.sums.means() if is_trained else None
@@ -208,7 +212,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     stop_if_asked(training)
 
 
-def validate_epoch(training: Training) -> Validation:
+def validate_epoch(training: Training) -> Means:
     """Returns loss and scores of the validation, by one fixed loss for the whole plan, without weights that change.
 
     Raises:
@@ -227,7 +231,7 @@ def validate_epoch(training: Training) -> Validation:
     return validation
 
 
-def monitored_value(training: Training, validation: Validation) -> float:
+def monitored_value(training: Training, validation: Means) -> float:
     """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
 
     Raises:
@@ -251,7 +255,7 @@ def save(training: Training) -> None:
     refuse_collapsed_scale(training.learner.scaler)
     content = {
         **training.learner.state_dict(),
-        "state": training.state.as_dict(),
+        "state": asdict(training.state),
         "sums": training.sums.state_dict(),
         "classes": list(training.learning.classes),
     }
@@ -262,7 +266,7 @@ def save(training: Training) -> None:
 
 def record(training: Training, row: dict[str, Any]) -> None:
     """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
-    write_history(training.run.paths / HISTORY, training.state.history)
+    write_rows(training.run.paths / HISTORY, training.state.history)
     if training.events is None:
         training.events = open_events(training.run.paths / EVENTS, row["epoch"])
     write_events(training.events, row)
@@ -285,9 +289,11 @@ def stop_if_asked(training: Training) -> None:
 
 def _until_stopped(training: Training) -> Iterator[Any]:
     """Yields the validation batches with a progress bar."""
-    bar = tqdm(total=training.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None)
+    bar = tqdm(
+        total=training.data.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None
+    )
     with bar:
-        for batch in training.valid_batches():
+        for batch in training.data.valid_batches():
             stop_if_asked(training)
             yield batch
             bar.update(len(batch.images))
@@ -301,7 +307,7 @@ def _seconds_left(training: Training) -> float | None:
 
 
 def _bar(training: Training, phase: Phase) -> tqdm:
-    state, steps = training.state, training.steps_per_epoch
+    state, steps = training.state, training.data.steps_per_epoch
     name = f"epoch {state.epoch + 1} {phase.name} {state.phase_epoch + 1}/{phase.epochs}"
     return tqdm(total=steps, initial=state.step, desc=name, leave=False, dynamic_ncols=True, disable=None)
 

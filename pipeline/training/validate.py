@@ -1,33 +1,27 @@
-"""One pass over the validation images: the loss and the task's scores."""
+"""Passes over validation images: a whole one after an epoch, and one over few images after each step of an LR sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from pipeline.task import Batch, Criterion, Learning, Scores
+from pipeline.data.competition import find_folder
+from pipeline.data.loaders import image_loader, valid_batches
+from pipeline.engine.run import Run
+from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.device import in_parts
 from pipeline.training.encoder import normalise
+from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
+from pipeline.training.step import Means
 
 
-@dataclass(frozen=True)
-class Validation:
-    """The result of one validation.
-
-    Attributes:
-        loss: mean over images.
-        terms: mean over images of each term of the loss, before its weight.
-    """
-
-    loss: float
-    terms: dict[str, float]
-    scores: Scores
-
-
-def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Validation:
+def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Means:
     """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
     encoder, scorer = learner.config.model.encoder, learning.scorer()
     losses, counts = [], []
@@ -42,10 +36,81 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             scorer.add(outputs, labels)
     weights = torch.tensor(counts)
 
-    def mean(values: list[torch.Tensor]) -> float:
+    def mean(values: list[Tensor]) -> float:
         values_B = torch.stack([value.double() for value in values])
         weights_B = weights.to(values_B)
         return float((values_B * weights_B).sum() / weights_B.sum())
 
     terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
-    return Validation(mean([loss.total for loss in losses]), terms, scorer.scores())
+    return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
+
+
+def choose_images(ids: Sequence[str], present: np.ndarray, count: int) -> list[str]:
+    """Returns ids of validation images that together hold every class they can, then rare classes once more.
+
+    Each is the one with most classes that none before it had (greedy set cover: Chvatal 1979), rare ones first.
+
+    Args:
+        present: bool, images x classes: which classes each image shows.
+    """
+    rarity = 1 / np.maximum(present.sum(0), 1)
+    chosen: list[int] = []
+    seen = np.zeros(present.shape[1], int)
+    for _ in range(min(count, len(ids))):
+        is_new = present & (seen == 0)
+        # All rarities together are less than one more new class.
+        gain = is_new.sum(1) + (present * (rarity / (1 + seen) ** 2)).sum(1) / present.shape[1]
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        seen += present[chosen[-1]]
+    return [ids[index] for index in sorted(chosen)]
+
+
+def validation_batches(run: Run) -> Iterator[Batch]:
+    """Yields the fixed validation images as batches, decoded once for the whole sweep."""
+    task, config = run.task, run.loaded.config
+    rows = split_rows(run.paths, "valid")
+    chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), config.sweep.images)
+    folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)
+    dataset = task.valid_data(run, folder, rows[rows["id"].isin(chosen)])
+    loader = image_loader(dataset, config.dataloaders.valid.batch_size, task.collate_valid, num_workers=0)
+    yield from valid_batches(loader)
+
+
+def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Criterion, learning: Learning) -> float:
+    """Returns the mean loss over images."""
+    total = count = 0
+    for batch in batches:
+        images_BHWC, labels = batch.images.to(learner.device), learning.to_device(batch.labels)
+        with at_this_step(learner) as network, autocast(learner.device, learner.precision):
+            outputs = network(normalise(images_BHWC, learner.config.model.encoder))
+        total += float(criterion(outputs, labels).total) * len(images_BHWC)
+        count += len(images_BHWC)
+    return total / count
+
+
+@contextlib.contextmanager
+def at_this_step(learner: Learner) -> Iterator[nn.Module]:
+    """Yields the network in evaluation mode, except that trained batch norms use the statistics of their batch.
+
+    Their running averages lag by about ten steps. Where the rate grows from step to step, they belong to another
+    network, and the loss explodes long before training does. Only a norm that sees a single value of each channel, as
+    behind a global pooling of one image, uses the running averages.
+    """
+    norms = [module for module in learner.network.modules() if isinstance(module, BatchNorm)]
+    momenta = {norm: norm.momentum for norm in norms if norm.training}
+    with learner.validated() as network:
+        hooks = [norm.register_forward_pre_hook(_use_batch_statistics) for norm in momenta]
+        for norm in momenta:
+            norm.momentum = 0.0  # the averages stay as they are
+        try:
+            yield network
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for norm, momentum in momenta.items():
+                norm.momentum = momentum
+
+
+def _use_batch_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    norm.training = inputs[0].numel() > inputs[0].shape[1]

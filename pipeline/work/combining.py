@@ -15,20 +15,18 @@ from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
 from pipeline.data.loaders import available_workers
-from pipeline.engine.chain import why_run
+from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, Stopped, UserError
 from pipeline.files import GIB, check_disk
-from pipeline.paths import BEST, PROBS, STREAM, TEST_CATALOG
-from pipeline.prediction.load import load_predictor, open_predictions
+from pipeline.paths import PROBS, STREAM, TEST_CATALOG
 from pipeline.prediction.progress import Progress
-from pipeline.prediction.store import USUAL_SHARE
+from pipeline.prediction.store import USUAL_SHARE, open_predictions
 from pipeline.prediction.streaming import Source, stream
 from pipeline.task import Arrays, HeldOut, Make
-from pipeline.training.checkpoint import load_or_refuse
+from pipeline.training.assemble import best_content, load_predictor
 from pipeline.training.inputs import split_rows
-from pipeline.work.inputs import image_folder
-from pipeline.work.member_inputs import member_runs
+from pipeline.work.inputs import image_folder, member_runs
 from pipeline.work.members import WITHOUT_STORES
 
 NUM_COMPARED = 2  # images of each store that are held against its network: a million pixels or two
@@ -56,13 +54,13 @@ def check_room(run: Run) -> None:
         UserError: the disk is too small; names the way without stores.
     """
     total, names = 0, []
-    for number, member in enumerate(member_runs(run)):
+    for member in member_runs(run):
         due = [
             subset
             for subset, stage in (("valid", "evaluate"), ("test", "predict"))
             if why_run(member.stage(stage), member) is not None or not (member.paths / PROBS[subset]).is_dir()
         ]
-        sources = {subset: _sources(run, subset)[number] for subset in due}
+        sources = {subset: _source(member, subset) for subset in due}
         predictor = sources[due[0]].open() if due else None  # whether it ends in an upsampling decides the size
         for subset, source in sources.items():
             frames = map(source.dataset.frame, range(len(source.dataset)))
@@ -79,23 +77,22 @@ def check_room(run: Run) -> None:
             raise UserError(f"{error}\n{WITHOUT_STORES}") from None
 
 
-def store_facts(run: Run, number: int) -> dict[str, Any]:
+def store_facts(member: Run) -> dict[str, Any]:
     """Returns the size of a member's stores, and how well they keep its classes.
 
     `float32_bytes` is what full-size float32 probabilities of the same images would take.
     """
-    member = member_runs(run)[number]
-    source = _sources(run, "test")[number]
+    source = _source(member, "test")
     dataset = source.dataset
     rows = [*split_rows(member.paths, "valid").itertuples(), *dataset.rows]
     files = [path for probs in PROBS.values() for path in (member.paths / probs).iterdir()]
     indices = sorted({0, len(dataset) // 2})[:NUM_COMPARED]
-    share = run.task.agreement(source.open(), dataset, indices, open_predictions(member, "test"))
+    share = member.task.agreement(source.open(), dataset, indices, open_predictions(member, "test"))
     sizes = [(int(row.height), int(row.width)) for row in rows]
     return {
         "bytes": sum(path.stat().st_size for path in files),
         "images": len(rows),
-        "float32_bytes": run.task.float32_bytes(run.loaded.competition, sizes),
+        "float32_bytes": member.task.float32_bytes(member.loaded.competition, sizes),
         "agreement": share,
         "compared": len(indices),
     }
@@ -115,9 +112,11 @@ def _streamed(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> 
         return progress.__getitem__
     if len(missing) < len(wanted):
         run.log(f"resuming: {len(wanted) - len(missing)} of {len(wanted)} images are done ({name})")
-    options = [member.loaded.config.dataloaders.valid for member in member_runs(run)]
-    num_threads = available_workers(max(option.num_workers for option in options), run.log)
-    images = stream(_sources(run, subset), {image_id: wanted[image_id] for image_id in missing}, num_threads)
+    members = member_runs(run)
+    num_threads = max(member.loaded.config.dataloaders.valid.num_workers for member in members)
+    num_threads = available_workers(num_threads, run.log)
+    sources = [_source(member, subset) for member in members]
+    images = stream(sources, {image_id: wanted[image_id] for image_id in missing}, num_threads)
     with tqdm(total=len(missing), desc=f"stream {name}", unit="image", leave=False, disable=None) as bar:
         for image_id, predictions in images:
             progress.put(image_id, make(image_id, predictions))
@@ -127,20 +126,11 @@ def _streamed(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> 
     return progress.__getitem__
 
 
-def _sources(run: Run, subset: str) -> list[Source]:
-    """Returns the members, each with the images that its store would hold, in that store's order and batches."""
-
-    def source(member: Run) -> Source:
-        config, path = member.loaded.config, member.paths / BEST
-        is_test = subset == "test"
-        rows = read_catalog(member.paths / TEST_CATALOG) if is_test else split_rows(member.paths, "valid")
-        rows = rows.drop(columns="mask", errors="ignore")  # predicting needs no masks
-        dataset = member.task.valid_data(member, image_folder(member, subset), rows)
-
-        def open_network():
-            content = load_or_refuse(path, f"train it: ./run.sh {member.name} train")
-            return load_predictor(member, content, path)
-
-        return Source(open_network, dataset, config.dataloaders.valid.batch_size, member.task)
-
-    return [source(member) for member in member_runs(run)]
+def _source(member: Run, subset: str) -> Source:
+    """Returns a member with the images that its store would hold, in that store's order and batches."""
+    is_test = subset == "test"
+    rows = read_catalog(member.paths / TEST_CATALOG) if is_test else split_rows(member.paths, "valid")
+    rows = rows.drop(columns="mask", errors="ignore")  # predicting needs no masks
+    dataset = member.task.valid_data(member, image_folder(member, subset), rows)
+    batch_size = member.loaded.config.dataloaders.valid.batch_size
+    return Source(lambda: load_predictor(member, best_content(member)), dataset, batch_size, member.task)

@@ -5,7 +5,6 @@ An experiment predicts them into their store; an ensemble combines its members o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.engine.run import Run
-from pipeline.files import atomic_path, sha256_text, write_atomic
+from pipeline.files import atomic_path, sha256_text, write_json
 from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE
-from pipeline.report.read import score_warning
+from pipeline.report.read import read_json, score_warning
 from pipeline.scores import label_of
 from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows
@@ -41,13 +40,13 @@ def evaluate_ensemble(run: Run) -> None:
     each = partial(make_each, run, "valid", held_out)
     evaluation, found = run.task.evaluate_ensemble(run, folder, rows, held_out, each)
     write_evaluation(run, folder, rows, evaluation, _members_origin(run))
-    write_atomic(run.paths / ENSEMBLE, json.dumps(found, indent=1))
+    write_json(run.paths / ENSEMBLE, found)
     forget_streamed(run)
 
 
 def _members_origin(run: Run) -> dict[str, Any]:
     """Returns what metrics.json says of split and checkpoint: those of the members."""
-    members = json.loads((run.paths / MEMBERS).read_text())
+    members = read_json(run.paths / MEMBERS, list)
     kinds = sorted({(member["split"] or {}).get("by", "?") for member in members})
     hashes = [member["checkpoint_sha256"] for member in members]
     checkpoint = {"epoch": None, "valid_loss": None, "sha256": sha256_text(" ".join(hashes))}
@@ -70,7 +69,7 @@ def write_evaluation(
     for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables}.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False, float_format="%.6f")
-    write_atomic(run.paths / METRICS, json.dumps(metrics, indent=1))
+    write_json(run.paths / METRICS, metrics)
     run.task.draw_panels(run, folder, rows, evaluation)
     run.log(scores_line(metrics))
     if warning := score_warning(metrics):

@@ -1,21 +1,24 @@
-"""What the stages read outside the run's folder: competition files, images, first weights, earlier runs.
+"""What the stages read outside the run's folder: competition files, images, first weights, earlier runs, members.
 
 Asked at every start to decide what is fresh, so nothing here needs torch or pandas.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.competition import any_file
+from pipeline.config.load import load_members
 from pipeline.data.competition import find_folder
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
-from pipeline.paths import DEMO, INDEX, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.paths import BEST, CONFIGS, DEMO, INDEX, PROBS, PROJECT, TEST_CATALOG, TRAIN_CATALOG
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
-from pipeline.training.inputs import find_checkpoint, tile_store
-from pipeline.training.weights import find_encoder_weights
+from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
 
 DEMO_FOLDER = PROJECT / "data" / DEMO
 
@@ -77,16 +80,6 @@ def images_of(run: Run, subset: str) -> Sources:
     return {"the test images" if subset == "test" else "the training images": files}
 
 
-def training_images(run: Run) -> Sources:
-    """Returns the images and labels of the training catalog."""
-    return images_of(run, "train")
-
-
-def test_images(run: Run) -> Sources:
-    """Returns the images of the test catalog."""
-    return images_of(run, "test")
-
-
 def sample_submission(run: Run) -> Sources:
     """Returns the sample that a submission is checked against, where the competition has one."""
     path = sample_path(run)
@@ -122,7 +115,61 @@ def lacks_tiles(run: Run) -> bool:
     return not (tile_store(run) / INDEX).is_file()
 
 
+def member_runs(run: Run) -> list[Run]:
+    """Returns an ensemble's members as runs of their own, in the order of ENSEMBLE.MEMBERS; else the run itself."""
+    if not run.loaded.is_ensemble:
+        return [run]
+    return [replace(run.of(member), log=_prefixed(run.log, member.run)) for member in load_members(run.loaded)]
+
+
+def member_sources(run: Run) -> Sources:
+    """Returns what decides the members' predictions: the competition, their checkpoints and configs.
+
+    Members that are finished need no training image: a hidden test set is predicted without the competition.
+    """
+    sources = dict(test_files(run))
+    with contextlib.suppress(UserError):
+        sources |= training_files(run)
+    for member in member_runs(run):
+        files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
+        sources[f"{member.name}'s checkpoint"] = member.paths / BEST
+        sources[f"{member.loaded.name}'s config"] = sorted(CONFIGS.parent / file for file in files if file)
+    return sources
+
+
+def member_stores(run: Run, subset: str) -> Sources:
+    """Returns the members' probability stores of the `test` or `valid` images, by a name for messages.
+
+    None with ENSEMBLE.STREAM: members.json says then what decides their predictions.
+    """
+    if run.loaded.config.ensemble.stream:
+        return {}
+    return {f"{member.loaded.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
+
+
+def held_out_sources(run: Run) -> Sources:
+    """Returns the members' stores of the validation images, and these images with their labels."""
+    return member_stores(run, "valid") | images_of(run, "train")
+
+
+def test_sources(run: Run) -> Sources:
+    """Returns the members' stores of the test images, and the sample submission."""
+    return member_stores(run, "test") | sample_submission(run)
+
+
+def lacks_predictions(run: Run) -> bool:
+    """Returns whether a member's probabilities, where they are wanted, are gone."""
+    if run.loaded.config.ensemble.stream:
+        return False
+    folders = [member.paths / probs for member in member_runs(run) for probs in PROBS.values()]
+    return not all((folder / INDEX).is_file() for folder in folders)
+
+
 def _files(folder: Path, templates: tuple[str, ...], lists: tuple[str | None, ...]) -> list[Path]:
     parents = sorted({path.parent for template in templates for path in folder.glob(any_file(template))})
     files = [folder / name for name in lists if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
+
+
+def _prefixed(log: Callable[[str], None], name: str) -> Callable[[str], None]:
+    return lambda line: log(f"{name}: {line}")

@@ -6,6 +6,7 @@ A validation image is combined only from members that did not train on it, nor s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pandas as pd
 from pipeline.config.load import is_machine_key, member_command, run_name
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
-from pipeline.engine.chain import reuse_finished, run_chain, why_run
+from pipeline.engine.chain import reuse_finished, run_chain
+from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.paths import BEST, CONFIG, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
-from pipeline.prediction.load import open_predictions
+from pipeline.paths import BEST, CONFIG, ENSEMBLE, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
+from pipeline.prediction.store import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
 from pipeline.training.inputs import find_checkpoint, split_rows
 from pipeline.wording import is_below
@@ -40,10 +42,10 @@ def require_trained(members: Sequence[Run]) -> None:
     lines = []
     for member in members:
         reuse_finished(member, PREDICTING[-1])  # another TTA needs no training
-        if not (member.paths.markers / "train.json").is_file() or not (member.paths / BEST).is_file():
+        if not member.paths.marker("train").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
-        run_chain(member.with_log(lambda line: None), "testset")
+        run_chain(replace(member, log=lambda line: None), "testset")
         reason = why_run(member.stage("train"), member)
         if reason is not None:
             lines.append((member, f"trained with other settings or data: {reason}"))
@@ -81,7 +83,7 @@ def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
     else:
         stores = {member.name: open_predictions(member, "test") for member in members}
         members[0].task.stored_alike({name: store.index for name, store in stores.items()})
-        ids = {name: set(store.ids) for name, store in stores.items()}
+        ids = {name: set(store) for name, store in stores.items()}
     first, *others = ids
     for name in others:
         unlike = ids[name] ^ ids[first]
@@ -139,9 +141,17 @@ def members_by_image(split: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def held_out_rows(run: Run) -> tuple[pd.DataFrame, dict[str, list[int]]]:
-    """Returns the catalog rows of an ensemble's validation images, and the members that were not trained on each."""
-    rows, members = split_rows(run.paths, "valid"), members_by_image(read_split(run.paths / SPLIT))
+    """Returns the catalog rows of the validation images, and the numbers of the members not trained on each."""
+    rows = split_rows(run.paths, "valid")
+    if not run.loaded.is_ensemble:
+        return rows, {image_id: [0] for image_id in rows["id"]}
+    members = members_by_image(read_split(run.paths / SPLIT))
     return rows, {image_id: members[image_id] for image_id in rows["id"]}
+
+
+def combination_facts(run: Run) -> dict[str, Any] | None:
+    """Returns the content of an ensemble's ensemble.json; None for a single run, which combines nothing."""
+    return read_json(run.paths / ENSEMBLE) if run.loaded.is_ensemble else None
 
 
 def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -12,14 +11,12 @@ from pipeline.data.catalog import read_catalog, write_table
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.files import sha256_file, write_atomic
+from pipeline.files import sha256_file, write_json
 from pipeline.paths import BEST, CLASSES, LEAKAGE, MEMBERS, PROBS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
-from pipeline.prediction.load import load_predictor, open_predictions
-from pipeline.prediction.store import PredictionStore, StoreWriter
-from pipeline.training.checkpoint import load_or_refuse
+from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
+from pipeline.training.assemble import best_content, load_predictor
 from pipeline.work.combining import check_room, store_facts
-from pipeline.work.inputs import image_folder
-from pipeline.work.member_inputs import member_runs
+from pipeline.work.inputs import image_folder, member_runs
 from pipeline.work.members import (
     held_out_table,
     leaked_pairs,
@@ -55,9 +52,9 @@ def predict_ensemble(run: Run) -> None:
     tables[CLASSES] = run.task.class_table(catalog, split, run.loaded.competition)
     for name, table in tables.items():
         write_table(run.paths / name, table)
-    stores = [] if is_streamed else [store_facts(run, number) for number in range(len(members))]
-    write_atomic(run.paths / STORES, json.dumps(stores, indent=1))
-    write_atomic(run.paths / MEMBERS, json.dumps([member_facts(member) for member in members], indent=1))
+    stores = [] if is_streamed else [store_facts(member) for member in members]
+    write_json(run.paths / STORES, stores)
+    write_json(run.paths / MEMBERS, [member_facts(member) for member in members])
 
 
 def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:
@@ -71,19 +68,18 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
         Stopped: the time budget is used up; whole shards are kept.
     """
     task, config, competition = run.task, run.loaded.config, run.loaded.competition
-    best = run.paths / BEST
-    content = load_or_refuse(best, f"train it: ./run.sh {run.name} train")
+    content = best_content(run)
     checkpoint = {
         "epoch": content["state"]["best_epoch"],
         "valid_loss": content["state"]["history"][-1]["valid_loss"],  # the monitor may be a score
-        "sha256": sha256_file(best),
+        "sha256": sha256_file(run.paths / BEST),
     }
     facts = {"classes": list(competition.class_names), "competition": competition.name}
     folder = run.paths / PROBS[subset]
     writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, task.pack, log=run.log)
     missing = set(writer.missing())
     if missing:
-        predictor = load_predictor(run, content, best)
+        predictor = load_predictor(run, content)
         chosen = rows[rows["id"].isin(missing)]
         dataset = task.valid_data(run, image_folder(run, subset), chosen.drop(columns="mask", errors="ignore"))
         writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))

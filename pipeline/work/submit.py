@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,28 +9,21 @@ from tqdm import tqdm
 
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
-from pipeline.files import sha256_file, write_atomic
-from pipeline.paths import CONFIG, DECODE, ENSEMBLE, METRICS, SUBMISSION, TEST_CATALOG, shown
-from pipeline.prediction.load import open_predictions
+from pipeline.files import sha256_file, write_json
+from pipeline.paths import CONFIG, DECODE, METRICS, SUBMISSION, TEST_CATALOG, shown
 from pipeline.report.read import read_json, score_warning
 from pipeline.submission.file import require_good, write_submission
 from pipeline.submission.formats import format_of
 from pipeline.work.combining import forget_streamed, make_each
-from pipeline.work.inputs import sample_path
+from pipeline.work.inputs import member_runs, sample_path
+from pipeline.work.members import combination_facts
 
 
 def submit(run: Run) -> None:
     """Writes the submission, the `.json` of its origin beside it, and `submission.json`."""
-    store, decoding = open_predictions(run, "test"), decoding_facts(run)
-    decode = run.task.decoder(run, None, decoding)
-    write_checked_submission(run, lambda image_id: decode([store[image_id]]), decoding)
-
-
-def submit_ensemble(run: Run) -> None:
-    """Writes the same files from the combined predictions of the members."""
     decoding = decoding_facts(run)
-    decode = run.task.decoder(run, read_json(run.paths / ENSEMBLE), decoding)
-    everyone = range(len(run.loaded.config.ensemble.members))
+    decode = run.task.decoder(run, combination_facts(run), decoding)
+    everyone = range(len(member_runs(run)))
     wanted = dict.fromkeys(read_catalog(run.paths / TEST_CATALOG)["id"], everyone)
     decoded = make_each(run, "test", wanted, "test", lambda image_id, predictions: {"mask": decode(predictions)})
     write_checked_submission(run, lambda image_id: decoded(image_id)["mask"], decoding)
@@ -56,7 +48,7 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     """
     competition = run.loaded.competition
     test = read_catalog(run.paths / TEST_CATALOG)
-    metrics = json.loads((run.paths / METRICS).read_text())
+    metrics = read_json(run.paths / METRICS)
     origin = {
         "experiment": run.loaded.name,
         "run": run.name,
@@ -79,5 +71,5 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     for warning in require_good(path, competition, sizes, sample_path(run)):
         run.log(warning)
     facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
-    write_atomic(run.paths / SUBMISSION, json.dumps(facts, indent=1))
+    write_json(run.paths / SUBMISSION, facts)
     run.log(f"checked: {shown(path)}, {len(test):,} images")

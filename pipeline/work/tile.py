@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
 from pipeline.data.tiles import NOTICED, distortion
 from pipeline.engine.run import Run
-from pipeline.files import write_atomic
+from pipeline.files import write_json
 from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
 from pipeline.training.inputs import split_rows
 
@@ -25,7 +23,7 @@ def tile(run: Run) -> None:
         by = f"by more than {100 * (NOTICED - 1):.0f} %"
         run.log(f"note: DATASETS.AUGMENTATION.TILE.SETS: {found} ({by})")
     facts = {"store": path.name, "images": len(rows)}
-    write_atomic(run.paths / TILES, json.dumps(facts, indent=1))
+    write_json(run.paths / TILES, facts)
     dataset = task.train_data(run)  # opens the store that tiles.json names
     task.draw_samples(run, dataset)
-    write_atomic(run.paths / TILES, json.dumps(facts | {"samples_per_epoch": len(dataset)}, indent=1))
+    write_json(run.paths / TILES, facts | {"samples_per_epoch": len(dataset)})

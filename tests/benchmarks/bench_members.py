@@ -20,13 +20,12 @@ import torch
 
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.api import open_run
-from pipeline.paths import BEST, TRAIN_CATALOG
-from pipeline.prediction.load import load_predictor
+from pipeline.paths import TRAIN_CATALOG
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, pack, predict_batches, unpack
 from pipeline.segmentation.samples import ValidDataset, collate_valid
-from pipeline.training.checkpoint import load_or_refuse
+from pipeline.training.assemble import best_content, load_predictor
 from pipeline.training.encoder import normalise
 from pipeline.work.inputs import competition_folder
 
@@ -37,8 +36,7 @@ RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     """The network of a trained run and some public images, spread over the list."""
     run = open_run(name)
-    path = run.paths / BEST
-    predictor = load_predictor(run, load_or_refuse(path, f"train it: ./run.sh {name} train"), path)
+    predictor = load_predictor(run, best_content(run))
     catalog = read_catalog(run.paths / TRAIN_CATALOG).drop(columns="mask")
     rows = catalog.iloc[len(catalog) // (2 * NUM_IMAGES) :: len(catalog) // NUM_IMAGES][:NUM_IMAGES]
     predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.training.optimizer import build_optimizer
 from pipeline.training.ranger import Ranger
 from tests.benchmarks.timing import alternate, show
+from tests.training.toy import optimizer_named
 
 NUM_ROUNDS, LOOKAHEAD_STEPS = 30, 6
 OTHERS = ("torch_optimizer.Ranger", "torch_optimizer.DiffGrad", "timm.lamb", "timm.adan", "timm.muon")
@@ -45,7 +45,7 @@ def main() -> None:
         return make(params)
 
     def by_name(name: str) -> torch.optim.Optimizer:
-        optimizer = optimizer_of(lambda params: build_optimizer(nn.ParameterList(params), name))
+        optimizer = optimizer_of(lambda params: optimizer_named(nn.ParameterList(params), name))
         optimizer.param_groups[0]["lr"] = 1e-3
         return optimizer
 

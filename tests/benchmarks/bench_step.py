@@ -49,7 +49,7 @@ from pipeline.training.history import StepLog
 from pipeline.training.learner import Learner, autocast, build_learner
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
-from pipeline.training.trainer import Training, train_epoch
+from pipeline.training.trainer import RunData, Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
 from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
 
@@ -144,11 +144,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
         learning=learning,
         state=TrainState("", class_scores=np.linspace(0.1, 0.9, NUM_CLASSES).tolist()),
         seed=1,
-        train_batches=batches,
-        valid_batches=lambda: iter(()),
-        num_valid=0,
-        describe=str,
-        steps_per_epoch=len(sampler),
+        data=RunData(batches, lambda: iter(()), num_valid=0, describe=str, steps_per_epoch=len(sampler)),
         sums=EpochSums(learning, terms, learner.device),
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
         step_log=StepLog(run.paths / STEPS, loaded.config.runtime.log_steps, terms, len(sampler), epoch=1, step=0),
@@ -157,7 +153,7 @@ def make_training(loaded: Loaded, learner: Learner, folder: Path, ids: list[str]
 
 def one_epoch(training: Training, num_steps: int | None = None) -> None:
     """Trains a whole epoch, or its last `num_steps` steps."""
-    training.state.step = training.steps_per_epoch - (num_steps or training.steps_per_epoch)
+    training.state.step = training.data.steps_per_epoch - (num_steps or training.data.steps_per_epoch)
     training.state.epoch += 1
     train_epoch(training, training.plan[0])
 
@@ -182,10 +178,12 @@ def step_overhead(chosen: argparse.Namespace, folder: Path, ids: list[str]) -> N
     loaded = load_experiment("ExpBAA", chosen)
     learner = make_learner(loaded)
     training = make_training(loaded, learner, folder, ids, chosen.workers)
-    clock, plain_batches = Clock(learner.device.type == "cuda"), training.train_batches
+    clock, plain_batches = Clock(learner.device.type == "cuda"), training.data.train_batches
     batch = next(plain_batches(1, 0, True, training.state.class_scores))
     if not clock.is_gpu:
-        training.train_batches = lambda *arguments: clock.timed_batches(plain_batches(*arguments))
+        training.data = replace(
+            training.data, train_batches=lambda *arguments: clock.timed_batches(plain_batches(*arguments))
+        )
         training.sums.add = clock.timed("metrics", training.sums.add)
     criterion = fixed_loss(loaded, learner)
     images, masks = batch.images.to(learner.device), batch.labels.to(learner.device)

@@ -26,7 +26,7 @@ from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.predict import Prediction, Predictor, decode, pack, predict_batches, unpack
 from pipeline.task import Batch, Frame
 from pipeline.training.encoder import load_encoder, normalise
-from pipeline.training.weights import find_encoder_weights
+from pipeline.training.inputs import find_encoder_weights
 from tests.benchmarks.street_images import CAMVID, NUM_CLASSES, read_images
 from tests.benchmarks.timing import alternate
 

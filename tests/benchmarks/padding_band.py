@@ -16,7 +16,7 @@ import torch
 from pipeline.config.competition import IGNORE, mask_code
 from pipeline.engine.api import open_run
 from pipeline.intervals import group_numbers, interval
-from pipeline.prediction.load import open_predictions
+from pipeline.prediction.store import open_predictions
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode

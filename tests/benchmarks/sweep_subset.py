@@ -35,7 +35,7 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.lr_sweep import sweep_points
 from pipeline.training.sweep_curve import smooth, smooth_rates, suggest
-from pipeline.training.sweep_validation import at_this_step, choose_images
+from pipeline.training.validate import at_this_step, choose_images
 from pipeline.work.inputs import competition_folder
 
 COUNTS = (4, 8, 16)

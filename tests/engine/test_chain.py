@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.load import load
-from pipeline.engine.chain import reuse_finished, run_chain, stage_seconds, why_run
+from pipeline.engine.chain import reuse_finished, run_chain, stage_seconds
+from pipeline.engine.dependence import why_run
 from pipeline.engine.folder import locked
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.chain import run_chain, stage_seconds, why_run
+from pipeline.engine.chain import run_chain, stage_seconds
+from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run, Stage
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError

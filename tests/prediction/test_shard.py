@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from pipeline.errors import UserError
-from pipeline.prediction.shard import is_whole, mapped_array, read_facts, write_shard
+from pipeline.prediction.store import is_whole, mapped_array, read_facts, write_shard
 
 resource = pytest.importorskip("resource")  # limits of a process are a matter of Unix
 SHAPES = st.lists(st.integers(0, 5), min_size=1, max_size=3)

@@ -18,9 +18,9 @@ from pipeline.config.plan import parse_mix
 from pipeline.config.schema import Config
 from pipeline.errors import Stopped, UserError
 from pipeline.task import Batch, Criterion, Learning, Loss, Score, Scores
-from pipeline.training.lr_sweep import _step
-from pipeline.training.sweep_validation import validation_loss
+from pipeline.training.lr_sweep import LrSweep
 from pipeline.training.trainer import train
+from pipeline.training.validate import validation_loss
 from tests.training.toy import STEPS, StopAt, history, make, results, run
 
 KINDS = ("dark", "bright")
@@ -163,7 +163,7 @@ def test_a_step_and_a_validation_of_the_sweep_work_on_another_task():
     validation = [batch(999, index) for index in range(2)]
     before = validation_loss(training.learner, validation, criterion, training.learning)
     training.learner.optimizer.param_groups[0]["lr"] = 0.1
-    batches = train_batches(1, 0, True, ())
+    sweep, batches = LrSweep(training.run, training.learner, criterion, training.sums), train_batches(1, 0, True, ())
     for seed in range(STEPS):
-        _step(training.learner, batches, criterion, seed, training.sums, training.run.stop)
+        sweep.step(batches, seed)
     assert validation_loss(training.learner, validation, criterion, training.learning) < before

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.training.freeze import freeze
+from pipeline.training.learner import freeze
 
 
 class Net(nn.Module):

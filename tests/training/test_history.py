@@ -9,9 +9,8 @@ import torch
 
 from pipeline.segmentation.learning import bind
 from pipeline.task import Loss, Score, Scores
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_history
+from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
 from pipeline.training.step import Means
-from pipeline.training.validate import Validation
 from tests.training.toy import make
 
 NAN = float("nan")
@@ -28,7 +27,7 @@ VALID_SCORES = Scores(
     [True] * 3,
 )
 MEANS = Means(0.5, {"ce": 0.3, "dice": 0.7}, TRAIN_SCORES)
-VALIDATION = Validation(0.7, {"ce": 0.6, "dice": 0.8}, VALID_SCORES)
+VALIDATION = Means(0.7, {"ce": 0.6, "dice": 0.8}, VALID_SCORES)
 
 
 def row(train=MEANS, validation=VALIDATION, terms=("ce",), classes=CLASSES):
@@ -73,7 +72,7 @@ def test_a_term_that_an_epoch_did_not_use_is_empty():
 
 
 def test_what_was_not_trained_is_empty(tmp_path):
-    write_history(tmp_path / "history.csv", [row(train=None), row()])
+    write_rows(tmp_path / "history.csv", [row(train=None), row()])
     with open(tmp_path / "history.csv") as file:
         before, after = csv.DictReader(file)
     assert before["train_loss"] == before["train_dice_Car"] == "" and after["train_loss"] == "0.5"
@@ -82,7 +81,7 @@ def test_what_was_not_trained_is_empty(tmp_path):
 
 def test_numbers_come_back_from_the_table_to_the_bit(tmp_path):
     value = 0.1 + 0.2
-    write_history(tmp_path / "history.csv", [row() | {"valid_loss": value}])
+    write_rows(tmp_path / "history.csv", [row() | {"valid_loss": value}])
     with open(tmp_path / "history.csv") as file:
         assert float(next(csv.DictReader(file))["valid_loss"]) == value
 
@@ -140,7 +139,7 @@ def test_events_have_a_curve_per_score_and_class(tmp_path):
 
 def test_events_have_a_curve_per_term_and_of_scores_and_classes_of_any_name(tmp_path):
     scores = Scores({"hit_rate": Score(0.5, [0.25, 0.75, 1.0])}, [], [])
-    validation = Validation(0.7, {"ce": 0.6, "dice": 0.8}, scores)
+    validation = Means(0.7, {"ce": 0.6, "dice": 0.8}, scores)
     write(tmp_path, row(validation=validation, terms=("ce", "dice"), classes=("Road", "side_walk", "Boat")))
     found = scalars(tmp_path)
     assert found["loss/ce/valid"] == [(1, pytest.approx(0.6))] and found["loss/dice/train"] == [(1, pytest.approx(0.7))]

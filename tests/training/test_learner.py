@@ -8,6 +8,7 @@ import torch
 from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
+from pipeline.training.encoder import load_weights
 from pipeline.training.learner import Learner, build_learner, build_scaler, validated_weights
 from tests.training.toy import batch, make, run
 
@@ -20,9 +21,12 @@ def config(*changes: str):
     return load("demo", tuple(f"{key}={value}" for key, value in settings.items())).config
 
 
-def learner_of(*changes: str, num_outputs: int = 12, **options) -> Learner:
+def learner_of(*changes: str, num_outputs: int = 12, previous: dict | None = None) -> Learner:
     settings = config(*changes)
-    return build_learner(settings, build_network(settings.model, num_outputs), **options)
+    network = build_network(settings.model, num_outputs)
+    if previous is not None:
+        load_weights(network, validated_weights(previous), "EXPERIMENT.LOAD_PREV ExpAAB")
+    return build_learner(settings, network)
 
 
 def test_validating_leaves_every_part_in_the_mode_it_was_in():
@@ -79,7 +83,7 @@ def test_a_revert_may_be_done_twice_from_the_disk(tmp_path):
 def test_a_previous_run_gives_all_its_weights():
     first = learner_of("EXPERIMENT.SEED=1")
     previous = {"network": first.network.state_dict(), "ema": None}
-    second = learner_of(previous=previous, origin="ExpAAB")
+    second = learner_of(previous=previous)
     assert all(map(torch.equal, first.network.state_dict().values(), second.network.state_dict().values()))
 
 
@@ -99,7 +103,7 @@ def test_a_previous_run_of_another_network_is_refused_by_the_first_mismatch(chan
     first = learner_of()
     previous = {"network": first.network.state_dict(), "ema": None}
     with pytest.raises(UserError, match=f"^EXPERIMENT.LOAD_PREV ExpAAB does not fit this network: {wanted}"):
-        learner_of(*changes, num_outputs=num_outputs, previous=previous, origin="EXPERIMENT.LOAD_PREV ExpAAB")
+        learner_of(*changes, num_outputs=num_outputs, previous=previous)
 
 
 def test_only_float16_has_a_scaler():

@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 
 from pipeline.config.load import load
-from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.training import lr_sweep
 from pipeline.training.finite import NotFinite
-from pipeline.training.lr_sweep import rates, sweep_learning_rates, write_sweep
+from pipeline.training.lr_sweep import LrSweep, rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
-from tests.tiny import draw_nothing, make_workshop, run_of, run_paths, run_stages
+from tests.tiny import draw_nothing, make_workshop, run_of, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import OVERFLOWING, StopAt, batch, make
 
@@ -30,6 +29,14 @@ def without_drawing(monkeypatch):
     draw_nothing(monkeypatch)
 
 
+def write_losses(points, max_lr, *changes):
+    """Writes a sweep of these points, not smoothed; returns the folder and the lines that were logged."""
+    lines: list[str] = []
+    run = run_of(load("demo", ("SWEEP.SMOOTHING=1", f"SOLVER.MAX_LR={max_lr}", *changes)), lines.append)
+    write_sweep(run, points)
+    return run.paths, lines
+
+
 def points_of(losses, repeat=0):
     return [Point(repeat, step, lr, loss, loss) for step, (lr, loss) in enumerate(zip(LRS, losses, strict=False))]
 
@@ -41,12 +48,10 @@ def test_rates_grow_by_the_same_factor_from_start_to_end():
 
 
 def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
-    paths = run_paths("sweep")
     points = (
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-3, 0.03), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
-    lines: list[str] = []
-    write_sweep(paths, points, smoothing=1.0, max_lr=1e-2, log=lines.append)
+    paths, lines = write_losses(points, 1e-2)
     table = pd.read_csv(paths / "lr_sweep.csv")
     assert len(table) == 3 * 61 and table["repeat"].unique().tolist() == [0, 1, 2]
     facts = json.loads((paths / "lr_sweep.json").read_text())
@@ -57,22 +62,21 @@ def test_the_files_hold_both_curves_and_the_band_over_repeats(tmp_path):
 
 
 def test_a_sweep_without_repeats_says_no_span(tmp_path):
-    lines: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), smoothing=1.0, max_lr=1e-2, log=lines.append)
+    _, lines = write_losses(points_of(curve(1e-2, 0.3)), 1e-2)
     assert "steep 0.0" in lines[0] and "(" not in lines[0]
 
 
 @pytest.mark.parametrize(("max_lr", "side"), [(10.0, "above"), (1e-4, "below")])
 def test_a_rate_far_off_is_warned_of(max_lr, side):
-    lines: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, max_lr, lines.append)
-    assert f"lies far {side} the sweep's suggestion" in lines[1] and lines[1].endswith("sweep/lr_sweep.png")
+    paths, lines = write_losses(points_of(curve(1e-2, 0.3)), max_lr)
+    assert f"lies far {side} the sweep's suggestion" in lines[1]
+    assert lines[1].endswith(f"{paths.name}/lr_sweep.png")
 
 
 def test_auto_takes_two_fifths_of_the_way_across_the_trough(tmp_path):
     losses = curve(1e-2, 0.3)
-    write_sweep(run_paths("sweep"), points_of(losses), 1.0, "auto", lambda line: None)
-    facts = json.loads((run_paths("sweep") / "lr_sweep.json").read_text())
+    paths, _ = write_losses(points_of(losses), "auto")
+    facts = json.loads((paths / "lr_sweep.json").read_text())
     assert facts["max_lr"] == facts["suggestions"]["trough"] and facts["is_auto"]
     level = (max(losses[:30]) + min(losses)) / 2
     inside = [math.log(lr) for lr, loss in zip(LRS, losses, strict=True) if loss <= level]
@@ -84,8 +88,7 @@ def test_a_rate_that_a_single_repeat_suggests_is_no_reason_to_warn():
     points = (
         points_of(curve(1e-2, 0.3)) + points_of(curve(1e-4, 3e-3), repeat=1) + points_of(curve(1e-2, 0.3), repeat=2)
     )
-    lines: list[str] = []
-    write_sweep(run_paths("sweep"), points, 1.0, 5e-4, lines.append)
+    _, lines = write_losses(points, 5e-4)
     assert len(lines) == 1
 
 
@@ -156,12 +159,13 @@ def test_a_step_that_the_loss_scaler_leaves_out_is_taken_with_further_batches():
             yield batch(number)
 
     criterion = training.learning.criterion("1 ce", 0, ())
-    lr_sweep._step(learner, batches(), criterion, 0, training.sums, Stop())
+    sweep = LrSweep(training.run, learner, criterion, training.sums)
+    sweep.step(batches(), 0)
     assert len(asked) > 1 and learner.scaler.get_scale() == OVERFLOWING / 2 ** (len(asked) - 1)
     assert training.sums.num_samples() == len(batch(0).images)  # of the step that was taken
     learner.network.segmentation_head.weight.register_hook(lambda grad: grad * float("nan"))
     with pytest.raises(NotFinite, match="at any loss scale"):
-        lr_sweep._step(learner, batches(), criterion, 0, training.sums, Stop())
+        sweep.step(batches(), 0)
 
 
 def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
@@ -170,8 +174,7 @@ def test_a_plan_too_short_for_the_optimizer_is_refused(workshop):
 
 
 def test_rates_of_another_optimizer_are_no_reason_to_warn():
-    lines: list[str] = []
-    write_sweep(run_paths("sweep"), points_of(curve(1e-2, 0.3)), 1.0, 10.0, lines.append, is_own=False)
+    _, lines = write_losses(points_of(curve(1e-2, 0.3)), 10.0, "SWEEP.OPTIMIZER=SGD")
     assert len(lines) == 1
 
 

@@ -19,11 +19,11 @@ from pipeline.task import Batch
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.device import explained_faults, make_reproducible
 from pipeline.training.finite import FiniteWatch, NotFinite
-from pipeline.training.optimizer import EmaWeights, build_optimizer
+from pipeline.training.optimizer import EmaWeights
 from pipeline.training.step import EpochSums, train_step
 from pipeline.training.trainer import train
 from tests.long.cuts import TIRED, equal, stop_at_every_step
-from tests.training.toy import STEPS, Toy, batch, history, make, results, run, script
+from tests.training.toy import STEPS, Toy, batch, history, make, optimizer_named, results, run, script
 
 if "TEST_DEVICE" not in os.environ:
     pytest.skip("for a GPU: python -m tests.long.gpu", allow_module_level=True)
@@ -88,7 +88,7 @@ def test_an_optimizer_steps_as_on_the_cpu(name):
     def stepped(device: torch.device) -> list[torch.Tensor]:
         torch.manual_seed(0)
         network = Toy().to(device, memory_format=torch.channels_last)
-        optimizer, average = build_optimizer(network, name, weight_decay=0.01), EmaWeights(network, 0.9)
+        optimizer, average = optimizer_named(network, name, weight_decay=0.01), EmaWeights(network, 0.9)
         for step in range(20):
             for number, param in enumerate(network.parameters()):
                 generator = torch.Generator().manual_seed(100 * step + number)

@@ -14,8 +14,8 @@ from torch import nn
 from pipeline.config.optimizers import OFFERED, OURS, REFUSED, UNEVEN, WITHOUT_DECAY, why_refused
 from pipeline.errors import UserError
 from pipeline.training.finite import refuse_not_finite
-from pipeline.training.optimizer import build_optimizer
 from tests.training.test_optimizer import SmallNetwork, train
+from tests.training.toy import optimizer_named
 
 LIBRARIES = {
     "timm": set(timm.optim.list_optimizers()),
@@ -55,12 +55,12 @@ def moved_to(network: nn.Module, rate: float, optimizer: torch.optim.Optimizer, 
 def rate_faults(name: str) -> list[str]:
     """Returns whether weights move at rate 0, or otherwise than in proportion to the rate of their group."""
     network = network_of()
-    still = moved_to(network, 0.0, build_optimizer(network, name), gradient=1.0, steps=6)
+    still = moved_to(network, 0.0, optimizer_named(network, name), gradient=1.0, steps=6)
     faults = ["moves at rate 0"] if max(float(value.abs().max()) for value in still.values()) > 1e-6 else []
     moved = {}
     for factor in (1.0, 0.1):
         network = network_of()
-        moved[factor] = moved_to(network, 1e-3, build_optimizer(network, name, 0.0, factor), gradient=1.0, steps=1)
+        moved[factor] = moved_to(network, 1e-3, optimizer_named(network, name, 0.0, factor), gradient=1.0, steps=1)
     for key, factor in (("head.weight", 1.0), ("encoder.0.weight", 0.1)):
         expected = factor * moved[1.0][key]
         if not torch.allclose(moved[0.1][key], expected, rtol=1e-2, atol=1e-7):
@@ -77,7 +77,7 @@ def decay_faults(name: str) -> list[str]:
         moved = []
         for decay in (0.0, 1.0):
             network = network_of()
-            moved.append(moved_to(network, rate, build_optimizer(network, name, decay), gradient=1e-3, steps=3))
+            moved.append(moved_to(network, rate, optimizer_named(network, name, decay), gradient=1e-3, steps=3))
         by_decay = (moved[1]["head.weight"] - moved[0]["head.weight"]).flatten()
         towards[rate] = -float(by_decay @ centred / (centred @ centred))
         alignment = -float(by_decay @ centred / (by_decay.norm() * centred.norm()).clamp_min(1e-12))
@@ -90,7 +90,7 @@ def resume_faults(name: str, weight_decay: float = 0.01) -> list[str]:
     """Returns after which steps a resume or a return to a checkpoint ends with other bits, part of it thawed late."""
     settings = {"weight_decay": weight_decay, "encoder_lr_factor": 0.3, "decay_norm_and_bias": False}
     straight = network_of()
-    optimizer = build_optimizer(straight, name, **settings)
+    optimizer = optimizer_named(straight, name, **settings)
     files = {}
     for step in range(STEPS):
         if step in CUTS:
@@ -104,7 +104,7 @@ def resume_faults(name: str, weight_decay: float = 0.01) -> list[str]:
     faults = [] if is_moved else ["a thawed part stays where it was"]
     for cut, file in files.items():
         for kind, network, used in (
-            ("resume", fresh, build_optimizer(fresh, name, **settings)),
+            ("resume", fresh, optimizer_named(fresh, name, **settings)),
             ("return", straight, optimizer),
         ):
             file.seek(0)
@@ -146,14 +146,14 @@ def test_a_refused_optimizer_fails_one_of_the_checks(name: str) -> None:
 def test_momentum_is_handed_on_to_those_that_have_it() -> None:
     network = network_of()
     for name in ("timm.sgdw", "timm.rmsproptf", "torch_optimizer.LARS", "torch_optimizer.QHM"):
-        assert build_optimizer(network, name, momentum=0.7).param_groups[0]["momentum"] == 0.7
-    assert "momentum" not in build_optimizer(network, "torch_optimizer.DiffGrad", momentum=0.7).param_groups[0]
+        assert optimizer_named(network, name, momentum=0.7).param_groups[0]["momentum"] == 0.7
+    assert "momentum" not in optimizer_named(network, "torch_optimizer.DiffGrad", momentum=0.7).param_groups[0]
 
 
 def test_an_optimizer_that_the_installed_timm_lacks_is_refused_with_its_version(monkeypatch) -> None:
     monkeypatch.setattr(timm.optim, "list_optimizers", lambda: ["adamw"])
     with pytest.raises(UserError, match=rf"timm {timm.__version__} has no muon; a newer one has"):
-        build_optimizer(network_of(), "timm.muon")
+        optimizer_named(network_of(), "timm.muon")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from pipeline.task import Batch
 from pipeline.training import encoder
 from pipeline.training.device import make_reproducible
 from pipeline.training.learner import Learner, build_learner, build_scaler
-from pipeline.training.optimizer import EmaWeights, build_optimizer
+from pipeline.training.optimizer import EmaWeights
 from pipeline.training.step import EpochSums, train_step
+from tests.training.toy import optimizer_named
 
 CUDA, NUM_CLASSES = torch.device("cuda"), 12
 # Of torch.use_deterministic_algorithms' list of operations that have no repeatable way on CUDA, as nodes of a graph.
@@ -69,7 +70,7 @@ def fake_gpu(*changes: str) -> Iterator[Learner]:
                 setattr(module, name, torch.nn.Parameter(torch.empty(value.shape, device=CUDA)))
             for name, value in module.named_buffers(recurse=False):
                 setattr(module, name, torch.empty(value.shape, dtype=value.dtype, device=CUDA))
-        optimizer = build_optimizer(real.network, real.config.solver.optimizer.name)
+        optimizer = optimizer_named(real.network, real.config.solver.optimizer.name)
         ema = EmaWeights(real.network, 0.9)
         yield replace(real, device=CUDA, optimizer=optimizer, ema=ema, scaler=build_scaler(CUDA, real.precision))
     encoder._scale_shift.cache_clear()  # what it kept has no numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def follow(plan, losses, restart_after=(), starts_trained=False):
         is_best = note_validation(state, losses[min(state.epoch, len(losses) - 1)], [0.5], [True], starts_trained)
         told.append((state.epoch, phase.name, is_best))
         if state.epoch in restart_after:
-            state = TrainState(**json.loads(json.dumps(state.as_dict())))
+            state = TrainState(**json.loads(json.dumps(asdict(state))))
     return told
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from pipeline.config.optimizers import OFFERED, UNEVEN
 from pipeline.config.plan import Phase
-from pipeline.training.optimizer import build_optimizer
-from pipeline.training.stride import mean_stride, stride
+from pipeline.training.lr_sweep import mean_stride, stride
+from tests.training.toy import optimizer_named
 
 
 class OneWeight(nn.Module):
@@ -24,7 +24,7 @@ class OneWeight(nn.Module):
 @pytest.mark.parametrize("step", [7, 40, 301])  # none of them one at which Lookahead takes half of it back
 def test_a_stride_is_what_the_optimizer_really_moves(name, step):
     network = OneWeight()
-    optimizer = build_optimizer(network, name)
+    optimizer = optimizer_named(network, name)
     for count in range(1, step + 1):
         optimizer.param_groups[0]["lr"] = 1e-3 if count == step else 0.0
         network.weight.grad = torch.ones(1, dtype=torch.float64)
@@ -39,7 +39,7 @@ EARLY, LATE = range(30, 54), range(960, 1008)  # of 24 and 48 steps: Lookahead t
 @pytest.mark.parametrize("name", OFFERED)
 def test_no_other_optimizer_has_steps_that_grow_or_shrink_for_long(name):
     network = nn.Conv2d(4, 4, 1, bias=False)
-    optimizer = build_optimizer(network, name)
+    optimizer = optimizer_named(network, name)
     optimizer.param_groups[0]["lr"] = 1e-5
     nn.init.constant_(network.weight, 1.0)
     generator = torch.Generator().manual_seed(0)

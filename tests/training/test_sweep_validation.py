@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.training.freeze import freeze
-from pipeline.training.learner import Learner
-from pipeline.training.sweep_validation import at_this_step, choose_images, validation_loss
+from pipeline.training.learner import Learner, freeze
+from pipeline.training.validate import at_this_step, choose_images, validation_loss
 from tests.training.toy import batch, make
 
 

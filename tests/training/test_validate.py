@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.segmentation.learning import bind
 from pipeline.task import Batch, Loss
-from pipeline.training.validate import Validation, validate
+from pipeline.training.step import Means
+from pipeline.training.validate import validate
 from tests.training.toy import make
 
 
@@ -28,7 +29,7 @@ class Constant(nn.Module):
 
 def validation_of(
     truths: Sequence[Sequence], predictions: Sequence[Sequence], loss: Callable[[Tensor, Tensor], Tensor]
-) -> Validation:
+) -> Means:
     """Validates two classes on one batch for each pair of masks (lists of rows); predictions come from the images."""
     training = make()
     training.learner.network = Constant(2)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.schema import Encoder
 from pipeline.errors import UserError
-from pipeline.training.weights import find_encoder_weights
+from pipeline.training.inputs import find_encoder_weights
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config.load import load
 from pipeline.config.plan import Phase, parse_mix
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Optimizer
 from pipeline.engine.stopping import Stop
 from pipeline.paths import BEST, HISTORY, LAST, RunPaths
 from pipeline.paths import STEPS as STEPS_TABLE
@@ -24,9 +24,8 @@ from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 from pipeline.training.state import TrainState
-from pipeline.training.step import EpochSums
-from pipeline.training.trainer import Training, train
-from pipeline.training.validate import Validation
+from pipeline.training.step import EpochSums, Means
+from pipeline.training.trainer import RunData, Training, train
 from tests.tiny import run_of
 
 CLASSES = ("Ground", "Road", "Car")
@@ -96,6 +95,18 @@ def toy_learning(config: Config, device: torch.device) -> Learning:
     return bind(CLASSES, every, every, len(CLASSES), config.loss_fn, device)
 
 
+def optimizer_named(
+    network: nn.Module,
+    name: str,
+    weight_decay: float = 0.0,
+    encoder_lr_factor: float = 1.0,
+    decay_norm_and_bias: bool = True,
+    momentum: float = 0.9,
+) -> torch.optim.Optimizer:
+    """Returns an optimizer by its name, with the settings of a test."""
+    return build_optimizer(network, Optimizer(name, weight_decay, momentum, encoder_lr_factor, decay_norm_and_bias))
+
+
 def make(
     name: str = "toy",
     changes: Sequence[str] = (),
@@ -128,7 +139,7 @@ def make(
     torch.manual_seed(1)
     device = torch.device(device)
     network = (network or Toy()).to(device)
-    optimizer = build_optimizer(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
+    optimizer = optimizer_named(network, solver.optimizer.name, encoder_lr_factor=solver.optimizer.encoder_lr_factor)
     ema = EmaWeights(network, solver.ema_decay) if solver.ema_decay is not None else None
     precision = torch.float16 if has_scaler else precision
     scaler = build_scaler(device, precision)
@@ -146,11 +157,7 @@ def make(
         learning=learning,
         state=TrainState(key) if content is None else restore(content, learner, sums),
         seed=3,
-        train_batches=batches,
-        valid_batches=validation,
-        num_valid=NUM_VALID_BATCHES * BATCH_SIZE,
-        describe=str,
-        steps_per_epoch=STEPS,
+        data=RunData(batches, validation, NUM_VALID_BATCHES * BATCH_SIZE, describe=str, steps_per_epoch=STEPS),
         sums=sums,
         watch=FiniteWatch(lags),
     )
@@ -171,14 +178,14 @@ def script(monkeypatch, losses: Sequence[float], **scores: Sequence[float | None
     """
     indices = iter(range(len(losses)))
 
-    def validate(learner, batches, criterion, learning) -> Validation:
+    def validate(learner, batches, criterion, learning) -> Means:
         for _ in batches:
             pass
         index = next(indices)
         means = {name: scores[name][index] if name in scores else 0.5 for name in ("dice", "iou", "miou")}
         by_name = {name: Score(mean, [math.nan if mean is None else mean] * 3) for name, mean in means.items()}
         terms = {name: losses[index] for name, _ in parse_mix(learner.config.loss_fn.mix)}
-        return Validation(losses[index], terms, Scores(by_name, by_name["dice"].classes, [True] * 3))
+        return Means(losses[index], terms, Scores(by_name, by_name["dice"].classes, [True] * 3))
 
     monkeypatch.setattr("pipeline.training.trainer.validate", validate)
 
