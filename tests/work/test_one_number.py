@@ -144,7 +144,7 @@ def test_the_monitor_is_that_number_too(roads):
 
 def test_score_says_the_same_of_the_same_masks(roads, tmp_path, capsys):
     store = PredictionStore(run_paths("RoadA") / VALID_PROBS, unpack)
-    ids = list(store.ids)
+    ids = list(store)
     masks = [(image_id, decode(store[image_id])) for image_id in ids]
     sizes = {image_id: mask.shape for image_id, mask in masks}
     path = tmp_path / "valid.csv"
