@@ -1,20 +1,104 @@
 """The scores of a prediction: their names, what they are per class, and their mean over the scored classes.
 
-    dice, iou   per image and class, 1 where prediction and truth both lack the class; mean over images, then classes
-    miou        per class, from the confusion matrix summed over all images; mean over classes that have pixels
-
-Imports NumPy only.
+`KINDS` has them all. Dice, IoU and mIoU are always computed, any other one where it is the competition's own (SCORE)
+or is watched (SOLVER.MONITOR). Imports NumPy only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-LABELS = {"dice": "Dice", "iou": "IoU", "miou": "mIoU"}  # by the name that files and configs use
-PER_IMAGE = ("dice", "iou")  # those that a single image has
+from pipeline.config.competition import SCORE_DEFAULTS, Competition, ScoreOptions
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a score is.
+
+    Attributes:
+        label: what people call it.
+        per: `image`: a value per image and class, averaged over images; `all`: a value per class, of the pixels of all
+            images at once.
+        needs: `counts`: correct, true and predicted pixels of each class; `masks`: where these pixels are.
+        like: the score that stands in for it where one of `per: image` from counts is needed; itself where it is one.
+        meaning: its values per class, in words.
+        is_weighted: whether its mean is over all classes, each weighted with its true pixels, instead of the mean over
+            the scored classes.
+    """
+
+    label: str
+    per: Literal["image", "all"]
+    needs: Literal["counts", "masks"]
+    like: str
+    meaning: str
+    is_weighted: bool = False
+
+
+_IMAGE = "per image and class"
+ABSENT_IS_1 = f"{_IMAGE}, 1 where neither prediction nor label has the class"
+_SHOWN = f"{_IMAGE}, of images whose label has the class"
+_ALL = "over the data set at once"
+KINDS = {
+    "dice": Kind("Dice", "image", "counts", "dice", ABSENT_IS_1),
+    "iou": Kind("IoU", "image", "counts", "iou", ABSENT_IS_1),
+    "miou": Kind("mIoU", "all", "counts", "iou", _ALL),
+    "present_dice": Kind("Dice where present", "image", "counts", "present_dice", _SHOWN),
+    "present_iou": Kind("IoU where present", "image", "counts", "present_iou", _SHOWN),
+    "global_dice": Kind("global Dice", "all", "counts", "dice", _ALL),
+    "global_iou": Kind("global IoU", "all", "counts", "iou", _ALL),
+    "fbeta": Kind("F-beta", "all", "counts", "dice", _ALL),
+    "fwiou": Kind("fwIoU", "all", "counts", "iou", f"{_ALL}, all classes weighted with their pixels", is_weighted=True),
+    "pixel_accuracy": Kind("pixel accuracy", "all", "counts", "iou", f"{_ALL}, of all classes", is_weighted=True),
+    "boundary_f": Kind("boundary F", "image", "masks", "dice", ABSENT_IS_1),
+    "surface_dice": Kind("surface Dice", "image", "masks", "dice", ABSENT_IS_1),
+    "uw_madison": Kind("Dice and Hausdorff", "image", "masks", "dice", ABSENT_IS_1),
+    "mask_ap": Kind("mask AP", "image", "counts", "iou", ABSENT_IS_1),
+    "object_ap": Kind("object AP", "image", "masks", "iou", ABSENT_IS_1),
+}
+LABELS = {name: kind.label for name, kind in KINDS.items()}  # by the name that files and configs use
+PER_IMAGE = ("dice", "iou")  # of those that are always computed, the ones that a single image has
+ALWAYS = (*PER_IMAGE, "miou")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The scores that a run computes.
+
+    Attributes:
+        names: `ALWAYS`, then the others.
+        options: the numbers that some of them need.
+    """
+
+    names: tuple[str, ...] = ALWAYS
+    options: ScoreOptions = SCORE_DEFAULTS
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Those that are not always computed."""
+        return self.names[len(ALWAYS) :]
+
+    @property
+    def of_images(self) -> tuple[str, ...]:
+        """Those that a single image has."""
+        return tuple(name for name in self.names if KINDS[name].per == "image")
+
+    @property
+    def of_masks(self) -> tuple[str, ...]:
+        """Those that need the masks."""
+        return tuple(name for name in self.names if KINDS[name].needs == "masks")
+
+
+BASIC = Chosen()
+
+
+def chosen_scores(competition: Competition, monitor: str = "valid_loss") -> Chosen:
+    """Returns the scores of a run: the three that are always there, the competition's own, the one that is watched."""
+    others = [name for name in (competition.score, score_of(monitor)) if name is not None]
+    return Chosen(tuple(dict.fromkeys((*ALWAYS, *others))), competition.score_options)
 
 
 def label_of(score: str) -> str:
@@ -48,27 +132,61 @@ def monitor_label(monitor: str) -> str:
 def per_image_score(score: str) -> str:
     """Returns the score by which single images are compared where `score` is the competition's.
 
-    >>> per_image_score("dice"), per_image_score("miou")
-    ('dice', 'iou')
+    >>> per_image_score("dice"), per_image_score("miou"), per_image_score("boundary_f")
+    ('dice', 'iou', 'boundary_f')
     """
-    return score if score in PER_IMAGE else "iou"
+    return score if KINDS[score].per == "image" else KINDS[score].like
 
 
-def class_scores(score: str, hits: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Returns Dice or IoU, float64, of any shape; 1 where there are no pixels.
+def counted_score(score: str) -> str:
+    """Returns the score per image that can be estimated from counts of pixels where `score` is the competition's.
+
+    >>> counted_score("present_dice"), counted_score("miou"), counted_score("boundary_f")
+    ('present_dice', 'iou', 'dice')
+    """
+    return KINDS[score].like
+
+
+def class_scores(
+    score: str, hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, options: ScoreOptions = SCORE_DEFAULTS
+) -> np.ndarray:
+    """Returns a score of `needs: counts`, float64, of any shape.
+
+    Of `per: image` it is 1 where there are no pixels, or NaN where only images with the class count; of `per: all` it
+    is NaN where there are no pixels.
 
     Args:
-        score: one of `PER_IMAGE`.
         hits: pixels of a class that were predicted correctly.
-        areas: its true plus its predicted pixels.
+        true: its pixels in the truth.
+        predicted: its predicted pixels.
 
-    >>> class_scores("dice", np.array([1, 0]), np.array([3, 0])).tolist()
-    [0.6666666666666666, 1.0]
-    >>> class_scores("iou", np.array([1, 0]), np.array([3, 0])).tolist()
-    [0.5, 1.0]
+    >>> hits, true, predicted = np.array([1, 0, 0]), np.array([1, 0, 0]), np.array([2, 0, 1])
+    >>> class_scores("dice", hits, true, predicted).tolist(), class_scores("iou", hits, true, predicted).tolist()
+    ([0.6666666666666666, 1.0, 0.0], [0.5, 1.0, 0.0])
+    >>> class_scores("present_dice", hits, true, predicted).tolist()
+    [0.6666666666666666, nan, nan]
     """
-    tops, bottoms = (2 * hits, areas) if score == "dice" else (hits, areas - hits)
-    return np.where(areas > 0, tops / np.where(areas > 0, bottoms, 1), 1.0)
+    areas = predicted + true
+    if score in ("miou", "global_iou", "fwiou"):
+        return _ratio(hits, areas - hits, np.nan)
+    if score == "global_dice":
+        return _ratio(2 * hits, areas, np.nan)
+    if score == "fbeta":  # van Rijsbergen 1979; 1 is Dice, below 1 a false pixel costs more than a missed one
+        square = options.beta**2
+        return _ratio((1 + square) * hits, square * true + predicted, np.nan)
+    if score == "pixel_accuracy":  # of one class; weighted with the true pixels it is the share of correct ones
+        return _ratio(hits, true, np.nan)
+    if score in ("present_dice", "present_iou"):
+        return np.where(true > 0, class_scores(score.removeprefix("present_"), hits, true, predicted), np.nan)
+    if score == "mask_ap":  # the share of IoU thresholds that the whole mask passes, as in TGS Salt
+        iou = class_scores("iou", hits, true, predicted)
+        return (iou[..., None] > np.array(options.thresholds)).mean(-1)
+    return _ratio(2 * hits, areas, 1.0) if score == "dice" else _ratio(hits, areas - hits, 1.0)
+
+
+def _ratio(tops: np.ndarray, bottoms: np.ndarray, empty: float) -> np.ndarray:
+    """Returns tops / bottoms, and `empty` where a bottom is 0."""
+    return np.where(bottoms > 0, tops / np.where(bottoms > 0, bottoms, 1), empty)
 
 
 def mean_scored(values: np.ndarray | Sequence[float], scored: Sequence[int] | None = None) -> np.ndarray:
@@ -90,15 +208,38 @@ def mean_scored(values: np.ndarray | Sequence[float], scored: Sequence[int] | No
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
+def mean_score(
+    score: str, values_C: np.ndarray | Sequence[float], scored: Sequence[int] | None, true_C: np.ndarray
+) -> float:
+    """Returns the one number of a score: the mean over the scored classes, or weighted over all classes.
+
+    Args:
+        values_C: of each class over all images.
+        scored: indices of the scored classes; None: all.
+        true_C: true pixels of each class.
+
+    >>> mean_score("pixel_accuracy", [0.5, 1.0, np.nan], [1], np.array([30, 10, 0]))
+    0.625
+    """
+    if not KINDS[score].is_weighted:
+        return float(mean_scored(values_C, scored))
+    total = true_C.sum()
+    return float(np.where(true_C > 0, true_C * np.asarray(values_C), 0).sum() / total) if total else float("nan")
+
+
 def score_table(
-    values: Mapping[str, np.ndarray], classes: Sequence[str], scored: Sequence[int] | None = None
+    values: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    scored: Sequence[int] | None = None,
+    true_C: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns of each score its label, the mean over the scored classes, and the value of each class; None for NaN.
+    """Returns of each score its label, its mean, and the value of each class; None for NaN.
 
     Args:
         values: float64 (C,), by the name of the score.
         classes: their C names.
         scored: indices of the scored classes; None: all.
+        true_C: true pixels of each class, for scores whose mean is weighted.
 
     >>> score_table({"miou": np.array([0.5, np.nan])}, ["Car", "Road"])
     {'miou': {'label': 'mIoU', 'mean': 0.5, 'classes': {'Car': 0.5, 'Road': None}}}
@@ -110,7 +251,7 @@ def score_table(
     return {
         name: {
             "label": LABELS[name],
-            "mean": known(mean_scored(values_C, scored)),
+            "mean": known(mean_score(name, values_C, scored, true_C)),
             "classes": dict(zip(classes, map(known, values_C), strict=True)),
         }
         for name, values_C in values.items()

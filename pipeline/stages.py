@@ -23,6 +23,8 @@ from pipeline.paths import (
     ENSEMBLE,
     EVENTS,
     HISTORY,
+    IMAGES,
+    LABELS,
     LAST,
     LEAKAGE,
     MEMBERS,
@@ -57,9 +59,11 @@ NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
-    "COMPETITION.CONVENTION.ROWS",
+    *("COMPETITION.MASKS", "COMPETITION.MASK_FOLDER", "COMPETITION.VALID_REGION", "COMPETITION.ID_FORMAT"),
+    *("COMPETITION.IMAGE", "COMPETITION.SUBMITTED", "COMPETITION.CONVENTION.ROWS"),
 )
 SHOWN = (*TRAINED, "COMPETITION.COLORS")
+SCORING = ("COMPETITION.SCORE", "COMPETITION.SCORE_OPTIONS")
 PREDICTION = (
     *(*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
     *("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE"),
@@ -76,12 +80,24 @@ ALL = (
     *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
     *("PREDICT", "DECODE", "ENSEMBLE"),
 )
-CUT = (TRAIN_CATALOG, SPLIT, TILES)
+CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
 
 
 def _train_reads(run: Run) -> tuple[str, ...]:
     suggestion = (SWEEP_FACTS,) if run.loaded.config.solver.max_lr == "auto" else ()
     return (*CUT, *suggestion)
+
+
+def _train_settings(run: Run) -> tuple[str, ...]:
+    """Returns the keys of `train`: SCORE_OPTIONS where the score that chooses `best` has some.
+
+    COMPETITION.SCORE is none of them: it adds columns to the history, but changes no weights.
+    """
+    from pipeline.config.competition import OPTION_OF  # needs PyYAML, which the tables do not
+
+    watched = run.loaded.config.solver.monitor.removeprefix("valid_")
+    has_options = any(watched in owners for owners in OPTION_OF.values())
+    return (*TRAINING, *SAMPLES, *SPLITTING, *(("COMPETITION.SCORE_OPTIONS",) if has_options else ()))
 
 
 def _is_fitted(loaded: Loaded) -> bool:
@@ -99,7 +115,7 @@ STAGES = (
         lazy("pipeline.work.prepare:prepare"),
         settings=("COMPETITION", *SPLITTING),
         reads_outside=lazy("pipeline.work.inputs:training_files"),
-        writes=(TRAIN_CATALOG, CLASSES, SPLIT, LEAKAGE),
+        writes=(TRAIN_CATALOG, LABELS, IMAGES, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
         is_shared=True,
         done="prepared",
@@ -119,7 +135,7 @@ STAGES = (
         "cut the scales into the tile store, draw augmented samples",
         lazy("pipeline.work.tile:tile"),
         settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
-        reads=(TRAIN_CATALOG, SPLIT),
+        reads=(TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
@@ -143,7 +159,7 @@ STAGES = (
         "train",
         "carry out the training plan",
         lazy("pipeline.work.train:train"),
-        settings=(*TRAINING, *SAMPLES, *SPLITTING),
+        settings=_train_settings,
         reads=_train_reads,
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
@@ -156,8 +172,8 @@ STAGES = (
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
-        settings=(*PREDICTION, "COMPETITION.SCORE", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=(BEST, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        settings=(*PREDICTION, *SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+        reads=(BEST, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
@@ -168,8 +184,8 @@ STAGES = (
         "fit",
         "fit the decoding on out-of-fold images",
         lazy("pipeline.work.fit:fit"),
-        settings=(*SHOWN, "COMPETITION.SCORE", "DECODE"),
-        reads=(VALID_PROBS, TRAIN_CATALOG, SPLIT),
+        settings=(*SHOWN, *SCORING, "DECODE"),
+        reads=(VALID_PROBS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(DECODE,),
         is_shared=True,
@@ -180,7 +196,7 @@ STAGES = (
         "predict the test images",
         lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
-        reads=(BEST, TEST_CATALOG),
+        reads=(BEST, TEST_CATALOG, IMAGES),
         reads_outside=lazy("pipeline.work.inputs:images_of", "test"),
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
@@ -224,7 +240,7 @@ ENSEMBLE_STAGES = (
         lazy("pipeline.work.predict:predict_ensemble"),
         settings=("COMPETITION", "ENSEMBLE.MEMBERS", "DATASETS.TEST_DIRECTORY"),
         reads_outside=lazy("pipeline.work.inputs:member_sources"),
-        writes=(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        writes=(MEMBERS, STORES, TRAIN_CATALOG, LABELS, IMAGES, TEST_CATALOG, SPLIT, CLASSES, LEAKAGE),
         lacks=lazy("pipeline.work.inputs:lacks_predictions"),
         version=3,  # scores by name
         done="predicted",
@@ -233,8 +249,8 @@ ENSEMBLE_STAGES = (
         "evaluate",
         does="combine them on images that they did not train on, and score",
         function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
-        settings=(*SHOWN, "COMPETITION.SCORE", "ENSEMBLE"),
-        reads=(MEMBERS, TRAIN_CATALOG, SPLIT, CLASSES, LEAKAGE),
+        settings=(*SHOWN, *SCORING, "ENSEMBLE"),
+        reads=(MEMBERS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
         version=2,  # scores by name
@@ -242,7 +258,7 @@ ENSEMBLE_STAGES = (
     _for_ensemble(
         "fit",
         does="fit the decoding on images that the members were not trained on",
-        reads=(MEMBERS, TRAIN_CATALOG, SPLIT, ENSEMBLE),
+        reads=(MEMBERS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
     ),
     _for_ensemble(
@@ -265,7 +281,13 @@ TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
-WHY_OFF = {"sweep": "SWEEP.ENABLE is false", "fit": "DECODE.OFFSETS and DECODE.SUPPRESS are not fitted"}
+NEEDS_TEST = ("testset", "predict", "submit")  # of an experiment
+NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
+WHY_OFF = {
+    "sweep": "SWEEP.ENABLE is false",
+    "fit": "DECODE.OFFSETS and DECODE.SUPPRESS are not fitted",
+    **dict.fromkeys(NEEDS_TEST, NO_TEST),
+}
 
 
 def why_absent(name: str, loaded: Loaded) -> str:
@@ -279,7 +301,14 @@ def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
     off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
+    if stages is STAGES and not _has_test(loaded):
+        off |= set(NEEDS_TEST)
     return tuple(stage for stage in stages if stage.name not in off)
+
+
+def _has_test(loaded: Loaded) -> bool:
+    competition = loaded.competition
+    return bool(competition.test_csv or competition.test_images or loaded.config.datasets.test_directory)
 
 
 def task_of(loaded: Loaded) -> Task:

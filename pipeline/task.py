@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +104,30 @@ MakeEach = Callable[[str, Make], Callable[[str], Arrays]]
 HeldOut = Mapping[str, Sequence[int]]  # numbers of the members that were not trained on an image, by its id
 
 
+class Labels(Protocol):
+    """The labels of a competition's images. A row is one of the training catalog.
+
+    Attributes:
+        problems: what is wrong before any image is looked at.
+        notices: what is unusual, a sentence each, once all labels were inspected.
+    """
+
+    problems: Sequence[Any]
+    notices: Iterable[str]
+
+    def cell(self, image_id: str) -> str:
+        """Returns what the catalog keeps: the files of an image's label, joined; "" where it has none."""
+
+    def inspect(self, image_id: str, cell: str, image: Any) -> Any:
+        """Returns the `Inspection` of the label of an image, whose own is `image`."""
+
+    def read(self, row: Any) -> Any:
+        """Returns the label of a row."""
+
+    def content(self, row: Any) -> str:
+        """Returns a hash of all that the label of a row is read from."""
+
+
 Criterion = Callable[[Any, Any], Loss]  # outputs of the network and labels of the same batch
 
 
@@ -145,8 +169,9 @@ class Task:
     """The functions of one task. Each field says what its function is given and returns.
 
     Attributes:
-        label_file: (competition, id) to the label's file, relative to the competition's folder.
-        inspect_label: (path, name for messages, competition) to an `Inspection` of the label's file.
+        find_labels: (competition, folder) to plain values: what has to be found in the files of how labels are stored.
+        describe_labels: (competition, these values) to what was found, a sentence each.
+        open_labels: (competition, folder, these values) to its `Labels`.
         label_columns: (competition) to the catalog's columns that describe a label.
         label_values: (competition, inspection) to the values of these columns.
         label_notices: (competition, catalog) to what is unusual but no mistake, a sentence each.
@@ -183,8 +208,9 @@ class Task:
     """
 
     name: str
-    label_file: Callable[[Competition, str], str]
-    inspect_label: Callable[[Path, str, Competition], Any]
+    find_labels: Callable[[Competition, Path], dict[str, Any]]
+    describe_labels: Callable[[Competition, Mapping[str, Any]], list[str]]
+    open_labels: Callable[[Competition, Path, Mapping[str, Any]], Labels]
     label_columns: Callable[[Competition], list[str]]
     label_values: Callable[[Competition, Any], list[int]]
     label_notices: Callable[[Competition, pd.DataFrame], list[str]]

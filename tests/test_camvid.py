@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_test_catalog, build_train_catalog
+from pipeline.data.catalog import build_test_catalog
 from pipeline.download import clone, convert
 from pipeline.errors import UserError
-from pipeline.segmentation.task import SEGMENTATION
+from tests.data.catalogs import train_catalog
 
 CAMVID = load_competition("camvid")
 
@@ -30,7 +30,7 @@ def repository(tmp_path):
 
 def test_the_public_repository_becomes_a_folder_that_prepare_accepts(repository, tmp_path):
     convert(repository / "CamVid", tmp_path / "camvid", CAMVID)
-    catalog, problems = build_train_catalog(CAMVID, tmp_path / "camvid", SEGMENTATION)
+    catalog, problems = train_catalog(CAMVID, tmp_path / "camvid")
     test, test_problems = build_test_catalog(CAMVID, tmp_path / "camvid")
     assert problems == test_problems == []
     assert catalog["id"].tolist() == ["0006R0_f1", "0016E5_f2", "0016E5_f3"]

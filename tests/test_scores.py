@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.scores import LABELS, PER_IMAGE, class_scores, mean_scored, per_image_score
+from pipeline.config.competition import OPTION_OF, ScoreName
+from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.learning import dice_iou
-from pipeline.segmentation.scores import dataset_iou
+from pipeline.segmentation.mask_scores import SCORES
+from pipeline.segmentation.scores import counts_of, dataset_iou
 
 
 def test_scores_of_hits_and_areas_are_those_of_the_confusion_matrix():
     confusion_ICC = torch.from_numpy(np.random.default_rng(0).integers(0, 50, (20, 5, 5)))
     confusion_ICC[:, 2], confusion_ICC[:, :, 2] = 0, 0
-    hits_IC, areas_IC = confusion_ICC.diagonal(dim1=1, dim2=2), confusion_ICC.sum(1) + confusion_ICC.sum(2)
+    counts = counts_of(confusion_ICC.numpy())
     for score, wanted_IC in zip(PER_IMAGE, dice_iou(confusion_ICC), strict=True):
-        assert np.array_equal(class_scores(score, hits_IC.numpy(), areas_IC.numpy()), wanted_IC.numpy())
+        assert np.array_equal(class_scores(score, *counts), wanted_IC.numpy())
 
 
 def test_the_mean_is_over_the_scored_classes_that_have_pixels():
@@ -35,5 +39,16 @@ def test_the_mean_has_the_same_bits_for_one_image_as_for_many(num_classes):
         assert float(mean_scored(values_C)) == mean == sum(values_C.tolist()) / num_classes
 
 
-def test_every_score_has_a_label_and_one_that_ranks_images():
-    assert all(per_image_score(score) in PER_IMAGE for score in LABELS)
+def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_counts():
+    assert tuple(KINDS) == get_args(ScoreName)
+    for score in KINDS:
+        assert KINDS[per_image_score(score)].per == "image"
+        counted = KINDS[counted_score(score)]
+        assert (counted.per, counted.needs) == ("image", "counts")
+    assert set(SCORES) == {score for score, kind in KINDS.items() if kind.needs == "masks"}
+    assert {score for owners in OPTION_OF.values() for score in owners} < set(KINDS)
+
+
+def test_no_score_reads_as_another_ones_class():
+    """History.csv has `valid_dice` and `valid_dice_Road`, so no score may be called `dice_...`."""
+    assert not [(one, two) for one in KINDS for two in KINDS if two.startswith(f"{one}_")]

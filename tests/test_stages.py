@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.config.load import ABOUT, Loaded, is_machine_key
-from pipeline.engine.dependence import why_run
+from pipeline.engine.dependence import declared_keys, why_run
 from pipeline.engine.folder import prepare_folder
 from pipeline.engine.run import Run, Stage
 from pipeline.paths import PROJECT
 from pipeline.stages import ENSEMBLE_STAGES, STAGE_NAMES, STAGES, stages_of
+from pipeline.wording import is_below
 from tests.tiny import draw_nothing, run_of, run_paths, run_stages, tiny, write_competition
 
 ALL = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "fit", "predict", "submit", "report")
@@ -46,6 +47,7 @@ DEPENDENTS = {
     "DATALOADERS.VALID": NETWORK,
     "LOSS_FN": LEARN,
     "SOLVER": LEARN,
+    "SOLVER.MONITOR": ("sweep", "train", "evaluate", "report"),
     "SOLVER.PRECISION": NETWORK,
     "SOLVER.REPRODUCIBLE": NETWORK,
     "SWEEP": ("sweep", "report"),
@@ -231,9 +233,13 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
     assert stale(loaded) == {}
 
 
-# By these the folders of the competition and of the test images are found, wherever they lie; with members a config has
-# the other table of stages.
-FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
+# By these folders and files are found, wherever they lie, and the catalog names what was found; with members a config
+# has the other table of stages.
+FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "COMPETITION.IMAGES", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
+
+
+# It adds columns to the history: a competition's score that is set later trains nothing anew.
+ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE"}}
 
 
 class Watched:
@@ -276,8 +282,8 @@ def undeclared_keys(stage: Stage, run: Run, seen: set[str]) -> set[str]:
     seen.clear()
     stage.reads_outside(run)
     stage.function(run)
-    wanted = {key for key in seen - FINDING if not is_machine_key(key)}
-    return {key for key in wanted if not any(f"{key}.".startswith(f"{prefix}.") for prefix in stage.settings)}
+    wanted = {key for key in seen - FINDING if not is_machine_key(key)} - ADDING.get(stage.name, set())
+    return {key for key in wanted if not is_below(key, declared_keys(stage, run))}
 
 
 def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch):
@@ -288,6 +294,7 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "PREDICT.TTA=flip",
         "DECODE.SUPPRESS=fitted",
         "DECODE.OFFSETS=fitted",
+        "SOLVER.MONITOR=valid_boundary_f",  # which has numbers of its own
     )
     loaded = tiny(competition, *changes)
     prepare_folder(run_of(loaded))

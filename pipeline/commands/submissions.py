@@ -60,7 +60,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
-    images = list_files(competition, "test")
+    images = images_by_id(competition, "test")
     sizes = {image_id: size_of(path) for image_id, (path, _) in images.items()}  # from headers: nothing is decoded
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     files = (chosen.first, chosen.second)
@@ -84,27 +84,26 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     print(f"drawn: {shown(path)}")
 
 
-def list_files(competition: Competition, *subsets: str) -> dict[str, tuple[Path, str]]:
+def images_by_id(competition: Competition, *subsets: str) -> dict[str, tuple[Path, str]]:
     """Returns file and sequence of the competition's images by id; an id in two lists is of the last subset.
 
     Raises:
         UserError: the competition's folder is not here.
     """
-    from pipeline.config.competition import image_file
-    from pipeline.data.competition import find_folder, read_list
+    from pipeline.data.competition import find_folder, list_files
 
     folder = find_folder(competition, Folders.from_environment().data)
     return {
-        listed.id: (folder / image_file(competition, listed.id, subset), listed.sequence)
+        listed.id: (folder / file, listed.sequence)
         for subset in subsets
-        for listed in read_list(competition, folder, subset)[0]
+        for listed, file in list_files(competition, folder, subset)[0]
     }
 
 
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of the images whose files are here; notes how many are not."""
     try:
-        files = list_files(competition, "train", "test")
+        files = images_by_id(competition, "train", "test")
     except UserError:
         files = {}
     sizes = {id: size_of(files[id][0]) for id in ids if id in files and files[id][0].is_file()}
@@ -191,10 +190,10 @@ def convention_command(options: Parser, arguments: Sequence[str]) -> None:
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import load_competition
-    from pipeline.data.competition import find_folder, read_list
+    from pipeline.data.competition import find_folder, list_images
     from pipeline.segmentation.submission.convention import convention_text, find_convention
 
     competition = load_competition(chosen.name)
     folder = find_folder(competition, Folders.from_environment().data)
-    train, test = ([one.id for one in read_list(competition, folder, subset)[0]] for subset in ("train", "test"))
+    train, test = ([one.id for one in list_images(competition, folder, subset)[0]] for subset in ("train", "test"))
     print(convention_text(find_convention(competition, folder, chosen.runs, train, test), competition))

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from pipeline.config.competition import Competition
 
-RUNS, SUBMISSIONS = "pipeline.commands.runs", "pipeline.commands.submissions"
+RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +68,7 @@ TABLE = (
     Command("log", SUBMISSIONS, "print the scores of all uploads, local and on Kaggle", "--competition aeroscapes"),
     Command("convention", SUBMISSIONS, "find out how a competition writes run lengths", "aeroscapes train_runs.csv"),
     Command("download", RUNS, "download a competition's data or an encoder's weights", "camvid"),
+    Command("new", NEW, "describe a competition by its folder, with a first experiment", "data/my-competition"),
     Command("doctor", RUNS, "print what this machine has and lacks, and how to fix it", ""),
     Command("test", RUNS, "run the tests with pytest", "tests/data -x"),
 )

@@ -5,23 +5,23 @@ Every key with its meaning, default and an example: `docs/competitions.md`.
 
 from __future__ import annotations
 
-import glob
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+import colorsys
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pipeline.config.plain_yaml import Range
-from pipeline.config.tree import Problems, first_repeated, refuse
+from pipeline.config.template import expand_ranges
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
+MaskValue = Annotated[int, Range(least=-1, most=65535)]  # of a stored mask: 8 or 16 bits; some write -1 for ignored
 
 # Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
 IGNORE = 255
-ID_FIELD = re.compile(r"\{id\}|\{stem\}")  # in a template: the image's id, as it is or without a file suffix
-SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # a file suffix at the end of an id
 BINARY_CLASS = 1  # the class that is submitted where there is one row per image; class 0 is the background
+IGNORED, OTHERS = "ignore", "others"  # in MASK_VALUES: the values that are ignored, and all that are not named
+
+
+MaskValues = tuple[MaskValue, ...] | Literal["others"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,43 @@ class Convention:
     rows: Literal["id_class", "id", "id+class"] = "id_class"
     class_column: str | None = None
     class_base: Annotated[int, Range(least=0)] = 0
+    columns: tuple[str, ...] | None = None  # all columns in their order; None: id, class, value, or as in the sample
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """How image files become the channels that a network sees.
+
+    Attributes:
+        channels: how many; None: one per stacked file or band, otherwise 3, for which grey images are repeated.
+        bands: which channels of a file, in this order; None: all.
+        frame: which image of a file with several along its shortest axis.
+        neighbours: how many images of the same sequence before and after each are stacked with it.
+        range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
+    """
+
+    channels: Annotated[int, Range(least=1, most=512)] | None = None
+    bands: tuple[Annotated[int, Range(least=0)], ...] | None = None
+    frame: Annotated[int, Range(least=0)] | None = None
+    neighbours: Annotated[int, Range(least=0, most=16)] = 0
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MaskCsv:
+    """A csv that has the masks as run lengths, a row per image, per image and class, or per object.
+
+    What is None is found: the columns by their names and places, the rest from texts and images.
+    """
+
+    csv: str
+    id_column: str | None = None
+    value_column: str | None = None
+    class_column: str | None = None
+    rows: Literal["id", "id_class"] = "id"  # whether the cell of the id ends with the class
+    order: Literal["row", "column"] | None = None
+    base: Literal[0, 1] | None = None
+    relative: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +90,40 @@ class Submission:
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
 
+# What each is: `pipeline/scores.py`, and `docs/competitions.md`.
+ScoreName = Literal[
+    "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
+    "pixel_accuracy", "boundary_f", "surface_dice", "uw_madison", "mask_ap", "object_ap",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """The numbers that some scores need.
+
+    Attributes:
+        beta: of `fbeta`; below 1 a pixel that is wrong costs more than one that is missed.
+        tolerance: of `boundary_f` and `surface_dice`, pixels.
+        thresholds: of `mask_ap` and `object_ap`: IoU above which a mask is a hit.
+    """
+
+    beta: Annotated[float, Range(above=0)] = 1.0
+    tolerance: Annotated[float, Range(least=0)] = 2.0
+    thresholds: tuple[Annotated[float, Range(least=0.5, most=0.99)], ...] = (
+        *(0.5, 0.55, 0.6, 0.65, 0.7),
+        *(0.75, 0.8, 0.85, 0.9, 0.95),
+    )
+
+
+SCORE_DEFAULTS = ScoreOptions()
+# Which scores each option is of.
+OPTION_OF = {
+    "beta": ("fbeta",),
+    "tolerance": ("boundary_f", "surface_dice"),
+    "thresholds": ("mask_ap", "object_ap"),
+}
+
+
 @dataclass(frozen=True)
 class Competition:
     """A competition's descriptor, as read from `configs/competitions/<name>.yaml`."""
@@ -60,29 +131,55 @@ class Competition:
     name: str
     title: str
     classes: tuple[str, ...]
-    colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...]
-    images: str
-    masks: str
+    images: str | tuple[str, ...]
+    masks: str | tuple[str, ...] | MaskCsv
+    colors: tuple[tuple[ByteValue, ByteValue, ByteValue], ...] = ()
     licence: str | None = None
     ignore_index: int | None = None
-    train_csv: str = "train.csv"
-    test_csv: str = "test.csv"
+    train_csv: str | None = "train.csv"
+    valid_csv: str | None = None
+    test_csv: str | None = "test.csv"
     id_column: str = "ImageID"
+    id_format: str | None = None
     sample_submission: str | None = None
     sequence_column: str | None = None
     sequence_pattern: str | None = None
+    split_column: str | None = None
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
-    test_images: str | None = None
-    mask_values: Literal["colors"] | tuple[ByteValue, ...] | None = None
-    score: Literal["dice", "iou", "miou"] = "dice"
+    valid_images: str | tuple[str, ...] | None = None
+    test_images: str | tuple[str, ...] | None = None
+    image: ImageForm = ImageForm()
+    mask_folder: str | None = None
+    mask_values: Literal["colors"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
+    without_mask: Literal["refuse", "empty", "skip"] = "refuse"
+    valid_region: str | None = None
+    score: ScoreName = "dice"
+    score_options: ScoreOptions = SCORE_DEFAULTS
+    submitted: tuple[str, ...] | None = None
+    class_labels: Literal["names"] | tuple[str, ...] | None = None
     submission: Submission = Submission()
     task: Literal["segmentation"] = "segmentation"
 
     def __post_init__(self) -> None:
         if self.convention.id_column is None:  # submissions name the column of ids as the image lists do
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
+        if not self.colors:
+            object.__setattr__(self, "colors", distinct_colors(len(self.classes)))
+
+    @property
+    def num_channels(self) -> int:
+        """The number of channels of an image as a network sees it."""
+        if self.image.channels is not None:
+            return self.image.channels
+        stacked = len(as_templates(self.images)) * (2 * self.image.neighbours + 1) * len(self.image.bands or (0,))
+        return stacked if stacked > 1 else 3
+
+    def templates(self, subset: Literal["train", "valid", "test"]) -> list[str]:
+        """Returns the templates of an image's files, whose channels are stacked in this order."""
+        own = {"valid": self.valid_images, "test": self.test_images}.get(subset)
+        return as_templates(own or self.images)
 
     @property
     def num_classes(self) -> int:
@@ -97,146 +194,90 @@ class Competition:
 
     @property
     def scored_indices(self) -> tuple[int, ...]:
-        """The indices of the classes that enter the competition's mean score: those that are submitted.
+        """The indices of the classes that enter the competition's mean score: those that are submitted, in order.
 
-        With one row per image that is class 1 only; the background is predicted, but not scored.
+        The others are predicted, but not scored.
         """
-        if self.convention.rows == "id":
-            return (BINARY_CLASS,)
-        return tuple(range(self.num_classes))
+        return tuple(index for index in self.submitted_indices if index < self.num_classes)
+
+    @property
+    def submitted_indices(self) -> tuple[int, ...]:
+        """The indices of the classes that a submission has rows of.
+
+        Those of SUBMITTED, in its order: an ignored class that is named there has empty rows. Otherwise all that are
+        not ignored, or with one row per image class 1 alone.
+        """
+        if self.submitted is not None:
+            return tuple(self.classes.index(name) for name in self.submitted)
+        return (BINARY_CLASS,) if self.convention.rows == "id" else tuple(range(self.num_classes))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What lists and submissions call each class, in index order: CLASS_LABELS, or numbers from CLASS_BASE on."""
+        if self.class_labels == "names":
+            return self.classes
+        return self.class_labels or tuple(str(self.convention.class_base + index) for index in range(len(self.classes)))
+
+
+def as_templates(given: str | tuple[str, ...]) -> list[str]:
+    """Returns the templates that a key gives, with its ranges of numbers written out.
+
+    >>> as_templates("{id}/{1..2}.png"), as_templates(("a/{id}.png", "b/{id}.png"))
+    (['{id}/1.png', '{id}/2.png'], ['a/{id}.png', 'b/{id}.png'])
+    """
+    return [one for template in ((given,) if isinstance(given, str) else given) for one in expand_ranges(template)]
 
 
 @dataclass(frozen=True)
 class MaskCode:
-    """What the pixel values of mask files mean; default: class indices, none ignored."""
+    """What the pixel values of mask files mean.
 
-    ignore_index: int | None = None  # the ignored class, or a grey value outside the classes; None: no pixel is ignored
-    values: tuple[int, ...] | None = None  # the grey value of each class, in order; None: its index
-    colors: tuple[tuple[int, int, int], ...] | None = None  # RGB of each class, in order; None: masks are grey
+    Attributes:
+        values: the class index of each grey value, `IGNORE` where it is ignored. Another value is refused.
+        others: the class index of all other grey values; None: they are refused.
+        colors: RGB of each class, in order; None: masks are grey, or have a palette whose numbers count.
+        ignored_color: index of the colour that is ignored.
+    """
+
+    values: dict[int, int] = field(default_factory=dict)
+    others: int | None = None
+    colors: tuple[tuple[int, int, int], ...] | None = None
+    ignored_color: int | None = None
 
 
 def mask_code(competition: Competition) -> MaskCode:
     """Returns the mask code of a competition (MASK_VALUES, COLORS, IGNORE_INDEX)."""
-    if competition.mask_values == "colors":
-        return MaskCode(competition.ignore_index, None, competition.colors)
-    return MaskCode(competition.ignore_index, competition.mask_values)
+    return _code(competition, competition.mask_values)
 
 
 def submission_code(competition: Competition) -> MaskCode:
-    """Returns what the pixels of PNG masks in a submission mean; grey values are always given in full."""
-    stored = competition.submission.values or competition.mask_values or "indices"
-    if stored == "colors":
-        return MaskCode(competition.ignore_index, None, competition.colors)
-    return MaskCode(competition.ignore_index, tuple(range(len(competition.classes))) if stored == "indices" else stored)
+    """Returns what the pixels of PNG masks in a submission mean."""
+    return _code(competition, competition.submission.values or competition.mask_values)
 
 
-def image_file(competition: Competition, image_id: str, subset: Literal["train", "test"]) -> str:
-    """Returns an image's file, relative to the competition's folder; `subset` is the list that contains it."""
-    template = competition.test_images if subset == "test" else None
-    return fill_template(template or competition.images, image_id)
-
-
-def any_file(template: str) -> str:
-    """Returns the glob pattern that matches the file of every image.
-
-    >>> any_file("train/{id}/image.png")
-    'train/*/image.png'
-    """
-    return ID_FIELD.sub("*", glob.escape(template))
-
-
-def mask_file(competition: Competition, image_id: str) -> str:
-    """Returns the file of a training image's mask, relative to the competition's folder."""
-    return fill_template(competition.masks, image_id)
-
-
-def fill_template(template: str, image_id: str) -> str:
-    """Returns a template filled in: `{id}` is replaced by the id, `{stem}` by the id without a file suffix.
-
-    >>> fill_template("masks/{stem}.png", "0001.jpg"), fill_template("masks/{id}", "0001.jpg")
-    ('masks/0001.png', 'masks/0001.jpg')
-    """
-    return template.replace("{id}", image_id).replace("{stem}", SUFFIX.sub("", image_id))
-
-
-def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
-    """Refuses a descriptor that contradicts itself.
-
-    Raises:
-        UserError: file, line and key, what was found and what was expected.
-    """
-    values = (("MASK_VALUES", competition.mask_values), ("SUBMISSION.VALUES", competition.submission.values))
-    problems = [_classes(competition), *(_values(key, stored, competition) for key, stored in values)]
-    for key, why in chain(*problems, _paths(competition), _columns(competition)):
-        refuse(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
-
-
-def _classes(competition: Competition) -> Problems:
-    classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
-    num, last = len(classes), len(classes) - 1
-    if not 2 <= num <= 254:
-        why = f"(value {IGNORE} of an 8-bit mask is for ignored pixels)"
-        yield "CLASSES", f"found {num} classes, expected 2 to 254 {why}"
-    if first_repeated(classes) is not None or "" in classes:
-        yield "CLASSES", "a class name is empty or used twice; each class needs its own"
-    if len(colors) != num:
-        yield "COLORS", f"found {len(colors)} colours for {num} classes; give one [red, green, blue] per class"
-    if (twice := first_repeated(colors)) is not None:
-        yield "COLORS", f"{list(twice)} is the colour of two classes; give each its own"
-    if ignore is not None and ignore != last and not num <= ignore <= 255:
-        expected = f"the last class ({last}) or a value outside the classes ({num} to 255)"
-        yield "IGNORE_INDEX", f"found {ignore}, expected {expected}"
-    if competition.num_classes < 2:
-        why = "only one class is not ignored; at least two are needed, for example background and object"
-        yield "IGNORE_INDEX", why
-
-
-def _values(key: str, values: str | tuple[int, ...] | None, competition: Competition) -> Problems:
-    """Yields where what a key says masks store contradicts CLASSES or IGNORE_INDEX."""
+def _code(competition: Competition, stored: str | tuple[int, ...] | dict[str, MaskValues] | None) -> MaskCode:
     classes, ignore = competition.classes, competition.ignore_index
-    is_outside = ignore is not None and ignore >= len(classes)
-    if values == "colors" and is_outside:
-        found = f"found {ignore}, a grey value, but with {key}: colors masks are in colour"
-        yield "IGNORE_INDEX", f"{found}; make the ignored colour the last class, and give its index here"
-    if not isinstance(values, tuple):
-        return
-    if len(values) != len(classes):
-        found = f"found {len(values)} values for {len(classes)} classes"
-        yield key, f"{found}; give the grey value of each class, in order"
-    if (twice := first_repeated(values)) is not None:
-        yield key, f"{twice} is the value of two classes; give each its own"
-    if is_outside and ignore in values:
-        yield "IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in {key}; give another"
+    if stored == "colors":
+        return MaskCode({}, None, competition.colors, ignore)
+    if not isinstance(stored, dict):
+        grey = range(len(classes)) if stored in (None, "indices") else stored
+        values = {value: IGNORE if index == ignore else index for index, value in enumerate(grey)}
+        return MaskCode(values | ({ignore: IGNORE} if ignore is not None and ignore >= len(classes) else {}))
+    index_of = {name: IGNORE if index == ignore else index for index, name in enumerate(classes)} | {IGNORED: IGNORE}
+    values = {value: index_of[name] for name, own in stored.items() if own != OTHERS for value in own}
+    others = next((index_of[name] for name, own in stored.items() if own == OTHERS), None)
+    return MaskCode(values, others)
 
 
-def _paths(competition: Competition) -> Problems:
-    paths = {key.upper(): getattr(competition, key) for key in ("images", "test_images", "masks")}
-    paths["SUBMISSION.FILE"] = competition.submission.file
-    for key, template in paths.items():
-        if template is None:
-            continue
-        if len(ID_FIELD.findall(template)) != 1 or set("{}") & set(ID_FIELD.sub("", template)):
-            yield key, f"found {template!r}, expected a path with {{id}} in place of the image's id"
-    paths |= {key.upper(): getattr(competition, key) for key in ("train_csv", "test_csv", "sample_submission")}
-    for key, path in paths.items():
-        if path is not None and (path.startswith("/") or ".." in path.split("/")):
-            inside = "the zip" if key == "SUBMISSION.FILE" else "the competition's folder"
-            yield key, f"found {path!r}, expected a path inside {inside}"
+def distinct_colors(number: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns a colour for each class: black for the first, then hues a golden angle apart in three brightnesses.
 
-
-def _columns(competition: Competition) -> Problems:
-    if competition.sequence_pattern is not None:
-        try:
-            groups = re.compile(competition.sequence_pattern).groups
-        except (re.error, OverflowError, RecursionError) as error:
-            yield "SEQUENCE_PATTERN", f"not a valid regular expression: {error}"
-            return
-        if groups != 1:
-            why = f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
-            yield "SEQUENCE_PATTERN", why
-    convention = competition.convention
-    if (convention.rows == "id+class") != (convention.class_column is not None):
-        yield "CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither"
-    columns = [convention.id_column, convention.value_column, convention.class_column]
-    if first_repeated(columns) is not None:
-        yield "CONVENTION.VALUE_COLUMN", f"columns have the same name: {', '.join(filter(None, columns))}"
+    >>> distinct_colors(3)
+    ((0, 0, 0), (230, 34, 34), (70, 92, 194))
+    """
+    colors = [(0, 0, 0)]
+    for index in range(number - 1):
+        value, saturation = ((0.9, 0.85), (0.76, 0.64), (1.0, 0.55))[index % 3]
+        rgb = colorsys.hsv_to_rgb(index * 0.6363 % 1, saturation, value)
+        colors.append(tuple(round(255 * part) for part in rgb))
+    return tuple(colors[:number])

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.config.check import check_config
-from pipeline.config.competition import Competition, check_competition
+from pipeline.config.check_competition import check_competition
+from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config

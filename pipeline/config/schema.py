@@ -7,8 +7,9 @@ and in `tests/config/keys.txt`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
+from pipeline.config.competition import ScoreName
 from pipeline.config.plain_yaml import Range
 
 STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
@@ -18,6 +19,7 @@ NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
 ClassNames = Literal["all"] | tuple[str, ...]
+Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
 # The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
 Architecture = Literal[
     "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
@@ -122,7 +124,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Split:
-    by: Literal["slice", "sequence", "kfold", "stratified"]
+    by: Literal["slice", "sequence", "kfold", "stratified", "given"]
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ class Solver:
     ann_epochs: Count
     warmup_epochs: NotNegative
     power: Positive
-    monitor: Literal["valid_loss", "valid_dice", "valid_iou", "valid_miou"]
+    monitor: Monitor
     optimizer: Optimizer
     clip_norm: Positive | None
     accumulate: Count

@@ -5,6 +5,7 @@ In: a file or `KEY=VALUE` texts. Out: frozen dataclasses, and the origin of ever
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -17,6 +18,7 @@ from pipeline.config.plain_yaml import COMMAND_LINE, Mismatch, coerce, compose_f
 from pipeline.errors import UserError
 from pipeline.wording import is_below, nearest, plain_word
 
+UNIONS = (typing.Union, types.UnionType)
 Problems = Iterator[tuple[str, str]]  # key, what was found and expected: the first one is refused
 
 
@@ -147,17 +149,32 @@ def _build(tree: Tree, schema: type, path: str = "") -> Any:
 
 
 def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
-    if is_dataclass(expected):
-        if isinstance(value, Leaf):
-            keys = ", ".join(field.name.upper() for field in fields(expected))
-            raise UserError(f"{value.origin}: {here}: found {quote(value.node)}, expected a group of keys: {keys}")
-        return _build(value, expected, here)
+    options, group = _options(expected), _group_of(expected)
+    words = next((option for option in options if typing.get_origin(option) is dict), None)
+    if isinstance(value, Tree) and group:
+        return _build(value, group, here)
+    if isinstance(value, Tree) and words:
+        _, one = typing.get_args(words)
+        return {key: _build_field(item, one, join(here, key)) for key, item in value.items()}
     if isinstance(value, Tree):
         raise UserError(f"{value.origin}: {here}: found a group of keys, expected one value")
+    plain = tuple(option for option in options if option not in (group, words))
+    if not plain:
+        keys = ", ".join(field.name.upper() for field in fields(group)) if group else "WORD: value"
+        raise UserError(f"{value.origin}: {here}: found {quote(value.node)}, expected a group of keys: {keys}")
     try:
-        return coerce(value.node, expected)
+        return coerce(value.node, typing.Union[plain])  # noqa: UP007
     except Mismatch as mismatch:
         raise UserError(f"{value.origin}: {here}: {mismatch}") from None
+
+
+def _group_of(expected: Any) -> type | None:
+    """Returns the dataclass that a field is, or may be; None: it is never a group of keys."""
+    return next(filter(is_dataclass, _options(expected)), None)
+
+
+def _options(expected: Any) -> tuple[Any, ...]:
+    return typing.get_args(expected) if typing.get_origin(expected) in UNIONS else (expected,)
 
 
 def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Iterator[str]:
@@ -169,8 +186,8 @@ def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Itera
             leaves = list(leaf_origins(Tree({key: value}), path)) or [join(path, key)]
             here = leaves[0] if len(leaves) == 1 else join(path, key)
             yield f"{value.origin}: unknown key {here}; {_unknown_hint(path, key, here, list(known), _all_keys(root))}"
-        elif is_dataclass(known[key]) and isinstance(value, Tree):
-            yield from _unknown_keys(value, known[key], root, join(path, key))
+        elif isinstance(value, Tree) and (group := _group_of(known[key])):
+            yield from _unknown_keys(value, group, root, join(path, key))
 
 
 def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: list[str]) -> str:
@@ -200,7 +217,7 @@ def _all_keys(schema: type, path: str = "") -> list[str]:
     names = []
     for name, expected in typing.get_type_hints(schema).items():
         here = join(path, name.upper())
-        names += [here, *(_all_keys(expected, here) if is_dataclass(expected) else [])]
+        names += [here, *(_all_keys(group, here) if (group := _group_of(expected)) else [])]
     return names
 
 

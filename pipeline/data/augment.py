@@ -85,7 +85,7 @@ def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
 
 
 def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    """Returns the pixels of `box` in the augmented image: a new uint8 array, box.height x box.width x 3.
+    """Returns the pixels of `box` in the augmented image: a new array, box.height x box.width x channels.
 
     Equal to warping the whole image and cutting `box` out of the result. Without a warp it is a copied (and flipped)
     slice. Pixels from beyond the image are mirrored, or black where the border is constant.
@@ -95,9 +95,14 @@ def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     matrix = _tile_matrix(image, geometry, box)
     part = _source_box(matrix, box, image)
     matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
+    pixels = image[part.y : part.y + part.height, part.x : part.x + part.width]
+    if image.shape[2] != 3 or image.dtype == np.float32:
+        fours = (pixels[..., first : first + 4] for first in range(0, image.shape[2], 4))  # OpenCV warps up to four
+        warped = [_warp(np.ascontiguousarray(four), matrix, geometry, box, cv2.INTER_LINEAR, 0) for four in fours]
+        return np.concatenate([one.reshape(box.height, box.width, -1) for one in warped], axis=2)
     # OpenCV 5 warps four channels two to three times faster than three, with the same result; only the pixels that the
     # tile needs are given the fourth.
-    four = cv2.cvtColor(image[part.y : part.y + part.height, part.x : part.x + part.width], cv2.COLOR_RGB2RGBA)
+    four = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
     return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (0, 0, 0, 0)), cv2.COLOR_RGBA2RGB)
 
 
@@ -116,7 +121,7 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
 def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     x = array.shape[1] - box.x - box.width if geometry.flip else box.x
     part = array[box.y : box.y + box.height, x : x + box.width]
-    return cv2.flip(part, 1) if geometry.flip else part.copy()
+    return cv2.flip(part, 1).reshape(part.shape) if geometry.flip else part.copy()
 
 
 def _tile_matrix(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
@@ -164,9 +169,14 @@ def color_chain(color: Color) -> A.Compose | None:
     return A.Compose([A.OneOf(drawn, p=color.probability)], strict=True) if drawn else None
 
 
+def has_colors(image: np.ndarray) -> bool:
+    """Returns whether an image is of 8 bits in colour, for which changes of hue and brightness are defined here."""
+    return image.dtype == np.uint8 and image.shape[2] == 3
+
+
 def apply_color(chain: A.Compose | None, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the image (uint8, HxWx3) with colours drawn from `rng` alone."""
-    if chain is None:
+    """Returns the image with colours drawn from `rng` alone; what is no 8-bit image in colour stays as it is."""
+    if chain is None or not has_colors(image):
         return image
     # One pair of generators for the whole chain. `set_random_seed` would hand every transform a generator of the same
     # seed: what is drawn first in one would decide what is drawn first in the others.
@@ -175,13 +185,13 @@ def apply_color(chain: A.Compose | None, image: np.ndarray, rng: np.random.Gener
 
 
 def apply_noise(noise: GaussianNoise, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the image (uint8, HxWx3) with Gaussian noise of its own in every pixel and channel, or as it is.
+    """Returns an 8-bit image with Gaussian noise of its own in every pixel and channel; others stay as they are.
 
     The variance is drawn evenly from `var_limit`, in grey levels squared. Noise is a whole number of grey levels, so a
     random byte that picks one of 256 equally likely quantiles is enough: 5 times faster than albumentations'
     `GaussNoise`, which also cuts the fraction off and so loses a fifth of the variance at 10.
     """
-    if not (noise.enable and rng.random() < noise.probability):
+    if not (noise.enable and rng.random() < noise.probability) or image.dtype != np.uint8:
         return image
     deviation = math.sqrt(rng.uniform(*noise.var_limit))
     levels = np.rint(noise.mean + deviation * NORMAL_QUANTILES).astype(np.int16)

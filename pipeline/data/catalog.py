@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from pipeline.config.competition import ID_FIELD, SUFFIX, Competition, fill_template, image_file
-from pipeline.data.competition import Listed, read_list, sequence_of
-from pipeline.data.images import READ_SUFFIXES, Inspection, compare_sizes, inspect_image, map_files
+from pipeline.config.competition import Competition
+from pipeline.config.template import SUFFIX, fill_template, id_values, name_pattern
+from pipeline.data.competition import Listed, list_files, list_images, sequence_of
+from pipeline.data.decode import SUFFIXES
+from pipeline.data.image_files import ids_of, label_files
+from pipeline.data.image_source import ImageSource, format_problems_of
+from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
-from pipeline.task import Task
+from pipeline.task import Labels, Task
 
-TEXT_COLUMNS = ("id", "sequence", "image", "mask")
-Key = Literal["IMAGES", "TEST_IMAGES", "MASKS"]
+TEXT_COLUMNS = ("id", "sequence", "given", "image", "mask")
+Key = Literal["IMAGES", "VALID_IMAGES", "TEST_IMAGES", "MASKS"]
 _NOTHING = Inspection(0, 0, None, ())
 
 
@@ -31,27 +35,31 @@ class _Entry(NamedTuple):
 
     id: str
     sequence: str
+    subset: str
     image: str
     label: str | None
 
 
-def build_train_catalog(competition: Competition, folder: Path, task: Task) -> tuple[pd.DataFrame, list[Problem]]:
+def build_train_catalog(
+    competition: Competition, folder: Path, task: Task, labels: Labels
+) -> tuple[pd.DataFrame, list[Problem]]:
     """Returns the catalog of the training images, and everything that is wrong with their list and files.
 
-    Columns: id, sequence, image, mask (the label; paths are relative), width, height, and those that the task adds.
-    Rows in the order of train.csv.
+    Columns: id, sequence, given (the organisers' subset, or empty), image, mask (the label; paths are relative), width,
+    height, and those that the task adds. Rows in the order of the list, or of the files.
     """
-    listed, problems = read_list(competition, folder, "train")
-    entries = [
-        _Entry(*one, image_file(competition, one.id, "train"), task.label_file(competition, one.id)) for one in listed
-    ]
-    inspected, found = _inspect_all(competition, folder, entries, "IMAGES", task.inspect_label)
+    listed, problems = list_files(competition, folder, "train")
+    entries = [_Entry(*one, file, labels.cell(one.id)) for one, file in listed]
+    if competition.without_mask == "skip":
+        entries = [entry for entry in entries if entry.label]
+    inspected, found = _inspect_all(competition, folder, entries, "IMAGES", labels)
+    found += format_problems_of([entry.image for entry in entries], [image for image, _ in inspected], competition.name)
     columns = [*TEXT_COLUMNS, "width", "height", *task.label_columns(competition)]
     rows = [
         [*entry, image.width, image.height, *task.label_values(competition, label)]
         for entry, (image, label) in zip(entries, inspected, strict=True)
     ]
-    return pd.DataFrame(rows, columns=columns), problems + found
+    return pd.DataFrame(rows, columns=columns), [*labels.problems, *problems, *found]
 
 
 def build_test_catalog(
@@ -66,19 +74,21 @@ def build_test_catalog(
         is_hidden: whether the folder holds a hidden test set: images alone, or a test.csv beside them. Its images may
             repeat training images, as the examples do that a code competition shows before it scores.
     """
-    has_list = (folder / competition.test_csv).is_file()
+    has_list = competition.test_csv is not None and (folder / competition.test_csv).is_file()
     if is_hidden and not has_list:
         entries, problems = _entries_of_files(competition, folder)
     else:
-        listed, problems = read_list(competition, folder, "test")
-        entries = [_Entry(*one, image_file(competition, one.id, "test"), None) for one in listed]
+        listed, problems = list_files(competition, folder, "test")
+        entries = [_Entry(*one, file, None) for one, file in listed]
         if not is_hidden:
-            problems += _also_in_training(competition, folder, listed)
+            problems += _also_in_training(competition, folder, [one for one, _ in listed])
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
-    problems += found
-    rows = [[*entry[:3], image.width, image.height] for entry, (image, _) in zip(entries, inspected, strict=True)]
-    return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), problems
+    rows = [
+        [entry.id, entry.sequence, entry.image, image.width, image.height]
+        for entry, (image, _) in zip(entries, inspected, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["id", "sequence", "image", "width", "height"]), [*problems, *found]
 
 
 def read_catalog(path: Path | str) -> pd.DataFrame:
@@ -92,32 +102,46 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
-def find_notices(competition: Competition, folder: Path, catalog: pd.DataFrame, task: Task) -> list[str]:
+def find_notices(
+    competition: Competition, folder: Path, catalog: pd.DataFrame, task: Task, labels: Labels
+) -> list[str]:
     """Returns what is unusual but no mistake, a sentence each: unlisted images, and what the task finds in labels."""
-    notices = []
-    listed = set(catalog["image"])
-    if not competition.test_images:  # test images may be in the same folder
-        listed |= {image_file(competition, one.id, "test") for one in read_list(competition, folder, "test")[0]}
-    for parent, suffix in sorted({(str(file.parent), file.suffix) for file in map(PurePosixPath, catalog["image"])}):
-        files = [f"{parent}/{name}" for name in sorted(os.listdir(folder / parent)) if name.endswith(suffix)]
-        unlisted = [file for file in files if file not in listed]
-        if unlisted:
-            notices.append(f"{len(unlisted):,} images in {parent} are in no list and unused (first: {unlisted[0]})")
+    notices = [*labels.notices]
+    used = {file for cell in catalog["image"] for file in label_files(cell)}
+    if competition.train_csv is None and competition.without_mask == "skip":
+        subsets = ("train", "valid") if competition.valid_images else ("train",)
+        templates = [competition.templates(subset)[0] for subset in subsets]
+        num_images = sum(len(ids_of(folder, template, competition.id_format)) for template in templates)
+        if num_images > len(catalog):
+            notices.append(f"{num_images - len(catalog):,} images without a mask are left out (WITHOUT_MASK: skip)")
+        return notices + task.label_notices(competition, catalog)
+    if not competition.test_images and competition.test_csv:  # test images may be in the same folder
+        used |= {file for _, cell in list_files(competition, folder, "test")[0] for file in label_files(cell)}
+    own = [PurePosixPath(file) for cell in catalog["image"] for file in label_files(cell)]
+    parents, suffixes = {str(file.parent) for file in own}, {file.suffix for file in own}
+    if len(competition.templates("train")) == 1:  # of bands and layers not all are used
+        there = [f"{parent}/{name}" for parent in sorted(parents) for name in sorted(os.listdir(folder / parent))]
+        unused = [file for file in there if file not in used and PurePosixPath(file).suffix in suffixes]
+        if unused:
+            where = f" in {next(iter(parents))}" if len(parents) == 1 else ""
+            notices.append(f"{len(unused):,} images{where} are in no list and unused (first: {unused[0]})")
     return notices + task.label_notices(competition, catalog)
 
 
 def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Entry], list[Problem]]:
     """Returns an entry for every image in a folder without a list; ids by the file part of the template."""
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES and path.is_file())
+    template = competition.templates("test")[0]
+    names, ids = [], []
+    for name in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
+        names.append(name)
+        ids.append(_id_of(name, PurePosixPath(template).name))
     if not names:
-        found = f"no {competition.test_csv}, and no file that ends with {', '.join(READ_SUFFIXES)}"
+        found = f"no {competition.test_csv}, and no file that ends with {', '.join(SUFFIXES)}"
         return [], [make_problem("test folder empty", str(folder), found)]
-    template = PurePosixPath(competition.test_images or competition.images).name
-    ids = [_id_of(name, template) for name in names]
     rows = [{competition.id_column: id} for id in ids]
     sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
     twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if ids.count(id) > 1]
-    return [_Entry(*texts, None) for texts in zip(ids, sequences, names, strict=True)], twice
+    return [_Entry(id, own, "", name, None) for id, own, name in zip(ids, sequences, names, strict=True)], twice
 
 
 def _id_of(name: str, template: str) -> str:
@@ -126,32 +150,31 @@ def _id_of(name: str, template: str) -> str:
     >>> _id_of("7_gt.png", "{id}_gt.png"), _id_of("7.png", "{id}.jpg"), _id_of("7.jpg", "{id}")
     ('7', '7', '7.jpg')
     """
-    before, *rest = ID_FIELD.split(template)
-    if rest == [""]:  # ids carry their file's suffix
-        return name.removeprefix(before)
-    if rest and name.startswith(before) and name.endswith(rest[0]):
-        return name[len(before) : len(name) - len(rest[0])]
-    return PurePosixPath(name).stem  # another suffix, or a template whose id is a folder's name
+    match = name_pattern(template, {}).fullmatch(name)
+    values = match.groupdict() if match else {}
+    return values.get("id") or values.get("stem") or PurePosixPath(name).stem
 
 
 def _inspect_all(
-    competition: Competition,
-    folder: Path,
-    entries: Sequence[_Entry],
-    key: Key,
-    inspect_label: Callable[[Path, str, Competition], Inspection] | None = None,
+    competition: Competition, folder: Path, entries: Sequence[_Entry], key: Key, labels: Labels | None = None
 ) -> tuple[list[tuple[Inspection, Inspection]], list[Problem]]:
     """Returns what image and label of each entry hold, and their problems; `key` names the images' template."""
-    files: dict[Key, list[str]] = {key: [entry.image for entry in entries]}
-    files["MASKS"] = [entry.label for entry in entries if entry.label is not None]
-    problems = [one for name, named in files.items() for one in _find_missing(competition, folder, name, named)]
+    images = ImageSource(competition, folder)
+    files: dict[Key, list[str]] = {key: [file for entry in entries for file in label_files(entry.image)]}
+    is_labelled = labels is not None and not labels.problems  # a csv with problems has none to inspect
+    if is_labelled:
+        files["MASKS"] = list(dict.fromkeys(file for entry in entries for file in label_files(entry.label)))
+    there = {file for named in files.values() for file in named if os.path.isfile(os.path.join(folder, file))}
+    problems = [
+        one for name, named in files.items() for one in _explain_missing(competition, folder, name, named, there)
+    ]
 
     def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
         image = label = _NOTHING
-        if os.path.isfile(folder / entry.image):
-            image = inspect_image(folder / entry.image, entry.image)
-        if entry.label is not None and os.path.isfile(folder / entry.label):
-            label = inspect_label(folder / entry.label, entry.label, competition)
+        if there.issuperset(label_files(entry.image)):
+            image = images.inspect(entry.image)
+        if is_labelled and there.issuperset(label_files(entry.label)):
+            label = labels.inspect(entry.id, entry.label or "", image)
         return image, label, [*image.problems, *label.problems, *compare_sizes(image, label, entry.label or "")]
 
     inspected = map_files(inspect, entries, "check files")
@@ -160,26 +183,27 @@ def _inspect_all(
 
 
 def _also_in_training(competition: Competition, folder: Path, test: list[Listed]) -> list[Problem]:
-    train_ids = {listed.id for listed in read_list(competition, folder, "train")[0]}
+    train_ids = {listed.id for listed in list_images(competition, folder, "train")[0]}
     both = [listed.id for listed in test if listed.id in train_ids]
-    lists = f"{competition.train_csv} and {competition.test_csv}"
-    return [make_problem("id in train and test", competition.test_csv, f"{id} is in {lists}") for id in both]
+    name = competition.test_csv or competition.templates("test")[0]
+    lists = f"{competition.train_csv or competition.templates('train')[0]} and {name}"
+    return [make_problem("id in train and test", name, f"{id} is in {lists}") for id in both]
 
 
-def _find_missing(competition: Competition, folder: Path, key: Key, files: list[str]) -> list[Problem]:
-    """Returns the problems of those `files` that are no ordinary files below `folder`.
+def _explain_missing(
+    competition: Competition, folder: Path, key: Key, files: list[str], there: set[str]
+) -> list[Problem]:
+    """Returns the problems of those `files` that are not `there`, no ordinary files below `folder`.
 
     `key` is the descriptor's whose template names them. A folder that is missing or closed is one problem.
     """
-    by_parent: dict[str, list[str]] = {}
+    gone_in: dict[str, list[str]] = {}
     for file in files:
-        by_parent.setdefault(str(PurePosixPath(file).parent), []).append(file)
-    problems: list[Problem] = []
-    for parent, wanted in by_parent.items():
-        gone = [file for file in wanted if not os.path.isfile(folder / file)]
-        if gone:
-            problems += _explain_all(competition, folder, parent, key, gone, set(wanted))
-    return problems
+        if file not in there:
+            gone_in.setdefault(str(PurePosixPath(file).parent), []).append(file)
+    wanted = set(files) if gone_in else set()
+    explained = (_explain_all(competition, folder, parent, key, gone, wanted) for parent, gone in gone_in.items())
+    return [problem for problems in explained for problem in problems]
 
 
 def _explain_all(
@@ -205,12 +229,12 @@ def _explain_all(
 def _id_with_suffix(competition: Competition, folder: Path, key: Key, file: str) -> Problem | None:
     """Returns the problem of an id that ends like a file, where the file is there under another template."""
     template = getattr(competition, key.lower())
-    before, _, behind = template.partition("{id}")
+    before, _, behind = template.partition("{id}") if isinstance(template, str) else ("", "", "")
     image_id = file[len(before) : len(file) - len(behind)]
-    if "{id}" not in template or not SUFFIX.search(image_id):
+    if not isinstance(template, str) or "{id}" not in template or not SUFFIX.search(image_id) or "*" in template:
         return None
     for other in (before + "{id}", before + "{stem}" + behind):
-        there = fill_template(other, image_id)
+        there = fill_template(other, id_values(image_id))
         if there != file and os.path.isfile(folder / there):
             facts = {"key": key, "template": other, "competition": competition.name}
             return make_problem("id with a suffix", file, f"there is {PurePosixPath(there).name}", **facts)

@@ -1,35 +1,32 @@
-"""The folder of a competition's data, and the content of its lists, read strictly: every problem names the line.
+"""The folder of a competition's data, and its images by their lists or by the files that are there.
 
-In: a competition's descriptor and the folders to search. Out: its folder, and the rows of train.csv and test.csv as
-text: an id is a name, so leading zeros, `NA` and `1e5` stay as they are. Not by pandas, which turns `NA` into nothing
-and `007` into 7 and shifts the columns of a row that is too long.
+In: a competition's descriptor and the folders to search. Out: its folder; ids, sequences, subsets and files of images.
+An id is a name, so leading zeros, `NA` and `1e5` stay as they are.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.config.competition import Competition
+from pipeline.config.competition import Competition, MaskCsv
+from pipeline.config.template import FIELD, fill_template, id_values
+from pipeline.data.csv_file import read_csv
+from pipeline.data.image_files import JOIN, Files, ids_of
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.paths import PROJECT, shown
-from pipeline.wording import nearest
-
-Rows = list[tuple[int, dict[str, str]]]
 
 
 class Listed(NamedTuple):
-    """A row of train.csv or test.csv: the image's id and the sequence that it belongs to ("": none known)."""
+    """An image: its id, the sequence that it belongs to ("": none known), and the organisers' subset ("": none)."""
 
     id: str
     sequence: str
+    subset: str
 
 
 def find_folder(competition: Competition, roots: Sequence[Path], directory: str | None = None) -> Path:
@@ -44,38 +41,140 @@ def find_folder(competition: Competition, roots: Sequence[Path], directory: str 
     candidates = [Path(directory).expanduser()] if directory else _candidates(competition, roots)
     folders = [folder for folder in candidates if os.path.isdir(folder)]
     for folder in folders:
-        if os.path.isfile(folder / competition.train_csv):
+        if all(os.path.exists(folder / name) for name in needed_names(competition)):
             return folder.resolve()
     raise UserError(_incomplete(competition, folders[0]) if folders else _not_found(competition, roots, directory))
 
 
-def read_list(competition: Competition, folder: Path, subset: str) -> tuple[list[Listed], list[Problem]]:
-    """Returns the usable rows of train.csv (`subset` "train") or test.csv ("test"), and what is wrong with the others.
+def needed_names(competition: Competition) -> list[str]:
+    """Returns what a folder must have to be the competition's: the list of training images, or where they begin."""
+    return [competition.train_csv] if competition.train_csv else [_first_folder(competition.templates("train")[0])]
 
-    The first row of an id that appears twice is kept. Spaces around cells and a byte-order mark are dropped.
+
+def _first_folder(template: str) -> str:
+    parts = template.split("/")
+    known = [part for part in parts[:-1] if not FIELD.search(part) and "*" not in part]
+    return known[0] if known and known[0] == parts[0] else "."
+
+
+def list_images(competition: Competition, folder: Path, subset: str) -> tuple[list[Listed], list[Problem]]:
+    """Returns the images of a subset, from its list or from the files there are, and what is wrong with the list.
+
+    `subset` is "train", with the organisers' validation images behind the training images, or "test".
     """
-    file = competition.train_csv if subset == "train" else competition.test_csv
-    is_train = subset == "train"
-    columns = {competition.id_column: "ID_COLUMN"}
+    if subset == "test":
+        template = competition.templates("test")[0]
+        return _listed(competition, folder, competition.test_csv, template, "TEST_CSV", "")
+    given = "train" if competition.valid_csv or competition.valid_images else ""
+    template = competition.templates("train")[0]
+    listed, problems = _listed(competition, folder, competition.train_csv, template, "TRAIN_CSV", given)
+    if given:
+        template = competition.templates("valid")[0]
+        more, found = _listed(competition, folder, competition.valid_csv, template, "VALID_CSV", "valid")
+        known = {one.id for one in listed}
+        name = competition.valid_csv or template
+        twice = [make_problem("id twice", name, f"{one.id}, also for training") for one in more if one.id in known]
+        listed, problems = [*listed, *more], [*problems, *found, *twice]
+    return listed, problems
+
+
+def list_files(competition: Competition, folder: Path, subset: str) -> tuple[list[tuple[Listed, str]], list[Problem]]:
+    """Returns the images of a subset, each with its file relative to `folder`, and what is wrong with the list.
+
+    Files that are stacked are joined, as are those of neighbours. Where no file is found it is the template, filled in
+    as far as the id goes.
+    """
+    listed, problems = list_images(competition, folder, subset)
+    subsets, id_format = ("train", "valid", "test"), competition.id_format
+    finders = {name: Files(folder, competition.templates(name), id_format) for name in subsets}
+    found = []
+    for one in listed:
+        own = "valid" if subset == "train" and one.subset == "valid" else subset
+        files = [file for file, _ in finders[own].of(one.id)]
+        expected = [fill_template(template, id_values(one.id) or {}) for template in finders[own].templates]
+        found.append((one, JOIN.join(files or expected)))
+    if competition.image.neighbours:
+        found = with_neighbours(found, competition.image.neighbours)
+    return found, problems
+
+
+def with_neighbours(images: list[tuple[Listed, str]], count: int) -> list[tuple[Listed, str]]:
+    """Returns each image with the files of its neighbours in the same sequence, by id, stacked around its own.
+
+    At the ends of a sequence the last file is repeated.
+
+    >>> a, b, c = (Listed(id, "s", "") for id in "abc")
+    >>> [cell for _, cell in with_neighbours([(a, "1"), (b, "2"), (c, "3")], 1)]
+    ['1|1|2', '1|2|3', '2|3|3']
+    """
+    sequences: dict[str, list[tuple[str, str]]] = {}
+    for one, cell in images:
+        sequences.setdefault(one.sequence or one.id, []).append((one.id, cell))
+    cells: dict[str, str] = {}
+    for members in sequences.values():
+        members.sort()
+        for index, (image_id, _) in enumerate(members):
+            places = (min(max(index + step, 0), len(members) - 1) for step in range(-count, count + 1))
+            cells[image_id] = JOIN.join(members[place][1] for place in places)
+    return [(one, cells[one.id]) for one, _ in images]
+
+
+def _listed(
+    competition: Competition, folder: Path, file: str | None, template: str, key: str, subset: str
+) -> tuple[list[Listed], list[Problem]]:
+    if file is not None:
+        return _read_list(competition, folder, file, key, subset)
+    rows = [{competition.id_column: id} for id in ids_of(folder, template, competition.id_format)]
+    found = [(row, *sequence_of(competition, row, template, 0)) for row in rows]
+    listed = [Listed(row[competition.id_column], sequence, subset) for row, sequence, _ in found]
+    problems = [problem for _, _, wrong in found for problem in wrong] if key != "TEST_CSV" else []
+    if not rows:
+        problems.append(make_problem("no image found", template, "no such file", key=key, competition=competition.name))
+    return listed, problems
+
+
+def _read_list(
+    competition: Competition, folder: Path, file: str, key: str, subset: str
+) -> tuple[list[Listed], list[Problem]]:
+    """Returns the usable rows of a list, and what is wrong with the others.
+
+    The first row of an id that appears twice is kept; it is no problem in a list with a row per class or object. Spaces
+    around cells and a byte-order mark are dropped.
+    """
+    is_train = key != "TEST_CSV"
+    id_column, has_class, has_many = _form_of(competition, file)
+    columns = {id_column: "ID_COLUMN"}
     if is_train and competition.sequence_column:
         columns[competition.sequence_column] = "SEQUENCE_COLUMN"
-    rows, problems = read_csv(folder / file, file, columns, competition.name, "TRAIN_CSV" if is_train else "TEST_CSV")
+    if key == "TRAIN_CSV" and competition.split_column:
+        columns[competition.split_column] = "SPLIT_COLUMN"
+    rows, problems = read_csv(folder / file, file, columns, competition.name, key)
     listed: list[Listed] = []
     line_of: dict[str, int] = {}
     for line, row in rows:
-        id = row[competition.id_column]
+        id = row[id_column].rpartition("_")[0] if has_class else row[id_column]
         if not id:
             problems.append(make_problem("id empty", file, f"line {line}"))
-        elif "/" in id or "\\" in id or id in (".", "..") or not id.isprintable():
+        elif id.startswith("/") or "\\" in id or {".", "..", ""} & set(id.split("/")) or not id.isprintable():
             problems.append(make_problem("id not a file name", file, f"line {line}: {id!r}"))
-        elif id in line_of:
-            problems.append(make_problem("id twice", file, f"{id} in lines {line_of[id]} and {line}"))
-        else:
+        elif id not in line_of:
             line_of[id] = line
-            sequence, wrong = sequence_of(competition, row, file, line)
-            listed.append(Listed(id, sequence))
+            sequence, wrong = sequence_of(competition, {**row, competition.id_column: id}, file, line)
+            listed.append(Listed(id, sequence, subset or row.get(competition.split_column or "", "")))
             problems += wrong if is_train else []
+        elif not has_many:
+            problems.append(make_problem("id twice", file, f"{id} in lines {line_of[id]} and {line}"))
     return listed, problems
+
+
+def _form_of(competition: Competition, file: str) -> tuple[str, bool, bool]:
+    """Returns the column of ids of a list, whether its cells end with a class, and whether an image has many rows."""
+    masks, convention = competition.masks, competition.convention
+    if isinstance(masks, MaskCsv) and file == masks.csv:
+        return masks.id_column or competition.id_column, masks.rows == "id_class", True
+    if file == competition.sample_submission and competition.submission.format == "run_lengths":
+        return convention.id_column, convention.rows == "id_class", convention.rows != "id"
+    return competition.id_column, False, False
 
 
 def sequence_of(competition: Competition, row: dict[str, str], file: str, line: int) -> tuple[str, list[Problem]]:
@@ -105,17 +204,19 @@ def _candidates(competition: Competition, roots: Sequence[Path]) -> Iterator[Pat
 
 
 def _not_found(competition: Competition, roots: Sequence[Path], directory: str | None) -> str:
+    needed = needed_names(competition)[0]
     if directory:
+        what = "the images" if needed == "." else needed
         return (
             f"DATASETS.DIRECTORY: there is no folder {directory}.\n"
-            f"Name the folder that holds {competition.train_csv}, or leave the key null to search for it by name."
+            f"Name the folder that holds {what}, or leave the key null to search for it by name."
         )
     names = " or ".join(map(repr, _names(competition)))
     lines = [f"No data of the competition '{competition.name}' found. Searched for a folder called {names} in"]
     for root in roots:
         what = "   (a file, not a folder)" if os.path.isfile(root) else "   (no such folder)"
         lines.append(f"  {shown(root)}" + ("" if os.path.isdir(root) else what))
-        if os.path.isfile(root / competition.train_csv):
+        if needed != "." and os.path.exists(root / needed):
             lines.append(
                 f"    which is itself a competition's folder: name the one above it, DATA_DIR={root.resolve().parent}"
             )
@@ -133,16 +234,17 @@ def _incomplete(competition: Competition, folder: Path) -> str:
         holds = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
     except OSError as error:
         return f"Found the folder {folder}, but it cannot be listed: {error.strerror}.\nchmod u+rx {folder}"
+    needed = needed_names(competition)[0]
     lines = [
-        f"Found the folder {folder} of the competition '{competition.name}', but it has no {competition.train_csv}.",
+        f"Found the folder {folder} of the competition '{competition.name}', but it has no {needed}.",
         f"It holds: {', '.join(holds[:10]) + (' ...' if len(holds) > 10 else '') or 'nothing'}",
     ]
-    if any(name.endswith(".csv") for name in holds):
+    if competition.train_csv and any(name.endswith(".csv") for name in holds):
         lines.append(
             "If a csv there lists the training images under another name, give it as TRAIN_CSV in "
             f"configs/competitions/{competition.name}.yaml"
         )
-    inner = next(iter(sorted(folder.glob(f"*/{competition.train_csv}"))), None)
+    inner = next(iter(sorted(folder.glob(f"*/{needed}"))), None)
     archive = next(iter(sorted(folder.glob("*.zip"))), None)
     if inner:
         lines.append(
@@ -153,88 +255,5 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     elif competition.kaggle_slug or competition.repository:
         lines.append(f"Move it away and get it again: ./run.sh download {competition.name}")
     else:
-        lines.append("Put the list there, or name another folder with DATASETS.DIRECTORY=...")
+        lines.append(f"Put {needed} there, or name another folder with DATASETS.DIRECTORY=...")
     return "\n".join(lines)
-
-
-@contextmanager
-def long_cells() -> Iterator[None]:
-    """Inside, the csv module reads cells of any length: the run lengths of one mask may exceed its 128 KiB."""
-    previous_limit = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(previous_limit)
-
-
-def read_csv(
-    path: Path, file: str, columns: Mapping[str, str], competition: str, key: str
-) -> tuple[Rows, list[Problem]]:
-    """Returns (line number, cells by column) for each row of a CSV that has `columns`, and what is wrong with it.
-
-    With a problem that concerns the whole file the rows are empty.
-
-    Args:
-        file: how messages call it.
-        columns: those that must be there, each with the descriptor's key that names it.
-        key: the descriptor's key that names the file.
-    """
-    if not os.path.isfile(path):
-        return [], [make_problem("list missing", file, "no such file", key=key, competition=competition)]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return [], [make_problem("list unreadable", file, error.strerror or str(error))]
-    text, problem = _decode(data, file)
-    if problem:
-        return [], [problem]
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        with long_cells():
-            lines = [(reader.line_num, cells) for cells in reader]
-        table = [(line, [cell.strip() for cell in cells]) for line, cells in lines if any(map(str.strip, cells))]
-    except csv.Error as error:
-        return [], [make_problem("list with broken quotes", file, f"line {reader.line_num}: {error}")]
-    if not table:
-        return [], [make_problem("list empty", file, "no text")]
-    header = table[0][1]
-    problems = _header_problems(header, file, columns, competition)
-    if problems:
-        return [], problems
-    if len(table) == 1:
-        return [], [make_problem("list without rows", file, f"only its header {','.join(header)}")]
-    uneven = [(line, len(cells)) for line, cells in table if len(cells) != len(header)]
-    found = [f"line {line}: {num_cells} cells, header {len(header)}" for line, num_cells in uneven]
-    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in table[1:] if len(cells) == len(header)]
-    return rows, [make_problem("list with uneven rows", file, text) for text in found]
-
-
-def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:
-    if not data.strip():
-        return "", make_problem("list empty", file, f"{len(data)} bytes")
-    if data.startswith(b"PK\x03\x04"):
-        return "", make_problem("list not plain text", file, "a zip archive or spreadsheet")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
-        return "", make_problem("list not plain text", file, "UTF-16 or binary content")
-    try:
-        return data.decode("utf-8-sig"), None
-    except UnicodeDecodeError as error:
-        found = f"byte {data[error.start]:#04x} at {error.start:,} is not UTF-8"
-        return "", make_problem("list not plain text", file, found)
-
-
-def _header_problems(header: list[str], file: str, columns: Mapping[str, str], competition: str) -> list[Problem]:
-    separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-    if separator:
-        return [make_problem("list with another separator", file, f"{separator!r} in {header[0]!r}")]
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        return [make_problem("list with a column twice", file, f"{', '.join(sorted(twice))!r}")]
-    problems = []
-    for column, key in columns.items():
-        if column not in header:
-            near = "".join(f"; did you mean {name!r}?" for name in nearest(column, header))
-            found = f"columns {', '.join(map(repr, header))}{near}"
-            facts = {"column": column, "key": key, "competition": competition}
-            problems.append(make_problem("column missing", file, found, **facts))
-    return problems

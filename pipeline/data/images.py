@@ -40,8 +40,7 @@ _REDUCED_GREY = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-READ_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000")
 MAX_PX = 2**26  # 8192 x 8192: probabilities of 12 classes in float32 take 3.2 GB there; PIL itself warns from 2**26.4
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
@@ -226,20 +225,26 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
-def inspect_image(path: Path, file: str) -> Inspection:
-    """Returns what an image file holds; `file` is how messages call it."""
-    return inspect_file(path, file, _image_problems, cv2.IMREAD_COLOR)[0]
-
-
 def inspect_file(
-    path: Path, file: str, problems_of: Callable[[Header, str], list[Problem]], flags: int
+    path: Path,
+    file: str,
+    problems_of: Callable[[Header, str], list[Problem]],
+    decode: Callable[[bytes], np.ndarray | None],
+    is_array: bool = False,
+    has_frames: bool = False,
 ) -> tuple[Inspection, np.ndarray | None]:
-    """Returns what a file holds, and its pixels as OpenCV decodes them where nothing is wrong so far."""
+    """Returns what a file holds, and its decoded pixels where nothing is wrong so far.
+
+    Args:
+        problems_of: (header, file) to what is wrong with an image of that kind.
+        is_array: whether it is an array or a medical image, which has no header that is known here.
+        has_frames: whether several images in it are expected.
+    """
     try:
         data = path.read_bytes()
-        header = read_header(data)
+        header = Header("NumPy array", 0, 0, 0, "") if is_array else read_header(data)
         size = f"{header.width}x{header.height}"
-        if header.width == 0 or header.height == 0:
+        if not is_array and (header.width == 0 or header.height == 0):
             raise BadFile("image of no size", size)
         if header.width * header.height > MAX_PX:
             raise BadFile("image too large", size)
@@ -247,39 +252,44 @@ def inspect_file(
         return _bad(make_problem("file unreadable", file, error.strerror or str(error)))
     except BadFile as error:
         return _bad(make_problem(error.kind, file, error.found, most=f"{MAX_PX:,}"))
-    problems = _common_problems(header, file) + problems_of(header, file)
+    problems = [] if is_array else _common_problems(header, file, has_frames) + problems_of(header, file)
     if problems:
         return _bad(*problems, width=header.width, height=header.height)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
-    except cv2.error:
+        pixels = decode(data)
+    except BadFile as error:
+        return _bad(make_problem(error.kind, file, error.found))
+    except (cv2.error, OSError, SyntaxError, ValueError, EOFError):
         pixels = None
-    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+    if pixels is None or (not is_array and pixels.shape[:2] != (header.height, header.width)):
         return _bad(make_problem("file damaged", file, f"{header.format}, its pixels do not decode"))
-    return Inspection(header.width, header.height, None, ()), pixels
+    return Inspection(pixels.shape[1], pixels.shape[0], None, ()), pixels
 
 
 def _bad(*problems: Problem, width: int = 0, height: int = 0) -> tuple[Inspection, None]:
     return Inspection(width, height, None, problems), None
 
 
-def _common_problems(header: Header, file: str) -> list[Problem]:
+def _common_problems(header: Header, file: str, has_frames: bool) -> list[Problem]:
     checks = (
-        (header.num_frames > 1, "several images in a file", f"{header.format}, {header.num_frames} frames"),
+        (
+            header.num_frames > 1 and not has_frames,
+            "several images in a file",
+            f"{header.format}, {header.num_frames} frames",
+        ),
         (header.orientation != 1, "EXIF rotation", f"orientation {header.orientation}"),
     )
     return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong]
 
 
-def _image_problems(header: Header, file: str) -> list[Problem]:
+def image_problems(header: Header, file: str) -> list[Problem]:
+    """Returns why the header of a file is not one of an image that networks are trained on."""
     found = f"{header.bits}-bit {header.color}"
     checks = (
         (header.num_frames == 1 and header.format not in READ_FORMATS, "file format", header.format),
-        ("palette" in header.color, "palette image", found),
         ("alpha" in header.color, "image with alpha", found),
-        (header.bits > 8, "16-bit image", found),
-        (header.color in ("greyscale", "CMYK"), f"{header.color} image", found),
-        (header.color != "RGB", "image in another colour space", header.color),
+        (header.color == "CMYK", "CMYK image", found),
+        (header.color not in ("RGB", "greyscale", "palette"), "image in another colour space", header.color),
     )
     return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong][:1]
 

@@ -1,6 +1,6 @@
 """Near-duplicates across a split: training images that show nearly the same as a validation image.
 
-In: the competition folder, catalog and split. Out: the table behind leakage.csv. A score on such validation
+In: images, catalog and split. Out: the table behind leakage.csv. A score on such validation
 images measures memory. Two images are near-duplicates when both agree:
 
 - the difference hash, 64 bits: is a cell of the 9x8 brightness grid brighter than its left one; at most 10 differ;
@@ -15,13 +15,12 @@ not overlap, none (distance from 16, correlation to 0.886).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.images import map_files, read_grey
+from pipeline.data.image_source import ImageSource
+from pipeline.data.images import map_files
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90
@@ -31,13 +30,11 @@ _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays bel
 _ROWS_AT_ONCE = 2048  # training images compared per step: 2,048 x 10,000 distances are 80 MB
 
 
-def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+def near_duplicates(images: ImageSource, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
     split_rows = catalog.merge(split, on="id")
     rows = list(split_rows[["image", "width", "height"]].itertuples(index=False))
-    signatures = map_files(
-        lambda row: image_signature(Path(folder) / row.image, row.width, row.height), rows, "compare"
-    )
+    signatures = map_files(lambda row: image_signature(images, row.image, row.width, row.height), rows, "compare")
     bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
     thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32).reshape(len(rows), -1)
     is_train = (split_rows["subset"] == "train").to_numpy()
@@ -56,10 +53,10 @@ def near_duplicates(folder: Path, catalog: pd.DataFrame, split: pd.DataFrame) ->
     return found.sort_values(["distance", "valid_id", "train_id"], ignore_index=True)
 
 
-def image_signature(path: Path | str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def image_signature(images: ImageSource, cell: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the difference hash (bool [64]) and the thumbnail (uint8 [18*32]) of an image of that size."""
     most = min(width // (2 * _THUMBNAIL_SIZE[0]), height // (2 * _THUMBNAIL_SIZE[1]))
-    grey = read_grey(path, max([reduction for reduction in (1, 2, 4, 8) if reduction <= most], default=1))
+    grey = images.grey(cell, max([reduction for reduction in (1, 2, 4, 8) if reduction <= most], default=1))
     return difference_hash(grey), cv2.resize(grey, _THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA).ravel()
 
 

@@ -13,6 +13,7 @@ _AGAIN = "copy or download the file again"
 _RGB = "rewrite it: Image.open(path).convert('RGB').save(path, quality=95)"
 _RGB_IMAGE = "8-bit RGB"
 _FORMATS = "a JPEG, PNG, WebP, BMP or TIFF file"
+_MASK_FORMATS = "a mask as PNG, GIF, TIFF, BMP, npy or npz"
 _LISTED = "put the file there, or remove its row from the list"
 _RENAME = "rename it, or correct the id in the list"
 _MASK = "one byte per pixel: an 8-bit single-channel PNG whose values are class indices"
@@ -26,10 +27,13 @@ _NAME_IT = f"give its name as {{key}} in {_DESCRIPTOR}"
 # fmt: off
 KINDS: dict[str, tuple[str, str]] = {
     # Lists: train.csv, test.csv, the sample submission
-    "list missing": ("{file} beside the image folders", f"get it again, or {_NAME_IT}"),
+    "list missing": ("{file} beside the image folders", f"{_NAME_IT}; null takes every file of the image folder"),
+    "csv missing": ("{file} in the competition's folder", _NAME_IT),
+    "no image found": ("a file for every image", f"correct the template or the folder: {{key}} in {_DESCRIPTOR}"),
     "list unreadable": ("a file that this user may read", "chmod u+r {file}"),
     "list empty": ("a header line and one row per image", _AGAIN),
-    "list without rows": ("one row per image below the header line", _AGAIN),
+    "list without rows": ("one row per image below the header line", f"where the organisers hide the rows, {{key}}: "
+                          f"null in {_DESCRIPTOR} does without the list; otherwise {_AGAIN}"),
     "list not plain text": ("plain text in UTF-8", _CSV),
     "list with another separator": ("commas between the columns", _CSV),
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
@@ -37,13 +41,19 @@ KINDS: dict[str, tuple[str, str]] = {
     "list with a column twice": ("each column once", "remove one of the two"),
     "column missing": ("a column {column!r}", f"name the column so, or {_NAME_IT}"),
     "id empty": ("an id in every row", "fill the cell, or remove the row"),
-    "id not a file name": ("an id without folders or control characters", "give the bare id, without a folder"),
-    "id twice": ("each id once", "remove the second row"),
+    "id not a file name": ("an id that can be a file's name, folders included",
+                           "write it without .., \\ and a / in front"),
+    "id twice": ("each id once", "where an image has a row per object or class, MASKS with CSV: reads all of them; "
+                 "where the second row is a mistake, remove it"),
+    "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),
+    "run lengths do not fit": ("runs inside their image, as ORDER, BASE and RELATIVE say",
+                               f"correct these keys of MASKS in {_DESCRIPTOR}, or the row"),
     "id in train and test": ("an image for training or for testing", "remove it from one of the two lists"),
     "test folder empty": ("test images, or a list of them", "name the folder that holds the test images (--test-dir)"),
     "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
     "sequence not in the id": ("an id that matches {pattern!r}",
                                f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
+    "sample without a class": ("rows of every class that is submitted", f"SUBMITTED: {{submitted}} in {_DESCRIPTOR}"),
     "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
@@ -51,7 +61,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample file unknown": ("files of images in test.csv, such as {example}",
                             f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
-    "folder missing": ("the folder of the {what}s", f"unpack the whole archive, or correct {{key}} in {_DESCRIPTOR}"),
+    "folder missing": ("the folder of the {what}s", f"correct {{key}} in {_DESCRIPTOR}, or unpack the whole archive"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
     "image missing": ("an image for every row", f"{_LISTED}; where test images have a folder of their own: "
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
@@ -76,30 +86,33 @@ KINDS: dict[str, tuple[str, str]] = {
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
-    "greyscale image": (_RGB_IMAGE, _RGB),
     "image with alpha": (_RGB_IMAGE, "decide on a background, then " + _RGB),
-    "palette image": (_RGB_IMAGE, _RGB),
     "CMYK image": (_RGB_IMAGE, "convert it to sRGB with its colour profile, in an image editor"),
-    "16-bit image": (_RGB_IMAGE, "decide the range of brightness, then save it with 8 bits per channel"),
+    "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
+    "number of channels": ("as many channels as IMAGE and IMAGES say",
+                           f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
+    "another number format": ("{most}, as most images", "save all images with the same number of bits"),
+    "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks
     "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image"),
     "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two, then compare them by eye"),
-    "mask not a PNG": (_MASK, "write it again from its source: lossy formats invent values at every edge"),
-    "mask with palette": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; or, where the palette's "
-                          "index is the class: Image.fromarray(np.array(Image.open(path))).save(path)"),
+    "lossy mask": (_MASK_FORMATS, "write it again from its source: this format invents values at every edge"),
+    "mask in another format": (_MASK_FORMATS, "convert it to one of these"),
+    "mask with palette": ("palette numbers that are classes: {values}",
+                          f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS; where the palette's numbers "
+                          "mean classes, MASK_VALUES lists them"),
     "RGB mask": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS, which then has the stored colour "
                  "of each class"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
-    "16-bit mask": (_MASK, "where its values are class indices: "
-                    "cv2.imwrite(path, cv2.imread(path, -1).astype('uint8'))"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),
-    "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, 255] in {_DESCRIPTOR} reads them as they are"),
+    "mask of 0 and 255": ("values 0 and 1", f"MASK_VALUES: [0, {{top}}] in {_DESCRIPTOR} reads them as they are"),
     "mask value out of range": ("values {values}", "where masks store other grey values than class indices, "
                                 f"MASK_VALUES in {_DESCRIPTOR} lists that of each class; where a class is missing, "
                                 "correct CLASSES"),
-    "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file"),
+    "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file; "
+                                      "`ignore: others` there ignores all values that no class has"),
     "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; a colour that "
                                   "is ignored is a class of its own, the last, with IGNORE_INDEX"),
 }

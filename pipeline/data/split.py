@@ -6,6 +6,8 @@ In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (tr
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
 - `sequence`: whole sequences; which of them validate is searched, with a fixed seed, among many random choices.
 - `stratified`: whole sequences in 5 folds with like shares of each class, scikit-learn's StratifiedGroupKFold.
+- `given`: the organisers' own, from a list or folder of validation images or a column of subsets. A column of fold
+  numbers is read by SPLIT_INDEX: that fold, in their order, validates.
 
 A negative SPLIT_INDEX -p is for a quick try: p % of both sides of index 0.
 """
@@ -31,6 +33,7 @@ SLICES = (
     (2, 0), (3, 4), (5, 8), (7, 12), (11, 16), (13, 2), (17, 6), (19, 10), (23, 14), (29, 18),
     (31, 1), (37, 3), (41, 5), (43, 7), (47, 9), (53, 11), (59, 13), (61, 15), (67, 17), (71, 19),
 )  # fmt: skip
+VALID_NAMES = ("valid", "val", "validation", "dev")  # what organisers call the images that validate
 _SLICE_WIDTH = 4  # twentieths: 20 %
 VALID_SHARE = 0.2
 NUM_TRIALS = 400  # with 141 sequences and four classes in few of them each, some 10 choices are good in every respect
@@ -40,7 +43,7 @@ _TOLERANCE = 0.05  # up to here a lost class weighs more than a validation share
 def make_split(
     catalog: pd.DataFrame,
     present: np.ndarray,
-    by: Literal["slice", "sequence", "kfold", "stratified"],
+    by: Literal["slice", "sequence", "kfold", "stratified", "given"],
     split_index: int,
 ) -> pd.DataFrame:
     """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
@@ -53,7 +56,9 @@ def make_split(
         UserError: images or sequences are too few for this kind of split or this index.
     """
     ids, index = catalog["id"].tolist(), max(split_index, 0)
-    if by in ("slice", "kfold"):
+    if by == "given":
+        train, valid = given_split(ids, catalog["given"].tolist(), index)
+    elif by in ("slice", "kfold"):
         train, valid = {"slice": slice_split, "kfold": kfold_split}[by](ids, index)
     else:
         split_by = {"sequence": sequence_split, "stratified": stratified_split}[by]
@@ -219,6 +224,29 @@ def stratified_split(
         # A class with fewer images than folds cannot be everywhere; the others still can.
         warnings.filterwarnings("ignore", message="The least populated class")
         return _pick(ids, splitter.split(ids, rarest, groups), split_index)
+
+
+def given_split(ids: list[str], subsets: list[str], split_index: int) -> tuple[list[str], list[str]]:
+    """Returns (train, valid) ids by the organisers' subset or fold of each image.
+
+    Raises:
+        UserError: no image has one, or no subset validates.
+
+    >>> given_split(["a", "b", "c"], ["train", "val", "train"], 0), given_split(["a", "b", "c"], ["0", "1", "2"], 4)
+    ((['a', 'c'], ['b']), (['a', 'c'], ['b']))
+    """
+    names = sorted(set(subsets) - {""}, key=lambda name: (len(name), name))
+    validating = {name for name in names if name.casefold() in VALID_NAMES}
+    if not validating and len(names) > 1 and all(name.isdecimal() for name in names):
+        validating = {names[split_index % len(names)]}
+    if not validating:
+        found = f"the images have {', '.join(map(repr, names))}" if names else "no image has a subset"
+        raise UserError(
+            f"SPLIT.BY given: {found}; expected a subset called {', '.join(VALID_NAMES)}, or numbers of folds. "
+            "VALID_CSV, VALID_IMAGES or SPLIT_COLUMN of the competition's file give it."
+        )
+    is_valid = dict(zip(ids, (subset in validating for subset in subsets), strict=True))
+    return [id for id in ids if not is_valid[id]], [id for id in ids if is_valid[id]]
 
 
 def take_percent(ids: list[str], percent: int) -> list[str]:

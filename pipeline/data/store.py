@@ -1,8 +1,9 @@
 """The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
-A folder `<key>/` holds `images.u8` (RGB rows), `labels.u8` (one byte per pixel) and `index.json` (the offset of each
-image at each scale). A tile is then a slice; nothing is decoded or held in memory. The key names the content, so
-experiments with the same scales share one store and a changed image gets a new one.
+A folder `<key>/` holds `images.bin` (rows of pixels, in the number format of the images), `labels.u8` (one byte per
+pixel) and `index.json` (the offset of each image at each scale). A tile is then a slice; nothing is decoded or held in
+memory. The key names the content, so experiments with the same scales share one store and a changed image gets a new
+one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -19,29 +20,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.data.images import map_files, read_image
+from pipeline.data.image_source import ImageSource
+from pipeline.data.images import map_files
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
     TEMPORARY_MARK,
     check_disk,
-    sha256_file,
     sha256_text,
     sweep_temporaries,
     sync_folder,
     write_atomic,
 )
 from pipeline.paths import INDEX
+from pipeline.task import Labels
 
-FORMAT = 2  # raise it when the layout or the resizing changes: old stores are then built anew
-IMAGES, LABELS = "images.u8", "labels.u8"
-CHANNELS = 3
+FORMAT = 3  # raise it when the layout or the resizing changes: old stores are then built anew
+PIXELS, PLANES = "images.bin", "labels.u8"
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Store:
         self.path = path
         self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
         self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
-        self._images = _map_file(path / IMAGES, index["num_pixels"] * CHANNELS)
-        self._labels = _map_file(path / LABELS, index["num_pixels"])
+        self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
+        self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
+        self._labels = _map_file(path / PLANES, index["num_pixels"], np.dtype(np.uint8))
 
     def __reduce__(self):
         return open_store, (self.path,)
@@ -85,10 +86,10 @@ class Store:
         return self._entries[image_id][self.scales.index(scale)]
 
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view: uint8, height x width x 3, RGB."""
+        """Returns a read-only view, height x width x channels, in the number format of the store."""
         entry = self.entry(image_id, scale)
-        first, last = entry.offset * CHANNELS, (entry.offset + entry.num_pixels) * CHANNELS
-        return self._images[first:last].reshape(entry.height, entry.width, CHANNELS)
+        first, last = entry.offset * self.channels, (entry.offset + entry.num_pixels) * self.channels
+        return self._images[first:last].reshape(entry.height, entry.width, self.channels)
 
     def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view of the label plane: uint8, height x width."""
@@ -115,37 +116,35 @@ def open_store(path: Path | str) -> Store:
 
 
 def build_store(
-    folder: Path | str,
+    images: ImageSource,
     catalog: pd.DataFrame,
     scales: Sequence[Scale] | None,
     target_root: Path | str,
-    read_label: Callable[[Path], np.ndarray],
-    label_key: Sequence[Any],
+    labels: Labels,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Returns the folder of the store for these images and scales, building it unless it is there already.
 
     Args:
-        folder: the competition folder, to which the catalog's paths are relative.
+        images: of the catalog's rows.
         catalog: columns id, image, mask, width, height.
         scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
-        read_label: a label file to its plane, uint8, height x width.
-        label_key: what `read_label` depends on beside the file, as plain values.
+        labels: whose `read` returns planes, uint8, height x width.
         log: receives the announcement of the size before anything is written.
 
     Raises:
         UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.
     """
-    folder, target_root = Path(folder), Path(target_root)
+    target_root = Path(target_root)
     rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
     if not rows:
-        raise UserError(f"{folder} has no training image; run `prepare` for the list of problems.")
-    path = target_root / _content_key(folder, rows, scales, label_key)
+        raise UserError(f"{images.folder} has no training image; run `prepare` for the list of problems.")
+    path = target_root / _content_key(images, rows, scales, labels)
     with _one_builder(target_root, log):
         if not (path / INDEX).exists():
             sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, folder, rows, scales, read_label, log)
+            _build(path, images, rows, scales, labels, log)
     return path
 
 
@@ -159,17 +158,18 @@ def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarr
     return scaled, cv2.resize(label, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _content_key(folder: Path, rows: list, scales: Sequence[Scale] | None, label_key: Sequence[Any]) -> str:
-    hashes = map_files(lambda row: (sha256_file(folder / row.image), sha256_file(folder / row.mask)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales], *label_key]
+def _content_key(images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels) -> str:
+    hashes = map_files(lambda row: (images.content(row.image), labels.content(row)), rows, "hash")
+    content = [FORMAT, scales and [list(scale) for scale in scales]]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
 
-def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None, read_label, log) -> None:
+def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels, log) -> None:
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
-    num_bytes = ends[-1] * (CHANNELS + 1)
+    pixel_bytes = images.channels * images.dtype.itemsize
+    num_bytes = ends[-1] * (pixel_bytes + 1)
     named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
     log(
         f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
@@ -180,11 +180,13 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
     try:
         temporary.mkdir()
         jobs = list(zip(rows, sizes, [0, *ends[:-1]], strict=True))
-        entries = _write_pixels(temporary, folder, jobs, ends[-1], read_label)
+        entries = _write_pixels(temporary, images, jobs, ends[-1], labels)
         index = {
             "format": FORMAT,
             "scales": scales and [list(scale) for scale in scales],
             "num_pixels": ends[-1],
+            "channels": images.channels,
+            "dtype": images.dtype.name,
             "images": {row.id: image_entries for row, image_entries in zip(rows, entries, strict=True)},
         }
         write_atomic(temporary / INDEX, json.dumps(index))
@@ -198,32 +200,33 @@ def _build(path: Path, folder: Path, rows: list, scales: Sequence[Scale] | None,
 
 
 def _write_pixels(
-    temporary: Path, folder: Path, jobs: list[tuple], num_pixels: int, read_label
+    temporary: Path, images: ImageSource, jobs: list[tuple], num_pixels: int, labels: Labels
 ) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    with open(temporary / IMAGES, "wb") as images, open(temporary / LABELS, "wb") as labels:
-        _claim(images.fileno(), num_pixels * CHANNELS)
-        _claim(labels.fileno(), num_pixels)
+    pixel_bytes = images.channels * images.dtype.itemsize
+    with open(temporary / PIXELS, "wb") as pixels, open(temporary / PLANES, "wb") as planes:
+        _claim(pixels.fileno(), num_pixels * pixel_bytes)
+        _claim(planes.fileno(), num_pixels)
 
         def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
-            whole, entries = _read(folder, row, read_label), []
+            whole, entries = _read(images, row, labels), []
             for width, height in sizes:
                 image, label = resize(*whole, (width, height))
-                _write_all(images.fileno(), image, offset * CHANNELS)
-                _write_all(labels.fileno(), label, offset)
+                _write_all(pixels.fileno(), image, offset * pixel_bytes)
+                _write_all(planes.fileno(), label, offset)
                 entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
                 offset += width * height
             return entries
 
         entries = map_files(store_image, jobs, "tile")
-        os.fsync(images.fileno())
-        os.fsync(labels.fileno())
+        os.fsync(pixels.fileno())
+        os.fsync(planes.fileno())
     return entries
 
 
-def _read(folder: Path, row, read_label) -> tuple[np.ndarray, np.ndarray]:
-    image, label = read_image(folder / row.image), read_label(folder / row.mask)
+def _read(images: ImageSource, row, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    image, label = images.read(row.image), labels.read(row)
     if not image.shape[:2] == label.shape == (row.height, row.width):
         raise UserError(
             f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {label.shape[1]}x{label.shape[0]}, "
@@ -253,11 +256,11 @@ def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None
         yield
 
 
-def _map_file(path: Path, num_bytes: int) -> np.ndarray:
-    found = path.stat().st_size
-    if found != num_bytes:
-        raise ValueError(f"{path.name} has {found} bytes, expected {num_bytes}")
-    return np.asarray(np.memmap(path, np.uint8, "r"))  # a plain array, whose slices cost less
+def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
+    found, expected = path.stat().st_size, num_values * dtype.itemsize
+    if found != expected:
+        raise ValueError(f"{path.name} has {found} bytes, expected {expected}")
+    return np.asarray(np.memmap(path, dtype, "r"))  # a plain array, whose slices cost less
 
 
 def _write_all(file: int, array: np.ndarray, offset: int) -> None:

@@ -17,9 +17,15 @@ def reads_of(stage: Stage, run: Run) -> tuple[str, ...]:
     return stage.reads(run) if callable(stage.reads) else stage.reads
 
 
+def declared_keys(stage: Stage, run: Run) -> tuple[str, ...]:
+    """Returns the prefixes of the config keys that the stage depends on."""
+    return stage.settings(run) if callable(stage.settings) else stage.settings
+
+
 def settings_of(stage: Stage, run: Run) -> dict[str, Any]:
     """Returns the settings that the stage depends on."""
-    return {key: value for key, value in run.loaded.settings.items() if is_below(key, stage.settings)}
+    keys = declared_keys(stage, run)
+    return {key: value for key, value in run.loaded.settings.items() if is_below(key, keys)}
 
 
 def hashes_inside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:

@@ -66,7 +66,7 @@ class Stage:
     name: str
     does: str
     function: Callable[[Run], None]
-    settings: tuple[str, ...]
+    settings: Callable[[Run], tuple[str, ...]] | tuple[str, ...]
     reads: Callable[[Run], tuple[str, ...]] | tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     reads_outside: Callable[[Run], Sources] = field(default=lambda run: {})

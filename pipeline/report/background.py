@@ -8,7 +8,7 @@ from pipeline.report.markup import Html, bar, digits, join, missing, photo, quan
 from pipeline.report.plots import draw_class_curves, draw_class_histogram
 from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.scores import label_of
+from pipeline.scores import KINDS, label_of
 from pipeline.wording import duration
 
 
@@ -20,15 +20,21 @@ def training_section(record: Record) -> Html | None:
     reverts = [phase.name for phase in record.phases if phase.start_from == "best"]
     num_steps = record.steps_per_epoch
     rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
+    score, class_score = (_in_history(history, name) for name in (record.score, record.image_score))
     curves = themed(
-        lambda theme: draw_learning_curves(history, record.score, reverts, theme, rates),
+        lambda theme: draw_learning_curves(history, score, reverts, theme, rates),
         "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
     )
     classes = themed(
-        lambda theme: draw_class_curves(history, record.image_score, record.colors, theme),
-        f"Validation {label_of(record.image_score)} of each class over epochs.",
+        lambda theme: draw_class_curves(history, class_score, record.colors, theme),
+        f"Validation {label_of(class_score)} of each class over epochs.",
     )
     return join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
+
+
+def _in_history(history: Columns, score: str) -> str:
+    """Returns a score, or the one like it where the training was before the competition's SCORE was set to it."""
+    return score if f"valid_{score}" in history else KINDS[score].like.removeprefix("present_")
 
 
 def _training_facts(record: Record, history: Columns) -> str:

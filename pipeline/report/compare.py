@@ -175,7 +175,9 @@ def _number(value: float | None) -> str:
 
 
 def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, tuple[str, float]]:
-    """Returns sequence and score by image from per_image.csv; nothing where the run was not evaluated.
+    """Returns sequence and score by image from per_image.csv, without images that have no value of this score.
+
+    Nothing where the run was not evaluated.
 
     Raises:
         UserError: the file is damaged; `command`, which runs the stages of this run, writes it again.
@@ -184,8 +186,8 @@ def read_image_scores(run_folder: Path, command: str, score: str) -> dict[str, t
     if columns is None:
         return {}
     try:
-        rows = zip(columns["id"], columns["sequence"], map(float, columns[score]), strict=True)
-        return {image_id: (sequence, value) for image_id, sequence, value in rows}
+        rows = zip(columns["id"], columns["sequence"], columns[score], strict=True)
+        return {image_id: (sequence, float(cell)) for image_id, sequence, cell in rows if cell}
     except (ValueError, KeyError):
         path = shown(run_folder / PER_IMAGE)
         raise UserError(f"{path} is damaged or older than this program; type: {command} evaluate --force") from None

@@ -20,6 +20,7 @@ from pipeline.report.read import Metrics, numbers, score_warning
 from pipeline.report.record import Record
 from pipeline.report.results import never_predicted
 from pipeline.report.table import read_state
+from pipeline.scores import ABSENT_IS_1, KINDS
 from pipeline.training.state import start_warning
 from pipeline.wording import duration
 
@@ -203,7 +204,7 @@ def _class_warning(record: Record) -> str | None:
     main, verb, owner = metrics.main, *(("is", "its") if len(names) == 1 else ("are", "their"))
     listed = ", ".join(f"{name} ({digits(main.classes.get(name))})" for name in names)
     reason = f": {owner} {main.label} is only the share of images without the class"
-    return f"{listed} {verb} never predicted{reason if main.name in record.per_image else ''}."
+    return f"{listed} {verb} never predicted{reason if KINDS[main.name].meaning == ABSENT_IS_1 else ''}."
 
 
 def _submission_warnings(record: Record) -> list[Html | str]:

@@ -252,7 +252,8 @@ def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3
     """Returns the ids of the k best, median and worst images, none in two groups.
 
     Neighbouring frames of a video score alike and would fill a group with one scene, so each group takes the next
-    image of another sequence while there is one within reach (a third of the images). A group is ordered by score:
+    image of another sequence while there is one within reach (a third of the images). Images without a value of the
+    score are left out. A group is ordered by score:
     best and median from the highest down, worst from the lowest up.
 
     Args:
@@ -263,7 +264,8 @@ def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3
     """
     ids = [str(image_id) for image_id in per_image["id"]]
     sequence_of = dict(zip(ids, per_image.get("sequence", ids), strict=True))
-    ranked = [image_id for _, image_id in sorted(zip(map(float, per_image[score]), ids, strict=True))]
+    known = [(float(value), image_id) for value, image_id in zip(per_image[score], ids, strict=True) if value != ""]
+    ranked = [image_id for value, image_id in sorted(known) if not math.isnan(value)]
     middle = (len(ranked) - 1) / 2
     by_distance = sorted(ranked, key=lambda image_id: abs(ranked.index(image_id) - middle))
     # In this order where there are too few images for all.

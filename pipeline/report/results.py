@@ -10,7 +10,7 @@ from pipeline.report.markup import Html, bar, digits, join, missing, photo, quan
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.read import numbers, percent, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.scores import label_of
+from pipeline.scores import KINDS, label_of
 from pipeline.wording import size
 
 METHOD_WORDS = {
@@ -26,6 +26,9 @@ KIND_WORDS = {
     "soft": "convex, one weight per member",
     "soft per class": "convex, one weight per member and class",
 }
+
+
+AVERAGED = ", then averaged over images"
 
 
 def classes_section(record: Record) -> Html | None:
@@ -46,14 +49,22 @@ def classes_section(record: Record) -> Html | None:
         rows.append((named, *cells, *counts))
     head = ("class", *(score.label for score in scores), "images, validation", "images, all", "share of pixels")
     mean = ("mean", *(digits(score.mean) for score in scores), "", "", "")
-    in_images, at_once = (
-        " and ".join(score.label for score in scores if (score.name in record.per_image) == is_in)
-        for is_in in (True, False)
-    )
-    how = "per image and class, 1 where neither prediction nor label has the class, then averaged over images. "
-    notes = [f"{in_images}: {how}" if in_images else "", f"{at_once}: over the data set at once." if at_once else ""]
+    kinds = [KINDS[score.name] for score in scores]
+    notes = [
+        f"{_listed([kind.label for kind in kinds if kind.meaning == meaning])}: {meaning}{then}."
+        for meaning, then in dict.fromkeys((kind.meaning, AVERAGED if kind.per == "image" else "") for kind in kinds)
+    ]
     caption = quantity(metrics.images, "validation image")
-    return join(table(head, rows, caption, mean), tag("p", *notes, class_="note"))
+    return join(table(head, rows, caption, mean), tag("p", " ".join(notes), class_="note"))
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Returns words as a list in a sentence.
+
+    >>> _listed(["Dice"]), _listed(["Dice", "IoU"]), _listed(["Dice", "IoU", "mIoU"])
+    ('Dice', 'Dice and IoU', 'Dice, IoU and mIoU')
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def never_predicted(record: Record) -> list[str]:

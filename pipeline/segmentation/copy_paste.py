@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE
+from pipeline.data.augment import has_colors
 from pipeline.data.tiles import Box
 from pipeline.segmentation.labels import count_values
 
@@ -141,8 +142,15 @@ def _blend(image: np.ndarray, source: np.ndarray, pasted: np.ndarray, box: Box) 
     in_box = np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 wraps to 255: neither fully below nor fully above
     row = in_box // box.width
     in_image = in_box + row * (image.shape[1] - box.width) + box.y * image.shape[1] + box.x
-    pixels = image.reshape(-1, 3)
-    share = alpha.take(in_box).astype(np.uint16)[:, None]
-    mixed = (source.reshape(-1, 3).take(in_box, 0) * share + pixels.take(in_image, 0) * (255 - share) + 127) // 255
-    cv2.copyTo(source, pasted, image[box.y : box.y + box.height, box.x : box.x + box.width])
+    pixels, channels = image.reshape(-1, image.shape[2]), image.shape[2]
+    others = source.reshape(-1, channels).take(in_box, 0)
+    inside = np.s_[box.y : box.y + box.height, box.x : box.x + box.width]
+    if has_colors(image):
+        share = alpha.take(in_box).astype(np.uint16)[:, None]
+        mixed = (others * share + pixels.take(in_image, 0) * (255 - share) + 127) // 255
+        cv2.copyTo(source, pasted, image[inside])
+    else:
+        share = alpha.take(in_box).astype(np.float32)[:, None] / 255
+        mixed = others * share + pixels.take(in_image, 0) * (1 - share)
+        image[inside][pasted > 0] = source[pasted > 0]
     pixels[in_image] = mixed

@@ -16,12 +16,13 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.config.competition import SCORE_DEFAULTS, ScoreOptions
 from pipeline.scores import LABELS
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
+from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import image_scores
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")
@@ -43,7 +44,7 @@ class DecodedImage:
     Attributes:
         area: float64 (C,), predicted pixels as a share of the image.
         mass: float64 (C,), the sum of the mean probability over them, as a share of the image.
-        scores: float64 (C,), as decoded.
+        scores: float64 (C,), as decoded; NaN where the score leaves a class out that the truth lacks.
         is_present: bool (C,), whether the truth has the class.
     """
 
@@ -75,17 +76,18 @@ def measure_image(
     mask_HW: np.ndarray,
     truth_HW: np.ndarray,
     score: str = "dice",
+    options: ScoreOptions = SCORE_DEFAULTS,
 ) -> DecodedImage:
     """Returns the shares and scores of an image; pixels that the truth ignores enter the shares, not the scores.
 
     Args:
         mask_HW: the decoded mask.
         truth_HW: uint8; pixels of `IGNORE` have no truth.
-        score: `dice` or `iou`.
+        score: one of `per: image`.
     """
     shares = measure_classes(predictions, mask_HW)
     confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
-    scores, is_present = image_scores(confusion_CC)[score], confusion_CC.sum(1) > 0
+    scores, is_present = image_score(score, confusion_CC, mask_HW, truth_HW, options), confusion_CC.sum(1) > 0
     return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
 
 
@@ -135,7 +137,7 @@ def fit_rule(class_index: int, images: Sequence[DecodedImage]) -> Rule | None:
 
 def gain_of(image: DecodedImage, class_index: int) -> float:
     """Returns what dropping a class from an image changes in that class's score."""
-    if not image.area[class_index]:
+    if not image.area[class_index] or np.isnan(image.scores[class_index]):
         return 0.0
     return (0.0 if image.is_present[class_index] else 1.0) - float(image.scores[class_index])
 
@@ -149,7 +151,7 @@ def fit_suppression(
 
     Args:
         scored: indices of the scored classes, which alone may be dropped; None: all.
-        score: that of the images, `dice` or `iou`.
+        score: that of the images.
     """
     fits = {index: partial(fit_rule, index) for index in (range(len(classes)) if scored is None else scored)}
     trials = try_settings(images, fits, _gain)

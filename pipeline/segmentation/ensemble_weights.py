@@ -90,7 +90,7 @@ def fit_greedy(
 
     Args:
         scored: indices of the classes whose mean score is to rise; None: all.
-        score: `dice` or `iou`.
+        score: one that `counted_score` returns.
     """
 
     def mean_score(bag: np.ndarray) -> float:
@@ -134,8 +134,9 @@ def fit_weights(
 ) -> Fitted[Kind, np.ndarray, Kind | None]:
     """Returns the kind of fit whose weights beat equal ones beyond noise, None where no kind does; trials are by kind.
 
-    Only images that are out of fold for two members or more take part. Of the kinds that gain on held-out sequences,
-    the one with the highest lower bound is adopted. `scored` and `score` are as in `fit_greedy`.
+    Only images that are out of fold for two members or more, and have a value of the score, take part. Of the kinds
+    that gain on held-out sequences, the one with the highest lower bound is adopted.
+    `scored` and `score` are as in `fit_greedy`.
     """
     images = [image for image in images if len(image.members) > 1]
     equal = np.full((num_members, 1), 1 / num_members)
@@ -144,6 +145,7 @@ def fit_weights(
         return float(mean_scored(weighted_scores(image, weights, score), scored))
 
     plain = {image.image_id: mean_score(image, equal) for image in images}
+    images = [image for image in images if not np.isnan(plain[image.image_id])]
     fits = {
         "greedy": partial(fit_greedy, num_members=num_members, scored=scored, score=score),
         "soft": partial(fit_soft, num_members=num_members, per_class=False, scored=scored),

@@ -14,18 +14,19 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.config.competition import Competition, mask_code
+from pipeline.config.competition import Competition
 from pipeline.engine.run import Run
+from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.scores import LABELS, mean_scored, per_image_score
+from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
 from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
-from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.mask_scores import image_score
+from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
-from pipeline.segmentation.scores import image_scores
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
 
 
@@ -51,6 +52,10 @@ def evaluate_ensemble(
         recipe.method: np.stack([result["methods"][number] for result in results])
         for number, recipe in enumerate(recipes)
     }
+    scores = {
+        recipe.method: np.stack([result["scores"][number] for result in results])
+        for number, recipe in enumerate(recipes)
+    }
     own = [result["own"] for result in results]
     fitted = fitted_weights(run, rows, results) if is_fitted else None
     del results
@@ -64,8 +69,9 @@ def evaluate_ensemble(
         made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
         bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
         by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
-    evaluation = evaluation_of(run, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
-    found = findings(rows, held_out, by_method, own, competition, len(settings.members))
+        scores["WEIGHTED"] = np.stack([made(image_id)["scores"][0] for image_id in rows["id"]])
+    evaluation = evaluation_of(run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
+    found = findings(rows, held_out, scores, own, competition, len(settings.members))
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
@@ -92,24 +98,28 @@ def image_maker(
     mask_index: int = 0,
     with_sample: bool = False,
 ) -> Make:
-    """Returns a function from an image and its predictions to `methods`, `own`, `mask` and, if asked, a member sample.
+    """Returns a function from an image and its predictions to `methods`, `scores`, `own`, `mask`, and a member sample.
 
-    `methods` has a confusion matrix per recipe, `own` one per member alone, `mask` is by the recipe at `mask_index`.
+    `methods` has a confusion matrix per recipe, `scores` its score of each class, `own` that of each member alone;
+    `mask` is by the recipe at `mask_index`. The sample is there if it is asked for.
     """
-    files, num_classes = rows.set_index("id"), run.loaded.competition.num_classes
+    competition, files = run.loaded.competition, {row.id: row for row in rows.itertuples()}
+    true_masks, score = masks_of(run, folder), per_image_score(competition.score)
+
+    def scored(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        confusion_CC = confusion_of(mask, truth, competition.num_classes)
+        return confusion_CC, image_score(score, confusion_CC, mask, truth, competition.score_options)
 
     def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        members, row = held_out[image_id], files.loc[image_id]
-        truth = read_mask(folder / row["mask"], mask_code(run.loaded.competition))
+        members, row = held_out[image_id], files[image_id]
+        truth = true_masks.read(row)
         masks = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
         alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        made = {
-            "methods": np.stack([confusion_of(mask, truth, num_classes) for mask in masks]),
-            "own": np.stack([confusion_of(mask, truth, num_classes) for mask in alone]),
-            "mask": masks[mask_index],
-        }
+        confusions, scores = zip(*(scored(mask, truth) for mask in masks), strict=True)
+        own = np.stack([scored(mask, truth)[1] for mask in alone])
+        made = {"methods": np.stack(confusions), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
         if with_sample:
-            made |= arrays_of(sample_members(image_id, row["sequence"], members, predictions, truth))
+            made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made
 
     return make
@@ -120,7 +130,7 @@ def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> F
     pairs = zip(rows.itertuples(), results, strict=True)
     images = [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
     competition, num_members = run.loaded.competition, len(run.loaded.config.ensemble.members)
-    return fit_weights(images, num_members, competition.scored_indices, per_image_score(competition.score))
+    return fit_weights(images, num_members, competition.scored_indices, counted_score(competition.score))
 
 
 def findings(
@@ -134,22 +144,30 @@ def findings(
     """Returns, per method, the score and its gain over the members' mean on the same images, with their intervals.
 
     Args:
-        by_method: confusion matrices, int64 (I, C, C).
-        own: of each image, the confusion matrices of its members alone, int64 (J, C, C).
+        by_method: the score of each class, float64 (I, C). Images without any, as the score is only of classes that
+            an image shows, are left out.
+        own: of each image, the score of each class by its members alone, float64 (J, C).
+
+    Raises:
+        UserError: no image has the score.
     """
     score, scored = per_image_score(competition.score), competition.scored_indices
-    groups = group_numbers(rows["id"], rows["sequence"])
     scores_IM = np.full((len(rows), num_members), np.nan)
-    for scores_M, image_id, confusion_JCC in zip(scores_IM, rows["id"], own, strict=True):
-        scores_M[held_out[image_id]] = mean_scored(image_scores(confusion_JCC)[score], scored)
+    for scores_M, image_id, own_JC in zip(scores_IM, rows["id"], own, strict=True):
+        scores_M[held_out[image_id]] = mean_scored(own_JC, scored)
+    has_score_I = ~np.isnan(scores_IM).all(1)
+    if not has_score_I.any():
+        raise UserError(f"{LABELS[score]} has no value: no out-of-fold image shows a scored class")
+    rows, scores_IM = rows[has_score_I], scores_IM[has_score_I]
+    groups = group_numbers(rows["id"], rows["sequence"])
     is_known_IM = ~np.isnan(scores_IM)
     counts_I, single_I = is_known_IM.sum(1), np.nanmean(scores_IM, 1)
     members, methods = [], {}
     for scores_I, is_known_I in zip(scores_IM.T, is_known_IM.T, strict=True):
         mean = vars(interval(scores_I[is_known_I], groups[is_known_I])) if is_known_I.any() else None
         members.append({"images": int(is_known_I.sum()), "score": mean})
-    for method, confusion_ICC in by_method.items():
-        means_I = mean_scored(image_scores(confusion_ICC)[score], scored)
+    for method, scores_IC in by_method.items():
+        means_I = mean_scored(scores_IC[has_score_I], scored)
         gain = vars(interval(means_I - single_I, groups))
         methods[method] = {"score": vars(interval(means_I, groups)), "gain": gain}
     return {

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.config.competition import mask_code
 from pipeline.engine.run import Run
-from pipeline.scores import per_image_score
+from pipeline.scores import counted_score, per_image_score
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
@@ -25,7 +24,7 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_recipe
-from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.offsets import fit_offsets, sample_combined, with_factors
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample
@@ -57,10 +56,11 @@ def fit_decoding(
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
-    files, facts, factors = rows.set_index("id"), {}, None
+    masks, facts, factors = masks_of(run, folder), {}, None
+    files, by_id = rows.set_index("id"), {row.id: row for row in rows.itertuples()}
 
     def truth_of(image_id: str) -> np.ndarray:
-        return read_mask(folder / files.at[image_id, "mask"], mask_code(competition))
+        return masks.read(by_id[image_id])
 
     def sample(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         sequence, truth = files.at[image_id, "sequence"], truth_of(image_id)
@@ -69,7 +69,9 @@ def fit_decoding(
     def measure(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         recipe, sequence = recipe_of(image_id), files.at[image_id, "sequence"]
         mask = combine(predictions, [recipe if factors is None else with_factors(recipe, factors, len(predictions))])[0]
-        return arrays_of(measure_image(image_id, sequence, predictions, mask, truth_of(image_id), score))
+        return arrays_of(
+            measure_image(image_id, sequence, predictions, mask, truth_of(image_id), score, competition.score_options)
+        )
 
     def images_of(kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Arrays]) -> list:
         made = make_each(name, make)
@@ -77,7 +79,9 @@ def fit_decoding(
         return [image_from(kind, image_id, sequence, made(image_id)) for image_id, sequence in bar]
 
     if settings.offsets == "fitted":
-        moved = fit_offsets(images_of(PixelSample, "offsets", sample), classes, scored, score)
+        moved = fit_offsets(
+            images_of(PixelSample, "offsets", sample), classes, scored, counted_score(competition.score)
+        )
         factors = moved.adopted if (moved.adopted != 1).any() else None
         pairs = zip(classes, moved.adopted.tolist(), strict=True)
         own = {name: factor for name, factor in pairs if factor != 1}

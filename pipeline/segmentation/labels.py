@@ -1,29 +1,32 @@
-"""Masks: read from files as class indices, checked, counted, and described in the catalog.
+"""Masks: read from files as class indices, counted, and described in the catalog.
 
-In: 8-bit PNG files of class indices, other grey values or colours. Out: uint8 arrays (height, width) of class indices,
-`IGNORE` where a pixel is ignored.
+In: PNG, GIF, TIFF, BMP, WebP, npy or npz files that store grey values of 1 to 16 bits, palettes or colours. Out: uint8
+arrays (height, width) of class indices, `IGNORE` where a pixel is ignored.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from pipeline.config.competition import IGNORE, Competition, MaskCode, mask_code
-from pipeline.data.images import STORED_ORIENTATION, Header, Inspection, changed_file, inspect_file
-from pipeline.data.problems import Problem, make_problem
+from pipeline.config.competition import IGNORE, Competition, MaskCode
+from pipeline.data.decode import ARRAYS, load_array
+from pipeline.data.images import STORED_ORIENTATION, Inspection, changed_file
 from pipeline.errors import UserError
 
 UNKNOWN = 254  # in a decoded mask: of no class; there are 254 at most, so that their indices end below it
-INDICES = MaskCode()
+ONE_CLASS = MaskCode({0: 0}, others=1)  # of a file that is of one class: its pixels have any value but 0
+INDICES = MaskCode({value: value for value in (*range(UNKNOWN), IGNORE)})
 _EXACT_FLOAT = 2**24  # cv2.calcHist counts into float32, which is exact up to here
-_MOST_NAMED = 6  # values or colours that a message names
+_PNG, _GIF, _TIFF = b"\x89PNG", b"GIF8", (b"II*\0", b"MM\0*")
+_PALETTE = 3  # colour type of a PNG, in byte 25
 
 
 def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
@@ -32,46 +35,74 @@ def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
     Raises:
         UserError: the file is absent, does not decode, is not of the kind that `code` reads, or has unknown values.
     """
-    stored = cv2.imread(str(path), mask_flags(code))
-    if stored is None or stored.ndim != (3 if code.colors else 2) or stored.dtype != np.uint8:
-        raise changed_file(path, "an 8-bit RGB mask" if code.colors else "an 8-bit single-channel PNG")
+    path = Path(path)
+    try:
+        stored = decode_stored(path.read_bytes(), path.suffix, code)
+    except (OSError, ValueError, cv2.error):
+        stored = None
+    if stored is None:
+        raise changed_file(path, "a mask in colours" if code.colors else "a mask of one value per pixel")
     mask = class_indices(stored, code)
-    if (code.values or code.colors) and (mask == UNKNOWN).any():
-        raise changed_file(path, "the colours of COLORS alone" if code.colors else "values of MASK_VALUES alone")
+    if (mask == UNKNOWN).any():
+        raise changed_file(path, "the colours of COLORS alone" if code.colors else "values of the classes alone")
     return mask
 
 
-def mask_flags(code: MaskCode) -> int:
-    """Returns how OpenCV is to decode a mask file: as it is stored, or palettes and greys as colours too."""
-    return (cv2.IMREAD_COLOR if code.colors else cv2.IMREAD_UNCHANGED) | STORED_ORIENTATION
+def decode_stored(data: bytes, suffix: str, code: MaskCode) -> np.ndarray | None:
+    """Returns the pixels of a mask file: HxW of integers, or uint8 HxWx3 BGR for colours; None: they are not such.
+
+    Of a palette the numbers are returned, not the colours, unless `code` reads colours.
+
+    Raises:
+        ValueError: an array that numpy cannot read.
+    """
+    if suffix.lower() in ARRAYS:
+        stored = load_array(data)
+    elif data.startswith(_GIF) or (has_palette(data) and not code.colors):
+        stored = _read_with_pil(data, bool(code.colors))
+    else:
+        flags = cv2.IMREAD_COLOR if code.colors else cv2.IMREAD_UNCHANGED
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags | STORED_ORIENTATION)
+    if stored is None or stored.ndim != (3 if code.colors else 2):
+        return None
+    if stored.dtype.kind == "f" and (stored == np.rint(stored)).all():
+        return stored.astype(np.int64)
+    if stored.dtype == bool:
+        return stored.view(np.uint8)
+    return stored if stored.dtype.kind in "ui" else None
 
 
 def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
-    """Returns class indices, uint8 HxW, of decoded mask pixels: uint8, HxW grey or HxWx3 BGR.
+    """Returns class indices, uint8 HxW, of the pixels of a mask file, as `decode_stored` returns them.
 
-    `IGNORE` marks ignored pixels. Where values or colours are given, any other one becomes `UNKNOWN`.
+    `IGNORE` marks ignored pixels, `UNKNOWN` values and colours that mean nothing.
 
-    >>> class_indices(np.array([[0, 255, 7]], np.uint8), MaskCode(values=(0, 255))).tolist()
+    >>> class_indices(np.array([[0, 65535, 7]], np.uint16), MaskCode({0: 0, 65535: 1})).tolist()
     [[0, 1, 254]]
     """
-    if not code.colors:
-        return cv2.LUT(stored, _index_of_value(code))
-    mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
-    for index, (red, green, blue) in enumerate(code.colors):
-        color = (blue, green, red)
-        mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == code.ignore_index else index
+    if code.colors:
+        mask = np.full(stored.shape[:2], UNKNOWN, np.uint8)
+        for index, (red, green, blue) in enumerate(code.colors):
+            color = (blue, green, red)
+            mask[cv2.inRange(stored, color, color) > 0] = IGNORE if index == code.ignored_color else index
+        return mask
+    others = UNKNOWN if code.others is None else code.others
+    if stored.dtype == np.uint8:
+        table = np.full(256, others, np.uint8)
+        for value, index in code.values.items():
+            if 0 <= value < 256:
+                table[value] = index
+        return cv2.LUT(stored, table)
+    mask = np.full(stored.shape, others, np.uint8)
+    for value, index in code.values.items():
+        mask[stored == value] = index
     return mask
 
 
-def _index_of_value(code: MaskCode) -> np.ndarray:
-    """Returns the class index of each grey value, uint8 [256]."""
-    table, ignore = np.arange(256, dtype=np.uint8), code.ignore_index
-    if code.values:
-        table[:] = UNKNOWN
-        table[list(code.values)] = np.arange(len(code.values))
-    if ignore is not None:
-        table[code.values[ignore] if code.values and ignore < len(code.values) else ignore] = IGNORE
-    return table
+def unknown_values(stored: np.ndarray, code: MaskCode) -> tuple[list[int], int]:
+    """Returns the grey values of a mask that mean nothing, sorted, and how many pixels have one."""
+    strange, pixels = np.unique(stored[class_indices(stored, code) == UNKNOWN], return_counts=True)
+    return strange.tolist(), int(pixels.sum())
 
 
 def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -98,27 +129,6 @@ def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> N
     """
     if mask_HW.shape != tuple(size):
         raise UserError(f"the mask of {image_id} is {mask_HW.shape} (height, width); its image is {tuple(size)}")
-
-
-def inspect_mask(path: Path, file: str, competition: Competition) -> Inspection:
-    """Returns what a mask file holds, by the competition's MASK_VALUES, COLORS and IGNORE_INDEX.
-
-    `counts` is int64 [256], the pixels per class index; at `IGNORE` those that are ignored.
-    """
-    code = mask_code(competition)
-    problems_of = partial(_mask_problems, code=code, competition=competition.name)
-    seen, stored = inspect_file(path, file, problems_of, mask_flags(code))
-    if stored is None:
-        return seen
-    if code.colors:
-        counts = count_values(class_indices(stored, code))
-        problem = _unknown_colors(stored, counts, competition, file) if counts[UNKNOWN] else None
-    else:
-        values = code.values or tuple(range(len(competition.classes)))
-        stored_counts = count_values(stored)
-        problem = _unknown_values(stored_counts, values, competition, file)
-        counts = np.bincount(_index_of_value(code), stored_counts, minlength=256).astype(np.int64)
-    return Inspection(seen.width, seen.height, counts, (problem,) if problem else ())
 
 
 def pixel_columns(competition: Competition) -> list[str]:
@@ -191,47 +201,18 @@ def count_values(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarr
     return sum(count.ravel().astype(np.int64) for count in counts)
 
 
-def _unknown_values(
-    stored_counts: np.ndarray, values: tuple[int, ...], competition: Competition, file: str
-) -> Problem | None:
-    ignore = competition.ignore_index
-    outside = {ignore} if ignore is not None and ignore >= len(values) else set()
-    strange = [int(value) for value in np.flatnonzero(stored_counts) if int(value) not in {*values, *outside}]
-    if not strange:
-        return None
-    found = f"value{'s' * (len(strange) > 1)} {listed(strange)} in {int(stored_counts[strange].sum()):,} pixels"
-    if len(values) == 2 and not competition.mask_values and strange == [255] and not stored_counts[1]:
-        return make_problem("mask of 0 and 255", file, found, competition=competition.name)
-    given = f"0 to {len(values) - 1}" if not competition.mask_values else listed(values, most=len(values))
-    wanted = given + "".join(f" and {value}" for value in outside)
-    kind = "mask value not in MASK_VALUES" if competition.mask_values else "mask value out of range"
-    return make_problem(kind, file, found, values=wanted, competition=competition.name)
+def has_palette(data: bytes) -> bool:
+    """Returns whether an image file stores numbers of a palette, which decoders would show as colours."""
+    if data.startswith(_PNG):
+        return len(data) > 25 and data[25] == _PALETTE
+    return data.startswith(_TIFF) and _pil_mode(data) == "P"
 
 
-def _unknown_colors(stored: np.ndarray, counts: np.ndarray, competition: Competition, file: str) -> Problem:
-    unknown = stored[class_indices(stored, mask_code(competition)) == UNKNOWN]
-    colors, pixels = np.unique(unknown[:, ::-1], axis=0, return_counts=True)  # RGB
-    commonest = [colors[index].tolist() for index in np.argsort(-pixels, kind="stable")]
-    found = f"colour{'s' * (len(commonest) > 1)} {listed(commonest)} in {int(counts[UNKNOWN]):,} pixels"
-    return make_problem("mask colour not in COLORS", file, found, competition=competition.name)
+def _pil_mode(data: bytes) -> str:
+    with Image.open(io.BytesIO(data)) as opened:
+        return opened.mode
 
 
-def _mask_problems(header: Header, file: str, code: MaskCode, competition: str) -> list[Problem]:
-    """Returns the first reason why a file cannot hold a mask of this code, judged by its header."""
-    is_grey, found = not code.colors, f"{header.bits}-bit {header.color}"
-    if header.format != "PNG":
-        return [make_problem("mask not a PNG", file, f"{header.format}, {found}")]
-    faults = {
-        "16-bit mask": header.bits > 8,
-        "mask with palette": is_grey and "palette" in header.color,
-        "RGB mask": is_grey and header.color.startswith("RGB"),
-        "mask with alpha": is_grey and "alpha" in header.color,
-        "mask of less than 8 bits": is_grey and not code.values and header.bits < 8,
-    }
-    kinds = [kind for kind, is_so in faults.items() if is_so]
-    return [make_problem(kind, file, found, competition=competition) for kind in kinds[:1]]
-
-
-def listed(values: Sequence[object], most: int = _MOST_NAMED) -> str:
-    """Returns the first values for a message, and how many there are more."""
-    return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
+def _read_with_pil(data: bytes, colors: bool) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as opened:
+        return cv2.cvtColor(np.array(opened.convert("RGB")), cv2.COLOR_RGB2BGR) if colors else np.array(opened)

@@ -11,25 +11,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.config.competition import IGNORE
 from pipeline.config.load import Loaded
 from pipeline.config.plan import parse_mix
 from pipeline.config.schema import LossFn
 from pipeline.errors import UserError
-from pipeline.scores import mean_scored
+from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.losses import mixed_loss
+from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.networks import num_outputs
-from pipeline.segmentation.scores import dataset_iou
+from pipeline.segmentation.scores import dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
 
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
     names, loss_fn = loaded.competition.class_names, loaded.config.loss_fn
-    return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device)
+    chosen = chosen_scores(loaded.competition, loaded.config.solver.monitor)
+    return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device, chosen)
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
@@ -52,6 +56,7 @@ def bind(
     outputs: int,
     loss_fn: LossFn,
     device: torch.device,
+    chosen: Chosen = BASIC,
 ) -> Learning:
     """Returns the same for these classes.
 
@@ -59,6 +64,7 @@ def bind(
         scored: indices of the classes that enter means.
         in_loss: indices of the classes that enter the loss.
         outputs: channels of the network.
+        chosen: the scores of a validation; those of training samples are Dice and IoU.
     """
     num_classes = len(classes)
 
@@ -90,31 +96,49 @@ def bind(
         num_sums=2 * num_classes,
         sample_sums=sample_sums,
         sample_scores=sample_scores,
-        scorer=lambda: MaskScorer(num_classes, tuple(scored)),
+        scorer=lambda: MaskScorer(num_classes, tuple(scored), chosen),
     )
 
 
 @dataclass
 class MaskScorer:
-    """Confusion matrices of a validation, kept on the network's device until all images are in."""
+    """Confusion matrices of a validation, kept on the network's device until all images are in.
+
+    Scores that need the masks are computed batch by batch, on the CPU.
+    """
 
     num_classes: int
     scored: tuple[int, ...]
+    chosen: Chosen = BASIC
     confusions: list[Tensor] = field(default_factory=list)
+    of_masks: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def add(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
         """Adds a batch: logits (B, C or one more, H, W), mask uint8 (B, H, W), 255 where ignored."""
-        self.confusions.append(count_pixels(logits_BCHW, mask_BHW, self.num_classes))
+        predicted_BHW = decision.choose(logits_BCHW[:, : self.num_classes])
+        mask_BHW = mask_BHW.masked_fill(mask_BHW >= self.num_classes, IGNORE)
+        self.confusions.append(decision.count(predicted_BHW, mask_BHW, self.num_classes))
+        if names := self.chosen.of_masks:
+            pairs = zip(predicted_BHW.cpu().numpy(), mask_BHW.cpu().numpy(), strict=True)
+            self.of_masks += [score_masks(names, *pair, self.num_classes, self.chosen.options) for pair in pairs]
 
     def scores(self) -> Scores:
-        """Returns Dice and IoU per image, as the competition's, and the IoU of all pixels."""
+        """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""
         confusion_PCC = torch.cat(self.confusions)
         dice_PC, iou_PC = dice_iou(confusion_PCC)
         summed_CC = confusion_PCC.sum(0)
         found_C = (summed_CC.diagonal() > 0) | (summed_CC.sum(1) == 0)
         families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC.cpu().numpy())}
         by_name = {name: score_of_classes(values.tolist(), self.scored) for name, values in families.items()}
+        if self.chosen.others:
+            by_name |= self._others(confusion_PCC.cpu().numpy())
         return Scores(by_name, by_name["dice"].classes, found_C.tolist())
+
+    def _others(self, confusion_PCC: np.ndarray) -> dict[str, Score]:
+        of_masks = {name: np.stack([own[name] for own in self.of_masks]) for name in self.chosen.of_masks}
+        values, true_C = scores_over_all(confusion_PCC, self.chosen, of_masks), confusion_PCC.sum((0, 2))
+        means = {name: mean_score(name, values[name], self.scored, true_C) for name in self.chosen.others}
+        return {name: Score(None if math.isnan(mean) else mean, values[name].tolist()) for name, mean in means.items()}
 
 
 def dice_iou(confusion_CC: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,11 @@ from pipeline.errors import UserError
 from pipeline.wording import did_you_mean
 
 
-def build_network(model: Model, num_outputs: int) -> nn.Module:
+def build_network(model: Model, num_outputs: int, num_channels: int = 3) -> nn.Module:
     """Returns a network with random weights and `num_outputs` logit channels, on the CPU, in channels_last format.
+
+    Args:
+        num_channels: of the images.
 
     Raises:
         UserError: an unknown encoder.
@@ -33,13 +36,15 @@ def build_network(model: Model, num_outputs: int) -> nn.Module:
     # The old names `timm-...` of the original's configs still work; the library's remark would only alarm.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        network = getattr(smp, model.name)(encoder_name=encoder, encoder_weights=None, classes=num_outputs)
+        network = getattr(smp, model.name)(
+            encoder_name=encoder, encoder_weights=None, in_channels=num_channels, classes=num_outputs
+        )
     return network.to(memory_format=torch.channels_last)
 
 
 def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
-    return build_network(loaded.config.model, num_outputs(loaded))
+    return build_network(loaded.config.model, num_outputs(loaded), loaded.competition.num_channels)
 
 
 def num_outputs(loaded: Loaded) -> int:

@@ -78,10 +78,11 @@ def fit_offsets(
 
     Args:
         scored: indices of the scored classes; None: all.
-        score: `dice` or `iou`.
+        score: one that `counted_score` returns; images without a value of it take no part.
     """
     num_classes = len(classes)
     plain = {image.image_id: score_with(image, np.ones(num_classes), scored, score) for image in images}
+    images = [image for image in images if not np.isnan(plain[image.image_id])]
     gains_CF = {
         image.image_id: np.array(
             [

@@ -55,7 +55,7 @@ def padding_values(policy: Policy, num_classes: int) -> tuple[int | None, int | 
 
 
 def pad(pixels: np.ndarray, frame: tuple[int, int], value: int | None) -> np.ndarray:
-    """Returns an image or mask (uint8, H, W or H, W, 3) in the middle of a frame of (height, width).
+    """Returns an image or mask (H, W or H, W, C) in the middle of a frame of (height, width).
 
     Around it is `value`, or the mirrored pixels for None. What fills the frame is returned as it is, not copied.
     """
@@ -64,6 +64,10 @@ def pad(pixels: np.ndarray, frame: tuple[int, int], value: int | None) -> np.nda
         return pixels
     top, left = offset_in(frame, (height, width))
     borders = (top, frame[0] - height - top, left, frame[1] - width - left)
+    if pixels.ndim == 3 and pixels.shape[2] != 3:  # OpenCV takes up to four channels and drops a single one
+        around = ((borders[0], borders[1]), (borders[2], borders[3]), (0, 0))
+        options = {"mode": "reflect"} if value is None else {"constant_values": value}
+        return np.pad(pixels, around, **options)
     if value is None:
         return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_REFLECT_101)
     return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_CONSTANT, value=value)

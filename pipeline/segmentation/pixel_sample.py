@@ -45,13 +45,13 @@ class PixelSample:
 
         Args:
             ranks_CP: by what the class of each sampled pixel is chosen.
-            score: `dice` or `iou`.
+            score: one that `counted_score` returns.
         """
         choices_P, num_classes = decision.choose_pixels(ranks_CP), len(self.true_areas)
         correct_P = choices_P[choices_P == self.truth]
         hits_C = self.settled.diagonal() + self.scale * np.bincount(correct_P, minlength=num_classes)
         predicted_C = self.settled.sum(0) + self.scale * np.bincount(choices_P, minlength=num_classes)
-        return class_scores(score, hits_C, predicted_C + self.true_areas)
+        return class_scores(score, hits_C, self.true_areas, predicted_C)
 
 
 def scored_probs(predictions: Sequence[Prediction], truth_HW: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -23,7 +23,7 @@ from pipeline.segmentation.networks import align_corners, low_logits, upsample_f
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
@@ -91,7 +91,7 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
 
 def _storable(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
     """Returns logits in storable form: float16 before the head's upsampling, or codes of full-size ones."""
-    image_BCHW = normalise(image_BHWC, predictor.encoder)
+    image_BCHW = normalise(image_BHWC, scaling_of(predictor.network, predictor.encoder))
     logits = _low(predictor, image_BCHW) if factor > 1 else averaged_logits(predictor, image_BCHW)
     # Values beyond the largest float16 would become infinite, and their probabilities NaN.
     logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
@@ -159,7 +159,8 @@ def agreement(
         image, _, (image_id, (top, left), (height, width)) = dataset[index]
         image_BHWC = torch.from_numpy(image)[None].to(predictor.device)
         with torch.inference_mode():
-            logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, predictor.encoder))
+            scaling = scaling_of(predictor.network, predictor.encoder)
+            logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, scaling))
             classes_HW = decision.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
         exact_HW = classes_HW[top : top + height, left : left + width]
         equal_px += int(np.count_nonzero(exact_HW == decode(stored[image_id])))

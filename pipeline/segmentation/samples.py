@@ -6,25 +6,23 @@ not depend on workers, on what was loaded before, or on having been stopped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.config.competition import IGNORE, MaskCode
+from pipeline.config.competition import IGNORE
 from pipeline.config.schema import Augmentation
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
-from pipeline.data.images import read_image
 from pipeline.data.loaders import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
-from pipeline.segmentation.labels import INDICES, count_values, read_mask
+from pipeline.segmentation.labels import count_values
 from pipeline.segmentation.padding import BLACK, Policy, offset_in, pad, padded_size, padding_values
 from pipeline.task import Batch, Frame
 
@@ -194,13 +192,19 @@ class ValidDataset(torch.utils.data.Dataset):
     Padded mask pixels are 255 whatever the policy, because validation counts unpadded pixels only.
 
     Args:
-        folder: the competition folder.
         rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
-        code: what the pixels of mask files mean.
+        read_image: a cell of the catalog to its image, HxWxC.
+        read_mask: a row to its mask, uint8 HxW.
     """
 
-    def __init__(self, folder: Path | str, rows: pd.DataFrame, code: MaskCode = INDICES, padding: Policy = "reflect"):
-        self.folder, self.code, self.padding = Path(folder), code, padding
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        read_image: Callable[[str], np.ndarray],
+        read_mask: Callable[[Any], np.ndarray],
+        padding: Policy = "reflect",
+    ):
+        self.read_image, self.read_mask, self.padding = read_image, read_mask, padding
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
 
     def __len__(self) -> int:
@@ -216,8 +220,8 @@ class ValidDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> ValidItem:
         row = self.rows[index]
-        image = read_image(self.folder / row.image)
-        mask = read_mask(self.folder / row.mask, self.code) if self.has_labels(index) else None
+        image = self.read_image(row.image)
+        mask = self.read_mask(row) if self.has_labels(index) else None
         size = image.shape[:2]
         if size != (row.height, row.width) or (mask is not None and mask.shape != size):
             raise UserError(
@@ -245,4 +249,6 @@ def collate_valid(items: list[ValidItem]) -> Batch:
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))
+    """Returns arrays as one tensor: uint8, or float32 of other number formats, with which torch can do little."""
+    stacked = np.stack(arrays)
+    return torch.from_numpy(stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32))

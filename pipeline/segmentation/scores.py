@@ -1,7 +1,7 @@
 """Scores of predicted masks against true ones, by name: per image and class, and from the summed confusion matrix.
 
-In: confusion matrices of images. Out: `metrics.json`, `per_image.csv`, `confusion.csv`. `pipeline/scores.py` says what
-each score is.
+In: confusion matrices of images, and scores that need their masks. Out: `metrics.json`, `per_image.csv`,
+`confusion.csv`. `pipeline/scores.py` says what each score is.
 
 Letters: I images, C classes. A confusion matrix, int64, has a row per true class and a column per predicted one; it may
 have a last column more, of pixels that are predicted as no class. Needs no torch.
@@ -9,14 +9,15 @@ have a last column more, of pixels that are predicted as no class. Needs no torc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pipeline.config.competition import IGNORE
-from pipeline.scores import PER_IMAGE, class_scores, mean_scored, score_table
+from pipeline.scores import BASIC, KINDS, Chosen, class_scores, mean_scored, score_table
 
 
 def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
@@ -31,15 +32,61 @@ def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -
     return counts.reshape(num_values, num_values)
 
 
-def image_scores(confusion_ICC: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the scores of each class, float64 (..., C), by name; 1 where truth and prediction both lack it."""
-    return {name: class_scores(name, *_hits_and_areas(confusion_ICC)) for name in PER_IMAGE}
+class Counts(NamedTuple):
+    """Correctly predicted, true and predicted pixels of each class: int64 (..., C) each."""
+
+    hits: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
 
 
-def scores_over_all(confusion_ICC: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the scores of each class over all images, float64 (C,), by name; a class without pixels has mIoU NaN."""
-    values = {name: values_IC.T.copy().mean(1) for name, values_IC in image_scores(confusion_ICC).items()}
-    return values | {"miou": dataset_iou(confusion_ICC.sum(0))}
+def counts_of(confusion_CC: np.ndarray) -> Counts:
+    """Returns the counts of any number of confusion matrices, (..., C, C or C + 1)."""
+    predicted_C = confusion_CC.sum(-2)[..., : confusion_CC.shape[-2]]
+    return Counts(confusion_CC.diagonal(axis1=-2, axis2=-1), confusion_CC.sum(-1), predicted_C)
+
+
+def image_scores(
+    confusion_ICC: np.ndarray, chosen: Chosen = BASIC, of_masks: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """Returns the scores of each class that images have, float64 (..., C), by name.
+
+    Args:
+        of_masks: float64 (..., C), the scores that need the masks.
+    """
+    counts = counts_of(confusion_ICC)
+    return {
+        name: of_masks[name] if KINDS[name].needs == "masks" else class_scores(name, *counts, chosen.options)
+        for name in chosen.of_images
+    }
+
+
+def scores_over_all(
+    confusion_ICC: np.ndarray, chosen: Chosen = BASIC, of_masks: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> dict[str, np.ndarray]:
+    """Returns the scores of each class over all images, float64 (C,), by name; NaN where it has none.
+
+    Args:
+        of_masks: as in `image_scores`.
+    """
+    of_images, counts = image_scores(confusion_ICC, chosen, of_masks), counts_of(confusion_ICC.sum(0))
+    return {
+        name: mean_of_images(of_images[name]) if name in of_images else class_scores(name, *counts, chosen.options)
+        for name in chosen.names
+    }
+
+
+def mean_of_images(values_IC: np.ndarray) -> np.ndarray:
+    """Returns the mean of each class, float64 (C,), over the images that have a value; NaN where none has.
+
+    >>> mean_of_images(np.array([[0.5, 1.0, np.nan], [np.nan, 0.0, np.nan]])).tolist()
+    [0.5, 0.5, nan]
+    """
+    is_known_IC = ~np.isnan(values_IC)
+    if is_known_IC.all():
+        return values_IC.T.copy().mean(1)
+    sums_C, counts_C = np.where(is_known_IC, values_IC, 0).sum(0), is_known_IC.sum(0)
+    return np.where(counts_C > 0, sums_C / np.maximum(counts_C, 1), np.nan)
 
 
 def dataset_iou(confusion_CC: np.ndarray) -> np.ndarray:
@@ -50,29 +97,22 @@ def dataset_iou(confusion_CC: np.ndarray) -> np.ndarray:
     >>> dataset_iou(np.array([[2, 1, 0], [1, 0, 0], [0, 0, 0]])).tolist()
     [0.5, 0.0, nan]
     """
-    hits_C, areas_C = _hits_and_areas(confusion_CC)
-    return np.divide(hits_C, areas_C - hits_C, out=np.full(len(hits_C), np.nan), where=areas_C > 0)
-
-
-def _hits_and_areas(confusion_CC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns correctly predicted pixels, and true plus predicted pixels, of each class: two int64 (..., C)."""
-    predicted_C = confusion_CC.sum(-2)[..., : confusion_CC.shape[-2]]
-    return confusion_CC.diagonal(axis1=-2, axis2=-1), confusion_CC.sum(-1) + predicted_C
+    return class_scores("miou", *counts_of(confusion_CC))
 
 
 def image_table(
     ids: Sequence[str],
     sequences: Sequence[str],
-    confusion_ICC: np.ndarray,
+    scores: Mapping[str, np.ndarray],
     classes: Sequence[str],
     scored: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Returns one row per image: id, sequence, each score as a mean over the scored classes, then by class.
 
     Args:
+        scores: what `image_scores` returns.
         scored: indices of the classes that enter means; None: all.
     """
-    scores = image_scores(confusion_ICC)
     table = {"id": ids, "sequence": sequences}
     table |= {name: mean_scored(values_IC, scored) for name, values_IC in scores.items()}
     for name, values_IC in scores.items():
@@ -81,26 +121,42 @@ def image_table(
 
 
 def summarise(
-    confusion_ICC: np.ndarray, classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
+    confusion_ICC: np.ndarray,
+    classes: Sequence[str],
+    scored: Sequence[int] | None = None,
+    score: str = "dice",
+    chosen: Chosen = BASIC,
+    of_masks: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns the scores of `metrics.json`.
 
     Args:
         scored: indices of the classes that enter means; None: all.
         score: the name of the competition's own score.
+        of_masks: as in `image_scores`.
     """
     names = [classes[index] for index in (range(len(classes)) if scored is None else scored)]
-    families = score_table(scores_over_all(confusion_ICC), classes, scored)
+    true_C = confusion_ICC.sum((0, 2))
+    families = score_table(scores_over_all(confusion_ICC, chosen, of_masks), classes, scored, true_C)
     return {"images": len(confusion_ICC), "score": score, "scores": families, "scored": names}
 
 
 def majority_guess(
-    confusion_ICC: np.ndarray, majority_index: int, classes: Sequence[str], scored: Sequence[int] | None = None
+    confusion_ICC: np.ndarray,
+    majority_index: int,
+    classes: Sequence[str],
+    scored: Sequence[int] | None = None,
+    chosen: Chosen = BASIC,
+    of_masks: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Returns the mean scores of always predicting one class, that of the most training pixels, on the same images."""
+    """Returns the mean scores of always predicting one class, that of the most training pixels, on the same images.
+
+    Args:
+        of_masks: as in `image_scores`, of masks of that class alone.
+    """
     guess_ICC = np.zeros_like(confusion_ICC)
     guess_ICC[..., majority_index] = confusion_ICC.sum(-1)
-    families = score_table(scores_over_all(guess_ICC), classes, scored)
+    families = summarise(guess_ICC, classes, scored, chosen=chosen, of_masks=of_masks)["scores"]
     return {"class": classes[majority_index], "scores": {name: family["mean"] for name, family in families.items()}}
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.config.competition import mask_file
 from pipeline.engine.run import lazy
 from pipeline.segmentation import labels
+from pipeline.segmentation.mask_source import MaskSource, describe_facts, find_facts
 from pipeline.task import Task
 
 SEGMENTATION = Task(
     name="segmentation",
-    label_file=mask_file,
-    inspect_label=labels.inspect_mask,
+    find_labels=find_facts,
+    describe_labels=describe_facts,
+    open_labels=MaskSource,
     label_columns=labels.pixel_columns,
     label_values=labels.pixel_counts,
     label_notices=labels.mask_notices,

@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.config.competition import mask_code
 from pipeline.data.competition import find_folder
+from pipeline.data.image_source import PLAIN, to_rgb
 from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
 from pipeline.engine.run import Run
-from pipeline.paths import PLOTS, SAMPLES_PLOT
+from pipeline.paths import IMAGES, PLOTS, SAMPLES_PLOT
 from pipeline.report.canvas import draw_tile_grid
 from pipeline.report.figure import write_image
-from pipeline.segmentation.labels import read_mask
+from pipeline.report.read import read_json
+from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.samples import TrainDataset, ValidDataset
-from pipeline.training.inputs import seed_of, split_rows, tile_store
+from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
 
 
 def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
     """Returns the folder of the store with images and masks of catalog rows, built unless it is there."""
-    settings, code = run.loaded.config.datasets.augmentation.tile, mask_code(run.loaded.competition)
+    settings = run.loaded.config.datasets.augmentation.tile
     folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
     scales = scales_of(settings.sets) if settings.enable else None
-    key = (code.ignore_index, code.values, code.colors)
-    return build_store(folder, rows, scales, run.folders.tiles, lambda path: read_mask(path, code), key, run.log)
+    return build_store(images_of(run, folder), rows, scales, run.folders.tiles, masks_of(run, folder), run.log)
 
 
 def train_data(run: Run) -> TrainDataset:
@@ -42,7 +42,8 @@ def train_data(run: Run) -> TrainDataset:
 
 def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
     """Returns whole padded images of catalog rows, with masks where the rows have them."""
-    return ValidDataset(folder, rows, mask_code(run.loaded.competition), run.loaded.config.datasets.padding)
+    images, masks = images_of(run, folder), masks_of(run, folder)
+    return ValidDataset(rows, images.read, masks.read, run.loaded.config.datasets.padding)
 
 
 def draw_samples(run: Run, dataset: TrainDataset) -> None:
@@ -55,11 +56,12 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     kinds += (augmentation.color, augmentation.gaussian_noise)
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"Training input: {what} of the first epoch, masks below"
-    samples = [dataset[SampleKey(1, index)][:2] for index in indices]
+    facts = read_json(run.paths / IMAGES) or PLAIN
+    samples = [(to_rgb(image, facts), mask) for image, mask, _ in (dataset[SampleKey(1, index)] for index in indices)]
     sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile
     for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
-        image = dataset.store.image(dataset.positions[0].image_id, tile_set[:2])
+        image = to_rgb(dataset.store.image(dataset.positions[0].image_id, tile_set[:2]), facts)
         grid = draw_tile_grid(image, tile_set, tile.width, tile.height)
         write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)

@@ -29,6 +29,7 @@ class Format:
             that cannot be read, or has other images than these and the `skipped` ones.
         list_ids: (path, competition) to the ids that the file has, in its order; refuses one that is of no image.
         check: (path, competition, sizes, sample) to all that is wrong, in the order of the file; see `require_good`.
+        like_sample: (competition, path of its sample or None) to the competition with what the sample decides.
         hints: (pairs that were read, competition) to what suggests that the file was written in another way.
         check_sample: (competition, path, test ids) to what is wrong with the sample submission.
     """
@@ -43,6 +44,7 @@ class Format:
     check: Callable[..., list[str]]
     check_sample: Callable[..., list[Any]]
     hints: Callable[..., list[str]] = lambda *arguments: []
+    like_sample: Callable[..., Competition] = lambda competition, sample: competition
 
 
 def _functions(module: str, *names: str) -> dict[str, Callable[..., Any]]:
@@ -54,7 +56,10 @@ FORMATS = (
     Format(
         "run_lengths",
         ".csv",
-        **_functions("pipeline.segmentation.submission.run_lengths", "encode", "write", "digest", "read", "list_ids"),
+        **_functions(
+            "pipeline.segmentation.submission.run_lengths",
+            *("encode", "write", "digest", "read", "list_ids", "like_sample"),
+        ),
         **_functions("pipeline.segmentation.submission.check_run_lengths", "check", "check_sample"),
         **_functions("pipeline.segmentation.submission.hints", "hints"),
     ),

@@ -22,7 +22,7 @@ from pipeline.submission.file import origin_path, read_origin
 
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line
-_FACT = re.compile(r" \| (local_[a-z]+|sha256|csv) ([0-9a-f.]+)(?= \||$)")
+_FACT = re.compile(r" \| (local_[a-z_]+|sha256|csv) ([0-9a-f.]+)(?= \||$)")
 _HASH_DIGITS = 12  # of the sha256 in the message: enough to find the file again
 
 CREDENTIALS = """no Kaggle credentials. Either

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.plan import Phase, parse_mix
@@ -34,9 +35,9 @@ from pipeline.paths import (
 from pipeline.task import Batch
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
-from pipeline.training.encoder import load_encoder, load_weights
+from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.inputs import find_checkpoint, seed_of, split_rows
+from pipeline.training.inputs import find_checkpoint, image_facts, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -77,11 +78,19 @@ def plan_of(run: Run) -> tuple[Phase, ...]:
     return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text())["max_lr"])
 
 
+def _build_network(run: Run) -> nn.Module:
+    """Returns the network of a run, with random weights, for its images as `prepare` measured them."""
+    network, facts = run.task.build_network(run.loaded), image_facts(run)
+    if facts is not None:
+        network.scaling = measured_scaling(facts, run.loaded.config.model.encoder)
+    return network
+
+
 def start_learner(run: Run) -> Learner:
     """Returns the learner at its start, from encoder weights or from EXPERIMENT.LOAD_PREV."""
     loaded = run.loaded
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
-    network = run.task.build_network(loaded)
+    network = _build_network(run)
     name = loaded.config.experiment.load_prev
     if name is None:
         load_encoder(network, loaded.config.model.encoder, run.folders.weights)
@@ -110,7 +119,7 @@ def load_predictor(run: Run, content: dict[str, Any]) -> Any:
     task, loaded, solver = run.task, run.loaded, run.loaded.config.solver
     make_reproducible(solver.reproducible)  # as in training, whichever process predicts
     device = choose_device(loaded.config.runtime.device)
-    network = task.build_network(loaded)
+    network = _build_network(run)
     load_weights(network, validated_weights(content), shown(run.paths / BEST))
     return task.make_predictor(loaded, network.to(device), device, choose_precision(solver.precision, device))
 
@@ -125,7 +134,7 @@ def assemble(run: Run) -> Training:
     content = content_to_continue(run)
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
-    learner = start_learner(run) if content is None else build_learner(loaded.config, task.build_network(loaded))
+    learner = start_learner(run) if content is None else build_learner(loaded.config, _build_network(run))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     learning = task.learning(loaded, learner.device)

@@ -1,6 +1,6 @@
 """Encoders of segmentation_models_pytorch and timm: their input, and their pretrained weights.
 
-In: uint8 images (B, H, W, 3), RGB. Out: what an encoder expects, float32 (B, 3, H, W).
+In: images (B, H, W, C). Out: what an encoder expects, float32 (B, C, H, W).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import huggingface_hub as hub
@@ -35,9 +36,29 @@ HALF_TAGS = ("advprop",)
 DPN_MEAN_STD = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 
 
-def normalise(image_BHWC: Tensor, encoder: Encoder) -> Tensor:
-    """Returns the float32 network input (B, 3, H, W), channels_last, of uint8 RGB images, on their device."""
-    scale, shift = _scale_shift(encoder.name, encoder.weights, image_BHWC.device)
+class Scaling(NamedTuple):
+    """What becomes of pixel values: `low` and `high` are scaled to 0 and 1, then `mean` and `std` of each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: float = 0.0
+    high: float = 255.0
+
+
+def scaling_of(network: nn.Module, encoder: Encoder) -> Scaling:
+    """Returns the scaling that was set for a network's images, or that of ordinary images for its encoder."""
+    return getattr(network, "scaling", None) or Scaling(*mean_std(encoder.name, encoder.weights))
+
+
+def measured_scaling(facts: Mapping[str, Any], encoder: Encoder) -> Scaling:
+    """Returns the scaling of a competition's images, by what `prepare` measured (images.json)."""
+    own = (facts["mean"], facts["std"]) if facts["mean"] else mean_std(encoder.name, encoder.weights)
+    return Scaling(*map(tuple, own), facts["low"], facts["high"])
+
+
+def normalise(image_BHWC: Tensor, scaling: Scaling) -> Tensor:
+    """Returns the float32 network input (B, C, H, W), channels_last, of images, on their device."""
+    scale, shift = _scale_shift(scaling, image_BHWC.device)
     # A permuted NHWC tensor is channels_last already: no copy.
     return torch.addcmul(shift, image_BHWC.float(), scale).permute(0, 3, 1, 2)
 
@@ -59,11 +80,12 @@ def mean_std(name: str, weights: str | None) -> tuple[Triple, Triple]:
 
 
 @functools.cache
-def _scale_shift(name: str, weights: str | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns (x / 255 - mean) / std as one multiply and one add; kept, since a GPU waits for each copy to it."""
+def _scale_shift(scaling: Scaling, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the scaling as one multiply and one add; kept, since a GPU waits for each copy to it."""
     with torch.inference_mode(False):  # the first call may come from a prediction, the next from training
-        mean, std = (torch.tensor(values, device=device) for values in mean_std(name, weights))
-        return 1 / (255 * std), -mean / std
+        mean, std = (torch.tensor(values, device=device) for values in scaling[:2])
+        scale = 1 / ((scaling.high - scaling.low) * std)
+        return scale, -mean / std - scaling.low * scale
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -103,19 +125,37 @@ def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) 
     if encoder.weights is None:
         return
     path = find_encoder_weights(encoder, folders)
+    own = network.encoder.state_dict()
     if path is None:
-        network.encoder.load_state_dict(load_pretrained(encoder, folders).state_dict(), strict=True)
+        state = load_pretrained(encoder, folders).state_dict()
+        network.encoder.load_state_dict(with_channels(state, own), strict=True)
         return
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
-    own = network.encoder.state_dict()
+    state = with_channels(state, own)
     wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
     wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if wrong:
         raise UserError(f"{shown(path)} does not fit encoder {encoder.name}: {len(wrong)} tensors, first {wrong[0]}")
     network.encoder.load_state_dict(state, strict=True)
+
+
+def with_channels(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns an encoder's weights with its first convolution made for as many channels as the network has.
+
+    One channel gets the sum over red, green and blue; others repeat them in turn, scaled so that the sum stays.
+    Source: `patch_first_conv` of segmentation_models_pytorch.
+    """
+    adapted = dict(state)
+    for name, tensor in state.items():
+        shape = own[name].shape if name in own else tensor.shape
+        if tensor.ndim == 4 and tensor.shape[1] == 3 and shape[1] != 3 and shape[::2] == tensor.shape[::2]:
+            channels = shape[1]
+            repeated = tensor[:, [index % 3 for index in range(channels)]] * (3 / channels)
+            adapted[name] = tensor.sum(1, keepdim=True) if channels == 1 else repeated
+    return adapted
 
 
 def load_pretrained(encoder: Encoder, folders: Sequence[Path]) -> nn.Module:

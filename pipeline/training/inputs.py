@@ -10,16 +10,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.load import Loaded, config_path, load, names, run_name
 from pipeline.config.schema import Encoder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
+from pipeline.paths import BEST, IMAGES, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline.data.image_source import ImageSource
 
 
 def seed_of(loaded: Loaded) -> int:
@@ -37,6 +39,19 @@ def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
 
     catalog, split = read_catalog(paths / TRAIN_CATALOG), read_split(paths / SPLIT)
     return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
+
+
+def images_of(run: Run, folder: Path) -> ImageSource:
+    """Returns the images of a run's competition in a folder, as `prepare` measured them."""
+    from pipeline.data.image_source import ImageSource
+
+    return ImageSource(run.loaded.competition, folder, image_facts(run))
+
+
+def image_facts(run: Run) -> dict[str, Any] | None:
+    """Returns what `prepare` measured of the images (images.json); None before it ran."""
+    path = run.paths / IMAGES
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def tile_store(run: Run) -> Path:

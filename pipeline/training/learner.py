@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.training.device import choose_device, choose_precision
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
@@ -34,9 +34,9 @@ class Learner:
     precision: torch.dtype
 
     def outputs(self, image_BHWC: Tensor) -> Any:
-        """Returns the network's outputs for uint8 images on the device, computed in the run's precision."""
+        """Returns the network's outputs for images on the device, computed in the run's precision."""
         with autocast(self.device, self.precision):
-            return self.forward(normalise(image_BHWC, self.config.model.encoder))
+            return self.forward(normalise(image_BHWC, scaling_of(self.network, self.config.model.encoder)))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns network, optimizer (slow weights included), scaler and averaged weights."""

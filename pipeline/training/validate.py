@@ -15,7 +15,7 @@ from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.device import in_parts
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.step import Means
@@ -23,14 +23,14 @@ from pipeline.training.step import Means
 
 def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Means:
     """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
-    encoder, scorer = learner.config.model.encoder, learning.scorer()
+    scaling, scorer = scaling_of(learner.network, learner.config.model.encoder), learning.scorer()
     losses, counts = [], []
     with learner.validated() as network:
         for batch in batches:
             images_BHWC = batch.images.to(learner.device, non_blocking=True)
             labels = learning.to_device(batch.labels)
             with autocast(learner.device, learner.precision):
-                outputs = in_parts(lambda part: network(normalise(part, encoder)), images_BHWC, learning.join_outputs)
+                outputs = in_parts(lambda part: network(normalise(part, scaling)), images_BHWC, learning.join_outputs)
             losses.append(criterion(outputs, labels))
             counts.append(len(images_BHWC))
             scorer.add(outputs, labels)
@@ -83,7 +83,7 @@ def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Crite
     for batch in batches:
         images_BHWC, labels = batch.images.to(learner.device), learning.to_device(batch.labels)
         with at_this_step(learner) as network, autocast(learner.device, learner.precision):
-            outputs = network(normalise(images_BHWC, learner.config.model.encoder))
+            outputs = network(normalise(images_BHWC, scaling_of(network, learner.config.model.encoder)))
         total += float(criterion(outputs, labels).total) * len(images_BHWC)
         count += len(images_BHWC)
     return total / count

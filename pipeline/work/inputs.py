@@ -6,13 +6,15 @@ Asked at every start to decide what is fresh, so nothing here needs torch or pan
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config.competition import any_file
+from pipeline.config.competition import MaskCsv
 from pipeline.config.load import load_members
+from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
+from pipeline.data.image_files import label_files
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIGS, DEMO, INDEX, PROBS, PROJECT, TEST_CATALOG, TRAIN_CATALOG
@@ -55,8 +57,14 @@ def image_folder(run: Run, subset: str) -> Path:
 def training_files(run: Run) -> Sources:
     """Returns the list of training images, and every file in the folders of images and labels."""
     competition, folder = run.loaded.competition, competition_folder(run)
-    files = _files(folder, (competition.images, competition.masks), (competition.train_csv,))
-    return {"the competition's files": files}
+    masks, mask_folder = competition.masks, folder / (competition.mask_folder or "")
+    is_csv = isinstance(masks, MaskCsv)
+    lists = (competition.train_csv, competition.valid_csv, masks.csv if is_csv else None)
+    templates = (*competition.templates("train"), *competition.templates("valid"), competition.valid_region)
+    files = _files(folder, templates, lists)
+    if not is_csv:
+        files += _files(mask_folder, (masks,) if isinstance(masks, str) else masks, ())
+    return {"the competition's files": list(dict.fromkeys(files))}
 
 
 def test_files(run: Run) -> Sources:
@@ -64,9 +72,9 @@ def test_files(run: Run) -> Sources:
     competition, folder = run.loaded.competition, test_folder(run)
     is_hidden = run.loaded.config.datasets.test_directory is not None
     lists = (competition.test_csv, competition.sample_submission, None if is_hidden else competition.train_csv)
-    if is_hidden and not (folder / competition.test_csv).is_file():
+    if is_hidden and not (competition.test_csv and (folder / competition.test_csv).is_file()):
         return {"the test images": sorted(path for path in folder.iterdir() if path.is_file())}
-    return {"the test images": _files(folder, (competition.test_images or competition.images,), lists)}
+    return {"the test images": _files(folder, competition.templates("test"), lists)}
 
 
 def images_of(run: Run, subset: str) -> Sources:
@@ -75,8 +83,8 @@ def images_of(run: Run, subset: str) -> Sources:
     if columns is None:
         return {}
     folder = image_folder(run, subset)
-    rows = zip(*(columns[name] for name in ("image", "mask") if name in columns), strict=True)
-    files = [folder / cell for row in rows for cell in row if cell]
+    cells = dict.fromkeys(cell for name in ("image", "mask") if name in columns for cell in columns[name])
+    files = [folder / file for cell in cells for file in label_files(cell)]
     return {"the test images" if subset == "test" else "the training images": files}
 
 
@@ -165,8 +173,9 @@ def lacks_predictions(run: Run) -> bool:
     return not all((folder / INDEX).is_file() for folder in folders)
 
 
-def _files(folder: Path, templates: tuple[str, ...], lists: tuple[str | None, ...]) -> list[Path]:
-    parents = sorted({path.parent for template in templates for path in folder.glob(any_file(template))})
+def _files(folder: Path, templates: Sequence[str | None], lists: tuple[str | None, ...]) -> list[Path]:
+    patterns = {any_file(template) for template in templates if template}
+    parents = sorted({path.parent for pattern in patterns for path in folder.glob(pattern)})
     files = [folder / name for name in lists if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
 

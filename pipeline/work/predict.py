@@ -12,8 +12,21 @@ from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import sha256_file, write_json
-from pipeline.paths import BEST, CLASSES, LEAKAGE, MEMBERS, PROBS, SPLIT, STORES, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.paths import (
+    BEST,
+    CLASSES,
+    IMAGES,
+    LABELS,
+    LEAKAGE,
+    MEMBERS,
+    PROBS,
+    SPLIT,
+    STORES,
+    TEST_CATALOG,
+    TRAIN_CATALOG,
+)
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
+from pipeline.report.read import read_json
 from pipeline.training.assemble import best_content, load_predictor
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.inputs import image_folder, member_runs
@@ -52,6 +65,8 @@ def predict_ensemble(run: Run) -> None:
     tables[CLASSES] = run.task.class_table(catalog, split, run.loaded.competition)
     for name, table in tables.items():
         write_table(run.paths / name, table)
+    for name in (LABELS, IMAGES):
+        write_json(run.paths / name, read_json(members[0].paths / name))
     stores = [] if is_streamed else [store_facts(member) for member in members]
     write_json(run.paths / STORES, stores)
     write_json(run.paths / MEMBERS, [member_facts(member) for member in members])

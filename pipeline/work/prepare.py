@@ -5,12 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from pipeline.data.catalog import build_train_catalog, find_notices, write_table
+from pipeline.data.image_source import ImageSource, describe, measure
 from pipeline.data.leakage import near_duplicates
 from pipeline.data.problems import format_problems
 from pipeline.data.split import make_split
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import CLASSES, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
+from pipeline.files import write_json
+from pipeline.paths import CLASSES, IMAGES, LABELS, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
 from pipeline.report.plots import write_class_histograms
 from pipeline.work.inputs import competition_folder
 
@@ -23,15 +25,24 @@ def prepare(run: Run) -> None:
     """
     competition, datasets, folder = run.loaded.competition, run.loaded.config.datasets, competition_folder(run)
     task = run.task
-    catalog, problems = build_train_catalog(competition, folder, task)
+    facts = task.find_labels(competition, folder)
+    labels = task.open_labels(competition, folder, facts)
+    catalog, problems = build_train_catalog(competition, folder, task, labels)
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
-    for notice in find_notices(competition, folder, catalog, task):
+    images = measure(competition, folder, catalog["image"].tolist())
+    notices = describe(competition, images) + task.describe_labels(competition, facts)
+    notices += find_notices(competition, folder, catalog, task, labels)
+    if datasets.split.by != "given" and (catalog["given"] == "valid").any():
+        notices.append("the organisers' own validation images are not used as such: DATASETS.SPLIT.BY=given does it")
+    for notice in notices:
         run.log(f"note: {notice}")
     split = make_split(catalog, task.class_presence(catalog), datasets.split.by, datasets.split_index)
-    leaks = near_duplicates(folder, catalog, split)
+    leaks = near_duplicates(ImageSource(competition, folder, images), catalog, split)
     classes = task.class_table(catalog, split, competition)
     tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: classes}
+    write_json(run.paths / LABELS, facts)
+    write_json(run.paths / IMAGES, images)
     for name, table in tables.items():
         write_table(run.paths / name, table)
     write_class_histograms(run.paths / CLASSES, run.paths / PLOTS)
@@ -44,11 +55,16 @@ def _log_leakage(run: Run, catalog: pd.DataFrame, leaks: pd.DataFrame, num_valid
     num_leaky = leaks["valid_id"].nunique()
     if not num_leaky:
         return
-    if catalog["sequence"].nunique() > 1:
-        fix = "DATASETS.SPLIT.BY=sequence keeps the images of a sequence together"
-    else:
-        fix = "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file says which images belong together"
     run.log(
         f"leakage: {num_leaky} of {num_valid} validation images have a near-duplicate among the training images, so "
-        f"the score will be too good; {fix}"
+        f"the score will be too good; {_leakage_fix(run, catalog)}"
     )
+
+
+def _leakage_fix(run: Run, catalog: pd.DataFrame) -> str:
+    by = run.loaded.config.datasets.split.by
+    if by in ("sequence", "stratified"):
+        return f"these are of different sequences, see {LEAKAGE}"
+    if catalog["sequence"].nunique() > 1:
+        return "DATASETS.SPLIT.BY=sequence keeps the images of a sequence together"
+    return "SEQUENCE_COLUMN or SEQUENCE_PATTERN in the competition's file says which images belong together"

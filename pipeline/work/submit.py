@@ -46,7 +46,8 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
         decoded: what is submitted of a test image, by its id.
         decoding: the content of decode.json, for the submission's origin file.
     """
-    competition = run.loaded.competition
+    form, sample = format_of(run.loaded.competition), sample_path(run)
+    competition = form.like_sample(run.loaded.competition, sample)
     test = read_catalog(run.paths / TEST_CATALOG)
     metrics = read_json(run.paths / METRICS)
     origin = {
@@ -66,9 +67,9 @@ def write_checked_submission(run: Run, decoded: Callable[[str], Any], decoding: 
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
     masks = ((image_id, decoded(image_id)) for image_id in bar)
     sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
-    path = run.paths.submission(format_of(competition).suffix)
+    path = run.paths.submission(form.suffix)
     write_submission(path, masks, test["id"].tolist(), competition, origin, sizes)
-    for warning in require_good(path, competition, sizes, sample_path(run)):
+    for warning in require_good(path, competition, sizes, sample):
         run.log(warning)
     facts = {"sha256": sha256_file(path), "images": len(test), "checked": True}
     write_json(run.paths / SUBMISSION, facts)

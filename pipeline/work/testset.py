@@ -24,7 +24,8 @@ def testset(run: Run) -> None:
     is_hidden = run.loaded.config.datasets.test_directory is not None
     catalog, problems = build_test_catalog(competition, folder, is_hidden)
     if sample is not None:
-        problems += format_of(competition).check_sample(competition, sample, set(catalog["id"]))
+        form = format_of(competition)
+        problems += form.check_sample(form.like_sample(competition, sample), sample, set(catalog["id"]))
     if problems:
         raise UserError(f"{shown(folder)} cannot be used as it is:\n{format_problems(problems)}")
     write_table(run.paths / TEST_CATALOG, catalog)

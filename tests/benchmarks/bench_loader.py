@@ -37,9 +37,9 @@ from pipeline.data.augment import (
 from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, start_worker, train_batches
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of, tile_windows
-from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
+from tests.data.catalogs import IndexMasks, plain_images
 
 NUM_IMAGES, NUM_ROUNDS, NUM_WORKERS, BATCH_SIZE = 12, 3, 2, 10
 MAX_NAIVE_STEPS = 4
@@ -196,7 +196,9 @@ def main() -> None:
     try:
         catalog = write_competition(folder / "data", NUM_IMAGES)
         scales = scales_of(experiment().tile.sets)
-        store = open_store(build_store(folder / "data", catalog, scales, folder / "stores", read_mask, ()))
+        store = open_store(
+            build_store(plain_images(folder / "data"), catalog, scales, folder / "stores", IndexMasks(folder / "data"))
+        )
         geometry_only(store, list(catalog.id))
         headline(store, list(catalog.id))
     finally:

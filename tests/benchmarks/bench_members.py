@@ -26,7 +26,7 @@ from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, pack, predict_batches, unpack
 from pipeline.segmentation.samples import ValidDataset, collate_valid
 from pipeline.training.assemble import best_content, load_predictor
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import normalise, scaling_of
 from pipeline.work.inputs import competition_folder
 
 NUM_IMAGES = 6
@@ -54,7 +54,9 @@ def predict_both(name: str, tta: str, folder: Path) -> tuple[PredictionStore, di
         writer.put(image_id, prediction)
         images_BHWC, frame = batch.images.to(predictor.device), batch.keys[0]
         with torch.inference_mode():
-            logits_CHW = averaged_logits(predictor, normalise(images_BHWC, predictor.encoder))[0]
+            logits_CHW = averaged_logits(
+                predictor, normalise(images_BHWC, scaling_of(predictor.network, predictor.encoder))
+            )[0]
         logits_CHW = logits_CHW[: predictor.num_classes].float().cpu().contiguous()
         exact[image_id] = Prediction(logits_CHW.numpy(), 1, False, frame.offset, frame.size)
     writer.finish()

@@ -35,7 +35,6 @@ from pipeline.data.store import build_store, open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
 from pipeline.paths import STEPS, Folders
-from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.learning import bind
 from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.samples import TrainDataset, collate_train
@@ -52,6 +51,7 @@ from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
 from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
+from tests.data.catalogs import IndexMasks
 
 WIDTH, HEIGHT = 640, 352
 STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR = 1.05, 0.95, 1.15, 1.2
@@ -300,7 +300,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         catalog = write_images(folder / "data", chosen.images)
-        build_store(folder / "data", catalog, None, folder / "stores", read_mask, (), log=lambda line: None)
+        build_store(
+            folder / "data", catalog, None, folder / "stores", IndexMasks(folder / "data"), log=lambda line: None
+        )
         ids = list(catalog.id)
         if chosen.part in (None, 1):
             step_overhead(chosen, folder, ids)

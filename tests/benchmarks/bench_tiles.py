@@ -27,6 +27,7 @@ from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, write_competition
+from tests.data.catalogs import IndexMasks, plain_images
 
 AUGMENTATION = load("ExpBAA").config.datasets.augmentation
 TILE = AUGMENTATION.tile
@@ -93,7 +94,9 @@ def ways(folder: Path, catalog) -> dict[str, tuple[Dataset, float]]:
     sizes = {suffix: write_tiles(folder / f"tiles{suffix}", pairs, suffix) for suffix in (".png", ".jpg")}
     array_bytes = write_tile_array(folder / "array", pairs)
     array = np.memmap(folder / "array" / "tiles.u8", np.uint8, "r").reshape(NUM_IMAGES, len(WINDOWS), -1)
-    store = open_store(build_store(folder, catalog, scales_of(TILE.sets), folder / "stores", read_mask, ()))
+    store = open_store(
+        build_store(plain_images(folder), catalog, scales_of(TILE.sets), folder / "stores", IndexMasks(folder))
+    )
     store_bytes = sum(file.stat().st_size for file in store.path.iterdir())
     trained = TrainDataset(store, list(catalog.id), AUGMENTATION, 1, CLASSES)
     num_pixels = TILE.height * TILE.width

@@ -12,7 +12,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.competition import Submission
-from pipeline.config.load import load_competition
+from pipeline.config.load import competition_names, load_competition
 from pipeline.paths import Folders, shown
 from pipeline.segmentation.labels import read_mask
 from tests.segmentation.submission.scenes import write as write_masks
@@ -122,7 +122,7 @@ def test_a_competition_that_nothing_names_is_asked_for(tmp_path, capsys, damage)
     for arguments in (["score", str(path), "--masks", str(tmp_path)], ["diff", str(path), str(path)], ["log"]):
         assert main(arguments) == 2
         message = capsys.readouterr().err
-        assert "add --competition NAME, one of aeroscapes, camvid, demo, dubai_aerial" in message
+        assert f"add --competition NAME, one of {', '.join(competition_names())}" in message
 
 
 def test_a_missing_file_is_the_first_error(tmp_path, capsys):

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.check_competition import check_competition
 from pipeline.config.competition import (
+    IGNORE,
     Competition,
     Convention,
     MaskCode,
+    MaskCsv,
+    ScoreOptions,
     Submission,
-    check_competition,
-    image_file,
+    mask_code,
     submission_code,
 )
 from pipeline.config.load import load_competition
+from pipeline.config.template import fill_template
 from pipeline.errors import UserError
 
 AEROSCAPES = (
@@ -43,6 +47,23 @@ def refusal(**changes) -> str:
     with pytest.raises(UserError) as caught:
         check_competition(dataclasses.replace(GOOD, **changes), {})
     return str(caught.value)
+
+
+def test_a_number_of_another_score_is_refused(configs):
+    path = configs / "competitions" / "contour.yaml"
+    text = (configs / "competitions" / "camvid.yaml").read_text()
+    path.write_text(f"{text}SCORE: boundary_f\nSCORE_OPTIONS: {{TOLERANCE: 3}}\n")
+    contour = load_competition("contour")
+    assert (contour.score, contour.score_options.tolerance, contour.score_options.beta) == ("boundary_f", 3, 1)
+    path.write_text(f"{text}SCORE: boundary_f\nSCORE_OPTIONS: {{BETA: 0.5}}\n")
+    with pytest.raises(
+        UserError, match=r"SCORE_OPTIONS.BETA: is of fbeta, but SCORE is boundary_f; remove it, or change"
+    ):
+        load_competition("contour")
+    assert "give each IoU once" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
+    path.write_text(f"{text}SCORE: mask_ap\nSCORE_OPTIONS: {{THRESHOLDS: [0.4]}}\n")
+    with pytest.raises(UserError, match=r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS"):
+        load_competition("contour")
 
 
 def test_aeroscapes_has_the_originals_classes_colours_folders_and_convention():
@@ -86,7 +107,7 @@ def test_a_real_competitions_folder_is_as_its_descriptor_says(name, shared_data)
     columns = dict(zip(header.split(","), first.split(","), strict=True))
     assert competition.sequence_column in columns
     for template in (competition.images, competition.masks):
-        assert (folder / template.format(id=columns[competition.id_column])).is_file()
+        assert (folder / fill_template(template, {"id": columns[competition.id_column]})).is_file()
 
 
 def test_the_mean_is_taken_over_what_is_submitted():
@@ -105,11 +126,37 @@ def test_a_submission_calls_its_images_as_the_lists_do_unless_it_says_otherwise(
     assert refusal(**with_two).endswith("CONVENTION.VALUE_COLUMN: columns have the same name: img, img")
 
 
-def test_the_images_of_the_test_list_may_lie_elsewhere():
-    assert image_file(GOOD, "7", "test") == image_file(GOOD, "7", "train") == "imgs/7.jpg"
-    elsewhere = dataclasses.replace(GOOD, test_images="test/{id}.png")
-    assert image_file(elsewhere, "7", "test") == "test/7.png"
-    assert image_file(elsewhere, "7", "train") == "imgs/7.jpg"
+def test_some_classes_are_submitted_in_an_order_of_their_own():
+    some = dataclasses.replace(GOOD, submitted=("house", "ground"))
+    assert some.submitted_indices == some.scored_indices == (1, 0)
+    with_void = dataclasses.replace(GOOD, submitted=("ground", "void"))
+    assert with_void.submitted_indices == (0, 2)
+    assert with_void.scored_indices == (0,)
+    only_one = dataclasses.replace(GOOD, submitted=("ground",), convention=Convention(rows="id"))
+    check_competition(only_one, {})
+    assert only_one.scored_indices == (0,)
+
+
+def test_lists_call_the_classes_by_number_by_name_or_as_the_competition_does():
+    assert GOOD.labels == ("0", "1", "2")
+    assert dataclasses.replace(GOOD, convention=Convention(class_base=1)).labels == ("1", "2", "3")
+    assert dataclasses.replace(GOOD, class_labels="names").labels == GOOD.classes
+    assert dataclasses.replace(GOOD, class_labels=("g", "h", "v")).labels == ("g", "h", "v")
+
+
+def test_classes_without_colours_get_distinct_ones():
+    many = dataclasses.replace(GOOD, classes=tuple(map(str, range(40))), colors=(), ignore_index=None)
+    assert len(set(many.colors)) == 40
+    check_competition(many, {})
+
+
+def test_several_stored_values_may_mean_one_class_or_nothing():
+    values = {"ground": (0, 3), "house": (7,), "void": (9,), "ignore": (-1, 5)}
+    several = dataclasses.replace(GOOD, ignore_index=None, mask_values=values)
+    check_competition(several, {})
+    assert mask_code(several) == MaskCode({0: 0, 3: 0, 7: 1, 9: 2, -1: IGNORE, 5: IGNORE})
+    others = dataclasses.replace(GOOD, ignore_index=None, mask_values=values | {"ignore": "others"})
+    assert mask_code(others) == MaskCode({0: 0, 3: 0, 7: 1, 9: 2}, others=IGNORE)
 
 
 def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
@@ -132,16 +179,45 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         (
             {"ignore_index": 0},
-            "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 to 255)",
+            "IGNORE_INDEX: found 0, expected the last class (2) or a value outside the classes (3 or more)",
         ),
-        ({"ignore_index": 256}, "IGNORE_INDEX: found 256, expected the last class"),
+        ({"ignore_index": 65536}, "IGNORE_INDEX: found 65536, expected the last class"),
         ({"ignore_index": -1}, "IGNORE_INDEX: found -1, expected the last class"),
         (
             {"classes": ("a", "b"), "colors": ((0, 0, 0), (1, 1, 1)), "ignore_index": 1},
             "IGNORE_INDEX: only one class is not ignored",
         ),
         ({"images": "imgs/x.jpg"}, "IMAGES: found 'imgs/x.jpg', expected a path with {id}"),
-        ({"masks": "{id}/{name}.png"}, "MASKS: found '{id}/{name}.png', expected a path with {id}"),
+        ({"masks": "{id}/{name}.png"}, "MASKS: {name} is no part of ID_FORMAT; expected {class}, {id}, {stem}"),
+        ({"images": "{id}/{class}.png"}, "IMAGES: found '{id}/{class}.png'; {class} belongs to MASKS"),
+        ({"masks": "masks/*.png"}, "MASKS: found 'masks/*.png', expected a path with {id}"),
+        ({"masks": ("a/{id}.png", "b/x.png")}, "MASKS: found 'b/x.png', expected a path with {id}"),
+        ({"masks": MaskCsv("/a.csv")}, "MASKS.CSV: found '/a.csv', expected a path inside"),
+        ({"masks": MaskCsv("a.csv", class_column="c", rows="id_class")}, "MASKS.CLASS_COLUMN: ROWS: id_class has the"),
+        (
+            {"mask_values": {"ground": (0,), "hous": (1,)}},
+            "MASK_VALUES.hous: no class of that name; did you mean house?",
+        ),
+        ({"mask_values": {"ground": (0,)}}, "MASK_VALUES: house has no values; give those of each class"),
+        ({"mask_values": {"ground": (0,), "house": (0,)}}, "MASK_VALUES: 0 is given twice; a value belongs to one"),
+        ({"mask_values": {"ground": (0,), "house": (1,)}}, "IGNORE_INDEX: MASK_VALUES has the ignored values here"),
+        ({"submitted": ("hose",)}, "SUBMITTED: 'hose' is no class; did you mean house?"),
+        ({"submitted": ("house", "house")}, "SUBMITTED: name each class that is submitted once"),
+        ({"submitted": ("void",)}, "SUBMITTED: only the ignored class is named"),
+        (
+            {"submitted": ("ground", "house"), "convention": Convention(rows="id")},
+            "SUBMITTED: a row per image (CONVENTION.ROWS: id) has one class; 2 are named",
+        ),
+        ({"class_labels": ("a",)}, "CLASS_LABELS: found 1 labels for 3 classes"),
+        ({"class_labels": ("a", "b", "a")}, "CLASS_LABELS: 'a' is the label of two classes"),
+        (
+            {"convention": Convention(columns=("ImageID",))},
+            "CONVENTION.COLUMNS: expected each of EncodedPixels, ImageID",
+        ),
+        ({"split_column": "fold", "valid_csv": "v.csv"}, "SPLIT_COLUMN: VALID_CSV says which images validate, too"),
+        ({"split_column": "fold", "train_csv": None}, "SPLIT_COLUMN: is a column of TRAIN_CSV, which is null"),
+        ({"sequence_column": "s", "train_csv": None}, "SEQUENCE_COLUMN: is a column of TRAIN_CSV, which is null"),
+        ({"valid_csv": "v.csv", "train_csv": None}, "VALID_CSV: TRAIN_CSV: null takes every image of IMAGES"),
         ({"masks": "{id.__class__}/{id}.png"}, "MASKS: found"),
         (
             {"images": "/etc/{id}.jpg"},
@@ -172,7 +248,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             {"submission": Submission(values="colors"), "ignore_index": 255},
             "IGNORE_INDEX: found 255, a grey value, but with SUBMISSION.VALUES: colors masks are in colour",
         ),
-        ({"submission": Submission(file="x.png")}, "SUBMISSION.FILE: found 'x.png', expected a path with {id}"),
+        ({"submission": Submission(file="x.png")}, "SUBMISSION.FILE: found 'x.png', expected a path inside the zip"),
         (
             {"submission": Submission(file="../{id}.png")},
             "SUBMISSION.FILE: found '../{id}.png', expected a path inside the zip",
@@ -193,11 +269,12 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
     def code_of(**keys):
         return submission_code(dataclasses.replace(GOOD, **keys))
 
-    assert code_of() == code_of(submission=Submission(values="indices")) == MaskCode(2, (0, 1, 2))
-    assert code_of(mask_values=(0, 7, 9)) == MaskCode(2, (0, 7, 9))
-    assert code_of(mask_values=(0, 7, 9), submission=Submission(values="indices")) == MaskCode(2, (0, 1, 2))
-    assert code_of(mask_values="colors") == MaskCode(2, None, GOOD.colors)
-    assert code_of(submission=Submission(values=(5, 6, 7))) == MaskCode(2, (5, 6, 7))
+    indices, own = MaskCode({0: 0, 1: 1, 2: IGNORE}), MaskCode({0: 0, 7: 1, 9: IGNORE})
+    assert code_of() == code_of(submission=Submission(values="indices")) == indices
+    assert code_of(mask_values=(0, 7, 9)) == own
+    assert code_of(mask_values=(0, 7, 9), submission=Submission(values="indices")) == indices
+    assert code_of(mask_values="colors") == MaskCode({}, None, GOOD.colors, 2)
+    assert code_of(submission=Submission(values=(0, 7, 9))) == own
 
 
 @pytest.mark.parametrize(
@@ -217,11 +294,15 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
             "SUBMISSION: {FORMAT: png}",
             ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
         ),
-        ("MASK_VALUES: [0, 256]", ":3: MASK_VALUES: item 2: 256 is outside the allowed range"),
+        ("MASK_VALUES: [0, 65536]", ":3: MASK_VALUES: item 2: 65536 is outside the allowed range"),
+        ("MASK_VALUES: {a: 3}", ":3: MASK_VALUES.a: found '3', expected a list in brackets"),
+        ("MASKS: {CVS: a.csv}", ":3: unknown key MASKS.CVS; did you mean MASKS.CSV?"),
+        ("MASKS: {ORDER: row}", ":3: MASKS.CSV is missing; add it"),
     ],
 )
 def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, configs: Path):
-    lines = ["CLASSES: [a, b]", "TITLE: x", line, "IMAGES: '{id}.jpg'", "MASKS: '{id}.png'", "LICENCE: CC0"]
+    masks = [] if line.startswith("MASKS") else ["MASKS: '{id}.png'"]
+    lines = ["CLASSES: [a, b]", "TITLE: x", line, "IMAGES: '{id}.jpg'", *masks, "LICENCE: CC0"]
     if not line.startswith("COLORS"):
         lines.append("COLORS: [[0, 0, 0], [1, 1, 1]]")
     (configs / "competitions" / "mine.yaml").write_text("\n".join(lines))

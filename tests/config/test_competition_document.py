@@ -6,14 +6,25 @@ import dataclasses
 import re
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from pipeline.config.competition import Competition, Convention, Submission
+from pipeline.config.competition import (
+    Competition,
+    Convention,
+    ImageForm,
+    MaskCsv,
+    ScoreName,
+    ScoreOptions,
+    Submission,
+)
 from pipeline.config.load import load_competition
+from pipeline.scores import KINDS
 
-REQUIRED = {"TITLE", "CLASSES", "COLORS", "IMAGES", "MASKS"}
+REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS", "CSV"}
+SCHEMAS = (Competition, ImageForm, MaskCsv, Submission, Convention, ScoreOptions)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +36,9 @@ def tables(document: str) -> list[dict[str, list[str]]]:
     """Returns the cells of each table by the key in its first column."""
     found: list[dict[str, list[str]]] = []
     for line in document.splitlines():
-        if line.startswith("|---"):
+        if line == "|---|---|---|---|":
             found.append({})
-        elif line.startswith("| `"):
+        elif found and line.count("|") == 5 and line.startswith("| `"):
             key, *cells = (cell.strip() for cell in line.strip("|").split("|"))
             found[-1][key.strip("`")] = cells
     return found
@@ -38,17 +49,15 @@ def keys_of(schema: type) -> set[str]:
 
 
 def test_every_key_has_a_line_with_meaning_default_and_example(document):
-    own, submission, convention = tables(document)
-    assert set(own) == keys_of(Competition) - {"NAME"}  # which is the file's
-    assert (set(submission), set(convention)) == (keys_of(Submission), keys_of(Convention))
-    for key, cells in (own | submission | convention).items():
-        meaning, default, example = cells
-        assert meaning and example.startswith("`"), key
-        assert bool(default) == (key not in REQUIRED), key
+    for table, schema in zip(tables(document), SCHEMAS, strict=True):
+        assert set(table) == keys_of(schema) - {"NAME"}  # which is the file's
+        for key, (meaning, default, example) in table.items():
+            assert meaning and example.startswith("`"), key
+            assert bool(default) == (key not in REQUIRED), key
 
 
 def test_the_defaults_are_those_of_the_schema(document):
-    for table, schema in zip(tables(document), (Competition, Submission, Convention), strict=True):
+    for table, schema in zip(tables(document), SCHEMAS, strict=True):
         for field in dataclasses.fields(schema):
             written = table.get(field.name.upper(), ["", "", ""])[1]
             if field.default is dataclasses.MISSING:
@@ -56,7 +65,17 @@ def test_the_defaults_are_those_of_the_schema(document):
             elif field.default is None:
                 assert "`" not in written or written.startswith("as ")
             elif not dataclasses.is_dataclass(field.default):
-                assert yaml.safe_load(written.strip("`")) == field.default
+                default = list(field.default) if isinstance(field.default, tuple) else field.default
+                assert yaml.safe_load(written.strip("`")) == default
+
+
+def test_every_score_has_a_line(document):
+    section = document.partition("## Scores\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row[0])) == sorted(get_args(ScoreName))
+    for row in rows:
+        for name in re.findall(r"`(\w+)`", row[0]):
+            assert row[2].strip() == ("per image" if KINDS[name].per == "image" else "over all pixels"), name
 
 
 def examples(document: str) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.competition import Competition
-from pipeline.data.competition import Listed, find_folder, read_csv, read_list
+from pipeline.data.competition import Listed, find_folder, list_images
+from pipeline.data.csv_file import read_csv
 from pipeline.errors import UserError
 from tests.data.broken import COMPETITION, WITH_COLUMN, make_good, train_ids
 
@@ -70,6 +71,23 @@ def test_nothing_found_says_where_it_looked_and_how_to_get_it(roots):
     assert "download" not in str(caught.value)
 
 
+def test_a_competition_without_a_list_is_looked_for_by_the_folder_of_its_images(roots, tmp_path: Path):
+    without_list = replace(COMPETITION, train_csv=None, images="photos/{id}.jpg")
+    with pytest.raises(UserError, match="Searched for a folder called 'little' or 'little-competition'") as caught:
+        find(roots, without_list)
+    assert "which is itself" not in str(caught.value)
+    (roots["env"] / "photos").mkdir()
+    with pytest.raises(UserError, match=f"itself a competition's folder: .*DATA_DIR={tmp_path}"):
+        find(roots, without_list)
+    (roots["env"] / "little").mkdir()
+    with pytest.raises(UserError, match="it has no photos"):
+        find(roots, without_list)
+    with pytest.raises(UserError, match="Name the folder that holds photos"):
+        find(roots, without_list, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="Name the folder that holds the images"):
+        find(roots, replace(without_list, images="{id}.jpg"), str(tmp_path / "nowhere"))
+
+
 def test_data_dir_that_is_a_file_is_told(roots):
     roots["env"].rmdir()
     roots["env"].write_text("")
@@ -116,27 +134,30 @@ def test_a_folder_that_may_not_be_listed_is_told(roots, monkeypatch):
 
 def test_ids_stay_text(tmp_path: Path):
     (tmp_path / "train.csv").write_text('\ufeffImageID , Flight\n 007_1 ,NA\n1e5_1,00\nNA_1,"a, b"\n\ntrue_1,nan\n')
-    listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
+    listed, problems = list_images(WITH_COLUMN, tmp_path, "train")
     assert problems == []
-    assert listed == [Listed("007_1", "NA"), Listed("1e5_1", "00"), Listed("NA_1", "a, b"), Listed("true_1", "nan")]
+    assert listed == [
+        *(Listed("007_1", "NA", ""), Listed("1e5_1", "00", "")),
+        *(Listed("NA_1", "a, b", ""), Listed("true_1", "nan", "")),
+    ]
 
 
 def test_sequences_come_from_the_column_or_from_the_pattern(tmp_path: Path):
     make_good(tmp_path / "little")
-    by_pattern, _ = read_list(COMPETITION, tmp_path / "little", "train")
-    by_column, _ = read_list(WITH_COLUMN, tmp_path / "little", "train")
-    assert by_pattern == by_column == [Listed(id, id[:6]) for id in train_ids(4)]
-    test, problems = read_list(WITH_COLUMN, tmp_path / "little", "test")
+    by_pattern, _ = list_images(COMPETITION, tmp_path / "little", "train")
+    by_column, _ = list_images(WITH_COLUMN, tmp_path / "little", "train")
+    assert by_pattern == by_column == [Listed(id, id[:6], "") for id in train_ids(4)]
+    test, problems = list_images(WITH_COLUMN, tmp_path / "little", "test")
     assert [listed.sequence for listed in test] == ["", ""]  # a test list need not name sequences
     assert problems == []
     plain = replace(COMPETITION, sequence_pattern=None)
-    assert {listed.sequence for listed in read_list(plain, tmp_path / "little", "train")[0]} == {""}
+    assert {listed.sequence for listed in list_images(plain, tmp_path / "little", "train")[0]} == {""}
 
 
 def test_the_first_of_two_equal_ids_is_kept(tmp_path: Path):
     (tmp_path / "train.csv").write_text("ImageID,Flight\na_1,x\na_1,y\nb_1,z\n")
-    listed, problems = read_list(WITH_COLUMN, tmp_path, "train")
-    assert listed == [Listed("a_1", "x"), Listed("b_1", "z")]
+    listed, problems = list_images(WITH_COLUMN, tmp_path, "train")
+    assert listed == [Listed("a_1", "x", ""), Listed("b_1", "z", "")]
     assert [(problem.kind, problem.found) for problem in problems] == [("id twice", "a_1 in lines 2 and 3")]
 
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_train_catalog
 from pipeline.data.leakage import difference_hash, hamming_distances, near_duplicates
 from pipeline.data.split import make_split
 from pipeline.demo.write import generate
 from pipeline.segmentation.task import SEGMENTATION
+from tests.data.catalogs import plain_images, train_catalog
 
 SIZE = (160, 120)
 
@@ -42,7 +42,9 @@ def write(folder: Path, images: dict[str, np.ndarray], valid: set[str]) -> tuple
 
 def leaks(folder: Path, catalog: pd.DataFrame, by: str, index: int) -> pd.DataFrame:
     """Returns the near-duplicates across a split of a catalog."""
-    return near_duplicates(folder, catalog, make_split(catalog, SEGMENTATION.class_presence(catalog), by, index))
+    return near_duplicates(
+        plain_images(folder), catalog, make_split(catalog, SEGMENTATION.class_presence(catalog), by, index)
+    )
 
 
 def pairs(found: pd.DataFrame) -> set[tuple[str, str]]:
@@ -51,13 +53,13 @@ def pairs(found: pd.DataFrame) -> set[tuple[str, str]]:
 
 def test_an_exact_copy_across_the_split_is_found_at_distance_0(tmp_path: Path):
     images = {f"p{seed}": scene(seed) for seed in range(12)} | {"copy": scene(4)}
-    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"copy", "p1"}))
+    found = near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid={"copy", "p1"}))
     assert found.to_dict("records") == [{"train_id": "p4", "valid_id": "copy", "distance": 0}]
 
 
 def test_copies_on_the_same_side_are_no_leak(tmp_path: Path):
     images = {"a": scene(1), "b": scene(1), "c": scene(2)}
-    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"c"}))
+    found = near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid={"c"}))
     assert len(found) == 0
     assert found.columns.tolist() == ["train_id", "valid_id", "distance"]
 
@@ -71,26 +73,26 @@ def test_a_shifted_a_brighter_and_a_smaller_copy_are_found(tmp_path: Path):
         "noisy": np.clip(original + np.random.default_rng(0).normal(0, 10, original.shape), 0, 255).astype(np.uint8),
     }
     images = {f"p{seed}": scene(seed) for seed in range(6)} | changed
-    found = near_duplicates(tmp_path, *write(tmp_path, images, valid=set(changed)))
+    found = near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid=set(changed)))
     assert pairs(found) == {("p3", name) for name in changed}
 
 
 def test_different_scenes_raise_no_false_alarm(tmp_path: Path):
     images = {f"p{seed}": scene(seed) for seed in range(60)}
     valid = {f"p{seed}" for seed in range(0, 60, 2)}
-    assert len(near_duplicates(tmp_path, *write(tmp_path, images, valid))) == 0
+    assert len(near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid))) == 0
 
 
 def test_blank_images_are_alike_only_at_equal_brightness(tmp_path: Path):
     grey = {level: np.full((60, 80, 3), level, np.uint8) for level in (0, 1, 128)}
     images = {"black": grey[0], "nearly": grey[1], "grey": grey[128]}
-    found = near_duplicates(tmp_path, *write(tmp_path, images, valid={"nearly"}))
+    found = near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid={"nearly"}))
     assert pairs(found) == {("black", "nearly")}
 
 
 def test_images_outside_a_quick_split_take_no_part(tmp_path: Path):
     catalog, split = write(tmp_path, {"a": scene(1), "b": scene(1), "c": scene(1)}, valid={"c"})
-    assert pairs(near_duplicates(tmp_path, catalog, split[split["id"] != "b"])) == {("a", "c")}
+    assert pairs(near_duplicates(plain_images(tmp_path), catalog, split[split["id"] != "b"])) == {("a", "c")}
 
 
 @settings(max_examples=50, deadline=None)
@@ -111,7 +113,7 @@ def test_the_hash_ignores_brightness_and_size():
 
 def test_camvid_leaks_by_slice_and_not_by_sequence(shared_data):
     folder = shared_data("camvid")
-    catalog, _ = build_train_catalog(load_competition("camvid"), folder, SEGMENTATION)
+    catalog, _ = train_catalog(load_competition("camvid"), folder)
     by_slice = leaks(folder, catalog, "slice", 0)
     assert len(by_slice) > 200
     assert by_slice["valid_id"].nunique() > 30
@@ -124,14 +126,14 @@ def test_camvid_leaks_by_slice_and_not_by_sequence(shared_data):
 @pytest.mark.parametrize("by", ["slice", "sequence"])
 def test_dubai_has_no_overlapping_images(by: str, shared_data):
     folder = shared_data("dubai_aerial")
-    catalog, _ = build_train_catalog(load_competition("dubai_aerial"), folder, SEGMENTATION)
+    catalog, _ = train_catalog(load_competition("dubai_aerial"), folder)
     assert len(leaks(folder, catalog, by, 0)) == 0
 
 
 @pytest.mark.slow
 def test_the_demo_leaks_by_slice_and_not_by_sequence(tmp_path: Path):
     generate(tmp_path / "demo", num_train=40, num_test=4, width=192, height=108)
-    catalog, problems = build_train_catalog(load_competition("demo"), tmp_path / "demo", SEGMENTATION)
+    catalog, problems = train_catalog(load_competition("demo"), tmp_path / "demo")
     assert problems == []
     assert len(leaks(tmp_path / "demo", catalog, "slice", 0)) >= 3
     for index in range(5):

@@ -24,9 +24,9 @@ from pipeline.data.loaders import (
 )
 from pipeline.data.store import build_store, open_store
 from pipeline.errors import UserError
-from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.samples import TrainDataset, ValidDataset, collate_train, collate_valid
 from pipeline.task import Frame
+from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 
 TILES = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[96, 64, 3, 2]]")
@@ -46,7 +46,9 @@ def train_dataset(competition, *overrides):
     folder, catalog = competition
     settings = augmentation(*overrides)
     scales = ((96, 64),) if settings.tile.enable else None
-    store = open_store(build_store(folder, catalog, scales, folder.parent / "tiles", read_mask, (), lambda _: None))
+    store = open_store(
+        build_store(plain_images(folder), catalog, scales, folder.parent / "tiles", IndexMasks(folder), lambda _: None)
+    )
     return TrainDataset(store, list(catalog.id), settings, SEED, CLASSES, "ignore")
 
 
@@ -143,7 +145,7 @@ def test_images_of_different_sizes_in_one_batch_get_an_ignored_frame(tmp_path, n
 def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num_workers):
     folder = tmp_path / "data"
     catalog = make_competition(folder, num_images=7, sizes=((96, 64), (40, 70)))
-    dataset = ValidDataset(folder, catalog)
+    dataset = ValidDataset(catalog, plain_images(folder).read, IndexMasks(folder).read)
     for _ in range(2):
         batches = list(valid_batches(image_loader(dataset, 2, collate_valid, num_workers, log=lambda _: None)))
         ids = [[key.id for key in batch.keys] for batch in batches]
@@ -154,13 +156,19 @@ def test_validation_visits_every_image_once_in_batches_of_one_size(tmp_path, num
 
 def test_images_of_rows_without_masks_come_without_labels(competition):
     folder, catalog = competition
-    loader = image_loader(ValidDataset(folder, catalog.drop(columns="mask")), 2, collate_valid, 0)
+    loader = image_loader(
+        ValidDataset(catalog.drop(columns="mask"), plain_images(folder).read, IndexMasks(folder).read),
+        2,
+        collate_valid,
+        0,
+    )
     assert all(batch.labels is None for batch in valid_batches(loader))
 
 
 def test_nothing_to_load_is_no_error(competition):
     folder, catalog = competition
-    assert list(valid_batches(image_loader(ValidDataset(folder, catalog[:0]), 2, collate_valid, 0))) == []
+    empty = ValidDataset(catalog[:0], plain_images(folder).read, IndexMasks(folder).read)
+    assert list(valid_batches(image_loader(empty, 2, collate_valid, 0))) == []
 
 
 def test_more_workers_than_cores_are_capped_and_that_is_logged(monkeypatch):
@@ -193,7 +201,7 @@ class Faulty(ValidDataset):
 
 def test_a_dying_worker_ends_with_a_clear_message(competition):
     folder, catalog = competition
-    loader = image_loader(Faulty(folder, catalog), 1, collate_valid, 1)
+    loader = image_loader(Faulty(catalog, plain_images(folder).read, IndexMasks(folder).read), 1, collate_valid, 1)
     with pytest.raises(
         UserError, match=r"(killed by signal|exited unexpectedly)[\s\S]*out of memory[\s\S]*NUM_WORKERS=0"
     ):
@@ -214,7 +222,7 @@ def test_a_worker_that_dies_while_a_step_is_taken_ends_with_the_same_message(com
 @pytest.mark.slow
 def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, capfd, monkeypatch):
     folder, catalog = competition
-    dataset = Faulty(folder, catalog)
+    dataset = Faulty(catalog, plain_images(folder).read, IndexMasks(folder).read)
     dataset.fault = "hang"
     monkeypatch.setattr("pipeline.data.loaders.TIME_OUT_S", 1)
     loader = image_loader(dataset, 1, collate_valid, 1)
@@ -226,7 +234,9 @@ def test_a_hanging_worker_ends_with_a_clear_message_and_its_stack(competition, c
 
 def test_a_mistake_in_the_data_keeps_its_own_message_through_a_worker(competition):
     folder, catalog = competition
-    loader = image_loader(ValidDataset(folder, catalog.assign(height=1)), 2, collate_valid, 1)
+    loader = image_loader(
+        ValidDataset(catalog.assign(height=1), plain_images(folder).read, IndexMasks(folder).read), 2, collate_valid, 1
+    )
     with pytest.raises(UserError, match=r"imgs/000.png: the size is not what the catalog says"):
         list(valid_batches(loader))
 

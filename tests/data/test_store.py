@@ -20,6 +20,7 @@ from pipeline.data import store as store_module
 from pipeline.data.images import read_image
 from pipeline.data.store import build_store, open_store, resize
 from pipeline.errors import UserError
+from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import make_competition
 
 SCALES = ((96, 64), (48, 32))
@@ -34,9 +35,30 @@ def read_label(path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def build(competition, target_root, scales=SCALES, read=read_label, label_key=()):
+class Planes(IndexMasks):
+    """Label planes by a function of a file, with a key."""
+
+    def __init__(self, folder, read=read_label, key=""):
+        super().__init__(folder)
+        self.of, self.key = read, key
+
+    def read(self, row) -> np.ndarray:
+        return self.of(self.folder / row.mask)
+
+    def content(self, row) -> str:
+        return self.key + super().content(row)
+
+
+def build(competition, target_root, scales=SCALES, read=read_label, key=""):
     lines = []
-    path = build_store(*competition, scales, target_root, read, label_key, log=lines.append)
+    path = build_store(
+        plain_images(competition[0]),
+        competition[1],
+        scales,
+        target_root,
+        Planes(competition[0], read, key),
+        lines.append,
+    )
     return path, lines
 
 
@@ -81,12 +103,12 @@ def test_an_image_is_a_read_only_view_without_a_copy(tmp_path, competition):
 
 
 def test_labels_are_what_the_given_reader_returns_and_its_key_is_part_of_the_stores(tmp_path, competition):
-    path, _ = build(competition, tmp_path / "tiles", read=lambda file: 9 - read_label(file), label_key=("reversed", 9))
+    path, _ = build(competition, tmp_path / "tiles", read=lambda file: 9 - read_label(file), key="reversed 9")
     store = open_store(path)
     for row in competition[1].itertuples():
         assert (store.label(row.id, (96, 64)) == 9 - read_label(competition[0] / row.mask)).all()
     assert build(competition, tmp_path / "tiles")[0] != path
-    assert build(competition, tmp_path / "tiles", label_key=("reversed", 8))[0] != path
+    assert build(competition, tmp_path / "tiles", key="reversed 8")[0] != path
 
 
 def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_path, competition):
@@ -107,7 +129,7 @@ def test_equal_content_is_built_once_and_anything_else_gets_its_own_store(tmp_pa
 
 def test_the_announced_size_is_the_size_on_the_disk(tmp_path, competition):
     path, lines = build(competition, tmp_path / "tiles")
-    files = [path / store_module.IMAGES, path / store_module.LABELS]
+    files = [path / store_module.PIXELS, path / store_module.PLANES]
     assert f"{sum(file.stat().st_size for file in files):,} bytes" in lines[0]
     assert all(file.stat().st_blocks * 512 >= file.stat().st_size for file in files), "holes would be a later SIGBUS"
 
@@ -156,8 +178,9 @@ def slow(*arguments):
     import time
     time.sleep(0.2)
 store._write_all = slow
-read_label = lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-store.build_store(sys.argv[1], catalog, ((96, 64), (48, 32)), sys.argv[2], read_label, ())
+from pathlib import Path
+from tests.data.catalogs import IndexMasks, plain_images
+store.build_store(plain_images(sys.argv[1]), catalog, ((96, 64), (48, 32)), sys.argv[2], IndexMasks(Path(sys.argv[1])))
 """
 
 
@@ -193,7 +216,7 @@ def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, com
     assert damaged(open_store(paths.pop())) == []
 
 
-@pytest.mark.parametrize("file", ["images.u8", "labels.u8", "index.json"])
+@pytest.mark.parametrize("file", ["images.bin", "labels.u8", "index.json"])
 def test_a_truncated_file_is_refused(tmp_path, competition, file):
     path, _ = build(competition, tmp_path / "tiles")
     content = (path / file).read_bytes()
@@ -202,7 +225,7 @@ def test_a_truncated_file_is_refused(tmp_path, competition, file):
         open_store(path)
 
 
-@pytest.mark.parametrize(("file", "at"), [("images.u8", 30_000), ("labels.u8", 12_000)])
+@pytest.mark.parametrize(("file", "at"), [("images.bin", 30_000), ("labels.u8", 12_000)])
 def test_a_flipped_bit_is_found_and_its_image_named(tmp_path, competition, file, at):
     path, _ = build(competition, tmp_path / "tiles")
     assert damaged(open_store(path)) == []

@@ -14,6 +14,7 @@ from pipeline.prediction.streaming import Source, plan_jobs, stream
 from pipeline.segmentation.predict import Predictor, predict_batches
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.task import SEGMENTATION
+from tests.data.catalogs import IndexMasks, plain_images
 
 NUM_CLASSES = 4
 HEIGHT, WIDTH = 40, 56
@@ -41,7 +42,7 @@ def folder(tmp_path):
 
 def dataset(folder, numbers, padding="reflect") -> ValidDataset:
     rows = [{"id": f"p{n}", "image": f"p{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers]
-    return ValidDataset(folder, pd.DataFrame(rows), padding=padding)
+    return ValidDataset(pd.DataFrame(rows), plain_images(folder).read, IndexMasks(folder).read, padding=padding)
 
 
 def predictor(seed: int) -> Predictor:

@@ -13,10 +13,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.report import background
+from pipeline.report.figure import encode_png
 from pipeline.report.markup import VOID_TAGS
 from pipeline.report.page import write_page
+from pipeline.scores import LABELS
 from tests.report.small_run import make_history, metrics_of, write_csv, write_evaluated, write_prepared
 from tests.tiny import run_of
+
+PNG = encode_png(Image.new("RGB", (20, 10)))
 
 
 class Reader(HTMLParser):
@@ -251,6 +256,29 @@ def test_a_class_that_no_image_shows_has_a_dash(finished_run, quick_plots):
     reader = read(write_page(run_of(loaded)))
     assert reader.faults == []
     assert "–" in reader.words
+
+
+@pytest.mark.parametrize(
+    ("score", "like", "words"),
+    [
+        ("global_dice", "dice", "global Dice and mIoU: over the data set at once."),
+        ("fwiou", "iou", "fwIoU: over the data set at once, all classes weighted with their pixels."),
+        ("present_iou", "iou", "IoU where present: per image and class, of images whose label has the class, then"),
+    ],
+)
+def test_a_score_that_the_training_did_not_compute_yet_is_drawn_by_one_like_it(
+    finished_run, monkeypatch, score, like, words
+):
+    loaded, folder = finished_run
+    metrics = metrics_of(score=score)
+    metrics["scores"][score] = metrics["scores"]["dice"] | {"label": LABELS[score]}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    drawn = []
+    monkeypatch.setattr(background, "draw_learning_curves", lambda history, score, *_: drawn.append(score) or PNG)
+    monkeypatch.setattr(background, "draw_class_curves", lambda history, score, *_: drawn.append(score) or PNG)
+    reader = read(write_page(run_of(loaded)))
+    assert reader.faults == [] and set(drawn) == {like}
+    assert words in reader.words
 
 
 def test_texts_from_files_are_escaped(finished_run, quick_plots):

@@ -189,3 +189,8 @@ def test_panels_of_real_images_are_drawn(shared_data):
         panel = draw_panel(np.asarray(image.convert("RGB")), scored, np.minimum(truth, 10), names, colors)
     assert panel.shape[1] > 1800
     assert panel.std() > 20
+
+
+def test_images_without_a_score_have_no_panel():
+    chosen = choose_images({"id": ["a", "b", "c"], "dice": ["", "0.9", "nan"]}, "dice", 1)
+    assert [image_id for group in chosen.values() for image_id in group] == ["b"]

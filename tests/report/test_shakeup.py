@@ -114,6 +114,17 @@ def test_where_the_score_has_no_value_per_image_iou_takes_its_place(tmp_path):
     assert "IoU" in str(shake_up(scores, groups, score)).splitlines()[1]
 
 
+def test_images_without_a_value_of_the_score_are_left_out(tmp_path):
+    ids = [f"{sequence:03d}_{frame}" for sequence in range(10) for frame in range(3)]
+    write_scores(tmp_path / "A", ids, np.linspace(0.5, 0.9, 30), "present_dice")
+    path = tmp_path / "A" / "per_image.csv"
+    table = pd.read_csv(path).rename(columns={"dice": "present_dice"})
+    table.loc[::2, "present_dice"] = np.nan
+    table.to_csv(path, index=False)
+    scores, _, score = read_scores({"A": tmp_path / "A"})
+    assert score == "present_dice" and scores["A"].tolist() == pytest.approx(np.linspace(0.5, 0.9, 30)[1::2])
+
+
 @pytest.mark.parametrize("content", [b"", b'garbage,,,\n"', b"id,sequence,dice\na,s,zz\n", b"\xff\xfe\x00"])
 def test_damaged_scores_are_named_with_the_command(tmp_path, content):
     (tmp_path / "metrics.json").write_text('{"score": "dice"}')

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from pipeline.config.load import load_competition
-from pipeline.data.catalog import build_train_catalog
 from pipeline.data.split import make_split
 from pipeline.segmentation.labels import class_presence, class_table
-from pipeline.segmentation.task import SEGMENTATION
 from tests.data.broken import COMPETITION
+from tests.data.catalogs import train_catalog
 
 CATALOG = pd.DataFrame(
     [
@@ -44,7 +43,7 @@ def test_masks_without_a_scored_pixel_give_shares_of_zero():
 
 def test_camvid_has_the_counts_of_its_description(shared_data):
     competition = load_competition("camvid")
-    catalog, _ = build_train_catalog(competition, shared_data("camvid"), SEGMENTATION)
+    catalog, _ = train_catalog(competition, shared_data("camvid"))
     split = make_split(catalog, class_presence(catalog), "sequence", 0)
     table = class_table(catalog, split, competition).set_index("name")
     assert table.loc["Sky", "images"] == 366 + 101

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config.competition import ScoreOptions
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.decoding import (
     DecodedImage,
@@ -20,6 +23,7 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.scores import image_scores
 from tests.segmentation.members import CLASSES, draw_prediction
 
@@ -62,6 +66,29 @@ def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
     assert np.allclose(found.scores, exact["dice"])
     assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, exact["iou"])
     assert found.is_present.all()
+
+
+def test_where_the_score_leaves_out_absent_classes_nothing_is_gained_by_dropping_them():
+    present = make_image(0.001, is_present=True, dice=0.4)
+    absent = replace(make_image(0.001, is_present=False, dice=0.0), scores=np.array([1.0, np.nan]))
+    assert (gain_of(present, 1), gain_of(absent, 1)) == (-0.4, 0.0)
+    images = [replace(image, scores=np.where(image.is_present, image.scores, np.nan)) for image in flights(12, noisy)]
+    assert fit_suppression(images, NAMES, score="present_dice").adopted == ()
+
+
+def test_a_score_of_masks_is_that_of_the_decoded_mask():
+    generator = np.random.default_rng(0)
+    predictions = [draw_prediction(generator, (40, 50), 4, True)]
+    mask = combine(predictions, [Recipe("AP")])[0]
+    truth = generator.integers(0, len(CLASSES), mask.shape, dtype=np.uint8)
+    options = ScoreOptions(tolerance=3.0)
+    found = measure_image("p", "s", predictions, mask, truth, "boundary_f", options)
+    wanted = score_masks(("boundary_f",), mask, truth, len(CLASSES), options)["boundary_f"]
+    assert np.array_equal(found.scores, wanted) and (wanted > 0).all()
+
+
+def noisy(generator: np.random.Generator) -> bool:
+    return bool(generator.random() < 0.9)
 
 
 def test_a_dropped_class_is_gone_and_its_pixels_go_to_the_next_best():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -139,6 +141,19 @@ def test_equal_members_keep_equal_weights_whatever_the_fit_gains_on_its_own_imag
     assert found.adopted is None
     assert found.trials.by_key["greedy"].in_sample >= 0
     assert found.words[0] == "equal weights: no gain on held-out sequences exceeds noise"
+
+
+def test_images_without_a_value_of_the_score_take_no_part_in_the_fit():
+    images = draw_images([1.5, 0.1], num_sequences=12)
+    other = (len(CLASSES) - 1,)
+    emptied = [replace(image, image_id=f"empty {image.image_id}", true_areas=without_last(image)) for image in images]
+    plain = fit_weights(images, 2, other, "present_dice")
+    mixed = fit_weights([*images, *emptied], 2, other, "present_dice")
+    assert plain.adopted is not None and (plain.adopted, plain.words) == (mixed.adopted, mixed.words)
+
+
+def without_last(image: MemberSample) -> np.ndarray:
+    return np.where(np.arange(len(CLASSES)) == len(CLASSES) - 1, 0, image.true_areas)
 
 
 def test_slices_that_do_not_overlap_leave_nothing_to_fit():

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.config.competition import ScoreOptions
 from pipeline.config.load import load
-from pipeline.segmentation.learning import bind, count_pixels, fixed_weights, learning, score_of_classes
+from pipeline.scores import KINDS, Chosen, chosen_scores
+from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.learning import MaskScorer, bind, count_pixels, fixed_weights, learning, score_of_classes
+from pipeline.segmentation.mask_scores import score_masks
+from pipeline.segmentation.scores import summarise
 from pipeline.task import Learning, Scores
 
 CPU = torch.device("cpu")
@@ -157,6 +163,36 @@ def test_ignored_and_padded_pixels_count_nowhere():
 def test_a_pixel_that_the_network_calls_padding_is_given_to_the_best_real_class():
     result = score([[[[0, 0]]]], [[[[2, 0]]]], num_classes=2, num_outputs=3)
     assert result.by_name["dice"].classes == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_validation_says_what_the_evaluation_of_the_same_masks_does(name):
+    generator = np.random.default_rng(0)
+    predicted, truth = generator.integers(0, 3, (2, 6, 9, 14), dtype=np.uint8)
+    truth[generator.random(truth.shape) < 0.1] = 255
+    truth[:2][truth[:2] == 2] = 1  # images without the class
+    options = ScoreOptions(beta=0.5, tolerance=1.0, thresholds=(0.5, 0.7))
+    chosen = Chosen(tuple(dict.fromkeys(("dice", "iou", "miou", name))), options)
+    scorer = MaskScorer(3, (1, 2), chosen)
+    for start in (0, 4):
+        logits = F.one_hot(torch.from_numpy(predicted[start : start + 4]).long(), 3).permute(0, 3, 1, 2).float()
+        scorer.add(logits, torch.from_numpy(truth[start : start + 4]))
+    found = scorer.scores().by_name
+    confusion_ICC = np.stack([confusion_of(*pair, 3) for pair in zip(predicted, truth, strict=True)])
+    each = [score_masks(chosen.of_masks, *pair, 3, options) for pair in zip(predicted, truth, strict=True)]
+    of_masks = {name: np.stack([own[name] for own in each]) for name in chosen.of_masks}
+    wanted = summarise(confusion_ICC, CLASSES, (1, 2), name, chosen, of_masks)["scores"]
+    assert list(found) == list(wanted) == list(chosen.names)
+    for one, score in found.items():
+        assert score.mean == pytest.approx(wanted[one]["mean"])
+        assert score.classes == pytest.approx(list(wanted[one]["classes"].values()))
+
+
+def test_the_competitions_own_score_and_the_watched_one_are_computed_and_no_other():
+    loaded = load("demo", ("SOLVER.MONITOR=valid_global_dice",))
+    assert chosen_scores(loaded.competition).names == ("dice", "iou", "miou")
+    found = learning(loaded, CPU).scorer().chosen.names
+    assert found == ("dice", "iou", "miou", "global_dice")
 
 
 def test_masks_beyond_the_classes_are_ignored():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from tests.segmentation.members import CLASSES, draw_prediction
 
 HEIGHT, WIDTH = 24, 32
 NUM_CLASSES = len(CLASSES)
+OTHER_ONLY = np.array([HEIGHT * WIDTH] + [0] * (NUM_CLASSES - 1), float)  # true pixels of an image of one class
 
 
 def draw_image(generator: np.random.Generator, shyness: float) -> tuple[Prediction, np.ndarray]:
@@ -47,6 +50,19 @@ def test_thresholds_that_are_right_stay():
     found = fit_offsets(list(draw_samples(shyness=1.0)), CLASSES)
     assert (found.adopted == 1).all()
     assert not found.trials.adopted
+
+
+def test_images_without_a_value_of_the_score_take_no_part():
+    samples = list(draw_samples(shyness=4.0))
+    emptied = [
+        replace(sample, image_id=f"empty {sample.image_id}", truth=np.zeros_like(sample.truth), true_areas=OTHER_ONLY)
+        for sample in samples[:8]
+    ]
+    last = (NUM_CLASSES - 1,)
+    plain = fit_offsets(samples, CLASSES, last, "present_dice")
+    mixed = fit_offsets(samples + emptied, CLASSES, last, "present_dice")
+    assert np.array_equal(plain.adopted, mixed.adopted) and plain.adopted[-1] > 1
+    assert plain.words == mixed.words
 
 
 def test_few_sequences_move_nothing():

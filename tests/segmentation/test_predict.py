@@ -30,9 +30,10 @@ from pipeline.segmentation.predict import (
     window_weights,
 )
 from pipeline.task import Batch, Frame
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import Scaling, mean_std, normalise
 
 ENCODER = Encoder("tu-lcnet_035", "LCN", None)
+SCALING = Scaling(*mean_std(ENCODER.name, ENCODER.weights))
 CPU = torch.device("cpu")
 NUM_CLASSES = 3
 
@@ -81,7 +82,7 @@ def images(num=2, height=64, width=96, seed=0):
 
 
 def normalised(**shape):
-    return normalise(images(**shape), ENCODER)
+    return normalise(images(**shape), SCALING)
 
 
 def batch(image_BHWC, offset=(0, 0), size=None, ids=None) -> Batch:
@@ -195,7 +196,7 @@ def test_views_are_those_of_toolbelt(tta, num_views):
 
 
 def test_scaled_copies_of_a_flat_image_agree():
-    image = normalise(torch.full((1, 64, 96, 3), 77, dtype=torch.uint8), ENCODER)
+    image = normalise(torch.full((1, 64, 96, 3), 77, dtype=torch.uint8), SCALING)
     plain, copies = (averaged_logits(predictor(tta=tta), image).softmax(1) for tta in ("none", "scales"))
     assert torch.allclose(copies, plain, atol=1e-4)
 
@@ -216,7 +217,7 @@ def test_probabilities_are_averaged_in_their_own_space():
 @pytest.mark.parametrize("settings", [{}, {"tta": "flip"}, WINDOWS])
 def test_padding_is_cut_away_and_a_padding_class_never_wins(settings):
     image = images(num=1)
-    wanted = normalise(image, ENCODER)[0, :, 8:59, 3:90]
+    wanted = normalise(image, SCALING)[0, :, 8:59, 3:90]
     found = predictions(predictor(PerPixel(4), **settings), batch(image, offset=(8, 3), size=(51, 87)))["000000"]
     assert found.logits.shape[0] == NUM_CLASSES and found.size == (51, 87)
     mask = decode(found)
@@ -231,7 +232,7 @@ def test_kept_logits_upsampled_later_are_those_of_the_network():
     found = predictions(predictor(network), batch(image))["000000"]
     assert found.factor == 4 and found.logits.dtype == np.float16 and found.logits.shape[1:] == (16, 24)
     with torch.inference_mode():
-        wanted = network(normalise(image, ENCODER))[0]
+        wanted = network(normalise(image, SCALING))[0]
     assert torch.allclose(full_logits(found), wanted, atol=2e-3 * float(wanted.abs().max()))
 
 
@@ -242,7 +243,7 @@ def test_full_size_logits_keep_each_pixels_class_and_probabilities_within_a_hund
     found = predictions(predictor(network, tta=tta), batch(image, (8, 3), (51, 87)))["000000"]
     assert found.factor == 1 and found.logits.shape == (NUM_CLASSES, 51, 87) and found.offset == (0, 0)
     with torch.inference_mode():
-        wanted = averaged_logits(predictor(network, tta=tta), normalise(image, ENCODER))[0, :, 8:59, 3:90].softmax(0)
+        wanted = averaged_logits(predictor(network, tta=tta), normalise(image, SCALING))[0, :, 8:59, 3:90].softmax(0)
     assert torch.equal(torch.from_numpy(decode(found)), wanted.argmax(0).byte())
     assert (full_logits(found).softmax(0) - wanted).abs().max() < 0.01
 

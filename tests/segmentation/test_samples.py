@@ -13,6 +13,7 @@ from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
 from pipeline.segmentation.samples import TrainDataset, ValidDataset
+from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 from tests.segmentation.masks import crop
 
@@ -47,7 +48,11 @@ def train_dataset(competition, *overrides, seed=7, padding="reflect"):
 
 def tile_store(competition, scales=None):
     folder, catalog = competition
-    return open_store(build_store(folder, catalog, scales, folder.parent / "tiles", read_mask, (), lambda line: None))
+    return open_store(
+        build_store(
+            plain_images(folder), catalog, scales, folder.parent / "tiles", IndexMasks(folder), lambda line: None
+        )
+    )
 
 
 def equal(one, other):
@@ -197,7 +202,7 @@ def test_class_scores_lie_in_shared_memory(competition):
 
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(folder, catalog)
+    dataset = ValidDataset(catalog, plain_images(folder).read, IndexMasks(folder).read)
     for index, row in enumerate(catalog.itertuples()):
         image, mask, (image_id, offset, size) = dataset[index]
         assert image_id == row.id and size == (row.height, row.width)
@@ -210,14 +215,16 @@ def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
 
 def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(folder, catalog.drop(columns="mask"), padding="class")
+    dataset = ValidDataset(
+        catalog.drop(columns="mask"), plain_images(folder).read, IndexMasks(folder).read, padding="class"
+    )
     assert dataset[0][1] is None and not dataset.has_labels(0)
 
 
 def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):
     folder, catalog = mixed
     with pytest.raises(UserError, match=r"imgs/000.png: the size"):
-        ValidDataset(folder, catalog.assign(height=catalog.height + 1))[0]
+        ValidDataset(catalog.assign(height=catalog.height + 1), plain_images(folder).read, IndexMasks(folder).read)[0]
 
 
 def test_torch_threads_and_global_seeds_do_not_matter(competition):

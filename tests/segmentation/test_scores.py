@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.segmentation.decision import confusion_of
-from pipeline.segmentation.scores import confusion_table, image_table, majority_guess, summarise
+from pipeline.segmentation.scores import confusion_table, image_scores, image_table, majority_guess, summarise
 
 CLASSES = ("Road", "Car", "Boat")
 TRUTHS = [np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 0, 0, 0]], np.uint8)]
@@ -23,7 +23,7 @@ def test_rows_are_truth_columns_prediction_and_ignored_pixels_are_in_none(confus
 
 
 def test_a_image_has_its_scores_and_one_where_both_lack_the_class(confusion_ICC):
-    table = image_table(["a", "b"], ["s", "t"], confusion_ICC, CLASSES)
+    table = image_table(["a", "b"], ["s", "t"], image_scores(confusion_ICC), CLASSES)
     assert table[["id", "sequence"]].to_numpy().tolist() == [["a", "s"], ["b", "t"]]
     assert table.loc[0, ["dice_Road", "dice_Car", "dice_Boat"]].tolist() == pytest.approx([2 / 3, 2 / 3, 1])
     assert table.loc[0, "dice"] == pytest.approx(7 / 9) and table.loc[1, "iou"] == 1

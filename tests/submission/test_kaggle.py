@@ -31,6 +31,11 @@ def test_a_submission_is_uploaded_with_local_scores_and_content_hash_in_its_mess
     assert sha256 in outcome.out
 
 
+def test_a_score_of_several_words_is_found_in_the_message_again():
+    message = "FPN | local_dice 0.8123 | local_global_dice 0.9000 | sha256 0123456789ab"
+    assert facts_in(message)["local_global_dice"] == "0.9000"
+
+
 def test_an_earlier_origin_is_still_understood(folder):
     origin = json.loads((folder / "Exp.json").read_text())
     earlier = {"csv_sha256": origin["sha256"], "local_dice": 0.81234, "local_iou": 0.7}

@@ -83,10 +83,20 @@ def test_a_small_csv_is_written_to_the_byte(tmp_path):
     assert path.read_bytes() == b"ImageID,EncodedPixels\na_0,0 2\na_1,2 2\na_2,\na_3,\na_4,4 2\n"
 
 
-def test_an_ignored_last_class_has_empty_rows(tmp_path):
+def test_an_ignored_last_class_has_rows_only_where_it_is_named_and_they_are_empty(tmp_path):
     mask_HW = np.array([[0, 3, IGNORE, 4]], np.uint8)
-    path = write(tmp_path / "a.csv", {"a": mask_HW}, make_competition(ignore_index=4))
-    assert path.read_text().splitlines()[1:] == ["a_0,0 1", "a_1,", "a_2,", "a_3,1 1", "a_4,"]
+    competition = make_competition(ignore_index=4)
+    rows = ["a_0,0 1", "a_1,", "a_2,", "a_3,1 1"]
+    path = write(tmp_path / "a.csv", {"a": mask_HW}, competition)
+    assert path.read_text().splitlines()[1:] == rows
+    path = write(tmp_path / "b.csv", {"a": mask_HW}, replace(competition, submitted=competition.classes))
+    assert path.read_text().splitlines()[1:] == [*rows, "a_4,"]
+
+
+def test_some_classes_are_written_by_name_in_an_order_of_their_own(tmp_path):
+    competition = make_competition("Severstal", submitted=("Roof", "Road"), class_labels="names")
+    path = write(tmp_path / "a.csv", {"a": np.array([[0, 3], [1, 3]], np.uint8)}, competition)
+    assert path.read_text().splitlines()[1:] == ["a_Roof,3 2", "a_Road,2 1"]
 
 
 def test_pandas_reads_what_was_written(tmp_path):

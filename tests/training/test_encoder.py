@@ -16,9 +16,10 @@ from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
-from pipeline.training.encoder import IMAGENET_MEAN_STD, load_encoder, load_weights, mean_std, normalise
+from pipeline.training.encoder import IMAGENET_MEAN_STD, Scaling, load_encoder, load_weights, mean_std, normalise
 
 TINY = Encoder("tu-lcnet_035", "LCN", None)
+SCALING = Scaling(*mean_std(TINY.name, TINY.weights))
 
 
 def model(name: str = "Linknet", encoder: Encoder = TINY) -> Model:
@@ -40,7 +41,7 @@ def encoder_state():
 
 def test_images_are_normalised_as_the_weights_were_trained():
     image = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    found = normalise(image, TINY)
+    found = normalise(image, SCALING)
     mean, std = (torch.tensor(values, dtype=torch.float64) for values in IMAGENET_MEAN_STD)
     wanted = ((image.double() / 255 - mean) / std).permute(0, 3, 1, 2)
     assert torch.allclose(found.double(), wanted, atol=1e-6) and found.dtype == torch.float32
@@ -51,9 +52,9 @@ def test_what_prediction_normalised_with_can_be_trained_with():
     encoder_module._scale_shift.cache_clear()
     image = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
     with torch.inference_mode():
-        normalise(image, TINY)
+        normalise(image, SCALING)
     weight = torch.ones(1, requires_grad=True)
-    (normalise(image, TINY) * weight).sum().backward()
+    (normalise(image, SCALING) * weight).sum().backward()
     assert weight.grad is not None
 
 

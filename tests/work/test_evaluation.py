@@ -44,7 +44,7 @@ def test_a_score_not_above_the_majority_guess_is_warned_of_and_written_beside_th
     predicted = {name: truth if is_right else np.full_like(truth, BACKGROUND) for name, truth in truths.items()}
     num_classes = loaded.competition.num_classes
     confusion_ICC = np.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
-    evaluation = evaluation_of(run, rows, confusion_ICC, predicted.__getitem__)
+    evaluation = evaluation_of(run, folder, rows, confusion_ICC, predicted.__getitem__)
     write_evaluation(run, folder, rows, evaluation, FACTS)
     write_checked_submission(run, lambda image_id: block(), {})
     origin = json.loads(run.paths.submission(".json").read_text())

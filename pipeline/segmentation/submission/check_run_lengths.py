@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import Competition, Convention
-from pipeline.data.competition import read_csv
+from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.segmentation.submission.rle import RleError, Runs, join_classes, parse_runs
@@ -19,9 +19,9 @@ from pipeline.segmentation.submission.run_lengths import (
     expected_keys,
     header_columns,
     read_cells,
-    row_classes,
     row_key,
     row_name,
+    split_cells,
 )
 from pipeline.submission.file import WARNING, Sizes
 
@@ -51,21 +51,21 @@ def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path 
 
 
 def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
-    """Returns what is wrong with the sample submission: unknown, double or missing rows.
+    """Returns what is wrong with the sample submission: its columns, and unknown, double or missing rows.
 
-    Which classes have rows is the sample's choice (CamVid's includes Void), but it must be the same for every image. A
-    sample of another version of the data would otherwise be noticed only when the upload is refused.
+    A sample of another version of the data, or a descriptor that submits other classes, would otherwise be noticed when
+    the upload is refused. Of a sample without rows, which organisers hide, the columns are compared.
     """
     file, convention = path.name, competition.convention
     columns = {convention.id_column: "CONVENTION.ID_COLUMN", convention.value_column: "CONVENTION.VALUE_COLUMN"}
     columns |= {convention.class_column: "CONVENTION.CLASS_COLUMN"} if convention.class_column else {}
     rows, problems = read_csv(path, file, columns, competition.name, "SAMPLE_SUBMISSION")
     if not rows or not test_ids:
-        return problems
+        return [problem for problem in problems if problem.kind != "list without rows"]
     expected = expected_keys(test_ids, competition)
     line_of: dict[Key, int] = {}
     for line, row in rows:
-        key = tuple(row[column] for column in header_columns(convention)[:-1])
+        key = split_cells([row[column] for column in header_columns(convention)], convention)[0]
         if key not in expected:
             problems.append(make_problem("sample row unknown", file, f"line {line}: {', '.join(key)}"))
         elif key in line_of:
@@ -74,13 +74,19 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
         else:
             line_of[key] = line
     classes = sorted({expected[key][1] for key in line_of})
+    absent = [index for index in competition.submitted_indices if index not in classes] if classes else []
+    if absent:
+        names = ", ".join(competition.classes[index] for index in absent)
+        kept = [competition.classes[index] for index in competition.submitted_indices if index in classes]
+        facts = {"submitted": f"[{', '.join(kept)}]", "competition": competition.name}
+        problems.append(make_problem("sample without a class", file, f"no row of {names}", **facts))
     for image_id in sorted(test_ids):
-        lacking = [index for index in classes if row_key(image_id, index, convention) not in line_of]
+        lacking = [index for index in classes if row_key(image_id, index, competition) not in line_of]
         if len(lacking) == len(classes):
             problems.append(make_problem("sample row missing", file, f"{image_id}: no row"))
         elif lacking:
-            numbers = ", ".join(str(convention.class_base + index) for index in lacking)
-            problems.append(make_problem("sample row missing", file, f"{image_id}: no row for class {numbers}"))
+            labels = ", ".join(competition.labels[index] for index in lacking)
+            problems.append(make_problem("sample row missing", file, f"{image_id}: no row for class {labels}"))
     return problems
 
 
@@ -106,7 +112,7 @@ def _match_rows(
                 "cells and blanks between numbers"
             )
             continue
-        row = Row(line, tuple(cells[:-1]), cells[-1])
+        row = Row(line, *split_cells(cells, competition.convention))
         if row.key not in expected:
             num_unknown += 1
             problems.append(f"{row_name(row)}: {_why_unknown(row.key, expected, competition, num_unknown)}")
@@ -119,12 +125,11 @@ def _match_rows(
 
 def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unknown: int) -> str:
     """Returns whether the class or the image is unknown, and what may have been meant."""
-    rows, base = competition.convention.rows, competition.convention.class_base
+    rows, labels = competition.convention.rows, [competition.labels[index] for index in competition.submitted_indices]
     image_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
     ids = {image for image, _ in expected.values()}
     if rows != "id" and image_id in ids:
-        last = base + len(competition.classes) - 1
-        return f"there is no class {number!r}; the {len(competition.classes)} classes are {base} to {last}"
+        return f"there is no class {number!r}; the {len(labels)} classes are {', '.join(labels)}"
     similar = difflib.get_close_matches(image_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
     return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
 
@@ -164,8 +169,9 @@ def _sample_problems(
     if not lines or lines[0][1] != columns:
         found = ",".join(lines[0][1]) if lines else ""
         yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, by CONVENTION it is {','.join(columns)!r}"
-    sample_keys = [tuple(cells[: len(columns) - 1]) for _, cells in lines[1:]]
-    known = f"the test images times {len(row_classes(competition))} classes"
+    whole = [cells for _, cells in lines[1:] if len(cells) == len(columns)]
+    sample_keys = [split_cells(cells, competition.convention)[0] for cells in whole]
+    known = f"the test images times {len(competition.submitted_indices)} classes"
     more, fewer = set(sample_keys) - set(expected), set(expected) - set(sample_keys)
     if more:
         yield f"{sample_path.name}: {len(more)} rows are not of {known}, such as {','.join(min(more))}"

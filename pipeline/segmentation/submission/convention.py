@@ -7,7 +7,7 @@ In: the sample submission, a csv of run lengths of training images, their masks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.competition import BINARY_CLASS, Competition, Convention, mask_code, mask_file
+from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv
 from pipeline.errors import UserError
-from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.mask_source import FOUND, MaskSource, Row, find_facts
 from pipeline.segmentation.submission.rle import RleError, decode_classes
 from pipeline.segmentation.submission.run_lengths import read_cells
 
@@ -49,58 +49,77 @@ def find_convention(
             f"{competition.submission.format} in configs/competitions/{competition.name}.yaml"
         )
     sample_path = folder / (competition.sample_submission or "sample_submission.csv")
-    sample = detect_rows(sample_path, test_ids) if sample_path.is_file() else {}
+    sample = detect_rows(sample_path, test_ids, competition.labels) if sample_path.is_file() else {}
     described = vars(competition.convention) | sample
-    runs = detect_runs(list(_examples(competition, folder, runs_csv, set(train_ids), described)))
+    if isinstance(competition.masks, MaskCsv):  # there are no masks to compare with: the images show the direction
+        facts = find_facts(competition, folder)
+        runs = {name: facts[name] for name in FOUND} | {"empty": described["empty"]}
+    else:
+        runs = detect_runs(list(_examples(competition, folder, runs_csv, set(train_ids), described)))
     empty = sample.get("empty", runs["empty"])
     if runs["empty"] not in (empty, ""):
         raise UserError(f"empty masks are {runs['empty']!r} in the training rows but {empty!r} in the sample")
     return Convention(**(described | runs | sample))
 
 
-def detect_rows(sample_submission: Path | str, ids: Collection[str]) -> Found:
+def detect_rows(sample_submission: Path | str, ids: Collection[str], labels: Collection[str] = ()) -> Found:
     """Returns columns, row naming and empty text of a sample submission; no `empty` where all its rows hold runs.
+
+    Nothing of a sample without rows, which organisers hide.
+
+    Args:
+        labels: what the descriptor calls the classes; where all in the sample are of them, no `class_base` is returned.
 
     Raises:
         UserError: its rows fit no known naming of `ids`.
     """
     lines = list(read_cells(Path(sample_submission)))
-    if len(lines) < 2 or len(lines[0][1]) not in (2, 3):
-        raise UserError(f"{sample_submission}: expected a header of two or three columns and rows below it")
+    if not lines or len(lines[0][1]) not in (2, 3):
+        raise UserError(f"{sample_submission}: expected a header of two or three columns")
     (_, header), *body = lines
-    rows = [cells for _, cells in body if len(cells) == len(header)]
-    known = set(ids)
-    if len(header) == 3:
-        naming, numbers = "id+class", [cells[1] for cells in rows if cells[0] in known]
+    if not body:
+        return {}
+    rows, known = [cells for _, cells in body if len(cells) == len(header)], set(ids)
+    value, class_place = len(header) - 1, 1
+    if len(header) == 3:  # run lengths have blanks, or say that there is none; labels of classes do not
+        is_second_value = all(" " in cells[1] or cells[1] in _NO_RUNS for cells in rows)
+        class_place = 2 if is_second_value else 1
+        value = 3 - class_place
+        naming, found_labels = "id+class", [cells[class_place] for cells in rows if cells[0] in known]
     elif all(cells[0] in known for cells in rows):
-        naming, numbers = "id", []
+        naming, found_labels = "id", []
     else:
         naming = "id_class"
-        numbers = [cells[0].rpartition("_")[2] for cells in rows if cells[0].rpartition("_")[0] in known]
-    if naming != "id" and (len(numbers) < len(body) or not all(number.isdecimal() for number in numbers)):
+        found_labels = [cells[0].rpartition("_")[2] for cells in rows if cells[0].rpartition("_")[0] in known]
+    is_described = bool(labels) and set(found_labels) <= set(labels)
+    is_numbered = all(label.isdecimal() for label in found_labels)
+    if naming != "id" and (len(found_labels) < len(body) or not (is_described or is_numbered)):
         raise UserError(
-            f"{sample_submission}: rows such as {','.join(body[0][1])[:60]!r} are neither <id>, <id>_<class number> "
-            f"nor <id>,<class number>,... of the {len(known)} test images"
+            f"{sample_submission}: rows such as {','.join(body[0][1])[:60]!r} are neither <id>, <id>_<class> nor "
+            f"<id>,<class>,... of the {len(known)} test images; CLASS_LABELS says what the classes are called"
         )
-    class_numbers = sorted({int(number) for number in numbers})
-    class_base = class_numbers[0] if class_numbers else 0
-    if class_numbers and class_numbers != list(range(class_base, class_base + len(class_numbers))):
-        raise UserError(f"{sample_submission}: class numbers {class_numbers} have gaps")
-    class_column = header[1] if naming == "id+class" else None
-    found = {"id_column": header[0], "value_column": header[-1], "class_column": class_column, "rows": naming}
-    return found | {"class_base": class_base} | _empty_text(cells[-1] for cells in rows)
+    found = {"id_column": header[0], "value_column": header[value], "rows": naming}
+    found |= {"class_column": header[class_place] if naming == "id+class" else None}
+    if not is_described:
+        numbers = sorted({int(label) for label in found_labels})
+        found["class_base"] = numbers[0] if numbers else 0
+        if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise UserError(f"{sample_submission}: class numbers {numbers} have gaps")
+    return found | _empty_text(cells[value] for cells in rows)
 
 
-def detect_runs(examples: Sequence[tuple[str, np.ndarray]]) -> Found:
+def detect_runs(examples: Sequence[tuple[Sequence[str], np.ndarray]]) -> Found:
     """Returns the one order, base, kind of starts and empty text with which texts decode to their masks (bool, H, W).
+
+    The texts of an example are objects, or all that a mask has.
 
     Raises:
         UserError: no convention fits, or several fit equally well; names them.
     """
-    empty = _empty_text(text for text, mask_HW in examples if not mask_HW.any())
-    full = [(text, mask_HW) for text, mask_HW in examples if mask_HW.any()]
+    empty = _empty_text(text for texts, mask_HW in examples for text in texts if not mask_HW.any())
+    full = [(texts, mask_HW) for texts, mask_HW in examples if mask_HW.any()]
     agreeing = {
-        settings: sum(_reads_as(text, mask_HW, Convention(*settings)) for text, mask_HW in full)
+        settings: sum(_reads_as(texts, mask_HW, Convention(*settings)) for texts, mask_HW in full)
         for settings in product(("row", "column"), (0, 1), (False, True))
     }
     most = max(agreeing.values())
@@ -136,9 +155,9 @@ def convention_text(found: Convention, competition: Competition) -> str:
     return "\n".join(lines if found != competition.convention else [*lines, "This is the CONVENTION that it has."])
 
 
-def _reads_as(text: str, mask_HW: np.ndarray, convention: Convention) -> bool:
+def _reads_as(texts: Sequence[str], mask_HW: np.ndarray, convention: Convention) -> bool:
     try:
-        return np.array_equal(decode_classes([text], *mask_HW.shape, convention) == 0, mask_HW)
+        return np.array_equal(decode_classes(texts, *mask_HW.shape, convention) < len(texts), mask_HW)
     except RleError:
         return False
 
@@ -151,49 +170,53 @@ def _empty_text(texts: Iterator[str]) -> Found:
 
 def _examples(
     competition: Competition, folder: Path, runs_csv: Path, train_ids: set[str], described: Found
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields text and mask (bool, H, W) of the first training rows with and without runs."""
-    (_, header), *rows = list(read_cells(runs_csv)) or [(1, [])]
+) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+    """Yields texts and mask (bool, H, W) of the first training images and classes with and without runs."""
+    (_, header), *rows = [(line, [cell.strip() for cell in cells]) for line, cells in read_cells(runs_csv)] or [(1, [])]
     if len(header) < 2 or not rows:
         raise UserError(f"{runs_csv}: expected a header of two columns or more, and rows of run lengths below it")
     value_column = described["value_column"]
     column = header.index(value_column) if value_column in header else len(header) - 1
-    code = mask_code(competition)
     if competition.ignore_index is not None and competition.ignore_index < len(competition.classes):
-        code = replace(code, ignore_index=None)  # training rows may have runs of the ignored class
-    left = {True: MOST_FULL, False: MOST_EMPTY}
-    masks: dict[str, np.ndarray] = {}
+        competition = replace(competition, ignore_index=None)  # training rows may have runs of the ignored class
+    numbers = {str(described["class_base"] + index): index for index in range(len(competition.classes))}
+    labels = numbers | {label: index for index, label in enumerate(competition.labels) if not label.isdecimal()}
+    source = MaskSource(replace(competition, valid_region=None), folder)
+    texts: dict[tuple[str, int], list[str]] = {}
     for line, cells in rows:
-        named = _named([cell for index, cell in enumerate(cells) if index != column], train_ids, described)
+        named = _named(
+            [cell for index, cell in enumerate(cells) if index != column], train_ids, labels, described["rows"]
+        )
         if named is None or len(cells) != len(header):
             raise UserError(
                 f"{runs_csv}: line {line} ({','.join(cells)[:60]}) names no image and class of "
                 f"{competition.train_csv}; expected <id>, <id>_<class> or <id>,<class>, and the runs"
             )
-        image_id, class_index = named
-        if image_id not in masks:
-            masks = {image_id: read_mask(folder / mask_file(competition, image_id), code)}
-        mask_HW = masks[image_id] == class_index
+        texts.setdefault(named, []).append(cells[column])
+    left = {True: MOST_FULL, False: MOST_EMPTY}
+    read_id, mask = "", None
+    for (image_id, class_index), own in texts.items():
+        if image_id != read_id:
+            read_id, mask = image_id, source.read(Row(image_id, source.cell(image_id), 0, 0))
+        mask_HW = mask == class_index
         is_full = bool(mask_HW.any())
         if left[is_full]:
             left[is_full] -= 1
-            yield cells[column], mask_HW
+            yield own, mask_HW
         if not any(left.values()):
             return
 
 
-def _named(cells: list[str], train_ids: set[str], described: Found) -> tuple[str, int] | None:
+def _named(cells: list[str], train_ids: set[str], labels: Mapping[str, int], rows: str) -> tuple[str, int] | None:
     """Returns the image and the class that a row's cells name, None where they name none."""
     first, *others = cells
     stem = first if first in train_ids else first.rpartition(".")[0]
     if stem in train_ids:
-        numbers = [int(cell) for cell in others if cell.isdecimal()]
-        if described["rows"] != "id" and not numbers:
-            return None
-        return stem, numbers[0] - described["class_base"] if numbers else BINARY_CLASS
-    image_id, _, number = first.rpartition("_")
+        named = [labels[cell] for cell in others if cell in labels]
+        return None if rows != "id" and not named else (stem, named[0] if named else BINARY_CLASS)
+    image_id, _, label = first.rpartition("_")
     stem = image_id if image_id in train_ids else image_id.rpartition(".")[0]
-    return (stem, int(number) - described["class_base"]) if stem in train_ids and number.isdecimal() else None
+    return (stem, labels[label]) if stem in train_ids and label in labels else None
 
 
 def _yaml(value: object) -> str:

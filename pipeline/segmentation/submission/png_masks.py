@@ -15,11 +15,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.config.competition import ID_FIELD, IGNORE, Competition, MaskCode, fill_template, submission_code
+from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
+from pipeline.config.template import fill_template, id_values, name_pattern
 from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, listed, mask_flags, require_size
+from pipeline.segmentation.inspect_mask import listed
+from pipeline.segmentation.labels import (
+    UNKNOWN,
+    class_indices,
+    decode_stored,
+    digest_classes,
+    keep_classes,
+    require_size,
+)
 from pipeline.submission.file import WARNING, Sizes
 
 COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
@@ -35,7 +44,7 @@ class PngError(UserError):
 
 def _file_of(image_id: str, competition: Competition) -> str:
     """Returns the name of an image's mask in the zip."""
-    return fill_template(competition.submission.file, image_id)
+    return fill_template(competition.submission.file, id_values(image_id, competition.id_format) or {})
 
 
 def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
@@ -45,6 +54,7 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
         UserError: it is not of that (height, width), or has pixels of no class and the competition ignores none.
     """
     require_size(image_id, mask_HW, size)
+    mask_HW = keep_classes(mask_HW, range(competition.num_classes))  # an ignored class is stored as ignored
     table, is_known = _stored_values(submission_code(competition))
     if not is_known[mask_HW].all():
         raise UserError(
@@ -118,19 +128,19 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
     Raises:
         UserError: the zip cannot be read, is empty, or a name in it does not match SUBMISSION.FILE.
     """
-    before, after = ID_FIELD.split(competition.submission.file)
+    pattern = name_pattern(competition.submission.file, {})
     with _open_zip(path) as zipped:
         names = [entry.filename for entry in _files_in(zipped)]
-    ids = [name[len(before) : len(name) - len(after)] for name in names]
-    pairs = zip(names, ids, strict=True)
-    strange = next((name for name, image_id in pairs if f"{before}{image_id}{after}" != name), None)
+    matches = {name: pattern.fullmatch(name) for name in names}
+    strange = next((name for name, match in matches.items() if match is None), None)
     if strange or not names:
         found = f"the name {strange} does not match SUBMISSION.FILE" if strange else "no files"
         raise UserError(
             f"{path}: {found}; expected files such as {_file_of('<id>', competition)}. "
             f"It is read as a submission to {competition.name}."
         )
-    return ids
+    form = competition.id_format or ("{id}" if "{id}" in competition.submission.file else "{stem}")
+    return [fill_template(form, match.groupdict()) for match in matches.values()]
 
 
 def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
@@ -202,7 +212,7 @@ def _decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: tuple[in
         raise PngError(f"{header.bits}-bit {header.color} {header.format}; expected an {expected}")
     if (header.height, header.width) != tuple(size):
         raise PngError(f"{header.width}x{header.height} pixels, its image {width}x{height}")
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), mask_flags(code))
+    stored = decode_stored(data, ".png", code)
     if stored is None:
         raise PngError(f"its pixels do not decode; expected an {expected}")
     mask_HW = class_indices(stored, code)
@@ -220,12 +230,14 @@ def _strange_values(pixels: np.ndarray, code: MaskCode) -> str:
 
 def _stored_values(code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
     """Returns what to store for each value of an index mask, uint8 (256, 1 or 3: BGR), and whether there is a value."""
-    stored = [color[::-1] for color in code.colors] if code.colors else [(value,) for value in code.values]
-    table, is_known = np.zeros((256, len(stored[0])), np.uint8), np.zeros(256, bool)
-    table[: len(stored)], is_known[: len(stored)] = stored, True
-    if code.ignore_index is not None:
-        table[IGNORE] = stored[code.ignore_index] if code.ignore_index < len(stored) else code.ignore_index
-        is_known[IGNORE] = True
+    if code.colors:
+        ignored = [] if code.ignored_color is None else [(IGNORE, code.colors[code.ignored_color][::-1])]
+        stored = [*((index, color[::-1]) for index, color in enumerate(code.colors)), *ignored]
+    else:
+        stored = [(index, (value,)) for value, index in code.values.items()]
+    table, is_known = np.zeros((256, len(stored[0][1])), np.uint8), np.zeros(256, bool)
+    for index, value in stored:
+        table[index], is_known[index] = value, True
     return table, is_known
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import BINARY_CLASS, Competition, Convention
-from pipeline.data.competition import long_cells
+from pipeline.config.competition import Competition, Convention
+from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
 from pipeline.segmentation.submission import rle
@@ -30,7 +31,7 @@ class Row(NamedTuple):
 
 
 def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
-    """Returns the rows of one image, one per class; an ignored last class has an empty one.
+    """Returns the rows of one image, one per class that is submitted; that of an ignored class is empty.
 
     Raises:
         UserError: the mask is not of that (height, width).
@@ -39,8 +40,8 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
     convention = competition.convention
     texts = rle.encode(mask_HW, competition.num_classes, convention)
     texts += [convention.empty] * (len(competition.classes) - len(texts))
-    lines = [write_line([*row_key(image_id, index, convention), texts[index]]) for index in row_classes(competition)]
-    return "".join(lines).encode()
+    rows = ((row_key(image_id, index, competition), texts[index]) for index in competition.submitted_indices)
+    return "".join(write_line(join_cells(key, text, convention)) for key, text in rows).encode()
 
 
 def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
@@ -77,8 +78,8 @@ def read(
             continue
         if image_id is None:
             raise UserError(
-                f"{path}: {row_name(row)}: no row of the {len(sizes)} images times {len(row_classes(competition))} "
-                f"classes of {competition.name}; expected rows such as "
+                f"{path}: {row_name(row)}: no row of the {len(sizes)} images times "
+                f"{len(competition.submitted_indices)} classes of {competition.name}; expected rows such as "
                 f"{','.join(next(iter(expected), ('none',)))}. Is it a submission to another competition?"
             )
         if class_index in texts.setdefault(image_id, {}):
@@ -102,41 +103,59 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
     unknown = next((key for key in keys if key not in expected), None)
     if unknown is not None or not keys:
         found = f"row {','.join(unknown)} names no image and class" if unknown else "no rows below the header"
-        example = ",".join(row_key("<id>", 1, competition.convention))
+        example = ",".join(row_key("<id>", competition.submitted_indices[0], competition))
         raise UserError(
-            f"{path}: {found}; expected rows such as {example} of the {len(competition.classes)} classes. "
+            f"{path}: {found}; expected rows such as {example} of the {len(competition.submitted_indices)} classes. "
             f"It is read as a submission to {competition.name}."
         )
     return ids
 
 
+def like_sample(competition: Competition, sample: Path | None) -> Competition:
+    """Returns the competition with the columns in the order of its sample submission, where that has the same ones."""
+    convention = competition.convention
+    if sample is None or convention.columns is not None or competition.submission.format != "run_lengths":
+        return competition
+    header = next((tuple(cells) for _, cells in read_cells(sample)), ())
+    columns = header_columns(convention)
+    if list(header) == columns or sorted(header) != sorted(columns):
+        return competition
+    return replace(competition, convention=replace(convention, columns=header))
+
+
 def header_columns(convention: Convention) -> list[str]:
     """Returns the column names that the first line must have, in order."""
-    class_column = [convention.class_column] if convention.class_column else []
-    return [convention.id_column, *class_column, convention.value_column]
+    return list(convention.columns or [*_key_columns(convention), convention.value_column])
 
 
-def row_classes(competition: Competition) -> list[int]:
-    """Returns the indices of the classes that have a row for each image, an ignored last class included."""
-    if competition.convention.rows == "id":
-        return [BINARY_CLASS]
-    return list(range(len(competition.classes)))
+def join_cells(key: Sequence[str], text: str, convention: Convention) -> list[str]:
+    """Returns the cells of a row in the order of the columns."""
+    cells = dict(zip(_key_columns(convention), key, strict=True)) | {convention.value_column: text}
+    return [cells[column] for column in header_columns(convention)]
 
 
-def row_key(image_id: str, class_index: int, convention: Convention) -> tuple[str, ...]:
-    """Returns the cells before the run lengths, which name image and class."""
-    number = str(convention.class_base + class_index)
-    if convention.rows == "id":
+def split_cells(cells: Sequence[str], convention: Convention) -> tuple[tuple[str, ...], str]:
+    """Returns what names image and class in the cells of a row, and its run lengths."""
+    by_column = dict(zip(header_columns(convention), cells, strict=True))
+    return tuple(by_column[column] for column in _key_columns(convention)), by_column[convention.value_column]
+
+
+def _key_columns(convention: Convention) -> list[str]:
+    return [convention.id_column, *([convention.class_column] if convention.class_column else [])]
+
+
+def row_key(image_id: str, class_index: int, competition: Competition) -> tuple[str, ...]:
+    """Returns the cells that name image and class."""
+    rows, label = competition.convention.rows, competition.labels[class_index]
+    if rows == "id":
         return (image_id,)
-    return (f"{image_id}_{number}",) if convention.rows == "id_class" else (image_id, number)
+    return (f"{image_id}_{label}",) if rows == "id_class" else (image_id, label)
 
 
 def expected_keys(ids: Iterable[str], competition: Competition) -> dict[tuple[str, ...], tuple[str, int]]:
     """Returns, in the order of the file, the key of each row and the image and class that it names."""
-    classes = row_classes(competition)
-    return {
-        row_key(image_id, index, competition.convention): (image_id, index) for image_id in ids for index in classes
-    }
+    classes = competition.submitted_indices
+    return {row_key(image_id, index, competition): (image_id, index) for image_id in ids for index in classes}
 
 
 def read_cells(csv_path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -166,13 +185,15 @@ def read_rows(csv_path: Path, convention: Convention) -> Iterator[Row]:
     columns = header_columns(convention)
     lines = read_cells(csv_path)
     _, header = next(lines, (1, []))
-    if header != columns:
+    if header != columns and sorted(header) == sorted(columns):  # another order of the columns loses nothing
+        convention = replace(convention, columns=tuple(header))
+    elif header != columns:
         found = f"the first line is {','.join(header)[:80]!r}" if header else "the file is empty"
         raise UserError(f"{csv_path}: {found}; expected {','.join(columns)!r}")
     for line, cells in lines:
         if len(cells) != len(columns):
             raise UserError(f"{csv_path}: line {line} has {len(cells)} cells; expected {len(columns)}")
-        yield Row(line, tuple(cells[:-1]), cells[-1])
+        yield Row(line, *split_cells(cells, convention))
 
 
 def row_name(row: Row) -> str:

@@ -7,19 +7,22 @@ of the competition's own. Ignored pixels of the truth are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import product
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import ID_FIELD, Competition, any_file, fill_template, mask_code
+from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.template import FIELD, any_file
+from pipeline.data.image_files import label_files
 from pipeline.data.images import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
-from pipeline.scores import score_table
-from pipeline.segmentation.labels import inspect_mask, read_mask
-from pipeline.segmentation.scores import count_pairs, scores_over_all
+from pipeline.scores import chosen_scores
+from pipeline.segmentation.mask_scores import score_masks
+from pipeline.segmentation.mask_source import MaskSource, Row
+from pipeline.segmentation.scores import count_pairs, summarise
 from pipeline.submission.file import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
 
@@ -51,20 +54,41 @@ def score_file(
     skipped = [image_id for image_id in ids if image_id not in truth]
     for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
-    scored, code, num_classes = list(competition.scored_indices), mask_code(competition), len(competition.classes)
-    confusions = [
-        count_pairs(read_mask(truth[image_id], code), mask_HW, num_classes)[:num_classes]  # without ignored true pixels
-        for image_id, mask_HW in form.read(path, competition, sizes, skipped)
-    ]
-    names = [competition.classes[index] for index in scored]
-    families = {name: values_C[scored] for name, values_C in scores_over_all(np.stack(confusions)).items()}
-    table = score_table(families, names)
-    return {"images": len(confusions), "score": competition.score, "scores": table, "scored": names}
+    scored, num_classes = list(competition.scored_indices), len(competition.classes)
+    chosen, confusions, of_masks = chosen_scores(competition), [], []
+    for image_id, mask_HW in form.read(path, competition, sizes, skipped):
+        truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
+        confusions.append(count_pairs(truth_HW, mask_HW, num_classes)[:num_classes])  # without ignored true pixels
+        if chosen.of_masks:
+            of_masks.append(score_masks(chosen.of_masks, mask_HW, truth_HW, num_classes, chosen.options))
+    found = {name: np.stack([own[name] for own in of_masks]) for name in chosen.of_masks}
+    summary = summarise(np.stack(confusions), competition.classes, scored, competition.score, chosen, found)
+    for family in summary["scores"].values():
+        family["classes"] = {name: family["classes"][name] for name in summary["scored"]}
+    return summary
+
+
+def _with_last_class(mask_HW: np.ndarray, competition: Competition) -> np.ndarray:
+    """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one."""
+    left = set(range(competition.num_classes)) - set(competition.submitted_indices)
+    return np.where(mask_HW == IGNORE, np.uint8(left.pop()), mask_HW) if len(left) == 1 else mask_HW
+
+
+class _Truth(NamedTuple):
+    """Where the true mask of an image is."""
+
+    source: MaskSource
+    id: str
+    mask: str
+
+    def read(self, size: tuple[int, int]) -> np.ndarray:
+        """Returns the mask of an image of (height, width)."""
+        return self.source.read(Row(self.id, self.mask, *size))
 
 
 def _find_truth(
     ids: list[str], path: Path, masks_dir: Path, competition: Competition
-) -> tuple[dict[str, Path], list[str]]:
+) -> tuple[dict[str, _Truth], list[str]]:
     """Returns the masks of submitted images by id, and a line each on images and on masks without the other.
 
     Masks are named as the competition's, or `<id>.png`.
@@ -72,16 +96,18 @@ def _find_truth(
     Raises:
         UserError: no image has one.
     """
-    parts = PurePosixPath(competition.masks).parts
-    first = next(index for index, part in enumerate(parts) if ID_FIELD.search(part))
-    templates = list(dict.fromkeys(["/".join(parts[first:]), "{id}.png"]))
-    masks = {}
-    for image_id, template in product(ids, templates):
-        file = masks_dir / fill_template(template, image_id)
-        if image_id not in masks and file.is_file():
-            masks[image_id] = file
+    templates = _templates(competition)
+    masks: dict[str, _Truth] = {}
+    for template in templates:
+        files = replace(
+            competition, masks=template, mask_folder=str(masks_dir), without_mask="empty", valid_region=None
+        )
+        source = MaskSource(files, masks_dir)
+        cells = ((image_id, source.cell(image_id)) for image_id in ids if image_id not in masks)
+        masks |= {image_id: _Truth(source, image_id, cell) for image_id, cell in cells if cell}
+    masks = {image_id: masks[image_id] for image_id in ids if image_id in masks}
     if not masks:
-        wanted = " or ".join(fill_template(template, ids[0]) for template in templates)
+        wanted = " or ".join(FIELD.sub(ids[0], template) for template in templates)
         raise UserError(
             f"{masks_dir}: none of the {len(ids)} images in {path} has a mask here; expected {wanted} and so on. "
             f"The file is read as a submission to {competition.name}."
@@ -93,18 +119,18 @@ def _find_truth(
             f"only {len(masks)} of the {len(ids)} images in {path} are scored: {len(without)} have no "
             f"mask in {masks_dir}, such as {without[0]}"
         )
-    there = {file for template in templates for file in masks_dir.glob(any_file(template))}
-    unused = sorted(there - set(masks.values()))
+    there = {str(file) for template in templates for file in masks_dir.glob(any_file(template))}
+    unused = sorted(there - {file for truth in masks.values() for file in label_files(truth.mask)})
     if unused:
         lines.append(
             f"{len(unused)} of the {len(masks) + len(unused)} masks in {masks_dir} are of no image "
-            f"in {path} and left out, such as {unused[0].name}"
+            f"in {path} and left out, such as {PurePosixPath(unused[0]).name}"
         )
     return masks, lines
 
 
 def _checked_sizes(
-    truth: Mapping[str, Path], path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
+    truth: Mapping[str, _Truth], path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
 ) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of each mask, after checking all of them.
 
@@ -113,10 +139,10 @@ def _checked_sizes(
     """
     sizes: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
-    for image_id, mask_path in truth.items():
-        file = mask_path.relative_to(masks_dir).as_posix()
-        seen = inspect_mask(mask_path, file, competition)
+    for image_id, (source, _, cell) in truth.items():
+        file = PurePosixPath(label_files(cell)[0]).relative_to(masks_dir).as_posix()
         height, width = image_sizes.get(image_id, (0, 0))
+        seen = source.inspect(image_id, cell, Inspection(width, height, None, ()))
         problems += [*seen.problems, *compare_sizes(Inspection(width, height, None, ()), seen, file)]
         sizes[image_id] = (seen.height, seen.width)
     if problems:
@@ -125,3 +151,15 @@ def _checked_sizes(
             f"{format_problems(problems)}"
         )
     return sizes
+
+
+def _templates(competition: Competition) -> list[str]:
+    """Returns what the masks in a folder may be called: as the competition's own from the id on, or `<id>.png`."""
+    masks = competition.masks
+    own = [masks] if isinstance(masks, str) else list(masks) if isinstance(masks, tuple) else []
+    tails = []
+    for template in own:
+        parts = PurePosixPath(template).parts
+        first = next(index for index, part in enumerate(parts) if FIELD.search(part))
+        tails.append("/".join(parts[first:]))
+    return list(dict.fromkeys([*tails, "{id}.png"]))

@@ -38,7 +38,7 @@ def train_rows(name, num_images=8, shape=(48, 80)):
     convention = CONVENTIONS[name]
     rng = np.random.default_rng(5)
     masks = [make_scene(rng, *shape, 3) == 1 for _ in range(num_images)] + [np.zeros(shape, bool)]
-    return [(encode_binary(mask_HW, convention), mask_HW) for mask_HW in masks]
+    return [([encode_binary(mask_HW, convention)], mask_HW) for mask_HW in masks]
 
 
 @names
@@ -50,7 +50,7 @@ def test_each_known_convention_is_found_from_sample_and_training_rows(tmp_path, 
 
 def test_a_few_rows_of_a_faulty_encoder_do_not_hide_the_convention():
     rows = train_rows("Airbus Ship", num_images=20)
-    rows[3] = (rows[3][0].rpartition(" ")[0] + " 1", rows[3][1])
+    rows[3] = ([rows[3][0][0].rpartition(" ")[0] + " 1"], rows[3][1])
     assert detect_runs(rows) == {"order": "column", "base": 1, "relative": False, "empty": ""}
 
 
@@ -66,7 +66,21 @@ def test_rows_that_fit_two_conventions_are_refused_with_both():
     with pytest.raises(
         UserError, match=r"2 conventions decode 1 rows to their masks: row by row, .*; column by column"
     ):
-        detect_runs([("1 1 5 1 9 1", mask_HW)])
+        detect_runs([(["1 1 5 1 9 1"], mask_HW)])
+
+
+def test_columns_in_another_order_and_classes_by_name_are_read_from_the_sample(tmp_path):
+    path = tmp_path / "sample.csv"
+    path.write_text("ImageId,EncodedPixels,ClassId\na,1 409600,1\na,1 409600,2\nb,1 409600,1\nb,1 409600,2\n")
+    found = detect_rows(path, ["a", "b"])
+    assert (found["class_column"], found["value_column"], found["class_base"]) == ("ClassId", "EncodedPixels", 1)
+    assert "class_base" not in detect_rows(path, ["a", "b"], labels=("0", "1", "2"))
+    path.write_text("id,class,predicted\na,liver,\na,lung,\n")
+    assert detect_rows(path, ["a"], labels=("back", "liver", "lung"))["class_column"] == "class"
+    with pytest.raises(UserError, match="CLASS_LABELS says what the classes are called"):
+        detect_rows(path, ["a"])
+    path.write_text("id,class,predicted\n")
+    assert detect_rows(path, ["a"]) == {}
 
 
 def test_rows_with_gaps_or_strange_names_are_refused(tmp_path):
@@ -75,7 +89,7 @@ def test_rows_with_gaps_or_strange_names_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"class numbers \[0, 2\] have gaps"):
         detect_rows(path, ["a"])
     path.write_text("id,rle\na-0,\na-1,\n")
-    with pytest.raises(UserError, match="neither <id>, <id>_<class number>"):
+    with pytest.raises(UserError, match="neither <id>, <id>_<class>"):
         detect_rows(path, ["a"])
     path.write_text("id\n")
     with pytest.raises(UserError, match="two or three columns"):

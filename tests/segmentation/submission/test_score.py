@@ -8,7 +8,11 @@ import pytest
 
 from pipeline.config.competition import IGNORE, MaskCode, Submission
 from pipeline.errors import UserError
+from pipeline.scores import KINDS, chosen_scores
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
+from pipeline.segmentation.mask_scores import score_masks
+from pipeline.segmentation.scores import summarise
 from pipeline.segmentation.submission.score import score_file
 from tests.segmentation.submission.scenes import (
     PNG_KINDS,
@@ -81,10 +85,32 @@ def test_a_class_without_a_pixel_is_in_no_miou(tmp_path):
 def test_the_truth_scores_one(shared_data, tmp_path):
     competition = make_competition(classes=tuple("abcdefghijkl"), ignore_index=11)
     folder = shared_data("camvid") / "masks" / "masks"
-    truth = {path.stem: read_mask(path, MaskCode(11)) for path in sorted(folder.glob("*.png"))[::60]}
+    truth = {
+        path.stem: read_mask(path, MaskCode({index: index for index in range(11)} | {11: IGNORE}))
+        for path in sorted(folder.glob("*.png"))[::60]
+    }
     found = score_file(write(tmp_path / "a.csv", truth, competition), folder, competition)
     assert [set(family["classes"].values()) for family in found["scores"].values()] == [{1.0}] * 3
     assert found["images"] == 8
+
+
+@pytest.mark.parametrize("score", list(KINDS))
+def test_every_score_of_a_file_is_that_of_the_masks_in_it(tmp_path, score):
+    """With a row per image the pixels without the class are background: right ones, where the truth has it there."""
+    competition = make_competition("TGS Salt", score=score)
+    truth = make_images(1, 4, competition)
+    predicted = {image_id: np.roll(mask_HW, 3, 1) for image_id, mask_HW in truth.items()}
+    found = score_file(
+        write(tmp_path / "a.csv", predicted, competition), write_masks(tmp_path / "m", truth), competition
+    )
+    confusion_ICC = np.stack([confusion_of(predicted[name], truth[name], 2) for name in truth])
+    chosen = chosen_scores(competition)
+    each = [score_masks(chosen.of_masks, predicted[name], truth[name], 2, chosen.options) for name in truth]
+    of_masks = {name: np.stack([own[name] for own in each]) for name in chosen.of_masks}
+    wanted = summarise(confusion_ICC, competition.classes, (1,), score, chosen, of_masks)["scores"][score]
+    assert found["scored"] == [competition.classes[1]] and list(found["scores"]) == list(chosen.names)
+    assert found["scores"][score]["mean"] == pytest.approx(wanted["mean"]) and 0 < wanted["mean"] < 1
+    assert found["scores"][score]["classes"] == {competition.classes[1]: wanted["classes"][competition.classes[1]]}
 
 
 def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
@@ -95,7 +121,7 @@ def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):
     with pytest.raises(UserError, match="no rows below the header"):
         score_file(write(tmp_path / "b.csv", {}, COMPETITION), masks, COMPETITION)
     (tmp_path / "c.csv").write_text("ImageID,EncodedPixels\n000000_001_9,\n")
-    with pytest.raises(UserError, match="row 000000_001_9 names no image and class; expected rows such as <id>_1"):
+    with pytest.raises(UserError, match="row 000000_001_9 names no image and class; expected rows such as <id>_0"):
         score_file(tmp_path / "c.csv", masks, COMPETITION)
 
 

@@ -1,0 +1,217 @@
+"""Refuses a competition's descriptor that contradicts itself: before a file is read, with line, key and remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import chain
+
+from pipeline.config.competition import (
+    IGNORE,
+    IGNORED,
+    OPTION_OF,
+    OTHERS,
+    SCORE_DEFAULTS,
+    Competition,
+    MaskCsv,
+    as_templates,
+)
+from pipeline.config.template import CLASS, FIELD, template_problem
+from pipeline.config.tree import Problems, first_repeated, refuse
+from pipeline.wording import did_you_mean
+
+
+def check_competition(competition: Competition, origins: Mapping[str, str]) -> None:
+    """Refuses a descriptor that contradicts itself.
+
+    Raises:
+        UserError: file, line and key, what was found and what was expected.
+    """
+    checks = (_classes, _mask_values, _submission_values, _submitted, _score, _paths, _lists, _sequences, _columns)
+    for key, why in chain(*(check(competition) for check in checks)):
+        refuse(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
+
+
+def _classes(competition: Competition) -> Problems:
+    classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
+    num, last = len(classes), len(classes) - 1
+    if not 2 <= num <= 254:
+        why = f"(value {IGNORE} of an 8-bit mask is for ignored pixels)"
+        yield "CLASSES", f"found {num} classes, expected 2 to 254 {why}"
+    if first_repeated(classes) is not None or "" in classes:
+        yield "CLASSES", "a class name is empty or used twice; each class needs its own"
+    if len(colors) != num:
+        yield "COLORS", f"found {len(colors)} colours for {num} classes; give one [red, green, blue] per class"
+    if (twice := first_repeated(colors)) is not None:
+        yield "COLORS", f"{list(twice)} is the colour of two classes; give each its own"
+    if ignore is not None and ignore != last and not num <= ignore <= 65535:
+        expected = f"the last class ({last}) or a value outside the classes ({num} or more)"
+        yield "IGNORE_INDEX", f"found {ignore}, expected {expected}"
+    if competition.num_classes < 2:
+        why = "only one class is not ignored; at least two are needed, for example background and object"
+        yield "IGNORE_INDEX", why
+
+
+def _mask_values(competition: Competition) -> Problems:
+    stored = competition.mask_values
+    if not isinstance(stored, dict):
+        yield from _values("MASK_VALUES", stored, competition)
+        return
+    for name in stored:
+        if name not in (*competition.classes, IGNORED):
+            known = [*competition.classes, IGNORED]
+            yield f"MASK_VALUES.{name}", f"no class of that name; {did_you_mean(name, known, ', '.join(known))}"
+    missing = [name for name in competition.class_names if name not in stored]
+    if missing:
+        yield "MASK_VALUES", f"{missing[0]} has no values; give those of each class, or leave the class out of CLASSES"
+    values = [value for own in stored.values() if own != OTHERS for value in own]
+    if (twice := first_repeated(values)) is not None:
+        yield "MASK_VALUES", f"{twice} is given twice; a value belongs to one class, or to {IGNORED}"
+    if sum(own == OTHERS for own in stored.values()) > 1:
+        yield "MASK_VALUES", f"`{OTHERS}` is given twice; the values that are left belong to one class, or to {IGNORED}"
+    if competition.ignore_index is not None:
+        yield "IGNORE_INDEX", f"MASK_VALUES has the ignored values here; give them as `{IGNORED}: [...]`"
+
+
+def _submission_values(competition: Competition) -> Problems:
+    stored = competition.submission.values
+    yield from _values("SUBMISSION.VALUES", stored, competition)
+    if competition.submission.format == "png_masks" and stored is None and isinstance(competition.mask_values, dict):
+        why = "several values of a mask may mean one class; give the grey value that is written for each class"
+        yield "SUBMISSION.VALUES", why
+
+
+def _values(key: str, values: str | tuple[int, ...] | None, competition: Competition) -> Problems:
+    """Yields where what a key says masks store contradicts CLASSES or IGNORE_INDEX."""
+    classes, ignore = competition.classes, competition.ignore_index
+    is_outside = ignore is not None and ignore >= len(classes)
+    if values == "colors" and is_outside:
+        found = f"found {ignore}, a grey value, but with {key}: colors masks are in colour"
+        yield "IGNORE_INDEX", f"{found}; make the ignored colour the last class, and give its index here"
+    if not isinstance(values, tuple):
+        return
+    if len(values) != len(classes):
+        found = f"found {len(values)} values for {len(classes)} classes"
+        yield key, f"{found}; give the grey value of each class, in order"
+    if (twice := first_repeated(values)) is not None:
+        yield key, f"{twice} is the value of two classes; give each its own"
+    if is_outside and ignore in values:
+        yield "IGNORE_INDEX", f"{ignore} is the value of {classes[values.index(ignore)]} in {key}; give another"
+
+
+def _submitted(competition: Competition) -> Problems:
+    submitted, labels = competition.submitted, competition.class_labels
+    for name in submitted or ():
+        if name not in competition.classes:
+            known = competition.classes
+            yield "SUBMITTED", f"{name!r} is no class; {did_you_mean(name, known, ', '.join(known))}"
+            return
+    if submitted is not None and (not submitted or first_repeated(submitted) is not None):
+        yield "SUBMITTED", "name each class that is submitted once"
+        return
+    if not competition.scored_indices:
+        yield "SUBMITTED", "only the ignored class is named; name at least one that is scored"
+    rows = competition.convention.rows
+    if rows == "id" and competition.submission.format == "run_lengths" and len(competition.scored_indices) != 1:
+        why = f"a row per image (CONVENTION.ROWS: id) has one class; {len(submitted)} are named"
+        yield "SUBMITTED", f"{why}; ROWS: id_class or id+class has one row per class"
+    if isinstance(labels, tuple) and len(labels) != len(competition.classes):
+        found = f"found {len(labels)} labels for {len(competition.classes)} classes"
+        yield "CLASS_LABELS", f"{found}; give what lists and submissions call each class, in order, or `names`"
+    if isinstance(labels, tuple) and first_repeated(labels) is not None:
+        yield "CLASS_LABELS", f"{first_repeated(labels)!r} is the label of two classes; give each its own"
+
+
+def _score(competition: Competition) -> Problems:
+    score, given = competition.score, competition.score_options
+    for option, owners in OPTION_OF.items():
+        if getattr(given, option) != getattr(SCORE_DEFAULTS, option) and score not in owners:
+            why = f"is of {' and '.join(owners)}, but SCORE is {score}; remove it, or change SCORE"
+            yield f"SCORE_OPTIONS.{option.upper()}", why
+    if not given.thresholds or first_repeated(given.thresholds) is not None:
+        yield "SCORE_OPTIONS.THRESHOLDS", "give each IoU once, for example [0.5, 0.75]"
+
+
+def _paths(competition: Competition) -> Problems:
+    masks = competition.masks
+    keys = ("images", "valid_images", "test_images")
+    given = {key.upper(): as_templates(getattr(competition, key)) for key in keys if getattr(competition, key)}
+    templates = [(key, template) for key, own in given.items() for template in own]
+    yield from _stacks(competition, given)
+    templates += [("VALID_REGION", competition.valid_region)]
+    if isinstance(masks, str):
+        templates += [("MASKS", masks)]
+    elif not isinstance(masks, MaskCsv):
+        templates += [("MASKS", template) for template in masks]
+    for key, template in templates:
+        problem = template and template_problem(template, competition.id_format)
+        if problem:
+            yield key, problem
+        if template and key != "MASKS" and CLASS in FIELD.findall(template):
+            yield key, f"found {template!r}; {{class}} belongs to MASKS"
+    file = competition.submission.file
+    if template_problem(file, competition.id_format) or "*" in file or CLASS in FIELD.findall(file):
+        yield (
+            "SUBMISSION.FILE",
+            f"found {file!r}, expected a path inside the zip with {{id}} in place of the image's id",
+        )
+    paths = {key.upper(): getattr(competition, key) for key in ("train_csv", "valid_csv", "test_csv")}
+    paths |= {"SAMPLE_SUBMISSION": competition.sample_submission}
+    paths |= {"MASKS.CSV": masks.csv} if isinstance(masks, MaskCsv) else {}
+    for key, path in paths.items():
+        if path is not None and (path.startswith("/") or ".." in path.split("/")):
+            yield key, f"found {path!r}, expected a path inside the competition's folder"
+
+
+def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problems:
+    image, lengths = competition.image, {key: len(own) for key, own in given.items()}
+    if len(set(lengths.values())) > 1:
+        yield list(lengths)[1], f"the keys stack {lengths} files; the images of a competition have the same channels"
+    if image.neighbours and lengths["IMAGES"] > 1:
+        yield "IMAGE.NEIGHBOURS", "IMAGES stacks files already; give one of the two"
+    if image.neighbours and not (competition.sequence_column or competition.sequence_pattern):
+        yield "IMAGE.NEIGHBOURS", "neighbours are of the same sequence: give SEQUENCE_PATTERN or SEQUENCE_COLUMN"
+    if image.range is not None and not image.range[0] < image.range[1]:
+        yield "IMAGE.RANGE", f"found {list(image.range)}, expected the darkest value, then the brightest"
+    if image.bands is not None and (not image.bands or first_repeated(image.bands) is not None):
+        yield "IMAGE.BANDS", "name each channel of a file that is used once"
+
+
+def _lists(competition: Competition) -> Problems:
+    given = [key.upper() for key in ("valid_csv", "valid_images", "split_column") if getattr(competition, key)]
+    if "SPLIT_COLUMN" in given and len(given) > 1:
+        yield "SPLIT_COLUMN", f"{given[0]} says which images validate, too; keep one of the two"
+    if competition.split_column and competition.train_csv is None:
+        yield "SPLIT_COLUMN", "is a column of TRAIN_CSV, which is null"
+    if competition.sequence_column and competition.train_csv is None:
+        yield "SEQUENCE_COLUMN", "is a column of TRAIN_CSV, which is null; SEQUENCE_PATTERN reads it from the ids"
+    if competition.valid_csv and competition.train_csv is None and not competition.valid_images:
+        yield "VALID_CSV", "TRAIN_CSV: null takes every image of IMAGES for training; give VALID_IMAGES instead"
+
+
+def _sequences(competition: Competition) -> Problems:
+    pattern = competition.sequence_pattern
+    if pattern is None:
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        yield "SEQUENCE_PATTERN", f"not a valid regular expression: {error}"
+        return
+    if groups != 1:
+        yield "SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
+
+
+def _columns(competition: Competition) -> Problems:
+    convention = competition.convention
+    if (convention.rows == "id+class") != (convention.class_column is not None):
+        yield "CONVENTION.CLASS_COLUMN", "belongs to ROWS: id+class; give both or neither"
+    columns = [convention.id_column, convention.value_column, convention.class_column]
+    if first_repeated(columns) is not None:
+        yield "CONVENTION.VALUE_COLUMN", f"columns have the same name: {', '.join(filter(None, columns))}"
+    named = {name for name in columns if name}
+    if convention.columns is not None and (set(convention.columns) != named or first_repeated(convention.columns)):
+        yield "CONVENTION.COLUMNS", f"expected each of {', '.join(sorted(named))} once, in the order of the file"
+    masks = competition.masks
+    if isinstance(masks, MaskCsv) and masks.rows == "id_class" and masks.class_column:
+        yield "MASKS.CLASS_COLUMN", "ROWS: id_class has the class in the cell of the id; keep one of the two"

@@ -1,0 +1,106 @@
+"""File templates of a descriptor: `train/{case}/{id}_*.png`; which ids, files and fields go together.
+
+A template is a path below the competition's folder. `{id}` is the image's id, `{stem}` the id without a file suffix,
+`{class}` the class of a mask file; any other `{word}` is a part of the id, see `id_fields`. `*` matches anything inside
+one folder or file name, `**` any number of folders, `{00..64}` stands for the numbers from 00 to 64.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping
+
+FIELD = re.compile(r"\{([A-Za-z_]+)\}")
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # a file suffix at the end of an id
+CLASS = "class"
+
+Values = Mapping[str, str]  # what stands for each field
+
+
+def template_problem(template: str, id_format: str | None) -> str | None:
+    """Returns what is wrong with a template, or None; `id_format` is the descriptor's ID_FORMAT."""
+    known = {"id", "stem", CLASS, *(FIELD.findall(id_format) if id_format else ())}
+    names = set(FIELD.findall(template))
+    if set("{}") & set(RANGE.sub("", FIELD.sub("", template))) or not names - {CLASS}:
+        return f"found {template!r}, expected a path with {{id}} in place of the image's id"
+    if unknown := sorted(names - known):
+        return (
+            f"{{{unknown[0]}}} is no part of ID_FORMAT; expected {', '.join(f'{{{name}}}' for name in sorted(known))}"
+        )
+    if template.startswith("/") or ".." in template.split("/"):
+        return f"found {template!r}, expected a path inside the competition's folder"
+    return None
+
+
+def expand_ranges(template: str) -> list[str]:
+    """Returns the templates that a template with number ranges stands for.
+
+    >>> expand_ranges("{id}/{08..11}.tif")
+    ['{id}/08.tif', '{id}/09.tif', '{id}/10.tif', '{id}/11.tif']
+    """
+    match = RANGE.search(template)
+    if match is None:
+        return [template]
+    first, last = match.groups()
+    before, behind = template[: match.start()], template[match.end() :]
+    numbers = range(int(first), int(last) + 1)
+    return [one for number in numbers for one in expand_ranges(f"{before}{number:0{len(first)}}{behind}")]
+
+
+def has_wildcard(template: str) -> bool:
+    """Returns whether a file has to be searched for: the id alone does not name it."""
+    return "*" in template or f"{{{CLASS}}}" in template
+
+
+def fill_template(template: str, values: Values) -> str:
+    """Returns a template with its fields filled in; a field without a value stays.
+
+    >>> fill_template("masks/{stem}.png", id_values("0001.jpg")), fill_template("masks/{id}", id_values("0001.jpg"))
+    ('masks/0001.png', 'masks/0001.jpg')
+    """
+    return FIELD.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def any_file(template: str) -> str:
+    """Returns the glob pattern that matches the file of every image.
+
+    >>> any_file("train/{id}/image_{00..64}.png")
+    'train/*/image_*.png'
+    """
+    return FIELD.sub("*", RANGE.sub("*", "**".join(map(_escape, template.split("**")))))
+
+
+def id_values(image_id: str, id_format: str | None = None) -> dict[str, str] | None:
+    """Returns what stands for each field of an image's templates, or None where the id does not fit the format.
+
+    >>> id_values("case2_day0.png", "{case}_{day}.png")
+    {'id': 'case2_day0.png', 'stem': 'case2_day0', 'case': 'case2', 'day': 'day0'}
+    """
+    values = {"id": image_id, "stem": SUFFIX.sub("", image_id)}
+    if id_format is None:
+        return values
+    match = name_pattern(id_format, {}).fullmatch(image_id)
+    return values | match.groupdict() if match else None
+
+
+def name_pattern(text: str, values: Values) -> re.Pattern[str]:
+    """Returns the expression that a name must match; a field that stands twice must be the same both times."""
+    parts, seen = [], set()
+    for piece in re.split(r"(\{[A-Za-z_]+\}|\*)", text):
+        name = piece[1:-1]
+        if piece == "*":
+            parts.append(".*")
+        elif not FIELD.fullmatch(piece):
+            parts.append(re.escape(piece))
+        elif name in values:
+            parts.append(re.escape(values[name]))
+        else:
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.+?)")
+            seen.add(name)
+    return re.compile("".join(parts))
+
+
+def _escape(text: str) -> str:
+    return "*".join(glob.escape(piece) for piece in text.split("*"))

@@ -1,0 +1,235 @@
+"""The images of a competition: read from one file or stacked from several, in the number format that they have.
+
+In: IMAGES and IMAGE of the descriptor, and the facts that `prepare` measured. Out: arrays (H, W, C) of uint8, uint16 or
+float32; for people and for comparisons 8 bits. The catalog's column `image` has the files of an image, joined.
+
+Letters: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pipeline.config.competition import Competition, ImageForm
+from pipeline.data.decode import ARRAYS, DICOM, FORM, ORDINARY, TIFF, decode
+from pipeline.data.image_files import label_files
+from pipeline.data.images import (
+    BadFile,
+    Inspection,
+    changed_file,
+    image_problems,
+    inspect_file,
+    map_files,
+    read_grey,
+    read_image,
+)
+from pipeline.data.problems import Problem, make_problem
+from pipeline.files import sha256_file
+
+Facts = Mapping[str, Any]
+PLAIN = {"dtype": "uint8", "low": 0.0, "high": 255.0, "shown": [0, 1, 2]}  # the facts of ordinary RGB images
+MOST_MEASURED = 200  # images by which range, mean and deviation are measured: more add nothing
+PIXELS_OF_EACH = 20_000
+DARKEST, BRIGHTEST = 0.1, 99.9  # percentiles that become black and white
+
+
+class ImageSource:
+    """The images of a competition.
+
+    Args:
+        folder: to which the catalog's paths are relative.
+        facts: what `measure` returned for the training images; None: they are 8-bit images in colour.
+    """
+
+    def __init__(self, competition: Competition, folder: Path, facts: Facts | None = None):
+        self.competition, self.folder, self.facts = competition, folder, facts or PLAIN
+        self.channels = competition.num_channels
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The number format of all images."""
+        return np.dtype(self.facts["dtype"])
+
+    def read(self, cell: str) -> np.ndarray:
+        """Returns an image by the cell of the catalog that has its files: (H, W, C).
+
+        Raises:
+            UserError: a file is absent or not what it was when it was checked.
+        """
+        if self._is_plain(cell):
+            return read_image(self.folder / cell)
+        try:
+            image = stack([self._decode(file) for file in label_files(cell)], self.channels)
+        except (OSError, BadFile) as error:
+            raise changed_file(self.folder / label_files(cell)[0], f"an image ({error})") from None
+        if image.dtype != self.dtype:
+            raise changed_file(self.folder / label_files(cell)[0], f"an image of {self.dtype}")
+        return image
+
+    def shown(self, cell: str) -> np.ndarray:
+        """Returns an image for people: uint8 (H, W, 3)."""
+        return to_rgb(self.read(cell), self.facts)
+
+    def grey(self, cell: str, reduction: int = 1) -> np.ndarray:
+        """Returns the brightness of an image: uint8 (H, W), both sides divided by `reduction` where that is cheap."""
+        if self._is_plain(cell):
+            return read_grey(self.folder / cell, reduction)
+        return cv2.cvtColor(self.shown(cell), cv2.COLOR_RGB2GRAY)
+
+    def inspect(self, cell: str) -> Inspection:
+        """Returns what the files of an image hold; `counts` is the name of their number format."""
+        seen = [self._inspect_file(file) for file in label_files(cell)]
+        problems = tuple(problem for one, _ in seen for problem in one.problems)
+        first, parts = seen[0][0], [pixels for _, pixels in seen if pixels is not None]
+        if problems:
+            return Inspection(first.width, first.height, None, problems)
+        sizes = {part.shape[:2] for part in parts}
+        if len(sizes) > 1:
+            found = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            return _bad(make_problem("files of different sizes", ", ".join(label_files(cell)), found))
+        try:
+            dtype = stack(parts, self.channels).dtype
+        except BadFile as error:
+            problem = make_problem(error.kind, label_files(cell)[0], error.found, competition=self.competition.name)
+            return Inspection(first.width, first.height, None, (problem,))
+        return Inspection(first.width, first.height, dtype.name, ())
+
+    def _inspect_file(self, file: str) -> tuple[Inspection, np.ndarray | None]:
+        path, form = self.folder / file, self.competition.image
+        suffix = path.suffix.lower()
+        is_chosen = form.bands is not None or form.channels not in (None, 1, 3)  # what a header calls alpha is a band
+        is_array = suffix in (*ARRAYS, *DICOM) or (suffix in TIFF and (is_chosen or not _is_known_to_pillow(path)))
+        return inspect_file(
+            path, file, image_problems, lambda data: decode(data, suffix, form), is_array, form.frame is not None
+        )
+
+    def content(self, cell: str) -> str:
+        """Returns a hash of the files of an image and of how they are read."""
+        files = [sha256_file(self.folder / file) for file in label_files(cell)]
+        if self._is_plain(cell):
+            return files[0]
+        return hashlib.sha256("\n".join([repr(self.competition.image), *files]).encode()).hexdigest()
+
+    def _is_plain(self, cell: str) -> bool:
+        """Returns whether an image is one file that the quick reader reads: 8 bits, ordinary, three channels."""
+        is_ordinary = Path(cell).suffix.lower() in ORDINARY
+        return is_ordinary and self.channels == 3 and self.dtype == np.uint8 and _is_usual(self.competition.image)
+
+    def _decode(self, file: str) -> np.ndarray:
+        path = self.folder / file
+        return decode(path.read_bytes(), path.suffix, self.competition.image)
+
+
+def stack(parts: Sequence[np.ndarray], channels: int) -> np.ndarray:
+    """Returns the channels of several files one behind the other; a single grey image is repeated.
+
+    Raises:
+        BadFile: there are more or fewer channels than `channels`.
+    """
+    if len({part.dtype for part in parts}) > 1:
+        raise BadFile(FORM, f"number formats {', '.join(sorted({part.dtype.name for part in parts}))} in one image")
+    image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    if image.shape[2] == 1 and channels > 1:
+        image = np.repeat(image, channels, axis=2)
+    if image.shape[2] != channels:
+        raise BadFile("number of channels", f"{image.shape[2]} channels, expected {channels}")
+    return np.ascontiguousarray(image)
+
+
+def to_rgb(image: np.ndarray, facts: Facts) -> np.ndarray:
+    """Returns an image (H, W, C) for people: uint8 (H, W, 3), of the channels that `facts` says are shown."""
+    if image.dtype != np.uint8 or (facts["low"], facts["high"]) != (0.0, 255.0):
+        low, high = facts["low"], facts["high"]
+        image = np.clip((image.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    return image if facts["shown"] == [0, 1, 2] else np.ascontiguousarray(image[..., facts["shown"]])
+
+
+def _shown_channels(competition: Competition) -> list[int]:
+    """Returns which channels are red, green and blue for people: of neighbours the image itself in grey."""
+    last = competition.num_channels - 1
+    return [last // 2] * 3 if competition.image.neighbours else [0, last // 2, last]
+
+
+def measure(competition: Competition, folder: Path, cells: Sequence[str]) -> dict[str, Any]:
+    """Returns the facts of the training images: number format, range, and mean and deviation of each channel.
+
+    Mean and deviation are those of values scaled to 0 and 1; None for ordinary images in colour, of which the encoder
+    brings its own.
+
+    Args:
+        cells: of the catalog's column `image`, all of one number format.
+    """
+    dtype = ImageSource(competition, folder).inspect(cells[0]).counts
+    given, is_plain = competition.image.range, dtype == "uint8" and competition.num_channels == 3
+    if is_plain and given is None:
+        return {**PLAIN, "shown": _shown_channels(competition), "mean": None, "std": None}
+    chosen = list(cells)[:: max(1, len(cells) // MOST_MEASURED)][:MOST_MEASURED]
+    source = ImageSource(competition, folder, {**PLAIN, "dtype": dtype, "shown": _shown_channels(competition)})
+    pixels = np.concatenate(map_files(lambda cell: _some_pixels(source.read(cell)), chosen, "measure"))
+    if given is not None:
+        low, high = map(float, given)
+    elif dtype == "uint8":
+        low, high = 0.0, 255.0
+    else:
+        low, high = (float(value) for value in np.percentile(pixels, (DARKEST, BRIGHTEST)))
+    if not low < high:
+        low, high = low, low + 1.0
+    facts = {"dtype": dtype, "low": low, "high": high, "shown": _shown_channels(competition)}
+    if is_plain:
+        return {**facts, "mean": None, "std": None}
+    scaled = (pixels.astype(np.float64) - low) / (high - low)
+    deviation = np.maximum(scaled.std(0), 1e-3)
+    return facts | {"mean": scaled.mean(0).round(5).tolist(), "std": deviation.round(5).tolist()}
+
+
+def describe(competition: Competition, facts: Facts) -> list[str]:
+    """Returns what was measured, a sentence each, for the terminal; nothing of ordinary images."""
+    if facts.get("mean") is None and (facts["low"], facts["high"]) == (0.0, 255.0):
+        return []
+    how = "given" if competition.image.range else "measured"
+    return [
+        f"images are {facts['dtype']} of {competition.num_channels} channels; black is {facts['low']:g} and white "
+        f"{facts['high']:g} ({how})"
+    ]
+
+
+def format_problems_of(cells: Sequence[str], found: Sequence[Inspection], name: str) -> list[Problem]:
+    """Returns the images whose number format is not that of most."""
+    formats = [one.counts for one in found if one.counts]
+    most = max(set(formats), key=formats.count, default=None)
+    facts = {"most": most, "competition": name}
+    return [
+        make_problem("another number format", cell, f"{one.counts}", **facts)
+        for cell, one in zip(cells, found, strict=True)
+        if one.counts not in (None, most)
+    ]
+
+
+def _some_pixels(image: np.ndarray) -> np.ndarray:
+    """Returns evenly spread pixels of an image, (P, C)."""
+    pixels = image.reshape(-1, image.shape[2])
+    return pixels[:: max(1, len(pixels) // PIXELS_OF_EACH)]
+
+
+def _is_known_to_pillow(path: Path) -> bool:
+    """Returns whether the header of a TIFF is one that `images.read_header` parses."""
+    try:
+        with Image.open(path):
+            return True
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _is_usual(form: ImageForm) -> bool:
+    return form.bands is None and form.frame is None and form.neighbours == 0
+
+
+def _bad(*problems: Problem) -> Inspection:
+    return Inspection(0, 0, None, problems)

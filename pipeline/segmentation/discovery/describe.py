@@ -1,0 +1,258 @@
+"""What an unknown folder is, as a descriptor: images, masks, lists and sample put together; `./run.sh new FOLDER`.
+
+In: a competition's folder. Out: a `Draft` of its descriptor, with what is sure, what is guessed and what is open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import UserError
+from pipeline.paths import shown
+from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
+from pipeline.segmentation.discovery.contents import size_of, spread
+from pipeline.segmentation.discovery.draft import Draft
+from pipeline.segmentation.discovery.families import Family, find_families, list_paths
+from pipeline.segmentation.discovery.findings import Findings, all_ids, cells_of, find_lists, predicted_ids
+from pipeline.segmentation.discovery.forms import describe_form, stacked
+from pipeline.segmentation.discovery.ids import choose_images, find_ids
+from pipeline.segmentation.discovery.lists import read_listings, words_in
+from pipeline.segmentation.discovery.masks import find_masks
+from pipeline.segmentation.discovery.names import SUFFIXES, split_subset
+from pipeline.segmentation.discovery.submission import describe_submission
+
+ARCHIVES = (".zip", ".tar", ".gz", ".7z")
+MOST_LISTED = 3  # files that a message names
+ENOUGH = 0.95  # share of the images with a mask file, if the others are exceptions
+LEAST_SEQUENCES, LEAST_FRAMES = 3, 2.0  # sequences, and images in one on average, if a beginning of ids names them
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")  # a name in Kaggle's addresses
+
+
+def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
+    """Returns the descriptor of the competition in a folder, and what it was made from.
+
+    Args:
+        folder: exists.
+        name: of the competition.
+
+    Raises:
+        UserError: the folder has no images, or nothing that says what is on them; with what was found and a remedy.
+    """
+    paths = list_paths(folder)
+    listings = read_listings(folder, _lists(paths))
+    known = words_in(listings)
+    families = find_families(paths, known)
+    if not families:
+        raise UserError(_no_images(folder, paths))
+    images, looks = choose_images(families, known, folder)
+    ids = find_ids(images, known)
+    masks = find_masks(families, looks, ids, folder, predicted_ids(listings, ids))
+    findings = find_lists(ids, families, listings, masks)
+    if masks is None and findings.runs is None:
+        raise UserError(_no_masks(folder, findings))
+    draft = Draft(name)
+    draft.unknown("TITLE", "the name that reports show; taken from the folder's", name.replace("_", " ").capitalize())
+    _describe_images(draft, findings)
+    _describe_masks(draft, findings)
+    labels = describe_classes(draft, findings.masks, findings.runs, findings.sample, all_ids(ids), listings)
+    _describe_lists(draft, findings)
+    _leave_out_masks(draft, findings)
+    _describe_sequences(draft, findings)
+    describe_form(draft, findings, folder)
+    draft.unknown(
+        "SCORE", "no file says how submissions are scored; `dice` per image is assumed, see docs/competitions.md"
+    )
+    if SLUG.fullmatch(folder.name):
+        draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
+    describe_submission(draft, folder, findings, labels)
+    describe_overlap(draft, findings.runs, all_ids(ids))
+    return draft, findings
+
+
+def image_sizes(folder: Path, findings: Findings, most: int) -> list[tuple[int, int]]:
+    """Returns (width, height) of at most so many images, evenly spread; (0, 0) where it is not known."""
+    return [size_of(folder / file.path) for file in spread(findings.ids.images.files, most)]
+
+
+def _lists(paths: Sequence[str]) -> list[str]:
+    """Returns the csv files that are lists: at the top, or not many of a name in deeper folders."""
+    files = [path for path in paths if path.lower().endswith(".csv")]
+    names = [PurePosixPath(path).name for path in files]
+    return [path for path, name in zip(files, names, strict=True) if "/" not in path or names.count(name) == 1]
+
+
+def _no_images(folder: Path, paths: Sequence[str]) -> str:
+    archives = [path for path in paths if PurePosixPath(path).suffix.lower() in ARCHIVES]
+    if archives:
+        return f"{shown(folder)} has archives and no images; unpack them first, such as {archives[0]}"
+    what = "it is empty" if not paths else f"it has {len(paths):,} other files, such as {paths[0]}"
+    return f"{shown(folder)} has no image: {what}; expected files that end with {', '.join(SUFFIXES)}, at any depth"
+
+
+def _no_masks(folder: Path, findings: Findings) -> str:
+    ids, listings = findings.ids, findings.listings
+    lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
+    return (
+        f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, and nothing that says what is "
+        f"on them: no files of the same names with few values, and no csv with run lengths and the images' names "
+        f"(lists: {lists}). Put the masks into the folder, or describe it by hand as in docs/competitions.md"
+    )
+
+
+def _describe_images(draft: Draft, findings: Findings) -> None:
+    ids, masks = findings.ids, findings.masks.families if findings.masks else ()
+    images, subsets = ids.images, ids.images.subsets
+    own = [name for name in ("train", "") if name in subsets] or sorted(subsets)
+    draft.sure("IMAGES", f"{len(ids.ids(own[0])):,} images", stacked(ids.template(images, own[0]), images))
+    if ids.form == "parts":
+        draft.guess("ID_FORMAT", f"ids such as {next(iter(ids.ids()))} are parts of the path", ids.id_format)
+    if "valid" in subsets and own[0] != "valid":
+        valid, template = ids.ids("valid"), ids.template(images, "valid")
+        if images.has_own_keys and all(family.has_own_keys for family in masks):
+            draft.sure("VALID_IMAGES", f"{len(valid):,} images in a folder of their own", stacked(template, images))
+        else:
+            why = f"{template} has names that other images have, too, such as {next(iter(valid))}, so it is not used"
+            draft.unknown("VALID_IMAGES", f"{why}; images of training and validation need names of their own")
+    if "test" in subsets and own[0] != "test":
+        template = stacked(ids.template(images, "test"), images)
+        draft.sure("TEST_IMAGES", f"{len(ids.ids('test')):,} images", template)
+    elif other := _other_test_images(findings):
+        draft.guess(
+            "TEST_IMAGES",
+            f"{len(other.files):,} files in another form than the training images",
+            ids.template(other, "test"),
+        )
+
+
+def _other_test_images(findings: Findings) -> Family | None:
+    for family in findings.families:
+        is_own = family is findings.ids.images or (findings.masks and family in findings.masks.families)
+        if not is_own and family.role != "mask" and family.subsets == {"test"}:
+            return family
+    return None
+
+
+def _describe_masks(draft: Draft, findings: Findings) -> None:
+    masks, runs = findings.masks, findings.runs
+    predicted = predicted_ids(findings.listings, findings.ids)
+    num_images = sum(id not in predicted for id in findings.ids.ids("", "train"))
+    if masks is not None and (masks.coverage >= ENOUGH or runs is None):
+        draft.sure("MASKS", f"{round(masks.coverage * num_images):,} of {num_images:,} images have one", masks.template)
+        if masks.others:
+            draft.guess("MASKS", f"not used: {', '.join(masks.others)}")
+        if masks.is_objects:
+            draft.guess("MASKS", "several files of an image are its objects, and are joined")
+        if masks.region:
+            draft.guess("VALID_REGION", "test images have these files, too, so they are no labels", masks.region)
+        if masks.coverage < 1:
+            draft.guess("WITHOUT_MASK", "an image without a file has nothing on it; `skip` leaves such out", "empty")
+        return
+    column, has_class = runs.id_column(all_ids(findings.ids))
+    keys = {"CSV": runs.file}
+    class_column = None if has_class else runs.class_column(column, runs.runs_column)
+    keys |= {"CLASS_COLUMN": class_column} if class_column else {}
+    keys |= {"ROWS": "id_class"} if has_class else {}
+    if len(runs.columns) > 2 + bool(class_column):
+        keys["VALUE_COLUMN"] = runs.runs_column
+    draft.sure("MASKS", f"{runs.num_rows:,} rows of run lengths; `prepare` finds out again how they are read", keys)
+
+
+def _describe_lists(draft: Draft, findings: Findings) -> None:
+    ids, sample = findings.ids, findings.sample
+    own = all_ids(ids)
+    train, test = (set(ids.ids(*subsets)) for subsets in (("", "train"), ("test",)))
+    uses_runs = isinstance(draft.keys["MASKS"], dict)
+    tests = [
+        one for one in findings.listings if "test" in one.file.lower() and not one.is_sample and one.id_column(own)
+    ]
+    test_list = tests[0] if tests else sample if sample and sample.num_rows and sample.id_column(own or test) else None
+    tested = cells_of(test_list, own) if test_list else set()
+    trains = [
+        one for one in findings.listings if one not in (sample, test_list) and not one.is_sample and one.id_column(own)
+    ]
+    valids = [one for one in trains if split_subset(PurePosixPath(one.file).stem)[1] == "valid"]
+    validated = cells_of(valids[0], own) if valids and "VALID_IMAGES" not in draft.keys else set()
+    whole = [
+        one
+        for one in trains
+        if (one is findings.runs and uses_runs) or one.has_own_rows(own)  # other lists have a row per image
+        if cells_of(one, own) <= train and train - cells_of(one, own) <= tested | validated and one not in valids
+    ]
+    whole.sort(key=lambda one: (one is not findings.runs, "train" not in one.file.lower(), one.file))
+    train_list = whole[0] if whole else None
+    column = None
+    if train_list:
+        column = train_list.id_column(own)[0]
+        draft.sure("TRAIN_CSV", f"{len(cells_of(train_list, own)):,} images, all in it", train_list.file)
+        if (split := train_list.subset_column()) and "VALID_IMAGES" not in draft.keys:
+            draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
+        elif validated:
+            draft.sure("VALID_CSV", f"{len(validated):,} images", valids[0].file)
+    else:
+        part = next((one for one in trains if cells_of(one, own) & train), None)
+        text = (
+            f"{part.file} lacks {len(train - cells_of(part, own)):,} images"
+            if part
+            else "no list has the training images"
+        )
+        text += ": without a row nothing is on them" * (part is not None and part is findings.runs and uses_runs)
+        draft.sure("TRAIN_CSV", f"{text}, so all files are taken", None)
+        if part is not None and part is findings.runs and uses_runs:
+            column = part.id_column(own)[0]
+    if test_list:
+        test_column = test_list.id_column(own)[0]
+        draft.sure("TEST_CSV", f"{len(tested):,} images to predict", test_list.file)
+        if column is None or test_list.is_sample:
+            column = column or test_column
+    else:
+        why = "no list has the test images" if "TEST_IMAGES" in draft.keys else "no test images are here"
+        hidden = "; where the test set is hidden, `--test-dir` names its folder" * ("TEST_IMAGES" not in draft.keys)
+        draft.sure("TEST_CSV", why + hidden, None)
+    if sample:
+        draft.sure("SAMPLE_SUBMISSION", f"{sample.num_rows:,} rows" if sample.num_rows else "its header", sample.file)
+    column = column or (next(iter(sample.columns)) if sample else None)
+    if column:
+        draft.sure("ID_COLUMN", "its cells are names of images", column)
+        if uses_runs and (own_column := findings.runs.id_column(own)[0]) != column:
+            draft.keys["MASKS"]["ID_COLUMN"] = own_column
+
+
+def _leave_out_masks(draft: Draft, findings: Findings) -> None:
+    """Leaves out what lies among the images and is none, where no list tells them apart."""
+    images = findings.ids.images
+    others = [
+        family
+        for family in findings.families
+        if family is not images and (family.parts, family.suffix, family.fixed) == (images.parts, images.suffix, None)
+    ]
+    is_among = any(family.head.startswith(images.head) and family.tail.endswith(images.tail) for family in others)
+    if draft.keys["TRAIN_CSV"] is None and images.fixed is None and is_among:
+        template = others[0].template()
+        if isinstance(draft.keys["MASKS"], dict):
+            draft.unknown("IMAGES", f"{template} is among them; move it to a folder of its own")
+        else:
+            draft.guess("WITHOUT_MASK", f"leaves out {template}, which IMAGES matches, too", "skip")
+
+
+def _describe_sequences(draft: Draft, findings: Findings) -> None:
+    """Notes which images belong together: a column of the list, or a beginning that many ids share."""
+    listing = next((one for one in findings.listings if one.file == draft.keys.get("TRAIN_CSV")), None)
+    if listing and (column := listing.sequence_column()):
+        draft.guess("SEQUENCE_COLUMN", "says which images belong together, and must not be split", column)
+        return
+    names = list(findings.ids.ids("", "train", "valid"))
+    for separator in "_-":
+        for num_parts in (1, 2):
+            pattern = "^(" + separator.join([f"[^{separator}]+"] * num_parts) + f"){separator}"
+            found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
+            if None in found:
+                break
+            num = len(set(found))
+            if num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
+                text = f"{num:,} beginnings such as {found[0]} are shared by {len(found) / num:.0f} images on average"
+                draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
+                return
+    if "VALID_IMAGES" not in draft.keys:
+        draft.unknown("SEQUENCE_PATTERN", "names do not show which images are of one scene, patient or video")

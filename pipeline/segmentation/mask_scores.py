@@ -1,0 +1,133 @@
+"""Scores of one image that need its masks: boundaries, distances, objects.
+
+In: predicted and true index masks, uint8 (H, W), 255 in the truth where ignored. Out: a value per class, by the names
+in `pipeline/scores.py`. Ignored pixels are of no class in either mask. A class that neither mask has scores 1, one that
+only one of them has scores 0. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from pipeline.config.competition import IGNORE, ScoreOptions
+from pipeline.scores import KINDS, class_scores
+from pipeline.segmentation.scores import counts_of
+
+DICE_SHARE = 0.4  # of UW-Madison's score; the rest is of the Hausdorff distance
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel's four neighbours
+
+
+def image_score(
+    name: str, confusion_CC: np.ndarray, predicted_HW: np.ndarray, truth_HW: np.ndarray, options: ScoreOptions
+) -> np.ndarray:
+    """Returns any score of `per: image`, float64 (C,), of one image.
+
+    Args:
+        confusion_CC: of the two masks, as `confusion_of` returns it.
+    """
+    if KINDS[name].needs == "counts":
+        return class_scores(name, *counts_of(confusion_CC), options)
+    return score_masks((name,), predicted_HW, truth_HW, len(confusion_CC), options)[name]
+
+
+def score_masks(
+    names: Sequence[str], predicted_HW: np.ndarray, truth_HW: np.ndarray, num_classes: int, options: ScoreOptions
+) -> dict[str, np.ndarray]:
+    """Returns scores of `needs: masks` of one image, float64 (C,), by name."""
+    values = {name: np.ones(num_classes) for name in names}
+    is_scored_HW = truth_HW != IGNORE
+    diagonal = float(np.hypot(*truth_HW[_box_of(is_scored_HW)].shape))  # without the padding of a frame
+    for index in range(num_classes):
+        predicted, true = (predicted_HW == index) & is_scored_HW, truth_HW == index
+        has_predicted, has_true = bool(predicted.any()), bool(true.any())
+        for name in names:
+            values[name][index] = float(not (has_predicted or has_true))
+        if not (has_predicted and has_true):
+            continue
+        box = _box_of(predicted | true)  # no distance or neighbour outside matters
+        for name in names:
+            values[name][index] = SCORES[name](predicted[box], true[box], diagonal, options)
+    return values
+
+
+def boundary_f(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
+    """Returns the F1 of two masks' boundaries, bool (H, W): how much of each is near the other.
+
+    Source: Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?".
+    """
+    precision, recall = (near / total for near, total in _near_boundaries(predicted, true, options.tolerance))
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def surface_dice(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
+    """Returns the share of both masks' boundary pixels that are near the other mask's boundary.
+
+    Source: normalised surface Dice, Nikolov et al. 2018; boundaries are counted in pixels, as MONAI does.
+    """
+    (near_predicted, num_predicted), (near_true, num_true) = _near_boundaries(predicted, true, options.tolerance)
+    return (near_predicted + near_true) / (num_predicted + num_true)
+
+
+def uw_madison(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
+    """Returns 0.4 Dice + 0.6 (1 - Hausdorff distance / diagonal of the image).
+
+    Source: the rules of UW-Madison GI Tract. They measure the distance in the volume of all slices of a day; here it is
+    within an image.
+    """
+    dice = 2 * int((predicted & true).sum()) / (int(predicted.sum()) + int(true.sum()))
+    distance = max(float(_distance_to(true)[predicted].max()), float(_distance_to(predicted)[true].max()))
+    return DICE_SHARE * dice + (1 - DICE_SHARE) * (1 - distance / diagonal)
+
+
+def object_ap(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
+    """Returns the mean over IoU thresholds of TP / (TP + FP + FN), of connected components (8 neighbours).
+
+    A predicted object is a hit if its IoU with a true one is above the threshold. With thresholds of 0.5 or more at
+    most one pair of each object can be. Source: the rules of Data Science Bowl 2018.
+    """
+    num_predicted, predicted_objects = cv2.connectedComponents(predicted.astype(np.uint8), connectivity=8)
+    num_true, true_objects = cv2.connectedComponents(true.astype(np.uint8), connectivity=8)
+    codes, shared = np.unique(
+        predicted_objects[predicted & true].astype(np.int64) * num_true + true_objects[predicted & true],
+        return_counts=True,
+    )
+    areas = (np.bincount(objects.ravel()) for objects in (predicted_objects, true_objects))
+    both_areas = sum(own[indices] for own, indices in zip(areas, (codes // num_true, codes % num_true), strict=True))
+    hits_T = (shared / (both_areas - shared) > np.array(options.thresholds)[:, None]).sum(1)
+    return float((hits_T / (num_predicted - 1 + num_true - 1 - hits_T)).mean())  # the number of labels includes 0
+
+
+def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """Returns the smallest rectangle that has all pixels of a mask; an empty one where there are none."""
+    ends = [np.flatnonzero(mask.any(axis))[[0, -1]] if mask.any() else (0, -1) for axis in (1, 0)]
+    return tuple(slice(int(first), int(last) + 1) for first, last in ends)
+
+
+def _near_boundaries(predicted: np.ndarray, true: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
+    """Returns of the predicted and of the true boundary: pixels within the tolerance of the other, and all."""
+    edges = [_boundary(predicted), _boundary(true)]
+    pairs = zip(edges, edges[::-1], strict=True)
+    return [(int((_distance_to(other)[edge] <= tolerance).sum()), int(edge.sum())) for edge, other in pairs]
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """Returns the pixels of a mask, bool (H, W), with one of four neighbours outside the mask or the image."""
+    inner = cv2.erode(mask.astype(np.uint8), CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return mask & ~inner.astype(bool)
+
+
+def _distance_to(mask: np.ndarray) -> np.ndarray:
+    """Returns the distance in pixels, float32 (H, W), of each pixel to the nearest one of a mask."""
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+# By name: from predicted and true pixels of a class, both with some, and the diagonal of the image, to the score.
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, ScoreOptions], float]] = {
+    "boundary_f": boundary_f,
+    "surface_dice": surface_dice,
+    "uw_madison": uw_madison,
+    "object_ap": object_ap,
+}

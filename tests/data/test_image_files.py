@@ -1,0 +1,68 @@
+"""Files of images by id, and ids of the files there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.image_files import Files, ids_of, label_files, scan
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    names = (
+        *("train/aachen/aachen_1_left.png", "train/bochum/bochum_2_left.png", "val/ulm/ulm_3_left.png"),
+        *("case7/case7_day0/slice_0001_a.png", "case7/case7_day0/slice_0002_b.png", "case8/case7_day0/slice_0003.png"),
+        *("masks/7_cell.png", "masks/7_wall.png", "masks/8_cell.png", "deep/a/b/c.png", "deep/d.png"),
+        *("x/7/01.tif", "x/7/02.tif", "x/7/03.tif"),
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "train/aachen/folder_9_left.png").mkdir()
+    return tmp_path
+
+
+def test_ids_come_from_the_files_in_their_order_and_folders_are_none(folder):
+    assert ids_of(folder, "train/*/{id}_left.png", None) == ["aachen_1", "bochum_2"]
+    assert ids_of(folder, "*/*/{id}_left.png", None) == ["aachen_1", "bochum_2", "ulm_3"]
+    assert ids_of(folder, "deep/**/{id}.png", None) == ["d", "c"]
+    assert ids_of(folder, "nowhere/{id}.png", None) == []
+
+
+def test_ids_are_put_together_of_the_parts_of_a_path(folder):
+    template = "{case}/{case}_{day}/slice_{nr}_*.png"
+    assert ids_of(folder, template, "{case}_{day}_slice_{nr}") == ["case7_day0_slice_0001", "case7_day0_slice_0002"]
+    files = Files(folder, [template], "{case}_{day}_slice_{nr}")
+    assert files.of("case7_day0_slice_0002") == [("case7/case7_day0/slice_0002_b.png", "")]
+    assert files.of("case8_day0_slice_0003") == []  # its folder is of another case
+    assert files.of("nonsense") == []
+
+
+def test_files_of_a_class_each_come_with_its_name(folder):
+    files = Files(folder, ["masks/{id}_{class}.png"])
+    assert files.of("7") == [("masks/7_cell.png", "cell"), ("masks/7_wall.png", "wall")]
+    assert files.of("9") == []
+
+
+def test_a_name_that_needs_no_search_is_given_whether_it_is_there_or_not(folder):
+    files = Files(folder, ["x/{id}/{01..02}.tif", "y/{stem}.png"])
+    assert files.of("7") == [("x/7/01.tif", ""), ("x/7/02.tif", ""), ("y/7.png", "")]
+    assert files.of("a.jpg")[-1] == ("y/a.png", "")
+
+
+def test_an_id_with_folders_fills_a_template(folder):
+    assert Files(folder, ["{id}.png"]).of("train/aachen/aachen_1_left") == [("train/aachen/aachen_1_left.png", "")]
+
+
+def test_only_folders_that_can_match_are_listed(folder, monkeypatch):
+    listed = []
+    real = __import__("os").scandir
+    monkeypatch.setattr("os.scandir", lambda path: listed.append(Path(path).name) or real(path))
+    list(scan(folder, "train/*/{id}_left.png"))
+    assert listed == ["train", "aachen", "bochum"]
+
+
+def test_the_files_of_a_cell():
+    assert (label_files(""), label_files(None), label_files("a.png|b c.png")) == ([], [], ["a.png", "b c.png"])

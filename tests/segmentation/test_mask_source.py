@@ -1,0 +1,303 @@
+"""Masks in whatever form organisers store them: run lengths, several files, other values, regions, none at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config.competition import IGNORE, Competition, Convention, MaskCsv
+from pipeline.data.problems import Problem
+from pipeline.errors import UserError
+from pipeline.segmentation.mask_source import MaskSource, describe_facts, find_facts
+from pipeline.segmentation.submission.rle import encode
+from tests.data.catalogs import notices, train_catalog
+from tests.segmentation.submission.test_edges import scenes
+
+HEIGHT, WIDTH = 60, 90
+CONVENTION = Convention("column", 1)
+BASE = Competition(
+    name="cells",
+    title="Cells",
+    classes=("back", "cell", "wall"),
+    images="images/{id}.png",
+    masks=MaskCsv("runs.csv"),
+    train_csv=None,
+    test_csv=None,
+    id_column="image",
+)
+PAIRS = scenes(12, HEIGHT, WIDTH)
+IDS = [f"im{number:02d}" for number in range(len(PAIRS))]
+
+
+def text_of(mask: np.ndarray) -> str:
+    return encode(mask.astype(np.uint8), 2, CONVENTION)[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for image_id, (_, image) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(tmp_path / f"images/{image_id}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+    return tmp_path
+
+
+def masks(competition: Competition, folder: Path) -> tuple[dict[str, np.ndarray], list[Problem]]:
+    """Returns the masks of all images by id, as they are read after `prepare`, and what is wrong with them."""
+    catalog, problems = train_catalog(competition, folder)
+    source = MaskSource(competition, folder, find_facts(competition, folder))
+    return {row.id: source.read(row) for row in catalog.itertuples()} if not problems else {}, problems
+
+
+def kinds(problems: list[Problem]) -> list[str]:
+    return [problem.kind for problem in problems]
+
+
+def write_csv(folder: Path, header: str, rows: list[str]) -> None:
+    (folder / "runs.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+@pytest.mark.parametrize("empty", ["", "-1", "-", "NaN", " "])
+def test_a_row_per_image_or_none_with_any_word_for_an_empty_mask(folder, empty):
+    rows = [f"{image_id},{text_of(mask)}" for image_id, (mask, _) in zip(IDS, PAIRS, strict=True)]
+    rows[3] = f"{IDS[3]},{empty}"
+    write_csv(folder, "image,pixels", [*rows[:7], *rows[8:]])
+    found, problems = masks(replace(BASE, classes=("back", "cell")), folder)
+    assert problems == []
+    for number, (image_id, (mask, _)) in enumerate(zip(IDS, PAIRS, strict=True)):
+        expected = np.zeros_like(mask) if number in (3, 7) else mask
+        assert (found[image_id] == expected).all()
+
+
+def test_several_rows_of_an_image_are_its_objects_and_blanks_in_names_and_cells_do_not_matter(folder):
+    rows = []
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        _, parts = cv2.connectedComponents(mask.astype(np.uint8))
+        rows += [f"{image_id}, {text_of(parts == index)}" for index in range(1, parts.max() + 1)]
+    write_csv(folder, "image, pixels", rows)
+    assert len(rows) > len(IDS)
+    by_list = replace(BASE, classes=("back", "cell"), train_csv="runs.csv")
+    found, problems = masks(by_list, folder)
+    assert problems == []
+    assert list(found) == IDS  # each once, in the order of the list
+    assert all((found[image_id] == mask).all() for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "header", "cells"),
+    [
+        (MaskCsv("runs.csv", class_column="class"), {}, "image,class,pixels", "{id},2,{text}"),
+        (MaskCsv("runs.csv", class_column="class"), {}, "image,pixels,class", "{id},{text},wall"),
+        (
+            MaskCsv("runs.csv", class_column="class"),
+            {"class_labels": ("b", "c", "w")},
+            "class,image,rle",
+            "W,{id},{text}",
+        ),
+        (
+            MaskCsv("runs.csv", class_column="class"),
+            {"convention": Convention(class_base=1)},
+            "image,class,pixels",
+            "{id},3,{text}",
+        ),
+        (MaskCsv("runs.csv", rows="id_class"), {}, "image,pixels", "{id}_2,{text}"),
+        (
+            MaskCsv("runs.csv", id_column="name", value_column="v", class_column="c"),
+            {},
+            "x,name,v,c",
+            "7,{id},{text},2",
+        ),
+    ],
+)
+def test_classes_are_known_by_number_name_or_label_in_columns_of_any_order(folder, spec, changes, header, cells):
+    rows = [cells.format(id=image_id, text=text_of(mask)) for image_id, (mask, _) in zip(IDS, PAIRS, strict=True)]
+    write_csv(folder, header, rows)
+    found, problems = masks(replace(BASE, masks=spec, **changes), folder)
+    assert problems == []
+    assert all((found[image_id] == 2 * mask).all() for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+
+
+def test_pixels_of_two_classes_are_counted_and_told(folder):
+    rows = [f"{IDS[0]},1,1 100", f"{IDS[0]},2,81 60"]
+    write_csv(folder, "image,class,pixels", rows)
+    given = MaskCsv("runs.csv", class_column="class", order="column", base=1, relative=False)
+    competition = replace(BASE, masks=given)
+    found, _ = masks(competition, folder)
+    assert [int((found[IDS[0]] == index).sum()) for index in (1, 2)] == [80, 60]
+    shared = next(line for line in notices(competition, folder) if "several classes" in line)
+    assert shared.startswith("1 masks have pixels of several classes (20 in all, first: im00)")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "kind", "found"),
+    [
+        (
+            "image,class,pixels",
+            "im00,5,1 2",
+            "class unknown",
+            "line 2: class '5'; the labels of the classes are 0, 1, 2",
+        ),
+        ("image,class,pixels", "im00,1,5399 9", "run lengths do not fit", "im00, line 2: run 1 ends at pixel 5407"),
+        ("image,class,pixels", "im00,1,1 2 3", "run lengths do not fit", "im00, line 2: found 3 numbers"),
+        ("picture,class,pixels", "im00,1,1 2", "column missing", "columns 'picture', 'class', 'pixels'"),
+        ("image,kind,pixels", "im00,1,1 2", "column missing", "columns 'image', 'kind', 'pixels'"),
+    ],
+)
+def test_a_row_that_means_nothing_is_a_problem_with_its_line(folder, header, row, kind, found):
+    write_csv(folder, header, [row])
+    given = MaskCsv("runs.csv", class_column="class", order="column", base=1, relative=False)
+    _, problems = masks(replace(BASE, masks=given), folder)
+    assert (problems[0].kind, problems[0].found[: len(found)]) == (kind, found)
+
+
+def test_what_was_found_is_told_and_doubts_too(folder):
+    write_csv(folder, "image,pixels", [f"{i},{text_of(mask)}" for i, (mask, _) in zip(IDS, PAIRS, strict=True)])
+    competition = replace(BASE, classes=("back", "cell"))
+    facts = find_facts(competition, folder)
+    (line,) = describe_facts(competition, facts)
+    assert line.startswith("runs.csv is read with ORDER: column, BASE: 1, RELATIVE: false, found by 12 masks")
+    _, doubt = describe_facts(competition, facts | {"doubtful": ["base"]})
+    assert doubt == "BASE is not sure: give it in MASKS of configs/competitions/cells.yaml"
+
+
+def test_a_column_that_nothing_is_read_from_is_told(folder):
+    write_csv(folder, "image,pixels,kind", [f"{IDS[0]},1 5,2"])
+    given = MaskCsv("runs.csv", value_column="pixels", order="column", base=1, relative=False)
+    (first, *_) = notices(replace(BASE, masks=given), folder)
+    assert first == "runs.csv has columns that are not read: kind; CLASS_COLUMN of MASKS names the one of the class"
+
+
+def test_a_csv_that_is_not_there_is_one_problem_that_names_its_key(folder):
+    _, problems = masks(BASE, folder)
+    assert [(problem.kind, problem.file) for problem in problems] == [("csv missing", "runs.csv")]
+    assert problems[0].fix == "give its name as MASKS.CSV in configs/competitions/cells.yaml"
+
+
+def test_without_images_the_missing_images_are_the_problem(folder):
+    write_csv(folder, "image,pixels", [f"{i},{text_of(mask)}" for i, (mask, _) in zip(IDS, PAIRS, strict=True)])
+    elsewhere = replace(BASE, classes=("back", "cell"), images="pictures/{id}.png", train_csv="runs.csv")
+    assert kinds(masks(elsewhere, folder)[1]) == ["folder missing"]
+
+
+def test_runs_that_fit_no_image_are_refused(folder):
+    write_csv(folder, "image,pixels", [f"{IDS[0]},7 999999"])
+    with pytest.raises(UserError, match=r"runs\.csv: its run lengths fit these images in no order of pixels"):
+        find_facts(replace(BASE, classes=("back", "cell")), folder)
+
+
+def test_masks_of_a_file_per_object_or_per_class(folder):
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        left = mask.copy()
+        left[:, WIDTH // 2 :] = False
+        cv2.imwrite(str(folder / f"masks/{image_id}_cell.png"), left * np.uint8(255))
+        cv2.imwrite(str(folder / f"masks/{image_id}_wall.png"), (mask & ~left) * np.uint8(255))
+    per_class, problems = masks(replace(BASE, masks="masks/{id}_{class}.png"), folder)
+    assert problems == []
+    per_object, problems = masks(
+        replace(BASE, masks="masks/{id}_*.png", classes=("back", "cell"), mask_values=(0, 255)), folder
+    )
+    assert problems == []
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        expected = np.where(mask, np.where(np.arange(WIDTH) < WIDTH // 2, 1, 2), 0)
+        assert (per_class[image_id] == expected).all()
+        assert (per_object[image_id] == mask).all()
+
+
+def test_a_class_in_a_files_name_that_is_none_is_a_problem(folder):
+    (folder / "masks").mkdir()
+    for image_id in IDS:
+        cv2.imwrite(str(folder / f"masks/{image_id}_nucleus.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+    _, problems = masks(replace(BASE, masks="masks/{id}_{class}.png"), folder)
+    assert kinds(problems) == ["class unknown"] * len(IDS)
+    assert problems[0].found == "class 'nucleus'; the labels of the classes are 0, 1, 2"
+
+
+def test_images_without_a_mask_are_refused_empty_or_left_out(folder):
+    (folder / "masks").mkdir()
+    for image_id in IDS[:5]:
+        cv2.imwrite(str(folder / f"masks/{image_id}.png"), np.ones((HEIGHT, WIDTH), np.uint8))
+    competition = replace(BASE, masks="masks/{id}.png")
+    assert kinds(masks(competition, folder)[1]) == ["mask missing"] * 7
+    empty, problems = masks(replace(competition, without_mask="empty"), folder)
+    assert problems == []
+    assert [int(empty[image_id].max()) for image_id in IDS] == [1] * 5 + [0] * 7
+    left, problems = masks(replace(competition, without_mask="skip"), folder)
+    assert (list(left), problems) == (IDS[:5], [])
+    assert "7 images without a mask are left out" in notices(replace(competition, without_mask="skip"), folder)[0]
+
+
+def test_masks_may_lie_outside_the_competitions_folder(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("masks")
+    for image_id in IDS:
+        cv2.imwrite(str(outside / f"{image_id}.png"), np.full((HEIGHT, WIDTH), 2, np.uint8))
+    found, problems = masks(replace(BASE, masks="{id}.png", mask_folder=str(outside)), folder)
+    assert problems == []
+    assert {int(mask.min()) for mask in found.values()} == {2}
+
+
+def test_outside_of_the_valid_region_every_pixel_is_ignored(folder):
+    for name in ("masks", "regions"):
+        (folder / name).mkdir()
+    region = np.zeros((HEIGHT, WIDTH), np.uint8)
+    region[10:50, 20:70] = 255
+    for image_id in IDS:
+        cv2.imwrite(str(folder / f"masks/{image_id}.png"), np.ones((HEIGHT, WIDTH), np.uint8))
+        Image.fromarray(region).convert("1").save(folder / f"regions/{image_id}.png")
+    competition = replace(BASE, masks="masks/{id}.png", valid_region="regions/{id}.png")
+    found, problems = masks(competition, folder)
+    assert problems == []
+    assert all((mask == np.where(region > 0, 1, IGNORE)).all() for mask in found.values())
+    cv2.imwrite(str(folder / f"regions/{IDS[0]}.png"), region[:-1])
+    (folder / f"regions/{IDS[1]}.png").unlink()
+    assert kinds(masks(competition, folder)[1]) == ["size mismatch", "mask missing"]
+
+
+STORED = {
+    "16 bits": ("png", lambda mask: cv2.imencode(".png", mask.astype(np.uint16) * 65535)[1].tobytes(), (0, 65535)),
+    "1 bit": ("png", lambda mask: _pil(Image.fromarray(mask).convert("1"), "PNG"), (0, 255)),
+    "palette": ("png", lambda mask: _pil(_with_palette(mask), "PNG"), None),
+    "GIF": ("gif", lambda mask: _pil(_with_palette(mask), "GIF"), None),
+    "TIFF": ("tif", lambda mask: cv2.imencode(".tif", mask.astype(np.uint16))[1].tobytes(), None),
+    "palette in a TIFF": ("tif", lambda mask: _pil(_with_palette(mask), "TIFF"), None),
+    "npy": ("npy", lambda mask: _npy(mask[..., None].astype(np.int32)), None),
+    "npy of floats": ("npy", lambda mask: _npy(mask.astype(np.float32)), None),
+}
+
+
+def _pil(image: Image.Image, format: str) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return buffer.getvalue()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _with_palette(mask: np.ndarray) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, 255, 255, 255] + [7] * 762)
+    return image
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_mask_is_read_from_any_lossless_form(folder, stored):
+    suffix, write, values = STORED[stored]
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        (folder / f"masks/{image_id}.{suffix}").write_bytes(write(mask))
+    changes = {"masks": f"masks/{{id}}.{suffix}", "mask_values": values, "classes": ("back", "cell")}
+    found, problems = masks(replace(BASE, **changes), folder)
+    assert problems == []
+    assert all((found[image_id] == mask).all() for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))

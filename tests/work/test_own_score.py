@@ -1,0 +1,121 @@
+"""A competition scored by the masks themselves: training, metrics, `score` and an ensemble say one number."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.__main__ import main
+from pipeline.config import load as load_module
+from pipeline.config.load import load, nested
+from pipeline.paths import VALID_PROBS
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.predict import decode, unpack
+from pipeline.submission.file import write_submission
+from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages, write_competition
+
+pytestmark = pytest.mark.slow
+
+MEMBERS = {"EdgeA": 0, "EdgeB": 10}
+FOLDERS = {"DATA_DIR": "data", "RUNS_DIR": "runs", "SCRATCH_DIR": "scratch", "SUBMISSIONS_DIR": "out"}
+
+
+def use(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setattr(load_module, "CONFIGS", folder / "configs")
+    for variable, name in FOLDERS.items():
+        patch.setenv(variable, str(folder / name))
+
+
+@pytest.fixture(scope="module")
+def done(project, tmp_path_factory) -> Path:
+    """Two members and their ensemble, all stages done, of a competition that is scored by its boundaries."""
+    folder = tmp_path_factory.mktemp("edges")
+    shutil.copytree(project / "configs", folder / "configs")
+    text = (folder / "configs" / "competitions" / "demo.yaml").read_text()
+    own = "SCORE: surface_dice\nSCORE_OPTIONS: {TOLERANCE: 3}\n"
+    (folder / "configs" / "competitions" / "edges.yaml").write_text(f"{text}\n{own}")
+    write_competition(folder / "data" / "edges")
+    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
+    settings |= {"DATASETS.COMPETITION": "edges", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    settings |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 12, "SOLVER.MAX_LR": 0.01}
+    settings["SOLVER.MONITOR"] = "valid_surface_dice"
+    for name, index in MEMBERS.items():
+        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
+        text = f"# Sharp? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
+        (folder / "configs" / f"{name}.yaml").write_text(text)
+    tree = {"DATASETS": {"COMPETITION": "edges"}, "DECODE": {"SUPPRESS": "fitted", "OFFSETS": "fitted"}}
+    tree["ENSEMBLE"] = {"MEMBERS": list(MEMBERS), "METHOD": "WEIGHTED", "WEIGHTS": "fitted"}
+    (folder / "configs" / "EdgeEns.yaml").write_text(f"# Sharper? ./run.sh EdgeEns\n{yaml.safe_dump(tree)}")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, folder)
+        draw_nothing(patch)
+        for name in (*MEMBERS, "EdgeEns"):
+            run_stages(load(name))
+    return folder
+
+
+@pytest.fixture
+def edges(done, monkeypatch) -> Path:
+    use(monkeypatch, done)
+    return done
+
+
+def metrics_of(name: str) -> dict:
+    return json.loads((run_paths(name) / "metrics.json").read_text())
+
+
+def mean_of(name: str) -> float:
+    return metrics_of(name)["scores"]["surface_dice"]["mean"]
+
+
+@pytest.mark.parametrize("name", [*MEMBERS, "EdgeEns"])
+def test_it_is_the_headline_beside_the_three_that_are_always_there(edges, name):
+    metrics, table = metrics_of(name), pd.read_csv(run_paths(name) / "per_image.csv")
+    assert metrics["score"] == "surface_dice"
+    assert list(metrics["scores"]) == ["dice", "iou", "miou", "surface_dice"] == list(metrics["majority"]["scores"])
+    assert table["surface_dice"].mean() == pytest.approx(mean_of(name), abs=1e-5)
+    assert not table["surface_dice"].equals(table["dice"])
+    assert json.loads(run_paths(name).submission(".json").read_text())["local_score"] == mean_of(name)
+    assert "surface Dice" in (run_paths(name) / "report.html").read_text()
+
+
+def test_the_monitor_is_that_number_too(edges):
+    history = pd.read_csv(run_paths("EdgeA") / "history.csv")
+    best = history[history["is_best"] == 1].iloc[-1]
+    assert best["valid_surface_dice"] == history["valid_surface_dice"][1:].max()  # not of the untrained network
+    assert best["valid_surface_dice"] == pytest.approx(mean_of("EdgeA"), abs=2e-3)  # stored as bytes since
+
+
+def test_score_says_the_same_of_the_same_masks(edges, tmp_path, capsys):
+    store = PredictionStore(run_paths("EdgeA") / VALID_PROBS, unpack)
+    masks = [(image_id, decode(store[image_id])) for image_id in store]
+    sizes = {image_id: mask.shape for image_id, mask in masks}
+    path, competition = tmp_path / "valid.csv", load("EdgeA").competition
+    write_submission(path, masks, list(store), competition, {}, sizes)
+    folder = edges / "data" / "edges" / "masks" / "masks"
+    assert main(["score", str(path), "--masks", str(folder), "--competition", "edges"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["surface_dice"]["mean"] == pytest.approx(mean_of("EdgeA"))
+
+
+def test_an_ensemble_compares_its_methods_and_members_by_it(edges):
+    found = json.loads((run_paths("EdgeEns") / "ensemble.json").read_text())
+    assert found["score"] == "surface_dice"
+    assert found["methods"][found["method"]]["score"]["mean"] == pytest.approx(mean_of("EdgeEns"))
+    for member, name in zip(found["members"], MEMBERS, strict=True):
+        assert member["score"]["mean"] == pytest.approx(mean_of(name))
+
+
+def test_another_tolerance_makes_the_training_that_it_steers_stale(edges, monkeypatch):
+    from pipeline.engine.dependence import settings_of
+    from pipeline.stages import STAGES
+    from tests.tiny import run_of
+
+    train = next(stage for stage in STAGES if stage.name == "train")
+    watched, other = (run_of(load("EdgeA", changes)) for changes in ((), ("SOLVER.MONITOR=valid_dice",)))
+    assert settings_of(train, watched)["COMPETITION.SCORE_OPTIONS.TOLERANCE"] == 3
+    assert not [key for key in settings_of(train, other) if key.startswith("COMPETITION.SCORE")]
