@@ -28,8 +28,12 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         UserError: file, line and key, what was found and what was expected.
     """
     checks = (_classes, _mask_values, _submission_values, _submitted, _score, _paths, _lists, _sequences, _columns)
+    default = f"configs/competitions/{competition.name}.yaml"
     for key, why in chain(*(check(competition) for check in checks)):
-        refuse(origins, key, why, default=f"configs/competitions/{competition.name}.yaml")
+        refuse(origins, key, why, default)
+    uses_colors = "colors" in (competition.mask_values, competition.submission.values)
+    if uses_colors and origins and "COLORS" not in origins:
+        refuse(origins, "COLORS", "is missing; where masks store colours, give that of each class", default)
 
 
 def _classes(competition: Competition) -> Problems:
@@ -70,7 +74,8 @@ def _mask_values(competition: Competition) -> Problems:
     if sum(own == OTHERS for own in stored.values()) > 1:
         yield "MASK_VALUES", f"`{OTHERS}` is given twice; the values that are left belong to one class, or to {IGNORED}"
     if competition.ignore_index is not None:
-        yield "IGNORE_INDEX", f"MASK_VALUES has the ignored values here; give them as `{IGNORED}: [...]`"
+        why = f"MASK_VALUES names its classes, so ignored values belong there: write `{IGNORED}: [...]` and remove this"
+        yield "IGNORE_INDEX", why
 
 
 def _submission_values(competition: Competition) -> Problems:
@@ -126,7 +131,7 @@ def _score(competition: Competition) -> Problems:
     score, given = competition.score, competition.score_options
     for option, owners in OPTION_OF.items():
         if getattr(given, option) != getattr(SCORE_DEFAULTS, option) and score not in owners:
-            why = f"is of {' and '.join(owners)}, but SCORE is {score}; remove it, or change SCORE"
+            why = f"applies only to SCORE: {' or '.join(owners)}, and SCORE is {score}; remove it, or change SCORE"
             yield f"SCORE_OPTIONS.{option.upper()}", why
     if not given.thresholds or first_repeated(given.thresholds) is not None:
         yield "SCORE_OPTIONS.THRESHOLDS", "give each IoU once, for example [0.5, 0.75]"
@@ -166,7 +171,8 @@ def _paths(competition: Competition) -> Problems:
 def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problems:
     image, lengths = competition.image, {key: len(own) for key, own in given.items()}
     if len(set(lengths.values())) > 1:
-        yield list(lengths)[1], f"the keys stack {lengths} files; the images of a competition have the same channels"
+        stacked = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        yield list(lengths)[1], f"files stacked per image differ: {stacked}; give the same number in each"
     if image.neighbours and lengths["IMAGES"] > 1:
         yield "IMAGE.NEIGHBOURS", "IMAGES stacks files already; give one of the two"
     if image.neighbours and not (competition.sequence_column or competition.sequence_pattern):
@@ -180,7 +186,7 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
 def _lists(competition: Competition) -> Problems:
     given = [key.upper() for key in ("valid_csv", "valid_images", "split_column") if getattr(competition, key)]
     if "SPLIT_COLUMN" in given and len(given) > 1:
-        yield "SPLIT_COLUMN", f"{given[0]} says which images validate, too; keep one of the two"
+        yield "SPLIT_COLUMN", f"{given[0]} already names the validation images; keep one of the two"
     if competition.split_column and competition.train_csv is None:
         yield "SPLIT_COLUMN", "is a column of TRAIN_CSV, which is null"
     if competition.sequence_column and competition.train_csv is None:

@@ -57,7 +57,7 @@ def stored_pixels(data: bytes, suffix: str) -> np.ndarray:
             pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
         else:
             pixels = _read_ordinary(data)
-    except UserError:
+    except (UserError, BadFile):
         raise
     except Exception as error:  # of a damaged file each library raises what it likes, down to IndexError
         raise BadFile("file damaged", f"its pixels do not decode: {str(error)[:80]}") from None
@@ -70,13 +70,14 @@ def load_array(data: bytes) -> np.ndarray:
     """Returns the array of an npy file, or the only one of an npz file, without axes of length 1.
 
     Raises:
-        ValueError: it cannot be read, or there are several arrays.
+        BadFile: there are several arrays.
+        ValueError: it cannot be read.
     """
     loaded = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded.squeeze()
     if len(loaded.files) != 1:
-        raise ValueError(f"it has the arrays {', '.join(loaded.files)}; expected one")
+        raise BadFile(FORM, f"it has the arrays {', '.join(loaded.files)}, expected one")
     return loaded[loaded.files[0]].squeeze()
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 _AGAIN = "copy or download the file again"
 _RGB = "rewrite it: Image.open(path).convert('RGB').save(path, quality=95)"
 _RGB_IMAGE = "8-bit RGB"
-_FORMATS = "a JPEG, PNG, WebP, BMP or TIFF file"
-_MASK_FORMATS = "a mask as PNG, GIF, TIFF, BMP, npy or npz"
+_FORMATS = "an image as JPEG, PNG, WebP, BMP, GIF, TIFF, JPEG 2000, npy, npz or DICOM"
+_MASK_FORMATS = "a mask as PNG, GIF, TIFF, BMP, WebP, npy or npz"
 _LISTED = "put the file there, or remove its row from the list"
 _RENAME = "rename it, or correct the id in the list"
-_MASK = "one byte per pixel: an 8-bit single-channel PNG whose values are class indices"
+_MASK = "one value per pixel, not a colour: a class index, or a value that MASK_VALUES lists"
 _CSV = "save it as a plain CSV: UTF-8, commas, one header line"
 _LINE = "correct that line by hand"
 _SAMPLE = "get the sample submission and test.csv again, together"
@@ -54,18 +54,21 @@ KINDS: dict[str, tuple[str, str]] = {
     "sequence not in the id": ("an id that matches {pattern!r}",
                                f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample without a class": ("rows of every class that is submitted", f"SUBMITTED: {{submitted}} in {_DESCRIPTOR}"),
-    "sample row unknown": ("rows of images in test.csv and of known classes", _SAMPLE),
-    "sample row missing": ("the same rows for every image in test.csv", _SAMPLE),
+    "sample row unknown": ("rows of test images and of known classes", _SAMPLE),
+    "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
     "sample not a zip": ("a zip of PNG masks", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
-    "sample file unknown": ("files of images in test.csv, such as {example}",
+    "sample file unknown": ("files of test images, such as {example}",
                             f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files
     "folder missing": ("the folder of the {what}s", f"correct {{key}} in {_DESCRIPTOR}, or unpack the whole archive"),
     "folder unreadable": ("a folder that this user may list", "chmod u+rx {file}"),
     "image missing": ("an image for every row", f"{_LISTED}; where test images have a folder of their own: "
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
-    "mask missing": ("a mask for every row of train.csv", _LISTED),
+    "mask missing": ("a mask file for every training image", "put it there; where images have no mask on purpose, "
+                     f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}"),
+    "region missing": ("the file that VALID_REGION names for every image", f"put it there, or correct VALID_REGION in "
+                       f"{_DESCRIPTOR}"),
     "id with a suffix": ("ids without a file's suffix, or a template that includes it",
                      f"{{key}}: {{template}} in {_DESCRIPTOR}"),
     "image under another name": ("exactly the name at the left, letter case included", _RENAME),
@@ -78,11 +81,12 @@ KINDS: dict[str, tuple[str, str]] = {
     "file truncated": ("a file with its end mark", _AGAIN),
     "file damaged": ("a file that decodes without errors", _AGAIN),
     "Git LFS pointer": ("the file itself, not a pointer to it", "in its repository: git lfs pull"),
-    "not an image": (_FORMATS + ", a mask as PNG", _AGAIN),
+    "not an image": (_FORMATS, _AGAIN),
     "file format": (_FORMATS, "convert it to one of these; PNG loses nothing"),
     "image of no size": ("at least one pixel", _AGAIN),
     "image too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
-    "several images in a file": ("one still image", "save the frame that is meant"),
+    "several images in a file": ("one still image", "FRAME of IMAGE picks one, counted from 0; or save that frame as a "
+                                 "file of its own"),
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
@@ -133,7 +137,7 @@ class Problem:
 def make_problem(kind: str, file: str, found: str, **facts: object) -> Problem:
     """Returns a problem of a kind of `KINDS`, with `facts` filled into its texts.
 
-    >>> make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale").expected
+    >>> make_problem("CMYK image", "imgs/a.jpg", "8-bit CMYK").expected
     '8-bit RGB'
     """
     expected, fix = KINDS[kind]
@@ -145,13 +149,13 @@ def format_problems(problems: list[Problem], most_files: int = 8, width: int = 1
 
     A kind with more than `most_files` files shows the first of them and counts the rest.
 
-    >>> print(format_problems([make_problem("greyscale image", "imgs/a.jpg", "8-bit greyscale")]))
+    >>> print(format_problems([make_problem("image of no size", "imgs/a.jpg", "0x0")]))
     1 problem in the competition's files:
     <BLANKLINE>
-    greyscale image
-        imgs/a.jpg  8-bit greyscale
-      expected: 8-bit RGB
-      fix:      rewrite it: Image.open(path).convert('RGB').save(path, quality=95)
+    image of no size
+        imgs/a.jpg  0x0
+      expected: at least one pixel
+      fix:      copy or download the file again
     """
     if not problems:
         return "No problems in the competition's files."

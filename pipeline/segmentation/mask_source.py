@@ -79,7 +79,7 @@ class MaskSource:
         if self.unread:
             yield (
                 f"{self.runs.file} has columns that are not read: {', '.join(self.unread)}; "
-                "CLASS_COLUMN of MASKS names the one of the class"
+                "if one of them is the class, name it as CLASS_COLUMN of MASKS"
             )
         if not self._shared_pixels:
             return
@@ -203,7 +203,7 @@ class MaskSource:
     def _region_problem(self, image_id: str, size: tuple[int, int]) -> Problem | None:
         for file, _ in self.region.of(image_id):
             if not (self.folder / file).is_file():
-                return make_problem("mask missing", file, "no such file")
+                return make_problem("region missing", file, "no such file", competition=self.competition.name)
             found = _is_valid(self.folder / file).shape
             if found != size:
                 return make_problem("size mismatch", file, f"{found[1]}x{found[0]}, its image {size[1]}x{size[0]}")
@@ -246,8 +246,8 @@ def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
     guess = guess_convention(examples, known, tuple(given))
     if guess is None:
         raise UserError(
-            f"{spec.csv}: its run lengths fit these images in no order of pixels, whatever the first pixel's number; "
-            f"are they of these images? If so, give ORDER, BASE and RELATIVE of MASKS in {descriptor(competition)}"
+            f"{spec.csv}: no ORDER, BASE or RELATIVE makes these runs fit inside their images. Check that the csv and "
+            f"the images belong together; if they do, set the three keys of MASKS in {descriptor(competition)}"
         )
     found = {name: getattr(guess.convention, name) for name in FOUND}
     return found | {"doubtful": list(guess.doubtful), "examples": len(examples)}
@@ -259,10 +259,12 @@ def describe_facts(competition: Competition, facts: Mapping[str, Any]) -> list[s
         return []
     words = {"order": str(facts["order"]), "base": str(facts["base"]), "relative": str(facts["relative"]).lower()}
     found = ", ".join(f"{name.upper()}: {value}" for name, value in words.items())
-    lines = [f"{competition.masks.csv} is read with {found}, found by {facts['examples']} masks and their images"]
+    if not facts["examples"]:
+        return [f"{competition.masks.csv}: no readable example; ORDER, BASE and RELATIVE are those of CONVENTION"]
+    lines = [f"{competition.masks.csv}: read with {found} (from {facts['examples']} rows and their images)"]
     if facts["doubtful"]:
         named = " and ".join(name.upper() for name in facts["doubtful"])
-        lines.append(f"{named} is not sure: give it in MASKS of {descriptor(competition)}")
+        lines.append(f"not certain: {named}; check and write into MASKS of {descriptor(competition)}")
     return lines
 
 

@@ -57,7 +57,7 @@ def test_a_number_of_another_score_is_refused(configs):
     assert (contour.score, contour.score_options.tolerance, contour.score_options.beta) == ("boundary_f", 3, 1)
     path.write_text(f"{text}SCORE: boundary_f\nSCORE_OPTIONS: {{BETA: 0.5}}\n")
     with pytest.raises(
-        UserError, match=r"SCORE_OPTIONS.BETA: is of fbeta, but SCORE is boundary_f; remove it, or change"
+        UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta, and SCORE is boundary_f; remove it"
     ):
         load_competition("contour")
     assert "give each IoU once" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
@@ -200,7 +200,10 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         ({"mask_values": {"ground": (0,)}}, "MASK_VALUES: house has no values; give those of each class"),
         ({"mask_values": {"ground": (0,), "house": (0,)}}, "MASK_VALUES: 0 is given twice; a value belongs to one"),
-        ({"mask_values": {"ground": (0,), "house": (1,)}}, "IGNORE_INDEX: MASK_VALUES has the ignored values here"),
+        (
+            {"mask_values": {"ground": (0,), "house": (1,)}},
+            "IGNORE_INDEX: MASK_VALUES names its classes, so ignored values belong there",
+        ),
         ({"submitted": ("hose",)}, "SUBMITTED: 'hose' is no class; did you mean house?"),
         ({"submitted": ("house", "house")}, "SUBMITTED: name each class that is submitted once"),
         ({"submitted": ("void",)}, "SUBMITTED: only the ignored class is named"),
@@ -214,7 +217,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             {"convention": Convention(columns=("ImageID",))},
             "CONVENTION.COLUMNS: expected each of EncodedPixels, ImageID",
         ),
-        ({"split_column": "fold", "valid_csv": "v.csv"}, "SPLIT_COLUMN: VALID_CSV says which images validate, too"),
+        ({"split_column": "fold", "valid_csv": "v.csv"}, "SPLIT_COLUMN: VALID_CSV already names the validation images"),
         ({"split_column": "fold", "train_csv": None}, "SPLIT_COLUMN: is a column of TRAIN_CSV, which is null"),
         ({"sequence_column": "s", "train_csv": None}, "SEQUENCE_COLUMN: is a column of TRAIN_CSV, which is null"),
         ({"valid_csv": "v.csv", "train_csv": None}, "VALID_CSV: TRAIN_CSV: null takes every image of IMAGES"),
@@ -295,6 +298,7 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
             ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
         ),
         ("MASK_VALUES: [0, 65536]", ":3: MASK_VALUES: item 2: 65536 is outside the allowed range"),
+        ("MASKS: {CSV: 7, ORDER: rows}", ":3: MASKS.ORDER: found 'rows', expected"),
         ("MASK_VALUES: {a: 3}", ":3: MASK_VALUES.a: found '3', expected a list in brackets"),
         ("MASKS: {CVS: a.csv}", ":3: unknown key MASKS.CVS; did you mean MASKS.CSV?"),
         ("MASKS: {ORDER: row}", ":3: MASKS.CSV is missing; add it"),

@@ -173,7 +173,13 @@ def test_the_breaks_cover_the_kinds_of_problems():
     covered = {one[-2] for one in (*IMAGE_BREAKS, *MASK_BREAKS, *LIST_BREAKS)}
     elsewhere = {"folder missing", "folder unreadable", "sequence empty", "test folder empty"}  # tests of their own
     elsewhere |= {"id with a suffix", "mask of 0 and 255", "mask value not in MASK_VALUES", "mask colour not in COLORS"}
-    elsewhere |= {"sample without a class", "number of channels", "image of another form", "files of different sizes"}
+    elsewhere |= {
+        "region missing",
+        "sample without a class",
+        "number of channels",
+        "image of another form",
+        "files of different sizes",
+    }
     elsewhere |= {"mask with palette", "no image found", "class unknown", "run lengths do not fit"}
     elsewhere |= {"sample not a zip", "sample file unknown"}  # of PNG masks, see tests/submission
     assert covered | elsewhere == set(KINDS)

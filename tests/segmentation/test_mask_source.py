@@ -159,16 +159,19 @@ def test_what_was_found_is_told_and_doubts_too(folder):
     competition = replace(BASE, classes=("back", "cell"))
     facts = find_facts(competition, folder)
     (line,) = describe_facts(competition, facts)
-    assert line.startswith("runs.csv is read with ORDER: column, BASE: 1, RELATIVE: false, found by 12 masks")
+    assert line.startswith("runs.csv: read with ORDER: column, BASE: 1, RELATIVE: false (from 12 rows")
     _, doubt = describe_facts(competition, facts | {"doubtful": ["base"]})
-    assert doubt == "BASE is not sure: give it in MASKS of configs/competitions/cells.yaml"
+    assert doubt == "not certain: BASE; check and write into MASKS of configs/competitions/cells.yaml"
 
 
 def test_a_column_that_nothing_is_read_from_is_told(folder):
     write_csv(folder, "image,pixels,kind", [f"{IDS[0]},1 5,2"])
     given = MaskCsv("runs.csv", value_column="pixels", order="column", base=1, relative=False)
     (first, *_) = notices(replace(BASE, masks=given), folder)
-    assert first == "runs.csv has columns that are not read: kind; CLASS_COLUMN of MASKS names the one of the class"
+    assert (
+        first
+        == "runs.csv has columns that are not read: kind; if one of them is the class, name it as CLASS_COLUMN of MASKS"
+    )
 
 
 def test_a_csv_that_is_not_there_is_one_problem_that_names_its_key(folder):
@@ -185,7 +188,7 @@ def test_without_images_the_missing_images_are_the_problem(folder):
 
 def test_runs_that_fit_no_image_are_refused(folder):
     write_csv(folder, "image,pixels", [f"{IDS[0]},7 999999"])
-    with pytest.raises(UserError, match=r"runs\.csv: its run lengths fit these images in no order of pixels"):
+    with pytest.raises(UserError, match=r"runs\.csv: no ORDER, BASE or RELATIVE makes these runs fit"):
         find_facts(replace(BASE, classes=("back", "cell")), folder)
 
 
@@ -254,7 +257,7 @@ def test_outside_of_the_valid_region_every_pixel_is_ignored(folder):
     assert all((mask == np.where(region > 0, 1, IGNORE)).all() for mask in found.values())
     cv2.imwrite(str(folder / f"regions/{IDS[0]}.png"), region[:-1])
     (folder / f"regions/{IDS[1]}.png").unlink()
-    assert kinds(masks(competition, folder)[1]) == ["size mismatch", "mask missing"]
+    assert kinds(masks(competition, folder)[1]) == ["size mismatch", "region missing"]
 
 
 STORED = {

@@ -104,7 +104,7 @@ def detect_rows(sample_submission: Path | str, ids: Collection[str], labels: Col
         numbers = sorted({int(label) for label in found_labels})
         found["class_base"] = numbers[0] if numbers else 0
         if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-            raise UserError(f"{sample_submission}: class numbers {numbers} have gaps")
+            raise UserError(f"{sample_submission}: class numbers {numbers} have gaps; list them as CLASS_LABELS")
     return found | _empty_text(cells[value] for cells in rows)
 
 
@@ -146,13 +146,17 @@ def convention_text(found: Convention, competition: Competition) -> str:
     lines = [f"CONVENTION:    # of configs/competitions/{competition.name}.yaml"]
     for field in fields(Convention):
         value, described = getattr(found, field.name), getattr(competition.convention, field.name)
-        note = "" if value == described else f"    # now {_yaml(described)}"
+        note = "" if value == described else f"    # the file has {_yaml(described)}"
         default = competition.id_column if field.name == "id_column" else field.default
         if value != default or note:
             lines.append(f"  {field.name.upper()}: {_yaml(value)}{note}")
     if len(lines) == 1:
         return f"{competition.name} needs no CONVENTION: every value is the default"
-    return "\n".join(lines if found != competition.convention else [*lines, "This is the CONVENTION that it has."])
+    return "\n".join(
+        lines
+        if found != competition.convention
+        else [*lines, f"configs/competitions/{competition.name}.yaml already says this."]
+    )
 
 
 def _reads_as(texts: Sequence[str], mask_HW: np.ndarray, convention: Convention) -> bool:

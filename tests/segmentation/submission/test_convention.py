@@ -167,11 +167,9 @@ def test_what_the_descriptor_says_otherwise_is_marked():
     competition = make_competition("AeroScapes")
     assert "needs no CONVENTION" in convention_text(CONVENTIONS["AeroScapes"], competition)
     lines = convention_text(CONVENTIONS["SIIM Pneumothorax"], competition).splitlines()
-    assert "  ORDER: column    # now row" in lines
-    assert '  EMPTY: "-1"    # now ""' in lines
-    assert convention_text(CONVENTIONS["Carvana"], make_competition("Carvana")).endswith(
-        "This is the CONVENTION that it has."
-    )
+    assert "  ORDER: column    # the file has row" in lines
+    assert '  EMPTY: "-1"    # the file has ""' in lines
+    assert convention_text(CONVENTIONS["Carvana"], make_competition("Carvana")).endswith("already says this.")
 
 
 @pytest.mark.parametrize("content", ["", "a\n", "a,b\nx,0 1\n", "ImageID,EncodedPixels\n000000_003_0,0 1,2\n"])
