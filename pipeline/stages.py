@@ -125,6 +125,7 @@ STAGES = (
         "check test images and sample submission",
         lazy("pipeline.work.testset:testset"),
         settings=TEST,
+        reads=(IMAGES,),
         reads_outside=lazy("pipeline.work.inputs:test_files"),
         writes=(TEST_CATALOG,),
         is_shared=True,

@@ -72,6 +72,18 @@ def any_file(template: str) -> str:
     return FIELD.sub("*", RANGE.sub("*", "**".join(map(_escape, template.split("**")))))
 
 
+def below_folders(template: str) -> str:
+    """Returns a template without the folders that are the same for every image.
+
+    >>> below_folders("test/{id}/layers/{08..09}.png"), below_folders("imgs/{id}.jpg")
+    ('{id}/layers/{08..09}.png', '{id}.jpg')
+    """
+    *folders, name = template.split("/")
+    while folders and not FIELD.search(folders[0]) and "*" not in folders[0]:
+        del folders[0]
+    return "/".join([*folders, name])
+
+
 def id_values(image_id: str, id_format: str | None = None) -> dict[str, str] | None:
     """Returns what stands for each field of an image's templates, or None where the id does not fit the format.
 
@@ -86,12 +98,15 @@ def id_values(image_id: str, id_format: str | None = None) -> dict[str, str] | N
 
 
 def name_pattern(text: str, values: Values) -> re.Pattern[str]:
-    """Returns the expression that a name must match; a field that stands twice must be the same both times."""
-    parts, seen = [], set()
+    """Returns the expression that a name must match; a field that stands twice must be the same both times.
+
+    A number that `values` gives ends where it ends: with id 1, `{id}*.png` is 1.png and 1_a.png, but not 10.png.
+    """
+    parts, seen, after_number = [], set(), False
     for piece in re.split(r"(\{[A-Za-z_]+\}|\*)", text):
         name = piece[1:-1]
         if piece == "*":
-            parts.append(".*")
+            parts.append("(?![0-9]).*" if after_number else ".*")
         elif not FIELD.fullmatch(piece):
             parts.append(re.escape(piece))
         elif name in values:
@@ -99,6 +114,8 @@ def name_pattern(text: str, values: Values) -> re.Pattern[str]:
         else:
             parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.+?)")
             seen.add(name)
+        if piece:
+            after_number = name in values and values[name][-1:].isdigit()
     return re.compile("".join(parts))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
@@ -15,10 +16,10 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from pipeline.config.competition import Competition
-from pipeline.config.template import SUFFIX, fill_template, id_values, name_pattern
-from pipeline.data.competition import Listed, list_files, list_images, sequence_of
+from pipeline.config.template import SUFFIX, below_folders, fill_template, id_values, name_pattern
+from pipeline.data.competition import Listed, cell_of, list_files, list_images, sequence_of, with_neighbours
 from pipeline.data.decode import SUFFIXES
-from pipeline.data.image_files import ids_of, label_files
+from pipeline.data.image_files import Files, ids_of, label_files
 from pipeline.data.image_source import ImageSource, format_problems_of
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
@@ -63,7 +64,7 @@ def build_train_catalog(
 
 
 def build_test_catalog(
-    competition: Competition, folder: Path, is_hidden: bool = False
+    competition: Competition, folder: Path, is_hidden: bool = False, number_format: str | None = None
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Returns the catalog of the test images, and everything that is wrong with their list and files.
 
@@ -73,6 +74,7 @@ def build_test_catalog(
         folder: of the competition, or for a hidden test set of its images.
         is_hidden: whether the folder holds a hidden test set: images alone, or a test.csv beside them. Its images may
             repeat training images, as the examples do that a code competition shows before it scores.
+        number_format: of the training images; None: of most.
     """
     has_list = competition.test_csv is not None and (folder / competition.test_csv).is_file()
     if is_hidden and not has_list:
@@ -84,6 +86,8 @@ def build_test_catalog(
             problems += _also_in_training(competition, folder, [one for one, _ in listed])
     key = "TEST_IMAGES" if competition.test_images else "IMAGES"
     inspected, found = _inspect_all(competition, folder, entries, key)
+    cells, images = [entry.image for entry in entries], [image for image, _ in inspected]
+    found += format_problems_of(cells, images, competition.name, number_format)
     rows = [
         [entry.id, entry.sequence, entry.image, image.width, image.height]
         for entry, (image, _) in zip(entries, inspected, strict=True)
@@ -130,18 +134,43 @@ def find_notices(
 
 def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Entry], list[Problem]]:
     """Returns an entry for every image in a folder without a list; ids by the file part of the template."""
-    template = competition.templates("test")[0]
+    templates = [below_folders(template) for template in competition.templates("test")]
+    if len(templates) > 1 or "/" in templates[0] or "*" in templates[0]:
+        entries = _entries_by_templates(competition, folder, templates)
+        if entries or len(templates) > 1:
+            return entries, [] if entries else [_empty(competition, folder, f"no file that fits {templates[0]}")]
     names, ids = [], []
     for name in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
         names.append(name)
-        ids.append(_id_of(name, PurePosixPath(template).name))
+        ids.append(_id_of(name, PurePosixPath(templates[0]).name))
     if not names:
-        found = f"no {competition.test_csv}, and no file that ends with {', '.join(SUFFIXES)}"
-        return [], [make_problem("test folder empty", str(folder), found)]
+        return [], [_empty(competition, folder, f"no file that ends with {', '.join(SUFFIXES)}")]
     rows = [{competition.id_column: id} for id in ids]
     sequences = [sequence_of(competition, row, name, 0)[0] for row, name in zip(rows, names, strict=True)]
-    twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if ids.count(id) > 1]
-    return [_Entry(id, own, "", name, None) for id, own, name in zip(ids, sequences, names, strict=True)], twice
+    counts = Counter(ids)
+    twice = [make_problem("id twice", name, id) for id, name in zip(ids, names, strict=True) if counts[id] > 1]
+    listed = [(Listed(id, own, ""), name) for id, own, name in zip(ids, sequences, names, strict=True)]
+    return _entries_of(listed, competition), twice
+
+
+def _empty(competition: Competition, folder: Path, found: str) -> Problem:
+    return make_problem("test folder empty", str(folder), f"no {competition.test_csv}, and {found}")
+
+
+def _entries_of(listed: list[tuple[Listed, str]], competition: Competition) -> list[_Entry]:
+    if competition.image.neighbours:
+        listed = with_neighbours(listed, competition.image.neighbours)
+    return [_Entry(*one, cell, None) for one, cell in listed]
+
+
+def _entries_by_templates(competition: Competition, folder: Path, templates: Sequence[str]) -> list[_Entry]:
+    """Returns an entry for every image of which a folder has several files, or that has a folder of its own."""
+    files = Files(folder, templates, competition.id_format)
+    ids = ids_of(folder, templates[0], competition.id_format)
+    rows = [{competition.id_column: id} for id in ids]
+    sequences = [sequence_of(competition, row, templates[0], 0)[0] for row in rows]
+    listed = [(Listed(id, own, ""), cell_of(files, id)) for id, own in zip(ids, sequences, strict=True)]
+    return _entries_of(listed, competition)
 
 
 def _id_of(name: str, template: str) -> str:

@@ -90,18 +90,25 @@ def list_files(competition: Competition, folder: Path, subset: str) -> tuple[lis
     found = []
     for one in listed:
         own = "valid" if subset == "train" and one.subset == "valid" else subset
-        files = [file for file, _ in finders[own].of(one.id)]
-        expected = [fill_template(template, id_values(one.id) or {}) for template in finders[own].templates]
-        found.append((one, JOIN.join(files or expected)))
+        found.append((one, cell_of(finders[own], one.id)))
     if competition.image.neighbours:
         found = with_neighbours(found, competition.image.neighbours)
     return found, problems
 
 
+def cell_of(files: Files, image_id: str) -> str:
+    """Returns the files of an image, joined; of a template that finds none, the template with the id filled in."""
+    values = id_values(image_id, files.id_format) or {"id": image_id}
+    found = zip(files.templates, files.of_each(image_id), strict=True)
+    return JOIN.join(
+        file for template, own in found for file in [file for file, _ in own] or [fill_template(template, values)]
+    )
+
+
 def with_neighbours(images: list[tuple[Listed, str]], count: int) -> list[tuple[Listed, str]]:
     """Returns each image with the files of its neighbours in the same sequence, by id, stacked around its own.
 
-    At the ends of a sequence the last file is repeated.
+    Numbers in ids count as numbers: 2 is before 10. At the ends of a sequence the last file is repeated.
 
     >>> a, b, c = (Listed(id, "s", "") for id in "abc")
     >>> [cell for _, cell in with_neighbours([(a, "1"), (b, "2"), (c, "3")], 1)]
@@ -112,11 +119,20 @@ def with_neighbours(images: list[tuple[Listed, str]], count: int) -> list[tuple[
         sequences.setdefault(one.sequence or one.id, []).append((one.id, cell))
     cells: dict[str, str] = {}
     for members in sequences.values():
-        members.sort()
+        members.sort(key=lambda member: natural_order(member[0]))
         for index, (image_id, _) in enumerate(members):
             places = (min(max(index + step, 0), len(members) - 1) for step in range(-count, count + 1))
             cells[image_id] = JOIN.join(members[place][1] for place in places)
     return [(one, cells[one.id]) for one, _ in images]
+
+
+def natural_order(text: str) -> list[str | int]:
+    """Returns a key that sorts names with their numbers in order.
+
+    >>> sorted(["s_10", "s_2", "s_1"], key=natural_order)
+    ['s_1', 's_2', 's_10']
+    """
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", text))]
 
 
 def _listed(
@@ -127,7 +143,8 @@ def _listed(
     rows = [{competition.id_column: id} for id in ids_of(folder, template, competition.id_format)]
     found = [(row, *sequence_of(competition, row, template, 0)) for row in rows]
     listed = [Listed(row[competition.id_column], sequence, subset) for row, sequence, _ in found]
-    problems = [problem for _, _, wrong in found for problem in wrong] if key != "TEST_CSV" else []
+    needs_sequence = key != "TEST_CSV" or competition.image.neighbours > 0
+    problems = [problem for _, _, wrong in found for problem in wrong] if needs_sequence else []
     if not rows:
         problems.append(make_problem("no image found", template, "no such file", key=key, competition=competition.name))
     return listed, problems
@@ -141,10 +158,10 @@ def _read_list(
     The first row of an id that appears twice is kept; it is no problem in a list with a row per class or object. Spaces
     around cells and a byte-order mark are dropped.
     """
-    is_train = key != "TEST_CSV"
+    needs_sequence = key != "TEST_CSV" or competition.image.neighbours > 0
     id_column, has_class, has_many = _form_of(competition, file)
     columns = {id_column: "ID_COLUMN"}
-    if is_train and competition.sequence_column:
+    if needs_sequence and competition.sequence_column:
         columns[competition.sequence_column] = "SEQUENCE_COLUMN"
     if key == "TRAIN_CSV" and competition.split_column:
         columns[competition.split_column] = "SPLIT_COLUMN"
@@ -161,7 +178,7 @@ def _read_list(
             line_of[id] = line
             sequence, wrong = sequence_of(competition, {**row, competition.id_column: id}, file, line)
             listed.append(Listed(id, sequence, subset or row.get(competition.split_column or "", "")))
-            problems += wrong if is_train else []
+            problems += wrong if needs_sequence else []
         elif not has_many:
             problems.append(make_problem("id twice", file, f"{id} in lines {line_of[id]} and {line}"))
     return listed, problems

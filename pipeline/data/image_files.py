@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config.template import (
     CLASS,
     FIELD,
+    Values,
     expand_ranges,
     fill_template,
     has_wildcard,
@@ -19,22 +22,37 @@ from pipeline.config.template import (
 JOIN = "|"  # between the files of one label in a cell of the catalog
 
 
-def scan(folder: Path, template: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields (file relative to `folder`, values of the fields) of every file that fits a template, sorted.
+class _Entry(NamedTuple):
+    name: str
+    is_folder: bool
 
-    Only folders that can hold a match are listed.
-    """
-    yield from _scan(str(folder), "", template.split("/"), {})
+
+Match = tuple[str, dict[str, str]]  # a file relative to the competition's folder, and what its fields stand for
 
 
 def ids_of(folder: Path, template: str, id_format: str | None) -> list[str]:
-    """Returns the ids of all files that fit a template, each once, in the order of the files."""
-    name = id_format or ("{id}" if "{id}" in template else "{stem}")
-    return list(dict.fromkeys(fill_template(name, values) for _, values in scan(folder, template)))
+    """Returns the ids of all files that fit a template, each once, in the order of the files.
+
+    Where the name alone does not say where an id ends, as with `{id}_*.png`, it ends as soon as it can.
+    """
+    first = expand_ranges(template)[0]
+    found = _scan(str(folder), "", first.split("/"), {}, _entries)
+    return list(dict.fromkeys(id_of(values, id_format) for _, values in found))
+
+
+def id_of(values: Values, id_format: str | None) -> str:
+    """Returns the id that a name's fields give: by ID_FORMAT where the name has all of its parts.
+
+    >>> id_of({"id": "c1_d2.png"}, "{case}_{day}.png"), id_of({"case": "c1", "day": "d2"}, "{case}_{day}.png")
+    ('c1_d2.png', 'c1_d2.png')
+    """
+    if id_format and values.keys() >= set(FIELD.findall(id_format)):
+        return fill_template(id_format, values)
+    return values.get("id") or values.get("stem", "")
 
 
 class Files:
-    """Finds the files of images by id. A template that searches is matched with the whole folder once.
+    """Finds the files of images by id. A folder that is searched is listed once.
 
     Args:
         folder: the competition's.
@@ -45,7 +63,7 @@ class Files:
     def __init__(self, folder: Path, templates: Sequence[str], id_format: str | None = None):
         self.folder, self.id_format = folder, id_format
         self.templates = [one for template in templates for one in expand_ranges(template)]
-        self._found: dict[str, dict[tuple[str, ...], list[tuple[str, str]]]] = {}
+        self._listed: dict[str, list[_Entry]] = {}
 
     def of(self, image_id: str) -> list[tuple[str, str]]:
         """Returns (file, class) of each file of an image; class "" where no template names one.
@@ -53,26 +71,32 @@ class Files:
         A template without a wildcard gives its file whether it is there or not; one with a wildcard gives the files
         that are there, or none.
         """
+        return [file for found in self.of_each(image_id) for file in found]
+
+    def of_each(self, image_id: str) -> list[list[tuple[str, str]]]:
+        """Returns what `of` does, in a list for each of `templates`."""
         values = id_values(image_id, self.id_format)
         if values is None:
-            return []
-        files: list[tuple[str, str]] = []
-        for template in self.templates:
-            if has_wildcard(template):
-                key = tuple(values.get(name, "") for name in _id_fields(template))
-                files += self._index(template).get(key, [])
-            else:
-                files.append((fill_template(template, values), ""))
-        return files
+            return [[] for _ in self.templates]
+        return [self._find(template, values) for template in self.templates]
 
-    def _index(self, template: str) -> dict[tuple[str, ...], list[tuple[str, str]]]:
-        if template not in self._found:
-            index: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-            for file, values in scan(self.folder, template):
-                key = tuple(values[name] for name in _id_fields(template))
-                index.setdefault(key, []).append((file, values.get(CLASS, "")))
-            self._found[template] = index
-        return self._found[template]
+    def _find(self, template: str, values: dict[str, str]) -> list[tuple[str, str]]:
+        if not has_wildcard(template):
+            return [(fill_template(template, values), "")]
+        parts, known = [], dict(values)
+        for part in template.split("/"):
+            for name in FIELD.findall(part):
+                folder, _, last = values.get(name, "").rpartition("/")  # an id may begin with folders
+                if folder:
+                    parts += folder.split("/")
+                    known[name] = last
+            parts.append(part)
+        return [(file, own.get(CLASS, "")) for file, own in _scan(str(self.folder), "", parts, known, self._entries)]
+
+    def _entries(self, folder: str) -> list[_Entry]:
+        if folder not in self._listed:
+            self._listed[folder] = _entries(folder)
+        return self._listed[folder]
 
 
 def label_files(cell: str | None) -> list[str]:
@@ -80,38 +104,50 @@ def label_files(cell: str | None) -> list[str]:
     return cell.split(JOIN) if cell else []
 
 
-def _id_fields(template: str) -> list[str]:
-    return [name for name in dict.fromkeys(FIELD.findall(template)) if name != CLASS]
+def _scan(
+    folder: str, parent: str, parts: list[str], values: dict[str, str], list_folder: Callable[[str], list[_Entry]]
+) -> Iterator[Match]:
+    """Yields every file below `folder`/`parent` that fits the parts of a template, sorted.
 
-
-def _scan(folder: str, parent: str, parts: list[str], values: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    Only folders that can hold a match are listed. A field of `values` stands for its value alone.
+    """
     here = f"{folder}/{parent}" if parent else folder
     head, *rest = parts
     if head == "**":
-        yield from _scan(folder, parent, rest, values)
-        for entry in _entries(here):
-            if entry.is_dir():
-                yield from _scan(folder, _join(parent, entry.name), parts, values)
+        yield from _scan(folder, parent, rest, values, list_folder)
+        for entry in list_folder(here):
+            if entry.is_folder:
+                yield from _scan(folder, _join(parent, entry.name), parts, values, list_folder)
         return
     filled = fill_template(head, values)
     if not FIELD.search(filled) and "*" not in filled:
         matches = [(filled, values)] if os.path.lexists(f"{here}/{filled}") else []
     else:
         pattern = name_pattern(head, values)
-        found = ((entry.name, pattern.fullmatch(entry.name)) for entry in _entries(here))
+        found = ((name, pattern.fullmatch(name)) for name in _names_with(list_folder(here), filled))
         matches = [(name, values | match.groupdict()) for name, match in found if match]
     for name, known in matches:
         path = _join(parent, name)
         if rest:
-            yield from _scan(folder, path, rest, known)
+            yield from _scan(folder, path, rest, known, list_folder)
         elif not os.path.isdir(f"{here}/{name}"):
             yield path, known
 
 
-def _entries(folder: str) -> list[os.DirEntry]:
+def _names_with(entries: list[_Entry], pattern: str) -> Iterator[str]:
+    """Yields the names that begin as `pattern` does before its first wildcard or field; `entries` are sorted."""
+    start = min((pattern.find(mark) for mark in "*{" if mark in pattern), default=len(pattern))
+    prefix = pattern[:start]
+    index = bisect_left(entries, (prefix,))
+    while index < len(entries) and entries[index].name.startswith(prefix):
+        yield entries[index].name
+        index += 1
+
+
+def _entries(folder: str) -> list[_Entry]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return sorted(_Entry(entry.name, entry.is_dir()) for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
 

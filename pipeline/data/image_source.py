@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.config.competition import Competition, ImageForm
 from pipeline.data.decode import ARRAYS, DICOM, FORM, ORDINARY, TIFF, decode
-from pipeline.data.image_files import label_files
+from pipeline.data.image_files import JOIN, label_files
 from pipeline.data.images import (
     BadFile,
     Inspection,
@@ -95,7 +95,10 @@ class ImageSource:
             found = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             return _bad(make_problem("files of different sizes", ", ".join(label_files(cell)), found))
         try:
-            dtype = stack(parts, self.channels).dtype
+            stacked = stack(parts, self.channels)
+            if stacked.dtype.kind == "f" and not np.isfinite(stacked).all():
+                raise BadFile("pixels without a value", f"{np.count_nonzero(~np.isfinite(stacked)):,} NaN or infinite")
+            dtype = stacked.dtype
         except BadFile as error:
             problem = make_problem(error.kind, label_files(cell)[0], error.found, competition=self.competition.name)
             return Inspection(first.width, first.height, None, (problem,))
@@ -119,7 +122,7 @@ class ImageSource:
 
     def _is_plain(self, cell: str) -> bool:
         """Returns whether an image is one file that the quick reader reads: 8 bits, ordinary, three channels."""
-        is_ordinary = Path(cell).suffix.lower() in ORDINARY
+        is_ordinary = JOIN not in cell and Path(cell).suffix.lower() in ORDINARY
         return is_ordinary and self.channels == 3 and self.dtype == np.uint8 and _is_usual(self.competition.image)
 
     def _decode(self, file: str) -> np.ndarray:
@@ -200,10 +203,12 @@ def describe(competition: Competition, facts: Facts) -> list[str]:
     ]
 
 
-def format_problems_of(cells: Sequence[str], found: Sequence[Inspection], name: str) -> list[Problem]:
-    """Returns the images whose number format is not that of most."""
+def format_problems_of(
+    cells: Sequence[str], found: Sequence[Inspection], name: str, expected: str | None = None
+) -> list[Problem]:
+    """Returns the images whose number format is not the `expected` one: that of most where it is None."""
     formats = [one.counts for one in found if one.counts]
-    most = max(set(formats), key=formats.count, default=None)
+    most = expected or max(set(formats), key=formats.count, default=None)
     facts = {"most": most, "competition": name}
     return [
         make_problem("another number format", cell, f"{one.counts}", **facts)
@@ -215,7 +220,7 @@ def format_problems_of(cells: Sequence[str], found: Sequence[Inspection], name: 
 def _some_pixels(image: np.ndarray) -> np.ndarray:
     """Returns evenly spread pixels of an image, (P, C)."""
     pixels = image.reshape(-1, image.shape[2])
-    return pixels[:: max(1, len(pixels) // PIXELS_OF_EACH)]
+    return pixels[:: max(1, len(pixels) // PIXELS_OF_EACH)].copy()  # a view would keep the whole image
 
 
 def _is_known_to_pillow(path: Path) -> bool:

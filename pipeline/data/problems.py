@@ -67,6 +67,8 @@ KINDS: dict[str, tuple[str, str]] = {
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask file for every training image", "put it there; where images have no mask on purpose, "
                      f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}"),
+    "no image of the runs": ("ids of images", f"correct MASKS.ID_COLUMN or ROWS in {_DESCRIPTOR}, or the ids: they "
+                             "are the same to the letter, a file's suffix included"),
     "region missing": ("the file that VALID_REGION names for every image", f"put it there, or correct VALID_REGION in "
                        f"{_DESCRIPTOR}"),
     "id with a suffix": ("ids without a file's suffix, or a template that includes it",
@@ -95,7 +97,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",
                            f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
-    "another number format": ("{most}, as most images", "save all images with the same number of bits"),
+    "pixels without a value": ("a number in every pixel", "write a value there that the network may learn, such as the "
+                               "darkest one; VALID_REGION keeps such pixels out of the loss and the score"),
+    "another number format": ("{most}, as the training images", "save all images with the same number of bits"),
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks

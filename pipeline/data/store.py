@@ -154,7 +154,10 @@ def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarr
         return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
     # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
-    scaled = cv2.resize(image, scale, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    fours = (image[..., first : first + 4] for first in range(0, image.shape[2], 4))  # OpenCV averages up to four
+    parts = [cv2.resize(np.ascontiguousarray(four), scale, interpolation=how) for four in fours]
+    scaled = np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
     return scaled, cv2.resize(label, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv
+from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.segmentation.submission.rle import RleError, decode_classes
@@ -119,8 +119,12 @@ def _missing_columns(header: list[str], id_column: str, value_column: str, spec:
 
 
 def index_by_label(competition: Competition) -> dict[str, int]:
-    """Returns the class index of each label and name, in lower case; of "" that of the one class that is submitted."""
+    """Returns the mask value of each label and name, in lower case: `IGNORE` for the ignored class.
+
+    That of "" is the one class that is submitted.
+    """
     indices = {name.casefold(): index for index, name in enumerate(competition.classes)}
     indices |= {label.casefold(): index for index, label in enumerate(competition.labels)}
+    indices = {label: IGNORE if index == competition.ignore_index else index for label, index in indices.items()}
     scored = competition.scored_indices
     return indices | {"": scored[0] if len(scored) == 1 else BINARY_CLASS}

@@ -19,23 +19,19 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
 from pipeline.data.image_files import JOIN, Files
-from pipeline.data.image_source import ImageSource, measure
-from pipeline.data.images import Inspection, map_files, read_grey
+from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem
 from pipeline.engine.run import Run
-from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
 from pipeline.segmentation.inspect_mask import inspect_mask
 from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
+from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
-from pipeline.segmentation.submission.edges import guess_convention
 from pipeline.segmentation.submission.rle import RleError
 
 BACKGROUND = 0
-MOST_EXAMPLES = 64  # images by which the convention of run lengths is found
-FOUND = ("order", "base", "relative")  # what is found of a convention where MASKS says nothing
 
 
 class Row(NamedTuple):
@@ -62,16 +58,30 @@ class MaskSource:
     def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
         self.competition, self.folder, self.code = competition, folder, mask_code(competition)
         self.region = _files(folder, competition.valid_region, competition)
-        self.problems: list[Problem] = []
+        self._csv_problems: list[Problem] = []
+        self._without_image: set[str] = set()  # ids of run lengths that no image had so far
         self.runs = self.files = None
         self.unread: list[str] = []
         self._shared_pixels: dict[str, int] = {}
+        self._inspected = False
         if isinstance(competition.masks, MaskCsv):
             convention = replace(competition.convention, empty="", **{name: (facts or {})[name] for name in FOUND})
-            self.runs, self.problems = read_runs(folder, competition, convention)
+            self.runs, self._csv_problems = read_runs(folder, competition, convention)
+            self._without_image = set(self.runs.rows)
             self.unread = [] if competition.masks.class_column else list(self.runs.unread)
         else:
             self.files = _files(folder / (competition.mask_folder or ""), competition.masks, competition)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with the csv of run lengths; after all images were inspected, also that it is of none."""
+        if not self._inspected or not self._without_image or len(self._without_image) < len(self.runs.rows):
+            return self._csv_problems
+        found = f"{len(self._without_image):,} ids, and no image has one of them (first: {min(self._without_image)})"
+        return [
+            *self._csv_problems,
+            make_problem("no image of the runs", self.runs.file, found, competition=self.competition.name),
+        ]
 
     @property
     def notices(self) -> Iterator[str]:
@@ -80,6 +90,11 @@ class MaskSource:
             yield (
                 f"{self.runs.file} has columns that are not read: {', '.join(self.unread)}; "
                 "if one of them is the class, name it as CLASS_COLUMN of MASKS"
+            )
+        if self._without_image:
+            yield (
+                f"{self.runs.file} has {len(self._without_image):,} ids that no image has "
+                f"(first: {min(self._without_image)}); their run lengths are not used"
             )
         if not self._shared_pixels:
             return
@@ -93,11 +108,8 @@ class MaskSource:
         """Returns what the catalog keeps of an image's mask: its files, joined; "" where it has none."""
         if self.runs is not None:
             return self.runs.file
-        found = [file for file, _ in self.files.of(image_id)]
-        if self.competition.without_mask != "refuse":
-            found = [file for file in found if (self.files.folder / file).exists()]
         prefix = f"{self.competition.mask_folder}/" if self.competition.mask_folder else ""
-        return JOIN.join(f"{prefix}{file}" for file in found)
+        return JOIN.join(f"{prefix}{file}" for file, _ in self._files_of(image_id))
 
     def read(self, row: Any) -> np.ndarray:
         """Returns the mask of a catalog row, which has `id`, `mask`, `height` and `width`.
@@ -109,8 +121,7 @@ class MaskSource:
         if self.runs is not None:
             mask = _painted(self.runs.masks(row.id, *size), size)
         elif row.mask:
-            files = self.files.of(row.id)
-            mask = _joined([self._read_file(file, of) for file, of in files])
+            mask = _joined([self._read_file(file, of) for file, of in self._files_of(row.id)])
         else:
             mask = np.full(size, BACKGROUND, np.uint8)
         return self._in_region(mask, row.id)
@@ -118,6 +129,12 @@ class MaskSource:
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
         """Returns what the mask of an image holds; `counts` is int64 [256], its pixels by class index."""
         size = (image.height, image.width)
+        self._inspected = True
+        self._without_image.discard(image_id)
+        if self.runs is None and not cell and self.competition.without_mask == "refuse":
+            found, name = f"no file of {image_id!r} fits", self.competition.name
+            problem = make_problem("mask missing", " or ".join(self.files.templates), found, competition=name)
+            return Inspection(0, 0, None, (problem,))
         if self.runs is None and cell:
             found = self._inspect_files(image_id, size)
         elif 0 in size:
@@ -148,7 +165,7 @@ class MaskSource:
 
     def _inspect_files(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
         """Returns the mask of an image's files, or what is wrong with them."""
-        files = self.files.of(image_id)
+        files = self._files_of(image_id)
         if any(of for _, of in files) and (problems := self._unknown_classes(files)):
             return Inspection(0, 0, None, problems)
         seen, masks = [], []
@@ -168,10 +185,21 @@ class MaskSource:
         if self.runs is not None:
             parts.append(self.runs.content(row.id))
         elif row.mask:
-            parts += [f"{of} {sha256_file(self.files.folder / file)}" for file, of in self.files.of(row.id)]
+            indices = index_by_label(self.competition)
+            parts += [
+                f"{indices.get(of.casefold())} {sha256_file(self.files.folder / file)}"
+                for file, of in self._files_of(row.id)
+            ]
         if self.region is not None:
             parts += [sha256_file(self.folder / file) for file, _ in self.region.of(row.id)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _files_of(self, image_id: str) -> list[tuple[str, str]]:
+        """Returns (file, class) of each mask file of an image; only those there are where masks may be missing."""
+        files = self.files.of(image_id)
+        if self.competition.without_mask == "refuse":
+            return files
+        return [(file, of) for file, of in files if (self.files.folder / file).exists()]
 
     def _unknown_classes(self, files: list[tuple[str, str]]) -> tuple[Problem, ...]:
         """Returns the problems of files whose name has a class that is none."""
@@ -213,68 +241,6 @@ class MaskSource:
 def masks_of(run: Run, folder: Path) -> MaskSource:
     """Returns the masks of a run's competition, read as `prepare` found."""
     return MaskSource(run.loaded.competition, folder, read_json(run.paths / LABELS))
-
-
-def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
-    """Returns how the run lengths of MASKS are read, what of it is not sure, and by how many masks it was found.
-
-    Empty for masks that are files.
-
-    Raises:
-        UserError: no convention fits the texts and images.
-    """
-    spec = competition.masks
-    if not isinstance(spec, MaskCsv):
-        return {}
-    given = {name: getattr(spec, name) for name in FOUND if getattr(spec, name) is not None}
-    known = replace(competition.convention, empty="", **given)
-    table, problems = read_runs(folder, competition, known)
-    facts = {name: getattr(known, name) for name in FOUND} | {"doubtful": [], "examples": 0}
-    if problems or len(given) == len(FOUND):
-        return facts  # with problems the catalog refuses the csv anyway
-    images = Files(folder, competition.templates("train"), competition.id_format)
-    ids = [image_id for image_id in table.rows if all((folder / file).is_file() for file, _ in images.of(image_id))]
-    chosen = [image_id for image_id in ids[:: max(1, len(ids) // MOST_EXAMPLES)][:MOST_EXAMPLES] if images.of(image_id)]
-    cells = [_cell(images, image_id) for image_id in chosen]
-    if any(ImageSource(competition, folder).inspect(cell).problems for cell in cells):
-        cells = []  # the catalog says what is wrong with them
-    source = ImageSource(competition, folder, measure(competition, folder, cells) if cells else None)
-    greys = map_files(source.grey, cells, "find convention")
-    examples = [(row.text, grey) for image_id, grey in zip(chosen, greys, strict=False) for row in table.rows[image_id]]
-    if not examples:
-        return facts | {"doubtful": [name for name in FOUND if name not in given]}
-    guess = guess_convention(examples, known, tuple(given))
-    if guess is None:
-        raise UserError(
-            f"{spec.csv}: no ORDER, BASE or RELATIVE makes these runs fit inside their images. Check that the csv and "
-            f"the images belong together; if they do, set the three keys of MASKS in {descriptor(competition)}"
-        )
-    found = {name: getattr(guess.convention, name) for name in FOUND}
-    return found | {"doubtful": list(guess.doubtful), "examples": len(examples)}
-
-
-def describe_facts(competition: Competition, facts: Mapping[str, Any]) -> list[str]:
-    """Returns what was found of run lengths, a sentence each, for the terminal."""
-    if not facts.get("doubtful") and not facts.get("examples"):
-        return []
-    words = {"order": str(facts["order"]), "base": str(facts["base"]), "relative": str(facts["relative"]).lower()}
-    found = ", ".join(f"{name.upper()}: {value}" for name, value in words.items())
-    if not facts["examples"]:
-        return [f"{competition.masks.csv}: no readable example; ORDER, BASE and RELATIVE are those of CONVENTION"]
-    lines = [f"{competition.masks.csv}: read with {found} (from {facts['examples']} rows and their images)"]
-    if facts["doubtful"]:
-        named = " and ".join(name.upper() for name in facts["doubtful"])
-        lines.append(f"not certain: {named}; check and write into MASKS of {descriptor(competition)}")
-    return lines
-
-
-def descriptor(competition: Competition) -> str:
-    """Returns how messages call the file that describes a competition."""
-    return f"configs/competitions/{competition.name}.yaml"
-
-
-def _cell(images: Files, image_id: str) -> str:
-    return JOIN.join(file for file, _ in images.of(image_id))
 
 
 def _files(folder: Path, templates: str | tuple[str, ...] | None, competition: Competition) -> Files | None:

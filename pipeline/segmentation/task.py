@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipeline.engine.run import lazy
 from pipeline.segmentation import labels
-from pipeline.segmentation.mask_source import MaskSource, describe_facts, find_facts
+from pipeline.segmentation.mask_facts import describe_facts, find_facts
+from pipeline.segmentation.mask_source import MaskSource
 from pipeline.task import Task
 
 SEGMENTATION = Task(

@@ -73,7 +73,7 @@ def test_files(run: Run) -> Sources:
     is_hidden = run.loaded.config.datasets.test_directory is not None
     lists = (competition.test_csv, competition.sample_submission, None if is_hidden else competition.train_csv)
     if is_hidden and not (competition.test_csv and (folder / competition.test_csv).is_file()):
-        return {"the test images": sorted(path for path in folder.iterdir() if path.is_file())}
+        return {"the test images": sorted(path for path in folder.rglob("*") if path.is_file())}
     return {"the test images": _files(folder, competition.templates("test"), lists)}
 
 
@@ -175,7 +175,8 @@ def lacks_predictions(run: Run) -> bool:
 
 def _files(folder: Path, templates: Sequence[str | None], lists: tuple[str | None, ...]) -> list[Path]:
     patterns = {any_file(template) for template in templates if template}
-    parents = sorted({path.parent for pattern in patterns for path in folder.glob(pattern)})
+    found = (list(folder.glob(pattern)) or folder.glob(f"**/{pattern}") for pattern in patterns)  # ids with folders
+    parents = sorted({path.parent for paths in found for path in paths})
     files = [folder / name for name in lists if name and (folder / name).is_file()]
     return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
 

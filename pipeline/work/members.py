@@ -39,6 +39,11 @@ def require_trained(members: Sequence[Run]) -> None:
     Raises:
         UserError: names each with the command to type; no training is started here.
     """
+    if without := [member.name for member in members if all(stage.name != "testset" for stage in member.stages)]:
+        raise UserError(
+            f"{', '.join(without)}: the competition's file names no test images, and an ensemble combines predictions "
+            "of test images. Give TEST_IMAGES or TEST_CSV there, or a folder with --test-dir FOLDER"
+        )
     lines = []
     for member in members:
         reuse_finished(member, PREDICTING[-1])  # another TTA needs no training

@@ -9,7 +9,8 @@ from pipeline.data.catalog import build_test_catalog, write_table
 from pipeline.data.problems import format_problems
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import TEST_CATALOG, shown
+from pipeline.paths import IMAGES, TEST_CATALOG, shown
+from pipeline.report.read import read_json
 from pipeline.submission.formats import format_of
 from pipeline.work.inputs import sample_path, test_folder
 
@@ -22,7 +23,8 @@ def testset(run: Run) -> None:
     """
     competition, folder, sample = run.loaded.competition, test_folder(run), sample_path(run)
     is_hidden = run.loaded.config.datasets.test_directory is not None
-    catalog, problems = build_test_catalog(competition, folder, is_hidden)
+    number_format = (read_json(run.paths / IMAGES) or {}).get("dtype")
+    catalog, problems = build_test_catalog(competition, folder, is_hidden, number_format)
     if sample is not None:
         form = format_of(competition)
         problems += form.check_sample(form.like_sample(competition, sample), sample, set(catalog["id"]))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import Competition, Convention, ImageForm
 from pipeline.config.load import load_competition
 from pipeline.data.catalog import build_test_catalog, read_catalog, write_table
 from pipeline.data.problems import KINDS, Problem, format_problems
@@ -181,6 +181,7 @@ def test_the_breaks_cover_the_kinds_of_problems():
         "files of different sizes",
     }
     elsewhere |= {"mask with palette", "no image found", "class unknown", "run lengths do not fit"}
+    elsewhere |= {"no image of the runs", "pixels without a value"}
     elsewhere |= {"sample not a zip", "sample file unknown"}  # of PNG masks, see tests/submission
     assert covered | elsewhere == set(KINDS)
     assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 37
@@ -392,3 +393,46 @@ def _shown_with_fix(problem) -> None:
     assert problem.file in text
     assert "fix:" in text and problem.fix and "{" not in problem.fix.replace("{id}", "")
     assert problem.found and problem.expected
+
+
+def test_a_hidden_test_set_has_its_stacks_neighbours_and_folders(good: Path, tmp_path: Path):
+    grey = cv2.imread(str(good / "imgs/imgs/000900_001.jpg"), cv2.IMREAD_GRAYSCALE)
+    names = ("s/a_r.png", "s/a_g.png", "s/b_r.png", "s/b_g.png", "f/7/08.png", "f/7/09.png", "n/s_2.png", "n/s_10.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), grey)
+
+    def cells(folder: str, **changes) -> list[str]:
+        catalog, problems = build_test_catalog(replace(COMPETITION, **changes), tmp_path / folder, is_hidden=True)
+        assert problems == []
+        return catalog["image"].tolist()
+
+    assert cells("s", images=("train/{id}_r.png", "train/{id}_g.png")) == ["a_r.png|a_g.png", "b_r.png|b_g.png"]
+    assert cells("f", images="train/{id}/{08..09}.png") == ["7/08.png|7/09.png"]
+    near = {"image": ImageForm(neighbours=1), "images": "train/{id}.png", "sequence_pattern": r"(\w+)_"}
+    assert sorted(cells("n", **near)) == ["s_2.png|s_10.png|s_10.png", "s_2.png|s_2.png|s_10.png"]
+
+
+def test_a_file_that_a_stack_lacks_is_a_problem(good: Path, tmp_path: Path):
+    grey = cv2.imread(str(good / "imgs/imgs/000900_001.jpg"), cv2.IMREAD_GRAYSCALE)
+    for name in ("a_t1_x.png", "a_t2_x.png", "b_t1_x.png"):
+        cv2.imwrite(str(tmp_path / name), grey)
+    (tmp_path / "test.csv").write_text("ImageID\na\nb\n")
+    described = replace(COMPETITION, images=("{id}_t1_*.png", "{id}_t2_*.png"), test_csv="test.csv")
+    _, problems = build_test_catalog(described, tmp_path, is_hidden=True)
+    assert [(problem.kind, problem.file) for problem in problems] == [("image missing", "b_t2_*.png")]
+
+
+def test_neighbours_need_the_sequence_of_a_test_image_too(folder: Path):
+    described = replace(WITH_COLUMN, image=ImageForm(neighbours=1))
+    _, problems = build_test_catalog(described, folder, is_hidden=True)
+    assert ("column missing", "test.csv") in [(problem.kind, problem.file) for problem in problems]
+
+
+def test_test_images_have_the_number_format_of_the_training_images(hidden: Path):
+    image = cv2.imread(str(hidden / "000900_001.jpg"))
+    cv2.imwrite(str(hidden / "000900_003.png"), image.astype(np.uint16) * 16)
+    _, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True, number_format="uint8")
+    assert [(problem.kind, problem.file) for problem in problems] == [("another number format", "000900_003.png")]
+    _, problems = build_test_catalog(COMPETITION, hidden, is_hidden=True, number_format="uint16")
+    assert [problem.file for problem in problems] == ["000001_001.jpg", "000900_001.jpg", "000900_002.jpg"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.image_files import Files, ids_of, label_files, scan
+from pipeline.data.image_files import Files, ids_of, label_files
 
 
 @pytest.fixture
@@ -46,6 +46,24 @@ def test_files_of_a_class_each_come_with_its_name(folder):
     assert files.of("9") == []
 
 
+def test_an_id_is_known_before_its_files_are_searched(tmp_path):
+    for name in ("img_1_cat.png", "img_1_big_dog.png", "img_10_cat.png", "1.png", "1_a.png", "10.png", "c1/a_x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files = Files(tmp_path, ["{stem}_{class}.png"])
+    assert files.of("img_1.jpg") == [("img_1_big_dog.png", "big_dog"), ("img_1_cat.png", "cat")]
+    assert files.of("img_10.jpg") == [("img_10_cat.png", "cat")]
+    assert [file for file, _ in Files(tmp_path, ["{id}*.png"]).of("1")] == ["1.png", "1_a.png"]
+    assert [file for file, _ in Files(tmp_path, ["{id}*.png"]).of("10")] == ["10.png"]
+    assert Files(tmp_path, ["{id}_*.png"]).of("c1/a") == [("c1/a_x.png", "")]
+
+
+def test_a_template_of_the_id_alone_needs_no_part_of_the_format(tmp_path):
+    (tmp_path / "c1_d2.png").touch()
+    assert ids_of(tmp_path, "{id}", "{case}_{day}.png") == ["c1_d2.png"]
+    assert ids_of(tmp_path, "{case}_{day}.png", "{case}_{day}.png") == ["c1_d2.png"]
+
+
 def test_a_name_that_needs_no_search_is_given_whether_it_is_there_or_not(folder):
     files = Files(folder, ["x/{id}/{01..02}.tif", "y/{stem}.png"])
     assert files.of("7") == [("x/7/01.tif", ""), ("x/7/02.tif", ""), ("y/7.png", "")]
@@ -60,7 +78,7 @@ def test_only_folders_that_can_match_are_listed(folder, monkeypatch):
     listed = []
     real = __import__("os").scandir
     monkeypatch.setattr("os.scandir", lambda path: listed.append(Path(path).name) or real(path))
-    list(scan(folder, "train/*/{id}_left.png"))
+    ids_of(folder, "train/*/{id}_left.png", None)
     assert listed == ["train", "aachen", "bochum"]
 
 

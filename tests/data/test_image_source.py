@@ -134,6 +134,15 @@ def test_files_are_stacked_in_their_order(tmp_path: Path):
     assert [problem.kind for problem in source.inspect(cell).problems] == ["files of different sizes"]
 
 
+def test_three_ordinary_grey_files_are_stacked_as_any_others(tmp_path: Path):
+    for channel, name in enumerate("rgb"):
+        cv2.imwrite(str(tmp_path / f"a_{name}.png"), RGB8[..., channel])
+    one = replace(COMPETITION, images=("{id}_r.png", "{id}_g.png", "{id}_b.png"))
+    source = ImageSource(one, tmp_path, measure(one, tmp_path, ["a_r.png|a_g.png|a_b.png"]))
+    np.testing.assert_array_equal(source.read("a_r.png|a_g.png|a_b.png"), RGB8)
+    assert source.grey("a_r.png|a_g.png|a_b.png").shape == RGB8.shape[:2]
+
+
 @pytest.mark.parametrize(
     ("form", "data", "kind"),
     [
@@ -143,6 +152,11 @@ def test_files_are_stacked_in_their_order(tmp_path: Path):
         (ImageForm(), npy(np.zeros((2, 3, 4, 5))), "image of another form"),
         (ImageForm(), npy(np.full((4, 5), "a")), "image of another form"),
         (ImageForm(), b"no array", "file damaged"),
+        (
+            ImageForm(),
+            npy(np.where(FLOATS[..., :3] == FLOATS[0, 0, 0], np.nan, FLOATS[..., :3])),
+            "pixels without a value",
+        ),
     ],
 )
 def test_what_the_description_does_not_say_is_a_problem(tmp_path: Path, form, data, kind):

@@ -94,6 +94,17 @@ def test_each_scale_is_the_resized_image_and_a_label_without_new_values(tmp_path
         assert set(np.unique(label)) <= set(np.unique(whole[1]))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("size", [(40, 24), (100, 80)])
+def test_images_of_many_channels_are_resized_channel_by_channel(dtype, size):
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 5)).astype(dtype)
+    scaled, _ = resize(image, np.zeros((48, 64), np.uint8), size)
+    assert (scaled.shape, scaled.dtype) == ((size[1], size[0], 5), dtype)
+    for channel in range(5):
+        one, _ = resize(np.ascontiguousarray(image[..., channel : channel + 1]), np.zeros((48, 64), np.uint8), size)
+        np.testing.assert_allclose(scaled[..., channel], one[..., 0], atol=1)
+
+
 def test_an_image_is_a_read_only_view_without_a_copy(tmp_path, competition):
     store = open_store(build(competition, tmp_path / "tiles")[0])
     image = store.image("002", (96, 64))

@@ -13,7 +13,8 @@ from PIL import Image
 from pipeline.config.competition import IGNORE, Competition, Convention, MaskCsv
 from pipeline.data.problems import Problem
 from pipeline.errors import UserError
-from pipeline.segmentation.mask_source import MaskSource, describe_facts, find_facts
+from pipeline.segmentation.mask_facts import describe_facts, find_facts
+from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import encode
 from tests.data.catalogs import notices, train_catalog
 from tests.segmentation.submission.test_edges import scenes
@@ -304,3 +305,61 @@ def test_a_mask_is_read_from_any_lossless_form(folder, stored):
     found, problems = masks(replace(BASE, **changes), folder)
     assert problems == []
     assert all((found[image_id] == mask).all() for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+
+
+def test_an_image_whose_mask_is_not_found_is_a_problem_unless_it_may_have_none(folder):
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in list(zip(IDS, PAIRS, strict=True))[1:]:
+        cv2.imwrite(str(folder / f"masks/{image_id}_x.png"), mask.astype(np.uint8))
+    searched = replace(BASE, masks="masks/{id}_*.png")
+    found, (problem,) = masks(searched, folder)
+    assert (problem.kind, problem.found) == ("mask missing", "no file of 'im00' fits")
+    found, problems = masks(replace(searched, without_mask="empty"), folder)
+    assert problems == [] and not found["im00"].any()
+
+
+def test_of_two_files_that_may_be_missing_those_there_are_read(folder):
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"masks/{image_id}_a.png"), mask.astype(np.uint8))
+    two = replace(BASE, masks=("masks/{id}_a.png", "masks/{id}_b.png"))
+    assert kinds(masks(two, folder)[1]) == ["mask missing"] * len(IDS)
+    found, problems = masks(replace(two, without_mask="empty"), folder)
+    assert problems == [] and all((found[i] == mask).all() for i, (mask, _) in zip(IDS, PAIRS, strict=True))
+
+
+def test_an_ignored_class_is_ignored_in_files_of_a_class_and_in_runs(folder):
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"masks/{image_id}_wall.png"), mask.astype(np.uint8))
+    ignored = replace(BASE, masks="masks/{id}_{class}.png", ignore_index=2)
+    found, problems = masks(ignored, folder)
+    assert problems == []
+    assert all((found[i] == np.where(mask, IGNORE, 0)).all() for i, (mask, _) in zip(IDS, PAIRS, strict=True))
+    write_csv(folder, "image,class,pixels", [f"{IDS[0]},wall,1 5"])
+    given = MaskCsv("runs.csv", class_column="class", order="column", base=1, relative=False)
+    found, _ = masks(replace(ignored, masks=given), folder)
+    assert sorted(np.unique(found[IDS[0]])) == [0, IGNORE]
+
+
+def test_the_hash_of_a_mask_changes_with_the_meaning_of_its_class(folder):
+    (folder / "masks").mkdir()
+    cv2.imwrite(str(folder / "masks/im00_wall.png"), PAIRS[0][0].astype(np.uint8))
+    row = Row("im00", "masks/im00_wall.png", HEIGHT, WIDTH)
+    orders = (("back", "cell", "wall"), ("back", "wall", "cell"), ("back", "cell", "wall"))
+    described = [replace(BASE, masks="masks/{id}_{class}.png", classes=classes) for classes in orders]
+    first, second, third = (MaskSource(one, folder).content(row) for one in described)
+    assert first == third != second
+
+
+def test_runs_of_no_image_are_told_and_all_of_no_image_are_a_problem(folder):
+    given = MaskCsv("runs.csv", order="column", base=1, relative=False)
+    competition = replace(BASE, classes=("back", "cell"), masks=given)
+    write_csv(folder, "image,pixels", [f"{IDS[0]},1 5", f"{IDS[1]}.png,1 5"])
+    assert masks(competition, folder)[1] == []
+    told = next(line for line in notices(competition, folder) if "no image" in line)
+    assert told == "runs.csv has 1 ids that no image has (first: im01.png); their run lengths are not used"
+    write_csv(folder, "image,pixels", [f"{IDS[0]}.png,1 5", f"{IDS[1]}.png,1 5"])
+    (problem,) = masks(competition, folder)[1]
+    assert problem.kind == "no image of the runs"
+    assert problem.found == "2 ids, and no image has one of them (first: im00.png)"

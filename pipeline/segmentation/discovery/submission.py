@@ -16,8 +16,9 @@ from pipeline.segmentation.discovery.contents import spread
 from pipeline.segmentation.discovery.draft import Draft
 from pipeline.segmentation.discovery.findings import Findings, all_ids
 from pipeline.segmentation.discovery.lists import Listing, is_runs
+from pipeline.segmentation.mask_facts import FOUND, find_facts
 from pipeline.segmentation.mask_runs import NO_RUNS
-from pipeline.segmentation.mask_source import FOUND, MaskSource, Row, find_facts
+from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.convention import detect_runs
 
 USUAL = {"order": "column", "base": 1, "relative": False}  # of most competitions in `docs/conventions.md`

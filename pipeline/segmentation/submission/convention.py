@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv
 from pipeline.errors import UserError
-from pipeline.segmentation.mask_source import FOUND, MaskSource, Row, find_facts
+from pipeline.segmentation.mask_facts import FOUND, find_facts
+from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import RleError, decode_classes
 from pipeline.segmentation.submission.run_lengths import read_cells
 

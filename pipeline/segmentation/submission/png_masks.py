@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
 from pipeline.config.template import fill_template, id_values, name_pattern
+from pipeline.data.image_files import id_of
 from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
@@ -139,8 +140,7 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
             f"{path}: {found}; expected files such as {_file_of('<id>', competition)}. "
             f"It is read as a submission to {competition.name}."
         )
-    form = competition.id_format or ("{id}" if "{id}" in competition.submission.file else "{stem}")
-    return [fill_template(form, match.groupdict()) for match in matches.values()]
+    return [id_of(match.groupdict(), competition.id_format) for match in matches.values()]
 
 
 def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:

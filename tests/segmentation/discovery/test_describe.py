@@ -17,7 +17,8 @@ from pipeline.errors import UserError
 from pipeline.segmentation.discovery.describe import describe_folder, image_sizes
 from pipeline.segmentation.discovery.draft import Draft, parse_competition
 from pipeline.segmentation.discovery.experiment import experiment_text, split_by
-from pipeline.segmentation.mask_source import MaskSource, Row, find_facts
+from pipeline.segmentation.mask_facts import find_facts
+from pipeline.segmentation.mask_source import MaskSource, Row
 from tests.segmentation.discovery import folders
 from tests.segmentation.discovery.folders import HEIGHT, KINDS, WIDTH, mask, name_of, photo, runs, write, write_csv
 
