@@ -6,7 +6,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pipeline.config.template import (
     CLASS,
@@ -27,6 +27,7 @@ class _Entry(NamedTuple):
     is_folder: bool
 
 
+Named = TypeVar("Named", bound=tuple)
 Match = tuple[str, dict[str, str]]  # a file relative to the competition's folder, and what its fields stand for
 
 
@@ -64,6 +65,7 @@ class Files:
         self.folder, self.id_format = folder, id_format
         self.templates = [one for template in templates for one in expand_ranges(template)]
         self._listed: dict[str, list[_Entry]] = {}
+        self._below: dict[str, list[tuple[str, str]]] = {}
 
     def of(self, image_id: str) -> list[tuple[str, str]]:
         """Returns (file, class) of each file of an image; class "" where no template names one.
@@ -91,7 +93,20 @@ class Files:
                     parts += folder.split("/")
                     known[name] = last
             parts.append(part)
+        *folders, last = parts
+        if any("*" in part for part in folders) and not any(FIELD.search(part) for part in folders):
+            return self._find_below("/".join(folders), last, known)
         return [(file, own.get(CLASS, "")) for file, own in _scan(str(self.folder), "", parts, known, self._entries)]
+
+    def _find_below(self, folders: str, name: str, values: dict[str, str]) -> list[tuple[str, str]]:
+        """Returns what `_find` does where any of many folders may hold the files: these are walked once."""
+        if folders not in self._below:
+            found = _scan(str(self.folder), "", [*folders.split("/"), "*"], {}, self._entries)
+            self._below[folders] = sorted((file.rpartition("/")[2], file) for file, _ in found)
+        pattern = name_pattern(name, values)
+        named = _beginning(self._below[folders], fill_template(name, values))
+        matches = ((file, pattern.fullmatch(own)) for own, file in named)
+        return sorted((file, match.groupdict().get(CLASS, "")) for file, match in matches if match)
 
     def _entries(self, folder: str) -> list[_Entry]:
         if folder not in self._listed:
@@ -124,7 +139,7 @@ def _scan(
         matches = [(filled, values)] if os.path.lexists(f"{here}/{filled}") else []
     else:
         pattern = name_pattern(head, values)
-        found = ((name, pattern.fullmatch(name)) for name in _names_with(list_folder(here), filled))
+        found = ((entry.name, pattern.fullmatch(entry.name)) for entry in _beginning(list_folder(here), filled))
         matches = [(name, values | match.groupdict()) for name, match in found if match]
     for name, known in matches:
         path = _join(parent, name)
@@ -134,13 +149,13 @@ def _scan(
             yield path, known
 
 
-def _names_with(entries: list[_Entry], pattern: str) -> Iterator[str]:
-    """Yields the names that begin as `pattern` does before its first wildcard or field; `entries` are sorted."""
+def _beginning(sorted_entries: list[Named], pattern: str) -> Iterator[Named]:
+    """Yields the entries whose name, their first value, begins as `pattern` does before its first wildcard or field."""
     start = min((pattern.find(mark) for mark in "*{" if mark in pattern), default=len(pattern))
     prefix = pattern[:start]
-    index = bisect_left(entries, (prefix,))
-    while index < len(entries) and entries[index].name.startswith(prefix):
-        yield entries[index].name
+    index = bisect_left(sorted_entries, (prefix,))
+    while index < len(sorted_entries) and sorted_entries[index][0].startswith(prefix):
+        yield sorted_entries[index]
         index += 1
 
 

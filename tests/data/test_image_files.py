@@ -58,6 +58,18 @@ def test_an_id_is_known_before_its_files_are_searched(tmp_path):
     assert Files(tmp_path, ["{id}_*.png"]).of("c1/a") == [("c1/a_x.png", "")]
 
 
+def test_a_file_may_be_in_any_of_many_folders_which_are_listed_once(folder, monkeypatch):
+    listed = []
+    real = __import__("os").scandir
+    monkeypatch.setattr("os.scandir", lambda path: listed.append(str(path)) or real(path))
+    files = Files(folder, ["*/*/{id}_left.png", "**/{id}.png"])
+    assert files.of("ulm_3") == [("val/ulm/ulm_3_left.png", "")]
+    assert files.of("c") == [("deep/a/b/c.png", "")]
+    assert files.of("aachen_1") == [("train/aachen/aachen_1_left.png", "")]
+    assert files.of("folder_9") == []
+    assert len(listed) == len(set(listed))
+
+
 def test_a_template_of_the_id_alone_needs_no_part_of_the_format(tmp_path):
     (tmp_path / "c1_d2.png").touch()
     assert ids_of(tmp_path, "{id}", "{case}_{day}.png") == ["c1_d2.png"]
