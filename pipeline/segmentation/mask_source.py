@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
-from pipeline.data.image_files import JOIN, Files
+from pipeline.data.image_files import JOIN, Files, label_files
 from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem
 from pipeline.engine.run import Run
@@ -58,6 +58,7 @@ class MaskSource:
     def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
         self.competition, self.folder, self.code = competition, folder, mask_code(competition)
         self.region = _files(folder, competition.valid_region, competition)
+        self._prefix = f"{competition.mask_folder}/" if competition.mask_folder else ""
         self._csv_problems: list[Problem] = []
         self._without_image: set[str] = set()  # ids of run lengths that no image had so far
         self.runs = self.files = None
@@ -108,8 +109,7 @@ class MaskSource:
         """Returns what the catalog keeps of an image's mask: its files, joined; "" where it has none."""
         if self.runs is not None:
             return self.runs.file
-        prefix = f"{self.competition.mask_folder}/" if self.competition.mask_folder else ""
-        return JOIN.join(f"{prefix}{file}" for file, _ in self._files_of(image_id))
+        return JOIN.join(f"{self._prefix}{file}" for file, _ in self._files_of(image_id))
 
     def read(self, row: Any) -> np.ndarray:
         """Returns the mask of a catalog row, which has `id`, `mask`, `height` and `width`.
@@ -121,7 +121,7 @@ class MaskSource:
         if self.runs is not None:
             mask = _painted(self.runs.masks(row.id, *size), size)
         elif row.mask:
-            mask = _joined([self._read_file(file, of) for file, of in self._files_of(row.id)])
+            mask = _joined([self._read_file(file, of) for file, of in self._files_in(row)])
         else:
             mask = np.full(size, BACKGROUND, np.uint8)
         return self._in_region(mask, row.id)
@@ -185,10 +185,9 @@ class MaskSource:
         if self.runs is not None:
             parts.append(self.runs.content(row.id))
         elif row.mask:
-            indices = index_by_label(self.competition)
             parts += [
-                f"{indices.get(of.casefold())} {sha256_file(self.files.folder / file)}"
-                for file, of in self._files_of(row.id)
+                f"{self._index_of(of) if of else ''} {sha256_file(self.files.folder / file)}"
+                for file, of in self._files_in(row)
             ]
         if self.region is not None:
             parts += [sha256_file(self.folder / file) for file, _ in self.region.of(row.id)]
@@ -200,6 +199,15 @@ class MaskSource:
         if self.competition.without_mask == "refuse":
             return files
         return [(file, of) for file, of in files if (self.files.folder / file).exists()]
+
+    def _files_in(self, row: Any) -> list[tuple[str, str]]:
+        """Returns (file, class) of each mask file that a catalog row names."""
+        class_of = dict(self.files.of(row.id))
+        files = [file.removeprefix(self._prefix) for file in label_files(row.mask)]
+        return [(file, class_of.get(file, "")) for file in files]
+
+    def _index_of(self, label: str) -> int:
+        return index_by_label(self.competition)[label.casefold()]
 
     def _unknown_classes(self, files: list[tuple[str, str]]) -> tuple[Problem, ...]:
         """Returns the problems of files whose name has a class that is none."""
@@ -219,8 +227,7 @@ class MaskSource:
         """Returns the mask of a file that is of one class: `of` is the class in its name, "" where it has all."""
         if not of:
             return mask
-        index = index_by_label(self.competition)[of.casefold()]
-        return np.where(mask == BACKGROUND, BACKGROUND, index).astype(np.uint8)
+        return np.where(mask == BACKGROUND, BACKGROUND, self._index_of(of)).astype(np.uint8)
 
     def _in_region(self, mask: np.ndarray, image_id: str) -> np.ndarray:
         if self.region is not None:
