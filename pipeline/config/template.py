@@ -104,10 +104,10 @@ def name_pattern(text: str, values: Values) -> re.Pattern[str]:
     """
     parts, seen, after_number = [], set(), False
     for piece in re.split(r"(\{[A-Za-z_]+\}|\*)", text):
-        name = piece[1:-1]
+        name = piece[1:-1] if FIELD.fullmatch(piece) else None
         if piece == "*":
             parts.append("(?![0-9]).*" if after_number else ".*")
-        elif not FIELD.fullmatch(piece):
+        elif name is None:
             parts.append(re.escape(piece))
         elif name in values:
             parts.append(re.escape(values[name]))

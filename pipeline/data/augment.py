@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from pipeline.config.schema import Augmentation, Color, GaussianNoise
+from pipeline.data.images import by_fours
 from pipeline.data.tiles import Box
 
 BORDERS = {"reflect_101": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
@@ -97,9 +98,7 @@ def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
     pixels = image[part.y : part.y + part.height, part.x : part.x + part.width]
     if image.shape[2] != 3 or image.dtype == np.float32:
-        fours = (pixels[..., first : first + 4] for first in range(0, image.shape[2], 4))  # OpenCV warps up to four
-        warped = [_warp(np.ascontiguousarray(four), matrix, geometry, box, cv2.INTER_LINEAR, 0) for four in fours]
-        return np.concatenate([one.reshape(box.height, box.width, -1) for one in warped], axis=2)
+        return by_fours(pixels, lambda four: _warp(four, matrix, geometry, box, cv2.INTER_LINEAR, 0))
     # OpenCV 5 warps four channels two to three times faster than three, with the same result; only the pixels that the
     # tile needs are given the fourth.
     four = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)

@@ -19,7 +19,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.template import SUFFIX, below_folders, fill_template, id_values, name_pattern
 from pipeline.data.competition import Listed, cell_of, list_files, list_images, sequence_of, with_neighbours
 from pipeline.data.decode import SUFFIXES
-from pipeline.data.image_files import Files, ids_of, label_files
+from pipeline.data.image_files import Files, id_of, ids_of, label_files
 from pipeline.data.image_source import ImageSource, format_problems_of
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
@@ -154,7 +154,8 @@ def _entries_of_files(competition: Competition, folder: Path) -> tuple[list[_Ent
 
 
 def _empty(competition: Competition, folder: Path, found: str) -> Problem:
-    return make_problem("test folder empty", str(folder), f"no {competition.test_csv}, and {found}")
+    found = f"no {competition.test_csv}, and {found}" if competition.test_csv else found
+    return make_problem("test folder empty", str(folder), found)
 
 
 def _entries_of(listed: list[tuple[Listed, str]], competition: Competition) -> list[_Entry]:
@@ -180,8 +181,7 @@ def _id_of(name: str, template: str) -> str:
     ('7', '7', '7.jpg')
     """
     match = name_pattern(template, {}).fullmatch(name)
-    values = match.groupdict() if match else {}
-    return values.get("id") or values.get("stem") or PurePosixPath(name).stem
+    return id_of(match.groupdict() if match else {}, None) or PurePosixPath(name).stem
 
 
 def _inspect_all(

@@ -79,6 +79,14 @@ def read_grey(path: Path | str, reduction: int = 1) -> np.ndarray:
     return grey
 
 
+def by_fours(image: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Returns what `change` makes of an image (H, W, C), given at most four channels at once, as OpenCV wants it."""
+    fours = (image[..., first : first + 4] for first in range(0, image.shape[2], 4))
+    changed = [change(np.ascontiguousarray(four)) for four in fours]
+    parts = [part.reshape(*part.shape[:2], -1) for part in changed]  # OpenCV drops the axis of a single channel
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
 def changed_file(path: Path | str, expected: str) -> UserError:
     """Returns the refusal of a file that was good when it was checked and is not any more."""
     state = "does not decode to" if Path(path).is_file() else "does not exist; expected"

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.image_source import ImageSource
-from pipeline.data.images import map_files
+from pipeline.data.images import by_fours, map_files
 from pipeline.data.tiles import Scale
 from pipeline.errors import UserError
 from pipeline.files import (
@@ -155,9 +155,7 @@ def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarr
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
     # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    fours = (image[..., first : first + 4] for first in range(0, image.shape[2], 4))  # OpenCV averages up to four
-    parts = [cv2.resize(np.ascontiguousarray(four), scale, interpolation=how) for four in fours]
-    scaled = np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
+    scaled = by_fours(image, lambda four: cv2.resize(four, scale, interpolation=how))
     return scaled, cv2.resize(label, scale, interpolation=cv2.INTER_NEAREST_EXACT)
 
 

@@ -78,7 +78,7 @@ class MaskSource:
         """What is wrong with the csv of run lengths; after all images were inspected, also that it is of none."""
         if not self._inspected or not self._without_image or len(self._without_image) < len(self.runs.rows):
             return self._csv_problems
-        found = f"{len(self._without_image):,} ids, and no image has one of them (first: {min(self._without_image)})"
+        found = f"only ids that no image has: {len(self._without_image):,} (first: {min(self._without_image)})"
         return [
             *self._csv_problems,
             make_problem("no image of the runs", self.runs.file, found, competition=self.competition.name),
@@ -94,14 +94,14 @@ class MaskSource:
             )
         if self._without_image:
             yield (
-                f"{self.runs.file} has {len(self._without_image):,} ids that no image has "
+                f"ids in {self.runs.file} that no image has: {len(self._without_image):,} "
                 f"(first: {min(self._without_image)}); their run lengths are not used"
             )
         if not self._shared_pixels:
             return
         first, total = next(iter(self._shared_pixels)), sum(self._shared_pixels.values())
         yield (
-            f"{len(self._shared_pixels):,} masks have pixels of several classes ({total:,} in all, first: {first}); "
+            f"masks with pixels of several classes: {len(self._shared_pixels):,} ({total:,} pixels, first: {first}); "
             "such a pixel gets the last of its classes in the order of CLASSES"
         )
 

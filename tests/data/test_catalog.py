@@ -377,6 +377,8 @@ def test_a_folder_without_test_images_is_one_problem(tmp_path: Path):
     assert catalog.empty and problem.kind == "test folder empty"
     _shown_with_fix(problem)
     assert problem.found.startswith("no test.csv, and no file that ends with ") and ".jpg" in problem.found
+    _, (problem,) = build_test_catalog(replace(COMPETITION, test_csv=None), tmp_path, is_hidden=True)
+    assert problem.found.startswith("no file that ends with ")
 
 
 @pytest.mark.parametrize(("name", "num_train", "num_test"), [("camvid", 468, 233), ("dubai_aerial", 56, 16)])

@@ -55,6 +55,8 @@ def test_an_id_is_known_before_its_files_are_searched(tmp_path):
     assert files.of("img_10.jpg") == [("img_10_cat.png", "cat")]
     assert [file for file, _ in Files(tmp_path, ["{id}*.png"]).of("1")] == ["1.png", "1_a.png"]
     assert [file for file, _ in Files(tmp_path, ["{id}*.png"]).of("10")] == ["10.png"]
+    (tmp_path / "1_id_7.png").touch()
+    assert Files(tmp_path, ["{id}_id_*.png"]).of("1") == [("1_id_7.png", "")]  # no number of the id's before the 7
     assert Files(tmp_path, ["{id}_*.png"]).of("c1/a") == [("c1/a_x.png", "")]
 
 

@@ -130,7 +130,7 @@ def test_pixels_of_two_classes_are_counted_and_told(folder):
     found, _ = masks(competition, folder)
     assert [int((found[IDS[0]] == index).sum()) for index in (1, 2)] == [80, 60]
     shared = next(line for line in notices(competition, folder) if "several classes" in line)
-    assert shared.startswith("1 masks have pixels of several classes (20 in all, first: im00)")
+    assert shared.startswith("masks with pixels of several classes: 1 (20 pixels, first: im00)")
 
 
 @pytest.mark.parametrize(
@@ -357,9 +357,9 @@ def test_runs_of_no_image_are_told_and_all_of_no_image_are_a_problem(folder):
     competition = replace(BASE, classes=("back", "cell"), masks=given)
     write_csv(folder, "image,pixels", [f"{IDS[0]},1 5", f"{IDS[1]}.png,1 5"])
     assert masks(competition, folder)[1] == []
-    told = next(line for line in notices(competition, folder) if "no image" in line)
-    assert told == "runs.csv has 1 ids that no image has (first: im01.png); their run lengths are not used"
+    told = next(line for line in notices(competition, folder) if "no image has" in line)
+    assert told == "ids in runs.csv that no image has: 1 (first: im01.png); their run lengths are not used"
     write_csv(folder, "image,pixels", [f"{IDS[0]}.png,1 5", f"{IDS[1]}.png,1 5"])
     (problem,) = masks(competition, folder)[1]
     assert problem.kind == "no image of the runs"
-    assert problem.found == "2 ids, and no image has one of them (first: im00.png)"
+    assert problem.found == "only ids that no image has: 2 (first: im00.png)"
