@@ -6,6 +6,7 @@ A rule holds for whatever there is, so that a new file needs no entry here.
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
 import subprocess
 import sys
@@ -438,3 +439,12 @@ def test_documents_that_are_named_exist():
     named = {name for path in texts for name in re.findall(r"\bdocs/[\w.-]+\.md\b", (PROJECT / path).read_text())}
     assert {name for name in named if not (PROJECT / name).is_file()} == set()
     assert "docs/conventions.md" in named
+
+
+def test_every_folder_of_tests_is_collected(project: Path):
+    """A folder called `data` was left out once, since pytest skips a name wherever it stands."""
+    settings = (project / "pyproject.toml").read_text()
+    skipped = re.search(r"^norecursedirs = \[(.*?)\]", settings, re.MULTILINE)[1].replace('"', "").split(", ")
+    folders = {path.name for root in ("tests", "pipeline") for path in (project / root).rglob("*") if path.is_dir()}
+    left_out = {name for name in folders for pattern in skipped if fnmatch.fnmatch(name, pattern)}
+    assert left_out - {"__pycache__"} == {"benchmarks"}

@@ -218,9 +218,10 @@ def test_a_killed_build_looks_unfinished_and_the_next_one_clears_it_away(tmp_pat
 
 @pytest.mark.slow
 def test_a_second_builder_waits_for_the_first_and_shares_its_store(tmp_path, competition):
+    folder, catalog = competition
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
-        arguments = (*competition, SCALES, tmp_path / "tiles", read_label, ())
+        arguments = (plain_images(folder), catalog, SCALES, tmp_path / "tiles", IndexMasks(folder))
         results = [pool.apply_async(build_store, arguments) for _ in range(2)]
         paths = {result.get(timeout=120) for result in results}
     assert len(paths) == 1
