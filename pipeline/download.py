@@ -21,7 +21,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import competition_names, load_competition
 from pipeline.errors import UserError
 from pipeline.files import GIB, atomic_path, check_disk, sync_folder
-from pipeline.paths import DEMO, Folders, shown
+from pipeline.paths import DEMO, Folders, descriptor, shown
 from pipeline.submission.kaggle import ask, connect
 from pipeline.wording import did_you_mean
 
@@ -68,7 +68,7 @@ def fetch(competition: Competition, target: Path) -> None:
     if fetch_into is _fetch_from_kaggle and competition.kaggle_slug is None:
         raise UserError(
             f"{competition.name} cannot be downloaded: it has no KAGGLE_SLUG ({competition.title}).\n"
-            f"Put its folder into DATA_DIR; configs/competitions/{competition.name}.yaml describes its files."
+            f"Put its folder into DATA_DIR; {descriptor(competition.name)} describes its files."
         )
     if target.exists():
         return

@@ -154,6 +154,11 @@ class RunPaths:
         return self.folder / name
 
 
+def descriptor(name: str) -> str:
+    """Returns how messages call the file that describes a competition."""
+    return f"configs/competitions/{name}.yaml"
+
+
 def shown(path: Path) -> str:
     """Returns a path for messages: relative to the current folder where that is shorter."""
     relative = os.path.relpath(path)

@@ -18,6 +18,7 @@ from pipeline.config.competition import (
 )
 from pipeline.config.template import CLASS, FIELD, template_problem
 from pipeline.config.tree import Problems, first_repeated, refuse
+from pipeline.paths import descriptor
 from pipeline.wording import did_you_mean
 
 
@@ -28,7 +29,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         UserError: file, line and key, what was found and what was expected.
     """
     checks = (_classes, _mask_values, _submission_values, _submitted, _score, _paths, _lists, _sequences, _columns)
-    default = f"configs/competitions/{competition.name}.yaml"
+    default = descriptor(competition.name)
     for key, why in chain(*(check(competition) for check in checks)):
         refuse(origins, key, why, default)
     uses_colors = "colors" in (competition.mask_values, competition.submission.values)

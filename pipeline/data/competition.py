@@ -18,7 +18,7 @@ from pipeline.data.csv_file import read_csv
 from pipeline.data.image_files import JOIN, Files, ids_of
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
-from pipeline.paths import PROJECT, shown
+from pipeline.paths import PROJECT, descriptor, shown
 
 
 class Listed(NamedTuple):
@@ -259,7 +259,7 @@ def _incomplete(competition: Competition, folder: Path) -> str:
     if competition.train_csv and any(name.endswith(".csv") for name in holds):
         lines.append(
             "If a csv there lists the training images under another name, give it as TRAIN_CSV in "
-            f"configs/competitions/{competition.name}.yaml"
+            f"{descriptor(competition.name)}"
         )
     inner = next(iter(sorted(folder.glob(f"*/{needed}"))), None)
     archive = next(iter(sorted(folder.glob("*.zip"))), None)

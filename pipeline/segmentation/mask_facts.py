@@ -16,6 +16,7 @@ from pipeline.data.image_files import Files
 from pipeline.data.image_source import ImageSource, measure
 from pipeline.data.images import map_files
 from pipeline.errors import UserError
+from pipeline.paths import descriptor
 from pipeline.segmentation.mask_runs import read_runs
 from pipeline.segmentation.submission.edges import guess_convention
 
@@ -55,7 +56,7 @@ def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
     if guess is None:
         raise UserError(
             f"{spec.csv}: no ORDER, BASE or RELATIVE makes these runs fit inside their images. Check that the csv and "
-            f"the images belong together; if they do, set the three keys of MASKS in {descriptor(competition)}"
+            f"the images belong together; if they do, set the three keys of MASKS in {descriptor(competition.name)}"
         )
     found = {name: getattr(guess.convention, name) for name in FOUND}
     return found | {"doubtful": list(guess.doubtful), "examples": len(examples)}
@@ -72,10 +73,5 @@ def describe_facts(competition: Competition, facts: Mapping[str, Any]) -> list[s
     lines = [f"{competition.masks.csv}: read with {found} (from {facts['examples']} rows and their images)"]
     if facts["doubtful"]:
         named = " and ".join(name.upper() for name in facts["doubtful"])
-        lines.append(f"not certain: {named}; check and write into MASKS of {descriptor(competition)}")
+        lines.append(f"not certain: {named}; check and write into MASKS of {descriptor(competition.name)}")
     return lines
-
-
-def descriptor(competition: Competition) -> str:
-    """Returns how messages call the file that describes a competition."""
-    return f"configs/competitions/{competition.name}.yaml"

@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, sha256_file, write_atomic
+from pipeline.paths import descriptor
 from pipeline.submission.formats import format_of, format_of_file
 
 WARNING = "warning: "  # of problems that refuse nothing
@@ -152,7 +153,7 @@ def require_good(
         raise UserError(
             f"{path} cannot be submitted to {competition.name}: {count}\n{table}{rest}\n"
             "It was checked against the test images and SUBMISSION, CONVENTION and SAMPLE_SUBMISSION in "
-            f"configs/competitions/{competition.name}.yaml."
+            f"{descriptor(competition.name)}."
         )
     return problems
 

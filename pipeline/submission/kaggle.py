@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
+from pipeline.paths import descriptor
 from pipeline.submission.file import origin_path, read_origin
 
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
@@ -96,8 +97,7 @@ def slug_of(competition: Competition) -> str:
     """
     if competition.kaggle_slug is None:
         raise UserError(
-            f"{competition.name} is not a Kaggle competition: KAGGLE_SLUG is not set in "
-            f"configs/competitions/{competition.name}.yaml"
+            f"{competition.name} is not a Kaggle competition: KAGGLE_SLUG is not set in {descriptor(competition.name)}"
         )
     return competition.kaggle_slug
 

@@ -12,6 +12,7 @@ from pipeline.config.check_competition import check_competition
 from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import compose_text
 from pipeline.config.tree import Leaf, build, leaf_origins, mapping_tree
+from pipeline.paths import descriptor
 
 Certainty = Literal["SURE", "GUESS", "COULD NOT TELL"]
 CERTAINTIES: tuple[Certainty, ...] = ("SURE", "GUESS", "COULD NOT TELL")
@@ -94,7 +95,7 @@ def parse_competition(name: str, text: str) -> Competition:
     Raises:
         UserError: as `load_competition`.
     """
-    shown = f"configs/competitions/{name}.yaml"
+    shown = descriptor(name)
     tree = mapping_tree(compose_text(text, shown), shown)
     tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name, style="'"), shown)
     competition = build(tree, Competition)

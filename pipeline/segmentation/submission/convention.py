@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv
 from pipeline.errors import UserError
+from pipeline.paths import descriptor
 from pipeline.segmentation.mask_facts import FOUND, find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import RleError, decode_classes
@@ -47,7 +48,7 @@ def find_convention(
     if competition.submission.format != "run_lengths":
         raise UserError(
             f"submissions to {competition.name} hold no run lengths: SUBMISSION.FORMAT is "
-            f"{competition.submission.format} in configs/competitions/{competition.name}.yaml"
+            f"{competition.submission.format} in {descriptor(competition.name)}"
         )
     sample_path = folder / (competition.sample_submission or "sample_submission.csv")
     sample = detect_rows(sample_path, test_ids, competition.labels) if sample_path.is_file() else {}
@@ -144,7 +145,7 @@ def detect_runs(examples: Sequence[tuple[Sequence[str], np.ndarray]]) -> Found:
 
 def convention_text(found: Convention, competition: Competition) -> str:
     """Returns the lines for the descriptor; a comment marks those that differ from it."""
-    lines = [f"CONVENTION:    # of configs/competitions/{competition.name}.yaml"]
+    lines = [f"CONVENTION:    # of {descriptor(competition.name)}"]
     for field in fields(Convention):
         value, described = getattr(found, field.name), getattr(competition.convention, field.name)
         note = "" if value == described else f"    # the file has {_yaml(described)}"
@@ -154,9 +155,7 @@ def convention_text(found: Convention, competition: Competition) -> str:
     if len(lines) == 1:
         return f"{competition.name} needs no CONVENTION: every value is the default"
     return "\n".join(
-        lines
-        if found != competition.convention
-        else [*lines, f"configs/competitions/{competition.name}.yaml already says this."]
+        lines if found != competition.convention else [*lines, f"{descriptor(competition.name)} already says this."]
     )
 
 

@@ -21,6 +21,7 @@ from pipeline.data.image_files import id_of
 from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
+from pipeline.paths import descriptor
 from pipeline.segmentation.inspect_mask import listed
 from pipeline.segmentation.labels import (
     UNKNOWN,
@@ -60,7 +61,7 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
     if not is_known[mask_HW].all():
         raise UserError(
             f"the mask of {image_id} has pixels of no class, for which PNG masks have no value; give IGNORE_INDEX in "
-            f"configs/competitions/{competition.name}.yaml"
+            f"{descriptor(competition.name)}"
         )
     return cv2.imencode(".png", table[mask_HW], COMPRESSION)[1].tobytes()
 
