@@ -113,7 +113,7 @@ def _submitted(competition: Competition) -> Problems:
             yield "SUBMITTED", f"{name!r} is no class; {did_you_mean(name, known, ', '.join(known))}"
             return
     if submitted is not None and (not submitted or first_repeated(submitted) is not None):
-        yield "SUBMITTED", "name each class that is submitted once"
+        yield "SUBMITTED", "name each submitted class exactly once"
         return
     if not competition.scored_indices:
         yield "SUBMITTED", "only the ignored class is named; name at least one that is scored"
@@ -135,7 +135,7 @@ def _score(competition: Competition) -> Problems:
             why = f"applies only to SCORE: {' or '.join(owners)}, and SCORE is {score}; remove it, or change SCORE"
             yield f"SCORE_OPTIONS.{option.upper()}", why
     if not given.thresholds or first_repeated(given.thresholds) is not None:
-        yield "SCORE_OPTIONS.THRESHOLDS", "give each IoU once, for example [0.5, 0.75]"
+        yield "SCORE_OPTIONS.THRESHOLDS", "give one IoU or more, each once, for example [0.5, 0.75]"
 
 
 def _paths(competition: Competition) -> Problems:
@@ -181,7 +181,7 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
     if image.range is not None and not image.range[0] < image.range[1]:
         yield "IMAGE.RANGE", f"found {list(image.range)}, expected the darkest value, then the brightest"
     if image.bands is not None and (not image.bands or first_repeated(image.bands) is not None):
-        yield "IMAGE.BANDS", "name each channel of a file that is used once"
+        yield "IMAGE.BANDS", "name each channel to use exactly once"
 
 
 def _lists(competition: Competition) -> Problems:

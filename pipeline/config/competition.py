@@ -66,7 +66,8 @@ class ImageForm:
 class MaskCsv:
     """A csv that has the masks as run lengths, a row per image, per image and class, or per object.
 
-    What is None is found: the columns by their names and places, the rest from texts and images.
+    Where they are None, order, base and relative are found from texts and images; the column of ids is ID_COLUMN of the
+    competition, and that of values the only one that is left.
     """
 
     csv: str

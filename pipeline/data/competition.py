@@ -32,8 +32,8 @@ class Listed(NamedTuple):
 def find_folder(competition: Competition, roots: Sequence[Path], directory: str | None = None) -> Path:
     """Returns the folder with a competition's data.
 
-    An explicit `directory` is used as it is. Otherwise it is the first folder with a train.csv that has the name of the
-    competition or its Kaggle slug, directly in one of `roots` or one level down.
+    An explicit `directory` is used as it is. Otherwise it is the first folder that has the name of the competition or
+    its Kaggle slug, directly in one of `roots` or one level down, and holds what `needed_names` names.
 
     Raises:
         UserError: nothing found (names the folders searched and how to get the data), or found without its train.csv.

@@ -43,12 +43,12 @@ KINDS: dict[str, tuple[str, str]] = {
     "id empty": ("an id in every row", "fill the cell, or remove the row"),
     "id not a file name": ("an id that can be a file's name, folders included",
                            "write it without .., \\ and a / in front"),
-    "id twice": ("each id once", "where an image has a row per object or class, MASKS with CSV: reads all of them; "
-                 "where the second row is a mistake, remove it"),
+    "id twice": ("each id once", "where images have a row per object or class, name the csv as CSV of MASKS, which "
+                 "reads all rows; otherwise remove the second row"),
     "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),
     "run lengths do not fit": ("runs inside their image, as ORDER, BASE and RELATIVE say",
                                f"correct these keys of MASKS in {_DESCRIPTOR}, or the row"),
-    "id in train and test": ("an image for training or for testing", "remove it from one of the two lists"),
+    "id in train and test": ("each image in one list", "remove it from one of the two lists"),
     "test folder empty": ("test images, or a list of them", "name the folder that holds the test images (--test-dir)"),
     "sequence empty": ("a sequence in every row", "fill the cell: images of one video or scene share it"),
     "sequence not in the id": ("an id that matches {pattern!r}",
@@ -67,8 +67,8 @@ KINDS: dict[str, tuple[str, str]] = {
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask file for every training image", "put it there; where images have no mask on purpose, "
                      f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}"),
-    "no image of the runs": ("ids of images", f"correct MASKS.ID_COLUMN or ROWS in {_DESCRIPTOR}, or the ids: they "
-                             "are the same to the letter, a file's suffix included"),
+    "runs of no image": ("ids of images", f"correct MASKS.ID_COLUMN or ROWS in {_DESCRIPTOR}, or the ids: they must "
+                         "match exactly, a file's suffix included"),
     "region missing": ("the file that VALID_REGION names for every image", f"put it there, or correct VALID_REGION in "
                        f"{_DESCRIPTOR}"),
     "id with a suffix": ("ids without a file's suffix, or a template that includes it",
@@ -97,8 +97,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",
                            f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
-    "pixels without a value": ("a number in every pixel", "write a value there that the network may learn, such as the "
-                               "darkest one; VALID_REGION keeps such pixels out of the loss and the score"),
+    "pixels without a value": ("a number in every pixel", "fill them with a value, such as the darkest one; "
+                               "VALID_REGION keeps such pixels out of the loss and the score"),
     "another number format": ("{most}, as the training images", "save all images with the same number of bits"),
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
@@ -121,8 +121,8 @@ KINDS: dict[str, tuple[str, str]] = {
                                 "correct CLASSES"),
     "mask value not in MASK_VALUES": ("values {values}", f"correct MASK_VALUES in {_DESCRIPTOR}, or the file; "
                                       "`ignore: others` there ignores all values that no class has"),
-    "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; a colour that "
-                                  "is ignored is a class of its own, the last, with IGNORE_INDEX"),
+    "mask colour not in COLORS": ("the colours of the classes alone", f"correct COLORS in {_DESCRIPTOR}; make an "
+                                  "ignored colour the last class and set IGNORE_INDEX"),
 }
 # fmt: on
 

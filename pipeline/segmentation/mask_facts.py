@@ -69,7 +69,8 @@ def describe_facts(competition: Competition, facts: Mapping[str, Any]) -> list[s
     words = {"order": str(facts["order"]), "base": str(facts["base"]), "relative": str(facts["relative"]).lower()}
     found = ", ".join(f"{name.upper()}: {value}" for name, value in words.items())
     if not facts["examples"]:
-        return [f"{competition.masks.csv}: no readable example; ORDER, BASE and RELATIVE are those of CONVENTION"]
+        why = "of ORDER, BASE and RELATIVE, those that MASKS leaves out are as in CONVENTION"
+        return [f"{competition.masks.csv}: no readable example; {why}"]
     lines = [f"{competition.masks.csv}: read with {found} (from {facts['examples']} rows and their images)"]
     if facts["doubtful"]:
         named = " and ".join(name.upper() for name in facts["doubtful"])

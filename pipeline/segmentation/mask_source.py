@@ -75,13 +75,13 @@ class MaskSource:
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong with the csv of run lengths; after all images were inspected, also that it is of none."""
+        """What is wrong with the csv of run lengths; after all images were inspected, also whether no id matches."""
         if not self._inspected or not self._without_image or len(self._without_image) < len(self.runs.rows):
             return self._csv_problems
         found = f"only ids that no image has: {len(self._without_image):,} (first: {min(self._without_image)})"
         return [
             *self._csv_problems,
-            make_problem("no image of the runs", self.runs.file, found, competition=self.competition.name),
+            make_problem("runs of no image", self.runs.file, found, competition=self.competition.name),
         ]
 
     @property
@@ -132,7 +132,7 @@ class MaskSource:
         self._inspected = True
         self._without_image.discard(image_id)
         if self.runs is None and not cell and self.competition.without_mask == "refuse":
-            found, name = f"no file of {image_id!r} fits", self.competition.name
+            found, name = f"no mask file of {image_id!r}", self.competition.name
             problem = make_problem("mask missing", " or ".join(self.files.templates), found, competition=name)
             return Inspection(0, 0, None, (problem,))
         if self.runs is None and cell:

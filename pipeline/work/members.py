@@ -41,8 +41,8 @@ def require_trained(members: Sequence[Run]) -> None:
     """
     if without := [member.name for member in members if all(stage.name != "testset" for stage in member.stages)]:
         raise UserError(
-            f"{', '.join(without)}: the competition's file names no test images, and an ensemble combines predictions "
-            "of test images. Give TEST_IMAGES or TEST_CSV there, or a folder with --test-dir FOLDER"
+            f"{', '.join(without)}: the competition has no test images, and an ensemble combines their predictions. "
+            "Give TEST_IMAGES or TEST_CSV in its file, or a folder with --test-dir FOLDER"
         )
     lines = []
     for member in members:

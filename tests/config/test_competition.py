@@ -60,7 +60,7 @@ def test_a_number_of_another_score_is_refused(configs):
         UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta, and SCORE is boundary_f; remove it"
     ):
         load_competition("contour")
-    assert "give each IoU once" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
+    assert "give one IoU or more" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
     path.write_text(f"{text}SCORE: mask_ap\nSCORE_OPTIONS: {{THRESHOLDS: [0.4]}}\n")
     with pytest.raises(UserError, match=r"contour\.yaml:\d+: SCORE_OPTIONS.THRESHOLDS"):
         load_competition("contour")
@@ -205,7 +205,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             "IGNORE_INDEX: MASK_VALUES names its classes, so ignored values belong there",
         ),
         ({"submitted": ("hose",)}, "SUBMITTED: 'hose' is no class; did you mean house?"),
-        ({"submitted": ("house", "house")}, "SUBMITTED: name each class that is submitted once"),
+        ({"submitted": ("house", "house")}, "SUBMITTED: name each submitted class exactly once"),
         ({"submitted": ("void",)}, "SUBMITTED: only the ignored class is named"),
         (
             {"submitted": ("ground", "house"), "convention": Convention(rows="id")},

@@ -313,7 +313,7 @@ def test_an_image_whose_mask_is_not_found_is_a_problem_unless_it_may_have_none(f
         cv2.imwrite(str(folder / f"masks/{image_id}_x.png"), mask.astype(np.uint8))
     searched = replace(BASE, masks="masks/{id}_*.png")
     found, (problem,) = masks(searched, folder)
-    assert (problem.kind, problem.found) == ("mask missing", "no file of 'im00' fits")
+    assert (problem.kind, problem.found) == ("mask missing", "no mask file of 'im00'")
     found, problems = masks(replace(searched, without_mask="empty"), folder)
     assert problems == [] and not found["im00"].any()
 
@@ -361,5 +361,5 @@ def test_runs_of_no_image_are_told_and_all_of_no_image_are_a_problem(folder):
     assert told == "ids in runs.csv that no image has: 1 (first: im01.png); their run lengths are not used"
     write_csv(folder, "image,pixels", [f"{IDS[0]}.png,1 5", f"{IDS[1]}.png,1 5"])
     (problem,) = masks(competition, folder)[1]
-    assert problem.kind == "no image of the runs"
+    assert problem.kind == "runs of no image"
     assert problem.found == "only ids that no image has: 2 (first: im00.png)"

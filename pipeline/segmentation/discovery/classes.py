@@ -104,12 +104,12 @@ def _classes_of_files(draft: Draft, masks: MaskFiles, submitted: Sequence[str], 
     read = (
         "all masks were read"
         if masks.is_whole
-        else "not all masks were read, `prepare` names values that are missing here"
+        else "not all masks were read; `prepare` names values that are missing here"
     )
     if masks.is_lossy:
         draft.unknown("MASK_VALUES", "the masks are JPEGs, whose values are not exact; convert them to PNG first")
     if values is None or masks.is_lossy:
-        text = "the values of the masks do not show them; name the classes"
+        text = "the values of the masks do not show the classes; name them"
         draft.unknown("CLASSES", text, [BACKGROUND, OBJECT])
         return
     if masks.is_color:

@@ -77,7 +77,7 @@ def image_sizes(folder: Path, findings: Findings, most: int) -> list[tuple[int, 
 
 
 def _lists(paths: Sequence[str]) -> list[str]:
-    """Returns the csv files that are lists: at the top, or not many of a name in deeper folders."""
+    """Returns the csv files that are lists: at the top, or deeper down and the only one of its name."""
     files = [path for path in paths if path.lower().endswith(".csv")]
     names = [PurePosixPath(path).name for path in files]
     return [path for path, name in zip(files, names, strict=True) if "/" not in path or names.count(name) == 1]
@@ -95,8 +95,8 @@ def _no_masks(folder: Path, findings: Findings) -> str:
     ids, listings = findings.ids, findings.listings
     lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
     return (
-        f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, and nothing that says what is "
-        f"on them: no files of the same names with few values, and no csv with run lengths and the images' names "
+        f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks: no files of the "
+        f"same names with few values, and no csv with run lengths and the images' names "
         f"(lists: {lists}). Put the masks into the folder, or describe it by hand as in docs/competitions.md"
     )
 
@@ -185,7 +185,7 @@ def _describe_lists(draft: Draft, findings: Findings) -> None:
     column = None
     if train_list:
         column = train_list.id_column(own)[0]
-        draft.sure("TRAIN_CSV", f"{len(cells_of(train_list, own)):,} images, all in it", train_list.file)
+        draft.sure("TRAIN_CSV", f"{len(cells_of(train_list, own)):,} images, all of them listed", train_list.file)
         if (split := train_list.subset_column()) and "VALID_IMAGES" not in draft.keys:
             draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
         elif validated:
@@ -197,7 +197,7 @@ def _describe_lists(draft: Draft, findings: Findings) -> None:
             if part
             else "no list has the training images"
         )
-        text += ": without a row nothing is on them" * (part is not None and part is findings.runs and uses_runs)
+        text += ", which count as empty" * (part is not None and part is findings.runs and uses_runs)
         draft.sure("TRAIN_CSV", f"{text}, so all files are taken", None)
         if part is not None and part is findings.runs and uses_runs:
             column = part.id_column(own)[0]
@@ -240,7 +240,7 @@ def _describe_sequences(draft: Draft, findings: Findings) -> None:
     """Notes which images belong together: a column of the list, or a beginning that many ids share."""
     listing = next((one for one in findings.listings if one.file == draft.keys.get("TRAIN_CSV")), None)
     if listing and (column := listing.sequence_column()):
-        draft.guess("SEQUENCE_COLUMN", "says which images belong together, and must not be split", column)
+        draft.guess("SEQUENCE_COLUMN", "says which images belong together and must not be split", column)
         return
     names = list(findings.ids.ids("", "train", "valid"))
     for separator in "_-":
@@ -251,7 +251,7 @@ def _describe_sequences(draft: Draft, findings: Findings) -> None:
                 break
             num = len(set(found))
             if num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
-                text = f"{num:,} beginnings such as {found[0]} are shared by {len(found) / num:.0f} images on average"
+                text = f"{num:,} prefixes such as {found[0]}, with {len(found) / num:.0f} images each on average"
                 draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
                 return
     if "VALID_IMAGES" not in draft.keys:

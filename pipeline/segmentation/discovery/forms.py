@@ -80,8 +80,8 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
     elif is_grey and files == 1:
         draft.sure("IMAGE", "images are grey, repeated as three channels; CHANNELS: 1 is for a network of one")
         if {"SEQUENCE_COLUMN", "SEQUENCE_PATTERN"} & draft.keys.keys():
-            text = "each image is seen alone; NEIGHBOURS: 1 stacks the ones before and after it of the same sequence"
-            draft.guess("IMAGE", f"{text}, of which each scan or video must then be one")
+            text = "each image is seen alone; NEIGHBOURS: 1 stacks the ones before and after it"
+            draft.guess("IMAGE", f"{text}; each scan or video must then be one sequence")
 
 
 def _choose(draft: Draft, shapes: Sequence[tuple[int, ...]], files: int, suffix: str) -> bool:

@@ -85,8 +85,8 @@ def _runs(draft: Draft, folder: Path, findings: Findings) -> tuple[dict[str, Any
     except UserError:
         shown = _shown_by_texts(runs)
         words = ", ".join(f"{name.upper()} {str(value).lower()}" for name, value in shown.items())
-        why = "images or masks do not show here how run lengths are read"
-        rest = f"their texts show {words}, the rest is as usual" if shown else f"usual ones are assumed ({usual})"
+        why = "images and masks do not show how run lengths are read"
+        rest = f"their texts show {words}, the rest is assumed" if shown else f"usual ones are assumed ({usual})"
         return USUAL | shown, f"{why}; {rest}", False
 
 

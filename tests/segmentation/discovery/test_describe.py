@@ -326,7 +326,7 @@ def test_masks_that_are_lossy_are_said_to_be(tmp_path: Path):
         ((), "has no image: it is empty"),
         (("readme.txt",), "1 other files, such as readme.txt"),
         (("train.zip",), "archives and no images; unpack them first, such as train.zip"),
-        (("photos/1.jpg", "photos/2.jpg"), r"2 images, photos/\{id\}\.jpg, and nothing that says what is on them"),
+        (("photos/1.jpg", "photos/2.jpg"), r"2 images, photos/\{id\}\.jpg, but no masks: no files"),
     ],
 )
 def test_a_folder_that_shows_nothing_is_refused_with_what_is_there(files, message, tmp_path: Path):
@@ -383,7 +383,7 @@ def test_a_damaged_folder_is_described_or_refused_with_what_is_there(kind, seed,
     try:
         draft, found = describe_folder(tmp_path, "damaged")
     except UserError as error:
-        assert "nothing that says what is on them" in str(error)
+        assert "but no masks" in str(error)
     else:
         assert parse_competition("damaged", draft.text) == draft.competition()
         assert experiment_text(draft, image_sizes(tmp_path, found, 9)).startswith("# What does")
