@@ -110,10 +110,12 @@ class Labels(Protocol):
     Attributes:
         problems: what is wrong before any image is looked at.
         notices: what is unusual, a sentence each, once all labels were inspected.
+        planes: values per pixel of a label, (H, W, planes); None: one, (H, W).
     """
 
     problems: Sequence[Any]
     notices: Iterable[str]
+    planes: int | None
 
     def cell(self, image_id: str) -> str:
         """Returns what the catalog keeps: the files of an image's label, joined; "" where it has none."""

@@ -100,7 +100,7 @@ def test_the_submission_decodes_to_what_was_predicted(miniatures, tmp_path, name
     for row in rows:
         mask = predicted[row[convention.id_column]]
         label = row[convention.class_column] if convention.class_column else None
-        index = 1 if label is None else competition.labels.index(label)
+        index = 1 if label is None else competition.label_texts.index(label)
         form = (convention.order, convention.base, convention.relative)
         assert (unpacked(row[convention.value_column], *mask.shape, *form) == (mask == index)).all()
 

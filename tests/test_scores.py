@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.competition import OPTION_OF, ScoreName
 from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import dice_iou
 from pipeline.segmentation.mask_scores import SCORES
 from pipeline.segmentation.scores import counts_of, dataset_iou
@@ -19,7 +20,7 @@ def test_scores_of_hits_and_areas_are_those_of_the_confusion_matrix():
     confusion_ICC = torch.from_numpy(np.random.default_rng(0).integers(0, 50, (20, 5, 5)))
     confusion_ICC[:, 2], confusion_ICC[:, :, 2] = 0, 0
     counts = counts_of(confusion_ICC.numpy())
-    for score, wanted_IC in zip(PER_IMAGE, dice_iou(confusion_ICC), strict=True):
+    for score, wanted_IC in zip(PER_IMAGE, dice_iou(*SOFTMAX.split_counts(confusion_ICC)), strict=True):
         assert np.array_equal(class_scores(score, *counts), wanted_IC.numpy())
 
 

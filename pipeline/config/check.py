@@ -29,8 +29,8 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     Raises:
         UserError: origin, key, what was found and what was expected.
     """
-    of_training = chain(_names(config), _classes(config, competition), _losses(config, plan), _data(config))
-    for key, why in chain(of_training, _ensemble(config, competition, origins), _window_and_rates(config)):
+    of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
+    for key, why in chain(_names(config), *of_data, _ensemble(config, competition, origins), _window_and_rates(config)):
         refuse(origins, key, why)
 
 
@@ -73,12 +73,19 @@ def _classes(config: Config, competition: Competition) -> Problems:
         yield "LOSS_FN.WEIGHTS", "all weights are 0; at least one must be above 0"
 
 
-def _losses(config: Config, plan: tuple[Phase, ...]) -> Problems:
+def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -> Problems:
     try:
         config_mix = parse_mix(config.loss_fn.mix)
     except UserError as error:
         yield "LOSS_FN.MIX", str(error)
         return
+    mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
+    for key, mix in mixes:
+        names = [name for name, _ in parse_mix(mix)]
+        if "bce" in names and not competition.is_multilabel:
+            yield key, "bce is for several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
+        if "bitempered" in names and competition.is_multilabel:
+            yield key, "bitempered is for one class per pixel, and LABELS is multilabel; write bce or focal"
     changes = any(phase.loss and parse_mix(phase.loss) != config_mix for phase in plan)
     if config.solver.monitor == "valid_loss" and changes:
         # The validation loss is that of LOSS_FN.MIX in all phases. While another loss is minimised it may rise although
@@ -87,7 +94,9 @@ def _losses(config: Config, plan: tuple[Phase, ...]) -> Problems:
         yield "SOLVER.PLAN", f"{config.solver.plan}: {why}"
 
 
-def _data(config: Config) -> Problems:
+def _data(config: Config, competition: Competition) -> Problems:
+    if config.datasets.padding == "class" and competition.is_multilabel:
+        yield "DATASETS.PADDING", "class is for one class per pixel, and LABELS is multilabel; write ignore or reflect"
     low, high = config.datasets.augmentation.gaussian_noise.var_limit
     if low > high:
         found = f"found [{low:g}, {high:g}], expected [smallest, largest]"

@@ -28,7 +28,8 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
     Raises:
         UserError: file, line and key, what was found and what was expected.
     """
-    checks = (_classes, _mask_values, _submission_values, _submitted, _score, _paths, _lists, _sequences, _columns)
+    checks = (_classes, _labels, _mask_values, _submission_values, _submitted, _score)
+    checks += (_paths, _lists, _sequences, _columns)
     default = descriptor(competition.name)
     for key, why in chain(*(check(competition) for check in checks)):
         refuse(origins, key, why, default)
@@ -40,9 +41,10 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
 def _classes(competition: Competition) -> Problems:
     classes, colors, ignore = competition.classes, competition.colors, competition.ignore_index
     num, last = len(classes), len(classes) - 1
-    if not 2 <= num <= 254:
+    least = 1 if competition.is_multilabel else 2
+    if not least <= num <= 254:
         why = f"(value {IGNORE} of an 8-bit mask is for ignored pixels)"
-        yield "CLASSES", f"found {num} classes, expected 2 to 254 {why}"
+        yield "CLASSES", f"found {num} classes, expected {least} to 254 {why}"
     if first_repeated(classes) is not None or "" in classes:
         yield "CLASSES", "a class name is empty or used twice; each class needs its own"
     if len(colors) != num:
@@ -52,15 +54,39 @@ def _classes(competition: Competition) -> Problems:
     if ignore is not None and ignore != last and not num <= ignore <= 65535:
         expected = f"the last class ({last}) or a value outside the classes ({num} or more)"
         yield "IGNORE_INDEX", f"found {ignore}, expected {expected}"
-    if competition.num_classes < 2:
+    if competition.is_multilabel and ignore is not None:
+        why = "LABELS is multilabel, where values are ignored by name: write `ignore: [...]` in MASK_VALUES"
+        yield "IGNORE_INDEX", f"{why} and remove this"
+    elif competition.num_classes < least:
         why = "only one class is not ignored; at least two are needed, for example background and object"
         yield "IGNORE_INDEX", why
+
+
+def _labels(competition: Competition) -> Problems:
+    values, masks = competition.mask_values, competition.masks
+    if competition.annotators == "mean" and not competition.is_multilabel:
+        yield "ANNOTATORS", "mean gives shares of classes, which need LABELS: multilabel; or write vote"
+    if competition.annotators is not None and (not isinstance(masks, tuple) or len(masks) < 2):
+        yield "ANNOTATORS", "each template of MASKS is of one annotator; give a list of two or more"
+    if not competition.is_multilabel:
+        if values == "shares":
+            yield "MASK_VALUES", "shares says how sure a class is, which needs LABELS: multilabel"
+        return
+    if values == "colors" or (isinstance(values, tuple) and values):
+        found = "colors" if values == "colors" else "a list"
+        why = "with LABELS: multilabel name the values of each class, {name: [values]}, or write shares, or nothing"
+        yield "MASK_VALUES", f"found {found}; {why}"
+    if competition.submission.format != "run_lengths":
+        why = f"{competition.submission.format} stores one class per pixel, and LABELS is multilabel"
+        yield "SUBMISSION.FORMAT", f"{why}; write run_lengths"
+    if competition.score == "pixel_accuracy":
+        yield "SCORE", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; write iou or dice"
 
 
 def _mask_values(competition: Competition) -> Problems:
     stored = competition.mask_values
     if not isinstance(stored, dict):
-        yield from _values("MASK_VALUES", stored, competition)
+        yield from () if competition.is_multilabel else _values("MASK_VALUES", stored, competition)
         return
     for name in stored:
         if name not in (*competition.classes, IGNORED):
@@ -70,7 +96,8 @@ def _mask_values(competition: Competition) -> Problems:
     if missing:
         yield "MASK_VALUES", f"{missing[0]} has no values; give those of each class, or leave the class out of CLASSES"
     values = [value for own in stored.values() if own != OTHERS for value in own]
-    if (twice := first_repeated(values)) is not None:
+    twice = None if competition.is_multilabel else first_repeated(values)  # there a value may be of several classes
+    if twice is not None:
         yield "MASK_VALUES", f"{twice} is given twice; a value belongs to one class, or to {IGNORED}"
     if sum(own == OTHERS for own in stored.values()) > 1:
         yield "MASK_VALUES", f"`{OTHERS}` is given twice; the values that are left belong to one class, or to {IGNORED}"

@@ -152,8 +152,10 @@ class Competition:
     valid_images: str | tuple[str, ...] | None = None
     test_images: str | tuple[str, ...] | None = None
     image: ImageForm = ImageForm()
+    labels: Literal["exclusive", "multilabel"] = "exclusive"  # one class per pixel, or any number of them
+    annotators: Literal["vote", "mean"] | None = None  # each template of MASKS is of one annotator
     mask_folder: str | None = None
-    mask_values: Literal["colors"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
+    mask_values: Literal["colors", "shares"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
     without_mask: Literal["refuse", "empty", "skip"] = "refuse"
     valid_region: str | None = None
     score: ScoreName = "dice"
@@ -167,7 +169,8 @@ class Competition:
         if self.convention.id_column is None:  # submissions name the column of ids as the image lists do
             object.__setattr__(self, "convention", replace(self.convention, id_column=self.id_column))
         if not self.colors:
-            object.__setattr__(self, "colors", distinct_colors(len(self.classes)))
+            first = int(self.is_multilabel)  # black is of the background, which multilabel competitions do not have
+            object.__setattr__(self, "colors", distinct_colors(len(self.classes) + first)[first:])
 
     @property
     def num_channels(self) -> int:
@@ -181,6 +184,11 @@ class Competition:
         """Returns the templates of an image's files, whose channels are stacked in this order."""
         own = {"valid": self.valid_images, "test": self.test_images}.get(subset)
         return as_templates(own or self.images)
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a pixel may have several classes, or none."""
+        return self.labels == "multilabel"
 
     @property
     def num_classes(self) -> int:
@@ -206,14 +214,15 @@ class Competition:
         """The indices of the classes that a submission has rows of.
 
         Those of SUBMITTED, in its order: an ignored class that is named there has empty rows. Otherwise all that are
-        not ignored, or with one row per image class 1 alone.
+        not ignored, or with one row per image class 1 alone, as class 0 is then the background.
         """
         if self.submitted is not None:
             return tuple(self.classes.index(name) for name in self.submitted)
-        return (BINARY_CLASS,) if self.convention.rows == "id" else tuple(range(self.num_classes))
+        has_background = self.convention.rows == "id" and not self.is_multilabel
+        return (BINARY_CLASS,) if has_background else tuple(range(self.num_classes))
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def label_texts(self) -> tuple[str, ...]:
         """What lists and submissions call each class, in index order: CLASS_LABELS, or numbers from CLASS_BASE on."""
         if self.class_labels == "names":
             return self.classes

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.wording import did_you_mean
 
 EXAMPLE = "{NAME: flat, EPOCHS: 3, LR: flat}"
-LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "bitempered", "lovasz", "tversky", "boundary")
+LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "bitempered", "lovasz", "tversky", "boundary", "bce")
 
 # A cycle starts at MAX_LR / 25 and rises for 30 % of its steps: the defaults of fastai and of torch's OneCycleLR.
 CYCLE_START_SHARE = 1 / 25

@@ -109,11 +109,14 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
     """Returns the label plane of `box` in the augmented image: nearest pixel, so no value appears that was not there.
 
     Args:
-        label: uint8, height x width.
+        label: uint8, height x width, or height x width x planes.
         beyond: the value outside a constant border, where nothing is known.
     """
     if not geometry.warped:
         return _slice(label, geometry, box)
+    if label.ndim == 3:  # OpenCV's nearest pixel of several channels is not always that of one
+        planes = map(np.ascontiguousarray, np.moveaxis(label, -1, 0))
+        return np.stack([cut_label(plane, geometry, box, beyond) for plane in planes], -1)
     return _warp(label, _tile_matrix(label, geometry, box), geometry, box, cv2.INTER_NEAREST, beyond)
 
 

@@ -112,6 +112,9 @@ KINDS: dict[str, tuple[str, str]] = {
                           "mean classes, MASK_VALUES lists them"),
     "RGB mask": (_MASK, f"MASK_VALUES: colors in {_DESCRIPTOR} reads them by COLORS, which then has the stored colour "
                  "of each class"),
+    "mask of other channels": ("a channel per class, in the order of CLASSES", "where a file is of one class, put "
+                               f"{{{{class}}}} into MASKS of {_DESCRIPTOR}; where grey values mean classes, "
+                               "MASK_VALUES: {{name: [values]}} says which"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),

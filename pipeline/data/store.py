@@ -1,9 +1,9 @@
 """The tile store: every image and its label plane, decoded and resized once, in two flat files mapped into memory.
 
 A folder `<key>/` holds `images.bin` (rows of pixels, in the number format of the images), `labels.u8` (one byte per
-pixel) and `index.json` (the offset of each image at each scale). A tile is then a slice; nothing is decoded or held in
-memory. The key names the content, so experiments with the same scales share one store and a changed image gets a new
-one.
+pixel, or one per plane of it) and `index.json` (the offset of each image at each scale). A tile is then a slice;
+nothing is decoded or held in memory. The key names the content, so experiments with the same scales share one store and
+a changed image gets a new one.
 
 Kept: uint8 at every scale, 5.3 MB an image for T1. Measured against it in `tests/benchmarks/bench_tiles.py` and
 rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and holding the set in memory.
@@ -68,7 +68,8 @@ class Store:
         self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
         self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
         self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
-        self._labels = _map_file(path / PLANES, index["num_pixels"], np.dtype(np.uint8))
+        self.planes = index.get("planes")
+        self._labels = _map_file(path / PLANES, index["num_pixels"] * (self.planes or 1), np.dtype(np.uint8))
 
     def __reduce__(self):
         return open_store, (self.path,)
@@ -92,9 +93,20 @@ class Store:
         return self._images[first:last].reshape(entry.height, entry.width, self.channels)
 
     def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
-        """Returns a read-only view of the label plane: uint8, height x width."""
+        """Returns a read-only view of the label: uint8, height x width, and x planes where labels have planes."""
         entry = self.entry(image_id, scale)
-        return self._labels[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
+        num_planes = self.planes or 1
+        label = self._labels[entry.offset * num_planes : (entry.offset + entry.num_pixels) * num_planes]
+        return label.reshape(label_shape((entry.height, entry.width), self.planes))
+
+
+def label_shape(size: tuple[int, int], planes: int | None) -> tuple[int, ...]:
+    """Returns the shape of a label of (height, width); without planes it has one value per pixel.
+
+    >>> label_shape((2, 3), None), label_shape((2, 3), 4)
+    ((2, 3), (2, 3, 4))
+    """
+    return size if planes is None else (*size, planes)
 
 
 def open_store(path: Path | str) -> Store:
@@ -130,7 +142,7 @@ def build_store(
         catalog: columns id, image, mask, width, height.
         scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
-        labels: whose `read` returns planes, uint8, height x width.
+        labels: whose `read` returns uint8, height x width, or height x width x `planes`.
         log: receives the announcement of the size before anything is written.
 
     Raises:
@@ -149,19 +161,23 @@ def build_store(
 
 
 def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label plane at (width, height): the image averaged to shrink, the label by nearest pixel."""
+    """Returns image and label at (width, height): the image averaged to shrink, the label by nearest pixel."""
     if (image.shape[1], image.shape[0]) == scale:
         return image, label
     shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
     # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     scaled = by_fours(image, lambda four: cv2.resize(four, scale, interpolation=how))
-    return scaled, cv2.resize(label, scale, interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def nearest(part: np.ndarray) -> np.ndarray:
+        return cv2.resize(part, scale, interpolation=cv2.INTER_NEAREST_EXACT)
+
+    return scaled, nearest(label) if label.ndim == 2 else by_fours(label, nearest)
 
 
 def _content_key(images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels) -> str:
     hashes = map_files(lambda row: (images.content(row.image), labels.content(row)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales]]
+    content = [FORMAT, scales and [list(scale) for scale in scales], *([labels.planes] if labels.planes else [])]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
@@ -170,7 +186,7 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
     sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     pixel_bytes = images.channels * images.dtype.itemsize
-    num_bytes = ends[-1] * (pixel_bytes + 1)
+    num_bytes = ends[-1] * (pixel_bytes + (labels.planes or 1))
     named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
     log(
         f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
@@ -188,6 +204,7 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
             "num_pixels": ends[-1],
             "channels": images.channels,
             "dtype": images.dtype.name,
+            "planes": labels.planes,
             "images": {row.id: image_entries for row, image_entries in zip(rows, entries, strict=True)},
         }
         write_atomic(temporary / INDEX, json.dumps(index))
@@ -204,10 +221,10 @@ def _write_pixels(
     temporary: Path, images: ImageSource, jobs: list[tuple], num_pixels: int, labels: Labels
 ) -> list[list[list[int]]]:
     """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    pixel_bytes = images.channels * images.dtype.itemsize
+    pixel_bytes, label_bytes = images.channels * images.dtype.itemsize, labels.planes or 1
     with open(temporary / PIXELS, "wb") as pixels, open(temporary / PLANES, "wb") as planes:
         _claim(pixels.fileno(), num_pixels * pixel_bytes)
-        _claim(planes.fileno(), num_pixels)
+        _claim(planes.fileno(), num_pixels * label_bytes)
 
         def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
@@ -215,7 +232,7 @@ def _write_pixels(
             for width, height in sizes:
                 image, label = resize(*whole, (width, height))
                 _write_all(pixels.fileno(), image, offset * pixel_bytes)
-                _write_all(planes.fileno(), label, offset)
+                _write_all(planes.fileno(), label, offset * label_bytes)
                 entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
                 offset += width * height
             return entries
@@ -228,7 +245,7 @@ def _write_pixels(
 
 def _read(images: ImageSource, row, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     image, label = images.read(row.image), labels.read(row)
-    if not image.shape[:2] == label.shape == (row.height, row.width):
+    if not image.shape[:2] == label.shape[:2] == (row.height, row.width):
         raise UserError(
             f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {label.shape[1]}x{label.shape[0]}, "
             f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."

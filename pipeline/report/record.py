@@ -85,7 +85,11 @@ class Record:
         self.timings = read_columns(folder / paths.TIMINGS) or {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
-        self.confusion = read_columns(folder / paths.CONFUSION)
+        self.confusion = self.class_counts = read_columns(folder / paths.CONFUSION)
+        if loaded.competition.is_multilabel:  # no class is taken for another
+            self.confusion = None
+        else:
+            self.class_counts = None
         self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
         self.stores: list[Any] = read_json(folder / paths.STORES, list) or []
         ensemble = read_json(folder / paths.ENSEMBLE) or {}

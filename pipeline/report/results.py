@@ -69,6 +69,9 @@ def _listed(words: Sequence[str]) -> str:
 
 def never_predicted(record: Record) -> list[str]:
     """Returns the classes that validation images show and the network never predicts."""
+    if record.class_counts:
+        rows = zip(*(record.class_counts[column] for column in ("truth", "found", "missed", "false")), strict=True)
+        return [name for name, *pixels in rows if pixels[1] != "0" and pixels[0] == pixels[2] == "0"]
     names, rows = confusion_counts(record.confusion) if record.confusion else ([], [])
     return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
 

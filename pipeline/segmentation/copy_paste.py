@@ -18,6 +18,7 @@ from pipeline.config.competition import IGNORE
 from pipeline.data.augment import has_colors
 from pipeline.data.tiles import Box
 from pipeline.segmentation.labels import count_values
+from pipeline.segmentation.planes import HALF, count_planes
 
 SIGMA = 1.0
 RADIUS = 3  # pixels; what a Gaussian of sigma 1 has beyond is worth less than a twentieth of a grey level
@@ -35,7 +36,7 @@ def choose_classes(
     """Returns 1 to `max_classes` classes to paste, or none when no class fits.
 
     Args:
-        areas: pixels of each mask value in the source, as from `count_values`.
+        areas: pixels of each class in the source, as from `count_classes`.
         allowed: class indices that may be pasted; the ignored value never is.
         max_area: pixels that all of them together may cover; a class too large is passed over for the next.
         weights: relative chance of each class to come first (0 = never); None for equal chances.
@@ -76,11 +77,11 @@ def keep_occurrence(chosen: Sequence[int], mask: np.ndarray, source_mask: np.nda
     below the pasted pixels must not vanish; then every class keeps its share exactly, not only on average.
 
     Args:
-        mask: the sample's mask before pasting; `areas`: its `count_values`.
+        mask: the sample's mask before pasting; `areas`: its `count_classes`.
     """
     kept = list(chosen)
     while kept:
-        covered = count_values(mask, pasted_pixels(source_mask, kept))
+        covered = count_classes(mask, pasted_pixels(source_mask, kept))
         vanishing = (areas > 0) & (covered == areas)
         vanishing[[*kept, IGNORE]] = False
         if not vanishing.any():
@@ -97,12 +98,20 @@ def overlap(source: Box, size: tuple[int, int], rng: np.random.Generator) -> tup
     return Box(source.x + x, source.y + y, width, height), Box(place_x, place_y, width, height)
 
 
+def count_classes(mask: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Returns the pixels of each class, int64 [256], of an index mask or of planes."""
+    return (count_values if mask.ndim == 2 else count_planes)(mask, inside)
+
+
 def pasted_pixels(source_mask: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     """Returns 255 where the source shows one of the classes, else 0: uint8, HxW."""
     if not classes:
-        return np.zeros_like(source_mask)
+        return np.zeros(source_mask.shape[:2], np.uint8)
     # A comparison per class runs in vector registers, a look-up table does not.
-    shown = [cv2.inRange(source_mask, index, index) for index in classes]
+    if source_mask.ndim == 2:
+        shown = [cv2.inRange(source_mask, index, index) for index in classes]
+    else:
+        shown = [cv2.inRange(np.ascontiguousarray(source_mask[..., index]), HALF, IGNORE - 1) for index in classes]
     for other in shown[1:]:
         cv2.bitwise_or(shown[0], other, dst=shown[0])
     return shown[0]
@@ -116,10 +125,13 @@ def paste(
     read_source: Callable[[Box], np.ndarray],
     frame: Box | None = None,
 ) -> None:
-    """Lays all pixels of `classes` over image (uint8, HxWx3) and mask (uint8, HxW), both contiguous, in place.
+    """Lays all pixels of `classes` over image (uint8, HxWx3) and mask, both contiguous, in place.
+
+    Of planes, pasted pixels get all classes of the source: what the sample showed there is not to be seen any more.
 
     Args:
-        source_mask: uint8, HxW like `mask`.
+        mask: uint8, HxW, or planes, HxWxC.
+        source_mask: uint8, like `mask`.
         read_source: returns the source image's pixels in a box, so that the rest need not be computed.
         frame: where the source lies when it is smaller than the sample; None when it covers all of it.
     """
@@ -132,7 +144,11 @@ def paste(
     left, right = max(frame.x, x - MARGIN), min(frame.x + frame.width, x + width + MARGIN)
     box = Box(left, top, right - left, bottom - top)
     inside = np.s_[top:bottom, left:right]
-    cv2.copyTo(source_mask[inside], pasted[inside], mask[inside])
+    if mask.ndim == 2:
+        cv2.copyTo(source_mask[inside], pasted[inside], mask[inside])
+    else:
+        is_pasted = pasted[inside] > 0
+        mask[inside][is_pasted] = source_mask[inside][is_pasted]
     _blend(image, read_source(box), pasted[inside], box)
 
 

@@ -1,11 +1,13 @@
-"""The decision rule of segmentation: logits to probabilities, to one class per pixel, to counts of pixels.
+"""The decision rule of one class per pixel: logits to probabilities, to classes, to counts of pixels.
 
-Softmax over the classes, the most probable class, a confusion matrix. Losses, validation, ensembles and prediction all
-call this file, so another rule (several classes per pixel: sigmoid and a threshold per class) begins here.
+Softmax over the classes, the most probable class, a confusion matrix. Its counterpart for several classes per pixel is
+`sigmoid.py`; `activation.py` says which of them is used.
 
 Letters: B images, C classes, H rows, W columns, P pixels. Predictions and masks are uint8 class indices; 255 in a mask
 is ignored. No function here makes a GPU wait.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config.competition import IGNORE
 
+LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
 BLOCK_PIXELS = 2**17  # pixels per block of `choose`: half a megabyte of float32 per class stays in the cache
 NUM_LANES = 64  # counters per cell of a matrix on a GPU, so that neighbouring pixels do not wait for each other
 
@@ -35,6 +38,11 @@ def logits_gradient(grad_BCHW: Tensor, probs_BCHW: Tensor) -> Tensor:
     out_BCHW = torch.empty_like(grad_BCHW) if grad_BCHW.is_cuda else grad_BCHW
     torch.ops.aten._softmax_backward_data.out(grad_BCHW, probs_BCHW, 1, probs_BCHW.dtype, grad_input=out_BCHW)
     return out_BCHW
+
+
+def from_probs(probs: Tensor) -> Tensor:
+    """Returns the logarithm of probabilities, in place; finite where one underflowed."""
+    return probs.log_().clamp_min_(LEAST_LOG)
 
 
 def unnormalised_log_probs(logits: Tensor) -> Tensor:

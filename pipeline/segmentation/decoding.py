@@ -2,7 +2,8 @@
 
 In: of each out-of-fold image, the area and the probability of each predicted class, and its score. Out: rules that
 drop a class from an image where it is too small (area) or too unsure (sum of its probabilities); its pixels go to the
-next best class. A rule is adopted only when it gains, beyond noise, on sequences that it was not fitted on.
+next best class, or to none where a pixel may have none. A rule is adopted only when it gains, beyond noise, on
+sequences that it was not fitted on.
 
 Letters: C classes, H rows, W columns.
 """
@@ -18,11 +19,12 @@ import numpy as np
 
 from pipeline.config.competition import SCORE_DEFAULTS, ScoreOptions
 from pipeline.scores import LABELS
-from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
+from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.scores import counts_of
 
 Measure = Literal["area", "mass"]
 MEASURES: tuple[Measure, ...] = ("area", "mass")
@@ -56,49 +58,54 @@ class DecodedImage:
     is_present: np.ndarray
 
 
-def measure_classes(predictions: Sequence[Prediction], mask_HW: np.ndarray) -> dict[Measure, np.ndarray]:
+def measure_classes(predictions: Sequence[Prediction], mask: np.ndarray) -> dict[Measure, np.ndarray]:
     """Returns each class's predicted area and mass as shares of the image, float64 (C,) each."""
-    num_classes = len(predictions[0].logits)
+    num_classes, size = len(predictions[0].logits), mask.shape[0] * mask.shape[1]
     areas, masses = np.zeros(num_classes), np.zeros(num_classes)
     for top, bottom, probs_CRW in mean_probs(predictions):
-        choices_N = mask_HW[top:bottom].ravel()
+        if mask.ndim == 3:
+            present_CRW = np.moveaxis(is_present(mask[top:bottom]), -1, 0)
+            areas += present_CRW.sum((1, 2))
+            masses += (probs_CRW.numpy() * present_CRW).sum((1, 2), dtype=np.float64)
+            continue
+        choices_N = mask[top:bottom].ravel()
         probs_CN = probs_CRW.flatten(1).numpy()
         chosen_N = probs_CN[choices_N, np.arange(len(choices_N))]
         areas += np.bincount(choices_N, minlength=num_classes)
         masses += np.bincount(choices_N, chosen_N, minlength=num_classes)
-    return {"area": areas / mask_HW.size, "mass": masses / mask_HW.size}
+    return {"area": areas / size, "mass": masses / size}
 
 
 def measure_image(
     image_id: str,
     sequence: str,
     predictions: Sequence[Prediction],
-    mask_HW: np.ndarray,
-    truth_HW: np.ndarray,
+    mask: np.ndarray,
+    truth: np.ndarray,
     score: str = "dice",
     options: ScoreOptions = SCORE_DEFAULTS,
 ) -> DecodedImage:
     """Returns the shares and scores of an image; pixels that the truth ignores enter the shares, not the scores.
 
     Args:
-        mask_HW: the decoded mask.
-        truth_HW: uint8; pixels of `IGNORE` have no truth.
+        mask: the decoded mask, uint8 (H, W) or planes (H, W, C).
+        truth: likewise; pixels of `IGNORE` have no truth.
         score: one of `per: image`.
     """
-    shares = measure_classes(predictions, mask_HW)
-    confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
-    scores, is_present = image_score(score, confusion_CC, mask_HW, truth_HW, options), confusion_CC.sum(1) > 0
-    return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
+    shares, activation = measure_classes(predictions, mask), predictions[0].activation
+    counted = activation.counted(activation.count_masks(mask, truth, len(shares["area"])))
+    scores, has_class = image_score(score, counted, mask, truth, options), counts_of(counted).true > 0
+    return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=has_class)
 
 
-def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule]) -> tuple[int, ...]:
-    """Returns the classes that rules drop from an image; the largest class always stays.
+def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule], keeps_largest: bool = True) -> tuple[int, ...]:
+    """Returns the classes that rules drop from an image; the largest class stays unless a pixel may have none.
 
     >>> shares = {"area": np.array([0.9, 0.001, 0.099]), "mass": np.array([0.8, 0.0005, 0.05])}
     >>> dropped(shares, [Rule(1, "area", 0.01), Rule(2, "mass", 0.01)])
     (1,)
     """
-    largest = int(shares["area"].argmax())
+    largest = int(shares["area"].argmax()) if keeps_largest else None
     return tuple(
         rule.class_index
         for rule in rules
@@ -109,7 +116,8 @@ def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule]) -> tupl
 def decode_with_rules(predictions: Sequence[Prediction], recipe: Recipe, rules: Sequence[Rule]) -> np.ndarray:
     """Returns the mask, uint8 (height, width), with the pixels of dropped classes given to the next best class."""
     mask = combine(predictions, [recipe])[0]
-    excluded = dropped(measure_classes(predictions, mask), rules) if rules else ()
+    keeps_largest = not predictions[0].is_sigmoid
+    excluded = dropped(measure_classes(predictions, mask), rules, keeps_largest) if rules else ()
     return combine(predictions, [recipe], excluded)[0] if excluded else mask
 
 
@@ -143,7 +151,11 @@ def gain_of(image: DecodedImage, class_index: int) -> float:
 
 
 def fit_suppression(
-    images: Sequence[DecodedImage], classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
+    images: Sequence[DecodedImage],
+    classes: Sequence[str],
+    scored: Sequence[int] | None = None,
+    score: str = "dice",
+    keeps_largest: bool = True,
 ) -> Fitted[int, Rule, tuple[Rule, ...]]:
     """Returns the rules that gain on sequences that they were not fitted on, beyond noise; trials are by class index.
 
@@ -152,9 +164,14 @@ def fit_suppression(
     Args:
         scored: indices of the scored classes, which alone may be dropped; None: all.
         score: that of the images.
+        keeps_largest: as in `dropped`.
     """
     fits = {index: partial(fit_rule, index) for index in (range(len(classes)) if scored is None else scored)}
-    trials = try_settings(images, fits, _gain)
+
+    def gain(image: DecodedImage, rule: Rule) -> float:
+        return gain_of(image, rule.class_index) if dropped(vars(image), [rule], keeps_largest) else 0.0
+
+    trials = try_settings(images, fits, gain)
     rules = tuple(trial.setting for trial in trials.adopted.values())
     share = 100 * (trials.survived or 0)
     changed = f"rules for {len(rules)} of {len(classes)} classes, {share:.0f} % of the gain in sample survives"
@@ -164,7 +181,3 @@ def fit_suppression(
         return f"{classes[index]}: {'dropped' if index in trials.adopted else 'kept, not dropped'} {limit}"
 
     return Fitted(rules, trials, trials.words("no class is dropped", changed, LABELS[score], describe))
-
-
-def _gain(image: DecodedImage, rule: Rule) -> float:
-    return gain_of(image, rule.class_index) if dropped(vars(image), [rule]) else 0.0

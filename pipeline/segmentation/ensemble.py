@@ -1,6 +1,7 @@
 """Combines several members' predictions of one image into one mask, a few rows at a time.
 
-In: one `Prediction` per member, of any network, tiles and padding. Out: index masks. Only running sums over a few rows
+In: one `Prediction` per member, of any network, tiles and padding. Out: index masks, or planes where a pixel may have
+several classes. Only running sums over a few rows
 are held, so memory grows neither with the number of members nor with the image, and no further store is needed.
 
 Letters: M members, C classes, R rows of a block, W the image's columns.
@@ -10,12 +11,16 @@ Letters: M members, C classes, R rows of a block, W the image's columns.
     MW        class that most members choose; ties go to the class with the highest single probability
     GEO       class of the highest geometric mean probability
     WEIGHTED  class of the highest weighted mean probability, weights per member or per member and class
+
+Where a pixel may have several classes, each class is decided alone: it is there where its mean (AP, WEIGHTED),
+geometric mean of the odds (GEO), or most certain probability (BP) reaches its threshold, 0.5 unless another is fitted;
+or where more than half of the members say so (MW; with half of them the mean probability decides).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.segmentation import decision
+from pipeline.segmentation import decision, sigmoid
 from pipeline.segmentation.compact import BAND_PIXELS
 from pipeline.segmentation.predict import Prediction
 
@@ -35,10 +40,16 @@ BLOCK_PIXELS = BAND_PIXELS  # 1.5 MB of float32 for 12 classes: softmax and sums
 
 @dataclass(frozen=True)
 class Recipe:
-    """How members are combined. `weights`: float64 (M, C) or (M, 1), columns of sum 1; with WEIGHTED only."""
+    """How members are combined.
+
+    Attributes:
+        weights: float64 (M, C) or (M, 1), columns of sum 1; with WEIGHTED only.
+        thresholds: float64 (C,), from which probability on a class is there where a pixel may have several; None: 0.5.
+    """
 
     method: Method
     weights: np.ndarray | None = None
+    thresholds: np.ndarray | None = None
 
 
 def normalised(weights: Sequence[float] | Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
@@ -63,7 +74,7 @@ def for_members(recipe: Recipe, numbers: Sequence[int]) -> Recipe:
     """
     if recipe.weights is None:
         return recipe
-    return Recipe(recipe.method, normalised(recipe.weights[list(numbers)]))
+    return replace(recipe, weights=normalised(recipe.weights[list(numbers)]))
 
 
 def found_recipe(found: Mapping[str, Any]) -> Recipe:
@@ -74,7 +85,7 @@ def found_recipe(found: Mapping[str, Any]) -> Recipe:
 def combine(
     predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
 ) -> list[np.ndarray]:
-    """Returns a mask per recipe, uint8 (height, width); members are read once for all of them.
+    """Returns a mask per recipe, uint8 (height, width) or planes (height, width, C); members are read once for all.
 
     Args:
         predictions: one per member, of the same image.
@@ -90,22 +101,28 @@ def combine(
     [2, 0, 2, 2]
     """
     height, width = _common_size(predictions)
-    masks = [np.empty((height, width), np.uint8) for _ in recipes]
+    activation, num_classes = predictions[0].activation, len(predictions[0].logits)
+    shape = (height, width, num_classes) if activation.is_sigmoid else (height, width)
+    masks = [np.empty(shape, np.uint8) for _ in recipes]
+    scores_of = _margins if activation.is_sigmoid else _scores
     for top, bottom in row_blocks(height, width):
-        scores = _scores(predictions, recipes, top, bottom)
+        scores = scores_of(predictions, recipes, top, bottom)
         for mask, scores_CRW in zip(masks, scores, strict=True):
             if excluded:
                 scores_CRW = scores_CRW.clone()  # the sums may serve the next recipe too
                 scores_CRW[list(excluded)] = -torch.inf
-            mask[top:bottom] = decision.choose(scores_CRW[None])[0].numpy()
+            mask[top:bottom] = activation.choose(scores_CRW[None])[0].numpy()
     return masks
 
 
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:
     """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one image, top to bottom."""
+    probs = predictions[0].activation.probs
     for top, bottom in row_blocks(*_common_size(predictions)):
-        total_CRW = _scores(predictions, [Recipe("AP")], top, bottom)[0]
-        yield top, bottom, total_CRW.div_(len(predictions))
+        first, *others = (probs(logits_rows(one, top, bottom), 0) for one in predictions)
+        for probs_CRW in others:
+            first += probs_CRW
+        yield top, bottom, first.div_(len(predictions))
 
 
 def row_blocks(height: int, width: int) -> Iterator[tuple[int, int]]:
@@ -170,6 +187,8 @@ def _listed(value: object) -> str:
 
 
 def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
+    if len({prediction.is_sigmoid for prediction in predictions}) > 1:
+        raise UserError("members were predicted with different LABELS; predict again with --force")
     sizes = {tuple(prediction.size) for prediction in predictions}
     classes = {len(prediction.logits) for prediction in predictions}
     if len(sizes) != 1 or len(classes) != 1:
@@ -178,6 +197,32 @@ def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
             "expected one size and one number of classes; predict again with --force"
         )
     return sizes.pop()
+
+
+def _margins(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: int, bottom: int) -> list[Tensor]:
+    """Returns per recipe how far each class is above its threshold, float32 (C, R, W): it is there from 0 on."""
+    logits_MCRW = torch.stack([logits_rows(prediction, top, bottom) for prediction in predictions])
+    probs_MCRW = sigmoid.probs(logits_MCRW)
+    margins = []
+    for recipe in recipes:
+        thresholds = 0.5 if recipe.thresholds is None else torch.from_numpy(recipe.thresholds).float()[:, None, None]
+        mean_CRW = None
+        if recipe.weights is not None:
+            weights = torch.from_numpy(np.broadcast_to(recipe.weights, probs_MCRW.shape[:2]).copy()).float()
+            mean_CRW = torch.einsum("mcrw,mc->crw", probs_MCRW, weights)
+        elif recipe.method == "GEO":
+            mean_CRW = sigmoid.probs(logits_MCRW.mean(0))
+        elif recipe.method == "BP":
+            surest_1CRW = (probs_MCRW - 0.5).abs().argmax(0, keepdim=True)
+            mean_CRW = probs_MCRW.gather(0, surest_1CRW)[0]
+        else:
+            mean_CRW = probs_MCRW.mean(0)
+        margin_CRW = mean_CRW - thresholds
+        if recipe.method == "MW":
+            votes_CRW = 2 * (probs_MCRW >= thresholds).sum(0) - len(predictions)
+            margin_CRW = torch.where(votes_CRW == 0, margin_CRW, votes_CRW.float())
+        margins.append(margin_CRW)
+    return margins
 
 
 def _scores(predictions: Sequence[Prediction], recipes: Sequence[Recipe], top: int, bottom: int) -> list[Tensor]:

@@ -24,7 +24,7 @@ from pipeline.scores import LABELS, mean_scored
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import normalised
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
-from pipeline.segmentation.pixel_sample import PixelSample, sample_pixels, scored_probs
+from pipeline.segmentation.pixel_sample import THRESHOLD, PixelSample, sample_pixels, scored_probs
 from pipeline.segmentation.predict import Prediction
 
 Kind = Literal["greedy", "soft", "soft per class"]
@@ -52,28 +52,33 @@ class MemberSample(PixelSample):
 
 
 def sample_members(
-    image_id: str, sequence: str, members: Sequence[int], predictions: Sequence[Prediction], truth_HW: np.ndarray
+    image_id: str, sequence: str, members: Sequence[int], predictions: Sequence[Prediction], truth: np.ndarray
 ) -> MemberSample:
     """Returns the sample of an image; reads each prediction once, a few rows at a time.
 
     Args:
         members: numbers of the members that were not trained on it.
         predictions: one per such member.
-        truth_HW: uint8; pixels of `IGNORE` are left out.
+        truth: uint8 (H, W) or planes (H, W, C); pixels of `IGNORE` are left out.
     """
     num_classes = len(predictions[0].logits)
     soft_hits, soft_areas = (np.zeros((len(members), num_classes)) for _ in range(2))
 
     def blocks() -> Iterator[tuple[np.ndarray, ...]]:
-        for probs_JCN, truth_N in scored_probs(predictions, truth_HW):
+        for probs_JCN, truth_N in scored_probs(predictions, truth):
             soft_areas[:] += probs_JCN.sum(2, dtype=np.float64)
+            if truth_N.ndim == 2:
+                soft_hits[:] += np.einsum("jcn,cn->jc", probs_JCN, truth_N, dtype=np.float64)
+                choices_JCN = probs_JCN >= THRESHOLD
+                yield probs_JCN, truth_N, choices_JCN[0], (choices_JCN != choices_JCN[0]).any((0, 1))
+                continue
             for class_index in np.unique(truth_N):
                 hits_J = probs_JCN[:, class_index, truth_N == class_index].sum(1, dtype=np.float64)
                 soft_hits[:, class_index] += hits_J
             choices_JN = decision.choose(torch.from_numpy(probs_JCN)[:, :, None])[:, 0].numpy()
             yield probs_JCN, truth_N, choices_JN[0], (choices_JN != choices_JN[0]).any(0)
 
-    sample = sample_pixels(image_id, sequence, truth_HW, num_classes, blocks(), MOST_DISPUTED)
+    sample = sample_pixels(image_id, sequence, num_classes, blocks(), MOST_DISPUTED)
     return MemberSample(**vars(sample), members=np.array(members), soft_hits=soft_hits, soft_areas=soft_areas)
 
 

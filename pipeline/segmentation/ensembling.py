@@ -19,7 +19,7 @@ from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
 from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
@@ -100,24 +100,25 @@ def image_maker(
 ) -> Make:
     """Returns a function from an image and its predictions to `methods`, `scores`, `own`, `mask`, and a member sample.
 
-    `methods` has a confusion matrix per recipe, `scores` its score of each class, `own` that of each member alone;
+    `methods` has the counts of pixels per recipe, `scores` its score of each class, `own` that of each member alone;
     `mask` is by the recipe at `mask_index`. The sample is there if it is asked for.
     """
     competition, files = run.loaded.competition, {row.id: row for row in rows.itertuples()}
     true_masks, score = masks_of(run, folder), per_image_score(competition.score)
+    activation = activation_of(competition)
 
     def scored(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        confusion_CC = confusion_of(mask, truth, competition.num_classes)
-        return confusion_CC, image_score(score, confusion_CC, mask, truth, competition.score_options)
+        counts = activation.count_masks(mask, truth, competition.num_classes)
+        return counts, image_score(score, activation.counted(counts), mask, truth, competition.score_options)
 
     def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         members, row = held_out[image_id], files[image_id]
         truth = true_masks.read(row)
         masks = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
         alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        confusions, scores = zip(*(scored(mask, truth) for mask in masks), strict=True)
+        counts, scores = zip(*(scored(mask, truth) for mask in masks), strict=True)
         own = np.stack([scored(mask, truth)[1] for mask in alone])
-        made = {"methods": np.stack(confusions), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
+        made = {"methods": np.stack(counts), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made

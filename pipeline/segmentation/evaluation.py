@@ -17,12 +17,20 @@ from pipeline.paths import CLASSES, CONFUSION, PANELS
 from pipeline.report.figure import write_image
 from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, Chosen, chosen_scores, per_image_score
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
-from pipeline.segmentation.scores import confusion_table, image_scores, image_table, majority_guess, summarise
+from pipeline.segmentation.scores import (
+    confusion_table,
+    counts_table,
+    empty_guess,
+    image_scores,
+    image_table,
+    majority_guess,
+    summarise,
+)
 from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
 
@@ -32,38 +40,46 @@ NUM_PANELS = 3  # of each: best, median, worst
 def evaluate_predictions(
     run: Run, folder: Path, rows: pd.DataFrame, prediction_of: Callable[[str], Prediction]
 ) -> Evaluation:
-    """Returns the scores of the most probable class per pixel.
+    """Returns the scores of the most probable class per pixel, or of all classes that are probable.
 
     Args:
         folder: of the competition.
         rows: catalog rows of the validation images.
         prediction_of: an image's prediction by its id.
     """
-    num_classes, masks = run.loaded.competition.num_classes, masks_of(run, folder)
+    competition, masks = run.loaded.competition, masks_of(run, folder)
+    count_masks = activation_of(competition).count_masks
     bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
-    confusions = [confusion_of(decode(prediction_of(row.id)), masks.read(row), num_classes) for row in bar]
-    return evaluation_of(run, folder, rows, np.stack(confusions), lambda image_id: decode(prediction_of(image_id)))
+    counts = [count_masks(decode(prediction_of(row.id)), masks.read(row), competition.num_classes) for row in bar]
+    return evaluation_of(run, folder, rows, np.stack(counts), lambda image_id: decode(prediction_of(image_id)))
 
 
 def evaluation_of(
-    run: Run, folder: Path, rows: pd.DataFrame, confusion_ICC: np.ndarray, mask_of: Callable[[str], np.ndarray]
+    run: Run, folder: Path, rows: pd.DataFrame, counts: np.ndarray, mask_of: Callable[[str], np.ndarray]
 ) -> Evaluation:
-    """Returns the evaluation that follows from a confusion matrix per row.
+    """Returns the evaluation that follows from the counts of pixels of each row.
 
     Args:
         folder: of the competition.
+        counts: int64 (I, C, C) or (I, 3, C), what `Activation.count_masks` returned.
         mask_of: the predicted mask of an image by its id.
     """
     competition = run.loaded.competition
     classes, scored = competition.class_names, competition.scored_indices
     chosen = chosen_scores(competition, run.loaded.config.solver.monitor)
-    majority = int(pd.read_csv(run.paths / CLASSES, keep_default_na=False)["pixels"].idxmax())
-    found, guessed = mask_scores_of(run, folder, rows, mask_of, majority, chosen)
-    of_images = image_scores(confusion_ICC, chosen, found)
+    counted = activation_of(competition).counted(counts)
+    majority = None  # where a pixel may have no class, that is what is predicted everywhere
+    if not competition.is_multilabel:
+        majority = int(pd.read_csv(run.paths / CLASSES, keep_default_na=False)["pixels"].idxmax())
+    found, guessed = mask_scores_of(run, folder, rows, mask_of, majority or 0, chosen)
+    of_images = image_scores(counted, chosen, found)
     per_image = image_table(rows["id"], rows["sequence"], of_images, classes, scored)
-    metrics = summarise(confusion_ICC, classes, scored, competition.score, chosen, found)
-    metrics["majority"] = majority_guess(confusion_ICC, majority, classes, scored, chosen, guessed)
-    return Evaluation(metrics, per_image, {CONFUSION: confusion_table(confusion_ICC.sum(0), classes)}, mask_of)
+    metrics = summarise(counted, classes, scored, competition.score, chosen, found)
+    if majority is None:
+        metrics["majority"] = empty_guess(counted, classes, scored, chosen, guessed)
+        return Evaluation(metrics, per_image, {CONFUSION: counts_table(counted, classes)}, mask_of)
+    metrics["majority"] = majority_guess(counted, majority, classes, scored, chosen, guessed)
+    return Evaluation(metrics, per_image, {CONFUSION: confusion_table(counted.sum(0), classes)}, mask_of)
 
 
 def mask_scores_of(
@@ -71,16 +87,16 @@ def mask_scores_of(
     folder: Path,
     rows: pd.DataFrame,
     mask_of: Callable[[str], np.ndarray],
-    majority: int,
+    guess: int,
     chosen: Chosen,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the scores that need masks, float64 (I, C) by name: of the predictions, and of always one class."""
+    """Returns the scores that need masks, float64 (I, C) by name: of the predictions, and of one value everywhere."""
     if not chosen.of_masks:
         return {}, {}
     masks, found, guessed = masks_of(run, folder), [], []
     for row in tqdm(rows.itertuples(), total=len(rows), desc="score masks", leave=False, disable=None):
         truth = masks.read(row)
-        for scores, mask in ((found, mask_of(row.id)), (guessed, np.full_like(truth, majority))):
+        for scores, mask in ((found, mask_of(row.id)), (guessed, np.full_like(truth, guess))):
             num_classes = run.loaded.competition.num_classes
             scores.append(score_masks(chosen.of_masks, mask, truth, num_classes, chosen.options))
     joined = [

@@ -1,4 +1,4 @@
-"""The decoding of a run: factors on probabilities and rules for small classes, fitted on out-of-fold images.
+"""The decoding of a run: factors or thresholds of probabilities, and rules for small classes, fitted out of fold.
 
 In: predictions of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the predictions of a test image into its mask.
@@ -7,6 +7,7 @@ function that turns the predictions of a test image into its mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_r
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.offsets import fit_offsets, sample_combined, with_factors
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
-from pipeline.segmentation.pixel_sample import PixelSample
+from pipeline.segmentation.pixel_sample import THRESHOLD, PixelSample
 from pipeline.segmentation.predict import Prediction, decode
+from pipeline.segmentation.thresholds import ThresholdImage, count_probs, fit_thresholds
 from pipeline.task import Arrays, HeldOut, MakeEach
 
 
@@ -56,7 +58,7 @@ def fit_decoding(
 
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
-    masks, facts, factors = masks_of(run, folder), {}, None
+    masks, facts, factors, thresholds = masks_of(run, folder), {}, None, None
     files, by_id = rows.set_index("id"), {row.id: row for row in rows.itertuples()}
 
     def truth_of(image_id: str) -> np.ndarray:
@@ -67,7 +69,7 @@ def fit_decoding(
         return arrays_of(sample_combined(image_id, sequence, predictions, recipe_of(image_id), truth))
 
     def measure(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        recipe, sequence = recipe_of(image_id), files.at[image_id, "sequence"]
+        recipe, sequence = replace(recipe_of(image_id), thresholds=thresholds), files.at[image_id, "sequence"]
         mask = combine(predictions, [recipe if factors is None else with_factors(recipe, factors, len(predictions))])[0]
         return arrays_of(
             measure_image(image_id, sequence, predictions, mask, truth_of(image_id), score, competition.score_options)
@@ -78,7 +80,17 @@ def fit_decoding(
         bar = tqdm(files["sequence"].items(), total=len(files), desc=name, leave=False, disable=None)
         return [image_from(kind, image_id, sequence, made(image_id)) for image_id, sequence in bar]
 
-    if settings.offsets == "fitted":
+    def count(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
+        sequence, truth = files.at[image_id, "sequence"], truth_of(image_id)
+        return arrays_of(count_probs(image_id, sequence, predictions, recipe_of(image_id), truth))
+
+    if settings.offsets == "fitted" and competition.is_multilabel:
+        counted = images_of(ThresholdImage, "thresholds", count)
+        moved = fit_thresholds(counted, classes, scored, counted_score(competition.score))
+        thresholds = moved.adopted
+        own = {name: value for name, value in zip(classes, thresholds.tolist(), strict=True) if value != THRESHOLD}
+        facts["thresholds"] = {**_fit_facts(run, moved, classes), "of": own}
+    elif settings.offsets == "fitted":
         moved = fit_offsets(
             images_of(PixelSample, "offsets", sample), classes, scored, counted_score(competition.score)
         )
@@ -87,7 +99,8 @@ def fit_decoding(
         own = {name: factor for name, factor in pairs if factor != 1}
         facts["offsets"] = {**_fit_facts(run, moved, classes), "factors": own}
     if settings.suppress == "fitted":
-        dropped = fit_suppression(images_of(DecodedImage, "rules", measure), classes, scored, score)
+        is_kept = not competition.is_multilabel
+        dropped = fit_suppression(images_of(DecodedImage, "rules", measure), classes, scored, score, is_kept)
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
         facts |= _fit_facts(run, dropped, classes)
     return facts
@@ -96,21 +109,23 @@ def fit_decoding(
 def decoder(
     run: Run, found: Mapping[str, Any] | None, facts: Mapping[str, Any]
 ) -> Callable[[Sequence[Prediction]], np.ndarray]:
-    """Returns a function from the predictions of an image to its mask, uint8 (height, width).
+    """Returns a function from the predictions of an image to its mask: uint8 (height, width), or planes.
 
     Args:
         found: of an ensemble, the content of ensemble.json.
-        facts: what `fit_decoding` returned; empty: the most probable class per pixel.
+        facts: what `fit_decoding` returned; empty: the most probable class per pixel, or all from 0.5 on.
     """
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
     num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
     rules = tuple(Rule(rule["class_index"], rule["measure"], rule["least"]) for rule in facts.get("rules", ()))
-    factors = facts.get("offsets", {}).get("factors", {})
+    factors, own = facts.get("offsets", {}).get("factors", {}), facts.get("thresholds", {}).get("of", {})
+    classes = run.loaded.competition.class_names
     if factors:
-        factors_C = np.array([factors.get(name, 1.0) for name in run.loaded.competition.class_names])
-        recipe = with_factors(recipe, factors_C, num_members)
+        recipe = with_factors(recipe, np.array([factors.get(name, 1.0) for name in classes]), num_members)
+    if own:
+        recipe = replace(recipe, thresholds=np.array([own.get(name, THRESHOLD) for name in classes]))
     return lambda predictions: decode_with_rules(predictions, recipe, rules)
 
 
@@ -122,6 +137,9 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     if "offsets" in facts:
         factors = facts["offsets"]["factors"].items()
         origin["probabilities"] = ", ".join(f"{name} times {factor:g}" for name, factor in factors) or "as predicted"
+    if "thresholds" in facts:
+        own = facts["thresholds"]["of"].items()
+        origin["thresholds"] = ", ".join(f"{name} {value:g}" for name, value in own) or f"{THRESHOLD} for all classes"
     return origin
 
 

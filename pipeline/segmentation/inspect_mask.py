@@ -26,17 +26,17 @@ _MOST_NAMED = 6  # values or colours that a message names
 
 
 def inspect_mask(
-    path: Path, file: str, competition: Competition, code: MaskCode, of: str = ""
+    path: Path, file: str, competition: Competition, code: MaskCode, is_of_class: bool = False
 ) -> tuple[Inspection, np.ndarray | None]:
     """Returns what a mask file holds, and its class indices where nothing is wrong with it.
 
     Args:
         file: how messages call it.
-        of: the one class that the file is of; its pixels are then any value, 0 elsewhere.
+        is_of_class: whether it is of one class, whose pixels have any value, and 0 elsewhere.
     """
-    if of:
+    if is_of_class:
         code = ONE_CLASS
-    kind = "colors" if code.colors else "values" if competition.mask_values or of else "indices"
+    kind = "colors" if code.colors else "values" if competition.mask_values or is_of_class else "indices"
 
     def problems_of(header: Header, file: str) -> list[Problem]:
         return _form_problems(header, file, kind, competition.name)

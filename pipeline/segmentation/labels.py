@@ -20,6 +20,7 @@ from pipeline.config.competition import IGNORE, Competition, MaskCode
 from pipeline.data.decode import ARRAYS, load_array
 from pipeline.data.images import STORED_ORIENTATION, Inspection, changed_file
 from pipeline.errors import UserError
+from pipeline.segmentation.planes import is_present
 
 UNKNOWN = 254  # in a decoded mask: of no class; there are 254 at most, so that their indices end below it
 ONE_CLASS = MaskCode({0: 0}, others=1)  # of a file that is of one class: its pixels have any value but 0
@@ -117,7 +118,9 @@ def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
-    """Returns a hash of where a mask (uint8, H, W) has which of some classes."""
+    """Returns a hash of where a mask (uint8, H, W, or planes) has which of some classes."""
+    if mask_HW.ndim == 3:
+        return hashlib.sha256(is_present(mask_HW[..., list(classes)]).tobytes()).digest()
     return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
 
 
@@ -127,8 +130,8 @@ def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> N
     Raises:
         UserError: with both sizes.
     """
-    if mask_HW.shape != tuple(size):
-        raise UserError(f"the mask of {image_id} is {mask_HW.shape} (height, width); its image is {tuple(size)}")
+    if mask_HW.shape[:2] != tuple(size):
+        raise UserError(f"the mask of {image_id} is {mask_HW.shape[:2]} (height, width); its image is {tuple(size)}")
 
 
 def pixel_columns(competition: Competition) -> list[str]:
@@ -151,17 +154,19 @@ def class_table(catalog: pd.DataFrame, split: pd.DataFrame, competition: Competi
     """Returns a row per scored class, in index order.
 
     Columns: index, name, red, green, blue; over all masks the images with a pixel of the class, its pixels, and their
-    share of all scored pixels (0..1); train_images and valid_images: those images on each side of the split.
+    share of the pixels that are not ignored (0..1); train_images and valid_images: those images on each side of the
+    split.
     """
     names = competition.class_names
     pixels = catalog[pixel_columns(competition)[:-1]].set_axis(names, axis="columns")
     present = pixels > 0
     num_pixels = pixels.sum()
+    num_known = int((catalog["width"] * catalog["height"] - catalog["pixels_ignored"]).sum())
     table = pd.DataFrame({"index": range(len(names)), "name": names})
     table[["red", "green", "blue"]] = [list(color) for color in competition.colors[: len(names)]]
     table["images"] = present.sum().to_numpy()
     table["pixels"] = num_pixels.to_numpy()
-    table["pixel_share"] = (num_pixels / max(1, num_pixels.sum())).to_numpy()
+    table["pixel_share"] = (num_pixels / max(1, num_known)).to_numpy()
     for side in ("train", "valid"):
         ids = split["id"][split["subset"] == side]
         table[f"{side}_images"] = present[catalog["id"].isin(ids).to_numpy()].sum().to_numpy()
@@ -179,7 +184,7 @@ def mask_notices(competition: Competition, catalog: pd.DataFrame) -> list[str]:
     unseen = [name for name, count in zip(competition.class_names, pixels.sum(), strict=True) if count == 0]
     if unseen:
         notices.append(f"no mask contains {', '.join(unseen)}: the network cannot learn it")
-    blank = catalog["id"][pixels.sum(axis=1) == 0]
+    blank = catalog["id"][catalog["pixels_ignored"] == catalog["width"] * catalog["height"]]
     if len(blank):
         notices.append(f"{len(blank):,} masks hold only ignored pixels (first: {blank.iloc[0]})")
     return notices

@@ -21,19 +21,19 @@ from pipeline.config.plan import parse_mix
 from pipeline.config.schema import LossFn
 from pipeline.errors import UserError
 from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
-from pipeline.segmentation import decision
-from pipeline.segmentation.losses import mixed_loss
+from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.networks import num_outputs
-from pipeline.segmentation.scores import dataset_iou, scores_over_all
+from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
 
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
-    names, loss_fn = loaded.competition.class_names, loaded.config.loss_fn
-    chosen = chosen_scores(loaded.competition, loaded.config.solver.monitor)
-    return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device, chosen)
+    competition, loss_fn = loaded.competition, loaded.config.loss_fn
+    chosen = chosen_scores(competition, loaded.config.solver.monitor)
+    classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
+    return bind(*classes, loss_fn, device, chosen, activation_of(competition))
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
@@ -57,6 +57,7 @@ def bind(
     loss_fn: LossFn,
     device: torch.device,
     chosen: Chosen = BASIC,
+    activation: Activation = SOFTMAX,
 ) -> Learning:
     """Returns the same for these classes.
 
@@ -65,6 +66,7 @@ def bind(
         in_loss: indices of the classes that enter the loss.
         outputs: channels of the network.
         chosen: the scores of a validation; those of training samples are Dice and IoU.
+        activation: whether a pixel has one class, or any number of them.
     """
     num_classes = len(classes)
 
@@ -74,10 +76,11 @@ def bind(
         else:
             weights_C = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
         weights_C = None if weights_C is None else weights_C.to(device)
-        return partial(mixed_loss, parse_mix(mix), weights_C=weights_C)
+        return partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
 
-    def sample_sums(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
-        dice_BC, iou_BC = dice_iou(count_pixels(logits_BCHW, mask_BHW, num_classes))
+    def sample_sums(logits_BCHW: Tensor, mask: Tensor) -> Tensor:
+        counts = count_pixels(logits_BCHW, mask, num_classes, activation)
+        dice_BC, iou_BC = dice_iou(*activation.split_counts(counts))
         return torch.cat([dice_BC.sum(0), iou_BC.sum(0)])
 
     def sample_scores(means: Sequence[float]) -> Scores:
@@ -89,20 +92,20 @@ def bind(
         classes=tuple(classes),
         scored=tuple(scored),
         class_label="Dice",
-        split_labels=lambda mask_BHW, num_parts: mask_BHW.tensor_split(num_parts),
-        to_device=lambda mask_BHW: mask_BHW.to(device, non_blocking=True),
+        split_labels=lambda masks, num_parts: masks.tensor_split(num_parts),
+        to_device=lambda masks: masks.to(device, non_blocking=True),
         join_outputs=torch.cat,
         criterion=criterion,
         num_sums=2 * num_classes,
         sample_sums=sample_sums,
         sample_scores=sample_scores,
-        scorer=lambda: MaskScorer(num_classes, tuple(scored), chosen),
+        scorer=lambda: MaskScorer(num_classes, tuple(scored), chosen, activation),
     )
 
 
 @dataclass
 class MaskScorer:
-    """Confusion matrices of a validation, kept on the network's device until all images are in.
+    """Counts of pixels of a validation, kept on the network's device until all images are in.
 
     Scores that need the masks are computed batch by batch, on the CPU.
     """
@@ -110,56 +113,64 @@ class MaskScorer:
     num_classes: int
     scored: tuple[int, ...]
     chosen: Chosen = BASIC
-    confusions: list[Tensor] = field(default_factory=list)
+    activation: Activation = SOFTMAX
+    counts: list[Tensor] = field(default_factory=list)
     of_masks: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    def add(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
-        """Adds a batch: logits (B, C or one more, H, W), mask uint8 (B, H, W), 255 where ignored."""
-        predicted_BHW = decision.choose(logits_BCHW[:, : self.num_classes])
-        mask_BHW = mask_BHW.masked_fill(mask_BHW >= self.num_classes, IGNORE)
-        self.confusions.append(decision.count(predicted_BHW, mask_BHW, self.num_classes))
+    def add(self, logits_BCHW: Tensor, masks: Tensor) -> None:
+        """Adds a batch: logits (B, C or one more, H, W), masks uint8 (B, H, W) or (B, H, W, C), 255 where ignored."""
+        predicted = self.activation.choose(logits_BCHW[:, : self.num_classes])
+        masks = without_padding_class(masks, self.num_classes)
+        self.counts.append(self.activation.count(predicted, masks, self.num_classes))
         if names := self.chosen.of_masks:
-            pairs = zip(predicted_BHW.cpu().numpy(), mask_BHW.cpu().numpy(), strict=True)
+            pairs = zip(predicted.cpu().numpy(), masks.cpu().numpy(), strict=True)
             self.of_masks += [score_masks(names, *pair, self.num_classes, self.chosen.options) for pair in pairs]
 
     def scores(self) -> Scores:
         """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""
-        confusion_PCC = torch.cat(self.confusions)
-        dice_PC, iou_PC = dice_iou(confusion_PCC)
-        summed_CC = confusion_PCC.sum(0)
-        found_C = (summed_CC.diagonal() > 0) | (summed_CC.sum(1) == 0)
-        families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": dataset_iou(summed_CC.cpu().numpy())}
+        counts = torch.cat(self.counts)
+        dice_PC, iou_PC = dice_iou(*self.activation.split_counts(counts))
+        summed = counts.sum(0)
+        hits_C, true_C, _ = self.activation.split_counts(summed)
+        found_C = (hits_C > 0) | (true_C == 0)
+        miou_C = dataset_iou(self.activation.counted(summed.cpu().numpy()))
+        families = {"dice": dice_PC.mean(0), "iou": iou_PC.mean(0), "miou": miou_C}
         by_name = {name: score_of_classes(values.tolist(), self.scored) for name, values in families.items()}
         if self.chosen.others:
-            by_name |= self._others(confusion_PCC.cpu().numpy())
+            by_name |= self._others(counts.cpu().numpy())
         return Scores(by_name, by_name["dice"].classes, found_C.tolist())
 
-    def _others(self, confusion_PCC: np.ndarray) -> dict[str, Score]:
+    def _others(self, counts: np.ndarray) -> dict[str, Score]:
         of_masks = {name: np.stack([own[name] for own in self.of_masks]) for name in self.chosen.of_masks}
-        values, true_C = scores_over_all(confusion_PCC, self.chosen, of_masks), confusion_PCC.sum((0, 2))
+        counted = self.activation.counted(counts)
+        values, true_C = scores_over_all(counted, self.chosen, of_masks), counts_of(counted).true.sum(0)
         means = {name: mean_score(name, values[name], self.scored, true_C) for name in self.chosen.others}
         return {name: Score(None if math.isnan(mean) else mean, values[name].tolist()) for name, mean in means.items()}
 
 
-def dice_iou(confusion_CC: Tensor) -> tuple[Tensor, Tensor]:
+def dice_iou(hits_C: Tensor, true_C: Tensor, predicted_C: Tensor) -> tuple[Tensor, Tensor]:
     """Returns Dice and IoU of each class, 1 where truth and prediction both lack it: two (..., C) float64.
 
-    Takes any number of matrices, (..., C, C), row truth, in pixels. They stay on the device: no GPU has to wait.
+    Takes counts of pixels, (..., C) each. They stay on the device: no GPU has to wait.
 
-    >>> dice, iou = dice_iou(torch.tensor([[2, 1, 0], [1, 0, 0], [0, 0, 0]]))
+    >>> dice, iou = dice_iou(torch.tensor([2, 0, 0]), torch.tensor([3, 1, 0]), torch.tensor([3, 1, 0]))
     >>> dice.tolist(), iou.tolist()
     ([0.6666666666666666, 0.0, 1.0], [0.5, 0.0, 1.0])
     """
-    confusion_CC = confusion_CC.double()
-    hits_C, areas_C = confusion_CC.diagonal(dim1=-2, dim2=-1), confusion_CC.sum(-1) + confusion_CC.sum(-2)
+    hits_C, areas_C = hits_C.double(), (true_C + predicted_C).double()
     dice_C, iou_C = 2 * hits_C / areas_C, hits_C / (areas_C - hits_C)
     return dice_C.masked_fill(areas_C == 0, 1.0), iou_C.masked_fill(areas_C == 0, 1.0)
 
 
-def count_pixels(logits_BCHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
-    """Returns the confusion matrix of each image, int64 (B, C, C); a padding class is left out."""
-    predicted_BHW = decision.choose(logits_BCHW[:, :num_classes])
-    return decision.count(predicted_BHW, mask_BHW.masked_fill(mask_BHW >= num_classes, 255), num_classes)
+def count_pixels(logits_BCHW: Tensor, masks: Tensor, num_classes: int, activation: Activation = SOFTMAX) -> Tensor:
+    """Returns the counts of each image, int64 (B, C, C) or (B, 3, C); a padding class is left out."""
+    predicted = activation.choose(logits_BCHW[:, :num_classes])
+    return activation.count(predicted, without_padding_class(masks, num_classes), num_classes)
+
+
+def without_padding_class(masks: Tensor, num_classes: int) -> Tensor:
+    """Returns index masks with pixels of a padding class ignored; planes have none."""
+    return masks.masked_fill(masks >= num_classes, IGNORE) if masks.ndim == 3 else masks
 
 
 def score_of_classes(values: list[float], scored: Sequence[int]) -> Score:

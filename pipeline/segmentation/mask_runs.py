@@ -92,7 +92,7 @@ def read_runs(folder: Path, competition: Competition, convention: Convention) ->
             continue
         class_index = indices.get(label.casefold())
         if class_index is None:
-            known = ", ".join(competition.labels)
+            known = ", ".join(competition.label_texts)
             found = f"line {line}: class {label!r}; the labels of the classes are {known}"
             problems.append(make_problem("class unknown", spec.csv, found, competition=competition.name))
             continue
@@ -124,7 +124,7 @@ def index_by_label(competition: Competition) -> dict[str, int]:
     That of "" is the one class that is submitted.
     """
     indices = {name.casefold(): index for index, name in enumerate(competition.classes)}
-    indices |= {label.casefold(): index for index, label in enumerate(competition.labels)}
+    indices |= {label.casefold(): index for index, label in enumerate(competition.label_texts)}
     indices = {label: IGNORE if index == competition.ignore_index else index for label, index in indices.items()}
     scored = competition.scored_indices
     return indices | {"": scored[0] if len(scored) == 1 else BINARY_CLASS}

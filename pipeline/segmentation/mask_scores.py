@@ -1,8 +1,8 @@
 """Scores of one image that need its masks: boundaries, distances, objects.
 
-In: predicted and true index masks, uint8 (H, W), 255 in the truth where ignored. Out: a value per class, by the names
-in `pipeline/scores.py`. Ignored pixels are of no class in either mask. A class that neither mask has scores 1, one that
-only one of them has scores 0. Needs no torch.
+In: predicted and true masks, index masks (H, W) or planes (H, W, C), 255 in the truth where ignored. Out: a value per
+class, by the names in `pipeline/scores.py`. Ignored pixels are of no class in either mask. A class that neither mask
+has scores 1, one that only one of them has scores 0. Needs no torch.
 """
 
 from __future__ import annotations
@@ -14,42 +14,49 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, ScoreOptions
 from pipeline.scores import KINDS, class_scores
-from pipeline.segmentation.scores import counts_of
+from pipeline.segmentation.planes import is_present
+from pipeline.segmentation.scores import Counts, counts_of
 
 DICE_SHARE = 0.4  # of UW-Madison's score; the rest is of the Hausdorff distance
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel's four neighbours
 
 
 def image_score(
-    name: str, confusion_CC: np.ndarray, predicted_HW: np.ndarray, truth_HW: np.ndarray, options: ScoreOptions
+    name: str, counted: np.ndarray | Counts, predicted: np.ndarray, truth: np.ndarray, options: ScoreOptions
 ) -> np.ndarray:
     """Returns any score of `per: image`, float64 (C,), of one image.
 
     Args:
-        confusion_CC: of the two masks, as `confusion_of` returns it.
+        counted: the confusion matrix of the two masks, or their counts.
     """
+    counts = counts_of(counted)
     if KINDS[name].needs == "counts":
-        return class_scores(name, *counts_of(confusion_CC), options)
-    return score_masks((name,), predicted_HW, truth_HW, len(confusion_CC), options)[name]
+        return class_scores(name, *counts, options)
+    return score_masks((name,), predicted, truth, len(counts.true), options)[name]
 
 
 def score_masks(
-    names: Sequence[str], predicted_HW: np.ndarray, truth_HW: np.ndarray, num_classes: int, options: ScoreOptions
+    names: Sequence[str], predicted: np.ndarray, truth: np.ndarray, num_classes: int, options: ScoreOptions
 ) -> dict[str, np.ndarray]:
     """Returns scores of `needs: masks` of one image, float64 (C,), by name."""
     values = {name: np.ones(num_classes) for name in names}
-    is_scored_HW = truth_HW != IGNORE
-    diagonal = float(np.hypot(*truth_HW[_box_of(is_scored_HW)].shape))  # without the padding of a frame
+    is_scored = truth != IGNORE
+    scored_box = _box_of(is_scored if truth.ndim == 2 else is_scored.any(-1))
+    diagonal = float(np.hypot(*truth[scored_box].shape[:2]))  # without the padding of a frame
     for index in range(num_classes):
-        predicted, true = (predicted_HW == index) & is_scored_HW, truth_HW == index
-        has_predicted, has_true = bool(predicted.any()), bool(true.any())
+        if truth.ndim == 2:
+            own_predicted, true = (predicted == index) & is_scored, truth == index
+        else:
+            own_predicted = is_present(predicted[..., index]) & is_scored[..., index]
+            true = is_present(truth[..., index])
+        has_predicted, has_true = bool(own_predicted.any()), bool(true.any())
         for name in names:
             values[name][index] = float(not (has_predicted or has_true))
         if not (has_predicted and has_true):
             continue
-        box = _box_of(predicted | true)  # no distance or neighbour outside matters
+        box = _box_of(own_predicted | true)  # no distance or neighbour outside matters
         for name in names:
-            values[name][index] = SCORES[name](predicted[box], true[box], diagonal, options)
+            values[name][index] = SCORES[name](own_predicted[box], true[box], diagonal, options)
     return values
 
 

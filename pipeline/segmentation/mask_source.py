@@ -1,7 +1,8 @@
 """Where the masks of a competition are, and how an image's is read: from one file, from several, or from run lengths.
 
 In: MASKS, MASK_VALUES, VALID_REGION and WITHOUT_MASK of the descriptor. Out: uint8 index masks (H, W), `IGNORE` where a
-pixel is ignored. The catalog's column `mask` has what `MaskSource.cell` returns.
+pixel is ignored, or with LABELS: multilabel planes (H, W, C). The catalog's column `mask` has what `MaskSource.cell`
+returns.
 
 Of several files each adds its object to the image: what is not background in a later file covers what was before. A
 template with {class} says which class a file is of; its pixels of any other value than 0 are of that class.
@@ -10,14 +11,14 @@ template with {class} says which class a file is of; its pixels of any other val
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
+from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.data.image_files import JOIN, Files, label_files
 from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem
@@ -25,13 +26,10 @@ from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
-from pipeline.segmentation.inspect_mask import inspect_mask
-from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
 from pipeline.segmentation.mask_facts import FOUND
+from pipeline.segmentation.mask_forms import BACKGROUND, mask_form
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
 from pipeline.segmentation.submission.rle import RleError
-
-BACKGROUND = 0
 
 
 class Row(NamedTuple):
@@ -53,10 +51,12 @@ class MaskSource:
     Attributes:
         problems: what is wrong with the csv of run lengths.
         notices: what is unusual, after all images were inspected.
+        planes: of a mask, where a pixel may have several classes: their number; None: masks are index masks.
     """
 
     def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
-        self.competition, self.folder, self.code = competition, folder, mask_code(competition)
+        self.competition, self.folder, self.form = competition, folder, mask_form(competition)
+        self.planes = competition.num_classes if competition.is_multilabel else None
         self.region = _files(folder, competition.valid_region, competition)
         self._prefix = f"{competition.mask_folder}/" if competition.mask_folder else ""
         self._csv_problems: list[Problem] = []
@@ -102,7 +102,7 @@ class MaskSource:
         first, total = next(iter(self._shared_pixels)), sum(self._shared_pixels.values())
         yield (
             f"masks with pixels of several classes: {len(self._shared_pixels):,} ({total:,} pixels, first: {first}); "
-            "such a pixel gets the last of its classes in the order of CLASSES"
+            "such a pixel gets the last of its classes in the order of CLASSES; LABELS: multilabel keeps all of them"
         )
 
     def cell(self, image_id: str) -> str:
@@ -119,11 +119,13 @@ class MaskSource:
         """
         size = (int(row.height), int(row.width))
         if self.runs is not None:
-            mask = _painted(self.runs.masks(row.id, *size), size)
+            mask = self.form.of_runs(self.runs.masks(row.id, *size), size)
         elif row.mask:
-            mask = _joined([self._read_file(file, of) for file, of in self._files_in(row)])
+            files = self._files_in(row)
+            masks = [self.form.read(self.files.folder / file, self._index_of(of)) for file, of in files]
+            mask = self._joined(row.id, files, masks)
         else:
-            mask = np.full(size, BACKGROUND, np.uint8)
+            mask = self.form.blank(size)
         return self._in_region(mask, row.id)
 
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
@@ -140,15 +142,15 @@ class MaskSource:
         elif 0 in size:
             return Inspection(0, 0, None, ())
         else:
-            found = np.full(size, BACKGROUND, np.uint8) if self.runs is None else self._inspect_runs(image_id, size)
+            found = self.form.blank(size) if self.runs is None else self._inspect_runs(image_id, size)
         if isinstance(found, Inspection):
             return found
-        if self.region is not None and found.shape == size:
+        if self.region is not None and found.shape[:2] == size:
             problem = self._region_problem(image_id, size)
             if problem:
                 return Inspection(image.width, image.height, None, (problem,))
             found = self._in_region(found, image_id)
-        return Inspection(found.shape[1], found.shape[0], count_values(found), ())
+        return Inspection(found.shape[1], found.shape[0], self.form.counts(found), ())
 
     def _inspect_runs(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
         """Returns the mask of an image's run lengths, or what is wrong with them."""
@@ -158,9 +160,10 @@ class MaskSource:
             found, name = f"{image_id}, {error}", self.competition.name
             problem = make_problem("run lengths do not fit", self.runs.file, found, competition=name)
             return Inspection(0, 0, None, (problem,))
-        mask = _painted(masks, size)
-        if shared := sum(int(own.sum()) for own in masks.values()) - int((mask != BACKGROUND).sum()):
-            self._shared_pixels[image_id] = shared
+        mask = self.form.of_runs(masks, size)
+        if not self.competition.is_multilabel:
+            shared = sum(int(own.sum()) for own in masks.values()) - int((mask != BACKGROUND).sum())
+            self._shared_pixels |= {image_id: shared} if shared else {}
         return mask
 
     def _inspect_files(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
@@ -170,23 +173,31 @@ class MaskSource:
             return Inspection(0, 0, None, problems)
         seen, masks = [], []
         for file, of in files:
-            one, mask = inspect_mask(self.files.folder / file, file, self.competition, self.code, of)
+            one, mask = self.form.inspect(self.files.folder / file, file, self._index_of(of))
             seen.append(one)
-            masks.append(mask if mask is None else self._class_mask(mask, of))
+            masks.append(mask)
         problems = tuple(problem for one in seen for problem in one.problems)
         odd = next((one for one in seen if (one.height, one.width) != size), seen[0])
         if problems or len({(one.height, one.width) for one in seen}) > 1:
             return Inspection(odd.width, odd.height, None, problems)
-        return _joined(masks)
+        return self._joined(image_id, files, masks)
+
+    def _joined(self, image_id: str, files: list[tuple[str, str]], masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns one mask of those of an image's files; each template is of one annotator where there are several."""
+        if self.competition.annotators is None:
+            return self.form.join(masks)
+        by_file = dict(zip((file for file, _ in files), masks, strict=True))
+        own = [[by_file[file] for file, _ in found if file in by_file] for found in self.files.of_each(image_id)]
+        return self.form.combine([self.form.join(parts) for parts in own if parts])
 
     def content(self, row: Any) -> str:
         """Returns a hash of all that the mask of a catalog row is read from."""
-        parts = [repr(self.code)]
+        parts = [self.form.code]
         if self.runs is not None:
             parts.append(self.runs.content(row.id))
         elif row.mask:
             parts += [
-                f"{self._index_of(of) if of else ''} {sha256_file(self.files.folder / file)}"
+                f"{'' if (index := self._index_of(of)) is None else index} {sha256_file(self.files.folder / file)}"
                 for file, of in self._files_in(row)
             ]
         if self.region is not None:
@@ -206,28 +217,20 @@ class MaskSource:
         files = [file.removeprefix(self._prefix) for file in label_files(row.mask)]
         return [(file, class_of.get(file, "")) for file in files]
 
-    def _index_of(self, label: str) -> int:
-        return index_by_label(self.competition)[label.casefold()]
+    def _index_of(self, label: str) -> int | None:
+        """Returns the class of a file by its label in the file's name; None where the name has none."""
+        return index_by_label(self.competition)[label.casefold()] if label else None
 
     def _unknown_classes(self, files: list[tuple[str, str]]) -> tuple[Problem, ...]:
         """Returns the problems of files whose name has a class that is none."""
         known, name = index_by_label(self.competition), self.competition.name
-        labels = ", ".join(self.competition.labels)
+        labels = ", ".join(self.competition.label_texts)
         found = [
             (file, f"class {of!r}; the labels of the classes are {labels}")
             for file, of in files
             if of.casefold() not in known
         ]
         return tuple(make_problem("class unknown", file, text, competition=name) for file, text in found)
-
-    def _read_file(self, file: str, of: str) -> np.ndarray:
-        return self._class_mask(read_mask(self.files.folder / file, ONE_CLASS if of else self.code), of)
-
-    def _class_mask(self, mask: np.ndarray, of: str) -> np.ndarray:
-        """Returns the mask of a file that is of one class: `of` is the class in its name, "" where it has all."""
-        if not of:
-            return mask
-        return np.where(mask == BACKGROUND, BACKGROUND, self._index_of(of)).astype(np.uint8)
 
     def _in_region(self, mask: np.ndarray, image_id: str) -> np.ndarray:
         if self.region is not None:
@@ -254,22 +257,6 @@ def _files(folder: Path, templates: str | tuple[str, ...] | None, competition: C
     if templates is None:
         return None
     return Files(folder, [templates] if isinstance(templates, str) else templates, competition.id_format)
-
-
-def _painted(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Returns an index mask with the pixels of each class, in the order of the classes."""
-    mask = np.full(size, BACKGROUND, np.uint8)
-    for index in sorted(masks):
-        mask[masks[index]] = index
-    return mask
-
-
-def _joined(masks: list[np.ndarray]) -> np.ndarray:
-    """Returns one mask of those of several files: what is not background covers what was before."""
-    first, *others = masks
-    for mask in others:
-        first = np.where(mask == BACKGROUND, first, mask)
-    return first
 
 
 def _is_valid(path: Path) -> np.ndarray:

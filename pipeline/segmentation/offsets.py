@@ -58,7 +58,7 @@ def sample_combined(
             choices_N = decision.choose(torch.from_numpy(probs_CN)[None, :, None])[0, 0].numpy()
             yield probs_CN, truth_N, choices_N, (probs_CN * WIDEST >= probs_CN.max(0)).sum(0) > 1
 
-    return sample_pixels(image_id, sequence, truth_HW, num_classes, blocks(), MOST_OPEN)
+    return sample_pixels(image_id, sequence, num_classes, blocks(), MOST_OPEN)
 
 
 def score_with(

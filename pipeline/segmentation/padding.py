@@ -70,4 +70,4 @@ def pad(pixels: np.ndarray, frame: tuple[int, int], value: int | None) -> np.nda
         return np.pad(pixels, around, **options)
     if value is None:
         return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_REFLECT_101)
-    return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_CONSTANT, value=value)
+    return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_CONSTANT, value=[value] * 4)

@@ -1,6 +1,7 @@
 """Masks as colours: panels of image, label, prediction and errors, contact sheets, changes between two submissions.
 
-In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored). Out: uint8 RGB images.
+In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored; or planes, whose overlaps are drawn as
+stripes). Out: uint8 RGB images.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pipeline.report.canvas import (
 )
 from pipeline.report.figure import Color
 from pipeline.report.read import percent
+from pipeline.segmentation.planes import classes_in, is_present, resize_planes, striped
 
 WIDTH = 1888  # pixels without margins: four images near a small image's own size, sharp at twice the page's width
 MOST_IMAGE_HEIGHT = 760
@@ -50,13 +52,19 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | None = None) -> np.ndarray:
-    """Returns a mask in its class colours mixed with a bit of the grey image; ignored pixels are hatched."""
+    """Returns a mask in its class colours mixed with a bit of the grey image; ignored pixels are hatched.
+
+    Of planes, a pixel without a class is the image itself, grey and dark.
+    """
+    has_none = np.False_ if mask.ndim == 2 else ~is_present(mask).any(-1)
+    mask = mask if mask.ndim == 2 else striped(mask)
     table = np.zeros((256, 3), np.uint8)
     table[: len(colors)] = colors
     painted = table[mask]
     if image is not None:
-        grey = image.astype(np.float32) @ LUMA
-        painted = np.rint(painted * (1 - IMAGE_SHARE) + IMAGE_SHARE * grey[..., None]).astype(np.uint8)
+        grey = (image.astype(np.float32) @ LUMA)[..., None]
+        painted = painted * (1 - IMAGE_SHARE) + IMAGE_SHARE * grey
+        painted = np.rint(np.where(has_none[..., None], grey * NO_CLASS_SHARE, painted)).astype(np.uint8)
     return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
 
 
@@ -76,7 +84,7 @@ def class_chips(
         ignored: the entry for ignored pixels, if there are any.
         texts: by class, what stands instead of its name.
     """
-    present = {int(index) for mask in masks for index in np.unique(mask)}
+    present = {int(index) for mask in masks for index in (np.unique(mask) if mask.ndim == 2 else classes_in(mask))}
     chips = [Chip(colors[index], texts.get(name, name)) for index, name in enumerate(names) if index in present]
     return [*chips, ignored] if IGNORE in present else chips
 
@@ -94,23 +102,27 @@ def draw_panel(
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        mask: uint8 (H, W), class index, 255 where nothing is scored; drawn hatched.
-        prediction: uint8 (H, W), class index.
+        mask: uint8 (H, W), class index, 255 where nothing is scored, drawn hatched; or planes (H, W, C).
+        prediction: uint8 (H, W), class index, or planes.
         names: the classes in index order; `colors` likewise (more are allowed).
         scores: of each class on this image, for the legend.
 
     Returns:
         uint8 (H', W', 3), at most 1920 wide. Wide images are laid out in two rows or four.
     """
-    wrong = (mask != IGNORE) & (mask != prediction)
-    wrong_share = wrong.sum() / max((mask != IGNORE).sum(), 1)
-    height, width = mask.shape
+    is_scored, is_wrong = mask != IGNORE, mask != prediction
+    if mask.ndim == 3:
+        is_wrong = ((is_present(mask) != is_present(prediction)) & is_scored).any(-1)
+        is_scored = is_scored.any(-1)
+    wrong = is_scored & is_wrong
+    wrong_share = wrong.sum() / max(is_scored.sum(), 1)
+    height, width = mask.shape[:2]
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
     size = fit(width, height, (WIDTH - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
-    image, mask, prediction, wrong = (
-        resize(array, *size) for array in (image, mask, prediction, wrong.astype(np.uint8))
-    )
-    errors = np.where((mask == IGNORE)[..., None], hatched(*mask.shape), highlight(image, wrong > 0))
+    image, wrong = resize(image, *size), resize(wrong.astype(np.uint8), *size)
+    mask, prediction = _resize_mask(mask, size), _resize_mask(prediction, size)
+    ignored = mask == IGNORE if mask.ndim == 2 else (mask == IGNORE).all(-1)
+    errors = np.where(ignored[..., None], hatched(*ignored.shape), highlight(image, wrong > 0))
     images = (
         ("image", image),
         ("label", paint_mask(mask, colors, image)),
@@ -143,11 +155,15 @@ def draw_sheet(
     cell_width = min((WIDTH - (num_columns - 1) * GAP) // num_columns, WIDTH // 3)
     cells = []
     for (image, mask), caption in zip(samples, captions, strict=True):
-        size = fit(*mask.shape[::-1], cell_width, MOST_SAMPLE_HEIGHT)
-        small, painted = resize(image, *size), paint_mask(resize(mask, *size), colors, resize(image, *size))
+        size = fit(mask.shape[1], mask.shape[0], cell_width, MOST_SAMPLE_HEIGHT)
+        small, painted = resize(image, *size), paint_mask(_resize_mask(mask, size), colors, resize(image, *size))
         cells.append(arrange([[small], [painted], [text_line(caption, CAPTION_SIZE, cell_width, MUTED)]], gap=4))
     chips = class_chips((mask for _, mask in samples), names, colors, NOT_SCORED, {})
     return _with_title(title, cells, num_columns, legend(chips, WIDTH, CAPTION_SIZE))
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return resize(mask, *size) if mask.ndim == 2 else resize_planes(mask, size)
 
 
 def _with_title(title: str, cells: Sequence[np.ndarray], num_columns: int, below: np.ndarray) -> np.ndarray:
@@ -159,7 +175,7 @@ def _with_title(title: str, cells: Sequence[np.ndarray], num_columns: int, below
 
 @dataclass(frozen=True)
 class Changed:
-    """An image (uint8 RGB) with the masks of two submissions, `IGNORE` where no class has the pixel."""
+    """An image (uint8 RGB) with the masks of two submissions, `IGNORE` where no class has the pixel; or planes."""
 
     image_id: str
     image: np.ndarray
@@ -214,25 +230,46 @@ def swaps(first_HW: np.ndarray, second_HW: np.ndarray, names: Sequence[str]) -> 
     ]
 
 
+def growths(first_HWC: np.ndarray, second_HWC: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Returns the classes that gain and lose most in planes, with the share of the image.
+
+    >>> growths(np.array([[[0, 240]]], np.uint8), np.array([[[240, 240]]], np.uint8), ["cat", "dog"])
+    ['cat +100 %']
+    """
+    first, second = is_present(first_HWC), is_present(second_HWC)
+    changes = [
+        (part[..., index].mean(), f"{name} {sign}")
+        for part, sign in ((second & ~first, "+"), (first & ~second, "-"))
+        for index, name in enumerate(names)
+    ]
+    ranked = sorted((change for change in changes if change[0]), key=lambda change: -change[0])
+    return [f"{text}{percent(share)}" for share, text in ranked[:NUM_SWAPS]]
+
+
 def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: tuple[str, str]) -> np.ndarray:
     """Returns image and changes above the two masks, with a line on the most frequent changes of class."""
     cell_width = (DIFF_WIDTH - GAP) // 2
-    size = fit(*one.first.shape[::-1], cell_width, MOST_DIFF_HEIGHT)
+    size = fit(one.first.shape[1], one.first.shape[0], cell_width, MOST_DIFF_HEIGHT)
     is_changed = one.first != one.second
+    is_changed = is_changed if is_changed.ndim == 2 else is_changed.any(-1)
     small = resize(one.image, *size)
-    first, second = (_paint_classes(resize(mask, *size), colors, small) for mask in (one.first, one.second))
+    first, second = (_paint_classes(_resize_mask(mask, size), colors, small) for mask in (one.first, one.second))
     changed = (f"changed: {percent(is_changed.mean())} of pixels", _paint_changes(small, is_changed))
     images = (("image", small), changed, (titles[0], first), (titles[1], second))
     cells = [captioned(caption, image, cell_width, DIFF_TEXT_SIZE) for caption, image in images]
     name = text_line(one.image_id, DIFF_NAME_SIZE, DIFF_WIDTH, bold=True)
-    frequent = text_line(", ".join(swaps(one.first, one.second, names)), DIFF_TEXT_SIZE, DIFF_WIDTH)
+    changes = swaps if one.first.ndim == 2 else growths
+    frequent = text_line(", ".join(changes(one.first, one.second, names)), DIFF_TEXT_SIZE, DIFF_WIDTH)
     return arrange([[arrange([[name], [frequent]], gap=0)], cells[:2], cells[2:]])
 
 
 def _paint_classes(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
     """Returns a mask in its class colours; the image, grey and dark, where there is no class."""
+    painted = paint_mask(mask, colors, image)
+    if mask.ndim == 3:
+        return painted
     grey = np.rint(image.astype(np.float32) @ LUMA * NO_CLASS_SHARE).astype(np.uint8)
-    return np.where((mask == IGNORE)[..., None], grey[..., None], paint_mask(mask, colors, image))
+    return np.where((mask == IGNORE)[..., None], grey[..., None], painted)
 
 
 def _paint_changes(image: np.ndarray, is_changed_HW: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 In: predictions of one image and its truth. Out: a few kilobytes, from which the score of each class is estimated for
 any weights or factors on the probabilities.
 
+Where a pixel may have several classes, its truth and its class are bool, one of each class, and what ranks the classes
+is compared with 0.5.
+
 Letters: J members that predict the image, C classes, H rows, W columns, N scored pixels of a block, P sampled pixels.
 """
 
@@ -17,7 +20,10 @@ from pipeline.config.competition import IGNORE
 from pipeline.scores import class_scores
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import logits_rows, row_blocks
+from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import Prediction
+
+THRESHOLD = 0.5  # of what ranks a class, where a pixel may have several
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class PixelSample:
 
     Attributes:
         probs: float16 (C, P) or (J, C, P), probabilities at a sample of the open pixels.
-        truth: uint8 (P,) there.
+        truth: uint8 (P,) there, or bool (C, P).
         scale: float64 (), how many open pixels each sampled one stands for.
-        settled: int64 (C, C), the confusion matrix of the settled pixels.
+        settled: int64 (2, C), correct and predicted pixels of the settled ones.
         true_areas: float64 (C,), true pixels of the whole image.
     """
 
@@ -47,32 +53,41 @@ class PixelSample:
             ranks_CP: by what the class of each sampled pixel is chosen.
             score: one that `counted_score` returns.
         """
-        choices_P, num_classes = decision.choose_pixels(ranks_CP), len(self.true_areas)
-        correct_P = choices_P[choices_P == self.truth]
-        hits_C = self.settled.diagonal() + self.scale * np.bincount(correct_P, minlength=num_classes)
-        predicted_C = self.settled.sum(0) + self.scale * np.bincount(choices_P, minlength=num_classes)
+        choices = ranks_CP >= THRESHOLD if self.truth.ndim == 2 else decision.choose_pixels(ranks_CP)
+        hits_C, predicted_C = self.settled + self.scale * _hits_and_areas(choices, self.truth, len(self.true_areas))
         return class_scores(score, hits_C, self.true_areas, predicted_C)
 
 
-def scored_probs(predictions: Sequence[Prediction], truth_HW: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields probabilities, float32 (J, C, N), and truth, uint8 (N,), of the scored pixels, a few rows at a time.
+def _hits_and_areas(choices: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns correct and predicted pixels of each class, int64 (2, C), of classes (N,) or of bool (C, N)."""
+    if truth.ndim == 2:
+        return np.stack([(choices & truth).sum(1), choices.sum(1)])
+    correct = choices[choices == truth]
+    return np.stack([np.bincount(values, minlength=num_classes) for values in (correct, choices)])
+
+
+def scored_probs(predictions: Sequence[Prediction], truth: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields probabilities, float32 (J, C, N), and truth of the scored pixels, a few rows at a time.
+
+    Truth is uint8 (N,), or bool (C, N) of planes.
 
     Args:
-        truth_HW: uint8; pixels of `IGNORE` are left out.
+        truth: uint8 (H, W) or planes (H, W, C); pixels of `IGNORE`, in any plane, are left out.
     """
-    for top, bottom in row_blocks(*truth_HW.shape):
-        truth_N = truth_HW[top:bottom].ravel()
-        is_scored_N = truth_N != IGNORE
-        probs = [decision.probs(logits_rows(one, top, bottom), 0).flatten(1).numpy() for one in predictions]
+    probs_of = predictions[0].activation.probs
+    for top, bottom in row_blocks(*truth.shape[:2]):
+        rows = truth[top:bottom]
+        is_scored_N = (rows != IGNORE).ravel() if truth.ndim == 2 else (rows != IGNORE).all(-1).ravel()
+        truth_N = rows.ravel() if truth.ndim == 2 else is_present(rows).reshape(len(is_scored_N), -1).T
+        probs = [probs_of(logits_rows(one, top, bottom), 0).flatten(1).numpy() for one in predictions]
         if not is_scored_N.all():
-            probs, truth_N = [probs_CN[:, is_scored_N] for probs_CN in probs], truth_N[is_scored_N]
+            probs, truth_N = [probs_CN[:, is_scored_N] for probs_CN in probs], truth_N[..., is_scored_N]
         yield np.stack(probs), truth_N
 
 
 def sample_pixels(
     image_id: str,
     sequence: str,
-    truth_HW: np.ndarray,
     num_classes: int,
     blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
     most: int,
@@ -80,17 +95,19 @@ def sample_pixels(
     """Returns the sample of an image.
 
     Args:
-        blocks: its scored pixels, some at a time: probabilities (..., N), truth (N,), class (N,), whether open (N,).
+        blocks: its scored pixels, some at a time: probabilities (..., N), truth (..., N), class (..., N), whether open
+            (N,).
         most: how many open pixels are kept.
     """
-    settled, parts = np.zeros((num_classes, num_classes), np.int64), []
+    settled, true_areas, parts = np.zeros((2, num_classes), np.int64), np.zeros(num_classes), []
     for probs, truth_N, choices_N, is_open_N in blocks:
-        settled += decision.confusion_of(choices_N, np.where(is_open_N, np.uint8(IGNORE), truth_N), num_classes)
-        parts.append((probs[..., is_open_N].astype(np.float16), truth_N[is_open_N]))
+        settled += _hits_and_areas(choices_N[..., ~is_open_N], truth_N[..., ~is_open_N], num_classes)
+        true_areas += truth_N.sum(1) if truth_N.ndim == 2 else np.bincount(truth_N, minlength=num_classes)
+        parts.append((probs[..., is_open_N].astype(np.float16), truth_N[..., is_open_N]))
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
-    kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:most])
-    true_areas = np.bincount(truth_HW[truth_HW != IGNORE], minlength=num_classes).astype(np.float64)
-    scale = np.float64(len(truth) / max(1, len(kept)))
+    num_open = truth.shape[-1]
+    kept = np.sort(np.random.default_rng(0).permutation(num_open)[:most])
+    scale = np.float64(num_open / max(1, len(kept)))
     return PixelSample(
-        image_id, sequence, np.ascontiguousarray(probs[..., kept]), truth[kept], scale, settled, true_areas
+        image_id, sequence, np.ascontiguousarray(probs[..., kept]), truth[..., kept], scale, settled, true_areas
     )

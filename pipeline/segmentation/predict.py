@@ -5,7 +5,6 @@ Letters: B images, C scored classes, H and W the padded frame, h and w the same 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from pipeline.config.load import Loaded
 from pipeline.config.schema import STRIDE, Encoder, Predict
-from pipeline.segmentation import decision
-from pipeline.segmentation.compact import Bands, CompactLogits, compress, to_codes
+from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
+from pipeline.segmentation.compact import Bands, CompactLogits, compress
 from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.task import Batch
@@ -28,7 +27,6 @@ from pipeline.training.learner import autocast
 
 SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
 FLOAT16_MAX = torch.finfo(torch.float16).max
-LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
 MEMORY_REMEDY = "PREDICT.MODE=window predicts an image in parts; PREDICT.WINDOW=[W, H] sets their size."
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
@@ -38,12 +36,12 @@ class Prediction:
     """One image's logits in storable form, which keeps the class of every pixel.
 
     Attributes:
-        logits: float16 (C, h, w) where the head upsamples them, else `CompactLogits` (C, height, width); softmax over
-            C gives probabilities.
+        logits: float16 (C, h, w) where the head upsamples them, else `CompactLogits` (C, height, width).
         factor: how many times larger the padded frame is than (h, w); upsampling is bilinear.
         align_corners: as in `torch.nn.functional.interpolate`.
         offset: (top, left) of the image in the padded frame.
         size: (height, width) of the image.
+        is_sigmoid: whether each class has a probability of its own; otherwise softmax over C gives them.
     """
 
     logits: np.ndarray | CompactLogits
@@ -51,6 +49,12 @@ class Prediction:
     align_corners: bool
     offset: tuple[int, int]
     size: tuple[int, int]
+    is_sigmoid: bool = False
+
+    @property
+    def activation(self) -> Activation:
+        """What the logits mean."""
+        return SIGMOID if self.is_sigmoid else SOFTMAX
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,26 @@ class Predictor:
     num_classes: int
     device: torch.device
     precision: torch.dtype
+    activation: Activation = SOFTMAX
 
 
 def make_predictor(loaded: Loaded, network: nn.Module, device: torch.device, precision: torch.dtype) -> Predictor:
     """Returns a run's network, with its weights on its device, ready to predict."""
-    config = loaded.config
+    config, competition = loaded.config, loaded.competition
     return Predictor(
-        network.eval(), config.model.encoder, config.predict, loaded.competition.num_classes, device, precision
+        network.eval(),
+        config.model.encoder,
+        config.predict,
+        competition.num_classes,
+        device,
+        precision,
+        activation_of(competition),
     )
 
 
 def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[tuple[str, Prediction]]:
     """Yields (image id, prediction) for every image of the batches, in their order."""
-    factor = _stored_factor(predictor)
+    factor, is_sigmoid = _stored_factor(predictor), predictor.activation.is_sigmoid
     for batch in batches:
         with torch.inference_mode(), explained_faults(MEMORY_REMEDY):
             images_BHWC = batch.images.to(predictor.device, non_blocking=True)
@@ -85,8 +96,8 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
             array = np.ascontiguousarray(array)
-            logits = array if factor > 1 else CompactLogits(array)
-            yield image_id, Prediction(logits, factor, align_corners(predictor.network), offset, size)
+            logits = array if factor > 1 else CompactLogits(array, is_sigmoid)
+            yield image_id, Prediction(logits, factor, align_corners(predictor.network), offset, size, is_sigmoid)
 
 
 def _storable(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
@@ -95,7 +106,7 @@ def _storable(predictor: Predictor, image_BHWC: Tensor, factor: int) -> Tensor:
     logits = _low(predictor, image_BCHW) if factor > 1 else averaged_logits(predictor, image_BCHW)
     # Values beyond the largest float16 would become infinite, and their probabilities NaN.
     logits = logits[:, : predictor.num_classes].float().clamp(-FLOAT16_MAX, FLOAT16_MAX)
-    return logits.half() if factor > 1 else to_codes(logits)
+    return logits.half() if factor > 1 else predictor.activation.to_codes(logits)
 
 
 def pack(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
@@ -109,9 +120,11 @@ def pack(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
 
 def unpack(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
     """Returns the prediction from what `pack` returned; the array may be a memory map."""
+    is_sigmoid = facts.get("is_sigmoid", False)  # stores that were written before there were such
     if "ends" in facts:
-        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])))
-    return Prediction(array, facts["factor"], facts["align_corners"], tuple(facts["offset"]), tuple(facts["size"]))
+        array = CompactLogits(Bands(array, tuple(facts["shape"]), tuple(facts["ends"])), is_sigmoid)
+    frame = (tuple(facts["offset"]), tuple(facts["size"]))
+    return Prediction(array, facts["factor"], facts["align_corners"], *frame, is_sigmoid)
 
 
 def stored_bytes(predictor: Predictor, frames: Iterable[tuple[int, int]]) -> tuple[int, bool]:
@@ -140,8 +153,8 @@ def full_logits(prediction: Prediction) -> Tensor:
 
 
 def decode(prediction: Prediction) -> np.ndarray:
-    """Returns the index mask, uint8 (height, width), of the class chosen for each pixel."""
-    return decision.choose(full_logits(prediction)[None])[0].numpy()
+    """Returns the mask of the classes chosen for each pixel: uint8 (height, width), or planes (height, width, C)."""
+    return prediction.activation.choose(full_logits(prediction)[None])[0].numpy()
 
 
 def agreement(
@@ -161,17 +174,17 @@ def agreement(
         with torch.inference_mode():
             scaling = scaling_of(predictor.network, predictor.encoder)
             logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, scaling))
-            classes_HW = decision.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
-        exact_HW = classes_HW[top : top + height, left : left + width]
-        equal_px += int(np.count_nonzero(exact_HW == decode(stored[image_id])))
-        total_px += exact_HW.size
+            classes = predictor.activation.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
+        exact = classes[top : top + height, left : left + width]
+        equal_px += int(np.count_nonzero(exact == decode(stored[image_id])))
+        total_px += exact.size
     return equal_px / total_px
 
 
 def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA.
 
-    In probability space the softmax of the result is the mean probability.
+    In probability space the activation of the result is the mean probability.
     """
     in_probs = predictor.settings.tta_space == "probs"
     total: Tensor | None = None
@@ -180,10 +193,10 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
         return _framed(predictor, image_BCHW).float()
     for apply, undo in views:
         logits_BCHW = undo(_framed(predictor, apply(image_BCHW))).float()
-        part = decision.probs(logits_BCHW) if in_probs else logits_BCHW
+        part = predictor.activation.probs(logits_BCHW) if in_probs else logits_BCHW
         total = part if total is None else total.add_(part)
     mean = total / len(views)
-    return mean.log_().clamp_min_(LEAST_LOG) if in_probs else mean
+    return predictor.activation.from_probs(mean) if in_probs else mean
 
 
 View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]

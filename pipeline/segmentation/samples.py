@@ -22,7 +22,6 @@ from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
-from pipeline.segmentation.labels import count_values
 from pipeline.segmentation.padding import BLACK, Policy, offset_in, pad, padded_size, padding_values
 from pipeline.task import Batch, Frame
 
@@ -36,7 +35,9 @@ class TilePosition(NamedTuple):
 
 
 class TrainDataset(torch.utils.data.Dataset):
-    """Tiles of the given images; `dataset[SampleKey(...)]` is (image uint8 HxWx3, mask uint8 HxW, key).
+    """Tiles of the given images; `dataset[SampleKey(...)]` is (image uint8 HxWx3, mask, key).
+
+    A mask is uint8: HxW, or planes HxWxC where a pixel may have several classes.
 
     Args:
         store: holds the images at all scales of `augmentation.tile`, or at their own size when tiles are off.
@@ -78,7 +79,7 @@ class TrainDataset(torch.utils.data.Dataset):
         """Returns which classes each sample shows before augmentation: bool, samples x classes."""
         labels = ((self.store.label(image_id, scale), box) for image_id, scale, box in self.positions)
         masks = (cut_label(label, UNCHANGED, box, IGNORE) for label, box in labels)
-        return np.array([count_values(mask)[: self.num_classes] > 0 for mask in masks])
+        return np.array([copy_paste.count_classes(mask)[: self.num_classes] > 0 for mask in masks])
 
     def describe(self, key: SampleKey) -> str:
         """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
@@ -120,14 +121,14 @@ class TrainDataset(torch.utils.data.Dataset):
     def _paste(self, key: SampleKey, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
         rules, allowed, areas = self.augmentation.copy_paste, self.paste_classes, None
         if rules.variant == "occurrence":
-            areas = count_values(mask)
+            areas = copy_paste.count_classes(mask)
             allowed = tuple(index for index in allowed if areas[index] > 0)
         source_index = self._draw_source(key.index, allowed, rng)
         if source_index is None:
             return
         source = self.positions[source_index]
         geometry = draw_geometry(self.augmentation, rng)
-        source_box, frame = copy_paste.overlap(source.box, mask.shape, rng)
+        source_box, frame = copy_paste.overlap(source.box, mask.shape[:2], rng)
         source_mask = cut_label(self.store.label(*source[:2]), geometry, source_box, IGNORE)
         if source_mask.shape != mask.shape:
             inside, source_mask = source_mask, np.full_like(mask, IGNORE)
@@ -135,10 +136,10 @@ class TrainDataset(torch.utils.data.Dataset):
         is_weighted = rules.variant == "weighted"
         weights = copy_paste.dice_weights(self.class_scores.numpy(), key.epoch, rules.delay) if is_weighted else None
         chosen = copy_paste.choose_classes(
-            count_values(source_mask),
+            copy_paste.count_classes(source_mask),
             allowed,
             rules.max_classes,
-            rules.max_rel_area * mask.size,
+            rules.max_rel_area * mask.shape[0] * mask.shape[1],
             rng,
             weights,
         )
@@ -194,7 +195,7 @@ class ValidDataset(torch.utils.data.Dataset):
     Args:
         rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
         read_image: a cell of the catalog to its image, HxWxC.
-        read_mask: a row to its mask, uint8 HxW.
+        read_mask: a row to its mask, uint8 HxW or HxWxC.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class ValidDataset(torch.utils.data.Dataset):
         image = self.read_image(row.image)
         mask = self.read_mask(row) if self.has_labels(index) else None
         size = image.shape[:2]
-        if size != (row.height, row.width) or (mask is not None and mask.shape != size):
+        if size != (row.height, row.width) or (mask is not None and mask.shape[:2] != size):
             raise UserError(
                 f"{row.image}: the size is not what the catalog says; the files changed, run `prepare` again."
             )
@@ -237,7 +238,7 @@ def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Ba
     """Returns a batch of training samples; where sizes differ, the smaller ones get a frame of ignored pixels."""
     images, masks, keys = zip(*samples, strict=True)
     if len({mask.shape for mask in masks}) > 1:
-        frame = tuple(np.max([mask.shape for mask in masks], axis=0))
+        frame = tuple(np.max([mask.shape[:2] for mask in masks], axis=0))
         images, masks = [pad(image, frame, BLACK) for image in images], [pad(mask, frame, IGNORE) for mask in masks]
     return Batch(_stack(images), _stack(masks), list(keys))
 

@@ -19,6 +19,8 @@ import pandas as pd
 from pipeline.config.competition import IGNORE
 from pipeline.scores import BASIC, KINDS, Chosen, class_scores, mean_scored, score_table
 
+NO_CLASS = "no class"  # what is always predicted, in metrics.json
+
 
 def count_pairs(first_HW: np.ndarray, second_HW: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns how many pixels of two index masks have each pair of classes, int64 (C + 1, C + 1); the last: `IGNORE`.
@@ -40,18 +42,23 @@ class Counts(NamedTuple):
     predicted: np.ndarray
 
 
-def counts_of(confusion_CC: np.ndarray) -> Counts:
-    """Returns the counts of any number of confusion matrices, (..., C, C or C + 1)."""
+def counts_of(confusion_CC: np.ndarray | Counts) -> Counts:
+    """Returns the counts of any number of confusion matrices, (..., C, C or C + 1); counts as they are."""
+    if isinstance(confusion_CC, Counts):
+        return confusion_CC
     predicted_C = confusion_CC.sum(-2)[..., : confusion_CC.shape[-2]]
     return Counts(confusion_CC.diagonal(axis1=-2, axis2=-1), confusion_CC.sum(-1), predicted_C)
 
 
 def image_scores(
-    confusion_ICC: np.ndarray, chosen: Chosen = BASIC, of_masks: Mapping[str, np.ndarray] = MappingProxyType({})
+    confusion_ICC: np.ndarray | Counts,
+    chosen: Chosen = BASIC,
+    of_masks: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Returns the scores of each class that images have, float64 (..., C), by name.
 
     Args:
+        confusion_ICC: of each image; or its counts, where a pixel may have several classes.
         of_masks: float64 (..., C), the scores that need the masks.
     """
     counts = counts_of(confusion_ICC)
@@ -62,14 +69,17 @@ def image_scores(
 
 
 def scores_over_all(
-    confusion_ICC: np.ndarray, chosen: Chosen = BASIC, of_masks: Mapping[str, np.ndarray] = MappingProxyType({})
+    confusion_ICC: np.ndarray | Counts,
+    chosen: Chosen = BASIC,
+    of_masks: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Returns the scores of each class over all images, float64 (C,), by name; NaN where it has none.
 
     Args:
         of_masks: as in `image_scores`.
     """
-    of_images, counts = image_scores(confusion_ICC, chosen, of_masks), counts_of(confusion_ICC.sum(0))
+    of_images = image_scores(confusion_ICC, chosen, of_masks)
+    counts = Counts(*(part.sum(0) for part in counts_of(confusion_ICC)))
     return {
         name: mean_of_images(of_images[name]) if name in of_images else class_scores(name, *counts, chosen.options)
         for name in chosen.names
@@ -121,7 +131,7 @@ def image_table(
 
 
 def summarise(
-    confusion_ICC: np.ndarray,
+    confusion_ICC: np.ndarray | Counts,
     classes: Sequence[str],
     scored: Sequence[int] | None = None,
     score: str = "dice",
@@ -136,9 +146,9 @@ def summarise(
         of_masks: as in `image_scores`.
     """
     names = [classes[index] for index in (range(len(classes)) if scored is None else scored)]
-    true_C = confusion_ICC.sum((0, 2))
-    families = score_table(scores_over_all(confusion_ICC, chosen, of_masks), classes, scored, true_C)
-    return {"images": len(confusion_ICC), "score": score, "scores": families, "scored": names}
+    true_IC = counts_of(confusion_ICC).true
+    families = score_table(scores_over_all(confusion_ICC, chosen, of_masks), classes, scored, true_IC.sum(0))
+    return {"images": len(true_IC), "score": score, "scores": families, "scored": names}
 
 
 def majority_guess(
@@ -158,6 +168,31 @@ def majority_guess(
     guess_ICC[..., majority_index] = confusion_ICC.sum(-1)
     families = summarise(guess_ICC, classes, scored, chosen=chosen, of_masks=of_masks)["scores"]
     return {"class": classes[majority_index], "scores": {name: family["mean"] for name, family in families.items()}}
+
+
+def empty_guess(
+    counts: Counts,
+    classes: Sequence[str],
+    scored: Sequence[int] | None = None,
+    chosen: Chosen = BASIC,
+    of_masks: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Returns what `majority_guess` does, of always predicting no class, where a pixel may have none."""
+    nothing = np.zeros_like(counts.true)
+    guess = Counts(nothing, counts.true, nothing)
+    families = summarise(guess, classes, scored, chosen=chosen, of_masks=of_masks)["scores"]
+    return {"class": NO_CLASS, "scores": {name: family["mean"] for name, family in families.items()}}
+
+
+def counts_table(counts_IC: Counts, classes: Sequence[str]) -> pd.DataFrame:
+    """Returns the table behind confusion.csv where a pixel may have several classes: pixels, a row per class.
+
+    Columns: truth, the class; found, its pixels that are predicted; missed, those that are not; false, pixels that are
+    predicted as the class and are not.
+    """
+    hits_C, true_C, predicted_C = (part.sum(0) for part in counts_IC)
+    pixels = {"found": hits_C, "missed": true_C - hits_C, "false": predicted_C - hits_C}
+    return pd.DataFrame({"truth": list(classes), **pixels})
 
 
 def confusion_table(confusion_CC: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.decision import choose, count
 from pipeline.segmentation.learning import dice_iou
 from tests.benchmarks.timing import alternate, show
@@ -72,7 +73,7 @@ def by_bincount(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ours(pred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    return dice_iou(count(pred, mask, NUM_CLASSES))
+    return dice_iou(*SOFTMAX.split_counts(count(pred, mask, NUM_CLASSES)))
 
 
 def main() -> None:

@@ -43,6 +43,9 @@ GOOD = Competition(
 )
 
 
+MULTILABEL = {"labels": "multilabel", "ignore_index": None}
+
+
 def refusal(**changes) -> str:
     with pytest.raises(UserError) as caught:
         check_competition(dataclasses.replace(GOOD, **changes), {})
@@ -138,10 +141,10 @@ def test_some_classes_are_submitted_in_an_order_of_their_own():
 
 
 def test_lists_call_the_classes_by_number_by_name_or_as_the_competition_does():
-    assert GOOD.labels == ("0", "1", "2")
-    assert dataclasses.replace(GOOD, convention=Convention(class_base=1)).labels == ("1", "2", "3")
-    assert dataclasses.replace(GOOD, class_labels="names").labels == GOOD.classes
-    assert dataclasses.replace(GOOD, class_labels=("g", "h", "v")).labels == ("g", "h", "v")
+    assert GOOD.label_texts == ("0", "1", "2")
+    assert dataclasses.replace(GOOD, convention=Convention(class_base=1)).label_texts == ("1", "2", "3")
+    assert dataclasses.replace(GOOD, class_labels="names").label_texts == GOOD.classes
+    assert dataclasses.replace(GOOD, class_labels=("g", "h", "v")).label_texts == ("g", "h", "v")
 
 
 def test_classes_without_colours_get_distinct_ones():
@@ -292,7 +295,10 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
         ("CONVENTION: {EMPTY: }", ":3: CONVENTION.EMPTY: found nothing, expected text"),
         ("NAME: other", ":3: NAME is not a key here: the name is the file's, mine; remove it"),
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
-        ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', expected colors or a list in brackets"),
+        (
+            "MASK_VALUES: colours",
+            ":3: MASK_VALUES: found 'colours', expected one of colors, shares or a list",
+        ),
         (
             "SUBMISSION: {FORMAT: png}",
             ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
@@ -313,3 +319,27 @@ def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, config
     with pytest.raises(UserError) as caught:
         load_competition("mine")
     assert str(caught.value).startswith(f"configs/competitions/mine.yaml{message}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "key", "why"),
+    [
+        ({"annotators": "mean", "masks": ("a/{id}.png", "b/{id}.png")}, "ANNOTATORS", "need LABELS: multilabel"),
+        ({"annotators": "vote"}, "ANNOTATORS", "give a list of two or more"),
+        ({"mask_values": "shares"}, "MASK_VALUES", "needs LABELS: multilabel"),
+        (MULTILABEL | {"mask_values": "colors"}, "MASK_VALUES", "name the values of each class"),
+        ({"labels": "multilabel", "ignore_index": 255}, "IGNORE_INDEX", "in MASK_VALUES"),
+        (MULTILABEL | {"score": "pixel_accuracy"}, "SCORE", "write iou or dice"),
+        (MULTILABEL | {"submission": Submission("png_masks")}, "SUBMISSION.FORMAT", "write run_lengths"),
+    ],
+)
+def test_what_needs_another_kind_of_labels_is_refused(changed, key, why):
+    said = refusal(**changed)
+    assert key in said and why in said
+
+
+def test_with_several_classes_per_pixel_one_class_is_enough_and_has_a_colour():
+    one = dataclasses.replace(GOOD, classes=("cat",), colors=(), labels="multilabel", ignore_index=None)
+    one = dataclasses.replace(one, convention=Convention(rows="id"))
+    check_competition(one, {})
+    assert one.submitted_indices == (0,) and one.colors == ((230, 34, 34),)

@@ -40,6 +40,8 @@ def plain_images(folder: Path) -> ImageSource:
 class IndexMasks:
     """The masks of catalog rows, files of class indices below a folder."""
 
+    planes = None
+
     def __init__(self, folder: Path):
         self.folder = folder
 

@@ -13,12 +13,12 @@ from tests.data.catalogs import train_catalog
 
 CATALOG = pd.DataFrame(
     [
-        ("a", 60, 40, 0, 0),
-        ("b", 90, 0, 0, 10),
-        ("c", 50, 0, 10, 40),
-        ("d", 100, 0, 0, 0),
+        ("a", 10, 10, 60, 40, 0, 0),
+        ("b", 10, 10, 90, 0, 0, 10),
+        ("c", 10, 10, 50, 0, 10, 40),
+        ("d", 10, 10, 100, 0, 0, 0),
     ],
-    columns=["id", "pixels_0", "pixels_1", "pixels_2", "pixels_ignored"],
+    columns=["id", "width", "height", "pixels_0", "pixels_1", "pixels_2", "pixels_ignored"],
 )
 
 

@@ -47,7 +47,7 @@ def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path 
     for key, row in rows.items():
         image_id, class_index = expected[key]
         images.setdefault(image_id, {})[class_index] = row
-    return problems + (_check_runs(images, sizes, competition.convention) if images else [])
+    return problems + (_check_runs(images, sizes, competition) if images else [])
 
 
 def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
@@ -85,7 +85,7 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
         if len(lacking) == len(classes):
             problems.append(make_problem("sample row missing", file, f"{image_id}: no row"))
         elif lacking:
-            labels = ", ".join(competition.labels[index] for index in lacking)
+            labels = ", ".join(competition.label_texts[index] for index in lacking)
             problems.append(make_problem("sample row missing", file, f"{image_id}: no row for class {labels}"))
     return problems
 
@@ -125,7 +125,8 @@ def _match_rows(
 
 def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unknown: int) -> str:
     """Returns whether the class or the image is unknown, and what may have been meant."""
-    rows, labels = competition.convention.rows, [competition.labels[index] for index in competition.submitted_indices]
+    rows, texts = competition.convention.rows, competition.label_texts
+    labels = [texts[index] for index in competition.submitted_indices]
     image_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
     ids = {image for image, _ in expected.values()}
     if rows != "id" and image_id in ids:
@@ -185,14 +186,17 @@ def _sample_problems(
             return
 
 
-def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, convention: Convention) -> list[str]:
+def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, competition: Competition) -> list[str]:
     """Returns rows that cannot be read, classes that overlap, a file without a pixel; those of the whole file first.
+
+    Classes may overlap where a pixel may have several.
 
     Args:
         images: the rows of each image by class index.
         sizes: (height, width) of each image.
-        convention: how they are written.
+        competition: whether classes may overlap, and how runs are written.
     """
+    convention = competition.convention
     faults, touching, base = [], [], convention.base
     num_runs = num_other_base = 0
     for image_id, by_class in images.items():
@@ -207,7 +211,8 @@ def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, conventio
         if unreadable:
             other = [_parse(row, num_pixels, replace(convention, base=1 - base)) for row in rows]
             num_other_base += all(isinstance(runs, Runs) for runs in other)
-        faults += unreadable or _overlaps(rows, [runs for _, runs in read])
+        may_overlap = competition.is_multilabel
+        faults += unreadable or ([] if may_overlap else _overlaps(rows, [runs for _, runs in read]))
     if num_other_base:
         found = f"{num_other_base} of {len(images)} images do not fit with BASE: {base}, and do with BASE: {1 - base}"
         faults.insert(0, found)

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import keep_classes
+from pipeline.segmentation.planes import count_matches
 from pipeline.segmentation.scores import count_pairs
 from pipeline.submission.file import Sizes
 from pipeline.submission.formats import format_of_file
@@ -43,15 +44,20 @@ def compare_submissions(first: Path | str, second: Path | str, competition: Comp
             raise UserError(f"{first} and {second} are not of the same images: only one of them has {only}")
         if forms[0] is not forms[1]:  # a csv with a row per image holds no background, PNG masks do
             first_HW, second_HW = (keep_classes(mask, competition.scored_indices) for mask in (first_HW, second_HW))
-        changed = np.count_nonzero(first_HW != second_HW)
+        if competition.is_multilabel:
+            changed = np.count_nonzero((first_HW != second_HW).any(-1))
+            both, first_all, second_all = count_matches(first_HW, second_HW)
+        else:
+            changed = np.count_nonzero(first_HW != second_HW)
+            counts = count_pairs(first_HW, second_HW, len(competition.classes))
+            both, first_all, second_all = counts.diagonal(), counts.sum(1), counts.sum(0)
         if not changed:
             continue
-        counts = count_pairs(first_HW, second_HW, len(competition.classes))
-        first_C, second_C, both_C = counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist()
-        for name, first_px, second_px, both_px in zip(competition.classes, first_C, second_C, both_C, strict=False):
+        pixels = zip(competition.classes, first_all.tolist(), second_all.tolist(), both.tolist(), strict=False)
+        for name, first_px, second_px, both_px in pixels:
             if first_px + second_px > 2 * both_px:
                 gained_px, lost_px, dice = second_px - both_px, first_px - both_px, 2 * both_px / (first_px + second_px)
-                share = changed / first_HW.size
+                share = changed / (first_HW.shape[0] * first_HW.shape[1])
                 records.append((image_id, share, name, first_px, second_px, gained_px, lost_px, dice))
     table = pd.DataFrame(records, columns=COLUMNS)
     changed_px = table["gained_px"] + table["lost_px"]

@@ -51,7 +51,7 @@ def find_convention(
             f"{competition.submission.format} in {descriptor(competition.name)}"
         )
     sample_path = folder / (competition.sample_submission or "sample_submission.csv")
-    sample = detect_rows(sample_path, test_ids, competition.labels) if sample_path.is_file() else {}
+    sample = detect_rows(sample_path, test_ids, competition.label_texts) if sample_path.is_file() else {}
     described = vars(competition.convention) | sample
     if isinstance(competition.masks, MaskCsv):  # there are no masks to compare with: the images show the direction
         facts = find_facts(competition, folder)
@@ -184,7 +184,7 @@ def _examples(
     if competition.ignore_index is not None and competition.ignore_index < len(competition.classes):
         competition = replace(competition, ignore_index=None)  # training rows may have runs of the ignored class
     numbers = {str(described["class_base"] + index): index for index in range(len(competition.classes))}
-    labels = numbers | {label: index for index, label in enumerate(competition.labels) if not label.isdecimal()}
+    labels = numbers | {label: index for index, label in enumerate(competition.label_texts) if not label.isdecimal()}
     source = MaskSource(replace(competition, valid_region=None), folder)
     texts: dict[tuple[str, int], list[str]] = {}
     for line, cells in rows:

@@ -1,7 +1,7 @@
 """Run lengths in a csv, a row per image and class: how rows are named, written and read back into masks.
 
-In: index masks, or a csv, and the competition's convention. Out: a csv, or index masks (uint8, H, W; `IGNORE` where no
-class has the pixel).
+In: masks, or a csv, and the competition's convention. Out: a csv, or masks: index masks (uint8, H, W; `IGNORE` where no
+class has the pixel), or planes where a pixel may have several classes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import IGNORE, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
+from pipeline.segmentation.planes import from_bool, is_present
 from pipeline.segmentation.submission import rle
 from pipeline.submission.file import Sizes
 
@@ -38,10 +39,18 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
     """
     require_size(image_id, mask_HW, size)
     convention = competition.convention
-    texts = rle.encode(mask_HW, competition.num_classes, convention)
+    texts = _texts(mask_HW, competition)
     texts += [convention.empty] * (len(competition.classes) - len(texts))
     rows = ((row_key(image_id, index, competition), texts[index]) for index in competition.submitted_indices)
     return "".join(write_line(join_cells(key, text, convention)) for key, text in rows).encode()
+
+
+def _texts(mask: np.ndarray, competition: Competition) -> list[str]:
+    """Returns the run lengths of each class of a mask."""
+    if mask.ndim == 2:
+        return rle.encode(mask, competition.num_classes, competition.convention)
+    planes = np.where(is_present(mask), np.uint8(0), np.uint8(IGNORE))
+    return [rle.encode(plane, 1, competition.convention)[0] for plane in np.moveaxis(planes, -1, 0)]
 
 
 def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
@@ -59,7 +68,7 @@ def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
 def read(
     path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields id and index mask of each image that the file has rows of, in the order of `sizes`.
+    """Yields id and mask of each image that the file has rows of, in the order of `sizes`.
 
     Classes without a row are empty.
 
@@ -146,7 +155,7 @@ def _key_columns(convention: Convention) -> list[str]:
 
 def row_key(image_id: str, class_index: int, competition: Competition) -> tuple[str, ...]:
     """Returns the cells that name image and class."""
-    rows, label = competition.convention.rows, competition.labels[class_index]
+    rows, label = competition.convention.rows, competition.label_texts[class_index]
     if rows == "id":
         return (image_id,)
     return (f"{image_id}_{label}",) if rows == "id_class" else (image_id, label)
@@ -221,6 +230,9 @@ def _decode_image(
     convention = competition.convention
     texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
     try:
+        if competition.is_multilabel:
+            parts = [rle.decode_classes([text], *size, convention) == 0 for text in texts]
+            return from_bool(np.stack(parts, -1))
         return rle.decode_classes(texts, *size, convention)
     except rle.RleError as error:
         for row in rows.values():  # decoded again one by one only to name the line at fault

@@ -22,7 +22,8 @@ from pipeline.errors import UserError
 from pipeline.scores import chosen_scores
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import MaskSource, Row
-from pipeline.segmentation.scores import count_pairs, summarise
+from pipeline.segmentation.planes import count_matches
+from pipeline.segmentation.scores import Counts, count_pairs, summarise
 from pipeline.submission.file import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
 
@@ -55,14 +56,18 @@ def score_file(
     for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
     scored, num_classes = list(competition.scored_indices), len(competition.classes)
-    chosen, confusions, of_masks = chosen_scores(competition), [], []
+    chosen, counts, of_masks = chosen_scores(competition), [], []
     for image_id, mask_HW in form.read(path, competition, sizes, skipped):
         truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
-        confusions.append(count_pairs(truth_HW, mask_HW, num_classes)[:num_classes])  # without ignored true pixels
+        if competition.is_multilabel:
+            counts.append(count_matches(truth_HW, mask_HW))
+        else:
+            counts.append(count_pairs(truth_HW, mask_HW, num_classes)[:num_classes])  # without ignored true pixels
         if chosen.of_masks:
             of_masks.append(score_masks(chosen.of_masks, mask_HW, truth_HW, num_classes, chosen.options))
     found = {name: np.stack([own[name] for own in of_masks]) for name in chosen.of_masks}
-    summary = summarise(np.stack(confusions), competition.classes, scored, competition.score, chosen, found)
+    counted = Counts(*np.stack(counts, 1)) if competition.is_multilabel else np.stack(counts)
+    summary = summarise(counted, competition.classes, scored, competition.score, chosen, found)
     for family in summary["scores"].values():
         family["classes"] = {name: family["classes"][name] for name in summary["scored"]}
     return summary
@@ -71,6 +76,8 @@ def score_file(
 def _with_last_class(mask_HW: np.ndarray, competition: Competition) -> np.ndarray:
     """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one."""
     left = set(range(competition.num_classes)) - set(competition.submitted_indices)
+    if competition.is_multilabel:
+        return mask_HW
     return np.where(mask_HW == IGNORE, np.uint8(left.pop()), mask_HW) if len(left) == 1 else mask_HW
 
 

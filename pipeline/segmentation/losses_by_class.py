@@ -1,0 +1,162 @@
+"""The losses of several classes per pixel: each class against all else, with soft labels.
+
+    overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
+    pixels    ce or bce, two names of the binary cross entropy, and focal: weighted means over pixels and classes
+    shape     lovasz sorts the errors of a class, boundary compares its outlines; both round soft labels
+
+The overlap of a probability p and a label s is `min(p, s)`, not `p * s`: for labels of 0 and 1 that is the same, and
+for soft labels the loss is then least at p = s. Source: Wang et al. 2023, "Dice Semimetric Losses: Optimizing the Dice
+Score with Soft Labels", https://arxiv.org/abs/2303.16296.
+
+Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Masks are planes, uint8 (B, H, W, C), see
+`planes.py`; ignored pixels of a plane enter no sum and get a zero gradient. Class weights are (C,) of mean 1 or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config.competition import IGNORE
+from pipeline.segmentation import sigmoid
+from pipeline.segmentation.losses import (
+    EPS,
+    SALEHI_ALPHA,
+    SALEHI_BETA,
+    Areas,
+    dice_loss,
+    jaccard_loss,
+    lovasz_slopes,
+    mean_of_present,
+    mix_terms,
+    outline_scores,
+    tversky_loss,
+)
+from pipeline.segmentation.planes import FULL
+from pipeline.task import Loss
+
+
+class Target(NamedTuple):
+    """What a batch is trained on: `share` (B, C, H, W) in 0..1, and `known`, 1 where it is not ignored, else 0."""
+
+    share: Tensor
+    known: Tensor
+
+
+def target_of(mask_BHWC: Tensor, dtype: torch.dtype) -> Target:
+    """Returns the target that planes hold; a share is 0 where it is ignored."""
+    mask_BCHW = mask_BHWC.movedim(-1, 1)
+    known = (mask_BCHW != IGNORE).to(dtype)
+    return Target(mask_BCHW.to(dtype).mul_(1 / FULL).mul_(known), known)
+
+
+def binary_cross_entropy(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns the mean binary cross entropy over all known pixels of all classes (0 when all are ignored)."""
+    loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, target.share, reduction="none")
+    return (loss_BCHW * _weight_share(target, weights_C)).sum()
+
+
+def focal(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None, gamma: float = 2.0) -> Tensor:
+    """Returns the mean of each binary cross entropy times `|s - p| ** gamma`.
+
+    Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002; for soft labels Li et al. 2020,
+    https://arxiv.org/abs/2006.04388.
+    """
+    loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, target.share, reduction="none")
+    distance_BCHW = (target.share - sigmoid.probs(logits_BCHW)).abs()
+    return (distance_BCHW.pow(gamma) * loss_BCHW * _weight_share(target, weights_C)).sum()
+
+
+def _weight_share(target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns what each pixel of each class weighs in a mean: (B, C, H, W) of sum 1 (or 0)."""
+    weight_BCHW = target.known if weights_C is None else target.known * weights_C.view(1, -1, 1, 1)
+    return weight_BCHW / weight_BCHW.sum().clamp_min(EPS)
+
+
+def soft_dice(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - soft Dice, averaged over classes; one without a true pixel in the batch contributes 0."""
+    return dice_loss(_areas(logits_BCHW, target), weights_C)
+
+
+def soft_jaccard(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - soft intersection over union, averaged over classes."""
+    return jaccard_loss(_areas(logits_BCHW, target), weights_C)
+
+
+def soft_tversky(
+    logits_BCHW: Tensor,
+    target: Target,
+    weights_C: Tensor | None,
+    alpha: float = SALEHI_ALPHA,
+    beta: float = SALEHI_BETA,
+) -> Tensor:
+    """Returns 1 - Tversky index, averaged over classes; `alpha` weighs false positives, `beta` false negatives."""
+    return tversky_loss(_areas(logits_BCHW, target), weights_C, alpha, beta)
+
+
+def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
+    probs_BCHW = sigmoid.probs(logits_BCHW) * target.known
+    pairs = (torch.minimum(probs_BCHW, target.share), probs_BCHW, target.share)
+    overlap_C, predicted_C, true_C = (part.sum((0, 2, 3)) for part in pairs)
+    return overlap_C, predicted_C, true_C
+
+
+def lovasz(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns the Lovasz extension of the Jaccard loss of each class over the batch, averaged over those that occur.
+
+    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790, on probabilities, as its softmax form is.
+    """
+    truth_CP, known_CP = (part.transpose(0, 1).flatten(1) for part in (target.share >= 0.5, target.known))
+    probs_CP = sigmoid.probs(logits_BCHW).transpose(0, 1).flatten(1)
+    errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * known_CP
+    with torch.no_grad():
+        slopes_CP = torch.stack([lovasz_slopes(*rows) for rows in zip(errors_CP, truth_CP, strict=True)])
+        share_C = truth_CP.any(1).to(errors_CP.dtype)
+        share_C = share_C if weights_C is None else share_C * weights_C
+        share_C = share_C / share_C.sum().clamp_min(EPS)
+    return ((errors_CP * slopes_CP).sum(1) * share_C).sum()
+
+
+def boundary(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - F1 of the outlines, averaged over classes, see `losses.boundary`."""
+    truth_BCHW = (target.share >= 0.5).to(logits_BCHW.dtype)
+    score_C, true_C = outline_scores(sigmoid.probs(logits_BCHW), truth_BCHW, 1 - target.known)
+    return mean_of_present(1 - score_C, true_C, weights_C)
+
+
+TERMS: dict[str, Callable[[Tensor, Target, Tensor | None], Tensor]] = {
+    "dice": soft_dice,
+    "jaccard": soft_jaccard,
+    "ce": binary_cross_entropy,
+    "bce": binary_cross_entropy,
+    "focal": focal,
+    "lovasz": lovasz,
+    "tversky": soft_tversky,
+    "boundary": boundary,
+}
+
+
+def mixed_loss(
+    mix: Sequence[tuple[str, float]], logits_BCHW: Tensor, mask_BHWC: Tensor, weights_C: Tensor | None = None
+) -> Loss:
+    """Returns the loss of a batch: float32 (float64 for float64 logits), 0 with a zero gradient when all is ignored.
+
+    Args:
+        mix: name and weight of each part; the weights need not sum to 1.
+        logits_BCHW: network output; half precision is converted to float32, under autocast too.
+        mask_BHWC: planes.
+        weights_C: of mean 1; None weighs all classes alike.
+
+    Raises:
+        ValueError: the shapes of logits and mask do not fit.
+
+    >>> mixed_loss([("bce", 1.0)], torch.zeros(1, 2, 1, 1), torch.tensor([[[[240, 0]]]], dtype=torch.uint8)).total
+    tensor(0.6931)
+    """
+    if logits_BCHW.movedim(1, -1).shape != mask_BHWC.shape:
+        raise ValueError(f"logits {tuple(logits_BCHW.shape)} and planes {tuple(mask_BHWC.shape)} do not fit")
+    return mix_terms(TERMS, mix, logits_BCHW, lambda dtype: target_of(mask_BHWC, dtype), weights_C)

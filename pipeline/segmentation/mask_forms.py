@@ -1,0 +1,110 @@
+"""How masks are held in memory, as records of functions: one class per pixel, or planes for any number of them.
+
+`MaskSource` finds what belongs to an image; a form turns files and run lengths into a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config.competition import Competition, mask_code
+from pipeline.data.images import Inspection
+from pipeline.segmentation import planes
+from pipeline.segmentation.inspect_mask import inspect_mask
+from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
+from pipeline.segmentation.plane_files import inspect_planes, read_planes
+
+BACKGROUND = 0
+
+Size = tuple[int, int]  # (height, width)
+
+
+@dataclass(frozen=True)
+class MaskForm:
+    """What differs between forms of masks.
+
+    Attributes:
+        code: what the files' values mean, as text for a hash.
+        blank: (size) to a mask without any class.
+        of_runs: ({class index: bool (H, W)}, size) to a mask.
+        read: (path, class index or None) to the mask of a file, which is of that class or has all.
+        inspect: (path, name for messages, class index or None) to an `Inspection` and the mask, None if it is bad.
+        join: (masks of several files of an image) to one.
+        combine: (masks of several annotators) to one, as ANNOTATORS says.
+        counts: (mask) to the pixels of each class, int64 [256].
+    """
+
+    code: str
+    blank: Callable[[Size], np.ndarray]
+    of_runs: Callable[[Mapping[int, np.ndarray], Size], np.ndarray]
+    read: Callable[[Path, int | None], np.ndarray]
+    inspect: Callable[[Path, str, int | None], tuple[Inspection, np.ndarray | None]]
+    join: Callable[[Sequence[np.ndarray]], np.ndarray]
+    combine: Callable[[Sequence[np.ndarray]], np.ndarray]
+    counts: Callable[[np.ndarray], np.ndarray]
+
+
+def mask_form(competition: Competition) -> MaskForm:
+    """Returns the form of a competition's masks: LABELS says which."""
+    if competition.is_multilabel:
+        return _plane_form(competition)
+    code = mask_code(competition)
+
+    def read(path: Path, class_index: int | None) -> np.ndarray:
+        mask = read_mask(path, code if class_index is None else ONE_CLASS)
+        return _of_class(mask, class_index)
+
+    def inspect(path: Path, file: str, class_index: int | None) -> tuple[Inspection, np.ndarray | None]:
+        seen, mask = inspect_mask(path, file, competition, code, class_index is not None)
+        return seen, mask if mask is None else _of_class(mask, class_index)
+
+    return MaskForm(
+        code=repr(code) if competition.annotators is None else repr((code, competition.annotators)),
+        blank=lambda size: np.full(size, BACKGROUND, np.uint8),
+        of_runs=_painted,
+        read=read,
+        inspect=inspect,
+        join=_joined,
+        combine=planes.majority_index,
+        counts=count_values,
+    )
+
+
+def _plane_form(competition: Competition) -> MaskForm:
+    num_classes = competition.num_classes
+    return MaskForm(
+        code=repr((num_classes, competition.mask_values, competition.annotators)),
+        blank=lambda size: np.zeros((*size, num_classes), np.uint8),
+        of_runs=partial(planes.from_masks, num_classes=num_classes),
+        read=lambda path, class_index: read_planes(path, competition, class_index),
+        inspect=lambda path, file, class_index: inspect_planes(path, file, competition, class_index),
+        join=planes.join,
+        combine=planes.mean_share if competition.annotators == "mean" else planes.majority,
+        counts=planes.count_planes,
+    )
+
+
+def _of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:
+    """Returns the mask of a file that is of one class, or has all."""
+    return mask if class_index is None else np.where(mask == BACKGROUND, BACKGROUND, class_index).astype(np.uint8)
+
+
+def _painted(masks: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
+    """Returns an index mask with the pixels of each class, in the order of the classes."""
+    mask = np.full(size, BACKGROUND, np.uint8)
+    for index in sorted(masks):
+        mask[masks[index]] = index
+    return mask
+
+
+def _joined(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns one mask of those of several files: what is not background covers what was before."""
+    first, *others = masks
+    for mask in others:
+        first = np.where(mask == BACKGROUND, first, mask)
+    return first
