@@ -7,7 +7,7 @@ function that turns the predictions of a test image into its mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,35 @@ from pipeline.segmentation.thresholds import ThresholdImage, count_probs, fit_th
 from pipeline.task import Arrays, HeldOut, MakeEach
 
 
+@dataclass(frozen=True)
+class OutOfFold:
+    """The out-of-fold images that something is fitted on.
+
+    Attributes:
+        rows: of the catalog.
+        recipe_of: how the members of an image are combined, by its id.
+        truth_of: the mask of a row.
+        make_each: see `MakeEach`.
+    """
+
+    rows: pd.DataFrame
+    recipe_of: Callable[[str], Recipe]
+    truth_of: Callable[[Any], np.ndarray]
+    make_each: MakeEach
+
+    def reduced(self, kind: type, name: str, reduce: Callable[..., Any]) -> list:
+        """Returns each image as `kind`, made by `reduce(id, sequence, predictions, recipe, truth)` in a pass `name`."""
+        by_id = {row.id: row for row in self.rows.itertuples()}
+
+        def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
+            row = by_id[image_id]
+            return arrays_of(reduce(image_id, row.sequence, predictions, self.recipe_of(image_id), self.truth_of(row)))
+
+        made = self.make_each(name, make)
+        bar = tqdm(by_id.items(), total=len(by_id), desc=name, leave=False, disable=None)
+        return [image_from(kind, image_id, row.sequence, made(image_id)) for image_id, row in bar]
+
+
 def fit_decoding(
     run: Run,
     folder: Path,
@@ -52,58 +81,51 @@ def fit_decoding(
         make_each: see `MakeEach`.
     """
     whole = Recipe("AP") if found is None else found_recipe(found)
-
-    def recipe_of(image_id: str) -> Recipe:
-        return for_members(whole, held_out[image_id])
-
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
-    masks, facts, factors, thresholds = masks_of(run, folder), {}, None, None
-    files, by_id = rows.set_index("id"), {row.id: row for row in rows.itertuples()}
+    images = OutOfFold(
+        rows, lambda image_id: for_members(whole, held_out[image_id]), masks_of(run, folder).read, make_each
+    )
+    facts, change = {}, lambda recipe, num_members: recipe
+    if settings.offsets == "fitted":
+        fit = _fit_thresholds if competition.is_multilabel else _fit_factors
+        facts, change = fit(run, images)
 
-    def truth_of(image_id: str) -> np.ndarray:
-        return masks.read(by_id[image_id])
+    def measure(image_id: str, sequence: str, predictions: Sequence[Prediction], recipe: Recipe, truth: np.ndarray):
+        mask = combine(predictions, [change(recipe, len(predictions))])[0]
+        return measure_image(image_id, sequence, predictions, mask, truth, score, competition.score_options)
 
-    def sample(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        sequence, truth = files.at[image_id, "sequence"], truth_of(image_id)
-        return arrays_of(sample_combined(image_id, sequence, predictions, recipe_of(image_id), truth))
-
-    def measure(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        recipe, sequence = replace(recipe_of(image_id), thresholds=thresholds), files.at[image_id, "sequence"]
-        mask = combine(predictions, [recipe if factors is None else with_factors(recipe, factors, len(predictions))])[0]
-        return arrays_of(
-            measure_image(image_id, sequence, predictions, mask, truth_of(image_id), score, competition.score_options)
-        )
-
-    def images_of(kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Arrays]) -> list:
-        made = make_each(name, make)
-        bar = tqdm(files["sequence"].items(), total=len(files), desc=name, leave=False, disable=None)
-        return [image_from(kind, image_id, sequence, made(image_id)) for image_id, sequence in bar]
-
-    def count(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        sequence, truth = files.at[image_id, "sequence"], truth_of(image_id)
-        return arrays_of(count_probs(image_id, sequence, predictions, recipe_of(image_id), truth))
-
-    if settings.offsets == "fitted" and competition.is_multilabel:
-        counted = images_of(ThresholdImage, "thresholds", count)
-        moved = fit_thresholds(counted, classes, scored, counted_score(competition.score))
-        thresholds = moved.adopted
-        own = {name: value for name, value in zip(classes, thresholds.tolist(), strict=True) if value != THRESHOLD}
-        facts["thresholds"] = {**_fit_facts(run, moved, classes), "of": own}
-    elif settings.offsets == "fitted":
-        moved = fit_offsets(
-            images_of(PixelSample, "offsets", sample), classes, scored, counted_score(competition.score)
-        )
-        factors = moved.adopted if (moved.adopted != 1).any() else None
-        pairs = zip(classes, moved.adopted.tolist(), strict=True)
-        own = {name: factor for name, factor in pairs if factor != 1}
-        facts["offsets"] = {**_fit_facts(run, moved, classes), "factors": own}
     if settings.suppress == "fitted":
         is_kept = not competition.is_multilabel
-        dropped = fit_suppression(images_of(DecodedImage, "rules", measure), classes, scored, score, is_kept)
+        dropped = fit_suppression(images.reduced(DecodedImage, "rules", measure), classes, scored, score, is_kept)
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
         facts |= _fit_facts(run, dropped, classes)
     return facts
+
+
+Change = Callable[[Recipe, int], Recipe]  # a recipe and the number of its members to the recipe as fitted
+
+
+def _fit_factors(run: Run, images: OutOfFold) -> tuple[dict[str, Any], Change]:
+    """Returns the content of decode.json on factors of probabilities, and what they change."""
+    competition = run.loaded.competition
+    classes, score = competition.class_names, counted_score(competition.score)
+    sampled = images.reduced(PixelSample, "offsets", sample_combined)
+    fitted = fit_offsets(sampled, classes, competition.scored_indices, score)
+    own = {name: value for name, value in zip(classes, fitted.adopted.tolist(), strict=True) if value != 1}
+    facts = {"offsets": {**_fit_facts(run, fitted, classes), "factors": own}}
+    return facts, lambda recipe, number: with_factors(recipe, fitted.adopted, number) if own else recipe
+
+
+def _fit_thresholds(run: Run, images: OutOfFold) -> tuple[dict[str, Any], Change]:
+    """Returns the content of decode.json on thresholds of probabilities, and what they change."""
+    competition = run.loaded.competition
+    classes, score = competition.class_names, counted_score(competition.score)
+    counted = images.reduced(ThresholdImage, "thresholds", count_probs)
+    fitted = fit_thresholds(counted, classes, competition.scored_indices, score)
+    own = {name: value for name, value in zip(classes, fitted.adopted.tolist(), strict=True) if value != THRESHOLD}
+    facts = {"thresholds": {**_fit_facts(run, fitted, classes), "of": own}}
+    return facts, lambda recipe, number: replace(recipe, thresholds=fitted.adopted)
 
 
 def decoder(

@@ -23,10 +23,8 @@ from torch import Tensor
 
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation import sigmoid
-from pipeline.segmentation.losses import (
+from pipeline.segmentation.loss_parts import (
     EPS,
-    SALEHI_ALPHA,
-    SALEHI_BETA,
     Areas,
     dice_loss,
     jaccard_loss,
@@ -36,6 +34,7 @@ from pipeline.segmentation.losses import (
     outline_scores,
     tversky_loss,
 )
+from pipeline.segmentation.losses import SALEHI_ALPHA, SALEHI_BETA
 from pipeline.segmentation.planes import FULL
 from pipeline.task import Loss
 

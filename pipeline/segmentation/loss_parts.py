@@ -1,0 +1,105 @@
+"""What the losses of one class and of several classes per pixel share: overlap of areas, orders of errors, outlines.
+
+Letters: B images, C classes, H rows, W columns, P pixels. Class weights are (C,) of mean 1 or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.task import Loss
+
+EPS = 1e-7  # least denominator, as in pytorch-toolbelt
+OUTLINE_PX = 3  # window of the outline's max-pooling: the outline lies one pixel inside the border of a class
+REACH_PX = 5  # window of the match: a predicted outline up to two pixels off still matches the true one
+
+Areas = tuple[Tensor, Tensor, Tensor]  # soft overlap, predicted area and true area of each class, (C,) each
+
+
+def dice_loss(areas: Areas, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - Dice of soft areas, averaged over classes."""
+    overlap_C, predicted_C, true_C = areas
+    score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
+    return mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def jaccard_loss(areas: Areas, weights_C: Tensor | None) -> Tensor:
+    """Returns 1 - intersection over union of soft areas, averaged over classes."""
+    overlap_C, predicted_C, true_C = areas
+    score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
+    return mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def tversky_loss(areas: Areas, weights_C: Tensor | None, alpha: float, beta: float) -> Tensor:
+    """Returns 1 - Tversky index of soft areas, averaged over classes."""
+    overlap_C, predicted_C, true_C = areas
+    errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
+    score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
+    return mean_of_present(1 - score_C, true_C, weights_C)
+
+
+def mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns the weighted mean over all classes, 0 for those without a true pixel (as in pytorch-toolbelt)."""
+    present_C = (true_C > 0).to(loss_C.dtype)
+    return (loss_C * (present_C if weights_C is None else present_C * weights_C)).mean()
+
+
+def lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
+    """Returns the slope of the Lovasz extension of the Jaccard loss in each pixel's error, in the pixels' order."""
+    order_P = errors_P.argsort(descending=True)
+    hits_P = truth_P[order_P].cumsum(0)  # whole numbers: exact, and repeatable on CUDA
+    ranks_P = torch.arange(1, len(hits_P) + 1, device=hits_P.device)
+    num_true = hits_P[-1]
+    jaccard_P = 1 - (num_true - hits_P).to(errors_P.dtype) / (num_true + ranks_P - hits_P)
+    slopes_P = jaccard_P.diff(prepend=jaccard_P.new_zeros(1))
+    return torch.empty_like(errors_P).scatter_(0, order_P, slopes_P)
+
+
+def outline_scores(probs_BCHW: Tensor, truth_BCHW: Tensor, ignored_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the F1 of each class's outlines over a batch, and the pixels of its true outline: two (C,).
+
+    Args:
+        truth_BCHW: 1 where the class is, else 0.
+        ignored_BCHW: 1 where nothing is known, else 0; of all classes at once, or of each.
+    """
+    channels_last = torch.channels_last  # in which a CPU pools four times as fast
+    is_counted = 1 - _widened(ignored_BCHW, OUTLINE_PX)
+    drawn_BCHW = _outline(probs_BCHW.contiguous(memory_format=channels_last)) * is_counted
+    true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * is_counted
+    true_C = true_BCHW.sum((0, 2, 3))
+    precision_C = (drawn_BCHW * _widened(true_BCHW, REACH_PX)).sum((0, 2, 3)) / drawn_BCHW.sum((0, 2, 3)).clamp_min(EPS)
+    recall_C = (true_BCHW * _widened(drawn_BCHW, REACH_PX)).sum((0, 2, 3)) / true_C.clamp_min(EPS)
+    return 2 * precision_C * recall_C / (precision_C + recall_C).clamp_min(EPS), true_C
+
+
+def _outline(area_BCHW: Tensor) -> Tensor:
+    """Returns how far each value is above the least of its neighbours: 1 on the inner border of a class, 0 inside."""
+    return _widened(1 - area_BCHW, OUTLINE_PX) - (1 - area_BCHW)
+
+
+def _widened(values_BCHW: Tensor, window_px: int) -> Tensor:
+    """Returns the highest value within a window around each pixel."""
+    return F.max_pool2d(values_BCHW, window_px, stride=1, padding=window_px // 2)
+
+
+def mix_terms(
+    terms: Mapping[str, Callable[..., Tensor]],
+    mix: Sequence[tuple[str, float]],
+    logits_BCHW: Tensor,
+    target_of: Callable[[torch.dtype], Any],
+    weights_C: Tensor | None,
+) -> Loss:
+    """Returns what `mixed_loss` does, of terms that take logits, what `target_of` makes of their dtype, and weights."""
+    with torch.autocast(logits_BCHW.device.type, enabled=False):
+        logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
+        if weights_C is not None:
+            weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
+        target = target_of(logits_BCHW.dtype)
+        values = {name: terms[name](logits_BCHW, target, weights_C) for name, _ in mix}
+        total = torch.stack([weight * values[name] for name, weight in mix]).sum()
+    return Loss(total, {name: value.detach() for name, value in values.items()})
