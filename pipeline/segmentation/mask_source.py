@@ -5,6 +5,8 @@ pixel is ignored. The catalog's column `mask` has what `MaskSource.cell` returns
 
 Of several files each adds its object to the image: what is not background in a later file covers what was before. A
 template with {class} says which class a file is of; its pixels of any other value than 0 are of that class.
+
+Where OBJECTS is given, each row of run lengths is an object; of files see `objects_in_files`.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
 from pipeline.segmentation.inspect_mask import inspect_mask
-from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
+from pipeline.segmentation.labels import ONE_CLASS, count_values, read_stored_mask
 from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
+from pipeline.segmentation.objects import borders, class_of, join_files, objects_in_files, paint_objects
 from pipeline.segmentation.submission.rle import RleError
 
 BACKGROUND = 0
@@ -117,14 +120,44 @@ class MaskSource:
         Raises:
             UserError: a file or row is absent or not what it was when it was checked.
         """
+        if self.competition.border_index is not None:
+            map_HW, objects = self.read_objects(row), self.competition.objects
+            mask = class_of(map_HW)
+            mask[borders(map_HW, objects.border_width) & (mask != IGNORE)] = self.competition.border_index
+            return mask
         size = (int(row.height), int(row.width))
         if self.runs is not None:
             mask = _painted(self.runs.masks(row.id, *size), size)
         elif row.mask:
-            mask = _joined([self._read_file(file, of) for file, of in self._files_in(row)])
+            mask = join_files([self._read_file(file, of) for file, of in self._files_in(row)])
         else:
             mask = np.full(size, BACKGROUND, np.uint8)
         return self._in_region(mask, row.id)
+
+    def read_objects(self, row: Any) -> np.ndarray:
+        """Returns the object map of a catalog row, int32 (H, W), see `objects.py`; without a class of borders.
+
+        Raises:
+            UserError: as `read` does.
+        """
+        size = (int(row.height), int(row.width))
+        if self.runs is not None:
+            map_HW = paint_objects(size, self.runs.objects(row.id, *size))
+        elif row.mask:
+            files = (self._read_stored(file, of) for file, of in self._files_in(row))
+            map_HW = objects_in_files(files, self.competition)
+        else:
+            map_HW = np.zeros(size, np.int32)
+        return self._in_region(map_HW, row.id)
+
+    def read_scored(self, row: Any) -> np.ndarray:
+        """Returns what predictions are scored by: the object map where OBJECTS is given, else the mask."""
+        return self.read_objects(row) if self.competition.has_objects else self.read(row)
+
+    def read_both(self, row: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mask of a catalog row, and what `read_scored` returns."""
+        mask = self.read(row)
+        return mask, self.read_objects(row) if self.competition.has_objects else mask
 
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
         """Returns what the mask of an image holds; `counts` is int64 [256], its pixels by class index."""
@@ -148,6 +181,8 @@ class MaskSource:
             if problem:
                 return Inspection(image.width, image.height, None, (problem,))
             found = self._in_region(found, image_id)
+        if self.competition.border_index is not None and found.shape == size:
+            found = self.read(Row(image_id, cell, *size))
         return Inspection(found.shape[1], found.shape[0], count_values(found), ())
 
     def _inspect_runs(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
@@ -177,11 +212,13 @@ class MaskSource:
         odd = next((one for one in seen if (one.height, one.width) != size), seen[0])
         if problems or len({(one.height, one.width) for one in seen}) > 1:
             return Inspection(odd.width, odd.height, None, problems)
-        return _joined(masks)
+        return join_files(masks)
 
     def content(self, row: Any) -> str:
         """Returns a hash of all that the mask of a catalog row is read from."""
-        parts = [repr(self.code)]
+        parts, objects = [repr(self.code)], self.competition.objects
+        if objects.border is not None:
+            parts.append(f"border {self.competition.border_index} {objects.border_width}")
         if self.runs is not None:
             parts.append(self.runs.content(row.id))
         elif row.mask:
@@ -221,7 +258,11 @@ class MaskSource:
         return tuple(make_problem("class unknown", file, text, competition=name) for file, text in found)
 
     def _read_file(self, file: str, of: str) -> np.ndarray:
-        return self._class_mask(read_mask(self.files.folder / file, ONE_CLASS if of else self.code), of)
+        return self._read_stored(file, of)[1]
+
+    def _read_stored(self, file: str, of: str) -> tuple[np.ndarray, np.ndarray]:
+        stored, mask = read_stored_mask(self.files.folder / file, ONE_CLASS if of else self.code)
+        return stored, self._class_mask(mask, of)
 
     def _class_mask(self, mask: np.ndarray, of: str) -> np.ndarray:
         """Returns the mask of a file that is of one class: `of` is the class in its name, "" where it has all."""
@@ -262,14 +303,6 @@ def _painted(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> np.ndarr
     for index in sorted(masks):
         mask[masks[index]] = index
     return mask
-
-
-def _joined(masks: list[np.ndarray]) -> np.ndarray:
-    """Returns one mask of those of several files: what is not background covers what was before."""
-    first, *others = masks
-    for mask in others:
-        first = np.where(mask == BACKGROUND, first, mask)
-    return first
 
 
 def _is_valid(path: Path) -> np.ndarray:
