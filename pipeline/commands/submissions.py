@@ -54,6 +54,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
 
     from pipeline.data.images import read_image
     from pipeline.report.figure import write_image
+    from pipeline.segmentation.objects import parted
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
     from pipeline.submission.file import find_hints
@@ -74,7 +75,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
     ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
     first, second = (
-        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
+        {id: parted(mask) for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
         for path in files
     )
     changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]

@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention
+from pipeline.segmentation.objects import class_of
 
 MIN_IMAGES = 10  # that must agree
 AGREEMENT = 0.9  # share of the images with evidence that must agree
@@ -58,11 +59,11 @@ def hints(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) -> 
     """Returns what suggests that a csv was written in another order or base, or for images of another size.
 
     Args:
-        masks: id and index mask (uint8, H, W) of each image, as read from the csv.
+        masks: id and index mask or object map (H, W) of each image, as read from the csv.
         competition: classes and convention.
     """
     convention = competition.convention
-    votes = {image_id: votes_of(mask_HW, convention.order) for image_id, mask_HW in masks}
+    votes = {image_id: votes_of(class_of(mask_HW), convention.order) for image_id, mask_HW in masks}
     found = [_order_hint(list(votes.values()), convention), _base_hint(list(votes.values()), convention)]
     found.append(_size_hint(votes) or (_coverage_hint(votes) if competition.ignore_index is None else None))
     return [hint for hint in found if hint]

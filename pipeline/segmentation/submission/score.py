@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.scores import chosen_scores
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import MaskSource, Row
+from pipeline.segmentation.objects import class_of
 from pipeline.segmentation.scores import count_pairs, summarise
 from pipeline.submission.file import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
@@ -58,7 +59,8 @@ def score_file(
     chosen, confusions, of_masks = chosen_scores(competition), [], []
     for image_id, mask_HW in form.read(path, competition, sizes, skipped):
         truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
-        confusions.append(count_pairs(truth_HW, mask_HW, num_classes)[:num_classes])  # without ignored true pixels
+        pair = (class_of(truth_HW), class_of(mask_HW))
+        confusions.append(count_pairs(*pair, num_classes)[:num_classes])  # without ignored true pixels
         if chosen.of_masks:
             of_masks.append(score_masks(chosen.of_masks, mask_HW, truth_HW, num_classes, chosen.options))
     found = {name: np.stack([own[name] for own in of_masks]) for name in chosen.of_masks}
@@ -69,7 +71,12 @@ def score_file(
 
 
 def _with_last_class(mask_HW: np.ndarray, competition: Competition) -> np.ndarray:
-    """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one."""
+    """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one.
+
+    A pixel of no object is of the first class.
+    """
+    if competition.has_objects:
+        return np.where(mask_HW == IGNORE, 0, mask_HW).astype(np.int32)
     left = set(range(competition.num_classes)) - set(competition.submitted_indices)
     return np.where(mask_HW == IGNORE, np.uint8(left.pop()), mask_HW) if len(left) == 1 else mask_HW
 
@@ -82,8 +89,8 @@ class _Truth(NamedTuple):
     mask: str
 
     def read(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns the mask of an image of (height, width)."""
-        return self.source.read(Row(self.id, self.mask, *size))
+        """Returns the mask, or the map of the objects, of an image of (height, width)."""
+        return self.source.read_scored(Row(self.id, self.mask, *size))
 
 
 def _find_truth(
