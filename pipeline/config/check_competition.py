@@ -60,7 +60,7 @@ def _classes(competition: Competition) -> Problems:
 
 
 def _objects(competition: Competition) -> Problems:
-    objects, submitted, classes = competition.objects, competition.submitted or (), competition.classes
+    objects, classes = competition.objects, competition.classes
     if not competition.has_objects:
         given = [name for name, value in vars(Objects()).items() if getattr(objects, name) != value]
         if given:
@@ -74,8 +74,9 @@ def _objects(competition: Competition) -> Problems:
         meant = did_you_mean(objects.border, classes[1:], f"expected one of {', '.join(classes[1:])}")
         yield "OBJECTS.BORDER", f"{objects.border!r} is no class behind the first; {meant}"
         return
-    if classes and classes[0] in submitted:
-        yield "SUBMITTED", f"{classes[0]} is the first class, which means no object (OBJECTS.METHOD); remove it"
+    if 0 in competition.submitted_indices:
+        others = ", ".join(name for name in classes[1:] if name != objects.border)
+        yield "SUBMITTED", f"{classes[0]} is the first class, which means no object (OBJECTS); name others: [{others}]"
     if objects.border is not None and competition.border_index in (
         *competition.submitted_indices,
         competition.ignore_index,

@@ -226,12 +226,11 @@ class Competition:
         """The indices of the classes that a submission has rows of.
 
         Those of SUBMITTED, in its order: an ignored class that is named there has empty rows. Otherwise all that are
-        not ignored, or with one row per image class 1 alone. The first class and that of borders have no objects.
+        neither ignored nor of borders between objects, or with one row per image class 1 alone.
         """
         if self.submitted is not None:
             return tuple(self.classes.index(name) for name in self.submitted)
-        left = (0, self.border_index) if self.has_objects else ()
-        every = tuple(index for index in range(self.num_classes) if index not in left)
+        every = tuple(index for index in range(self.num_classes) if index != self.border_index)
         return (BINARY_CLASS,) if self.convention.rows == "id" else every
 
     @property

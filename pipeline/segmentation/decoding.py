@@ -77,6 +77,7 @@ def measure_image(
     truth_HW: np.ndarray,
     score: str = "dice",
     options: ScoreOptions = SCORE_DEFAULTS,
+    objects: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> DecodedImage:
     """Returns the shares and scores of an image; pixels that the truth ignores enter the shares, not the scores.
 
@@ -84,10 +85,12 @@ def measure_image(
         mask_HW: the decoded mask.
         truth_HW: uint8; pixels of `IGNORE` have no truth.
         score: one of `per: image`.
+        objects: the object maps of both, by which it is scored where OBJECTS is given.
     """
     shares = measure_classes(predictions, mask_HW)
     confusion_CC = confusion_of(mask_HW, truth_HW, len(shares["area"]))
-    scores, is_present = image_score(score, confusion_CC, mask_HW, truth_HW, options), confusion_CC.sum(1) > 0
+    scores = image_score(score, confusion_CC, *(objects or (mask_HW, truth_HW)), options)
+    is_present = confusion_CC.sum(1) > 0
     return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=is_present)
 
 

@@ -53,24 +53,37 @@ def refusal(**changes) -> str:
 CELLS = {"classes": ("ground", "cell", "edge"), "ignore_index": None, "colors": GOOD.colors}
 
 
+BORDERED = Objects("watershed", border="edge")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"objects": Objects(border="edge")}, "OBJECTS.BORDER: needs OBJECTS.METHOD (components or watershed)"),
         ({"objects": Objects(min_size=5)}, "OBJECTS.MIN_SIZE: needs OBJECTS.METHOD"),
         ({"mask_values": "objects"}, "MASK_VALUES: objects needs OBJECTS.METHOD"),
-        ({"objects": Objects("watershed", border="edges")}, "OBJECTS.BORDER: 'edges' is no class behind the first; did you"),
-        ({"objects": Objects("watershed", border="ground")}, "OBJECTS.BORDER: 'ground' is no class behind the first; expected"),
-        ({"objects": Objects("components"), "submitted": ("ground",)}, "SUBMITTED: ground is the first class, which"),
+        (
+            {"objects": Objects("watershed", border="edges")},
+            "OBJECTS.BORDER: 'edges' is no class behind the first; did you",
+        ),
+        (
+            {"objects": Objects("watershed", border="ground")},
+            "OBJECTS.BORDER: 'ground' is no class behind the first; expected",
+        ),
+        ({"objects": Objects("components")}, "SUBMITTED: ground is the first class, which means no object"),
+        ({"objects": BORDERED}, "(OBJECTS); name others: [cell]"),
         (
             {"objects": Objects("components", border="edge"), "submitted": ("edge",)},
             "OBJECTS.BORDER: edge is submitted",
         ),
-        ({"objects": Objects("components", border="edge"), "ignore_index": 2}, "OBJECTS.BORDER: edge is submitted or"),
-        ({"objects": Objects("components"), "mask_values": "objects"}, "MASK_VALUES: a mask of numbered objects is of"),
+        ({"objects": BORDERED, "submitted": ("cell",), "ignore_index": 2}, "OBJECTS.BORDER: edge is submitted or"),
+        (
+            {"objects": Objects("components"), "mask_values": "objects", "submitted": ("cell", "edge")},
+            "MASK_VALUES: a mask of numbered objects is of",
+        ),
         ({"objects": Objects("components"), "submission": Submission("png_masks")}, "OBJECTS.METHOD: a row per object"),
         (
-            {"objects": Objects("components", border="edge"), "mask_values": (0, 1, 2)},
+            {"objects": BORDERED, "submitted": ("cell",), "mask_values": (0, 1, 2)},
             "MASK_VALUES: found 3 values for 2",
         ),
     ],
@@ -80,9 +93,10 @@ def test_objects_that_cannot_be_are_refused_with_their_key(changes, message):
 
 
 def test_the_first_class_and_that_of_borders_have_no_objects_and_no_file_stores_borders():
-    cells = dataclasses.replace(GOOD, **CELLS, objects=Objects("watershed", border="edge"), mask_values=(0, 255))
+    cells = dataclasses.replace(GOOD, **CELLS, objects=BORDERED, mask_values=(0, 255), submitted=("cell",))
     check_competition(cells, {})
-    assert (cells.scored_indices, cells.submitted_indices, cells.num_classes) == ((1,), (1,), 3)
+    for same in (cells, dataclasses.replace(cells, submitted=None, convention=Convention(rows="id"))):
+        assert (same.scored_indices, same.submitted_indices, same.num_classes) == ((1,), (1,), 3)
     assert mask_code(cells) == MaskCode({0: 0, 255: 1})
     named = dataclasses.replace(cells, mask_values={"ground": (0,), "cell": "others"})
     check_competition(named, {})

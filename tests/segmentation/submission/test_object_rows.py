@@ -20,14 +20,21 @@ from pipeline.segmentation.submission.check_run_lengths import check_sample
 from pipeline.segmentation.submission.compare import compare_submissions
 from pipeline.segmentation.submission.score import score_file
 from pipeline.submission.formats import format_of
-from tests.segmentation.submission.scenes import check_submission, make_competition, sizes_of, write, write_foreign
+from tests.segmentation.submission.scenes import (
+    CLASSES,
+    check_submission,
+    make_competition,
+    sizes_of,
+    write,
+    write_foreign,
+)
 
 SHIPS = replace(make_competition("Airbus Ship"), objects=Objects("components"), score="object_ap")
 KINDS = {
     "an id alone": SHIPS,
     "row by row": replace(SHIPS, convention=replace(SHIPS.convention, order="row", base=0, empty="-1")),
     "relative": replace(SHIPS, convention=Convention("column", 0, True, "-1", rows="id")),
-    "classes behind ids": replace(make_competition("AeroScapes"), objects=Objects("watershed")),
+    "classes behind ids": replace(make_competition("AeroScapes"), objects=Objects("watershed"), submitted=CLASSES[1:]),
     "classes in a column": replace(
         make_competition("UW-Madison"), objects=Objects("watershed"), submitted=("Tree", "Road")
     ),
