@@ -1,4 +1,6 @@
-"""The decoding of a run: factors on probabilities and rules for small classes, fitted on out-of-fold images.
+"""The decoding of a run: factors on probabilities, rules for small classes, and how objects are told apart.
+
+All of it is fitted on out-of-fold images.
 
 In: predictions of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the predictions of a test image into its mask.
@@ -7,6 +9,7 @@ function that turns the predictions of a test image into its mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline.config.competition import Competition
 from pipeline.engine.run import Run
 from pipeline.scores import counted_score, per_image_score
+from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
@@ -24,12 +29,15 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_recipe
-from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.mask_scores import image_score
+from pipeline.segmentation.mask_source import MaskSource, masks_of
+from pipeline.segmentation.object_decoding import with_objects
+from pipeline.segmentation.object_fitting import ObjectTrial, fit_objects, try_objects
 from pipeline.segmentation.offsets import fit_offsets, sample_combined, with_factors
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.pixel_sample import PixelSample
 from pipeline.segmentation.predict import Prediction, decode
-from pipeline.task import Arrays, HeldOut, MakeEach
+from pipeline.task import HeldOut, MakeEach
 
 
 def fit_decoding(
@@ -49,59 +57,103 @@ def fit_decoding(
         found: of an ensemble, the content of ensemble.json.
         make_each: see `MakeEach`.
     """
-    whole = Recipe("AP") if found is None else found_recipe(found)
-
-    def recipe_of(image_id: str) -> Recipe:
-        return for_members(whole, held_out[image_id])
-
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
-    masks, facts, factors = masks_of(run, folder), {}, None
-    files, by_id = rows.set_index("id"), {row.id: row for row in rows.itertuples()}
-
-    def truth_of(image_id: str) -> np.ndarray:
-        return masks.read(by_id[image_id])
-
-    def sample(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        sequence, truth = files.at[image_id, "sequence"], truth_of(image_id)
-        return arrays_of(sample_combined(image_id, sequence, predictions, recipe_of(image_id), truth))
-
-    def measure(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-        recipe, sequence = recipe_of(image_id), files.at[image_id, "sequence"]
-        mask = combine(predictions, [recipe if factors is None else with_factors(recipe, factors, len(predictions))])[0]
-        return arrays_of(
-            measure_image(image_id, sequence, predictions, mask, truth_of(image_id), score, competition.score_options)
-        )
-
-    def images_of(kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Arrays]) -> list:
-        made = make_each(name, make)
-        bar = tqdm(files["sequence"].items(), total=len(files), desc=name, leave=False, disable=None)
-        return [image_from(kind, image_id, sequence, made(image_id)) for image_id, sequence in bar]
-
+    recipe = Recipe("AP") if found is None else found_recipe(found)
+    by_id = {row.id: row for row in rows.itertuples()}
+    images, facts = _OutOfFold(competition, masks_of(run, folder), by_id, held_out, recipe, make_each), {}
     if settings.offsets == "fitted":
         moved = fit_offsets(
-            images_of(PixelSample, "offsets", sample), classes, scored, counted_score(competition.score)
+            images.each(PixelSample, "offsets", images.sample), classes, scored, counted_score(competition.score)
         )
-        factors = moved.adopted if (moved.adopted != 1).any() else None
+        images.factors = moved.adopted if (moved.adopted != 1).any() else None
         pairs = zip(classes, moved.adopted.tolist(), strict=True)
         own = {name: factor for name, factor in pairs if factor != 1}
-        facts["offsets"] = {**_fit_facts(run, moved, classes), "factors": own}
+        facts["offsets"] = {**_fit_facts(run, moved, classes.__getitem__), "factors": own}
     if settings.suppress == "fitted":
-        dropped = fit_suppression(images_of(DecodedImage, "rules", measure), classes, scored, score)
+        dropped = fit_suppression(images.each(DecodedImage, "rules", images.measure), classes, scored, score)
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
-        facts |= _fit_facts(run, dropped, classes)
+        facts |= _fit_facts(run, dropped, classes.__getitem__)
+    if settings.objects == "fitted":
+        told = fit_objects(images.each(ObjectTrial, "objects", images.try_objects), competition.objects, score)
+        facts["objects"] = {**_fit_facts(run, told), "seed": told.adopted.seed, "min_size": told.adopted.min_size}
     return facts
+
+
+@dataclass
+class _OutOfFold:
+    """The out-of-fold images, and what the fits need of each.
+
+    Attributes:
+        rows: those of the catalog by image id.
+        held_out, make_each: as of `fit_decoding`.
+        recipe: how all members are combined.
+        factors: on probabilities, once they are fitted, float64 (C,).
+    """
+
+    competition: Competition
+    masks: MaskSource
+    rows: Mapping[str, Any]
+    held_out: HeldOut
+    recipe: Recipe
+    make_each: MakeEach
+    factors: np.ndarray | None = None
+
+    def each(self, kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Any]) -> list:
+        """Returns what `make` returns of each image, which is of `kind`."""
+        made = self.make_each(name, lambda image_id, predictions: arrays_of(make(image_id, predictions)))
+        bar = tqdm(self.rows.values(), total=len(self.rows), desc=name, leave=False, disable=None)
+        return [image_from(kind, row.id, row.sequence, made(row.id)) for row in bar]
+
+    def sample(self, image_id: str, predictions: Sequence[Prediction]) -> PixelSample:
+        row, recipe = self.rows[image_id], for_members(self.recipe, self.held_out[image_id])
+        return sample_combined(image_id, row.sequence, predictions, recipe, self.masks.read(row))
+
+    def measure(self, image_id: str, predictions: Sequence[Prediction]) -> DecodedImage:
+        row, mask = self.rows[image_id], self._mask_of(image_id, predictions)
+        truth, objects = self.masks.read_both(row)
+        score, options = per_image_score(self.competition.score), self.competition.score_options
+        pair = (with_objects(predictions, mask, self.competition), objects)
+        return measure_image(image_id, row.sequence, predictions, mask, truth, score, options, pair)
+
+    def try_objects(self, image_id: str, predictions: Sequence[Prediction]) -> ObjectTrial:
+        row, mask = self.rows[image_id], self._mask_of(image_id, predictions)
+        truth, objects = self.masks.read_both(row)
+        score, options = per_image_score(self.competition.score), self.competition.score_options
+        confusion_CC = confusion_of(mask, truth, self.competition.num_classes)
+
+        def score_of(map_HW: np.ndarray) -> np.ndarray:
+            return image_score(score, confusion_CC, map_HW, objects, options)
+
+        return try_objects(image_id, row.sequence, predictions, mask, self.competition, score_of)
+
+    def _mask_of(self, image_id: str, predictions: Sequence[Prediction]) -> np.ndarray:
+        recipe = for_members(self.recipe, self.held_out[image_id])
+        if self.factors is not None:
+            recipe = with_factors(recipe, self.factors, len(predictions))
+        return combine(predictions, [recipe])[0]
 
 
 def decoder(
     run: Run, found: Mapping[str, Any] | None, facts: Mapping[str, Any]
 ) -> Callable[[Sequence[Prediction]], np.ndarray]:
-    """Returns a function from the predictions of an image to its mask, uint8 (height, width).
+    """Returns a function from the predictions of an image to its mask, uint8 (height, width), or its object map.
 
     Args:
         found: of an ensemble, the content of ensemble.json.
         facts: what `fit_decoding` returned; empty: the most probable class per pixel.
     """
+    others, own = {name: fact for name, fact in facts.items() if name != "objects"}, facts.get("objects")
+    mask_of, competition = _mask_decoder(run, found, others), run.loaded.competition
+    settings = (
+        competition.objects if own is None else replace(competition.objects, seed=own["seed"], min_size=own["min_size"])
+    )
+    return lambda predictions: with_objects(predictions, mask_of(predictions), competition, settings)
+
+
+def _mask_decoder(
+    run: Run, found: Mapping[str, Any] | None, facts: Mapping[str, Any]
+) -> Callable[[Sequence[Prediction]], np.ndarray]:
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
@@ -122,11 +174,13 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     if "offsets" in facts:
         factors = facts["offsets"]["factors"].items()
         origin["probabilities"] = ", ".join(f"{name} times {factor:g}" for name, factor in factors) or "as predicted"
+    if "objects" in facts:
+        origin["objects"] = f"SEED {facts['objects']['seed']:g}, MIN_SIZE {facts['objects']['min_size']}"
     return origin
 
 
-def _fit_facts(run: Run, fitted: Fitted, classes: Sequence[str]) -> dict[str, Any]:
+def _fit_facts(run: Run, fitted: Fitted, name_of: Callable[[Any], str] = str) -> dict[str, Any]:
     """Logs what was decided; returns it for decode.json."""
     run.log("\n".join(fitted.words))
-    facts = fitted.trials.facts(classes.__getitem__)
+    facts = fitted.trials.facts(name_of)
     return {**facts, "survived": fitted.trials.survived, "words": fitted.words[0]}
