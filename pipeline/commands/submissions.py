@@ -29,7 +29,7 @@ def note(line: str) -> None:
 def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
     options.add_argument("file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip of PNG masks")
-    meaning = "folder of the masks, named and stored as for training"
+    meaning = "folder of the masks, named and stored as for training, or a csv of their run lengths"
     options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
@@ -37,8 +37,8 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
-    if not chosen.masks.is_dir():
-        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
+    if not chosen.masks.exists():
+        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks, or their csv")
 
     summary = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
     # Another competition's classes may fit the file too, so the output names the competition.

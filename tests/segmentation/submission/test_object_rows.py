@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from pipeline.config.competition import Convention, Objects
+from pipeline.config.competition import Convention, MaskCsv, Objects
 from pipeline.errors import UserError
 from pipeline.segmentation.objects import renumbered
 from pipeline.segmentation.submission.check_run_lengths import check_sample
@@ -162,3 +162,26 @@ def test_a_file_is_scored_by_the_objects_that_mask_files_number(tmp_path):
         scores = score_file(path, tmp_path / "masks", competition)["scores"]
         assert scores["object_ap"]["mean"] == pytest.approx(wanted)
         assert scores["dice"]["mean"] == 1.0
+
+
+def test_a_file_is_scored_by_the_rows_of_the_labels(tmp_path):
+    true = two_ships()
+    merged = np.where(true == 1281, 257, true).astype(np.int32)
+    labels = write_foreign(tmp_path / "labels.csv", {"a.jpg": true, "b.jpg": true * 0}, SHIPS)
+    by_rows = replace(SHIPS, masks=MaskCsv("train.csv"), id_column="ImageId")
+    path = write(tmp_path / "a.csv", {"a.jpg": merged, "b.jpg": true * 0}, SHIPS)
+    lines: list[str] = []
+
+    def sizes_of_images(ids):
+        return dict.fromkeys(ids, (12, 20))
+
+    scores = score_file(path, labels, by_rows, sizes_of_images, lines.append)["scores"]
+    assert scores["object_ap"]["mean"] == pytest.approx((1 / 4 + 1) / 2)
+    assert lines[0] == f"1 of the 2 images have no run lengths in {labels}: nothing is on them"
+    with pytest.raises(UserError, match="its size is not known"):
+        score_file(path, labels, by_rows)
+    with pytest.raises(UserError, match="is a file, and MASKS of test are files of masks; name their folder"):
+        score_file(path, labels, SHIPS, sizes_of_images)
+    labels.write_text("ImageId,EncodedPixels\nc.jpg,1 2\n")
+    with pytest.raises(UserError, match=r"none of the 2 images .* has run lengths there, such as a.jpg"):
+        score_file(path, labels, by_rows, sizes_of_images)
