@@ -23,7 +23,8 @@ def with_objects(
     """Returns the object map of an image, int32 (H, W); where OBJECTS is not given, its index mask.
 
     In a watershed, the core of an object is where its class was chosen and has a probability of SEED or more. Objects
-    grow into pixels of the class, and into those of the class of borders whose next best class it is.
+    grow into pixels of the class, and into those of the class of borders whose next best class it is. One that stays
+    smaller than MIN_SIZE is given to the objects that it touches.
 
     Args:
         mask_HW: uint8, the class chosen for each pixel.
@@ -43,7 +44,11 @@ def with_objects(
             numbers_HW = components(plane_HW)
         else:
             probs_HW = probs_CHW[position]
-            numbers_HW = watershed(plane_HW, chosen_HW & (probs_HW >= settings.seed), probs_HW)
+            core_HW = chosen_HW & (probs_HW >= settings.seed)
+            numbers_HW = watershed(plane_HW, core_HW, probs_HW)
+            is_small_HW = (numbers_HW > 0) & (without_small(numbers_HW, settings.min_size) == 0)
+            if (core_HW & is_small_HW).any():
+                numbers_HW = watershed(plane_HW, core_HW & ~is_small_HW, probs_HW)
             is_chosen = np.bincount(numbers_HW[chosen_HW], minlength=numbers_HW.max(initial=0) + 1) > 0
             numbers_HW = np.where(is_chosen[numbers_HW], numbers_HW, 0)  # pixels of borders alone are no object
         numbers[index] = without_small(numbers_HW, settings.min_size)

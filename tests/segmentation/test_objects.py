@@ -257,6 +257,22 @@ def test_predicted_borders_part_touching_objects_and_are_given_back_to_them():
     assert 0 < len(sizes) < len(nuclei) and sizes.min() >= 300
 
 
+def test_a_small_piece_is_given_to_the_object_that_it_touches_and_dropped_alone():
+    probs = np.full((3, 12, 60), 0.01, np.float32)
+    row = np.where(COLUMN < 30, 0.9, 0.05).astype(np.float32)
+    row[24:26], row[27] = 0.55, 0.55  # parts two columns with a high probability from the rest
+    row[50:52] = 0.9
+    probs[1, 2:10] = row
+    probs[0] = 0.99 - probs[1]
+    mask = probs.argmax(0).astype(np.uint8)
+    every, larger = (
+        with_objects([prediction(probs)], mask, replace(CELLS, objects=Objects("watershed", min_size=size)))
+        for size in (0, 40)
+    )
+    sizes = [sorted(np.bincount((one // 256).ravel())[1:].tolist()) for one in (every, larger)]
+    assert len(sizes[0]) == 4 and sizes[1] == [8 * 30]
+
+
 def test_borders_far_from_any_object_are_none():
     probs = np.full((3, 20, 30), 0.1, np.float32)
     probs[0] = 0.8
