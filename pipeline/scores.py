@@ -58,6 +58,7 @@ KINDS = {
     "uw_madison": Kind("Dice and Hausdorff", "image", "masks", "dice", ABSENT_IS_1),
     "mask_ap": Kind("mask AP", "image", "counts", "iou", ABSENT_IS_1),
     "object_ap": Kind("object AP", "image", "masks", "iou", ABSENT_IS_1),
+    "object_fbeta": Kind("object F-beta", "image", "masks", "dice", ABSENT_IS_1),
 }
 LABELS = {name: kind.label for name, kind in KINDS.items()}  # by the name that files and configs use
 PER_IMAGE = ("dice", "iou")  # of those that are always computed, the ones that a single image has

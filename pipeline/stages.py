@@ -61,9 +61,10 @@ TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
     *("COMPETITION.MASKS", "COMPETITION.MASK_FOLDER", "COMPETITION.VALID_REGION", "COMPETITION.ID_FORMAT"),
     *("COMPETITION.IMAGE", "COMPETITION.SUBMITTED", "COMPETITION.CONVENTION.ROWS"),
+    *("COMPETITION.OBJECTS.BORDER", "COMPETITION.OBJECTS.BORDER_WIDTH"),
 )
 SHOWN = (*TRAINED, "COMPETITION.COLORS")
-SCORING = ("COMPETITION.SCORE", "COMPETITION.SCORE_OPTIONS")
+SCORING = ("COMPETITION.SCORE", "COMPETITION.SCORE_OPTIONS", "COMPETITION.OBJECTS")
 PREDICTION = (
     *(*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT"),
     *("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE"),
@@ -101,7 +102,7 @@ def _train_settings(run: Run) -> tuple[str, ...]:
 
 
 def _is_fitted(loaded: Loaded) -> bool:
-    return "fitted" in (loaded.config.decode.suppress, loaded.config.decode.offsets)
+    return "fitted" in vars(loaded.config.decode).values()
 
 
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
@@ -286,7 +287,7 @@ NEEDS_TEST = ("testset", "predict", "submit")  # of an experiment
 NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
 WHY_OFF = {
     "sweep": "SWEEP.ENABLE is false",
-    "fit": "DECODE.OFFSETS and DECODE.SUPPRESS are not fitted",
+    "fit": "nothing of DECODE is fitted",
     **dict.fromkeys(NEEDS_TEST, NO_TEST),
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import label
 
 from pipeline.engine.api import run
 from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG, Folders
@@ -95,6 +96,9 @@ def test_the_submission_decodes_to_what_was_predicted(miniatures, tmp_path, name
     sample = read_rows(next(miniatures.glob(f"{competition.kaggle_slug}/{competition.sample_submission}")))
     rows, convention = read_rows(path), competition.convention
     assert list(rows[0]) == list(sample[0])  # the columns and their order
+    if competition.has_objects:
+        compare_objects(rows, predicted, convention)
+        return
     keys = [column for column in rows[0] if column != convention.value_column]
     assert [[row[key] for key in keys] for row in rows] == [[row[key] for key in keys] for row in sample]
     for row in rows:
@@ -107,6 +111,21 @@ def test_the_submission_decodes_to_what_was_predicted(miniatures, tmp_path, name
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def compare_objects(rows: list[dict[str, str]], predicted: dict[str, np.ndarray], convention) -> None:
+    """Each row is one connected piece of the predicted mask, and all rows of an image together are all of it."""
+    found: dict[str, list[np.ndarray]] = {}
+    form = (convention.order, convention.base, convention.relative)
+    for row in rows:
+        image_id = row[convention.id_column]
+        pixels = unpacked(row[convention.value_column], *predicted[image_id].shape, *form)
+        found.setdefault(image_id, []).append(pixels)
+    assert list(found) == list(predicted)
+    for image_id, own in found.items():
+        assert (sum(pixels.astype(int) for pixels in own) == (predicted[image_id] == 1)).all()  # and none overlap
+        assert len(own) == max(1, label(predicted[image_id] == 1, np.ones((3, 3)))[1])
+        assert all(label(pixels, np.ones((3, 3)))[1] == 1 for pixels in own if pixels.any())
 
 
 def compare_zip(path: Path, predicted: dict[str, np.ndarray], competition) -> None:

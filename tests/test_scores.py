@@ -12,7 +12,7 @@ from pipeline.config.competition import OPTION_OF, ScoreName
 from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import dice_iou
-from pipeline.segmentation.mask_scores import SCORES
+from pipeline.segmentation.mask_scores import OBJECT_SCORES, SCORES
 from pipeline.segmentation.scores import counts_of, dataset_iou
 
 
@@ -46,7 +46,7 @@ def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_coun
         assert KINDS[per_image_score(score)].per == "image"
         counted = KINDS[counted_score(score)]
         assert (counted.per, counted.needs) == ("image", "counts")
-    assert set(SCORES) == {score for score, kind in KINDS.items() if kind.needs == "masks"}
+    assert {*SCORES, *OBJECT_SCORES} == {score for score, kind in KINDS.items() if kind.needs == "masks"}
     assert {score for owners in OPTION_OF.values() for score in owners} < set(KINDS)
 
 

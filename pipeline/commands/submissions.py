@@ -29,7 +29,7 @@ def note(line: str) -> None:
 def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
     options.add_argument("file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip of PNG masks")
-    meaning = "folder of the masks, named and stored as for training"
+    meaning = "folder of the masks, named and stored as for training, or a csv of their run lengths"
     options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
@@ -37,8 +37,8 @@ def score_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
-    if not chosen.masks.is_dir():
-        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks")
+    if not chosen.masks.exists():
+        raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks, or their csv")
 
     summary = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
     # Another competition's classes may fit the file too, so the output names the competition.
@@ -54,6 +54,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
 
     from pipeline.data.images import read_image
     from pipeline.report.figure import write_image
+    from pipeline.segmentation.objects import parted
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
     from pipeline.submission.file import find_hints
@@ -74,7 +75,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
     ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
     first, second = (
-        {id: mask for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
+        {id: parted(mask) for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
         for path in files
     )
     changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]

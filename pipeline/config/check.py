@@ -30,7 +30,8 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
-    for key, why in chain(_names(config), *of_data, _ensemble(config, competition, origins), _window_and_rates(config)):
+    of_members = (_ensemble(config, competition, origins), _decode(config, competition))
+    for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
 
@@ -112,6 +113,11 @@ def _data(config: Config, competition: Competition) -> Problems:
         if width < tile.width or height < tile.height:
             found = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
             yield key, f"{found}; change TILE.WIDTH, TILE.HEIGHT or that row"
+
+
+def _decode(config: Config, competition: Competition) -> Problems:
+    if config.decode.objects == "fitted" and not competition.has_objects:
+        yield "DECODE.OBJECTS", f"{competition.name} has no OBJECTS, whose SEED and MIN_SIZE are fitted; set none"
 
 
 def _ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> Problems:

@@ -14,6 +14,7 @@ from pipeline.config.competition import (
     SCORE_DEFAULTS,
     Competition,
     MaskCsv,
+    Objects,
     as_templates,
 )
 from pipeline.config.template import CLASS, FIELD, template_problem
@@ -28,7 +29,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
     Raises:
         UserError: file, line and key, what was found and what was expected.
     """
-    checks = (_classes, _labels, _mask_values, _submission_values, _submitted, _score)
+    checks = (_objects, _classes, _labels, _mask_values, _submission_values, _submitted, _score)
     checks += (_paths, _lists, _sequences, _columns)
     default = descriptor(competition.name)
     for key, why in chain(*(check(competition) for check in checks)):
@@ -81,6 +82,37 @@ def _labels(competition: Competition) -> Problems:
         yield "SUBMISSION.FORMAT", f"{why}; write run_lengths"
     if competition.score == "pixel_accuracy":
         yield "SCORE", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; write iou or dice"
+    if competition.has_objects:
+        yield "OBJECTS.METHOD", "tells objects apart where a pixel has one class, and LABELS is multilabel; remove one"
+
+
+def _objects(competition: Competition) -> Problems:
+    objects, classes = competition.objects, competition.classes
+    if not competition.has_objects:
+        given = [name for name, value in vars(Objects()).items() if getattr(objects, name) != value]
+        if given:
+            yield f"OBJECTS.{given[0].upper()}", "needs OBJECTS.METHOD (components or watershed): give both or neither"
+        if competition.mask_values == "objects":
+            yield "MASK_VALUES", "objects needs OBJECTS.METHOD: components or watershed, so that they are told apart"
+        return
+    if competition.submission.format != "run_lengths":
+        yield "OBJECTS.METHOD", "a row per object is written with SUBMISSION.FORMAT: run_lengths only; remove OBJECTS"
+    if objects.border is not None and objects.border not in classes[1:]:
+        meant = did_you_mean(objects.border, classes[1:], f"expected one of {', '.join(classes[1:])}")
+        yield "OBJECTS.BORDER", f"{objects.border!r} is no class behind the first; {meant}"
+        return
+    if 0 in competition.submitted_indices:
+        others = ", ".join(name for name in classes[1:] if name != objects.border)
+        yield "SUBMITTED", f"{classes[0]} is the first class, which means no object (OBJECTS); name others: [{others}]"
+    if objects.border is not None and competition.border_index in (
+        *competition.submitted_indices,
+        competition.ignore_index,
+    ):
+        why = "a class of borders has no objects; name another class, or correct SUBMITTED or IGNORE_INDEX"
+        yield "OBJECTS.BORDER", f"{objects.border} is submitted or ignored; {why}"
+    if competition.mask_values == "objects" and len(competition.scored_indices) != 1:
+        why = "a mask of numbered objects is of one class; files with {class} in their name have several"
+        yield "MASK_VALUES", f"{why}; SUBMITTED names the one"
 
 
 def _mask_values(competition: Competition) -> Problems:
@@ -92,7 +124,7 @@ def _mask_values(competition: Competition) -> Problems:
         if name not in (*competition.classes, IGNORED):
             known = [*competition.classes, IGNORED]
             yield f"MASK_VALUES.{name}", f"no class of that name; {did_you_mean(name, known, ', '.join(known))}"
-    missing = [name for name in competition.class_names if name not in stored]
+    missing = [name for name in competition.class_names if name not in (*stored, competition.objects.border)]
     if missing:
         yield "MASK_VALUES", f"{missing[0]} has no values; give those of each class, or leave the class out of CLASSES"
     values = [value for own in stored.values() if own != OTHERS for value in own]
@@ -123,8 +155,9 @@ def _values(key: str, values: str | tuple[int, ...] | None, competition: Competi
         yield "IGNORE_INDEX", f"{found}; make the ignored colour the last class, and give its index here"
     if not isinstance(values, tuple):
         return
-    if len(values) != len(classes):
-        found = f"found {len(values)} values for {len(classes)} classes"
+    num = len(classes) - (competition.border_index is not None)
+    if len(values) != num:
+        found = f"found {len(values)} values for {num} classes"
         yield key, f"{found}; give the grey value of each class, in order"
     if (twice := first_repeated(values)) is not None:
         yield key, f"{twice} is the value of two classes; give each its own"

@@ -91,10 +91,29 @@ class Submission:
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Objects:
+    """How the objects of a class are told apart, where a competition wants and scores each by itself.
+
+    Attributes:
+        method: how the pixels of a predicted class become objects; None: the class is submitted as a whole.
+        min_size: pixels; smaller predicted objects are dropped.
+        seed: of `watershed`: the probability from which on a pixel belongs to the core of an object.
+        border: the class that pixels near two objects are trained as; it is not submitted.
+        border_width: pixels: how near.
+    """
+
+    method: Literal["components", "watershed"] | None = None
+    min_size: Annotated[int, Range(least=0)] = 0
+    seed: Annotated[float, Range(least=0.0, most=0.99)] = 0.7
+    border: str | None = None
+    border_width: Annotated[int, Range(least=1, most=50)] = 2
+
+
 # What each is: `pipeline/scores.py`, and `docs/competitions.md`.
 ScoreName = Literal[
     "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
-    "pixel_accuracy", "boundary_f", "surface_dice", "uw_madison", "mask_ap", "object_ap",
+    "pixel_accuracy", "boundary_f", "surface_dice", "uw_madison", "mask_ap", "object_ap", "object_fbeta",
 ]  # fmt: skip
 
 
@@ -103,9 +122,9 @@ class ScoreOptions:
     """The numbers that some scores need.
 
     Attributes:
-        beta: of `fbeta`; below 1 a pixel that is wrong costs more than one that is missed.
+        beta: of `fbeta` and `object_fbeta`; below 1 a pixel or object that is wrong costs more than one that is missed.
         tolerance: of `boundary_f` and `surface_dice`, pixels.
-        thresholds: of `mask_ap` and `object_ap`: IoU above which a mask is a hit.
+        thresholds: of `mask_ap`, `object_ap` and `object_fbeta`: IoU above which a mask or object is a hit.
     """
 
     beta: Annotated[float, Range(above=0)] = 1.0
@@ -119,9 +138,9 @@ class ScoreOptions:
 SCORE_DEFAULTS = ScoreOptions()
 # Which scores each option is of.
 OPTION_OF = {
-    "beta": ("fbeta",),
+    "beta": ("fbeta", "object_fbeta"),
     "tolerance": ("boundary_f", "surface_dice"),
-    "thresholds": ("mask_ap", "object_ap"),
+    "thresholds": ("mask_ap", "object_ap", "object_fbeta"),
 }
 
 
@@ -155,7 +174,7 @@ class Competition:
     labels: Literal["exclusive", "multilabel"] = "exclusive"  # one class per pixel, or any number of them
     annotators: Literal["vote", "mean"] | None = None  # each template of MASKS is of one annotator
     mask_folder: str | None = None
-    mask_values: Literal["colors", "shares"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
+    mask_values: Literal["colors", "shares", "objects"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
     without_mask: Literal["refuse", "empty", "skip"] = "refuse"
     valid_region: str | None = None
     score: ScoreName = "dice"
@@ -163,6 +182,7 @@ class Competition:
     submitted: tuple[str, ...] | None = None
     class_labels: Literal["names"] | tuple[str, ...] | None = None
     submission: Submission = Submission()
+    objects: Objects = Objects()
     task: Literal["segmentation"] = "segmentation"
 
     def __post_init__(self) -> None:
@@ -214,12 +234,23 @@ class Competition:
         """The indices of the classes that a submission has rows of.
 
         Those of SUBMITTED, in its order: an ignored class that is named there has empty rows. Otherwise all that are
-        not ignored, or with one row per image class 1 alone, as class 0 is then the background.
+        neither ignored nor of borders between objects, or with one row per image class 1 alone, as class 0 is then the
+        background.
         """
         if self.submitted is not None:
             return tuple(self.classes.index(name) for name in self.submitted)
-        has_background = self.convention.rows == "id" and not self.is_multilabel
-        return (BINARY_CLASS,) if has_background else tuple(range(self.num_classes))
+        every = tuple(index for index in range(self.num_classes) if index != self.border_index)
+        return (BINARY_CLASS,) if self.convention.rows == "id" and not self.is_multilabel else every
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether each object is submitted and scored by itself."""
+        return self.objects.method is not None
+
+    @property
+    def border_index(self) -> int | None:
+        """The index of the class of borders between objects, which no mask file stores."""
+        return None if self.objects.border is None else self.classes.index(self.objects.border)
 
     @property
     def label_texts(self) -> tuple[str, ...]:
@@ -269,9 +300,13 @@ def _code(competition: Competition, stored: str | tuple[int, ...] | dict[str, Ma
     classes, ignore = competition.classes, competition.ignore_index
     if stored == "colors":
         return MaskCode({}, None, competition.colors, ignore)
+    if stored == "objects":  # 0 is no object; every other number is one
+        ignored = {} if ignore is None or ignore < len(classes) else {ignore: IGNORE}
+        return MaskCode({0: 0, **ignored}, competition.scored_indices[0])
     if not isinstance(stored, dict):
-        grey = range(len(classes)) if stored in (None, "indices") else stored
-        values = {value: IGNORE if index == ignore else index for index, value in enumerate(grey)}
+        indices = [index for index in range(len(classes)) if index != competition.border_index]
+        grey = indices if stored in (None, "indices") else stored
+        values = {value: IGNORE if index == ignore else index for index, value in zip(indices, grey, strict=False)}
         return MaskCode(values | ({ignore: IGNORE} if ignore is not None and ignore >= len(classes) else {}))
     index_of = {name: IGNORE if index == ignore else index for index, name in enumerate(classes)} | {IGNORED: IGNORE}
     values = {value: index_of[name] for name, own in stored.items() if own != OTHERS for value in own}

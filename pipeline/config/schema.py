@@ -244,6 +244,7 @@ class Ensemble:
 class Decode:
     suppress: Literal["none", "fitted"]
     offsets: Literal["none", "fitted"]
+    objects: Literal["none", "fitted"]
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def _form_of(competition: Competition, file: str) -> tuple[str, bool, bool]:
     if isinstance(masks, MaskCsv) and file == masks.csv:
         return masks.id_column or competition.id_column, masks.rows == "id_class", True
     if file == competition.sample_submission and competition.submission.format == "run_lengths":
-        return convention.id_column, convention.rows == "id_class", convention.rows != "id"
+        return convention.id_column, convention.rows == "id_class", convention.rows != "id" or competition.has_objects
     return competition.id_column, False, False
 
 

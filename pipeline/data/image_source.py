@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,9 @@ class ImageSource:
         suffix = path.suffix.lower()
         is_chosen = form.bands is not None or form.channels not in (None, 1, 3)  # what a header calls alpha is a band
         is_array = suffix in (*ARRAYS, *DICOM) or (suffix in TIFF and (is_chosen or not _is_known_to_pillow(path)))
+        problems_of = partial(image_problems, has_bands=form.bands is not None)
         return inspect_file(
-            path, file, image_problems, lambda data: decode(data, suffix, form), is_array, form.frame is not None
+            path, file, problems_of, lambda data: decode(data, suffix, form), is_array, form.frame is not None
         )
 
     def content(self, cell: str) -> str:

@@ -290,14 +290,18 @@ def _common_problems(header: Header, file: str, has_frames: bool) -> list[Proble
     return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong]
 
 
-def image_problems(header: Header, file: str) -> list[Problem]:
-    """Returns why the header of a file is not one of an image that networks are trained on."""
-    found = f"{header.bits}-bit {header.color}"
+def image_problems(header: Header, file: str, has_bands: bool = False) -> list[Problem]:
+    """Returns why the header of a file is not one of an image that networks are trained on.
+
+    Args:
+        has_bands: whether IMAGE.BANDS names the channels that are used, which leaves alpha out.
+    """
+    found, plain = f"{header.bits}-bit {header.color}", header.color.removesuffix(" with alpha")
     checks = (
         (header.num_frames == 1 and header.format not in READ_FORMATS, "file format", header.format),
-        ("alpha" in header.color, "image with alpha", found),
+        ("alpha" in header.color and not has_bands, "image with alpha", found),
         (header.color == "CMYK", "CMYK image", found),
-        (header.color not in ("RGB", "greyscale", "palette"), "image in another colour space", header.color),
+        (plain not in ("RGB", "greyscale", "palette"), "image in another colour space", header.color),
     )
     return [make_problem(kind, file, text) for is_wrong, kind, text in checks if is_wrong][:1]
 

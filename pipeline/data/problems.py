@@ -92,7 +92,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
-    "image with alpha": (_RGB_IMAGE, "decide on a background, then " + _RGB),
+    "image with alpha": (_RGB_IMAGE, "where nothing is transparent, BANDS: [0, 1, 2] of IMAGE leaves alpha out (of "
+                         "grey images [0]); else decide on a background, then " + _RGB),
     "CMYK image": (_RGB_IMAGE, "convert it to sRGB with its colour profile, in an image editor"),
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",

@@ -243,7 +243,7 @@ def _fit(fit: Mapping[str, Any] | None, label: str) -> Html | None:
 
 
 def decoding_tables(decoded: Mapping[str, Any]) -> Html:
-    """Returns what moving thresholds and dropping small or unsure classes gains."""
+    """Returns what moving thresholds, dropping small or unsure classes, and telling objects apart otherwise gains."""
     parts = []
     if "offsets" in decoded:
         own = decoded["offsets"]
@@ -252,18 +252,25 @@ def decoding_tables(decoded: Mapping[str, Any]) -> Html:
     if "rules" in decoded:
         adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
         parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped: gain in their own score"))
+    if "objects" in decoded:
+        own = decoded["objects"]
+        used = {"objects": f"SEED {own['seed']:g}, MIN_SIZE {own['min_size']}"}
+        caption = "Objects told apart: gain in the mean over all classes"
+        parts.append(_fitted_classes(own, used, "used", caption, head="fitted"))
     return join(*parts)
 
 
-def _fitted_classes(found: Mapping[str, Any], adopted: Mapping[str, str], what: str, caption: str) -> Html:
-    """Returns a table of the classes for which something was fitted."""
+def _fitted_classes(
+    found: Mapping[str, Any], adopted: Mapping[str, str], what: str, caption: str, head: str = "class"
+) -> Html:
+    """Returns a table of the classes, or whatever `head` says, for which something was fitted."""
     if not found["gains"]:
         return tag("p", found["words"])
     rows = [(name, adopted.get(name, "kept"), *cells) for name, cells in _gains(found).items()]
     share = found["survived"]
     words = "Nothing" if (share or 0) <= 0 else f"{100 * share:.0f} %"
     note = "" if share is None else f"{words} of the gain in sample survives on unseen sequences."
-    return join(table(("class", what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
+    return join(table((head, what, *GAIN_HEAD), rows, caption), tag("p", note, class_="note"))
 
 
 def _gains(fit: Mapping[str, Any]) -> dict[str, tuple[object, ...]]:

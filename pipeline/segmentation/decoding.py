@@ -84,6 +84,7 @@ def measure_image(
     truth: np.ndarray,
     score: str = "dice",
     options: ScoreOptions = SCORE_DEFAULTS,
+    objects: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> DecodedImage:
     """Returns the shares and scores of an image; pixels that the truth ignores enter the shares, not the scores.
 
@@ -91,10 +92,12 @@ def measure_image(
         mask: the decoded mask, uint8 (H, W) or planes (H, W, C).
         truth: likewise; pixels of `IGNORE` have no truth.
         score: one of `per: image`.
+        objects: the object maps of both, by which it is scored where OBJECTS is given.
     """
     shares, activation = measure_classes(predictions, mask), predictions[0].activation
     counted = activation.counted(activation.count_masks(mask, truth, len(shares["area"])))
-    scores, has_class = image_score(score, counted, mask, truth, options), counts_of(counted).true > 0
+    scores = image_score(score, counted, *(objects or (mask, truth)), options)
+    has_class = counts_of(counted).true > 0
     return DecodedImage(image_id, sequence, **shares, scores=scores, is_present=has_class)
 
 

@@ -25,6 +25,7 @@ from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sa
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
@@ -101,23 +102,27 @@ def image_maker(
     """Returns a function from an image and its predictions to `methods`, `scores`, `own`, `mask`, and a member sample.
 
     `methods` has the counts of pixels per recipe, `scores` its score of each class, `own` that of each member alone;
-    `mask` is by the recipe at `mask_index`. The sample is there if it is asked for.
+    `mask` is the mask, or object map, by the recipe at `mask_index`. The sample is there if it is asked for.
     """
     competition, files = run.loaded.competition, {row.id: row for row in rows.itertuples()}
     true_masks, score = masks_of(run, folder), per_image_score(competition.score)
     activation = activation_of(competition)
 
-    def scored(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def scored(
+        predictions: Sequence[Prediction], mask: np.ndarray, truth: np.ndarray, objects: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         counts = activation.count_masks(mask, truth, competition.num_classes)
-        return counts, image_score(score, activation.counted(counts), mask, truth, competition.score_options)
+        mask = with_objects(predictions, mask, competition)
+        return counts, image_score(score, activation.counted(counts), mask, objects, competition.score_options), mask
 
     def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         members, row = held_out[image_id], files[image_id]
-        truth = true_masks.read(row)
-        masks = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
+        truth, objects = true_masks.read_both(row)
+        combined = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
         alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        counts, scores = zip(*(scored(mask, truth) for mask in masks), strict=True)
-        own = np.stack([scored(mask, truth)[1] for mask in alone])
+        counts, scores, masks = zip(*(scored(predictions, mask, truth, objects) for mask in combined), strict=True)
+        pairs = zip(predictions, alone, strict=True)
+        own = np.stack([scored([one], mask, truth, objects)[1] for one, mask in pairs])
         made = {"methods": np.stack(counts), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))

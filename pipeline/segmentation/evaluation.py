@@ -20,6 +20,7 @@ from pipeline.scores import LABELS, Chosen, chosen_scores, per_image_score
 from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.segmentation.scores import (
@@ -50,8 +51,14 @@ def evaluate_predictions(
     competition, masks = run.loaded.competition, masks_of(run, folder)
     count_masks = activation_of(competition).count_masks
     bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
-    counts = [count_masks(decode(prediction_of(row.id)), masks.read(row), competition.num_classes) for row in bar]
-    return evaluation_of(run, folder, rows, np.stack(counts), lambda image_id: decode(prediction_of(image_id)))
+    pairs = ((decode(prediction_of(row.id)), masks.read(row)) for row in bar)
+    counts = [count_masks(*pair, competition.num_classes) for pair in pairs]
+
+    def mask_of(image_id: str) -> np.ndarray:
+        prediction = prediction_of(image_id)
+        return with_objects([prediction], decode(prediction), competition)
+
+    return evaluation_of(run, folder, rows, np.stack(counts), mask_of)
 
 
 def evaluation_of(
@@ -62,7 +69,7 @@ def evaluation_of(
     Args:
         folder: of the competition.
         counts: int64 (I, C, C) or (I, 3, C), what `Activation.count_masks` returned.
-        mask_of: the predicted mask of an image by its id.
+        mask_of: the predicted mask, or object map, of an image by its id.
     """
     competition = run.loaded.competition
     classes, scored = competition.class_names, competition.scored_indices
@@ -95,8 +102,8 @@ def mask_scores_of(
         return {}, {}
     masks, found, guessed = masks_of(run, folder), [], []
     for row in tqdm(rows.itertuples(), total=len(rows), desc="score masks", leave=False, disable=None):
-        truth = masks.read(row)
-        for scores, mask in ((found, mask_of(row.id)), (guessed, np.full_like(truth, guess))):
+        truth = masks.read_scored(row)
+        for scores, mask in ((found, mask_of(row.id)), (guessed, np.full(truth.shape, guess, np.uint8))):
             num_classes = run.loaded.competition.num_classes
             scores.append(score_masks(chosen.of_masks, mask, truth, num_classes, chosen.options))
     joined = [
@@ -106,7 +113,7 @@ def mask_scores_of(
 
 
 def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:
-    """Draws image, truth and prediction of the best, median and worst validation images."""
+    """Draws image, truth and prediction of the best, median and worst validation images; objects with outlines."""
     competition, classes = run.loaded.competition, run.loaded.competition.class_names
     score = per_image_score(competition.score)
     images, masks, files = images_of(run, folder), masks_of(run, folder), {row.id: row for row in rows.itertuples()}
@@ -116,7 +123,7 @@ def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluati
     for kind, chosen in choose_images(evaluation.per_image, score, NUM_PANELS).items():
         for rank, image_id in enumerate(chosen, start=1):
             image = images.shown(files[image_id].image)
-            truth = masks.read(files[image_id])
+            truth = masks.read_scored(files[image_id])
             row = scores.loc[image_id]
             own = {name: float(row[f"{score}_{name}"]) for name in classes if not pd.isna(row[f"{score}_{name}"])}
             path = run.paths / PANELS / f"{kind}_{rank}_{image_id.replace('/', '_')}.png"

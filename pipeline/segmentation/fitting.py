@@ -1,4 +1,6 @@
-"""The decoding of a run: factors or thresholds of probabilities, and rules for small classes, fitted out of fold.
+"""The decoding of a run: factors or thresholds of probabilities, rules for small classes, and objects.
+
+All of it is fitted on out-of-fold images.
 
 In: predictions of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the predictions of a test image into its mask.
@@ -7,7 +9,7 @@ function that turns the predictions of a test image into its mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline.config.competition import Competition
 from pipeline.engine.run import Run
 from pipeline.scores import counted_score, per_image_score
 from pipeline.segmentation.decoding import (
@@ -25,42 +28,16 @@ from pipeline.segmentation.decoding import (
     measure_image,
 )
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_recipe
-from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.mask_scores import image_score
+from pipeline.segmentation.mask_source import MaskSource, masks_of
+from pipeline.segmentation.object_decoding import with_objects
+from pipeline.segmentation.object_fitting import ObjectTrial, fit_objects, try_objects
 from pipeline.segmentation.offsets import fit_offsets, sample_combined, with_factors
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.pixel_sample import THRESHOLD, PixelSample
 from pipeline.segmentation.predict import Prediction, decode
 from pipeline.segmentation.thresholds import ThresholdImage, count_probs, fit_thresholds
-from pipeline.task import Arrays, HeldOut, MakeEach
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """The out-of-fold images that something is fitted on.
-
-    Attributes:
-        rows: of the catalog.
-        recipe_of: how the members of an image are combined, by its id.
-        truth_of: the mask of a row.
-        make_each: see `MakeEach`.
-    """
-
-    rows: pd.DataFrame
-    recipe_of: Callable[[str], Recipe]
-    truth_of: Callable[[Any], np.ndarray]
-    make_each: MakeEach
-
-    def reduced(self, kind: type, name: str, reduce: Callable[..., Any]) -> list:
-        """Returns each image as `kind`, made by `reduce(id, sequence, predictions, recipe, truth)` in a pass `name`."""
-        by_id = {row.id: row for row in self.rows.itertuples()}
-
-        def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
-            row = by_id[image_id]
-            return arrays_of(reduce(image_id, row.sequence, predictions, self.recipe_of(image_id), self.truth_of(row)))
-
-        made = self.make_each(name, make)
-        bar = tqdm(by_id.items(), total=len(by_id), desc=name, leave=False, disable=None)
-        return [image_from(kind, image_id, row.sequence, made(image_id)) for image_id, row in bar]
+from pipeline.task import HeldOut, MakeEach
 
 
 def fit_decoding(
@@ -80,63 +57,128 @@ def fit_decoding(
         found: of an ensemble, the content of ensemble.json.
         make_each: see `MakeEach`.
     """
-    whole = Recipe("AP") if found is None else found_recipe(found)
     settings, competition = run.loaded.config.decode, run.loaded.competition
     classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
-    images = OutOfFold(
-        rows, lambda image_id: for_members(whole, held_out[image_id]), masks_of(run, folder).read, make_each
-    )
-    facts, change = {}, lambda recipe, num_members: recipe
+    recipe = Recipe("AP") if found is None else found_recipe(found)
+    by_id = {row.id: row for row in rows.itertuples()}
+    images, facts = _OutOfFold(competition, masks_of(run, folder), by_id, held_out, recipe, make_each), {}
     if settings.offsets == "fitted":
         fit = _fit_thresholds if competition.is_multilabel else _fit_factors
-        facts, change = fit(run, images)
-
-    def measure(image_id: str, sequence: str, predictions: Sequence[Prediction], recipe: Recipe, truth: np.ndarray):
-        mask = combine(predictions, [change(recipe, len(predictions))])[0]
-        return measure_image(image_id, sequence, predictions, mask, truth, score, competition.score_options)
-
+        facts, images.change = fit(run, images)
     if settings.suppress == "fitted":
-        is_kept = not competition.is_multilabel
-        dropped = fit_suppression(images.reduced(DecodedImage, "rules", measure), classes, scored, score, is_kept)
+        measured, keeps_largest = images.each(DecodedImage, "rules", images.measure), not competition.is_multilabel
+        dropped = fit_suppression(measured, classes, scored, score, keeps_largest)
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
-        facts |= _fit_facts(run, dropped, classes)
+        facts |= _fit_facts(run, dropped, classes.__getitem__)
+    if settings.objects == "fitted":
+        told = fit_objects(images.each(ObjectTrial, "objects", images.try_objects), competition.objects, score)
+        facts["objects"] = {**_fit_facts(run, told), "seed": told.adopted.seed, "min_size": told.adopted.min_size}
     return facts
 
 
 Change = Callable[[Recipe, int], Recipe]  # a recipe and the number of its members to the recipe as fitted
 
 
-def _fit_factors(run: Run, images: OutOfFold) -> tuple[dict[str, Any], Change]:
+@dataclass
+class _OutOfFold:
+    """The out-of-fold images, and what the fits need of each.
+
+    Attributes:
+        rows: those of the catalog by image id.
+        held_out, make_each: as of `fit_decoding`.
+        recipe: how all members are combined.
+        change: what was fitted so far changes in it.
+    """
+
+    competition: Competition
+    masks: MaskSource
+    rows: Mapping[str, Any]
+    held_out: HeldOut
+    recipe: Recipe
+    make_each: MakeEach
+    change: Change = field(default=lambda recipe, num_members: recipe)
+
+    def each(self, kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Any]) -> list:
+        """Returns what `make` returns of each image, which is of `kind`."""
+        made = self.make_each(name, lambda image_id, predictions: arrays_of(make(image_id, predictions)))
+        bar = tqdm(self.rows.values(), total=len(self.rows), desc=name, leave=False, disable=None)
+        return [image_from(kind, row.id, row.sequence, made(row.id)) for row in bar]
+
+    def reduced(self, kind: type, name: str, reduce: Callable[..., Any]) -> list:
+        """Returns what `reduce(id, sequence, predictions, recipe, truth)` makes of each image, which is of `kind`."""
+
+        def make(image_id: str, predictions: Sequence[Prediction]) -> Any:
+            row, recipe = self.rows[image_id], for_members(self.recipe, self.held_out[image_id])
+            return reduce(image_id, row.sequence, predictions, recipe, self.masks.read(row))
+
+        return self.each(kind, name, make)
+
+    def measure(self, image_id: str, predictions: Sequence[Prediction]) -> DecodedImage:
+        row, mask = self.rows[image_id], self._mask_of(image_id, predictions)
+        truth, objects = self.masks.read_both(row)
+        score, options = per_image_score(self.competition.score), self.competition.score_options
+        pair = (with_objects(predictions, mask, self.competition), objects)
+        return measure_image(image_id, row.sequence, predictions, mask, truth, score, options, pair)
+
+    def try_objects(self, image_id: str, predictions: Sequence[Prediction]) -> ObjectTrial:
+        row, mask = self.rows[image_id], self._mask_of(image_id, predictions)
+        truth, objects = self.masks.read_both(row)
+        score, options = per_image_score(self.competition.score), self.competition.score_options
+        activation = predictions[0].activation
+        counted = activation.counted(activation.count_masks(mask, truth, self.competition.num_classes))
+
+        def score_of(map_HW: np.ndarray) -> np.ndarray:
+            return image_score(score, counted, map_HW, objects, options)
+
+        return try_objects(image_id, row.sequence, predictions, mask, self.competition, score_of)
+
+    def _mask_of(self, image_id: str, predictions: Sequence[Prediction]) -> np.ndarray:
+        recipe = for_members(self.recipe, self.held_out[image_id])
+        return combine(predictions, [self.change(recipe, len(predictions))])[0]
+
+
+def _fit_factors(run: Run, images: _OutOfFold) -> tuple[dict[str, Any], Change]:
     """Returns the content of decode.json on factors of probabilities, and what they change."""
     competition = run.loaded.competition
     classes, score = competition.class_names, counted_score(competition.score)
     sampled = images.reduced(PixelSample, "offsets", sample_combined)
     fitted = fit_offsets(sampled, classes, competition.scored_indices, score)
     own = {name: value for name, value in zip(classes, fitted.adopted.tolist(), strict=True) if value != 1}
-    facts = {"offsets": {**_fit_facts(run, fitted, classes), "factors": own}}
+    facts = {"offsets": {**_fit_facts(run, fitted, classes.__getitem__), "factors": own}}
     return facts, lambda recipe, number: with_factors(recipe, fitted.adopted, number) if own else recipe
 
 
-def _fit_thresholds(run: Run, images: OutOfFold) -> tuple[dict[str, Any], Change]:
+def _fit_thresholds(run: Run, images: _OutOfFold) -> tuple[dict[str, Any], Change]:
     """Returns the content of decode.json on thresholds of probabilities, and what they change."""
     competition = run.loaded.competition
     classes, score = competition.class_names, counted_score(competition.score)
     counted = images.reduced(ThresholdImage, "thresholds", count_probs)
     fitted = fit_thresholds(counted, classes, competition.scored_indices, score)
     own = {name: value for name, value in zip(classes, fitted.adopted.tolist(), strict=True) if value != THRESHOLD}
-    facts = {"thresholds": {**_fit_facts(run, fitted, classes), "of": own}}
+    facts = {"thresholds": {**_fit_facts(run, fitted, classes.__getitem__), "of": own}}
     return facts, lambda recipe, number: replace(recipe, thresholds=fitted.adopted)
 
 
 def decoder(
     run: Run, found: Mapping[str, Any] | None, facts: Mapping[str, Any]
 ) -> Callable[[Sequence[Prediction]], np.ndarray]:
-    """Returns a function from the predictions of an image to its mask: uint8 (height, width), or planes.
+    """Returns a function from the predictions of an image to its mask, uint8 (height, width), planes or object map.
 
     Args:
         found: of an ensemble, the content of ensemble.json.
         facts: what `fit_decoding` returned; empty: the most probable class per pixel, or all from 0.5 on.
     """
+    others, own = {name: fact for name, fact in facts.items() if name != "objects"}, facts.get("objects")
+    mask_of, competition = _mask_decoder(run, found, others), run.loaded.competition
+    settings = (
+        competition.objects if own is None else replace(competition.objects, seed=own["seed"], min_size=own["min_size"])
+    )
+    return lambda predictions: with_objects(predictions, mask_of(predictions), competition, settings)
+
+
+def _mask_decoder(
+    run: Run, found: Mapping[str, Any] | None, facts: Mapping[str, Any]
+) -> Callable[[Sequence[Prediction]], np.ndarray]:
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
@@ -162,11 +204,13 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     if "thresholds" in facts:
         own = facts["thresholds"]["of"].items()
         origin["thresholds"] = ", ".join(f"{name} {value:g}" for name, value in own) or f"{THRESHOLD} for all classes"
+    if "objects" in facts:
+        origin["objects"] = f"SEED {facts['objects']['seed']:g}, MIN_SIZE {facts['objects']['min_size']}"
     return origin
 
 
-def _fit_facts(run: Run, fitted: Fitted, classes: Sequence[str]) -> dict[str, Any]:
+def _fit_facts(run: Run, fitted: Fitted, name_of: Callable[[Any], str] = str) -> dict[str, Any]:
     """Logs what was decided; returns it for decode.json."""
     run.log("\n".join(fitted.words))
-    facts = fitted.trials.facts(classes.__getitem__)
+    facts = fitted.trials.facts(name_of)
     return {**facts, "survived": fitted.trials.survived, "words": fitted.words[0]}

@@ -36,6 +36,11 @@ def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
     Raises:
         UserError: the file is absent, does not decode, is not of the kind that `code` reads, or has unknown values.
     """
+    return read_stored_mask(path, code)[1]
+
+
+def read_stored_mask(path: Path | str, code: MaskCode) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixels of a mask file as `decode_stored` does, and its class indices as `read_mask` does."""
     path = Path(path)
     try:
         stored = decode_stored(path.read_bytes(), path.suffix, code)
@@ -46,7 +51,7 @@ def read_mask(path: Path | str, code: MaskCode = INDICES) -> np.ndarray:
     mask = class_indices(stored, code)
     if (mask == UNKNOWN).any():
         raise changed_file(path, "the colours of COLORS alone" if code.colors else "values of the classes alone")
-    return mask
+    return stored, mask
 
 
 def decode_stored(data: bytes, suffix: str, code: MaskCode) -> np.ndarray | None:

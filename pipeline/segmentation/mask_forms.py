@@ -17,6 +17,7 @@ from pipeline.data.images import Inspection
 from pipeline.segmentation import planes
 from pipeline.segmentation.inspect_mask import inspect_mask
 from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
+from pipeline.segmentation.objects import join_files
 from pipeline.segmentation.plane_files import inspect_planes, read_planes
 
 BACKGROUND = 0
@@ -57,11 +58,11 @@ def mask_form(competition: Competition) -> MaskForm:
 
     def read(path: Path, class_index: int | None) -> np.ndarray:
         mask = read_mask(path, code if class_index is None else ONE_CLASS)
-        return _of_class(mask, class_index)
+        return of_class(mask, class_index)
 
     def inspect(path: Path, file: str, class_index: int | None) -> tuple[Inspection, np.ndarray | None]:
         seen, mask = inspect_mask(path, file, competition, code, class_index is not None)
-        return seen, mask if mask is None else _of_class(mask, class_index)
+        return seen, mask if mask is None else of_class(mask, class_index)
 
     return MaskForm(
         code=repr(code) if competition.annotators is None else repr((code, competition.annotators)),
@@ -69,7 +70,7 @@ def mask_form(competition: Competition) -> MaskForm:
         of_runs=_painted,
         read=read,
         inspect=inspect,
-        join=_joined,
+        join=join_files,
         combine=planes.majority_index,
         counts=count_values,
     )
@@ -89,7 +90,7 @@ def _plane_form(competition: Competition) -> MaskForm:
     )
 
 
-def _of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:
+def of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:
     """Returns the mask of a file that is of one class, or has all."""
     return mask if class_index is None else np.where(mask == BACKGROUND, BACKGROUND, class_index).astype(np.uint8)
 
@@ -100,11 +101,3 @@ def _painted(masks: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
     for index in sorted(masks):
         mask[masks[index]] = index
     return mask
-
-
-def _joined(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns one mask of those of several files: what is not background covers what was before."""
-    first, *others = masks
-    for mask in others:
-        first = np.where(mask == BACKGROUND, first, mask)
-    return first

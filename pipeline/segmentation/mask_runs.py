@@ -9,6 +9,7 @@ Letters: H height, W width.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -51,13 +52,21 @@ class RunTable:
             RleError: a text does not decode; names the line.
         """
         found: dict[int, np.ndarray] = {}
-        for line, class_index, text in self.rows.get(image_id, ()):
-            try:
-                own = decode_classes([text], height, width, self.convention) == 0
-            except RleError as error:
-                raise RleError(f"line {line}: {error}") from None
+        for class_index, own in self.objects(image_id, height, width):
             found[class_index] = found[class_index] | own if class_index in found else own
         return found
+
+    def objects(self, image_id: str, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields class index and pixels, bool (H, W), of each row of an image, in the order of the classes.
+
+        Raises:
+            RleError: a text does not decode; names the line.
+        """
+        for line, class_index, text in sorted(self.rows.get(image_id, ()), key=lambda row: row.class_index):
+            try:
+                yield class_index, decode_classes([text], height, width, self.convention) == 0
+            except RleError as error:
+                raise RleError(f"line {line}: {error}") from None
 
     def content(self, image_id: str) -> str:
         """Returns a hash of the rows of an image and of how they are read."""

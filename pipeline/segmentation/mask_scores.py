@@ -1,8 +1,9 @@
 """Scores of one image that need its masks: boundaries, distances, objects.
 
-In: predicted and true masks, index masks (H, W) or planes (H, W, C), 255 in the truth where ignored. Out: a value per
-class, by the names in `pipeline/scores.py`. Ignored pixels are of no class in either mask. A class that neither mask
-has scores 1, one that only one of them has scores 0. Needs no torch.
+In: predicted and true masks: index masks (H, W), object maps (see `objects.py`), or planes (H, W, C), 255 in the truth
+where ignored. Out: a value per class, by the names in `pipeline/scores.py`. Ignored pixels are of no class in either
+mask. A class that neither mask has scores 1, one that only one of them has scores 0. The objects of masks without
+numbers are their connected components. Needs no torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, ScoreOptions
 from pipeline.scores import KINDS, class_scores
+from pipeline.segmentation.objects import class_of, match_objects, numbers_of
 from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.scores import Counts, counts_of
 
@@ -40,12 +42,13 @@ def score_masks(
 ) -> dict[str, np.ndarray]:
     """Returns scores of `needs: masks` of one image, float64 (C,), by name."""
     values = {name: np.ones(num_classes) for name in names}
-    is_scored = truth != IGNORE
+    predicted_classes, true_classes = class_of(predicted), class_of(truth)
+    is_scored = true_classes != IGNORE
     scored_box = _box_of(is_scored if truth.ndim == 2 else is_scored.any(-1))
     diagonal = float(np.hypot(*truth[scored_box].shape[:2]))  # without the padding of a frame
     for index in range(num_classes):
         if truth.ndim == 2:
-            own_predicted, true = (predicted == index) & is_scored, truth == index
+            own_predicted, true = (predicted_classes == index) & is_scored, true_classes == index
         else:
             own_predicted = is_present(predicted[..., index]) & is_scored[..., index]
             true = is_present(truth[..., index])
@@ -56,7 +59,11 @@ def score_masks(
             continue
         box = _box_of(own_predicted | true)  # no distance or neighbour outside matters
         for name in names:
-            values[name][index] = SCORES[name](own_predicted[box], true[box], diagonal, options)
+            if name in OBJECT_SCORES:
+                both = (numbers_of(predicted[box], own_predicted[box]), numbers_of(truth[box], true[box]))
+                values[name][index] = OBJECT_SCORES[name](*both, options)
+            else:
+                values[name][index] = SCORES[name](own_predicted[box], true[box], diagonal, options)
     return values
 
 
@@ -89,22 +96,34 @@ def uw_madison(predicted: np.ndarray, true: np.ndarray, diagonal: float, options
     return DICE_SHARE * dice + (1 - DICE_SHARE) * (1 - distance / diagonal)
 
 
-def object_ap(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
-    """Returns the mean over IoU thresholds of TP / (TP + FP + FN), of connected components (8 neighbours).
+def object_ap(predicted_HW: np.ndarray, true_HW: np.ndarray, options: ScoreOptions) -> float:
+    """Returns the mean over IoU thresholds of TP / (TP + FP + FN), of numbered objects, int32 (H, W).
+
+    Source: the rules of Data Science Bowl 2018.
+    """
+    hits_T, num_predicted, num_true = _object_hits(predicted_HW, true_HW, options)
+    return float((hits_T / (num_predicted + num_true - hits_T)).mean())
+
+
+def object_fbeta(predicted_HW: np.ndarray, true_HW: np.ndarray, options: ScoreOptions) -> float:
+    """Returns the mean over IoU thresholds of (1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP), of numbered objects.
+
+    Source: the rules of Airbus Ship Detection, with b = 2.
+    """
+    hits_T, num_predicted, num_true = _object_hits(predicted_HW, true_HW, options)
+    square = options.beta**2
+    return float(((1 + square) * hits_T / (square * num_true + num_predicted)).mean())
+
+
+def _object_hits(predicted_HW: np.ndarray, true_HW: np.ndarray, options: ScoreOptions) -> tuple[np.ndarray, int, int]:
+    """Returns how many objects are hit at each threshold, and how many were predicted and are true.
 
     A predicted object is a hit if its IoU with a true one is above the threshold. With thresholds of 0.5 or more at
-    most one pair of each object can be. Source: the rules of Data Science Bowl 2018.
+    most one pair of each object can be.
     """
-    num_predicted, predicted_objects = cv2.connectedComponents(predicted.astype(np.uint8), connectivity=8)
-    num_true, true_objects = cv2.connectedComponents(true.astype(np.uint8), connectivity=8)
-    codes, shared = np.unique(
-        predicted_objects[predicted & true].astype(np.int64) * num_true + true_objects[predicted & true],
-        return_counts=True,
-    )
-    areas = (np.bincount(objects.ravel()) for objects in (predicted_objects, true_objects))
-    both_areas = sum(own[indices] for own, indices in zip(areas, (codes // num_true, codes % num_true), strict=True))
-    hits_T = (shared / (both_areas - shared) > np.array(options.thresholds)[:, None]).sum(1)
-    return float((hits_T / (num_predicted - 1 + num_true - 1 - hits_T)).mean())  # the number of labels includes 0
+    matches = match_objects(predicted_HW, true_HW)
+    hits_T = (matches.iou > np.array(options.thresholds)[:, None]).sum(1)
+    return hits_T, matches.num_first, matches.num_second
 
 
 def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
@@ -136,5 +155,9 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, ScoreOptions], float]
     "boundary_f": boundary_f,
     "surface_dice": surface_dice,
     "uw_madison": uw_madison,
+}
+# By name: from the numbers of predicted and true objects of a class, int32 (H, W), to the score.
+OBJECT_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, ScoreOptions], float]] = {
     "object_ap": object_ap,
+    "object_fbeta": object_fbeta,
 }

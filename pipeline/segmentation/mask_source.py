@@ -6,6 +6,8 @@ returns.
 
 Of several files each adds its object to the image: what is not background in a later file covers what was before. A
 template with {class} says which class a file is of; its pixels of any other value than 0 are of that class.
+
+Where OBJECTS is given, each row of run lengths is an object; of files see `objects_in_files`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, MaskCsv
+from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
 from pipeline.data.image_files import JOIN, Files, label_files
 from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem
@@ -26,9 +28,11 @@ from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
+from pipeline.segmentation.labels import ONE_CLASS, read_stored_mask
 from pipeline.segmentation.mask_facts import FOUND
-from pipeline.segmentation.mask_forms import BACKGROUND, mask_form
+from pipeline.segmentation.mask_forms import BACKGROUND, mask_form, of_class
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
+from pipeline.segmentation.objects import borders, class_of, objects_in_files, paint_objects
 from pipeline.segmentation.submission.rle import RleError
 
 
@@ -117,6 +121,11 @@ class MaskSource:
         Raises:
             UserError: a file or row is absent or not what it was when it was checked.
         """
+        if self.competition.border_index is not None:
+            map_HW, objects = self.read_objects(row), self.competition.objects
+            mask = class_of(map_HW)
+            mask[borders(map_HW, objects.border_width) & (mask != IGNORE)] = self.competition.border_index
+            return mask
         size = (int(row.height), int(row.width))
         if self.runs is not None:
             mask = self.form.of_runs(self.runs.masks(row.id, *size), size)
@@ -127,6 +136,31 @@ class MaskSource:
         else:
             mask = self.form.blank(size)
         return self._in_region(mask, row.id)
+
+    def read_objects(self, row: Any) -> np.ndarray:
+        """Returns the object map of a catalog row, int32 (H, W), see `objects.py`; without a class of borders.
+
+        Raises:
+            UserError: as `read` does.
+        """
+        size = (int(row.height), int(row.width))
+        if self.runs is not None:
+            map_HW = paint_objects(size, self.runs.objects(row.id, *size))
+        elif row.mask:
+            files = (self._read_stored(file, of) for file, of in self._files_in(row))
+            map_HW = objects_in_files(files, self.competition)
+        else:
+            map_HW = np.zeros(size, np.int32)
+        return self._in_region(map_HW, row.id)
+
+    def read_scored(self, row: Any) -> np.ndarray:
+        """Returns what predictions are scored by: the object map where OBJECTS is given, else the mask."""
+        return self.read_objects(row) if self.competition.has_objects else self.read(row)
+
+    def read_both(self, row: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mask of a catalog row, and what `read_scored` returns."""
+        mask = self.read(row)
+        return mask, self.read_objects(row) if self.competition.has_objects else mask
 
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
         """Returns what the mask of an image holds; `counts` is int64 [256], its pixels by class index."""
@@ -150,6 +184,8 @@ class MaskSource:
             if problem:
                 return Inspection(image.width, image.height, None, (problem,))
             found = self._in_region(found, image_id)
+        if self.competition.border_index is not None and found.shape == size:
+            found = self.read(Row(image_id, cell, *size))
         return Inspection(found.shape[1], found.shape[0], self.form.counts(found), ())
 
     def _inspect_runs(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
@@ -192,7 +228,9 @@ class MaskSource:
 
     def content(self, row: Any) -> str:
         """Returns a hash of all that the mask of a catalog row is read from."""
-        parts = [self.form.code]
+        parts, objects = [self.form.code], self.competition.objects
+        if objects.border is not None:
+            parts.append(f"border {self.competition.border_index} {objects.border_width}")
         if self.runs is not None:
             parts.append(self.runs.content(row.id))
         elif row.mask:
@@ -231,6 +269,12 @@ class MaskSource:
             if of.casefold() not in known
         ]
         return tuple(make_problem("class unknown", file, text, competition=name) for file, text in found)
+
+    def _read_stored(self, file: str, of: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what a mask file stores, and its index mask."""
+        code = ONE_CLASS if of else mask_code(self.competition)
+        stored, mask = read_stored_mask(self.files.folder / file, code)
+        return stored, of_class(mask, self._index_of(of))
 
     def _in_region(self, mask: np.ndarray, image_id: str) -> np.ndarray:
         if self.region is not None:

@@ -1,7 +1,7 @@
 """Masks as colours: panels of image, label, prediction and errors, contact sheets, changes between two submissions.
 
-In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored; or planes, whose overlaps are drawn as
-stripes). Out: uint8 RGB images.
+In: images (uint8, H, W, 3), masks (uint8, H, W, class index, 255 ignored), object maps (see `objects.py`), or planes,
+whose overlaps are drawn as stripes. Out: uint8 RGB images.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pipeline.report.canvas import (
 )
 from pipeline.report.figure import Color
 from pipeline.report.read import percent
+from pipeline.segmentation.objects import class_of, like_first, outlines
 from pipeline.segmentation.planes import classes_in, is_present, resize_planes, striped
 
 WIDTH = 1888  # pixels without margins: four images near a small image's own size, sharp at twice the page's width
@@ -47,6 +48,7 @@ LEAST_GROWTH = 2  # pixels that a lone changed one is widened by, to be visible
 NO_CLASS_SHARE, NO_CLASS_COLOR = 0.55, (88, 88, 88)
 IMAGE_SHARE = 0.22  # of the grey image in a painted mask: enough to recognise the scene, colours stay true
 BRIGHT = (255, 94, 58)  # far from the greys of a darkened image, for colour-blind eyes too
+OUTLINE = np.array((255, 255, 255), np.uint8)
 NOT_SCORED = Chip(None, "not scored")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -66,6 +68,12 @@ def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | No
         painted = painted * (1 - IMAGE_SHARE) + IMAGE_SHARE * grey
         painted = np.rint(np.where(has_none[..., None], grey * NO_CLASS_SHARE, painted)).astype(np.uint8)
     return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
+
+
+def _paint_outlined(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
+    """Returns what `paint_mask` does; of an object map, with a line around each object."""
+    painted = paint_mask(class_of(mask), colors, image)
+    return painted if mask.dtype == np.uint8 else np.where(outlines(mask)[..., None], OUTLINE, painted)
 
 
 def highlight(image: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
@@ -102,14 +110,17 @@ def draw_panel(
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        mask: uint8 (H, W), class index, 255 where nothing is scored, drawn hatched; or planes (H, W, C).
-        prediction: uint8 (H, W), class index, or planes.
+        mask: uint8 (H, W), class index, 255 where nothing is scored, drawn hatched. Or planes (H, W, C), or an object
+            map, drawn with outlines; pixels are then errors, too, where the prediction has another object.
+        prediction: likewise.
         names: the classes in index order; `colors` likewise (more are allowed).
         scores: of each class on this image, for the legend.
 
     Returns:
         uint8 (H', W', 3), at most 1920 wide. Wide images are laid out in two rows or four.
     """
+    if mask.dtype != np.uint8:
+        prediction = like_first(mask, prediction)
     is_scored, is_wrong = mask != IGNORE, mask != prediction
     if mask.ndim == 3:
         is_wrong = ((is_present(mask) != is_present(prediction)) & is_scored).any(-1)
@@ -125,12 +136,12 @@ def draw_panel(
     errors = np.where(ignored[..., None], hatched(*ignored.shape), highlight(image, wrong > 0))
     images = (
         ("image", image),
-        ("label", paint_mask(mask, colors, image)),
-        ("prediction", paint_mask(prediction, colors, image)),
+        ("label", _paint_outlined(mask, colors, image)),
+        ("prediction", _paint_outlined(prediction, colors, image)),
         (f"errors: {100 * wrong_share:.1f} % of pixels", errors),
     )
     texts = {name: f"{name} {score:.2f}" for name, score in (scores or {}).items()}
-    chips = class_chips((mask, prediction), names, colors, NOT_SCORED, texts)
+    chips = class_chips((class_of(mask), class_of(prediction)), names, colors, NOT_SCORED, texts)
     cell_width = max(size[0], LEAST_CELL_WIDTH)
     cells = [captioned(caption, drawn, cell_width, TEXT_SIZE) for caption, drawn in images]
     width = max(LEAST_WIDTH, num_columns * cell_width + (num_columns - 1) * GAP)

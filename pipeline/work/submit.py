@@ -32,8 +32,7 @@ def submit(run: Run) -> None:
 
 def decoding_facts(run: Run) -> dict[str, Any]:
     """Returns the content of decode.json; empty where DECODE fits nothing, and then an older file is removed."""
-    decode = run.loaded.config.decode
-    if "fitted" in (decode.offsets, decode.suppress):
+    if "fitted" in vars(run.loaded.config.decode).values():
         return read_json(run.paths / DECODE)
     (run.paths / DECODE).unlink(missing_ok=True)
     return {}

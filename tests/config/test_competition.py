@@ -14,6 +14,7 @@ from pipeline.config.competition import (
     Convention,
     MaskCode,
     MaskCsv,
+    Objects,
     ScoreOptions,
     Submission,
     mask_code,
@@ -52,6 +53,62 @@ def refusal(**changes) -> str:
     return str(caught.value)
 
 
+CELLS = {"classes": ("ground", "cell", "edge"), "ignore_index": None, "colors": GOOD.colors}
+
+
+BORDERED = Objects("watershed", border="edge")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objects": Objects(border="edge")}, "OBJECTS.BORDER: needs OBJECTS.METHOD (components or watershed)"),
+        ({"objects": Objects(min_size=5)}, "OBJECTS.MIN_SIZE: needs OBJECTS.METHOD"),
+        ({"mask_values": "objects"}, "MASK_VALUES: objects needs OBJECTS.METHOD"),
+        (
+            {"objects": Objects("watershed", border="edges")},
+            "OBJECTS.BORDER: 'edges' is no class behind the first; did you",
+        ),
+        (
+            {"objects": Objects("watershed", border="ground")},
+            "OBJECTS.BORDER: 'ground' is no class behind the first; expected",
+        ),
+        ({"objects": Objects("components")}, "SUBMITTED: ground is the first class, which means no object"),
+        ({"objects": BORDERED}, "(OBJECTS); name others: [cell]"),
+        (
+            {"objects": Objects("components", border="edge"), "submitted": ("edge",)},
+            "OBJECTS.BORDER: edge is submitted",
+        ),
+        ({"objects": BORDERED, "submitted": ("cell",), "ignore_index": 2}, "OBJECTS.BORDER: edge is submitted or"),
+        (
+            {"objects": Objects("components"), "mask_values": "objects", "submitted": ("cell", "edge")},
+            "MASK_VALUES: a mask of numbered objects is of",
+        ),
+        ({"objects": Objects("components"), "submission": Submission("png_masks")}, "OBJECTS.METHOD: a row per object"),
+        (
+            {"objects": BORDERED, "submitted": ("cell",), "mask_values": (0, 1, 2)},
+            "MASK_VALUES: found 3 values for 2",
+        ),
+    ],
+)
+def test_objects_that_cannot_be_are_refused_with_their_key(changes, message):
+    assert message in refusal(**(CELLS | changes))
+
+
+def test_the_first_class_and_that_of_borders_have_no_objects_and_no_file_stores_borders():
+    cells = dataclasses.replace(GOOD, **CELLS, objects=BORDERED, mask_values=(0, 255), submitted=("cell",))
+    check_competition(cells, {})
+    for same in (cells, dataclasses.replace(cells, submitted=None, convention=Convention(rows="id"))):
+        assert (same.scored_indices, same.submitted_indices, same.num_classes) == ((1,), (1,), 3)
+    assert mask_code(cells) == MaskCode({0: 0, 255: 1})
+    named = dataclasses.replace(cells, mask_values={"ground": (0,), "cell": "others"})
+    check_competition(named, {})
+    assert mask_code(named) == MaskCode({0: 0}, 1)
+    numbered = dataclasses.replace(cells, mask_values="objects", ignore_index=65535)
+    check_competition(numbered, {})
+    assert mask_code(numbered) == MaskCode({0: 0, 65535: IGNORE}, 1)
+
+
 def test_a_number_of_another_score_is_refused(configs):
     path = configs / "competitions" / "contour.yaml"
     text = (configs / "competitions" / "camvid.yaml").read_text()
@@ -60,7 +117,7 @@ def test_a_number_of_another_score_is_refused(configs):
     assert (contour.score, contour.score_options.tolerance, contour.score_options.beta) == ("boundary_f", 3, 1)
     path.write_text(f"{text}SCORE: boundary_f\nSCORE_OPTIONS: {{BETA: 0.5}}\n")
     with pytest.raises(
-        UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta, and SCORE is boundary_f; remove it"
+        UserError, match=r"SCORE_OPTIONS.BETA: applies only to SCORE: fbeta or object_fbeta, and SCORE is boundary_f"
     ):
         load_competition("contour")
     assert "give one IoU or more" in refusal(score="mask_ap", score_options=ScoreOptions(thresholds=()))
@@ -297,7 +354,7 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
         ("IGNORE_INDEX: 0", ":3: IGNORE_INDEX: found 0"),
         (
             "MASK_VALUES: colours",
-            ":3: MASK_VALUES: found 'colours', expected one of colors, shares or a list",
+            ":3: MASK_VALUES: found 'colours', expected one of colors, shares, objects or a list",
         ),
         (
             "SUBMISSION: {FORMAT: png}",

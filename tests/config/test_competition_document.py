@@ -16,6 +16,7 @@ from pipeline.config.competition import (
     Convention,
     ImageForm,
     MaskCsv,
+    Objects,
     ScoreName,
     ScoreOptions,
     Submission,
@@ -24,7 +25,7 @@ from pipeline.config.load import load_competition
 from pipeline.scores import KINDS
 
 REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS", "CSV"}
-SCHEMAS = (Competition, ImageForm, MaskCsv, Submission, Convention, ScoreOptions)
+SCHEMAS = (Competition, ImageForm, MaskCsv, Submission, Objects, Convention, ScoreOptions)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +91,11 @@ def test_the_examples_are_competitions(document, configs: Path):
     for name, text in written.items():
         (configs / "competitions" / f"{name}.yaml").write_text(text)
         assert len(text.splitlines()) <= 12
-    buildings, roads, streets = (load_competition(name) for name in written)
+    buildings, cells, roads, streets = (load_competition(name) for name in written)
     assert buildings.scored_indices == (1,)
     assert buildings.convention.id_column == buildings.id_column == "img_id"
     assert buildings.mask_values == (0, 255)
+    assert (cells.scored_indices, cells.border_index, cells.objects.min_size) == ((1,), 2, 20)
     assert (streets.submission.format, len(streets.submission.values)) == ("png_masks", len(streets.classes))
     assert (roads.mask_values, roads.licence, roads.scored_indices) == ("colors", None, (0, 1, 2, 3, 4))
 

@@ -69,6 +69,8 @@ PLANES, FIRST = np.moveaxis(RGB8, -1, 0), np.moveaxis(FLOATS, -1, 0)
 GREY = np.repeat(GREY8[..., None], 3, axis=2)
 FILES = {
     "grey PNG": ("a.png", encoded(".png", GREY8), ImageForm(), GREY),
+    "RGBA PNG without alpha": ("a.png", pil(RGBN, "PNG"), ImageForm(bands=(0, 1, 2)), RGB8),
+    "RGB PNG by its bands": ("a.png", pil(RGB8, "PNG"), ImageForm(bands=(0, 1, 2)), RGB8),
     "one grey channel": ("a.png", encoded(".png", GREY8), CHANNEL_1, GREY8[..., None]),
     "16-bit PNG": ("a.png", encoded(".png", GREY16), CHANNEL_1, GREY16[..., None]),
     "16-bit TIFF": ("a.tif", encoded(".tif", GREY16), CHANNEL_1, GREY16[..., None]),

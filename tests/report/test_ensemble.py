@@ -104,9 +104,11 @@ def test_a_fit_is_shown_with_its_gain_on_unseen_sequences(ensemble):
     (folder / "decode.json").write_text(json.dumps(decoded))
     decoded["offsets"] = {"factors": {"Sky": 2.0}, "gains": {"Sky": GAIN}, "in_sample": {"Sky": 0.04}, "words": ""}
     decoded["offsets"]["survived"] = -0.37
+    told = {"gains": {"objects": GAIN}, "in_sample": {"objects": 0.1}, "survived": 0.3, "words": ""}
+    decoded["objects"] = told | {"seed": 0.6, "min_size": 40}
     (folder / "decode.json").write_text(json.dumps(decoded))
     text = write_page(run_of(loaded)).read_text()
-    for words in ("Thresholds moved", "times 2", "Nothing of the gain in sample survives"):
+    for words in ("Thresholds moved", "times 2", "Nothing of the gain in sample survives", "SEED 0.6, MIN_SIZE 40"):
         assert words in text
     assert "area below 0.001" in text
     assert "62 % of the gain in sample survives" in text

@@ -56,6 +56,23 @@ def test_wrong_pixels_are_bright_and_ignored_ones_never_wrong():
     assert share == pytest.approx((mask == 3).mean(), abs=0.02)
 
 
+def test_objects_have_outlines_and_those_without_a_counterpart_are_errors():
+    image, index = make_image()[0], np.zeros((64, 96), np.uint8)
+    index[10:50, 10:40], index[10:50, 40:70] = 1, 1
+    halves = index + 256 * (index * (1 + (np.arange(96) >= 40))).astype(np.int32)
+    whole = index + 256 * index.astype(np.int32)
+    white, area = (255, 255, 255), (464 / 96) ** 2
+    plain, same, merged = (
+        draw_panel(image, *pair, CLASSES, COLORS) for pair in ((index, index), (halves, halves), (halves, whole))
+    )
+    assert count(same, white) - count(plain, white) > 2 * 2 * 4 * 35 * 464 / 96 / 2
+    assert count(same, white) > count(merged, white)  # no line between the halves
+    assert count(plain, BRIGHT) == count(same, BRIGHT) == 0
+    assert count(merged, BRIGHT) / area == pytest.approx(
+        40 * 60, rel=0.1
+    )  # no half has an IoU above 0.5 with the whole
+
+
 def test_only_classes_that_are_present_stand_in_the_legend():
     image, mask = make_image()
     sky = np.full_like(mask, 3)

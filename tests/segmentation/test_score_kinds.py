@@ -129,17 +129,26 @@ def slow_uw_madison(guess: np.ndarray, true: np.ndarray, shape: tuple[int, int])
     return 0.4 * dice + 0.6 * (1 - distance / np.hypot(*shape))
 
 
-def slow_objects(guess: np.ndarray, true: np.ndarray, thresholds: tuple[float, ...]) -> float:
-    eight = np.ones((3, 3))
-    (guesses, num_guesses), (trues, num_trues) = label(guess, eight), label(true, eight)
-    scores = []
-    for threshold in thresholds:
-        hits = 0
-        for one, two in product(range(1, num_guesses + 1), range(1, num_trues + 1)):
-            own, other = guesses == one, trues == two
-            hits += (own & other).sum() / (own | other).sum() > threshold
-        scores.append(hits / (num_guesses + num_trues - hits))
-    return float(np.mean(scores))
+def slow_hits(guesses: list[np.ndarray], trues: list[np.ndarray], threshold: float) -> int:
+    """How many pairs of objects, a plane each, have an IoU above the threshold."""
+    return sum((own & other).sum() / (own | other).sum() > threshold for own, other in product(guesses, trues))
+
+
+def slow_object_scores(guesses: list[np.ndarray], trues: list[np.ndarray], options: ScoreOptions) -> dict[str, float]:
+    """Both scores of objects by their definitions: from true, false and missed ones."""
+    precisions, fbetas, square = [], [], options.beta**2
+    for threshold in options.thresholds:
+        hits = slow_hits(guesses, trues, threshold)
+        false, missed = len(guesses) - hits, len(trues) - hits
+        precisions.append(hits / (hits + false + missed))
+        fbetas.append((1 + square) * hits / ((1 + square) * hits + square * missed + false))
+    return {"object_ap": float(np.mean(precisions)), "object_fbeta": float(np.mean(fbetas))}
+
+
+def pieces(plane: np.ndarray) -> list[np.ndarray]:
+    """The connected components of a plane, a plane each."""
+    numbers, count = label(plane, np.ones((3, 3)))
+    return [numbers == number for number in range(1, count + 1)]
 
 
 @given(sets(num_images=1))
@@ -157,7 +166,38 @@ def test_scores_that_need_the_masks_are_those_of_their_definitions(case):
             continue
         f1, surface = slow_boundaries(guess, true, OPTIONS.tolerance)
         wanted = {"boundary_f": f1, "surface_dice": surface, "uw_madison": slow_uw_madison(guess, true, shape)}
-        assert own == pytest.approx(wanted | {"object_ap": slow_objects(guess, true, OPTIONS.thresholds)})
+        assert own == pytest.approx(wanted | slow_object_scores(pieces(guess), pieces(true), OPTIONS))
+
+
+@given(sets(num_images=1, num_classes=5))
+def test_numbered_objects_are_scored_as_they_are_numbered_though_they_touch(case):
+    guess, truth = (numbers[0].astype(np.int32) for numbers in case)
+    is_ignored = truth == 255
+    maps = [numbers * 256 + (numbers > 0) for numbers in (guess, np.where(is_ignored, 0, truth))]
+    maps[1][is_ignored] = 255
+    found = score_masks(("object_ap", "object_fbeta"), *maps, 2, OPTIONS)
+    planes = [[numbers == number for number in range(1, 5)] for numbers in (np.where(is_ignored, 0, guess), truth)]
+    guesses, trues = ([plane for plane in own if plane.any()] for own in planes)
+    if guesses or trues:
+        wanted = slow_object_scores(guesses, trues, OPTIONS)
+    else:
+        wanted = {"object_ap": 1.0, "object_fbeta": 1.0}
+    assert {name: values[1] for name, values in found.items()} == pytest.approx(wanted)
+
+
+def test_two_touching_objects_that_are_predicted_as_one_are_one_false_and_two_missed():
+    mask = np.zeros((4, 9), np.uint8)
+    mask[:, :4], mask[:, 4:8] = 1, 1
+    truth = mask + 256 * (1 + (np.arange(9) > 3)) * mask.astype(np.int32)
+    merged, right = mask + 256 * mask.astype(np.int32), truth.copy()
+    options = ScoreOptions(beta=2.0)
+    for predicted, wanted in ((mask, 0.0), (merged, 0.0), (right, 1.0)):  # IoU 0.5 with each is not above 0.5
+        found = score_masks(("object_ap", "object_fbeta"), predicted, truth, 2, options)
+        assert {values[1] for values in found.values()} == {wanted}
+    half = np.where(np.arange(9) > 3, 0, truth).astype(np.int32)  # the left one alone: a hit and a miss
+    found = score_masks(("object_ap", "object_fbeta"), half, truth, 2, options)
+    assert found["object_ap"][1] == pytest.approx(1 / 2)
+    assert found["object_fbeta"][1] == pytest.approx(5 / (5 + 4))
 
 
 @pytest.mark.parametrize("seed", range(4))

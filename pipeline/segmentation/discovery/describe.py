@@ -21,7 +21,7 @@ from pipeline.segmentation.discovery.ids import choose_images, find_ids
 from pipeline.segmentation.discovery.lists import read_listings, words_in
 from pipeline.segmentation.discovery.masks import find_masks
 from pipeline.segmentation.discovery.names import SUFFIXES, split_subset
-from pipeline.segmentation.discovery.submission import describe_submission
+from pipeline.segmentation.discovery.submission import describe_objects, describe_submission
 
 ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 MOST_LISTED = 3  # files that a message names
@@ -67,6 +67,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     if SLUG.fullmatch(folder.name):
         draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
     describe_submission(draft, folder, findings, labels)
+    describe_objects(draft, findings)
     describe_overlap(draft, findings.runs, all_ids(ids))
     return draft, findings
 

@@ -71,6 +71,28 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
         draft.unknown("CONVENTION", "there is no sample submission; rows as in the training list are assumed")
 
 
+def describe_objects(draft: Draft, findings: Findings) -> None:
+    """Sets OBJECTS where labels name each object of one class: a file each, or several rows of an image.
+
+    Args:
+        draft: is complete but for this key.
+    """
+    if draft.keys.get("CONVENTION", {}).get("ROWS") != "id":
+        return
+    if isinstance(draft.keys["MASKS"], dict):
+        column, has_class = findings.runs.id_column(all_ids(findings.ids))
+        ids = findings.runs.columns[column]
+        several = 0 if has_class else sum(count > 1 for count in Counter(ids).values())
+        found = f"{several:,} images have several rows, so that each seems to be an object"
+    else:
+        several, found = findings.masks.is_objects, "an image has a file per object"
+    if several:
+        why = (
+            "each is submitted in a row of its own; SCORE is then often object_ap. Remove this where one row per image"
+        )
+        draft.guess("OBJECTS", f"{found}: {why} is wanted", {"METHOD": "components"})
+
+
 def _runs(draft: Draft, folder: Path, findings: Findings) -> tuple[dict[str, Any], str, bool]:
     """Returns order, base and kind of starts of the run lengths, how they were found, and whether that is sure."""
     usual = ", ".join(f"{name.upper()} {str(value).lower()}" for name, value in USUAL.items())

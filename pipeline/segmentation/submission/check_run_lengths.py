@@ -43,10 +43,10 @@ def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path 
     problems += _missing_rows(rows, expected, competition)
     if sample_path is not None:
         problems += _sample_problems(sample_path, rows, expected, competition)
-    images: dict[str, dict[int, Row]] = {}
-    for key, row in rows.items():
+    images: dict[str, dict[int, list[Row]]] = {}
+    for key, own in rows.items():
         image_id, class_index = expected[key]
-        images.setdefault(image_id, {})[class_index] = row
+        images.setdefault(image_id, {})[class_index] = own
     return problems + (_check_runs(images, sizes, competition) if images else [])
 
 
@@ -68,11 +68,11 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
         key = split_cells([row[column] for column in header_columns(convention)], convention)[0]
         if key not in expected:
             problems.append(make_problem("sample row unknown", file, f"line {line}: {', '.join(key)}"))
-        elif key in line_of:
+        elif key in line_of and not competition.has_objects:
             found = f"{', '.join(key)} in lines {line_of[key]} and {line}"
             problems.append(make_problem("sample row twice", file, found))
         else:
-            line_of[key] = line
+            line_of.setdefault(key, line)
     classes = sorted({expected[key][1] for key in line_of})
     absent = [index for index in competition.submitted_indices if index not in classes] if classes else []
     if absent:
@@ -99,10 +99,13 @@ def _header_problems(lines: list[tuple[int, list[str]]], columns: list[str]) -> 
 
 def _match_rows(
     lines: list[tuple[int, list[str]]], expected: Expected, competition: Competition
-) -> tuple[dict[Key, Row], list[str]]:
-    """Returns the first row of each image and class, and what is wrong with all other rows."""
+) -> tuple[dict[Key, list[Row]], list[str]]:
+    """Returns the rows of each image and class, and what is wrong with all other rows.
+
+    There is one, the first in the file; where OBJECTS is given, one per object.
+    """
     num_cells = len(header_columns(competition.convention))
-    rows: dict[Key, Row] = {}
+    rows: dict[Key, list[Row]] = {}
     problems = []
     num_unknown = 0
     for line, cells in lines:
@@ -116,11 +119,13 @@ def _match_rows(
         if row.key not in expected:
             num_unknown += 1
             problems.append(f"{row_name(row)}: {_why_unknown(row.key, expected, competition, num_unknown)}")
-        elif row.key in rows:
-            problems.append(f"{row_name(row)}: the row appears twice, first in line {rows[row.key].line}")
+        elif row.key in rows and not competition.has_objects:
+            problems.append(f"{row_name(row)}: the row appears twice, first in line {rows[row.key][0].line}")
         else:
-            rows[row.key] = row
-    return rows, problems
+            rows.setdefault(row.key, []).append(row)
+    empty = competition.convention.empty
+    blank = (row for own in rows.values() if len(own) > 1 for row in own if row.text == empty)
+    return rows, problems + [f"{row_name(row)}: empty, though there are rows of objects; remove it" for row in blank]
 
 
 def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unknown: int) -> str:
@@ -135,7 +140,7 @@ def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unk
     return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
 
 
-def _missing_rows(rows: Mapping[Key, Row], expected: Expected, competition: Competition) -> Iterator[str]:
+def _missing_rows(rows: Mapping[Key, list[Row]], expected: Expected, competition: Competition) -> Iterator[str]:
     """Yields one problem per class without any row, per image without any row, and per other row that is missing."""
     missing = {key: names for key, names in expected.items() if key not in rows}
     if expected and not rows:
@@ -155,7 +160,7 @@ def _missing_rows(rows: Mapping[Key, Row], expected: Expected, competition: Comp
 
 
 def _sample_problems(
-    sample_path: Path, rows: Mapping[Key, Row], expected: Expected, competition: Competition
+    sample_path: Path, rows: Mapping[Key, list[Row]], expected: Expected, competition: Competition
 ) -> Iterator[str]:
     """Yields where the competition's own sample contradicts CONVENTION or the rows.
 
@@ -171,7 +176,7 @@ def _sample_problems(
         found = ",".join(lines[0][1]) if lines else ""
         yield f"{sample_path.name}, line 1: the header is {found[:80]!r}, by CONVENTION it is {','.join(columns)!r}"
     whole = [cells for _, cells in lines[1:] if len(cells) == len(columns)]
-    sample_keys = [split_cells(cells, competition.convention)[0] for cells in whole]
+    sample_keys = list(dict.fromkeys(split_cells(cells, competition.convention)[0] for cells in whole))
     known = f"the test images times {len(competition.submitted_indices)} classes"
     more, fewer = set(sample_keys) - set(expected), set(expected) - set(sample_keys)
     if more:
@@ -179,29 +184,29 @@ def _sample_problems(
     if fewer:
         yield f"{WARNING}{sample_path.name} lacks {len(fewer)} rows of {known}, such as {','.join(min(fewer))}"
     in_sample = set(sample_keys)
-    common = (row for row in rows.values() if row.key in in_sample)
+    common = (own[0] for key, own in rows.items() if key in in_sample)
     for key, row in zip((key for key in sample_keys if key in rows), common, strict=False):
         if key != row.key:
             yield f"{WARNING}{row_name(row)}: another order than {sample_path.name}, which has {','.join(key)} here"
             return
 
 
-def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, competition: Competition) -> list[str]:
-    """Returns rows that cannot be read, classes that overlap, a file without a pixel; those of the whole file first.
+def _check_runs(images: Mapping[str, Mapping[int, list[Row]]], sizes: Sizes, competition: Competition) -> list[str]:
+    """Returns rows that cannot be read or overlap, a file without a pixel; those of the whole file first.
 
     Classes may overlap where a pixel may have several.
 
     Args:
         images: the rows of each image by class index.
         sizes: (height, width) of each image.
-        competition: whether classes may overlap, and how runs are written.
+        competition: whether rows may overlap, and how runs are written.
     """
-    convention = competition.convention
+    convention, each = competition.convention, "object" if competition.has_objects else "class"
     faults, touching, base = [], [], convention.base
     num_runs = num_other_base = 0
     for image_id, by_class in images.items():
         num_pixels = sizes[image_id][0] * sizes[image_id][1]
-        rows = [by_class[index] for index in sorted(by_class)]
+        rows = [row for index in sorted(by_class) for row in by_class[index]]
         parsed = [_parse(row, num_pixels, convention) for row in rows]
         unreadable = [runs for runs in parsed if isinstance(runs, str)]
         read = [(row, runs) for row, runs in zip(rows, parsed, strict=True) if isinstance(runs, Runs)]
@@ -212,7 +217,7 @@ def _check_runs(images: Mapping[str, Mapping[int, Row]], sizes: Sizes, competiti
             other = [_parse(row, num_pixels, replace(convention, base=1 - base)) for row in rows]
             num_other_base += all(isinstance(runs, Runs) for runs in other)
         may_overlap = competition.is_multilabel
-        faults += unreadable or ([] if may_overlap else _overlaps(rows, [runs for _, runs in read]))
+        faults += unreadable or ([] if may_overlap else _overlaps(rows, [runs for _, runs in read], each))
     if num_other_base:
         found = f"{num_other_base} of {len(images)} images do not fit with BASE: {base}, and do with BASE: {1 - base}"
         faults.insert(0, found)
@@ -238,8 +243,8 @@ def _touching_runs(row: Row, runs: Runs, base: int) -> Iterator[str]:
         yield f"{row_name(row)}: run {run + 1} (start {runs.starts[run] + base}) touches run {run}"
 
 
-def _overlaps(rows: Sequence[Row], all_runs: Sequence[Runs]) -> list[str]:
-    """Returns the first overlap of two rows of an image, none where no pixel is in more than one class."""
+def _overlaps(rows: Sequence[Row], all_runs: Sequence[Runs], each: str) -> list[str]:
+    """Returns the first overlap of two rows of an image, none where no pixel is in more than one class or object."""
     runs, positions = join_classes(all_runs)
     furthest = np.maximum.accumulate(runs.starts + runs.lengths)
     shared = np.minimum(furthest[:-1] - runs.starts[1:], runs.lengths[1:])
@@ -250,5 +255,5 @@ def _overlaps(rows: Sequence[Row], all_runs: Sequence[Runs]) -> list[str]:
     first = int(np.flatnonzero(furthest[:second] > runs.starts[second])[0])
     return [
         f"{row_name(rows[positions[second]])}: overlaps {row_name(rows[positions[first]])}; "
-        f"{int(shared[overlaps].sum())} pixels of the image are in more than one class"
+        f"{int(shared[overlaps].sum())} pixels of the image are in more than one {each}"
     ]

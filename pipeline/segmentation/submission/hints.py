@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, Convention
+from pipeline.segmentation.objects import class_of
 from pipeline.segmentation.planes import as_index
 
 MIN_IMAGES = 10  # that must agree
@@ -59,11 +60,11 @@ def hints(masks: Iterable[tuple[str, np.ndarray]], competition: Competition) -> 
     """Returns what suggests that a csv was written in another order or base, or for images of another size.
 
     Args:
-        masks: id and index mask (uint8, H, W), or planes, of each image, as read from the csv.
+        masks: id and index mask, object map (H, W) or planes of each image, as read from the csv.
         competition: classes and convention.
     """
     convention = competition.convention
-    indexed = ((image_id, as_index(mask) if mask.ndim == 3 else mask) for image_id, mask in masks)
+    indexed = ((image_id, as_index(mask) if mask.ndim == 3 else class_of(mask)) for image_id, mask in masks)
     votes = {image_id: votes_of(mask_HW, convention.order) for image_id, mask_HW in indexed}
     found = [_order_hint(list(votes.values()), convention), _base_hint(list(votes.values()), convention)]
     found.append(_size_hint(votes) or (_coverage_hint(votes) if competition.ignore_index is None else None))

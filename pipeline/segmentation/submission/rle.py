@@ -51,12 +51,12 @@ def encode(mask_HW: np.ndarray, num_classes: int, convention: Convention) -> lis
     All classes are found in one pass over the mask, and the numbers are written from a table.
 
     Args:
-        mask_HW: uint8, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in no class.
+        mask_HW: uint8 or int32, class indices; a pixel of `IGNORE` or any value of at least `num_classes` is in none.
         num_classes: how many texts to return.
         convention: order, base, kind of starts, and the text of a class without pixels.
 
     Raises:
-        ValueError: the mask is not a uint8 array of two dimensions with less than 2**32 pixels.
+        ValueError: the mask is not such an array of two dimensions with less than 2**32 pixels.
 
     >>> encode(np.array([[0, 0, 1], [1, 1, 0]], np.uint8), 3, Convention("row", base=0))
     ['0 2 5 1', '2 3', '']
@@ -66,7 +66,7 @@ def encode(mask_HW: np.ndarray, num_classes: int, convention: Convention) -> lis
     by_class = np.argsort(classes, kind="stable")  # a radix sort for uint8; keeps the order of the starts in a class
     starts, lengths = starts[by_class], lengths[by_class]
     stops = np.cumsum(np.bincount(classes, minlength=num_classes)[:num_classes])
-    firsts = np.concatenate([[0], stops[:-1]])
+    firsts = np.concatenate([[0], stops])[:-1]
     numbers = np.stack([starts + np.uint32(convention.base), lengths], axis=1)
     if convention.relative:
         first_runs = firsts[firsts < stops]
@@ -91,28 +91,50 @@ def decode_classes(texts: Sequence[str], height: int, width: int, convention: Co
     >>> decode_classes(["2 1 4 2"], 2, 3, Convention("column", base=1)).tolist()
     [[255, 255, 0], [0, 0, 255]]
     """
-    runs, classes = join_classes([parse_runs(text, height * width, convention) for text in texts])
+    return _decode(texts, height, width, convention, np.arange(len(texts)), np.uint8(IGNORE), "classes")
+
+
+def decode_objects(texts: Sequence[str], height: int, width: int, convention: Convention) -> np.ndarray:
+    """Returns the number of each pixel's object, int32 of shape H, W: from 1 on, as the texts; 0 where there is none.
+
+    Raises:
+        RleError: as `decode_classes`.
+
+    >>> decode_objects(["0 2", "2 3"], 2, 3, Convention("row", base=0)).tolist()
+    [[1, 1, 2], [2, 2, 0]]
+    """
+    return _decode(texts, height, width, convention, np.arange(1, len(texts) + 1), np.int32(0), "objects")
+
+
+def _decode(
+    texts: Sequence[str], height: int, width: int, convention: Convention, values: np.ndarray, none: np.generic, of: str
+) -> np.ndarray:
+    """Returns the value of the text that has each pixel, in the type of `none`, which is that of the other pixels."""
+    if not texts:
+        return np.full((height, width), none)
+    runs, owners = join_classes([parse_runs(text, height * width, convention) for text in texts])
     stops = runs.starts + runs.lengths
     clashes = np.flatnonzero(runs.starts[1:] < stops[:-1])
     if clashes.size:
         clash = int(clashes[0])
         pixel = int(runs.starts[clash + 1])
         y, x = divmod(pixel, width) if convention.order == "row" else divmod(pixel, height)[::-1]
-        raise RleError(f"classes {classes[clash]} and {classes[clash + 1]} both have the pixel x {x}, y {y}")
+        first, second = values[owners[clash : clash + 2]]
+        raise RleError(f"{of} {first} and {second} both have the pixel x {x}, y {y}")
     edges = np.stack([runs.starts, stops], axis=1).ravel()
-    values = np.full(edges.size + 1, IGNORE, np.uint8)
-    values[1::2] = classes
-    pixels_N = np.repeat(values, np.diff(edges, prepend=0, append=height * width))
+    values_R = np.full(edges.size + 1, none)
+    values_R[1::2] = values[owners]
+    pixels_N = np.repeat(values_R, np.diff(edges, prepend=0, append=height * width))
     if convention.order == "row":
         return pixels_N.reshape(height, width)
     return np.ascontiguousarray(pixels_N.reshape(width, height).T)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
-    """Returns the runs of several classes sorted by start, and the class (uint8, position in `all_runs`) of each."""
+    """Returns the runs of several classes sorted by start, and the class (position in `all_runs`) of each."""
     starts = np.concatenate([runs.starts for runs in all_runs])
     lengths = np.concatenate([runs.lengths for runs in all_runs])
-    classes = np.repeat(np.arange(len(all_runs), dtype=np.uint8), [runs.starts.size for runs in all_runs])
+    classes = np.repeat(np.arange(len(all_runs), dtype=np.int32), [runs.starts.size for runs in all_runs])
     by_start = np.argsort(starts, kind="stable")
     return Runs(starts[by_start], lengths[by_start]), classes[by_start]
 
@@ -154,8 +176,9 @@ def parse_runs(text: str, num_pixels: int, convention: Convention) -> Runs:
 
 
 def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:
-    if mask_HW.ndim != 2 or mask_HW.dtype != np.uint8 or mask_HW.size >= 2**32:
-        raise ValueError(f"a mask is a uint8 array of shape (height, width), not {mask_HW.dtype} of {mask_HW.shape}")
+    if mask_HW.ndim != 2 or mask_HW.dtype not in (np.uint8, np.int32) or mask_HW.size >= 2**32:
+        found = f"{mask_HW.dtype} of {mask_HW.shape}"
+        raise ValueError(f"a mask is a uint8 or int32 array of shape (height, width), not {found}")
     if order == "column" and mask_HW.size:
         mask_HW = cv2.transpose(np.ascontiguousarray(mask_HW))  # ten times as fast as a copy of numpy's `.T`
     return np.ascontiguousarray(mask_HW).ravel()

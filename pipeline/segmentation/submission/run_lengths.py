@@ -1,7 +1,9 @@
 """Run lengths in a csv, a row per image and class: how rows are named, written and read back into masks.
 
 In: masks, or a csv, and the competition's convention. Out: a csv, or masks: index masks (uint8, H, W; `IGNORE` where no
-class has the pixel), or planes where a pixel may have several classes.
+class has the pixel), or planes where a pixel may have several classes. Where OBJECTS is given, masks are object maps
+(see `objects.py`): an image and class have a row per object, by its top row, then its left pixel, or without any object
+one empty row.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pipeline.config.competition import IGNORE, Competition, Convention
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
+from pipeline.segmentation.objects import NUMBER, digest_objects, renumbered
 from pipeline.segmentation.planes import from_bool, is_present
 from pipeline.segmentation.submission import rle
 from pipeline.submission.file import Sizes
@@ -32,25 +35,39 @@ class Row(NamedTuple):
 
 
 def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
-    """Returns the rows of one image, one per class that is submitted; that of an ignored class is empty.
+    """Returns the rows of one image, by class that is submitted; that of an ignored class is empty.
 
     Raises:
         UserError: the mask is not of that (height, width).
     """
     require_size(image_id, mask_HW, size)
-    convention = competition.convention
-    texts = _texts(mask_HW, competition)
-    texts += [convention.empty] * (len(competition.classes) - len(texts))
-    rows = ((row_key(image_id, index, competition), texts[index]) for index in competition.submitted_indices)
-    return "".join(write_line(join_cells(key, text, convention)) for key, text in rows).encode()
+    texts = _object_texts(mask_HW, competition) if competition.has_objects else _class_texts(mask_HW, competition)
+    rows = (
+        join_cells(row_key(image_id, index, competition), text, competition.convention)
+        for index in competition.submitted_indices
+        for text in texts[index] or [competition.convention.empty]
+    )
+    return "".join(map(write_line, rows)).encode()
 
 
-def _texts(mask: np.ndarray, competition: Competition) -> list[str]:
-    """Returns the run lengths of each class of a mask."""
-    if mask.ndim == 2:
-        return rle.encode(mask, competition.num_classes, competition.convention)
-    planes = np.where(is_present(mask), np.uint8(0), np.uint8(IGNORE))
-    return [rle.encode(plane, 1, competition.convention)[0] for plane in np.moveaxis(planes, -1, 0)]
+def _class_texts(mask_HW: np.ndarray, competition: Competition) -> list[list[str]]:
+    """Returns one text by class index, none for an ignored class."""
+    if mask_HW.ndim == 3:
+        planes = np.where(is_present(mask_HW), np.uint8(0), np.uint8(IGNORE))
+        return [rle.encode(plane, 1, competition.convention) for plane in np.moveaxis(planes, -1, 0)]
+    texts = rle.encode(mask_HW, competition.num_classes, competition.convention)
+    return [[text] for text in texts] + [[]] * (len(competition.classes) - len(texts))
+
+
+def _object_texts(map_HW: np.ndarray, competition: Competition) -> list[list[str]]:
+    """Returns a text per object by class index, in the order in which `renumbered` numbers objects."""
+    map_HW, texts = renumbered(map_HW), [[] for _ in competition.classes]
+    codes = np.unique(map_HW[map_HW >= NUMBER])
+    positions_HW = np.where(map_HW >= NUMBER, map_HW // NUMBER - 1, len(codes)).astype(np.int32)
+    encoded = rle.encode(positions_HW, len(codes), competition.convention)
+    for code, text in zip(codes.tolist(), encoded, strict=True):
+        texts[code % NUMBER].append(text)
+    return texts
 
 
 def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
@@ -62,7 +79,8 @@ def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competit
 
 def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
     """Returns a hash of what the rows of an image hold of its mask."""
-    return digest_classes(mask_HW, competition.scored_indices)
+    digest_of = digest_objects if competition.has_objects else digest_classes
+    return digest_of(mask_HW, competition.scored_indices)
 
 
 def read(
@@ -77,10 +95,11 @@ def read(
         skipped: images whose rows are not decoded.
 
     Raises:
-        UserError: a row is of no image in `sizes`, appears twice or cannot be decoded; names line and row.
+        UserError: a row is of no image in `sizes`, appears twice without being an object's, or cannot be decoded; names
+            line and row.
     """
     expected, not_decoded = expected_keys(sizes, competition), expected_keys(skipped, competition)
-    texts: dict[str, dict[int, Row]] = {}
+    rows: dict[str, dict[int, list[Row]]] = {}
     for row in read_rows(path, competition.convention):
         image_id, class_index = expected.get(row.key, (None, None))
         if image_id is None and row.key in not_decoded:
@@ -91,12 +110,13 @@ def read(
                 f"{len(competition.submitted_indices)} classes of {competition.name}; expected rows such as "
                 f"{','.join(next(iter(expected), ('none',)))}. Is it a submission to another competition?"
             )
-        if class_index in texts.setdefault(image_id, {}):
+        of_class = rows.setdefault(image_id, {}).setdefault(class_index, [])
+        if of_class and not competition.has_objects:
             raise UserError(f"{path}: {row_name(row)}: the row appears twice")
-        texts[image_id][class_index] = row
+        of_class.append(row)
     for image_id, size in sizes.items():
-        if image_id in texts:
-            yield image_id, _decode_image(path, texts.pop(image_id), competition, size)
+        if image_id in rows:
+            yield image_id, _decode_image(path, rows.pop(image_id), competition, size)
 
 
 def list_ids(path: Path, competition: Competition) -> list[str]:
@@ -225,20 +245,33 @@ def write_line(cells: Sequence[str]) -> str:
 
 
 def _decode_image(
-    csv_path: Path, rows: Mapping[int, Row], competition: Competition, size: tuple[int, int]
+    csv_path: Path, rows: Mapping[int, list[Row]], competition: Competition, size: tuple[int, int]
 ) -> np.ndarray:
     convention = competition.convention
-    texts = [rows[index].text if index in rows else convention.empty for index in range(len(competition.classes))]
     try:
-        if competition.is_multilabel:
-            parts = [rle.decode_classes([text], *size, convention) == 0 for text in texts]
-            return from_bool(np.stack(parts, -1))
-        return rle.decode_classes(texts, *size, convention)
+        return _object_map(rows, size, convention) if competition.has_objects else _index_mask(rows, size, competition)
     except rle.RleError as error:
-        for row in rows.values():  # decoded again one by one only to name the line at fault
+        in_order = [row for own in rows.values() for row in own]
+        for row in in_order:  # decoded again one by one only to name the line at fault
             try:
                 rle.decode_classes([row.text], *size, convention)
             except rle.RleError as cause:
                 raise UserError(f"{csv_path}: {row_name(row)}: {cause}") from cause
-        first = min(rows.values())
-        raise UserError(f"{csv_path}: rows from {row_name(first)} on: {error}") from error
+        raise UserError(f"{csv_path}: rows from {row_name(min(in_order))} on: {error}") from error
+
+
+def _index_mask(rows: Mapping[int, list[Row]], size: tuple[int, int], competition: Competition) -> np.ndarray:
+    """Returns the index mask, or the planes, of the rows of an image."""
+    num_classes, convention = len(competition.classes), competition.convention
+    texts = [rows[index][0].text if index in rows else convention.empty for index in range(num_classes)]
+    if competition.is_multilabel:
+        return from_bool(np.stack([rle.decode_classes([text], *size, convention) == 0 for text in texts], -1))
+    return rle.decode_classes(texts, *size, convention)
+
+
+def _object_map(rows: Mapping[int, list[Row]], size: tuple[int, int], convention: Convention) -> np.ndarray:
+    """Returns the object map of the rows of an image, by class index; `IGNORE` where there is no object."""
+    objects = [(index, row.text) for index, own in rows.items() for row in own if row.text != convention.empty]
+    numbers_HW = rle.decode_objects([text for _, text in objects], *size, convention)
+    codes = np.array([IGNORE, *(number * NUMBER + index for number, (index, _) in enumerate(objects, start=1))])
+    return renumbered(codes.astype(np.int32)[numbers_HW])

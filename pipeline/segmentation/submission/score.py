@@ -1,7 +1,7 @@
 """The local score of a submission of any format, against true masks.
 
-In: a submission and a folder of masks. Out: every score in `pipeline/scores.py`, over the scored classes, and the name
-of the competition's own. Ignored pixels of the truth are left out.
+In: a submission, and a folder of masks or a csv of run lengths. Out: every score in `pipeline/scores.py`, over the
+scored classes, and the name of the competition's own. Ignored pixels of the truth are left out.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.config.template import FIELD, any_file
 from pipeline.data.image_files import label_files
 from pipeline.data.images import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import chosen_scores
+from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import MaskSource, Row
+from pipeline.segmentation.objects import class_of
 from pipeline.segmentation.planes import count_matches
 from pipeline.segmentation.scores import Counts, count_pairs, summarise
 from pipeline.submission.file import Sizes, find_hints
@@ -30,7 +32,7 @@ from pipeline.submission.formats import format_of_file
 
 def score_file(
     path: Path | str,
-    masks_dir: Path | str,
+    masks_path: Path | str,
     competition: Competition,
     sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
     log: Callable[[str], None] = lambda line: None,
@@ -39,7 +41,8 @@ def score_file(
 
     Args:
         path: a submission; images without a mask are left out.
-        masks_dir: folder with the true masks, stored as the competition's own; masks of other images are left out.
+        masks_path: folder with the true masks, stored as the competition's own, or where MASKS is a csv, such a one;
+            masks of other images are left out.
         competition: classes, what mask files mean, and formats.
         sizes_of: from ids to (height, width) of the images of which that is known.
         log: receives what was left out, and hints on a file of another program.
@@ -47,11 +50,12 @@ def score_file(
     Raises:
         UserError: no image has a mask, a mask cannot be read, or the file cannot.
     """
-    path, masks_dir = Path(path), Path(masks_dir)
+    path, masks_path = Path(path), Path(masks_path)
     form = format_of_file(path, competition)
     ids = form.list_ids(path, competition)
-    truth, left_out = _find_truth(ids, path, masks_dir, competition)
-    sizes = _checked_sizes(truth, path, masks_dir, competition, sizes_of(list(truth)))
+    find = _find_rows if masks_path.is_file() else _find_truth
+    truth, left_out = find(ids, path, masks_path, competition)
+    sizes = _checked_sizes(truth, path, masks_path, competition, sizes_of(list(truth)))
     skipped = [image_id for image_id in ids if image_id not in truth]
     for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
@@ -62,7 +66,8 @@ def score_file(
         if competition.is_multilabel:
             counts.append(count_matches(truth_HW, mask_HW))
         else:
-            counts.append(count_pairs(truth_HW, mask_HW, num_classes)[:num_classes])  # without ignored true pixels
+            pair = (class_of(truth_HW), class_of(mask_HW))
+            counts.append(count_pairs(*pair, num_classes)[:num_classes])  # without ignored true pixels
         if chosen.of_masks:
             of_masks.append(score_masks(chosen.of_masks, mask_HW, truth_HW, num_classes, chosen.options))
     found = {name: np.stack([own[name] for own in of_masks]) for name in chosen.of_masks}
@@ -74,7 +79,12 @@ def score_file(
 
 
 def _with_last_class(mask_HW: np.ndarray, competition: Competition) -> np.ndarray:
-    """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one."""
+    """Returns a submitted mask whose pixels of no class are of the one class that is not submitted, if it is one.
+
+    A pixel of no object is of the first class.
+    """
+    if competition.has_objects:
+        return np.where(mask_HW == IGNORE, 0, mask_HW).astype(np.int32)
     left = set(range(competition.num_classes)) - set(competition.submitted_indices)
     if competition.is_multilabel:
         return mask_HW
@@ -89,8 +99,8 @@ class _Truth(NamedTuple):
     mask: str
 
     def read(self, size: tuple[int, int]) -> np.ndarray:
-        """Returns the mask of an image of (height, width)."""
-        return self.source.read(Row(self.id, self.mask, *size))
+        """Returns the mask, or the map of the objects, of an image of (height, width)."""
+        return self.source.read_scored(Row(self.id, self.mask, *size))
 
 
 def _find_truth(
@@ -136,8 +146,32 @@ def _find_truth(
     return masks, lines
 
 
+def _find_rows(
+    ids: list[str], path: Path, csv_path: Path, competition: Competition
+) -> tuple[dict[str, _Truth], list[str]]:
+    """Returns what `_find_truth` does, from a csv of run lengths; an image without a row has an empty mask.
+
+    Raises:
+        UserError: the competition has mask files, the csv cannot be read, or has no run lengths of any image.
+    """
+    spec, name = competition.masks, competition.name
+    if not isinstance(spec, MaskCsv):
+        raise UserError(f"--masks {csv_path} is a file, and MASKS of {name} are files of masks; name their folder")
+    given = {key: getattr(spec, key) for key in FOUND if getattr(spec, key) is not None}
+    facts = {key: getattr(competition.convention, key) for key in FOUND} | given
+    masks = replace(spec, csv=csv_path.name)
+    source = MaskSource(replace(competition, masks=masks, valid_region=None), csv_path.parent, facts)
+    if source.problems:
+        raise UserError(f"{csv_path} cannot be used to score {path}:\n{format_problems(source.problems)}")
+    num_with_runs = sum(image_id in source.runs.rows for image_id in ids)
+    if not num_with_runs:
+        raise UserError(f"{csv_path}: none of the {len(ids)} images in {path} has run lengths there, such as {ids[0]}")
+    line = f"{len(ids) - num_with_runs} of the {len(ids)} images have no run lengths in {csv_path}: nothing is on them"
+    return {image_id: _Truth(source, image_id, csv_path.name) for image_id in ids}, [line] * (num_with_runs < len(ids))
+
+
 def _checked_sizes(
-    truth: Mapping[str, _Truth], path: Path, masks_dir: Path, competition: Competition, image_sizes: Sizes
+    truth: Mapping[str, _Truth], path: Path, masks_path: Path, competition: Competition, image_sizes: Sizes
 ) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of each mask, after checking all of them.
 
@@ -147,17 +181,26 @@ def _checked_sizes(
     sizes: dict[str, tuple[int, int]] = {}
     problems: list[Problem] = []
     for image_id, (source, _, cell) in truth.items():
-        file = PurePosixPath(label_files(cell)[0]).relative_to(masks_dir).as_posix()
+        file = cell if masks_path.is_file() else _below(masks_path, cell)
         height, width = image_sizes.get(image_id, (0, 0))
+        if masks_path.is_file() and 0 in (height, width):
+            raise UserError(
+                f"{image_id} in {path} is no image of {competition.name} that is here: its size is not known"
+            )
         seen = source.inspect(image_id, cell, Inspection(width, height, None, ()))
         problems += [*seen.problems, *compare_sizes(Inspection(width, height, None, ()), seen, file)]
         sizes[image_id] = (seen.height, seen.width)
     if problems:
         raise UserError(
-            f"the masks in {masks_dir} cannot be used to score {path} as a submission to {competition.name}:\n"
+            f"the masks in {masks_path} cannot be used to score {path} as a submission to {competition.name}:\n"
             f"{format_problems(problems)}"
         )
     return sizes
+
+
+def _below(folder: Path, cell: str) -> str:
+    """Returns the first file of a cell, relative to a folder."""
+    return PurePosixPath(label_files(cell)[0]).relative_to(folder).as_posix()
 
 
 def _templates(competition: Competition) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config.competition import IGNORE, Competition, MaskCsv
+from pipeline.config.competition import IGNORE, Competition, MaskCsv, Objects
 from pipeline.data.competition import list_files
 from pipeline.data.image_files import label_files
 from pipeline.errors import UserError
@@ -420,3 +420,34 @@ def test_depths_of_all_images_are_no_list_of_training_images(tmp_path: Path):
     competition = describe_folder(tmp_path, "salt")[0].competition()
     assert (competition.train_csv, competition.test_csv) == ("train.csv", "sample_submission.csv")
     assert competition.masks == "train/masks/{id}.png"
+
+
+def ships(folder: Path) -> None:
+    """Airbus's kind: a row per object in the list, a row per image in the sample."""
+    rows = []
+    for seed in range(8):
+        write(folder / f"train/{name_of(seed)}.png", photo(seed))
+        left = mask(seed)
+        left[:, WIDTH // 2 :] = 0
+        texts = [""] if seed == 3 else [runs(left), runs(mask(seed) - left)]
+        rows += [(f"{name_of(seed)}.png", text) for text in texts]
+    write(folder / f"test/{name_of(50)}.png", photo(50))
+    write_csv(folder / "train_ships.csv", ["ImageId", "EncodedPixels"], rows)
+    write_csv(folder / "sample_submission.csv", ["ImageId", "EncodedPixels"], [(f"{name_of(50)}.png", "1 2")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [(folders.nuclei, "an image has a file per object"), (ships, "7 images have several rows, so that each seems")],
+    ids=["files", "rows"],
+)
+def test_a_file_or_row_per_object_is_taken_as_an_object_of_its_own(kind, found, tmp_path):
+    draft = draft_of(kind, tmp_path)
+    (note,) = [note for note in draft.notes if note.key == "OBJECTS"]
+    assert note.certainty == "GUESS" and note.text.startswith(found)
+    assert draft.competition().objects == Objects("components")
+
+
+@pytest.mark.parametrize("kind", [folders.cars, folders.organs, folders.defects, folders.class_files])
+def test_a_mask_per_image_or_class_is_no_object(kind, tmp_path):
+    assert not described(kind, tmp_path).has_objects

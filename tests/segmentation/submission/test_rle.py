@@ -128,7 +128,7 @@ def test_numbers_of_any_length_are_written_in_full():
 
 @pytest.mark.parametrize("mask", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8), np.zeros(4, np.uint8)])
 def test_only_index_masks_are_encoded(mask):
-    with pytest.raises(ValueError, match="uint8 array of shape"):
+    with pytest.raises(ValueError, match="uint8 or int32 array of shape"):
         encode(mask, 2, Convention())
 
 
