@@ -18,8 +18,8 @@ from pipeline.wording import did_you_mean, is_below
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
 # The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`load.py`),
 # except those that tell the members apart.
-ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
-ENSEMBLE_KEYS += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
+ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY")
+ENSEMBLE_KEYS += ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
 MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
 
 
@@ -113,6 +113,9 @@ def _ensemble(config: Config, competition: Competition, origins: Mapping[str, st
         if config.ensemble.stream:
             yield "ENSEMBLE.STREAM", "true is for ensembles only; a single run needs its probability store"
         return
+    if config.ensemble.stream and config.submit.time_limit_hours is not None:
+        why = "true predicts image by image, with a time limit members predict one after the other"
+        yield "ENSEMBLE.STREAM", f"{why}; remove one of the two"
     if len(members) < 2:
         yield "ENSEMBLE.MEMBERS", f"{len(members)} members; give two or more, or null"
     if (twice := first_repeated(members)) is not None:

@@ -247,6 +247,12 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class Submit:
+    time_limit_hours: Positive | None
+    file: str | None
+
+
+@dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
@@ -265,4 +271,5 @@ class Config:
     predict: Predict
     ensemble: Ensemble
     decode: Decode
+    submit: Submit
     runtime: Runtime

@@ -105,7 +105,7 @@ def decoder(
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
-    num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
+    num_members = 1 if found is None else len(found["members"])
     rules = tuple(Rule(rule["class_index"], rule["measure"], rule["least"]) for rule in facts.get("rules", ()))
     factors = facts.get("offsets", {}).get("factors", {})
     if factors:
