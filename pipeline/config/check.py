@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from pipeline.config.competition import Competition
+from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
@@ -29,7 +29,9 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     Raises:
         UserError: origin, key, what was found and what was expected.
     """
-    of_training = chain(_names(config), _classes(config, competition), _losses(config, plan), _data(config))
+    of_training = chain(
+        _names(config), _classes(config, competition), _losses(config, plan), _monitor(config), _data(config)
+    )
     for key, why in chain(of_training, _ensemble(config, competition, origins), _window_and_rates(config)):
         refuse(origins, key, why)
 
@@ -85,6 +87,13 @@ def _losses(config: Config, plan: tuple[Phase, ...]) -> Problems:
         # the scores rise: the best weights would then be those from before the change.
         why = "a phase changes the loss, but valid_loss is always that of LOSS_FN.MIX; set SOLVER.MONITOR: valid_dice"
         yield "SOLVER.PLAN", f"{config.solver.plan}: {why}"
+
+
+def _monitor(config: Config) -> Problems:
+    score = config.solver.monitor.removeprefix("valid_")
+    if score in OF_VOLUMES:
+        why = f"{score} is of whole volumes, and training validates single images; set valid_{OF_VOLUMES[score]}"
+        yield "SOLVER.MONITOR", why
 
 
 def _data(config: Config) -> Problems:

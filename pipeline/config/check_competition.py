@@ -9,6 +9,7 @@ from itertools import chain
 from pipeline.config.competition import (
     IGNORE,
     IGNORED,
+    OF_VOLUMES,
     OPTION_OF,
     OTHERS,
     SCORE_DEFAULTS,
@@ -130,6 +131,9 @@ def _submitted(competition: Competition) -> Problems:
 
 def _score(competition: Competition) -> Problems:
     score, given = competition.score, competition.score_options
+    if score in OF_VOLUMES and not (competition.sequence_column or competition.sequence_pattern):
+        why = f"{score} is of volumes, whose slices are the images of a sequence"
+        yield "SCORE", f"{why}: give SEQUENCE_PATTERN or SEQUENCE_COLUMN, or SCORE: {OF_VOLUMES[score]}"
     for option, owners in OPTION_OF.items():
         if getattr(given, option) != getattr(SCORE_DEFAULTS, option) and score not in owners:
             why = f"applies only to SCORE: {' or '.join(owners)}, and SCORE is {score}; remove it, or change SCORE"

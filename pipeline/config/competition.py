@@ -94,8 +94,10 @@ class Submission:
 # What each is: `pipeline/scores.py`, and `docs/competitions.md`.
 ScoreName = Literal[
     "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
-    "pixel_accuracy", "boundary_f", "surface_dice", "uw_madison", "mask_ap", "object_ap",
+    "pixel_accuracy", "boundary_f", "surface_dice", "hausdorff_dice", "uw_madison", "mask_ap", "object_ap",
 ]  # fmt: skip
+# Of whole volumes, each the images of a sequence. Value: the score of single images that stands in for it.
+OF_VOLUMES = {"uw_madison": "hausdorff_dice"}
 
 
 @dataclass(frozen=True)

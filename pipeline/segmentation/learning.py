@@ -32,7 +32,7 @@ from pipeline.task import Criterion, Learning, Score, Scores
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
     names, loss_fn = loaded.competition.class_names, loaded.config.loss_fn
-    chosen = chosen_scores(loaded.competition, loaded.config.solver.monitor)
+    chosen = chosen_scores(loaded.competition, loaded.config.solver.monitor).without_volumes()
     return bind(names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded), loss_fn, device, chosen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -313,3 +314,10 @@ def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, config
     with pytest.raises(UserError) as caught:
         load_competition("mine")
     assert str(caught.value).startswith(f"configs/competitions/mine.yaml{message}")
+
+
+def test_a_score_of_volumes_needs_sequences(configs: Path):
+    path = configs / "competitions" / "uw_madison.yaml"
+    path.write_text(re.sub(r"(?m)^SEQUENCE_PATTERN.*\n|^IMAGE: .*\n", "", path.read_text()))
+    with pytest.raises(UserError, match=r"SCORE: uw_madison is of volumes.*or SCORE: hausdorff_dice"):
+        load_competition("uw_madison")
