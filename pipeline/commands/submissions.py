@@ -28,7 +28,9 @@ def note(line: str) -> None:
 
 def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
-    options.add_argument("file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip of PNG masks")
+    options.add_argument(
+        "file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip or .npz of masks"
+    )
     meaning = "folder of the masks, named and stored as for training"
     options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")

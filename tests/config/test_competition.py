@@ -296,7 +296,7 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
         ("MASK_VALUES: colours", ":3: MASK_VALUES: found 'colours', expected colors or a list in brackets"),
         (
             "SUBMISSION: {FORMAT: png}",
-            ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
+            ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks, tiff_masks, npz",
         ),
         ("MASK_VALUES: [0, 65536]", ":3: MASK_VALUES: item 2: 65536 is outside the allowed range"),
         ("MASKS: {CSV: 7, ORDER: rows}", ":3: MASKS.ORDER: found 'rows', expected"),
