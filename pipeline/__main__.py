@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.errors import Stopped, UserError
 from pipeline.stages import STAGE_NAMES, why_absent
-from pipeline.wording import did_you_mean, nearest
+from pipeline.wording import did_you_mean, hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 EPILOG = """\
@@ -47,6 +47,8 @@ def experiment_parser() -> Parser:
     options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
     meaning = "predict the images of DIR, such as a hidden test set, and not the competition's test images"
     options.add_argument("--test-dir", metavar="DIR", help=meaning)
+    meaning = "such as 8.5h or 50min, of the whole command: leaves out of the submission what does not fit"
+    options.add_argument("--time-limit", metavar="TIME", help=meaning)
     return options
 
 
@@ -113,6 +115,10 @@ def run_experiment(arguments: Sequence[str]) -> int:
     stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
     if chosen.test_dir is not None:
         overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
+    if chosen.time_limit is not None:
+        if (hours := hours_of(chosen.time_limit)) is None:
+            raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
+        overrides.append(f"SUBMIT.TIME_LIMIT_HOURS={hours:.6g}")
     from pipeline.engine.api import open_run, run_stages
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown

@@ -7,12 +7,12 @@ or is watched (SOLVER.MONITOR). Imports NumPy only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.config.competition import SCORE_DEFAULTS, Competition, ScoreOptions
+from pipeline.config.competition import OF_VOLUMES, SCORE_DEFAULTS, Competition, ScoreOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Kind:
     Attributes:
         label: what people call it.
         per: `image`: a value per image and class, averaged over images; `all`: a value per class, of the pixels of all
-            images at once.
+            images at once; `volume`: a value per class, of volumes, whose slices are the images of a sequence.
         needs: `counts`: correct, true and predicted pixels of each class; `masks`: where these pixels are.
         like: the score that stands in for it where one of `per: image` from counts is needed; itself where it is one.
         meaning: its values per class, in words.
@@ -31,7 +31,7 @@ class Kind:
     """
 
     label: str
-    per: Literal["image", "all"]
+    per: Literal["image", "all", "volume"]
     needs: Literal["counts", "masks"]
     like: str
     meaning: str
@@ -55,7 +55,8 @@ KINDS = {
     "pixel_accuracy": Kind("pixel accuracy", "all", "counts", "iou", f"{_ALL}, of all classes", is_weighted=True),
     "boundary_f": Kind("boundary F", "image", "masks", "dice", ABSENT_IS_1),
     "surface_dice": Kind("surface Dice", "image", "masks", "dice", ABSENT_IS_1),
-    "uw_madison": Kind("Dice and Hausdorff", "image", "masks", "dice", ABSENT_IS_1),
+    "hausdorff_dice": Kind("Dice and Hausdorff", "image", "masks", "dice", ABSENT_IS_1),
+    "uw_madison": Kind("Dice and 3D Hausdorff", "volume", "masks", "dice", "over slices and volumes with the class"),
     "mask_ap": Kind("mask AP", "image", "counts", "iou", ABSENT_IS_1),
     "object_ap": Kind("object AP", "image", "masks", "iou", ABSENT_IS_1),
     "object_fbeta": Kind("object F-beta", "image", "masks", "dice", ABSENT_IS_1),
@@ -89,16 +90,30 @@ class Chosen:
 
     @property
     def of_masks(self) -> tuple[str, ...]:
-        """Those that need the masks."""
-        return tuple(name for name in self.names if KINDS[name].needs == "masks")
+        """Those that need the masks of one image."""
+        return tuple(name for name in self.of_images if KINDS[name].needs == "masks")
+
+    @property
+    def of_volumes(self) -> tuple[str, ...]:
+        """Those that need the masks of all images of a sequence."""
+        return tuple(name for name in self.names if KINDS[name].per == "volume")
+
+    def without_volumes(self) -> Chosen:
+        """Returns those that images have which come one by one, in no order."""
+        return replace(self, names=tuple(name for name in self.names if name not in self.of_volumes))
 
 
 BASIC = Chosen()
 
 
 def chosen_scores(competition: Competition, monitor: str = "valid_loss") -> Chosen:
-    """Returns the scores of a run: the three that are always there, the competition's own, the one that is watched."""
-    others = [name for name in (competition.score, score_of(monitor)) if name is not None]
+    """Returns the scores of a run: the three that are always there, the competition's own, the one that is watched.
+
+    Beside one of volumes is the one of images that stands in for it.
+    """
+    own = competition.score
+    stands_in = (OF_VOLUMES[own],) if own in OF_VOLUMES else ()
+    others = [name for name in (*stands_in, own, score_of(monitor)) if name is not None]
     return Chosen(tuple(dict.fromkeys((*ALWAYS, *others))), competition.score_options)
 
 
@@ -133,9 +148,10 @@ def monitor_label(monitor: str) -> str:
 def per_image_score(score: str) -> str:
     """Returns the score by which single images are compared where `score` is the competition's.
 
-    >>> per_image_score("dice"), per_image_score("miou"), per_image_score("boundary_f")
-    ('dice', 'iou', 'boundary_f')
+    >>> per_image_score("dice"), per_image_score("miou"), per_image_score("uw_madison")
+    ('dice', 'iou', 'hausdorff_dice')
     """
+    score = OF_VOLUMES.get(score, score)
     return score if KINDS[score].per == "image" else KINDS[score].like
 
 

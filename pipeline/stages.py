@@ -72,6 +72,7 @@ PREDICTION = (
 TEST = ("COMPETITION", "DATASETS.COMPETITION", "DATASETS.TEST_DIRECTORY")
 TRAINING = (*NETWORK, *TRAINED, "EXPERIMENT.LOAD_PREV", "EXPERIMENT.SEED", "DATALOADERS", "LOSS_FN", "SOLVER")
 SAMPLES = ("DATASETS.AUGMENTATION", "DATASETS.CLASSES", "DATASETS.PADDING", "DATASETS.SAMPLING")
+SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
 SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
@@ -79,7 +80,7 @@ REPORTED = (
 )
 ALL = (
     *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
-    *("PREDICT", "DECODE", "ENSEMBLE"),
+    *("PREDICT", "DECODE", "ENSEMBLE", "SUBMIT.TIME_LIMIT_HOURS"),
 )
 CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
 
@@ -107,6 +108,10 @@ def _is_fitted(loaded: Loaded) -> bool:
 
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
     return (*names, *((DECODE,) if _is_fitted(run.loaded) else ()))
+
+
+def _has_limit(loaded: Loaded) -> bool:  # a run without members then predicts in `submit`
+    return loaded.config.submit.time_limit_hours is not None
 
 
 STAGES = (
@@ -209,11 +214,14 @@ STAGES = (
         "submit",
         "decode, encode and check the submission",
         lazy("pipeline.work.submit:submit"),
-        settings=("COMPETITION", "DECODE"),
-        reads=lambda run: _decoding_reads(run, TEST_PROBS, TEST_CATALOG, METRICS),
-        reads_outside=lazy("pipeline.work.inputs:sample_submission"),
+        settings=lambda run: (*SUBMITTING, *(PREDICTION if _has_limit(run.loaded) else ())),
+        reads=lambda run: _decoding_reads(
+            run, *((BEST, IMAGES) if _has_limit(run.loaded) else (TEST_PROBS,)), TEST_CATALOG, METRICS
+        ),
+        reads_outside=lazy("pipeline.work.inputs:submitted_sources"),
         writes=(SUBMISSION,),
-        writes_outside=lazy("pipeline.work.inputs:submission_file"),
+        writes_outside=lazy("pipeline.work.inputs:submission_files"),
+        check=lazy("pipeline.work.submit:check_file"),
         done="submitted",
     ),
     Stage(
@@ -266,12 +274,13 @@ ENSEMBLE_STAGES = (
     _for_ensemble(
         "submit",
         does="combine them on the test images, encode and check the submission",
+        settings=SUBMITTING,
         reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
     _for_ensemble(
         "report",
-        settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE"),
+        settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE", "SUBMIT.TIME_LIMIT_HOURS"),
         reads=(
             *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
             *(DECODE, SUBMISSION, REFUSAL, PANELS),
@@ -296,6 +305,8 @@ def why_absent(name: str, loaded: Loaded) -> str:
     """Returns why a config does not have one of the stages."""
     if loaded.is_ensemble and name not in (stage.name for stage in ENSEMBLE_STAGES):
         return "an ensemble trains nothing"
+    if name == "predict" and _has_test(loaded):
+        return "with a time limit, submit predicts"
     return WHY_OFF[name]
 
 
@@ -305,6 +316,8 @@ def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
     if stages is STAGES and not _has_test(loaded):
         off |= set(NEEDS_TEST)
+    if stages is STAGES and _has_limit(loaded):
+        off.add("predict")
     return tuple(stage for stage in stages if stage.name not in off)
 
 

@@ -207,6 +207,9 @@ class Task:
         decoder: (run, ensemble.json or None, decode.json) to a function from an image's predictions to what is
             submitted.
         decoding_origin: (decode.json) to what a submission's origin says of it.
+        empty: (competition, size (height, width)) to what is submitted of an image that was not predicted.
+        member_order: (run, ensemble.json) to the numbers of an ensemble's members, the best one first.
+        reduced: (ensemble.json, numbers of some members) to what it says of these alone, and in words how.
     """
 
     name: str
@@ -240,3 +243,6 @@ class Task:
     fit_decoding: Callable[..., dict[str, Any]]
     decoder: Callable[[Run, Mapping[str, Any] | None, Mapping[str, Any]], Callable[[Sequence[Any]], Any]]
     decoding_origin: Callable[[Mapping[str, Any]], dict[str, str]]
+    empty: Callable[[Competition, tuple[int, int]], Any]
+    member_order: Callable[[Run, Mapping[str, Any]], list[int]]
+    reduced: Callable[[Mapping[str, Any], Sequence[int]], tuple[dict[str, Any], str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 GIB = 1024**3
@@ -18,6 +19,17 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes % 60} min"
     return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.1f} s"
+
+
+def hours_of(text: str) -> float | None:
+    """Returns a duration that was typed, in hours; None where it is not one: a number above 0 and its unit.
+
+    >>> hours_of("8.5h"), hours_of("90 min"), hours_of("36s"), hours_of("8.5"), hours_of("0h")
+    (8.5, 1.5, 0.01, None, None)
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(h|min|m|s)", text.strip())
+    hours = float(match[1]) / {"h": 1, "min": 60, "m": 60, "s": 3600}[match[2]] if match else 0.0
+    return hours or None
 
 
 def size(num_bytes: int) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.competition import OPTION_OF, ScoreName
+from pipeline.config.competition import OF_VOLUMES, OPTION_OF, ScoreName
 from pipeline.scores import KINDS, PER_IMAGE, class_scores, counted_score, mean_scored, per_image_score
+from pipeline.segmentation import volume_scores
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import dice_iou
 from pipeline.segmentation.mask_scores import OBJECT_SCORES, SCORES
@@ -46,7 +47,9 @@ def test_every_score_of_the_config_is_one_and_has_others_for_images_and_for_coun
         assert KINDS[per_image_score(score)].per == "image"
         counted = KINDS[counted_score(score)]
         assert (counted.per, counted.needs) == ("image", "counts")
-    assert {*SCORES, *OBJECT_SCORES} == {score for score, kind in KINDS.items() if kind.needs == "masks"}
+    of_masks = {score: kind.per for score, kind in KINDS.items() if kind.needs == "masks"}
+    assert {*SCORES, *OBJECT_SCORES} == {score for score, per in of_masks.items() if per == "image"}
+    assert set(volume_scores.SCORES) == set(OF_VOLUMES) == {score for score, per in of_masks.items() if per == "volume"}
     assert {score for owners in OPTION_OF.values() for score in owners} < set(KINDS)
 
 

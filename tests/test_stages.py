@@ -54,6 +54,7 @@ DEPENDENTS = {
     "PREDICT": ("evaluate", "predict", "report"),
     "DECODE": ("fit", "submit", "report"),
     "ENSEMBLE": ("report",),
+    "SUBMIT": ("submit", "report"),
     "RUNTIME": (),
 }
 

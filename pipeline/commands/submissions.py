@@ -28,19 +28,24 @@ def note(line: str) -> None:
 
 def score_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the local score of any submission file."""
-    options.add_argument("file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip of PNG masks")
+    options.add_argument(
+        "file", type=Path, metavar="FILE", help="a submission: .csv of run lengths, .zip or .npz of masks"
+    )
     meaning = "folder of the masks, named and stored as for training, or a csv of their run lengths"
     options.add_argument("--masks", type=Path, metavar="DIR", required=True, help=meaning)
     add_competition(options, "not needed where a .json beside the submission names it")
     chosen = options.parse_args(arguments)
 
+    from pipeline.config.competition import OF_VOLUMES
     from pipeline.segmentation.submission.score import score_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.file])
     if not chosen.masks.exists():
         raise UserError(f"--masks {chosen.masks}: no such folder; expected the folder of the true masks, or their csv")
 
-    summary = score_file(chosen.file, chosen.masks, competition, partial(known_sizes, competition), note)
+    sizes = partial(known_sizes, competition)
+    sequences = known_sequences(competition) if competition.score in OF_VOLUMES else {}
+    summary = score_file(chosen.file, chosen.masks, competition, sizes, note, sequences)
     # Another competition's classes may fit the file too, so the output names the competition.
     print(json.dumps({"competition": competition.name, **summary}, indent=2))
 
@@ -111,6 +116,14 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
     if num_absent := len(ids) - len(sizes):
         note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
     return sizes
+
+
+def known_sequences(competition: Competition) -> dict[str, str]:
+    """Returns the sequence of the images that are listed here, by id."""
+    try:
+        return {image_id: sequence for image_id, (_, sequence) in images_by_id(competition, "train", "test").items()}
+    except UserError:
+        return {}
 
 
 def size_of(path: Path) -> tuple[int, int]:

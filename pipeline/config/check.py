@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from pipeline.config.competition import Competition
+from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase, parse_mix
@@ -18,8 +18,8 @@ from pipeline.wording import did_you_mean, is_below
 NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
 # The keys that an ensemble's file may set. On the command line other keys are passed on to its members (`load.py`),
 # except those that tell the members apart.
-ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY", "EXPERIMENT.PREFIX")
-ENSEMBLE_KEYS += ("EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
+ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY")
+ENSEMBLE_KEYS += ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
 MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
 
 
@@ -30,7 +30,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
-    of_members = (_ensemble(config, competition, origins), _decode(config, competition))
+    of_members = (_monitor(config), _ensemble(config, competition, origins), _decode(config, competition))
     for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
@@ -95,6 +95,13 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
         yield "SOLVER.PLAN", f"{config.solver.plan}: {why}"
 
 
+def _monitor(config: Config) -> Problems:
+    score = config.solver.monitor.removeprefix("valid_")
+    if score in OF_VOLUMES:
+        why = f"{score} is of whole volumes, and training validates single images; set valid_{OF_VOLUMES[score]}"
+        yield "SOLVER.MONITOR", why
+
+
 def _data(config: Config, competition: Competition) -> Problems:
     if config.datasets.padding == "class" and competition.is_multilabel:
         yield "DATASETS.PADDING", "class is for one class per pixel, and LABELS is multilabel; write ignore or reflect"
@@ -128,6 +135,9 @@ def _ensemble(config: Config, competition: Competition, origins: Mapping[str, st
         if config.ensemble.stream:
             yield "ENSEMBLE.STREAM", "true is for ensembles only; a single run needs its probability store"
         return
+    if config.ensemble.stream and config.submit.time_limit_hours is not None:
+        why = "true predicts image by image, with a time limit members predict one after the other"
+        yield "ENSEMBLE.STREAM", f"{why}; remove one of the two"
     if len(members) < 2:
         yield "ENSEMBLE.MEMBERS", f"{len(members)} members; give two or more, or null"
     if (twice := first_repeated(members)) is not None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from itertools import chain
 
 from pipeline.config.competition import (
+    FILE_SUFFIXES,
     IGNORE,
     IGNORED,
+    OF_VOLUMES,
     OPTION_OF,
     OTHERS,
     SCORE_DEFAULTS,
@@ -141,7 +143,8 @@ def _mask_values(competition: Competition) -> Problems:
 def _submission_values(competition: Competition) -> Problems:
     stored = competition.submission.values
     yield from _values("SUBMISSION.VALUES", stored, competition)
-    if competition.submission.format == "png_masks" and stored is None and isinstance(competition.mask_values, dict):
+    holds_masks = competition.submission.format != "run_lengths"
+    if holds_masks and stored is None and isinstance(competition.mask_values, dict):
         why = "several values of a mask may mean one class; give the grey value that is written for each class"
         yield "SUBMISSION.VALUES", why
 
@@ -190,6 +193,9 @@ def _submitted(competition: Competition) -> Problems:
 
 def _score(competition: Competition) -> Problems:
     score, given = competition.score, competition.score_options
+    if score in OF_VOLUMES and not (competition.sequence_column or competition.sequence_pattern):
+        why = f"{score} is of volumes, whose slices are the images of a sequence"
+        yield "SCORE", f"{why}: give SEQUENCE_PATTERN or SEQUENCE_COLUMN, or SCORE: {OF_VOLUMES[score]}"
     for option, owners in OPTION_OF.items():
         if getattr(given, option) != getattr(SCORE_DEFAULTS, option) and score not in owners:
             why = f"applies only to SCORE: {' or '.join(owners)}, and SCORE is {score}; remove it, or change SCORE"
@@ -215,8 +221,14 @@ def _paths(competition: Competition) -> Problems:
             yield key, problem
         if template and key != "MASKS" and CLASS in FIELD.findall(template):
             yield key, f"found {template!r}; {{class}} belongs to MASKS"
-    file = competition.submission.file
-    if template_problem(file, competition.id_format) or "*" in file or CLASS in FIELD.findall(file):
+    file, form = competition.submission.file, competition.submission.format
+    suffixes = FILE_SUFFIXES.get(form, ())
+    if file is not None and suffixes and not file.endswith(suffixes):
+        found = f"found {file!r}, but the files of {form} end with {' or '.join(suffixes)}"
+        yield "SUBMISSION.FILE", f"{found}; write for example {{id}}{suffixes[0]}"
+    if file is not None and (
+        template_problem(file, competition.id_format) or "*" in file or CLASS in FIELD.findall(file)
+    ):
         yield (
             "SUBMISSION.FILE",
             f"found {file!r}, expected a path inside the zip with {{id}} in place of the image's id",

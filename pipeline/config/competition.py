@@ -80,13 +80,17 @@ class MaskCsv:
     relative: bool | None = None
 
 
+# How the names of files in a zip end, by SUBMISSION.FORMAT, where that is not left open.
+FILE_SUFFIXES = {"tiff_masks": (".tif", ".tiff"), "npz": (".npy",)}
+
+
 @dataclass(frozen=True)
 class Submission:
     """The form of a submission; for run lengths, `Convention` has the rest."""
 
-    format: Literal["run_lengths", "png_masks"] = "run_lengths"  # names in `pipeline/submission/formats.py`
-    file: str = "{id}.png"  # template of a mask's name in the zip
-    # What PNG masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
+    format: Literal["run_lengths", "png_masks", "tiff_masks", "npz"] = "run_lengths"  # `pipeline/submission/formats.py`
+    file: str | None = None  # template of a mask's name in the zip; None: the id and the suffix of the format
+    # What masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
     # the competition's own masks store.
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
 
@@ -113,8 +117,11 @@ class Objects:
 # What each is: `pipeline/scores.py`, and `docs/competitions.md`.
 ScoreName = Literal[
     "dice", "iou", "miou", "present_dice", "present_iou", "global_dice", "global_iou", "fbeta", "fwiou",
-    "pixel_accuracy", "boundary_f", "surface_dice", "uw_madison", "mask_ap", "object_ap", "object_fbeta",
+    "pixel_accuracy", "boundary_f", "surface_dice", "hausdorff_dice", "uw_madison", "mask_ap", "object_ap",
+    "object_fbeta",
 ]  # fmt: skip
+# Of whole volumes, each the images of a sequence. Value: the score of single images that stands in for it.
+OF_VOLUMES = {"uw_madison": "hausdorff_dice"}
 
 
 @dataclass(frozen=True)
@@ -292,7 +299,7 @@ def mask_code(competition: Competition) -> MaskCode:
 
 
 def submission_code(competition: Competition) -> MaskCode:
-    """Returns what the pixels of PNG masks in a submission mean."""
+    """Returns what the pixels of masks in a submission mean."""
     return _code(competition, competition.submission.values or competition.mask_values)
 
 

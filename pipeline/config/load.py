@@ -45,10 +45,11 @@ MACHINE_KEYS = (
     *("DATALOADERS.TRAIN.NUM_WORKERS", "DATALOADERS.TRAIN.PIN_MEMORY"),
     *("DATALOADERS.VALID.NUM_WORKERS", "DATALOADERS.VALID.PIN_MEMORY"),
     "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
+    "SUBMIT.FILE",
 )
 # Keys of a competition's description on which no result depends.
 ABOUT = ("NAME", "TITLE", "KAGGLE_SLUG", "REPOSITORY", "LICENCE")
-COMBINING_KEYS = ("ENSEMBLE", "DECODE")  # of an ensemble, not passed on to its members
+COMBINING_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT")  # of an ensemble, not passed on to its members
 PROVISIONAL_LR = 1e-3  # used for `MAX_LR: auto` before the LR sweep has run
 
 
@@ -288,6 +289,9 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
             raise UserError(f"{origin}: member {name}: {error}") from None
         if member.is_ensemble:
             raise UserError(f"{origin}: {name} is an ensemble; give its members instead")
+        if member.config.submit.time_limit_hours is not None:
+            why = "has a SUBMIT.TIME_LIMIT_HOURS of its own, and the time is the ensemble's"
+            raise UserError(f"{origin}: member {name} {why}; remove it there, and give --time-limit to {loaded.name}")
         if member.competition != loaded.competition:
             raise UserError(
                 f"{origin}: {name} is from the competition {member.competition.name}, {loaded.name} from "

@@ -248,6 +248,12 @@ class Decode:
 
 
 @dataclass(frozen=True)
+class Submit:
+    time_limit_hours: Positive | None
+    file: str | None
+
+
+@dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
@@ -266,4 +272,5 @@ class Config:
     predict: Predict
     ensemble: Ensemble
     decode: Decode
+    submit: Submit
     runtime: Runtime

@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "sample row unknown": ("rows of test images and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
-    "sample not a zip": ("a zip of PNG masks", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
+    "sample not a zip": ("what SUBMISSION.FORMAT says", f"get it again, or correct SAMPLE_SUBMISSION in {_DESCRIPTOR}"),
     "sample file unknown": ("files of test images, such as {example}",
                             f"correct SUBMISSION.FILE in {_DESCRIPTOR}, or {_SAMPLE}"),
     # Finding files

@@ -24,18 +24,19 @@ def named(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def lazy(name: str, *last: Any) -> Callable[..., Any]:
+def lazy(name: str, *last: Any, **always: Any) -> Callable[..., Any]:
     """Returns a function that imports `module:function` at its first call, so that a skipped stage costs nothing.
 
     Args:
         last: arguments to be added behind those of the call.
+        always: keyword arguments of every call.
 
     >>> lazy("math:sqrt")(9)
     3.0
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return named(name)(*args, *last, **kwargs)
+        return named(name)(*args, *last, **kwargs, **always)
 
     call.target = name
     return call

@@ -20,6 +20,7 @@ class Stop:
     """Whether the run should end soon. The command line makes one per process, which also takes over the signals."""
 
     def __init__(self, budget_s: float | None = None) -> None:
+        self.started_s = self.now_s()
         self.deadline: float | None = None
         self.reason: str | None = None
         self._has_signal = False
@@ -30,6 +31,10 @@ class Stop:
     def set_budget(self, seconds: float) -> None:
         """Requests a stop after this time."""
         self.deadline = time.monotonic() + seconds
+
+    def now_s(self) -> float:
+        """Returns the seconds of a clock that never goes back; `started_s` is of the same."""
+        return time.monotonic()
 
     @property
     def requested(self) -> bool:

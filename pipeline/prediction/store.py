@@ -96,6 +96,15 @@ class StoreWriter:
         if complete is not None:
             self._write(*complete)
 
+    def view(self, image_id: str, unpack: Unpack) -> Any:
+        """Returns a prediction that was put, None where there is none yet; its array may stay on the disk."""
+        if image_id in self.parts.pending:
+            return unpack(*self.parts.pending[image_id])
+        path = self._shard(self.parts.number_of[image_id])
+        if not path.is_file():
+            return None
+        return unpack(mapped_array(path, image_id), read_facts(path)["images"][image_id])
+
     def finish(self) -> None:
         """Flushes the shards to the disk and writes the index, which makes the store complete."""
         images, shards = {}, {}

@@ -8,7 +8,7 @@ from pipeline.report.markup import Html, bar, digits, join, missing, photo, quan
 from pipeline.report.plots import draw_class_curves, draw_class_histogram
 from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
-from pipeline.scores import KINDS, label_of
+from pipeline.scores import KINDS, label_of, per_image_score
 from pipeline.wording import duration
 
 
@@ -34,7 +34,8 @@ def training_section(record: Record) -> Html | None:
 
 def _in_history(history: Columns, score: str) -> str:
     """Returns a score, or the one like it where the training was before the competition's SCORE was set to it."""
-    return score if f"valid_{score}" in history else KINDS[score].like.removeprefix("present_")
+    known = (name for name in (score, per_image_score(score)) if f"valid_{name}" in history)
+    return next(known, KINDS[score].like.removeprefix("present_"))
 
 
 def _training_facts(record: Record, history: Columns) -> str:

@@ -13,7 +13,7 @@ Duchi et al. 2008 for the projection onto the simplex.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -80,6 +80,15 @@ def sample_members(
 
     sample = sample_pixels(image_id, sequence, num_classes, blocks(), MOST_DISPUTED)
     return MemberSample(**vars(sample), members=np.array(members), soft_hits=soft_hits, soft_areas=soft_areas)
+
+
+def of_members(image: MemberSample, numbers: Sequence[int]) -> MemberSample | None:
+    """Returns an image as some members alone predict it, who are numbered anew from 0; None where none of them does."""
+    kept = [row for row, number in enumerate(image.members) if number in numbers]
+    if not kept:
+        return None
+    own = {name: getattr(image, name)[kept] for name in ("probs", "soft_hits", "soft_areas")}
+    return replace(image, members=np.array([list(numbers).index(number) for number in image.members[kept]]), **own)
 
 
 def weighted_scores(image: MemberSample, weights: np.ndarray, score: str = "dice") -> np.ndarray:

@@ -21,8 +21,9 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
-from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
+from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, of_members, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
+from pipeline.segmentation.fewer_members import member_order
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.object_decoding import with_objects
@@ -58,7 +59,8 @@ def evaluate_ensemble(
         for number, recipe in enumerate(recipes)
     }
     own = [result["own"] for result in results]
-    fitted = fitted_weights(run, rows, results) if is_fitted else None
+    samples = member_samples(rows, results) if is_fitted else []
+    fitted = fitted_weights(run, samples) if is_fitted else None
     del results
     if fitted is not None and fitted.adopted is not None:
         trial = fitted.trials.by_key[fitted.adopted]
@@ -77,6 +79,7 @@ def evaluate_ensemble(
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
     if fitted is not None:
         found["fit"] = {"kind": fitted.adopted or "equal", **fitted.trials.facts(), "words": fitted.words[0]}
+        found["fewer"] = weights_of_fewer(run, found, samples)
     run.log("\n".join([findings_text(found), *(fitted.words if fitted else [])]))
     return evaluation, found
 
@@ -131,12 +134,31 @@ def image_maker(
     return make
 
 
-def fitted_weights(run: Run, rows: pd.DataFrame, results: Sequence[Arrays]) -> Fitted:
-    """Returns what `fit_weights` finds on the out-of-fold images."""
+def member_samples(rows: pd.DataFrame, results: Sequence[Arrays]) -> list[MemberSample]:
+    """Returns the sample of each out-of-fold image, from what `image_maker` made of them."""
     pairs = zip(rows.itertuples(), results, strict=True)
-    images = [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
-    competition, num_members = run.loaded.competition, len(run.loaded.config.ensemble.members)
+    return [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
+
+
+def fitted_weights(run: Run, images: Sequence[MemberSample], num_members: int | None = None) -> Fitted:
+    """Returns what `fit_weights` finds on the out-of-fold images, for all members or `num_members` of them."""
+    competition, num_members = run.loaded.competition, num_members or len(run.loaded.config.ensemble.members)
     return fit_weights(images, num_members, competition.scored_indices, counted_score(competition.score))
+
+
+def weights_of_fewer(run: Run, found: Mapping[str, Any], images: Sequence[MemberSample]) -> list[dict[str, Any]]:
+    """Returns the weights fitted for the best two members alone, the best three and so on, for a time limit.
+
+    They are fitted and adopted as those of all members are: equal ones where nothing else gains beyond noise.
+    """
+    order, fewer = member_order(run, found), []
+    for num_members in range(2, len(order)):
+        numbers = sorted(order[:num_members])
+        fitted = fitted_weights(run, [own for image in images if (own := of_members(image, numbers))], num_members)
+        equal = np.full((num_members, 1), 1 / num_members)
+        weights = equal if fitted.adopted is None else fitted.trials.by_key[fitted.adopted].setting
+        fewer.append({"members": numbers, "weights": weights.tolist(), "kind": fitted.adopted or "equal"})
+    return fewer
 
 
 def findings(

@@ -13,12 +13,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.engine.run import Run
-from pipeline.paths import CLASSES, CONFUSION, PANELS
+from pipeline.paths import CLASSES, CONFUSION, PANELS, TRAIN_CATALOG
 from pipeline.report.figure import write_image
 from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, Chosen, chosen_scores, per_image_score
 from pipeline.segmentation.activation import activation_of
-from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.panels import draw_panel
@@ -32,6 +31,7 @@ from pipeline.segmentation.scores import (
     majority_guess,
     summarise,
 )
+from pipeline.segmentation.volume_scores import MaskScores
 from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
 
@@ -97,19 +97,27 @@ def mask_scores_of(
     guess: int,
     chosen: Chosen,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns the scores that need masks, float64 (I, C) by name: of the predictions, and of one value everywhere."""
-    if not chosen.of_masks:
+    """Returns the scores that need masks, see `MaskScores.by_name`: of the predictions, and of one value everywhere."""
+    if not (chosen.of_masks or chosen.of_volumes):
         return {}, {}
-    masks, found, guessed = masks_of(run, folder), [], []
+    if chosen.of_volumes:
+        _note_cut_volumes(run, rows)
+    masks, num_classes = masks_of(run, folder), run.loaded.competition.num_classes
+    found, guessed = MaskScores(chosen, num_classes), MaskScores(chosen, num_classes)
     for row in tqdm(rows.itertuples(), total=len(rows), desc="score masks", leave=False, disable=None):
         truth = masks.read_scored(row)
-        for scores, mask in ((found, mask_of(row.id)), (guessed, np.full(truth.shape, guess, np.uint8))):
-            num_classes = run.loaded.competition.num_classes
-            scores.append(score_masks(chosen.of_masks, mask, truth, num_classes, chosen.options))
-    joined = [
-        {name: np.stack([own[name] for own in scores]) for name in chosen.of_masks} for scores in (found, guessed)
-    ]
-    return joined[0], joined[1]
+        found.add(row.sequence, row.id, mask_of(row.id), truth)
+        guessed.add(row.sequence, row.id, np.full(truth.shape, guess, np.uint8), truth)
+    return found.by_name(), guessed.by_name()
+
+
+def _note_cut_volumes(run: Run, rows: pd.DataFrame) -> None:
+    """Logs how many volumes are scored without some of their slices."""
+    of_all = pd.read_csv(run.paths / TRAIN_CATALOG, dtype=str, keep_default_na=False)["sequence"].value_counts()
+    own = rows["sequence"].value_counts()
+    if num_cut := int((own < of_all[own.index]).sum()):
+        fix = "DATASETS.SPLIT.BY=sequence keeps them whole"
+        run.log(f"warning: {num_cut} of {len(own)} volumes are scored without some of their slices; {fix}")
 
 
 def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:

@@ -182,7 +182,7 @@ def _mask_decoder(
     if found is None and not facts:
         return lambda predictions: decode(predictions[0])
     recipe = Recipe("AP") if found is None else found_recipe(found)
-    num_members = 1 if found is None else len(run.loaded.config.ensemble.members)
+    num_members = 1 if found is None else len(found["members"])
     rules = tuple(Rule(rule["class_index"], rule["measure"], rule["least"]) for rule in facts.get("rules", ()))
     factors, own = facts.get("offsets", {}).get("factors", {}), facts.get("thresholds", {}).get("of", {})
     classes = run.loaded.competition.class_names

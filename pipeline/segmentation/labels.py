@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.config.competition import IGNORE, Competition, MaskCode
+from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
 from pipeline.data.decode import ARRAYS, load_array
 from pipeline.data.images import STORED_ORIENTATION, Inspection, changed_file
 from pipeline.errors import UserError
@@ -120,6 +120,18 @@ def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     kept = np.full(256, IGNORE, np.uint8)
     kept[list(classes)] = classes
     return cv2.LUT(mask_HW, kept)  # ten times as fast as indexing
+
+
+def empty_mask(competition: Competition, size: tuple[int, int]) -> np.ndarray:
+    """Returns what is submitted of an image that was not predicted, uint8 (height, width).
+
+    No pixel is of a class where the form of the submission allows that, which run lengths do; otherwise all are of the
+    first class.
+    """
+    code = submission_code(competition)
+    has_ignored = IGNORE in code.values.values() or code.ignored_color is not None
+    is_blank = has_ignored or competition.submission.format == "run_lengths"
+    return np.full(size, IGNORE if is_blank else 0, np.uint8)
 
 
 def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:

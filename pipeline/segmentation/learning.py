@@ -31,7 +31,7 @@ from pipeline.task import Criterion, Learning, Score, Scores
 def learning(loaded: Loaded, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
     competition, loss_fn = loaded.competition, loaded.config.loss_fn
-    chosen = chosen_scores(competition, loaded.config.solver.monitor)
+    chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
     return bind(*classes, loss_fn, device, chosen, activation_of(competition))
 

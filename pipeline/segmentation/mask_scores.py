@@ -85,11 +85,11 @@ def surface_dice(predicted: np.ndarray, true: np.ndarray, diagonal: float, optio
     return (near_predicted + near_true) / (num_predicted + num_true)
 
 
-def uw_madison(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
-    """Returns 0.4 Dice + 0.6 (1 - Hausdorff distance / diagonal of the image).
+def hausdorff_dice(predicted: np.ndarray, true: np.ndarray, diagonal: float, options: ScoreOptions) -> float:
+    """Returns 0.4 Dice + 0.6 (1 - Hausdorff distance / diagonal of the image), within one image.
 
-    Source: the rules of UW-Madison GI Tract. They measure the distance in the volume of all slices of a day; here it is
-    within an image.
+    All pixels of a mask count, those inside too, as in SciPy's `directed_hausdorff`; MONAI's distance is of outlines,
+    which is farther where one mask has a hole that the other fills. `volume_scores.uw_madison` measures in volumes.
     """
     dice = 2 * int((predicted & true).sum()) / (int(predicted.sum()) + int(true.sum()))
     distance = max(float(_distance_to(true)[predicted].max()), float(_distance_to(predicted)[true].max()))
@@ -154,7 +154,7 @@ def _distance_to(mask: np.ndarray) -> np.ndarray:
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray, float, ScoreOptions], float]] = {
     "boundary_f": boundary_f,
     "surface_dice": surface_dice,
-    "uw_madison": uw_madison,
+    "hausdorff_dice": hausdorff_dice,
 }
 # By name: from the numbers of predicted and true objects of a class, int32 (H, W), to the score.
 OBJECT_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, ScoreOptions], float]] = {

@@ -76,14 +76,17 @@ def scores_over_all(
     """Returns the scores of each class over all images, float64 (C,), by name; NaN where it has none.
 
     Args:
-        of_masks: as in `image_scores`.
+        of_masks: as in `image_scores`, and float64 (C,) of scores of volumes.
     """
     of_images = image_scores(confusion_ICC, chosen, of_masks)
     counts = Counts(*(part.sum(0) for part in counts_of(confusion_ICC)))
-    return {
-        name: mean_of_images(of_images[name]) if name in of_images else class_scores(name, *counts, chosen.options)
-        for name in chosen.names
-    }
+
+    def over_all(name: str) -> np.ndarray:
+        if KINDS[name].per == "volume":
+            return of_masks[name]
+        return mean_of_images(of_images[name]) if name in of_images else class_scores(name, *counts, chosen.options)
+
+    return {name: over_all(name) for name in chosen.names}
 
 
 def mean_of_images(values_IC: np.ndarray) -> np.ndarray:

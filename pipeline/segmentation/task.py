@@ -41,4 +41,7 @@ SEGMENTATION = Task(
     fit_decoding=lazy("pipeline.segmentation.fitting:fit_decoding"),
     decoder=lazy("pipeline.segmentation.fitting:decoder"),
     decoding_origin=lazy("pipeline.segmentation.fitting:origin_of"),
+    empty=lazy("pipeline.segmentation.labels:empty_mask"),
+    member_order=lazy("pipeline.segmentation.fewer_members:member_order"),
+    reduced=lazy("pipeline.segmentation.fewer_members:reduced"),
 )

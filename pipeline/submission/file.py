@@ -87,6 +87,12 @@ def write_submission(
     write_atomic(origin_path(path), json.dumps({**origin, **facts}, indent=2, ensure_ascii=False) + "\n")
 
 
+def amend_origin(path: Path, changes: Mapping[str, Any]) -> None:
+    """Writes into the origin of a submission what it says in addition, or instead."""
+    origin = json.loads(origin_path(path).read_text(encoding="utf-8"))
+    write_atomic(origin_path(path), json.dumps({**origin, **changes}, indent=2, ensure_ascii=False) + "\n")
+
+
 def origin_path(path: Path) -> Path:
     """Returns where the origin of a submission is."""
     return path.with_suffix(".json")

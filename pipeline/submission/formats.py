@@ -1,4 +1,4 @@
-"""The formats of submissions, as a table: run lengths in a csv, PNG masks in a zip.
+"""The formats of submissions, as a table: run lengths in a csv, PNG or TIFF masks in a zip, arrays in an npz.
 
 A format is a record of functions. Code that writes, checks, scores, compares or uploads a submission calls `format_of`
 and depends on no format. The table names the functions; their modules are imported at the first call.
@@ -52,6 +52,13 @@ def _functions(module: str, *names: str) -> dict[str, Callable[..., Any]]:
     return {name: lazy(f"{module}:{name}") for name in names}
 
 
+def _zip_of_masks(kind: str, suffix: str) -> Format:
+    """Returns the format whose masks are files in a zip."""
+    names = ("encode", "write", "digest", "read", "list_ids", "check", "check_sample")
+    module = "pipeline.segmentation.submission.zip_masks"
+    return Format(kind, suffix, **{name: lazy(f"{module}:{name}", kind=kind) for name in names})
+
+
 FORMATS = (
     Format(
         "run_lengths",
@@ -63,14 +70,9 @@ FORMATS = (
         **_functions("pipeline.segmentation.submission.check_run_lengths", "check", "check_sample"),
         **_functions("pipeline.segmentation.submission.hints", "hints"),
     ),
-    Format(
-        "png_masks",
-        ".zip",
-        **_functions(
-            "pipeline.segmentation.submission.png_masks",
-            *("encode", "write", "digest", "read", "list_ids", "check", "check_sample"),
-        ),
-    ),
+    _zip_of_masks("png_masks", ".zip"),
+    _zip_of_masks("tiff_masks", ".zip"),
+    _zip_of_masks("npz", ".npz"),
 )
 
 
@@ -80,5 +82,6 @@ def format_of(competition: Competition) -> Format:
 
 
 def format_of_file(path: Path, competition: Competition) -> Format:
-    """Returns the format of a file, by its suffix; the competition's own where that says nothing."""
-    return next((one for one in FORMATS if one.suffix == path.suffix.lower()), format_of(competition))
+    """Returns the format of a file, by its suffix; the competition's own where it has that or none is known."""
+    own, suffix = format_of(competition), path.suffix.lower()
+    return own if own.suffix == suffix else next((one for one in FORMATS if one.suffix == suffix), own)

@@ -109,6 +109,22 @@ def submission_file(run: Run) -> dict[str, Path]:
     return {"the submission file": run.paths.submission(format_of(run.loaded.competition).suffix)}
 
 
+def submission_files(run: Run) -> dict[str, Path]:
+    """Returns the file to upload, and its second name where SUBMIT.FILE gives one."""
+    second = run.loaded.config.submit.file
+    return submission_file(run) | ({"SUBMIT.FILE": Path(second).expanduser()} if second else {})
+
+
+def submitted_sources(run: Run) -> Sources:
+    """Returns the sample submission, and the test images where `submit` itself predicts them, within a time limit."""
+    return sample_submission(run) | (images_of(run, "test") if has_limit(run) else {})
+
+
+def has_limit(run: Run) -> bool:
+    """Returns whether the run has a time limit: `submit` then predicts the test images."""
+    return run.loaded.config.submit.time_limit_hours is not None
+
+
 def starting_weights(run: Run) -> Sources:
     """Returns the weights that training starts from, so that other weights mean another result."""
     config = run.loaded.config
@@ -148,9 +164,10 @@ def member_sources(run: Run) -> Sources:
 def member_stores(run: Run, subset: str) -> Sources:
     """Returns the members' probability stores of the `test` or `valid` images, by a name for messages.
 
-    None with ENSEMBLE.STREAM: members.json says then what decides their predictions.
+    None with ENSEMBLE.STREAM, and none of test images with a time limit: members.json says then what decides their
+    predictions.
     """
-    if run.loaded.config.ensemble.stream:
+    if run.loaded.config.ensemble.stream or (subset == "test" and has_limit(run)):
         return {}
     return {f"{member.loaded.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
 
@@ -161,15 +178,16 @@ def held_out_sources(run: Run) -> Sources:
 
 
 def test_sources(run: Run) -> Sources:
-    """Returns the members' stores of the test images, and the sample submission."""
-    return member_stores(run, "test") | sample_submission(run)
+    """Returns the members' stores of the test images or these images, and the sample submission."""
+    return member_stores(run, "test") | submitted_sources(run)
 
 
 def lacks_predictions(run: Run) -> bool:
     """Returns whether a member's probabilities, where they are wanted, are gone."""
     if run.loaded.config.ensemble.stream:
         return False
-    folders = [member.paths / probs for member in member_runs(run) for probs in PROBS.values()]
+    subsets = [subset for subset in PROBS if subset != "test" or not has_limit(run)]
+    folders = [member.paths / PROBS[subset] for member in member_runs(run) for subset in subsets]
     return not all((folder / INDEX).is_file() for folder in folders)
 
 

@@ -62,28 +62,34 @@ def require_trained(members: Sequence[Run]) -> None:
         raise UserError("\n".join([f"{len(lines)} of {len(members)} members cannot predict yet:", *commands]))
 
 
-def predict_members(members: Sequence[Run]) -> None:
+def predict_members(members: Sequence[Run], has_limit: bool = False) -> None:
     """Runs the stages of each member that write its probabilities, where they are not fresh.
+
+    Args:
+        has_limit: whether there is a time limit; then `submit` predicts the test images.
 
     Raises:
         UserError: a member's mistake; where the disk is too small, also how to do without the stores.
     """
     for member in members:
-        stages = [stage for stage in member.stages if stage.name in PREDICTING]
+        stages = [stage for stage in member.stages if stage.name in PREDICTING[: 2 if has_limit else 3]]
         try:
-            run_chain(member, PREDICTING[-1], stages=stages)
+            run_chain(member, stages[-1].name, stages=stages)
         except DiskTooSmall as error:
             raise UserError(f"{member.name}: {error}\n{WITHOUT_STORES}") from error
 
 
-def require_alike(members: Sequence[Run], is_streamed: bool) -> None:
+def require_alike(members: Sequence[Run], has_stores: bool) -> None:
     """Refuses members that differ in test images, or whose stores differ in competition or classes.
+
+    Args:
+        has_stores: whether they have predicted the test images.
 
     Raises:
         UserError: names the members and what differs.
     """
 
-    if is_streamed:
+    if not has_stores:
         ids = {member.name: set(read_catalog(member.paths / TEST_CATALOG)["id"]) for member in members}
     else:
         stores = {member.name: open_predictions(member, "test") for member in members}

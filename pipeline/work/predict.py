@@ -29,7 +29,7 @@ from pipeline.prediction.store import PredictionStore, StoreWriter, open_predict
 from pipeline.report.read import read_json
 from pipeline.training.assemble import best_content, load_predictor
 from pipeline.work.combining import check_room, store_facts
-from pipeline.work.inputs import image_folder, member_runs
+from pipeline.work.inputs import has_limit, image_folder, member_runs
 from pipeline.work.members import (
     held_out_table,
     leaked_pairs,
@@ -52,12 +52,14 @@ def predict_ensemble(run: Run) -> None:
     Raises:
         UserError: a member is not trained, or not as its config says now; with the commands to type.
     """
-    members, is_streamed = member_runs(run), run.loaded.config.ensemble.stream
+    members, is_streamed, is_limited = member_runs(run), run.loaded.config.ensemble.stream, has_limit(run)
+    has_stores = not (is_streamed or is_limited)  # of test images
     require_trained(members)
-    if not is_streamed:
+    if has_stores:
         check_room(run)
-        predict_members(members)
-    require_alike(members, is_streamed)
+    if not is_streamed:
+        predict_members(members, is_limited)
+    require_alike(members, has_stores)
     catalog, test = (read_catalog(members[0].paths / name) for name in (TRAIN_CATALOG, TEST_CATALOG))
     split = held_out_table(members, catalog)
     tables = {TRAIN_CATALOG: catalog, TEST_CATALOG: test, SPLIT: split}
@@ -67,7 +69,7 @@ def predict_ensemble(run: Run) -> None:
         write_table(run.paths / name, table)
     for name in (LABELS, IMAGES):
         write_json(run.paths / name, read_json(members[0].paths / name))
-    stores = [] if is_streamed else [store_facts(member) for member in members]
+    stores = [store_facts(member) for member in members] if has_stores else []
     write_json(run.paths / STORES, stores)
     write_json(run.paths / MEMBERS, [member_facts(member) for member in members])
 

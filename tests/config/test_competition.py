@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -358,7 +359,7 @@ def test_png_masks_store_what_the_competitions_own_do_unless_it_says_otherwise()
         ),
         (
             "SUBMISSION: {FORMAT: png}",
-            ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks",
+            ":3: SUBMISSION.FORMAT: found 'png', expected one of run_lengths, png_masks, tiff_masks, npz",
         ),
         ("MASK_VALUES: [0, 65536]", ":3: MASK_VALUES: item 2: 65536 is outside the allowed range"),
         ("MASKS: {CSV: 7, ORDER: rows}", ":3: MASKS.ORDER: found 'rows', expected"),
@@ -376,6 +377,13 @@ def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, config
     with pytest.raises(UserError) as caught:
         load_competition("mine")
     assert str(caught.value).startswith(f"configs/competitions/mine.yaml{message}")
+
+
+def test_a_score_of_volumes_needs_sequences(configs: Path):
+    path = configs / "competitions" / "uw_madison.yaml"
+    path.write_text(re.sub(r"(?m)^SEQUENCE_PATTERN.*\n|^IMAGE: .*\n", "", path.read_text()))
+    with pytest.raises(UserError, match=r"SCORE: uw_madison is of volumes.*or SCORE: hausdorff_dice"):
+        load_competition("uw_madison")
 
 
 @pytest.mark.parametrize(

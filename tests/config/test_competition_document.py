@@ -25,6 +25,7 @@ from pipeline.config.load import load_competition
 from pipeline.scores import KINDS
 
 REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS", "CSV"}
+PER = {"image": "per image", "all": "over all pixels", "volume": "per volume"}
 SCHEMAS = (Competition, ImageForm, MaskCsv, Submission, Objects, Convention, ScoreOptions)
 
 
@@ -76,7 +77,7 @@ def test_every_score_has_a_line(document):
     assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row[0])) == sorted(get_args(ScoreName))
     for row in rows:
         for name in re.findall(r"`(\w+)`", row[0]):
-            assert row[2].strip() == ("per image" if KINDS[name].per == "image" else "over all pixels"), name
+            assert row[2].strip() == PER[KINDS[name].per], name
 
 
 def examples(document: str) -> list[tuple[str, str]]:

@@ -122,7 +122,7 @@ def slow_boundaries(guess: np.ndarray, true: np.ndarray, tolerance: float) -> tu
     return f1, (near_one + near_two) / (num_one + num_two)
 
 
-def slow_uw_madison(guess: np.ndarray, true: np.ndarray, shape: tuple[int, int]) -> float:
+def slow_hausdorff_dice(guess: np.ndarray, true: np.ndarray, shape: tuple[int, int]) -> float:
     dice = 2 * (guess & true).sum() / (guess.sum() + true.sum())
     points = np.argwhere(guess), np.argwhere(true)
     distance = max(directed_hausdorff(*points)[0], directed_hausdorff(*points[::-1])[0])
@@ -165,7 +165,7 @@ def test_scores_that_need_the_masks_are_those_of_their_definitions(case):
             assert set(own.values()) == {0.0 if guess.any() or true.any() else 1.0}
             continue
         f1, surface = slow_boundaries(guess, true, OPTIONS.tolerance)
-        wanted = {"boundary_f": f1, "surface_dice": surface, "uw_madison": slow_uw_madison(guess, true, shape)}
+        wanted = {"boundary_f": f1, "surface_dice": surface, "hausdorff_dice": slow_hausdorff_dice(guess, true, shape)}
         assert own == pytest.approx(wanted | slow_object_scores(pieces(guess), pieces(true), OPTIONS))
 
 
@@ -265,10 +265,10 @@ def test_a_shift_within_the_tolerance_costs_nothing_at_the_boundary():
         assert near_enough == 1.0 and 0 < too_far < 1
 
 
-def test_uw_madison_weighs_overlap_and_the_worst_distance():
+def test_dice_and_hausdorff_weigh_overlap_and_the_worst_distance():
     truth, predicted = np.zeros((2, 30, 40), np.uint8)  # a diagonal of 50
     truth[10:20, 10:20], predicted[10:20, 15:25] = 1, 1
-    found = score_masks(("uw_madison",), predicted, truth, 2, SCORE_DEFAULTS)["uw_madison"][1]
+    found = score_masks(("hausdorff_dice",), predicted, truth, 2, SCORE_DEFAULTS)["hausdorff_dice"][1]
     assert found == pytest.approx(0.4 * 0.5 + 0.6 * (1 - 5 / 50))
 
 

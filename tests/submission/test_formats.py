@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "pipeline" / "submission"
 
 def test_the_config_knows_the_formats_of_the_table():
     assert typing.get_args(typing.get_type_hints(Submission)["format"]) == tuple(form.name for form in FORMATS)
-    assert len({form.suffix for form in FORMATS}) == len(FORMATS)
+    assert {form.suffix for form in FORMATS} == {".csv", ".zip", ".npz"}
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
@@ -38,7 +38,10 @@ def test_a_file_is_of_the_format_of_its_suffix_or_of_the_competitions():
     for competition in (by_rows, by_masks):
         assert format_of_file(Path("a.csv"), competition) is format_of(by_rows)
         assert format_of_file(Path("a.ZIP"), competition) is format_of(by_masks)
+        assert format_of_file(Path("a.npz"), competition).name == "npz"
         assert format_of_file(Path("a"), competition) is format_of(competition)
+    by_tiffs = make_competition(submission=Submission("tiff_masks"))
+    assert format_of_file(Path("a.zip"), by_tiffs).name == "tiff_masks"  # two kinds of files come in zips
 
 
 @pytest.mark.parametrize("name", GENERAL)

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,9 +14,12 @@ import yaml
 from pipeline.__main__ import main
 from pipeline.config import load as load_module
 from pipeline.config.load import load, nested
+from pipeline.errors import UserError
 from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode, unpack
+from pipeline.segmentation.volume_scores import Volumes
 from pipeline.submission.file import write_submission
 from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages, write_competition
 
@@ -119,3 +123,74 @@ def test_another_tolerance_makes_the_training_that_it_steers_stale(edges, monkey
     watched, other = (run_of(load("EdgeA", changes)) for changes in ((), ("SOLVER.MONITOR=valid_dice",)))
     assert settings_of(train, watched)["COMPETITION.SCORE_OPTIONS.TOLERANCE"] == 3
     assert not [key for key in settings_of(train, other) if key.startswith("COMPETITION.SCORE")]
+
+
+@pytest.fixture(scope="module")
+def volumes(done) -> Path:
+    """The same, scored by volumes: the frames of a flight are their slices."""
+    text = (done / "configs" / "competitions" / "demo.yaml").read_text()
+    (done / "configs" / "competitions" / "slices.yaml").write_text(f"{text}\nSCORE: uw_madison\n")
+    shutil.copytree(done / "data" / "edges", done / "data" / "slices")
+    base = yaml.safe_load((done / "configs" / "EdgeA.yaml").read_text())
+    base["SOLVER"] |= {"MONITOR": "valid_hausdorff_dice", "NUM_EPOCHS": 8}
+    base["DATASETS"] |= {"COMPETITION": "slices", "SPLIT": {"BY": "sequence"}}
+    for name, index in {"CutA": 0, "CutB": 1}.items():
+        base["DATASETS"]["SPLIT_INDEX"], base["EXPERIMENT"]["PREFIX"] = index, name
+        (done / "configs" / f"{name}.yaml").write_text(f"# Whole? ./run.sh {name}\n{yaml.safe_dump(base)}")
+    tree = {"DATASETS": {"COMPETITION": "slices"}, "ENSEMBLE": {"MEMBERS": ["CutA", "CutB"]}}
+    (done / "configs" / "CutEns.yaml").write_text(f"# Both? ./run.sh CutEns\n{yaml.safe_dump(tree)}")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, done)
+        draw_nothing(patch)
+        for name in ("CutA", "CutB", "CutEns"):
+            run_stages(load(name))
+    return done
+
+
+@pytest.mark.parametrize("name", ["CutA", "CutEns"])
+def test_a_score_of_volumes_is_that_of_whole_sequences_and_is_the_headline(volumes, monkeypatch, name):
+    use(monkeypatch, volumes)
+    metrics, table = metrics_of(name), pd.read_csv(run_paths(name) / "per_image.csv")
+    assert metrics["score"] == "uw_madison"
+    assert list(metrics["scores"]) == ["dice", "iou", "miou", "hausdorff_dice", "uw_madison"]
+    assert "uw_madison" not in table and "hausdorff_dice" in table
+    page = (run_paths(name) / "report.html").read_text()
+    assert "Dice and 3D Hausdorff" in page and "volumes are scored without" not in page
+    competition = load(name).competition
+    if name == "CutA":
+        store, masks = (
+            PredictionStore(run_paths(name) / VALID_PROBS, unpack),
+            volumes / "data" / "slices" / "masks/masks",
+        )
+        found = Volumes(("uw_madison",), competition.num_classes)
+        for image_id in store:
+            found.add(image_id[:6], image_id, decode(store[image_id]), read_mask(masks / f"{image_id}.png"))
+        mean = float(np.nanmean(found.scores()["uw_madison"]))
+        assert metrics["scores"]["uw_madison"]["mean"] == pytest.approx(mean)
+
+
+def test_training_has_the_score_of_single_images_and_cannot_watch_that_of_volumes(volumes, monkeypatch):
+    use(monkeypatch, volumes)
+    history = pd.read_csv(run_paths("CutA") / "history.csv")
+    assert "valid_hausdorff_dice" in history and "valid_uw_madison" not in history
+    with pytest.raises(UserError, match=r"uw_madison is of whole volumes.*set valid_hausdorff_dice"):
+        load("CutA", ("SOLVER.MONITOR=valid_uw_madison",))
+
+
+def test_score_gives_the_score_of_volumes_of_a_file(volumes, monkeypatch, tmp_path, capsys):
+    use(monkeypatch, volumes)
+    store, competition = PredictionStore(run_paths("CutA") / VALID_PROBS, unpack), load("CutA").competition
+    masks = [(image_id, decode(store[image_id])) for image_id in store]
+    path = tmp_path / "valid.csv"
+    write_submission(path, masks, list(store), competition, {}, {image_id: mask.shape for image_id, mask in masks})
+    folder = volumes / "data" / "slices" / "masks" / "masks"
+    assert main(["score", str(path), "--masks", str(folder), "--competition", "slices"]) == 0
+    mean = json.loads(capsys.readouterr().out)["scores"]["uw_madison"]["mean"]
+    assert mean == pytest.approx(metrics_of("CutA")["scores"]["uw_madison"]["mean"])
+
+
+def test_volumes_that_a_split_cuts_are_counted(volumes, monkeypatch):
+    use(monkeypatch, volumes)
+    draw_nothing(monkeypatch)
+    _, lines = run_stages(load("CutA", ("DATASETS.SPLIT.BY=slice", "SOLVER.NUM_EPOCHS=1")), "evaluate")
+    assert any("volumes are scored without some of their slices; DATASETS.SPLIT.BY=sequence" in line for line in lines)

@@ -29,12 +29,13 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
     """Sets SUBMISSION or CONVENTION."""
     sample, has_files = findings.sample, not isinstance(draft.keys["MASKS"], dict)
     if sample is None and has_files:
-        own: dict[str, Any] = {"FORMAT": "png_masks"}
         file, values = draft.keys["MASKS"].rpartition("/")[2], draft.keys.get("MASK_VALUES")
+        is_tiff = file.endswith((".tif", ".tiff"))
+        own: dict[str, Any] = {"FORMAT": "tiff_masks" if is_tiff else "png_masks"}
         if (
-            file.endswith(".png")
+            (is_tiff or file.endswith(".png"))
             and file.startswith("{id}")
-            and file != "{id}.png"
+            and file not in ("{id}.png", "{id}.tif")
             and "*" not in file
             and "{class}" not in file
         ):
@@ -42,7 +43,10 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
         if isinstance(values, dict):
             own["VALUES"] = [value for name, (value, *_) in values.items() if name in draft.keys["CLASSES"]]
         draft.unknown(
-            "SUBMISSION", "there is no sample submission; masks as PNGs are assumed, with the values of the masks", own
+            "SUBMISSION",
+            f"there is no sample submission; masks as {'TIFF' if is_tiff else 'PNG'}s are assumed, with the values of "
+            "the masks",
+            own,
         )
         return
     shown = sample or findings.runs

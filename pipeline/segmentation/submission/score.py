@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.config.template import FIELD, any_file
+from pipeline.data.competition import sequence_of
 from pipeline.data.image_files import label_files
 from pipeline.data.images import Inspection, compare_sizes
 from pipeline.data.problems import Problem, format_problems
 from pipeline.errors import UserError
 from pipeline.scores import chosen_scores
 from pipeline.segmentation.mask_facts import FOUND
-from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.objects import class_of
 from pipeline.segmentation.planes import count_matches
 from pipeline.segmentation.scores import Counts, count_pairs, summarise
+from pipeline.segmentation.volume_scores import MaskScores
 from pipeline.submission.file import Sizes, find_hints
 from pipeline.submission.formats import format_of_file
 
@@ -36,6 +38,7 @@ def score_file(
     competition: Competition,
     sizes_of: Callable[[list[str]], Sizes] = lambda ids: {},
     log: Callable[[str], None] = lambda line: None,
+    sequences: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns the scores of a submission in the form of metrics.json; a score is None where no class has pixels.
 
@@ -46,6 +49,7 @@ def score_file(
         competition: classes, what mask files mean, and formats.
         sizes_of: from ids to (height, width) of the images of which that is known.
         log: receives what was left out, and hints on a file of another program.
+        sequences: of images, where it is known and not in their ids; for scores of volumes.
 
     Raises:
         UserError: no image has a mask, a mask cannot be read, or the file cannot.
@@ -60,7 +64,8 @@ def score_file(
     for line in left_out + find_hints(path, competition, sizes, skipped):
         log(line)
     scored, num_classes = list(competition.scored_indices), len(competition.classes)
-    chosen, counts, of_masks = chosen_scores(competition), [], []
+    chosen, counts = chosen_scores(competition), []
+    found = MaskScores(chosen, num_classes)
     for image_id, mask_HW in form.read(path, competition, sizes, skipped):
         truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
         if competition.is_multilabel:
@@ -68,14 +73,29 @@ def score_file(
         else:
             pair = (class_of(truth_HW), class_of(mask_HW))
             counts.append(count_pairs(*pair, num_classes)[:num_classes])  # without ignored true pixels
-        if chosen.of_masks:
-            of_masks.append(score_masks(chosen.of_masks, mask_HW, truth_HW, num_classes, chosen.options))
-    found = {name: np.stack([own[name] for own in of_masks]) for name in chosen.of_masks}
+        sequence = _sequence_of(image_id, competition, sequences) if chosen.of_volumes else ""
+        found.add(sequence, image_id, mask_HW, truth_HW)
     counted = Counts(*np.stack(counts, 1)) if competition.is_multilabel else np.stack(counts)
-    summary = summarise(counted, competition.classes, scored, competition.score, chosen, found)
+    summary = summarise(counted, competition.classes, scored, competition.score, chosen, found.by_name())
     for family in summary["scores"].values():
         family["classes"] = {name: family["classes"][name] for name in summary["scored"]}
     return summary
+
+
+def _sequence_of(image_id: str, competition: Competition, sequences: Mapping[str, str]) -> str:
+    """Returns the sequence of an image.
+
+    Raises:
+        UserError: it is not known.
+    """
+    row = {competition.id_column: image_id}
+    sequence = sequences.get(image_id) or sequence_of(competition, row, "", 0)[0]
+    if not sequence:
+        raise UserError(
+            f"the sequence of {image_id} is not known, and {competition.score} is of volumes; put the folder of "
+            f"{competition.name} where ./run.sh finds it (DATA_DIR), or give SEQUENCE_PATTERN"
+        )
+    return sequence
 
 
 def _with_last_class(mask_HW: np.ndarray, competition: Competition) -> np.ndarray:

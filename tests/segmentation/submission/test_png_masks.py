@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, Submission
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.png_masks import read
+from pipeline.segmentation.submission.zip_masks import read
 from pipeline.submission.file import find_hints, require_good
 from pipeline.submission.formats import format_of
 from tests.damages import cut, flip, zero_page

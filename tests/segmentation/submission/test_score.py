@@ -11,9 +11,9 @@ from pipeline.errors import UserError
 from pipeline.scores import KINDS, chosen_scores
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.scores import summarise
 from pipeline.segmentation.submission.score import score_file
+from pipeline.segmentation.volume_scores import MaskScores
 from tests.segmentation.submission.scenes import (
     PNG_KINDS,
     make_competition,
@@ -97,7 +97,7 @@ def test_the_truth_scores_one(shared_data, tmp_path):
 @pytest.mark.parametrize("score", list(KINDS))
 def test_every_score_of_a_file_is_that_of_the_masks_in_it(tmp_path, score):
     """With a row per image the pixels without the class are background: right ones, where the truth has it there."""
-    competition = make_competition("TGS Salt", score=score)
+    competition = make_competition("TGS Salt", score=score, sequence_pattern="^([0-9]+)_")
     truth = make_images(1, 4, competition)
     predicted = {image_id: np.roll(mask_HW, 3, 1) for image_id, mask_HW in truth.items()}
     found = score_file(
@@ -105,12 +105,26 @@ def test_every_score_of_a_file_is_that_of_the_masks_in_it(tmp_path, score):
     )
     confusion_ICC = np.stack([confusion_of(predicted[name], truth[name], 2) for name in truth])
     chosen = chosen_scores(competition)
-    each = [score_masks(chosen.of_masks, predicted[name], truth[name], 2, chosen.options) for name in truth]
-    of_masks = {name: np.stack([own[name] for own in each]) for name in chosen.of_masks}
-    wanted = summarise(confusion_ICC, competition.classes, (1,), score, chosen, of_masks)["scores"][score]
+    of_masks = MaskScores(chosen, 2)
+    for name in truth:
+        of_masks.add(name, name, predicted[name], truth[name])
+    wanted = summarise(confusion_ICC, competition.classes, (1,), score, chosen, of_masks.by_name())["scores"][score]
     assert found["scored"] == [competition.classes[1]] and list(found["scores"]) == list(chosen.names)
     assert found["scores"][score]["mean"] == pytest.approx(wanted["mean"]) and 0 < wanted["mean"] < 1
     assert found["scores"][score]["classes"] == {competition.classes[1]: wanted["classes"][competition.classes[1]]}
+
+
+def test_a_score_of_volumes_needs_the_sequence_of_each_image_and_slices_of_one_size(tmp_path):
+    competition = make_competition(score="uw_madison")
+    images = make_images(1, 4, competition)
+    path, masks = write(tmp_path / "a.csv", images, competition), write_masks(tmp_path / "m", images)
+    with pytest.raises(UserError, match=r"the sequence of 000000_001 is not known.*SEQUENCE_PATTERN"):
+        score_file(path, masks, competition)
+    known = dict.fromkeys(images, "all")
+    with pytest.raises(UserError, match=r"sequence all has images of 96x60, 80x64, 54x72 pixels"):
+        score_file(path, masks, competition, sequences=known)
+    known = {"000000_001": "a", "000003_001": "a", "000001_001": "b", "000002_001": "c"}
+    assert score_file(path, masks, competition, sequences=known)["scores"]["uw_madison"]["mean"] == 1.0
 
 
 def test_files_without_rows_or_without_any_mask_are_refused(tmp_path):

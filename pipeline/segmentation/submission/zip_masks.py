@@ -1,7 +1,9 @@
-"""PNG masks in a zip, one per image: written, read back into index masks, and checked by file.
+"""Masks in a zip, a file per image: written, read back into index masks, and checked by file.
 
-In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of 8-bit PNGs, grey or RGB, or index masks
-(uint8, H, W). A pixel of no class is stored as the ignored class or value, and read as `IGNORE`.
+In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of the files of `mask_files.py`, grey or RGB, or
+index masks (uint8, H, W). A pixel of no class is stored as the ignored class or value, and read as `IGNORE`.
+
+`kind` is everywhere the name of the format.
 """
 
 from __future__ import annotations
@@ -12,45 +14,40 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
 from pipeline.config.template import fill_template, id_values, name_pattern
 from pipeline.data.image_files import id_of
-from pipeline.data.images import BadFile, read_header
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.inspect_mask import listed
-from pipeline.segmentation.labels import (
-    UNKNOWN,
-    class_indices,
-    decode_stored,
-    digest_classes,
-    keep_classes,
-    require_size,
-)
+from pipeline.segmentation.labels import UNKNOWN, class_indices, digest_classes, keep_classes, require_size
+from pipeline.segmentation.submission.mask_files import KINDS, MaskFileError
 from pipeline.submission.file import WARNING, Sizes
 
-COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # of a CamVid mask: 5.7 KB in 1.8 ms; 1 is 7.6 KB in 0.6, 9 is 5.0 in 13
+PNG = "png_masks"
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest in a zip; a fixed one, so that the same masks give the same file
 _ORDINARY_FILE = 0o100644 << 16
-_MAX_OVERHEAD = 2**20  # bytes of a PNG beyond its pixels; a zip that announces more is not unpacked
 _MAX_SUGGESTIONS = 20  # finding a similar name is slow; a zip with more unknown names has one common cause
 
 
-class PngError(UserError):
-    """A file in a zip that is no mask of its image; the message says why."""
+def _template(competition: Competition, kind: str) -> str:
+    """Returns SUBMISSION.FILE, or what it is where it is not given."""
+    own = competition.submission
+    return own.file if own.file and own.format in (kind, "run_lengths") else f"{{id}}{KINDS[kind].suffix}"
 
 
-def _file_of(image_id: str, competition: Competition) -> str:
+def _file_of(image_id: str, competition: Competition, kind: str) -> str:
     """Returns the name of an image's mask in the zip."""
-    return fill_template(competition.submission.file, id_values(image_id, competition.id_format) or {})
+    return fill_template(_template(competition, kind), id_values(image_id, competition.id_format) or {})
 
 
-def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition) -> bytes:
-    """Returns an index mask as PNG.
+def encode(
+    image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competition: Competition, kind: str = PNG
+) -> bytes:
+    """Returns an index mask as a file.
 
     Raises:
         UserError: it is not of that (height, width), or has pixels of no class and the competition ignores none.
@@ -60,14 +57,14 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
     table, is_known = _stored_values(submission_code(competition))
     if not is_known[mask_HW].all():
         raise UserError(
-            f"the mask of {image_id} has pixels of no class, for which PNG masks have no value; give IGNORE_INDEX in "
-            f"{descriptor(competition.name)}"
+            f"the mask of {image_id} has pixels of no class, for which the masks of a submission have no value; give "
+            f"IGNORE_INDEX in {descriptor(competition.name)}"
         )
-    return cv2.imencode(".png", table[mask_HW], COMPRESSION)[1].tobytes()
+    return KINDS[kind].encode(table[mask_HW].squeeze(-1) if table.shape[1] == 1 else table[mask_HW])
 
 
-def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition) -> None:
-    """Writes a zip of one PNG per image.
+def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competition, kind: str = PNG) -> None:
+    """Writes a zip of one file per image.
 
     Raises:
         UserError: SUBMISSION.FILE gives two images one name.
@@ -75,24 +72,25 @@ def write(path: Path, images: Iterable[tuple[str, bytes]], competition: Competit
     names: set[str] = set()
     with zipfile.ZipFile(path, "w") as zipped:
         for image_id, data in images:
-            entry = zipfile.ZipInfo(_file_of(image_id, competition), FIRST_DATE)
+            entry = zipfile.ZipInfo(_file_of(image_id, competition, kind), FIRST_DATE)
+            entry.compress_type = KINDS[kind].packing
             entry.create_system, entry.external_attr = 3, _ORDINARY_FILE  # 3: Unix, on every system
             if entry.filename in names:
                 raise UserError(
-                    f"SUBMISSION.FILE {competition.submission.file!r} calls two images {entry.filename}; "
+                    f"SUBMISSION.FILE {_template(competition, kind)!r} calls two images {entry.filename}; "
                     "write {id} instead of {stem}"
                 )
             names.add(entry.filename)
             zipped.writestr(entry, data)
 
 
-def digest(mask_HW: np.ndarray, competition: Competition) -> bytes:
-    """Returns a hash of what a PNG holds of an index mask."""
+def digest(mask_HW: np.ndarray, competition: Competition, kind: str = PNG) -> bytes:
+    """Returns a hash of what a file holds of an index mask."""
     return digest_classes(mask_HW, range(competition.num_classes))
 
 
 def read(
-    path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = ()
+    path: Path, competition: Competition, sizes: Sizes, skipped: Iterable[str] = (), kind: str = PNG
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields id and index mask of each image that the zip has, in the order of `sizes`.
 
@@ -103,8 +101,9 @@ def read(
     Raises:
         UserError: a file is of no image in `sizes`, is there twice, or is no mask of that size.
     """
-    code, expected = submission_code(competition), {_file_of(image_id, competition) for image_id in [*sizes, *skipped]}
-    with _open_zip(path) as zipped:
+    code = submission_code(competition)
+    expected = {_file_of(image_id, competition, kind) for image_id in [*sizes, *skipped]}
+    with _open_zip(path, kind) as zipped:
         entries: dict[str, zipfile.ZipInfo] = {}
         for entry in _files_in(zipped):
             if entry.filename not in expected:
@@ -116,54 +115,54 @@ def read(
                 raise UserError(f"{path}: {entry.filename} is there twice")
             entries[entry.filename] = entry
         for image_id, size in sizes.items():
-            entry = entries.get(_file_of(image_id, competition))
+            entry = entries.get(_file_of(image_id, competition, kind))
             if entry is not None:
                 try:
-                    yield image_id, _decode_file(zipped, entry, size, code)
-                except PngError as error:
+                    yield image_id, _decode_file(zipped, entry, size, code, kind)
+                except MaskFileError as error:
                     raise UserError(f"{path}: {entry.filename}: {error}") from error
 
 
-def list_ids(path: Path, competition: Competition) -> list[str]:
+def list_ids(path: Path, competition: Competition, kind: str = PNG) -> list[str]:
     """Returns the images that a zip has masks of, in its order; with {stem}, ids without a file's suffix.
 
     Raises:
         UserError: the zip cannot be read, is empty, or a name in it does not match SUBMISSION.FILE.
     """
-    pattern = name_pattern(competition.submission.file, {})
-    with _open_zip(path) as zipped:
+    pattern = name_pattern(_template(competition, kind), {})
+    with _open_zip(path, kind) as zipped:
         names = [entry.filename for entry in _files_in(zipped)]
     matches = {name: pattern.fullmatch(name) for name in names}
     strange = next((name for name, match in matches.items() if match is None), None)
     if strange or not names:
         found = f"the name {strange} does not match SUBMISSION.FILE" if strange else "no files"
         raise UserError(
-            f"{path}: {found}; expected files such as {_file_of('<id>', competition)}. "
+            f"{path}: {found}; expected files such as {_file_of('<id>', competition, kind)}. "
             f"It is read as a submission to {competition.name}."
         )
     return [id_of(match.groupdict(), competition.id_format) for match in matches.values()]
 
 
-def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None) -> list[str]:
+def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path | None, kind: str = PNG) -> list[str]:
     """Returns what is wrong with a zip, see `Format`."""
-    by_name = {_file_of(image_id, competition): size for image_id, size in sizes.items()}
+    by_name = {_file_of(image_id, competition, kind): size for image_id, size in sizes.items()}
     try:
-        with _open_zip(path) as zipped:
+        with _open_zip(path, kind) as zipped:
             entries, problems = _match_names(_files_in(zipped), by_name)
-            problems += _check_masks(zipped, entries, by_name, competition)
+            problems += _check_masks(zipped, entries, by_name, competition, kind)
     except UserError as error:
         return [str(error)]
     if sample_path is not None:
-        problems += _sample_problems(sample_path, by_name, competition)
+        problems += _sample_problems(sample_path, by_name, competition, kind)
     return problems
 
 
-def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> list[Problem]:
+def check_sample(competition: Competition, path: Path, test_ids: set[str], kind: str = PNG) -> list[Problem]:
     """Returns what is wrong with the sample submission: no zip, or files of no test image."""
     file = path.name
-    known = {_file_of(image_id, competition) for image_id in test_ids}
+    known = {_file_of(image_id, competition, kind) for image_id in test_ids}
     try:
-        with _open_zip(path) as zipped:
+        with _open_zip(path, kind) as zipped:
             names = [entry.filename for entry in _files_in(zipped)]
     except UserError as error:
         return [make_problem("sample not a zip", file, str(error), competition=competition.name)]
@@ -172,7 +171,7 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
     return [make_problem("sample file unknown", file, name, **facts) for name in names if known and name not in known]
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def _open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     """Returns an open zip.
 
     Raises:
@@ -181,9 +180,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise UserError(f"{path} is not a whole zip: {error}; expected PNG masks in a zip") from error
+        raise UserError(f"{path} is not a whole zip: {error}; expected {KINDS[kind].what}") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; expected PNG masks in a zip") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}; expected {KINDS[kind].what}") from error
 
 
 def _files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -191,34 +190,23 @@ def _files_in(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return [entry for entry in zipped.infolist() if not entry.is_dir()]
 
 
-def _decode_file(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: tuple[int, int], code: MaskCode) -> np.ndarray:
+def _decode_file(
+    zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, size: tuple[int, int], code: MaskCode, kind: str
+) -> np.ndarray:
     """Returns a file in a zip as index mask.
 
     Raises:
-        PngError: it is damaged, no 8-bit PNG, of another (height, width), or has values of no class.
+        MaskFileError: it is damaged, of another kind or (height, width), or has values of no class.
     """
-    height, width = size
-    if entry.file_size > 4 * height * (width + 1) + _MAX_OVERHEAD:
-        raise PngError(f"{entry.file_size:,} bytes, more than a PNG of {width}x{height} pixels takes")
+    KINDS[kind].check_size(entry.file_size, size)
     try:
         data = zipped.read(entry)
-        header = read_header(data)
-    except BadFile as error:
-        raise PngError(f"{error.kind}: {error.found}") from error
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error) as error:
-        raise PngError(f"cannot be unpacked: {error}") from error
-    expected = "8-bit RGB PNG" if code.colors else "8-bit greyscale PNG"
-    is_grey = header.color == "greyscale"
-    if header.format != "PNG" or header.bits != 8 or header.num_frames > 1 or (not code.colors and not is_grey):
-        raise PngError(f"{header.bits}-bit {header.color} {header.format}; expected an {expected}")
-    if (header.height, header.width) != tuple(size):
-        raise PngError(f"{header.width}x{header.height} pixels, its image {width}x{height}")
-    stored = decode_stored(data, ".png", code)
-    if stored is None:
-        raise PngError(f"its pixels do not decode; expected an {expected}")
+        raise MaskFileError(f"cannot be unpacked: {error}") from error
+    stored = KINDS[kind].read(data, code, size)
     mask_HW = class_indices(stored, code)
     if (mask_HW == UNKNOWN).any():
-        raise PngError(_strange_values(stored[mask_HW == UNKNOWN], code))
+        raise MaskFileError(_strange_values(stored[mask_HW == UNKNOWN], code))
     return mask_HW
 
 
@@ -265,15 +253,19 @@ def _match_names(entries: Sequence[zipfile.ZipInfo], by_name: Sizes) -> tuple[di
 
 
 def _check_masks(
-    zipped: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], by_name: Sizes, competition: Competition
+    zipped: zipfile.ZipFile,
+    entries: Mapping[str, zipfile.ZipInfo],
+    by_name: Sizes,
+    competition: Competition,
+    kind: str,
 ) -> Iterator[str]:
     """Yields which masks cannot be read, and whether all pixels of all images are of one class."""
     code, num_faults = submission_code(competition), 0
     values: set[int] = set()
     for name, entry in entries.items():
         try:
-            values.update(np.unique(_decode_file(zipped, entry, by_name[name], code)).tolist())
-        except PngError as error:
+            values.update(np.unique(_decode_file(zipped, entry, by_name[name], code, kind)).tolist())
+        except MaskFileError as error:
             num_faults += 1
             yield f"{name}: {error}"
     if len(values) == 1 and not num_faults:
@@ -281,18 +273,18 @@ def _check_masks(
         yield (f"{WARNING}every pixel of every image is {'ignored' if value == IGNORE else competition.classes[value]}")
 
 
-def _sample_problems(sample_path: Path, by_name: Sizes, competition: Competition) -> Iterator[str]:
+def _sample_problems(sample_path: Path, by_name: Sizes, competition: Competition, kind: str) -> Iterator[str]:
     """Yields where the competition's own sample contradicts SUBMISSION.
 
     A sample may be shorter than the test list, so files that it lacks are a warning, and so is one that cannot be read.
     """
     try:
-        with _open_zip(sample_path) as zipped:
+        with _open_zip(sample_path, kind) as zipped:
             entries = {entry.filename: entry for entry in _files_in(zipped)}
             name = next((name for name in entries if name in by_name), None)
             if name is not None:
-                _decode_file(zipped, entries[name], by_name[name], submission_code(competition))
-    except PngError as error:
+                _decode_file(zipped, entries[name], by_name[name], submission_code(competition), kind)
+    except MaskFileError as error:
         yield f"{WARNING}{sample_path.name} is of another kind: {name}: {error}"
     except UserError as error:
         yield f"{WARNING}not compared with the sample submission: {error}"

@@ -1,0 +1,55 @@
+"""Some of an ensemble's members, where a time limit leaves no time for all: which come first, how they are combined.
+
+In: ensemble.json. Out: the order of the members; the same for the members that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.engine.run import Run
+from pipeline.segmentation.ensemble import normalised
+
+
+def member_order(run: Run, found: Mapping[str, Any]) -> list[int]:
+    """Returns the numbers of the members, the best first: by weight where there are weights, then by out-of-fold score.
+
+    A member's weight is its mean over the scored classes. Members without a score come last.
+    """
+    scores = [-np.inf if own["score"] is None else own["score"]["mean"] for own in found["members"]]
+    weights = np.zeros(len(scores))
+    if found["weights"] is not None:
+        weights_MC = np.array(found["weights"], np.float64)
+        scored = list(run.loaded.competition.scored_indices)
+        weights = weights_MC[:, scored].mean(1) if weights_MC.shape[1] > 1 else weights_MC[:, 0]
+    return sorted(range(len(scores)), key=lambda number: (-weights[number], -scores[number], number))
+
+
+def reduced(found: Mapping[str, Any], numbers: Sequence[int]) -> tuple[dict[str, Any], str]:
+    """Returns the content of ensemble.json for some members alone, and in words how they are combined.
+
+    Fitted weights are those that were fitted for just these members, where `evaluate` did so; else, as given ones, they
+    are normalised over the members left.
+
+    Args:
+        numbers: of these members, ascending.
+
+    >>> found = {"method": "WEIGHTED", "weights": [[0.5], [0.3], [0.2]], "members": ["a", "b", "c"]}
+    >>> reduced(found, [1, 2])[0]["weights"]
+    [[0.6], [0.4]]
+    """
+    left = {**found, "members": [found["members"][number] for number in numbers]}
+    if len(left["members"]) == len(found["members"]):
+        return dict(found), ""
+    if len(numbers) == 1 or found["weights"] is None:
+        left["weights"] = None if found["weights"] is None else [[1.0]]
+        return left, "The vote is theirs alone" if found["method"] == "MW" and len(numbers) > 1 else ""
+    for own in found.get("fewer", ()):
+        if list(own["members"]) == list(numbers):
+            left["weights"] = own["weights"]
+            return left, f"Their weights were fitted for them on out-of-fold images ({own['kind']})"
+    left["weights"] = normalised(np.array(found["weights"])[list(numbers)]).tolist()
+    return left, "Their weights are those of the whole ensemble, normalised"

@@ -1,0 +1,69 @@
+"""A run's submission as files: written and checked, with its origin, under the run's name and under SUBMIT.FILE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.data.catalog import read_catalog
+from pipeline.engine.run import Run
+from pipeline.files import second_name, sha256_file, write_json
+from pipeline.paths import CONFIG, METRICS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.report.read import read_json, score_warning
+from pipeline.submission.file import amend_origin, require_good, write_submission
+from pipeline.submission.formats import format_of
+from pipeline.work.inputs import sample_path, submission_files
+
+
+def write_checked_submission(
+    run: Run,
+    decoded: Callable[[str], Any],
+    decoding: Mapping[str, Any],
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Encodes the decoded test images, writes the submission and checks what was written.
+
+    Args:
+        decoded: what is submitted of a test image, by its id.
+        decoding: the content of decode.json, for the submission's origin file.
+        facts: what else the origin says, or says instead.
+    """
+    form, sample = format_of(run.loaded.competition), sample_path(run)
+    competition = form.like_sample(run.loaded.competition, sample)
+    test = read_catalog(run.paths / TEST_CATALOG)
+    metrics = read_json(run.paths / METRICS)
+    origin = {
+        "experiment": run.loaded.name,
+        "run": run.name,
+        "config_sha256": sha256_file(run.paths / CONFIG),
+        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
+        "score": metrics["score"],
+        "local_score": metrics["scores"][metrics["score"]]["mean"],
+        "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
+        "split_by": metrics["split"]["by"],
+        **run.task.decoding_origin(decoding),
+    }
+    if warning := score_warning(metrics):
+        origin["warning"] = warning
+        run.log(f"warning: {warning}")
+    bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
+    masks = ((image_id, decoded(image_id)) for image_id in bar)
+    sizes = {row.id: (row.height, row.width) for row in test.itertuples()}
+    path, *others = submission_files(run).values()
+    write_submission(path, masks, test["id"].tolist(), competition, {**origin, **facts}, sizes)
+    for warning in require_good(path, competition, sizes, sample):
+        run.log(warning)
+    for other in others:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        second_name(path, other)
+    write_json(run.paths / SUBMISSION, {"sha256": sha256_file(path), "images": len(test), "checked": True})
+    names = " and ".join(map(shown, (path, *others)))
+    run.log(f"checked: {names}, {len(test):,} images")
+
+
+def amend(run: Run, facts: Mapping[str, Any]) -> None:
+    """Writes into the origin of the run's submission what it says in addition, or instead."""
+    amend_origin(next(iter(submission_files(run).values())), facts)
