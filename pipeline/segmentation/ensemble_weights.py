@@ -12,7 +12,7 @@ Duchi et al. 2008 for the projection onto the simplex.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -143,6 +143,17 @@ def fit_soft(
     return fit_classes(list(range(num_classes) if scored is None else scored))[:, None]
 
 
+def ways_to_fit(
+    num_members: int, scored: Sequence[int] | None, score: str
+) -> dict[Kind, Callable[[Sequence[MemberSample]], np.ndarray]]:
+    """Returns the functions from images to weights, by kind; `scored` and `score` are as in `fit_greedy`."""
+    return {
+        "greedy": partial(fit_greedy, num_members=num_members, scored=scored, score=score),
+        "soft": partial(fit_soft, num_members=num_members, per_class=False, scored=scored),
+        "soft per class": partial(fit_soft, num_members=num_members, per_class=True),
+    }
+
+
 def fit_weights(
     images: Sequence[MemberSample], num_members: int, scored: Sequence[int] | None = None, score: str = "dice"
 ) -> Fitted[Kind, np.ndarray, Kind | None]:
@@ -160,11 +171,7 @@ def fit_weights(
 
     plain = {image.image_id: mean_score(image, equal) for image in images}
     images = [image for image in images if not np.isnan(plain[image.image_id])]
-    fits = {
-        "greedy": partial(fit_greedy, num_members=num_members, scored=scored, score=score),
-        "soft": partial(fit_soft, num_members=num_members, per_class=False, scored=scored),
-        "soft per class": partial(fit_soft, num_members=num_members, per_class=True),
-    }
+    fits = ways_to_fit(num_members, scored, score)
     trials = try_settings(
         images, fits, lambda image, weights: mean_score(image, weights) - plain[image.image_id], len(fits)
     )

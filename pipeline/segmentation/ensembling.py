@@ -21,7 +21,13 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
-from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, of_members, sample_members
+from pipeline.segmentation.ensemble_weights import (
+    MemberSample,
+    fit_weights,
+    of_members,
+    sample_members,
+    ways_to_fit,
+)
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.fewer_members import member_order
 from pipeline.segmentation.mask_scores import image_score
@@ -140,24 +146,26 @@ def member_samples(rows: pd.DataFrame, results: Sequence[Arrays]) -> list[Member
     return [image_from(MemberSample, row.id, row.sequence, result) for row, result in pairs]
 
 
-def fitted_weights(run: Run, images: Sequence[MemberSample], num_members: int | None = None) -> Fitted:
-    """Returns what `fit_weights` finds on the out-of-fold images, for all members or `num_members` of them."""
-    competition, num_members = run.loaded.competition, num_members or len(run.loaded.config.ensemble.members)
+def fitted_weights(run: Run, images: Sequence[MemberSample]) -> Fitted:
+    """Returns what `fit_weights` finds on the out-of-fold images."""
+    competition, num_members = run.loaded.competition, len(run.loaded.config.ensemble.members)
     return fit_weights(images, num_members, competition.scored_indices, counted_score(competition.score))
 
 
 def weights_of_fewer(run: Run, found: Mapping[str, Any], images: Sequence[MemberSample]) -> list[dict[str, Any]]:
     """Returns the weights fitted for the best two members alone, the best three and so on, for a time limit.
 
-    They are fitted and adopted as those of all members are: equal ones where nothing else gains beyond noise.
+    They are fitted in the way that was adopted for all members, on all images, without a trial of their own, as trials
+    take longer than all else. Where no way was adopted, the weights are equal and there is nothing to fit.
     """
+    kind, competition = found["fit"]["kind"], run.loaded.competition
     order, fewer = member_order(run, found), []
-    for num_members in range(2, len(order)):
+    for num_members in range(2, len(order)) if kind != "equal" else ():
         numbers = sorted(order[:num_members])
-        fitted = fitted_weights(run, [own for image in images if (own := of_members(image, numbers))], num_members)
-        equal = np.full((num_members, 1), 1 / num_members)
-        weights = equal if fitted.adopted is None else fitted.trials.by_key[fitted.adopted].setting
-        fewer.append({"members": numbers, "weights": weights.tolist(), "kind": fitted.adopted or "equal"})
+        own = [left for image in images if (left := of_members(image, numbers)) and len(left.members) > 1]
+        if own:
+            fit = ways_to_fit(num_members, competition.scored_indices, counted_score(competition.score))[kind]
+            fewer.append({"members": numbers, "weights": fit(own).tolist(), "kind": kind})
     return fewer
 
 

@@ -102,8 +102,8 @@ def mask_scores_of(
         return {}, {}
     if chosen.of_volumes:
         _note_cut_volumes(run, rows)
-    masks, num_classes = masks_of(run, folder), run.loaded.competition.num_classes
-    found, guessed = MaskScores(chosen, num_classes), MaskScores(chosen, num_classes)
+    masks, competition = masks_of(run, folder), run.loaded.competition
+    found, guessed = (MaskScores(chosen, competition.num_classes, competition.scored_indices) for _ in range(2))
     for row in tqdm(rows.itertuples(), total=len(rows), desc="score masks", leave=False, disable=None):
         truth = masks.read_scored(row)
         found.add(row.sequence, row.id, mask_of(row.id), truth)

@@ -32,10 +32,12 @@ class Volumes:
 
     Attributes:
         names: of the scores, of `per: volume`.
+        scored: indices of the classes that have a value; others are NaN. A distance in a volume takes seconds.
     """
 
     names: Sequence[str]
     num_classes: int
+    scored: Sequence[int]
     _slices: dict[str, dict[str, tuple[Shape, bytes]]] = field(default_factory=dict)
 
     def add(self, sequence: str, image_id: str, predicted: np.ndarray, truth: np.ndarray) -> None:
@@ -78,7 +80,7 @@ def uw_madison(volumes: Volumes) -> np.ndarray:
     dices: list[list[float]] = [[] for _ in range(volumes.num_classes)]
     distances: list[list[float]] = [[] for _ in range(volumes.num_classes)]
     for pair in volumes:
-        for index in range(volumes.num_classes):
+        for index in volumes.scored:
             predicted, true = (_pixels_of(volume, index) for volume in pair)
             hits_S, areas_S = (predicted & true).sum((1, 2)), predicted.sum((1, 2)) + true.sum((1, 2))
             has_any_S = areas_S > 0
@@ -115,11 +117,9 @@ def hausdorff(predicted: np.ndarray, true: np.ndarray) -> float:
         return float(predicted.any() or true.any())
     steps = [1 / side for side in predicted.shape]
     box = _box_of(predicted | true)  # no distance outside matters
-    one, other = predicted[box], true[box]
-    farthest = [
-        distance_transform_edt(~target, sampling=steps)[source].max() for source, target in ((one, other), (other, one))
-    ]
-    return float(max(farthest) / np.sqrt(predicted.ndim))
+    pairs = ((predicted[box], true[box]), (true[box], predicted[box]))
+    farthest = max(distance_transform_edt(~target, sampling=steps)[source].max() for source, target in pairs)
+    return float(farthest / np.sqrt(predicted.ndim))
 
 
 def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
@@ -134,12 +134,13 @@ class MaskScores:
 
     Args:
         chosen: the scores of a run, others too.
+        scored: of volumes, indices of the classes that have a value.
     """
 
-    def __init__(self, chosen: Chosen, num_classes: int) -> None:
+    def __init__(self, chosen: Chosen, num_classes: int, scored: Sequence[int]) -> None:
         self.chosen, self.num_classes = chosen, num_classes
         self.of_images: list[dict[str, np.ndarray]] = []
-        self.volumes = Volumes(chosen.of_volumes, num_classes)
+        self.volumes = Volumes(chosen.of_volumes, num_classes, scored)
 
     def add(self, sequence: str, image_id: str, predicted_HW: np.ndarray, truth_HW: np.ndarray) -> None:
         """Adds an image."""

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config.load import load
 from pipeline.segmentation.ensemble_weights import MemberSample, fit_greedy, of_members
+from pipeline.segmentation.ensembling import weights_of_fewer
 from pipeline.segmentation.fewer_members import member_order, reduced
 from tests.tiny import run_of
 
@@ -67,3 +68,18 @@ def test_weights_are_fitted_on_what_the_members_left_predict_alone():
     weights = fit_greedy([left], 2)
     assert weights[1, 0] > weights[0, 0]
     assert of_members(sample, [3]) is None
+
+
+def test_fewer_members_are_fitted_in_the_way_that_was_adopted_for_all():
+    run = run_of(load("CamVidAAA", ("DATASETS.COMPETITION=hubmap_kidney", "LOSS_FN.MIX=1 ce")))
+    probs = np.array([[[0.9] * 4, [0.1] * 4], [[0.4] * 4, [0.6] * 4], [[0.3] * 4, [0.7] * 4]], np.float16)
+    sample = MemberSample(
+        *("a", "s", probs, np.ones(4, np.uint8), np.float64(1), np.zeros((2, 2), np.int64), np.array([0.0, 4.0])),
+        *(np.array([0, 1, 2]), np.zeros((3, 2)), np.zeros((3, 2))),
+    )
+    members = [{"score": {"mean": score}} for score in (0.6, 0.7, 0.5)]
+    whole = {"weights": [[0.4], [0.5], [0.1]], "members": members, "fit": {"kind": "greedy"}}
+    (fewer,) = weights_of_fewer(run, whole, [sample])
+    assert fewer["members"] == [0, 1] and fewer["kind"] == "greedy"
+    assert fewer["weights"][1] > fewer["weights"][0]
+    assert weights_of_fewer(run, whole | {"fit": {"kind": "equal"}}, [sample]) == []

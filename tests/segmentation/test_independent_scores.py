@@ -238,7 +238,7 @@ def by_rules(slices: list[tuple[str, np.ndarray, np.ndarray]], index: int) -> fl
 
 def test_the_score_of_uw_madison_is_that_of_its_rules():
     rng, slices = np.random.default_rng(4), []
-    volumes = Volumes(("uw_madison",), NUM_CLASSES)
+    volumes = Volumes(("uw_madison",), NUM_CLASSES, range(NUM_CLASSES))
     for day in ("case1_day0", "case1_day2", "case9_day0"):
         truth = blobs(rng, (6, 20, 26))
         truth[truth == 3] = 0  # no volume has this class
@@ -256,7 +256,7 @@ def test_the_score_of_uw_madison_is_that_of_its_rules():
 def test_ignored_pixels_of_a_volume_are_of_no_class():
     truth, predicted = np.zeros((2, 10, 10), np.uint8)
     truth[2:4, 2:4], predicted[2:4, 2:4], predicted[8, 8] = 1, 1, 1
-    volumes = Volumes(("uw_madison",), 2)
+    volumes = Volumes(("uw_madison",), 2, (0, 1))
     truth[8, 8] = 255
     volumes.add("a", "a_1", predicted, truth)
     assert volumes.scores()["uw_madison"].tolist() == [1.0, 1.0]

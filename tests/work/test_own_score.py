@@ -162,7 +162,7 @@ def test_a_score_of_volumes_is_that_of_whole_sequences_and_is_the_headline(volum
             PredictionStore(run_paths(name) / VALID_PROBS, unpack),
             volumes / "data" / "slices" / "masks/masks",
         )
-        found = Volumes(("uw_madison",), competition.num_classes)
+        found = Volumes(("uw_madison",), competition.num_classes, competition.scored_indices)
         for image_id in store:
             found.add(image_id[:6], image_id, decode(store[image_id]), read_mask(masks / f"{image_id}.png"))
         mean = float(np.nanmean(found.scores()["uw_madison"]))

@@ -23,6 +23,7 @@ from pipeline.config.load import load, nested
 from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import UserError
+from pipeline.files import sha256_file
 from pipeline.paths import ENSEMBLE
 from pipeline.segmentation import predict as predict_module
 from tests.tiny import SETTINGS, draw, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
@@ -184,11 +185,28 @@ def test_an_ensemble_with_time_for_one_member_submits_the_best_one(hidden, clock
     assert rows == without_limit(best, hidden)
 
 
-def test_fitted_weights_of_fewer_members_are_those_that_were_fitted_for_them(hidden, clock):
-    _, origin, _ = submitted("TinyFit", hidden, clock, 600)
-    assert "Their weights were fitted for them on out-of-fold images (equal)" in origin["shortened"]
+def test_weights_of_the_whole_ensemble_are_normalised_over_fewer_members(hidden, clock):
     found = json.loads((run_paths("TinyFit") / ENSEMBLE).read_text())
-    assert [len(own["members"]) for own in found["fewer"]] == [2]
+    assert found["fit"]["kind"] == "equal" and found["fewer"] == []  # four sequences would be needed to fit
+    rows, origin, _ = submitted("TinyFit", hidden, clock, 600)
+    assert "Their weights are those of the whole ensemble, normalised" in origin["shortened"]
+    assert num_predicted(rows) == NUM_HIDDEN
+
+
+def test_weights_that_were_fitted_for_fewer_members_are_used_for_them(hidden, clock):
+    path = run_paths("TinyFit") / ENSEMBLE
+    found = json.loads(path.read_text())
+    found["weights"] = [[0.5], [0.2], [0.3]]
+    found["fewer"] = [{"members": [0, 2], "weights": [[1.0], [0.0]], "kind": "greedy"}]
+    path.write_text(json.dumps(found))
+    marker = run_paths("TinyFit").marker("evaluate")
+    content = json.loads(marker.read_text())
+    content["outputs"][ENSEMBLE] = sha256_file(path)
+    marker.write_text(json.dumps(content))
+    rows, origin, _ = submitted("TinyFit", hidden, clock, 600)
+    assert origin["members"] == "TinyA, TinyC"
+    assert "Their weights were fitted for them on out-of-fold images (greedy)" in origin["shortened"]
+    assert rows == without_limit("TinyA", hidden)  # whose weight is 1
 
 
 def test_test_time_augmentation_is_dropped_first(hidden, clock):

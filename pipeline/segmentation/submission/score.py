@@ -65,7 +65,7 @@ def score_file(
         log(line)
     scored, num_classes = list(competition.scored_indices), len(competition.classes)
     chosen, counts = chosen_scores(competition), []
-    found = MaskScores(chosen, num_classes)
+    found = MaskScores(chosen, num_classes, scored)
     for image_id, mask_HW in form.read(path, competition, sizes, skipped):
         truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
         if competition.is_multilabel:

@@ -105,7 +105,7 @@ def test_every_score_of_a_file_is_that_of_the_masks_in_it(tmp_path, score):
     )
     confusion_ICC = np.stack([confusion_of(predicted[name], truth[name], 2) for name in truth])
     chosen = chosen_scores(competition)
-    of_masks = MaskScores(chosen, 2)
+    of_masks = MaskScores(chosen, 2, (1,))
     for name in truth:
         of_masks.add(name, name, predicted[name], truth[name])
     wanted = summarise(confusion_ICC, competition.classes, (1,), score, chosen, of_masks.by_name())["scores"][score]
