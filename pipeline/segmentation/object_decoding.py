@@ -8,6 +8,7 @@ Letters: C classes, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,24 @@ from pipeline.segmentation.objects import components, object_map, watershed, wit
 from pipeline.segmentation.predict import Prediction
 
 
+class Decoded(NamedTuple):
+    """What objects are found in.
+
+    Attributes:
+        mask: uint8 (H, W), the class chosen for each pixel.
+        filled: the same with the next best class where the class of borders was chosen.
+        probs: float32 (C, H, W), the probability of the scored classes; None: it is not needed.
+    """
+
+    mask: np.ndarray
+    filled: np.ndarray
+    probs: np.ndarray | None
+
+
 def with_objects(
     predictions: Sequence[Prediction], mask_HW: np.ndarray, competition: Competition, settings: Objects | None = None
 ) -> np.ndarray:
     """Returns the object map of an image, int32 (H, W); where OBJECTS is not given, its index mask.
-
-    In a watershed, the core of an object is where its class was chosen and has a probability of SEED or more. Objects
-    grow into pixels of the class, and into those of the class of borders whose next best class it is. One that stays
-    smaller than MIN_SIZE is given to the objects that it touches.
 
     Args:
         mask_HW: uint8, the class chosen for each pixel.
@@ -32,18 +43,35 @@ def with_objects(
     """
     if not competition.has_objects:
         return mask_HW
-    settings, border, numbers = settings or competition.objects, competition.border_index, {}
-    filled_HW, probs_CHW = mask_HW, None
-    if settings.method == "watershed":
-        probs_CHW = _mean_probs(predictions, competition.scored_indices)
-        if border is not None and (mask_HW == border).any():
-            filled_HW = np.where(mask_HW == border, combine(predictions, [Recipe("AP")], (border,))[0], mask_HW)
+    decoded = decoded_for_objects(predictions, mask_HW, competition)
+    return objects_in(decoded, competition, settings or competition.objects)
+
+
+def decoded_for_objects(predictions: Sequence[Prediction], mask_HW: np.ndarray, competition: Competition) -> Decoded:
+    """Returns all that the objects of an image follow from, whatever SEED and MIN_SIZE are."""
+    border = competition.border_index
+    if competition.objects.method == "components":
+        return Decoded(mask_HW, mask_HW, None)
+    probs_CHW, filled_HW = _mean_probs(predictions, competition.scored_indices), mask_HW
+    if border is not None and (mask_HW == border).any():
+        filled_HW = np.where(mask_HW == border, combine(predictions, [Recipe("AP")], (border,))[0], mask_HW)
+    return Decoded(mask_HW, filled_HW, probs_CHW)
+
+
+def objects_in(decoded: Decoded, competition: Competition, settings: Objects) -> np.ndarray:
+    """Returns the object map of a decoded image, int32 (H, W).
+
+    In a watershed, the core of an object is where its class was chosen and has a probability of SEED or more. Objects
+    grow into pixels of the class, and into those of the class of borders whose next best class it is. One that stays
+    smaller than MIN_SIZE is given to the objects that it touches.
+    """
+    numbers = {}
     for position, index in enumerate(competition.scored_indices):
-        plane_HW, chosen_HW = filled_HW == index, mask_HW == index
-        if probs_CHW is None:
+        plane_HW, chosen_HW = decoded.filled == index, decoded.mask == index
+        if decoded.probs is None:
             numbers_HW = components(plane_HW)
         else:
-            probs_HW = probs_CHW[position]
+            probs_HW = decoded.probs[position]
             core_HW = chosen_HW & (probs_HW >= settings.seed)
             numbers_HW = watershed(plane_HW, core_HW, probs_HW)
             is_small_HW = (numbers_HW > 0) & (without_small(numbers_HW, settings.min_size) == 0)
@@ -52,7 +80,7 @@ def with_objects(
             is_chosen = np.bincount(numbers_HW[chosen_HW], minlength=numbers_HW.max(initial=0) + 1) > 0
             numbers_HW = np.where(is_chosen[numbers_HW], numbers_HW, 0)  # pixels of borders alone are no object
         numbers[index] = without_small(numbers_HW, settings.min_size)
-    return object_map(filled_HW, numbers)
+    return object_map(decoded.filled, numbers)
 
 
 def _mean_probs(predictions: Sequence[Prediction], classes: Sequence[int]) -> np.ndarray:

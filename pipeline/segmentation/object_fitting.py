@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.config.competition import Competition, Objects
 from pipeline.scores import LABELS, mean_scored
-from pipeline.segmentation.object_decoding import with_objects
+from pipeline.segmentation.object_decoding import decoded_for_objects, objects_in
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
 from pipeline.segmentation.predict import Prediction
 
@@ -60,10 +60,12 @@ def try_objects(
         score_of: an object map to its score of each class, float64 (C,).
     """
 
-    def mean_of(settings: Objects) -> float:
-        return float(mean_scored(score_of(with_objects(predictions, mask_HW, competition, settings)), scored))
-
     scored, own = competition.scored_indices, competition.objects
+    decoded = decoded_for_objects(predictions, mask_HW, competition)
+
+    def mean_of(settings: Objects) -> float:
+        return float(mean_scored(score_of(objects_in(decoded, competition, settings)), scored))
+
     return ObjectTrial(image_id, sequence, np.array([mean_of(one) for one in settings_of(own)]) - mean_of(own))
 
 

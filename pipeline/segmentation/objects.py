@@ -92,18 +92,37 @@ def watershed(plane_HW: np.ndarray, core_HW: np.ndarray, probs_HW: np.ndarray) -
 
 
 def _grown(seeds_HW: np.ndarray, plane_HW: np.ndarray, probs_HW: np.ndarray) -> np.ndarray:
-    """Returns seeds grown over all of a plane whose components have one each or more."""
-    levels_HW = (np.clip(probs_HW, 0, 1) * (LEVELS - 1)).astype(np.uint8)
-    grown_HW = np.where(plane_HW, seeds_HW, 0).astype(np.float32)  # OpenCV dilates no int32; exact up to 2**24 objects
-    for level in sorted(np.unique(levels_HW[plane_HW]).tolist(), reverse=True):
-        free_HW = plane_HW & (levels_HW >= level) & (grown_HW == 0)
-        while free_HW.any():
-            reached_HW = np.where(free_HW, cv2.dilate(grown_HW, SQUARE), 0)
-            if not reached_HW.any():
-                break
-            grown_HW += reached_HW
-            free_HW &= reached_HW == 0
-    return grown_HW.astype(np.int32)
+    """Returns seeds grown over all of a plane whose components have one each or more.
+
+    Each pixel is touched when something beside it was reached: `waiting` has those of lower levels until their turn.
+    A pixel that several objects reach at once belongs to the one of the highest number.
+    """
+    grown_HW = np.pad(np.where(plane_HW, seeds_HW, 0), 1)  # a frame, so that every pixel has eight neighbours
+    grown_N, width = grown_HW.ravel(), grown_HW.shape[1]
+    beside_8 = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
+    levels_N = np.pad((np.clip(probs_HW, 0, 1) * (LEVELS - 1)).astype(np.int64), 1).ravel()
+    is_free_N, marks_N = np.pad(plane_HW, 1).ravel() & (grown_N == 0), np.zeros(grown_N.size, np.int64)
+    waiting: list[list[np.ndarray]] = [[] for _ in range(LEVELS)]
+
+    def next_to(places: np.ndarray, level: int) -> np.ndarray:
+        """Returns the free pixels beside others that have this level or a higher one; those of lower ones wait."""
+        found = (places[:, None] + beside_8).ravel()
+        found = found[is_free_N[found]]
+        marks_N[found] = np.arange(found.size)
+        found = found[marks_N[found] == np.arange(found.size)]  # each once
+        is_free_N[found] = False
+        own = levels_N[found]
+        for lower in np.unique(own[own < level]).tolist():
+            waiting[lower].append(found[own == lower])
+        return found[own >= level]
+
+    next_to(np.flatnonzero(grown_N), LEVELS)
+    for level in reversed(range(LEVELS)):
+        reached = np.concatenate([*waiting[level], np.empty(0, np.int64)])
+        while reached.size:
+            grown_N[reached] = grown_N[reached[:, None] + beside_8].max(1)
+            reached = next_to(reached, level)
+    return grown_HW[1:-1, 1:-1].astype(np.int32)
 
 
 def without_small(numbers_HW: np.ndarray, min_size: int) -> np.ndarray:
