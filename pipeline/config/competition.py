@@ -18,6 +18,7 @@ MaskValue = Annotated[int, Range(least=-1, most=65535)]  # of a stored mask: 8 o
 # Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
 IGNORE = 255
 BINARY_CLASS = 1  # the class that is submitted where there is one row per image; class 0 is the background
+TEXT_LIST = ".txt"  # how a list ends that has an id in each line, and no header
 IGNORED, OTHERS = "ignore", "others"  # in MASK_VALUES: the values that are ignored, and all that are not named
 
 
@@ -142,10 +143,12 @@ class Competition:
     test_csv: str | None = "test.csv"
     id_column: str = "ImageID"
     id_format: str | None = None
+    id_pattern: str | None = None
     sample_submission: str | None = None
     sequence_column: str | None = None
     sequence_pattern: str | None = None
     split_column: str | None = None
+    valid_pattern: str | None = None
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
