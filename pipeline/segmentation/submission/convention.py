@@ -200,6 +200,8 @@ def _examples(
     left = {True: MOST_FULL, False: MOST_EMPTY}
     read_id, mask = "", None
     for (image_id, class_index), own in texts.items():
+        if not left[any(text not in _NO_RUNS for text in own)]:  # as its text says, before its mask is read
+            continue
         if image_id != read_id:
             read_id, mask = image_id, source.read(Row(image_id, source.cell(image_id), 0, 0))
         mask_HW = mask == class_index
