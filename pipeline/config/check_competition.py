@@ -179,6 +179,8 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
         yield "IMAGE.NEIGHBOURS", "IMAGES stacks files already; give one of the two"
     if image.neighbours and not (competition.sequence_column or competition.sequence_pattern):
         yield "IMAGE.NEIGHBOURS", "neighbours are of the same sequence: give SEQUENCE_PATTERN or SEQUENCE_COLUMN"
+    if image.frame_axis is not None and image.frame is None:
+        yield "IMAGE.FRAME_AXIS", "says which axis FRAME counts along; give FRAME, too"
     if image.range is not None and not image.range[0] < image.range[1]:
         yield "IMAGE.RANGE", f"found {list(image.range)}, expected the darkest value, then the brightest"
     if image.bands is not None and (not image.bands or first_repeated(image.bands) is not None):

@@ -51,7 +51,8 @@ class ImageForm:
     Attributes:
         channels: how many; None: one per stacked file or band, otherwise 3, for which grey images are repeated.
         bands: which channels of a file, in this order; None: all.
-        frame: which image of a file with several along its shortest axis.
+        frame: which image of a file with several.
+        frame_axis: the axis that counts them; None: the shortest, apart from three or four colours behind three others.
         neighbours: how many images of the same sequence before and after each are stacked with it.
         range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
     """
@@ -59,6 +60,7 @@ class ImageForm:
     channels: Annotated[int, Range(least=1, most=512)] | None = None
     bands: tuple[Annotated[int, Range(least=0)], ...] | None = None
     frame: Annotated[int, Range(least=0)] | None = None
+    frame_axis: Annotated[int, Range(least=0, most=3)] | None = None
     neighbours: Annotated[int, Range(least=0, most=16)] = 0
     range: tuple[float, float] | None = None
 
