@@ -1,6 +1,7 @@
-"""The csv files of an unknown folder: which columns have ids, run lengths, classes; which is a sample submission.
+"""The lists of an unknown folder: which columns have ids, run lengths, classes; which is a sample submission.
 
-In: csv files. Out: a `Listing` each. What a column is, its cells decide; its name only where these leave it open.
+In: csv files, and text files with an id in each line. Out: a `Listing` each. What a column is, its cells decide; its
+name only where these leave it open.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.competition import read_csv
+from pipeline.config.competition import TEXT_LIST
+from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.segmentation.discovery.names import SUBSETS, words_of
 from pipeline.segmentation.mask_runs import NO_RUNS
 
@@ -28,9 +30,9 @@ KNOWN = 0.5  # share of a column's cells that are ids of files, if it is the col
 
 @dataclass(frozen=True)
 class Listing:
-    """A csv file; `columns` has the cells by column, without spaces around them.
+    """A list; `columns` has the cells by column, without spaces around them.
 
-    A header alone has columns without cells.
+    A header alone has columns without cells. The one column of a text file without a header is called "".
     """
 
     file: str
@@ -133,14 +135,27 @@ def is_runs(cell: str) -> bool:
 
 
 def read_listings(folder: Path, files: Sequence[str]) -> list[Listing]:
-    """Returns the csv files that can be read as tables."""
+    """Returns the csv files that can be read as tables, and the text files with an id in each line."""
     listings = []
     for file in files:
+        if file.endswith(TEXT_LIST):
+            rows, problems = read_ids(folder / file, file, "", "", "TRAIN_CSV")
+            listings += [] if problems else [Listing(file, {"": [row[""] for _, row in rows]})]
+            continue
         rows, _ = read_csv(folder / file, file, {}, "", "TRAIN_CSV")
         header = list(rows[0][1]) if rows else _header(folder / file)
         if header:
             listings.append(Listing(file, {column: [row[column] for _, row in rows] for column in header}))
     return listings
+
+
+def join_listings(listings: Sequence[Listing]) -> Listing | None:
+    """Returns the rows of all lists that have the columns of the first, under its name; None where there is no list."""
+    if not listings:
+        return None
+    alike = [one for one in listings if one.columns.keys() == listings[0].columns.keys()]
+    columns = {name: [cell for one in alike for cell in one.columns[name]] for name in listings[0].columns}
+    return Listing(listings[0].file, columns)
 
 
 def words_in(listings: Sequence[Listing]) -> set[str]:
