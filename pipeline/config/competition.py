@@ -6,6 +6,7 @@ Every key with its meaning, default and an example: `docs/competitions.md`.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -232,6 +233,23 @@ def as_templates(given: str | tuple[str, ...]) -> list[str]:
     (['{id}/1.png', '{id}/2.png'], ['a/{id}.png', 'b/{id}.png'])
     """
     return [one for template in ((given,) if isinstance(given, str) else given) for one in expand_ranges(template)]
+
+
+def split_row(cell: str, labels: Collection[str]) -> tuple[str, str]:
+    """Returns id and label of a cell `<id>_<label>`: the longest label that it ends with, or what follows the last `_`.
+
+    Args:
+        labels: those in lower case stand for any case.
+
+    >>> split_row("7_a.jpg_Large_bowel", {"large_bowel", "bowel"}), split_row("7_1", ())
+    (('7_a.jpg', 'Large_bowel'), ('7', '1'))
+    """
+    place = cell.find("_")
+    while place >= 0 and cell[place + 1 :] not in labels and cell[place + 1 :].casefold() not in labels:
+        place = cell.find("_", place + 1)
+    if place < 0:
+        place = cell.rfind("_")
+    return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
 
 
 @dataclass(frozen=True)
