@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.config.competition import TEXT_LIST, Competition, MaskCsv
+from pipeline.config.competition import TEXT_LIST, Competition, MaskCsv, split_row
 from pipeline.config.template import FIELD, fill_template, id_values
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.data.image_files import JOIN, Files, ids_of
@@ -181,10 +181,11 @@ def _read_list(
         rows, problems = read_ids(folder / file, file, id_column, competition.name, key)
     else:
         rows, problems = read_csv(folder / file, file, columns, competition.name, key)
+    labels = {label.casefold() for label in (*competition.labels, *competition.classes)}
     listed: list[Listed] = []
     line_of: dict[str, int] = {}
     for line, row in rows:
-        id = row[id_column].rpartition("_")[0] if has_class else row[id_column]
+        id = split_row(row[id_column], labels)[0] if has_class else row[id_column]
         if not id:
             problems.append(make_problem("id empty", file, f"line {line}"))
         elif id.startswith("/") or "\\" in id or {".", "..", ""} & set(id.split("/")) or not id.isprintable():

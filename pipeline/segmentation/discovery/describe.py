@@ -27,10 +27,11 @@ from pipeline.segmentation.discovery.findings import (
 )
 from pipeline.segmentation.discovery.forms import describe_form, stacked
 from pipeline.segmentation.discovery.ids import choose_images, find_ids
-from pipeline.segmentation.discovery.lists import join_listings, read_listings, words_in
+from pipeline.segmentation.discovery.lists import Listing, join_listings, read_listings, words_in
 from pipeline.segmentation.discovery.masks import find_masks
 from pipeline.segmentation.discovery.names import SUFFIXES, split_subset
 from pipeline.segmentation.discovery.submission import describe_submission
+from pipeline.segmentation.discovery.subsets import Lists, choose_lists
 
 ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 MOST_LISTED = 3  # files that a message names
@@ -52,7 +53,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     """
     paths = list_paths(folder)
     listings = read_listings(folder, _lists(paths))
-    known = words_in(listings)
+    known = words_in(listings, paths)
     families = find_families(paths, known)
     if not families:
         raise UserError(_no_images(folder, paths))
@@ -182,78 +183,42 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
 
 
 def _describe_lists(draft: Draft, findings: Findings) -> None:
-    ids, sample = findings.ids, findings.sample
-    own = all_ids(ids)
-    train, test = (set(ids.ids(*subsets)) for subsets in (("", "train"), ("test",)))
+    sample, own = findings.sample, all_ids(findings.ids)
     uses_runs = isinstance(draft.keys["MASKS"], dict)
-    tests = [
-        one for one in findings.listings if "test" in one.file.lower() and not one.is_sample and one.id_column(own)
-    ]
-    test_list = tests[0] if tests else sample if sample and sample.num_rows and sample.id_column(own or test) else None
-    tested = cells_of(test_list, own) if test_list else set()
-    trains = [
-        one for one in findings.listings if one not in (sample, test_list) and not one.is_sample and one.id_column(own)
-    ]
-    labelled = train if uses_runs else labelled_ids(findings)
-    valids = [one for one in trains if split_subset(PurePosixPath(one.file).stem)[1] == "valid"]
-    valids.sort(key=lambda one: not cells_of(one, own) <= labelled)  # one for another task names other images, too
-    validated = cells_of(valids[0], own) if valids and "VALID_IMAGES" not in draft.keys else set()
-    whole = [
-        one
-        for one in trains
-        if (one is findings.runs and uses_runs) or one.has_own_rows(own)  # other lists have a row per image
-        if one not in valids and _is_whole(cells_of(one, own), train, labelled, tested | validated)
-    ]
-    whole.sort(key=lambda one: (one is not findings.runs, "train" not in one.file.lower(), one.file))
-    train_list = whole[0] if whole else None
-    column = None
-    if train_list:
-        column = train_list.id_column(own)[0]
-        listed = cells_of(train_list, own)
-        text = f"{len(listed):,} images" + ", all of them listed" * (listed == train)
-        if unused := len(train - listed - tested - validated):
-            text += f"; {unused:,} images without a mask are in no list, and not used"
-        draft.sure("TRAIN_CSV", text, train_list.file)
-        if (split := train_list.subset_column()) and "VALID_IMAGES" not in draft.keys:
-            draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
-        elif validated:
-            draft.sure("VALID_CSV", f"{len(validated):,} images", valids[0].file)
-    else:
-        part = next((one for one in trains if cells_of(one, own) & train), None)
-        text = (
-            f"{part.file} lacks {len(train - cells_of(part, own)):,} images"
-            if part
-            else "no list has the training images"
-        )
-        text += ", which count as empty" * (part is not None and part is findings.runs and uses_runs)
-        draft.sure("TRAIN_CSV", f"{text}, so all files are taken", None)
-        if part is not None and part is findings.runs and uses_runs:
-            column = part.id_column(own)[0]
-    if test_list:
-        test_column = test_list.id_column(own)[0]
-        draft.sure("TEST_CSV", f"{len(tested):,} images to predict", test_list.file)
-        if column is None or test_list.is_sample:
-            column = column or test_column
+    lists = choose_lists(findings, uses_runs, "VALID_IMAGES" in draft.keys)
+    named = [_describe_train_list(draft, findings, lists, uses_runs), lists.test]
+    if lists.test:
+        draft.sure("TEST_CSV", f"{len(cells_of(lists.test, own)):,} images to predict", lists.test.file)
     else:
         why = "no list has the test images" if "TEST_IMAGES" in draft.keys else "no test images are here"
         hidden = "; where the test set is hidden, `--test-dir` names its folder" * ("TEST_IMAGES" not in draft.keys)
         draft.sure("TEST_CSV", why + hidden, None)
     if sample:
-        draft.sure(
-            "SAMPLE_SUBMISSION",
-            f"{sample.num_rows:,} rows" if sample.num_rows else "a header without rows",
-            sample.file,
-        )
-    column = column or (next(iter(sample.columns)) if sample else None)
-    if column:
+        text = f"{sample.num_rows:,} rows" if sample.num_rows else "a header without rows"
+        draft.sure("SAMPLE_SUBMISSION", text, sample.file)
+    columns = [one.id_column(own)[0] for one in named if one] + ([next(iter(sample.columns))] if sample else [])
+    if column := next(filter(None, columns), None):  # a text file has none
         draft.sure("ID_COLUMN", "its cells are names of images", column)
         if uses_runs and (own_column := findings.runs.id_column(own)[0]) != column:
             draft.keys["MASKS"]["ID_COLUMN"] = own_column
 
 
-def _is_whole(listed: set[str], train: set[str], labelled: set[str], others: set[str]) -> bool:
-    """Returns whether a list has all images for training that `others` lack: all there are, or all with a mask."""
-    return any(listed <= ids and ids - listed <= others for ids in (train, labelled))
+def _describe_train_list(draft: Draft, findings: Findings, lists: Lists, uses_runs: bool) -> Listing | None:
+    """Notes which images train and validate; returns the list whose column of ids is that of the competition."""
+    own, part = all_ids(findings.ids), lists.part
+    if lists.train:
+        text = f"{len(cells_of(lists.train, own)):,} images"
+        unlisted = f"; {lists.unlisted:,} images without a mask are in no list, and not used"
+        draft.sure("TRAIN_CSV", text + unlisted * (lists.unlisted > 0), lists.train.file)
+        if (split := lists.train.subset_column()) and "VALID_IMAGES" not in draft.keys:
+            draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
+        elif lists.valid:
+            draft.sure("VALID_CSV", f"{len(cells_of(lists.valid, own)):,} images", lists.valid.file)
+        return lists.train
+    is_runs = part is not None and part is findings.runs and uses_runs
+    text = f"{part.file} lacks {lists.unlisted:,} images" if part else "no list has the training images"
+    draft.sure("TRAIN_CSV", f"{text}{', which count as empty' * is_runs}, so all files are taken", None)
+    return part if is_runs else None
 
 
 def _describe_without_mask(draft: Draft, findings: Findings) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline.segmentation.discovery.families import Family
 from pipeline.segmentation.discovery.ids import Ids
-from pipeline.segmentation.discovery.lists import Listing
+from pipeline.segmentation.discovery.lists import Listing, split_cell
 from pipeline.segmentation.discovery.masks import MaskFiles
 
 
@@ -53,7 +53,7 @@ def cells_of(listing: Listing, ids: set[str]) -> set[str]:
     """Returns the ids in a list, of which those that are no file's are kept, too."""
     column, has_class = listing.id_column(ids)
     cells = listing.columns[column]
-    return {cell.rpartition("_")[0] for cell in cells} if has_class else set(cells)
+    return {split_cell(cell, ids)[0] for cell in cells} if has_class else set(cells)
 
 
 def predicted_ids(listings: Sequence[Listing], ids: Ids) -> set[str]:

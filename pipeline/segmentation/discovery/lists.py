@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.competition import TEXT_LIST
 from pipeline.data.csv_file import read_csv, read_ids
-from pipeline.segmentation.discovery.names import SUBSETS, words_of
+from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
 from pipeline.segmentation.mask_runs import NO_RUNS
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
@@ -61,7 +61,7 @@ class Listing:
         for has_class in (False, True):
             shares = {}
             for column, cells in self.columns.items():
-                named = [cell.rpartition("_")[0] for cell in cells] if has_class else cells
+                named = [split_cell(cell, ids)[0] for cell in cells] if has_class else cells
                 shares[column] = sum(cell in ids for cell in named) / max(1, len(cells))
             best = max(shares, key=shares.get, default=None)
             if best is not None and shares[best] >= KNOWN:
@@ -158,8 +158,28 @@ def join_listings(listings: Sequence[Listing]) -> Listing | None:
     return Listing(listings[0].file, columns)
 
 
-def words_in(listings: Sequence[Listing]) -> set[str]:
-    """Returns all cells that may be ids: of every column without run lengths, with and without their class."""
+def split_cell(cell: str, ids: Collection[str]) -> tuple[str, str]:
+    """Returns id and class of a cell `<id>_<class>`: the longest of `ids` that it begins with, or split at the last _.
+
+    >>> split_cell("7_a_large_bowel", {"7", "7_a"}), split_cell("7_1", ())
+    (('7_a', 'large_bowel'), ('7', '1'))
+    """
+    place = cell.rfind("_")
+    while place >= 0 and cell[:place] not in ids:
+        place = cell.rfind("_", 0, place)
+    if place < 0:
+        place = cell.rfind("_")
+    return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
+
+
+def words_in(listings: Sequence[Listing], paths: Sequence[str]) -> set[str]:
+    """Returns all cells that may be ids: of every column without run lengths, with and without their class.
+
+    Args:
+        paths: of all files, which tell the id where a class has a `_`.
+    """
+    names = {path.rpartition("/")[2] for path in paths}
+    files = names | {name.removesuffix(suffix_of(name)) for name in names}
     cells = {
         cell
         for listing in listings
@@ -168,7 +188,7 @@ def words_in(listings: Sequence[Listing]) -> set[str]:
         for cell in own
         if cell and len(cell) < 200
     }
-    return cells | {cell.rpartition("_")[0] for cell in cells if "_" in cell}
+    return cells | {split_cell(cell, files)[0] for cell in cells if "_" in cell}
 
 
 def _header(path: Path) -> list[str]:

@@ -422,6 +422,19 @@ def test_a_note_on_a_key_that_is_not_set_names_it(tmp_path: Path):
     assert lines[lines.index("SCORE: dice") - 1].startswith("# COULD NOT TELL: no file says how submissions are scored")
 
 
+def test_classes_with_an_underscore_are_told_from_the_ids(tmp_path: Path):
+    folders.clouds(tmp_path)
+    for file in ("train.csv", "sample_submission.csv"):
+        text = (tmp_path / file).read_text().replace("_Sugar", "_Fine_sugar").replace("_Fish", "_Dead_fish")
+        (tmp_path / file).write_text(text)
+    competition = describe_folder(tmp_path, "clouds")[0].competition()
+    assert competition.masks == MaskCsv("train.csv", rows="id_class", id_column=competition.masks.id_column)
+    assert competition.classes == ("Background", "Dead_fish", "Flower", "Fine_sugar")
+    assert competition.submitted == competition.classes[1:]
+    found = masks_of(competition, tmp_path)
+    assert len(found) == 8 and {int(own.max()) for own in found.values()} == {3}
+
+
 def damage(folder: Path, seed: int) -> None:
     """Does to a folder what unpacking, editing and broken disks do: removes, cuts, renames, copies files."""
     chance = random.Random(seed)
