@@ -55,6 +55,7 @@ class ImageForm:
         frame: which image of a file with several.
         frame_axis: the axis that counts them; None: the shortest, apart from three or four colours behind three others.
         neighbours: how many images of the same sequence before and after each are stacked with it.
+        nan: what a pixel of a float image without a value is read as, NaN or infinite; None: such are refused.
         range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
     """
 
@@ -63,6 +64,7 @@ class ImageForm:
     frame: Annotated[int, Range(least=0)] | None = None
     frame_axis: Annotated[int, Range(least=0, most=3)] | None = None
     neighbours: Annotated[int, Range(least=0, most=16)] = 0
+    nan: float | None = None
     range: tuple[float, float] | None = None
 
 

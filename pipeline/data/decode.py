@@ -35,7 +35,10 @@ def decode(data: bytes, suffix: str, form: ImageForm) -> np.ndarray:
         BadFile: it does not decode, or has no such frame or band.
         UserError: a library that it needs is not installed.
     """
-    return _plain(_select(stored_pixels(data, suffix), form))
+    pixels = _plain(_select(stored_pixels(data, suffix), form))
+    if form.nan is not None and pixels.dtype.kind == "f":
+        pixels[~np.isfinite(pixels)] = form.nan
+    return pixels
 
 
 def stored_pixels(data: bytes, suffix: str) -> np.ndarray:

@@ -100,8 +100,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",
                            f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
-    "pixels without a value": ("a number in every pixel", "fill them with a value, such as the darkest one; "
-                               "VALID_REGION keeps such pixels out of the loss and the score"),
+    "pixels without a value": ("a number in every pixel", "IMAGE: {{NAN: 0}} "
+                               f"in {_DESCRIPTOR} reads them as 0, or as another value that you give; VALID_REGION "
+                               "keeps such pixels out of the loss and the score"),
     "another number format": ("{most}, as the training images", "save all images with the same number of bits"),
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
