@@ -154,6 +154,16 @@ def to_rgb(image: np.ndarray, facts: Facts) -> np.ndarray:
     return image if facts["shown"] == [0, 1, 2] else np.ascontiguousarray(image[..., facts["shown"]])
 
 
+def black_of(facts: Facts) -> float:
+    """Returns the value of a black pixel, which also fills what is added around an image.
+
+    >>> black_of(PLAIN), black_of({"dtype": "uint16", "low": 20.7}), black_of({"dtype": "float32", "low": -1.5})
+    (0.0, 21.0, -1.5)
+    """
+    low, dtype = facts["low"], np.dtype(facts["dtype"])
+    return low if dtype.kind == "f" else float(np.clip(round(low), 0, np.iinfo(dtype).max))
+
+
 def _shown_channels(competition: Competition) -> list[int]:
     """Returns which channels are red, green and blue for people: of neighbours the image itself in grey."""
     last = competition.num_channels - 1
