@@ -129,12 +129,13 @@ def find_notices(
         return notices + task.label_notices(competition, catalog)
     if not competition.test_images and competition.test_csv:  # test images may be in the same folder
         used |= {file for _, cell in list_files(competition, folder, "test")[0] for file in label_files(cell)}
-    own = [PurePosixPath(file) for cell in catalog["image"] for file in label_files(cell)]
-    parents, suffixes = {str(file.parent) for file in own}, {file.suffix for file in own}
+    own = [file for cell in catalog["image"] for file in label_files(cell)]
+    parents, suffixes = {file.rpartition("/")[0] for file in own}, {os.path.splitext(file)[1] for file in own}
     # Of bands and layers not all are used; with ID_PATTERN, not all files are images.
     if len(competition.templates("train")) == 1 and competition.id_pattern is None:
-        there = [f"{parent}/{name}" for parent in sorted(parents) for name in sorted(os.listdir(folder / parent))]
-        unused = [file for file in there if file not in used and PurePosixPath(file).suffix in suffixes]
+        named = [(parent, name) for parent in sorted(parents) for name in sorted(os.listdir(folder / parent))]
+        there = [f"{parent}/{name}" if parent else name for parent, name in named]
+        unused = [file for file in there if file not in used and os.path.splitext(file)[1] in suffixes]
         if unused:
             where = f" in {next(iter(parents))}" if len(parents) == 1 else ""
             notices.append(f"{len(unused):,} images{where} are in no list and unused (first: {unused[0]})")
