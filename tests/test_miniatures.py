@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,54 @@ from PIL import Image
 from scipy.ndimage import label
 
 from pipeline.engine.api import run
-from pipeline.paths import TEST_CATALOG, TRAIN_CATALOG, Folders
+from pipeline.engine.run import Run
+from pipeline.paths import CLASSES, SPLIT, TEST_CATALOG, TRAIN_CATALOG, Folders
 from pipeline.prediction.store import open_predictions
 from pipeline.report.read import read_columns
 from pipeline.segmentation.predict import decode
+from tests.miniatures import DRAWN
 from tests.tiny import SETTINGS
 
+# As the sources in the descriptors have it: what is stored for each class, and classes that the miniature shows.
+ISAID = [
+    *[(0, 0, 0), (0, 0, 63), (0, 63, 63), (0, 63, 0), (0, 63, 127), (0, 63, 191), (0, 63, 255), (0, 127, 63)],
+    *[(0, 127, 127), (0, 0, 127), (0, 0, 191), (0, 0, 255), (0, 191, 127), (0, 127, 191), (0, 127, 255)],
+    (0, 100, 155),
+]
+COCO_UNUSED = {
+    11,
+    25,
+    28,
+    29,
+    44,
+    65,
+    67,
+    68,
+    70,
+    82,
+    90,
+}  # numbers of labels.txt less one: street sign, hat, shoe, ...
+STORED = {
+    "ade20k": (np.arange(1, 151), {"wall": 9, "sky": 9, "flag": 5, "person": 4}),
+    "pascal_voc_2012": (np.arange(21), {"background": 9, "aeroplane": 9, "person": 2, "tvmonitor": 1}),
+    "coco_stuff": (
+        np.setdiff1d(np.arange(182), list(COCO_UNUSED)),
+        {"person": 9, "sky-other": 9, "stop sign": 9, "wood": 4},
+    ),
+    "inria_aerial": (np.array([0, 255]), {"Background": 14, "Building": 14}),
+    "isaid": (
+        np.array(ISAID),
+        {"background": 9, "ship": 9, "plane": 9, "Harbor": 9},
+    ),
+}
+# Where test images are an archive of their own, its folder; and how many images validate and are predicted.
+BENCHMARKS = {
+    "ade20k": ("release_test/testing", 3, 3),
+    "pascal_voc_2012": ("VOCtest", 3, 4),
+    "coco_stuff": ("test2017", 3, 3),
+    "inria_aerial": (None, 6, 4),
+    "isaid": (None, 3, 2),
+}
 QUICK = {**SETTINGS, "SWEEP.ENABLE": "false", "SOLVER.PLAN": "constant"}
 # The split that a user of each would choose, and the number of images: for training, to predict.
 KNOWN = {
@@ -68,6 +111,53 @@ def test_prepare_and_testset_take_the_folder_as_it_is(miniatures, tmp_path, name
     assert len(read_columns(finished.paths / TRAIN_CATALOG)["id"]) == num_train
     test = read_columns(finished.paths / TEST_CATALOG)
     assert (len(test["id"]) if test else 0) == num_test
+
+
+@pytest.fixture
+def benchmark(tmp_path) -> Callable[..., Run]:
+    """`benchmark(name, last, log)` draws a benchmark's folder, and runs the stages on it up to `last`."""
+
+    def run_on(name: str, last: str, log: Callable[[str], None]) -> Run:
+        folder, tests = DRAWN[name](tmp_path / "data"), BENCHMARKS[name][0]
+        changes = {**QUICK, "DATASETS.COMPETITION": name, "DATASETS.SPLIT.BY": "given", "DATASETS.DIRECTORY": folder}
+        changes |= {"DATASETS.TEST_DIRECTORY": tmp_path / "data" / tests} if tests else {}
+        arguments = [f"{key}={value}" for key, value in changes.items()]
+        return run("demo", arguments, last, folders_in(tmp_path, tmp_path), log=log)
+
+    return run_on
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmarks_images_masks_and_validation_are_read_as_published(benchmark, name, capfd):
+    lines: list[str] = []
+    finished = benchmark(name, "testset", lines.append)
+    _, num_valid, num_test = BENCHMARKS[name]
+    assert read_columns(finished.paths / SPLIT)["subset"].count("valid") == num_valid
+    assert len(read_columns(finished.paths / TEST_CATALOG)["id"]) == num_test
+    classes = read_columns(finished.paths / CLASSES)
+    images = dict(zip(classes["name"], map(int, classes["images"]), strict=True))
+    stored, shown = STORED[name]
+    assert len(images) == len(stored)
+    assert {label: images[label] for label in shown} == shown
+    if name == "inria_aerial":
+        split = read_columns(finished.paths / SPLIT)
+        valid = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "valid"}
+        assert valid == {f"{city}{number}" for city in ("austin", "tyrol-w") for number in (1, 2, 5)}
+    assert not [line for line in lines if "in no list" in line and name != "pascal_voc_2012"]
+    assert "TIFF" not in capfd.readouterr().err  # of a GeoTIFF's tags
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmarks_predictions_are_a_zip_of_the_values_that_it_stores(benchmark, tmp_path, name):
+    finished = benchmark(name, "submit", lambda line: None)
+    store, stored = open_predictions(finished, "test"), STORED[name][0]
+    (path,) = (tmp_path / "submissions").glob("*.zip")
+    with zipfile.ZipFile(path) as zipped:
+        assert len(zipped.namelist()) == len([*store]) == BENCHMARKS[name][2]
+        for image_id in store:
+            file = finished.loaded.competition.submission.file.format(id=image_id)
+            assert (np.array(Image.open(zipped.open(file))) == stored[decode(store[image_id])]).all()
 
 
 def unpacked(runs: str, height: int, width: int, order: str, base: int, relative: bool) -> np.ndarray:

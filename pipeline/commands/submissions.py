@@ -57,7 +57,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.data.images import read_image
+    from pipeline.data.image_source import ImageSource, measure
     from pipeline.report.figure import write_image
     from pipeline.segmentation.objects import parted
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
@@ -66,8 +66,8 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
-    images = images_by_id(competition, "test")
-    sizes = {image_id: size_of(path) for image_id, (path, _) in images.items()}  # from headers: nothing is decoded
+    folder, images = images_by_id(competition, "test")
+    sizes = {id: size_of(competition, folder, cell) for id, (cell, _) in images.items()}
     changes = compare_submissions(chosen.first, chosen.second, competition, sizes)
     files = (chosen.first, chosen.second)
     for hint in (hint for file in files for hint in find_hints(file, competition, sizes)):
@@ -83,15 +83,19 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
         {id: parted(mask) for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
         for path in files
     )
-    changed = [Changed(id, read_image(images[id][0]), first[id], second[id]) for id in ids]
+    facts = measure(competition, folder, [images[id][0] for id in ids])
+    source = ImageSource(competition, folder, facts)
+    changed = [Changed(id, source.shown(images[id][0]), first[id], second[id]) for id in ids]
     path = Folders.from_environment().submissions / f"diff_{chosen.first.stem}_{chosen.second.stem}.png"
     titles = (chosen.first.name, chosen.second.name)
     write_image(path, draw_changes(changed, competition.classes, competition.colors, titles))
     print(f"drawn: {shown(path)}")
 
 
-def images_by_id(competition: Competition, *subsets: str) -> dict[str, tuple[Path, str]]:
-    """Returns file and sequence of the competition's images by id; an id in two lists is of the last subset.
+def images_by_id(competition: Competition, *subsets: str) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """Returns the competition's folder, and the files below it, joined, and the sequence of its images by id.
+
+    An id in two lists is of the last subset.
 
     Raises:
         UserError: the competition's folder is not here.
@@ -99,23 +103,26 @@ def images_by_id(competition: Competition, *subsets: str) -> dict[str, tuple[Pat
     from pipeline.data.competition import find_folder, list_files
 
     folder = find_folder(competition, Folders.from_environment().data)
-    return {
-        listed.id: (folder / file, listed.sequence)
+    return folder, {
+        listed.id: (cell, listed.sequence)
         for subset in subsets
-        for listed, file in list_files(competition, folder, subset)[0]
+        for listed, cell in list_files(competition, folder, subset)[0]
     }
 
 
 def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Returns (height, width) of the images whose files are here; notes how many are not."""
+    from pipeline.data.image_files import label_files
+
     try:
-        files = images_by_id(competition, "train", "test")
+        folder, images = images_by_id(competition, "train", "test")
     except UserError:
-        files = {}
-    sizes = {id: size_of(files[id][0]) for id in ids if id in files and files[id][0].is_file()}
-    if num_absent := len(ids) - len(sizes):
+        folder, images = Path(), {}
+    cells = {id: images[id][0] for id in ids if id in images}
+    here = {id: cell for id, cell in cells.items() if all((folder / file).is_file() for file in label_files(cell))}
+    if num_absent := len(ids) - len(here):
         note(f"{num_absent} of the {len(ids)} images are not here: sizes are those of their masks")
-    return sizes
+    return {id: size_of(competition, folder, cell) for id, cell in here.items()}
 
 
 def known_sequences(competition: Competition) -> dict[str, str]:
@@ -126,20 +133,29 @@ def known_sequences(competition: Competition) -> dict[str, str]:
         return {}
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Returns (height, width) of an image, from its header.
+def size_of(competition: Competition, folder: Path, cell: str) -> tuple[int, int]:
+    """Returns (height, width) of an image by its files, joined: from the header of the first, if there is one.
 
     Raises:
         UserError: the file is absent or no image.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    from pipeline.data.image_files import label_files
+    from pipeline.data.image_source import ImageSource
+
+    path = folder / label_files(cell)[0]
     try:
         with Image.open(path) as opened:
             return opened.size[::-1]
+    except UnidentifiedImageError:  # an array, a medical image or a TIFF of another kind
+        seen = ImageSource(competition, folder).inspect(cell)
+        why = "" if seen.height else "not an image"
     except OSError as error:
         why = error.strerror or "not an image"
-        raise UserError(f"cannot read {shown(path)}: {why}; `./run.sh NAME prepare` lists every problem") from None
+    if why:
+        raise UserError(f"cannot read {shown(path)}: {why}; `./run.sh NAME prepare` lists every problem")
+    return seen.height, seen.width
 
 
 def submit_command(options: Parser, arguments: Sequence[str]) -> None:

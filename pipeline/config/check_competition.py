@@ -14,6 +14,7 @@ from pipeline.config.competition import (
     OPTION_OF,
     OTHERS,
     SCORE_DEFAULTS,
+    TEXT_LIST,
     Competition,
     MaskCsv,
     Objects,
@@ -32,7 +33,7 @@ def check_competition(competition: Competition, origins: Mapping[str, str]) -> N
         UserError: file, line and key, what was found and what was expected.
     """
     checks = (_objects, _classes, _labels, _mask_values, _submission_values, _submitted, _score)
-    checks += (_paths, _lists, _sequences, _columns)
+    checks += (_paths, _lists, _patterns, _columns)
     default = descriptor(competition.name)
     for key, why in chain(*(check(competition) for check in checks)):
         refuse(origins, key, why, default)
@@ -250,6 +251,8 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
         yield "IMAGE.NEIGHBOURS", "IMAGES stacks files already; give one of the two"
     if image.neighbours and not (competition.sequence_column or competition.sequence_pattern):
         yield "IMAGE.NEIGHBOURS", "neighbours are of the same sequence: give SEQUENCE_PATTERN or SEQUENCE_COLUMN"
+    if image.frame_axis is not None and image.frame is None:
+        yield "IMAGE.FRAME_AXIS", "says which axis FRAME counts along; give FRAME, too"
     if image.range is not None and not image.range[0] < image.range[1]:
         yield "IMAGE.RANGE", f"found {list(image.range)}, expected the darkest value, then the brightest"
     if image.bands is not None and (not image.bands or first_repeated(image.bands) is not None):
@@ -257,28 +260,33 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
 
 
 def _lists(competition: Competition) -> Problems:
-    given = [key.upper() for key in ("valid_csv", "valid_images", "split_column") if getattr(competition, key)]
-    if "SPLIT_COLUMN" in given and len(given) > 1:
-        yield "SPLIT_COLUMN", f"{given[0]} already names the validation images; keep one of the two"
+    given = [key.upper() for key in ("valid_csv", "valid_images") if getattr(competition, key)]
+    others = [key.upper() for key in ("split_column", "valid_pattern") if getattr(competition, key)]
+    if others and len(given + others) > 1:
+        yield others[-1], f"{(given + others)[0]} already names the validation images; keep one of the two"
     if competition.split_column and competition.train_csv is None:
         yield "SPLIT_COLUMN", "is a column of TRAIN_CSV, which is null"
     if competition.sequence_column and competition.train_csv is None:
         yield "SEQUENCE_COLUMN", "is a column of TRAIN_CSV, which is null; SEQUENCE_PATTERN reads it from the ids"
+    for key in ("sequence_column", "split_column"):
+        if getattr(competition, key) and (competition.train_csv or "").endswith(TEXT_LIST):
+            yield key.upper(), f"is a column of TRAIN_CSV, and {competition.train_csv} has none: a line is an id"
     if competition.valid_csv and competition.train_csv is None and not competition.valid_images:
         yield "VALID_CSV", "TRAIN_CSV: null takes every image of IMAGES for training; give VALID_IMAGES instead"
 
 
-def _sequences(competition: Competition) -> Problems:
-    pattern = competition.sequence_pattern
-    if pattern is None:
-        return
-    try:
-        groups = re.compile(pattern).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        yield "SEQUENCE_PATTERN", f"not a valid regular expression: {error}"
-        return
-    if groups != 1:
-        yield "SEQUENCE_PATTERN", f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
+def _patterns(competition: Competition) -> Problems:
+    for key in ("sequence_pattern", "valid_pattern", "id_pattern"):
+        pattern = getattr(competition, key)
+        if pattern is None:
+            continue
+        try:
+            groups = re.compile(pattern).groups
+        except (re.error, OverflowError, RecursionError) as error:
+            yield key.upper(), f"not a valid regular expression: {error}"
+            continue
+        if key == "sequence_pattern" and groups != 1:
+            yield key.upper(), f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
 
 
 def _columns(competition: Competition) -> Problems:

@@ -6,6 +6,7 @@ Every key with its meaning, default and an example: `docs/competitions.md`.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ MaskValue = Annotated[int, Range(least=-1, most=65535)]  # of a stored mask: 8 o
 # Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
 IGNORE = 255
 BINARY_CLASS = 1  # the class that is submitted where there is one row per image; class 0 is the background
+TEXT_LIST = ".txt"  # how a list ends that has an id in each line, and no header
 IGNORED, OTHERS = "ignore", "others"  # in MASK_VALUES: the values that are ignored, and all that are not named
 
 
@@ -50,15 +52,19 @@ class ImageForm:
     Attributes:
         channels: how many; None: one per stacked file or band, otherwise 3, for which grey images are repeated.
         bands: which channels of a file, in this order; None: all.
-        frame: which image of a file with several along its shortest axis.
+        frame: which image of a file with several.
+        frame_axis: the axis that counts them; None: the shortest, apart from three or four colours behind three others.
         neighbours: how many images of the same sequence before and after each are stacked with it.
+        nan: what a pixel of a float image without a value is read as, NaN or infinite; None: such are refused.
         range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
     """
 
     channels: Annotated[int, Range(least=1, most=512)] | None = None
     bands: tuple[Annotated[int, Range(least=0)], ...] | None = None
     frame: Annotated[int, Range(least=0)] | None = None
+    frame_axis: Annotated[int, Range(least=0, most=3)] | None = None
     neighbours: Annotated[int, Range(least=0, most=16)] = 0
+    nan: float | None = None
     range: tuple[float, float] | None = None
 
 
@@ -168,10 +174,12 @@ class Competition:
     test_csv: str | None = "test.csv"
     id_column: str = "ImageID"
     id_format: str | None = None
+    id_pattern: str | None = None
     sample_submission: str | None = None
     sequence_column: str | None = None
     sequence_pattern: str | None = None
     split_column: str | None = None
+    valid_pattern: str | None = None
     kaggle_slug: str | None = None
     repository: str | None = None
     convention: Convention = Convention()
@@ -274,6 +282,23 @@ def as_templates(given: str | tuple[str, ...]) -> list[str]:
     (['{id}/1.png', '{id}/2.png'], ['a/{id}.png', 'b/{id}.png'])
     """
     return [one for template in ((given,) if isinstance(given, str) else given) for one in expand_ranges(template)]
+
+
+def split_row(cell: str, labels: Collection[str]) -> tuple[str, str]:
+    """Returns id and label of a cell `<id>_<label>`: the longest label that it ends with, or what follows the last `_`.
+
+    Args:
+        labels: those in lower case stand for any case.
+
+    >>> split_row("7_a.jpg_Large_bowel", {"large_bowel", "bowel"}), split_row("7_1", ())
+    (('7_a.jpg', 'Large_bowel'), ('7', '1'))
+    """
+    place = cell.find("_")
+    while place >= 0 and cell[place + 1 :] not in labels and cell[place + 1 :].casefold() not in labels:
+        place = cell.find("_", place + 1)
+    if place < 0:
+        place = cell.rfind("_")
+    return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
 
 
 @dataclass(frozen=True)

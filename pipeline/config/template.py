@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -60,7 +61,15 @@ def fill_template(template: str, values: Values) -> str:
     >>> fill_template("masks/{stem}.png", id_values("0001.jpg")), fill_template("masks/{id}", id_values("0001.jpg"))
     ('masks/0001.png', 'masks/0001.jpg')
     """
-    return FIELD.sub(lambda match: values.get(match[1], match[0]), template)
+    before, *fields = _pieces(template)
+    return before + "".join([values.get(name, f"{{{name}}}") + text for name, text in fields]) if fields else before
+
+
+@lru_cache(maxsize=64)  # of a competition's few templates, each is filled in for every image
+def _pieces(template: str) -> tuple:
+    """Returns the text before the first field, then (name, text behind it) of each field."""
+    before, *rest = FIELD.split(template)
+    return before, *zip(rest[::2], rest[1::2], strict=True)
 
 
 def any_file(template: str) -> str:
@@ -90,7 +99,7 @@ def id_values(image_id: str, id_format: str | None = None) -> dict[str, str] | N
     >>> id_values("case2_day0.png", "{case}_{day}.png")
     {'id': 'case2_day0.png', 'stem': 'case2_day0', 'case': 'case2', 'day': 'day0'}
     """
-    values = {"id": image_id, "stem": SUFFIX.sub("", image_id)}
+    values = {"id": image_id, "stem": SUFFIX.sub("", image_id) if "." in image_id else image_id}
     if id_format is None:
         return values
     match = name_pattern(id_format, {}).fullmatch(image_id)

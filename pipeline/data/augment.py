@@ -85,11 +85,11 @@ def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
     return np.column_stack([linear, center + shift - linear @ center]) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
-def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
+def cut_image(image: np.ndarray, geometry: Geometry, box: Box, black: float = 0) -> np.ndarray:
     """Returns the pixels of `box` in the augmented image: a new array, box.height x box.width x channels.
 
     Equal to warping the whole image and cutting `box` out of the result. Without a warp it is a copied (and flipped)
-    slice. Pixels from beyond the image are mirrored, or black where the border is constant.
+    slice. Pixels from beyond the image are mirrored, or `black` where the border is constant.
     """
     if not geometry.warped:
         return _slice(image, geometry, box)
@@ -98,11 +98,11 @@ def cut_image(image: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
     pixels = image[part.y : part.y + part.height, part.x : part.x + part.width]
     if image.shape[2] != 3 or image.dtype == np.float32:
-        return by_fours(pixels, lambda four: _warp(four, matrix, geometry, box, cv2.INTER_LINEAR, 0))
+        return by_fours(pixels, lambda four: _warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (black,) * 4))
     # OpenCV 5 warps four channels two to three times faster than three, with the same result; only the pixels that the
     # tile needs are given the fourth.
     four = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
-    return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (0, 0, 0, 0)), cv2.COLOR_RGBA2RGB)
+    return cv2.cvtColor(_warp(four, matrix, geometry, box, cv2.INTER_LINEAR, (black,) * 4), cv2.COLOR_RGBA2RGB)
 
 
 def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> np.ndarray:

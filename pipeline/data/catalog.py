@@ -17,9 +17,17 @@ import pandas as pd
 
 from pipeline.config.competition import Competition
 from pipeline.config.template import SUFFIX, below_folders, fill_template, id_values, name_pattern
-from pipeline.data.competition import Listed, cell_of, list_files, list_images, sequence_of, with_neighbours
+from pipeline.data.competition import (
+    Listed,
+    cell_of,
+    ids_of_files,
+    list_files,
+    list_images,
+    sequence_of,
+    with_neighbours,
+)
 from pipeline.data.decode import SUFFIXES
-from pipeline.data.image_files import Files, id_of, ids_of, label_files
+from pipeline.data.image_files import Files, id_of, label_files
 from pipeline.data.image_source import ImageSource, format_problems_of
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
@@ -111,21 +119,23 @@ def find_notices(
 ) -> list[str]:
     """Returns what is unusual but no mistake, a sentence each: unlisted images, and what the task finds in labels."""
     notices = [*labels.notices]
-    used = {file for cell in catalog["image"] for file in label_files(cell)}
+    used = {file for name in ("image", "mask") for cell in catalog[name] for file in label_files(cell)}
     if competition.train_csv is None and competition.without_mask == "skip":
         subsets = ("train", "valid") if competition.valid_images else ("train",)
         templates = [competition.templates(subset)[0] for subset in subsets]
-        num_images = sum(len(ids_of(folder, template, competition.id_format)) for template in templates)
+        num_images = sum(len(ids_of_files(competition, folder, template)) for template in templates)
         if num_images > len(catalog):
             notices.append(f"{num_images - len(catalog):,} images without a mask are left out (WITHOUT_MASK: skip)")
         return notices + task.label_notices(competition, catalog)
     if not competition.test_images and competition.test_csv:  # test images may be in the same folder
         used |= {file for _, cell in list_files(competition, folder, "test")[0] for file in label_files(cell)}
-    own = [PurePosixPath(file) for cell in catalog["image"] for file in label_files(cell)]
-    parents, suffixes = {str(file.parent) for file in own}, {file.suffix for file in own}
-    if len(competition.templates("train")) == 1:  # of bands and layers not all are used
-        there = [f"{parent}/{name}" for parent in sorted(parents) for name in sorted(os.listdir(folder / parent))]
-        unused = [file for file in there if file not in used and PurePosixPath(file).suffix in suffixes]
+    own = [file for cell in catalog["image"] for file in label_files(cell)]
+    parents, suffixes = {file.rpartition("/")[0] for file in own}, {os.path.splitext(file)[1] for file in own}
+    # Of bands and layers not all are used; with ID_PATTERN, not all files are images.
+    if len(competition.templates("train")) == 1 and competition.id_pattern is None:
+        named = [(parent, name) for parent in sorted(parents) for name in sorted(os.listdir(folder / parent))]
+        there = [f"{parent}/{name}" if parent else name for parent, name in named]
+        unused = [file for file in there if file not in used and os.path.splitext(file)[1] in suffixes]
         if unused:
             where = f" in {next(iter(parents))}" if len(parents) == 1 else ""
             notices.append(f"{len(unused):,} images{where} are in no list and unused (first: {unused[0]})")
@@ -167,7 +177,7 @@ def _entries_of(listed: list[tuple[Listed, str]], competition: Competition) -> l
 def _entries_by_templates(competition: Competition, folder: Path, templates: Sequence[str]) -> list[_Entry]:
     """Returns an entry for every image of which a folder has several files, or that has a folder of its own."""
     files = Files(folder, templates, competition.id_format)
-    ids = ids_of(folder, templates[0], competition.id_format)
+    ids = ids_of_files(competition, folder, templates[0])
     rows = [{competition.id_column: id} for id in ids]
     sequences = [sequence_of(competition, row, templates[0], 0)[0] for row in rows]
     listed = [(Listed(id, own, ""), cell_of(files, id)) for id, own in zip(ids, sequences, strict=True)]

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.config.competition import Competition, MaskCsv
+from pipeline.config.competition import TEXT_LIST, Competition, MaskCsv, split_row
 from pipeline.config.template import FIELD, fill_template, id_values
-from pipeline.data.csv_file import read_csv
+from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.data.image_files import JOIN, Files, ids_of
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
@@ -68,6 +68,8 @@ def list_images(competition: Competition, folder: Path, subset: str) -> tuple[li
     given = "train" if competition.valid_csv or competition.valid_images else ""
     template = competition.templates("train")[0]
     listed, problems = _listed(competition, folder, competition.train_csv, template, "TRAIN_CSV", given)
+    if competition.valid_pattern:
+        listed = [one._replace(subset=_subset_of(one.id, competition.valid_pattern)) for one in listed]
     if given:
         template = competition.templates("valid")[0]
         more, found = _listed(competition, folder, competition.valid_csv, template, "VALID_CSV", "valid")
@@ -135,12 +137,22 @@ def natural_order(text: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", text))]
 
 
+def ids_of_files(competition: Competition, folder: Path, template: str) -> list[str]:
+    """Returns the ids of all images that fit a template: of the files that match ID_PATTERN."""
+    ids = ids_of(folder, template, competition.id_format)
+    return [id for id in ids if re.search(competition.id_pattern, id)] if competition.id_pattern else ids
+
+
+def _subset_of(image_id: str, valid_pattern: str) -> str:
+    return "valid" if re.search(valid_pattern, image_id) else "train"
+
+
 def _listed(
     competition: Competition, folder: Path, file: str | None, template: str, key: str, subset: str
 ) -> tuple[list[Listed], list[Problem]]:
     if file is not None:
         return _read_list(competition, folder, file, key, subset)
-    rows = [{competition.id_column: id} for id in ids_of(folder, template, competition.id_format)]
+    rows = [{competition.id_column: id} for id in ids_of_files(competition, folder, template)]
     found = [(row, *sequence_of(competition, row, template, 0)) for row in rows]
     listed = [Listed(row[competition.id_column], sequence, subset) for row, sequence, _ in found]
     needs_sequence = key != "TEST_CSV" or competition.image.neighbours > 0
@@ -165,11 +177,15 @@ def _read_list(
         columns[competition.sequence_column] = "SEQUENCE_COLUMN"
     if key == "TRAIN_CSV" and competition.split_column:
         columns[competition.split_column] = "SPLIT_COLUMN"
-    rows, problems = read_csv(folder / file, file, columns, competition.name, key)
+    if file.endswith(TEXT_LIST):
+        rows, problems = read_ids(folder / file, file, id_column, competition.name, key)
+    else:
+        rows, problems = read_csv(folder / file, file, columns, competition.name, key)
+    labels = {label.casefold() for label in (*competition.label_texts, *competition.classes)}
     listed: list[Listed] = []
     line_of: dict[str, int] = {}
     for line, row in rows:
-        id = row[id_column].rpartition("_")[0] if has_class else row[id_column]
+        id = split_row(row[id_column], labels)[0] if has_class else row[id_column]
         if not id:
             problems.append(make_problem("id empty", file, f"line {line}"))
         elif id.startswith("/") or "\\" in id or {".", "..", ""} & set(id.split("/")) or not id.isprintable():

@@ -1,7 +1,8 @@
-"""A CSV as text, read strictly: every cell stays as it is, every problem names the line.
+"""A list as text, read strictly: every cell stays as it is, every problem names the line.
 
-In: a path and the columns that must be there. Out: rows as dictionaries, and problems. Not by pandas, which
-turns `NA` into nothing and `007` into 7 and shifts the columns of a row that is too long.
+In: a path and the columns that must be there; for a list of ids alone, a text file without a header. Out: rows as
+dictionaries, and problems. Not by pandas, which turns `NA` into nothing and `007` into 7 and shifts the columns of a
+row that is too long.
 """
 
 from __future__ import annotations
@@ -41,16 +42,9 @@ def read_csv(
         columns: those that must be there, each with the descriptor's key that names it.
         key: the descriptor's key that names the file.
     """
-    if not os.path.isfile(path):
-        kind = "list missing" if key in ("TRAIN_CSV", "VALID_CSV", "TEST_CSV") else "csv missing"
-        return [], [make_problem(kind, file, "no such file", key=key, competition=competition)]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return [], [make_problem("list unreadable", file, error.strerror or str(error))]
-    text, problem = _decode(data, file)
-    if problem:
-        return [], [problem]
+    text, problems = _read_text(path, file, competition, key)
+    if problems:
+        return [], problems
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         with long_cells():
@@ -71,6 +65,33 @@ def read_csv(
     found = [f"line {line}: {num_cells} cells, header {len(header)}" for line, num_cells in uneven]
     rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in table[1:] if len(cells) == len(header)]
     return rows, [make_problem("list with uneven rows", file, text) for text in found]
+
+
+def read_ids(path: Path, file: str, column: str, competition: str, key: str) -> tuple[Rows, list[Problem]]:
+    """Returns (line number, {column: id}) for each line of a text file, and what is wrong with it.
+
+    A line is an id, without spaces around it; empty lines are left out. Arguments as in `read_csv`.
+    """
+    text, problems = _read_text(path, file, competition, key)
+    if problems:
+        return [], problems
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    is_id = [len(line.split()) == 1 and "," not in line for _, line in lines]
+    rows = [(number, {column: line}) for (number, line), good in zip(lines, is_id, strict=True) if good]
+    bad = [f"line {number}: {line[:60]!r}" for (number, line), good in zip(lines, is_id, strict=True) if not good]
+    return rows, [make_problem("list with more than ids", file, found) for found in bad]
+
+
+def _read_text(path: Path, file: str, competition: str, key: str) -> tuple[str, list[Problem]]:
+    if not os.path.isfile(path):
+        kind = "list missing" if key in ("TRAIN_CSV", "VALID_CSV", "TEST_CSV") else "csv missing"
+        return "", [make_problem(kind, file, "no such file", key=key, competition=competition)]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return "", [make_problem("list unreadable", file, error.strerror or str(error))]
+    text, problem = _decode(data, file)
+    return text, [problem] if problem else []
 
 
 def _decode(data: bytes, file: str) -> tuple[str, Problem | None]:

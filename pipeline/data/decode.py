@@ -35,7 +35,10 @@ def decode(data: bytes, suffix: str, form: ImageForm) -> np.ndarray:
         BadFile: it does not decode, or has no such frame or band.
         UserError: a library that it needs is not installed.
     """
-    return _plain(_select(stored_pixels(data, suffix), form))
+    pixels = _plain(_select(stored_pixels(data, suffix), form))
+    if form.nan is not None and pixels.dtype.kind == "f":
+        pixels[~np.isfinite(pixels)] = form.nan
+    return pixels
 
 
 def stored_pixels(data: bytes, suffix: str) -> np.ndarray:
@@ -119,12 +122,24 @@ def _read_dicom(data: bytes) -> np.ndarray:
     return pixels
 
 
+def frame_axis(shape: tuple[int, ...]) -> int:
+    """Returns the axis that counts the images of a file: the shortest, apart from colours behind three other axes.
+
+    >>> frame_axis((128, 128, 8)), frame_axis((9, 48, 64, 3)), frame_axis((48, 64, 2, 3))
+    (2, 0, 2)
+    """
+    has_colors = len(shape) == 4 and shape[3] in (3, 4)
+    return int(np.argmin(shape[:3] if has_colors else shape))
+
+
 def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
     """Returns the wanted image and channels of decoded pixels as (H, W, C)."""
     if pixels.ndim not in (2, 3, 4):
         raise BadFile(FORM, f"it has the shape {pixels.shape}, expected height, width and channels")
     if form.frame is not None and pixels.ndim > 2:
-        axis = int(np.argmin(pixels.shape))
+        axis = frame_axis(pixels.shape) if form.frame_axis is None else form.frame_axis
+        if axis >= pixels.ndim:
+            raise BadFile(FORM, f"it has the shape {pixels.shape}, no axis {axis} (IMAGE.FRAME_AXIS counts from 0)")
         if form.frame >= pixels.shape[axis]:
             raise BadFile(
                 FORM, f"it has {pixels.shape[axis]} images, no number {form.frame} (IMAGE.FRAME counts from 0)"

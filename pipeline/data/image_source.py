@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class ImageSource:
     def __init__(self, competition: Competition, folder: Path, facts: Facts | None = None):
         self.competition, self.folder, self.facts = competition, folder, facts or PLAIN
         self.channels = competition.num_channels
+        self._is_quick = self.channels == 3 and self.dtype == np.uint8 and _is_usual(competition.image)
 
     @property
     def dtype(self) -> np.dtype:
@@ -96,14 +97,15 @@ class ImageSource:
             found = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             return _bad(make_problem("files of different sizes", ", ".join(label_files(cell)), found))
         try:
-            stacked = stack(parts, self.channels)
+            is_stacked = len(parts) == 1 and parts[0].shape[2] == self.channels
+            stacked = parts[0] if is_stacked else stack(parts, self.channels)
             if stacked.dtype.kind == "f" and not np.isfinite(stacked).all():
                 raise BadFile("pixels without a value", f"{np.count_nonzero(~np.isfinite(stacked)):,} NaN or infinite")
-            dtype = stacked.dtype
+            number_format = _name_of(stacked.dtype)
         except BadFile as error:
             problem = make_problem(error.kind, label_files(cell)[0], error.found, competition=self.competition.name)
             return Inspection(first.width, first.height, None, (problem,))
-        return Inspection(first.width, first.height, dtype.name, ())
+        return Inspection(first.width, first.height, number_format, ())
 
     def _inspect_file(self, file: str) -> tuple[Inspection, np.ndarray | None]:
         path, form = self.folder / file, self.competition.image
@@ -124,8 +126,7 @@ class ImageSource:
 
     def _is_plain(self, cell: str) -> bool:
         """Returns whether an image is one file that the quick reader reads: 8 bits, ordinary, three channels."""
-        is_ordinary = JOIN not in cell and Path(cell).suffix.lower() in ORDINARY
-        return is_ordinary and self.channels == 3 and self.dtype == np.uint8 and _is_usual(self.competition.image)
+        return self._is_quick and JOIN not in cell and cell.lower().endswith(ORDINARY)
 
     def _decode(self, file: str) -> np.ndarray:
         path = self.folder / file
@@ -154,6 +155,16 @@ def to_rgb(image: np.ndarray, facts: Facts) -> np.ndarray:
         low, high = facts["low"], facts["high"]
         image = np.clip((image.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
     return image if facts["shown"] == [0, 1, 2] else np.ascontiguousarray(image[..., facts["shown"]])
+
+
+def black_of(facts: Facts) -> float:
+    """Returns the value of a black pixel, which also fills what is added around an image.
+
+    >>> black_of(PLAIN), black_of({"dtype": "uint16", "low": 20.7}), black_of({"dtype": "float32", "low": -1.5})
+    (0.0, 21.0, -1.5)
+    """
+    low, dtype = facts["low"], np.dtype(facts["dtype"])
+    return low if dtype.kind == "f" else float(np.clip(round(low), 0, np.iinfo(dtype).max))
 
 
 def _shown_channels(competition: Competition) -> list[int]:
@@ -232,6 +243,11 @@ def _is_known_to_pillow(path: Path) -> bool:
             return True
     except (OSError, SyntaxError, ValueError):
         return False
+
+
+@lru_cache(maxsize=16)
+def _name_of(dtype: np.dtype) -> str:
+    return dtype.name  # which numpy puts together anew each time, for the price of a small image's header
 
 
 def _is_usual(form: ImageForm) -> bool:

@@ -31,6 +31,9 @@ from tqdm.contrib.concurrent import thread_map
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
 
+# Otherwise it prints a line for each tag of a GeoTIFF that it does not know, at every reading of the file.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 STORED_ORIENTATION = cv2.IMREAD_IGNORE_ORIENTATION

@@ -36,6 +36,8 @@ KINDS: dict[str, tuple[str, str]] = {
                           f"null in {_DESCRIPTOR} does without the list; otherwise {_AGAIN}"),
     "list not plain text": ("plain text in UTF-8", _CSV),
     "list with another separator": ("commas between the columns", _CSV),
+    "list with more than ids": ("one id in a line, as in every list that ends with .txt",
+                                "write it as a csv with a header line, and name that"),
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
     "list with uneven rows": ("as many cells in a row as in the header", _LINE),
     "list with a column twice": ("each column once", "remove one of the two"),
@@ -66,7 +68,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "image missing": ("an image for every row", f"{_LISTED}; where test images have a folder of their own: "
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask file for every training image", "put it there; where images have no mask on purpose, "
-                     f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}"),
+                     f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}; where these files are no images, ID_PATTERN "
+                     "there leaves them out"),
     "runs of no image": ("ids of images", f"correct MASKS.ID_COLUMN or ROWS in {_DESCRIPTOR}, or the ids: they must "
                          "match exactly, a file's suffix included"),
     "region missing": ("the file that VALID_REGION names for every image", f"put it there, or correct VALID_REGION in "
@@ -98,8 +101,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",
                            f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
-    "pixels without a value": ("a number in every pixel", "fill them with a value, such as the darkest one; "
-                               "VALID_REGION keeps such pixels out of the loss and the score"),
+    "pixels without a value": ("a number in every pixel", "IMAGE: {{NAN: 0}} "
+                               f"in {_DESCRIPTOR} reads them as 0, or as another value that you give; VALID_REGION "
+                               "keeps such pixels out of the loss and the score"),
     "another number format": ("{most}, as the training images", "save all images with the same number of bits"),
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),

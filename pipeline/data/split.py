@@ -243,7 +243,7 @@ def given_split(ids: list[str], subsets: list[str], split_index: int) -> tuple[l
         found = f"the images have {', '.join(map(repr, names))}" if names else "no image has a subset"
         raise UserError(
             f"SPLIT.BY given: {found}; expected a subset called {', '.join(VALID_NAMES)}, or numbers of folds. "
-            "VALID_CSV, VALID_IMAGES or SPLIT_COLUMN of the competition's file give it."
+            "VALID_CSV, VALID_IMAGES, VALID_PATTERN or SPLIT_COLUMN of the competition's file give it."
         )
     is_valid = dict(zip(ids, (subset in validating for subset in subsets), strict=True))
     return [id for id in ids if not is_valid[id]], [id for id in ids if is_valid[id]]

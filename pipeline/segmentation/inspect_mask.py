@@ -17,6 +17,7 @@ from pipeline.segmentation.labels import (
     class_indices,
     decode_stored,
     has_palette,
+    has_unknown,
     unknown_values,
 )
 
@@ -48,7 +49,7 @@ def inspect_mask(
     if stored is None:
         return seen, None
     mask = class_indices(stored, code)
-    if not (mask == UNKNOWN).any():
+    if not has_unknown(mask):
         return seen, mask
     if code.colors:
         problem = _unknown_colors(stored, mask, competition, file)

@@ -49,7 +49,7 @@ def read_stored_mask(path: Path | str, code: MaskCode) -> tuple[np.ndarray, np.n
     if stored is None:
         raise changed_file(path, "a mask in colours" if code.colors else "a mask of one value per pixel")
     mask = class_indices(stored, code)
-    if (mask == UNKNOWN).any():
+    if has_unknown(mask):
         raise changed_file(path, "the colours of COLORS alone" if code.colors else "values of the classes alone")
     return stored, mask
 
@@ -103,6 +103,11 @@ def class_indices(stored: np.ndarray, code: MaskCode) -> np.ndarray:
     for value, index in code.values.items():
         mask[stored == value] = index
     return mask
+
+
+def has_unknown(mask: np.ndarray) -> bool:
+    """Returns whether a mask (uint8) has an `UNKNOWN` pixel: by a search for the byte, which reads the mask once."""
+    return mask.tobytes().find(UNKNOWN) >= 0
 
 
 def unknown_values(stored: np.ndarray, code: MaskCode) -> tuple[list[int], int]:

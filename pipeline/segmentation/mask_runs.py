@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv
+from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv, split_row
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
-from pipeline.segmentation.submission.rle import RleError, decode_classes
+from pipeline.segmentation.submission.rle import RleError, Runs, decode_joined, parse_runs
 
 NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
 
@@ -51,10 +52,11 @@ class RunTable:
         Raises:
             RleError: a text does not decode; names the line.
         """
-        found: dict[int, np.ndarray] = {}
-        for class_index, own in self.objects(image_id, height, width):
-            found[class_index] = found[class_index] | own if class_index in found else own
-        return found
+        found: dict[int, list[Runs]] = {}
+        for class_index, runs in self._parsed(image_id, height * width):
+            found.setdefault(class_index, []).append(runs)
+        order = self.convention.order
+        return {class_index: decode_joined(own, height, width, order) for class_index, own in found.items()}
 
     def objects(self, image_id: str, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yields class index and pixels, bool (H, W), of each row of an image, in the order of the classes.
@@ -62,9 +64,14 @@ class RunTable:
         Raises:
             RleError: a text does not decode; names the line.
         """
-        for line, class_index, text in sorted(self.rows.get(image_id, ()), key=lambda row: row.class_index):
+        for class_index, runs in sorted(self._parsed(image_id, height * width), key=lambda pair: pair[0]):
+            yield class_index, decode_joined([runs], height, width, self.convention.order)
+
+    def _parsed(self, image_id: str, num_pixels: int) -> Iterator[tuple[int, Runs]]:
+        """Yields class index and runs of each row of an image."""
+        for line, class_index, text in self.rows.get(image_id, ()):
             try:
-                yield class_index, decode_classes([text], height, width, self.convention) == 0
+                yield class_index, parse_runs(text, num_pixels, self.convention)
             except RleError as error:
                 raise RleError(f"line {line}: {error}") from None
 
@@ -77,43 +84,64 @@ class RunTable:
 def read_runs(folder: Path, competition: Competition, convention: Convention) -> tuple[RunTable, list[Problem]]:
     """Returns the rows of the csv that MASKS names, and what is wrong with it.
 
+    The file is parsed once in a process, and again where it has changed.
+
     Args:
         folder: of the competition.
         convention: how the texts are read.
     """
     spec: MaskCsv = competition.masks
-    lines, problems = read_csv(folder / spec.csv, spec.csv, {}, competition.name, "MASKS.CSV")
+    names = (spec.id_column or competition.id_column, competition.convention.value_column, competition.name)
+    path, indices = folder / spec.csv, tuple(index_by_label(competition).items())
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+    rows, unread, problems = _parse(path, stamp, spec, names, indices, ", ".join(competition.label_texts))
+    return RunTable(spec.csv, rows, convention, unread), list(problems)
+
+
+@lru_cache(maxsize=1)  # each stage of a run asks for the same file, most of them several times
+def _parse(
+    path: Path,
+    stamp: tuple[int, int] | None,
+    spec: MaskCsv,
+    names: tuple[str, str, str],
+    indices: tuple[tuple[str, int], ...],
+    labels: str,
+) -> tuple[dict[str, list[RunRow]], tuple[str, ...], list[Problem]]:
+    """Returns the rows of a csv by image id, its columns that nothing is read from, and what is wrong with it.
+
+    Args:
+        stamp: of the file: with another one it is parsed again.
+        names: column of the ids, column of the run lengths where several are left, and the competition's name.
+        indices: what `index_by_label` returned.
+        labels: of the classes, for messages.
+    """
+    id_column, usual_column, name = names
+    lines, problems = read_csv(path, spec.csv, {}, name, "MASKS.CSV")
     rows: dict[str, list[RunRow]] = {}
     if not lines:
-        return RunTable(spec.csv, {}, convention), problems
+        return rows, (), problems
     header = list(lines[0][1])
-    id_column, value_column = spec.id_column or competition.id_column, _value_column(header, spec, competition)
-    problems += _missing_columns(header, id_column, value_column, spec, competition.name)
+    left = [column for column in header if column not in (id_column, spec.class_column)]
+    value_column = spec.value_column or (left[0] if len(left) == 1 else usual_column)
+    problems += _missing_columns(header, id_column, value_column, spec, name)
     if problems:
-        return RunTable(spec.csv, {}, convention), problems
-    indices = index_by_label(competition)
+        return rows, (), problems
+    known = dict(indices)
     for line, cells in lines:
         image_id, label = cells[id_column], cells[spec.class_column] if spec.class_column else ""
         if spec.rows == "id_class":
-            image_id, _, label = image_id.rpartition("_")
+            image_id, label = split_row(image_id, known)
         text = " ".join(cells[value_column].split())
         if text.casefold() in NO_RUNS:
             continue
-        class_index = indices.get(label.casefold())
+        class_index = known.get(label.casefold())
         if class_index is None:
-            known = ", ".join(competition.label_texts)
-            found = f"line {line}: class {label!r}; the labels of the classes are {known}"
-            problems.append(make_problem("class unknown", spec.csv, found, competition=competition.name))
+            found = f"line {line}: class {label!r}; the labels of the classes are {labels}"
+            problems.append(make_problem("class unknown", spec.csv, found, competition=name))
             continue
         rows.setdefault(image_id, []).append(RunRow(line, class_index, text))
-    unread = tuple(name for name in header if name not in (id_column, value_column, spec.class_column))
-    return RunTable(spec.csv, rows, convention, unread), problems
-
-
-def _value_column(header: list[str], spec: MaskCsv, competition: Competition) -> str:
-    """Returns the column of run lengths: the one that is named, or the only one that is left."""
-    left = [name for name in header if name not in (spec.id_column or competition.id_column, spec.class_column)]
-    return spec.value_column or (left[0] if len(left) == 1 else competition.convention.value_column)
+    unread = tuple(column for column in header if column not in (id_column, value_column, spec.class_column))
+    return rows, unread, problems
 
 
 def _missing_columns(header: list[str], id_column: str, value_column: str, spec: MaskCsv, name: str) -> list[Problem]:

@@ -8,6 +8,8 @@ What the added pixels are worth in the mask is `DATASETS.PADDING`, an open quest
 | background | black    | the background class                         |
 | ignore     | black    | 255: neither loss nor metric                 |
 | class      | black    | a class of its own, dropped when decoding    |
+
+Black is 0; of images of other number formats what was measured or given as such.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def offset_in(frame: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     return (frame[0] - size[0]) // 2, (frame[1] - size[1]) // 2
 
 
-def padding_values(policy: Policy, num_classes: int) -> tuple[int | None, int | None]:
+def padding_values(policy: Policy, num_classes: int, black: float = BLACK) -> tuple[float | None, int | None]:
     """Returns the values of padded pixels in image and mask, None where they are mirrored.
 
     >>> padding_values("class", num_classes=12), padding_values("reflect", num_classes=12)
@@ -51,10 +53,10 @@ def padding_values(policy: Policy, num_classes: int) -> tuple[int | None, int | 
     """
     if policy == "reflect":
         return None, None
-    return BLACK, {"background": BACKGROUND, "ignore": IGNORE, "class": num_classes}[policy]
+    return black, {"background": BACKGROUND, "ignore": IGNORE, "class": num_classes}[policy]
 
 
-def pad(pixels: np.ndarray, frame: tuple[int, int], value: int | None) -> np.ndarray:
+def pad(pixels: np.ndarray, frame: tuple[int, int], value: float | None) -> np.ndarray:
     """Returns an image or mask (H, W or H, W, C) in the middle of a frame of (height, width).
 
     Around it is `value`, or the mirrored pixels for None. What fills the frame is returned as it is, not copied.
@@ -70,4 +72,4 @@ def pad(pixels: np.ndarray, frame: tuple[int, int], value: int | None) -> np.nda
         return np.pad(pixels, around, **options)
     if value is None:
         return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_REFLECT_101)
-    return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_CONSTANT, value=[value] * 4)
+    return cv2.copyMakeBorder(pixels, *borders, cv2.BORDER_CONSTANT, value=(value,) * 4)

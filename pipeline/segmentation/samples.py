@@ -44,6 +44,7 @@ class TrainDataset(torch.utils.data.Dataset):
         ids: the training images; index = position in `ids` * number of tiles + tile.
         classes: names of the scored classes, in index order.
         padding: see `padding.py`.
+        black: the value of a black pixel, beyond the border of an image.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class TrainDataset(torch.utils.data.Dataset):
         seed: int,
         classes: Sequence[str],
         padding: Policy = "reflect",
+        black: float = BLACK,
     ):
-        self.store, self.augmentation, self.seed = store, augmentation, seed
+        self.store, self.augmentation, self.seed, self.black = store, augmentation, seed, black
         self.num_classes = len(classes)
-        self.padding_values = padding_values(padding, self.num_classes)
+        self.padding_values = padding_values(padding, self.num_classes, black)
         self.positions = tile_positions(store, ids, augmentation)
         self.num_tiles = len(self.positions) // len(ids)
         self.chain = color_chain(augmentation.color)
@@ -105,7 +107,8 @@ class TrainDataset(torch.utils.data.Dataset):
         if not key.augment:
             return cut_image(stored, UNCHANGED, position.box), cut_label(stored_mask, UNCHANGED, position.box, IGNORE)
         geometry = draw_geometry(self.augmentation, self._rng(key, GEOMETRY))
-        image, mask = cut_image(stored, geometry, position.box), cut_label(stored_mask, geometry, position.box, IGNORE)
+        image = cut_image(stored, geometry, position.box, self.black)
+        mask = cut_label(stored_mask, geometry, position.box, IGNORE)
         rules = self.augmentation.copy_paste
         if rules.enable:
             rng = self._rng(key, PASTING)
@@ -148,7 +151,7 @@ class TrainDataset(torch.utils.data.Dataset):
 
         def read_source(box: Box) -> np.ndarray:
             moved = Box(box.x - frame.x + source_box.x, box.y - frame.y + source_box.y, box.width, box.height)
-            return cut_image(self.store.image(*source[:2]), geometry, moved)
+            return cut_image(self.store.image(*source[:2]), geometry, moved, self.black)
 
         copy_paste.paste(image, mask, source_mask, chosen, read_source, frame)
 
@@ -196,6 +199,7 @@ class ValidDataset(torch.utils.data.Dataset):
         rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
         read_image: a cell of the catalog to its image, HxWxC.
         read_mask: a row to its mask, uint8 HxW or HxWxC.
+        black: the value of a black pixel, with which images are padded where they are not mirrored.
     """
 
     def __init__(
@@ -204,8 +208,9 @@ class ValidDataset(torch.utils.data.Dataset):
         read_image: Callable[[str], np.ndarray],
         read_mask: Callable[[Any], np.ndarray],
         padding: Policy = "reflect",
+        black: float = BLACK,
     ):
-        self.read_image, self.read_mask, self.padding = read_image, read_mask, padding
+        self.read_image, self.read_mask, self.padding, self.black = read_image, read_mask, padding, black
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
 
     def __len__(self) -> int:
@@ -230,16 +235,21 @@ class ValidDataset(torch.utils.data.Dataset):
             )
         frame = self.frame(index)
         mask = None if mask is None else pad(mask, frame, IGNORE)
-        image = pad(image, frame, None if self.padding == "reflect" else BLACK)
+        image = pad(image, frame, None if self.padding == "reflect" else self.black)
         return image, mask, Frame(row.id, offset_in(frame, size), size)
 
 
 def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Batch:
-    """Returns a batch of training samples; where sizes differ, the smaller ones get a frame of ignored pixels."""
+    """Returns a batch of training samples; where sizes differ, the smaller ones get a frame of ignored pixels.
+
+    The frame is black, of other images than 8-bit ones as dark as their darkest pixel.
+    """
     images, masks, keys = zip(*samples, strict=True)
     if len({mask.shape for mask in masks}) > 1:
         frame = tuple(np.max([mask.shape[:2] for mask in masks], axis=0))
-        images, masks = [pad(image, frame, BLACK) for image in images], [pad(mask, frame, IGNORE) for mask in masks]
+        black = [BLACK if image.dtype == np.uint8 else image.min() for image in images]
+        images = [pad(image, frame, value) for image, value in zip(images, black, strict=True)]
+        masks = [pad(mask, frame, IGNORE) for mask in masks]
     return Batch(_stack(images), _stack(masks), list(keys))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.data.competition import find_folder
-from pipeline.data.image_source import PLAIN, to_rgb
+from pipeline.data.image_source import PLAIN, black_of, to_rgb
 from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
 from pipeline.data.tiles import scales_of
@@ -36,14 +36,14 @@ def train_data(run: Run) -> TrainDataset:
     """Returns the training samples of a run, from its tile store."""
     datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
     ids = split_rows(run.paths, "train")["id"].tolist()
-    store = open_store(tile_store(run))
-    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
+    store, black = open_store(tile_store(run)), black_of(read_json(run.paths / IMAGES) or PLAIN)
+    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding, black)
 
 
 def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
     """Returns whole padded images of catalog rows, with masks where the rows have them."""
     images, masks = images_of(run, folder), masks_of(run, folder)
-    return ValidDataset(rows, images.read, masks.read, run.loaded.config.datasets.padding)
+    return ValidDataset(rows, images.read, masks.read, run.loaded.config.datasets.padding, black_of(images.facts))
 
 
 def draw_samples(run: Run, dataset: TrainDataset) -> None:

@@ -6,6 +6,9 @@ Asked at every start to decide what is fresh, so nothing here needs torch or pan
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -192,11 +195,31 @@ def lacks_predictions(run: Run) -> bool:
 
 
 def _files(folder: Path, templates: Sequence[str | None], lists: tuple[str | None, ...]) -> list[Path]:
+    """Returns the lists, and every file in the folders that hold a file of a template.
+
+    Every start of a run asks for them, so what can be told from names alone makes no `Path`.
+    """
     patterns = {any_file(template) for template in templates if template}
-    found = (list(folder.glob(pattern)) or folder.glob(f"**/{pattern}") for pattern in patterns)  # ids with folders
-    parents = sorted({path.parent for paths in found for path in paths})
+    parents = sorted({parent for pattern in patterns for parent in _parents(folder, pattern)})
     files = [folder / name for name in lists if name and (folder / name).is_file()]
-    return files + sorted(path for parent in parents for path in parent.iterdir() if path.is_file())
+    within = [Path(entry) for parent in parents for entry in _names_of_files(parent)]
+    return files + (within if len(parents) == 1 else sorted(within))
+
+
+def _parents(folder: Path, pattern: str) -> set[Path]:
+    """Returns the folders that hold a file of a pattern; of ids with folders these are deeper than it says."""
+    parent, _, name = pattern.rpartition("/")
+    if "*" not in parent and "[" not in parent:
+        matches = re.compile(fnmatch.translate(name)).match
+        if (folder / parent).is_dir() and any(map(matches, os.listdir(folder / parent))):
+            return {folder / parent}
+    found = list(folder.glob(pattern)) or folder.glob(f"**/{pattern}")
+    return {path.parent for path in found}
+
+
+def _names_of_files(parent: Path) -> list[str]:
+    with os.scandir(parent) as entries:
+        return sorted(entry.path for entry in entries if entry.is_file())
 
 
 def _prefixed(log: Callable[[str], None], name: str) -> Callable[[str], None]:

@@ -58,6 +58,30 @@ def test_diff_counts_the_images_that_differ(camvid, tmp_path, capsys):
     assert not list(Folders.from_environment().submissions.glob("*"))
 
 
+def test_diff_draws_images_of_several_files_without_a_header(tmp_path, capsys, monkeypatch):
+    competition = load_competition("contrails")
+    folder, ids, rng = tmp_path / "data" / competition.kaggle_slug, ["11", "12"], np.random.default_rng(0)
+    (folder / "train").mkdir(parents=True)
+    for image_id in ids:
+        (folder / "test" / image_id).mkdir(parents=True)
+        for band in (11, 14, 15):
+            film = rng.normal(250, 9, (24, 40, 8)).astype(np.float32)
+            np.save(folder / f"test/{image_id}/band_{band}.npy", film)
+    (folder / "sample_submission.csv").write_text("record_id,encoded_pixels\n11,1 1\n12,1 1\n")
+    monkeypatch.setenv("DATA_DIR", str(folder.parent))
+    masks = [{id: np.full((24, 40), id == other, np.uint8) for id in ids} for other in ("11", "12")]
+    files = [str(write_masks(tmp_path / f"{n}.csv", own, competition)) for n, own in enumerate(masks)]
+    assert main(["diff", *files, "--competition", "contrails"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 of 2 images differ") and "drawn: " in out
+    drawn = cv2.imread(str(Folders.from_environment().submissions / "diff_0_1.png"))
+    assert drawn.std() > 30  # neither black nor white: floats around 250 are shown by their own range
+    (folder / "test/12/band_14.npy").write_bytes(b"")
+    (folder / "test/12/band_11.npy").write_bytes(b"")
+    assert main(["diff", *files, "--competition", "contrails"]) == 2
+    assert "band_11.npy: not an image; `./run.sh NAME prepare` lists every problem" in capsys.readouterr().err
+
+
 def test_score_names_the_competition_and_every_score(camvid, tmp_path, capsys):
     folder, ids, _ = camvid
     masks = folder / "masks" / "masks"

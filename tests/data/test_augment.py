@@ -115,6 +115,9 @@ def test_the_border_is_mirrored_or_black_and_ignored():
     assert (cut_label(label, mirrored, whole(label), IGNORE) == 3).all()
     constant = Geometry(**moved, border="constant")
     assert (cut_image(image, constant, whole(image))[:, :19] == 0).all()
+    for other in (image, image[..., :1].astype(np.float32), np.concatenate([image] * 2, 2).astype(np.uint16)):
+        assert (cut_image(other, constant, whole(other), 50)[:, :19] == 50).all()
+        assert (cut_image(other, constant, whole(other), 50)[:, 21:] == 200).all()
     assert (cut_label(label, constant, whole(label), IGNORE)[:, :19] == 255).all()
     assert (cut_label(label, constant, whole(label), IGNORE)[:, 21:] == 3).all()
 

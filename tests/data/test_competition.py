@@ -154,6 +154,50 @@ def test_sequences_come_from_the_column_or_from_the_pattern(tmp_path: Path):
     assert {listed.sequence for listed in list_images(plain, tmp_path / "little", "train")[0]} == {""}
 
 
+def test_a_text_list_has_an_id_in_each_line_and_no_header(tmp_path: Path):
+    lists = replace(COMPETITION, sequence_pattern=None, train_csv="sets/train.txt", valid_csv="sets/val.txt")
+    lists = replace(lists, test_csv="sets/test.txt")
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets/train.txt").write_text("\ufeff2007_000032\r\n 007 \n\n")
+    (tmp_path / "sets/val.txt").write_text("aachen/NA")
+    (tmp_path / "sets/test.txt").write_text("1e5\n")
+    listed, problems = list_images(lists, tmp_path, "train")
+    assert problems == []
+    assert listed == [Listed("2007_000032", "", "train"), Listed("007", "", "train"), Listed("aachen/NA", "", "valid")]
+    assert list_images(lists, tmp_path, "test") == ([Listed("1e5", "", "")], [])
+
+
+def test_a_text_list_with_more_than_ids_is_refused_by_its_lines(tmp_path: Path):
+    lists = replace(COMPETITION, sequence_pattern=None, train_csv="train.txt")
+    (tmp_path / "train.txt").write_text("a\na\nb -1\nImageID,Flight\n../c\n")
+    listed, problems = list_images(lists, tmp_path, "train")
+    assert [one.id for one in listed] == ["a"]
+    assert [(problem.kind, problem.found) for problem in problems] == [
+        ("list with more than ids", "line 3: 'b -1'"),
+        ("list with more than ids", "line 4: 'ImageID,Flight'"),
+        ("id twice", "a in lines 1 and 2"),
+        ("id not a file name", "line 5: '../c'"),
+    ]
+    (tmp_path / "train.txt").write_text("\n")
+    assert [problem.kind for problem in list_images(lists, tmp_path, "train")[1]] == ["list empty"]
+    (tmp_path / "train.txt").unlink()
+    (problem,) = list_images(lists, tmp_path, "train")[1]
+    assert problem.kind == "list missing" and "TRAIN_CSV" in problem.fix
+
+
+def test_a_pattern_of_ids_says_which_files_are_images_and_which_validate(tmp_path: Path):
+    for name in ("austin1", "austin12", "tyrol-w5", "austin1_mask", "austin12_mask"):
+        (tmp_path / f"{name}.png").touch()
+    plain = replace(COMPETITION, sequence_pattern=None, train_csv=None, images="{id}.png", masks="{id}_mask.png")
+    assert len(list_images(plain, tmp_path, "train")[0]) == 5
+    beside = replace(plain, id_pattern="[0-9]$", valid_pattern="^[a-z-]+[1-5]$")
+    listed, problems = list_images(beside, tmp_path, "train")
+    assert problems == []
+    assert listed == [Listed("austin1", "", "valid"), Listed("austin12", "", "train"), Listed("tyrol-w5", "", "valid")]
+    (problem,) = list_images(replace(beside, id_pattern="^x"), tmp_path, "train")[1]
+    assert problem.kind == "no image found"
+
+
 def test_the_first_of_two_equal_ids_is_kept(tmp_path: Path):
     (tmp_path / "train.csv").write_text("ImageID,Flight\na_1,x\na_1,y\nb_1,z\n")
     listed, problems = list_images(WITH_COLUMN, tmp_path, "train")

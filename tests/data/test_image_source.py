@@ -86,6 +86,24 @@ FILES = {
     "bands of an npy": ("a.npy", npy(FLOATS), ImageForm(bands=(4, 0)), FLOATS[..., [4, 0]]),
     "frame of an npy": ("a.npy", npy(FLOATS), ImageForm(frame=2, channels=1), FLOATS[..., 2:3]),
     "first axis of an npy": ("a.npy", npy(FIRST), ImageForm(frame=2, channels=1), FLOATS[..., 2:3]),
+    "frame of a film in colour": (
+        "a.npy",
+        npy(np.stack([RGB8 // (n + 1) for n in range(9)])),
+        ImageForm(frame=1),
+        RGB8 // 2,
+    ),
+    "named axis of an npy": (
+        "a.npy",
+        npy(np.stack([GREY16 + n for n in range(99)])),
+        ImageForm(frame=98, frame_axis=0, channels=1),
+        GREY16[..., None] + np.uint16(98),
+    ),
+    "floats without a value": (
+        "a.npy",
+        npy(np.where(FLOATS > 250, np.inf, np.where(FLOATS < 240, np.nan, FLOATS))),
+        replace(CHANNELS_5, nan=-7.5),
+        np.where((FLOATS > 250) | (FLOATS < 240), np.float32(-7.5), FLOATS),
+    ),
     "npz": ("a.npz", saved(lambda file: np.savez_compressed(file, image=GREY16)), CHANNEL_1, GREY16[..., None]),
     "DICOM": ("a.dcm", dicom(GREY16), CHANNEL_1, GREY16[..., None]),
     "DICOM, dark is bright": ("a.dcm", dicom(GREY8, "MONOCHROME1"), CHANNEL_1, (GREY8.max() - GREY8)[..., None]),
@@ -151,6 +169,7 @@ def test_three_ordinary_grey_files_are_stacked_as_any_others(tmp_path: Path):
         (ImageForm(), npy(FLOATS), "number of channels"),
         (ImageForm(bands=(7,)), npy(FLOATS), "image of another form"),
         (ImageForm(frame=9), npy(FLOATS), "image of another form"),
+        (ImageForm(frame=0, frame_axis=3), npy(FLOATS), "image of another form"),
         (ImageForm(), npy(np.zeros((2, 3, 4, 5))), "image of another form"),
         (ImageForm(), npy(np.full((4, 5), "a")), "image of another form"),
         (ImageForm(), b"no array", "file damaged"),
@@ -164,6 +183,12 @@ def test_three_ordinary_grey_files_are_stacked_as_any_others(tmp_path: Path):
 def test_what_the_description_does_not_say_is_a_problem(tmp_path: Path, form, data, kind):
     (tmp_path / "a.npy").write_bytes(data)
     assert [problem.kind for problem in ImageSource(competition(form), tmp_path).inspect("a.npy").problems] == [kind]
+
+
+def test_the_refusal_of_pixels_without_a_value_names_the_key_that_reads_them(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.where(FLOATS > 250, np.nan, FLOATS))
+    (problem,) = ImageSource(competition(CHANNELS_5), tmp_path).inspect("a.npy").problems
+    assert "IMAGE: {NAN: 0} in configs/competitions/" in problem.fix
 
 
 @pytest.mark.parametrize("name", ["npy", "npz", "DICOM", "16-bit TIFF", "TIFF of five floats", "JPEG 2000"])

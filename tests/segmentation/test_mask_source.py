@@ -107,6 +107,12 @@ def test_several_rows_of_an_image_are_its_objects_and_blanks_in_names_and_cells_
         ),
         (MaskCsv("runs.csv", rows="id_class"), {}, "image,pixels", "{id}_2,{text}"),
         (
+            MaskCsv("runs.csv", rows="id_class"),
+            {"classes": ("back", "wall", "Outer_wall")},
+            "image,pixels",
+            "{id}_outer_wall,{text}",
+        ),
+        (
             MaskCsv("runs.csv", id_column="name", value_column="v", class_column="c"),
             {},
             "x,name,v,c",
@@ -120,6 +126,14 @@ def test_classes_are_known_by_number_name_or_label_in_columns_of_any_order(folde
     found, problems = masks(replace(BASE, masks=spec, **changes), folder)
     assert problems == []
     assert all((found[image_id] == 2 * mask).all() for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+
+
+def test_a_row_for_each_object_is_joined_and_a_csv_that_changed_is_read_again(folder):
+    write_csv(folder, "image,pixels", [f"{IDS[0]},11 5", f"{IDS[0]},1 3 5 2", f"{IDS[0]},2 4", f"{IDS[0]},5400 1"])
+    competition = replace(BASE, masks=MaskCsv("runs.csv", order="row", base=1, relative=False))
+    assert np.flatnonzero(masks(competition, folder)[0][IDS[0]]).tolist() == [*range(6), *range(10, 15), 5399]
+    write_csv(folder, "image,pixels", [f"{IDS[0]},30 2"])
+    assert np.flatnonzero(masks(competition, folder)[0][IDS[0]]).tolist() == [29, 30]
 
 
 def test_pixels_of_two_classes_are_counted_and_told(folder):

@@ -66,3 +66,12 @@ def test_an_image_is_padded_to_any_frame():
     image, _ = image_and_mask(5, 7)
     assert pad(image, (9, 8), None).shape == (9, 8, 3)
     assert offset_in((9, 8), (5, 7)) == (2, 0)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_all_channels_are_padded_with_the_black_of_their_images(channels, dtype):
+    image_value, mask_value = padding_values("ignore", 5, black=20.0)
+    padded = pad(np.full((30, 32, channels), 200, dtype), (32, 32), image_value)
+    assert padded.dtype == dtype and padded.shape == (32, 32, channels)
+    assert (padded[[0, 31]] == 20).all() and (padded[1:31] == 200).all() and mask_value == 255

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from pipeline.data.image_source import ImageSource, black_of, measure
 from pipeline.data.images import read_image
 from pipeline.data.loaders import SampleKey
 from pipeline.data.store import build_store, open_store
@@ -13,6 +16,7 @@ from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
 from pipeline.segmentation.samples import TrainDataset, ValidDataset
+from tests.data.broken import COMPETITION
 from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import CLASSES, augmentation, make_competition
 from tests.segmentation.masks import crop
@@ -181,6 +185,28 @@ def test_the_padding_class_comes_after_the_real_ones(mixed):
     dataset = train_dataset(mixed, *PLAIN, padding="class")
     _, mask, _ = dataset[(1, 1)]
     assert mask.shape == (96, 64) and mask[0, 0] == len(CLASSES)
+
+
+def test_borders_and_padding_of_other_number_formats_are_as_black_as_was_measured(tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    (tmp_path / "masks").mkdir()
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", rng.uniform(220, 300, (40, 64, 3)).astype(np.float32))
+        cv2.imwrite(str(tmp_path / f"masks/{number}.png"), np.ones((40, 64), np.uint8))
+        rows.append((str(number), f"{number}.npy", f"masks/{number}.png", 64, 40))
+    catalog = pd.DataFrame(rows, columns=["id", "image", "mask", "width", "height"])
+    facts = measure(COMPETITION, tmp_path, catalog["image"].tolist())
+    images = ImageSource(COMPETITION, tmp_path, facts)
+    store = open_store(build_store(images, catalog, None, tmp_path / "tiles", IndexMasks(tmp_path), lambda line: None))
+    settings, black = augmentation("SHIFT_SCALE_ROTATE.BORDER=constant"), black_of(facts)
+    dataset = TrainDataset(store, list(catalog.id), settings, 7, CLASSES, "ignore", black)
+    samples = [dataset[(epoch, index)] for epoch in range(1, 9) for index in range(3)]
+    beyond = np.concatenate([image[mask == 255] for image, mask, _ in samples])
+    assert 220 < black < 221 and len(beyond) > 24 * 64 * 24  # 24 rows of padding each, and borders
+    assert np.median(beyond) == np.float32(black) and beyond.min() > 219
+    image, _, (_, offset, size) = ValidDataset(catalog, images.read, IndexMasks(tmp_path).read, "ignore", black)[0]
+    crop(image, offset, size)[:] = black
+    assert (image == np.float32(black)).all()
 
 
 def test_presence_says_which_classes_each_tile_shows(competition):

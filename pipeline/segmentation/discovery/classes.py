@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pipeline.config.competition import IGNORED as IGNORED_NAME
 from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.lists import Listing, is_runs
+from pipeline.segmentation.discovery.lists import Listing, is_runs, split_cell
 from pipeline.segmentation.discovery.masks import MaskFiles, is_dense
 
 BACKGROUND, OBJECT = "Background", "Object"
@@ -56,7 +56,7 @@ def labels_of(listing: Listing, ids: Collection[str]) -> Labels:
     """Returns how a list calls the classes; of images that are not here by the form of the cells or columns."""
     column, has_class = listing.id_column(ids) or (next(iter(listing.columns)), listing.ends_with_class)
     if has_class:
-        return Labels("id_class", None, _ordered([cell.rpartition("_")[2] for cell in listing.columns[column]]))
+        return Labels("id_class", None, _ordered([split_cell(cell, ids)[1] for cell in listing.columns[column]]))
     value = listing.runs_column or list(listing.columns)[-1]
     class_column = listing.class_column(column, value) if len(listing.columns) > 2 else None
     if class_column is None:
@@ -194,7 +194,7 @@ def describe_overlap(draft: Draft, runs: Listing | None, ids: Collection[str]) -
     is_relative = draft.keys["CONVENTION"].get("RELATIVE", False)
     owned: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for row, (cell, text) in enumerate(zip(runs.columns[column], runs.columns[runs.runs_column], strict=True)):
-        image_id, _, label = cell.rpartition("_") if has_class else (cell, "", runs.columns[class_column][row])
+        image_id, label = split_cell(cell, ids) if has_class else (cell, runs.columns[class_column][row])
         if is_runs(text) and (image_id in owned or len(owned) < MOST_COMPARED):
             owned[image_id] += [(start, end, label) for start, end in _intervals(text, is_relative)]
     num = sum(_overlap(own) for own in owned.values())

@@ -6,25 +6,36 @@ In: a competition's folder. Out: a `Draft` of its descriptor, with what is sure,
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from pipeline.config.competition import TEXT_LIST
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
 from pipeline.segmentation.discovery.contents import size_of, spread
 from pipeline.segmentation.discovery.draft import Draft
 from pipeline.segmentation.discovery.families import Family, find_families, list_paths
-from pipeline.segmentation.discovery.findings import Findings, all_ids, cells_of, find_lists, predicted_ids
+from pipeline.segmentation.discovery.findings import (
+    Findings,
+    all_ids,
+    cells_of,
+    find_lists,
+    labelled_ids,
+    predicted_ids,
+)
 from pipeline.segmentation.discovery.forms import describe_form, stacked
 from pipeline.segmentation.discovery.ids import choose_images, find_ids
-from pipeline.segmentation.discovery.lists import read_listings, words_in
+from pipeline.segmentation.discovery.lists import Listing, join_listings, read_listings, words_in
 from pipeline.segmentation.discovery.masks import find_masks
 from pipeline.segmentation.discovery.names import SUFFIXES, split_subset
 from pipeline.segmentation.discovery.submission import describe_objects, describe_submission
+from pipeline.segmentation.discovery.subsets import Lists, choose_lists
 
 ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 MOST_LISTED = 3  # files that a message names
+MOSTLY = 0.5  # share of the images with a mask file, if those without are no mistake, but unlabelled
 ENOUGH = 0.95  # share of the images with a mask file, if the others are exceptions
 LEAST_SEQUENCES, LEAST_FRAMES = 3, 2.0  # sequences, and images in one on average, if a beginning of ids names them
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")  # a name in Kaggle's addresses
@@ -42,28 +53,30 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     """
     paths = list_paths(folder)
     listings = read_listings(folder, _lists(paths))
-    known = words_in(listings)
+    known = words_in(listings, paths)
     families = find_families(paths, known)
     if not families:
         raise UserError(_no_images(folder, paths))
     images, looks = choose_images(families, known, folder)
     ids = find_ids(images, known)
     masks = find_masks(families, looks, ids, folder, predicted_ids(listings, ids))
-    findings = find_lists(ids, families, listings, masks)
+    examples = join_listings(read_listings(folder, _beside_images(paths)))
+    findings = find_lists(ids, families, listings, masks, examples)
     if masks is None and findings.runs is None:
         raise UserError(_no_masks(folder, findings))
     draft = Draft(name)
-    draft.unknown("TITLE", "the name that reports show; taken from the folder's", name.replace("_", " ").capitalize())
+    title = re.sub(r"[_\-\s]+", " ", folder.name).strip() or name
+    draft.unknown("TITLE", "the name that reports show; taken from the folder's", title[:1].upper() + title[1:])
     _describe_images(draft, findings)
     _describe_masks(draft, findings)
     labels = describe_classes(draft, findings.masks, findings.runs, findings.sample, all_ids(ids), listings)
     _describe_lists(draft, findings)
+    _describe_without_mask(draft, findings)
     _leave_out_masks(draft, findings)
     _describe_sequences(draft, findings)
     describe_form(draft, findings, folder)
-    draft.unknown(
-        "SCORE", "no file says how submissions are scored; `dice` per image is assumed, see docs/competitions.md"
-    )
+    text = "no file says how submissions are scored; Dice per image is assumed, see docs/competitions.md"
+    draft.unknown("SCORE", text, "dice")
     if SLUG.fullmatch(folder.name):
         draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
     describe_submission(draft, folder, findings, labels)
@@ -78,10 +91,22 @@ def image_sizes(folder: Path, findings: Findings, most: int) -> list[tuple[int, 
 
 
 def _lists(paths: Sequence[str]) -> list[str]:
-    """Returns the csv files that are lists: at the top, or deeper down and the only one of its name."""
+    """Returns the files that may be lists: csv files at the top, or deeper down and the only one of their name.
+
+    Of text files those that are called by a subset: `train.txt`.
+    """
     files = [path for path in paths if path.lower().endswith(".csv")]
-    names = [PurePosixPath(path).name for path in files]
-    return [path for path, name in zip(files, names, strict=True) if "/" not in path or names.count(name) == 1]
+    names = Counter(PurePosixPath(path).name for path in files)
+    texts = [path for path in paths if path.endswith(TEXT_LIST) and split_subset(PurePosixPath(path).stem)[1]]
+    return [path for path in files if "/" not in path or names[PurePosixPath(path).name] == 1] + texts
+
+
+def _beside_images(paths: Sequence[str]) -> list[str]:
+    """Returns some of the csv files of the name that most folders have one of, as where each image has its own."""
+    files = [path for path in paths if path.lower().endswith(".csv") and "/" in path]
+    names = Counter(PurePosixPath(path).name for path in files)
+    name, count = names.most_common(1)[0] if names else ("", 0)
+    return spread([path for path in files if PurePosixPath(path).name == name]) if count > 1 else []
 
 
 def _no_images(folder: Path, paths: Sequence[str]) -> str:
@@ -147,8 +172,6 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
             draft.guess("MASKS", "several files of an image are its objects, and are joined")
         if masks.region:
             draft.guess("VALID_REGION", "test images have these files, too, so they are no labels", masks.region)
-        if masks.coverage < 1:
-            draft.guess("WITHOUT_MASK", "an image without a file has nothing on it; `skip` leaves such out", "empty")
         return
     column, has_class = runs.id_column(all_ids(findings.ids))
     keys = {"CSV": runs.file}
@@ -161,63 +184,58 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
 
 
 def _describe_lists(draft: Draft, findings: Findings) -> None:
-    ids, sample = findings.ids, findings.sample
-    own = all_ids(ids)
-    train, test = (set(ids.ids(*subsets)) for subsets in (("", "train"), ("test",)))
+    sample, own = findings.sample, all_ids(findings.ids)
     uses_runs = isinstance(draft.keys["MASKS"], dict)
-    tests = [
-        one for one in findings.listings if "test" in one.file.lower() and not one.is_sample and one.id_column(own)
-    ]
-    test_list = tests[0] if tests else sample if sample and sample.num_rows and sample.id_column(own or test) else None
-    tested = cells_of(test_list, own) if test_list else set()
-    trains = [
-        one for one in findings.listings if one not in (sample, test_list) and not one.is_sample and one.id_column(own)
-    ]
-    valids = [one for one in trains if split_subset(PurePosixPath(one.file).stem)[1] == "valid"]
-    validated = cells_of(valids[0], own) if valids and "VALID_IMAGES" not in draft.keys else set()
-    whole = [
-        one
-        for one in trains
-        if (one is findings.runs and uses_runs) or one.has_own_rows(own)  # other lists have a row per image
-        if cells_of(one, own) <= train and train - cells_of(one, own) <= tested | validated and one not in valids
-    ]
-    whole.sort(key=lambda one: (one is not findings.runs, "train" not in one.file.lower(), one.file))
-    train_list = whole[0] if whole else None
-    column = None
-    if train_list:
-        column = train_list.id_column(own)[0]
-        draft.sure("TRAIN_CSV", f"{len(cells_of(train_list, own)):,} images, all of them listed", train_list.file)
-        if (split := train_list.subset_column()) and "VALID_IMAGES" not in draft.keys:
-            draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
-        elif validated:
-            draft.sure("VALID_CSV", f"{len(validated):,} images", valids[0].file)
-    else:
-        part = next((one for one in trains if cells_of(one, own) & train), None)
-        text = (
-            f"{part.file} lacks {len(train - cells_of(part, own)):,} images"
-            if part
-            else "no list has the training images"
-        )
-        text += ", which count as empty" * (part is not None and part is findings.runs and uses_runs)
-        draft.sure("TRAIN_CSV", f"{text}, so all files are taken", None)
-        if part is not None and part is findings.runs and uses_runs:
-            column = part.id_column(own)[0]
-    if test_list:
-        test_column = test_list.id_column(own)[0]
-        draft.sure("TEST_CSV", f"{len(tested):,} images to predict", test_list.file)
-        if column is None or test_list.is_sample:
-            column = column or test_column
+    lists = choose_lists(findings, uses_runs, "VALID_IMAGES" in draft.keys)
+    named = [_describe_train_list(draft, findings, lists, uses_runs), lists.test]
+    if lists.test:
+        draft.sure("TEST_CSV", f"{len(cells_of(lists.test, own)):,} images to predict", lists.test.file)
     else:
         why = "no list has the test images" if "TEST_IMAGES" in draft.keys else "no test images are here"
         hidden = "; where the test set is hidden, `--test-dir` names its folder" * ("TEST_IMAGES" not in draft.keys)
         draft.sure("TEST_CSV", why + hidden, None)
     if sample:
-        draft.sure("SAMPLE_SUBMISSION", f"{sample.num_rows:,} rows" if sample.num_rows else "its header", sample.file)
-    column = column or (next(iter(sample.columns)) if sample else None)
-    if column:
+        text = f"{sample.num_rows:,} rows" if sample.num_rows else "a header without rows"
+        draft.sure("SAMPLE_SUBMISSION", text, sample.file)
+    columns = [one.id_column(own)[0] for one in named if one] + ([next(iter(sample.columns))] if sample else [])
+    if column := next(filter(None, columns), None):  # a text file has none
         draft.sure("ID_COLUMN", "its cells are names of images", column)
         if uses_runs and (own_column := findings.runs.id_column(own)[0]) != column:
             draft.keys["MASKS"]["ID_COLUMN"] = own_column
+
+
+def _describe_train_list(draft: Draft, findings: Findings, lists: Lists, uses_runs: bool) -> Listing | None:
+    """Notes which images train and validate; returns the list whose column of ids is that of the competition."""
+    own, part = all_ids(findings.ids), lists.part
+    if lists.train:
+        text = f"{len(cells_of(lists.train, own)):,} images"
+        unlisted = f"; {lists.unlisted:,} images without a mask are in no list, and not used"
+        draft.sure("TRAIN_CSV", text + unlisted * (lists.unlisted > 0), lists.train.file)
+        if (split := lists.train.subset_column()) and "VALID_IMAGES" not in draft.keys:
+            draft.guess("SPLIT_COLUMN", "names the organisers' subsets or folds", split)
+        elif lists.valid:
+            draft.sure("VALID_CSV", f"{len(cells_of(lists.valid, own)):,} images", lists.valid.file)
+        return lists.train
+    is_runs = part is not None and part is findings.runs and uses_runs
+    text = f"{part.file} lacks {lists.unlisted:,} images" if part else "no list has the training images"
+    draft.sure("TRAIN_CSV", f"{text}{', which count as empty' * is_runs}, so all files are taken", None)
+    return part if is_runs else None
+
+
+def _describe_without_mask(draft: Draft, findings: Findings) -> None:
+    """Notes what images without a mask file are, where such are listed, or no list says which images there are."""
+    masks, own = findings.masks, all_ids(findings.ids)
+    if masks is None or masks.coverage == 1 or isinstance(draft.keys["MASKS"], dict):
+        return
+    named = {draft.keys.get("TRAIN_CSV"), draft.keys.get("VALID_CSV")} - {None}
+    listed = {id for one in findings.listings if one.file in named for id in cells_of(one, own)}
+    if listed and not masks.is_objects and listed <= labelled_ids(findings):
+        return
+    if masks.coverage < MOSTLY:
+        text = "most images have no file, so such are taken for unlabelled ones; `empty`: nothing is on them"
+        draft.guess("WITHOUT_MASK", text, "skip")
+    else:
+        draft.guess("WITHOUT_MASK", "an image without a file has nothing on it; `skip` leaves such out", "empty")
 
 
 def _leave_out_masks(draft: Draft, findings: Findings) -> None:
@@ -230,11 +248,13 @@ def _leave_out_masks(draft: Draft, findings: Findings) -> None:
     ]
     is_among = any(family.head.startswith(images.head) and family.tail.endswith(images.tail) for family in others)
     if draft.keys["TRAIN_CSV"] is None and images.fixed is None and is_among:
-        template = others[0].template()
-        if isinstance(draft.keys["MASKS"], dict):
-            draft.unknown("IMAGES", f"{template} is among them; move it to a folder of its own")
-        else:
-            draft.guess("WITHOUT_MASK", f"leaves out {template}, which IMAGES matches, too", "skip")
+        heads, tails = ({re.escape(getattr(family, end)) for family in others} - {""} for end in ("head", "tail"))
+        heads.discard(re.escape(images.head))
+        tails.discard(re.escape(images.tail))
+        parts = [f"({'|'.join(sorted(heads))})"] if heads else []
+        parts += [f".*({'|'.join(sorted(tails))})$"] if tails else []
+        named = ", ".join(family.template() for family in others)
+        draft.sure("ID_PATTERN", f"leaves out {named}, which IMAGES matches, too", f"^(?!{'|'.join(parts)})")
 
 
 def _describe_sequences(draft: Draft, findings: Findings) -> None:
@@ -244,16 +264,15 @@ def _describe_sequences(draft: Draft, findings: Findings) -> None:
         draft.guess("SEQUENCE_COLUMN", "says which images belong together and must not be split", column)
         return
     names = list(findings.ids.ids("", "train", "valid"))
-    for separator in "_-":
-        for num_parts in (1, 2):
-            pattern = "^(" + separator.join([f"[^{separator}]+"] * num_parts) + f"){separator}"
-            found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
-            if None in found:
-                break
-            num = len(set(found))
-            if num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
-                text = f"{num:,} prefixes such as {found[0]}, with {len(found) / num:.0f} images each on average"
-                draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
-                return
+    folder_parts = findings.ids.folder_format.count("_") + 1  # of ids that begin with a folder's name: that is a scan
+    counts = (folder_parts,) if findings.ids.form == "parts" else (1, 2)
+    patterns = ["^(" + sign.join([f"[^{sign}]+"] * num) + f"){sign}" for sign in "_-" for num in counts]
+    for pattern in [*patterns, "^([A-Za-z_-]+)[0-9]+$"]:
+        found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
+        num = len(set(found))
+        if None not in found and num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:
+            text = f"{num:,} prefixes such as {found[0]}, with {len(found) / num:.0f} images each on average"
+            draft.guess("SEQUENCE_PATTERN", f"{text}: images of one scene, which must not be split", pattern)
+            return
     if "VALID_IMAGES" not in draft.keys:
         draft.unknown("SEQUENCE_PATTERN", "names do not show which images are of one scene, patient or video")

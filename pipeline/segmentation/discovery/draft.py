@@ -28,6 +28,7 @@ ORDER = (
         "CLASS_LABELS",
         "ID_COLUMN",
         "ID_FORMAT",
+        "ID_PATTERN",
         "TRAIN_CSV",
         "VALID_CSV",
         "TEST_CSV",
@@ -75,7 +76,8 @@ class Draft:
         """The file `configs/competitions/NAME.yaml`."""
         lines = [f"# {self.name}: written by `./run.sh new` from the files; every line can be edited."]
         for key in ORDER:
-            lines += [line for note in self.notes if note.key == key for line in _comment(note)]
+            named = "" if key in self.keys else f", {key}"  # a note on a key that is not set stands alone
+            lines += [line for note in self.notes if note.key == key for line in _comment(note, named)]
             if key in self.keys:
                 lines.append(yaml_line(key, self.keys[key]))
         return "\n".join(lines) + "\n"
@@ -114,8 +116,8 @@ def yaml_line(key: str, value: Any) -> str:
     return f"{key}: {text.removesuffix('...' + chr(10)).rstrip()}"
 
 
-def _comment(note: Note) -> list[str]:
-    words, lines = f"{note.certainty}: {note.text}".split(), ["#"]
+def _comment(note: Note, named: str) -> list[str]:
+    words, lines = f"{note.certainty}{named}: {note.text}".split(), ["#"]
     for word in words:
         if len(lines[-1]) + len(word) + 1 > WIDTH:
             lines.append("#  ")

@@ -19,6 +19,8 @@ from pipeline.segmentation.discovery.names import SUBSET, SUFFIXES, role_of, spl
 
 _DATA = re.compile(r"[0-9a-f]{6,}|\d+", re.IGNORECASE)  # numbers and hashes
 _LAST = re.compile(r"[_\-. ][A-Za-z][A-Za-z0-9]*$")  # a word at the end of a name
+_LAST_WORDS = re.compile(r"([_\-. ][A-Za-z][A-Za-z0-9]*)+$")
+_SEPARATOR = re.compile(r"[_\-. ]")
 _FIRST = re.compile(r"^[A-Za-z]+[_\-. ]")
 LEAST_SHARE = 0.1  # of a folder's files that have a word at their end, if it tells a kind
 MOST_HEADS = 4  # words at the beginnings of names
@@ -238,7 +240,7 @@ def _numbered(names: Sequence[str]) -> Iterator[tuple[list[str], str]]:
 def _kinds(files: Sequence[Found], known: Collection[str]) -> dict[tuple[str, str], list[Found]]:
     """Returns files by the words (head, tail) of their names that tell kinds: `0001_mask`, `mask_0001`."""
     if any(file.stem in known or file.name in known for file in files):
-        return {("", ""): list(files)}  # whole names are ids
+        return _kinds_of_listed(files, known)
     ends = Counter(match[0] for file in files if (match := _LAST.search(file.stem)) and match.start() > 0)
     tails = {end for end, count in ends.items() if count >= max(2, LEAST_SHARE * len(files))}
     if len(tails) > MOST_KINDS:
@@ -252,15 +254,34 @@ def _kinds(files: Sequence[Found], known: Collection[str]) -> dict[tuple[str, st
         end, start = _LAST.search(file.stem), _FIRST.match(file.stem)
         tail = end[0] if end and end[0] in tails else ""
         kinds[(start[0] if start and start[0] in heads else "", tail)].append(file)
-    return {(head, _longer(tail, own)): own for (head, tail), own in kinds.items()}
+    return {
+        (head, longer): named
+        for (head, tail), own in kinds.items()
+        for longer, named in _longer(head, tail, own).items()
+    }
 
 
-def _longer(tail: str, files: Sequence[Found]) -> str:
-    """Returns a tail with the words before it that all files have, too."""
-    while tail:
-        before = {match[0] if (match := _LAST.search(file.stem.removesuffix(tail))) else "" for file in files}
-        word = before.pop()
-        if before or not word or any(file.stem == word + tail for file in files):
-            break
-        tail = word + tail
-    return tail
+def _kinds_of_listed(files: Sequence[Found], known: Collection[str]) -> dict[tuple[str, str], list[Found]]:
+    """Returns what `_kinds` does where lists name files: whole names are ids, but `0001_mask` if `0001` is one."""
+    kinds: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    for file in files:
+        suffix, tail = suffix_of(file.name), ""
+        if file.stem not in known and file.name not in known and (match := _LAST_WORDS.search(file.stem)):
+            starts = [found.start() for found in _SEPARATOR.finditer(file.stem, match.start())]
+            longest = (start for start in starts[::-1] if {file.stem[:start], file.stem[:start] + suffix} & known)
+            tail = file.stem[next(longest, len(file.stem)) :]
+        kinds["", tail].append(file)
+    return dict(kinds)
+
+
+def _longer(head: str, tail: str, files: Sequence[Found]) -> dict[str, list[Found]]:
+    """Returns files by their tail with the words before it: those that all have, or that tell kinds of the same ids."""
+    words: dict[str, list[Found]] = defaultdict(list)
+    for file in files:
+        match = _LAST.search(file.stem.removesuffix(tail)) if tail else None
+        words[match[0] if match else ""].append(file)
+    ids = [{file.stem[len(head) : -len(word + tail)] for file in own} for word, own in words.items() if word]
+    are_same = all(2 * len(own & ids[0]) > max(len(own), len(ids[0])) for own in ids)  # some files may be missing
+    if "" in words or len(words) > MOST_HEADS or not are_same or not all(map(all, ids)):
+        return {tail: list(files)}
+    return {longer: one for word, own in words.items() for longer, one in _longer(head, word + tail, own).items()}

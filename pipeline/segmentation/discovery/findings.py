@@ -7,12 +7,18 @@ from typing import NamedTuple
 
 from pipeline.segmentation.discovery.families import Family
 from pipeline.segmentation.discovery.ids import Ids
-from pipeline.segmentation.discovery.lists import Listing
+from pipeline.segmentation.discovery.lists import Listing, split_cell
 from pipeline.segmentation.discovery.masks import MaskFiles
 
 
 class Findings(NamedTuple):
-    """What was found in a folder. `runs` is the list with the masks' run lengths, `sample` the sample submission."""
+    """What was found in a folder.
+
+    Attributes:
+        runs: the list with the masks' run lengths.
+        sample: the sample submission.
+        examples: run lengths that show how they are written: `runs`, or those in a csv beside each image.
+    """
 
     ids: Ids
     families: Sequence[Family]
@@ -20,9 +26,16 @@ class Findings(NamedTuple):
     masks: MaskFiles | None
     runs: Listing | None
     sample: Listing | None
+    examples: Listing | None
 
 
-def find_lists(ids: Ids, families: Sequence[Family], listings: Sequence[Listing], masks: MaskFiles | None) -> Findings:
+def find_lists(
+    ids: Ids,
+    families: Sequence[Family],
+    listings: Sequence[Listing],
+    masks: MaskFiles | None,
+    beside_images: Listing | None = None,
+) -> Findings:
     """Returns the findings with the list of the masks' run lengths, and the sample submission that is most usual."""
     own = all_ids(ids)
     with_runs = [one for one in listings if not one.is_sample and one.runs_column and one.id_column(own)]
@@ -30,14 +43,17 @@ def find_lists(ids: Ids, families: Sequence[Family], listings: Sequence[Listing]
         (one for one in listings if one.is_sample), key=lambda one: (not one.num_rows, len(one.file), one.file)
     )
     runs = max(with_runs, key=lambda one: one.num_rows, default=None)
-    return Findings(ids, families, listings, masks, runs, samples[0] if samples else None)
+    examples = runs
+    if runs is None and beside_images and beside_images.runs_column and beside_images.id_column(own):
+        examples = beside_images
+    return Findings(ids, families, listings, masks, runs, samples[0] if samples else None, examples)
 
 
 def cells_of(listing: Listing, ids: set[str]) -> set[str]:
     """Returns the ids in a list, of which those that are no file's are kept, too."""
     column, has_class = listing.id_column(ids)
     cells = listing.columns[column]
-    return {cell.rpartition("_")[0] for cell in cells} if has_class else set(cells)
+    return {split_cell(cell, ids)[0] for cell in cells} if has_class else set(cells)
 
 
 def predicted_ids(listings: Sequence[Listing], ids: Ids) -> set[str]:
@@ -45,6 +61,13 @@ def predicted_ids(listings: Sequence[Listing], ids: Ids) -> set[str]:
     own = all_ids(ids)
     lists = [one for one in listings if (one.is_sample or "test" in one.file.lower()) and one.id_column(own)]
     return {id for one in lists for id in cells_of(one, own)}
+
+
+def labelled_ids(findings: Findings) -> set[str]:
+    """Returns the ids of the images for training that have a mask file, where masks are called as images are."""
+    ids, masks = findings.ids, findings.masks
+    keys = set().union(*(family.keys() for family in masks.families)) if masks else set()
+    return {id for id, file in ids.ids("", "train").items() if ids.images.key(file) in keys}
 
 
 def all_ids(ids: Ids) -> set[str]:

@@ -6,7 +6,7 @@ taken. What a volume, a film or a satellite needs is its user's choice: a simple
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import numpy as np
 
 from pipeline.config.competition import Competition
 from pipeline.config.template import RANGE
-from pipeline.data.decode import ARRAYS, DICOM, ORDINARY, stored_pixels
+from pipeline.data.decode import ARRAYS, DICOM, frame_axis, stored_pixels
 from pipeline.data.image_files import JOIN, Files
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import MAX_PX, BadFile
 from pipeline.data.problems import Problem
 from pipeline.errors import UserError
-from pipeline.segmentation.discovery.contents import MOST_BYTES, header_size, spread
+from pipeline.segmentation.discovery.contents import MOST_BYTES, header_size, size_of, spread
 from pipeline.segmentation.discovery.draft import Draft
 from pipeline.segmentation.discovery.families import Family
 from pipeline.segmentation.discovery.findings import Findings
@@ -64,15 +64,18 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
         draft.guess("IMAGES", f"an image also has {', '.join(beside)}, not used; a list in IMAGES stacks several files")
     try:
         pixels = _pixels(folder, ids.images)
-        is_grey = bool(pixels) and _choose(draft, [one.shape for one in pixels], files, suffix)
+        is_grey = bool(pixels) and _choose(
+            draft, [one.shape for one in pixels], files, suffix, _mask_sizes(findings, folder)
+        )
         problems = _problems(draft.competition(), ids, folder)
     except UserError as error:
         draft.unknown("IMAGE", f"{error}; then `prepare` says what is still needed")
         return
     formats = " or ".join(sorted({one.dtype.name for one in pixels}))
-    if formats and (suffix not in ORDINARY or formats != "uint8"):
-        window = ", with their window applied" if suffix in DICOM else ""
-        draft.sure("IMAGE", f"the pixels of {suffix} files are {formats}{window}; `prepare` measures black and white")
+    if suffix in DICOM:
+        draft.sure("IMAGE", "the window that DICOM files name is applied")
+    if formats not in ("", "uint8"):
+        draft.sure("IMAGE", f"the pixels of {suffix} files are {formats}; `prepare` measures black and white")
     if problems:
         shapes = f" (shapes {' and '.join(sorted({str(one.shape) for one in pixels}))})" if pixels else ""
         found = f"{problems[0].kind}, such as {problems[0].file}: {problems[0].found}"
@@ -84,20 +87,28 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
             draft.guess("IMAGE", f"{text}; each scan or video must then be one sequence")
 
 
-def _choose(draft: Draft, shapes: Sequence[tuple[int, ...]], files: int, suffix: str) -> bool:
+def _choose(
+    draft: Draft, shapes: Sequence[tuple[int, ...]], files: int, suffix: str, sizes: Collection[tuple[int, int]]
+) -> bool:
     """Sets IMAGE by the shapes of what files store, with what else could be meant; returns whether images are grey.
 
     A file of an array that is stacked holds frames, because its channels are files already. Of other files the last
     axis is channels where it is the shortest. Nothing is set where no key reads them.
+
+    Args:
+        sizes: (width, height) of some masks, which show the axes of height and width.
     """
     form: dict[str, Any] = {}
     deep = [shape for shape in shapes if len(shape) > 2]
-    if any(len(shape) > 3 or np.argmin(shape) != 2 or (files > 1 and suffix in ARRAYS) for shape in deep):
-        left = [_without_shortest(shape) for shape in deep]
+    axes = [_axis_of(shape, sizes) for shape in deep]
+    if any(len(s) > 3 or axis != 2 or (files > 1 and suffix in ARRAYS) for s, axis in zip(deep, axes, strict=True)):
+        left = [(*shape[:axis], *shape[axis + 1 :]) for shape, axis in zip(deep, axes, strict=True)]
         if any(len(shape) > 3 or (len(shape) == 3 and np.argmin(shape) != 2) for shape in left):
             return False
-        number = min(map(min, deep))
+        number = min(shape[axis] for shape, axis in zip(deep, axes, strict=True))
         form["FRAME"] = number // 2
+        if axes != [frame_axis(shape) for shape in deep]:
+            form["FRAME_AXIS"] = axes[0]
         text = f"{number} images in a file, of which the one in the middle is taken; FRAME counts from 0"
         draft.guess("IMAGE", text, form)
         deep = [shape for shape in left if len(shape) > 2]
@@ -167,6 +178,18 @@ def _problems(competition: Competition, ids: Ids, folder: Path) -> list[Problem]
     return problems
 
 
-def _without_shortest(shape: tuple[int, ...]) -> tuple[int, ...]:
-    axis = int(np.argmin(shape))
-    return (*shape[:axis], *shape[axis + 1 :])
+def _mask_sizes(findings: Findings, folder: Path) -> set[tuple[int, int]]:
+    files = [file for family in findings.masks.families for file in family.files] if findings.masks else []
+    return {size_of(folder / file.path) for file in spread(files, NUM_READ)} - {(0, 0)}
+
+
+def _axis_of(shape: tuple[int, ...], sizes: Collection[tuple[int, int]]) -> int:
+    """Returns the axis that counts the images of an array: what is left is as large as a mask, if one has such a size.
+
+    >>> _axis_of((200, 48, 64), [(64, 48)]), _axis_of((200, 48, 64), [])
+    (0, 1)
+    """
+    usual = frame_axis(shape)
+    left = {axis: (*shape[:axis], *shape[axis + 1 :]) for axis in range(len(shape))}
+    fitting = [axis for axis, (height, width, *_) in left.items() if (width, height) in sizes]
+    return fitting[0] if fitting and usual not in fitting else usual

@@ -1,6 +1,7 @@
-"""The csv files of an unknown folder: which columns have ids, run lengths, classes; which is a sample submission.
+"""The lists of an unknown folder: which columns have ids, run lengths, classes; which is a sample submission.
 
-In: csv files. Out: a `Listing` each. What a column is, its cells decide; its name only where these leave it open.
+In: csv files, and text files with an id in each line. Out: a `Listing` each. What a column is, its cells decide; its
+name only where these leave it open.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.competition import read_csv
-from pipeline.segmentation.discovery.names import SUBSETS, words_of
+from pipeline.config.competition import TEXT_LIST
+from pipeline.data.csv_file import read_csv, read_ids
+from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
 from pipeline.segmentation.mask_runs import NO_RUNS
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
@@ -28,9 +30,9 @@ KNOWN = 0.5  # share of a column's cells that are ids of files, if it is the col
 
 @dataclass(frozen=True)
 class Listing:
-    """A csv file; `columns` has the cells by column, without spaces around them.
+    """A list; `columns` has the cells by column, without spaces around them.
 
-    A header alone has columns without cells.
+    A header alone has columns without cells. The one column of a text file without a header is called "".
     """
 
     file: str
@@ -59,7 +61,7 @@ class Listing:
         for has_class in (False, True):
             shares = {}
             for column, cells in self.columns.items():
-                named = [cell.rpartition("_")[0] for cell in cells] if has_class else cells
+                named = [split_cell(cell, ids)[0] for cell in cells] if has_class else cells
                 shares[column] = sum(cell in ids for cell in named) / max(1, len(cells))
             best = max(shares, key=shares.get, default=None)
             if best is not None and shares[best] >= KNOWN:
@@ -133,9 +135,13 @@ def is_runs(cell: str) -> bool:
 
 
 def read_listings(folder: Path, files: Sequence[str]) -> list[Listing]:
-    """Returns the csv files that can be read as tables."""
+    """Returns the csv files that can be read as tables, and the text files with an id in each line."""
     listings = []
     for file in files:
+        if file.endswith(TEXT_LIST):
+            rows, problems = read_ids(folder / file, file, "", "", "TRAIN_CSV")
+            listings += [] if problems else [Listing(file, {"": [row[""] for _, row in rows]})]
+            continue
         rows, _ = read_csv(folder / file, file, {}, "", "TRAIN_CSV")
         header = list(rows[0][1]) if rows else _header(folder / file)
         if header:
@@ -143,8 +149,37 @@ def read_listings(folder: Path, files: Sequence[str]) -> list[Listing]:
     return listings
 
 
-def words_in(listings: Sequence[Listing]) -> set[str]:
-    """Returns all cells that may be ids: of every column without run lengths, with and without their class."""
+def join_listings(listings: Sequence[Listing]) -> Listing | None:
+    """Returns the rows of all lists that have the columns of the first, under its name; None where there is no list."""
+    if not listings:
+        return None
+    alike = [one for one in listings if one.columns.keys() == listings[0].columns.keys()]
+    columns = {name: [cell for one in alike for cell in one.columns[name]] for name in listings[0].columns}
+    return Listing(listings[0].file, columns)
+
+
+def split_cell(cell: str, ids: Collection[str]) -> tuple[str, str]:
+    """Returns id and class of a cell `<id>_<class>`: the longest of `ids` that it begins with, or split at the last _.
+
+    >>> split_cell("7_a_large_bowel", {"7", "7_a"}), split_cell("7_1", ())
+    (('7_a', 'large_bowel'), ('7', '1'))
+    """
+    place = cell.rfind("_")
+    while place >= 0 and cell[:place] not in ids:
+        place = cell.rfind("_", 0, place)
+    if place < 0:
+        place = cell.rfind("_")
+    return (cell[:place], cell[place + 1 :]) if place >= 0 else ("", cell)
+
+
+def words_in(listings: Sequence[Listing], paths: Sequence[str]) -> set[str]:
+    """Returns all cells that may be ids: of every column without run lengths, with and without their class.
+
+    Args:
+        paths: of all files, which tell the id where a class has a `_`.
+    """
+    names = {path.rpartition("/")[2] for path in paths}
+    files = names | {name.removesuffix(suffix_of(name)) for name in names}
     cells = {
         cell
         for listing in listings
@@ -153,7 +188,7 @@ def words_in(listings: Sequence[Listing]) -> set[str]:
         for cell in own
         if cell and len(cell) < 200
     }
-    return cells | {cell.rpartition("_")[0] for cell in cells if "_" in cell}
+    return cells | {split_cell(cell, files)[0] for cell in cells if "_" in cell}
 
 
 def _header(path: Path) -> list[str]:

@@ -92,9 +92,12 @@ def find_masks(
 def _merits(candidate: tuple[MaskFiles, Content]) -> tuple:
     found, look = candidate
     family = found.families[0]
-    is_second = bool({*words_of(family.template())} & SECOND_WORDS) or "instanceids" in family.tail.lower()
+    words = words_of(family.tail)
+    has_objects = "instanceid" in "".join(words)  # a number or colour for each object
+    is_second = bool({*words_of(family.template())} & SECOND_WORDS) or has_objects
     return (
         not look.is_lossy,
+        not has_objects,
         not is_second,
         not look.is_color,
         look.values is not None,

@@ -100,7 +100,7 @@ def describe_objects(draft: Draft, findings: Findings) -> None:
 def _runs(draft: Draft, folder: Path, findings: Findings) -> tuple[dict[str, Any], str, bool]:
     """Returns order, base and kind of starts of the run lengths, how they were found, and whether that is sure."""
     usual = ", ".join(f"{name.upper()} {str(value).lower()}" for name, value in USUAL.items())
-    runs = findings.runs
+    runs = findings.examples
     if runs is None:
         return USUAL, f"no run lengths of training images are here; usual ones are assumed ({usual})", False
     competition: Competition = draft.competition()
@@ -125,7 +125,7 @@ def _by_masks(
     for image_id, text in zip(runs.columns[column], runs.columns[runs.runs_column], strict=True):
         if is_runs(text) and image_id in ids:
             texts.setdefault(image_id, []).append(text)
-    source = MaskSource(competition, folder)
+    source = MaskSource(replace(competition, valid_region=None), folder)  # runs go beyond it
     try:
         chosen = spread(list(texts))
         masks = [source.read(Row(image_id, source.cell(image_id), 0, 0)) for image_id in chosen]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.competition import Competition, Convention
+from pipeline.config.competition import Competition, Convention, split_row
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.errors import UserError
@@ -132,10 +132,10 @@ def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unk
     """Returns whether the class or the image is unknown, and what may have been meant."""
     rows, texts = competition.convention.rows, competition.label_texts
     labels = [texts[index] for index in competition.submitted_indices]
-    image_id, _, number = key[0].rpartition("_") if rows == "id_class" else (key[0], "", key[-1])
+    image_id, label = split_row(key[0], texts) if rows == "id_class" else (key[0], key[-1])
     ids = {image for image, _ in expected.values()}
     if rows != "id" and image_id in ids:
-        return f"there is no class {number!r}; the {len(labels)} classes are {', '.join(labels)}"
+        return f"there is no class {label!r}; the {len(labels)} classes are {', '.join(labels)}"
     similar = difflib.get_close_matches(image_id, ids, n=1) if num_unknown <= _MAX_SUGGESTIONS else []
     return f"no test image has this id{f'; did you mean {similar[0]}?' if similar else ''}"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv
+from pipeline.config.competition import BINARY_CLASS, Competition, Convention, MaskCsv, split_row
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.mask_facts import FOUND, find_facts
@@ -92,7 +92,8 @@ def detect_rows(sample_submission: Path | str, ids: Collection[str], labels: Col
         naming, found_labels = "id", []
     else:
         naming = "id_class"
-        found_labels = [cells[0].rpartition("_")[2] for cells in rows if cells[0].rpartition("_")[0] in known]
+        named = [split_row(cells[0], labels) for cells in rows]
+        found_labels = [label for image_id, label in named if image_id in known]
     is_described = bool(labels) and set(found_labels) <= set(labels)
     is_numbered = all(label.isdecimal() for label in found_labels)
     if naming != "id" and (len(found_labels) < len(body) or not (is_described or is_numbered)):
@@ -200,6 +201,8 @@ def _examples(
     left = {True: MOST_FULL, False: MOST_EMPTY}
     read_id, mask = "", None
     for (image_id, class_index), own in texts.items():
+        if not left[any(text not in _NO_RUNS for text in own)]:  # as its text says, before its mask is read
+            continue
         if image_id != read_id:
             read_id, mask = image_id, source.read(Row(image_id, source.cell(image_id), 0, 0))
         mask_HW = mask == class_index
@@ -218,7 +221,7 @@ def _named(cells: list[str], train_ids: set[str], labels: Mapping[str, int], row
     if stem in train_ids:
         named = [labels[cell] for cell in others if cell in labels]
         return None if rows != "id" and not named else (stem, named[0] if named else BINARY_CLASS)
-    image_id, _, label = first.rpartition("_")
+    image_id, label = split_row(first, labels)
     stem = image_id if image_id in train_ids else image_id.rpartition(".")[0]
     return (stem, labels[label]) if stem in train_ids and label in labels else None
 

@@ -125,9 +125,25 @@ def _decode(
     values_R = np.full(edges.size + 1, none)
     values_R[1::2] = values[owners]
     pixels_N = np.repeat(values_R, np.diff(edges, prepend=0, append=height * width))
-    if convention.order == "row":
-        return pixels_N.reshape(height, width)
-    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
+    return _as_image(pixels_N, height, width, convention.order)
+
+
+def decode_joined(all_runs: Sequence[Runs], height: int, width: int, order: str) -> np.ndarray:
+    """Returns where any of some texts has a run, bool (H, W); the runs of different texts may overlap.
+
+    >>> texts = [parse_runs(text, 6, Convention("row", base=0)) for text in ("4 1", "0 2", "1 2")]
+    >>> decode_joined(texts, 2, 3, "row").tolist()
+    [[True, True, True], [False, True, False]]
+    """
+    runs = Runs(*(np.concatenate(parts) for parts in zip(*all_runs, strict=True)))
+    by_start = np.argsort(runs.starts, kind="stable")
+    starts = runs.starts[by_start]
+    stops = np.maximum.accumulate(starts + runs.lengths[by_start])
+    is_first = np.concatenate([[True], starts[1:] > stops[:-1]])  # of runs that touch or overlap
+    edges = np.stack([starts[is_first], stops[np.roll(is_first, -1)]], axis=1).ravel()
+    values = np.zeros(edges.size + 1, bool)
+    values[1::2] = True
+    return _as_image(np.repeat(values, np.diff(edges, prepend=0, append=height * width)), height, width, order)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
@@ -173,6 +189,12 @@ def parse_runs(text: str, num_pixels: int, convention: Convention) -> Runs:
         last = stops[-1] - 1 + base
         raise RleError(f"run {starts.size} ends at pixel {last}; the last pixel is {num_pixels - 1 + base}")
     return Runs(starts, lengths)
+
+
+def _as_image(pixels_N: np.ndarray, height: int, width: int, order: str) -> np.ndarray:
+    return (
+        pixels_N.reshape(height, width) if order == "row" else np.ascontiguousarray(pixels_N.reshape(width, height).T)
+    )
 
 
 def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:

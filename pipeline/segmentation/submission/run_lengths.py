@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, Convention
+from pipeline.config.competition import IGNORE, Competition, Convention, split_row
 from pipeline.data.csv_file import long_cells
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import digest_classes, require_size
@@ -127,7 +127,8 @@ def list_ids(path: Path, competition: Competition) -> list[str]:
     """
     keys = [row.key for row in read_rows(path, competition.convention)]
     has_class = competition.convention.rows == "id_class"  # in the cell of the image
-    ids = list(dict.fromkeys(key[0].rpartition("_")[0] if has_class else key[0] for key in keys))
+    labels = {competition.label_texts[index] for index in competition.submitted_indices}
+    ids = list(dict.fromkeys(split_row(key[0], labels)[0] if has_class else key[0] for key in keys))
     expected = expected_keys(ids, competition)
     unknown = next((key for key in keys if key not in expected), None)
     if unknown is not None or not keys:

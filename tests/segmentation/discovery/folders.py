@@ -206,6 +206,16 @@ def one_folder(folder: Path) -> None:
     write_csv(folder / "sample_submission.csv", ["ImageID", "EncodedPixels"], sample)
 
 
+def listed_beside(folder: Path) -> None:
+    """Images, two kinds of masks and a list of the images in one folder; a list of others for validation."""
+    for seed in range(8):
+        write(folder / f"data/{name_of(seed)}.png", photo(seed))
+        write(folder / f"data/{name_of(seed)}_mask.png", mask(seed))
+        write(folder / f"data/{name_of(seed)}_mask_color.png", np.stack([mask(seed) * 9] * 3, -1))
+    (folder / "data/train.txt").write_text("".join(f"{name_of(seed)}\n" for seed in range(6)))
+    (folder / "data/val.txt").write_text("".join(f"{name_of(seed)}\n" for seed in (6, 7)))
+
+
 def nuclei(folder: Path) -> None:
     """The Data Science Bowl's kind: a folder for each image, in it a file for each object."""
     for seed in range(6):
@@ -267,7 +277,7 @@ def slices(folder: Path) -> None:
 
 
 def layers(folder: Path) -> None:
-    """Vesuvius' kind: the id is a folder, its image a file for each layer; masks, and regions of test images, too."""
+    """Vesuvius' kind: the id is a folder with a file for each layer, masks, their runs, regions of test images, too."""
     for subset, names in {"train": "123", "test": "ab"}.items():
         for seed, name in enumerate(names):
             for layer in range(3):
@@ -277,6 +287,8 @@ def layers(folder: Path) -> None:
             write(folder / f"{subset}/{name}/mask.png", mask(seed + 7) > 0)
             if subset == "train":
                 write(folder / f"{subset}/{name}/inklabels.png", mask(seed) > 0)
+                by_row = runs(mask(seed).T)
+                write_csv(folder / f"{subset}/{name}/inklabels_rle.csv", ["Id", "Predicted"], [(name, by_row)])
     write_csv(folder / "sample_submission.csv", ["Id", "Predicted"], [("a", "1 1 5 1"), ("b", "1 1 5 1")])
 
 
@@ -338,6 +350,7 @@ def satellites(folder: Path) -> None:
 
 
 KINDS: tuple[Callable[[Path], None], ...] = (
-    *(cars, defects, clouds, streets, land, class_files, class_folders, voc, colored, beside, one_folder, nuclei),
+    *(cars, defects, clouds, streets, land, class_files, class_folders, voc, colored, beside, one_folder),
+    *(listed_beside, nuclei),
     *(slices, layers, glued, organs, prefixes, scans, films, volumes, xrays, satellites),
 )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv, Objects
+from pipeline.config.load import load_competition
 from pipeline.data.competition import list_files
 from pipeline.data.image_files import label_files
 from pipeline.errors import UserError
@@ -19,6 +20,7 @@ from pipeline.segmentation.discovery.draft import Draft, parse_competition
 from pipeline.segmentation.discovery.experiment import experiment_text, split_by
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
+from tests.miniatures import DRAWN, pascal_voc_2012
 from tests.segmentation.discovery import folders
 from tests.segmentation.discovery.folders import HEIGHT, KINDS, WIDTH, mask, name_of, photo, runs, write, write_csv
 
@@ -345,6 +347,94 @@ def test_images_without_a_row_are_empty_and_a_list_that_lacks_images_is_no_list(
     assert len(masks_of(draft.competition(), tmp_path / "defects")) == 10
 
 
+@pytest.mark.parametrize("name", DRAWN)
+def test_public_benchmarks_are_described_from_their_folders_alone(name, tmp_path: Path):
+    folder = DRAWN[name](tmp_path)
+    found, ready = describe_folder(folder, name)[0].competition(), load_competition(name)
+    for subset in ("train", "valid"):
+        assert found.templates(subset) == ready.templates(subset)
+    assert (found.train_csv, found.valid_csv) == (ready.train_csv, ready.valid_csv)
+    assert found.without_mask == "refuse"
+    listed, problems = list_files(found, folder, "train")
+    assert problems == [] and [id for (id, *_), _ in listed] == [
+        id for (id, *_), _ in list_files(ready, folder, "train")[0]
+    ]
+    for (image_id, *_), _ in listed:
+        assert MaskSource(found, folder).cell(image_id) == MaskSource(ready, folder).cell(image_id)
+
+
+def test_masks_beside_the_images_are_left_out_by_a_pattern_of_ids(tmp_path: Path):
+    draft = draft_of(folders.beside, tmp_path)
+    assert draft.competition().id_pattern == "^(?!.*(_mask)$)"
+    assert any(note.key == "ID_PATTERN" and "leaves out training/{id}_mask.png" in note.text for note in draft.notes)
+    competition = described(folders.listed_beside, tmp_path)
+    assert (competition.train_csv, competition.valid_csv) == ("data/train.txt", "data/val.txt")
+    assert (competition.images, competition.masks) == ("data/{id}.png", "data/{id}_mask.png")
+    assert competition.id_pattern is None and competition.without_mask == "refuse"
+
+
+def test_lists_of_the_images_that_have_masks_are_taken_and_others_are_unlabelled(tmp_path: Path):
+    folder = pascal_voc_2012(tmp_path)
+    shutil.rmtree(folder / "ImageSets/Segmentation")
+    for subset, numbers in {"train": range(2, 8), "val": range(8, 13)}.items():  # of another task
+        names = sorted(path.stem for path in folder.glob("JPEGImages/*.jpg"))
+        path = folder / f"ImageSets/Main/{subset}.txt"
+        path.write_text("".join(f"{names[number]}\n" for number in numbers))
+    competition = describe_folder(folder, "voc")[0].competition()
+    assert (competition.train_csv, competition.valid_csv, competition.without_mask) == (None, None, "empty")
+    for path in sorted(folder.glob("SegmentationClass/*.png"))[:4]:
+        path.unlink()
+    assert describe_folder(folder, "voc")[0].competition().without_mask == "skip"  # 5 of 13 images have a mask
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (
+            [f"{city}{number}" for city in ("austin", "tyrol-w", "vienna") for number in range(1, 4)],
+            "^([A-Za-z_-]+)[0-9]+$",
+        ),
+        ([f"img{number}" for number in range(9)], None),
+        ([f"{flight}-{frame}" for flight in range(3) for frame in range(3)], "^([^-]+)-"),
+    ],
+)
+def test_beginnings_that_several_names_share_are_sequences(names, pattern, tmp_path: Path):
+    for seed, name in enumerate(names):
+        write(tmp_path / f"images/{name}.png", photo(seed))
+        write(tmp_path / f"masks/{name}.png", mask(seed))
+    assert describe_folder(tmp_path, "names")[0].competition().sequence_pattern == pattern
+
+
+def test_a_scan_of_slices_is_a_sequence_and_run_lengths_beside_each_image_show_their_order(tmp_path: Path):
+    assert described(folders.slices, tmp_path).sequence_pattern == "^([^_]+_[^_]+)_"
+    draft = draft_of(folders.layers, tmp_path)
+    assert (draft.competition().convention.order, draft.competition().convention.base) == ("row", 1)
+    assert any(
+        note.key == "CONVENTION" and "inklabels_rle.csv decodes to the masks" in note.text for note in draft.notes
+    )
+
+
+def test_a_note_on_a_key_that_is_not_set_names_it(tmp_path: Path):
+    lines = draft_of(folders.voc, tmp_path).text.splitlines()
+    assert (
+        "# COULD NOT TELL, SEQUENCE_PATTERN: names do not show which images are of one scene, patient or video" in lines
+    )
+    assert lines[lines.index("SCORE: dice") - 1].startswith("# COULD NOT TELL: no file says how submissions are scored")
+
+
+def test_classes_with_an_underscore_are_told_from_the_ids(tmp_path: Path):
+    folders.clouds(tmp_path)
+    for file in ("train.csv", "sample_submission.csv"):
+        text = (tmp_path / file).read_text().replace("_Sugar", "_Fine_sugar").replace("_Fish", "_Dead_fish")
+        (tmp_path / file).write_text(text)
+    competition = describe_folder(tmp_path, "clouds")[0].competition()
+    assert competition.masks == MaskCsv("train.csv", rows="id_class", id_column=competition.masks.id_column)
+    assert competition.classes == ("Background", "Dead_fish", "Flower", "Fine_sugar")
+    assert competition.submitted == competition.classes[1:]
+    found = masks_of(competition, tmp_path)
+    assert len(found) == 8 and {int(own.max()) for own in found.values()} == {3}
+
+
 def damage(folder: Path, seed: int) -> None:
     """Does to a folder what unpacking, editing and broken disks do: removes, cuts, renames, copies files."""
     chance = random.Random(seed)
@@ -377,6 +467,7 @@ def damage(folder: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of a TIFF that is cut off, Pillow warns
 def test_a_damaged_folder_is_described_or_refused_with_what_is_there(kind, seed, tmp_path: Path):
     kind(tmp_path)
     damage(tmp_path, KINDS.index(kind) * 100 + seed)

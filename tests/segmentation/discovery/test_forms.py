@@ -105,6 +105,8 @@ def test_layers_with_a_number_between_them_that_is_absent_are_a_list(tmp_path: P
         ((HEIGHT, WIDTH, 3), ImageForm(), 3),
         ((7, HEIGHT, WIDTH), ImageForm(frame=3), 3),
         ((2, HEIGHT, WIDTH, 5), ImageForm(frame=1, bands=(0, 1, 2)), 3),
+        ((9, HEIGHT, WIDTH, 3), ImageForm(frame=4), 3),
+        ((70, HEIGHT, WIDTH), ImageForm(frame=35, frame_axis=0), 3),
     ],
     ids=str,
 )
@@ -128,10 +130,10 @@ def test_an_array_of_any_axes_becomes_channels(shape, form, channels, suffix, tm
 
 def test_images_that_no_key_reads_are_said_to_be_open(tmp_path: Path):
     for seed in range(4):
-        write_array(tmp_path / f"images/{name_of(seed)}.npy", np.zeros((9, HEIGHT, WIDTH, 3), np.uint8))
+        write_array(tmp_path / f"images/{name_of(seed)}.npy", np.zeros((2, 9, HEIGHT, WIDTH, 3), np.uint8))
         write(tmp_path / f"masks/{name_of(seed)}.png", mask(seed))
     draft = describe_folder(tmp_path, "clips")[0]
-    assert "cannot be used as they are (shapes (9, 48, 64, 3))" in notes_of(draft, "COULD NOT TELL")
+    assert "cannot be used as they are (shapes (2, 9, 48, 64, 3))" in notes_of(draft, "COULD NOT TELL")
     for seed in range(4):
         opaque = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
         (tmp_path / f"images/{name_of(seed)}.npy").unlink()
@@ -180,7 +182,7 @@ def test_classes_that_overlap_in_a_list_are_counted(tmp_path: Path):
     rows = [(f"scan{scan}_{number:03d}", "lung", runs(mask(number))) for scan in range(3) for number in range(1, 4)]
     rows += [(name, "tumour", runs(np.roll(mask(1), 24, axis=1))) for name, _, _ in rows]
     write_csv(tmp_path / "train.csv", ["id", "class", "rle"], rows)
-    assert "overlap" not in describe_folder(tmp_path, "scans")[0].text
+    assert "classes overlap" not in describe_folder(tmp_path, "scans")[0].text
 
 
 def test_damaged_images_do_not_change_what_the_others_are(tmp_path: Path):

@@ -96,6 +96,18 @@ def test_rows_with_gaps_or_strange_names_are_refused(tmp_path):
         detect_rows(path, ["a"])
 
 
+def test_only_as_many_masks_are_read_as_are_decoded(tmp_path):
+    rows = train_rows("Airbus Ship", num_images=205, shape=(12, 20))[:-1]
+    (tmp_path / "masks").mkdir()
+    for number, (_, mask_HW) in enumerate(rows[:200]):  # the others have no file, so that reading one would fail
+        cv2.imwrite(str(tmp_path / f"masks/{number}.png"), mask_HW.astype(np.uint8))
+    runs = tmp_path / "runs.csv"
+    runs.write_text("ImageId,EncodedPixels\n" + "".join(f"{number},{own}\n" for number, ((own,), _) in enumerate(rows)))
+    competition = replace(make_competition("Airbus Ship"), classes=("Sea", "Ship"), colors=((0, 0, 0), (9, 9, 9)))
+    found = find_convention(competition, tmp_path, runs, [str(number) for number in range(205)], [])
+    assert (found.order, found.base, found.relative) == ("column", 1, False)
+
+
 @pytest.mark.parametrize("name", ["camvid", "dubai_aerial"])
 def test_real_samples_are_read(shared_data, name):
     folder = shared_data(name)

@@ -1,6 +1,7 @@
 """How rows are named and read back."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,15 @@ from hypothesis import strategies as st
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
-from pipeline.segmentation.submission.run_lengths import expected_keys, read, read_cells, write_line
-from tests.segmentation.submission.scenes import CONVENTIONS, make_competition, make_images, sizes_of, write
+from pipeline.segmentation.submission.run_lengths import expected_keys, list_ids, read, read_cells, write_line
+from tests.segmentation.submission.scenes import (
+    CONVENTIONS,
+    check_submission,
+    make_competition,
+    make_images,
+    sizes_of,
+    write,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +87,15 @@ def test_a_file_that_cannot_be_read_is_refused_with_line_and_row(tmp_path, conte
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*none\.csv"):
         list(read_cells(tmp_path / "none.csv"))
+
+
+def test_labels_with_an_underscore_are_told_from_the_ids(tmp_path):
+    competition = make_competition("AeroScapes", class_labels=("sky", "wet_road", "road"), classes=("a", "b", "c"))
+    competition = replace(competition, colors=competition.colors[:3], submitted=None, ignore_index=None)
+    images = {f"7_{number}": np.full((4, 5), number, np.uint8) for number in range(3)}
+    path = write(tmp_path / "a.csv", images, competition)
+    assert path.read_text().splitlines()[2] == "7_0_wet_road,"
+    assert list_ids(path, competition) == ["7_0", "7_1", "7_2"]
+    path.write_text(path.read_text().replace("7_0_wet_road", "7_0_dry_road"))
+    (problem, *_) = check_submission(path, competition, sizes_of(images))
+    assert "there is no class" in problem or "no test image has this id" in problem
