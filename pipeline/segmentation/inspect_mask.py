@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.competition import Competition, MaskCode
+from pipeline.config.competition import Competition
+from pipeline.config.mask_code import MaskCode
 from pipeline.data.decode import ARRAYS
 from pipeline.data.images import Header, Inspection, inspect_file
 from pipeline.data.problems import Problem, make_problem

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
+from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.mask_code import MaskCode, submission_code
 from pipeline.data.decode import ARRAYS, load_array
 from pipeline.data.images import STORED_ORIENTATION, Inspection, changed_file
 from pipeline.errors import UserError

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.competition import Competition, mask_code
+from pipeline.config.competition import Competition
+from pipeline.config.mask_code import mask_code
 from pipeline.data.images import Inspection
 from pipeline.segmentation import planes
 from pipeline.segmentation.inspect_mask import inspect_mask

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
+from pipeline.config.competition import IGNORE, Competition, MaskCsv
+from pipeline.config.mask_code import mask_code
 from pipeline.data.image_files import JOIN, Files, label_files
 from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config.competition import Competition, mask_code
+from pipeline.config.competition import Competition
 from pipeline.config.load import load_competition
+from pipeline.config.mask_code import mask_code
 from pipeline.data.competition import find_folder
 from pipeline.data.images import read_image
 from pipeline.intervals import group_numbers, interval

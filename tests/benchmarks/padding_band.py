@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import torch
 
-from pipeline.config.competition import IGNORE, mask_code
+from pipeline.config.competition import IGNORE
+from pipeline.config.mask_code import mask_code
 from pipeline.engine.api import open_run
 from pipeline.intervals import group_numbers, interval
 from pipeline.prediction.store import open_predictions

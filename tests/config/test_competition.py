@@ -14,15 +14,13 @@ from pipeline.config.competition import (
     Competition,
     Convention,
     ImageForm,
-    MaskCode,
     MaskCsv,
     Objects,
     ScoreOptions,
     Submission,
-    mask_code,
-    submission_code,
 )
 from pipeline.config.load import load_competition
+from pipeline.config.mask_code import MaskCode, mask_code, submission_code
 from pipeline.config.template import fill_template
 from pipeline.errors import UserError
 

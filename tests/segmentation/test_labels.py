@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config.competition import IGNORE, Competition, MaskCode, mask_code
+from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.mask_code import MaskCode, mask_code
 from pipeline.data.problems import Problem
 from pipeline.data.store import open_store
 from pipeline.engine.run import Run

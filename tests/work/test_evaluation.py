@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.config.competition import mask_code
+from pipeline.config.mask_code import mask_code
 from pipeline.segmentation.decision import confusion_of
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.labels import read_mask

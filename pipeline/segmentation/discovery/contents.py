@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.config.competition import MaskCode
+from pipeline.config.mask_code import MaskCode
 from pipeline.data.decode import stored_pixels
 from pipeline.data.images import MAX_PX, BadFile
 from pipeline.errors import UserError

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.config.competition import MaskCode
+from pipeline.config.mask_code import MaskCode
 from pipeline.data.decode import load_array
 from pipeline.data.images import BadFile, read_header
 from pipeline.errors import UserError

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.competition import IGNORE, Competition, MaskCode, submission_code
+from pipeline.config.competition import IGNORE, Competition
+from pipeline.config.mask_code import MaskCode, submission_code
 from pipeline.config.template import fill_template, id_values, name_pattern
 from pipeline.data.image_files import id_of
 from pipeline.data.problems import Problem, make_problem

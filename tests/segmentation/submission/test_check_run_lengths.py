@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.config.competition import Convention, mask_code
+from pipeline.config.competition import Convention
+from pipeline.config.mask_code import mask_code
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.submission.check_run_lengths import check_sample

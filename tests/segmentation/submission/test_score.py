@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config.competition import IGNORE, MaskCode, Submission
+from pipeline.config.competition import IGNORE, Submission
+from pipeline.config.mask_code import MaskCode
 from pipeline.errors import UserError
 from pipeline.scores import KINDS, chosen_scores
 from pipeline.segmentation.decision import confusion_of
