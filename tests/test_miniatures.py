@@ -156,8 +156,31 @@ def test_a_benchmarks_predictions_are_a_zip_of_the_values_that_it_stores(benchma
     with zipfile.ZipFile(path) as zipped:
         assert len(zipped.namelist()) == len([*store]) == BENCHMARKS[name][2]
         for image_id in store:
-            file = finished.loaded.competition.submission.file.format(id=image_id)
+            file = (finished.loaded.competition.submission.file or "{id}.tif").format(id=image_id)
             assert (np.array(Image.open(zipped.open(file))) == stored[decode(store[image_id])]).all()
+
+
+def test_pixels_of_several_organs_keep_all_of_them(miniatures, tmp_path):
+    finished = run("demo", overrides("uw_madison"), "prepare", folders_in(tmp_path, miniatures), log=lambda line: None)
+    (folder,) = miniatures.glob(f"{finished.loaded.competition.kaggle_slug}*")
+    counted, overlaps = dict.fromkeys(finished.loaded.competition.classes, 0), 0
+    texts: dict[str, list[str]] = {}
+    for row in read_rows(folder / "train.csv"):
+        pixels = row["segmentation"].split()
+        counted[row["class"]] += sum(map(int, pixels[1::2]))
+        texts.setdefault(row["id"], []).append(row["segmentation"])
+    catalog = read_columns(finished.paths / TRAIN_CATALOG)
+    for index, name in enumerate(counted):
+        assert sum(map(int, catalog[f"pixels_{index}"])) == counted[name]
+    for own in texts.values():
+        sets = [{pixel for first, length in pairs(text) for pixel in range(first, first + length)} for text in own]
+        overlaps += len(set.union(*sets)) < sum(map(len, sets))
+    assert overlaps  # the miniature has some, as the competition does
+
+
+def pairs(text: str) -> list[tuple[int, int]]:
+    numbers = list(map(int, text.split()))
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def unpacked(runs: str, height: int, width: int, order: str, base: int, relative: bool) -> np.ndarray:

@@ -180,7 +180,7 @@ def _note_classes(draft: Draft, text: str, names: list[str], submitted: Sequence
 
 
 def describe_overlap(draft: Draft, runs: Listing | None, ids: Collection[str]) -> None:
-    """Notes that run lengths of several classes overlap in some images.
+    """Sets LABELS where run lengths of several classes overlap in some images; such classes have no background.
 
     Args:
         draft: is complete: CONVENTION says whether starts are relative.
@@ -199,8 +199,23 @@ def describe_overlap(draft: Draft, runs: Listing | None, ids: Collection[str]) -
             owned[image_id] += [(start, end, label) for start, end in _intervals(text, is_relative)]
     num = sum(_overlap(own) for own in owned.values())
     if num:
-        text = f"classes overlap in {num:,} of {len(owned):,} images"
-        draft.guess("CLASSES", f"{text}: such a pixel gets the last of them in the order of CLASSES")
+        _leave_out_background(draft)
+        text = f"classes overlap in {num:,} of {len(owned):,} images, so a pixel may have several, or none"
+        draft.sure("LABELS", f"{text}; CLASSES has no background", "multilabel")
+
+
+def _leave_out_background(draft: Draft) -> None:
+    """Takes the background out of CLASSES, and of the labels and submitted classes that follow from it."""
+    first, *names = draft.keys["CLASSES"]
+    if first != BACKGROUND:
+        return
+    labels = draft.keys.get("CLASS_LABELS") or [str(number) for number in range(1, len(names) + 1)]
+    draft.keys["CLASSES"] = names
+    if labels != "names":
+        draft.drop("CLASS_LABELS")
+        draft.sure("CLASS_LABELS", "the labels of the list", labels[-len(names) :])
+    if draft.keys.get("SUBMITTED") == names:
+        draft.drop("SUBMITTED")
 
 
 def _intervals(text: str, is_relative: bool) -> list[tuple[int, int]]:

@@ -19,7 +19,18 @@ CERTAINTIES: tuple[Certainty, ...] = ("SURE", "GUESS", "COULD NOT TELL")
 WIDTH = 118  # of a line of the file
 # The order of the keys, as in the ready descriptors.
 ORDER = (
-    *("TITLE", "CLASSES", "COLORS", "IGNORE_INDEX", "IMAGES", "VALID_IMAGES", "TEST_IMAGES", "IMAGE", "MASKS"),
+    *(
+        "TITLE",
+        "CLASSES",
+        "LABELS",
+        "COLORS",
+        "IGNORE_INDEX",
+        "IMAGES",
+        "VALID_IMAGES",
+        "TEST_IMAGES",
+        "IMAGE",
+        "MASKS",
+    ),
     *(
         "MASK_VALUES",
         "WITHOUT_MASK",
@@ -65,6 +76,11 @@ class Draft:
     def unknown(self, key: str, text: str, *value: Any) -> None:
         """Notes what the folder does not show; the value, where one is given, only makes the file complete."""
         self._add("COULD NOT TELL", key, text, value)
+
+    def drop(self, key: str) -> None:
+        """Forgets a key and what was noted of it."""
+        self.keys.pop(key, None)
+        self.notes = [note for note in self.notes if note.key != key]
 
     def _add(self, certainty: Certainty, key: str, text: str, value: Sequence[Any]) -> None:
         self.notes.append(Note(certainty, key, text))

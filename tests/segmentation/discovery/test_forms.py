@@ -178,7 +178,7 @@ def test_stacked_files_in_colour_have_all_their_channels(tmp_path: Path):
 def test_classes_that_overlap_in_a_list_are_counted(tmp_path: Path):
     folders.scans(tmp_path)
     draft = describe_folder(tmp_path, "scans")[0]
-    assert "classes overlap in 3 of 9 images" in notes_of(draft, "GUESS")
+    assert "classes overlap in 3 of 9 images" in notes_of(draft, "SURE")
     rows = [(f"scan{scan}_{number:03d}", "lung", runs(mask(number))) for scan in range(3) for number in range(1, 4)]
     rows += [(name, "tumour", runs(np.roll(mask(1), 24, axis=1))) for name, _, _ in rows]
     write_csv(tmp_path / "train.csv", ["id", "class", "rle"], rows)
