@@ -53,6 +53,8 @@ class ImageForm:
         frame: which image of a file with several along its shortest axis.
         neighbours: how many images of the same sequence before and after each are stacked with it.
         range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
+        whole_px: the pixels of the largest image that is read and predicted as a whole; a larger one is read by region,
+            which TIFF and npy files allow, and predicted in windows.
     """
 
     channels: Annotated[int, Range(least=1, most=512)] | None = None
@@ -60,6 +62,7 @@ class ImageForm:
     frame: Annotated[int, Range(least=0)] | None = None
     neighbours: Annotated[int, Range(least=0, most=16)] = 0
     range: tuple[float, float] | None = None
+    whole_px: Annotated[int, Range(least=1)] = 2**26  # 8192 x 8192: float32 logits of 12 classes take 3.2 GB there
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def decode(data: bytes, suffix: str, form: ImageForm) -> np.ndarray:
         BadFile: it does not decode, or has no such frame or band.
         UserError: a library that it needs is not installed.
     """
-    return _plain(_select(stored_pixels(data, suffix), form))
+    return plain(select(stored_pixels(data, suffix), form))
 
 
 def stored_pixels(data: bytes, suffix: str) -> np.ndarray:
@@ -90,7 +90,7 @@ def _read_ordinary(data: bytes) -> np.ndarray | None:
 
 def _read_tiff(data: bytes) -> np.ndarray:
     """Returns the first series of a TIFF: by OpenCV, which knows the compressions, or where it fails by tifffile."""
-    tifffile = _library("tifffile", "TIFF files")
+    tifffile = library("tifffile", "TIFF files")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of damages the caller says more
     with tifffile.TiffFile(io.BytesIO(data)) as opened:
         page, is_planar = opened.pages[0], opened.pages[0].planarconfig == 2
@@ -98,6 +98,8 @@ def _read_tiff(data: bytes) -> np.ndarray:
         pixels = _read_ordinary(data) if is_usual and len(opened.pages) == 1 else None
         if pixels is None:
             pixels = opened.asarray()
+    while pixels.ndim > 3 and pixels.shape[0] == 1:  # axes of time and depth that some programs add
+        pixels = pixels[0]
     return np.moveaxis(pixels, 0, -1) if is_planar and pixels.ndim == 3 else pixels
 
 
@@ -106,7 +108,7 @@ def _read_dicom(data: bytes) -> np.ndarray:
 
     Source: DICOM PS3.3, C.7.6.3.1.2 (photometric interpretation) and C.11.2 (window).
     """
-    pydicom = _library("pydicom", "DICOM files")
+    pydicom = library("pydicom", "DICOM files")
     dataset = pydicom.dcmread(io.BytesIO(data))
     pixels = dataset.pixel_array
     pixel_functions = importlib.import_module("pydicom.pixels")
@@ -119,8 +121,12 @@ def _read_dicom(data: bytes) -> np.ndarray:
     return pixels
 
 
-def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
-    """Returns the wanted image and channels of decoded pixels as (H, W, C)."""
+def select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
+    """Returns the wanted image and channels of pixels as (H, W, C); without BANDS a view.
+
+    Raises:
+        BadFile: there is no such frame or band, or no image of that many axes.
+    """
     if pixels.ndim not in (2, 3, 4):
         raise BadFile(FORM, f"it has the shape {pixels.shape}, expected height, width and channels")
     if form.frame is not None and pixels.ndim > 2:
@@ -129,7 +135,7 @@ def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
             raise BadFile(
                 FORM, f"it has {pixels.shape[axis]} images, no number {form.frame} (IMAGE.FRAME counts from 0)"
             )
-        pixels = pixels.take(form.frame, axis)
+        pixels = pixels[(*(slice(None),) * axis, form.frame)]
     if pixels.ndim == 4:
         raise BadFile(FORM, f"it has the shape {pixels.shape}; IMAGE.FRAME says which image of it is meant")
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -142,7 +148,7 @@ def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
     return pixels[..., list(form.bands)]
 
 
-def _plain(pixels: np.ndarray) -> np.ndarray:
+def plain(pixels: np.ndarray) -> np.ndarray:
     """Returns pixels as uint8, uint16 or float32, whatever number format they had."""
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
@@ -153,7 +159,12 @@ def _plain(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels, np.float32)
 
 
-def _library(name: str, what: str) -> Any:
+def library(name: str, what: str) -> Any:
+    """Returns a package that some files need.
+
+    Raises:
+        UserError: it is not installed; with what to type.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:

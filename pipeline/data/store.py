@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 import shutil
 import zlib
@@ -27,7 +28,7 @@ import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import by_fours, map_files
-from pipeline.data.tiles import Scale
+from pipeline.data.tiles import Scale, Size, scaled_size
 from pipeline.errors import UserError
 from pipeline.files import (
     TEMPORARY_MARK,
@@ -42,6 +43,7 @@ from pipeline.task import Labels
 
 FORMAT = 3  # raise it when the layout or the resizing changes: old stores are then built anew
 PIXELS, PLANES = "images.bin", "labels.u8"
+MOST_MAPPED_PX = 2**24  # of a larger image, what was read before is unmapped, or reading its tiles fills the memory
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Store:
 
     def __init__(self, path: Path, index: dict):
         self.path = path
-        self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
+        scales = [tuple(scale) if isinstance(scale, list) else scale for scale in index["scales"] or ()]
+        self.scales: tuple[Scale, ...] | None = tuple(scales) or None
+        self._sizes = {key: tuple(size) for key, size in index.get("sizes", {}).items()}
         self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
         self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
         self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
@@ -85,15 +89,21 @@ class Store:
             raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
         return self._entries[image_id][self.scales.index(scale)]
 
+    def size(self, image_id: str) -> Size | None:
+        """Returns (width, height) of an image before it was scaled; None in a store without factors."""
+        return self._sizes.get(image_id)
+
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view, height x width x channels, in the number format of the store."""
         entry = self.entry(image_id, scale)
+        _forget_mapped(self._images, entry)
         first, last = entry.offset * self.channels, (entry.offset + entry.num_pixels) * self.channels
         return self._images[first:last].reshape(entry.height, entry.width, self.channels)
 
     def label(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view of the label plane: uint8, height x width."""
         entry = self.entry(image_id, scale)
+        _forget_mapped(self._labels, entry)
         return self._labels[entry.offset : entry.offset + entry.num_pixels].reshape(entry.height, entry.width)
 
 
@@ -128,7 +138,7 @@ def build_store(
     Args:
         images: of the catalog's rows.
         catalog: columns id, image, mask, width, height.
-        scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
+        scales: sizes (width, height) or factors as from `scales_of`; None keeps each image's own size.
         target_root: the folder of all tile stores.
         labels: whose `read` returns planes, uint8, height x width.
         log: receives the announcement of the size before anything is written.
@@ -161,17 +171,18 @@ def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarr
 
 def _content_key(images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels) -> str:
     hashes = map_files(lambda row: (images.content(row.image), labels.content(row)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales]]
+    content = [FORMAT, _plain_scales(scales)]
     content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
     return sha256_text(json.dumps(content))[:16]
 
 
 def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels, log) -> None:
-    sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
+    own_sizes = [(int(row.width), int(row.height)) for row in rows]
+    sizes = [[scaled_size(scale, own) for scale in scales] if scales else [own] for own in own_sizes]
     ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
     pixel_bytes = images.channels * images.dtype.itemsize
     num_bytes = ends[-1] * (pixel_bytes + 1)
-    named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
+    named = ", ".join(map(_scale_name, scales)) if scales else "their own size"
     log(
         f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
         f"({num_bytes / len(rows) / 1e6:.2f} MB an image) in {path}"
@@ -184,12 +195,14 @@ def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] 
         entries = _write_pixels(temporary, images, jobs, ends[-1], labels)
         index = {
             "format": FORMAT,
-            "scales": scales and [list(scale) for scale in scales],
+            "scales": _plain_scales(scales),
             "num_pixels": ends[-1],
             "channels": images.channels,
             "dtype": images.dtype.name,
             "images": {row.id: image_entries for row, image_entries in zip(rows, entries, strict=True)},
         }
+        if any(isinstance(scale, float) for scale in scales or ()):
+            index["sizes"] = {row.id: own for row, own in zip(rows, own_sizes, strict=True)}
         write_atomic(temporary / INDEX, json.dumps(index))
         sync_folder(temporary)
         os.rename(temporary, path)
@@ -211,13 +224,34 @@ def _write_pixels(
 
         def store_image(job: tuple) -> list[list[int]]:
             row, sizes, offset = job
-            whole, entries = _read(images, row, labels), []
+            is_large, entries = images.is_large(row.height, row.width), []
+            if is_large:
+                return store_large(row, sizes, offset)
+            whole = _read(images, row, labels)
             for width, height in sizes:
                 image, label = resize(*whole, (width, height))
                 _write_all(pixels.fileno(), image, offset * pixel_bytes)
                 _write_all(planes.fileno(), label, offset)
                 entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
                 offset += width * height
+            return entries
+
+        def store_large(row, sizes: list[Size], offset: int) -> list[list[int]]:
+            """Does the same some rows at a time."""
+            entries = []
+            with images.alone(row.image):
+                large, label = images.large(row.image), labels.read(row)
+                _require_size(row, (0, 0) if large is None else large.size, label.shape)
+                for width, height in sizes:
+                    image_crc = 0
+                    for top, rows in large.resized((width, height)):
+                        _write_all(pixels.fileno(), rows, (offset + top * width) * pixel_bytes)
+                        image_crc = zlib.crc32(rows, image_crc)
+                    is_own = (height, width) == label.shape
+                    plane = label if is_own else cv2.resize(label, (width, height), None, 0, 0, cv2.INTER_NEAREST_EXACT)
+                    _write_all(planes.fileno(), plane, offset)
+                    entries.append([width, height, offset, image_crc, zlib.crc32(plane)])
+                    offset += width * height
             return entries
 
         entries = map_files(store_image, jobs, "tile")
@@ -228,12 +262,25 @@ def _write_pixels(
 
 def _read(images: ImageSource, row, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
     image, label = images.read(row.image), labels.read(row)
-    if not image.shape[:2] == label.shape == (row.height, row.width):
+    _require_size(row, image.shape[:2], label.shape)
+    return image, label
+
+
+def _require_size(row, image_size: tuple[int, int], label_size: tuple[int, int]) -> None:
+    """Refuses sizes (height, width) that are not the catalog's."""
+    if not image_size == label_size == (row.height, row.width):
         raise UserError(
-            f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {label.shape[1]}x{label.shape[0]}, "
+            f"{row.image} is {image_size[1]}x{image_size[0]} and {row.mask} {label_size[1]}x{label_size[0]}, "
             f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."
         )
-    return image, label
+
+
+def _plain_scales(scales: Sequence[Scale] | None) -> list | None:
+    return scales and [list(scale) if isinstance(scale, tuple) else scale for scale in scales]
+
+
+def _scale_name(scale: Scale) -> str:
+    return f"{scale[0]}x{scale[1]}" if isinstance(scale, tuple) else f"{scale:g} times their own size"
 
 
 def _claim(file: int, num_bytes: int) -> None:
@@ -262,6 +309,12 @@ def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
     if found != expected:
         raise ValueError(f"{path.name} has {found} bytes, expected {expected}")
     return np.asarray(np.memmap(path, dtype, "r"))  # a plain array, whose slices cost less
+
+
+def _forget_mapped(mapped: np.ndarray, entry: Entry) -> None:
+    """Unmaps what was read of a file before tiles of a large image are; the kernel may keep it as long as it likes."""
+    if entry.num_pixels > MOST_MAPPED_PX and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.base._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def _write_all(file: int, array: np.ndarray, offset: int) -> None:
