@@ -118,7 +118,7 @@ def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
     """Returns a hash of where a mask (uint8, H, W) has which of some classes."""
-    return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
+    return hashlib.sha256(keep_classes(mask_HW, classes)).digest()
 
 
 def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
-from pipeline.segmentation.submission.rle import RleError, decode_classes
+from pipeline.segmentation.submission.rle import RleError, Runs, decode_classes, parse_runs
 
 NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
 
@@ -53,11 +53,26 @@ class RunTable:
         found: dict[int, np.ndarray] = {}
         for line, class_index, text in self.rows.get(image_id, ()):
             try:
-                own = decode_classes([text], height, width, self.convention) == 0
+                mask = decode_classes([text], height, width, self.convention)
+                own = np.equal(mask, 0, out=mask.view(bool))  # in place: a mask may have a gigapixel
             except RleError as error:
                 raise RleError(f"line {line}: {error}") from None
             found[class_index] = found[class_index] | own if class_index in found else own
         return found
+
+    def parsed(self, image_id: str, num_pixels: int) -> list[tuple[int, Runs]]:
+        """Returns (class index, runs) of each row of an image, by class index.
+
+        Raises:
+            RleError: a text does not decode; names the line.
+        """
+        found = []
+        for line, class_index, text in self.rows.get(image_id, ()):
+            try:
+                found.append((class_index, parse_runs(text, num_pixels, self.convention)))
+            except RleError as error:
+                raise RleError(f"line {line}: {error}") from None
+        return sorted(found, key=lambda pair: pair[0])
 
     def content(self, image_id: str) -> str:
         """Returns a hash of the rows of an image and of how they are read."""

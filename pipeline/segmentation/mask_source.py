@@ -21,6 +21,7 @@ from pipeline.config.competition import IGNORE, Competition, MaskCsv, mask_code
 from pipeline.data.image_files import JOIN, Files, label_files
 from pipeline.data.images import Inspection, read_grey
 from pipeline.data.problems import Problem, make_problem
+from pipeline.data.tiles import Box
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
@@ -29,7 +30,7 @@ from pipeline.segmentation.inspect_mask import inspect_mask
 from pipeline.segmentation.labels import ONE_CLASS, count_values, read_mask
 from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
-from pipeline.segmentation.submission.rle import RleError
+from pipeline.segmentation.submission.rle import RleError, paint_window
 
 BACKGROUND = 0
 
@@ -65,6 +66,8 @@ class MaskSource:
         self.unread: list[str] = []
         self._shared_pixels: dict[str, int] = {}
         self._inspected = False
+        self._kept: tuple[str, np.ndarray] | None = None
+        self._parsed: tuple[str, list] | None = None
         if isinstance(competition.masks, MaskCsv):
             convention = replace(competition.convention, empty="", **{name: (facts or {})[name] for name in FOUND})
             self.runs, self._csv_problems = read_runs(folder, competition, convention)
@@ -126,6 +129,27 @@ class MaskSource:
             mask = np.full(size, BACKGROUND, np.uint8)
         return self._in_region(mask, row.id)
 
+    def window(self, row: Any, box: Box) -> np.ndarray:
+        """Returns a part of the mask of a catalog row: uint8 (box.height, box.width).
+
+        Of run lengths only that part is decoded; another mask is decoded as a whole once and kept for the next part.
+
+        Raises:
+            UserError: as `read`.
+        """
+        height, width = int(row.height), int(row.width)
+        if self.runs is None or self.region is not None:
+            if self._kept is None or self._kept[0] != row.id:
+                self._kept = None
+                self._kept = row.id, self.read(row)
+            return self._kept[1][box.y : box.y + box.height, box.x : box.x + box.width].copy()
+        if self._parsed is None or self._parsed[0] != row.id:
+            self._parsed = row.id, self.runs.parsed(row.id, height * width)
+        mask = np.full((box.height, box.width), BACKGROUND, np.uint8)
+        for index, runs in self._parsed[1]:
+            mask[paint_window(runs, height, width, self.runs.convention.order, box)] = index
+        return mask
+
     def inspect(self, image_id: str, cell: str, image: Inspection) -> Inspection:
         """Returns what the mask of an image holds; `counts` is int64 [256], its pixels by class index."""
         size = (image.height, image.width)
@@ -159,7 +183,7 @@ class MaskSource:
             problem = make_problem("run lengths do not fit", self.runs.file, found, competition=name)
             return Inspection(0, 0, None, (problem,))
         mask = _painted(masks, size)
-        if shared := sum(int(own.sum()) for own in masks.values()) - int((mask != BACKGROUND).sum()):
+        if shared := int(sum(map(np.count_nonzero, masks.values())) - np.count_nonzero(mask)):  # background is 0
             self._shared_pixels[image_id] = shared
         return mask
 

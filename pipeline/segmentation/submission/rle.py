@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Convention
+from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 
+BLOCK = 2**24  # pixels at once, so that a mask of a gigapixel needs little beside itself
 # A number is written as 4-byte cells: groups of four digits, then three digits and the space that ends the number.
 # Leading zeros are NUL bytes, which one pass removes at the end; that is far faster than a Python text per number.
 _LAST, _GROUP = 1000, 10_000
@@ -92,20 +94,57 @@ def decode_classes(texts: Sequence[str], height: int, width: int, convention: Co
     [[255, 255, 0], [0, 0, 255]]
     """
     runs, classes = join_classes([parse_runs(text, height * width, convention) for text in texts])
+    return paint_runs(runs, classes, height, width, convention.order)
+
+
+def paint_runs(runs: Runs, classes: np.ndarray, height: int, width: int, order: str) -> np.ndarray:
+    """Returns the index mask (uint8 of shape H, W) of runs sorted by start; `IGNORE` where there is none.
+
+    Args:
+        classes: the class of each run, uint8.
+
+    Raises:
+        RleError: two runs overlap.
+    """
     stops = runs.starts + runs.lengths
     clashes = np.flatnonzero(runs.starts[1:] < stops[:-1])
     if clashes.size:
         clash = int(clashes[0])
         pixel = int(runs.starts[clash + 1])
-        y, x = divmod(pixel, width) if convention.order == "row" else divmod(pixel, height)[::-1]
+        y, x = divmod(pixel, width) if order == "row" else divmod(pixel, height)[::-1]
         raise RleError(f"classes {classes[clash]} and {classes[clash + 1]} both have the pixel x {x}, y {y}")
-    edges = np.stack([runs.starts, stops], axis=1).ravel()
+    mask_HW = np.empty((height, width), np.uint8)
+    lines, length = (height, width) if order == "row" else (width, height)
+    step = max(1, BLOCK // max(1, length))
+    for first in range(0, lines, step):
+        last = min(first + step, lines)
+        block = _paint_lines(runs, classes, first, last, length)
+        if order == "row":
+            mask_HW[first:last] = block
+        else:
+            mask_HW[:, first:last] = block.T
+    return mask_HW
+
+
+def paint_window(runs: Runs, height: int, width: int, order: str, box: Box) -> np.ndarray:
+    """Returns where sorted runs have pixels in a part of an image (H, W): bool (box.height, box.width)."""
+    classes = np.zeros(runs.starts.size, np.uint8)
+    if order == "row":
+        lines = _paint_lines(runs, classes, box.y, box.y + box.height, width)
+        return lines[:, box.x : box.x + box.width] == 0
+    lines = _paint_lines(runs, classes, box.x, box.x + box.width, height)
+    return np.ascontiguousarray(lines[:, box.y : box.y + box.height].T) == 0
+
+
+def _paint_lines(runs: Runs, classes: np.ndarray, first: int, last: int, length: int) -> np.ndarray:
+    """Returns some rows, or columns, of a mask, uint8 (last - first, length), of sorted runs that do not overlap."""
+    start, stop = first * length, last * length
+    stops = runs.starts + runs.lengths
+    chosen = slice(np.searchsorted(stops, start, "right"), np.searchsorted(runs.starts, stop))
+    edges = np.clip(np.stack([runs.starts[chosen], stops[chosen]], axis=1).ravel(), start, stop)
     values = np.full(edges.size + 1, IGNORE, np.uint8)
-    values[1::2] = classes
-    pixels_N = np.repeat(values, np.diff(edges, prepend=0, append=height * width))
-    if convention.order == "row":
-        return pixels_N.reshape(height, width)
-    return np.ascontiguousarray(pixels_N.reshape(width, height).T)
+    values[1::2] = classes[chosen]
+    return np.repeat(values, np.diff(edges, prepend=start, append=stop)).reshape(last - first, length)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
@@ -163,10 +202,19 @@ def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:
 
 def _find_runs(pixels_N: np.ndarray) -> tuple[Runs, np.ndarray]:
     """Returns the runs (uint32) of all values and the value of each run."""
-    edges = np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
+    edges = np.concatenate([_changes(pixels_N[first : first + BLOCK + 1]) + first for first in _blocks(pixels_N)])
     starts = np.zeros(edges.size + min(pixels_N.size, 1), np.uint32)
     np.add(edges, 1, out=starts[1:], casting="unsafe")
     return Runs(starts, np.diff(starts, append=np.uint32(pixels_N.size))), pixels_N[starts]
+
+
+def _blocks(pixels_N: np.ndarray) -> range:
+    return range(0, max(1, pixels_N.size), BLOCK)
+
+
+def _changes(pixels_N: np.ndarray) -> np.ndarray:
+    """Returns the pixels whose next one is another value: int64."""
+    return np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
 
 
 def _write_cells(numbers: np.ndarray) -> np.ndarray:
