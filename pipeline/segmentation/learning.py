@@ -104,7 +104,8 @@ def bind(
 class MaskScorer:
     """Confusion matrices of a validation, kept on the network's device until all images are in.
 
-    Scores that need the masks are computed batch by batch, on the CPU.
+    Scores that need the masks are computed batch by batch, on the CPU; those of a large image are the mean of its
+    windows'.
     """
 
     num_classes: int
@@ -112,9 +113,18 @@ class MaskScorer:
     chosen: Chosen = BASIC
     confusions: list[Tensor] = field(default_factory=list)
     of_masks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    windows: dict[str, MaskScorer] = field(default_factory=dict)
 
-    def add(self, logits_BCHW: Tensor, mask_BHW: Tensor) -> None:
-        """Adds a batch: logits (B, C or one more, H, W), mask uint8 (B, H, W), 255 where ignored."""
+    def add(self, logits_BCHW: Tensor, mask_BHW: Tensor, windows_of: str | None = None) -> None:
+        """Adds a batch: logits (B, C or one more, H, W), mask uint8 (B, H, W), 255 where ignored.
+
+        Args:
+            windows_of: the id of the image of which the batch has windows.
+        """
+        if windows_of is not None:
+            own = self.windows.setdefault(windows_of, MaskScorer(self.num_classes, self.scored, self.chosen))
+            own.add(logits_BCHW, mask_BHW)
+            return
         predicted_BHW = decision.choose(logits_BCHW[:, : self.num_classes])
         mask_BHW = mask_BHW.masked_fill(mask_BHW >= self.num_classes, IGNORE)
         self.confusions.append(decision.count(predicted_BHW, mask_BHW, self.num_classes))
@@ -124,6 +134,12 @@ class MaskScorer:
 
     def scores(self) -> Scores:
         """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""
+        for own in self.windows.values():
+            self.confusions.append(torch.cat(own.confusions).sum(0, keepdim=True))
+            if names := self.chosen.of_masks:
+                values = {name: np.stack([scores[name] for scores in own.of_masks]) for name in names}
+                self.of_masks.append({name: values_PC.mean(0) for name, values_PC in values.items()})
+        self.windows = {}
         confusion_PCC = torch.cat(self.confusions)
         dice_PC, iou_PC = dice_iou(confusion_PCC)
         summed_CC = confusion_PCC.sum(0)
