@@ -89,16 +89,25 @@ def combine(
     >>> [mask.item() for mask in combine(members, [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")])]
     [2, 0, 2, 2]
     """
-    height, width = _common_size(predictions)
-    masks = [np.empty((height, width), np.uint8) for _ in recipes]
-    for top, bottom in row_blocks(height, width):
-        scores = _scores(predictions, recipes, top, bottom)
-        for mask, scores_CRW in zip(masks, scores, strict=True):
+    masks = [np.empty(_common_size(predictions), np.uint8) for _ in recipes]
+    for top, bottom, rows in combined_rows(predictions, recipes, excluded):
+        for mask, own in zip(masks, rows, strict=True):
+            mask[top:bottom] = own
+    return masks
+
+
+def combined_rows(
+    predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
+) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+    """Yields (first row, row behind the last, rows of the mask of each recipe), top to bottom; see `combine`."""
+    for top, bottom in row_blocks(*_common_size(predictions)):
+        rows = []
+        for scores_CRW in _scores(predictions, recipes, top, bottom):
             if excluded:
                 scores_CRW = scores_CRW.clone()  # the sums may serve the next recipe too
                 scores_CRW[list(excluded)] = -torch.inf
-            mask[top:bottom] = decision.choose(scores_CRW[None])[0].numpy()
-    return masks
+            rows.append(decision.choose(scores_CRW[None])[0].numpy())
+        yield top, bottom, rows
 
 
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:

@@ -18,9 +18,9 @@ from pipeline.config.competition import Competition
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
+from pipeline.scores import KINDS, LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.decision import confusion_of
-from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
+from pipeline.segmentation.ensemble import METHODS, Recipe, combine, combined_rows, for_members, normalised
 from pipeline.segmentation.ensemble_weights import MemberSample, fit_weights, sample_members
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.mask_scores import image_score
@@ -28,6 +28,8 @@ from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
+
+ALONE = Recipe("GEO")  # of a single member the cheapest: no softmax
 
 
 def evaluate_ensemble(
@@ -106,18 +108,33 @@ def image_maker(
     competition, files = run.loaded.competition, {row.id: row for row in rows.itertuples()}
     true_masks, score = masks_of(run, folder), per_image_score(competition.score)
 
-    def scored(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        confusion_CC = confusion_of(mask, truth, competition.num_classes)
-        return confusion_CC, image_score(score, confusion_CC, mask, truth, competition.score_options)
+    def scored(
+        predictions: Sequence[Prediction], recipes: Sequence[Recipe], truth: np.ndarray, chosen: int
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Returns confusion matrix and scores of each recipe, and the mask by the one at `chosen`."""
+        if KINDS[score].needs == "masks" or truth.size <= competition.image.whole_px:
+            masks = combine(predictions, recipes)
+            confusions = [confusion_of(mask, truth, competition.num_classes) for mask in masks]
+        else:  # of a large image, the masks of all recipes would not fit into the memory
+            masks = [np.empty_like(truth) if number == chosen else truth for number in range(len(recipes))]
+            confusions = [np.zeros((competition.num_classes,) * 2, np.int64) for _ in recipes]
+            for top, bottom, rows in combined_rows(predictions, recipes):
+                masks[chosen][top:bottom] = rows[chosen]
+                for confusion_CC, own in zip(confusions, rows, strict=True):
+                    confusion_CC += confusion_of(own, truth[top:bottom], competition.num_classes)
+        scores = [
+            image_score(score, confusion_CC, mask, truth, competition.score_options)
+            for confusion_CC, mask in zip(confusions, masks, strict=True)
+        ]
+        return confusions, scores, masks[chosen]
 
     def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         members, row = held_out[image_id], files[image_id]
         truth = true_masks.read(row)
-        masks = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
-        alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        confusions, scores = zip(*(scored(mask, truth) for mask in masks), strict=True)
-        own = np.stack([scored(mask, truth)[1] for mask in alone])
-        made = {"methods": np.stack(confusions), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
+        recipes = [for_members(recipe, members) for recipe in recipes_of(image_id)]
+        own = np.stack([scored([one], [ALONE], truth, 0)[1][0] for one in predictions])
+        confusions, scores, mask = scored(predictions, recipes, truth, mask_index)
+        made = {"methods": np.stack(confusions), "scores": np.stack(scores), "own": own, "mask": mask}
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made

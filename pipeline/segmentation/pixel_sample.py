@@ -17,7 +17,10 @@ from pipeline.config.competition import IGNORE
 from pipeline.scores import class_scores
 from pipeline.segmentation import decision
 from pipeline.segmentation.ensemble import logits_rows, row_blocks
+from pipeline.segmentation.labels import count_values
 from pipeline.segmentation.predict import Prediction
+
+MOST_HELD = 2**24  # open pixels of an image in memory: for 12 classes 400 MB
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,22 @@ def sample_pixels(
         most: how many open pixels are kept.
     """
     settled, parts = np.zeros((num_classes, num_classes), np.int64), []
+    rng, num_open, thinning = np.random.default_rng(1), 0, 1
     for probs, truth_N, choices_N, is_open_N in blocks:
         settled += decision.confusion_of(choices_N, np.where(is_open_N, np.uint8(IGNORE), truth_N), num_classes)
-        parts.append((probs[..., is_open_N].astype(np.float16), truth_N[is_open_N]))
+        open_N = np.flatnonzero(is_open_N)
+        num_open += len(open_N)
+        if thinning > 1:
+            open_N = open_N[rng.random(len(open_N)) < 1 / thinning]
+        parts.append((probs[..., open_N].astype(np.float16), truth_N[open_N]))
+        if sum(len(truth) for _, truth in parts) > MOST_HELD:  # of a large image every second one, and so on
+            probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
+            half = np.flatnonzero(rng.random(len(truth)) < 0.5)
+            parts, thinning = [(probs[..., half], truth[half])], 2 * thinning
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
     kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:most])
-    true_areas = np.bincount(truth_HW[truth_HW != IGNORE], minlength=num_classes).astype(np.float64)
-    scale = np.float64(len(truth) / max(1, len(kept)))
+    true_areas = count_values(truth_HW)[:num_classes].astype(np.float64)
+    scale = np.float64(num_open / max(1, len(kept)))
     return PixelSample(
         image_id, sequence, np.ascontiguousarray(probs[..., kept]), truth[kept], scale, settled, true_areas
     )
