@@ -25,6 +25,8 @@ TIFF = (".tif", ".tiff")
 GIF = (".gif",)
 ORDINARY = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jp2")
 SUFFIXES = (*ORDINARY, *TIFF, *GIF, *ARRAYS, *DICOM)
+# TIFF's numbers of none, LZW, JPEG, deflate (two of them) and PackBits; of others OpenCV returns black pixels.
+OPENCV_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)
 FORM = "image of another form"  # kind of problem: IMAGE says something else
 
 
@@ -95,6 +97,7 @@ def _read_tiff(data: bytes) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as opened:
         page, is_planar = opened.pages[0], opened.pages[0].planarconfig == 2
         is_usual = page.samplesperpixel in (1, 3) and page.bitspersample in (8, 16) and not is_planar
+        is_usual = is_usual and page.compression in OPENCV_COMPRESSIONS
         pixels = _read_ordinary(data) if is_usual and len(opened.pages) == 1 else None
         if pixels is None:
             pixels = opened.asarray()
