@@ -26,12 +26,36 @@ if TYPE_CHECKING:
     from pipeline.engine.run import Run
 
 
+class Part(NamedTuple):
+    """A window of an image that is too large to be predicted as a whole.
+
+    Attributes:
+        image_size: (height, width) of the image.
+        window: where it is in the image: top, left, height, width.
+        core: which pixels of the image are taken from it: top, left, height, width. The cores of an image cover it
+            without overlapping; around a core the window shows its surroundings.
+    """
+
+    image_size: tuple[int, int]
+    window: tuple[int, int, int, int]
+    core: tuple[int, int, int, int]
+
+    @property
+    def share(self) -> float:
+        """What the core is of the image's pixels."""
+        return self.core[2] * self.core[3] / (self.image_size[0] * self.image_size[1])
+
+
 class Frame(NamedTuple):
-    """Where a validation or test image is in its padded frame: `offset` (top, left), `size` (height, width)."""
+    """Where a validation or test image is in its padded frame: `offset` (top, left), `size` (height, width).
+
+    With a `part`, the frame shows that window of the image instead of all of it.
+    """
 
     id: str
     offset: tuple[int, int]
     size: tuple[int, int]
+    part: Part | None = None
 
 
 class Batch(NamedTuple):
@@ -40,12 +64,23 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 (B, H, W, 3), RGB.
         labels: whatever the task trains on; None for test images.
-        keys: one per image: a `SampleKey` in training, a `Frame` in validation and prediction.
+        keys: one per image: a `SampleKey` in training, a `Frame` in validation and prediction. A batch that has windows
+            has windows of one image only.
     """
 
     images: Tensor
     labels: Any
     keys: list[Any]
+
+    @property
+    def windows_of(self) -> str | None:
+        """The id of the image of which the batch has windows; None where each item is an image of its own."""
+        return next((key.id for key in self.keys if isinstance(key, Frame) and key.part), None)
+
+    @property
+    def num_images(self) -> float:
+        """How many images the batch has; a window is its core's share of an image."""
+        return len(self.images) if self.windows_of is None else sum(key.part.share for key in self.keys)
 
 
 class Loss(NamedTuple):
@@ -149,8 +184,9 @@ class Learning:
         num_sums: the length of what `sample_sums` returns.
         sample_sums: (outputs, labels) to a float64 vector of sums over samples, on the device.
         sample_scores: (vector of means over samples) to `Scores`.
-        scorer: () to what collects one validation: `add(outputs, labels)` takes a batch on the device, `scores()`
-            returns the `Scores` of everything that was added.
+        scorer: () to what collects one validation: `add(outputs, labels)` takes a batch on the device, with the image's
+            id as a third argument where the batch has windows of it; `scores()` returns the `Scores` of everything that
+            was added.
     """
 
     classes: tuple[str, ...]
@@ -182,16 +218,18 @@ class Task:
         build_store: (run, catalog rows) to the folder of the tile store, built unless it is there.
         train_data: (run) to a dataset whose samples `collate_train` joins; it has `frame(index)`, `describe(key)`,
             `class_presence()` and `set_class_scores(scores)`.
-        valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, for `collate_valid`; it has
-            `frame(index)` and `has_labels(index)`.
+        valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
+            windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
+            `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
+            (items, classes), and `keep(indices)`, which leaves all other items out.
         collate_train, collate_valid: (samples) to a `Batch`.
         draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
         build_network: (loaded) to a network on the CPU with random weights.
         learning: (loaded, device) to what training and validation need.
         make_predictor: (loaded, network with its weights, device, number format) to what `predict` takes.
         predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
-        stored_bytes: (predictor, sizes (height, width) of padded images) to the bytes that their predictions take in a
-            store, and whether that is exact or an upper bound.
+        stored_bytes: (predictor, sizes (height, width) of images) to the bytes that their predictions take in a store,
+            and whether that is exact or an upper bound.
         pack: (prediction) to the array that a store keeps, and plain values beside it.
         unpack: (array, plain values) to the prediction; the array may be a memory map.
         agreement: (predictor, dataset, indices, predictions by id) to the share of stored predictions that are as the

@@ -57,7 +57,8 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     add_competition(options, "not needed where a .json beside a submission names it")
     chosen = options.parse_args(arguments)
 
-    from pipeline.data.image_source import ImageSource, measure
+    from pipeline.data.image_facts import measure
+    from pipeline.data.image_source import ImageSource
     from pipeline.report.figure import write_image
     from pipeline.segmentation.objects import parted
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes

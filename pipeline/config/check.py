@@ -115,8 +115,9 @@ def _data(config: Config, competition: Competition) -> Problems:
         yield "SOLVER.ACCUMULATE", found
     tile, key = config.datasets.augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
     if tile.enable and not tile.sets:
-        yield key, "the list is empty; give rows of [image width, image height, columns, rows]"
-    for width, height, _, _ in tile.sets if tile.enable else ():
+        yield key, "the list is empty; give rows of [image width, image height, columns, rows] or [factor, overlap]"
+    sizes = [tile_set[:2] for tile_set in tile.sets if len(tile_set) == 4]  # of the others each image has its own
+    for width, height in sizes if tile.enable else ():
         if width < tile.width or height < tile.height:
             found = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
             yield key, f"{found}; change TILE.WIDTH, TILE.HEIGHT or that row"

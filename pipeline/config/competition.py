@@ -57,6 +57,8 @@ class ImageForm:
         neighbours: how many images of the same sequence before and after each are stacked with it.
         nan: what a pixel of a float image without a value is read as, NaN or infinite; None: such are refused.
         range: the values that are black and white; None: 0 and 255 of 8-bit images, measured for others.
+        whole_px: the pixels of the largest image that is read and predicted as a whole; a larger one is read by region,
+            which TIFF and npy files allow, and predicted in windows.
     """
 
     channels: Annotated[int, Range(least=1, most=512)] | None = None
@@ -66,6 +68,7 @@ class ImageForm:
     neighbours: Annotated[int, Range(least=0, most=16)] = 0
     nan: float | None = None
     range: tuple[float, float] | None = None
+    whole_px: Annotated[int, Range(least=1)] = 2**26  # 8192 x 8192: float32 logits of 12 classes take 3.2 GB there
 
 
 @dataclass(frozen=True)

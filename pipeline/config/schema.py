@@ -18,6 +18,8 @@ Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Count = Annotated[int, Range(least=1)]
 CountOrZero = Annotated[int, Range(least=0)]
+SizeFactor = Annotated[float, Range(above=0, most=4)]
+TileOverlap = Annotated[float, Range(least=0, most=0.9)]
 ClassNames = Literal["all"] | tuple[str, ...]
 Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
 # The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
@@ -68,7 +70,7 @@ class Tile:
     enable: bool
     width: Count
     height: Count
-    sets: tuple[tuple[Count, Count, Count, Count], ...]
+    sets: tuple[tuple[Count, Count, Count, Count] | tuple[SizeFactor, TileOverlap], ...]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ BORDERS = {"reflect_101": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTAN
 # A standard normal distribution as 256 equally likely values; cutting its tails at 2.9 costs the division by 0.99.
 NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((index + 0.5) / 256) for index in range(256)])
 NORMAL_QUANTILES /= NORMAL_QUANTILES.std()
+MOST_WHOLE_PX = 2**24  # of an image of which all is read where a tile mirrors a part that is far beyond the border
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,16 @@ def _source_box(matrix: np.ndarray, box: Box, image: np.ndarray) -> Box:
     right, bottom = box.width - 1, box.height - 1
     corners = cv2.invertAffineTransform(matrix) @ [[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]]
     first, last = np.floor(corners.min(1)).astype(int) - 1, np.ceil(corners.max(1)).astype(int) + 2
+    mirrored_last, mirrored_first = np.minimum(1 - first, size), np.maximum(2 * size - 2 - last, 0)
     beyond = np.maximum(np.maximum(-first, last - size), 0)
+    is_before, is_behind = first < 0, last > size
     first, last = np.maximum(first, 0), np.minimum(last, size)
     if (beyond >= last - first).any():  # the mirror reaches further in than the tile does
-        first, last = np.zeros(2, int), size
+        if image.shape[0] * image.shape[1] > MOST_WHOLE_PX and not (is_before & is_behind).any():
+            last = np.where(is_before, np.maximum(last, mirrored_last), np.where(is_behind, size, last))
+            first = np.where(is_behind, np.minimum(first, mirrored_first), np.where(is_before, 0, first))
+        else:
+            first, last = np.zeros(2, int), size
     return Box(*map(int, first), *map(int, last - first))
 
 

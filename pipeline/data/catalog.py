@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -27,8 +28,9 @@ from pipeline.data.competition import (
     with_neighbours,
 )
 from pipeline.data.decode import SUFFIXES
+from pipeline.data.image_facts import format_problems_of
 from pipeline.data.image_files import Files, id_of, label_files
-from pipeline.data.image_source import ImageSource, format_problems_of
+from pipeline.data.image_source import ImageSource
 from pipeline.data.images import Inspection, compare_sizes, map_files
 from pipeline.data.problems import Problem, make_problem
 from pipeline.files import atomic_path
@@ -210,10 +212,12 @@ def _inspect_all(
 
     def inspect(entry: _Entry) -> tuple[Inspection, Inspection, list[Problem]]:
         image = label = _NOTHING
-        if there.issuperset(label_files(entry.image)):
-            image = images.inspect(entry.image)
-        if is_labelled and there.issuperset(label_files(entry.label)):
-            label = labels.inspect(entry.id, entry.label or "", image)
+        is_there = there.issuperset(label_files(entry.image))
+        with images.alone(entry.image) if is_there else nullcontext():
+            if is_there:
+                image = images.inspect(entry.image)
+            if is_labelled and there.issuperset(label_files(entry.label)):
+                label = labels.inspect(entry.id, entry.label or "", image)
         return image, label, [*image.problems, *label.problems, *compare_sizes(image, label, entry.label or "")]
 
     inspected = map_files(inspect, entries, "check files")

@@ -25,6 +25,8 @@ TIFF = (".tif", ".tiff")
 GIF = (".gif",)
 ORDINARY = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".jp2")
 SUFFIXES = (*ORDINARY, *TIFF, *GIF, *ARRAYS, *DICOM)
+# TIFF's numbers of none, LZW, JPEG, deflate (two of them) and PackBits; of others OpenCV returns black pixels.
+OPENCV_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)
 FORM = "image of another form"  # kind of problem: IMAGE says something else
 
 
@@ -35,10 +37,7 @@ def decode(data: bytes, suffix: str, form: ImageForm) -> np.ndarray:
         BadFile: it does not decode, or has no such frame or band.
         UserError: a library that it needs is not installed.
     """
-    pixels = _plain(_select(stored_pixels(data, suffix), form))
-    if form.nan is not None and pixels.dtype.kind == "f":
-        pixels[~np.isfinite(pixels)] = form.nan
-    return pixels
+    return plain(select(stored_pixels(data, suffix), form), form.nan)
 
 
 def stored_pixels(data: bytes, suffix: str) -> np.ndarray:
@@ -93,14 +92,17 @@ def _read_ordinary(data: bytes) -> np.ndarray | None:
 
 def _read_tiff(data: bytes) -> np.ndarray:
     """Returns the first series of a TIFF: by OpenCV, which knows the compressions, or where it fails by tifffile."""
-    tifffile = _library("tifffile", "TIFF files")
+    tifffile = library("tifffile", "TIFF files")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of damages the caller says more
     with tifffile.TiffFile(io.BytesIO(data)) as opened:
         page, is_planar = opened.pages[0], opened.pages[0].planarconfig == 2
         is_usual = page.samplesperpixel in (1, 3) and page.bitspersample in (8, 16) and not is_planar
+        is_usual = is_usual and page.compression in OPENCV_COMPRESSIONS
         pixels = _read_ordinary(data) if is_usual and len(opened.pages) == 1 else None
         if pixels is None:
             pixels = opened.asarray()
+    while pixels.ndim > 3 and pixels.shape[0] == 1:  # axes of time and depth that some programs add
+        pixels = pixels[0]
     return np.moveaxis(pixels, 0, -1) if is_planar and pixels.ndim == 3 else pixels
 
 
@@ -109,7 +111,7 @@ def _read_dicom(data: bytes) -> np.ndarray:
 
     Source: DICOM PS3.3, C.7.6.3.1.2 (photometric interpretation) and C.11.2 (window).
     """
-    pydicom = _library("pydicom", "DICOM files")
+    pydicom = library("pydicom", "DICOM files")
     dataset = pydicom.dcmread(io.BytesIO(data))
     pixels = dataset.pixel_array
     pixel_functions = importlib.import_module("pydicom.pixels")
@@ -132,8 +134,12 @@ def frame_axis(shape: tuple[int, ...]) -> int:
     return int(np.argmin(shape[:3] if has_colors else shape))
 
 
-def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
-    """Returns the wanted image and channels of decoded pixels as (H, W, C)."""
+def select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
+    """Returns the wanted image and channels of pixels as (H, W, C); without BANDS a view.
+
+    Raises:
+        BadFile: there is no such frame or band, or no image of that many axes.
+    """
     if pixels.ndim not in (2, 3, 4):
         raise BadFile(FORM, f"it has the shape {pixels.shape}, expected height, width and channels")
     if form.frame is not None and pixels.ndim > 2:
@@ -144,7 +150,7 @@ def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
             raise BadFile(
                 FORM, f"it has {pixels.shape[axis]} images, no number {form.frame} (IMAGE.FRAME counts from 0)"
             )
-        pixels = pixels.take(form.frame, axis)
+        pixels = pixels[(*(slice(None),) * axis, form.frame)]
     if pixels.ndim == 4:
         raise BadFile(FORM, f"it has the shape {pixels.shape}; IMAGE.FRAME says which image of it is meant")
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -157,18 +163,26 @@ def _select(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
     return pixels[..., list(form.bands)]
 
 
-def _plain(pixels: np.ndarray) -> np.ndarray:
-    """Returns pixels as uint8, uint16 or float32, whatever number format they had."""
+def plain(pixels: np.ndarray, nan: float | None = None) -> np.ndarray:
+    """Returns pixels as uint8, uint16 or float32, whatever number format they had; floats without a value as `nan`."""
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.newbyteorder("=") in (np.dtype(np.uint8), np.dtype(np.uint16)):
         return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
     if pixels.dtype.kind not in "iuf":
         raise BadFile(FORM, f"its pixels are {pixels.dtype}, expected numbers")
-    return np.ascontiguousarray(pixels, np.float32)
+    floats = np.ascontiguousarray(pixels, np.float32)
+    if nan is not None and not (is_number := np.isfinite(floats)).all():
+        floats = np.where(is_number, floats, np.float32(nan))
+    return floats
 
 
-def _library(name: str, what: str) -> Any:
+def library(name: str, what: str) -> Any:
+    """Returns a package that some files need.
+
+    Raises:
+        UserError: it is not installed; with what to type.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config.competition import Competition, ImageForm
-from pipeline.data.decode import ARRAYS, DICOM, FORM, ORDINARY, TIFF, decode
+from pipeline.data.decode import ARRAYS, DICOM, ORDINARY, TIFF, decode
 from pipeline.data.image_files import JOIN, label_files
 from pipeline.data.images import (
     BadFile,
@@ -27,18 +28,17 @@ from pipeline.data.images import (
     changed_file,
     image_problems,
     inspect_file,
-    map_files,
     read_grey,
     read_image,
 )
+from pipeline.data.large_image import ONE_AT_A_TIME, LargeImage, stack
 from pipeline.data.problems import Problem, make_problem
+from pipeline.data.regions import BY_REGION, KEPT_BYTES, Regions, stored_size
+from pipeline.data.tiles import Box
 from pipeline.files import sha256_file
 
 Facts = Mapping[str, Any]
 PLAIN = {"dtype": "uint8", "low": 0.0, "high": 255.0, "shown": [0, 1, 2]}  # the facts of ordinary RGB images
-MOST_MEASURED = 200  # images by which range, mean and deviation are measured: more add nothing
-PIXELS_OF_EACH = 20_000
-DARKEST, BRIGHTEST = 0.1, 99.9  # percentiles that become black and white
 
 
 class ImageSource:
@@ -51,8 +51,12 @@ class ImageSource:
 
     def __init__(self, competition: Competition, folder: Path, facts: Facts | None = None):
         self.competition, self.folder, self.facts = competition, folder, facts or PLAIN
-        self.channels = competition.num_channels
+        self.channels, self.whole_px = competition.num_channels, competition.image.whole_px
         self._is_quick = self.channels == 3 and self.dtype == np.uint8 and _is_usual(competition.image)
+        self._opened: dict[str, LargeImage | None] = {}
+
+    def __reduce__(self):
+        return ImageSource, (self.competition, self.folder, self.facts)
 
     @property
     def dtype(self) -> np.dtype:
@@ -75,18 +79,79 @@ class ImageSource:
             raise changed_file(self.folder / label_files(cell)[0], f"an image of {self.dtype}")
         return image
 
+    def large(self, cell: str) -> LargeImage | None:
+        """Returns an image that has more than WHOLE_PX pixels, to be read by region; None where it is read as a whole.
+
+        Raises:
+            BadFile: it has more, and cannot be read by region.
+        """
+        files = label_files(cell)
+        if Path(files[0]).suffix.lower() not in BY_REGION:
+            return None
+        if cell not in self._opened:
+            opened = self._open_large(files)
+            if opened is not None:  # one at a time, as each keeps tiles decoded
+                self._opened = {one: None for one, image in self._opened.items() if image is None}
+            self._opened[cell] = opened
+            return opened
+        return self._opened[cell]
+
+    def is_large(self, height: int, width: int) -> bool:
+        """Returns whether an image of that size is read by region."""
+        return int(height) * int(width) > self.whole_px
+
+    def window(self, cell: str, box: Box) -> np.ndarray:
+        """Returns a part of an image that is read by region: (box.height, box.width, C).
+
+        Raises:
+            UserError: a file is absent or not what it was when it was checked.
+        """
+        try:
+            large = self.large(cell)
+            if large is not None:
+                return large.read(box)
+            why = "it is small"
+        except (OSError, BadFile) as error:
+            why = str(error)
+        raise changed_file(self.folder / label_files(cell)[0], f"an image that is read by region ({why})")
+
+    def alone(self, cell: str) -> AbstractContextManager[Any]:
+        """Returns what to enter while working on an image: of large ones only one is worked on at a time."""
+        try:
+            return nullcontext() if self.large(cell) is None else ONE_AT_A_TIME
+        except (OSError, BadFile):
+            return nullcontext()
+
     def shown(self, cell: str) -> np.ndarray:
-        """Returns an image for people: uint8 (H, W, 3)."""
-        return to_rgb(self.read(cell), self.facts)
+        """Returns an image for people: uint8 (H, W, 3); of a large image a thumbnail."""
+        large = self.large(cell)
+        return to_rgb(self.read(cell) if large is None else large.thumbnail(), self.facts)
+
+    def some_pixels(self, cell: str, count: int) -> np.ndarray:
+        """Returns evenly spread pixels of an image, about `count`: (P, C)."""
+        large = self.large(cell)
+        return _some_pixels(self.read(cell), count) if large is None else large.some_pixels(count)
 
     def grey(self, cell: str, reduction: int = 1) -> np.ndarray:
-        """Returns the brightness of an image: uint8 (H, W), both sides divided by `reduction` where that is cheap."""
+        """Returns the brightness of an image: uint8 (H, W), both sides divided by `reduction` where that is cheap.
+
+        Of a large image it is that of a thumbnail.
+        """
         if self._is_plain(cell):
             return read_grey(self.folder / cell, reduction)
         return cv2.cvtColor(self.shown(cell), cv2.COLOR_RGB2GRAY)
 
     def inspect(self, cell: str) -> Inspection:
         """Returns what the files of an image hold; `counts` is the name of their number format."""
+        try:
+            large = self.large(cell)
+            if large is not None:
+                return _inspect_large(large)
+        except OSError as error:
+            return _bad(make_problem("file unreadable", label_files(cell)[0], error.strerror or str(error)))
+        except BadFile as error:
+            facts = {"most": f"{self.whole_px:,}", "competition": self.competition.name}
+            return _bad(make_problem(error.kind, label_files(cell)[0], error.found, **facts))
         seen = [self._inspect_file(file) for file in label_files(cell)]
         problems = tuple(problem for one, _ in seen for problem in one.problems)
         first, parts = seen[0][0], [pixels for _, pixels in seen if pixels is not None]
@@ -114,7 +179,13 @@ class ImageSource:
         is_array = suffix in (*ARRAYS, *DICOM) or (suffix in TIFF and (is_chosen or not _is_known_to_pillow(path)))
         problems_of = partial(image_problems, has_bands=form.bands is not None)
         return inspect_file(
-            path, file, problems_of, lambda data: decode(data, suffix, form), is_array, form.frame is not None
+            path,
+            file,
+            problems_of,
+            lambda data: decode(data, suffix, form),
+            is_array,
+            form.frame is not None,
+            form.whole_px,
         )
 
     def content(self, cell: str) -> str:
@@ -128,25 +199,16 @@ class ImageSource:
         """Returns whether an image is one file that the quick reader reads: 8 bits, ordinary, three channels."""
         return self._is_quick and JOIN not in cell and cell.lower().endswith(ORDINARY)
 
+    def _open_large(self, files: Sequence[str]) -> LargeImage | None:
+        size = stored_size(self.folder / files[0])
+        if size is None or not self.is_large(*size):
+            return None
+        form, kept_bytes = self.competition.image, KEPT_BYTES // len(files)
+        return LargeImage([Regions(self.folder / file, form, kept_bytes) for file in files], self.channels)
+
     def _decode(self, file: str) -> np.ndarray:
         path = self.folder / file
         return decode(path.read_bytes(), path.suffix, self.competition.image)
-
-
-def stack(parts: Sequence[np.ndarray], channels: int) -> np.ndarray:
-    """Returns the channels of several files one behind the other; a single grey image is repeated.
-
-    Raises:
-        BadFile: there are more or fewer channels than `channels`.
-    """
-    if len({part.dtype for part in parts}) > 1:
-        raise BadFile(FORM, f"number formats {', '.join(sorted({part.dtype.name for part in parts}))} in one image")
-    image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-    if image.shape[2] == 1 and channels > 1:
-        image = np.repeat(image, channels, axis=2)
-    if image.shape[2] != channels:
-        raise BadFile("number of channels", f"{image.shape[2]} channels, expected {channels}")
-    return np.ascontiguousarray(image)
 
 
 def to_rgb(image: np.ndarray, facts: Facts) -> np.ndarray:
@@ -167,73 +229,22 @@ def black_of(facts: Facts) -> float:
     return low if dtype.kind == "f" else float(np.clip(round(low), 0, np.iinfo(dtype).max))
 
 
-def _shown_channels(competition: Competition) -> list[int]:
-    """Returns which channels are red, green and blue for people: of neighbours the image itself in grey."""
-    last = competition.num_channels - 1
-    return [last // 2] * 3 if competition.image.neighbours else [0, last // 2, last]
-
-
-def measure(competition: Competition, folder: Path, cells: Sequence[str]) -> dict[str, Any]:
-    """Returns the facts of the training images: number format, range, and mean and deviation of each channel.
-
-    Mean and deviation are those of values scaled to 0 and 1; None for ordinary images in colour, of which the encoder
-    brings its own.
-
-    Args:
-        cells: of the catalog's column `image`, all of one number format.
-    """
-    dtype = ImageSource(competition, folder).inspect(cells[0]).counts
-    given, is_plain = competition.image.range, dtype == "uint8" and competition.num_channels == 3
-    if is_plain and given is None:
-        return {**PLAIN, "shown": _shown_channels(competition), "mean": None, "std": None}
-    chosen = list(cells)[:: max(1, len(cells) // MOST_MEASURED)][:MOST_MEASURED]
-    source = ImageSource(competition, folder, {**PLAIN, "dtype": dtype, "shown": _shown_channels(competition)})
-    pixels = np.concatenate(map_files(lambda cell: _some_pixels(source.read(cell)), chosen, "measure"))
-    if given is not None:
-        low, high = map(float, given)
-    elif dtype == "uint8":
-        low, high = 0.0, 255.0
-    else:
-        low, high = (float(value) for value in np.percentile(pixels, (DARKEST, BRIGHTEST)))
-    if not low < high:
-        low, high = low, low + 1.0
-    facts = {"dtype": dtype, "low": low, "high": high, "shown": _shown_channels(competition)}
-    if is_plain:
-        return {**facts, "mean": None, "std": None}
-    scaled = (pixels.astype(np.float64) - low) / (high - low)
-    deviation = np.maximum(scaled.std(0), 1e-3)
-    return facts | {"mean": scaled.mean(0).round(5).tolist(), "std": deviation.round(5).tolist()}
-
-
-def describe(competition: Competition, facts: Facts) -> list[str]:
-    """Returns what was measured, a sentence each, for the terminal; nothing of ordinary images."""
-    if facts.get("mean") is None and (facts["low"], facts["high"]) == (0.0, 255.0):
-        return []
-    how = "given" if competition.image.range else "measured"
-    return [
-        f"images are {facts['dtype']} of {competition.num_channels} channels; black is {facts['low']:g} and white "
-        f"{facts['high']:g} ({how})"
-    ]
-
-
-def format_problems_of(
-    cells: Sequence[str], found: Sequence[Inspection], name: str, expected: str | None = None
-) -> list[Problem]:
-    """Returns the images whose number format is not the `expected` one: that of most where it is None."""
-    formats = [one.counts for one in found if one.counts]
-    most = expected or max(set(formats), key=formats.count, default=None)
-    facts = {"most": most, "competition": name}
-    return [
-        make_problem("another number format", cell, f"{one.counts}", **facts)
-        for cell, one in zip(cells, found, strict=True)
-        if one.counts not in (None, most)
-    ]
-
-
-def _some_pixels(image: np.ndarray) -> np.ndarray:
-    """Returns evenly spread pixels of an image, (P, C)."""
+def _some_pixels(image: np.ndarray, count: int) -> np.ndarray:
     pixels = image.reshape(-1, image.shape[2])
-    return pixels[:: max(1, len(pixels) // PIXELS_OF_EACH)].copy()  # a view would keep the whole image
+    return pixels[:: max(1, len(pixels) // count)].copy()  # a view would keep the whole image
+
+
+def _inspect_large(image: LargeImage) -> Inspection:
+    """Returns what a large image holds; all of it is decoded, some rows at a time.
+
+    Raises:
+        BadFile: a part does not decode, or has pixels without a value.
+    """
+    height, width = image.size
+    for _, rows in image.bands():
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise BadFile("pixels without a value", f"{np.count_nonzero(~np.isfinite(rows)):,} NaN or infinite")
+    return Inspection(width, height, image.dtype.name, ())
 
 
 def _is_known_to_pillow(path: Path) -> bool:

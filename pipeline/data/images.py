@@ -44,7 +44,9 @@ _REDUCED_GREY = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000")
-MAX_PX = 2**26  # 8192 x 8192: probabilities of 12 classes in float32 take 3.2 GB there; PIL itself warns from 2**26.4
+MAX_PX = 2**26  # 8192 x 8192: of a file that is looked into before there is a competition
+MOST_DECODED_PX = 2**30  # OpenCV's own limit; of images, WHOLE_PX of IMAGE is a lower one
+Image.MAX_IMAGE_PIXELS = None  # `inspect_file` compares the header with a limit of its own before anything is decoded
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -243,6 +245,7 @@ def inspect_file(
     decode: Callable[[bytes], np.ndarray | None],
     is_array: bool = False,
     has_frames: bool = False,
+    most_px: int = MOST_DECODED_PX,
 ) -> tuple[Inspection, np.ndarray | None]:
     """Returns what a file holds, and its decoded pixels where nothing is wrong so far.
 
@@ -250,6 +253,7 @@ def inspect_file(
         problems_of: (header, file) to what is wrong with an image of that kind.
         is_array: whether it is an array or a medical image, which has no header that is known here.
         has_frames: whether several images in it are expected.
+        most_px: pixels of the largest image that is accepted.
     """
     try:
         data = path.read_bytes()
@@ -257,12 +261,12 @@ def inspect_file(
         size = f"{header.width}x{header.height}"
         if not is_array and (header.width == 0 or header.height == 0):
             raise BadFile("image of no size", size)
-        if header.width * header.height > MAX_PX:
+        if header.width * header.height > most_px:
             raise BadFile("image too large", size)
     except OSError as error:
         return _bad(make_problem("file unreadable", file, error.strerror or str(error)))
     except BadFile as error:
-        return _bad(make_problem(error.kind, file, error.found, most=f"{MAX_PX:,}"))
+        return _bad(make_problem(error.kind, file, error.found, most=f"{most_px:,}"))
     problems = [] if is_array else _common_problems(header, file, has_frames) + problems_of(header, file)
     if problems:
         return _bad(*problems, width=header.width, height=header.height)
@@ -272,6 +276,8 @@ def inspect_file(
         return _bad(make_problem(error.kind, file, error.found))
     except (cv2.error, OSError, SyntaxError, ValueError, EOFError):
         pixels = None
+    if pixels is not None and pixels.shape[0] * pixels.shape[1] > most_px:  # an array, which has no header
+        return _bad(make_problem("image too large", file, f"{pixels.shape[1]}x{pixels.shape[0]}", most=f"{most_px:,}"))
     if pixels is None or (not is_array and pixels.shape[:2] != (header.height, header.width)):
         return _bad(make_problem("file damaged", file, f"{header.format}, its pixels do not decode"))
     return Inspection(pixels.shape[1], pixels.shape[0], None, ()), pixels

@@ -34,7 +34,12 @@ def near_duplicates(images: ImageSource, catalog: pd.DataFrame, split: pd.DataFr
     """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
     split_rows = catalog.merge(split, on="id")
     rows = list(split_rows[["image", "width", "height"]].itertuples(index=False))
-    signatures = map_files(lambda row: image_signature(images, row.image, row.width, row.height), rows, "compare")
+
+    def signature(row) -> tuple[np.ndarray, np.ndarray]:
+        with images.alone(row.image):
+            return image_signature(images, row.image, row.width, row.height)
+
+    signatures = map_files(signature, rows, "compare")
     bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
     thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32).reshape(len(rows), -1)
     is_train = (split_rows["subset"] == "train").to_numpy()

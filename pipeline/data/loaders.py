@@ -173,10 +173,13 @@ def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:
-    """Returns batches of indices; each holds images of one padded size, with labels or without."""
+    """Returns batches of indices; each holds images of one padded size, with labels or without.
+
+    Windows of a large image come in their order, and share a batch with each other only.
+    """
     groups: dict[tuple, list[int]] = {}
     for index in range(len(dataset)):
-        groups.setdefault((dataset.frame(index), dataset.has_labels(index)), []).append(index)
+        groups.setdefault(dataset.group(index), []).append(index)
     cut = [group[start : start + batch_size] for group in groups.values() for start in range(0, len(group), batch_size)]
     return sorted(cut)
 

@@ -89,7 +89,11 @@ KINDS: dict[str, tuple[str, str]] = {
     "not an image": (_FORMATS, _AGAIN),
     "file format": (_FORMATS, "convert it to one of these; PNG loses nothing"),
     "image of no size": ("at least one pixel", _AGAIN),
-    "image too large": ("at most {most} pixels", "cut it into pieces, each with an id of its own"),
+    "image too large": ("at most {most} pixels, or a TIFF of tiles or an npy file, which are read by region",
+                        "where memory allows to decode it once: python -c \"import sys, numpy, tifffile; from PIL "
+                        "import Image; Image.MAX_IMAGE_PIXELS = None; tifffile.imwrite(sys.argv[2], "
+                        "numpy.asarray(Image.open(sys.argv[1])), tile=(512, 512), compression='zlib')\" {file} NEW.tif"
+                        "; or a higher WHOLE_PX of IMAGE in the competition's file"),
     "several images in a file": ("one still image", "FRAME of IMAGE picks one, counted from 0; or save that frame as a "
                                  "file of its own"),
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "

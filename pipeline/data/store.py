@@ -11,37 +11,20 @@ rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and hol
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 
-from pipeline.data.image_source import ImageSource
-from pipeline.data.images import by_fours, map_files
-from pipeline.data.tiles import Scale
+from pipeline.data.tiles import Scale, Size
 from pipeline.errors import UserError
-from pipeline.files import (
-    TEMPORARY_MARK,
-    check_disk,
-    sha256_text,
-    sweep_temporaries,
-    sync_folder,
-    write_atomic,
-)
 from pipeline.paths import INDEX
-from pipeline.task import Labels
 
 FORMAT = 3  # raise it when the layout or the resizing changes: old stores are then built anew
 PIXELS, PLANES = "images.bin", "labels.u8"
+MOST_MAPPED_PX = 2**24  # of a larger image, what was read before is unmapped, or reading its tiles fills the memory
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,9 @@ class Store:
 
     def __init__(self, path: Path, index: dict):
         self.path = path
-        self.scales: tuple[Scale, ...] | None = tuple(map(tuple, index["scales"])) if index["scales"] else None
+        scales = [tuple(scale) if isinstance(scale, list) else scale for scale in index["scales"] or ()]
+        self.scales: tuple[Scale, ...] | None = tuple(scales) or None
+        self._sizes = {key: tuple(size) for key, size in index.get("sizes", {}).items()}
         self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
         self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
         self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
@@ -86,9 +71,14 @@ class Store:
             raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
         return self._entries[image_id][self.scales.index(scale)]
 
+    def size(self, image_id: str) -> Size | None:
+        """Returns (width, height) of an image before it was scaled; None in a store without factors."""
+        return self._sizes.get(image_id)
+
     def image(self, image_id: str, scale: Scale | None = None) -> np.ndarray:
         """Returns a read-only view, height x width x channels, in the number format of the store."""
         entry = self.entry(image_id, scale)
+        _forget_mapped(self._images, entry)
         first, last = entry.offset * self.channels, (entry.offset + entry.num_pixels) * self.channels
         return self._images[first:last].reshape(entry.height, entry.width, self.channels)
 
@@ -96,6 +86,7 @@ class Store:
         """Returns a read-only view of the label: uint8, height x width, and x planes where labels have planes."""
         entry = self.entry(image_id, scale)
         num_planes = self.planes or 1
+        _forget_mapped(self._labels, entry)
         label = self._labels[entry.offset * num_planes : (entry.offset + entry.num_pixels) * num_planes]
         return label.reshape(label_shape((entry.height, entry.width), self.planes))
 
@@ -127,153 +118,6 @@ def open_store(path: Path | str) -> Store:
         ) from error
 
 
-def build_store(
-    images: ImageSource,
-    catalog: pd.DataFrame,
-    scales: Sequence[Scale] | None,
-    target_root: Path | str,
-    labels: Labels,
-    log: Callable[[str], None] = print,
-) -> Path:
-    """Returns the folder of the store for these images and scales, building it unless it is there already.
-
-    Args:
-        images: of the catalog's rows.
-        catalog: columns id, image, mask, width, height.
-        scales: image sizes (width, height) as from `scales_of`; None keeps each image's own size.
-        target_root: the folder of all tile stores.
-        labels: whose `read` returns uint8, height x width, or height x width x `planes`.
-        log: receives the announcement of the size before anything is written.
-
-    Raises:
-        UserError: the disk cannot hold the store, or an image changed its size since the catalog was written.
-    """
-    target_root = Path(target_root)
-    rows = list(catalog[["id", "image", "mask", "width", "height"]].itertuples(index=False))
-    if not rows:
-        raise UserError(f"{images.folder} has no training image; run `prepare` for the list of problems.")
-    path = target_root / _content_key(images, rows, scales, labels)
-    with _one_builder(target_root, log):
-        if not (path / INDEX).exists():
-            sweep_temporaries(target_root)  # whoever wrote them is dead: a live builder would hold the lock
-            _build(path, images, rows, scales, labels, log)
-    return path
-
-
-def resize(image: np.ndarray, label: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label at (width, height): the image averaged to shrink, the label by nearest pixel."""
-    if (image.shape[1], image.shape[0]) == scale:
-        return image, label
-    shrinks = scale[0] * scale[1] < image.shape[0] * image.shape[1]
-    # Linear interpolation skips pixels when shrinking, and thin poles flicker; the area mean sees them all.
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    scaled = by_fours(image, lambda four: cv2.resize(four, scale, interpolation=how))
-
-    def nearest(part: np.ndarray) -> np.ndarray:
-        return cv2.resize(part, scale, interpolation=cv2.INTER_NEAREST_EXACT)
-
-    return scaled, nearest(label) if label.ndim == 2 else by_fours(label, nearest)
-
-
-def _content_key(images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels) -> str:
-    hashes = map_files(lambda row: (images.content(row.image), labels.content(row)), rows, "hash")
-    content = [FORMAT, scales and [list(scale) for scale in scales], *([labels.planes] if labels.planes else [])]
-    content += [(row.id, int(row.width), int(row.height), *pair) for row, pair in zip(rows, hashes, strict=True)]
-    return sha256_text(json.dumps(content))[:16]
-
-
-def _build(path: Path, images: ImageSource, rows: list, scales: Sequence[Scale] | None, labels: Labels, log) -> None:
-    sizes = [list(scales) if scales else [(int(row.width), int(row.height))] for row in rows]
-    ends = np.cumsum([sum(width * height for width, height in image_sizes) for image_sizes in sizes]).tolist()
-    pixel_bytes = images.channels * images.dtype.itemsize
-    num_bytes = ends[-1] * (pixel_bytes + (labels.planes or 1))
-    named = ", ".join(f"{width}x{height}" for width, height in scales) if scales else "their own size"
-    log(
-        f"tile store: {len(rows)} images at {named}: {num_bytes:,} bytes "
-        f"({num_bytes / len(rows) / 1e6:.2f} MB an image) in {path}"
-    )
-    check_disk(path, num_bytes, "the tile store")
-    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
-    try:
-        temporary.mkdir()
-        jobs = list(zip(rows, sizes, [0, *ends[:-1]], strict=True))
-        entries = _write_pixels(temporary, images, jobs, ends[-1], labels)
-        index = {
-            "format": FORMAT,
-            "scales": scales and [list(scale) for scale in scales],
-            "num_pixels": ends[-1],
-            "channels": images.channels,
-            "dtype": images.dtype.name,
-            "planes": labels.planes,
-            "images": {row.id: image_entries for row, image_entries in zip(rows, entries, strict=True)},
-        }
-        write_atomic(temporary / INDEX, json.dumps(index))
-        sync_folder(temporary)
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write the tile store {path}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_pixels(
-    temporary: Path, images: ImageSource, jobs: list[tuple], num_pixels: int, labels: Labels
-) -> list[list[list[int]]]:
-    """Writes both pixel files and returns the rows of `Entry` values of each image."""
-    pixel_bytes, label_bytes = images.channels * images.dtype.itemsize, labels.planes or 1
-    with open(temporary / PIXELS, "wb") as pixels, open(temporary / PLANES, "wb") as planes:
-        _claim(pixels.fileno(), num_pixels * pixel_bytes)
-        _claim(planes.fileno(), num_pixels * label_bytes)
-
-        def store_image(job: tuple) -> list[list[int]]:
-            row, sizes, offset = job
-            whole, entries = _read(images, row, labels), []
-            for width, height in sizes:
-                image, label = resize(*whole, (width, height))
-                _write_all(pixels.fileno(), image, offset * pixel_bytes)
-                _write_all(planes.fileno(), label, offset * label_bytes)
-                entries.append([width, height, offset, zlib.crc32(image), zlib.crc32(label)])
-                offset += width * height
-            return entries
-
-        entries = map_files(store_image, jobs, "tile")
-        os.fsync(pixels.fileno())
-        os.fsync(planes.fileno())
-    return entries
-
-
-def _read(images: ImageSource, row, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    image, label = images.read(row.image), labels.read(row)
-    if not image.shape[:2] == label.shape[:2] == (row.height, row.width):
-        raise UserError(
-            f"{row.image} is {image.shape[1]}x{image.shape[0]} and {row.mask} {label.shape[1]}x{label.shape[0]}, "
-            f"but the catalog says {row.width}x{row.height}. The files changed: run `prepare` again."
-        )
-    return image, label
-
-
-def _claim(file: int, num_bytes: int) -> None:
-    """Takes every block before the first byte is written: a full disk is an error here, never a SIGBUS later."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, num_bytes)
-    else:  # macOS
-        os.ftruncate(file, num_bytes)
-
-
-@contextmanager
-def _one_builder(target_root: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Lets one process at a time build; the kernel frees the lock of a killed one."""
-    target_root.mkdir(parents=True, exist_ok=True)
-    with open(target_root / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"another process is building a tile store in {target_root}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
     found, expected = path.stat().st_size, num_values * dtype.itemsize
     if found != expected:
@@ -281,8 +125,7 @@ def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype, "r"))  # a plain array, whose slices cost less
 
 
-def _write_all(file: int, array: np.ndarray, offset: int) -> None:
-    rest = memoryview(array).cast("B")
-    while rest:
-        written = os.pwrite(file, rest, offset)
-        rest, offset = rest[written:], offset + written
+def _forget_mapped(mapped: np.ndarray, entry: Entry) -> None:
+    """Unmaps what was read of a file before tiles of a large image are; the kernel may keep it as long as it likes."""
+    if entry.num_pixels > MOST_MAPPED_PX and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.base._mmap.madvise(mmap.MADV_DONTNEED)

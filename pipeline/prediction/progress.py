@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,15 +34,20 @@ class Parts(Generic[Value]):
     Args:
         ids: every image, in the order in which `add` will be called.
         path_of: from the number of a run to its file.
+        alone: ids whose values are so large that each has a run of its own.
 
     >>> parts = Parts(["a", "b"], lambda number: Path("/nowhere") / str(number))
     >>> parts.missing(), parts.add("a", 1), parts.add("b", 2)
     (['a', 'b'], None, (0, {'a': 1, 'b': 2}))
     """
 
-    def __init__(self, ids: Sequence[str], path_of: Callable[[int], Path]) -> None:
-        starts = range(0, len(ids), IMAGES_PER_FILE)
-        self.runs = [list(ids[start : start + IMAGES_PER_FILE]) for start in starts]
+    def __init__(self, ids: Sequence[str], path_of: Callable[[int], Path], alone: Collection[str] = ()) -> None:
+        self.runs: list[list[str]] = []
+        for image_id in ids:
+            is_full = not self.runs or len(self.runs[-1]) == IMAGES_PER_FILE
+            if is_full or image_id in alone or self.runs[-1][-1] in alone:
+                self.runs.append([])
+            self.runs[-1].append(image_id)
         self.paths = [path_of(number) for number in range(len(self.runs))]
         self.number_of = {image_id: number for number, run in enumerate(self.runs) for image_id in run}
         self.pending: dict[str, Value] = {}
@@ -69,10 +74,11 @@ class Progress:
         folder: of this pass alone.
         key: of all that the results depend on; files of another key, or damaged ones, are removed.
         ids: every image, in the order in which `put` will be called.
+        alone: ids whose results are so large that each has a file of its own.
     """
 
-    def __init__(self, folder: Path, key: str, ids: Sequence[str]) -> None:
-        self.parts: Parts[Arrays] = Parts(ids, lambda number: folder / f"part-{number:05d}")
+    def __init__(self, folder: Path, key: str, ids: Sequence[str], alone: Collection[str] = ()) -> None:
+        self.parts: Parts[Arrays] = Parts(ids, lambda number: folder / f"part-{number:05d}", alone)
         self.key = sha256_text(json.dumps([key, list(ids)]))
         self.latest: tuple[int, dict[str, Arrays]] | None = None
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class StoreWriter:
         facts: plain values for the index, e.g. the class names.
         pack: a prediction to an array and plain values, see `Task.pack`.
         log: takes the lines about disk space.
+        alone: ids of images that are so large that each has a shard of its own.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class StoreWriter:
         facts: dict[str, Any],
         pack: Pack,
         log: Callable[[str], None] = lambda line: None,
+        alone: Collection[str] = (),
     ) -> None:
         self.folder, self.key, self.facts, self.pack, self.log = folder, f"{FORMAT} {key}", facts, pack, log
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
-        self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard)
+        self.parts: Parts[tuple[np.ndarray, dict[str, Any]]] = Parts(ids, self._shard, alone)
         (folder / INDEX).unlink(missing_ok=True)
         self._remove_foreign()
         self.is_estimate_due = False

@@ -42,12 +42,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """A batch that some members predict: `indices` into `dataset`, `members` by their numbers."""
+    """A batch that some members predict: `indices` into `dataset`, `members` by their numbers.
+
+    Of a large image it is all batches of its windows, which are read again for each member, as they come.
+    """
 
     dataset: Any
-    indices: tuple[int, ...]
+    batches: tuple[tuple[int, ...], ...]
     members: list[int]
     collate: Callable[[list], Batch]
+
+    def read(self) -> Iterator[Batch]:
+        """Yields the batches."""
+        for indices in self.batches:
+            yield self.collate([self.dataset[index] for index in indices])
 
 
 def stream(
@@ -65,11 +73,11 @@ def stream(
     jobs = _decoded(plan_jobs(sources, wanted), num_threads)
     for image_id, numbers in wanted.items():
         while any((number, image_id) not in waiting for number in numbers):
-            job, batch = next(jobs)
+            job, batches = next(jobs)
             for number in job.members:
                 if number not in predictors:
                     predictors[number] = sources[number].open()
-                for other_id, prediction in sources[number].task.predict(predictors[number], [batch]):
+                for other_id, prediction in sources[number].task.predict(predictors[number], batches or job.read()):
                     if number in wanted.get(other_id, ()):
                         waiting[number, other_id] = prediction
         yield image_id, [waiting.pop((number, image_id)) for number in numbers]
@@ -77,32 +85,36 @@ def stream(
 
 def plan_jobs(sources: Sequence[Source], wanted: Mapping[str, Sequence[int]]) -> list[Job]:
     """Returns the batches to predict, each once, in the order in which their first image is wanted."""
-    batch_of: list[dict[str, tuple[int, ...]]] = []
+    batches_of: list[dict[str, tuple[tuple[int, ...], ...]]] = []
     for source in sources:
-        batches = [tuple(batch) for batch in same_size_batches(source.dataset, source.batch_size)]
-        batch_of.append({source.dataset.rows[index].id: batch for batch in batches for index in batch})
+        own: dict[str, tuple[tuple[int, ...], ...]] = {}
+        for batch in map(tuple, same_size_batches(source.dataset, source.batch_size)):
+            for image_id in dict.fromkeys(map(source.dataset.image_id, batch)):
+                own[image_id] = (*own.get(image_id, ()), batch)
+        batches_of.append(own)
     jobs: dict[tuple, Job] = {}
     for image_id, numbers in wanted.items():
         for number in numbers:
-            dataset, indices = sources[number].dataset, batch_of[number][image_id]
-            alike = (dataset.padding, *(dataset.rows[index].id for index in indices))
-            job = jobs.setdefault(alike, Job(dataset, indices, [], sources[number].task.collate_valid))
+            dataset, batches = sources[number].dataset, batches_of[number][image_id]
+            alike = (dataset.padding, *(tuple(map(dataset.image_id, batch)) for batch in batches))
+            job = jobs.setdefault(alike, Job(dataset, batches, [], sources[number].task.collate_valid))
             if number not in job.members:
                 job.members.append(number)
     return list(jobs.values())
 
 
-def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Batch]]:
-    """Yields each job with its images, a few batches ahead where there are threads for it."""
+def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Sequence[Batch] | None]]:
+    """Yields each job with its images, a few batches ahead where there are threads for it; None for a large image's."""
     if not num_threads:
         for job in jobs:
-            yield job, job.collate([job.dataset[index] for index in job.indices])
+            yield job, list(job.read()) if len(job.batches) == 1 else None
         return
     pool = ThreadPoolExecutor(num_threads)
     try:
         ahead: deque = deque()
         for job in jobs:
-            ahead.append((job, [pool.submit(job.dataset.__getitem__, index) for index in job.indices]))
+            indices = job.batches[0] if len(job.batches) == 1 else ()
+            ahead.append((job, [pool.submit(job.dataset.__getitem__, index) for index in indices]))
             if len(ahead) > BATCHES_AHEAD:
                 yield _finished(*ahead.popleft())
         while ahead:
@@ -111,5 +123,5 @@ def _decoded(jobs: Sequence[Job], num_threads: int) -> Iterator[tuple[Job, Batch
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(job: Job, futures: Sequence) -> tuple[Job, Batch]:
-    return job, job.collate([future.result() for future in futures])
+def _finished(job: Job, futures: Sequence) -> tuple[Job, Sequence[Batch] | None]:
+    return job, [job.collate([future.result() for future in futures])] if futures else None

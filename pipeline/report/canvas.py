@@ -34,6 +34,7 @@ WINDOW_COLORS = (
     *((255, 255, 255), (90, 110, 255), (170, 220, 60), (180, 120, 60)),
 )
 LINE = 3  # pixels
+LEAST_NUMBERED = 48  # pixels of a tile's shorter side, for a number and an outline inside its neighbours'
 OVERLAP_COLOR = (86, 180, 233)  # sky blue, which shows on photographs by day and by night
 OVERLAP_SHARE = 0.13  # of that colour, which each further tile over a pixel adds
 
@@ -194,6 +195,7 @@ def grid_note(tile_set: TileSet, tile_width: int, tile_height: int) -> str:
     'neighbours share 320 px across (50 %), 168 px down (48 %)'
     """
     windows = tile_windows([tile_set], tile_width, tile_height)
+    tile_width, tile_height = min(tile_width, tile_set[0]), min(tile_height, tile_set[1])
     notes = []
     for starts, length, whole, word in (
         (sorted({box.x for _, box in windows}), tile_width, tile_set[0], "across"),
@@ -218,6 +220,10 @@ def window_color(index: int, num_columns: int) -> Color:
 def _draw_windows(draw: ImageDraw.ImageDraw, boxes: Sequence[tuple[int, int, int, int]], num_columns: int) -> None:
     """Draws the outlines, each further inside than its neighbour's, and a numbered tag in its corner."""
     face = font(CAPTION_SIZE, bold=True)
+    if min(min(right - left, bottom - top) for left, top, right, bottom in boxes) < LEAST_NUMBERED:
+        for index, box in enumerate(boxes):  # many tiles on a large image: thin outlines, which may coincide
+            draw.rectangle(box, outline=window_color(index, num_columns))
+        return
     for index, (left, top, right, bottom) in enumerate(boxes):
         inset = LINE * (index % num_columns % 2 + 2 * (index // num_columns % 2))
         left, top, color, number = left + inset, top + inset, window_color(index, num_columns), str(index + 1)

@@ -137,12 +137,42 @@ def compress(codes_CHW: np.ndarray) -> Bands:
     True
     """
     codes_CHW = np.asarray(codes_CHW)
-    step = band_rows(codes_CHW.shape[2])
-    bands = [codes_CHW[:, top : top + step] for top in range(0, codes_CHW.shape[1], step)]
-    with ThreadPoolExecutor(min(num_cores(), len(bands))) as pool:  # zlib releases the interpreter's lock
-        parts = list(pool.map(_deflated, bands))
-    ends = np.cumsum([len(part) for part in parts]).tolist()
-    return Bands(np.frombuffer(b"".join(parts), np.uint8), codes_CHW.shape, tuple(ends))
+    compressor = Compressor(codes_CHW.shape)
+    compressor.add(codes_CHW)
+    return compressor.finish()
+
+
+class Compressor:
+    """Compresses codes of which some rows come at a time, from top to bottom; the bands are those of the whole.
+
+    Args:
+        shape: (C, H, W) of all codes.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        self.shape, self.step = shape, band_rows(shape[2])
+        self.data, self.ends, self.num_rows = bytearray(), [], 0
+        self.rest_CRW = np.empty((shape[0], 0, shape[2]), np.uint8)
+
+    def add(self, codes_CRW: np.ndarray) -> None:
+        """Adds the next rows."""
+        self.num_rows += codes_CRW.shape[1]
+        if self.rest_CRW.shape[1]:
+            codes_CRW = np.concatenate([self.rest_CRW, codes_CRW], 1)
+        is_last = self.num_rows == self.shape[1]
+        num_whole = codes_CRW.shape[1] if is_last else codes_CRW.shape[1] // self.step * self.step
+        self.rest_CRW = codes_CRW[:, num_whole:].copy()
+        bands = [codes_CRW[:, top : min(top + self.step, num_whole)] for top in range(0, num_whole, self.step)]
+        with ThreadPoolExecutor(max(1, min(num_cores(), len(bands)))) as pool:  # zlib releases the interpreter's lock
+            for part in pool.map(_deflated, bands):
+                self.data += part
+                self.ends.append(len(self.data))
+
+    def finish(self) -> Bands:
+        """Returns all codes in their compressed form."""
+        if self.num_rows != self.shape[1]:
+            raise RuntimeError(f"{self.num_rows} of {self.shape[1]} rows of codes came")
+        return Bands(np.frombuffer(self.data, np.uint8), tuple(self.shape), tuple(self.ends))
 
 
 def _deflated(codes_CRW: np.ndarray) -> bytes:

@@ -100,19 +100,29 @@ def combine(
     >>> [mask.item() for mask in combine(members, [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")])]
     [2, 0, 2, 2]
     """
-    height, width = _common_size(predictions)
     activation, num_classes = predictions[0].activation, len(predictions[0].logits)
-    shape = (height, width, num_classes) if activation.is_sigmoid else (height, width)
-    masks = [np.empty(shape, np.uint8) for _ in recipes]
+    size = _common_size(predictions)
+    masks = [np.empty((*size, num_classes) if activation.is_sigmoid else size, np.uint8) for _ in recipes]
+    for top, bottom, rows in combined_rows(predictions, recipes, excluded):
+        for mask, own in zip(masks, rows, strict=True):
+            mask[top:bottom] = own
+    return masks
+
+
+def combined_rows(
+    predictions: Sequence[Prediction], recipes: Sequence[Recipe], excluded: Sequence[int] = ()
+) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+    """Yields (first row, row behind the last, rows of the mask of each recipe), top to bottom; see `combine`."""
+    activation = predictions[0].activation
     scores_of = _margins if activation.is_sigmoid else _scores
-    for top, bottom in row_blocks(height, width):
-        scores = scores_of(predictions, recipes, top, bottom)
-        for mask, scores_CRW in zip(masks, scores, strict=True):
+    for top, bottom in row_blocks(*_common_size(predictions)):
+        rows = []
+        for scores_CRW in scores_of(predictions, recipes, top, bottom):
             if excluded:
                 scores_CRW = scores_CRW.clone()  # the sums may serve the next recipe too
                 scores_CRW[list(excluded)] = -torch.inf
-            mask[top:bottom] = activation.choose(scores_CRW[None])[0].numpy()
-    return masks
+            rows.append(activation.choose(scores_CRW[None])[0].numpy())
+        yield top, bottom, rows
 
 
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:

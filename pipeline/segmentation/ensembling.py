@@ -18,9 +18,9 @@ from pipeline.config.competition import Competition
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
+from pipeline.scores import KINDS, LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
-from pipeline.segmentation.ensemble import METHODS, Recipe, combine, for_members, normalised
+from pipeline.segmentation.ensemble import METHODS, Recipe, combine, combined_rows, for_members, normalised
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
     fit_weights,
@@ -36,6 +36,8 @@ from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
+
+ALONE = Recipe("GEO")  # of a single member the cheapest: no softmax
 
 
 def evaluate_ensemble(
@@ -118,21 +120,39 @@ def image_maker(
     activation = activation_of(competition)
 
     def scored(
-        predictions: Sequence[Prediction], mask: np.ndarray, truth: np.ndarray, objects: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        counts = activation.count_masks(mask, truth, competition.num_classes)
-        mask = with_objects(predictions, mask, competition)
-        return counts, image_score(score, activation.counted(counts), mask, objects, competition.score_options), mask
+        predictions: Sequence[Prediction],
+        recipes: Sequence[Recipe],
+        truth: np.ndarray,
+        objects: np.ndarray,
+        chosen: int = 0,
+    ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Returns counts and scores of each recipe, and the mask, or object map, by the one at `chosen`."""
+        num_classes, num_pixels = competition.num_classes, truth.shape[0] * truth.shape[1]
+        needs_masks = KINDS[score].needs == "masks" or competition.has_objects
+        if needs_masks or num_pixels <= competition.image.whole_px:
+            combined = combine(predictions, recipes)
+            counts = [activation.count_masks(mask, truth, num_classes) for mask in combined]
+            masks = [with_objects(predictions, mask, competition) for mask in combined]
+        else:  # of a large image, the masks of all recipes would not fit into the memory
+            masks = [np.empty_like(truth) if number == chosen else truth for number in range(len(recipes))]
+            counts = [np.int64(0)] * len(recipes)
+            for top, bottom, rows in combined_rows(predictions, recipes):
+                masks[chosen][top:bottom] = rows[chosen]
+                pairs = zip(counts, rows, strict=True)
+                counts = [sum_ + activation.count_masks(own, truth[top:bottom], num_classes) for sum_, own in pairs]
+        scores = [
+            image_score(score, activation.counted(own), mask, objects, competition.score_options)
+            for own, mask in zip(counts, masks, strict=True)
+        ]
+        return counts, scores, masks[chosen]
 
     def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
         members, row = held_out[image_id], files[image_id]
         truth, objects = true_masks.read_both(row)
-        combined = combine(predictions, [for_members(recipe, members) for recipe in recipes_of(image_id)])
-        alone = [combine([one], [Recipe("GEO")])[0] for one in predictions]  # the cheapest recipe: no softmax
-        counts, scores, masks = zip(*(scored(predictions, mask, truth, objects) for mask in combined), strict=True)
-        pairs = zip(predictions, alone, strict=True)
-        own = np.stack([scored([one], mask, truth, objects)[1] for one, mask in pairs])
-        made = {"methods": np.stack(counts), "scores": np.stack(scores), "own": own, "mask": masks[mask_index]}
+        recipes = [for_members(recipe, members) for recipe in recipes_of(image_id)]
+        own = np.stack([scored([one], [ALONE], truth, objects)[1][0] for one in predictions])
+        counts, scores, mask = scored(predictions, recipes, truth, objects, mask_index)
+        made = {"methods": np.stack(counts), "scores": np.stack(scores), "own": own, "mask": mask}
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made

@@ -36,6 +36,7 @@ from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
 
 NUM_PANELS = 3  # of each: best, median, worst
+MOST_DRAWN = 8192  # pixels of a side; of a larger mask every second pixel is drawn, or fewer
 
 
 def evaluate_predictions(
@@ -51,8 +52,10 @@ def evaluate_predictions(
     competition, masks = run.loaded.competition, masks_of(run, folder)
     count_masks = activation_of(competition).count_masks
     bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
-    pairs = ((decode(prediction_of(row.id)), masks.read(row)) for row in bar)
-    counts = [count_masks(*pair, competition.num_classes) for pair in pairs]
+    counts = []
+    for row in bar:
+        truth = masks.read(row)  # first: it needs more memory than it takes
+        counts.append(count_masks(decode(prediction_of(row.id)), truth, competition.num_classes))
 
     def mask_of(image_id: str) -> np.ndarray:
         prediction = prediction_of(image_id)
@@ -131,10 +134,11 @@ def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluati
     for kind, chosen in choose_images(evaluation.per_image, score, NUM_PANELS).items():
         for rank, image_id in enumerate(chosen, start=1):
             image = images.shown(files[image_id].image)
-            truth = masks.read_scored(files[image_id])
+            step = 1 + max(files[image_id].height, files[image_id].width) // MOST_DRAWN
+            truth = masks.read_scored(files[image_id])[::step, ::step].copy()
             row = scores.loc[image_id]
             own = {name: float(row[f"{score}_{name}"]) for name in classes if not pd.isna(row[f"{score}_{name}"])}
             path = run.paths / PANELS / f"{kind}_{rank}_{image_id.replace('/', '_')}.png"
             title = f"{kind} {rank}: {image_id}, mean {LABELS[score]} {row[score]:.3f}"
-            mask = evaluation.decoded(image_id)
+            mask = evaluation.decoded(image_id)[::step, ::step].copy()
             write_image(path, draw_panel(image, truth, mask, classes, competition.colors, title, own))

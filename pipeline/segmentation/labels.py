@@ -146,7 +146,7 @@ def digest_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> bytes:
     """Returns a hash of where a mask (uint8, H, W, or planes) has which of some classes."""
     if mask_HW.ndim == 3:
         return hashlib.sha256(is_present(mask_HW[..., list(classes)]).tobytes()).digest()
-    return hashlib.sha256(keep_classes(mask_HW, classes).tobytes()).digest()
+    return hashlib.sha256(keep_classes(mask_HW, classes)).digest()
 
 
 def require_size(image_id: str, mask_HW: np.ndarray, size: tuple[int, int]) -> None:

@@ -107,7 +107,8 @@ def bind(
 class MaskScorer:
     """Counts of pixels of a validation, kept on the network's device until all images are in.
 
-    Scores that need the masks are computed batch by batch, on the CPU.
+    Scores that need the masks are computed batch by batch, on the CPU; those of a large image are the mean of its
+    windows'.
     """
 
     num_classes: int
@@ -116,9 +117,18 @@ class MaskScorer:
     activation: Activation = SOFTMAX
     counts: list[Tensor] = field(default_factory=list)
     of_masks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    windows: dict[str, MaskScorer] = field(default_factory=dict)
 
-    def add(self, logits_BCHW: Tensor, masks: Tensor) -> None:
-        """Adds a batch: logits (B, C or one more, H, W), masks uint8 (B, H, W) or (B, H, W, C), 255 where ignored."""
+    def add(self, logits_BCHW: Tensor, masks: Tensor, windows_of: str | None = None) -> None:
+        """Adds a batch: logits (B, C or one more, H, W), masks uint8 (B, H, W) or (B, H, W, C), 255 where ignored.
+
+        Args:
+            windows_of: the id of the image of which the batch has windows.
+        """
+        if windows_of is not None:
+            fresh = MaskScorer(self.num_classes, self.scored, self.chosen, self.activation)
+            self.windows.setdefault(windows_of, fresh).add(logits_BCHW, masks)
+            return
         predicted = self.activation.choose(logits_BCHW[:, : self.num_classes])
         masks = without_padding_class(masks, self.num_classes)
         self.counts.append(self.activation.count(predicted, masks, self.num_classes))
@@ -128,6 +138,12 @@ class MaskScorer:
 
     def scores(self) -> Scores:
         """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""
+        for own in self.windows.values():
+            self.counts.append(torch.cat(own.counts).sum(0, keepdim=True))
+            if names := self.chosen.of_masks:
+                values = {name: np.stack([scores[name] for scores in own.of_masks]) for name in names}
+                self.of_masks.append({name: values_PC.mean(0) for name, values_PC in values.items()})
+        self.windows = {}
         counts = torch.cat(self.counts)
         dice_PC, iou_PC = dice_iou(*self.activation.split_counts(counts))
         summed = counts.sum(0)

@@ -10,15 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from pipeline.config.competition import Competition, MaskCsv
 from pipeline.data.competition import cell_of
+from pipeline.data.image_facts import measure
 from pipeline.data.image_files import Files
-from pipeline.data.image_source import ImageSource, measure
-from pipeline.data.images import map_files
+from pipeline.data.image_source import ImageSource, to_rgb
+from pipeline.data.images import BadFile, map_files
+from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.mask_runs import read_runs
-from pipeline.segmentation.submission.edges import guess_convention
+from pipeline.segmentation.submission.edges import LargeGrey, guess_convention
 
 MOST_EXAMPLES = 64  # images by which the convention of run lengths is found
 FOUND = ("order", "base", "relative")  # what is found of a convention where MASKS says nothing
@@ -45,10 +50,10 @@ def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
     ids = [image_id for image_id in table.rows if all((folder / file).is_file() for file, _ in images.of(image_id))]
     chosen = [image_id for image_id in ids[:: max(1, len(ids) // MOST_EXAMPLES)][:MOST_EXAMPLES] if images.of(image_id)]
     cells = [cell_of(images, image_id) for image_id in chosen]
-    if any(ImageSource(competition, folder).inspect(cell).problems for cell in cells):
+    if any(_is_damaged(competition, folder, cell) for cell in cells):
         cells = []  # the catalog says what is wrong with them
     source = ImageSource(competition, folder, measure(competition, folder, cells) if cells else None)
-    greys = map_files(source.grey, cells, "find convention")
+    greys = map_files(lambda cell: _brightness(source, cell), cells, "find convention")
     examples = [(row.text, grey) for image_id, grey in zip(chosen, greys, strict=False) for row in table.rows[image_id]]
     if not examples:
         return facts | {"doubtful": [name for name in FOUND if name not in given]}
@@ -60,6 +65,27 @@ def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
         )
     found = {name: getattr(guess.convention, name) for name in FOUND}
     return found | {"doubtful": list(guess.doubtful), "examples": len(examples)}
+
+
+def _is_damaged(competition: Competition, folder: Path, cell: str) -> bool:
+    source = ImageSource(competition, folder)
+    try:
+        if source.large(cell) is not None:  # all of it is decoded for the catalog, which says what is wrong
+            return False
+    except (OSError, BadFile):
+        return True
+    return bool(source.inspect(cell).problems)
+
+
+def _brightness(source: ImageSource, cell: str) -> np.ndarray | LargeGrey:
+    large = source.large(cell)
+    if large is None:
+        return source.grey(cell)
+
+    def read(box: Box) -> np.ndarray:
+        return cv2.cvtColor(to_rgb(source.window(cell, box), source.facts), cv2.COLOR_RGB2GRAY)
+
+    return LargeGrey(large.size, read)
 
 
 def describe_facts(competition: Competition, facts: Mapping[str, Any]) -> list[str]:

@@ -53,7 +53,7 @@ class RunTable:
             RleError: a text does not decode; names the line.
         """
         found: dict[int, list[Runs]] = {}
-        for class_index, runs in self._parsed(image_id, height * width):
+        for class_index, runs in self.parsed(image_id, height * width):
             found.setdefault(class_index, []).append(runs)
         order = self.convention.order
         return {class_index: decode_joined(own, height, width, order) for class_index, own in found.items()}
@@ -64,16 +64,22 @@ class RunTable:
         Raises:
             RleError: a text does not decode; names the line.
         """
-        for class_index, runs in sorted(self._parsed(image_id, height * width), key=lambda pair: pair[0]):
+        for class_index, runs in self.parsed(image_id, height * width):
             yield class_index, decode_joined([runs], height, width, self.convention.order)
 
-    def _parsed(self, image_id: str, num_pixels: int) -> Iterator[tuple[int, Runs]]:
-        """Yields class index and runs of each row of an image."""
+    def parsed(self, image_id: str, num_pixels: int) -> list[tuple[int, Runs]]:
+        """Returns (class index, runs) of each row of an image, by class index.
+
+        Raises:
+            RleError: a text does not decode; names the line.
+        """
+        found = []
         for line, class_index, text in self.rows.get(image_id, ()):
             try:
-                yield class_index, parse_runs(text, num_pixels, self.convention)
+                found.append((class_index, parse_runs(text, num_pixels, self.convention)))
             except RleError as error:
                 raise RleError(f"line {line}: {error}") from None
+        return sorted(found, key=lambda pair: pair[0])
 
     def content(self, image_id: str) -> str:
         """Returns a hash of the rows of an image and of how they are read."""

@@ -23,18 +23,20 @@ import numpy as np
 from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.config.mask_code import mask_code
 from pipeline.data.image_files import JOIN, Files, label_files
-from pipeline.data.images import Inspection, read_grey
+from pipeline.data.images import Inspection
 from pipeline.data.problems import Problem, make_problem
+from pipeline.data.tiles import Box
 from pipeline.engine.run import Run
 from pipeline.files import sha256_file
 from pipeline.paths import LABELS
 from pipeline.report.read import read_json
 from pipeline.segmentation.labels import ONE_CLASS, read_stored_mask
 from pipeline.segmentation.mask_facts import FOUND
-from pipeline.segmentation.mask_forms import BACKGROUND, mask_form, of_class
+from pipeline.segmentation.mask_forms import mask_form, of_class
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
 from pipeline.segmentation.objects import borders, class_of, objects_in_files, paint_objects
-from pipeline.segmentation.submission.rle import RleError
+from pipeline.segmentation.submission.rle import RleError, paint_window
+from pipeline.segmentation.valid_region import valid_region
 
 
 class Row(NamedTuple):
@@ -62,7 +64,7 @@ class MaskSource:
     def __init__(self, competition: Competition, folder: Path, facts: Mapping[str, Any] | None = None):
         self.competition, self.folder, self.form = competition, folder, mask_form(competition)
         self.planes = competition.num_classes if competition.is_multilabel else None
-        self.region = _files(folder, competition.valid_region, competition)
+        self.region = valid_region(competition, folder)
         self._prefix = f"{competition.mask_folder}/" if competition.mask_folder else ""
         self._csv_problems: list[Problem] = []
         self._without_image: set[str] = set()  # ids of run lengths that no image had so far
@@ -70,13 +72,16 @@ class MaskSource:
         self.unread: list[str] = []
         self._shared_pixels: dict[str, int] = {}
         self._inspected = False
+        self._kept: tuple[str, np.ndarray] | None = None
+        self._parsed: tuple[str, list] | None = None
         if isinstance(competition.masks, MaskCsv):
             convention = replace(competition.convention, empty="", **{name: (facts or {})[name] for name in FOUND})
             self.runs, self._csv_problems = read_runs(folder, competition, convention)
             self._without_image = set(self.runs.rows)
             self.unread = [] if competition.masks.class_column else list(self.runs.unread)
         else:
-            self.files = _files(folder / (competition.mask_folder or ""), competition.masks, competition)
+            templates = [competition.masks] if isinstance(competition.masks, str) else list(competition.masks)
+            self.files = Files(folder / (competition.mask_folder or ""), templates, competition.id_format)
 
     @property
     def problems(self) -> list[Problem]:
@@ -136,7 +141,29 @@ class MaskSource:
             mask = self._joined(row.id, files, masks)
         else:
             mask = self.form.blank(size)
-        return self._in_region(mask, row.id)
+        return mask if self.region is None else self.region.ignore_outside(mask, row.id)
+
+    def window(self, row: Any, box: Box) -> np.ndarray:
+        """Returns a part of the mask of a catalog row: uint8 (box.height, box.width), or planes.
+
+        Of run lengths only that part is decoded; another mask is decoded as a whole once and kept for the next part.
+
+        Raises:
+            UserError: as `read`.
+        """
+        height, width = int(row.height), int(row.width)
+        if self.runs is None or self.region is not None or self.competition.border_index is not None:
+            if self._kept is None or self._kept[0] != row.id:
+                self._kept = None
+                self._kept = row.id, self.read(row)
+            return self._kept[1][box.y : box.y + box.height, box.x : box.x + box.width].copy()
+        if self._parsed is None or self._parsed[0] != row.id:
+            self._parsed = row.id, self.runs.parsed(row.id, height * width)
+        masks: dict[int, np.ndarray] = {}
+        for index, runs in self._parsed[1]:
+            own = paint_window(runs, height, width, self.runs.convention.order, box)
+            masks[index] = masks[index] | own if index in masks else own
+        return self.form.of_runs(masks, (box.height, box.width))
 
     def read_objects(self, row: Any) -> np.ndarray:
         """Returns the object map of a catalog row, int32 (H, W), see `objects.py`; without a class of borders.
@@ -152,7 +179,7 @@ class MaskSource:
             map_HW = objects_in_files(files, self.competition)
         else:
             map_HW = np.zeros(size, np.int32)
-        return self._in_region(map_HW, row.id)
+        return map_HW if self.region is None else self.region.ignore_outside(map_HW, row.id)
 
     def read_scored(self, row: Any) -> np.ndarray:
         """Returns what predictions are scored by: the object map where OBJECTS is given, else the mask."""
@@ -181,10 +208,10 @@ class MaskSource:
         if isinstance(found, Inspection):
             return found
         if self.region is not None and found.shape[:2] == size:
-            problem = self._region_problem(image_id, size)
+            problem = self.region.problem(image_id, size)
             if problem:
                 return Inspection(image.width, image.height, None, (problem,))
-            found = self._in_region(found, image_id)
+            found = self.region.ignore_outside(found, image_id)
         if self.competition.border_index is not None and found.shape == size:
             found = self.read(Row(image_id, cell, *size))
         return Inspection(found.shape[1], found.shape[0], self.form.counts(found), ())
@@ -199,7 +226,7 @@ class MaskSource:
             return Inspection(0, 0, None, (problem,))
         mask = self.form.of_runs(masks, size)
         if not self.competition.is_multilabel:
-            shared = sum(int(own.sum()) for own in masks.values()) - int((mask != BACKGROUND).sum())
+            shared = int(sum(map(np.count_nonzero, masks.values())) - np.count_nonzero(mask))  # background is 0
             self._shared_pixels |= {image_id: shared} if shared else {}
         return mask
 
@@ -240,7 +267,7 @@ class MaskSource:
                 for file, of in self._files_in(row)
             ]
         if self.region is not None:
-            parts += [sha256_file(self.folder / file) for file, _ in self.region.of(row.id)]
+            parts += map(sha256_file, self.region.paths(row.id))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _files_of(self, image_id: str) -> list[tuple[str, str]]:
@@ -277,33 +304,7 @@ class MaskSource:
         stored, mask = read_stored_mask(self.files.folder / file, code)
         return stored, of_class(mask, self._index_of(of))
 
-    def _in_region(self, mask: np.ndarray, image_id: str) -> np.ndarray:
-        if self.region is not None:
-            for file, _ in self.region.of(image_id):
-                mask[~_is_valid(self.folder / file)] = IGNORE
-        return mask
-
-    def _region_problem(self, image_id: str, size: tuple[int, int]) -> Problem | None:
-        for file, _ in self.region.of(image_id):
-            if not (self.folder / file).is_file():
-                return make_problem("region missing", file, "no such file", competition=self.competition.name)
-            found = _is_valid(self.folder / file).shape
-            if found != size:
-                return make_problem("size mismatch", file, f"{found[1]}x{found[0]}, its image {size[1]}x{size[0]}")
-        return None
-
 
 def masks_of(run: Run, folder: Path) -> MaskSource:
     """Returns the masks of a run's competition, read as `prepare` found."""
     return MaskSource(run.loaded.competition, folder, read_json(run.paths / LABELS))
-
-
-def _files(folder: Path, templates: str | tuple[str, ...] | None, competition: Competition) -> Files | None:
-    if templates is None:
-        return None
-    return Files(folder, [templates] if isinstance(templates, str) else templates, competition.id_format)
-
-
-def _is_valid(path: Path) -> np.ndarray:
-    """Returns where a region mask is not 0: bool (H, W)."""
-    return read_grey(path) > 0

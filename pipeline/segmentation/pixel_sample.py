@@ -24,6 +24,7 @@ from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import Prediction
 
 THRESHOLD = 0.5  # of what ranks a class, where a pixel may have several
+MOST_HELD = 2**24  # open pixels of an image in memory: for 12 classes 400 MB
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,21 @@ def sample_pixels(
         most: how many open pixels are kept.
     """
     settled, true_areas, parts = np.zeros((2, num_classes), np.int64), np.zeros(num_classes), []
+    rng, num_open, thinning = np.random.default_rng(1), 0, 1
     for probs, truth_N, choices_N, is_open_N in blocks:
         settled += _hits_and_areas(choices_N[..., ~is_open_N], truth_N[..., ~is_open_N], num_classes)
         true_areas += truth_N.sum(1) if truth_N.ndim == 2 else np.bincount(truth_N, minlength=num_classes)
-        parts.append((probs[..., is_open_N].astype(np.float16), truth_N[..., is_open_N]))
+        open_N = np.flatnonzero(is_open_N)
+        num_open += len(open_N)
+        if thinning > 1:
+            open_N = open_N[rng.random(len(open_N)) < 1 / thinning]
+        parts.append((probs[..., open_N].astype(np.float16), truth_N[..., open_N]))
+        if sum(truth.shape[-1] for _, truth in parts) > MOST_HELD:  # of a large image every second one, and so on
+            probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
+            half = np.flatnonzero(rng.random(truth.shape[-1]) < 0.5)
+            parts, thinning = [(probs[..., half], truth[..., half])], 2 * thinning
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
-    num_open = truth.shape[-1]
-    kept = np.sort(np.random.default_rng(0).permutation(num_open)[:most])
+    kept = np.sort(np.random.default_rng(0).permutation(truth.shape[-1])[:most])
     scale = np.float64(num_open / max(1, len(kept)))
     return PixelSample(
         image_id, sequence, np.ascontiguousarray(probs[..., kept]), truth[..., kept], scale, settled, true_areas

@@ -5,8 +5,9 @@ Letters: B images, C scored classes, H and W the padded frame, h and w the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.config.competition import ImageForm
 from pipeline.config.load import Loaded
-from pipeline.config.schema import STRIDE, Encoder, Predict
+from pipeline.config.schema import Encoder, Predict
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
+from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slices
 from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
+from pipeline.segmentation.padding import padded_size
 from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.views import views
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.learner import autocast
 
-SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it gives on street and drone images
 FLOAT16_MAX = torch.finfo(torch.float16).max
+DECODED_PIXELS = 2**20  # at once
 MEMORY_REMEDY = "PREDICT.MODE=window predicts an image in parts; PREDICT.WINDOW=[W, H] sets their size."
 GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
@@ -59,7 +64,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network ready to predict: in evaluation mode, on its device."""
+    """A network ready to predict: in evaluation mode, on its device.
+
+    `whole_px`: see `ImageForm`.
+    """
 
     network: nn.Module
     encoder: Encoder
@@ -67,6 +75,7 @@ class Predictor:
     num_classes: int
     device: torch.device
     precision: torch.dtype
+    whole_px: int = ImageForm.whole_px
     activation: Activation = SOFTMAX
 
 
@@ -74,24 +83,32 @@ def make_predictor(loaded: Loaded, network: nn.Module, device: torch.device, pre
     """Returns a run's network, with its weights on its device, ready to predict."""
     config, competition = loaded.config, loaded.competition
     return Predictor(
-        network.eval(),
-        config.model.encoder,
-        config.predict,
-        competition.num_classes,
-        device,
-        precision,
+        *(network.eval(), config.model.encoder, config.predict, competition.num_classes, device, precision),
+        competition.image.whole_px,
         activation_of(competition),
     )
 
 
 def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[tuple[str, Prediction]]:
-    """Yields (image id, prediction) for every image of the batches, in their order."""
-    factor, is_sigmoid = _stored_factor(predictor), predictor.activation.is_sigmoid
+    """Yields (image id, prediction) for every image of the batches, in their order.
+
+    The windows of a large image are joined: of each its core is taken.
+    """
+    joined, is_sigmoid = None, predictor.activation.is_sigmoid
     for batch in batches:
+        factor = _stored_factor(predictor) if batch.windows_of is None else 1
         with torch.inference_mode(), explained_faults(MEMORY_REMEDY):
             images_BHWC = batch.images.to(predictor.device, non_blocking=True)
-            arrays = in_parts(lambda part: _storable(predictor, part, factor), images_BHWC).cpu().numpy()
-        for (image_id, offset, size), array in zip(batch.keys, arrays, strict=True):
+            arrays = in_parts(partial(_storable, predictor, factor=factor), images_BHWC).cpu().numpy()
+        for (image_id, offset, size, part), array in zip(batch.keys, arrays, strict=True):
+            if part is not None:
+                joined = joined or JoinedWindows((predictor.num_classes, *part.image_size))
+                joined.add(array, offset, part)
+                if joined.is_whole:
+                    bands, joined = CompactLogits(joined.finish(), is_sigmoid), None
+                    corners = align_corners(predictor.network)
+                    yield image_id, Prediction(bands, 1, corners, (0, 0), part.image_size, is_sigmoid)
+                continue
             if factor == 1:  # full-size logits need no frame around the image
                 (top, left), (height, width) = offset, size
                 array, offset = array[:, top : top + height, left : left + width], (0, 0)
@@ -114,7 +131,8 @@ def pack(prediction: Prediction) -> tuple[np.ndarray, dict[str, Any]]:
     facts = {name: value for name, value in vars(prediction).items() if name != "logits"}
     if not isinstance(prediction.logits, CompactLogits):
         return prediction.logits, facts
-    bands = compress(prediction.logits.codes)
+    codes = prediction.logits.codes
+    bands = codes if isinstance(codes, Bands) else compress(codes)
     return bands.data, {**facts, "shape": bands.shape, "ends": bands.ends}
 
 
@@ -127,11 +145,15 @@ def unpack(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
     return Prediction(array, facts["factor"], facts["align_corners"], *frame, is_sigmoid)
 
 
-def stored_bytes(predictor: Predictor, frames: Iterable[tuple[int, int]]) -> tuple[int, bool]:
-    """Returns what the logits of padded frames (height, width) take in a store, and whether exactly or at most that."""
-    factor = _stored_factor(predictor)
-    num_values = predictor.num_classes * sum(height * width for height, width in frames)
-    return (2 * num_values // factor**2, True) if factor > 1 else (num_values, False)
+def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tuple[int, bool]:
+    """Returns what the logits of images (height, width) take in a store, and whether exactly or at most that."""
+    factor, sizes = _stored_factor(predictor), list(sizes)
+    large = sum(height * width for height, width in sizes if height * width > predictor.whole_px)
+    frames = [padded_size(height, width) for height, width in sizes if height * width <= predictor.whole_px]
+    small = sum(height * width for height, width in frames)
+    if factor > 1:
+        return predictor.num_classes * (2 * small // factor**2 + large), not large
+    return predictor.num_classes * (small + large), False
 
 
 def _stored_factor(predictor: Predictor) -> int:
@@ -154,7 +176,18 @@ def full_logits(prediction: Prediction) -> Tensor:
 
 def decode(prediction: Prediction) -> np.ndarray:
     """Returns the mask of the classes chosen for each pixel: uint8 (height, width), or planes (height, width, C)."""
-    return prediction.activation.choose(full_logits(prediction)[None])[0].numpy()
+    choose = prediction.activation.choose
+    if prediction.factor > 1:
+        return choose(full_logits(prediction)[None])[0].numpy()
+    (top, left), (height, width) = prediction.offset, prediction.size
+    planes = (len(prediction.logits),) if prediction.is_sigmoid else ()
+    mask, columns = np.empty((height, width, *planes), np.uint8), slice(left, left + width)
+    step = max(1, DECODED_PIXELS // width)
+    for first in range(0, height, step):  # of a large image, full logits would not fit into the memory
+        last = min(first + step, height)
+        logits_CRW = torch.from_numpy(np.array(prediction.logits[:, top + first : top + last, columns])).float()
+        mask[first:last] = choose(logits_CRW[None])[0].numpy()
+    return mask
 
 
 def agreement(
@@ -169,14 +202,16 @@ def agreement(
     """
     equal_px = total_px = 0
     for index in indices:
-        image, _, (image_id, (top, left), (height, width)) = dataset[index]
+        image, _, (image_id, (top, left), (height, width), part) = dataset[index]
         image_BHWC = torch.from_numpy(image)[None].to(predictor.device)
         with torch.inference_mode():
             scaling = scaling_of(predictor.network, predictor.encoder)
             logits_BCHW = averaged_logits(predictor, normalise(image_BHWC, scaling))
             classes = predictor.activation.choose(logits_BCHW[:, : predictor.num_classes].float())[0].cpu().numpy()
-        exact = classes[top : top + height, left : left + width]
-        equal_px += int(np.count_nonzero(exact == decode(stored[image_id])))
+        exact, kept = classes[top : top + height, left : left + width], decode(stored[image_id])
+        if part is not None:
+            exact, kept = exact[core_slices(part)], kept[image_slices(part)]
+        equal_px += int(np.count_nonzero(exact == kept))
         total_px += exact.size
     return equal_px / total_px
 
@@ -188,51 +223,15 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     """
     in_probs = predictor.settings.tta_space == "probs"
     total: Tensor | None = None
-    views = list(_views(predictor.settings.tta, image_BCHW.shape[-2:]))
-    if len(views) == 1:
+    pairs = list(views(predictor.settings.tta, image_BCHW.shape[-2:]))
+    if len(pairs) == 1:
         return _framed(predictor, image_BCHW).float()
-    for apply, undo in views:
+    for apply, undo in pairs:
         logits_BCHW = undo(_framed(predictor, apply(image_BCHW))).float()
         part = predictor.activation.probs(logits_BCHW) if in_probs else logits_BCHW
         total = part if total is None else total.add_(part)
-    mean = total / len(views)
+    mean = total / len(pairs)
     return predictor.activation.from_probs(mean) if in_probs else mean
-
-
-View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-
-
-def _views(tta: str, size: tuple[int, int]) -> Iterator[View]:
-    """Yields pairs (what is done to the image, what undoes it on the logits).
-
-    d2 and d4 are the groups of `pytorch_toolbelt.inference.tta`, in another order. Its functions put all views into one
-    batch, 4 or 8 times the memory, and its d4 refuses images that are not square.
-    """
-    if tta == "scales":
-        for scale in SCALES:
-            scaled = tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
-            yield _resized(scaled), _resized(size)
-        return
-    turns = {"none": (0,), "flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}[tta]
-    for turn in turns:
-        for is_flipped in (False,) if tta == "none" else (False, True):
-            yield _turned(turn, is_flipped), _turned_back(turn, is_flipped)
-
-
-def _resized(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    return lambda x: x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-def _turned(turn: int, is_flipped: bool) -> Callable[[Tensor], Tensor]:
-    return lambda x: torch.rot90(x.flip(-1) if is_flipped else x, turn, (-2, -1))
-
-
-def _turned_back(turn: int, is_flipped: bool) -> Callable[[Tensor], Tensor]:
-    def undo(x: Tensor) -> Tensor:
-        x = torch.rot90(x, -turn, (-2, -1))
-        return x.flip(-1) if is_flipped else x
-
-    return undo
 
 
 def _framed(predictor: Predictor, image_BCHW: Tensor) -> Tensor:

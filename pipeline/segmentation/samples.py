@@ -6,8 +6,8 @@ not depend on workers, on what was loaded before, or on having been stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,17 @@ import torch
 from pipeline.config.competition import IGNORE
 from pipeline.config.schema import Augmentation
 from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_chain, cut_image, cut_label, draw_geometry
+from pipeline.data.image_source import ImageSource, black_of
 from pipeline.data.loaders import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
-from pipeline.data.tiles import Box, Scale, tile_windows
+from pipeline.data.tiles import Box, Scale, cover, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
 from pipeline.segmentation.padding import BLACK, Policy, offset_in, pad, padded_size, padding_values
-from pipeline.task import Batch, Frame
+from pipeline.task import Batch, Frame, Part
+
+WINDOW, WINDOW_OVERLAP = 1024, 256  # of large images, pixels: a core sees 128 pixels or more around itself
 
 
 class TilePosition(NamedTuple):
@@ -61,7 +64,10 @@ class TrainDataset(torch.utils.data.Dataset):
         self.num_classes = len(classes)
         self.padding_values = padding_values(padding, self.num_classes, black)
         self.positions = tile_positions(store, ids, augmentation)
-        self.num_tiles = len(self.positions) // len(ids)
+        _, self.first, self.image_of = np.unique(
+            [position.image_id for position in self.positions], return_index=True, return_inverse=True
+        )
+        self.num_tiles = np.bincount(self.image_of)
         self.chain = color_chain(augmentation.color)
         pasted = augmentation.copy_paste.classes
         self.paste_classes = [classes.index(name) for name in (classes if pasted == "all" else pasted)]
@@ -86,7 +92,8 @@ class TrainDataset(torch.utils.data.Dataset):
     def describe(self, key: SampleKey) -> str:
         """Returns image and tile of a sample, e.g. `000001_001 640x352+320+0 of 1280x720, epoch 3`."""
         image_id, scale, box = self.positions[key.index]
-        of_scale = f" of {scale[0]}x{scale[1]}" if scale else ""
+        entry = self.store.entry(image_id, scale)
+        of_scale = f" of {entry.width}x{entry.height}" if scale else ""
         return f"{image_id} {box.width}x{box.height}+{box.x}+{box.y}{of_scale}, epoch {key.epoch}"
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
@@ -157,18 +164,18 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
         """Returns a tile of another image; for `occurrence` one that shows a class which the sample shows too."""
-        own_image = index // self.num_tiles
+        own_image = self.image_of[index]
         if self.presence is not None:
             if not allowed:
                 return None
             shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
-            others = shows[shows // self.num_tiles != own_image]
+            others = shows[self.image_of[shows] != own_image]
             return int(rng.choice(others)) if len(others) else None
-        num_others = len(self.positions) - self.num_tiles
+        num_others = len(self.positions) - int(self.num_tiles[own_image])
         if num_others == 0:
             return None
         draw = int(rng.integers(num_others))
-        return draw if draw < own_image * self.num_tiles else draw + self.num_tiles
+        return draw if draw < self.first[own_image] else draw + int(self.num_tiles[own_image])
 
 
 def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
@@ -183,60 +190,107 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
     if not tile.enable:
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
         return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
-    windows = tile_windows(tile.sets, tile.width, tile.height)
-    return [TilePosition(image_id, scale, box) for image_id in ids for scale, box in windows]
+    return [
+        TilePosition(image_id, scale, box)
+        for image_id in ids
+        for scale, box in tile_windows(tile.sets, tile.width, tile.height, store.size(image_id))
+    ]
 
 
 ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is
 
 
+class Masks(Protocol):
+    """The masks of images by their catalog rows: uint8 (H, W), of a whole image or of a box of a large one."""
+
+    def read(self, row: Any) -> np.ndarray: ...
+
+    def window(self, row: Any, box: Box) -> np.ndarray: ...
+
+
 class ValidDataset(torch.utils.data.Dataset):
     """Whole images decoded from their files and padded; for validation, and for test images, which have no mask.
 
-    Padded mask pixels are 255 whatever the policy, because validation counts unpadded pixels only.
+    An image that is read by region comes as windows, row by row, left to right. Padded mask pixels are 255 whatever the
+    policy, because validation counts unpadded pixels only, and so are those that a window shows beyond its core.
 
     Args:
         rows: catalog rows (id, image, width, height, and mask for validation) in the order wanted.
-        read_image: a cell of the catalog to its image, HxWxC.
-        read_mask: a row to its mask, uint8 HxW or HxWxC.
-        black: the value of a black pixel, with which images are padded where they are not mirrored.
+        images: the images; those that `is_large` come as windows.
+        masks: the masks, `MaskSource` or what reads them likewise.
     """
 
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        read_image: Callable[[str], np.ndarray],
-        read_mask: Callable[[Any], np.ndarray],
-        padding: Policy = "reflect",
-        black: float = BLACK,
-    ):
-        self.read_image, self.read_mask, self.padding, self.black = read_image, read_mask, padding, black
+    def __init__(self, rows: pd.DataFrame, images: ImageSource, masks: Masks, padding: Policy = "reflect"):
+        self.images, self.masks, self.padding, self.black = images, masks, padding, black_of(images.facts)
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
+        self.items = [(row, part) for row in self.rows for part in self._parts(int(row.height), int(row.width))]
+
+    def _parts(self, height: int, width: int) -> Iterator[Part | None]:
+        if not self.images.is_large(height, width):
+            yield None
+            return
+        for top, own_height, core_top, core_height in cover(height, WINDOW, WINDOW_OVERLAP):
+            for left, own_width, core_left, core_width in cover(width, WINDOW, WINDOW_OVERLAP):
+                core = (core_top, core_left, core_height, core_width)
+                yield Part((height, width), (top, left, own_height, own_width), core)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.items)
+
+    def image_id(self, index: int) -> str:
+        return self.items[index][0].id
 
     def frame(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of a padded image, from the catalog."""
-        row = self.rows[index]
-        return padded_size(int(row.height), int(row.width))
+        """Returns (height, width) of a padded image or window, from the catalog."""
+        row, part = self.items[index]
+        return padded_size(*(part.window[2:] if part else (int(row.height), int(row.width))))
+
+    def group(self, index: int) -> tuple:
+        """Returns what items of a batch have in common."""
+        row, part = self.items[index]
+        return self.frame(index), self.has_labels(index), row.id if part else None
 
     def has_labels(self, index: int) -> bool:
-        return isinstance(self.rows[index].mask, str)
+        return isinstance(self.items[index][0].mask, str)
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Leaves all other items out."""
+        self.items = [self.items[index] for index in indices]
+
+    def class_presence(self) -> np.ndarray:
+        """Returns which classes each item shows, a window in its core: bool, items x 255."""
+        masks = (self._mask(*item) for item in self.items)
+        return np.array([copy_paste.count_classes(mask)[:IGNORE] > 0 for mask in masks])
 
     def __getitem__(self, index: int) -> ValidItem:
-        row = self.rows[index]
-        image = self.read_image(row.image)
-        mask = self.read_mask(row) if self.has_labels(index) else None
+        row, part = self.items[index]
+        image = self.images.window(row.image, _box(part.window)) if part else self.images.read(row.image)
+        mask = self._mask(row, part) if self.has_labels(index) else None
         size = image.shape[:2]
-        if size != (row.height, row.width) or (mask is not None and mask.shape[:2] != size):
+        wanted = part.window[2:] if part else (row.height, row.width)
+        if size != wanted or (mask is not None and mask.shape[:2] != size):
             raise UserError(
                 f"{row.image}: the size is not what the catalog says; the files changed, run `prepare` again."
             )
         frame = self.frame(index)
         mask = None if mask is None else pad(mask, frame, IGNORE)
         image = pad(image, frame, None if self.padding == "reflect" else self.black)
-        return image, mask, Frame(row.id, offset_in(frame, size), size)
+        return image, mask, Frame(row.id, offset_in(frame, size), size, part)
+
+    def _mask(self, row: Any, part: Part | None) -> np.ndarray:
+        if part is None:
+            return self.masks.read(row)
+        window, core = _box(part.window), _box(part.core)
+        own = self.masks.window(row, core)
+        mask = np.full((*part.window[2:], *own.shape[2:]), IGNORE, np.uint8)
+        top, left = core.y - window.y, core.x - window.x
+        mask[top : top + core.height, left : left + core.width] = own
+        return mask
+
+
+def _box(rectangle: tuple[int, int, int, int]) -> Box:
+    top, left, height, width = rectangle
+    return Box(left, top, width, height)
 
 
 def collate_train(samples: list[tuple[np.ndarray, np.ndarray, SampleKey]]) -> Batch:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
 from pipeline.data.image_source import PLAIN, black_of, to_rgb
 from pipeline.data.loaders import SampleKey
-from pipeline.data.store import build_store, open_store
-from pipeline.data.tiles import scales_of
+from pipeline.data.store import Store, open_store
+from pipeline.data.tiles import Scale, fixed_set, scale_of, scales_of
 from pipeline.engine.run import Run
 from pipeline.paths import IMAGES, PLOTS, SAMPLES_PLOT
 from pipeline.report.canvas import draw_tile_grid
@@ -22,6 +24,8 @@ from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
+MOST_DRAWN = 4096  # pixels of a side; of a larger image every second pixel is drawn, or fewer
+ROWS_AT_ONCE = 256  # of those that are drawn
 
 
 def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
@@ -43,7 +47,7 @@ def train_data(run: Run) -> TrainDataset:
 def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
     """Returns whole padded images of catalog rows, with masks where the rows have them."""
     images, masks = images_of(run, folder), masks_of(run, folder)
-    return ValidDataset(rows, images.read, masks.read, run.loaded.config.datasets.padding, black_of(images.facts))
+    return ValidDataset(rows, images, masks, run.loaded.config.datasets.padding)
 
 
 def draw_samples(run: Run, dataset: TrainDataset) -> None:
@@ -62,6 +66,20 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile
     for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
-        image = to_rgb(dataset.store.image(dataset.positions[0].image_id, tile_set[:2]), facts)
-        grid = draw_tile_grid(image, tile_set, tile.width, tile.height)
+        image_id = dataset.positions[0].image_id
+        drawn = fixed_set(tile_set, dataset.store.size(image_id), tile.width, tile.height)
+        image = to_rgb(_drawn_pixels(dataset.store, image_id, scale_of(tile_set)), facts)
+        grid = draw_tile_grid(image, drawn, tile.width, tile.height)
         write_image(run.paths / PLOTS / f"tile_grid_{number}.png", grid)
+
+
+def _drawn_pixels(store: Store, image_id: str, scale: Scale) -> np.ndarray:
+    """Returns an image of the store, of a large one evenly spread pixels."""
+    entry = store.entry(image_id, scale)
+    step = 1 + max(entry.width, entry.height) // MOST_DRAWN
+    if step == 1:
+        return store.image(image_id, scale)
+    tops = range(0, entry.height, step * ROWS_AT_ONCE)
+    # Copied row by row of these, since each access unmaps what the one before has read.
+    parts = [store.image(image_id, scale)[top:][: step * ROWS_AT_ONCE : step, ::step].copy() for top in tops]
+    return np.concatenate(parts)

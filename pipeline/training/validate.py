@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.step import Means
 
+Item = TypeVar("Item")
+
 
 def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Means:
     """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
@@ -32,8 +35,8 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             with autocast(learner.device, learner.precision):
                 outputs = in_parts(lambda part: network(normalise(part, scaling)), images_BHWC, learning.join_outputs)
             losses.append(criterion(outputs, labels))
-            counts.append(len(images_BHWC))
-            scorer.add(outputs, labels)
+            counts.append(batch.num_images)
+            scorer.add(outputs, labels, *([batch.windows_of] if batch.windows_of is not None else []))
     weights = torch.tensor(counts)
 
     def mean(values: list[Tensor]) -> float:
@@ -45,7 +48,7 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
     return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
 
 
-def choose_images(ids: Sequence[str], present: np.ndarray, count: int) -> list[str]:
+def choose_images(ids: Sequence[Item], present: np.ndarray, count: int) -> list[Item]:
     """Returns ids of validation images that together hold every class they can, then rare classes once more.
 
     Each is the one with most classes that none before it had (greedy set cover: Chvatal 1979), rare ones first.
@@ -67,12 +70,17 @@ def choose_images(ids: Sequence[str], present: np.ndarray, count: int) -> list[s
 
 
 def validation_batches(run: Run) -> Iterator[Batch]:
-    """Yields the fixed validation images as batches, decoded once for the whole sweep."""
+    """Yields the fixed validation images as batches, decoded once for the whole sweep.
+
+    Of large images windows are chosen in the same way as images: as many as there are images to choose.
+    """
     task, config = run.task, run.loaded.config
     rows = split_rows(run.paths, "valid")
     chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), config.sweep.images)
     folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)
     dataset = task.valid_data(run, folder, rows[rows["id"].isin(chosen)])
+    if len(dataset) > len(dataset.rows):
+        dataset.keep(choose_images(range(len(dataset)), dataset.class_presence(), config.sweep.images))
     loader = image_loader(dataset, config.dataloaders.valid.batch_size, task.collate_valid, num_workers=0)
     yield from valid_batches(loader)
 
@@ -85,7 +93,7 @@ def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Crite
         with at_this_step(learner) as network, autocast(learner.device, learner.precision):
             outputs = network(normalise(images_BHWC, scaling_of(network, learner.config.model.encoder)))
         total += float(criterion(outputs, labels).total) * len(images_BHWC)
-        count += len(images_BHWC)
+        count += len(images_BHWC)  # a window counts as an image here, as few are chosen of each
     return total / count
 
 

@@ -63,8 +63,8 @@ def check_room(run: Run) -> None:
         sources = {subset: _source(member, subset) for subset in due}
         predictor = sources[due[0]].open() if due else None  # whether it ends in an upsampling decides the size
         for subset, source in sources.items():
-            frames = map(source.dataset.frame, range(len(source.dataset)))
-            num_bytes, is_exact = member.task.stored_bytes(predictor, frames)
+            sizes = [(int(row.height), int(row.width)) for row in source.dataset.rows]
+            num_bytes, is_exact = member.task.stored_bytes(predictor, sizes)
             written = sum(path.stat().st_size for path in (member.paths / PROBS[subset]).glob("shard-*"))
             total += max(0, (num_bytes if is_exact else round(num_bytes * USUAL_SHARE)) - written)
         names += [member.name] if due else []
@@ -106,16 +106,18 @@ def forget_streamed(run: Run) -> None:
 def _streamed(run: Run, subset: str, wanted: HeldOut, name: str, make: Make) -> Callable[[str], Arrays]:
     """Predicts the missing images with the networks, and returns the function that gives the results."""
 
-    progress = Progress(run.paths / STREAM / name, f"{run.key} {name}", list(wanted))
+    members = member_runs(run)
+    sources = [_source(member, subset) for member in members]
+    whole_px = run.loaded.competition.image.whole_px
+    alone = {row.id for row in sources[0].dataset.rows if row.height * row.width > whole_px}
+    progress = Progress(run.paths / STREAM / name, f"{run.key} {name}", list(wanted), alone)
     missing = progress.missing()
     if not missing:
         return progress.__getitem__
     if len(missing) < len(wanted):
         run.log(f"resuming: {len(wanted) - len(missing)} of {len(wanted)} images are done ({name})")
-    members = member_runs(run)
     num_threads = max(member.loaded.config.dataloaders.valid.num_workers for member in members)
     num_threads = available_workers(num_threads, run.log)
-    sources = [_source(member, subset) for member in members]
     images = stream(sources, {image_id: wanted[image_id] for image_id in missing}, num_threads)
     with tqdm(total=len(missing), desc=f"stream {name}", unit="image", leave=False, disable=None) as bar:
         for image_id, predictions in images:

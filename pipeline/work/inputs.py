@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config.competition import MaskCsv
 from pipeline.config.load import load_members
@@ -24,6 +25,9 @@ from pipeline.paths import BEST, CONFIGS, DEMO, INDEX, PROBS, PROJECT, TEST_CATA
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DEMO_FOLDER = PROJECT / "data" / DEMO
 
@@ -126,6 +130,16 @@ def submitted_sources(run: Run) -> Sources:
 def has_limit(run: Run) -> bool:
     """Returns whether the run has a time limit: `submit` then predicts the test images."""
     return run.loaded.config.submit.time_limit_hours is not None
+
+
+def sizes_of(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    """Returns (height, width) of the images of catalog rows."""
+    return list(zip(map(int, rows["height"]), map(int, rows["width"]), strict=True))
+
+
+def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
+    """Returns the ids of images with more than so many pixels, which are predicted in windows."""
+    return {id for id, (height, width) in zip(rows["id"], sizes_of(rows), strict=True) if height * width > whole_px}
 
 
 def starting_weights(run: Run) -> Sources:

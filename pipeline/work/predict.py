@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -27,9 +28,10 @@ from pipeline.paths import (
 )
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
 from pipeline.report.read import read_json
+from pipeline.task import Batch
 from pipeline.training.assemble import best_content, load_predictor
 from pipeline.work.combining import check_room, store_facts
-from pipeline.work.inputs import has_limit, image_folder, member_runs
+from pipeline.work.inputs import has_limit, image_folder, large_ids, member_runs, sizes_of
 from pipeline.work.members import (
     held_out_table,
     leaked_pairs,
@@ -93,21 +95,30 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
     }
     facts = {"classes": list(competition.class_names), "competition": competition.name}
     folder = run.paths / PROBS[subset]
-    writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, task.pack, log=run.log)
+    alone = large_ids(rows, competition.image.whole_px)
+    writer = StoreWriter(folder, run.key, rows["id"].tolist(), facts, task.pack, log=run.log, alone=alone)
     missing = set(writer.missing())
     if missing:
         predictor = load_predictor(run, content)
         chosen = rows[rows["id"].isin(missing)]
         dataset = task.valid_data(run, image_folder(run, subset), chosen.drop(columns="mask", errors="ignore"))
-        writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
+        writer.expect(*task.stored_bytes(predictor, sizes_of(chosen)))
         options = config.dataloaders.valid
         pins = options.pin_memory and predictor.device.type == "cuda"
         loader = image_loader(dataset, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="image", leave=False, disable=None) as bar:
-            for image_id, prediction in task.predict(predictor, valid_batches(loader)):
+            for image_id, prediction in task.predict(predictor, _windows_until_stopped(run, valid_batches(loader))):
                 writer.put(image_id, prediction)
                 bar.update()
                 if run.stop.requested:
                     raise Stopped(f"{run.stop.reason}, {bar.n} of {len(missing)} images predicted")
     writer.finish()
     return open_predictions(run, subset), checkpoint
+
+
+def _windows_until_stopped(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yields all batches; a stop is heard between the windows of a large image, which takes minutes."""
+    for batch in batches:
+        if batch.windows_of is not None and run.stop.requested:
+            raise Stopped(f"{run.stop.reason}, in the middle of {batch.windows_of}, which is then predicted anew")
+        yield batch

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from pipeline.data.catalog import build_train_catalog, find_notices, write_table
-from pipeline.data.image_source import ImageSource, describe, measure
+from pipeline.data.image_facts import describe, measure
+from pipeline.data.image_source import ImageSource
 from pipeline.data.leakage import near_duplicates
 from pipeline.data.problems import format_problems
 from pipeline.data.split import make_split

@@ -34,8 +34,9 @@ from pipeline.data.augment import (
     cut_label,
     draw_geometry,
 )
+from pipeline.data.build_store import build_store
 from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, start_worker, train_batches
-from pipeline.data.store import build_store, open_store
+from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition

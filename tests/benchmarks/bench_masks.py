@@ -17,9 +17,10 @@ import numpy as np
 
 from pipeline.config.competition import Competition, Convention, MaskCsv
 from pipeline.config.load import load
+from pipeline.data.build_store import build_store
 from pipeline.data.image_source import ImageSource
 from pipeline.data.loaders import SampleKey
-from pipeline.data.store import build_store, open_store
+from pipeline.data.store import open_store
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource
 from pipeline.segmentation.samples import TrainDataset, ValidDataset

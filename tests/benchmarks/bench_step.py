@@ -30,8 +30,9 @@ import pandas as pd
 import torch
 
 from pipeline.config.load import Loaded, load
+from pipeline.data.build_store import build_store
 from pipeline.data.loaders import EpochSampler, image_loader, train_batches
-from pipeline.data.store import build_store, open_store
+from pipeline.data.store import open_store
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
 from pipeline.paths import STEPS, Folders

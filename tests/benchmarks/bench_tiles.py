@@ -20,9 +20,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.load import load
+from pipeline.data.build_store import build_store, resize
 from pipeline.data.images import read_image
 from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, train_batches
-from pipeline.data.store import build_store, open_store, resize
+from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.samples import TrainDataset, collate_train

@@ -16,7 +16,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.config.competition import Competition, ImageForm
-from pipeline.data.image_source import ImageSource, measure, to_rgb
+from pipeline.data.image_facts import measure
+from pipeline.data.image_source import ImageSource, to_rgb
 from pipeline.errors import UserError
 from tests.data.broken import COMPETITION
 

@@ -137,8 +137,8 @@ def test_a_sample_drawn_twice_gets_another_augmentation():
 
 def test_validation_batches_hold_one_size_and_keep_the_order():
     frames = Frames([(32, 32), (64, 32), (32, 32), (32, 32), (64, 32)])
-    frames.has_labels = lambda index: True
+    frames.group = frames.frame
     assert same_size_batches(frames, 2) == [[0, 2], [1, 4], [3]]
-    frames.has_labels = lambda index: index != 2
+    frames.group = lambda index: (frames.frame(index), index != 2)  # one has no labels
     assert same_size_batches(frames, 2) == [[0, 3], [1, 4], [2]]
     assert same_size_batches(Frames(), 2) == []

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from pipeline.data import store as store_module
+from pipeline.data.build_store import build_store, resize
 from pipeline.data.images import read_image
-from pipeline.data.store import build_store, open_store, resize
+from pipeline.data.store import open_store
 from pipeline.errors import UserError
 from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import make_competition

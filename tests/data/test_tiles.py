@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.tiles import distortion, scales_of, tile_starts, tile_windows
+from pipeline.data.tiles import distortion, scaled_size, scales_of, tile_starts, tile_windows
 
 T1 = [(1280, 720, 3, 3), (854, 480, 2, 2)]
 T2 = [(1280, 720, 6, 4), (854, 480, 4, 3), (640, 360, 3, 2)]
@@ -65,3 +68,21 @@ def test_t1_covers_every_pixel_of_both_scales():
             if scale == (width, height):
                 covered[box.y : box.y + 352, box.x : box.x + 640] = True
         assert covered.all()
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (700, 1100), (100, 90)])
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_tiles_of_a_factor_cover_an_image_of_any_size_with_at_least_the_overlap(size, factor):
+    covered = np.zeros(scaled_size(factor, size)[::-1], int)
+    windows = tile_windows([(factor, 0.25)], 256, 200, size)
+    for scale, box in windows:
+        assert scale == factor and box.width == min(256, covered.shape[1]) and box.height == min(200, covered.shape[0])
+        assert box.x + box.width <= covered.shape[1] and box.y + box.height <= covered.shape[0]
+        covered[box.y : box.y + box.height, box.x : box.x + box.width] += 1
+    assert covered.min() == 1
+    lefts = sorted({box.x for _, box in windows})
+    assert all(after - before <= 192 for before, after in pairwise(lefts))  # 256 less a quarter
+
+
+def test_a_factor_distorts_no_image():
+    assert distortion([(640, 360), (360, 640)], [(1.0, 0.25), (2.0, 0.25)]) == ""

@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def dataset(folder, numbers, padding="reflect") -> ValidDataset:
     rows = [{"id": f"p{n}", "image": f"p{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers]
-    return ValidDataset(pd.DataFrame(rows), plain_images(folder).read, IndexMasks(folder).read, padding=padding)
+    return ValidDataset(pd.DataFrame(rows), plain_images(folder), IndexMasks(folder), padding=padding)
 
 
 def predictor(seed: int) -> Predictor:
@@ -79,17 +79,17 @@ def test_members_that_see_the_same_batch_share_it_and_no_batch_is_planned_twice(
     other = source(folder, 3, range(7), 4, "background")
     wanted = {f"p{number}": [0, 1, 2, 3] for number in range(7)}
     jobs = plan_jobs([*alike, other], wanted)
-    assert [(job.indices, job.members) for job in jobs] == [
-        ((0, 1, 2, 3), [0, 1, 2]),
-        ((0, 1, 2, 3), [3]),
-        ((4, 5, 6), [0, 1, 2]),
-        ((4, 5, 6), [3]),
+    assert [(job.batches, job.members) for job in jobs] == [
+        (((0, 1, 2, 3),), [0, 1, 2]),
+        (((0, 1, 2, 3),), [3]),
+        (((4, 5, 6),), [0, 1, 2]),
+        (((4, 5, 6),), [3]),
     ]
 
 
 def test_after_a_stop_only_batches_with_missing_images_are_planned_and_those_are_whole(folder):
     jobs = plan_jobs([source(folder, 0, range(7), 4)], {"p6": [0]})
-    assert [job.indices for job in jobs] == [(4, 5, 6)]
+    assert [job.batches for job in jobs] == [((4, 5, 6),)]
 
 
 def test_no_network_is_opened_when_nothing_is_wanted(folder):

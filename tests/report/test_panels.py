@@ -211,3 +211,8 @@ def test_panels_of_real_images_are_drawn(shared_data):
 def test_images_without_a_score_have_no_panel():
     chosen = choose_images({"id": ["a", "b", "c"], "dice": ["", "0.9", "nan"]}, "dice", 1)
     assert [image_id for group in chosen.values() for image_id in group] == ["b"]
+
+
+def test_a_grid_of_very_many_tiles_is_drawn_without_numbers():
+    image = np.full((400, 500, 3), 90, np.uint8)
+    assert draw_tile_grid(image, (20_000, 16_000, 70, 60), 256, 256).shape[2] == 3

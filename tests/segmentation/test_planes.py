@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from pipeline.config.competition import IGNORE, Competition, MaskCsv
 from pipeline.data.augment import Geometry, cut_label
-from pipeline.data.store import build_store, open_store, resize
+from pipeline.data.build_store import build_store, resize
+from pipeline.data.store import open_store
 from pipeline.data.tiles import Box
 from pipeline.segmentation import copy_paste, planes
 from pipeline.segmentation.mask_facts import find_facts

@@ -20,7 +20,6 @@ from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.predict import (
     Prediction,
     Predictor,
-    _views,
     averaged_logits,
     decode,
     full_logits,
@@ -29,6 +28,7 @@ from pipeline.segmentation.predict import (
     window_starts,
     window_weights,
 )
+from pipeline.segmentation.views import views
 from pipeline.task import Batch, Frame
 from pipeline.training.encoder import Scaling, mean_std, normalise
 
@@ -186,11 +186,11 @@ def test_views_are_those_of_toolbelt(tta, num_views):
     names = {"flip": "fliplr"}
     augment, deaugment = (getattr(toolbelt, f"{names.get(tta, tta)}_image_{way}") for way in ("augment", "deaugment"))
     image = normalised(num=1, height=64, width=64)
-    views = [apply(image) for apply, _ in _views(tta, (64, 64))]
+    ours = [apply(image) for apply, _ in views(tta, (64, 64))]
     theirs = list(augment(image))
-    assert len(views) == num_views
-    assert all(any(torch.equal(view[0], other) for other in theirs) for view in views)
-    assert all(any(torch.equal(view[0], other) for view in views) for other in theirs)
+    assert len(ours) == num_views
+    assert all(any(torch.equal(view[0], other) for other in theirs) for view in ours)
+    assert all(any(torch.equal(view[0], other) for view in ours) for other in theirs)
     of = predictor(Turned(), tta=tta, tta_space="logits")
     assert torch.allclose(averaged_logits(of, image), deaugment(Turned()(augment(image))), atol=1e-5)
 

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.data.image_source import ImageSource, black_of, measure
+from pipeline.data.build_store import build_store
+from pipeline.data.image_facts import measure
+from pipeline.data.image_source import ImageSource, black_of
 from pipeline.data.images import read_image
 from pipeline.data.loaders import SampleKey
-from pipeline.data.store import build_store, open_store
+from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
@@ -228,9 +230,9 @@ def test_class_scores_lie_in_shared_memory(competition):
 
 def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(catalog, plain_images(folder).read, IndexMasks(folder).read)
+    dataset = ValidDataset(catalog, plain_images(folder), IndexMasks(folder))
     for index, row in enumerate(catalog.itertuples()):
-        image, mask, (image_id, offset, size) = dataset[index]
+        image, mask, (image_id, offset, size, _) = dataset[index]
         assert image_id == row.id and size == (row.height, row.width)
         assert (crop(image, offset, size) == read_image(folder / row.image)).all()
         assert (crop(mask, offset, size) == read_mask(folder / row.mask)).all()
@@ -241,16 +243,14 @@ def test_a_validation_image_is_its_file_padded_and_croppable(mixed):
 
 def test_an_image_whose_row_names_no_mask_has_no_label(mixed):
     folder, catalog = mixed
-    dataset = ValidDataset(
-        catalog.drop(columns="mask"), plain_images(folder).read, IndexMasks(folder).read, padding="class"
-    )
+    dataset = ValidDataset(catalog.drop(columns="mask"), plain_images(folder), IndexMasks(folder), padding="class")
     assert dataset[0][1] is None and not dataset.has_labels(0)
 
 
 def test_an_image_that_is_not_what_the_catalog_says_is_named(mixed):
     folder, catalog = mixed
     with pytest.raises(UserError, match=r"imgs/000.png: the size"):
-        ValidDataset(catalog.assign(height=catalog.height + 1), plain_images(folder).read, IndexMasks(folder).read)[0]
+        ValidDataset(catalog.assign(height=catalog.height + 1), plain_images(folder), IndexMasks(folder))[0]
 
 
 def test_torch_threads_and_global_seeds_do_not_matter(competition):
@@ -261,3 +261,17 @@ def test_torch_threads_and_global_seeds_do_not_matter(competition):
     np.random.seed(2)  # noqa: NPY002
     torch.manual_seed(2)
     assert equal(one, dataset[(1, 1)][:2])
+
+
+def test_tiles_of_factors_keep_the_scale_of_images_of_different_sizes(mixed):
+    settings = ("TILE.ENABLE=true", "TILE.WIDTH=32", "TILE.HEIGHT=32", "TILE.SETS=[[1.0, 0.0], [0.5, 0.0]]")
+    dataset = train_dataset(mixed, *settings, *PLAIN, *PASTE, "COPY_PASTE.VARIANT=occurrence")
+    # 96x64, 40x70 and 33x33 at their own size and at half of it: 3x2 + 2x1, 2x3 + 1x2, 2x2 + 1x1 tiles.
+    assert len(dataset) == 2 * (8 + 8 + 5)
+    assert dataset.describe(SampleKey(1, 10)) == "001 32x32+0+19 of 40x70, epoch 1"
+    own = dataset.store.image("001", 1.0)
+    np.testing.assert_array_equal(dataset[SampleKey(1, 8, False)][0], own[:32, :32])
+    assert dataset[SampleKey(1, 20, False)][0].shape == (32, 32, 3)  # half of 33x33, padded
+    for index in range(len(dataset)):
+        source = dataset._draw_source(index, (0, 1, 2, 3), np.random.default_rng(index))
+        assert source is None or dataset.positions[source].image_id != dataset.positions[index].image_id

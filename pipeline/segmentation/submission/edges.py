@@ -9,20 +9,31 @@ Letters: H height, W width, N examples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.config.competition import Convention
-from pipeline.segmentation.submission.rle import RleError, decode_classes
+from pipeline.data.tiles import Box
+from pipeline.segmentation.submission.rle import RleError, decode_classes, paint_window, parse_runs
 
 AGREEMENT = 0.98  # share of the texts that must decode: published encoders have bugs at the first and last pixel
 LEAST_DEVIATIONS = 3.0  # standard errors by which the best must beat the next, over the examples, to be sure
 USUAL_BASE = 1  # of the ten competitions in `docs/conventions.md`, eight
 
-Example = tuple[str, np.ndarray]  # run lengths of at least a pixel, and the brightness (H, W) of their image
+NUM_SPOTS, SPOT = 12, 512  # windows of a large image that are compared, around runs; their side in pixels
+
+
+class LargeGrey(NamedTuple):
+    """The brightness of an image that is read by region: `read` returns that of a box, uint8 (H, W)."""
+
+    shape: tuple[int, int]
+    read: Callable[[Box], np.ndarray]
+
+
+Example = tuple[str, np.ndarray | LargeGrey]  # run lengths of at least a pixel, and their image's brightness (H, W)
 
 
 class Guess(NamedTuple):
@@ -74,18 +85,39 @@ def _strengths(examples: Sequence[Example], convention: Convention) -> np.ndarra
     return np.array([_strength(runs, image_HW, convention) for runs, image_HW in examples])
 
 
-def _strength(runs: str, image_HW: np.ndarray, convention: Convention) -> float:
+def _strength(runs: str, image_HW: np.ndarray | LargeGrey, convention: Convention) -> float:
     try:
-        mask_HW = decode_classes([runs], *image_HW.shape, convention) == 0
+        if isinstance(image_HW, LargeGrey):
+            pairs = list(_spots(runs, image_HW, convention))
+        else:
+            pairs = [(image_HW, decode_classes([runs], *image_HW.shape, convention) == 0)]
     except RleError:
         return np.nan
-    image_HW, total, on_outline, num_outline = image_HW.astype(np.float32), 0.0, 0.0, 0
-    for axis in (0, 1):
-        steps, is_outline = np.abs(np.diff(image_HW, axis=axis)), np.diff(mask_HW, axis=axis)
-        total += float(steps.mean()) / 2
-        on_outline += float(steps[is_outline].sum())
-        num_outline += int(is_outline.sum())
+    total, on_outline, num_outline = 0.0, 0.0, 0
+    for part_HW, mask_HW in pairs:
+        part_HW = part_HW.astype(np.float32)
+        for axis in (0, 1):
+            steps, is_outline = np.abs(np.diff(part_HW, axis=axis)), np.diff(mask_HW, axis=axis)
+            total += float(steps.mean()) / 2 / len(pairs)
+            on_outline += float(steps[is_outline].sum())
+            num_outline += int(is_outline.sum())
     return on_outline / num_outline / total if num_outline and total else 1.0
+
+
+def _spots(text: str, image: LargeGrey, convention: Convention) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields brightness and mask, bool, of windows of a large image around runs that are evenly spread.
+
+    Raises:
+        RleError: the text does not decode.
+    """
+    height, width = image.shape
+    runs = parse_runs(text, height * width, convention)
+    chosen = np.unique(np.linspace(0, runs.starts.size - 1, NUM_SPOTS).astype(int))
+    for start in runs.starts[chosen].tolist():
+        y, x = divmod(start, width) if convention.order == "row" else divmod(start, height)[::-1]
+        left, top = (int(np.clip(at - SPOT // 2, 0, max(0, side - SPOT))) for at, side in ((x, width), (y, height)))
+        box = Box(left, top, min(SPOT, width), min(SPOT, height))
+        yield image.read(box), paint_window(runs, height, width, convention.order, box)
 
 
 def _is_better(best: np.ndarray, other: np.ndarray) -> bool:

@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 
 from pipeline.config.competition import IGNORE, Convention
+from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 
+BLOCK = 2**24  # pixels at once, so that a mask of a gigapixel needs little beside itself
 # A number is written as 4-byte cells: groups of four digits, then three digits and the space that ends the number.
 # Leading zeros are NUL bytes, which one pass removes at the end; that is far faster than a Python text per number.
 _LAST, _GROUP = 1000, 10_000
@@ -112,20 +114,16 @@ def _decode(
     """Returns the value of the text that has each pixel, in the type of `none`, which is that of the other pixels."""
     if not texts:
         return np.full((height, width), none)
+    order = convention.order
     runs, owners = join_classes([parse_runs(text, height * width, convention) for text in texts])
-    stops = runs.starts + runs.lengths
-    clashes = np.flatnonzero(runs.starts[1:] < stops[:-1])
+    clashes = np.flatnonzero(runs.starts[1:] < (runs.starts + runs.lengths)[:-1])
     if clashes.size:
         clash = int(clashes[0])
         pixel = int(runs.starts[clash + 1])
-        y, x = divmod(pixel, width) if convention.order == "row" else divmod(pixel, height)[::-1]
+        y, x = divmod(pixel, width) if order == "row" else divmod(pixel, height)[::-1]
         first, second = values[owners[clash : clash + 2]]
         raise RleError(f"{of} {first} and {second} both have the pixel x {x}, y {y}")
-    edges = np.stack([runs.starts, stops], axis=1).ravel()
-    values_R = np.full(edges.size + 1, none)
-    values_R[1::2] = values[owners]
-    pixels_N = np.repeat(values_R, np.diff(edges, prepend=0, append=height * width))
-    return _as_image(pixels_N, height, width, convention.order)
+    return _painted(runs, values[owners], none, (height, width), order)
 
 
 def decode_joined(all_runs: Sequence[Runs], height: int, width: int, order: str) -> np.ndarray:
@@ -140,10 +138,46 @@ def decode_joined(all_runs: Sequence[Runs], height: int, width: int, order: str)
     starts = runs.starts[by_start]
     stops = np.maximum.accumulate(starts + runs.lengths[by_start])
     is_first = np.concatenate([[True], starts[1:] > stops[:-1]])  # of runs that touch or overlap
-    edges = np.stack([starts[is_first], stops[np.roll(is_first, -1)]], axis=1).ravel()
-    values = np.zeros(edges.size + 1, bool)
-    values[1::2] = True
-    return _as_image(np.repeat(values, np.diff(edges, prepend=0, append=height * width)), height, width, order)
+    joined = Runs(starts[is_first], stops[np.roll(is_first, -1)] - starts[is_first])
+    return _painted(joined, np.True_, np.False_, (height, width), order)
+
+
+def paint_window(runs: Runs, height: int, width: int, order: str, box: Box) -> np.ndarray:
+    """Returns where sorted runs have pixels in a part of an image (H, W): bool (box.height, box.width)."""
+    if order == "row":
+        lines = _paint_lines(runs, np.True_, np.False_, (box.y, box.y + box.height), width)
+        return lines[:, box.x : box.x + box.width]
+    lines = _paint_lines(runs, np.True_, np.False_, (box.x, box.x + box.width), height)
+    return np.ascontiguousarray(lines[:, box.y : box.y + box.height].T)
+
+
+def _painted(
+    runs: Runs, values_R: np.ndarray | np.generic, none: np.generic, size: tuple[int, int], order: str
+) -> np.ndarray:
+    """Returns the value of each pixel's run, (H, W) in the type of `none`, which other pixels are; see `_paint_lines`.
+
+    Of a large image some lines are painted at a time, so that little is needed beside the result.
+    """
+    mask_HW = np.empty(size, none.dtype)
+    mask_LN = mask_HW if order == "row" else mask_HW.T  # lines of pixels in the order of the runs
+    num_lines, length = mask_LN.shape
+    step = max(1, BLOCK // max(1, length))
+    for first in range(0, num_lines, step):
+        last = min(first + step, num_lines)
+        mask_LN[first:last] = _paint_lines(runs, values_R, none, (first, last), length)
+    return mask_HW
+
+
+def _paint_lines(
+    runs: Runs, values_R: np.ndarray | np.generic, none: np.generic, lines: tuple[int, int], length: int
+) -> np.ndarray:
+    """Returns the lines from the first to that behind the last, (lines, length), of sorted runs that do not overlap."""
+    start, stop = (line * length for line in lines)
+    chosen = slice(np.searchsorted(runs.starts + runs.lengths, start, "right"), np.searchsorted(runs.starts, stop))
+    edges = np.clip(np.stack([runs.starts[chosen], (runs.starts + runs.lengths)[chosen]], 1).ravel(), start, stop)
+    values = np.full(edges.size + 1, none)
+    values[1::2] = values_R[chosen] if values_R.ndim else values_R
+    return np.repeat(values, np.diff(edges, prepend=start, append=stop)).reshape(lines[1] - lines[0], length)
 
 
 def join_classes(all_runs: Sequence[Runs]) -> tuple[Runs, np.ndarray]:
@@ -191,12 +225,6 @@ def parse_runs(text: str, num_pixels: int, convention: Convention) -> Runs:
     return Runs(starts, lengths)
 
 
-def _as_image(pixels_N: np.ndarray, height: int, width: int, order: str) -> np.ndarray:
-    return (
-        pixels_N.reshape(height, width) if order == "row" else np.ascontiguousarray(pixels_N.reshape(width, height).T)
-    )
-
-
 def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:
     if mask_HW.ndim != 2 or mask_HW.dtype not in (np.uint8, np.int32) or mask_HW.size >= 2**32:
         found = f"{mask_HW.dtype} of {mask_HW.shape}"
@@ -208,10 +236,19 @@ def _in_order(mask_HW: np.ndarray, order: str) -> np.ndarray:
 
 def _find_runs(pixels_N: np.ndarray) -> tuple[Runs, np.ndarray]:
     """Returns the runs (uint32) of all values and the value of each run."""
-    edges = np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
+    edges = np.concatenate([_changes(pixels_N[first : first + BLOCK + 1]) + first for first in _blocks(pixels_N)])
     starts = np.zeros(edges.size + min(pixels_N.size, 1), np.uint32)
     np.add(edges, 1, out=starts[1:], casting="unsafe")
     return Runs(starts, np.diff(starts, append=np.uint32(pixels_N.size))), pixels_N[starts]
+
+
+def _blocks(pixels_N: np.ndarray) -> range:
+    return range(0, max(1, pixels_N.size), BLOCK)
+
+
+def _changes(pixels_N: np.ndarray) -> np.ndarray:
+    """Returns the pixels whose next one is another value: int64."""
+    return np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
 
 
 def _write_cells(numbers: np.ndarray) -> np.ndarray:

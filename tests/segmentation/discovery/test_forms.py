@@ -12,7 +12,8 @@ import tifffile
 
 from pipeline.config.competition import ImageForm
 from pipeline.data.competition import list_files
-from pipeline.data.image_source import ImageSource, measure
+from pipeline.data.image_facts import measure
+from pipeline.data.image_source import ImageSource
 from pipeline.segmentation.discovery.describe import describe_folder, image_sizes
 from pipeline.segmentation.discovery.draft import Draft
 from tests.segmentation.discovery import folders

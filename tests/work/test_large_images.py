@@ -1,0 +1,105 @@
+"""Images above WHOLE_PX go through all stages by region and in windows, and come to what whole images come to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.config import load as load_module
+from pipeline.config.load import load
+from pipeline.data.csv_file import long_cells
+from pipeline.paths import METRICS, TEST_PROBS, TILES, VALID_PROBS, Folders
+from pipeline.prediction.store import PredictionStore
+from pipeline.segmentation.predict import decode, unpack
+from pipeline.segmentation.submission.rle import decode_classes
+from tests.long.gigapixel import CONVENTION, SETTINGS, SLUG, write_competition
+from tests.tiny import draw_nothing, run_stages
+
+pytestmark = pytest.mark.slow
+
+SIDE = 1300
+CHANGES = {
+    "DATASETS.AUGMENTATION.TILE.SETS": "[[1.0, 0.0]]",
+    "DATALOADERS.TRAIN.NUM_WORKERS": "0",
+    "DATALOADERS.VALID.NUM_WORKERS": "0",
+    "SOLVER.PLAN": "constant",
+    "SWEEP.STEPS": "8",
+    "SWEEP.REPEATS": "1",
+}
+LARGE, WHOLE = "LargeKidney", "WholeKidney"
+
+
+@pytest.fixture(scope="module")
+def runs(project, tmp_path_factory):
+    """The paths of two runs on the same images: by region and in windows, and as wholes."""
+    folder = tmp_path_factory.mktemp("large")
+    shutil.copytree(project / "configs", folder / "configs")
+    description = (folder / "configs" / "competitions" / "hubmap_kidney.yaml").read_text()
+    write_competition(folder, SIDE)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_module, "CONFIGS", folder / "configs")
+        draw_nothing(patch)
+        for name, limit in ((LARGE, 10**6), (WHOLE, 10**8)):
+            text = f"{description}\nIMAGE: {{WHOLE_PX: {limit}}}\n"
+            (folder / "configs" / "competitions" / "hubmap_kidney.yaml").write_text(text)
+            for variable in ("RUNS_DIR", "SUBMISSIONS_DIR", "SCRATCH_DIR"):
+                patch.setenv(variable, str(folder / name / variable.lower()))
+            patch.setenv("DATA_DIR", str(folder))
+            settings = SETTINGS | CHANGES
+            loaded = load("demo", tuple(f"{key}={value}" for key, value in settings.items()))
+            paths, lines = run_stages(loaded, "report")
+            found[name] = (paths, lines, Folders.from_environment(), loaded)
+    return found
+
+
+def predicted(runs, name: str, folder: str) -> dict[str, np.ndarray]:
+    store = PredictionStore(runs[name][0] / folder, unpack)
+    return {image_id: decode(store[image_id]) for image_id in store}
+
+
+@pytest.mark.parametrize("probs", [VALID_PROBS, TEST_PROBS])
+def test_predictions_in_windows_are_nearly_those_of_the_whole_image(runs, probs):
+    large, whole = (predicted(runs, name, probs) for name in (LARGE, WHOLE))
+    assert large.keys() == whole.keys()
+    for image_id, mask in large.items():
+        assert mask.shape == whole[image_id].shape == (SIDE, SIDE)
+        assert (mask == whole[image_id]).mean() > 0.99
+
+
+def test_scores_are_nearly_the_same(runs):
+    scores = [json.loads((runs[name][0] / METRICS).read_text())["scores"]["dice"]["mean"] for name in (LARGE, WHOLE)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+def test_both_train_on_the_same_tiles(runs):
+    tiles = [json.loads((runs[name][0] / TILES).read_text()) for name in (LARGE, WHOLE)]
+    assert tiles[0]["samples_per_epoch"] == tiles[1]["samples_per_epoch"] == 36  # 6 x 6 tiles of 256
+    bytes_of = [
+        (runs[name][2].tiles / own["store"] / "images.bin").read_bytes() for name, own in zip(runs, tiles, strict=True)
+    ]
+    assert bytes_of[0] == bytes_of[1]
+
+
+def test_the_submission_decodes_to_what_was_predicted_in_windows(runs):
+    (path,) = runs[LARGE][2].submissions.glob("*.csv")
+    with open(path) as file, long_cells():
+        (row,) = csv.DictReader(file)
+    submitted = decode_classes([row["predicted"]], SIDE, SIDE, CONVENTION) == 0
+    np.testing.assert_array_equal(submitted, predicted(runs, LARGE, TEST_PROBS)["c"] == 1)
+
+
+def test_the_competitions_files_are_of_three_kinds(runs):
+    root = Path(runs[LARGE][2].data[0]) / SLUG
+    kinds = []
+    for file in ("train/a.tiff", "train/b.tiff", "test/c.tiff"):
+        with tifffile.TiffFile(root / file) as tiff:
+            page = tiff.pages[0]
+            kinds.append((page.is_tiled, int(page.planarconfig), int(page.compression)))
+    assert kinds == [(True, 1, 8), (True, 2, 8), (False, 1, 1)]
