@@ -206,7 +206,7 @@ def test_borders_and_padding_of_other_number_formats_are_as_black_as_was_measure
     beyond = np.concatenate([image[mask == 255] for image, mask, _ in samples])
     assert 220 < black < 221 and len(beyond) > 24 * 64 * 24  # 24 rows of padding each, and borders
     assert np.median(beyond) == np.float32(black) and beyond.min() > 219
-    image, _, (_, offset, size) = ValidDataset(catalog, images.read, IndexMasks(tmp_path).read, "ignore", black)[0]
+    image, _, (_, offset, size, _) = ValidDataset(catalog, images, IndexMasks(tmp_path), "ignore")[0]
     crop(image, offset, size)[:] = black
     assert (image == np.float32(black)).all()
 

@@ -95,9 +95,10 @@ def test_every_image_and_mask_that_a_description_names_is_a_file(kind, tmp_path:
             {
                 "masks": MaskCsv("train.csv", rows="id_class"),
                 "id_column": "Image_Label",
-                "classes": ("Background", "Fish", "Flower", "Sugar"),
-                "submitted": ("Fish", "Flower", "Sugar"),
-                "label_texts": ("Background", "Fish", "Flower", "Sugar"),
+                "classes": ("Fish", "Flower", "Sugar"),
+                "labels": "multilabel",
+                "submitted": None,
+                "label_texts": ("Fish", "Flower", "Sugar"),
                 "train_csv": "train.csv",
             },
         ),
@@ -430,10 +431,9 @@ def test_classes_with_an_underscore_are_told_from_the_ids(tmp_path: Path):
         (tmp_path / file).write_text(text)
     competition = describe_folder(tmp_path, "clouds")[0].competition()
     assert competition.masks == MaskCsv("train.csv", rows="id_class", id_column=competition.masks.id_column)
-    assert competition.classes == ("Background", "Dead_fish", "Flower", "Fine_sugar")
-    assert competition.submitted == competition.classes[1:]
+    assert competition.classes == ("Dead_fish", "Flower", "Fine_sugar")
     found = masks_of(competition, tmp_path)
-    assert len(found) == 8 and {int(own.max()) for own in found.values()} == {3}
+    assert len(found) == 8 and all(own.shape[2] == 3 and own[..., 2].any() for own in found.values())
 
 
 def damage(folder: Path, seed: int) -> None:
@@ -493,7 +493,7 @@ def test_a_sample_of_hidden_images_shows_its_rows(tmp_path: Path):
     folders.clouds(tmp_path)
     shutil.rmtree(tmp_path / "test_images")
     competition = describe_folder(tmp_path, "hidden")[0].competition()
-    assert competition.convention.rows == "id_class" and competition.submitted == ("Fish", "Flower", "Sugar")
+    assert competition.convention.rows == "id_class" and competition.classes == ("Fish", "Flower", "Sugar")
     assert (competition.test_csv, competition.images) == (None, "train_images/{id}")
 
 
