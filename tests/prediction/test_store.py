@@ -23,7 +23,7 @@ from pipeline.prediction import store as probability_store
 from pipeline.prediction.progress import IMAGES_PER_FILE
 from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.compact import CompactLogits, to_codes
-from pipeline.segmentation.predict import Prediction, pack, unpack
+from pipeline.segmentation.predict import Prediction, decode, pack, unpack
 from tests.damages import cut, flip, zero_page
 
 DAMAGES = int(os.environ.get("DAMAGES", 20))
@@ -234,3 +234,15 @@ def test_an_index_of_something_else_is_refused(tmp_path, text):
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(UserError, match="there is no whole probability store"):
         PredictionStore(tmp_path, unpack)
+
+
+def test_an_image_that_is_alone_has_a_shard_of_its_own(tmp_path):
+    writer = StoreWriter(tmp_path, "key", IDS, FACTS, pack, alone={IDS[0], IDS[5]})
+    sizes = [len(run) for run in writer.parts.runs]
+    assert sizes == [1, 4, 1, IMAGES_PER_FILE, len(IDS) - 6 - IMAGES_PER_FILE]
+    for image_id in writer.missing():
+        writer.put(image_id, prediction(image_id))
+    writer.finish()
+    store = PredictionStore(tmp_path, unpack)
+    assert list(store) == IDS and len(list(tmp_path.glob("shard-*"))) == len(sizes)
+    assert (decode(store[IDS[5]]) == decode(prediction(IDS[5]))).all()

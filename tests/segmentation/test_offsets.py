@@ -103,3 +103,17 @@ def test_factors_of_one_change_no_mask():
     predictions = [draw_prediction(generator, (20, 30)) for _ in range(3)]
     plain = combine(predictions, [Recipe(METHODS[0])])[0]
     assert np.array_equal(combine(predictions, [with_factors(Recipe("AP"), np.ones(NUM_CLASSES), 3)])[0], plain)
+
+
+def test_of_an_image_with_very_many_open_pixels_a_thinned_sample_estimates_the_same(monkeypatch):
+    one, truth = draw_image(np.random.default_rng(8), shyness=1.0)
+    large = replace(one, logits=np.tile(one.logits, (1, 40, 40)), size=(40 * HEIGHT, 40 * WIDTH))
+    monkeypatch.setattr("pipeline.segmentation.pixel_sample.MOST_HELD", 20_000)
+    images = [
+        sample_combined("a", "", [prediction], Recipe("AP"), mask)
+        for prediction, mask in ((one, truth), (large, np.tile(truth, (40, 40))))
+    ]
+    assert images[1].settled.sum() + images[1].scale * len(images[1].truth) == pytest.approx(truth.size * 1600)
+    np.testing.assert_array_equal(images[1].true_areas, images[0].true_areas * 1600)
+    scores = [score_with(image, np.ones(NUM_CLASSES)) for image in images]
+    assert scores[1] == pytest.approx(scores[0], abs=0.03)
