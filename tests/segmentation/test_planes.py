@@ -19,7 +19,7 @@ from pipeline.data.store import open_store
 from pipeline.data.tiles import Box
 from pipeline.segmentation import copy_paste, planes
 from pipeline.segmentation.mask_facts import find_facts
-from pipeline.segmentation.mask_source import MaskSource
+from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.padding import pad
 from pipeline.segmentation.planes import FULL, NO_CLASS, count_planes, is_present, majority_index, mean_share, striped
 from tests.data.catalogs import plain_images, train_catalog
@@ -81,8 +81,12 @@ def test_run_lengths_keep_pixels_of_both_classes(folder):
     rows = [f"a,{name},{_runs(mask)}" for name, mask in (("cat", CAT), ("dog", DOG))]
     (folder / "train.csv").write_text("\n".join(["id,class,rle", *rows]) + "\n")
     csv = MaskCsv("train.csv", class_column="class", order="row", base=1, relative=False)
-    found = read(replace(PETS, masks=csv, id_column="id", class_labels="names"), folder)
+    competition = replace(PETS, masks=csv, id_column="id", class_labels="names")
+    found = read(competition, folder)
     assert np.array_equal(is_present(found), BOTH)
+    source = MaskSource(competition, folder, find_facts(competition, folder))
+    window = source.window(Row("a", "train.csv", HEIGHT, WIDTH), Box(20, 10, 25, 17))
+    assert np.array_equal(window, found[10:27, 20:45])  # of a large image parts are read
 
 
 def _runs(mask: np.ndarray) -> str:
