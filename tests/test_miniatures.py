@@ -156,7 +156,9 @@ def test_a_benchmarks_predictions_are_a_zip_of_the_values_that_it_stores(benchma
     with zipfile.ZipFile(path) as zipped:
         assert len(zipped.namelist()) == len([*store]) == BENCHMARKS[name][2]
         for image_id in store:
-            file = next(name for name in zipped.namelist() if name.rpartition(".")[0].rpartition("/")[2] == image_id)
+            submission = finished.loaded.competition.submission
+            suffix = {"png_masks": ".png", "tiff_masks": ".tif"}[submission.format]
+            file = (submission.file or f"{{id}}{suffix}").format(id=image_id)
             assert (np.array(Image.open(zipped.open(file))) == stored[decode(store[image_id])]).all()
 
 
