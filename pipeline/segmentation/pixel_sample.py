@@ -87,7 +87,7 @@ def sample_pixels(
         most: how many open pixels are kept.
     """
     settled, parts = np.zeros((num_classes, num_classes), np.int64), []
-    rng, num_open, thinning = np.random.default_rng(1), 0, 1
+    rng, num_open, num_held, thinning = np.random.default_rng(1), 0, 0, 1
     for probs, truth_N, choices_N, is_open_N in blocks:
         settled += decision.confusion_of(choices_N, np.where(is_open_N, np.uint8(IGNORE), truth_N), num_classes)
         open_N = np.flatnonzero(is_open_N)
@@ -95,10 +95,11 @@ def sample_pixels(
         if thinning > 1:
             open_N = open_N[rng.random(len(open_N)) < 1 / thinning]
         parts.append((probs[..., open_N].astype(np.float16), truth_N[open_N]))
-        if sum(len(truth) for _, truth in parts) > MOST_HELD:  # of a large image every second one, and so on
+        num_held += len(open_N)
+        if num_held > MOST_HELD:  # of a large image every second one, and so on
             probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
             half = np.flatnonzero(rng.random(len(truth)) < 0.5)
-            parts, thinning = [(probs[..., half], truth[half])], 2 * thinning
+            parts, num_held, thinning = [(probs[..., half], truth[half])], len(half), 2 * thinning
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
     kept = np.sort(np.random.default_rng(0).permutation(len(truth))[:most])
     true_areas = count_values(truth_HW)[:num_classes].astype(np.float64)
