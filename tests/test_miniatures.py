@@ -156,9 +156,7 @@ def test_a_benchmarks_predictions_are_a_zip_of_the_values_that_it_stores(benchma
     with zipfile.ZipFile(path) as zipped:
         assert len(zipped.namelist()) == len([*store]) == BENCHMARKS[name][2]
         for image_id in store:
-            submission = finished.loaded.competition.submission
-            suffix = {"png_masks": ".png", "tiff_masks": ".tif"}[submission.format]
-            file = (submission.file or f"{{id}}{suffix}").format(id=image_id)
+            file = file_of(image_id, finished.loaded.competition)
             assert (np.array(Image.open(zipped.open(file))) == stored[decode(store[image_id])]).all()
 
 
@@ -243,10 +241,16 @@ def compare_objects(rows: list[dict[str, str]], predicted: dict[str, np.ndarray]
         assert all(label(pixels, np.ones((3, 3)))[1] == 1 for pixels in own if pixels.any())
 
 
+def file_of(image_id: str, competition) -> str:
+    """Returns the name of an image's mask in a zip."""
+    suffix = {"png_masks": ".png", "tiff_masks": ".tif"}[competition.submission.format]
+    return (competition.submission.file or f"{{id}}{suffix}").format(id=image_id)
+
+
 def compare_zip(path: Path, predicted: dict[str, np.ndarray], competition) -> None:
     values = np.array(competition.submission.values)
     with zipfile.ZipFile(path) as zipped:
         assert len(zipped.namelist()) == len(predicted)
         for image_id, mask in predicted.items():
-            stored = np.array(Image.open(zipped.open(competition.submission.file.format(id=image_id))))
+            stored = np.array(Image.open(zipped.open(file_of(image_id, competition))))
             assert (stored == values[mask]).all()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ Pack = Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
 Unpack = Callable[[np.ndarray, Mapping[str, Any]], Any]
 FORMAT = 2  # 1 held full-size logits as float16
 DTYPES = {np.dtype(np.float16): "F16", np.dtype(np.uint8): "U8"}
+MOST_COPIED_BYTES = 2**26
+CHUNK_BYTES = 2**24  # of a shard that is checked
 ALIGNMENT = 8  # of the arrays' first byte, as safetensors writes it
 USUAL_SHARE = 0.2  # what compression leaves of a byte per class and pixel: 0.09 to 0.21 on street images
 
@@ -174,9 +177,10 @@ class PredictionStore:
         self.checked: set[str] = set()
 
     def __getitem__(self, image_id: str) -> Any:
-        path = self._checked_shard(image_id)
-        with safe_open(path, "np") as shard:
-            return self.unpack(np.asarray(shard.get_tensor(image_id)), self.index["images"][image_id])
+        array = mapped_array(self._checked_shard(image_id), image_id)
+        if array.nbytes <= MOST_COPIED_BYTES:  # of a large image it stays on the disk, as in `view`
+            array = np.array(array)
+        return self.unpack(array, self.index["images"][image_id])
 
     def view(self, image_id: str) -> Any:
         """Returns a prediction whose array stays on the disk (a memory map) until parts of it are read."""
@@ -244,10 +248,11 @@ def is_whole(path: Path, facts: Mapping[str, Any]) -> bool:
     """Returns whether a shard's content is what was written: safetensors itself loads flipped bits in silence."""
     try:
         with safe_open(path, "np") as shard:
-            arrays = {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118 - it is no mapping
-        arrays = {name: arrays.pop(name) for name in facts["images"]} | arrays
+            names = set(shard.keys())
+        ordered = [*facts["images"], *(names - facts["images"].keys())]
+        arrays = {name: mapped_array(path, name) for name in ordered}
         return content_hash(facts["key"], facts["images"], arrays) == facts["sha256"]
-    except (SafetensorError, OSError, KeyError):
+    except (SafetensorError, OSError, KeyError, ValueError):
         return False
 
 
@@ -256,7 +261,11 @@ def content_hash(key: str, images: Mapping[str, Any], arrays: Mapping[str, np.nd
     digest = hashlib.sha256(json.dumps([key, images]).encode())
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        flat = np.ascontiguousarray(array).reshape(-1)
+        step = CHUNK_BYTES // flat.itemsize
+        for start in range(0, flat.size, step):
+            digest.update(flat[start : start + step])
+            forget_mapped(array)
     return digest.hexdigest()
 
 
@@ -267,6 +276,13 @@ def mapped_array(path: Path, name: str) -> np.memmap:
         entry = json.loads(file.read(header_bytes))[name]
     dtype = next(dtype for dtype, label in DTYPES.items() if label == entry["dtype"])
     return np.memmap(path, dtype, "r", 8 + header_bytes + entry["data_offsets"][0], tuple(entry["shape"]))
+
+
+def forget_mapped(array: np.ndarray) -> None:
+    """Unmaps what was read of a large memory map, so that reading all of it does not fill the memory."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and array.nbytes > MOST_COPIED_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _sha256_of_index(index: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.images import num_cores
+from pipeline.prediction.store import forget_mapped
 from pipeline.segmentation import decision
 
 BEST = 159  # 255 takes a fifth more of the disk; with 127, combined members differ from float32 a third more often
@@ -70,6 +71,7 @@ class Bands:
         first = min(top // step, len(self.ends) - 1)  # an empty slice still needs a band
         behind = max(-(-bottom // step), first + 1)
         codes_CRW = np.concatenate([self._band(number) for number in range(first, behind)], 1)
+        forget_mapped(self.data)
         return codes_CRW[(classes, slice(top - first * step, bottom - first * step), *columns)]
 
     def _band(self, number: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def sample_pixels(
         most: how many open pixels are kept.
     """
     settled, true_areas, parts = np.zeros((2, num_classes), np.int64), np.zeros(num_classes), []
-    rng, num_open, thinning = np.random.default_rng(1), 0, 1
+    rng, num_open, num_held, thinning = np.random.default_rng(1), 0, 0, 1
     for probs, truth_N, choices_N, is_open_N in blocks:
         settled += _hits_and_areas(choices_N[..., ~is_open_N], truth_N[..., ~is_open_N], num_classes)
         true_areas += truth_N.sum(1) if truth_N.ndim == 2 else np.bincount(truth_N, minlength=num_classes)
@@ -110,10 +110,11 @@ def sample_pixels(
         if thinning > 1:
             open_N = open_N[rng.random(len(open_N)) < 1 / thinning]
         parts.append((probs[..., open_N].astype(np.float16), truth_N[..., open_N]))
-        if sum(truth.shape[-1] for _, truth in parts) > MOST_HELD:  # of a large image every second one, and so on
+        num_held += len(open_N)
+        if num_held > MOST_HELD:  # of a large image every second one, and so on
             probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
             half = np.flatnonzero(rng.random(truth.shape[-1]) < 0.5)
-            parts, thinning = [(probs[..., half], truth[..., half])], 2 * thinning
+            parts, num_held, thinning = [(probs[..., half], truth[..., half])], len(half), 2 * thinning
     probs, truth = (np.concatenate(arrays, -1) for arrays in zip(*parts, strict=True))
     kept = np.sort(np.random.default_rng(0).permutation(truth.shape[-1])[:most])
     scale = np.float64(num_open / max(1, len(kept)))

@@ -25,7 +25,7 @@ from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages
 
 pytestmark = pytest.mark.slow
 
-MEMBERS = {"NucleiA": (0, 40), "NucleiB": (10, 3)}  # slice of the split, epochs
+MEMBERS = {"NucleiA": (0, 24), "NucleiB": (10, 2)}  # slice of the split, epochs
 FOLDERS = {"DATA_DIR": "data", "RUNS_DIR": "runs", "SCRATCH_DIR": "scratch", "SUBMISSIONS_DIR": "out"}
 
 
