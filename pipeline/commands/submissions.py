@@ -129,9 +129,10 @@ def known_sizes(competition: Competition, ids: Sequence[str]) -> dict[str, tuple
 def known_sequences(competition: Competition) -> dict[str, str]:
     """Returns the sequence of the images that are listed here, by id."""
     try:
-        return {image_id: sequence for image_id, (_, sequence) in images_by_id(competition, "train", "test").items()}
+        _, images = images_by_id(competition, "train", "test")
     except UserError:
         return {}
+    return {image_id: sequence for image_id, (_, sequence) in images.items()}
 
 
 def size_of(competition: Competition, folder: Path, cell: str) -> tuple[int, int]:
