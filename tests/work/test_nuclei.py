@@ -25,7 +25,7 @@ from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages
 
 pytestmark = pytest.mark.slow
 
-MEMBERS = {"NucleiA": (0, 24), "NucleiB": (10, 2)}  # slice of the split, epochs
+MEMBERS = {"NucleiA": (0, 20), "NucleiB": (10, 3)}  # slice of the split, epochs
 FOLDERS = {"DATA_DIR": "data", "RUNS_DIR": "runs", "SCRATCH_DIR": "scratch", "SUBMISSIONS_DIR": "out"}
 
 
@@ -43,7 +43,12 @@ def nuclei(project, tmp_path_factory) -> tuple[Path, dict[str, list[np.ndarray]]
     true = write_folder(folder / "data" / "dsb2018")
     settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
     settings |= {"DATASETS.COMPETITION": "dsb2018", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.PLAN": "constant", "SOLVER.PATIENCE": 40, "DATASETS.AUGMENTATION.COPY_PASTE.ENABLE": False}
+    settings |= {
+        "SOLVER.PLAN": "constant",
+        "SOLVER.PATIENCE": 40,
+        "SOLVER.MAX_LR": 0.01,
+        "DATASETS.AUGMENTATION.COPY_PASTE.ENABLE": False,
+    }
     settings |= {f"DATASETS.AUGMENTATION.{name}.ENABLE": False for name in ("COLOR", "GAUSSIAN_NOISE")}
     settings["DECODE.OBJECTS"] = "fitted"
     for name, (index, epochs) in MEMBERS.items():
