@@ -41,6 +41,7 @@ SETTINGS = {
     "DATASETS.AUGMENTATION.TILE.WIDTH": "256",
     "DATASETS.AUGMENTATION.TILE.HEIGHT": "256",
     "DATASETS.AUGMENTATION.COLOR.ENABLE": "false",
+    "DATASETS.SAMPLING.RARE_CLASS_RATE": "0.4",
     "MODEL.NAME": "Linknet",
     "MODEL.ENCODER.NAME": "tu-lcnet_035",
     "DATALOADERS.TRAIN.BATCH_SIZE": "4",
@@ -51,7 +52,7 @@ SETTINGS = {
     "RUNTIME.DEVICE": "cpu",
     "SOLVER.PLAN": "one_cycle",
     "SOLVER.NUM_EPOCHS": "1",
-    "SOLVER.MAX_LR": "0.003",
+    "SOLVER.MAX_LR": "0.01",
     "SWEEP.STEPS": "8",
     "SWEEP.REPEATS": "1",
     "SWEEP.IMAGES": "4",
@@ -194,7 +195,7 @@ def main() -> int:
         print(f"drawn: {drawn}", flush=True)
         print(f"{'stage':<9} {'minutes':>7} {'peak MB':>8} {'with workers':>12}", flush=True)
         # The pixels as they are and a tenth of the size, of few tiles: an epoch over all of them would take an hour.
-        sets = f"DATASETS.AUGMENTATION.TILE.SETS=[[{arguments.side}, {arguments.side}, 8, 8], [0.1, 0.0]]"
+        sets = f"DATASETS.AUGMENTATION.TILE.SETS=[[{arguments.side}, {arguments.side}, 32, 32], [0.1, 0.0]]"
         for stage in STAGES:
             code, own, together, minutes = run_stage(folder, stage, [sets, *arguments.changes])
             is_good = code == 0 and max(own, together) < BAR_BYTES

@@ -19,6 +19,7 @@ from pipeline.config.competition import IGNORE, Convention
 from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 
+RUNS_AT_ONCE = 2**18  # of which the numbers are written, 20 bytes each
 BLOCK = 2**24  # pixels at once, so that a mask of a gigapixel needs little beside itself
 # A number is written as 4-byte cells: groups of four digits, then three digits and the space that ends the number.
 # Leading zeros are NUL bytes, which one pass removes at the end; that is far faster than a Python text per number.
@@ -75,9 +76,8 @@ def encode(mask_HW: np.ndarray, num_classes: int, convention: Convention) -> lis
         first_starts = numbers[first_runs, 0]
         numbers[1:, 0] = starts[1:] - starts[:-1] - lengths[:-1]
         numbers[first_runs, 0] = first_starts
-    cells = _write_cells(numbers)
     return [
-        cells[first:stop].tobytes().translate(None, b"\0")[:-1].decode("ascii") if stop > first else convention.empty
+        _text_of(numbers[first:stop]) if stop > first else convention.empty
         for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)
     ]
 
@@ -249,6 +249,12 @@ def _blocks(pixels_N: np.ndarray) -> range:
 def _changes(pixels_N: np.ndarray) -> np.ndarray:
     """Returns the pixels whose next one is another value: int64."""
     return np.flatnonzero(pixels_N[1:] != pixels_N[:-1])
+
+
+def _text_of(numbers: np.ndarray) -> str:
+    """Returns uint32 `numbers` as text, with a space between two."""
+    parts = (_write_cells(numbers[first : first + RUNS_AT_ONCE]) for first in range(0, len(numbers), RUNS_AT_ONCE))
+    return b"".join(cells.tobytes().translate(None, b"\0") for cells in parts)[:-1].decode("ascii")
 
 
 def _write_cells(numbers: np.ndarray) -> np.ndarray:
