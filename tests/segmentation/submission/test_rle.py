@@ -223,3 +223,11 @@ def test_fifty_thousand_spoilt_texts_are_a_mask_or_our_own_error():
     num_read, num_refused = read_spoilt(50_000, seed=2)
     assert num_read > 1_000
     assert num_refused > 10_000
+
+
+@pytest.mark.parametrize("convention", [Convention("row", 0), Convention("column", 1), Convention("row", 1, True)])
+def test_many_runs_are_written_some_at_a_time_with_the_same_text(convention, monkeypatch):
+    mask = np.random.default_rng(0).integers(0, 3, (40, 70), dtype=np.uint8)
+    whole = encode(mask, 4, convention)
+    monkeypatch.setattr("pipeline.segmentation.submission.rle.RUNS_AT_ONCE", 100)
+    assert encode(mask, 4, convention) == whole and len(whole[0].split()) > 600
