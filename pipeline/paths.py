@@ -45,6 +45,7 @@ MEMBERS = "members.json"
 STORES = "stores.json"
 ENSEMBLE = "ensemble.json"
 STREAM = "stream"
+WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without test-time augmentation from now on
 DECODE = "decode.json"
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"

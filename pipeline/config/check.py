@@ -30,7 +30,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
-    of_members = (_monitor(config), _ensemble(config, competition, origins), _decode(config, competition))
+    of_members = (_monitor(config, competition), _ensemble(config, competition, origins), _decode(config, competition))
     for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
@@ -95,8 +95,10 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
         yield "SOLVER.PLAN", f"{config.solver.plan}: {why}"
 
 
-def _monitor(config: Config) -> Problems:
+def _monitor(config: Config, competition: Competition) -> Problems:
     score = config.solver.monitor.removeprefix("valid_")
+    if score == "pixel_accuracy" and competition.is_multilabel:
+        yield "SOLVER.MONITOR", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; set valid_dice"
     if score in OF_VOLUMES:
         why = f"{score} is of whole volumes, and training validates single images; set valid_{OF_VOLUMES[score]}"
         yield "SOLVER.MONITOR", why

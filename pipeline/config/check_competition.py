@@ -98,6 +98,8 @@ def _objects(competition: Competition) -> Problems:
         if competition.mask_values == "objects":
             yield "MASK_VALUES", "objects needs OBJECTS.METHOD: components or watershed, so that they are told apart"
         return
+    if competition.annotators is not None:
+        yield "ANNOTATORS", "combines pixels, and OBJECTS tells objects apart, which have no vote; remove one of them"
     if competition.submission.format != "run_lengths":
         yield "OBJECTS.METHOD", "a row per object is written with SUBMISSION.FORMAT: run_lengths only; remove OBJECTS"
     if objects.border is not None and objects.border not in classes[1:]:
@@ -127,6 +129,10 @@ def _mask_values(competition: Competition) -> Problems:
         if name not in (*competition.classes, IGNORED):
             known = [*competition.classes, IGNORED]
             yield f"MASK_VALUES.{name}", f"no class of that name; {did_you_mean(name, known, ', '.join(known))}"
+    templates = [] if isinstance(competition.masks, MaskCsv) else as_templates(competition.masks)
+    if IGNORED in stored and templates and all(CLASS in FIELD.findall(one) for one in templates):
+        why = "is not read: a file with {class} in its name is of one class, whatever its values are; remove it"
+        yield f"MASK_VALUES.{IGNORED}", f"{why}, or name a VALID_REGION"
     missing = [name for name in competition.class_names if name not in (*stored, competition.objects.border)]
     if missing:
         yield "MASK_VALUES", f"{missing[0]} has no values; give those of each class, or leave the class out of CLASSES"
@@ -183,7 +189,7 @@ def _submitted(competition: Competition) -> Problems:
         yield "SUBMITTED", "only the ignored class is named; name at least one that is scored"
     rows = competition.convention.rows
     if rows == "id" and competition.submission.format == "run_lengths" and len(competition.scored_indices) != 1:
-        why = f"a row per image (CONVENTION.ROWS: id) has one class; {len(submitted)} are named"
+        why = f"a row per image (CONVENTION.ROWS: id) has one class; {len(competition.scored_indices)} are submitted"
         yield "SUBMITTED", f"{why}; ROWS: id_class or id+class has one row per class"
     if isinstance(labels, tuple) and len(labels) != len(competition.classes):
         found = f"found {len(labels)} labels for {len(competition.classes)} classes"

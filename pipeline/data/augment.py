@@ -26,6 +26,7 @@ BORDERS = {"reflect_101": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTAN
 # A standard normal distribution as 256 equally likely values; cutting its tails at 2.9 costs the division by 0.99.
 NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((index + 0.5) / 256) for index in range(256)])
 NORMAL_QUANTILES /= NORMAL_QUANTILES.std()
+MOST_FLIPPED = 128  # channels that OpenCV flips
 MOST_WHOLE_PX = 2**24  # of an image of which all is read where a tile mirrors a part that is far beyond the border
 
 
@@ -124,7 +125,9 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
 def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
     x = array.shape[1] - box.x - box.width if geometry.flip else box.x
     part = array[box.y : box.y + box.height, x : x + box.width]
-    return cv2.flip(part, 1).reshape(part.shape) if geometry.flip else part.copy()
+    if not geometry.flip or part[0, 0].size > MOST_FLIPPED:
+        return part[:, ::-1].copy() if geometry.flip else part.copy()
+    return cv2.flip(part, 1).reshape(part.shape)
 
 
 def _tile_matrix(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:

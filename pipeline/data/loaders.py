@@ -201,8 +201,8 @@ def image_loader(
     is_whole = isinstance(batches, int)
     num_workers = available_workers(num_workers, log)
     if num_workers:
-        # The largest padded image, with one byte more per pixel for its labels.
-        num_bytes = 4 * max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+        num_px = max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+        num_bytes = num_px * dataset.pixel_bytes
         check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
     return DataLoader(
         dataset,

@@ -124,6 +124,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "mask of other channels": ("a channel per class, in the order of CLASSES", "where a file is of one class, put "
                                f"{{{{class}}}} into MASKS of {_DESCRIPTOR}; where grey values mean classes, "
                                "MASK_VALUES: {{name: [values]}} says which"),
+    "mask of other numbers": ("numbers in every pixel; with MASK_VALUES: shares of 8 or 16 bits, or floats from 0 to 1",
+                              "write it again from its source"),
     "mask with alpha": (_MASK, "drop the alpha channel, once its meaning is known"),
     "mask of less than 8 bits": (_MASK, "readers stretch fewer bits to 0..255: MASK_VALUES: [0, 255] in "
                                  f"{_DESCRIPTOR} for 1 bit, or write class indices with 8 bits"),

@@ -51,6 +51,8 @@ class Pace:
         if len(self._marks) < 2:
             return None
         (first, first_s), (last, last_s) = self._marks[0], self._marks[-1]
+        if first == last:
+            return None
         return MARGIN * (last_s - first_s) / (last - first) * (self.total - self.done)
 
     @property

@@ -81,10 +81,12 @@ def keep_occurrence(chosen: Sequence[int], mask: np.ndarray, source_mask: np.nda
     """
     kept = list(chosen)
     while kept:
-        covered = count_classes(mask, pasted_pixels(source_mask, kept))
-        vanishing = (areas > 0) & (covered == areas)
+        pasted = pasted_pixels(source_mask, kept)
+        vanishing = (areas > 0) & (count_classes(mask, pasted) == areas)
         vanishing[[*kept, IGNORE]] = False
-        if not vanishing.any():
+        appearing = (areas == 0) & (count_classes(source_mask, pasted) > 0)  # of planes, classes that overlap these
+        appearing[IGNORE] = False
+        if not (vanishing | appearing).any():
             break
         kept.pop()
     return kept

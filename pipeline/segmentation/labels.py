@@ -129,13 +129,15 @@ def keep_classes(mask_HW: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def empty_mask(competition: Competition, size: tuple[int, int]) -> np.ndarray:
-    """Returns what is submitted of an image that was not predicted, uint8 (height, width), or planes.
+    """Returns what is submitted of an image that was not predicted, uint8 (height, width), planes or an object map.
 
     No pixel is of a class where the form of the submission allows that, which run lengths do; otherwise all are of the
     first class.
     """
     if competition.is_multilabel:
         return np.zeros((*size, competition.num_classes), np.uint8)
+    if competition.has_objects:
+        return np.zeros(size, np.int32)  # an object map without objects
     code = submission_code(competition)
     has_ignored = IGNORE in code.values.values() or code.ignored_color is not None
     is_blank = has_ignored or competition.submission.format == "run_lengths"

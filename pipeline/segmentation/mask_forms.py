@@ -78,9 +78,10 @@ def mask_form(competition: Competition) -> MaskForm:
 
 
 def _plane_form(competition: Competition) -> MaskForm:
-    num_classes = competition.num_classes
+    num_classes, values = competition.num_classes, competition.mask_values
+    order = competition.class_names if isinstance(values, dict) else num_classes  # values are given by name
     return MaskForm(
-        code=repr((num_classes, competition.mask_values, competition.annotators)),
+        code=repr((order, values, competition.annotators)),
         blank=lambda size: np.zeros((*size, num_classes), np.uint8),
         of_runs=partial(planes.from_masks, num_classes=num_classes),
         read=lambda path, class_index: read_planes(path, competition, class_index),

@@ -235,6 +235,11 @@ class MaskSource:
         files = self._files_of(image_id)
         if any(of for _, of in files) and (problems := self._unknown_classes(files)):
             return Inspection(0, 0, None, problems)
+        absent = self.competition.annotators and not all(self.files.of_each(image_id))
+        if absent and self.competition.without_mask == "refuse":
+            found, templates = f"not all annotators have a file of {image_id!r}", " and ".join(self.files.templates)
+            problem = make_problem("mask missing", templates, found, competition=self.competition.name)
+            return Inspection(0, 0, None, (problem,))
         seen, masks = [], []
         for file, of in files:
             one, mask = self.form.inspect(self.files.folder / file, file, self._index_of(of))
@@ -252,7 +257,9 @@ class MaskSource:
             return self.form.join(masks)
         by_file = dict(zip((file for file, _ in files), masks, strict=True))
         own = [[by_file[file] for file, _ in found if file in by_file] for found in self.files.of_each(image_id)]
-        return self.form.combine([self.form.join(parts) for parts in own if parts])
+        is_empty = self.competition.without_mask == "empty"  # who has no file has marked nothing
+        blank = [self.form.blank(masks[0].shape[:2])] if is_empty else []
+        return self.form.combine([self.form.join(parts or blank) for parts in own if parts or blank])
 
     def content(self, row: Any) -> str:
         """Returns a hash of all that the mask of a catalog row is read from."""

@@ -37,7 +37,12 @@ def read_planes(path: Path, competition: Competition, class_index: int | None) -
         stored = _stored(path.read_bytes(), path.suffix, competition)
     except (OSError, ValueError, BadFile, cv2.error):
         stored = None
-    if stored is None or _shape_problem(stored, competition, class_index) or _strange(stored, competition, class_index):
+    faults = (_shape_problem, _strange)
+    if (
+        stored is None
+        or _number_problem(stored, competition)
+        or any(fault(stored, competition, class_index) for fault in faults)
+    ):
         raise changed_file(path, "a mask as MASKS and MASK_VALUES describe it")
     return planes_of(stored, competition, class_index)
 
@@ -56,6 +61,9 @@ def inspect_planes(
     if problem:
         found = make_problem("mask of other channels", file, problem, competition=competition.name)
         return Inspection(seen.width, seen.height, None, (found,)), None
+    if found := _number_problem(stored, competition):
+        problem = make_problem("mask of other numbers", file, found)
+        return Inspection(seen.width, seen.height, None, (problem,)), None
     if strange := _strange(stored, competition, class_index):
         found, values = f"values {listed(strange)}", listed(sorted(_known(competition)), most=20)
         problem = make_problem(
@@ -121,6 +129,18 @@ def _shape_problem(stored: np.ndarray, competition: Competition, class_index: in
     if stored.ndim in wanted:
         return None
     return "one channel" if stored.ndim == 2 else f"the shape {stored.shape}"
+
+
+def _number_problem(stored: np.ndarray, competition: Competition) -> str | None:
+    """Returns what is wrong with the numbers of a file, None where nothing is."""
+    kind, span = stored.dtype.kind, f"{stored.dtype} from {stored.min():g} to {stored.max():g}"
+    if kind == "f" and not np.isfinite(stored).all():
+        return "NaN or infinite pixels"
+    if competition.mask_values != SHARES or kind == "b":
+        return None
+    if kind == "f":
+        return None if stored.min() >= 0 and stored.max() <= 1 else span
+    return None if kind == "u" and stored.dtype.itemsize <= 2 else span
 
 
 def _strange(stored: np.ndarray, competition: Competition, class_index: int | None) -> list[int]:

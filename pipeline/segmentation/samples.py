@@ -61,7 +61,7 @@ class TrainDataset(torch.utils.data.Dataset):
         black: float = BLACK,
     ):
         self.store, self.augmentation, self.seed, self.black = store, augmentation, seed, black
-        self.num_classes = len(classes)
+        self.num_classes, self.pixel_bytes = len(classes), _pixel_bytes(store, store.planes)
         self.padding_values = padding_values(padding, self.num_classes, black)
         self.positions = tile_positions(store, ids, augmentation)
         _, self.first, self.image_of = np.unique(
@@ -201,7 +201,12 @@ ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its m
 
 
 class Masks(Protocol):
-    """The masks of images by their catalog rows: uint8 (H, W), of a whole image or of a box of a large one."""
+    """The masks of images by their catalog rows: uint8 (H, W), of a whole image or of a box of a large one.
+
+    Or planes, (H, W, `planes`).
+    """
+
+    planes: int | None
 
     def read(self, row: Any) -> np.ndarray: ...
 
@@ -222,6 +227,7 @@ class ValidDataset(torch.utils.data.Dataset):
 
     def __init__(self, rows: pd.DataFrame, images: ImageSource, masks: Masks, padding: Policy = "reflect"):
         self.images, self.masks, self.padding, self.black = images, masks, padding, black_of(images.facts)
+        self.pixel_bytes = _pixel_bytes(images, masks.planes)
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
         self.items = [(row, part) for row in self.rows for part in self._parts(int(row.height), int(row.width))]
 
@@ -311,6 +317,11 @@ def collate_valid(items: list[ValidItem]) -> Batch:
     """Returns a batch of whole images of one padded size, with masks or without."""
     images, masks, frames = zip(*items, strict=True)
     return Batch(_stack(images), None if masks[0] is None else _stack(masks), list(frames))
+
+
+def _pixel_bytes(images: Store | ImageSource, planes: int | None) -> int:
+    """Returns what a pixel takes in a batch, with its label; see `_stack`."""
+    return images.channels * (1 if images.dtype == np.uint8 else 4) + (planes or 1)
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:

@@ -107,7 +107,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
         pins = options.pin_memory and predictor.device.type == "cuda"
         loader = image_loader(dataset, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
         with tqdm(total=len(missing), desc=f"predict {subset}", unit="image", leave=False, disable=None) as bar:
-            for image_id, prediction in task.predict(predictor, _windows_until_stopped(run, valid_batches(loader))):
+            for image_id, prediction in task.predict(predictor, windows_until_stopped(run, valid_batches(loader))):
                 writer.put(image_id, prediction)
                 bar.update()
                 if run.stop.requested:
@@ -116,7 +116,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
     return open_predictions(run, subset), checkpoint
 
 
-def _windows_until_stopped(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+def windows_until_stopped(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
     """Yields all batches; a stop is heard between the windows of a large image, which takes minutes."""
     for batch in batches:
         if batch.windows_of is not None and run.stop.requested:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from tqdm import tqdm
@@ -22,13 +23,15 @@ from pipeline.engine.chain import stage_seconds
 from pipeline.engine.reuse import sibling_runs
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, Stopped, UserError
-from pipeline.paths import STREAM, TEST_CATALOG
+from pipeline.files import write_atomic
+from pipeline.paths import STREAM, TEST_CATALOG, WITHOUT_TTA
 from pipeline.prediction.pace import MARGIN, Pace, WriteTime
 from pipeline.prediction.store import StoreWriter
 from pipeline.training.assemble import best_content, load_predictor
 from pipeline.wording import duration
-from pipeline.work.inputs import image_folder, member_runs
+from pipeline.work.inputs import image_folder, large_ids, member_runs, sizes_of
 from pipeline.work.members import combination_facts
+from pipeline.work.predict import windows_until_stopped
 from pipeline.work.writing import amend, write_checked_submission
 
 REWRITE_SHARE = 0.1  # of the time since the last submission: what another one may take while there is more to predict
@@ -103,6 +106,7 @@ class LimitedSubmission:
             num_left = len(self._missing_of(number))
             self.run.log(f"time limit: {num_left} of {len(self.pixels)} images without test-time augmentation")
             self.without_tta = True
+            _mark_plain(self.stores[number])
             is_done = self._predict_early(number, _without_tta(member))
         if is_done:
             self.used.append(number)
@@ -212,7 +216,9 @@ class LimitedSubmission:
         task, stop, pace = self.run.task, self.run.stop, Pace(0, self.run.stop.now_s())
         if number not in self.stores:
             folder, key = self.run.paths / STREAM / f"member-{number}", f"{self.run.key} member {number}"
-            self.stores[number] = StoreWriter(folder, key, list(self.pixels), {}, task.pack, log=member.log)
+            alone = large_ids(self.test, self.run.loaded.competition.image.whole_px)
+            self.stores[number] = StoreWriter(folder, key, list(self.pixels), {}, task.pack, member.log, alone)
+        self.without_tta |= _marks_plain(self.stores[number])
         writer, missing = self.stores[number], self._missing_of(number)
         if not missing:
             return
@@ -220,14 +226,15 @@ class LimitedSubmission:
         rows = self.test[self.test["id"].isin(missing)]
         predictor = load_predictor(member, best_content(member))
         dataset = task.valid_data(member, image_folder(member, "test"), rows)
-        writer.expect(*task.stored_bytes(predictor, map(dataset.frame, range(len(dataset)))))
+        writer.expect(*task.stored_bytes(predictor, sizes_of(rows)))
         options = member.loaded.config.dataloaders.valid
         pins = options.pin_memory and predictor.device.type == "cuda"
         batch_size, num_workers = options.batch_size, options.num_workers
         loader = image_loader(dataset, batch_size, task.collate_valid, num_workers, pins, log=member.log)
         with tqdm(total=len(missing), desc=member.name, unit="image", leave=False, disable=None) as bar:
-            for batch in valid_batches(loader):
-                predictions = list(task.predict(predictor, [batch]))
+            # All windows of a large image in one call, which joins them.
+            for _, batches in groupby(valid_batches(loader), lambda batch: batch.windows_of or object()):
+                predictions = list(task.predict(predictor, windows_until_stopped(self.run, batches)))
                 for image_id, prediction in predictions:
                     writer.put(image_id, prediction)
                 pace.add(sum(self.pixels[image_id] for image_id, _ in predictions), stop.now_s())
@@ -268,6 +275,16 @@ class LimitedSubmission:
 
     def _why_absent(self, number: int) -> str:
         return self.left_out.get(number, "not predicted yet")
+
+
+def _mark_plain(writer: StoreWriter) -> None:
+    """Notes in a store that images from now on are predicted without test-time augmentation, for a later process."""
+    write_atomic(writer.folder / WITHOUT_TTA, writer.key)
+
+
+def _marks_plain(writer: StoreWriter) -> bool:
+    path = writer.folder / WITHOUT_TTA
+    return path.is_file() and path.read_text() == writer.key
 
 
 def _without_tta(member: Run) -> Run:

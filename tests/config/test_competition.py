@@ -269,7 +269,7 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ({"submitted": ("void",)}, "SUBMITTED: only the ignored class is named"),
         (
             {"submitted": ("ground", "house"), "convention": Convention(rows="id")},
-            "SUBMITTED: a row per image (CONVENTION.ROWS: id) has one class; 2 are named",
+            "SUBMITTED: a row per image (CONVENTION.ROWS: id) has one class; 2 are submitted",
         ),
         ({"class_labels": ("a",)}, "CLASS_LABELS: found 1 labels for 3 classes"),
         ({"class_labels": ("a", "b", "a")}, "CLASS_LABELS: 'a' is the label of two classes"),
@@ -403,6 +403,11 @@ def test_a_score_of_volumes_needs_sequences(configs: Path):
         (MULTILABEL | {"mask_values": "colors"}, "MASK_VALUES", "name the values of each class"),
         ({"labels": "multilabel", "ignore_index": 255}, "IGNORE_INDEX", "in MASK_VALUES"),
         (MULTILABEL | {"score": "pixel_accuracy"}, "SCORE", "write iou or dice"),
+        (MULTILABEL | {"convention": Convention(rows="id")}, "SUBMITTED", "3 are submitted"),
+        (
+            MULTILABEL | {"masks": "{id}_{class}.png", "mask_values": {"ground": (1,), "ignore": (9,)}},
+            *("MASK_VALUES.ignore", "is not read"),
+        ),
         (MULTILABEL | {"submission": Submission("png_masks")}, "SUBMISSION.FORMAT", "write run_lengths"),
     ],
 )

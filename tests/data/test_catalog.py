@@ -181,7 +181,13 @@ def test_the_breaks_cover_the_kinds_of_problems():
         "files of different sizes",
     }
     elsewhere |= {"mask with palette", "no image found", "class unknown", "run lengths do not fit"}
-    elsewhere |= {"runs of no image", "pixels without a value", "mask of other channels", "list with more than ids"}
+    elsewhere |= {
+        "runs of no image",
+        "pixels without a value",
+        "mask of other channels",
+        "mask of other numbers",
+        "list with more than ids",
+    }
     elsewhere |= {"sample not a zip", "sample file unknown"}  # of PNG masks, see tests/submission
     assert covered | elsewhere == set(KINDS)
     assert len(IMAGE_BREAKS) + len(MASK_BREAKS) + len(LIST_BREAKS) >= 37

@@ -200,3 +200,50 @@ def test_overlaps_are_drawn_as_stripes_of_all_their_classes():
     assert (drawn[CAT & ~DOG] == 0).all() and (drawn[DOG & ~CAT] == 1).all()
     assert set(np.unique(drawn[CAT & DOG])) == {0, 1}
     assert (drawn[~CAT & ~DOG] == NO_CLASS).all()
+
+
+def test_another_order_of_the_classes_is_another_content(folder):
+    cv2.imwrite(str(folder / "masks/a.png"), CAT.astype(np.uint8))
+    values = {"cat": (1,), "dog": (2,)}
+    first = replace(PETS, masks="masks/{id}.png", mask_values=values)
+    second = replace(first, classes=("dog", "cat"), colors=())
+    row = Row("a", "masks/a.png", HEIGHT, WIDTH)
+    contents = {MaskSource(one, folder).content(row) for one in (first, second)}
+    assert len(contents) == 2
+
+
+@pytest.mark.parametrize(
+    ("stored", "values", "found"),
+    [
+        (np.where(CAT, np.nan, 0.0), None, "NaN or infinite pixels"),
+        (np.where(CAT, np.nan, 0.5), "shares", "NaN or infinite pixels"),
+        (CAT * 3.5, "shares", "float64 from 0 to 3.5"),
+        (CAT.astype(np.int64), "shares", "int64 from 0 to 1"),
+    ],
+)
+def test_numbers_that_are_no_shares_or_no_numbers_are_refused(stored, values, found, folder):
+    np.save(folder / "masks/a.npy", stored)
+    one = replace(PETS, classes=("cat",), colors=(), masks="masks/{id}.npy", mask_values=values)
+    _, (problem,) = train_catalog(one, folder)
+    assert (problem.kind, problem.found) == ("mask of other numbers", found)
+
+
+def test_an_annotator_without_a_file_has_marked_nothing_or_is_refused(folder):
+    for name in ("0", "1"):
+        (folder / "masks" / name).mkdir()
+    for image_id in ("a", "b"):
+        cv2.imwrite(str(folder / f"masks/0/{image_id}.png"), CAT.astype(np.uint8))
+    templates = ("masks/0/{id}*.png", "masks/1/{id}*.png")
+    one = replace(PETS, classes=("cat",), colors=(), masks=templates, annotators="mean")
+    assert set(np.unique(read(one, folder))) == {0, 120}
+    _, problems = train_catalog(replace(one, without_mask="refuse"), folder)
+    assert {problem.found for problem in problems} == {
+        f"not all annotators have a file of {image_id!r}" for image_id in ("a", "b")
+    }
+
+
+def test_pasting_by_occurrence_brings_no_class_that_overlaps_the_pasted_one():
+    source, mask = planes.from_bool(BOTH), planes.from_bool(np.stack([CAT, np.zeros_like(CAT)], -1))
+    assert copy_paste.keep_occurrence([0], mask, source, count_planes(mask)) == []
+    alone = planes.from_bool(np.stack([CAT & ~DOG, np.zeros_like(CAT)], -1))
+    assert copy_paste.keep_occurrence([0], mask, alone, count_planes(mask)) == [0]

@@ -188,3 +188,9 @@ def test_thresholds_and_weights_are_fitted_out_of_fold_and_said(shapes):
     assert "thresholds" in facts["thresholds"]["words"] or "threshold" in facts["thresholds"]["words"]
     origin = json.loads(run_paths("OverEns").submission(".csv").with_suffix(".json").read_text())
     assert "thresholds" in origin
+
+
+def test_within_a_time_limit_overlapping_rows_are_the_same(shapes, monkeypatch):
+    draw_nothing(monkeypatch)
+    limited, _ = run_stages(load("OverA", ("SUBMIT.TIME_LIMIT_HOURS=1",)), "submit")
+    assert limited.submission(".csv").read_bytes() == run_paths("OverA").submission(".csv").read_bytes()

@@ -143,3 +143,9 @@ def test_how_objects_are_told_apart_is_fitted_and_said(done):
         origin = json.loads(run_paths(name).submission(".json").read_text())
         assert origin["objects"] == f"SEED {fitted['seed']:g}, MIN_SIZE {fitted['min_size']}"
         assert "fitting needs 4 sequences" in fitted["words"] or fitted["survived"] is not None or fitted["gains"] == {}
+
+
+def test_within_a_time_limit_each_row_is_an_object_too(done, monkeypatch):
+    draw_nothing(monkeypatch)
+    limited, _ = run_stages(load("NucleiA", ("SUBMIT.TIME_LIMIT_HOURS=1",)), "submit")
+    assert limited.submission(".csv").read_bytes() == run_paths("NucleiA").submission(".csv").read_bytes()

@@ -135,9 +135,17 @@ def _find_truth(
     """
     templates = _templates(competition)
     masks: dict[str, _Truth] = {}
-    for template in templates:
+    groups = [(None, template) for template in templates]
+    if competition.annotators is not None and len(templates) > 2:  # the last one is of ids alone
+        groups = [(competition.annotators, tuple(templates[:-1])), (None, templates[-1])]
+    for annotators, template in groups:
         files = replace(
-            competition, masks=template, mask_folder=str(masks_dir), without_mask="empty", valid_region=None
+            competition,
+            masks=template,
+            annotators=annotators,
+            mask_folder=str(masks_dir),
+            without_mask="empty",
+            valid_region=None,
         )
         source = MaskSource(files, masks_dir)
         cells = ((image_id, source.cell(image_id)) for image_id in ids if image_id not in masks)
