@@ -84,9 +84,9 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
     for key, mix in mixes:
         names = [name for name, _ in parse_mix(mix)]
         if "bce" in names and not competition.is_multilabel:
-            yield key, "bce is for several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
+            yield key, "bce needs several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
         if "bitempered" in names and competition.is_multilabel:
-            yield key, "bitempered is for one class per pixel, and LABELS is multilabel; write bce or focal"
+            yield key, "bitempered needs one class per pixel, but LABELS is multilabel; write bce or focal"
     changes = any(phase.loss and parse_mix(phase.loss) != config_mix for phase in plan)
     if config.solver.monitor == "valid_loss" and changes:
         # The validation loss is that of LOSS_FN.MIX in all phases. While another loss is minimised it may rise although
@@ -100,13 +100,13 @@ def _monitor(config: Config, competition: Competition) -> Problems:
     if score == "pixel_accuracy" and competition.is_multilabel:
         yield "SOLVER.MONITOR", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; set valid_dice"
     if score in OF_VOLUMES:
-        why = f"{score} is of whole volumes, and training validates single images; set valid_{OF_VOLUMES[score]}"
+        why = f"{score} needs whole volumes, but training validates single images; set valid_{OF_VOLUMES[score]}"
         yield "SOLVER.MONITOR", why
 
 
 def _data(config: Config, competition: Competition) -> Problems:
     if config.datasets.padding == "class" and competition.is_multilabel:
-        yield "DATASETS.PADDING", "class is for one class per pixel, and LABELS is multilabel; write ignore or reflect"
+        yield "DATASETS.PADDING", "class needs one class per pixel, but LABELS is multilabel; write ignore or reflect"
     low, high = config.datasets.augmentation.gaussian_noise.var_limit
     if low > high:
         found = f"found [{low:g}, {high:g}], expected [smallest, largest]"
@@ -118,7 +118,7 @@ def _data(config: Config, competition: Competition) -> Problems:
     tile, key = config.datasets.augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
     if tile.enable and not tile.sets:
         yield key, "the list is empty; give rows of [image width, image height, columns, rows] or [factor, overlap]"
-    sizes = [tile_set[:2] for tile_set in tile.sets if len(tile_set) == 4]  # of the others each image has its own
+    sizes = [tile_set[:2] for tile_set in tile.sets if len(tile_set) == 4]  # others have no fixed size
     for width, height in sizes if tile.enable else ():
         if width < tile.width or height < tile.height:
             found = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
@@ -127,7 +127,7 @@ def _data(config: Config, competition: Competition) -> Problems:
 
 def _decode(config: Config, competition: Competition) -> Problems:
     if config.decode.objects == "fitted" and not competition.has_objects:
-        yield "DECODE.OBJECTS", f"{competition.name} has no OBJECTS, whose SEED and MIN_SIZE are fitted; set none"
+        yield "DECODE.OBJECTS", f"fitted needs OBJECTS, which {competition.name} does not have; set none"
 
 
 def _ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> Problems:
@@ -139,7 +139,7 @@ def _ensemble(config: Config, competition: Competition, origins: Mapping[str, st
             yield "ENSEMBLE.STREAM", "true is for ensembles only; a single run needs its probability store"
         return
     if config.ensemble.stream and config.submit.time_limit_hours is not None:
-        why = "true predicts image by image, with a time limit members predict one after the other"
+        why = "true predicts image by image, but SUBMIT.TIME_LIMIT_HOURS member by member"
         yield "ENSEMBLE.STREAM", f"{why}; remove one of the two"
     if len(members) < 2:
         yield "ENSEMBLE.MEMBERS", f"{len(members)} members; give two or more, or null"

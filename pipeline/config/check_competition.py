@@ -69,24 +69,27 @@ def _classes(competition: Competition) -> Problems:
 def _labels(competition: Competition) -> Problems:
     values, masks = competition.mask_values, competition.masks
     if competition.annotators == "mean" and not competition.is_multilabel:
-        yield "ANNOTATORS", "mean gives shares of classes, which need LABELS: multilabel; or write vote"
+        yield "ANNOTATORS", "mean needs LABELS: multilabel; set that, or write vote"
     if competition.annotators is not None and (not isinstance(masks, tuple) or len(masks) < 2):
-        yield "ANNOTATORS", "each template of MASKS is of one annotator; give a list of two or more"
+        yield "ANNOTATORS", "needs a template of MASKS for each annotator; give a list of two or more"
     if not competition.is_multilabel:
         if values == "shares":
-            yield "MASK_VALUES", "shares says how sure a class is, which needs LABELS: multilabel"
+            yield (
+                "MASK_VALUES",
+                "shares (how sure each class is) needs LABELS: multilabel; give both or neither",
+            )
         return
     if values == "colors" or (isinstance(values, tuple) and values):
         found = "colors" if values == "colors" else "a list"
-        why = "with LABELS: multilabel name the values of each class, {name: [values]}, or write shares, or nothing"
+        why = "with LABELS: multilabel give {name: [values]} for each class, or shares, or remove MASK_VALUES"
         yield "MASK_VALUES", f"found {found}; {why}"
     if competition.submission.format != "run_lengths":
-        why = f"{competition.submission.format} stores one class per pixel, and LABELS is multilabel"
+        why = f"{competition.submission.format} stores one class per pixel, but LABELS is multilabel"
         yield "SUBMISSION.FORMAT", f"{why}; write run_lengths"
     if competition.score == "pixel_accuracy":
-        yield "SCORE", "pixel_accuracy is for one class per pixel, and LABELS is multilabel; write iou or dice"
+        yield "SCORE", "pixel_accuracy needs one class per pixel, but LABELS is multilabel; write iou or dice"
     if competition.has_objects:
-        yield "OBJECTS.METHOD", "tells objects apart where a pixel has one class, and LABELS is multilabel; remove one"
+        yield "OBJECTS.METHOD", "needs one class per pixel, but LABELS is multilabel; remove one of the two"
 
 
 def _objects(competition: Competition) -> Problems:
@@ -96,28 +99,28 @@ def _objects(competition: Competition) -> Problems:
         if given:
             yield f"OBJECTS.{given[0].upper()}", "needs OBJECTS.METHOD (components or watershed): give both or neither"
         if competition.mask_values == "objects":
-            yield "MASK_VALUES", "objects needs OBJECTS.METHOD: components or watershed, so that they are told apart"
+            yield "MASK_VALUES", "objects needs OBJECTS.METHOD (components or watershed): give both or neither"
         return
     if competition.annotators is not None:
         yield "ANNOTATORS", "combines pixels, and OBJECTS tells objects apart, which have no vote; remove one of them"
     if competition.submission.format != "run_lengths":
-        yield "OBJECTS.METHOD", "a row per object is written with SUBMISSION.FORMAT: run_lengths only; remove OBJECTS"
+        yield "OBJECTS.METHOD", "a row per object needs SUBMISSION.FORMAT: run_lengths; set that, or remove OBJECTS"
     if objects.border is not None and objects.border not in classes[1:]:
         meant = did_you_mean(objects.border, classes[1:], f"expected one of {', '.join(classes[1:])}")
-        yield "OBJECTS.BORDER", f"{objects.border!r} is no class behind the first; {meant}"
+        yield "OBJECTS.BORDER", f"{objects.border!r} is not a class after the first; {meant}"
         return
     if 0 in competition.submitted_indices:
         others = ", ".join(name for name in classes[1:] if name != objects.border)
-        yield "SUBMITTED", f"{classes[0]} is the first class, which means no object (OBJECTS); name others: [{others}]"
+        yield "SUBMITTED", f"with OBJECTS the first class, {classes[0]}, means no object; name others: [{others}]"
     if objects.border is not None and competition.border_index in (
         *competition.submitted_indices,
         competition.ignore_index,
     ):
-        why = "a class of borders has no objects; name another class, or correct SUBMITTED or IGNORE_INDEX"
-        yield "OBJECTS.BORDER", f"{objects.border} is submitted or ignored; {why}"
+        why = "name another class, or correct SUBMITTED or IGNORE_INDEX"
+        yield "OBJECTS.BORDER", f"{objects.border} is submitted or ignored, which a border class cannot be; {why}"
     if competition.mask_values == "objects" and len(competition.scored_indices) != 1:
-        why = "a mask of numbered objects is of one class; files with {class} in their name have several"
-        yield "MASK_VALUES", f"{why}; SUBMITTED names the one"
+        why = "objects numbers the objects of one class; files with {class} in their name may have several"
+        yield "MASK_VALUES", f"{why}; name the one in SUBMITTED, or remove this"
 
 
 def _mask_values(competition: Competition) -> Problems:
@@ -137,7 +140,7 @@ def _mask_values(competition: Competition) -> Problems:
     if missing:
         yield "MASK_VALUES", f"{missing[0]} has no values; give those of each class, or leave the class out of CLASSES"
     values = [value for own in stored.values() if own != OTHERS for value in own]
-    twice = None if competition.is_multilabel else first_repeated(values)  # there a value may be of several classes
+    twice = None if competition.is_multilabel else first_repeated(values)  # a value may mean several
     if twice is not None:
         yield "MASK_VALUES", f"{twice} is given twice; a value belongs to one class, or to {IGNORED}"
     if sum(own == OTHERS for own in stored.values()) > 1:
@@ -201,7 +204,7 @@ def _submitted(competition: Competition) -> Problems:
 def _score(competition: Competition) -> Problems:
     score, given = competition.score, competition.score_options
     if score in OF_VOLUMES and not (competition.sequence_column or competition.sequence_pattern):
-        why = f"{score} is of volumes, whose slices are the images of a sequence"
+        why = f"{score} needs volumes, which are sequences of images"
         yield "SCORE", f"{why}: give SEQUENCE_PATTERN or SEQUENCE_COLUMN, or SCORE: {OF_VOLUMES[score]}"
     for option, owners in OPTION_OF.items():
         if getattr(given, option) != getattr(SCORE_DEFAULTS, option) and score not in owners:
@@ -258,7 +261,7 @@ def _stacks(competition: Competition, given: Mapping[str, list[str]]) -> Problem
     if image.neighbours and not (competition.sequence_column or competition.sequence_pattern):
         yield "IMAGE.NEIGHBOURS", "neighbours are of the same sequence: give SEQUENCE_PATTERN or SEQUENCE_COLUMN"
     if image.frame_axis is not None and image.frame is None:
-        yield "IMAGE.FRAME_AXIS", "says which axis FRAME counts along; give FRAME, too"
+        yield "IMAGE.FRAME_AXIS", "names the axis along which FRAME counts; give FRAME, too"
     if image.range is not None and not image.range[0] < image.range[1]:
         yield "IMAGE.RANGE", f"found {list(image.range)}, expected the darkest value, then the brightest"
     if image.bands is not None and (not image.bands or first_repeated(image.bands) is not None):
@@ -276,7 +279,7 @@ def _lists(competition: Competition) -> Problems:
         yield "SEQUENCE_COLUMN", "is a column of TRAIN_CSV, which is null; SEQUENCE_PATTERN reads it from the ids"
     for key in ("sequence_column", "split_column"):
         if getattr(competition, key) and (competition.train_csv or "").endswith(TEXT_LIST):
-            yield key.upper(), f"is a column of TRAIN_CSV, and {competition.train_csv} has none: a line is an id"
+            yield key.upper(), f"is a column of TRAIN_CSV, but {competition.train_csv} has no columns: a line is an id"
     if competition.valid_csv and competition.train_csv is None and not competition.valid_images:
         yield "VALID_CSV", "TRAIN_CSV: null takes every image of IMAGES for training; give VALID_IMAGES instead"
 

@@ -290,7 +290,7 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
         if member.is_ensemble:
             raise UserError(f"{origin}: {name} is an ensemble; give its members instead")
         if member.config.submit.time_limit_hours is not None:
-            why = "has a SUBMIT.TIME_LIMIT_HOURS of its own, and the time is the ensemble's"
+            why = "sets SUBMIT.TIME_LIMIT_HOURS, but only the ensemble has a time limit"
             raise UserError(f"{origin}: member {name} {why}; remove it there, and give --time-limit to {loaded.name}")
         if member.competition != loaded.competition:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The building of a tile store, see `store.py`: images and labels are decoded, resized and written once.
+"""Builds a tile store, see `store.py`: images and labels are decoded, resized and written once.
 
 A large image is resized and written some rows at a time.
 """
@@ -156,7 +156,7 @@ def _write_pixels(
             return entries
 
         def store_large(row, sizes: list[Size], offset: int) -> list[list[int]]:
-            """Does the same some rows at a time."""
+            """Does the same, some rows at a time."""
             entries = []
             with images.alone(row.image):
                 large, label = images.large(row.image), labels.read(row)

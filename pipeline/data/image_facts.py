@@ -13,13 +13,13 @@ from pipeline.data.image_source import PLAIN, Facts, ImageSource
 from pipeline.data.images import Inspection, map_files
 from pipeline.data.problems import Problem, make_problem
 
-MOST_MEASURED = 200  # images by which range, mean and deviation are measured: more add nothing
+MOST_MEASURED = 200  # images measured for range, mean and deviation; more add nothing
 PIXELS_OF_EACH = 20_000
 DARKEST, BRIGHTEST = 0.1, 99.9  # percentiles that become black and white
 
 
 def _shown_channels(competition: Competition) -> list[int]:
-    """Returns which channels are red, green and blue for people: of neighbours the image itself in grey."""
+    """Returns which channels are shown as red, green and blue; with NEIGHBOURS, the image itself in grey."""
     last = competition.num_channels - 1
     return [last // 2] * 3 if competition.image.neighbours else [0, last // 2, last]
 
@@ -27,8 +27,8 @@ def _shown_channels(competition: Competition) -> list[int]:
 def measure(competition: Competition, folder: Path, cells: Sequence[str]) -> dict[str, Any]:
     """Returns the facts of the training images: number format, range, and mean and deviation of each channel.
 
-    Mean and deviation are those of values scaled to 0 and 1; None for ordinary images in colour, of which the encoder
-    brings its own.
+    Mean and deviation are those of values scaled to 0 and 1; None for ordinary colour images, for which the
+    encoder brings its own.
 
     Args:
         cells: of the catalog's column `image`, all of one number format.
@@ -64,7 +64,7 @@ def measure(competition: Competition, folder: Path, cells: Sequence[str]) -> dic
 
 
 def describe(competition: Competition, facts: Facts) -> list[str]:
-    """Returns what was measured, a sentence each, for the terminal; nothing of ordinary images."""
+    """Returns what was measured, one sentence each, for the terminal; none for ordinary images."""
     if facts.get("mean") is None and (facts["low"], facts["high"]) == (0.0, 255.0):
         return []
     how = "given" if competition.image.range else "measured"
@@ -77,7 +77,7 @@ def describe(competition: Competition, facts: Facts) -> list[str]:
 def format_problems_of(
     cells: Sequence[str], found: Sequence[Inspection], name: str, expected: str | None = None
 ) -> list[Problem]:
-    """Returns the images whose number format is not the `expected` one: that of most where it is None."""
+    """Returns the images whose number format is not the `expected` one; None expects that of most images."""
     formats = [one.counts for one in found if one.counts]
     most = expected or max(set(formats), key=formats.count, default=None)
     facts = {"most": most, "competition": name}

@@ -1,4 +1,4 @@
-"""An image that is too large to be held in memory as a whole: what is made of it, some rows or windows at a time.
+"""An image that is too large to be held in memory as a whole: read some rows or windows at a time.
 
 In: its files, read by region. Out: windows, rows resized, thumbnails, some of its pixels.
 """
@@ -70,7 +70,7 @@ class LargeImage:
         if new_width > width or new_height > height:
             raise UserError(
                 f"DATASETS.AUGMENTATION.TILE.SETS enlarges an image of {width}x{height} to {new_width}x{new_height}. "
-                "Above WHOLE_PX of IMAGE images can only be made smaller: use a smaller size or factor."
+                "Images above WHOLE_PX of IMAGE can only be shrunk: use a smaller size or factor."
             )
         factor = height / new_height
         step = max(1, int(BAND_BYTES // (width * self.channels * 4) / factor))

@@ -36,8 +36,8 @@ KINDS: dict[str, tuple[str, str]] = {
                           f"null in {_DESCRIPTOR} does without the list; otherwise {_AGAIN}"),
     "list not plain text": ("plain text in UTF-8", _CSV),
     "list with another separator": ("commas between the columns", _CSV),
-    "list with more than ids": ("one id in a line, as in every list that ends with .txt",
-                                "write it as a csv with a header line, and name that"),
+    "list with more than ids": ("one id per line, as in every .txt list",
+                                "save it as a csv with a header line, and name the csv"),
     "list with broken quotes": ("quotes that open and close within a cell", _LINE),
     "list with uneven rows": ("as many cells in a row as in the header", _LINE),
     "list with a column twice": ("each column once", "remove one of the two"),
@@ -68,8 +68,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "image missing": ("an image for every row", f"{_LISTED}; where test images have a folder of their own: "
                         f"TEST_IMAGES in {_DESCRIPTOR}"),
     "mask missing": ("a mask file for every training image", "put it there; where images have no mask on purpose, "
-                     f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}; where these files are no images, ID_PATTERN "
-                     "there leaves them out"),
+                     f"WITHOUT_MASK: empty or skip in {_DESCRIPTOR}; where these files are not images, "
+                     "ID_PATTERN there leaves them out"),
     "runs of no image": ("ids of images", f"correct MASKS.ID_COLUMN or ROWS in {_DESCRIPTOR}, or the ids: they must "
                          "match exactly, a file's suffix included"),
     "region missing": ("the file that VALID_REGION names for every image", f"put it there, or correct VALID_REGION in "
@@ -90,23 +90,23 @@ KINDS: dict[str, tuple[str, str]] = {
     "file format": (_FORMATS, "convert it to one of these; PNG loses nothing"),
     "image of no size": ("at least one pixel", _AGAIN),
     "image too large": ("at most {most} pixels, or a TIFF of tiles or an npy file, which are read by region",
-                        "where memory allows to decode it once: python -c \"import sys, numpy, tifffile; from PIL "
+                        "if memory suffices to decode it once: python -c \"import sys, numpy, tifffile; from PIL "
                         "import Image; Image.MAX_IMAGE_PIXELS = None; tifffile.imwrite(sys.argv[2], "
                         "numpy.asarray(Image.open(sys.argv[1])), tile=(512, 512), compression='zlib')\" {file} NEW.tif"
-                        "; or a higher WHOLE_PX of IMAGE in the competition's file"),
+                        "; or raise WHOLE_PX of IMAGE in the competition's file"),
     "several images in a file": ("one still image", "FRAME of IMAGE picks one, counted from 0; or save that frame as a "
                                  "file of its own"),
     "EXIF rotation": ("pixels stored upright, without a rotation tag", "turn the pixels, then check that the mask "
                       "still fits: ImageOps.exif_transpose(Image.open(path)).save(path, quality=95)"),
     # Images
-    "image with alpha": (_RGB_IMAGE, "where nothing is transparent, BANDS: [0, 1, 2] of IMAGE leaves alpha out (of "
-                         "grey images [0]); else decide on a background, then " + _RGB),
+    "image with alpha": (_RGB_IMAGE, "where nothing is transparent, BANDS: [0, 1, 2] of IMAGE drops alpha ([0] for "
+                         "grey images); else decide on a background, then " + _RGB),
     "CMYK image": (_RGB_IMAGE, "convert it to sRGB with its colour profile, in an image editor"),
     "image of another form": ("what IMAGE says", "correct IMAGE in the competition's file, or this file"),
     "number of channels": ("as many channels as IMAGE and IMAGES say",
                            f"CHANNELS, BANDS or FRAME of IMAGE in {_DESCRIPTOR}, or correct the file"),
     "pixels without a value": ("a number in every pixel", "IMAGE: {{NAN: 0}} "
-                               f"in {_DESCRIPTOR} reads them as 0, or as another value that you give; VALID_REGION "
+                               f"in {_DESCRIPTOR} reads them as 0, or as any number that you give; VALID_REGION "
                                "keeps such pixels out of the loss and the score"),
     "another number format": ("{most}, as the training images", "save all images with the same number of bits"),
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),

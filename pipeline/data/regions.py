@@ -1,4 +1,4 @@
-"""Image files that are read by region: TIFF by its tiles or strips, npy and uncompressed TIFF from where pixels lie.
+"""Image files that are read by region: TIFF by its tiles or strips, npy and uncompressed TIFF by pixel offset.
 
 In: a path. Out: windows (H, W, C) of the pixels that `decode` returns of the whole file. The last tiles or strips are
 kept decoded, so that neighbouring windows do not decode them again. A compression that tifffile does not know itself
@@ -28,14 +28,14 @@ from pipeline.errors import UserError
 
 NPY = (".npy",)
 BY_REGION = (*TIFF, *NPY)  # kinds of files of which some can be read by region
-MOST_SEGMENT_BYTES = 2**27  # a tile or strip that is larger when decoded makes a file one that is read as a whole
-KEPT_BYTES = 2**27  # decoded tiles and strips: of an RGB image 20,000 pixels wide 2,200 rows, of 8 bits
+MOST_SEGMENT_BYTES = 2**27  # a file with a larger tile or strip, decoded, cannot be read by region
+KEPT_BYTES = 2**27  # of decoded tiles and strips: 2,200 rows of an 8-bit RGB image 20,000 pixels wide
 PHOTOMETRICS = (1, 2, 6)  # grey, RGB, and YCbCr, which the decoder makes RGB
 Window = Callable[[Box], np.ndarray]
 
 
 class Regions:
-    """An image file of which windows are read; opened anew when it travels to another process.
+    """An image file that is read by window; another process that receives it opens it again.
 
     Args:
         form: which bands and which frame of it.
@@ -71,7 +71,7 @@ class Regions:
 
 
 def stored_size(path: Path) -> tuple[int, int] | None:
-    """Returns (height, width) of a file of a kind that may be read by region; None of another, or a damaged one."""
+    """Returns (height, width) of a file of a kind that may be read by region; None for others or a damaged one."""
     suffix = path.suffix.lower()
     try:
         if suffix in NPY:
@@ -83,7 +83,7 @@ def stored_size(path: Path) -> tuple[int, int] | None:
                 return page.imagelength, page.imagewidth
     except UserError:
         raise
-    except Exception:  # what is wrong with the file the check says, which reads it as a whole
+    except Exception:  # the check, which reads the file as a whole, reports what is wrong with it
         return None
     return None
 
@@ -92,7 +92,7 @@ def _open_npy(path: Path, form: ImageForm, kept_bytes: int) -> tuple[tuple[int, 
     def view() -> np.ndarray:
         return select(_mapped(path), replace(form, bands=None))
 
-    # Mapped anew for each window, so that pages that were read do not add up to the whole file.
+    # Mapped again for each window, so that pages already read do not add up to the whole file.
     pixels = view()
     return pixels.shape[:2], pixels.shape[2], pixels.dtype, lambda box: np.array(view()[_slices(box)])
 
@@ -110,7 +110,7 @@ def _open_tiff(path: Path, form: ImageForm, kept_bytes: int) -> tuple[tuple[int,
         num_planes, depth, height, width, samples = page.shaped
         if depth != 1 or page.photometric not in PHOTOMETRICS:
             kind = f"{depth} layers in one page" if depth != 1 else page.photometric.name
-            raise BadFile("image too large", f"{width}x{height}, a TIFF of {kind}, which is read as a whole only")
+            raise BadFile("image too large", f"{width}x{height}, a TIFF of {kind}, which cannot be read by region")
         if "Orientation" in page.tags and page.tags["Orientation"].value != 1:
             raise BadFile("EXIF rotation", f"orientation {int(page.tags['Orientation'].value)}")
         size, channels, dtype = (height, width), num_planes * samples, page.dtype.newbyteorder(tiff.byteorder)
@@ -182,7 +182,7 @@ class _Segments:
             return self.kept[index]
         try:
             segment = self._decode(index)
-        except Exception as error:  # of a damaged file each library raises what it likes
+        except Exception as error:  # for a damaged file each library raises its own errors
             raise BadFile("file damaged", f"tile or strip {index} does not decode: {str(error)[:80]}") from None
         self.kept[index] = segment
         self.num_bytes += segment.nbytes
@@ -192,7 +192,7 @@ class _Segments:
 
     def _decode(self, index: int) -> np.ndarray:
         num_bytes = self.page.databytecounts[index]
-        data = os.pread(self.file, num_bytes, self.page.dataoffsets[index])  # a fork's children share the position
+        data = os.pread(self.file, num_bytes, self.page.dataoffsets[index])  # forked processes share the file position
         if len(data) < num_bytes:
             raise ValueError("the file ends before it")
         if not data:  # left out by the writer
@@ -215,5 +215,5 @@ def _slices(box: Box) -> tuple[slice, slice]:
 
 def _opened_tiff(path: Path) -> Any:
     tifffile = library("tifffile", "TIFF files")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # of damages the caller says more
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the caller reports damage in more detail
     return tifffile.TiffFile(path)

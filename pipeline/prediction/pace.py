@@ -1,4 +1,4 @@
-"""How long predicting and writing still take, from what they have taken so far: what fits into a time limit.
+"""How long predicting and writing will still take, estimated from the time taken so far.
 
 Work is counted in pixels, so that images may have any sizes. Nothing is assumed: before the first measurement there is
 no estimate.
@@ -14,14 +14,14 @@ MARGIN = 1.2  # on every estimate: from batch to batch speeds differ by a tenth,
 
 @dataclass
 class Pace:
-    """The speed of one network on the images that it is to predict.
+    """The speed of one network on the images that it predicts.
 
-    The first batch includes the start (weights, first images, a GPU's kernels), so it tells nothing about the others.
+    The first batch includes the start (weights, first images, a GPU's kernels), so it tells little about the others.
 
     Attributes:
         total: pixels of all the images.
-        began_s: when the network began to be loaded.
-        done: pixels that were predicted.
+        began_s: when loading the network began.
+        done: pixels predicted so far.
 
     >>> pace = Pace(total=400, began_s=0.0)
     >>> pace.add(100, 30.0), pace.add(100, 32.0)
@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def next_s(self) -> float:
-        """How long one more batch takes: as long as the longest so far, of which the first is left out if it can be."""
+        """How long one more batch takes: as long as the longest so far, not counting the first if there are others."""
         times = [self.began_s, *(mark_s for _, mark_s in self._marks)]
         spans = [after - before for before, after in pairwise(times)]
         return MARGIN * max(spans[1:] or spans, default=0.0)
@@ -68,7 +68,7 @@ class WriteTime:
     """How long a submission takes to be decoded, encoded, written, read back and checked.
 
     Attributes:
-        fixed_s: of one without any prediction.
+        fixed_s: for a submission without any prediction.
         per_pixel_s: on top of that, for each pixel of each prediction.
 
     >>> time = WriteTime()
@@ -89,5 +89,5 @@ class WriteTime:
             self.fixed_s = seconds
 
     def expected_s(self, pixels: int) -> float:
-        """Returns how long one from predictions of so many pixels takes."""
+        """Returns how long a submission from predictions of so many pixels takes."""
         return MARGIN * (self.fixed_s + self.per_pixel_s * pixels)

@@ -215,7 +215,7 @@ def _submission_warnings(record: Record) -> list[Html | str]:
     if not submission.is_intact:
         found.append(f"{submission.path.name} was changed after it was written: its hash is not the one in its .json.")
     if shortened := submission.facts.get("shortened"):
-        found.append(f"{submission.path.name} is not of the whole run: {shortened}.")
+        found.append(f"{submission.path.name} was shortened: {shortened}.")
     local = submission.facts.get("local_score")
     is_comparable = main and main.mean is not None and submission.facts.get("score") == main.name and local is not None
     if is_comparable and abs(local - main.mean) > 1e-6:

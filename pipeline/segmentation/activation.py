@@ -1,7 +1,7 @@
 """What a network's outputs mean, as records of functions: softmax for one class per pixel, sigmoid for any number.
 
-Predictions name their activation, so ensembles, decoding and scores work on both. `decision.py` and `sigmoid.py` have
-the rules, `planes.py` the masks of the second.
+Predictions name their activation, so ensembles, decoding and scores work with both. `decision.py` and `sigmoid.py`
+hold the rules, `planes.py` the masks that sigmoid needs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Activation:
             correct, true and predicted pixels (B, 3, C).
         to_codes: (logits (B, C, H, W)) to codes of `compact.py`.
         mixed_loss: (mix, logits, masks, class weights) to the loss of a batch.
-        terms: names of the losses that there are.
+        terms: names of the available losses.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Activation:
         return self.count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0].numpy()
 
     def counted(self, counts: np.ndarray) -> np.ndarray | Counts:
-        """Returns what scores are computed from, of any number of results of `count_masks`."""
+        """Returns what scores are computed from, for any number of results of `count_masks`."""
         return Counts(*np.moveaxis(counts, -2, 0)) if self.is_sigmoid else counts
 
     def split_counts(self, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns correct, true and predicted pixels of each class, (..., C) each, of results of `count`."""
+        """Returns correct, true and predicted pixels of each class, (..., C) each, from results of `count`."""
         if self.is_sigmoid:
             hits, true, predicted = counts.unbind(-2)
             return hits, true, predicted

@@ -1,6 +1,6 @@
-"""Some of an ensemble's members, where a time limit leaves no time for all: which come first, how they are combined.
+"""An ensemble with some of its members, if a time limit is too short for all: their order, how they are combined.
 
-In: ensemble.json. Out: the order of the members; the same for the members that are left.
+In: ensemble.json. Out: the order of the members; the content of ensemble.json for the members used.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def member_order(run: Run, found: Mapping[str, Any]) -> list[int]:
 def reduced(found: Mapping[str, Any], numbers: Sequence[int]) -> tuple[dict[str, Any], str]:
     """Returns the content of ensemble.json for some members alone, and in words how they are combined.
 
-    Fitted weights are those that were fitted for just these members, where `evaluate` did so; else, as given ones, they
-    are normalised over the members left.
+    Weights that `evaluate` fitted for just these members are used if there are any; other weights are normalised over
+    the members left.
 
     Args:
-        numbers: of these members, ascending.
+        numbers: those of the members used, ascending.
 
     >>> found = {"method": "WEIGHTED", "weights": [[0.5], [0.3], [0.2]], "members": ["a", "b", "c"]}
     >>> reduced(found, [1, 2])[0]["weights"]
@@ -46,10 +46,10 @@ def reduced(found: Mapping[str, Any], numbers: Sequence[int]) -> tuple[dict[str,
         return dict(found), ""
     if len(numbers) == 1 or found["weights"] is None:
         left["weights"] = None if found["weights"] is None else [[1.0]]
-        return left, "The vote is theirs alone" if found["method"] == "MW" and len(numbers) > 1 else ""
+        return left, "Only the members used vote" if found["method"] == "MW" and len(numbers) > 1 else ""
     for own in found.get("fewer", ()):
         if list(own["members"]) == list(numbers):
             left["weights"] = own["weights"]
-            return left, f"Their weights were fitted for them on out-of-fold images ({own['kind']})"
+            return left, f"The weights were fitted for just the members used, on out-of-fold images ({own['kind']})"
     left["weights"] = normalised(np.array(found["weights"])[list(numbers)]).tolist()
-    return left, "Their weights are those of the whole ensemble, normalised"
+    return left, "The weights are those of the whole ensemble, normalised over the members used"

@@ -1,7 +1,7 @@
-"""The windows of a large image joined: of each window its core is taken, row of windows by row of windows.
+"""Joins the cores of a large image's windows, one row of windows after the other.
 
-In: codes of windows, in the order of `ValidDataset`. Out: the codes of the whole image in compressed form, of which
-never more than one row of windows is in memory.
+In: codes of windows, in the order of `ValidDataset`. Out: the compressed codes of the whole image; uncompressed,
+no more than one row of windows is in memory.
 
 Letters: C classes, H rows, W columns, R rows of a row of cores.
 """
@@ -15,7 +15,7 @@ from pipeline.task import Part
 
 
 class JoinedWindows:
-    """The codes of one image, which come window by window.
+    """The codes of one image, added window by window.
 
     Args:
         shape: (C, H, W) of the image's codes.
@@ -44,7 +44,7 @@ class JoinedWindows:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all windows came."""
+        """Whether all windows were added."""
         return self.compressor.num_rows == self.shape[1]
 
     def finish(self) -> Bands:
@@ -53,17 +53,17 @@ class JoinedWindows:
 
 
 def core_of(window: np.ndarray, part: Part) -> np.ndarray:
-    """Returns the core of what a window without padding has, (..., H, W)."""
+    """Returns the core of an array (..., H, W) of a window without padding."""
     return window[(..., *core_slices(part))]
 
 
 def core_slices(part: Part) -> tuple[slice, slice]:
-    """Returns the rows and columns of a window without padding that its core has."""
+    """Returns the rows and columns of the core in its window without padding."""
     top, left = part.core[0] - part.window[0], part.core[1] - part.window[1]
     return slice(top, top + part.core[2]), slice(left, left + part.core[3])
 
 
 def image_slices(part: Part) -> tuple[slice, slice]:
-    """Returns the rows and columns of the image that a core has."""
+    """Returns the rows and columns of the core in the image."""
     top, left, height, width = part.core
     return slice(top, top + height), slice(left, left + width)

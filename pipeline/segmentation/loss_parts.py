@@ -1,4 +1,4 @@
-"""What the losses of one class and of several classes per pixel share: overlap of areas, orders of errors, outlines.
+"""Parts shared by the losses for one class and for several classes per pixel: areas, sorted errors, outlines.
 
 Letters: B images, C classes, H rows, W columns, P pixels. Class weights are (C,) of mean 1 or None.
 """
@@ -65,9 +65,9 @@ def outline_scores(probs_BCHW: Tensor, truth_BCHW: Tensor, ignored_BCHW: Tensor)
 
     Args:
         truth_BCHW: 1 where the class is, else 0.
-        ignored_BCHW: 1 where nothing is known, else 0; of all classes at once, or of each.
+        ignored_BCHW: 1 where ignored, else 0; one channel for all classes, or one each.
     """
-    channels_last = torch.channels_last  # in which a CPU pools four times as fast
+    channels_last = torch.channels_last  # a CPU pools four times as fast in it
     is_counted = 1 - _widened(ignored_BCHW, OUTLINE_PX)
     drawn_BCHW = _outline(probs_BCHW.contiguous(memory_format=channels_last)) * is_counted
     true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * is_counted
@@ -94,7 +94,7 @@ def mix_terms(
     target_of: Callable[[torch.dtype], Any],
     weights_C: Tensor | None,
 ) -> Loss:
-    """Returns what `mixed_loss` does, of terms that take logits, what `target_of` makes of their dtype, and weights."""
+    """Returns what `mixed_loss` does; terms take logits, `target_of(dtype of the logits)` and weights."""
     with torch.autocast(logits_BCHW.device.type, enabled=False):
         logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
         if weights_C is not None:

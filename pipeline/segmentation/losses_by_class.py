@@ -1,12 +1,12 @@
-"""The losses of several classes per pixel: each class against all else, with soft labels.
+"""Losses for several classes per pixel: each class against all else, with soft labels.
 
     overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
     pixels    ce or bce, two names of the binary cross entropy, and focal: weighted means over pixels and classes
     shape     lovasz sorts the errors of a class, boundary compares its outlines; both round soft labels
 
-The overlap of a probability p and a label s is `min(p, s)`, not `p * s`: for labels of 0 and 1 that is the same, and
-for soft labels the loss is then least at p = s. Source: Wang et al. 2023, "Dice Semimetric Losses: Optimizing the Dice
-Score with Soft Labels", https://arxiv.org/abs/2303.16296.
+The overlap of a probability p and a label s is `min(p, s)`, not `p * s`: for labels of 0 and 1 both are equal; for soft
+labels only the minimum makes the loss least at p = s. Source: Wang et al. 2023, "Dice Semimetric Losses: Optimizing the
+Dice Score with Soft Labels", https://arxiv.org/abs/2303.16296.
 
 Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Masks are planes, uint8 (B, H, W, C), see
 `planes.py`; ignored pixels of a plane enter no sum and get a zero gradient. Class weights are (C,) of mean 1 or None.
@@ -47,7 +47,7 @@ class Target(NamedTuple):
 
 
 def target_of(mask_BHWC: Tensor, dtype: torch.dtype) -> Target:
-    """Returns the target that planes hold; a share is 0 where it is ignored."""
+    """Returns the target of planes; a share is 0 where it is ignored."""
     mask_BCHW = mask_BHWC.movedim(-1, 1)
     known = (mask_BCHW != IGNORE).to(dtype)
     return Target(mask_BCHW.to(dtype).mul_(1 / FULL).mul_(known), known)
@@ -71,7 +71,7 @@ def focal(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None, gamma: 
 
 
 def _weight_share(target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns what each pixel of each class weighs in a mean: (B, C, H, W) of sum 1 (or 0)."""
+    """Returns the weight of each pixel of each class in a mean: (B, C, H, W) of sum 1 (or 0)."""
     weight_BCHW = target.known if weights_C is None else target.known * weights_C.view(1, -1, 1, 1)
     return weight_BCHW / weight_BCHW.sum().clamp_min(EPS)
 
@@ -107,7 +107,7 @@ def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
 def lovasz(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
     """Returns the Lovasz extension of the Jaccard loss of each class over the batch, averaged over those that occur.
 
-    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790, on probabilities, as its softmax form is.
+    Source: Berman et al. 2018, https://arxiv.org/abs/1705.08790, on probabilities, as in the softmax form.
     """
     truth_CP, known_CP = (part.transpose(0, 1).flatten(1) for part in (target.share >= 0.5, target.known))
     probs_CP = sigmoid.probs(logits_BCHW).transpose(0, 1).flatten(1)
@@ -151,7 +151,7 @@ def mixed_loss(
         weights_C: of mean 1; None weighs all classes alike.
 
     Raises:
-        ValueError: the shapes of logits and mask do not fit.
+        ValueError: the shapes of logits and mask differ.
 
     >>> mixed_loss([("bce", 1.0)], torch.zeros(1, 2, 1, 1), torch.tensor([[[[240, 0]]]], dtype=torch.uint8)).total
     tensor(0.6931)

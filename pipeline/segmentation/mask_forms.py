@@ -31,13 +31,13 @@ class MaskForm:
     """What differs between forms of masks.
 
     Attributes:
-        code: what the files' values mean, as text for a hash.
+        code: what the values in files mean, as text for a hash.
         blank: (size) to a mask without any class.
         of_runs: ({class index: bool (H, W)}, size) to a mask.
-        read: (path, class index or None) to the mask of a file, which is of that class or has all.
-        inspect: (path, name for messages, class index or None) to an `Inspection` and the mask, None if it is bad.
-        join: (masks of several files of an image) to one.
-        combine: (masks of several annotators) to one, as ANNOTATORS says.
+        read: (path, class index) to the mask of a file of that class; None: a file of all classes.
+        inspect: (path, name for messages, class index or None) to an `Inspection`, and the mask or None if bad.
+        join: (masks of several files of an image) to one mask.
+        combine: (masks of several annotators) to one mask, as ANNOTATORS says.
         counts: (mask) to the pixels of each class, int64 [256].
     """
 
@@ -93,12 +93,12 @@ def _plane_form(competition: Competition) -> MaskForm:
 
 
 def of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:
-    """Returns the mask of a file that is of one class, or has all."""
+    """Returns the mask of a file of one class; with None, the mask as it is."""
     return mask if class_index is None else np.where(mask == BACKGROUND, BACKGROUND, class_index).astype(np.uint8)
 
 
 def _painted(masks: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
-    """Returns an index mask with the pixels of each class, in the order of the classes."""
+    """Returns an index mask of the pixels of each class; where classes overlap, the last one stays."""
     mask = np.full(size, BACKGROUND, np.uint8)
     for index in sorted(masks):
         mask[masks[index]] = index

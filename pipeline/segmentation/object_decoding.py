@@ -1,4 +1,4 @@
-"""The objects of a decoded image, as OBJECTS says: connected components, or grown from cores by their probability.
+"""The objects of a decoded image, as OBJECTS says: connected components, or grown from cores by probability.
 
 In: predictions of an image and its index mask. Out: its object map, see `objects.py`.
 
@@ -24,7 +24,7 @@ class Decoded(NamedTuple):
     Attributes:
         mask: uint8 (H, W), the class chosen for each pixel.
         filled: the same with the next best class where the class of borders was chosen.
-        probs: float32 (C, H, W), the probability of the scored classes; None: it is not needed.
+        probs: float32 (C, H, W), the probability of the scored classes; None for connected components.
     """
 
     mask: np.ndarray
@@ -35,11 +35,11 @@ class Decoded(NamedTuple):
 def with_objects(
     predictions: Sequence[Prediction], mask_HW: np.ndarray, competition: Competition, settings: Objects | None = None
 ) -> np.ndarray:
-    """Returns the object map of an image, int32 (H, W); where OBJECTS is not given, its index mask.
+    """Returns the object map of an image, int32 (H, W); without OBJECTS, its index mask.
 
     Args:
         mask_HW: uint8, the class chosen for each pixel.
-        settings: instead of the competition's own.
+        settings: used instead of the competition's own.
     """
     if not competition.has_objects:
         return mask_HW
@@ -48,7 +48,7 @@ def with_objects(
 
 
 def decoded_for_objects(predictions: Sequence[Prediction], mask_HW: np.ndarray, competition: Competition) -> Decoded:
-    """Returns all that the objects of an image follow from, whatever SEED and MIN_SIZE are."""
+    """Returns what the objects of an image are found in, whatever SEED and MIN_SIZE are."""
     border = competition.border_index
     if competition.objects.method == "components":
         return Decoded(mask_HW, mask_HW, None)
@@ -62,8 +62,8 @@ def objects_in(decoded: Decoded, competition: Competition, settings: Objects) ->
     """Returns the object map of a decoded image, int32 (H, W).
 
     In a watershed, the core of an object is where its class was chosen and has a probability of SEED or more. Objects
-    grow into pixels of the class, and into those of the class of borders whose next best class it is. One that stays
-    smaller than MIN_SIZE is given to the objects that it touches.
+    grow into pixels of the class, and into border pixels whose next best class it is. One that stays smaller than
+    MIN_SIZE is given to the objects that it touches, or dropped if it touches none.
     """
     numbers = {}
     for position, index in enumerate(competition.scored_indices):
@@ -78,7 +78,7 @@ def objects_in(decoded: Decoded, competition: Competition, settings: Objects) ->
             if (core_HW & is_small_HW).any():
                 numbers_HW = watershed(plane_HW, core_HW & ~is_small_HW, probs_HW)
             is_chosen = np.bincount(numbers_HW[chosen_HW], minlength=numbers_HW.max(initial=0) + 1) > 0
-            numbers_HW = np.where(is_chosen[numbers_HW], numbers_HW, 0)  # pixels of borders alone are no object
+            numbers_HW = np.where(is_chosen[numbers_HW], numbers_HW, 0)  # border pixels alone are no object
         numbers[index] = without_small(numbers_HW, settings.min_size)
     return object_map(decoded.filled, numbers)
 

@@ -1,6 +1,6 @@
 """SEED and MIN_SIZE of OBJECTS, fitted on out-of-fold images and adopted only where they gain on unseen sequences.
 
-In: of each out-of-fold image, what each pair of the two changes in its score. Out: the pair, or the competition's own.
+In: for each out-of-fold image, the change in its score by each pair of settings. Out: a pair, or the competition's own.
 
 Letters: C classes, S settings.
 """
@@ -27,7 +27,7 @@ class ObjectTrial:
     """An out-of-fold image.
 
     Attributes:
-        gains: float64 (S,), what each of `settings_of` changes in the mean over the scored classes.
+        gains: float64 (S,), change in the mean over the scored classes by each of `settings_of`.
     """
 
     image_id: str
@@ -36,7 +36,7 @@ class ObjectTrial:
 
 
 def settings_of(objects: Objects) -> list[Objects]:
-    """Returns what is tried: sizes, and in a watershed cores.
+    """Returns the settings to try: MIN_SIZE, and in a watershed also SEED.
 
     >>> len(settings_of(Objects("components"))), len(settings_of(Objects("watershed")))
     (7, 35)
@@ -53,7 +53,7 @@ def try_objects(
     competition: Competition,
     score_of: Callable[[np.ndarray], np.ndarray],
 ) -> ObjectTrial:
-    """Returns what each setting changes in an image's score.
+    """Returns the change in an image's score by each setting.
 
     Args:
         mask_HW: the decoded mask.
@@ -70,11 +70,11 @@ def try_objects(
 
 
 def fit_objects(trials: Sequence[ObjectTrial], objects: Objects, score: str) -> Fitted[str, int, Objects]:
-    """Returns the settings of the highest gain, if they gain on sequences that they were not fitted on, beyond noise.
+    """Returns the settings of the highest gain if, beyond noise, they also gain on sequences they were not fitted on.
 
     Args:
         objects: the competition's own settings.
-        score: that of the images.
+        score: name of the score of the images.
     """
     candidates = settings_of(objects)
     fitted = try_settings(trials, {"objects": _best}, lambda trial, index: float(trial.gains[index]))

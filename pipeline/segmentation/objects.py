@@ -1,8 +1,8 @@
-"""The objects of a mask: numbered, told apart where they touch, matched, and drawn as borders.
+"""The objects of a mask: numbered, separated where they touch, matched, and turned into borders.
 
 In: the pixels of a class, bool (H, W), or files and rows of one object each. Out: numbers of objects, int32 (H, W), 0
-where there is none; and object maps, int32 (H, W), which hold class and object of each pixel: `number * 256 + class`. A
-map of number 0 everywhere is an index mask, so `class_of` takes both. Needs no torch.
+for no object; and object maps, int32 (H, W), which hold object and class of each pixel: `number * 256 + class`. With
+number 0 everywhere a map equals the index mask; functions such as `class_of` take either. Needs no torch.
 
 Letters: H height, W width, K pairs of objects, T thresholds.
 """
@@ -18,8 +18,8 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE, Competition, as_templates
 
-NUMBER = 256  # what an object's number is multiplied by in an object map
-SAME_IOU = 0.5  # objects of two maps that overlap more are the same one; at most one pair of each can
+NUMBER = 256  # factor on an object's number in an object map
+SAME_IOU = 0.5  # objects of two maps with a higher IoU are the same; an object can have only one such partner
 LEVELS = 32  # steps of probability in which a watershed grows
 SQUARE = np.ones((3, 3), np.uint8)  # a pixel's eight neighbours
 
@@ -35,7 +35,7 @@ class Matches(NamedTuple):
 
 
 def class_of(map_HW: np.ndarray) -> np.ndarray:
-    """Returns the index mask, uint8 (H, W), of an object map; an index mask as it is.
+    """Returns the index mask, uint8 (H, W), of an object map; an index mask is returned as it is.
 
     >>> class_of(np.array([[0, 257, 513, 255]], np.int32)).tolist()
     [[0, 1, 1, 255]]
@@ -44,7 +44,7 @@ def class_of(map_HW: np.ndarray) -> np.ndarray:
 
 
 def numbers_of(map_HW: np.ndarray, plane_HW: np.ndarray) -> np.ndarray:
-    """Returns the numbers of the objects of a class: its connected components where the map has no numbers.
+    """Returns the numbers of the objects of a class; if the map has none, those of its connected components.
 
     Args:
         map_HW: an object map or index mask.
@@ -63,17 +63,17 @@ def components(plane_HW: np.ndarray) -> np.ndarray:
 
 
 def watershed(plane_HW: np.ndarray, core_HW: np.ndarray, probs_HW: np.ndarray) -> np.ndarray:
-    """Returns objects grown from their cores: every connected piece of the cores is a seed, int32 from 1 on.
+    """Returns objects grown from their cores, int32 from 1 on: each connected component of the cores is a seed.
 
-    Seeds grow into the plane from high to low probability, in steps of 1 / `LEVELS`; inside of a step, all at the same
+    Seeds grow into the plane from high to low probability, in steps of 1 / `LEVELS`; within a step, all at the same
     speed. A component without a seed is an object of its own.
 
-    Source: Vincent & Soille 1991, by flooding of levels, as scikit-image's `watershed(-probs, seeds, mask=plane)`; that
-    one floods pixel by pixel, so that lines between objects may differ by a pixel.
+    Source: Vincent & Soille 1991, flooding level by level. scikit-image's `watershed(-probs, seeds, mask=plane)` floods
+    pixel by pixel, so lines between objects may differ by a pixel.
 
     Args:
         plane_HW: bool, the pixels of the class.
-        core_HW: bool; pixels outside of the plane do not count.
+        core_HW: bool; pixels outside the plane do not count.
         probs_HW: float32, the probability of the class.
     """
     whole_HW, seeds_HW = components(plane_HW), components(core_HW & plane_HW)
@@ -92,9 +92,9 @@ def watershed(plane_HW: np.ndarray, core_HW: np.ndarray, probs_HW: np.ndarray) -
 
 
 def _grown(seeds_HW: np.ndarray, plane_HW: np.ndarray, probs_HW: np.ndarray) -> np.ndarray:
-    """Returns seeds grown over all of a plane whose components have one each or more.
+    """Returns seeds grown over a whole plane; each of its components has one seed or more.
 
-    Each pixel is touched when something beside it was reached: `waiting` has those of lower levels until their turn.
+    A pixel is visited once a neighbour is reached; those of lower levels are in `waiting` until their turn.
     A pixel that several objects reach at once belongs to the one of the highest number.
     """
     grown_HW = np.pad(np.where(plane_HW, seeds_HW, 0), 1)  # a frame, so that every pixel has eight neighbours
@@ -105,7 +105,7 @@ def _grown(seeds_HW: np.ndarray, plane_HW: np.ndarray, probs_HW: np.ndarray) -> 
     waiting: list[list[np.ndarray]] = [[] for _ in range(LEVELS)]
 
     def next_to(places: np.ndarray, level: int) -> np.ndarray:
-        """Returns the free pixels beside others that have this level or a higher one; those of lower ones wait."""
+        """Returns free neighbours of this level or a higher one; those of lower levels wait."""
         found = (places[:, None] + beside_8).ravel()
         found = found[is_free_N[found]]
         marks_N[found] = np.arange(found.size)
@@ -126,7 +126,7 @@ def _grown(seeds_HW: np.ndarray, plane_HW: np.ndarray, probs_HW: np.ndarray) -> 
 
 
 def without_small(numbers_HW: np.ndarray, min_size: int) -> np.ndarray:
-    """Returns numbers of objects, those of fewer pixels than `min_size` set to 0.
+    """Returns numbers of objects; objects of fewer pixels than `min_size` become 0.
 
     >>> without_small(np.array([[1, 1, 0, 2]], np.int32), 2).tolist()
     [[1, 1, 0, 0]]
@@ -138,7 +138,7 @@ def without_small(numbers_HW: np.ndarray, min_size: int) -> np.ndarray:
 def object_map(mask_HW: np.ndarray, numbers_by_class: Mapping[int, np.ndarray]) -> np.ndarray:
     """Returns the object map of an index mask and the numbers of the objects of some of its classes.
 
-    A pixel of such a class that is in no object becomes class 0. Objects are numbered anew, see `renumbered`.
+    A pixel of such a class that is in no object becomes class 0. Objects get new numbers, see `renumbered`.
     """
     map_HW, first = mask_HW.astype(np.int32), 0
     map_HW[np.isin(mask_HW, list(numbers_by_class))] = 0
@@ -182,11 +182,11 @@ def numbered_map(mask_HW: np.ndarray, stored_HW: np.ndarray) -> np.ndarray:
 def objects_in_files(files: Iterable[tuple[np.ndarray, np.ndarray]], competition: Competition) -> np.ndarray:
     """Returns the object map of an image's mask files.
 
-    With MASK_VALUES: objects each stored value is an object. Else each file is one where a template of MASKS has a `*`
-    in the file's name, and each connected component of a class where none has.
+    With MASK_VALUES: objects each stored value is an object. Otherwise each file is an object if a template of
+    MASKS has a `*` in the file's name, or else each connected component of a class.
 
     Args:
-        files: what each stores, and its class indices, uint8 (H, W).
+        files: of each, the stored values and the class indices, uint8 (H, W).
     """
     templates = as_templates(competition.masks)
     if competition.mask_values == "objects":
@@ -204,7 +204,7 @@ def objects_in_files(files: Iterable[tuple[np.ndarray, np.ndarray]], competition
 
 
 def join_files(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns one index mask of those of several files: what is not class 0 covers what was before."""
+    """Returns the index masks of several files as one: pixels of a later file cover earlier ones unless of class 0."""
     first, *others = masks
     for mask in others:
         first = np.where(mask == 0, first, mask)
@@ -212,7 +212,7 @@ def join_files(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _with_more(map_HW: np.ndarray, other_HW: np.ndarray) -> np.ndarray:
-    """Returns an object map with the objects of another one on top, which get numbers of their own."""
+    """Returns an object map covered by the objects of another one, which get new numbers."""
     highest = int(map_HW.max(initial=0)) // NUMBER * NUMBER
     return np.where(other_HW == 0, map_HW, other_HW + (other_HW >= NUMBER) * highest).astype(np.int32)
 
@@ -231,13 +231,13 @@ def renumbered(map_HW: np.ndarray) -> np.ndarray:
 
 
 def digest_objects(map_HW: np.ndarray, classes: Sequence[int]) -> bytes:
-    """Returns a hash of the objects of some classes, whatever their numbers are."""
+    """Returns a hash of the objects of some classes that does not depend on their numbers."""
     is_object_HW = (map_HW >= NUMBER) & np.isin(map_HW % NUMBER, list(classes))
     return hashlib.sha256(renumbered(np.where(is_object_HW, map_HW, 0)).tobytes()).digest()
 
 
 def borders(map_HW: np.ndarray, width: int) -> np.ndarray:
-    """Returns the pixels that have two objects within `width` pixels, rows and columns alike: bool (H, W).
+    """Returns the pixels with two objects within `width` pixels (a square window): bool (H, W).
 
     Source: the winners of Data Science Bowl 2018 (topcoders, `create_masks.py`) trained such pixels as a channel of
     their own, wider between larger objects; here one width is given.
@@ -254,7 +254,7 @@ def borders(map_HW: np.ndarray, width: int) -> np.ndarray:
 
 
 def outlines(map_HW: np.ndarray) -> np.ndarray:
-    """Returns the pixels of objects that have another object or none beside them, or the image's end: bool (H, W)."""
+    """Returns the object pixels beside another object, beside no object or at the image's edge: bool (H, W)."""
     numbers_HW = np.pad((map_HW // NUMBER).astype(np.float32), 1)
     is_edge_HW = cv2.erode(numbers_HW, SQUARE) != cv2.dilate(numbers_HW, SQUARE)
     return (is_edge_HW & (numbers_HW > 0))[1:-1, 1:-1]
@@ -284,9 +284,9 @@ def match_objects(first_HW: np.ndarray, second_HW: np.ndarray) -> Matches:
 
 
 def like_first(first_HW: np.ndarray, second_HW: np.ndarray) -> np.ndarray:
-    """Returns the second of two object maps with the numbers of the first where an object is the same in both.
+    """Returns the second object map; objects that are the same in both maps get their number in the first.
 
-    Pixels in which the result differs from the first map are of another class or object.
+    Where the result differs from the first map, the pixel has another class or object.
     """
     firsts, seconds, iou, *_ = match_objects(first_HW // NUMBER, second_HW // NUMBER)
     numbers = np.arange(second_HW.max(initial=0) // NUMBER + 1) + first_HW.max(initial=0) // NUMBER + 1

@@ -20,7 +20,7 @@ from pipeline.segmentation.inspect_mask import FORMATS, LOSSY, listed
 from pipeline.segmentation.labels import INDICES, decode_stored
 from pipeline.segmentation.planes import FULL, from_bool
 
-SHARES = "shares"  # MASK_VALUES: what is stored is how sure a class is, from 0 to the largest value of the format
+SHARES = "shares"  # MASK_VALUES: stored values say how sure a class is, from 0 to the largest value of the format
 BACKGROUND = 0  # a value that is no class unless MASK_VALUES says so
 
 
@@ -28,7 +28,7 @@ def read_planes(path: Path, competition: Competition, class_index: int | None) -
     """Returns the planes of a mask file, uint8 (H, W, C).
 
     Args:
-        class_index: of the class that the file is of; None: it has all.
+        class_index: class of the file; None: the file has all classes.
 
     Raises:
         UserError: the file is absent, or is not what it was when it was checked.
@@ -50,7 +50,7 @@ def read_planes(path: Path, competition: Competition, class_index: int | None) -
 def inspect_planes(
     path: Path, file: str, competition: Competition, class_index: int | None
 ) -> tuple[Inspection, np.ndarray | None]:
-    """Returns what a mask file holds, and its planes where nothing is wrong with it; `file` is its name in messages."""
+    """Returns what a mask file holds, and its planes, None if it is bad; `file` is its name in messages."""
     is_array = path.suffix.lower() in ARRAYS
     seen, stored = inspect_file(
         path, file, _form_problems, lambda data: _stored(data, path.suffix, competition), is_array=is_array
@@ -100,7 +100,7 @@ def planes_of(stored: np.ndarray, competition: Competition, class_index: int | N
 
 
 def shares_of(stored: np.ndarray) -> np.ndarray:
-    """Returns stored numbers as shares of `FULL`: whole numbers of the largest that the format has, others of 1.
+    """Returns stored values as shares of `FULL`, which stands for the format's largest integer, or 1.0 of floats.
 
     >>> shares_of(np.array([0, 51, 255], np.uint8)).tolist(), shares_of(np.array([0.5, 1.0])).tolist()
     ([0, 48, 240], [120, 240])
@@ -110,7 +110,7 @@ def shares_of(stored: np.ndarray) -> np.ndarray:
 
 
 def _stored(data: bytes, suffix: str, competition: Competition) -> np.ndarray | None:
-    """Returns what a file stores: numbers of a palette, grey values, or a channel per class."""
+    """Returns what a file stores: palette numbers, grey values, or a channel per class."""
     stored = None if competition.mask_values == SHARES else decode_stored(data, suffix, INDICES)
     try:
         return stored_pixels(data, suffix) if stored is None else stored

@@ -1,8 +1,8 @@
 """Masks with any number of classes per pixel, as planes: how much of each class a pixel has.
 
 A plane is uint8: 0 where the class is not, `FULL` where it is, a share of `FULL` where annotators disagree, `IGNORE`
-where it is not known. `FULL` is 240, which 2, 3, 4, 5, 6, 8, 10 and 12 divide: the shares of that many annotators are
-exact. A pixel counts as the class from half of `FULL` on.
+where it is not known. `FULL` is 240, which 2, 3, 4, 5, 6, 8, 10 and 12 divide: with as many annotators, shares are
+exact. A pixel has the class if its value is half of `FULL` or more.
 
 Letters: H height, W width, C classes, A annotators.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.config.competition import IGNORE
 
 FULL, HALF = 240, 120
-NO_CLASS = 254  # in `striped`: none of the classes
+NO_CLASS = 254  # in `striped`: a pixel without a class
 STRIPE_PX = 8  # width of a stripe where classes overlap
 
 
@@ -36,7 +36,7 @@ def from_bool(is_class: np.ndarray) -> np.ndarray:
 
 
 def from_masks(masks: Mapping[int, np.ndarray], size: tuple[int, int], num_classes: int) -> np.ndarray:
-    """Returns planes (H, W, C) of the pixels of some classes, bool (H, W) by class index; of `IGNORE` in all planes."""
+    """Returns planes (H, W, C) from pixels, bool (H, W), by class index; those of `IGNORE` are set in all planes."""
     planes = np.zeros((*size, num_classes), np.uint8)
     for index, is_class in masks.items():
         if index != IGNORE:
@@ -79,7 +79,7 @@ def as_index(planes_HWC: np.ndarray) -> np.ndarray:
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns planes of what several files have: a class is where one of them has it; ignored stays ignored."""
+    """Returns the planes of several files as one: a class is where any file has it; ignored stays ignored."""
     first, *others = parts
     for planes in others:
         first = np.maximum(first, planes)
@@ -87,7 +87,7 @@ def join(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def mean_share(parts_AHWC: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mean of several annotators' planes, of those who did not ignore a pixel.
+    """Returns the mean of several annotators' planes over those who did not ignore the pixel.
 
     >>> mean_share([np.uint8([240, 255, 255]), np.uint8([0, 240, 255]), np.uint8([0, 0, 255])]).tolist()
     [80, 120, 255]
@@ -102,13 +102,13 @@ def mean_share(parts_AHWC: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def majority(parts_AHWC: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns planes of what at least half of the annotators mark, of those who did not ignore a pixel."""
+    """Returns planes of what half or more of the annotators mark, counting those who did not ignore the pixel."""
     share = mean_share(parts_AHWC)
     return np.where(share == IGNORE, share, from_bool(is_present(share)))
 
 
 def majority_index(masks_AHW: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the index mask, uint8 (H, W), of the class that most annotators choose; on a tie, of the first of them.
+    """Returns the index mask, uint8 (H, W), of the class that most annotators choose; a tie goes to the first of them.
 
     >>> majority_index([np.uint8([1, 2, 255]), np.uint8([0, 2, 255]), np.uint8([0, 1, 3])]).tolist()
     [0, 2, 3]
@@ -122,7 +122,7 @@ def majority_index(masks_AHW: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def classes_in(planes_HWC: np.ndarray) -> list[int]:
-    """Returns the classes that planes show, and `IGNORE` where some pixel is ignored in all of them."""
+    """Returns the classes in planes, and `IGNORE` if some pixel is ignored in all of them."""
     counts = count_planes(planes_HWC)
     return np.flatnonzero(counts).tolist()
 
@@ -130,7 +130,7 @@ def classes_in(planes_HWC: np.ndarray) -> list[int]:
 def striped(planes_HWC: np.ndarray) -> np.ndarray:
     """Returns an index mask to be drawn: classes that overlap alternate in diagonal stripes.
 
-    uint8 (H, W): `NO_CLASS` where there is none, `IGNORE` where all planes are ignored.
+    uint8 (H, W): `NO_CLASS` where there is no class, `IGNORE` where all planes are ignored.
     """
     height, width, num_classes = planes_HWC.shape
     present = is_present(planes_HWC)

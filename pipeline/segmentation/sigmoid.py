@@ -1,4 +1,4 @@
-"""The decision rule of several classes per pixel: a probability for each class alone, which is there from 0.5 on.
+"""The decision rule for several classes per pixel: each class has its own probability and is chosen from 0.5 on.
 
 The counterpart of `decision.py`. Masks are planes, see `planes.py`; a network has an output per class.
 
@@ -25,7 +25,7 @@ def from_probs(probs_BCHW: Tensor) -> Tensor:
 
 
 def choose(logits_BCHW: Tensor) -> Tensor:
-    """Returns planes, uint8 (B, H, W, C), of the classes whose logit, or any score, is 0 or more.
+    """Returns planes, uint8 (B, H, W, C), of the classes whose logit (or other score) is 0 or more.
 
     >>> choose(torch.tensor([2.0, 0.0, -1.0]).view(1, 3, 1, 1)).flatten().tolist()
     [240, 240, 0]

@@ -1,10 +1,10 @@
-"""From which probability on a class is there, where a pixel may have several: a threshold per class, fitted.
+"""Fitted thresholds for several classes per pixel: the probability from which on a pixel has a class.
 
-In: of each out-of-fold image, how many pixels have which probability, by class and truth. Out: thresholds, 0.5 for all
-classes but those that gain, beyond noise, on sequences that they were not fitted on.
+In: for each out-of-fold image, a histogram of probabilities by class and truth. Out: a threshold per class, other than
+0.5 only if it gains, beyond noise, on sequences that it was not fitted on.
 
-Probabilities are counted in steps of 1 / `NUM_STEPS`, so the scores of all thresholds follow without another look at
-the image.
+Probabilities are counted in steps of 1 / `NUM_STEPS`, so the scores of all thresholds follow without reading
+the image again.
 
 Letters: C classes, N scored pixels of a block, S steps of probability, T thresholds.
 """
@@ -78,13 +78,13 @@ def threshold_scores(image: ThresholdImage, score: str = "dice") -> np.ndarray:
 def fit_thresholds(
     images: Sequence[ThresholdImage], classes: Sequence[str], scored: Sequence[int] | None = None, score: str = "dice"
 ) -> Fitted[int, tuple[int, int], np.ndarray]:
-    """Returns the thresholds, float64 (C,), 0.5 for all but those that gain, beyond noise, where they were not fitted.
+    """Returns the thresholds, float64 (C,), other than 0.5 only if they gain on sequences they were not fitted on.
 
     The trials are by class index; a setting is a class and an index into `THRESHOLDS`.
 
     Args:
-        scored: indices of the scored classes, which alone are tried; None: all.
-        score: one that `counted_score` returns; images without a value of it take no part.
+        scored: indices of the scored classes; only these are fitted; None: all.
+        score: one that `counted_score` returns; images without a value are left out.
     """
     scored = list(range(len(classes)) if scored is None else scored)
     by_image = {image.image_id: threshold_scores(image, score) for image in images}

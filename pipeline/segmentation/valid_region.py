@@ -1,4 +1,4 @@
-"""Which pixels of an image are scored: a second mask that is 0 where they are not (VALID_REGION of the descriptor)."""
+"""Which pixels of an image are scored: a second mask, 0 where they are not (VALID_REGION of the descriptor)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class ValidRegion:
     files: Files
 
     def paths(self, image_id: str) -> list[Path]:
-        """Returns the files of an image's region."""
+        """Returns the region files of an image."""
         return [self.files.folder / file for file, _ in self.files.of(image_id)]
 
     def ignore_outside(self, mask: np.ndarray, image_id: str) -> np.ndarray:
-        """Returns a mask, planes or an object map, changed in place: `IGNORE` where pixels are not scored."""
+        """Returns a mask, planes or an object map, changed in place to `IGNORE` where pixels are not scored."""
         for path in self.paths(image_id):
             mask[read_grey(path) == 0] = IGNORE
         return mask
 
     def problem(self, image_id: str, size: tuple[int, int]) -> Problem | None:
-        """Returns what is wrong with the region of an image of that size, None where nothing is."""
+        """Returns what is wrong with the region of an image of that size, None if nothing is."""
         for file, _ in self.files.of(image_id):
             path = self.files.folder / file
             if not path.is_file():

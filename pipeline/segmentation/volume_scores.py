@@ -28,11 +28,11 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Volumes:
-    """Masks of many volumes, kept compressed until all slices are in.
+    """Masks of many volumes, kept compressed until all slices are added.
 
     Attributes:
         names: of the scores, of `per: volume`.
-        scored: indices of the classes that have a value; others are NaN. A distance in a volume takes seconds.
+        scored: indices of the classes that have a value; others are NaN, as a distance in a volume takes seconds.
     """
 
     names: Sequence[str]
@@ -60,8 +60,8 @@ class Volumes:
             shapes = {shape for shape, _ in slices.values()}
             if len(shapes) > 1:
                 sizes = ", ".join(f"{width}x{height}" for _, height, width, *_ in sorted(shapes))
-                why = f"sequence {sequence} has images of {sizes} pixels, and a volume has slices of one size"
-                raise UserError(f"{why}; another SCORE, or SEQUENCE_PATTERN, is needed")
+                why = f"sequence {sequence} has images of {sizes} pixels, but the slices of a volume need one size"
+                raise UserError(f"{why}; set another SCORE or SEQUENCE_PATTERN")
             pairs = (slices[image_id] for image_id in sorted(slices))
             stacked = [np.frombuffer(zlib.decompress(data), np.uint8).reshape(shape) for shape, data in pairs]
             yield np.stack([pair[0] for pair in stacked]), np.stack([pair[1] for pair in stacked])
@@ -70,10 +70,10 @@ class Volumes:
 def uw_madison(volumes: Volumes) -> np.ndarray:
     """Returns 0.4 Dice + 0.6 (1 - Hausdorff distance) of each class, float64 (C,).
 
-    Dice is the mean over slices, the distance that over volumes; where neither mask has the class, a slice or volume is
-    left out. The distance is `hausdorff`, and 1 where only one mask has the class.
+    Dice is averaged over slices, the distance over volumes; a slice or volume where neither mask has the class is left
+    out. The distance is `hausdorff`, and 1 where only one mask has the class.
 
-    Source: the rules of UW-Madison GI Tract: slices are 1 apart, places of pixels are divided by the size of the image.
+    Source: the rules of UW-Madison GI Tract: slices are 1 apart, pixel positions are divided by the image's size.
     The organisers' code is not public. OpenAI's MLE-bench reads the rules as is done here, but joins the classes of a
     slice into one mask before it measures the distance.
     """
@@ -104,7 +104,7 @@ def _pixels_of(volume: np.ndarray, index: int) -> np.ndarray:
 def hausdorff(predicted: np.ndarray, true: np.ndarray) -> float:
     """Returns the Hausdorff distance of two sets of pixels of a volume, bool (S, H, W), as a share of its diagonal.
 
-    Places are divided by the volume's sides, so that each side counts alike and the diagonal is the root of 3. It is 0
+    Positions are divided by the volume's sides, so each side has length 1 and the diagonal is the root of 3. It is 0
     where both are empty, 1 where one is. All pixels of a mask count, those inside too, as in SciPy's
     `directed_hausdorff`; MONAI's takes outlines, which is farther where one mask has a hole that the other fills.
 
@@ -123,17 +123,17 @@ def hausdorff(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def _box_of(mask: np.ndarray) -> tuple[slice, ...]:
-    """Returns the smallest box that has all pixels of a mask with some."""
+    """Returns the smallest box with all pixels of a mask, which has at least one."""
     axes = range(mask.ndim)
     ends = (np.flatnonzero(mask.any(tuple(set(axes) - {axis})))[[0, -1]] for axis in axes)
     return tuple(slice(int(first), int(last) + 1) for first, last in ends)
 
 
 class MaskScores:
-    """The scores of a set of images that need their masks: those of images, and those of volumes.
+    """The scores of a set of images that need masks: scores per image and scores per volume.
 
     Args:
-        chosen: the scores of a run, others too.
+        chosen: all scores of a run; those that need no masks are skipped.
         scored: of volumes, indices of the classes that have a value.
     """
 
@@ -152,7 +152,7 @@ class MaskScores:
             self.volumes.add(sequence, image_id, predicted_HW, truth_HW)
 
     def by_name(self) -> dict[str, np.ndarray]:
-        """Returns float64 (I, C) of scores of images, (C,) of those of volumes."""
+        """Returns each score by name: float64 (I, C) per image, (C,) per volume."""
         stacked = {name: np.stack([own[name] for own in self.of_images]) for name in self.chosen.of_masks}
         return stacked | self.volumes.scores()
 

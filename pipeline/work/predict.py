@@ -120,5 +120,5 @@ def windows_until_stopped(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]
     """Yields all batches; a stop is heard between the windows of a large image, which takes minutes."""
     for batch in batches:
         if batch.windows_of is not None and run.stop.requested:
-            raise Stopped(f"{run.stop.reason}, in the middle of {batch.windows_of}, which is then predicted anew")
+            raise Stopped(f"{run.stop.reason}, in the middle of {batch.windows_of}, which the next run predicts again")
         yield batch

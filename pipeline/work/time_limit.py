@@ -1,9 +1,9 @@
 """`submit` with a time limit: predicts member by member and leaves out what does not fit.
 
-The best member comes first, as known from out-of-fold images. A submission is written before anything is predicted,
-again after the first images, and then whenever that is cheap; each replaces the one before only when it is whole, so a
-session that dies has the last one. What is left out, in this order: members that do not fit as a whole, test-time
-augmentation of the best one, its last images. Images without a prediction have the rows of an empty one.
+The best member by out-of-fold score or weight comes first. A submission is written before anything is predicted,
+again after the first images, and then whenever that is cheap; each replaces the one before only when it is complete, so
+if the session dies the last one is kept. What is left out, in this order: members that do not fit as a whole, test-time
+augmentation of the best one, its last images. Images without a prediction are written as empty.
 
 A run without members is its own only member.
 """
@@ -34,11 +34,11 @@ from pipeline.work.members import combination_facts
 from pipeline.work.predict import windows_until_stopped
 from pipeline.work.writing import amend, write_checked_submission
 
-REWRITE_SHARE = 0.1  # of the time since the last submission: what another one may take while there is more to predict
+REWRITE_SHARE = 0.1  # while predicting, another submission may take this share of the time since the last
 
 
 def submit_within_limit(run: Run, decoding: Mapping[str, Any]) -> None:
-    """Writes the best submission that fits into SUBMIT.TIME_LIMIT_HOURS, which count from the start of the command.
+    """Writes the best submission that fits into SUBMIT.TIME_LIMIT_HOURS, counted from the start of the command.
 
     Args:
         decoding: the content of decode.json.
@@ -91,7 +91,7 @@ class LimitedSubmission:
 
     @property
     def shown(self) -> list[int]:
-        """The members of which the submission is made: those used, or the best one as far as it is."""
+        """The members of which the submission is made: those used, or the best one, even if unfinished."""
         return sorted(self.used) or list(self.stores)[:1]
 
     def missing(self) -> list[str]:
@@ -99,7 +99,7 @@ class LimitedSubmission:
         return self._missing_of(self.shown[0]) if self.shown else list(self.pixels)
 
     def predict_best(self, number: int) -> None:
-        """Predicts the images with the best member: without its test-time augmentation, or some only, where it must."""
+        """Predicts the images with the best member; if time is short, without test-time augmentation, or only some."""
         member = self.members[number]
         is_done = self._has_time() and self._predict_early(number, member)
         if not is_done and member.loaded.config.predict.tta != "none" and self._has_time():
@@ -120,7 +120,7 @@ class LimitedSubmission:
             return
         write_s = self._write_s(len(self.used) + 1)
         if self.time_left_s < self.longest_start_s + write_s:
-            self.left_out[number] = f"not begun, as {duration(max(0.0, self.time_left_s))} were left"
+            self.left_out[number] = f"not started, only {duration(max(0.0, self.time_left_s))} were left"
             return
         try:
             for pace in self._predict(number, self.members[number]):
@@ -129,7 +129,7 @@ class LimitedSubmission:
                     times = f"{duration(needed_s)} more were needed, {duration(max(0.0, self.time_left_s))} were left"
                     self.left_out[number] = times
                     return
-        except UserError as error:  # whatever it lacks, the others have predicted
+        except UserError as error:  # the other members go on without it
             self.left_out[number] = str(error)
             self.run.log(f"warning: {self.members[number].name}: {error}")
             return
@@ -155,7 +155,7 @@ class LimitedSubmission:
         self.write_time.add(self._shown_pixels(), self.written_s - began_s)
 
     def finish(self) -> None:
-        """Writes the last submission where there is more than in the one before; says what is left out."""
+        """Writes the last submission if there is more than in the one before; logs what is left out."""
         if self.written != self._state():
             self.write()
         else:
@@ -164,15 +164,15 @@ class LimitedSubmission:
         if "shortened" in facts:
             self.run.log(f"warning: {facts['shortened']}")
         else:
-            self.run.log(f"time limit: all of it fits into {self.limit}")
+            self.run.log(f"time limit: everything fits into {self.limit}")
 
     def facts(self) -> dict[str, Any]:
-        """Returns what the origin of the submission says of the time limit; one that is cut has no local score."""
+        """Returns what the origin file says about the time limit; a shortened submission has no local score."""
         missing, lines, facts = len(self.missing()), [], {"time_limit": self.limit}
         if missing:
-            lines.append(f"{missing} of {len(self.pixels)} images are empty: not predicted")
+            lines.append(f"{missing} of {len(self.pixels)} images were not predicted and are empty")
         if self.without_tta:
-            lines.append("test-time augmentation is left out of some images")
+            lines.append("some images were predicted without test-time augmentation")
         if len(self.members) > 1:
             names = [self.members[number].loaded.name for number in self.shown]
             facts["members"] = ", ".join(names) or "none"
@@ -187,9 +187,9 @@ class LimitedSubmission:
         return facts
 
     def _predict_early(self, number: int, member: Run) -> bool:
-        """Predicts the images with the best member, writing on the way; returns whether it came to the end.
+        """Predicts the images with the best member and writes in between; returns whether all are predicted.
 
-        It ends early where all images do not fit, if it could do with less, or else where the next ones do not.
+        It stops early if not all images fit and augmentation can still be left out, or if the next batch does not fit.
         """
         has_less = member.loaded.config.predict.tta != "none"
         try:

@@ -1,4 +1,4 @@
-"""A run's submission as files: written and checked, with its origin, under the run's name and under SUBMIT.FILE."""
+"""Writes and checks a run's submission and its origin, under the run's name and under SUBMIT.FILE."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_checked_submission(
     Args:
         decoded: what is submitted of a test image, by its id.
         decoding: the content of decode.json, for the submission's origin file.
-        facts: what else the origin says, or says instead.
+        facts: what the origin says in addition, or instead.
     """
     form, sample = format_of(run.loaded.competition), sample_path(run)
     competition = form.like_sample(run.loaded.competition, sample)

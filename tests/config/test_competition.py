@@ -67,14 +67,14 @@ BORDERED = Objects("watershed", border="edge")
         ({"mask_values": "objects"}, "MASK_VALUES: objects needs OBJECTS.METHOD"),
         (
             {"objects": Objects("watershed", border="edges")},
-            "OBJECTS.BORDER: 'edges' is no class behind the first; did you",
+            "OBJECTS.BORDER: 'edges' is not a class after the first; did you",
         ),
         (
             {"objects": Objects("watershed", border="ground")},
-            "OBJECTS.BORDER: 'ground' is no class behind the first; expected",
+            "OBJECTS.BORDER: 'ground' is not a class after the first; expected",
         ),
-        ({"objects": Objects("components")}, "SUBMITTED: ground is the first class, which means no object"),
-        ({"objects": BORDERED}, "(OBJECTS); name others: [cell]"),
+        ({"objects": Objects("components")}, "SUBMITTED: with OBJECTS the first class, ground, means no object"),
+        ({"objects": BORDERED}, "means no object; name others: [cell]"),
         (
             {"objects": Objects("components", border="edge"), "submitted": ("edge",)},
             "OBJECTS.BORDER: edge is submitted",
@@ -82,7 +82,7 @@ BORDERED = Objects("watershed", border="edge")
         ({"objects": BORDERED, "submitted": ("cell",), "ignore_index": 2}, "OBJECTS.BORDER: edge is submitted or"),
         (
             {"objects": Objects("components"), "mask_values": "objects", "submitted": ("cell", "edge")},
-            "MASK_VALUES: a mask of numbered objects is of",
+            "MASK_VALUES: objects numbers the objects of one",
         ),
         ({"objects": Objects("components"), "submission": Submission("png_masks")}, "OBJECTS.METHOD: a row per object"),
         (
@@ -279,14 +279,17 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ),
         ({"split_column": "fold", "valid_csv": "v.csv"}, "SPLIT_COLUMN: VALID_CSV already names the validation images"),
         ({"split_column": "fold", "train_csv": None}, "SPLIT_COLUMN: is a column of TRAIN_CSV, which is null"),
-        ({"split_column": "fold", "train_csv": "a.txt"}, "SPLIT_COLUMN: is a column of TRAIN_CSV, and a.txt has none"),
+        ({"split_column": "fold", "train_csv": "a.txt"}, "SPLIT_COLUMN: is a column of TRAIN_CSV, but a.txt has no"),
         (
             {"valid_pattern": "a", "valid_images": "v/{id}.png"},
             "VALID_PATTERN: VALID_IMAGES already names the validation",
         ),
         ({"valid_pattern": "a", "split_column": "fold"}, "VALID_PATTERN: SPLIT_COLUMN already names the validation"),
         ({"valid_pattern": "(("}, "VALID_PATTERN: not a valid regular expression"),
-        ({"image": ImageForm(frame_axis=0)}, "IMAGE.FRAME_AXIS: says which axis FRAME counts along; give FRAME, too"),
+        (
+            {"image": ImageForm(frame_axis=0)},
+            "IMAGE.FRAME_AXIS: names the axis along which FRAME counts; give FRAME, too",
+        ),
         ({"id_pattern": "*"}, "ID_PATTERN: not a valid regular expression"),
         ({"sequence_column": "s", "train_csv": None}, "SEQUENCE_COLUMN: is a column of TRAIN_CSV, which is null"),
         ({"valid_csv": "v.csv", "train_csv": None}, "VALID_CSV: TRAIN_CSV: null takes every image of IMAGES"),
@@ -390,17 +393,17 @@ def test_a_broken_descriptor_is_refused_with_file_and_line(line, message, config
 def test_a_score_of_volumes_needs_sequences(configs: Path):
     path = configs / "competitions" / "uw_madison.yaml"
     path.write_text(re.sub(r"(?m)^SEQUENCE_PATTERN.*\n|^IMAGE: .*\n", "", path.read_text()))
-    with pytest.raises(UserError, match=r"SCORE: uw_madison is of volumes.*or SCORE: hausdorff_dice"):
+    with pytest.raises(UserError, match=r"SCORE: uw_madison needs volumes.*or SCORE: hausdorff_dice"):
         load_competition("uw_madison")
 
 
 @pytest.mark.parametrize(
     ("changed", "key", "why"),
     [
-        ({"annotators": "mean", "masks": ("a/{id}.png", "b/{id}.png")}, "ANNOTATORS", "need LABELS: multilabel"),
+        ({"annotators": "mean", "masks": ("a/{id}.png", "b/{id}.png")}, "ANNOTATORS", "mean needs LABELS: multilabel"),
         ({"annotators": "vote"}, "ANNOTATORS", "give a list of two or more"),
         ({"mask_values": "shares"}, "MASK_VALUES", "needs LABELS: multilabel"),
-        (MULTILABEL | {"mask_values": "colors"}, "MASK_VALUES", "name the values of each class"),
+        (MULTILABEL | {"mask_values": "colors"}, "MASK_VALUES", "give {name: [values]} for each class"),
         ({"labels": "multilabel", "ignore_index": 255}, "IGNORE_INDEX", "in MASK_VALUES"),
         (MULTILABEL | {"score": "pixel_accuracy"}, "SCORE", "write iou or dice"),
         (MULTILABEL | {"convention": Convention(rows="id")}, "SUBMITTED", "3 are submitted"),

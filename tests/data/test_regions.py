@@ -132,7 +132,7 @@ def test_other_formats_are_refused_above_the_limit_with_a_command_that_makes_the
     (problem,) = source(tmp_path).inspect("a.png").problems
     assert (problem.kind, problem.found) == ("image too large", "230x150")
     assert problem.expected == "at most 1,000 pixels, or a TIFF of tiles or an npy file, which are read by region"
-    command = shlex.split(problem.fix.partition(": ")[2].partition("; or a higher WHOLE_PX")[0])
+    command = shlex.split(problem.fix.partition(": ")[2].partition("; or raise WHOLE_PX")[0])
     subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
     assert source(tmp_path).inspect("NEW.tif").problems == ()
     np.testing.assert_array_equal(source(tmp_path).window("NEW.tif", Box(3, 5, 200, 100)), RGB[5:105, 3:203])

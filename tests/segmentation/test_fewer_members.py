@@ -48,7 +48,7 @@ def test_weights_that_were_not_fitted_for_the_members_left_are_normalised_and_th
 def test_weights_that_were_fitted_for_the_members_left_are_taken():
     fewer = [{"members": [1, 3], "weights": [[0.9], [0.1]], "kind": "greedy"}]
     left, words = reduced(found([[0.1], [0.2], [0.4], [0.3]], fewer=fewer), [1, 3])
-    assert left["weights"] == [[0.9], [0.1]] and "fitted for them on out-of-fold images (greedy)" in words
+    assert left["weights"] == [[0.9], [0.1]] and "members used, on out-of-fold images (greedy)" in words
 
 
 def test_a_single_member_needs_no_weight():

@@ -173,7 +173,7 @@ def test_training_has_the_score_of_single_images_and_cannot_watch_that_of_volume
     use(monkeypatch, volumes)
     history = pd.read_csv(run_paths("CutA") / "history.csv")
     assert "valid_hausdorff_dice" in history and "valid_uw_madison" not in history
-    with pytest.raises(UserError, match=r"uw_madison is of whole volumes.*set valid_hausdorff_dice"):
+    with pytest.raises(UserError, match=r"uw_madison needs whole volumes.*set valid_hausdorff_dice"):
         load("CutA", ("SOLVER.MONITOR=valid_uw_madison",))
 
 

@@ -153,7 +153,7 @@ def num_predicted(rows: dict[str, list[str]]) -> int:
 def test_what_fits_is_the_submission_without_a_limit(hidden, name, clock):
     rows, origin, lines = submitted(name, hidden, clock, 3600)
     assert "shortened" not in origin and origin["time_limit"] == "1 h 0 min" and origin["local_score"] is not None
-    assert "time limit: all of it fits into 1 h 0 min" in lines
+    assert "time limit: everything fits into 1 h 0 min" in lines
     assert rows == without_limit(name, hidden)
     assert not (run_paths(name).folder / "stream").exists()
 
@@ -189,7 +189,7 @@ def test_weights_of_the_whole_ensemble_are_normalised_over_fewer_members(hidden,
     found = json.loads((run_paths("TinyFit") / ENSEMBLE).read_text())
     assert found["fit"]["kind"] == "equal" and found["fewer"] == []  # four sequences would be needed to fit
     rows, origin, _ = submitted("TinyFit", hidden, clock, 600)
-    assert "Their weights are those of the whole ensemble, normalised" in origin["shortened"]
+    assert "The weights are those of the whole ensemble, normalised over the members used" in origin["shortened"]
     assert num_predicted(rows) == NUM_HIDDEN
 
 
@@ -205,7 +205,7 @@ def test_weights_that_were_fitted_for_fewer_members_are_used_for_them(hidden, cl
     marker.write_text(json.dumps(content))
     rows, origin, _ = submitted("TinyFit", hidden, clock, 600)
     assert origin["members"] == "TinyA, TinyC"
-    assert "Their weights were fitted for them on out-of-fold images (greedy)" in origin["shortened"]
+    assert "The weights were fitted for just the members used, on out-of-fold images (greedy)" in origin["shortened"]
     assert rows == without_limit("TinyA", hidden)  # whose weight is 1
 
 
@@ -213,7 +213,7 @@ def test_test_time_augmentation_is_dropped_first(hidden, clock):
     # Eight views of 20 images take 1,600 s. Without them, after some images with, 600 s are enough for all.
     rows, origin, _ = submitted("TinyA", hidden, clock, 600, "PREDICT.TTA=d4")
     assert num_predicted(rows) == NUM_HIDDEN and clock.time_s < 600
-    assert "test-time augmentation is left out of some images" in origin["shortened"]
+    assert "some images were predicted without test-time augmentation" in origin["shortened"]
     plain, turned = (without_limit("TinyA", hidden, f"PREDICT.TTA={tta}") for tta in ("none", "d4"))
     from_turned = [image_id for image_id, own in rows.items() if own == turned[image_id]]
     assert {image_id for image_id, own in rows.items() if own == plain[image_id]} | set(from_turned) == set(rows)
@@ -224,22 +224,22 @@ def test_images_for_which_there_is_no_time_have_empty_rows(hidden, clock):
     # The start and two images take 50 s, the next ones 20 s a pair: eight until 110 s, and the next pair may be slower.
     rows, origin, lines = submitted("TinyA", hidden, clock, 130)
     assert num_predicted(rows) == 8 and clock.time_s == 110
-    assert "12 of 20 images are empty: not predicted" in origin["shortened"]
-    assert any("12 of 20 images are empty" in line for line in lines if line.startswith("warning: "))
+    assert "12 of 20 images were not predicted and are empty" in origin["shortened"]
+    assert any("12 of 20 images were not predicted" in line for line in lines if line.startswith("warning: "))
 
 
 @pytest.mark.parametrize("name", ["TinyA", "TinyEns"])
 def test_a_limit_that_is_over_at_once_leaves_a_valid_file_without_predictions(hidden, name, clock):
     clock.time_s = 100.0
     rows, origin, _ = submitted(name, hidden, clock, 50)
-    assert num_predicted(rows) == 0 and "20 of 20 images are empty" in origin["shortened"]
+    assert num_predicted(rows) == 0 and "20 of 20 images were not predicted" in origin["shortened"]
 
 
 def test_the_report_says_that_the_submission_is_not_of_the_whole_run(hidden, clock):
     loaded = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=0.1"))
     run_chain(run_of(loaded, lambda line: None, clock), "report")
     page = (run_paths(loaded.run) / "report.html").read_text()
-    assert "is not of the whole run: time limit of 6 min 0 s: 1 of 3 members are used" in page
+    assert "was shortened: time limit of 6 min 0 s: 1 of 3 members are used" in page
 
 
 def test_the_same_limit_again_changes_nothing_and_none_predicts_all(hidden, clock):
@@ -284,7 +284,7 @@ def test_the_command_ends_with_a_valid_file_whatever_the_limit_is(trained, proje
     options = ("TinyEns", "submit", "--test-dir", str(hidden), "--time-limit", "2s", f"SUBMIT.FILE={file}")
     ended = subprocess.run(command(trained, *options), cwd=project, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert "warning: time limit of 2.0 s: 20 of 20 images are empty" in ended.stdout
+    assert "warning: time limit of 2.0 s: 20 of 20 images were not predicted" in ended.stdout
     assert num_predicted(rows_of(file)) == 0
     wrong = subprocess.run(
         command(trained, "TinyA", "--time-limit", "8.5"), cwd=project, capture_output=True, text=True, check=False
@@ -307,5 +307,5 @@ def test_a_session_that_dies_while_it_predicts_has_a_submission(trained, project
     process.communicate()
     assert len(rows_of(file)) == NUM_HIDDEN
     ended = subprocess.run(command(trained, *options), cwd=project, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0 and "time limit: all of it fits into 8 h 30 min" in ended.stdout
+    assert ended.returncode == 0 and "time limit: everything fits into 8 h 30 min" in ended.stdout
     assert num_predicted(rows_of(file)) == NUM_HIDDEN

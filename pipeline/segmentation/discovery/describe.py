@@ -35,9 +35,12 @@ from pipeline.segmentation.discovery.subsets import Lists, choose_lists
 
 ARCHIVES = (".zip", ".tar", ".gz", ".7z")
 MOST_LISTED = 3  # files that a message names
-MOSTLY = 0.5  # share of the images with a mask file, if those without are no mistake, but unlabelled
+MOSTLY = 0.5  # below this share of images with a mask file, those without count as unlabelled
 ENOUGH = 0.95  # share of the images with a mask file, if the others are exceptions
-LEAST_SEQUENCES, LEAST_FRAMES = 3, 2.0  # sequences, and images in one on average, if a beginning of ids names them
+LEAST_SEQUENCES, LEAST_FRAMES = (
+    3,
+    2.0,
+)  # sequences, and images in each on average, for a prefix to name them
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")  # a name in Kaggle's addresses
 
 
@@ -66,7 +69,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
         raise UserError(_no_masks(folder, findings))
     draft = Draft(name)
     title = re.sub(r"[_\-\s]+", " ", folder.name).strip() or name
-    draft.unknown("TITLE", "the name that reports show; taken from the folder's", title[:1].upper() + title[1:])
+    draft.unknown("TITLE", "the name that reports show; this is the folder's name", title[:1].upper() + title[1:])
     _describe_images(draft, findings)
     _describe_masks(draft, findings)
     labels = describe_classes(draft, findings.masks, findings.runs, findings.sample, all_ids(ids), listings)
@@ -232,10 +235,10 @@ def _describe_without_mask(draft: Draft, findings: Findings) -> None:
     if listed and not masks.is_objects and listed <= labelled_ids(findings):
         return
     if masks.coverage < MOSTLY:
-        text = "most images have no file, so such are taken for unlabelled ones; `empty`: nothing is on them"
+        text = "most images have no mask file, so these count as unlabelled; `empty` means that nothing is on them"
         draft.guess("WITHOUT_MASK", text, "skip")
     else:
-        draft.guess("WITHOUT_MASK", "an image without a file has nothing on it; `skip` leaves such out", "empty")
+        draft.guess("WITHOUT_MASK", "an image without a mask file counts as empty; `skip` leaves it out", "empty")
 
 
 def _leave_out_masks(draft: Draft, findings: Findings) -> None:

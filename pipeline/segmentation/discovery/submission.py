@@ -79,7 +79,7 @@ def describe_objects(draft: Draft, findings: Findings) -> None:
     """Sets OBJECTS where labels name each object of one class: a file each, or several rows of an image.
 
     Args:
-        draft: is complete but for this key.
+        draft: complete except for this key.
     """
     if draft.keys.get("CONVENTION", {}).get("ROWS") != "id":
         return
@@ -87,7 +87,7 @@ def describe_objects(draft: Draft, findings: Findings) -> None:
         column, has_class = findings.runs.id_column(all_ids(findings.ids))
         ids = findings.runs.columns[column]
         several = 0 if has_class else sum(count > 1 for count in Counter(ids).values())
-        found = f"{several:,} images have several rows, so that each seems to be an object"
+        found = f"{several:,} images have several rows, so each row seems to be an object"
     else:
         several, found = findings.masks.is_objects, "an image has a file per object"
     if several:

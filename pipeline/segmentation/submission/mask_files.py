@@ -1,7 +1,7 @@
 """The files of masks in a zip: 8-bit PNGs, 8-bit TIFFs, or arrays of NumPy.
 
 In: stored values, uint8 (H, W) grey or (H, W, 3) BGR, or the bytes of a file. Out: its bytes, or stored values. An npz
-is a zip too, of one npy file per array, whose name is the array's.
+is a zip, too: an npy file per array, named as the array.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_OVERHEAD = 2**20  # bytes of a file beyond its pixels; a zip that announces
 
 
 class MaskFileError(UserError):
-    """A file in a zip that is no mask of its image; the message says why."""
+    """A file in a zip that is not a mask of its image; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class MaskFile:
         name: for messages.
         what: the submission, for messages.
         packing: how the zip packs its files.
-        pixel_bytes: what a pixel takes unpacked, at most.
+        pixel_bytes: most bytes of an unpacked pixel.
         encode: stored values to bytes.
-        read: (bytes, code, size (height, width)) to stored values; refuses what is no such file.
+        read: (bytes, code, size (height, width)) to stored values; refuses other files.
     """
 
     suffix: str
@@ -54,7 +54,7 @@ class MaskFile:
     read: Callable[[bytes, MaskCode, tuple[int, int]], np.ndarray]
 
     def check_size(self, num_bytes: int, size: tuple[int, int]) -> None:
-        """Refuses a file that is larger than a mask can be.
+        """Refuses a file larger than a mask of that size can be.
 
         Raises:
             MaskFileError: with both sizes.
@@ -82,7 +82,7 @@ def _image(name: str, suffix: str, options: list[int]) -> MaskFile:
         _require_size((header.height, header.width), size)
         stored = decode_stored(data, suffix, code)
         if stored is None:
-            raise MaskFileError(f"its pixels do not decode; expected an {expected}")
+            raise MaskFileError(f"its pixels cannot be decoded; expected an {expected}")
         return stored
 
     return MaskFile(suffix, name, f"{name} masks in a zip", zipfile.ZIP_STORED, 4, encode, read)
@@ -98,7 +98,7 @@ def _read_array(data: bytes, code: MaskCode, size: tuple[int, int]) -> np.ndarra
     try:
         array: Any = load_array(data)
     except (ValueError, EOFError, OSError) as error:
-        raise MaskFileError(f"is no array of NumPy: {error}") from error
+        raise MaskFileError(f"not a NumPy array: {error}") from error
     num_axes, expected = (3, "(height, width, 3) of RGB") if code.colors else (2, "(height, width)")
     array = array.reshape(size) if array.size == np.prod(size) and num_axes == 2 else array  # a side of 1 is squeezed
     if array.ndim != num_axes or array.dtype.kind not in "uib":

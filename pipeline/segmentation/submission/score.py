@@ -92,7 +92,7 @@ def _sequence_of(image_id: str, competition: Competition, sequences: Mapping[str
     sequence = sequences.get(image_id) or sequence_of(competition, row, "", 0)[0]
     if not sequence:
         raise UserError(
-            f"the sequence of {image_id} is not known, and {competition.score} is of volumes; put the folder of "
+            f"the sequence of {image_id} is not known, and {competition.score} needs it; put the folder of "
             f"{competition.name} where ./run.sh finds it (DATA_DIR), or give SEQUENCE_PATTERN"
         )
     return sequence
@@ -184,7 +184,7 @@ def _find_rows(
     """
     spec, name = competition.masks, competition.name
     if not isinstance(spec, MaskCsv):
-        raise UserError(f"--masks {csv_path} is a file, and MASKS of {name} are files of masks; name their folder")
+        raise UserError(f"--masks {csv_path} is a file, but {name} has its masks in files; name their folder")
     given = {key: getattr(spec, key) for key in FOUND if getattr(spec, key) is not None}
     facts = {key: getattr(competition.convention, key) for key in FOUND} | given
     masks = replace(spec, csv=csv_path.name)
@@ -193,8 +193,8 @@ def _find_rows(
         raise UserError(f"{csv_path} cannot be used to score {path}:\n{format_problems(source.problems)}")
     num_with_runs = sum(image_id in source.runs.rows for image_id in ids)
     if not num_with_runs:
-        raise UserError(f"{csv_path}: none of the {len(ids)} images in {path} has run lengths there, such as {ids[0]}")
-    line = f"{len(ids) - num_with_runs} of the {len(ids)} images have no run lengths in {csv_path}: nothing is on them"
+        raise UserError(f"{csv_path}: no run lengths for any of the {len(ids)} images in {path}, such as {ids[0]}")
+    line = f"{len(ids) - num_with_runs} of the {len(ids)} images have no run lengths in {csv_path} and count as empty"
     return {image_id: _Truth(source, image_id, csv_path.name) for image_id in ids}, [line] * (num_with_runs < len(ids))
 
 
@@ -213,7 +213,7 @@ def _checked_sizes(
         height, width = image_sizes.get(image_id, (0, 0))
         if masks_path.is_file() and 0 in (height, width):
             raise UserError(
-                f"{image_id} in {path} is no image of {competition.name} that is here: its size is not known"
+                f"the size of {image_id} in {path} is not known: no image of {competition.name} here has this id"
             )
         seen = source.inspect(image_id, cell, Inspection(width, height, None, ()))
         problems += [*seen.problems, *compare_sizes(Inspection(width, height, None, ()), seen, file)]

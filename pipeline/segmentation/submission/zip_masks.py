@@ -3,7 +3,7 @@
 In: index masks, or a zip, and the competition's SUBMISSION. Out: a zip of the files of `mask_files.py`, grey or RGB, or
 index masks (uint8, H, W). A pixel of no class is stored as the ignored class or value, and read as `IGNORE`.
 
-`kind` is everywhere the name of the format.
+`kind` is always the name of the format.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_SUGGESTIONS = 20  # finding a similar name is slow; a zip with more unknown
 
 
 def _template(competition: Competition, kind: str) -> str:
-    """Returns SUBMISSION.FILE, or what it is where it is not given."""
+    """Returns SUBMISSION.FILE, or its default."""
     own = competition.submission
     return own.file if own.file and own.format in (kind, "run_lengths") else f"{{id}}{KINDS[kind].suffix}"
 
@@ -100,7 +100,7 @@ def read(
         skipped: images whose masks are not read.
 
     Raises:
-        UserError: a file is of no image in `sizes`, is there twice, or is no mask of that size.
+        UserError: a file belongs to no image in `sizes`, appears twice, or is not a mask of that size.
     """
     code = submission_code(competition)
     expected = {_file_of(image_id, competition, kind) for image_id in [*sizes, *skipped]}
@@ -113,7 +113,7 @@ def read(
                     f"expected files such as {next(iter(expected), 'none')}. Is it a submission to another competition?"
                 )
             if entry.filename in entries:
-                raise UserError(f"{path}: {entry.filename} is there twice")
+                raise UserError(f"{path}: {entry.filename} appears twice")
             entries[entry.filename] = entry
         for image_id, size in sizes.items():
             entry = entries.get(_file_of(image_id, competition, kind))
@@ -159,7 +159,7 @@ def check(path: Path, competition: Competition, sizes: Sizes, sample_path: Path 
 
 
 def check_sample(competition: Competition, path: Path, test_ids: set[str], kind: str = PNG) -> list[Problem]:
-    """Returns what is wrong with the sample submission: no zip, or files of no test image."""
+    """Returns what is wrong with the sample submission: not a zip, or files that belong to no test image."""
     file = path.name
     known = {_file_of(image_id, competition, kind) for image_id in test_ids}
     try:
@@ -176,7 +176,7 @@ def _open_zip(path: Path, kind: str) -> zipfile.ZipFile:
     """Returns an open zip.
 
     Raises:
-        UserError: there is no such file, or it is no whole zip.
+        UserError: there is no such file, or it is not a complete zip.
     """
     try:
         return zipfile.ZipFile(path)
@@ -212,7 +212,7 @@ def _decode_file(
 
 
 def _strange_values(pixels: np.ndarray, code: MaskCode) -> str:
-    """Returns the message on stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
+    """Returns the message about stored pixels of no class: grey values of shape N, or BGR of shape N, 3."""
     strange = listed(np.unique(pixels if pixels.ndim == 1 else pixels[:, ::-1], axis=0).tolist())
     what = "colours" if code.colors else "values"
     return f"{what} {strange} in {len(pixels):,} pixels; expected {what} of the classes, see SUBMISSION.VALUES"

@@ -530,7 +530,7 @@ def ships(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "found"),
-    [(folders.nuclei, "an image has a file per object"), (ships, "7 images have several rows, so that each seems")],
+    [(folders.nuclei, "an image has a file per object"), (ships, "7 images have several rows, so each row seems")],
     ids=["files", "rows"],
 )
 def test_a_file_or_row_per_object_is_taken_as_an_object_of_its_own(kind, found, tmp_path):

@@ -160,14 +160,14 @@ FAULTS = {
     "a TIFF of two pages": ("tiff_masks", tiff(np.zeros((2, 60, 96), np.uint8)), "TIFF; expected"),
     "a TIFF of another size": ("tiff_masks", tiff(GOOD[:, :90]), "90x60 pixels, its image 96x60"),
     "a PNG": ("tiff_masks", cv2.imencode(".png", GOOD)[1].tobytes(), "8-bit greyscale PNG; expected an 8-bit"),
-    "half a TIFF": ("tiff_masks", tiff(GOOD + 1)[:200], "not an image|damaged|do not decode"),
+    "half a TIFF": ("tiff_masks", tiff(GOOD + 1)[:200], "not an image|damaged|cannot be decoded"),
     "an unknown value in a TIFF": ("tiff_masks", tiff(GOOD + 9), "values 9 in 5,760 pixels"),
     "an array of floats": ("npz", npy(GOOD.astype(np.float32)), r"an array \(60, 96\) of float32; expected integers"),
     "an array of planes": ("npz", npy(np.zeros((5, 60, 96), np.uint8)), r"an array \(5, 60, 96\) of uint8"),
     "an array turned": ("npz", npy(GOOD.reshape(-1)[:90]), r"an array \(90,\) of uint8"),
     "an array of another size": ("npz", npy(GOOD[:50]), "96x50 pixels, its image 96x60"),
-    "objects": ("npz", npy(np.array([{1: 2}], object)), "is no array of NumPy"),
-    "half an array": ("npz", npy(GOOD)[:100], "is no array of NumPy"),
+    "objects": ("npz", npy(np.array([{1: 2}], object)), "not a NumPy array"),
+    "half an array": ("npz", npy(GOOD)[:100], "not a NumPy array"),
     "an unknown value in an array": ("npz", npy(GOOD + 9), "values 9 in 5,760 pixels"),
 }
 

@@ -177,11 +177,11 @@ def test_a_file_is_scored_by_the_rows_of_the_labels(tmp_path):
 
     scores = score_file(path, labels, by_rows, sizes_of_images, lines.append)["scores"]
     assert scores["object_ap"]["mean"] == pytest.approx((1 / 4 + 1) / 2)
-    assert lines[0] == f"1 of the 2 images have no run lengths in {labels}: nothing is on them"
-    with pytest.raises(UserError, match="its size is not known"):
+    assert lines[0] == f"1 of the 2 images have no run lengths in {labels} and count as empty"
+    with pytest.raises(UserError, match=r"the size of a.jpg in .* is not known"):
         score_file(path, labels, by_rows)
-    with pytest.raises(UserError, match="is a file, and MASKS of test are files of masks; name their folder"):
+    with pytest.raises(UserError, match="is a file, but test has its masks in files; name their folder"):
         score_file(path, labels, SHIPS, sizes_of_images)
     labels.write_text("ImageId,EncodedPixels\nc.jpg,1 2\n")
-    with pytest.raises(UserError, match=r"none of the 2 images .* has run lengths there, such as a.jpg"):
+    with pytest.raises(UserError, match=r"no run lengths for any of the 2 images .*, such as a.jpg"):
         score_file(path, labels, by_rows, sizes_of_images)
