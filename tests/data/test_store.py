@@ -181,18 +181,18 @@ KILLED_BUILD = """
 import sys
 import cv2
 import pandas as pd
-from pipeline.data import store
+from pipeline.data import build_store
 catalog = pd.read_csv(sys.argv[1] + "/catalog.csv", dtype={"id": str})
-write = store._write_all
+write = build_store._write_all
 def slow(*arguments):
     write(*arguments)
     print("writing", flush=True)
     import time
     time.sleep(0.2)
-store._write_all = slow
+build_store._write_all = slow
 from pathlib import Path
 from tests.data.catalogs import IndexMasks, plain_images
-store.build_store(plain_images(sys.argv[1]), catalog, ((96, 64), (48, 32)), sys.argv[2], IndexMasks(Path(sys.argv[1])))
+build_store.build_store(plain_images(sys.argv[1]), catalog, ((96, 64), (48, 32)), sys.argv[2], IndexMasks(Path(sys.argv[1])))
 """
 
 
