@@ -192,7 +192,8 @@ def slow(*arguments):
 build_store._write_all = slow
 from pathlib import Path
 from tests.data.catalogs import IndexMasks, plain_images
-build_store.build_store(plain_images(sys.argv[1]), catalog, ((96, 64), (48, 32)), sys.argv[2], IndexMasks(Path(sys.argv[1])))
+images, labels = plain_images(sys.argv[1]), IndexMasks(Path(sys.argv[1]))
+build_store.build_store(images, catalog, ((96, 64), (48, 32)), sys.argv[2], labels)
 """
 
 
