@@ -78,4 +78,5 @@ def test_with_too_little_time_it_is_still_a_file_of_every_image(form, tmp_path):
     found = masks_in(paths.submission(FORMS[form]))
     assert list(found) == read_catalog(paths / TEST_CATALOG)["id"].tolist()
     assert all(mask.shape == (SIDE, SIDE) and not mask.any() for mask in found.values())
-    assert "4 of 4 images are empty" in json.loads(paths.submission(".json").read_text())["shortened"]
+    shortened = json.loads(paths.submission(".json").read_text())["shortened"]
+    assert "4 of 4 images were not predicted and are empty" in shortened
