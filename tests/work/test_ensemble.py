@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from pipeline.config import load as load_module
-from pipeline.config.load import Loaded, load, nested
+from pipeline.config.load import Loaded, load
 from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import unpack
 from pipeline.segmentation.scores import image_scores
 from pipeline.work.members import trained_on
-from tests.tiny import SETTINGS, SIDE, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
+from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
+from tests.tiny import SIDE, executed, run_of, run_paths, run_stages, write_competition
 from tests.training.toy import StopAt
 
 pytestmark = pytest.mark.slow
@@ -36,41 +36,26 @@ SPLITS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}  # overlapping slices: an image i
 
 def write_configs(folder: Path, competition: Path) -> None:
     """Three members and their ensemble beside the project's own configs."""
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.NUM_EPOCHS": 1, "SOLVER.PLAN": "constant", "RUNTIME.DEVICE": "cpu"}
-    for name, index in SPLITS.items():
-        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
-        (folder / f"{name}.yaml").write_text(
-            f"# Is it small? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
-        )
-    tree = {"DATASETS": {"COMPETITION": "demo", "DIRECTORY": str(competition)}, "ENSEMBLE": {"MEMBERS": list(SPLITS)}}
-    (folder / "TinyEns.yaml").write_text(f"# Are they better together? ./run.sh TinyEns\n{yaml.safe_dump(tree)}")
+    shared = {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.NUM_EPOCHS": 1, "SOLVER.PLAN": "constant"}
+    write_members(folder, shared, SPLITS)
+    write_ensemble(folder, "TinyEns", SPLITS, {"COMPETITION": "demo", "DIRECTORY": str(competition)})
 
 
 @pytest.fixture(scope="module")
 def trained(project, tmp_path_factory):
     """The folder of configs and the folder of three trained runs."""
     folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(project / "configs", folder / "configs")
-    write_configs(folder / "configs", write_competition(folder / "data"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_module, "CONFIGS", folder / "configs")
-        patch.setenv("RUNS_DIR", str(folder / "runs"))
-        patch.setenv("SCRATCH_DIR", str(folder / "scratch"))
-        draw_nothing(patch)
-        for name in SPLITS:
-            run_stages(load(name), "train")
+    write_configs(copy_configs(project, folder), write_competition(folder / "data"))
+    run_all(folder, SPLITS, "train")
     return folder
 
 
 @pytest.fixture
 def members_trained(trained, tmp_path, monkeypatch) -> Path:
     """This test's own copy of the trained runs; returns the competition's folder."""
-    shutil.copytree(trained / "runs", tmp_path / "runs")
-    monkeypatch.setattr(load_module, "CONFIGS", trained / "configs")
+    use_copy(monkeypatch, trained, tmp_path)
     monkeypatch.setenv("SCRATCH_DIR", str(trained / "scratch"))
-    draw_nothing(monkeypatch)
     return trained / "data"
 
 
@@ -110,7 +95,7 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     for image_id, row in scores.iterrows():
         views = [stores[int(number)].view(image_id) for number in split.at[image_id, "members"].split()]
         truth = read_mask(members_trained / f"masks/masks/{image_id}.png")
-        dice = image_scores(confusion_of(combine(views, [Recipe("AP")])[0], truth, 12))["dice"]
+        dice = image_scores(SOFTMAX.count_masks(combine(views, [Recipe("AP")])[0], truth, 12))["dice"]
         assert row["dice"] == pytest.approx(float(dice.mean()), abs=1e-6)
 
 

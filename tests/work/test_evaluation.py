@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.mask_code import mask_code
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.labels import read_mask
 from pipeline.training.inputs import split_rows
@@ -43,7 +43,7 @@ def test_a_score_not_above_the_majority_guess_is_warned_of_and_written_beside_th
     truths = {row.id: read_mask(folder / row.mask, mask_code(loaded.competition)) for row in rows.itertuples()}
     predicted = {name: truth if is_right else np.full_like(truth, BACKGROUND) for name, truth in truths.items()}
     num_classes = loaded.competition.num_classes
-    confusion_ICC = np.stack([confusion_of(predicted[name], truths[name], num_classes) for name in rows["id"]])
+    confusion_ICC = np.stack([SOFTMAX.count_masks(predicted[name], truths[name], num_classes) for name in rows["id"]])
     evaluation = evaluation_of(run, folder, rows, confusion_ICC, predicted.__getitem__)
     write_evaluation(run, folder, rows, evaluation, FACTS)
     write_checked_submission(run, lambda image_id: block(), {})

@@ -10,15 +10,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from pipeline.config import load as load_module
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.paths import REPORT, SUBMISSION, TEST_CATALOG, TEST_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.predict import unpack
-from tests.tiny import SETTINGS, draw, draw_nothing, executed, run_paths, run_stages, write_competition
+from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
+from tests.tiny import draw, executed, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -28,30 +27,18 @@ HIDDEN = ("000001_001", "000009_001", "000009_002")  # the first is a training i
 
 def write_configs(folder: Path, competition: Path) -> None:
     """Two members and their ensemble."""
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.PLAN": "constant", "DATALOADERS.TRAIN.BATCH_SIZE": 4}
-    for name, index in MEMBERS.items():
-        tree = {"BASE": "demo"} | nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
-        (folder / f"{name}.yaml").write_text(f"# A member. ./run.sh {name}\n{yaml.safe_dump(tree)}")
-    tree = {"DATASETS": {"COMPETITION": "demo", "DIRECTORY": str(competition)}, "ENSEMBLE": {"MEMBERS": list(MEMBERS)}}
-    (folder / "TinyEns.yaml").write_text(f"# Both. ./run.sh TinyEns\n{yaml.safe_dump(tree)}")
+    shared = {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "DATALOADERS.TRAIN.BATCH_SIZE": 4}
+    write_members(folder, shared, MEMBERS)
+    write_ensemble(folder, "TinyEns", MEMBERS, {"COMPETITION": "demo", "DIRECTORY": str(competition)})
 
 
 @pytest.fixture(scope="module")
 def trained(project, tmp_path_factory) -> Path:
     """The folder of configs and of finished runs, and no competition any more."""
     folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(project / "configs", folder / "configs")
-    write_configs(folder / "configs", write_competition(folder / "data"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_module, "CONFIGS", folder / "configs")
-        patch.setenv("RUNS_DIR", str(folder / "runs"))
-        patch.setenv("SCRATCH_DIR", str(folder / "scratch"))
-        draw_nothing(patch)
-        for name in MEMBERS:
-            run_stages(load(name), "evaluate")
-        run_stages(load("TinyEns"), "evaluate")
+    write_configs(copy_configs(project, folder), write_competition(folder / "data"))
+    run_all(folder, (*MEMBERS, "TinyEns"), "evaluate")
     shutil.rmtree(folder / "data")
     shutil.rmtree(folder / "scratch")
     return folder
@@ -60,9 +47,7 @@ def trained(project, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def runs(trained, tmp_path, monkeypatch) -> None:
     """This test's own copy of the finished runs."""
-    shutil.copytree(trained / "runs", tmp_path / "runs")
-    monkeypatch.setattr(load_module, "CONFIGS", trained / "configs")
-    draw_nothing(monkeypatch)
+    use_copy(monkeypatch, trained, tmp_path)
 
 
 @pytest.fixture

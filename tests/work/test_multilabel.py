@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from pipeline.__main__ import main
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.paths import CONFUSION, DECODE, PANELS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import decode, unpack
-from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages
-from tests.work.test_own_score import use
+from tests.experiments import copy_configs, run_all, use, write_ensemble, write_members
+from tests.tiny import draw_nothing, run_paths, run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -98,27 +96,18 @@ def write_shapes(folder: Path) -> dict[str, np.ndarray]:
 def done(project, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     """Two members and their ensemble, all stages done, and the truth of the test images."""
     folder = tmp_path_factory.mktemp("overlaps")
-    shutil.copytree(project / "configs", folder / "configs")
-    (folder / "configs" / "competitions" / "shapes.yaml").write_text(f"# Shapes.{DESCRIPTION}")
+    (copy_configs(project, folder) / "competitions" / "shapes.yaml").write_text(f"# Shapes.{DESCRIPTION}")
     truth = write_shapes(folder / "data" / "shapes")
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.COMPETITION": "shapes", "DATASETS.SPLIT.BY": "sequence", "SWEEP.STEPS": 8}
-    settings |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 20, "SOLVER.MAX_LR": 0.01}
-    settings |= {"LOSS_FN.MIX": "0.5 bce + 0.5 dice", "SOLVER.MONITOR": "valid_dice"}
-    settings |= {"DATASETS.AUGMENTATION.SHIFT_SCALE_ROTATE.ENABLE": True}
-    for name, index in MEMBERS.items():
-        changed = {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name}
-        changed |= {"PREDICT.TTA": "flip", "PREDICT.TTA_SPACE": "probs"} if name == "OverB" else {}
-        text = f"# Both? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | nested(settings | changed))}"
-        (folder / "configs" / f"{name}.yaml").write_text(text)
-    tree = {"DATASETS": {"COMPETITION": "shapes"}, "DECODE": {"SUPPRESS": "fitted", "OFFSETS": "fitted"}}
-    tree["ENSEMBLE"] = {"MEMBERS": list(MEMBERS), "METHOD": "WEIGHTED", "WEIGHTS": "fitted"}
-    (folder / "configs" / "OverEns.yaml").write_text(f"# Better? ./run.sh OverEns\n{yaml.safe_dump(tree)}")
-    with pytest.MonkeyPatch.context() as patch:
-        use(patch, folder)
-        draw_nothing(patch)
-        for name in (*MEMBERS, "OverEns"):
-            run_stages(load(name))
+    shared = {"DATASETS.COMPETITION": "shapes", "DATASETS.SPLIT.BY": "sequence"}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 20, "SOLVER.MAX_LR": 0.01}
+    shared |= {"LOSS_FN.MIX": "0.5 bce + 0.5 dice", "SOLVER.MONITOR": "valid_dice"}
+    shared |= {"DATASETS.AUGMENTATION.SHIFT_SCALE_ROTATE.ENABLE": True}
+    own = {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}
+    own["OverB"] |= {"PREDICT.TTA": "flip", "PREDICT.TTA_SPACE": "probs"}
+    write_members(folder / "configs", shared, own)
+    how, decode = {"METHOD": "WEIGHTED", "WEIGHTS": "fitted"}, {"SUPPRESS": "fitted", "OFFSETS": "fitted"}
+    write_ensemble(folder / "configs", "OverEns", MEMBERS, {"COMPETITION": "shapes"}, how, DECODE=decode)
+    run_all(folder, (*MEMBERS, "OverEns"))
     return folder, truth
 
 

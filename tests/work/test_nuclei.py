@@ -4,65 +4,44 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from pipeline.__main__ import main
-from pipeline.config import load as load_module
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.paths import TEST_CATALOG, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.report.read import read_columns
 from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.predict import decode, unpack
+from tests.experiments import copy_configs, run_all, use, write_ensemble, write_members
 from tests.segmentation.nuclei import write_folder
 from tests.segmentation.test_score_kinds import slow_object_scores
-from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages
+from tests.tiny import draw_nothing, run_paths, run_stages
 
 pytestmark = pytest.mark.slow
 
 MEMBERS = {"NucleiA": (0, 20), "NucleiB": (10, 3)}  # slice of the split, epochs
-FOLDERS = {"DATA_DIR": "data", "RUNS_DIR": "runs", "SCRATCH_DIR": "scratch", "SUBMISSIONS_DIR": "out"}
-
-
-def use(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setattr(load_module, "CONFIGS", folder / "configs")
-    for variable, name in FOLDERS.items():
-        patch.setenv(variable, str(folder / name))
 
 
 @pytest.fixture(scope="module")
 def nuclei(project, tmp_path_factory) -> tuple[Path, dict[str, list[np.ndarray]]]:
     """The folder after all stages of two members and their ensemble, and the nuclei of its training images."""
     folder = tmp_path_factory.mktemp("nuclei")
-    shutil.copytree(project / "configs", folder / "configs")
+    copy_configs(project, folder)
     true = write_folder(folder / "data" / "dsb2018")
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.COMPETITION": "dsb2018", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {
-        "SOLVER.PLAN": "constant",
-        "SOLVER.PATIENCE": 40,
-        "SOLVER.MAX_LR": 0.01,
-        "DATASETS.AUGMENTATION.COPY_PASTE.ENABLE": False,
+    shared = {"DATASETS.COMPETITION": "dsb2018", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.PATIENCE": 40, "SOLVER.MAX_LR": 0.01, "DECODE.OBJECTS": "fitted"}
+    shared |= {f"DATASETS.AUGMENTATION.{name}.ENABLE": False for name in ("COLOR", "GAUSSIAN_NOISE", "COPY_PASTE")}
+    own = {
+        name: {"DATASETS.SPLIT_INDEX": index, "SOLVER.NUM_EPOCHS": epochs} for name, (index, epochs) in MEMBERS.items()
     }
-    settings |= {f"DATASETS.AUGMENTATION.{name}.ENABLE": False for name in ("COLOR", "GAUSSIAN_NOISE")}
-    settings["DECODE.OBJECTS"] = "fitted"
-    for name, (index, epochs) in MEMBERS.items():
-        own = {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name, "SOLVER.NUM_EPOCHS": epochs}
-        text = f"# How many nuclei? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | nested(settings | own))}"
-        (folder / "configs" / f"{name}.yaml").write_text(text)
-    tree = {"DATASETS": {"COMPETITION": "dsb2018"}, "DECODE": {"OBJECTS": "fitted", "SUPPRESS": "fitted"}}
-    tree["ENSEMBLE"] = {"MEMBERS": list(MEMBERS)}
-    (folder / "configs" / "NucleiEns.yaml").write_text(f"# More? ./run.sh NucleiEns\n{yaml.safe_dump(tree)}")
-    with pytest.MonkeyPatch.context() as patch:
-        use(patch, folder)
-        draw_nothing(patch)
-        for name in (*MEMBERS, "NucleiEns"):
-            run_stages(load(name))
+    write_members(folder / "configs", shared, own)
+    decode = {"OBJECTS": "fitted", "SUPPRESS": "fitted"}
+    write_ensemble(folder / "configs", "NucleiEns", MEMBERS, {"COMPETITION": "dsb2018"}, DECODE=decode)
+    run_all(folder, (*MEMBERS, "NucleiEns"))
     return folder, true
 
 

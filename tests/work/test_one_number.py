@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from pipeline.__main__ import main
-from pipeline.config import load as load_module
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.learning import loss_classes, scored_classes
 from pipeline.segmentation.predict import decode, unpack
 from pipeline.submission.file import write_submission
-from tests.tiny import ROAD, SETTINGS, draw_nothing, run_paths, run_stages, write_competition
+from tests.experiments import copy_configs, run_all, use, write_ensemble, write_members
+from tests.tiny import ROAD, run_paths, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -59,40 +57,17 @@ def write_roads(folder: Path) -> Path:
 def done(project, tmp_path_factory):
     """Two members and their ensemble, all stages done; the folder of configs, data, runs and submissions."""
     folder = tmp_path_factory.mktemp("roads")
-    shutil.copytree(project / "configs", folder / "configs")
-    (folder / "configs" / "competitions" / "roads.yaml").write_text(COMPETITION)
+    (copy_configs(project, folder) / "competitions" / "roads.yaml").write_text(COMPETITION)
     write_roads(folder / "data" / "roads")
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.COMPETITION": "roads", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.PLAN": "constant", "SOLVER.MONITOR": "valid_dice"}
-    for name, index in MEMBERS.items():
-        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
-        (folder / "configs" / f"{name}.yaml").write_text(
-            f"# Small? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
-        )
-    tree = {
-        "DATASETS": {"COMPETITION": "roads"},
-        "ENSEMBLE": {"MEMBERS": list(MEMBERS), "METHOD": "WEIGHTED", "WEIGHTS": "fitted"},
-    }
-    tree |= {"DECODE": {"SUPPRESS": "fitted", "OFFSETS": "fitted"}}
-    (folder / "configs" / "RoadEns.yaml").write_text(f"# Better? ./run.sh RoadEns\n{yaml.safe_dump(tree)}")
-    with pytest.MonkeyPatch.context() as patch:
-        use(patch, folder)
-        draw_nothing(patch)
-        for name in (*MEMBERS, "RoadEns"):
-            run_stages(load(name))
+    shared = {"DATASETS.COMPETITION": "roads", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.MONITOR": "valid_dice"}
+    write_members(
+        folder / "configs", shared, {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}
+    )
+    how, decode = {"METHOD": "WEIGHTED", "WEIGHTS": "fitted"}, {"SUPPRESS": "fitted", "OFFSETS": "fitted"}
+    write_ensemble(folder / "configs", "RoadEns", MEMBERS, {"COMPETITION": "roads"}, how, DECODE=decode)
+    run_all(folder, (*MEMBERS, "RoadEns"))
     return folder
-
-
-def use(patch, folder: Path) -> None:
-    patch.setattr(load_module, "CONFIGS", folder / "configs")
-    for variable, name in {
-        "DATA_DIR": "data",
-        "RUNS_DIR": "runs",
-        "SCRATCH_DIR": "scratch",
-        "SUBMISSIONS_DIR": "out",
-    }.items():
-        patch.setenv(variable, str(folder / name))
 
 
 @pytest.fixture

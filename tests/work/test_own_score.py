@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
-from pipeline.config import load as load_module
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.errors import UserError
 from pipeline.paths import VALID_PROBS
 from pipeline.prediction.store import PredictionStore
@@ -21,45 +20,32 @@ from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode, unpack
 from pipeline.segmentation.volume_scores import Volumes
 from pipeline.submission.file import write_submission
-from tests.tiny import SETTINGS, draw_nothing, run_paths, run_stages, write_competition
+from tests.experiments import copy_configs, run_all, use, write_ensemble, write_members
+from tests.tiny import draw_nothing, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
 MEMBERS = {"EdgeA": 0, "EdgeB": 10}
-FOLDERS = {"DATA_DIR": "data", "RUNS_DIR": "runs", "SCRATCH_DIR": "scratch", "SUBMISSIONS_DIR": "out"}
-
-
-def use(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setattr(load_module, "CONFIGS", folder / "configs")
-    for variable, name in FOLDERS.items():
-        patch.setenv(variable, str(folder / name))
 
 
 @pytest.fixture(scope="module")
 def done(project, tmp_path_factory) -> Path:
     """Two members and their ensemble, all stages done, of a competition that is scored by its boundaries."""
     folder = tmp_path_factory.mktemp("edges")
-    shutil.copytree(project / "configs", folder / "configs")
-    text = (folder / "configs" / "competitions" / "demo.yaml").read_text()
+    competitions = copy_configs(project, folder) / "competitions"
+    text = (competitions / "demo.yaml").read_text()
     own = "SCORE: surface_dice\nSCORE_OPTIONS: {TOLERANCE: 3}\n"
-    (folder / "configs" / "competitions" / "edges.yaml").write_text(f"{text}\n{own}")
+    (competitions / "edges.yaml").write_text(f"{text}\n{own}")
     write_competition(folder / "data" / "edges")
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.COMPETITION": "edges", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 12, "SOLVER.MAX_LR": 0.01}
-    settings["SOLVER.MONITOR"] = "valid_surface_dice"
-    for name, index in MEMBERS.items():
-        tree = nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
-        text = f"# Sharp? ./run.sh {name}\n{yaml.safe_dump({'BASE': 'demo'} | tree)}"
-        (folder / "configs" / f"{name}.yaml").write_text(text)
-    tree = {"DATASETS": {"COMPETITION": "edges"}, "DECODE": {"SUPPRESS": "fitted", "OFFSETS": "fitted"}}
-    tree["ENSEMBLE"] = {"MEMBERS": list(MEMBERS), "METHOD": "WEIGHTED", "WEIGHTS": "fitted"}
-    (folder / "configs" / "EdgeEns.yaml").write_text(f"# Sharper? ./run.sh EdgeEns\n{yaml.safe_dump(tree)}")
-    with pytest.MonkeyPatch.context() as patch:
-        use(patch, folder)
-        draw_nothing(patch)
-        for name in (*MEMBERS, "EdgeEns"):
-            run_stages(load(name))
+    shared = {"DATASETS.COMPETITION": "edges", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 12, "SOLVER.MAX_LR": 0.01}
+    shared["SOLVER.MONITOR"] = "valid_surface_dice"
+    write_members(
+        folder / "configs", shared, {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}
+    )
+    how, decode = {"METHOD": "WEIGHTED", "WEIGHTS": "fitted"}, {"SUPPRESS": "fitted", "OFFSETS": "fitted"}
+    write_ensemble(folder / "configs", "EdgeEns", MEMBERS, {"COMPETITION": "edges"}, how, DECODE=decode)
+    run_all(folder, (*MEMBERS, "EdgeEns"))
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +18,15 @@ import pytest
 import yaml
 
 from pipeline.config import load as load_module
-from pipeline.config.load import load, nested
+from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.stopping import Stop
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import ENSEMBLE
 from pipeline.segmentation import predict as predict_module
-from tests.tiny import SETTINGS, draw, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
+from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
+from tests.tiny import draw, executed, run_of, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
@@ -34,46 +34,32 @@ MEMBERS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}
 NUM_HIDDEN = 20  # in batches of two
 IMAGE_S, START_S = 10.0, 30.0  # on the test's own clock
 FITTED = {"METHOD": "WEIGHTED", "WEIGHTS": "fitted"}
+ENSEMBLES = {"TinyEns": {}, "TinyVote": {"METHOD": "MW"}, "TinyFit": FITTED}
 
 
 def write_configs(folder: Path, competition: Path) -> None:
     """Three members, and ensembles of them by mean, votes and weights."""
-    settings = {key: yaml.safe_load(value) for key, value in SETTINGS.items()}
-    settings |= {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    settings |= {"SOLVER.PLAN": "constant", "DATALOADERS.TRAIN.BATCH_SIZE": 4}
-    for name, index in MEMBERS.items():
-        tree = {"BASE": "demo"} | nested(settings | {"DATASETS.SPLIT_INDEX": index, "EXPERIMENT.PREFIX": name})
-        (folder / f"{name}.yaml").write_text(f"# A member. ./run.sh {name}\n{yaml.safe_dump(tree)}")
-    datasets, members = {"COMPETITION": "demo", "DIRECTORY": str(competition)}, {"MEMBERS": list(MEMBERS)}
-    for name, how in {"TinyEns": {}, "TinyVote": {"METHOD": "MW"}, "TinyFit": FITTED}.items():
-        tree = {"DATASETS": datasets, "ENSEMBLE": members | how}
-        (folder / f"{name}.yaml").write_text(f"# All three. ./run.sh {name}\n{yaml.safe_dump(tree)}")
+    shared = {"DATASETS.DIRECTORY": str(competition), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "DATALOADERS.TRAIN.BATCH_SIZE": 4}
+    write_members(folder, shared, MEMBERS)
+    datasets = {"COMPETITION": "demo", "DIRECTORY": str(competition)}
+    for name, how in ENSEMBLES.items():
+        write_ensemble(folder, name, MEMBERS, datasets, how)
 
 
 @pytest.fixture(scope="module")
 def trained(project, tmp_path_factory) -> Path:
     """A copy of the project's code whose configs and finished runs are the members' and the ensembles'."""
     folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(project / "configs", folder / "configs")
-    write_configs(folder / "configs", write_competition(folder / "data"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_module, "CONFIGS", folder / "configs")
-        patch.setenv("RUNS_DIR", str(folder / "runs"))
-        patch.setenv("SCRATCH_DIR", str(folder / "scratch"))
-        draw_nothing(patch)
-        for name in MEMBERS:
-            run_stages(load(name), "evaluate")
-        for name in ("TinyEns", "TinyVote", "TinyFit"):
-            run_stages(load(name), "evaluate")
+    write_configs(copy_configs(project, folder), write_competition(folder / "data"))
+    run_all(folder, (*MEMBERS, *ENSEMBLES), "evaluate")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def runs(trained, tmp_path, monkeypatch) -> None:
     """This test's own copy of the finished runs."""
-    shutil.copytree(trained / "runs", tmp_path / "runs")
-    monkeypatch.setattr(load_module, "CONFIGS", trained / "configs")
-    draw_nothing(monkeypatch)
+    use_copy(monkeypatch, trained, tmp_path)
 
 
 @pytest.fixture
