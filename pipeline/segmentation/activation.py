@@ -19,6 +19,8 @@ from pipeline.segmentation.compact import to_codes, to_sigmoid_codes
 from pipeline.segmentation.scores import Counts
 from pipeline.task import Loss
 
+COUNTED_VALUES = 2**24  # of masks that are compared at once, so that a mask of a gigapixel needs little beside itself
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -49,8 +51,17 @@ class Activation:
         return self.name == "sigmoid"
 
     def count_masks(self, predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
-        """Returns `count` of two masks: int64 (C, C) or (3, C)."""
-        return self.count(torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None], num_classes)[0].numpy()
+        """Returns `count` of two masks, some rows at a time: int64 (C, C) or (3, C).
+
+        Raises:
+            ValueError: as `count`.
+        """
+        if predicted.shape != truth.shape:
+            raise ValueError(f"prediction {predicted.shape} and mask {truth.shape} differ in shape")
+        pred, mask = torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None]
+        step = COUNTED_VALUES // max(1, predicted[0].size) + 1
+        blocks = [slice(top, top + step) for top in range(0, max(1, len(predicted)), step)]
+        return sum(self.count(pred[:, rows], mask[:, rows], num_classes)[0].numpy() for rows in blocks)
 
     def counted(self, counts: np.ndarray) -> np.ndarray | Counts:
         """Returns what scores are computed from, for any number of results of `count_masks`."""

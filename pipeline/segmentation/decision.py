@@ -17,7 +17,6 @@ from pipeline.config.competition import IGNORE
 
 LEAST_LOG = math.log(torch.finfo(torch.float32).tiny)  # of a probability that underflowed
 BLOCK_PIXELS = 2**17  # pixels per block of `choose`: half a megabyte of float32 per class stays in the cache
-COUNTED_ROWS_PIXELS = 2**24  # of masks that are compared at once
 NUM_LANES = 64  # counters per cell of a matrix on a GPU, so that neighbouring pixels do not wait for each other
 
 
@@ -117,20 +116,6 @@ def count(pred_BHW: Tensor, mask_BHW: Tensor, num_classes: int) -> Tensor:
     counters = torch.zeros((len(codes_BP), (num_cells + 1) * NUM_LANES), dtype=torch.int64, device=codes_BP.device)
     counters.scatter_add_(1, codes_BP, torch.ones_like(codes_BP))  # bincount would make the GPU wait for the maximum
     return counters.view(len(codes_BP), -1, NUM_LANES).sum(2)[:, :num_cells].view(-1, num_classes, num_classes)
-
-
-def confusion_of(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns the confusion matrix, int64 (C, C), rows truth, of two uint8 index masks; 255 in truth is ignored.
-
-    Raises:
-        ValueError: as `count`.
-    """
-    if predicted.shape != truth.shape:
-        raise ValueError(f"prediction {predicted.shape} and mask {truth.shape} differ in shape")
-    pred, mask = torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None]
-    step = COUNTED_ROWS_PIXELS // max(1, predicted[0].size) + 1  # a few rows of a large image
-    blocks = [slice(top, top + step) for top in range(0, max(1, len(predicted)), step)]
-    return sum(count(pred[:, rows], mask[:, rows], num_classes)[0].numpy() for rows in blocks)
 
 
 def _codes_on_cpu(pred_HW: Tensor, mask_HW: Tensor, num_classes: int) -> Tensor:

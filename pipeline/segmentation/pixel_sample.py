@@ -24,7 +24,7 @@ from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import Prediction
 
 THRESHOLD = 0.5  # of what ranks a class, where a pixel may have several
-MOST_HELD = 2**24  # open pixels of an image in memory: for 12 classes 400 MB
+MOST_HELD = 2**22  # open pixels of an image in memory: for 12 classes 100 MB
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pipeline.config.mask_code import mask_code
 from pipeline.engine.api import open_run
 from pipeline.intervals import group_numbers, interval
 from pipeline.prediction.store import open_predictions
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import decode
 from pipeline.segmentation.scores import image_scores
@@ -39,7 +39,9 @@ def image_dice(name: str, overrides: tuple[str, ...]) -> tuple[np.ndarray, np.nd
         label, predicted = read_mask(folder / row.mask, mask_code(competition)), decode(store[row.id])
         band = label.copy()
         band[BAND_PX:-BAND_PX, BAND_PX:-BAND_PX] = IGNORE
-        confusions.append(tuple(confusion_of(predicted, mask, competition.num_classes) for mask in (label, band)))
+        confusions.append(
+            tuple(SOFTMAX.count_masks(predicted, mask, competition.num_classes) for mask in (label, band))
+        )
     whole, outer = (image_scores(np.stack(matrices))["dice"].mean(1) for matrices in zip(*confusions, strict=True))
     return whole, outer, group_numbers(rows["id"], rows["sequence"])
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.competition import ScoreOptions
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
@@ -62,7 +62,7 @@ def test_shares_of_area_and_mass_and_the_dice_are_those_of_the_masks():
     assert np.allclose(found.area, np.bincount(mask.ravel(), minlength=4) / mask.size)
     assert (found.mass < found.area).all()
     assert (found.mass >= found.area / len(CLASSES)).all()
-    exact = image_scores(confusion_of(mask, truth, 4))
+    exact = image_scores(SOFTMAX.count_masks(mask, truth, 4))
     assert np.allclose(found.scores, exact["dice"])
     assert np.allclose(measure_image("p", "s", predictions, mask, truth, "iou").scores, exact["iou"])
     assert found.is_present.all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from pipeline.segmentation import ensemble_weights
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, normalised
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
@@ -69,7 +69,7 @@ def test_the_dice_from_disputed_pixels_is_that_of_the_whole_mask(seed, num_membe
     weights = generator.dirichlet(np.ones(6))[:, None]
     image = sample_members("p", "s", members, predictions, truth)
     mask = combine(predictions, [for_members(Recipe("WEIGHTED", weights), members)])[0]
-    wanted = image_scores(confusion_of(mask, truth, len(CLASSES)))["dice"]
+    wanted = image_scores(SOFTMAX.count_masks(mask, truth, len(CLASSES)))["dice"]
     found = weighted_scores(image, weights)
     assert image.scale == 1
     assert np.allclose(weighted_scores(image, weights, "iou"), found / (2 - found))

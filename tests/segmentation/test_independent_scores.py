@@ -16,7 +16,7 @@ from sklearn.metrics import jaccard_score
 
 from pipeline.config.competition import ScoreOptions
 from pipeline.scores import KINDS, Chosen
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.scores import image_scores, scores_over_all, summarise
 from pipeline.segmentation.volume_scores import Volumes, hausdorff
@@ -60,7 +60,7 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def confusions(pairs) -> np.ndarray:
-    return np.stack([confusion_of(*pair, NUM_CLASSES) for pair in zip(*pairs, strict=True)])
+    return np.stack([SOFTMAX.count_masks(*pair, NUM_CLASSES) for pair in zip(*pairs, strict=True)])
 
 
 def one_hot(masks: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.config.competition import ScoreOptions
 from pipeline.config.load import load
 from pipeline.scores import KINDS, OF_VOLUMES, Chosen, chosen_scores
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.learning import MaskScorer, bind, count_pixels, fixed_weights, learning, score_of_classes
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.scores import summarise
@@ -178,7 +178,7 @@ def test_a_validation_says_what_the_evaluation_of_the_same_masks_does(name):
         logits = F.one_hot(torch.from_numpy(predicted[start : start + 4]).long(), 3).permute(0, 3, 1, 2).float()
         scorer.add(logits, torch.from_numpy(truth[start : start + 4]))
     found = scorer.scores().by_name
-    confusion_ICC = np.stack([confusion_of(*pair, 3) for pair in zip(predicted, truth, strict=True)])
+    confusion_ICC = np.stack([SOFTMAX.count_masks(*pair, 3) for pair in zip(predicted, truth, strict=True)])
     each = [score_masks(chosen.of_masks, *pair, 3, options) for pair in zip(predicted, truth, strict=True)]
     of_masks = {name: np.stack([own[name] for own in each]) for name in chosen.of_masks}
     wanted = summarise(confusion_ICC, CLASSES, (1, 2), name, chosen, of_masks)["scores"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.competition import IGNORE
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, normalised
 from pipeline.segmentation.offsets import FACTORS, fit_offsets, sample_combined, score_with, with_factors
 from pipeline.segmentation.out_of_fold import arrays_of, image_from
@@ -91,7 +91,7 @@ def test_the_score_of_a_sample_is_that_of_the_mask_which_the_factors_give(recipe
             factors = np.ones(NUM_CLASSES)
             factors[index] = factor
             mask = combine(predictions, [with_factors(recipe, factors, 3)])[0]
-            exact = image_scores(confusion_of(mask, truth, NUM_CLASSES))
+            exact = image_scores(SOFTMAX.count_masks(mask, truth, NUM_CLASSES))
             for score, by_class in exact.items():
                 found = score_with(image, factors, score=score)
                 assert found == pytest.approx(float(by_class.mean()), abs=0.004)  # kept in float16

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, fbeta_score, jaccard_score
 
 from pipeline.config.competition import SCORE_DEFAULTS, ScoreOptions
 from pipeline.scores import KINDS, Chosen, mean_score
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.mask_scores import image_score, score_masks
 from pipeline.segmentation.scores import image_scores, scores_over_all, summarise
 
@@ -36,7 +36,7 @@ def sets(draw: st.DrawFn, num_images: int = 3, num_classes: int = NUM_CLASSES) -
 
 
 def confusions(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.stack([confusion_of(*pair, NUM_CLASSES) for pair in zip(predicted, truth, strict=True)])
+    return np.stack([SOFTMAX.count_masks(*pair, NUM_CLASSES) for pair in zip(predicted, truth, strict=True)])
 
 
 def known(values: np.ndarray) -> list[float | None]:
@@ -220,12 +220,12 @@ def test_boundaries_of_larger_masks_agree_with_scipy(seed):
 @given(sets(num_images=1))
 def test_right_masks_score_1_in_everything_and_no_score_leaves_its_range(case):
     predicted, truth = case[0][0], case[1][0]
-    confusion_CC = confusion_of(predicted, truth, NUM_CLASSES)
+    confusion_CC = SOFTMAX.count_masks(predicted, truth, NUM_CLASSES)
     right = np.where(truth == 255, 0, truth).astype(np.uint8)
     for name in EVERY.of_images:
         values = image_score(name, confusion_CC, predicted, truth, OPTIONS)
         assert ((values >= 0) & (values <= 1) | np.isnan(values)).all()
-        best = image_score(name, confusion_of(right, truth, NUM_CLASSES), right, truth, OPTIONS)
+        best = image_score(name, SOFTMAX.count_masks(right, truth, NUM_CLASSES), right, truth, OPTIONS)
         assert (np.isnan(best) | (best == 1)).all(), name
 
 
@@ -234,12 +234,12 @@ def test_a_mask_passes_the_thresholds_below_its_iou_and_not_the_one_that_it_reac
     truth[0, :10] = 1
     predicted = np.zeros_like(truth)
     predicted[0, :8] = 1  # IoU 0.8: above 0.5 to 0.75, six of the ten thresholds
-    confusion_CC = confusion_of(predicted, truth, 2)
+    confusion_CC = SOFTMAX.count_masks(predicted, truth, 2)
     for name in ("mask_ap", "object_ap"):  # a single object is the whole mask
         assert image_score(name, confusion_CC, predicted, truth, SCORE_DEFAULTS)[1] == pytest.approx(0.6)
     empty = np.zeros_like(truth)
     for guess, true, wanted in ((empty, empty, 1.0), (predicted, empty, 0.0), (empty, truth, 0.0)):
-        found = image_score("mask_ap", confusion_of(guess, true, 2), guess, true, SCORE_DEFAULTS)
+        found = image_score("mask_ap", SOFTMAX.count_masks(guess, true, 2), guess, true, SCORE_DEFAULTS)
         assert found[1] == wanted
 
 

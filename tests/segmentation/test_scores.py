@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.scores import confusion_table, image_scores, image_table, majority_guess, summarise
 
 CLASSES = ("Road", "Car", "Boat")
@@ -15,7 +15,7 @@ PREDICTED = [np.array([[0, 1, 1, 2]], np.uint8), np.array([[0, 0, 0, 0]], np.uin
 
 @pytest.fixture
 def confusion_ICC():
-    return np.stack([confusion_of(*pair, 3) for pair in zip(PREDICTED, TRUTHS, strict=True)])
+    return np.stack([SOFTMAX.count_masks(*pair, 3) for pair in zip(PREDICTED, TRUTHS, strict=True)])
 
 
 def test_rows_are_truth_columns_prediction_and_ignored_pixels_are_in_none(confusion_ICC):

@@ -10,7 +10,7 @@ from pipeline.config.competition import IGNORE, Submission
 from pipeline.config.mask_code import MaskCode
 from pipeline.errors import UserError
 from pipeline.scores import KINDS, chosen_scores
-from pipeline.segmentation.decision import confusion_of
+from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.scores import summarise
 from pipeline.segmentation.submission.score import score_file
@@ -104,7 +104,7 @@ def test_every_score_of_a_file_is_that_of_the_masks_in_it(tmp_path, score):
     found = score_file(
         write(tmp_path / "a.csv", predicted, competition), write_masks(tmp_path / "m", truth), competition
     )
-    confusion_ICC = np.stack([confusion_of(predicted[name], truth[name], 2) for name in truth])
+    confusion_ICC = np.stack([SOFTMAX.count_masks(predicted[name], truth[name], 2) for name in truth])
     chosen = chosen_scores(competition)
     of_masks = MaskScores(chosen, 2, (1,))
     for name in truth:
