@@ -33,7 +33,7 @@ class MaskForm:
     Attributes:
         code: what the values in files mean, as text for a hash.
         blank: (size) to a mask without any class.
-        of_runs: ({class index: bool (H, W)}, size) to a mask.
+        of_runs: ({class index: bool (H, W)}, size) to a mask; the arrays are used up.
         read: (path, class index) to the mask of a file of that class; None: a file of all classes.
         inspect: (path, name for messages, class index or None) to an `Inspection`, and the mask or None if bad.
         join: (masks of several files of an image) to one mask.
@@ -98,8 +98,15 @@ def of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:
 
 
 def _painted(masks: Mapping[int, np.ndarray], size: Size) -> np.ndarray:
-    """Returns an index mask of the pixels of each class; where classes overlap, the last one stays."""
-    mask = np.full(size, BACKGROUND, np.uint8)
-    for index in sorted(masks):
+    """Returns an index mask of the pixels of each class; where classes overlap, the last one stays.
+
+    The mask is painted into the pixels of the first class: of a large image another array would not fit.
+    """
+    if not masks:
+        return np.full(size, BACKGROUND, np.uint8)
+    first, *others = sorted(masks)
+    mask = masks[first].view(np.uint8)
+    np.multiply(mask, first, out=mask, casting="unsafe")
+    for index in others:
         mask[masks[index]] = index
     return mask

@@ -224,11 +224,11 @@ class MaskSource:
             found, name = f"{image_id}, {error}", self.competition.name
             problem = make_problem("run lengths do not fit", self.runs.file, found, competition=name)
             return Inspection(0, 0, None, (problem,))
-        mask = self.form.of_runs(masks, size)
-        if not self.competition.is_multilabel:
-            shared = int(sum(map(np.count_nonzero, masks.values())) - np.count_nonzero(mask))  # background is 0
+        if len(masks) > 1 and not self.competition.is_multilabel:
+            own = [*masks.values()]
+            shared = int(sum(map(np.count_nonzero, own)) - np.count_nonzero(np.logical_or.reduce(own)))
             self._shared_pixels |= {image_id: shared} if shared else {}
-        return mask
+        return self.form.of_runs(masks, size)
 
     def _inspect_files(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
         """Returns the mask of an image's files, or what is wrong with them."""

@@ -147,6 +147,14 @@ def test_pixels_of_two_classes_are_counted_and_told(folder):
     assert shared.startswith("masks with pixels of several classes: 1 (20 pixels, first: im00)")
 
 
+def test_rows_of_the_background_are_not_taken_for_a_second_class(folder):
+    write_csv(folder, "image,class,pixels", [f"{IDS[0]},0,1 5000", f"{IDS[0]},2,5001 60"])
+    given = MaskCsv("runs.csv", class_column="class", order="column", base=1, relative=False)
+    competition = replace(BASE, masks=given)
+    assert np.flatnonzero(masks(competition, folder)[0][IDS[0]].T == 2).tolist() == [*range(5000, 5060)]
+    assert not [line for line in notices(competition, folder) if "several classes" in line]
+
+
 @pytest.mark.parametrize(
     ("header", "row", "kind", "found"),
     [
