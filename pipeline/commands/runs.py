@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import CONFIG, PLAN_PLOT, PROJECT, SWEEP_FACTS, Folders, shown
+
+MOST_TEST_PROCESSES = 4  # each may need 4 GB
+SHARES = ("--dist", "loadfile", "--no-loadscope-reorder")  # a file's costly fixtures are made once
 
 
 def list_command(options: Parser, arguments: Sequence[str]) -> None:
@@ -158,11 +162,15 @@ def doctor_command(options: Parser, arguments: Sequence[str]) -> int:
 
 
 def test_command(options: Parser, arguments: Sequence[str]) -> int:
-    """Runs the tests; arguments are passed on to pytest."""
+    """Runs the tests; arguments are passed on to pytest. The whole suite runs on several cores."""
     meaning = "passed on to pytest; its options: ./run.sh test . --help"
     options.add_argument("arguments", metavar="ARGUMENT", nargs="*", help=meaning)
     if arguments[:1] in (["-h"], ["--help"]):
         options.parse_args(arguments)
 
-    command = [sys.executable, "-m", "pytest", *arguments]
+    from pipeline.data.images import num_cores
+
+    is_whole = all(argument.startswith("-") for argument in arguments) and "-n" not in arguments
+    shares = ["-n", str(min(num_cores(), MOST_TEST_PROCESSES)), *SHARES] if is_whole and find_spec("xdist") else []
+    command = [sys.executable, "-m", "pytest", *shares, *arguments]
     return subprocess.run(command, cwd=PROJECT, env={**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}).returncode
