@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -126,10 +125,3 @@ def test_the_list_needs_no_heavy_package(python_modules):
 def test_the_report_never_imports_torch(python_modules):
     code = "import pipeline.report.page, pipeline.report.compare, pipeline.report.canvas"
     assert not python_modules(code) & {"torch", "pandas", "matplotlib"}
-
-
-def test_the_table_is_quick():
-    Folders.from_environment().runs.mkdir()
-    start = time.perf_counter()
-    experiment_table(Folders.from_environment().runs, STAGES, width=100)
-    assert time.perf_counter() - start < 0.3
