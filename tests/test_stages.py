@@ -28,6 +28,7 @@ DEPENDENTS = {
     "EXPERIMENT.PREFIX": ("report",),
     "EXPERIMENT.SUFFIX": ("report",),
     "EXPERIMENT.LOAD_PREV": LEARN,
+    "EXPERIMENT.LOAD_PART": LEARN,
     "EXPERIMENT.SEED": ("tile", *LEARN),
     "MODEL.NAME": NETWORK,
     "MODEL.ABBR": ("report",),

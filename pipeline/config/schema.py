@@ -34,6 +34,7 @@ class Experiment:
     prefix: str
     suffix: str
     load_prev: str | None
+    load_part: Literal["all", "fitting", "classes"]
     seed: Annotated[int, Range(least=0, most=2**24 - 1)] | None  # the seed of one step is (seed << 40) + its position
 
 

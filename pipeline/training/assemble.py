@@ -37,11 +37,12 @@ from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, 
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.inputs import find_checkpoint, image_facts, seed_of, split_rows
+from pipeline.training.inputs import image_facts, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
+from pipeline.training.transfer import load_previous
 
 KEPT = (HISTORY, BEST, LAST)  # of a training that another one replaces
 
@@ -91,13 +92,10 @@ def start_learner(run: Run) -> Learner:
     loaded = run.loaded
     torch.manual_seed(seed_of(loaded))  # the head's and a random encoder's first weights
     network = _build_network(run)
-    name = loaded.config.experiment.load_prev
-    if name is None:
+    if loaded.config.experiment.load_prev is None:
         load_encoder(network, loaded.config.model.encoder, run.folders.weights)
     else:
-        path = find_checkpoint(name, run.folders)
-        fix = f"EXPERIMENT.LOAD_PREV needs it; train it first: ./run.sh {path.parent.name} train"
-        load_weights(network, validated_weights(load_or_refuse(path, fix)), f"EXPERIMENT.LOAD_PREV {name}")
+        load_previous(run, network)
     return build_learner(loaded.config, network)
 
 

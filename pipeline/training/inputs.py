@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.data.image_source import ImageSource
+
+PUBLISHED = "model.safetensors"  # as segmentation_models_pytorch's `save_pretrained` names it
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def seed_of(loaded: Loaded) -> int:
@@ -80,15 +84,23 @@ def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | No
 
 
 def find_checkpoint(name: str, folders: Folders) -> Path:
-    """Returns the checkpoint that EXPERIMENT.LOAD_PREV names: of a run, a config, a run name for people, or a file.
+    """Returns the file of weights that EXPERIMENT.LOAD_PREV names.
+
+    Args:
+        name: of a run, of a config, a run name for people, a .ckpt or .safetensors file, a folder that the library's
+            `save_pretrained` wrote, or a network of its hub (`owner/name`).
 
     Raises:
         UserError: nothing has that name.
     """
-    if name.endswith(".ckpt"):
-        return Path(name)
+    if name.endswith((".ckpt", ".safetensors")):
+        return Path(name).expanduser()
+    if (Path(name).expanduser() / PUBLISHED).is_file():
+        return Path(name).expanduser() / PUBLISHED
     if (folders.runs / name).is_dir():
         return folders.run(name) / BEST
+    if HUB_NAME.fullmatch(name):
+        return _from_hub(name)
     known = _configs_by_run_name()
     if name not in known:
         try:
@@ -96,6 +108,26 @@ def find_checkpoint(name: str, folders: Folders) -> Path:
         except UserError as error:
             raise UserError(f"EXPERIMENT.LOAD_PREV: no run has this name, and {error}") from None
     return folders.run(known.get(name, name)) / BEST
+
+
+def _from_hub(name: str) -> Path:
+    """Returns the file of a network of the library's hub, which is downloaded once.
+
+    Raises:
+        UserError: it is not on this machine, and the hub does not give it.
+    """
+    import huggingface_hub as hub
+
+    cached = hub.try_to_load_from_cache(name, PUBLISHED)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hub.hf_hub_download(name, PUBLISHED))
+    except Exception as error:  # the hub's client raises its own, requests' and the system's errors alike
+        raise UserError(
+            f"EXPERIMENT.LOAD_PREV: {name} is not on this machine, and the library's hub did not give its {PUBLISHED} "
+            f"({type(error).__name__}). With internet: huggingface-cli download {name}; then name the folder or file"
+        ) from None
 
 
 def _configs_by_run_name() -> dict[str, str]:

@@ -181,18 +181,29 @@ def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) 
 
 def trained_on(member: Run) -> set[str] | None:
     """Returns the images that a run's weights were trained on; None where it started from a file of unknown origin."""
-    return _trained_on(member.paths.folder, member.loaded.config.experiment.load_prev, member.folders)
+    name = member.loaded.config.datasets.competition
+    return _trained_on(member.paths.folder, member.loaded.values, name, member.folders)
 
 
-def _trained_on(folder: Path, load_prev: str | None, folders: Folders, seen: tuple[Path, ...] = ()) -> set[str] | None:
-    """Returns the images that a run's weights were trained on, in the runs that it started from too."""
+def _trained_on(
+    folder: Path, values: Mapping[str, Any], competition: str, folders: Folders, seen: tuple[Path, ...] = ()
+) -> set[str] | None:
+    """Returns the images of a competition that a run's weights were trained on, in the runs that it started from too.
+
+    Published weights (.safetensors) count as pretrained encoders do: as trained on other images.
+    """
     split = read_columns(folder / SPLIT)
     if split is None or folder in seen:
         return None
     ids = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "train"}
+    if values.get("DATASETS.COMPETITION") != competition:
+        ids = set()  # those of other images, whatever they are called
+    load_prev = values.get("EXPERIMENT.LOAD_PREV")
     if load_prev is None:
         return ids
-    previous = find_checkpoint(load_prev, folders).parent
-    values = read_config(previous / CONFIG) or {}
-    earlier = _trained_on(previous, values.get("EXPERIMENT.LOAD_PREV"), folders, (*seen, folder))
+    previous = find_checkpoint(load_prev, folders)
+    if previous.suffix == ".safetensors":
+        return ids
+    before = read_config(previous.parent / CONFIG) or {}
+    earlier = _trained_on(previous.parent, before, competition, folders, (*seen, folder))
     return None if earlier is None else ids | earlier

@@ -168,6 +168,11 @@ def test_a_member_does_not_judge_what_the_run_that_it_started_from_was_trained_o
     assert both == own | of("TinyA")
     assert both > own
     assert of("TinyB", f"EXPERIMENT.LOAD_PREV={os.path.join('elsewhere', 'best.ckpt')}") is None
+    assert of("TinyB", "EXPERIMENT.LOAD_PREV=published.safetensors") == own
+    before = shutil.copytree(run_paths("TinyA").folder, run_paths("Elsewhere").folder)
+    text = (before / "config.yaml").read_text()
+    (before / "config.yaml").write_text(text.replace('"COMPETITION": "demo"', '"COMPETITION": "camvid"'))
+    assert of("TinyB", "EXPERIMENT.LOAD_PREV=Elsewhere") == own
 
 
 @pytest.mark.parametrize(
