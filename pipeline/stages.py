@@ -31,6 +31,7 @@ from pipeline.paths import (
     METRICS,
     PANELS,
     PER_IMAGE,
+    PLAN_CHANGES,
     PLOTS,
     REFUSAL,
     REPORT,
@@ -74,7 +75,7 @@ SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
 SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
-    *(CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
+    *(PLAN_CHANGES, CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
 )
 ALL = (
     *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
@@ -169,7 +170,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, TIMINGS, STEPS, EVENTS),
+        leaves=(LAST, TIMINGS, STEPS, PLAN_CHANGES, EVENTS),
         is_shared=True,
         done="trained",
     ),

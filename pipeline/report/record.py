@@ -82,6 +82,7 @@ class Record:
         self.sweep = read_columns(folder / paths.SWEEP_TABLE)
         self.sweep_found: dict[str, Any] = read_json(folder / paths.SWEEP_FACTS) or {}
         self.history = read_columns(folder / paths.HISTORY) or {}
+        self.plan_changes = read_columns(folder / paths.PLAN_CHANGES) or {}
         self.timings = read_columns(folder / paths.TIMINGS) or {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}

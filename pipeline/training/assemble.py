@@ -26,6 +26,7 @@ from pipeline.paths import (
     HISTORY,
     LAST,
     NOT_FINITE,
+    PLAN_CHANGES,
     REPLACED,
     STEPS,
     SWEEP_FACTS,
@@ -33,12 +34,14 @@ from pipeline.paths import (
     shown,
 )
 from pipeline.task import Batch
-from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
+from pipeline.training.checkpoint import Damaged, load_checkpoint, load_or_refuse
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
 from pipeline.training.finite import FiniteWatch
+from pipeline.training.history import with_terms
 from pipeline.training.inputs import find_checkpoint, image_facts, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
+from pipeline.training.resume import content_to_continue, course_of, lasting_key
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
@@ -131,7 +134,7 @@ def assemble(run: Run) -> Training:
     data = open_data(run)
     plan = plan_of(run)
     refuse_long_warmup(loaded, plan, data.steps_per_epoch)
-    content = content_to_continue(run)
+    content = content_to_continue(run, course_of(run, plan, data.steps_per_epoch))
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
     learner = start_learner(run) if content is None else build_learner(loaded.config, _build_network(run))
@@ -141,7 +144,7 @@ def assemble(run: Run) -> Training:
     sums = EpochSums(learning, loss_terms(loaded, plan), learner.device)
     if content is None:
         _set_aside(run)
-        state = TrainState(run.key)
+        state = TrainState(lasting_key(run))
     else:
         state = restore(content, learner, sums)
         log(f"resuming at epoch {state.epoch}, step {state.step}")
@@ -180,19 +183,17 @@ def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: i
             )
 
 
-def content_to_continue(run: Run) -> dict[str, Any] | None:
-    """Returns the checkpoint content from which a training goes on, with its best checkpoint in place, or None."""
-    newest = load_newest(run.paths / LAST, run.key, run.log)
-    if newest is None or not repair_best(run.paths / BEST, newest[0]["state"], newest[1], run.log):
-        return None
-    return newest[0]
-
-
 def restore(content: dict[str, Any], learner: Learner, sums: EpochSums) -> TrainState:
-    """Puts a checkpoint's content into learner and sums; returns the state that belongs to it."""
+    """Puts a checkpoint's content into learner and sums; returns the state that belongs to it.
+
+    Where a changed plan has other terms of the loss, sums and history get those of today's plan.
+    """
     learner.load_state_dict(content)
-    sums.load_state_dict(content["sums"])
-    return TrainState(**content["state"])
+    state, terms = TrainState(**content["state"]), tuple(content["terms"])
+    sums.load_state_dict(content["sums"], terms)
+    if terms != sums.terms:
+        state.history = [with_terms(row, terms, sums.terms, learner.config.loss_fn.mix) for row in state.history]
+    return state
 
 
 def _set_aside(run: Run) -> None:
@@ -210,7 +211,7 @@ def _set_aside(run: Run) -> None:
         run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
     for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
-    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE):
+    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
         (paths / name).unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped, UserError
-from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
+from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
 from pipeline.scores import label_of, score_of
 from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
@@ -37,6 +37,7 @@ from pipeline.training.history import (
 )
 from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
+from pipeline.training.resume import course_of, made_from
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
 from pipeline.training.validate import validate
@@ -257,7 +258,9 @@ def save(training: Training) -> None:
         **training.learner.state_dict(),
         "state": asdict(training.state),
         "sums": training.sums.state_dict(),
+        "terms": list(training.sums.terms),
         "classes": list(training.learning.classes),
+        "made_from": made_from(training.run, course_of(training.run, training.plan, training.data.steps_per_epoch)),
     }
     refuse_not_finite(content)
     replace_last(training.run.paths / LAST, content)
@@ -265,8 +268,11 @@ def save(training: Training) -> None:
 
 
 def record(training: Training, row: dict[str, Any]) -> None:
-    """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
+    """Writes `history.csv`, what was changed in the plan, and the newest row's events; each may be written twice."""
     write_rows(training.run.paths / HISTORY, training.state.history)
+    if training.state.changes:
+        rows = [change | {"what": "; ".join(change["what"])} for change in training.state.changes]
+        write_rows(training.run.paths / PLAN_CHANGES, rows)
     if training.events is None:
         training.events = open_events(training.run.paths / EVENTS, row["epoch"])
     write_events(training.events, row)

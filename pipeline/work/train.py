@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.engine.run import Run
 from pipeline.paths import LAST
 from pipeline.training.assemble import assemble, start_learner
+from pipeline.training.resume import refuse_changed_past
 from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
 
@@ -17,7 +18,9 @@ def train(run: Run) -> None:
 
 
 def check_start(run: Run) -> None:
-    """Refuses a network that could not be built or filled with its first weights here."""
+    """Refuses a network that could not be built or filled with its first weights here, and a plan changed too late."""
     competition_folder(run)  # missing data comes first
+    if not run.is_forced:
+        refuse_changed_past(run)
     if not (run.paths / LAST).exists():  # a training that continues needs no first weights, which may be gone by now
         start_learner(run)

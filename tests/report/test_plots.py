@@ -84,6 +84,15 @@ def test_a_jump_back_to_the_best_is_shown(history):
     assert draw_learning_curves(history, "dice", ["anneal"]) != draw_learning_curves(history, "dice", [])
 
 
+def test_changes_of_the_plan_are_marked_where_they_were_made(history):
+    early, late = (pixels(draw_learning_curves(history, "dice", changes=[epoch])) for epoch in (2.0, 5.5))
+    columns = (early[400:800] != late[400:800]).any(axis=(0, 2)).nonzero()[0]  # the scores, below the heading
+    left, right = columns[columns < columns.mean()], columns[columns > columns.mean()]
+    assert np.ptp(left) < 10 and np.ptp(right) < 10
+    width = early.shape[1]
+    assert 0.2 < left.mean() / width < 0.4 < right.mean() / width < 0.8
+
+
 def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_nowhere(tmp_path):
     head, rows = make_history(num_flat=1, num_anneal=1)
     for row in rows:
