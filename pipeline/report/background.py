@@ -22,16 +22,18 @@ def training_section(record: Record) -> Html | None:
     num_steps = record.steps_per_epoch
     rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
     score, class_score = (_in_history(history, name) for name in (record.score, record.image_score))
+    facts = join(tag("p", _training_facts(record, history)), _plan_changes(record))
     marks = _changes_at(record)
     curves = themed(
         lambda theme: draw_learning_curves(history, score, reverts, theme, rates, marks),
         "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
     )
+    if record.is_on_all_images:
+        return join(facts, curves)
     classes = themed(
         lambda theme: draw_class_curves(history, class_score, record.colors, theme),
         f"Validation {label_of(class_score)} of each class over epochs.",
     )
-    facts = join(tag("p", _training_facts(record, history)), _plan_changes(record))
     return join(facts, tag("div", curves, classes, class_="pair"))
 
 
@@ -62,7 +64,9 @@ def _training_facts(record: Record, history: Columns) -> str:
     trained = [row for row, epoch in enumerate(record.timings.get("epoch", ())) if epoch != "0"]
     facts = [f"{quantity(len(history['epoch']) - 1, 'epoch')}, the last in phase {history['phase'][-1]}."]
     best, monitor = best_row(history), record.loaded.config.solver.monitor.removeprefix("valid_")
-    if best is not None:
+    if record.is_on_all_images:
+        facts.append("No validation: the last weights are kept.")
+    elif best is not None:
         reason = "lowest validation loss" if monitor == "loss" else f"highest validation {label_of(monitor)}"
         facts.append(f"Best: epoch {history['epoch'][best]} ({reason}).")
     if "train" not in record.stage_seconds:
@@ -131,6 +135,8 @@ def split_section(record: Record) -> Html | None:
         return None
     datasets = record.loaded.config.datasets
     counts = f"{record.split['train']:,} train, {record.split['valid']:,} validation"
+    if record.is_on_all_images:
+        return tag("p", f"None: all {record.split['train']:,} images train, and none validates.")
     parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
     parts.append(tag("p", _leakage(record)))
     if record.split_scores:

@@ -34,6 +34,7 @@ from pipeline.paths import (
     shown,
 )
 from pipeline.task import Batch
+from pipeline.training.all_data import settled_plan
 from pipeline.training.checkpoint import Damaged, load_checkpoint, load_or_refuse
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
@@ -61,10 +62,13 @@ def open_data(run: Run) -> RunData:
     pins = options.pin_memory and is_gpu
     loader = image_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
     folder = find_folder(competition, run.folders.data, config.datasets.directory)
-    valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
-    options = config.dataloaders.valid
-    pins = options.pin_memory and is_gpu
-    validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
+    if loaded.is_on_all_images:
+        valid = validation = ()
+    else:
+        valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
+        options = config.dataloaders.valid
+        pins = options.pin_memory and is_gpu
+        validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         if class_scores:
@@ -75,7 +79,9 @@ def open_data(run: Run) -> RunData:
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
-    """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto."""
+    """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto, or as SOLVER.FROM settles it."""
+    if run.loaded.is_on_all_images:
+        return settled_plan(run.loaded, run.folders)
     if run.loaded.config.solver.max_lr != "auto":
         return run.loaded.plan
     return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text())["max_lr"])

@@ -129,8 +129,8 @@ def changes(before: Course, after: Course) -> list[str]:
 
     >>> flat = Phase("flat", epochs=9, lr="flat", max_lr=1.0, min_lr=0.0)
     >>> longer = Phase("flat", epochs=12, lr="flat", max_lr=1.0, min_lr=0.0, freeze=("encoder",))
-    >>> changes(Course((flat,), "valid_loss", "ce", 4), Course((longer,), "valid_dice", "ce", 4))
-    ['phase flat: EPOCHS 9 -> 12, FREEZE [] -> [encoder]', 'SOLVER.MONITOR valid_loss -> valid_dice']
+    >>> changes(Course((flat,), "valid_loss", "ce", 4), Course((longer,), "valid_score", "ce", 4))
+    ['phase flat: EPOCHS 9 -> 12, FREEZE [] -> [encoder]', 'SOLVER.MONITOR valid_loss -> valid_score']
     """
     old, new = ({phase.name: phase for phase in course.plan} for course in (before, after))
     found = [f"phase {name} removed" for name in old if name not in new]

@@ -38,7 +38,7 @@ def history_row(
         terms: names of the loss terms that the plan uses; with a single one, it is the loss.
     """
     row = {name: facts[name] for name in ("epoch", "phase", "lr")}
-    row |= {"train_loss": train.loss if train else None, "valid_loss": valid.loss}
+    row |= {"train_loss": train.loss if train else None, "valid_loss": None if math.isnan(valid.loss) else valid.loss}
     for name in terms if len(terms) > 1 else ():
         row[f"train_loss_{name}"] = train.terms[name] if train else None
         row[f"valid_loss_{name}"] = valid.terms.get(name)
@@ -59,8 +59,8 @@ def with_terms(row: Mapping[str, Any], before: Sequence[str], terms: Sequence[st
         before: the terms of the row.
         mix: LOSS_FN.MIX; a single term has no column of its own, and is the loss over its weight.
 
-    >>> row = {"lr": 0.1, "train_loss": 0.5, "valid_loss": 0.4, "train_dice": 0.6}
-    >>> with_terms(row, ["ce"], ["ce", "dice"], "1 ce")["train_loss_ce"]
+    >>> row = {"lr": 0.1, "train_loss": 0.5, "valid_loss": 0.4, "train_score": 0.6}
+    >>> with_terms(row, ["ce"], ["ce", "focal"], "1 ce")["train_loss_ce"]
     0.5
     """
     values = (
@@ -95,6 +95,8 @@ def epoch_line(
     words = [f"epoch {row['epoch']:>3}/{num_epochs}", row["phase"]]
     if row["epoch"]:
         words += [f"lr {row['lr']:.1e}", f"loss {row['train_loss']:.4f}"]
+    if row["valid_loss"] is None:  # trained on all images
+        return "  ".join([*words, *([f"eta {duration(seconds_left)}"] if seconds_left else []), "no validation"])
     words.append(f"valid loss {row['valid_loss']:.4f}")
     words += [f"{label_of(name)} {row[f'valid_{name}']:.4f}" for name in scores if row[f"valid_{name}"] is not None]
     if not row["epoch"]:
