@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.errors import Stopped, UserError
-from pipeline.stages import STAGE_NAMES, why_absent
+from pipeline.stages import STAGE_NAMES
 from pipeline.wording import did_you_mean, hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
@@ -128,6 +128,8 @@ def run_experiment(arguments: Sequence[str]) -> int:
     known = [stage.name for stage in opened.stages]
     absent = [stage for stage in stages_named if stage not in known]
     if absent:
+        from pipeline.commands.absent import why_absent
+
         why = why_absent(absent[0], opened.loaded)
         raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
     stop.listen()

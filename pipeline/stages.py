@@ -31,6 +31,7 @@ from pipeline.paths import (
     METRICS,
     PANELS,
     PER_IMAGE,
+    PLAN_CHANGES,
     PLOTS,
     REFUSAL,
     REPORT,
@@ -75,7 +76,7 @@ SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
 SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
-    *(CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
+    *(PLAN_CHANGES, CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
 )
 ALL = (
     *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
@@ -170,7 +171,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, TIMINGS, STEPS, EVENTS),
+        leaves=(LAST, TIMINGS, STEPS, PLAN_CHANGES, EVENTS),
         is_shared=True,
         done="trained",
     ),
@@ -237,7 +238,7 @@ STAGES = (
 )
 
 
-def _for_ensemble(name: str, **changes: Any) -> Stage:
+def _variant(name: str, **changes: Any) -> Stage:
     return replace(next(stage for stage in STAGES if stage.name == name), **changes)
 
 
@@ -254,7 +255,7 @@ ENSEMBLE_STAGES = (
         version=3,  # scores by name
         done="predicted",
     ),
-    _for_ensemble(
+    _variant(
         "evaluate",
         does="combine them on images that they did not train on, and score",
         function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
@@ -264,20 +265,20 @@ ENSEMBLE_STAGES = (
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
         version=2,  # scores by name
     ),
-    _for_ensemble(
+    _variant(
         "fit",
         does="fit the decoding on images that the members were not trained on",
         reads=(MEMBERS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
     ),
-    _for_ensemble(
+    _variant(
         "submit",
         does="combine them on the test images, encode and check the submission",
         settings=SUBMITTING,
         reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
-    _for_ensemble(
+    _variant(
         "report",
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE", "SUBMIT.TIME_LIMIT_HOURS"),
         reads=(
@@ -286,41 +287,36 @@ ENSEMBLE_STAGES = (
         ),
     ),
 )
+# Of a run on all images, which has no out-of-fold image to fit on.
+DECODING_TAKEN = _variant(
+    "fit",
+    does="take the decoding that SOLVER.FROM fitted",
+    function=lazy("pipeline.work.fit:take_fitted"),
+    settings=(*SHOWN, *SCORING, "DECODE", "SOLVER.FROM"),
+    reads=(),
+    reads_outside=lazy("pipeline.work.fit:fitted_of_source"),
+    check=lazy("pipeline.work.fit:check_fitted"),
+    is_shared=False,
+)
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
 TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-
-
-NEEDS_TEST = ("testset", "predict", "submit")  # of an experiment
-NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
-WHY_OFF = {
-    "sweep": "SWEEP.ENABLE is false",
-    "fit": "nothing of DECODE is fitted",
-    **dict.fromkeys(NEEDS_TEST, NO_TEST),
-}
-
-
-def why_absent(name: str, loaded: Loaded) -> str:
-    """Returns why a config does not have one of the stages."""
-    if loaded.is_ensemble and name not in (stage.name for stage in ENSEMBLE_STAGES):
-        return "an ensemble trains nothing"
-    if name == "predict" and _has_test(loaded):
-        return "with a time limit, submit predicts"
-    return WHY_OFF[name]
 
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
     off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
-    if stages is STAGES and not _has_test(loaded):
-        off |= set(NEEDS_TEST)
-    if stages is STAGES and _has_limit(loaded):
-        off.add("predict")
+    off |= {"testset", "predict", "submit"} if stages is STAGES and not has_test(loaded) else set()
+    off |= {"predict"} if stages is STAGES and _has_limit(loaded) else set()
+    if loaded.is_on_all_images:
+        off |= {"sweep", "evaluate"}
+        stages = tuple(DECODING_TAKEN if stage.name == "fit" else stage for stage in stages)
     return tuple(stage for stage in stages if stage.name not in off)
 
 
-def _has_test(loaded: Loaded) -> bool:
+def has_test(loaded: Loaded) -> bool:
+    """Returns whether there are test images."""
     competition = loaded.competition
     return bool(competition.test_csv or competition.test_images or loaded.config.datasets.test_directory)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,17 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRATCH_DIR", str(tmp_path / "scratch"))
     monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.delenv("WEIGHTS_DIR", raising=False)
+
+
+@pytest.fixture
+def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of configs/ for one test, which the loader reads instead of the project's."""
+    from pipeline.config import load as load_module
+
+    folder = tmp_path / "configs"
+    shutil.copytree(project / "configs", folder)
+    monkeypatch.setattr(load_module, "CONFIGS", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

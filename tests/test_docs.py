@@ -16,7 +16,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "pipeline"
 README = (PROJECT / "README.md").read_text()
 ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
-DOCUMENTS = ["README.md", "docs/architecture.md", "docs/repeatability.md", "docs/LOG.md", "submissions/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/plans.md",
+    "docs/repeatability.md",
+    "docs/LOG.md",
+    "submissions/README.md",
+]
 STAND_INS = ("NAME", "YOURS", "ExpZZA")  # for a reader's own config or competition
 USAGES = (PROJECT / "tests" / "command_line.txt").read_text()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.load import ABOUT, Loaded, is_machine_key
+from pipeline.config.tree import key_of
 from pipeline.engine.dependence import declared_keys, why_run
 from pipeline.engine.folder import prepare_folder
 from pipeline.engine.run import Run, Stage
@@ -254,7 +255,7 @@ class Watched:
         own = getattr(type(self._section), name, None)
         if isinstance(own, property):  # what is worked out from keys reads those keys
             return own.fget(self)
-        value, key = getattr(self._section, name), self._path + name.upper()
+        value, key = getattr(self._section, name), self._path + key_of(name)
         if self._path == "COMPETITION." and name.upper() in ABOUT:
             key = f"ABOUT.{name.upper()}"
         if dataclasses.is_dataclass(value):

@@ -71,6 +71,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
     from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
+    from pipeline.training.all_data import settled_plan
 
     loaded = load(chosen.name, tuple(chosen.overrides))
     members = loaded.config.ensemble.members
@@ -84,6 +85,10 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     num_steps = read_steps_per_epoch(paths.folder, loaded.config.dataloaders.train)
     suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
+    if loaded.is_on_all_images:
+        plan = settled_plan(loaded, folders)
+        is_auto = False
+        print(f"lengths and auto rate are those of SOLVER.FROM {loaded.config.solver.from_}")
     write_atomic(path, draw_plan(plan, num_steps, title))
     for phase in plan:
         limits = f", patience {phase.patience}" if phase.patience else ""

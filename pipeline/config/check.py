@@ -30,7 +30,12 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
-    of_members = (_monitor(config, competition), _ensemble(config, competition, origins), _decode(config, competition))
+    of_members = (
+        _all_data(config),
+        _monitor(config, competition),
+        _ensemble(config, competition, origins),
+        _decode(config, competition),
+    )
     for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
@@ -125,6 +130,26 @@ def _data(config: Config, competition: Competition) -> Problems:
             yield key, f"{found}; change TILE.WIDTH, TILE.HEIGHT or that row"
 
 
+def _all_data(config: Config) -> Problems:
+    """Training on all images: what needs a validation is refused."""
+    name, by = config.solver.from_, config.datasets.split.by
+    if config.ensemble.members is not None:
+        return
+    if by != "none":
+        if name is not None:
+            yield "SOLVER.FROM", f"has an effect with DATASETS.SPLIT.BY none only, found {by}; remove it, or set none"
+        return
+    if name is None:
+        why = "none leaves no validation that says when to stop; name a run that had one, such as SOLVER.FROM: ExpBAA"
+        yield "DATASETS.SPLIT.BY", why
+    if config.loss_fn.adaptive.enable:
+        yield "LOSS_FN.ADAPTIVE.ENABLE", "true needs the validation Dice, which SPLIT.BY none does not have; set false"
+    paste = config.datasets.augmentation.copy_paste
+    if paste.enable and paste.variant == "weighted":
+        why = "weighted needs the validation Dice, which SPLIT.BY none does not have; set random"
+        yield "DATASETS.AUGMENTATION.COPY_PASTE.VARIANT", why
+
+
 def _decode(config: Config, competition: Competition) -> Problems:
     if config.decode.objects == "fitted" and not competition.has_objects:
         yield "DECODE.OBJECTS", f"fitted needs OBJECTS, which {competition.name} does not have; set none"
@@ -181,7 +206,7 @@ def _window_and_rates(config: Config) -> Problems:
     if sweep.end_lr <= sweep.start_lr:
         yield "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}"
     suggested = "auto is the suggestion of the LR sweep, but"
-    if solver.max_lr == "auto" and not sweep.enable:
+    if solver.max_lr == "auto" and not sweep.enable and solver.from_ is None:
         yield "SOLVER.MAX_LR", f"{suggested} SWEEP.ENABLE is false; give a number"
     name = solver.optimizer.name
     if why := why_refused(name, solver.optimizer.weight_decay):

@@ -25,7 +25,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import Leaf, Tree, build, leaf_origins, merge, override_tree, read_tree, refuse
+from pipeline.config.tree import Leaf, Tree, build, key_of, leaf_origins, merge, override_tree, read_tree, refuse
 from pipeline.errors import UserError
 from pipeline.files import sha256_text
 from pipeline.paths import CONFIGS
@@ -70,6 +70,11 @@ class Loaded:
     def is_ensemble(self) -> bool:
         """Whether the config combines members instead of training a network."""
         return self.config.ensemble.members is not None
+
+    @property
+    def is_on_all_images(self) -> bool:
+        """Whether the config trains on all images, so that none is left for validation."""
+        return self.config.datasets.split.by == "none" and not self.is_ensemble
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def flatten(section: Any, path: str = "") -> dict[str, Any]:
     """Returns a config as `{"SOLVER.MAX_LR": 0.001, ...}` in the schema's order."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(section):
-        value, here = getattr(section, field.name), path + field.name.upper()
+        value, here = getattr(section, field.name), path + key_of(field.name)
         values |= flatten(value, f"{here}.") if dataclasses.is_dataclass(value) else {here: value}
     return values
 
@@ -287,6 +292,11 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
             member = load(name, overrides)
         except UserError as error:
             raise UserError(f"{origin}: member {name}: {error}") from None
+        if member.is_on_all_images:
+            why = (
+                "is trained on all images (DATASETS.SPLIT.BY: none), so no image is out of fold for it and the ensemble"
+            )
+            raise UserError(f"{origin}: {name} {why} could not be scored with it; name its SOLVER.FROM instead")
         if member.is_ensemble:
             raise UserError(f"{origin}: {name} is an ensemble; give its members instead")
         if member.config.submit.time_limit_hours is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ import yaml
 
 from pipeline.config.plain_yaml import NULLS, NUMBER, compose_file, origin_of, quote
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
-from pipeline.config.tree import Leaf, build, mapping_tree
+from pipeline.config.tree import Leaf, Tree, build, mapping_tree
 from pipeline.errors import UserError
 from pipeline.wording import did_you_mean
 
@@ -30,13 +30,17 @@ CYCLE_RISE_SHARE = 0.3
 # Keys of a phase whose value may be a number or the name of a SOLVER key.
 NUMBER_KEYS = (
     *("EPOCHS", "PATIENCE", "MAX_LR", "MIN_LR", "POWER"),
-    *("WARMUP", "WARMUP_STEPS", "CURVE_EPOCHS", "CURVE_START"),
+    *("WARMUP", "WARMUP_STEPS", "CURVE_EPOCHS", "CURVE_START", "AFTER"),
 )
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the training plan: epochs with the same loss, frozen parts and learning-rate curve."""
+    """A part of the training plan: epochs with the same loss, frozen parts and learning-rate curve.
+
+    In a plan's file a phase may have AFTER in place of EPOCHS: the phase before ends after that epoch of the plan, and
+    this one goes on in its stead: with the rest of its epochs and of its curve, and all that it does not set itself.
+    """
 
     name: str
     epochs: Count
@@ -128,31 +132,72 @@ def load_plan(path: Path, shown: str, solver: Solver, max_lr: float, origins: Ma
     keys = {name.upper(): value for name, value in vars(solver).items()} | {"MAX_LR": max_lr}
     numbers = {key: repr(value) for key, value in keys.items() if type(value) in (int, float)}
     phases: list[Phase] = []
+    tree = Tree()
     for node in root.value:
-        phase = _build_phase(node, shown, numbers, origins)
+        own = _read_phase(node, shown, numbers, origins)
+        if "AFTER" in own:
+            phases, own = _cut(phases, tree, own)
+        for key in ("MAX_LR", "MIN_LR"):
+            own.setdefault(key, _number(key, own.origin, numbers, origins))
+        tree, phase = own, build(own, Phase)
         _check_phase(phase, phases, f"{origin_of(shown, node)}: phase {phase.name}")
         phases.append(phase)
     return tuple(phases)
 
 
-def _build_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origins: Mapping[str, str]) -> Phase:
+def _read_phase(node: yaml.Node, shown: str, numbers: Mapping[str, str], origins: Mapping[str, str]) -> Tree:
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{origin_of(shown, node)}: found {quote(node)}, expected a phase such as {EXAMPLE}")
-
-    def number(key: str, origin: str) -> Leaf:
-        return Leaf(yaml.ScalarNode("", numbers[key]), f"{origin} (SOLVER.{key} of {origins[f'SOLVER.{key}']})")
-
     tree = mapping_tree(node, shown)
     for key, value in tree.items():
         word = value.node.value if isinstance(value, Leaf) and isinstance(value.node, yaml.ScalarNode) else ""
         if key in NUMBER_KEYS and word in numbers:
-            tree[key] = number(word, value.origin)
+            tree[key] = _number(word, value.origin, numbers, origins)
         elif key in NUMBER_KEYS and word not in NULLS and word.replace("_", "").isalpha():
             hint = did_you_mean(word, numbers, f"the numbers are {', '.join(numbers)}")
             raise UserError(f"{value.origin}: {key}: found {word}, expected a number or a SOLVER key; {hint}")
-    for key in ("MAX_LR", "MIN_LR"):
-        tree.setdefault(key, number(key, tree.origin))
-    return build(tree, Phase)
+    return tree
+
+
+def _number(key: str, origin: str, numbers: Mapping[str, str], origins: Mapping[str, str]) -> Leaf:
+    return Leaf(yaml.ScalarNode("", numbers[key]), f"{origin} (SOLVER.{key} of {origins[f'SOLVER.{key}']})")
+
+
+@dataclass(frozen=True)
+class _Cut:
+    after: Count
+
+
+def _cut(phases: list[Phase], before: Tree, own: Tree) -> tuple[list[Phase], Tree]:
+    """Returns the phases with the last one ending where AFTER says, and the keys of the one that goes on from there.
+
+    That one goes on with the rest of its epochs, on the rest of its curve, with what it does not set itself.
+
+    Args:
+        before: keys of the last phase.
+        own: keys of the one with AFTER.
+    """
+    where = own["AFTER"].origin
+    after = build(Tree({"AFTER": own["AFTER"]}, own.origin), _Cut).after
+    if given := [key for key in ("EPOCHS", "PATIENCE", "CURVE_EPOCHS", "CURVE_START") if key in own]:
+        raise UserError(f"{where}: AFTER takes the rest of the phase before; remove {given[0]}")
+    if not phases:
+        raise UserError(f"{where}: AFTER needs a phase before it, which ends there; give EPOCHS")
+    if tired := [phase.name for phase in phases if phase.patience is not None]:
+        why = f"phase {tired[0]} may end earlier by PATIENCE, so nobody knows which epoch that is"
+        raise UserError(f"{where}: AFTER {after}: {why}; remove PATIENCE, or give EPOCHS")
+    last, end = phases[-1], sum(phase.epochs for phase in phases)
+    start = end - last.epochs
+    if not start < after < end:
+        found = f"the phase before, {last.name}, lasts from after epoch {start} to epoch {end}"
+        raise UserError(f"{where}: AFTER {after}: {found}; expected {start + 1} to {end - 1}")
+    curve = {"EPOCHS": end - after, "CURVE_EPOCHS": last.curve_epochs or last.epochs}
+    curve["CURVE_START"] = last.curve_start + after - start
+    merged = Tree({key: value for key, value in before.items() if key not in ("NAME", "START_FROM")}, own.origin)
+    merged |= {key: Leaf(yaml.ScalarNode("", repr(value)), where) for key, value in curve.items()}
+    merged |= {key: value for key, value in own.items() if key != "AFTER"}
+    shortened = replace(last, epochs=after - start, curve_epochs=curve["CURVE_EPOCHS"])
+    return [*phases[:-1], shortened], merged
 
 
 def _check_phase(phase: Phase, earlier: list[Phase], where: str) -> None:

@@ -127,7 +127,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Split:
-    by: Literal["slice", "sequence", "kfold", "stratified", "given"]
+    by: Literal["slice", "sequence", "kfold", "stratified", "given", "none"]
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ class Optimizer:
 @dataclass(frozen=True)
 class Solver:
     plan: str
+    from_: str | None
     max_lr: Positive | Literal["auto"]
     min_lr: NotNegative
     patience: Count

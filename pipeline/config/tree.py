@@ -139,8 +139,8 @@ def _build(tree: Tree, schema: type, path: str = "") -> Any:
     hints = typing.get_type_hints(schema, include_extras=True)
     values = {}
     for field in fields(schema):
-        here = join(path, field.name.upper())
-        value = tree.get(field.name.upper())
+        here = join(path, key_of(field.name))
+        value = tree.get(key_of(field.name))
         if value is None and field.default is MISSING:
             raise UserError(f"{tree.origin}: {here} is missing; add it")
         if value is not None:
@@ -160,7 +160,7 @@ def _build_field(value: Leaf | Tree, expected: Any, here: str) -> Any:
         raise UserError(f"{value.origin}: {here}: found a group of keys, expected one value")
     plain = tuple(option for option in options if option not in (group, words))
     if not plain:
-        keys = ", ".join(field.name.upper() for field in fields(group)) if group else "WORD: value"
+        keys = ", ".join(key_of(field.name) for field in fields(group)) if group else "WORD: value"
         raise UserError(f"{value.origin}: {here}: found {quote(value.node)}, expected a group of keys: {keys}")
     try:
         return coerce(value.node, typing.Union[plain])  # noqa: UP007
@@ -180,7 +180,7 @@ def _options(expected: Any) -> tuple[Any, ...]:
 def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Iterator[str]:
     """Yields an error message for each key in `tree` that is not in the schema, that of the group `path` of `root`."""
     hints = typing.get_type_hints(schema)
-    known = {field.name.upper(): hints[field.name] for field in fields(schema)}
+    known = {key_of(field.name): hints[field.name] for field in fields(schema)}
     for key, value in tree.items():
         if key not in known:
             leaves = list(leaf_origins(Tree({key: value}), path)) or [join(path, key)]
@@ -216,7 +216,7 @@ def _all_keys(schema: type, path: str = "") -> list[str]:
     """Returns the dotted names of all groups and keys of a schema."""
     names = []
     for name, expected in typing.get_type_hints(schema).items():
-        here = join(path, name.upper())
+        here = join(path, key_of(name))
         names += [here, *(_all_keys(group, here) if (group := _group_of(expected)) else [])]
     return names
 
@@ -228,6 +228,15 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
         here = join(path, key)
         origins |= leaf_origins(value, here) if isinstance(value, Tree) else {here: value.origin}
     return origins
+
+
+def key_of(name: str) -> str:
+    """Returns the key of a schema's field; one that Python keeps for itself has an underscore behind it.
+
+    >>> key_of("max_lr"), key_of("from_")
+    ('MAX_LR', 'FROM')
+    """
+    return name.rstrip("_").upper()
 
 
 def join(path: str, key: str) -> str:

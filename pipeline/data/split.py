@@ -6,6 +6,7 @@ In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (tr
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
 - `sequence`: whole sequences; which of them validate is searched, with a fixed seed, among many random choices.
 - `stratified`: whole sequences in 5 folds with like shares of each class, scikit-learn's StratifiedGroupKFold.
+- `none`: all images train and none validates.
 - `given`: the organisers' own, from a list or folder of validation images or a column of subsets. A column of fold
   numbers is read by SPLIT_INDEX: that fold, in their order, validates.
 
@@ -43,7 +44,7 @@ _TOLERANCE = 0.05  # up to here a lost class weighs more than a validation share
 def make_split(
     catalog: pd.DataFrame,
     present: np.ndarray,
-    by: Literal["slice", "sequence", "kfold", "stratified", "given"],
+    by: Literal["slice", "sequence", "kfold", "stratified", "given", "none"],
     split_index: int,
 ) -> pd.DataFrame:
     """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
@@ -56,7 +57,9 @@ def make_split(
         UserError: images or sequences are too few for this kind of split or this index.
     """
     ids, index = catalog["id"].tolist(), max(split_index, 0)
-    if by == "given":
+    if by == "none":
+        train, valid = ids, []
+    elif by == "given":
         train, valid = given_split(ids, catalog["given"].tolist(), index)
     elif by in ("slice", "kfold"):
         train, valid = {"slice": slice_split, "kfold": kfold_split}[by](ids, index)
@@ -65,7 +68,7 @@ def make_split(
         train, valid = split_by(ids, catalog["sequence"].tolist(), present, index)
     if split_index < 0:
         train, valid = take_percent(train, -split_index), take_percent(valid, -split_index)
-    if not train or not valid:
+    if not train or (not valid and by != "none"):
         raise UserError(
             f"SPLIT.BY {by} leaves {len(train)} to train and {len(valid)} to validate of {len(ids)} images."
         )

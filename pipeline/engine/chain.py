@@ -112,7 +112,7 @@ class _Chain:
         siblings = sibling_runs(self.base)
         for stage in self.wanted:
             if not self.base.paths.marker(stage.name).is_file() and not is_known(siblings, stage, self.base):
-                stage.check(self.base)
+                stage.check(replace(self.base, is_forced=stage.name in self.force))
 
     def _execute(self, stage: Stage, reason: str) -> None:
         run, fingerprints = self.base, self.fingerprints
@@ -121,12 +121,13 @@ class _Chain:
         before = None if reason == FORCED else read_marker(marker_path) or read_marker(started_path)
         inputs = inputs_of(stage, run, fingerprints, settings, before)
         run.log(f"{stage.name:<9} {stage.does} ({reason})")
-        write_marker(started_path, Marker(stage.version, settings, inputs, {}, 0.0))
+        begun = Marker(stage.version, settings, inputs, {}, 0.0)
+        write_marker(started_path, begun)
         marker_path.unlink(missing_ok=True)
         if reason == FORCED:
             _remove_outputs(stage, run)
         start = time.monotonic()
-        stage.function(replace(run, key=key_of(stage.version, settings, inputs)))
+        stage.function(replace(run, key=key_of(stage.version, settings, inputs), begun=begun))
         outputs = outputs_of(stage, run, fingerprints)
         missing = [name for name, content_hash in outputs.items() if content_hash == ABSENT]
         if missing:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.freshness import Marker
 from pipeline.engine.stopping import Stop
 from pipeline.paths import Folders, RunPaths
 
@@ -94,6 +95,8 @@ class Run:
         stages_of: the stages of a config, in order.
         task_of: the task of a config, a record of functions that the engine itself never looks at.
         key: hash of everything that the current stage depends on; a partial result with another key is not continued.
+        begun: the same in full, for a stage that continues a partial result although some of it has changed.
+        is_forced: whether the current stage is to begin anew, whatever is there.
     """
 
     loaded: Any
@@ -103,6 +106,8 @@ class Run:
     stages_of: Callable[[Any], tuple[Stage, ...]]
     task_of: Callable[[Any], Any] = lambda loaded: None
     key: str = ""
+    begun: Marker | None = None
+    is_forced: bool = False
 
     @property
     def name(self) -> str:
@@ -126,4 +131,4 @@ class Run:
 
     def of(self, loaded: Any) -> Run:
         """Returns another config's run in the same context."""
-        return replace(self, loaded=loaded, key="")
+        return replace(self, loaded=loaded, key="", begun=None, is_forced=False)

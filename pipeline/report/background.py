@@ -9,6 +9,7 @@ from pipeline.report.plots import draw_class_curves, draw_class_histogram
 from pipeline.report.read import Columns, numbers, show_value, split_name
 from pipeline.report.record import Record
 from pipeline.scores import KINDS, label_of, per_image_score
+from pipeline.training.state import when
 from pipeline.wording import duration
 
 
@@ -21,15 +22,36 @@ def training_section(record: Record) -> Html | None:
     num_steps = record.steps_per_epoch
     rates = trained_curve(record.phases, phase_spans(history), num_steps) if num_steps else []
     score, class_score = (_in_history(history, name) for name in (record.score, record.image_score))
+    facts = join(tag("p", _training_facts(record, history)), _plan_changes(record))
+    marks = _changes_at(record)
     curves = themed(
-        lambda theme: draw_learning_curves(history, score, reverts, theme, rates),
+        lambda theme: draw_learning_curves(history, score, reverts, theme, rates, marks),
         "Loss, scores and learning rate over epochs, with the phases of the plan and the best epoch marked.",
     )
+    if record.is_on_all_images:
+        return join(facts, curves)
     classes = themed(
         lambda theme: draw_class_curves(history, class_score, record.colors, theme),
         f"Validation {label_of(class_score)} of each class over epochs.",
     )
-    return join(tag("p", _training_facts(record, history)), tag("div", curves, classes, class_="pair"))
+    return join(facts, tag("div", curves, classes, class_="pair"))
+
+
+def _changes_at(record: Record) -> list[float]:
+    """Returns the epochs after which the plan was changed, with a fraction within an epoch."""
+    epochs, steps = (map(int, record.plan_changes.get(name, ())) for name in ("epoch", "step"))
+    num_steps = record.steps_per_epoch or 1
+    return [epoch + min(step / num_steps, 1.0) for epoch, step in zip(epochs, steps, strict=True)]
+
+
+def _plan_changes(record: Record) -> Html | None:
+    """Returns what was changed in the plan while it trained."""
+    rows = zip(*(record.plan_changes.get(name, ()) for name in ("epoch", "step", "what")), strict=True)
+    items = [f"{when(epoch, step).capitalize()}: {what}." for epoch, step, what in rows]
+    if not items:
+        return None
+    text = "The plan was changed while it trained. The plan under Settings is the last one; it describes the whole run."
+    return join(tag("p", text), tag("ul", *(tag("li", item) for item in items)))
 
 
 def _in_history(history: Columns, score: str) -> str:
@@ -42,7 +64,9 @@ def _training_facts(record: Record, history: Columns) -> str:
     trained = [row for row, epoch in enumerate(record.timings.get("epoch", ())) if epoch != "0"]
     facts = [f"{quantity(len(history['epoch']) - 1, 'epoch')}, the last in phase {history['phase'][-1]}."]
     best, monitor = best_row(history), record.loaded.config.solver.monitor.removeprefix("valid_")
-    if best is not None:
+    if record.is_on_all_images:
+        facts.append("No validation: the last weights are kept.")
+    elif best is not None:
         reason = "lowest validation loss" if monitor == "loss" else f"highest validation {label_of(monitor)}"
         facts.append(f"Best: epoch {history['epoch'][best]} ({reason}).")
     if "train" not in record.stage_seconds:
@@ -111,6 +135,8 @@ def split_section(record: Record) -> Html | None:
         return None
     datasets = record.loaded.config.datasets
     counts = f"{record.split['train']:,} train, {record.split['valid']:,} validation"
+    if record.is_on_all_images:
+        return tag("p", f"None: all {record.split['train']:,} images train, and none validates.")
     parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
     parts.append(tag("p", _leakage(record)))
     if record.split_scores:
@@ -198,6 +224,7 @@ def _plan(record: Record) -> Html:
 
 def _extras(phase: Phase) -> str:
     """Returns what a phase sets beyond the usual."""
-    usual = {"warmup": 0.0, "freeze": (), "loss": None, "augment": True}
+    usual = {"warmup": 0.0, "warmup_steps": 0, "power": 0.9, "curve_epochs": None, "curve_start": 0.0}
+    usual |= {"freeze": (), "loss": None, "augment": True}
     extras = {name: getattr(phase, name) for name, value in usual.items() if getattr(phase, name) != value}
     return ", ".join(f"{name} {show_value(value)}" for name, value in extras.items()) or "–"

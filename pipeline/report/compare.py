@@ -34,6 +34,7 @@ from pipeline.report.read import (
     read_origin,
     read_stage_seconds,
     show_value,
+    why_no_score,
 )
 from pipeline.scores import LABELS, per_image_score
 from pipeline.wording import did_you_mean
@@ -110,9 +111,9 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
     classes = dict.fromkeys(name for own in by_class for name in own)
     class_scores = {name: tuple(own.get(name) for own in by_class) for name in classes}
     notes = []
-    for name, command, own in zip(names, commands, metrics, strict=True):
+    for name, folder, command, own in zip(names, folders, commands, metrics, strict=True):
         if own is None or own.main.mean is None:
-            notes.append(f"{name} has no scores yet; type: {command} evaluate")
+            notes.append(f"{name} {why_no_score(folder, command)}")
         elif own.main.name != score:
             notes.append(f"the competition of {name} is scored by {own.main.label}; compared here: {label}")
     compared = (score, label, scores, class_scores, gains, gain_label)
@@ -156,8 +157,7 @@ def run_folder(name: str, runs: Path) -> Path:
 def _read_config(folder: Path) -> dict[str, Any]:
     """Returns the resolved config of a run that must be there."""
     path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
-    values = read_config(path)
-    if values is None:
+    if (values := read_config(path)) is None:
         again = f"./run.sh {name}{' with its settings' if dash else ''}"
         raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
     return values
@@ -275,7 +275,7 @@ def read_scores(folders: Mapping[str, Path]) -> tuple[dict[str, np.ndarray], np.
     for run, folder in folders.items():
         own = (read_json(folder / METRICS) or {}).get("score")
         if own is None:
-            raise UserError(f"{run} was not evaluated yet; type: ./run.sh {run} evaluate")
+            raise UserError(f"{run} {why_no_score(folder, f'./run.sh {run}')}")
         score = score or per_image_score(own)
         found[run] = read_image_scores(folder, f"./run.sh {run}", score)
     first, *others = found.values()

@@ -52,6 +52,7 @@ def draw_learning_curves(
     reverts: Sequence[str] = (),
     theme: Theme = LIGHT,
     rates: Sequence[tuple[float, float]] = (),
+    changes: Sequence[float] = (),
 ) -> bytes:
     """Returns loss, scores, and LR over epochs.
 
@@ -60,6 +61,7 @@ def draw_learning_curves(
         reverts: names of phases that start from the best weights; an arrow leads back to that epoch.
         rates: (epoch, LR) of the steps, see `trained_curve`; without them the rates at the ends of the epochs are
             joined, which hides what happens within an epoch.
+        changes: epochs after which the plan was changed.
     """
     figure = new_figure(theme, height=640)
     losses, scores, rate = figure.subplots(3, 1, sharex=True, height_ratios=[5, 6, 3])
@@ -92,6 +94,12 @@ def draw_learning_curves(
     for row, source in jumps:
         if source is not None:
             _draw_jump(losses, epochs[row] - 1, epochs[source], theme)
+    for epoch in changes:
+        for axes in (losses, scores, rate):
+            label = "plan changed" if axes is rate and epoch == changes[0] else None
+            axes.axvline(epoch, color=theme.valid, linewidth=0.9, linestyle=(0, (1, 2)), label=label)
+    if changes:
+        add_legend(rate, theme, columns=5)
     rate.set_ylim(bottom=0)
     rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return encode(figure)

@@ -16,7 +16,7 @@ from pipeline.paths import REPORT
 from pipeline.report import background, results
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
-from pipeline.report.read import Metrics, numbers, score_warning
+from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
 from pipeline.report.record import Record
 from pipeline.report.results import never_predicted
 from pipeline.report.table import read_state
@@ -42,6 +42,8 @@ SECTIONS = (
 )
 OF_TRAINING = ("Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
 
+OF_VALIDATION = ("Classes", "Images", "Confusion", "LR sweep")  # a run on all images has none
+
 
 def write_page(run: Run) -> Path:
     """Writes `report.html` into a run's folder from the files that are there; returns its path.
@@ -50,6 +52,8 @@ def write_page(run: Run) -> Path:
     """
     record, path = Record(run), run.paths / REPORT
     absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
+    if record.is_on_all_images:
+        absent += OF_VALIDATION
     sections = [section for section in SECTIONS if section[0] not in absent]
     score = record.metrics.main if record.metrics else None
     head = tag(
@@ -162,6 +166,10 @@ def _facts(record: Record, metrics: Metrics) -> Html:
 def warnings(record: Record) -> list[Html | str]:
     """Returns what a reader of the score must know before trusting it."""
     metrics = record.metrics
+    if record.is_on_all_images:
+        source = record.loaded.config.solver.from_
+        text = f"No score: this run {ON_ALL_IMAGES}. Its epochs, thresholds and auto rate are those of {source}"
+        return [f"{text}, whose score is the nearest that is known.", *_submission_warnings(record)]
     found: list[Html | str | None] = [score_warning(metrics.content) if metrics else None, _start_warning(record)]
     if metrics and "train" not in record.stage_seconds and not record.loaded.is_ensemble:
         found.append("Training is not finished: the scores are of an earlier training.")

@@ -15,11 +15,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import MARKERS, METRICS, TILES
+from pipeline.paths import CONFIG, MARKERS, METRICS, TILES
 
 Columns = Mapping[str, Sequence[str]]
 
 PUBLISHED = re.compile(r"^Published: (?:validation )?(\w+) (\d+\.\d+)")
+ON_ALL_IMAGES = "was trained on all images (DATASETS.SPLIT.BY: none)"
 NEAR_ZERO = 0.05  # mean score below which next to nothing is found
 
 
@@ -113,6 +114,18 @@ def read_config(path: Path) -> dict[str, Any] | None:
         return _flatten(json.loads("\n".join(line for line in lines if not line.startswith("#"))))
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def is_on_all_images(run_folder: Path) -> bool:
+    """Returns whether a run that is there trains on all images, so that it never gets a score of its own."""
+    return (read_config(run_folder / CONFIG) or {}).get("DATASETS.SPLIT.BY") == "none"
+
+
+def why_no_score(run_folder: Path, command: str) -> str:
+    """Returns why a run has no scores, to be put behind its name, and what to do; `command` runs it."""
+    if is_on_all_images(run_folder):
+        return f"{ON_ALL_IMAGES} and has no score of its own; compare the run of its SOLVER.FROM"
+    return f"has no scores yet; type: {command} evaluate"
 
 
 def read_origin(path: Path) -> tuple[str | None, list[str]]:

@@ -5,6 +5,7 @@ In: `runs/<NAME>/`, the submission and its origin. Out: `Record`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from pipeline import paths
 from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
 from pipeline.engine.run import Run
+from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.report.read import (
     Metrics,
@@ -30,6 +32,7 @@ from pipeline.report.read import (
 )
 from pipeline.scores import per_image_score
 from pipeline.submission.formats import format_of
+from pipeline.training.all_data import settled_plan
 
 ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
 SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
@@ -64,6 +67,7 @@ class Record:
         max_lr: SOLVER.MAX_LR, or what the sweep chose for it; None before the sweep.
         phases: the plan, with the sweep's suggestion where SOLVER.MAX_LR is auto and there was a sweep.
         steps_per_epoch: optimizer steps; None before the run has tiles.
+        is_on_all_images: it has no validation, and never a score.
     """
 
     def __init__(self, run: Run) -> None:
@@ -82,6 +86,7 @@ class Record:
         self.sweep = read_columns(folder / paths.SWEEP_TABLE)
         self.sweep_found: dict[str, Any] = read_json(folder / paths.SWEEP_FACTS) or {}
         self.history = read_columns(folder / paths.HISTORY) or {}
+        self.plan_changes = read_columns(folder / paths.PLAN_CHANGES) or {}
         self.timings = read_columns(folder / paths.TIMINGS) or {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
@@ -107,6 +112,11 @@ class Record:
         max_lr = loaded.config.solver.max_lr
         self.max_lr: float | None = self.sweep_found.get("max_lr") if max_lr == "auto" else max_lr
         self.phases = with_max_lr(loaded, self.max_lr) if max_lr == "auto" and self.max_lr else loaded.plan
+        self.is_on_all_images = loaded.is_on_all_images
+        if self.is_on_all_images:
+            with contextlib.suppress(UserError):  # what it was trained by may be gone
+                self.phases = settled_plan(loaded, run.folders)
+                self.max_lr = self.phases[0].max_lr
         self.steps_per_epoch = read_steps_per_epoch(folder, loaded.config.dataloaders.train)
 
     def command(self, *stages: str) -> str:

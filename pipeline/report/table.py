@@ -16,6 +16,7 @@ from pipeline.engine.run import Stage
 from pipeline.paths import CONFIG, CONFIGS, HISTORY
 from pipeline.report.read import (
     Header,
+    is_on_all_images,
     read_columns,
     read_config,
     read_header,
@@ -110,7 +111,9 @@ def _row(config: str, folder: Path, stages: Sequence[Stage], header: Header) -> 
     values = {} if own[0] is None else read_config(folder / CONFIG) or {}
     name, scores = f"  {suffix}" if suffix else config, (own, (header.published, header.published_label))
     competition = values.get("DATASETS.COMPETITION")
-    return ExperimentRow(name, config, scores, competition, read_state(folder, stages), header.question)
+    state = read_state(folder, stages)
+    state += ", all images" if state and is_on_all_images(folder) else ""
+    return ExperimentRow(name, config, scores, competition, state, header.question)
 
 
 def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:

@@ -26,6 +26,7 @@ from pipeline.paths import (
     HISTORY,
     LAST,
     NOT_FINITE,
+    PLAN_CHANGES,
     REPLACED,
     STEPS,
     SWEEP_FACTS,
@@ -33,12 +34,15 @@ from pipeline.paths import (
     shown,
 )
 from pipeline.task import Batch
-from pipeline.training.checkpoint import Damaged, load_checkpoint, load_newest, load_or_refuse, repair_best
+from pipeline.training.all_data import settled_plan
+from pipeline.training.checkpoint import Damaged, load_checkpoint, load_or_refuse
 from pipeline.training.device import choose_device, choose_precision, make_reproducible
 from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
 from pipeline.training.finite import FiniteWatch
+from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
+from pipeline.training.resume import content_to_continue, course_of, lasting_key
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
@@ -59,10 +63,13 @@ def open_data(run: Run) -> RunData:
     pins = options.pin_memory and is_gpu
     loader = image_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
     folder = find_folder(competition, run.folders.data, config.datasets.directory)
-    valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
-    options = config.dataloaders.valid
-    pins = options.pin_memory and is_gpu
-    validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
+    if loaded.is_on_all_images:
+        valid = validation = ()
+    else:
+        valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
+        options = config.dataloaders.valid
+        pins = options.pin_memory and is_gpu
+        validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         if class_scores:
@@ -73,7 +80,9 @@ def open_data(run: Run) -> RunData:
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
-    """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto."""
+    """Returns the run's plan, with the sweep's suggestion where SOLVER.MAX_LR is auto, or as SOLVER.FROM settles it."""
+    if run.loaded.is_on_all_images:
+        return settled_plan(run.loaded, run.folders)
     if run.loaded.config.solver.max_lr != "auto":
         return run.loaded.plan
     return with_max_lr(run.loaded, json.loads((run.paths / SWEEP_FACTS).read_text())["max_lr"])
@@ -129,7 +138,7 @@ def assemble(run: Run) -> Training:
     data = open_data(run)
     plan = plan_of(run)
     refuse_long_warmup(loaded, plan, data.steps_per_epoch)
-    content = content_to_continue(run)
+    content = content_to_continue(run, course_of(run, plan, data.steps_per_epoch))
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
     learner = start_learner(run) if content is None else build_learner(loaded.config, _build_network(run))
@@ -139,7 +148,7 @@ def assemble(run: Run) -> Training:
     sums = EpochSums(learning, loss_terms(loaded, plan), learner.device)
     if content is None:
         _set_aside(run)
-        state = TrainState(run.key)
+        state = TrainState(lasting_key(run))
     else:
         state = restore(content, learner, sums)
         log(f"resuming at epoch {state.epoch}, step {state.step}")
@@ -178,19 +187,17 @@ def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: i
             )
 
 
-def content_to_continue(run: Run) -> dict[str, Any] | None:
-    """Returns the checkpoint content from which a training goes on, with its best checkpoint in place, or None."""
-    newest = load_newest(run.paths / LAST, run.key, run.log)
-    if newest is None or not repair_best(run.paths / BEST, newest[0]["state"], newest[1], run.log):
-        return None
-    return newest[0]
-
-
 def restore(content: dict[str, Any], learner: Learner, sums: EpochSums) -> TrainState:
-    """Puts a checkpoint's content into learner and sums; returns the state that belongs to it."""
+    """Puts a checkpoint's content into learner and sums; returns the state that belongs to it.
+
+    Where a changed plan has other terms of the loss, sums and history get those of today's plan.
+    """
     learner.load_state_dict(content)
-    sums.load_state_dict(content["sums"])
-    return TrainState(**content["state"])
+    state, terms = TrainState(**content["state"]), tuple(content["terms"])
+    sums.load_state_dict(content["sums"], terms)
+    if terms != sums.terms:
+        state.history = [with_terms(row, terms, sums.terms, learner.config.loss_fn.mix) for row in state.history]
+    return state
 
 
 def _set_aside(run: Run) -> None:
@@ -208,7 +215,7 @@ def _set_aside(run: Run) -> None:
         run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
     for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
-    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE):
+    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
         (paths / name).unlink(missing_ok=True)
 
 

@@ -109,11 +109,10 @@ def replace_best(path: Path, source: Path) -> None:
     second_name(source, path)
 
 
-def load_newest(path: Path, key: str, log: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:
-    """Returns the newest whole checkpoint of `path` and the one before it, with its file, or None to begin anew.
+def load_newest(path: Path, log: Callable[[str], None]) -> tuple[dict[str, Any], Path] | None:
+    """Returns the newest whole checkpoint of `path` and the one before it, with its file, or None where none is left.
 
-    Logs when one is damaged or belongs to other settings. Without `path` itself there is nothing to continue:
-    somebody removed it.
+    Logs when one is damaged. Without `path` itself there is nothing to continue: somebody removed it.
     """
     for candidate in (path, previous_of(path)) if path.exists() else ():
         if not candidate.exists():
@@ -123,12 +122,9 @@ def load_newest(path: Path, key: str, log: Callable[[str], None]) -> tuple[dict[
         except Damaged as damage:
             log(f"{damage}; looking for the one before it")
             continue
-        if content["state"]["key"] == key:
-            if candidate != path:
-                log(f"going back to {shown(candidate)}")
-            return content, candidate
-        log(f"{shown(candidate)} belongs to other settings or data; training begins anew")
-        return None
+        if candidate != path:
+            log(f"going back to {shown(candidate)}")
+        return content, candidate
     if path.exists():
         log("no whole checkpoint is left; training begins anew")
     return None

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.plan import parse_mix
 from pipeline.files import write_atomic
 from pipeline.scores import label_of
 from pipeline.task import Learning, Loss, Scores
@@ -37,7 +38,7 @@ def history_row(
         terms: names of the loss terms that the plan uses; with a single one, it is the loss.
     """
     row = {name: facts[name] for name in ("epoch", "phase", "lr")}
-    row |= {"train_loss": train.loss if train else None, "valid_loss": valid.loss}
+    row |= {"train_loss": train.loss if train else None, "valid_loss": None if math.isnan(valid.loss) else valid.loss}
     for name in terms if len(terms) > 1 else ():
         row[f"train_loss_{name}"] = train.terms[name] if train else None
         row[f"valid_loss_{name}"] = valid.terms.get(name)
@@ -47,6 +48,34 @@ def history_row(
     row |= {name: facts[name] for name in ("is_best", "epochs_since_best")}
     row |= _class_columns("valid", valid.scores, learning.classes)
     return row | _class_columns("train", samples, learning.classes)
+
+
+def with_terms(row: Mapping[str, Any], before: Sequence[str], terms: Sequence[str], mix: str) -> dict[str, Any]:
+    """Returns a row of the history with the columns of other loss terms, as `history_row` would have written it.
+
+    A new term was not computed in that epoch, and has no value.
+
+    Args:
+        before: the terms of the row.
+        mix: LOSS_FN.MIX; a single term has no column of its own, and is the loss over its weight.
+
+    >>> row = {"lr": 0.1, "train_loss": 0.5, "valid_loss": 0.4, "train_score": 0.6}
+    >>> with_terms(row, ["ce"], ["ce", "focal"], "1 ce")["train_loss_ce"]
+    0.5
+    """
+    values = (
+        {f"{subset}_loss_{name}": None for name in terms for subset in ("train", "valid")} if len(terms) > 1 else {}
+    )
+    if len(before) == 1:
+        weight = dict(parse_mix(mix)).get(before[0], 1.0)
+        single = {f"{subset}_loss_{before[0]}": row[f"{subset}_loss"] for subset in ("train", "valid")}
+        values |= {key: value and value / weight for key, value in single.items() if key in values}
+    own = {f"{subset}_loss_{name}" for name in before for subset in ("train", "valid")}
+    values |= {key: row[key] for key in values if key in row}
+    kept = {key: value for key, value in row.items() if key not in own}
+    keys = list(kept)
+    end = keys.index("valid_loss") + 1
+    return {key: kept[key] for key in keys[:end]} | values | {key: kept[key] for key in keys[end:]}
 
 
 def epoch_line(
@@ -66,6 +95,8 @@ def epoch_line(
     words = [f"epoch {row['epoch']:>3}/{num_epochs}", row["phase"]]
     if row["epoch"]:
         words += [f"lr {row['lr']:.1e}", f"loss {row['train_loss']:.4f}"]
+    if row["valid_loss"] is None:  # trained on all images
+        return "  ".join([*words, *([f"eta {duration(seconds_left)}"] if seconds_left else []), "no validation"])
     words.append(f"valid loss {row['valid_loss']:.4f}")
     words += [f"{label_of(name)} {row[f'valid_{name}']:.4f}" for name in scores if row[f"valid_{name}"] is not None]
     if not row["epoch"]:
@@ -114,7 +145,11 @@ class StepLog:
         # What follows the last line break is a line that a kill or a power cut has cut off.
         lines = path.read_text().split("\n")[1:-1] if path.is_file() else []
         kept = [line for line in lines if _is_before(line, epoch, step)]
-        header = ",".join(["epoch", "step", "lr", "loss", *self.terms])
+        columns = ["epoch", "step", "lr", "loss", *self.terms]
+        if kept and (before := path.read_text().split("\n")[0].split(",")) != columns:  # the plan has changed
+            cells = (dict(zip(before, line.split(","), strict=True)) for line in kept)
+            kept = [",".join(row.get(name, "") for name in columns) for row in cells]
+        header = ",".join(columns)
         if every:
             write_atomic(path, "\n".join([header, *kept]) + "\n")
 

@@ -26,6 +26,7 @@ class TrainState:
         class_scores: see `Scores.class_scores`, of the last validation.
         epochs_without_hit: per class, validations in a row in which nothing of it was found.
         history: one row per finished epoch, the first being the validation before training.
+        changes: what was changed in the plan on the way: `epoch` and `step` that were finished then, `what` in words.
     """
 
     key: str
@@ -39,6 +40,7 @@ class TrainState:
     class_scores: list[float] = field(default_factory=list)
     epochs_without_hit: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def phase_over(phase: Phase, state: TrainState) -> bool:
@@ -113,3 +115,16 @@ def start_warning(
     if sign * best < sign * start:
         return None
     return f"No epoch reached the {name} of the {network} ({start:.4f}); the best is {best:.4f}, of epoch {best_epoch}."
+
+
+def when(epoch: int | str, step: int | str) -> str:
+    """Returns how far training was, in words.
+
+    Args:
+        epoch: finished epochs.
+        step: finished steps of the next one.
+
+    >>> when(28, 0), when("3", "2")
+    ('after epoch 28', 'in epoch 4, after step 2')
+    """
+    return f"in epoch {int(epoch) + 1}, after step {step}" if int(step) else f"after epoch {epoch}"

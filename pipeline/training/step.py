@@ -71,9 +71,17 @@ class EpochSums:
         """Returns the sums for a checkpoint."""
         return self.values.cpu()
 
-    def load_state_dict(self, values: Tensor) -> None:
-        """Continues sums from a checkpoint."""
-        self.values.copy_(values)
+    def load_state_dict(self, values: Tensor, terms: Sequence[str] | None = None) -> None:
+        """Continues sums from a checkpoint.
+
+        Args:
+            terms: the loss terms of these sums, where they may be others than today's; one that is new is at zero.
+        """
+        terms = self.terms if terms is None else terms
+        first = 2 + 2 * len(terms)
+        pairs = dict(zip(terms, values[2:first].reshape(-1, 2), strict=True))
+        own = [pairs.get(name, values.new_zeros(2)) for name in self.terms]
+        self.values.copy_(torch.cat([values[:2], *own, values[first:]]))
 
 
 def train_step(

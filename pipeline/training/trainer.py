@@ -18,9 +18,9 @@ from tqdm import tqdm
 from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
-from pipeline.errors import Stopped, UserError
-from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
-from pipeline.scores import label_of, score_of
+from pipeline.errors import Stopped
+from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
+from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
@@ -37,9 +37,10 @@ from pipeline.training.history import (
 )
 from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
+from pipeline.training.resume import course_of, made_from
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
-from pipeline.training.validate import validate
+from pipeline.training.validate import monitored_value, no_validation, validate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,7 +55,7 @@ class RunData:
     Attributes:
         train_batches: (epoch, start step, augment, class scores) to the batches of an epoch, counted from 1.
         valid_batches: () to the validation batches, the same each time.
-        num_valid: validation images.
+        num_valid: validation images; 0: the run is on all images, and its last weights are its best.
         describe: a sample's key to words: image, tile, epoch.
         steps_per_epoch: optimizer steps of an epoch.
     """
@@ -120,6 +121,8 @@ def carry_out(training: Training) -> None:
         begin_epoch(training, phase)
         train_epoch(training, phase)
         finish_epoch(training, phase)
+    if not training.data.num_valid:
+        return
     for line in missed_class_lines(training.state, training.learning, is_last=True):
         training.run.log(line)
     state, monitor = training.state, training.config.solver.monitor
@@ -195,7 +198,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     if is_trained:
         state.epoch, state.phase_epoch, state.step = state.epoch + 1, state.phase_epoch + 1, 0
         training.sums.reset()
-    scores, monitored = validation.scores, monitored_value(training, validation)
+    scores, monitored = validation.scores, monitored_value(training.config.solver.monitor, validation, state.epoch)
     starts_trained = training.config.experiment.load_prev is not None
     is_best = note_validation(state, monitored, scores.class_scores, scores.has_hit, starts_trained)
     facts = {"epoch": state.epoch, "phase": phase.name, "lr": lr, "is_best": int(is_best)}
@@ -207,7 +210,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)
     record(training, row)
     training.run.log(epoch_line(row, scores.by_name, sum(one.epochs for one in training.plan), _seconds_left(training)))
-    for line in missed_class_lines(state, training.learning):
+    for line in missed_class_lines(state, training.learning) if training.data.num_valid else ():
         training.run.log(line)
     stop_if_asked(training)
 
@@ -219,6 +222,8 @@ def validate_epoch(training: Training) -> Means:
         Stopped: a stop was requested; the epoch is saved with all its steps done, so that only this is repeated.
         NotFinite: the validation loss is not finite.
     """
+    if not training.data.num_valid:
+        return no_validation(training.learning)
     criterion = training.learning.criterion(training.config.loss_fn.mix, 0, ())
     try:
         with explained_faults(validation_memory_fix(training.config)):
@@ -229,20 +234,6 @@ def validate_epoch(training: Training) -> Means:
     if not math.isfinite(validation.loss):
         raise NotFinite("the validation loss is not finite")
     return validation
-
-
-def monitored_value(training: Training, validation: Means) -> float:
-    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
-
-    Raises:
-        UserError: the task has no such score.
-    """
-    name, found = score_of(training.config.solver.monitor), validation.scores.by_name
-    if name is None:
-        return validation.loss
-    if name not in found:
-        raise UserError(f"SOLVER.MONITOR valid_{name}: the scores are {', '.join(found)}; name one of them")
-    return 1 - (found[name].mean or 0.0)
 
 
 def save(training: Training) -> None:
@@ -257,7 +248,9 @@ def save(training: Training) -> None:
         **training.learner.state_dict(),
         "state": asdict(training.state),
         "sums": training.sums.state_dict(),
+        "terms": list(training.sums.terms),
         "classes": list(training.learning.classes),
+        "made_from": made_from(training.run, course_of(training.run, training.plan, training.data.steps_per_epoch)),
     }
     refuse_not_finite(content)
     replace_last(training.run.paths / LAST, content)
@@ -265,8 +258,11 @@ def save(training: Training) -> None:
 
 
 def record(training: Training, row: dict[str, Any]) -> None:
-    """Writes `history.csv` and the newest row's TensorBoard events; both may be written twice."""
+    """Writes `history.csv`, what was changed in the plan, and the newest row's events; each may be written twice."""
     write_rows(training.run.paths / HISTORY, training.state.history)
+    if training.state.changes:
+        rows = [change | {"what": "; ".join(change["what"])} for change in training.state.changes]
+        write_rows(training.run.paths / PLAN_CHANGES, rows)
     if training.events is None:
         training.events = open_events(training.run.paths / EVENTS, row["epoch"])
     write_events(training.events, row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,7 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
-from pipeline.task import Batch, Criterion, Learning
+from pipeline.errors import UserError
+from pipeline.scores import score_of
+from pipeline.task import Batch, Criterion, Learning, Scores
 from pipeline.training.device import in_parts
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.inputs import split_rows
@@ -46,6 +49,30 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
 
     terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
     return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
+
+
+def no_validation(learning: Learning) -> Means:
+    """Returns a validation of no image: nothing in it has a value."""
+    scores = learning.sample_scores([math.nan] * learning.num_sums)
+    return Means(math.nan, {}, Scores(scores.by_name, [], []))
+
+
+def monitored_value(monitor: str, validation: Means, epoch: int) -> float:
+    """Returns what SOLVER.MONITOR watches, as a value to be lowered; a score without a value counts as 0.
+
+    Without a validation each epoch is better than the one before.
+
+    Raises:
+        UserError: the task has no such score.
+    """
+    name, found = score_of(monitor), validation.scores.by_name
+    if math.isnan(validation.loss):  # one of no image, see `no_validation`; any other is finite
+        return -float(epoch)
+    if name is None:
+        return validation.loss
+    if name not in found:
+        raise UserError(f"SOLVER.MONITOR {monitor}: the scores are {', '.join(found)}; name one of them")
+    return 1 - (found[name].mean or 0.0)
 
 
 def choose_images(ids: Sequence[Item], present: np.ndarray, count: int) -> list[Item]:

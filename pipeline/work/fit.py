@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from pipeline.engine.run import Run
+from pipeline.engine.freshness import read_marker
+from pipeline.engine.run import Run, Sources
+from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.paths import DECODE
+from pipeline.report.read import read_json
+from pipeline.training.all_data import settings_of_source, source_of
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
 from pipeline.work.members import combination_facts, held_out_rows
@@ -19,3 +23,33 @@ def fit(run: Run) -> None:
     facts = run.task.fit_decoding(run, competition_folder(run), rows, held_out, combination_facts(run), each)
     write_json(run.paths / DECODE, facts)
     forget_streamed(run)
+
+
+def take_fitted(run: Run) -> None:
+    """Writes the `decode.json` of the run that SOLVER.FROM names, for a run on all images."""
+    check_fitted(run)
+    write_json(run.paths / DECODE, read_json(source_of(run.loaded, run.folders) / DECODE))
+
+
+def fitted_of_source(run: Run) -> Sources:
+    """Returns the `decode.json` of the run that SOLVER.FROM names."""
+    return {"the decoding of SOLVER.FROM": source_of(run.loaded, run.folders) / DECODE}
+
+
+def check_fitted(run: Run) -> None:
+    """Refuses a SOLVER.FROM that has not fitted what this run's DECODE says.
+
+    Raises:
+        UserError: says what to type, or to set.
+    """
+    source, name = source_of(run.loaded, run.folders), run.loaded.config.solver.from_
+    marker = read_marker(source.marker("fit"))
+    if marker is None or read_json(source / DECODE) is None:
+        settings_of_source(run.loaded, run.folders)  # not even trained
+        raise UserError(
+            f"DECODE: {name} has fitted no thresholds yet; type: ./run.sh {name} fit, or set DECODE to none"
+        )
+    for key, value in run.loaded.values.items():
+        theirs = marker.settings.get(key, value)
+        if key.startswith("DECODE.") and theirs != value:
+            raise UserError(f"{key}: found {value}, but {name}, from which it is taken, has {theirs}; set the same")

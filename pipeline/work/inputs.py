@@ -21,9 +21,21 @@ from pipeline.data.competition import find_folder
 from pipeline.data.image_files import label_files
 from pipeline.engine.run import Run, Sources
 from pipeline.errors import UserError
-from pipeline.paths import BEST, CONFIGS, DEMO, INDEX, PROBS, PROJECT, TEST_CATALOG, TRAIN_CATALOG
+from pipeline.paths import (
+    BEST,
+    CONFIGS,
+    DEMO,
+    HISTORY,
+    INDEX,
+    PROBS,
+    PROJECT,
+    SWEEP_FACTS,
+    TEST_CATALOG,
+    TRAIN_CATALOG,
+)
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
+from pipeline.training.all_data import source_of
 from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
 
 if TYPE_CHECKING:
@@ -143,12 +155,19 @@ def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
 
 
 def starting_weights(run: Run) -> Sources:
-    """Returns the weights that training starts from, so that other weights mean another result."""
-    config = run.loaded.config
+    """Returns the weights that training starts from, so that other weights mean another result.
+
+    Of a run on all images also what says how long it trains, and at which rate.
+    """
+    config, lengths = run.loaded.config, {}
+    if run.loaded.is_on_all_images:
+        source = source_of(run.loaded, run.folders)
+        lengths = {f"SOLVER.FROM's {name}": source / name for name in (HISTORY, SWEEP_FACTS)}
     if config.experiment.load_prev is not None:
-        return {"the previous run's best checkpoint": find_checkpoint(config.experiment.load_prev, run.folders)}
+        previous = find_checkpoint(config.experiment.load_prev, run.folders)
+        return {"the previous run's best checkpoint": previous} | lengths
     path = find_encoder_weights(config.model.encoder, run.folders.weights)
-    return {"the encoder's weights": path} if path else {}
+    return ({"the encoder's weights": path} if path else {}) | lengths
 
 
 def lacks_tiles(run: Run) -> bool:

@@ -34,7 +34,7 @@ def prepare(run: Run) -> None:
     images = measure(competition, folder, catalog["image"].tolist())
     notices = describe(competition, images) + task.describe_labels(competition, facts)
     notices += find_notices(competition, folder, catalog, task, labels)
-    if datasets.split.by != "given" and (catalog["given"] == "valid").any():
+    if datasets.split.by not in ("given", "none") and (catalog["given"] == "valid").any():
         notices.append("the organisers' own validation images are not used as such: DATASETS.SPLIT.BY=given does it")
     for notice in notices:
         run.log(f"note: {notice}")
@@ -48,6 +48,9 @@ def prepare(run: Run) -> None:
         write_table(run.paths / name, table)
     write_class_histograms(run.paths / CLASSES, run.paths / PLOTS)
     counts = split["subset"].value_counts()
+    if run.loaded.is_on_all_images:
+        run.log(f"{counts['train']} training images, none for validation: this run gets no score of its own")
+        return
     run.log(f"{counts['train']} training images, {counts['valid']} validation images")
     _log_leakage(run, catalog, leaks, counts["valid"])
 

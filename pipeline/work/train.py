@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
+
 from pipeline.engine.run import Run
-from pipeline.paths import LAST
+from pipeline.paths import CONFUSION, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
+from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
+from pipeline.training.resume import refuse_changed_past
 from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
+
+SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS)
 
 
 def train(run: Run) -> None:
     """Writes `last.ckpt`, `best.ckpt`, `history.csv` and TensorBoard events."""
     training = assemble(run)
+    if run.loaded.is_on_all_images:
+        _remove_scores(run)
     with run.stop.deferred():
         carry_out(training)
 
 
 def check_start(run: Run) -> None:
-    """Refuses a network that could not be built or filled with its first weights here."""
+    """Refuses a network that could not be built or filled with its first weights here, and a plan changed too late."""
     competition_folder(run)  # missing data comes first
+    if run.loaded.is_on_all_images:
+        check_source(run.loaded, run.folders)
+    if not run.is_forced:
+        refuse_changed_past(run)
     if not (run.paths / LAST).exists():  # a training that continues needs no first weights, which may be gone by now
         start_learner(run)
+
+
+def _remove_scores(run: Run) -> None:
+    """Removes the scores of an earlier state of a run that is on all images now: nothing may take them for its own."""
+    for name in SCORES:
+        path = run.paths / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    run.paths.marker("evaluate").unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.files import second_name, sha256_file, write_json
-from pipeline.paths import CONFIG, METRICS, SUBMISSION, TEST_CATALOG, shown
-from pipeline.report.read import read_json, score_warning
+from pipeline.paths import BEST, CONFIG, METRICS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.report.read import ON_ALL_IMAGES, read_json, score_warning
 from pipeline.submission.file import amend_origin, require_good, write_submission
 from pipeline.submission.formats import format_of
 from pipeline.work.inputs import sample_path, submission_files
@@ -34,19 +34,17 @@ def write_checked_submission(
     form, sample = format_of(run.loaded.competition), sample_path(run)
     competition = form.like_sample(run.loaded.competition, sample)
     test = read_catalog(run.paths / TEST_CATALOG)
-    metrics = read_json(run.paths / METRICS)
     origin = {
         "experiment": run.loaded.name,
         "run": run.name,
         "config_sha256": sha256_file(run.paths / CONFIG),
-        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
-        "score": metrics["score"],
-        "local_score": metrics["scores"][metrics["score"]]["mean"],
-        "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
-        "split_by": metrics["split"]["by"],
+        **_local_scores(run),
         **run.task.decoding_origin(decoding),
     }
-    if warning := score_warning(metrics):
+    metrics = read_json(run.paths / METRICS)
+    if metrics is None:
+        run.log(f"note: no local score: {run.name} {ON_ALL_IMAGES}")
+    elif warning := score_warning(metrics):
         origin["warning"] = warning
         run.log(f"warning: {warning}")
     bar = tqdm(test["id"], desc="encode", leave=False, disable=None)
@@ -62,6 +60,22 @@ def write_checked_submission(
     write_json(run.paths / SUBMISSION, {"sha256": sha256_file(path), "images": len(test), "checked": True})
     names = " and ".join(map(shown, (path, *others)))
     run.log(f"checked: {names}, {len(test):,} images")
+
+
+def _local_scores(run: Run) -> dict[str, Any]:
+    """Returns what the origin says of checkpoint and local scores; a run on all images has none."""
+    metrics = read_json(run.paths / METRICS)
+    if metrics is None:
+        facts = {"score": run.loaded.competition.score, "local_score": None, "local_scores": {}, "split_by": "none"}
+        facts["no_local_score"] = f"{ON_ALL_IMAGES}; its epochs are those of {run.loaded.config.solver.from_}"
+        return {"checkpoint_sha256": sha256_file(run.paths / BEST), **facts}
+    return {
+        "checkpoint_sha256": metrics["checkpoint"]["sha256"],
+        "score": metrics["score"],
+        "local_score": metrics["scores"][metrics["score"]]["mean"],
+        "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
+        "split_by": metrics["split"]["by"],
+    }
 
 
 def amend(run: Run, facts: Mapping[str, Any]) -> None:

@@ -19,12 +19,3 @@ def module_configs(project: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(load_module, "CONFIGS", folder)
         yield folder
-
-
-@pytest.fixture
-def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of configs/ for one test, which the loader reads instead of the project's."""
-    folder = tmp_path / "configs"
-    shutil.copytree(project / "configs", folder)
-    monkeypatch.setattr(load_module, "CONFIGS", folder)
-    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.load import load
-from pipeline.config.plan import Phase, learning_rate, parse_mix
+from pipeline.config.plan import Phase, learning_rate, load_plan, parse_mix
 from pipeline.errors import UserError
 
 
@@ -114,6 +115,42 @@ def test_the_cityscapes_diary_freezes_at_epoch_44_and_changes_its_loss_at_46():
     assert poly.freeze == ()
     assert frozen.freeze == lovasz.freeze == ("encoder.bn1", *(f"encoder.layer{number}" for number in (1, 2, 3, 4)))
     assert [phase.loss for phase in (poly, frozen, lovasz)] == [None, None, "0.5 ce + 0.5 lovasz"]
+
+
+def test_run_5_of_the_cityscapes_diary_is_a_plan_with_each_decision_where_it_was_taken():
+    plan = phases_of("cityscapes_decided", "SOLVER.NUM_EPOCHS=60", "SOLVER.MAX_LR=2e-4", "SOLVER.MIN_LR=0")
+    assert {name: (phase.epochs, phase.curve_start, phase.power) for name, phase in plan.items()} == {
+        "poly": (28, 0, 0.9),
+        "steeper": (18, 28, 1.2),
+        "frozen": (1, 46, 2.0),
+        "gentler": (13, 47, 1.2),
+    }
+    assert [phase.loss for phase in plan.values()] == [None, None, *["0.5 ce + 0.5 lovasz"] * 2]
+    layers = ("encoder.bn1", *(f"encoder.layer{number}" for number in (1, 2, 3, 4)))
+    assert [phase.freeze for phase in plan.values()] == [(), (), layers, layers]
+    # 60 epochs of 100 steps less the warm-up are 5500 steps; epoch 47 begins at step 4600, 4100 of them later.
+    assert learning_rate(plan["frozen"], 0, 100) == pytest.approx(2e-4 * (1400 / 5500) ** 2)
+    assert learning_rate(plan["gentler"], 0, 100) == pytest.approx(2e-4 * (1300 / 5500) ** 1.2)
+
+
+@given(st.data())
+def test_a_phase_that_only_goes_on_after_an_epoch_changes_no_rate(data):
+    epochs = data.draw(st.integers(2, 12))
+    afters = sorted(data.draw(st.sets(st.integers(1, epochs - 1), min_size=1, max_size=4)))
+    kind = data.draw(st.sampled_from(["flat", "cosine", "one_cycle", "poly", "linear"]))
+    warmup = data.draw(st.integers(0, 2 * 5)) if kind != "one_cycle" else 0
+    whole = f"- {{NAME: whole, EPOCHS: {epochs}, LR: {kind}, WARMUP_STEPS: {warmup}, POWER: 1.3}}\n"
+    later = "".join(f"- {{NAME: after {after}, AFTER: {after}}}\n" for after in afters)
+
+    def rates(text: str) -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "mine.yaml"
+            path.write_text(text)
+            solver, origins = load("ExpAAB").config.solver, load("ExpAAB").origins
+            plan = load_plan(path, "mine.yaml", solver, 1e-3, origins)
+        return [learning_rate(phase, step, 5) for phase in plan for step in range(phase.epochs * 5)]
+
+    assert rates(whole + later) == rates(whole)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +330,20 @@ A = "- {NAME: a, EPOCHS: 2, LR: flat}\n"
             A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 0.5 dicee}\n",
             ":2: phase b: LOSS: cannot read '0.5 dicee' in the loss",
         ),
+        (
+            A + "- {NAME: b, AFTER: 1, EPOCHS: 2}\n",
+            ":2: AFTER takes the rest of the phase before; remove EPOCHS",
+        ),
+        ("- {NAME: a, AFTER: 1}\n", ":1: AFTER needs a phase before it, which ends there; give EPOCHS"),
+        (
+            "- {NAME: a, EPOCHS: 4, LR: flat, PATIENCE: 2}\n- {NAME: b, AFTER: 3}\n",
+            ":2: AFTER 3: phase a may end earlier by PATIENCE, so nobody knows which epoch that is",
+        ),
+        (
+            A + "- {NAME: b, EPOCHS: 3, LR: flat}\n- {NAME: c, AFTER: 9}\n",
+            ":3: AFTER 9: the phase before, b, lasts from after epoch ",
+        ),
+        (A + "- {NAME: b, AFTER: soon}\n", ":2: AFTER: found soon, expected a number or a SOLVER key"),
     ],
 )
 def test_an_impossible_plan_is_refused_with_file_and_line(text, message, configs):

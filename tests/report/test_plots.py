@@ -84,6 +84,15 @@ def test_a_jump_back_to_the_best_is_shown(history):
     assert draw_learning_curves(history, "dice", ["anneal"]) != draw_learning_curves(history, "dice", [])
 
 
+def test_changes_of_the_plan_are_marked_where_they_were_made(history):
+    image = pixels(draw_learning_curves(history, "dice", changes=[2.0, 5.5])).astype(int)
+    blue = np.array([int(LIGHT.valid[start : start + 2], 16) for start in (1, 3, 5)])
+    rows = image[int(0.721 * len(image)) : int(0.726 * len(image))]  # below the curves of the scores
+    columns = (np.abs(rows - blue).max(axis=2) < 60).any(axis=0).nonzero()[0] / image.shape[1]
+    assert columns.min() == pytest.approx(0.34, abs=0.03) and columns.max() == pytest.approx(0.7, abs=0.03)
+    assert not ((columns > 0.4) & (columns < 0.65)).any()
+
+
 def test_a_phase_that_starts_from_the_last_epoch_since_it_was_the_best_jumps_nowhere(tmp_path):
     head, rows = make_history(num_flat=1, num_anneal=1)
     for row in rows:

@@ -99,7 +99,7 @@ def test_runs_without_common_images_or_scores_are_refused(tmp_path):
     write_scores(tmp_path / "B", ids[15:], np.zeros(15))
     with pytest.raises(UserError, match=r"on 0 images in common, of 0 sequences .*compare runs of one slice"):
         read_scores({"A": tmp_path / "A", "B": tmp_path / "B"})
-    with pytest.raises(UserError, match=r"C was not evaluated yet; type: ./run.sh C evaluate"):
+    with pytest.raises(UserError, match=r"C has no scores yet; type: ./run.sh C evaluate"):
         read_scores({"A": tmp_path / "A", "C": tmp_path / "C"})
 
 

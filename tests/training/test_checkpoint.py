@@ -91,7 +91,7 @@ def test_damage_is_refused_and_the_one_before_is_used_and_said(tmp_path, damage)
         with pytest.raises(Damaged, match=r"last\.ckpt is damaged"):
             load_checkpoint(path)
         lines: list[str] = []
-        found, source = load_newest(path, "key", lines.append)
+        found, source = load_newest(path, lines.append)
         assert (found["state"]["epoch"], source) == (1, previous_of(path))
         assert "last.ckpt is damaged" in lines[0] and lines[1].endswith("previous-last.ckpt")
 
@@ -101,16 +101,8 @@ def test_without_any_whole_checkpoint_training_begins_anew_and_says_so(tmp_path)
     replace_last(path, content(1))
     path.write_bytes(b"")
     lines: list[str] = []
-    assert load_newest(path, "key", lines.append) is None
+    assert load_newest(path, lines.append) is None
     assert lines[-1] == "no whole checkpoint is left; training begins anew"
-
-
-def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path):
-    path = tmp_path / "last.ckpt"
-    replace_last(path, content(1, key="old"))
-    lines: list[str] = []
-    assert load_newest(path, "key", lines.append) is None
-    assert "belongs to other settings or data" in lines[0]
 
 
 def test_a_checkpoint_that_was_removed_is_not_replaced_by_the_one_before(tmp_path):
@@ -118,7 +110,7 @@ def test_a_checkpoint_that_was_removed_is_not_replaced_by_the_one_before(tmp_pat
     replace_last(path, content(1))
     replace_last(path, content(2))
     path.unlink()
-    assert load_newest(path, "key", pytest.fail) is None
+    assert load_newest(path, pytest.fail) is None
 
 
 def test_pickled_code_is_refused_and_does_not_run(tmp_path):

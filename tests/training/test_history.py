@@ -9,7 +9,15 @@ import torch
 
 from pipeline.segmentation.learning import bind
 from pipeline.task import Loss, Score, Scores
-from pipeline.training.history import StepLog, append_timing, history_row, open_events, write_events, write_rows
+from pipeline.training.history import (
+    StepLog,
+    append_timing,
+    history_row,
+    open_events,
+    with_terms,
+    write_events,
+    write_rows,
+)
 from pipeline.training.step import Means
 from tests.training.toy import make
 
@@ -52,6 +60,18 @@ def test_a_row_has_losses_means_and_then_each_class_in_the_order_of_the_classes(
     assert [found[f"train_{name}"] for name in ("dice", "iou")] == [0.5, 0.4] and "train_miou" not in found
     assert [found[f"valid_iou_{name}"] for name in CLASSES] == [0.7, 0.1, 1.0]
     assert list(found)[-3:] == [f"train_iou_{name}" for name in CLASSES]
+
+
+@pytest.mark.parametrize("terms", [("ce",), ("ce", "dice"), ("ce", "dice", "focal"), ("focal", "ce")])
+def test_a_row_that_gets_other_loss_terms_is_as_if_it_had_been_written_with_them(terms):
+    single = Means(0.6, {"ce": 0.6}, VALID_SCORES)
+    before = row(train=Means(0.3, {"ce": 0.3}, TRAIN_SCORES), validation=single, terms=("ce",))
+    names = dict.fromkeys(terms)
+    train = Means(0.3, names | ({"ce": 0.3} if "ce" in terms else {}), TRAIN_SCORES)
+    wanted = row(train=train, validation=single, terms=terms)
+    found = with_terms(before, ("ce",), terms, "1 ce")
+    assert found == wanted and list(found) == list(wanted)
+    assert with_terms(found, terms, ("ce",), "1 ce") == before
 
 
 def test_a_class_without_a_value_is_empty():
@@ -151,3 +171,11 @@ def test_an_epoch_that_is_repeated_replaces_its_events(tmp_path):
     write(tmp_path, rows[0], rows[1], rows[2])
     write(tmp_path, rows[2], rows[3])
     assert [step for step, _ in scalars(tmp_path)["loss/valid"]] == [0, 1, 2, 3]
+
+
+def test_steps_that_were_logged_with_other_terms_keep_their_columns(tmp_path):
+    path = tmp_path / "steps.csv"
+    log = StepLog(path, 1, ("ce", "dice"), 4, 1, 0)
+    log.add(1, 1, 0.1, Loss(torch.tensor(0.5), {"ce": torch.tensor(0.25), "dice": torch.tensor(0.75)}))
+    StepLog(path, 1, ("ce", "focal", "dice"), 4, 1, 1)
+    assert path.read_text() == "epoch,step,lr,loss,ce,focal,dice\n1,1,0.1,0.5,0.25,,0.75\n"

@@ -19,10 +19,11 @@ from pipeline.paths import BEST, HISTORY, LAST, RunPaths
 from pipeline.paths import STEPS as STEPS_TABLE
 from pipeline.segmentation.learning import bind
 from pipeline.task import Batch, Learning, Score, Scores
-from pipeline.training.assemble import content_to_continue, loss_terms, restore
+from pipeline.training.assemble import loss_terms, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
+from pipeline.training.resume import content_to_continue, course_of
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums, Means
 from pipeline.training.trainer import RunData, Training, train
@@ -148,7 +149,7 @@ def make(
     learner = Learner(config, network, network, optimizer, scaler, ema, device, precision)
     learning, plan = learning_of(config, device), plan or loaded.plan
     sums = EpochSums(learning, loss_terms(loaded, plan), device)
-    content = content_to_continue(toy_run)
+    content = content_to_continue(toy_run, course_of(toy_run, plan, STEPS))
     return Training(
         run=toy_run,
         config=config,

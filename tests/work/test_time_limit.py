@@ -248,7 +248,7 @@ def test_the_submission_gets_the_name_that_the_competition_wants(hidden, clock, 
 
 
 def test_a_stage_that_the_limit_leaves_out_is_explained(hidden):
-    from pipeline.stages import why_absent
+    from pipeline.commands.absent import why_absent
 
     loaded = load("TinyA", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=1"))
     assert why_absent("predict", loaded) == "with a time limit, submit predicts"
