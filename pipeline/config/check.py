@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from pipeline.config.competition import OF_VOLUMES, Competition
+from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
-from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.plan import Phase
 from pipeline.config.schema import STRIDE, Config
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.errors import UserError
@@ -67,10 +68,10 @@ def _classes(config: Config, competition: Competition) -> Problems:
         found = f"none of the scored classes of {competition.name} ({', '.join(submitted)}) is in the list"
         yield "DATASETS.CLASSES", f"{found}; add one"
     weights = config.loss_fn.weights
-    if weights is not None and len(weights) != competition.num_classes:
+    if isinstance(weights, tuple) and len(weights) != competition.num_classes:
         found = f"{len(weights)} weights for the {competition.num_classes} classes of {competition.name}"
         yield "LOSS_FN.WEIGHTS", f"{found} ({', '.join(scored)}); give one per class, or null"
-    if weights is not None and sum(weights) <= 0:
+    if isinstance(weights, tuple) and sum(weights) <= 0:
         yield "LOSS_FN.WEIGHTS", "all weights are 0; at least one must be above 0"
 
 
@@ -82,7 +83,7 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
         return
     mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
     for key, mix in mixes:
-        names = [name for name, _ in parse_mix(mix)]
+        names = [term_parts(name)[0] for name, _ in parse_mix(mix)]
         if "bce" in names and not competition.is_multilabel:
             yield key, "bce needs several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
         if "bitempered" in names and competition.is_multilabel:

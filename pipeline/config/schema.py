@@ -178,7 +178,7 @@ class Adaptive:
 @dataclass(frozen=True)
 class LossFn:
     mix: str
-    weights: tuple[NotNegative, ...] | None
+    weights: tuple[NotNegative, ...] | Literal["inverse", "inverse_sqrt", "log"] | None
     adaptive: Adaptive
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,20 +17,25 @@ from torch import Tensor
 
 from pipeline.config.competition import IGNORE
 from pipeline.config.load import Loaded
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.config.schema import LossFn
+from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
+from pipeline.segmentation.class_weights import weights_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.networks import num_outputs
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
 
-def learning(loaded: Loaded, device: torch.device) -> Learning:
+def learning(run: Run, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
-    competition, loss_fn = loaded.competition, loaded.config.loss_fn
+    loaded, loss_fn = run.loaded, run.loaded.config.loss_fn
+    competition = loaded.competition
+    if isinstance(loss_fn.weights, str):
+        loss_fn = replace(loss_fn, weights=weights_of(run))
     chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
     return bind(*classes, loss_fn, device, chosen, activation_of(competition))
