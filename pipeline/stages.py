@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "DATASETS.UPSCALE")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),

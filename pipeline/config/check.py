@@ -11,7 +11,7 @@ from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
 from pipeline.config.plan import Phase
-from pipeline.config.schema import STRIDE, Config
+from pipeline.config.schema import STRIDE, TTA_SCALES, Config, Predict
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.errors import UserError
 from pipeline.wording import did_you_mean, is_below
@@ -174,7 +174,20 @@ def _ensemble_weights(weights: tuple, num_members: int, competition: Competition
             yield f"all weights {which}are 0; at least one must be above 0"
 
 
+def _scales(predict: Predict) -> Problems:
+    scales, weights = predict.scales, predict.scale_weights
+    if scales is not None and predict.tta == "scales":
+        why = f"TTA: scales is SCALES: {list(TTA_SCALES)} without flips; set TTA to none, flip, d2 or d4"
+        yield "PREDICT.SCALES", why
+    if scales is not None and (not scales or len(set(scales)) < len(scales)):
+        yield "PREDICT.SCALES", f"found {list(scales)}, expected different factors such as [1.0, 1.5], or null"
+    if weights is not None and len(weights) != len(predict.sizes):
+        found = f"{len(weights)} weights for the scales {', '.join(f'{scale:g}' for scale in predict.sizes)}"
+        yield "PREDICT.SCALE_WEIGHTS", f"{found}; give one per scale, or null"
+
+
 def _window_and_rates(config: Config) -> Problems:
+    yield from _scales(config.predict)
     window, sweep, solver = config.predict.window, config.sweep, config.solver
     if any(side % STRIDE for side in window):
         near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in window]

@@ -243,6 +243,11 @@ def _coerce_scalar(node: yaml.ScalarNode, kind: Any, expected: Any) -> Any:
 
 
 def describe_range(allowed: Range) -> str:
+    """Returns the limits of a number in words, with a space before them; "" where there are none.
+
+    >>> describe_range(Range(above=0, most=1))
+    ' (above 0, at most 1)'
+    """
     limits = (("above", allowed.above), ("at least", allowed.least), ("at most", allowed.most))
     parts = [f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit)]
     return f" ({', '.join(parts)})" if parts else ""
