@@ -101,7 +101,7 @@ def _train_settings(run: Run) -> tuple[str, ...]:
 
 
 def _is_fitted(loaded: Loaded) -> bool:
-    return "fitted" in vars(loaded.config.decode).values()
+    return loaded.config.decode.needs_images
 
 
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:

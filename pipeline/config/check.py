@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from pipeline.config.competition import OF_VOLUMES, Competition
+from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
@@ -129,6 +130,11 @@ def _data(config: Config, competition: Competition) -> Problems:
 def _decode(config: Config, competition: Competition) -> Problems:
     if config.decode.objects == "fitted" and not competition.has_objects:
         yield "DECODE.OBJECTS", f"fitted needs OBJECTS, which {competition.name} does not have; set none"
+    if config.decode.components not in ("none", "fitted"):
+        try:
+            parse_components(config.decode.components, competition.class_names, competition.scored_indices)
+        except UserError as error:
+            yield "DECODE.COMPONENTS", str(error)
 
 
 def _ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> Problems:

@@ -261,6 +261,12 @@ class Decode:
     suppress: Literal["none", "fitted"]
     offsets: Literal["none", "fitted"]
     objects: Literal["none", "fitted"]
+    components: str  # none, fitted, or rules, see `component_rules.py`
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether something is fitted, or measured, on out-of-fold images."""
+        return self.components != "none" or "fitted" in (self.suppress, self.offsets, self.objects)
 
 
 @dataclass(frozen=True)
