@@ -55,7 +55,7 @@ class ComponentImage:
 
 @dataclass(frozen=True)
 class JointGain:
-    """What several rules together change in the mean score of an image; NaN where it has none."""
+    """What several rules together change in the mean score of an image: float64 (1,), NaN where it has none."""
 
     image_id: str
     sequence: str
@@ -143,14 +143,14 @@ def _digest(plane_HW: np.ndarray) -> bytes:
 
 def joint_interval(gains: Sequence[JointGain]) -> Interval:
     """Returns the mean gain of rules together, over the images that have a score, with its interval."""
-    known = [one for one in gains if not np.isnan(one.gain)]
+    known = [one for one in gains if not np.isnan(one.gain.item())]
     groups = group_numbers([one.image_id for one in known], [one.sequence for one in known])
-    return interval(np.array([float(one.gain) for one in known]), groups)
+    return interval(np.array([one.gain.item() for one in known]), groups)
 
 
 def given_facts(gains: Sequence[JointGain], label: str) -> dict[str, Any]:
     """Returns the content of decode.json on rules that the config gives: their gain together, and it in words."""
-    if all(np.isnan(one.gain) for one in gains):
+    if all(np.isnan(one.gain.item()) for one in gains):
         words = f"components: rules as given; no out-of-fold image has a value of {label}"
         return {"gains": {}, "in_sample": {}, "survived": None, "words": words}
     gain = joint_interval(gains)

@@ -168,7 +168,7 @@ class _OutOfFold:
             mask, excluded = suppressed(predictions, recipe, self.rules)
             changed = with_components(predictions, recipe, mask, rules_of(image_id), excluded)
             gain = mean_scored(score_of(changed), scored) - mean_scored(score_of(mask), scored)
-            return JointGain(image_id, self.rows[image_id].sequence, gain)
+            return JointGain(image_id, self.rows[image_id].sequence, np.array([gain]))
 
         return self.each(JointGain, name, make)
 

@@ -226,7 +226,7 @@ def test_rules_for_components_are_shown_with_their_gain(finished_run, quick_plot
     (folder / "decode.json").write_text(json.dumps({"components": found}))
     words = read(write_page(run_of(loaded))).words
     assert "Person, min_area" in words and "min_area(Person, share=0.001)" in words
-    assert re.search(r"Car, largest\W+kept", words)
+    assert re.search(r"Car, largest\W*kept", words)
     given = {"all rules, as given": gain}
     found |= {"is_given": True, "gains": given, "in_sample": dict.fromkeys(given, 0.01), "survived": None}
     (folder / "decode.json").write_text(json.dumps({"components": found}))

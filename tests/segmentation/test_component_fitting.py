@@ -51,7 +51,7 @@ class Scene:
         plain = decode(self.prediction)
         found = with_components([self.prediction], Recipe("AP"), plain, rules)
         gain = self.score_of(found).mean() - self.score_of(plain).mean()
-        return JointGain(self.name, self.sequence, np.asarray(gain))
+        return JointGain(self.name, self.sequence, np.array([gain]))
 
 
 def scene(number: int, specks: int = 0, has_holes: bool = False, sequence: str | None = None) -> Scene:
@@ -82,7 +82,7 @@ def test_the_gain_of_each_candidate_is_that_of_the_mask_under_it():
     for index in SCORED:
         for column, rule in enumerate(candidates_of(index)):
             wanted = one.joint([rule]).gain
-            assert one.tried().gains[index, column] == pytest.approx(float(wanted)), rule
+            assert one.tried().gains[index, column] == pytest.approx(wanted.item()), rule
 
 
 def test_specks_and_holes_make_rules_that_drop_and_fill_them():
@@ -94,7 +94,7 @@ def test_specks_and_holes_make_rules_that_drop_and_fill_them():
         assert SPECK_PX / 4800 < rule["share"] <= 400 / 4800
     assert found.words[0].startswith("components: ") and "fill_holes(house, share=" in "\n".join(found.words)
     unseen = scene(99, specks=3, has_holes=True)
-    assert float(unseen.joint(found.adopted).gain) > 0.01
+    assert unseen.joint(found.adopted).gain.item() > 0.01
     mask = with_components([unseen.prediction], Recipe("AP"), decode(unseen.prediction), found.adopted)
     assert np.array_equal(mask, unseen.truth)
 
@@ -123,7 +123,7 @@ def test_rules_that_gain_alone_but_not_together_leave_the_surest():
 
     def worse(rules_of):
         asked.extend(rules_of(one.name) for one in scenes)
-        return [JointGain(one.name, one.sequence, np.asarray(-0.01)) for one in scenes]
+        return [JointGain(one.name, one.sequence, np.array([-0.01])) for one in scenes]
 
     found = fitted(scenes, worse)
     assert len(found.adopted) == 1 and len(found.trials.adopted) > 1
@@ -149,9 +149,9 @@ def test_images_without_a_score_take_no_part():
 def test_rules_as_given_are_measured_with_their_interval():
     rule = ComponentRule("min_area", 1, (("share", 0.01),))
     gains = [scene(number, specks=number % 4).joint([rule]) for number in range(12)]
-    facts = given_facts([*gains, JointGain("none", "none", np.asarray(np.nan))], "Dice")
+    facts = given_facts([*gains, JointGain("none", "none", np.array([np.nan]))], "Dice")
     (gain,) = facts["gains"].values()
     assert gain == vars(joint_interval(gains)) and gain["low"] > 0
     assert facts["words"].startswith("components: rules as given, not fitted; mean Dice +0.")
-    nothing = given_facts([JointGain("none", "none", np.asarray(np.nan))], "Dice")
+    nothing = given_facts([JointGain("none", "none", np.array([np.nan]))], "Dice")
     assert nothing["gains"] == {} and "no out-of-fold image has a value" in nothing["words"]
