@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.config.schema import STRIDE, Predict
 
-TURNS = {"none": (0,), "scales": (0,), "flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}
+TURNS = {"flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}
 Change = Callable[[Tensor], Tensor]
 
 
@@ -29,12 +29,14 @@ def views(predict: Predict, size: tuple[int, int]) -> Iterator[View]:
     d2 and d4 are the groups of `pytorch_toolbelt.inference.tta`, in another order. Its functions put all views into one
     batch, 4 or 8 times the memory, and its d4 refuses images that are not square.
     """
-    flips = (False,) if predict.tta in ("none", "scales") else (False, True)
     weights = predict.scale_weights or (1.0,) * len(predict.sizes)
     for scale, weight in zip(predict.sizes, weights, strict=True):
         enlarge, reduce = resized(scaled_size(size, scale)), resized(size)
+        if predict.tta in ("none", "scales"):  # a turn by 0 would copy, in another memory layout
+            yield View(enlarge, reduce, weight)
+            continue
         for turn in TURNS[predict.tta]:
-            for is_flipped in flips:
+            for is_flipped in (False, True):
                 turned, turned_back = _turned(turn, is_flipped), _turned_back(turn, is_flipped)
                 yield View(_both(enlarge, turned), _both(turned_back, reduce), weight)
 
