@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS")
+NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "DATASETS.UPSCALE")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
@@ -103,7 +103,7 @@ def _train_settings(run: Run) -> tuple[str, ...]:
 
 
 def _is_fitted(loaded: Loaded) -> bool:
-    return "fitted" in vars(loaded.config.decode).values()
+    return loaded.config.decode.needs_images
 
 
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ class Task:
         collate_train, collate_valid: (samples) to a `Batch`.
         draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
         build_network: (loaded) to a network on the CPU with random weights.
-        learning: (loaded, device) to what training and validation need.
+        learning: (run, device) to what training and validation need.
         make_predictor: (loaded, network with its weights, device, number format) to what `predict` takes.
         predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
         stored_bytes: (predictor, sizes (height, width) of images) to the bytes that their predictions take in a store,
@@ -266,7 +266,7 @@ class Task:
     collate_valid: Callable[[list], Batch]
     draw_samples: Callable[[Run, Any], None]
     build_network: Callable[[Loaded], nn.Module]
-    learning: Callable[[Loaded, torch.device], Learning]
+    learning: Callable[[Run, torch.device], Learning]
     make_predictor: Callable[[Loaded, nn.Module, torch.device, torch.dtype], Any]
     predict: Callable[[Any, Iterable[Batch]], Iterator[tuple[str, Any]]]
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]

@@ -43,6 +43,7 @@ DEPENDENTS = {
     "DATASETS.SPLIT.BY": ("prepare", "sweep", "train", "evaluate", "report"),
     "DATASETS.CLASSES": LEARN,
     "DATASETS.PADDING": ("tile", *NETWORK),
+    "DATASETS.UPSCALE": NETWORK,
     "DATASETS.SAMPLING": LEARN,
     "DATASETS.AUGMENTATION": ("tile", *LEARN),
     "DATALOADERS.TRAIN": LEARN,
@@ -297,6 +298,10 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "PREDICT.TTA=flip",
         "DECODE.SUPPRESS=fitted",
         "DECODE.OFFSETS=fitted",
+        "DECODE.COMPONENTS=fitted",
+        "DATASETS.UPSCALE=1.5",
+        "PREDICT.SCALES=[1.0, 1.5]",
+        "LOSS_FN.WEIGHTS=log",
         "SOLVER.MONITOR=valid_boundary_f",  # which has numbers of its own
     )
     loaded = tiny(competition, *changes)

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from pipeline.config.competition import OF_VOLUMES, Competition
+from pipeline.config.component_rules import parse_components
+from pipeline.config.loss_mix import parse_mix, term_parts
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
-from pipeline.config.plan import Phase, parse_mix
-from pipeline.config.schema import STRIDE, Config
+from pipeline.config.plan import Phase
+from pipeline.config.schema import STRIDE, TTA_SCALES, Config, Predict
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.errors import UserError
 from pipeline.wording import did_you_mean, is_below
@@ -72,10 +74,10 @@ def _classes(config: Config, competition: Competition) -> Problems:
         found = f"none of the scored classes of {competition.name} ({', '.join(submitted)}) is in the list"
         yield "DATASETS.CLASSES", f"{found}; add one"
     weights = config.loss_fn.weights
-    if weights is not None and len(weights) != competition.num_classes:
+    if isinstance(weights, tuple) and len(weights) != competition.num_classes:
         found = f"{len(weights)} weights for the {competition.num_classes} classes of {competition.name}"
         yield "LOSS_FN.WEIGHTS", f"{found} ({', '.join(scored)}); give one per class, or null"
-    if weights is not None and sum(weights) <= 0:
+    if isinstance(weights, tuple) and sum(weights) <= 0:
         yield "LOSS_FN.WEIGHTS", "all weights are 0; at least one must be above 0"
 
 
@@ -87,7 +89,7 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
         return
     mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
     for key, mix in mixes:
-        names = [name for name, _ in parse_mix(mix)]
+        names = [term_parts(name)[0] for name, _ in parse_mix(mix)]
         if "bce" in names and not competition.is_multilabel:
             yield key, "bce needs several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
         if "bitempered" in names and competition.is_multilabel:
@@ -153,6 +155,11 @@ def _all_data(config: Config) -> Problems:
 def _decode(config: Config, competition: Competition) -> Problems:
     if config.decode.objects == "fitted" and not competition.has_objects:
         yield "DECODE.OBJECTS", f"fitted needs OBJECTS, which {competition.name} does not have; set none"
+    if config.decode.components not in ("none", "fitted"):
+        try:
+            parse_components(config.decode.components, competition.class_names, competition.scored_indices)
+        except UserError as error:
+            yield "DECODE.COMPONENTS", str(error)
 
 
 def _ensemble(config: Config, competition: Competition, origins: Mapping[str, str]) -> Problems:
@@ -198,7 +205,20 @@ def _ensemble_weights(weights: tuple, num_members: int, competition: Competition
             yield f"all weights {which}are 0; at least one must be above 0"
 
 
+def _scales(predict: Predict) -> Problems:
+    scales, weights = predict.scales, predict.scale_weights
+    if scales is not None and predict.tta == "scales":
+        why = f"TTA: scales is SCALES: {list(TTA_SCALES)} without flips; set TTA to none, flip, d2 or d4"
+        yield "PREDICT.SCALES", why
+    if scales is not None and (not scales or len(set(scales)) < len(scales)):
+        yield "PREDICT.SCALES", f"found {list(scales)}, expected different factors such as [1.0, 1.5], or null"
+    if weights is not None and len(weights) != len(predict.sizes):
+        found = f"{len(weights)} weights for the scales {', '.join(f'{scale:g}' for scale in predict.sizes)}"
+        yield "PREDICT.SCALE_WEIGHTS", f"{found}; give one per scale, or null"
+
+
 def _window_and_rates(config: Config) -> Problems:
+    yield from _scales(config.predict)
     window, sweep, solver = config.predict.window, config.sweep, config.solver
     if any(side % STRIDE for side in window):
         near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in window]

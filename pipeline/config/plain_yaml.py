@@ -144,7 +144,7 @@ def coerce(node: yaml.Node, expected: Any) -> Any:
     kind, allowed = get_args(expected)
     value = _coerce_scalar(node, kind, expected)
     if not (allowed.least <= value <= allowed.most and value > allowed.above):
-        raise NearMiss(f"{value} is outside the allowed range{_describe_range(allowed)}")
+        raise NearMiss(f"{value} is outside the allowed range{describe_range(allowed)}")
     return value
 
 
@@ -158,7 +158,7 @@ def describe(expected: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(describe(option) for option in args)
     if origin is Annotated:
-        return describe(args[0]) + _describe_range(args[1])
+        return describe(args[0]) + describe_range(args[1])
     if origin is Literal:
         return "one of " + ", ".join(str(option) for option in args) if len(args) > 1 else str(args[0])
     if origin is tuple:
@@ -242,7 +242,12 @@ def _coerce_scalar(node: yaml.ScalarNode, kind: Any, expected: Any) -> Any:
     raise Mismatch(f"found {quote(node)}, expected {describe(expected)}{hint}")
 
 
-def _describe_range(allowed: Range) -> str:
+def describe_range(allowed: Range) -> str:
+    """Returns the limits of a number in words, with a space before them; "" where there are none.
+
+    >>> describe_range(Range(above=0, most=1))
+    ' (above 0, at most 1)'
+    """
     limits = (("above", allowed.above), ("at least", allowed.least), ("at most", allowed.most))
     parts = [f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit)]
     return f" ({', '.join(parts)})" if parts else ""

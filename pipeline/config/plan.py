@@ -14,14 +14,14 @@ from typing import Literal
 
 import yaml
 
-from pipeline.config.plain_yaml import NULLS, NUMBER, compose_file, origin_of, quote
+from pipeline.config.loss_mix import parse_mix
+from pipeline.config.plain_yaml import NULLS, compose_file, origin_of, quote
 from pipeline.config.schema import Count, CountOrZero, NotNegative, Positive, Solver
 from pipeline.config.tree import Leaf, Tree, build, mapping_tree
 from pipeline.errors import UserError
 from pipeline.wording import did_you_mean
 
 EXAMPLE = "{NAME: flat, EPOCHS: 3, LR: flat}"
-LOSS_NAMES = ("dice", "jaccard", "ce", "focal", "bitempered", "lovasz", "tversky", "boundary", "bce")
 
 # A cycle starts at MAX_LR / 25 and rises for 30 % of its steps: the defaults of fastai and of torch's OneCycleLR.
 CYCLE_START_SHARE = 1 / 25
@@ -94,28 +94,6 @@ def _curve(phase: Phase, position: float) -> float:
 
 def _cosine(start: float, end: float, position: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * position)) / 2
-
-
-def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
-    """Returns the losses of a mix with their weights.
-
-    >>> parse_mix("0.7 ce + 0.3 lovasz")
-    (('ce', 0.7), ('lovasz', 0.3))
-
-    Raises:
-        UserError: an unknown name, a repeated name, or a weight that is not a positive number.
-    """
-    mix: dict[str, float] = {}
-    for term in text.split("+"):
-        words = term.split()
-        weight_text, name = words if len(words) == 2 else ("1", words[0] if len(words) == 1 else "")
-        weight = float(weight_text) if NUMBER.fullmatch(weight_text) else math.nan
-        if name not in LOSS_NAMES or name in mix or not (0 < weight < math.inf):
-            example = f'expected for example "0.7 ce + 0.3 lovasz", of {", ".join(LOSS_NAMES)}'
-            hint = example if name in LOSS_NAMES else did_you_mean(name, LOSS_NAMES, example)
-            raise UserError(f"cannot read {term.strip()!r} in the loss mix {text!r}; {hint}")
-        mix[name] = weight
-    return tuple(mix.items())
 
 
 def load_plan(path: Path, shown: str, solver: Solver, max_lr: float, origins: Mapping[str, str]) -> tuple[Phase, ...]:

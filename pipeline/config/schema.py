@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 from pipeline.config.competition import ScoreName
 from pipeline.config.plain_yaml import Range
 
+TTA_SCALES = (0.75, 1.0, 1.25)  # a wider range costs more than it gives on street and drone images
 STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
 Share = Annotated[float, Range(least=0, most=1)]
 Positive = Annotated[float, Range(above=0)]
@@ -144,6 +145,7 @@ class Datasets:
     split: Split
     classes: ClassNames
     padding: Literal["reflect", "background", "ignore", "class"]
+    upscale: Annotated[float, Range(least=1, most=4)]
     sampling: Sampling
     augmentation: Augmentation
 
@@ -179,7 +181,7 @@ class Adaptive:
 @dataclass(frozen=True)
 class LossFn:
     mix: str
-    weights: tuple[NotNegative, ...] | None
+    weights: tuple[NotNegative, ...] | Literal["inverse", "inverse_sqrt", "log"] | None
     adaptive: Adaptive
 
 
@@ -234,6 +236,18 @@ class Predict:
     blend: Literal["gaussian", "pyramid"]
     tta: Literal["none", "flip", "d2", "d4", "scales"]
     tta_space: Literal["probs", "logits"]
+    scales: tuple[Annotated[float, Range(least=0.1, most=4)], ...] | None
+    scale_weights: tuple[Positive, ...] | None
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """The factors on the image's size at which every copy is predicted."""
+        return self.scales or (TTA_SCALES if self.tta == "scales" else (1.0,))
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether images are predicted more than once, or at another size than their own."""
+        return self.tta != "none" or self.sizes != (1.0,)
 
 
 @dataclass(frozen=True)
@@ -249,6 +263,12 @@ class Decode:
     suppress: Literal["none", "fitted"]
     offsets: Literal["none", "fitted"]
     objects: Literal["none", "fitted"]
+    components: str  # none, fitted, or rules, see `component_rules.py`
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether something is fitted, or measured, on out-of-fold images."""
+        return self.components != "none" or "fitted" in (self.suppress, self.offsets, self.objects)
 
 
 @dataclass(frozen=True)

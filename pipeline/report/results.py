@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.config.component_rules import rule_text
 from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
 from pipeline.report.read import numbers, percent, show_value, split_name
@@ -252,12 +253,22 @@ def decoding_tables(decoded: Mapping[str, Any]) -> Html:
     if "rules" in decoded:
         adopted = {rule["class"]: f"{rule['measure']} below {rule['least']:.2g}" for rule in decoded["rules"]}
         parts.append(_fitted_classes(decoded, adopted, "dropped where", "Classes dropped: gain in their own score"))
+    if "components" in decoded:
+        parts.append(_components(decoded["components"]))
     if "objects" in decoded:
         own = decoded["objects"]
         used = {"objects": f"SEED {own['seed']:g}, MIN_SIZE {own['min_size']}"}
         caption = "Objects told apart: gain in the mean over all classes"
         parts.append(_fitted_classes(own, used, "used", caption, head="fitted"))
     return join(*parts)
+
+
+def _components(own: Mapping[str, Any]) -> Html:
+    """Returns the rules for components: each with its gain where they were fitted, together where they are given."""
+    adopted = {f"{rule['class']}, {rule['rule']}": rule_text(rule) for rule in own["rules"]}
+    if own["is_given"]:
+        adopted = dict.fromkeys(own["gains"], " + ".join(adopted.values()))
+    return _fitted_classes(own, adopted, "rule", "Components: gain in the mean over all classes", head="class and rule")
 
 
 def _fitted_classes(

@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 
 from pipeline.config.competition import SCORE_DEFAULTS, ScoreOptions
+from pipeline.config.component_rules import ComponentRule
 from pipeline.scores import LABELS
+from pipeline.segmentation.components import with_components
 from pipeline.segmentation.ensemble import Recipe, combine, mean_probs
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.out_of_fold import Fitted, try_settings
@@ -116,12 +118,29 @@ def dropped(shares: Mapping[Measure, np.ndarray], rules: Sequence[Rule], keeps_l
     )
 
 
-def decode_with_rules(predictions: Sequence[Prediction], recipe: Recipe, rules: Sequence[Rule]) -> np.ndarray:
-    """Returns the mask, uint8 (height, width), with the pixels of dropped classes given to the next best class."""
+def decode_with_rules(
+    predictions: Sequence[Prediction],
+    recipe: Recipe,
+    rules: Sequence[Rule],
+    of_components: Sequence[ComponentRule] = (),
+) -> np.ndarray:
+    """Returns the mask, uint8 (height, width), with the pixels of dropped classes given to the next best class.
+
+    Args:
+        of_components: rules that change what is left, see `components.py`.
+    """
+    mask, excluded = suppressed(predictions, recipe, rules)
+    return with_components(predictions, recipe, mask, of_components, excluded)
+
+
+def suppressed(
+    predictions: Sequence[Prediction], recipe: Recipe, rules: Sequence[Rule]
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Returns the mask without the classes that rules drop, and these classes."""
     mask = combine(predictions, [recipe])[0]
     keeps_largest = not predictions[0].is_sigmoid
     excluded = dropped(measure_classes(predictions, mask), rules, keeps_largest) if rules else ()
-    return combine(predictions, [recipe], excluded)[0] if excluded else mask
+    return (combine(predictions, [recipe], excluded)[0] if excluded else mask), excluded
 
 
 def fit_rule(class_index: int, images: Sequence[DecodedImage]) -> Rule | None:

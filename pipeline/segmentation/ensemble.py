@@ -125,6 +125,23 @@ def combined_rows(
         yield top, bottom, rows
 
 
+def next_best(predictions: Sequence[Prediction], recipe: Recipe, excluded: Sequence[int] = ()) -> np.ndarray:
+    """Returns the second best class of each pixel, uint8 (height, width), where a pixel has one class.
+
+    Args:
+        excluded: classes that may not be chosen.
+    """
+    mask_HW = np.empty(_common_size(predictions), np.uint8)
+    for top, bottom in row_blocks(*mask_HW.shape):
+        (scores_CRW,) = _scores(predictions, [recipe], top, bottom)
+        scores_CRW = scores_CRW.float().clone()
+        scores_CRW[list(excluded)] = -torch.inf
+        best_1RW = decision.choose(scores_CRW[None]).long()
+        scores_CRW.scatter_(0, best_1RW, -torch.inf)
+        mask_HW[top:bottom] = decision.choose(scores_CRW[None])[0].numpy()
+    return mask_HW
+
+
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:
     """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one image, top to bottom."""
     probs = predictions[0].activation.probs

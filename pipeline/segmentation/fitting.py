@@ -1,6 +1,6 @@
-"""The decoding of a run: factors or thresholds of probabilities, rules for small classes, and objects.
+"""The decoding of a run: factors or thresholds of probabilities, rules for classes and their components, and objects.
 
-All of it is fitted on out-of-fold images.
+All of it is fitted on out-of-fold images; rules for components may also be given, and are then measured there.
 
 In: predictions of images that their members were not trained on. Out: plain values for decode.json, and from these the
 function that turns the predictions of a test image into its mask.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,25 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.config.competition import Competition
+from pipeline.config.component_rules import ComponentRule, from_facts, parse_components, rule_text
 from pipeline.engine.run import Run
-from pipeline.scores import counted_score, per_image_score
+from pipeline.scores import LABELS, counted_score, mean_scored, per_image_score
+from pipeline.segmentation.component_fitting import (
+    ComponentImage,
+    JointGain,
+    fit_components,
+    given_facts,
+    key_name,
+    try_components,
+)
+from pipeline.segmentation.components import Changing, with_components
 from pipeline.segmentation.decoding import (
     DecodedImage,
     Rule,
     decode_with_rules,
     fit_suppression,
     measure_image,
+    suppressed,
 )
 from pipeline.segmentation.ensemble import Recipe, combine, for_members, found_recipe
 from pipeline.segmentation.mask_scores import image_score
@@ -70,6 +82,10 @@ def fit_decoding(
         dropped = fit_suppression(measured, classes, scored, score, keeps_largest)
         facts["rules"] = [vars(rule) | {"class": classes[rule.class_index]} for rule in dropped.adopted]
         facts |= _fit_facts(run, dropped, classes.__getitem__)
+        images.rules = dropped.adopted
+    if settings.components != "none":
+        facts["components"] = _components_facts(run, images)
+        images.components = component_rules(facts, classes)
     if settings.objects == "fitted":
         told = fit_objects(images.each(ObjectTrial, "objects", images.try_objects), competition.objects, score)
         facts["objects"] = {**_fit_facts(run, told), "seed": told.adopted.seed, "min_size": told.adopted.min_size}
@@ -88,6 +104,8 @@ class _OutOfFold:
         held_out, make_each: as of `fit_decoding`.
         recipe: how all members are combined.
         change: what was fitted so far changes in it.
+        rules: those that drop classes, as fitted so far.
+        components: those for components, likewise.
     """
 
     competition: Competition
@@ -97,6 +115,8 @@ class _OutOfFold:
     recipe: Recipe
     make_each: MakeEach
     change: Change = field(default=lambda recipe, num_members: recipe)
+    rules: tuple[Rule, ...] = ()
+    components: tuple[ComponentRule, ...] = ()
 
     def each(self, kind: type, name: str, make: Callable[[str, Sequence[Prediction]], Any]) -> list:
         """Returns what `make` returns of each image, which is of `kind`."""
@@ -132,9 +152,46 @@ class _OutOfFold:
 
         return try_objects(image_id, row.sequence, predictions, mask, self.competition, score_of)
 
+    def try_components(self, image_id: str, predictions: Sequence[Prediction]) -> ComponentImage:
+        recipe, scored = self._recipe_of(image_id, predictions), self.competition.scored_indices
+        mask, excluded = suppressed(predictions, recipe, self.rules)
+        changing = Changing(predictions, recipe, mask, excluded, scored)
+        score_of = self._score_of(image_id, predictions)
+        return try_components(image_id, self.rows[image_id].sequence, changing, score_of, scored)
+
+    def joint(self, name: str, rules_of: Callable[[str], Sequence[ComponentRule]]) -> list[JointGain]:
+        """Returns what rules for components change in the score of each image, in a pass of this name."""
+        scored = self.competition.scored_indices
+
+        def make(image_id: str, predictions: Sequence[Prediction]) -> JointGain:
+            recipe, score_of = self._recipe_of(image_id, predictions), self._score_of(image_id, predictions)
+            mask, excluded = suppressed(predictions, recipe, self.rules)
+            changed = with_components(predictions, recipe, mask, rules_of(image_id), excluded)
+            gain = mean_scored(score_of(changed), scored) - mean_scored(score_of(mask), scored)
+            return JointGain(image_id, self.rows[image_id].sequence, np.array([gain]))
+
+        return self.each(JointGain, name, make)
+
+    def _score_of(self, image_id: str, predictions: Sequence[Prediction]) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns a function from a mask of an image to its score of each class, float64 (C,)."""
+        truth, objects = self.masks.read_both(self.rows[image_id])
+        competition, activation = self.competition, predictions[0].activation
+        score, options = per_image_score(competition.score), competition.score_options
+
+        def score_of(mask: np.ndarray) -> np.ndarray:
+            counted = activation.counted(activation.count_masks(mask, truth, competition.num_classes))
+            return image_score(score, counted, with_objects(predictions, mask, competition), objects, options)
+
+        return score_of
+
     def _mask_of(self, image_id: str, predictions: Sequence[Prediction]) -> np.ndarray:
-        recipe = for_members(self.recipe, self.held_out[image_id])
-        return combine(predictions, [self.change(recipe, len(predictions))])[0]
+        recipe = self._recipe_of(image_id, predictions)
+        if self.components:
+            return decode_with_rules(predictions, recipe, self.rules, self.components)
+        return combine(predictions, [recipe])[0]
+
+    def _recipe_of(self, image_id: str, predictions: Sequence[Prediction]) -> Recipe:
+        return self.change(for_members(self.recipe, self.held_out[image_id]), len(predictions))
 
 
 def _fit_factors(run: Run, images: _OutOfFold) -> tuple[dict[str, Any], Change]:
@@ -157,6 +214,26 @@ def _fit_thresholds(run: Run, images: _OutOfFold) -> tuple[dict[str, Any], Chang
     own = {name: value for name, value in zip(classes, fitted.adopted.tolist(), strict=True) if value != THRESHOLD}
     facts = {"thresholds": {**_fit_facts(run, fitted, classes.__getitem__), "of": own}}
     return facts, lambda recipe, number: replace(recipe, thresholds=fitted.adopted)
+
+
+def _components_facts(run: Run, images: _OutOfFold) -> dict[str, Any]:
+    """Returns the content of decode.json on rules for components: fitted ones, or the gain of those that are given."""
+    competition, text = run.loaded.competition, run.loaded.config.decode.components
+    classes, scored, score = competition.class_names, competition.scored_indices, per_image_score(competition.score)
+    if text == "fitted":
+        tried = images.each(ComponentImage, "components", images.try_components)
+        fitted = fit_components(tried, classes, scored, score, partial(images.joint, "components together"))
+        rules, facts = fitted.adopted, _fit_facts(run, fitted, partial(key_name, classes))
+    else:
+        rules = parse_components(text, classes, scored)
+        facts = given_facts(images.joint("components", lambda image_id: rules), LABELS[score])
+        run.log(facts["words"])
+    return {**facts, "is_given": text != "fitted", "rules": [rule.facts(classes[rule.class_index]) for rule in rules]}
+
+
+def component_rules(facts: Mapping[str, Any], classes: Sequence[str]) -> tuple[ComponentRule, ...]:
+    """Returns the rules for components that decode.json has."""
+    return tuple(from_facts(own, classes) for own in facts.get("components", {}).get("rules", ()))
 
 
 def decoder(
@@ -190,7 +267,8 @@ def _mask_decoder(
         recipe = with_factors(recipe, np.array([factors.get(name, 1.0) for name in classes]), num_members)
     if own:
         recipe = replace(recipe, thresholds=np.array([own.get(name, THRESHOLD) for name in classes]))
-    return lambda predictions: decode_with_rules(predictions, recipe, rules)
+    of_components = component_rules(facts, classes)
+    return lambda predictions: decode_with_rules(predictions, recipe, rules, of_components)
 
 
 def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -204,6 +282,9 @@ def origin_of(facts: Mapping[str, Any]) -> dict[str, str]:
     if "thresholds" in facts:
         own = facts["thresholds"]["of"].items()
         origin["thresholds"] = ", ".join(f"{name} {value:g}" for name, value in own) or f"{THRESHOLD} for all classes"
+    if "components" in facts:
+        own = (rule_text(rule) for rule in facts["components"]["rules"])
+        origin["components"] = " + ".join(own) or "as they are"
     if "objects" in facts:
         origin["objects"] = f"SEED {facts['objects']['seed']:g}, MIN_SIZE {facts['objects']['min_size']}"
     return origin

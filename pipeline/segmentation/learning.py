@@ -17,23 +17,27 @@ from torch import Tensor
 
 from pipeline.config.competition import IGNORE
 from pipeline.config.load import Loaded
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.config.schema import LossFn
+from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
+from pipeline.segmentation.class_weights import weights_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.networks import num_outputs
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
 
-def learning(loaded: Loaded, device: torch.device) -> Learning:
+def learning(run: Run, device: torch.device) -> Learning:
     """Returns what training and validation need, for a run on a device."""
-    competition, loss_fn = loaded.competition, loaded.config.loss_fn
+    loaded, loss_fn = run.loaded, run.loaded.config.loss_fn
+    competition = loaded.competition
+    weights = weights_of(run) if isinstance(loss_fn.weights, str) else loss_fn.weights
     chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
-    return bind(*classes, loss_fn, device, chosen, activation_of(competition))
+    return bind(*classes, loss_fn, device, chosen, activation_of(competition), weights)
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
@@ -58,6 +62,7 @@ def bind(
     device: torch.device,
     chosen: Chosen = BASIC,
     activation: Activation = SOFTMAX,
+    weights: Sequence[float] | None = None,
 ) -> Learning:
     """Returns the same for these classes.
 
@@ -67,14 +72,16 @@ def bind(
         outputs: channels of the network.
         chosen: the scores of a validation; those of training samples are Dice and IoU.
         activation: whether a pixel has one class, or any number of them.
+        weights: of the classes, in the loss; None: those of LOSS_FN.
     """
     num_classes = len(classes)
+    given = loss_fn.weights if weights is None else weights
 
     def criterion(mix: str, epoch: int, class_dice: Sequence[float]) -> Criterion:
         if loss_fn.adaptive.enable and epoch > 0 and class_dice:  # the validation before training is not used
             weights_C = _only_in_loss(adaptive_class_weights(class_dice, loss_fn.adaptive.max_weight), in_loss, outputs)
         else:
-            weights_C = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
+            weights_C = fixed_weights(given, in_loss, num_classes, outputs)
         weights_C = None if weights_C is None else weights_C.to(device)
         return partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
 

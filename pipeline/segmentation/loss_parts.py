@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.config.loss_mix import term_parts
 from pipeline.task import Loss
 
 EPS = 1e-7  # least denominator, as in pytorch-toolbelt
@@ -47,6 +48,50 @@ def mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) ->
     """Returns the weighted mean over all classes, 0 for those without a true pixel (as in pytorch-toolbelt)."""
     present_C = (true_C > 0).to(loss_C.dtype)
     return (loss_C * (present_C if weights_C is None else present_C * weights_C)).mean()
+
+
+def focus(distance: Tensor, gamma: float) -> Tensor:
+    """Returns `distance ** gamma` of values in 0..1, with a finite gradient where the distance is 0."""
+    return (distance.clamp_min(EPS) if 0 < gamma < 1 else distance).pow(gamma)
+
+
+def on_grid(values: Tensor, stride: int) -> Tensor:
+    """Returns every so manieth row and column of the last two axes, as far from one edge as from the other.
+
+    Labels of 321 x 321 at a stride of 8 are those of rows and columns 0, 8, ..., 320: the places of the logits of
+    DeepLabV2, whose PASCAL recipe compares labels and logits there, before the upsampling (Chen et al. 2017,
+    https://arxiv.org/abs/1606.00915). Here full-size logits are taken at the same places, as not every network has
+    logits of a stride of 8; where an upsampling aligns the corners, both are the same.
+
+    >>> on_grid(torch.arange(10.0).expand(1, 10), 4)
+    tensor([[0., 4., 8.]])
+    >>> on_grid(torch.arange(12.0).expand(1, 12), 4)
+    tensor([[1., 5., 9.]])
+    """
+    if stride == 1:
+        return values
+    top, left = ((length - 1) % stride // 2 for length in values.shape[-2:])
+    return values[..., top::stride, left::stride]
+
+
+def hardest(cost: Tensor, counts: Tensor, top: float) -> Tensor:
+    """Returns where the share `top` of the values that count is, those of the highest cost, and equal ones: bool.
+
+    No GPU waits for the number of values that count.
+
+    Source: Wu et al. 2016, "Bridging Category-level and Instance-level Semantic Image Segmentation",
+    https://arxiv.org/abs/1605.06885, of the whole batch instead of each image.
+
+    >>> hardest(torch.tensor([3.0, 1.0, 2.0, 9.0]), torch.tensor([True, True, True, False]), 0.5)
+    tensor([ True, False,  True, False])
+    """
+    ranked = cost.detach().masked_fill(~counts, -1).flatten()
+    number = (counts.sum().double() * top - 1e-6).ceil().long().clamp_min(1)  # 0.1 of 30 is 3.0000000000000004
+    if cost.is_cuda:
+        least = ranked.sort(descending=True).values.take(number - 1)
+    else:  # an eighth of the time
+        least = ranked.kthvalue(ranked.numel() + 1 - int(number)).values
+    return counts & (cost.detach() >= least)
 
 
 def lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
@@ -94,12 +139,15 @@ def mix_terms(
     target_of: Callable[[torch.dtype], Any],
     weights_C: Tensor | None,
 ) -> Loss:
-    """Returns what `mixed_loss` does; terms take logits, `target_of(dtype of the logits)` and weights."""
+    """Returns what `mixed_loss` does; terms take logits, `target_of(dtype of the logits)`, weights and settings."""
     with torch.autocast(logits_BCHW.device.type, enabled=False):
         logits_BCHW = logits_BCHW if logits_BCHW.dtype == torch.float64 else logits_BCHW.float()
         if weights_C is not None:
             weights_C = weights_C.to(logits_BCHW.device, logits_BCHW.dtype)
         target = target_of(logits_BCHW.dtype)
-        values = {name: terms[name](logits_BCHW, target, weights_C) for name, _ in mix}
+        parts = {name: term_parts(name) for name, _ in mix}
+        values = {
+            name: terms[loss](logits_BCHW, target, weights_C, **settings) for name, (loss, settings) in parts.items()
+        }
         total = torch.stack([weight * values[name] for name, weight in mix]).sum()
     return Loss(total, {name: value.detach() for name, value in values.items()})

@@ -17,6 +17,7 @@ not used: it is 0/0 on a batch whose pixels are all ignored, and its sum is not 
 """
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,22 +27,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
+from pipeline.config.loss_mix import CIFAR_T1, CIFAR_T2, FOCAL_GAMMA, SALEHI_ALPHA, SALEHI_BETA
 from pipeline.segmentation import decision
 from pipeline.segmentation.loss_parts import (
     EPS,
     Areas,
     dice_loss,
+    focus,
+    hardest,
     jaccard_loss,
     lovasz_slopes,
     mean_of_present,
     mix_terms,
+    on_grid,
     outline_scores,
     tversky_loss,
 )
 from pipeline.task import Loss
 
-SALEHI_ALPHA, SALEHI_BETA = 0.3, 0.7  # weights of false positives and false negatives that the Tversky paper found best
-CIFAR_T1, CIFAR_T2 = 0.8, 1.2  # temperatures of loss and softmax that the bi-tempered paper used on CIFAR-100
 FIXED_POINT_STEPS = 10  # the sum of a pixel's probabilities is then 1 up to 1e-8; the paper's 5 leave 4e-5
 
 
@@ -126,24 +129,62 @@ def _areas(logits_BCHW: Tensor, mask_BHW: Tensor) -> Areas:
     return overlap_C, predicted_C, class_pixels(mask_BHW, logits_BCHW.shape[1], logits_BCHW.dtype)
 
 
-def cross_entropy(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
-    """Returns the mean cross entropy over the pixels that are not ignored, weighted by class (0 when all are)."""
-    nll_BHW = _nll(logits_BCHW, mask_BHW)
-    return (nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
+def cross_entropy(
+    logits_BCHW: Tensor,
+    mask_BHW: Tensor,
+    weights_C: Tensor | None,
+    stride: int = 1,
+    top: float = 1.0,
+    below: float = 0.0,
+    smooth: float = 0.0,
+) -> Tensor:
+    """Returns the mean cross entropy over the pixels that are not ignored, weighted by class (0 when all are).
+
+    Args:
+        stride: see `on_grid`.
+        top: the share of the pixels whose mean it is, those of the highest weighted loss; see `hardest`.
+        below: beyond these, pixels whose true class has a probability below this: with both it is the online hard
+            example mining of mmsegmentation's `OHEMPixelSampler`, whose `min_kept` is a number.
+        smooth: share of each label that is spread evenly over all classes, as in `torch.nn.CrossEntropyLoss`.
+            Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
+    """
+    mask_BHW, log_probs_BCHW = on_grid(mask_BHW, stride), decision.log_probs(on_grid(logits_BCHW, stride))
+    nll_BHW = F.nll_loss(log_probs_BCHW, mask_BHW.long(), ignore_index=IGNORE, reduction="none")
+    weight_BHW = _weight(mask_BHW, weights_C, nll_BHW.dtype)
+    is_used_BHW = mask_BHW != IGNORE
+    if top < 1:
+        is_used_BHW = _hardest(nll_BHW, weight_BHW, top, below)
+        weight_BHW = weight_BHW * is_used_BHW
+    total = weight_BHW.sum().clamp_min(torch.finfo(nll_BHW.dtype).tiny)
+    loss = (nll_BHW * (weight_BHW / total)).sum()
+    if not smooth:
+        return loss
+    spread_BCHW = -log_probs_BCHW if weights_C is None else -log_probs_BCHW * weights_C.view(1, -1, 1, 1)
+    return (1 - smooth) * loss + smooth * (spread_BCHW.mean(1) * (is_used_BHW / total)).sum()
 
 
-def focal(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, gamma: float = 2.0) -> Tensor:
+def focal(
+    logits_BCHW: Tensor,
+    mask_BHW: Tensor,
+    weights_C: Tensor | None,
+    gamma: float = FOCAL_GAMMA,
+    stride: int = 1,
+    top: float = 1.0,
+) -> Tensor:
     """Returns the mean of each pixel's cross entropy times `(1 - p) ** gamma`, p the probability of its true class.
 
     Args:
         gamma: how fast pixels that are right already fade out; 0 gives the cross entropy.
+        stride, top: as of `cross_entropy`.
 
     Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002, in its softmax form; smp's `FocalLoss` is the
     one-against-all form and NaN on a batch of ignored pixels.
     """
-    nll_BHW = _nll(logits_BCHW, mask_BHW)
+    mask_BHW = on_grid(mask_BHW, stride)
+    nll_BHW = _nll(on_grid(logits_BCHW, stride), mask_BHW)
     doubt_BHW = -torch.expm1(-nll_BHW)  # 1 - p, with all its digits when p is nearly 1
-    return (doubt_BHW.pow(gamma) * nll_BHW * _share(mask_BHW, weights_C, nll_BHW.dtype)).sum()
+    loss_BHW = focus(doubt_BHW, gamma) * nll_BHW
+    return (loss_BHW * _share(mask_BHW, weights_C, loss_BHW, top)).sum()
 
 
 def bitempered(
@@ -152,6 +193,8 @@ def bitempered(
     weights_C: Tensor | None,
     t1: float = CIFAR_T1,
     t2: float = CIFAR_T2,
+    stride: int = 1,
+    top: float = 1.0,
 ) -> Tensor:
     """Returns the mean bi-tempered logistic loss, for masks with wrong labels and careless borders.
 
@@ -159,16 +202,18 @@ def bitempered(
     label, and the softmax has heavy tails, so that the network need not bend its border around a wrong label.
 
     Args:
-        t1: temperature of the logarithm, below 1 for a bounded loss; 1 for both gives the cross entropy.
+        t1: temperature of the logarithm, below 1 for a bounded loss; near 1 for both it is the cross entropy.
         t2: temperature of the softmax, above 1 for heavy tails.
+        stride, top: as of `cross_entropy`.
 
     Source: Amid et al. 2019, https://arxiv.org/abs/1906.03361, as computed by pytorch-toolbelt. On a CPU it takes 20
     times as long as the cross entropy.
     """
+    mask_BHW = on_grid(mask_BHW, stride)
     true_P = mask_BHW.long().masked_fill(mask_BHW == IGNORE, 0).flatten()
-    logits_PC = logits_BCHW.movedim(1, -1).flatten(0, 2)
+    logits_PC = on_grid(logits_BCHW, stride).movedim(1, -1).flatten(0, 2)
     loss_P = _toolbelt_loss()(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
-    return (loss_P * _share(mask_BHW, weights_C, loss_P.dtype).flatten()).sum()
+    return (loss_P * _share(mask_BHW, weights_C, loss_P.view(mask_BHW.shape), top).flatten()).sum()
 
 
 @functools.cache
@@ -186,14 +231,27 @@ def _nll(logits_BCHW: Tensor, mask_BHW: Tensor) -> Tensor:
     return F.nll_loss(decision.log_probs(logits_BCHW), mask_BHW.long(), ignore_index=IGNORE, reduction="none")
 
 
-def _share(mask_BHW: Tensor, weights_C: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _share(mask_BHW: Tensor, weights_C: Tensor | None, loss_BHW: Tensor, top: float = 1.0) -> Tensor:
     """Returns each pixel's share of the mean: (B, H, W), ignored pixels 0, the sum 1 (or 0)."""
+    weight_BHW = _weight(mask_BHW, weights_C, loss_BHW.dtype)
+    if top < 1:
+        weight_BHW = weight_BHW * _hardest(loss_BHW, weight_BHW, top)
+    return weight_BHW / weight_BHW.sum().clamp_min(torch.finfo(loss_BHW.dtype).tiny)
+
+
+def _weight(mask_BHW: Tensor, weights_C: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Returns the weight of each pixel's class: (B, H, W), 0 where ignored."""
     true_BHW = mask_BHW.long()
     counts_BHW = true_BHW != IGNORE
     weight_BHW = counts_BHW.to(dtype)
-    if weights_C is not None:
-        weight_BHW = weight_BHW * weights_C.take(true_BHW.masked_fill(~counts_BHW, 0))
-    return weight_BHW / weight_BHW.sum().clamp_min(torch.finfo(dtype).tiny)
+    return weight_BHW if weights_C is None else weight_BHW * weights_C.take(true_BHW.masked_fill(~counts_BHW, 0))
+
+
+def _hardest(loss_BHW: Tensor, weight_BHW: Tensor, top: float, below: float = 0.0) -> Tensor:
+    """Returns which pixels have the highest weighted loss, or a label of a probability below `below`: bool."""
+    counts_BHW = weight_BHW > 0
+    is_hard_BHW = hardest(loss_BHW * weight_BHW, counts_BHW, top)
+    return is_hard_BHW if not below else is_hard_BHW | (counts_BHW & (loss_BHW > -math.log(below)))
 
 
 def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
@@ -233,7 +291,7 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) ->
     return mean_of_present(1 - score_C, true_C, weights_C)
 
 
-TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+TERMS: dict[str, Callable[..., Tensor]] = {
     "dice": soft_dice,
     "jaccard": soft_jaccard,
     "ce": cross_entropy,
@@ -251,7 +309,7 @@ def mixed_loss(
     """Returns the loss of a batch: float32 (float64 for float64 logits), 0 with a zero gradient when all is ignored.
 
     Args:
-        mix: name and weight of each part; the weights need not sum to 1.
+        mix: name and weight of each term, as `parse_mix` returns them; the weights need not sum to 1.
         logits_BCHW: network output; half precision is converted to float32, under autocast too.
         mask_BHW: true classes 0 to C - 1 or `IGNORE`, uint8 or int64.
         weights_C: of mean 1; None weighs all classes alike.

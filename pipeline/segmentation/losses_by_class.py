@@ -22,19 +22,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
+from pipeline.config.loss_mix import FOCAL_GAMMA, SALEHI_ALPHA, SALEHI_BETA
 from pipeline.segmentation import sigmoid
 from pipeline.segmentation.loss_parts import (
     EPS,
     Areas,
     dice_loss,
+    focus,
+    hardest,
     jaccard_loss,
     lovasz_slopes,
     mean_of_present,
     mix_terms,
+    on_grid,
     outline_scores,
     tversky_loss,
 )
-from pipeline.segmentation.losses import SALEHI_ALPHA, SALEHI_BETA
 from pipeline.segmentation.planes import FULL
 from pipeline.task import Loss
 
@@ -53,26 +56,75 @@ def target_of(mask_BHWC: Tensor, dtype: torch.dtype) -> Target:
     return Target(mask_BCHW.to(dtype).mul_(1 / FULL).mul_(known), known)
 
 
-def binary_cross_entropy(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns the mean binary cross entropy over all known pixels of all classes (0 when all are ignored)."""
-    loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, target.share, reduction="none")
-    return (loss_BCHW * _weight_share(target, weights_C)).sum()
+def binary_cross_entropy(
+    logits_BCHW: Tensor,
+    target: Target,
+    weights_C: Tensor | None,
+    stride: int = 1,
+    top: float = 1.0,
+    below: float = 0.0,
+    smooth: float = 0.0,
+    positive: float = 1.0,
+) -> Tensor:
+    """Returns the mean binary cross entropy over all known pixels of all classes (0 when all are ignored).
+
+    Args:
+        stride: see `on_grid`.
+        top, below: as of `losses.cross_entropy`, of all pixels of all classes together; the probability that is held
+            against `below` is `1 - |s - p|`.
+        smooth: labels 1 become `1 - smooth` and labels 0 `smooth`, as in smp's `SoftBCEWithLogitsLoss`.
+        positive: weight of the part of labels that is 1, as `pos_weight` of torch's `BCEWithLogitsLoss`.
+    """
+    logits_BCHW, target = _on_grid(logits_BCHW, target, stride)
+    share_BCHW = target.share + smooth * (1 - 2 * target.share) if smooth else target.share
+    factor = None if positive == 1 else logits_BCHW.new_tensor(positive)
+    loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, share_BCHW, reduction="none", pos_weight=factor)
+    is_unsure_BCHW = None
+    if below:
+        is_unsure_BCHW = 1 - (target.share - sigmoid.probs(logits_BCHW)).abs() < below
+    return (loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top, is_unsure_BCHW)).sum()
 
 
-def focal(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None, gamma: float = 2.0) -> Tensor:
+def focal(
+    logits_BCHW: Tensor,
+    target: Target,
+    weights_C: Tensor | None,
+    gamma: float = FOCAL_GAMMA,
+    stride: int = 1,
+    top: float = 1.0,
+) -> Tensor:
     """Returns the mean of each binary cross entropy times `|s - p| ** gamma`.
+
+    Args:
+        stride, top: as of `binary_cross_entropy`.
 
     Source: Lin et al. 2017, https://arxiv.org/abs/1708.02002; for soft labels Li et al. 2020,
     https://arxiv.org/abs/2006.04388.
     """
+    logits_BCHW, target = _on_grid(logits_BCHW, target, stride)
     loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, target.share, reduction="none")
     distance_BCHW = (target.share - sigmoid.probs(logits_BCHW)).abs()
-    return (distance_BCHW.pow(gamma) * loss_BCHW * _weight_share(target, weights_C)).sum()
+    loss_BCHW = focus(distance_BCHW, gamma) * loss_BCHW
+    return (loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top)).sum()
 
 
-def _weight_share(target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns the weight of each pixel of each class in a mean: (B, C, H, W) of sum 1 (or 0)."""
+def _on_grid(logits_BCHW: Tensor, target: Target, stride: int) -> tuple[Tensor, Target]:
+    return on_grid(logits_BCHW, stride), Target(*(on_grid(part, stride) for part in target))
+
+
+def _weight_share(
+    target: Target, weights_C: Tensor | None, loss_BCHW: Tensor, top: float = 1.0, is_kept_BCHW: Tensor | None = None
+) -> Tensor:
+    """Returns the weight of each pixel of each class in a mean: (B, C, H, W) of sum 1 (or 0).
+
+    Args:
+        top: the share of those of the highest weighted loss that is in the mean.
+        is_kept_BCHW: others that are in it, too.
+    """
     weight_BCHW = target.known if weights_C is None else target.known * weights_C.view(1, -1, 1, 1)
+    if top < 1:
+        is_used_BCHW = hardest(loss_BCHW * weight_BCHW, weight_BCHW > 0, top)
+        weight_BCHW = weight_BCHW * (is_used_BCHW if is_kept_BCHW is None else is_used_BCHW | is_kept_BCHW)
     return weight_BCHW / weight_BCHW.sum().clamp_min(EPS)
 
 
@@ -127,7 +179,7 @@ def boundary(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> T
     return mean_of_present(1 - score_C, true_C, weights_C)
 
 
-TERMS: dict[str, Callable[[Tensor, Target, Tensor | None], Tensor]] = {
+TERMS: dict[str, Callable[..., Tensor]] = {
     "dice": soft_dice,
     "jaccard": soft_jaccard,
     "ce": binary_cross_entropy,
@@ -145,7 +197,7 @@ def mixed_loss(
     """Returns the loss of a batch: float32 (float64 for float64 logits), 0 with a zero gradient when all is ignored.
 
     Args:
-        mix: name and weight of each part; the weights need not sum to 1.
+        mix: name and weight of each term, as `parse_mix` returns them; the weights need not sum to 1.
         logits_BCHW: network output; half precision is converted to float32, under autocast too.
         mask_BHWC: planes.
         weights_C: of mean 1; None weighs all classes alike.

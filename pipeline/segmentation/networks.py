@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Model
 from pipeline.errors import UserError
+from pipeline.segmentation.upscaling import upscaled
 from pipeline.wording import did_you_mean
 
 
@@ -44,7 +45,8 @@ def build_network(model: Model, num_outputs: int, num_channels: int = 3) -> nn.M
 
 def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
-    return build_network(loaded.config.model, num_outputs(loaded), loaded.competition.num_channels)
+    network = build_network(loaded.config.model, num_outputs(loaded), loaded.competition.num_channels)
+    return upscaled(network, loaded.config.datasets.upscale)
 
 
 def num_outputs(loaded: Loaded) -> int:

@@ -24,6 +24,7 @@ from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slic
 from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
 from pipeline.segmentation.padding import padded_size
 from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.upscaling import is_upscaled
 from pipeline.segmentation.views import views
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
@@ -158,8 +159,8 @@ def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tupl
 
 def _stored_factor(predictor: Predictor) -> int:
     """Returns how many times smaller than the frame the logits are kept."""
-    is_plain = predictor.settings.mode == "full" and predictor.settings.tta == "none"
-    return upsample_factor(predictor.network) if is_plain else 1
+    is_plain = predictor.settings.mode == "full" and not predictor.settings.has_copies
+    return upsample_factor(predictor.network) if is_plain and not is_upscaled(predictor.network) else 1
 
 
 def full_logits(prediction: Prediction) -> Tensor:
@@ -217,20 +218,21 @@ def agreement(
 
 
 def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
-    """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA.
+    """Returns full-size logits (B, C, H, W), float32, averaged over the copies of PREDICT.TTA and SCALES.
 
     In probability space the activation of the result is the mean probability.
     """
-    in_probs = predictor.settings.tta_space == "probs"
-    total: Tensor | None = None
-    pairs = list(views(predictor.settings.tta, image_BCHW.shape[-2:]))
-    if len(pairs) == 1:
+    if not predictor.settings.has_copies:
         return _framed(predictor, image_BCHW).float()
-    for apply, undo in pairs:
-        logits_BCHW = undo(_framed(predictor, apply(image_BCHW))).float()
+    in_probs = predictor.settings.tta_space == "probs"
+    total, weights = None, 0.0
+    for view in views(predictor.settings, image_BCHW.shape[-2:]):
+        logits_BCHW = view.undo(_framed(predictor, view.apply(image_BCHW))).float()
         part = predictor.activation.probs(logits_BCHW) if in_probs else logits_BCHW
+        part = part if view.weight == 1 else part * view.weight
         total = part if total is None else total.add_(part)
-    mean = total / len(pairs)
+        weights += view.weight
+    mean = total / weights
     return predictor.activation.from_probs(mean) if in_probs else mean
 
 

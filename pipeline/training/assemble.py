@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from pipeline.config.load import Loaded, with_max_lr
-from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.loss_mix import parse_mix
+from pipeline.config.plan import Phase
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import EpochSampler, image_loader, rare_class_shares, train_batches, valid_batches
 from pipeline.engine.run import Run
@@ -144,7 +145,7 @@ def assemble(run: Run) -> Training:
     learner = start_learner(run) if content is None else build_learner(loaded.config, _build_network(run))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
-    learning = task.learning(loaded, learner.device)
+    learning = task.learning(run, learner.device)
     sums = EpochSums(learning, loss_terms(loaded, plan), learner.device)
     if content is None:
         _set_aside(run)

@@ -16,7 +16,8 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-from pipeline.config.plan import Phase, learning_rate, parse_mix
+from pipeline.config.loss_mix import parse_mix
+from pipeline.config.plan import Phase, learning_rate
 from pipeline.scores import score_of
 from pipeline.training.state import TrainState, advance, note_validation
 

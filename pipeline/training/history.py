@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.files import write_atomic
 from pipeline.scores import label_of
 from pipeline.task import Learning, Loss, Scores

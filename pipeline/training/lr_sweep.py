@@ -145,7 +145,7 @@ def sweep_points(run: Run, validate: Validate) -> list[Point]:
     optimizer, learner = sweep_optimizer(loaded), start_learner(run)
     # Averaged weights would hide what the present rate does.
     learner = replace(learner, optimizer=build_optimizer(learner.network, optimizer), ema=None)
-    learning = run.task.learning(loaded, learner.device)
+    learning = run.task.learning(run, learner.device)
     # The loss that training begins with.
     criterion = learning.criterion(first_phase.loss or loaded.config.loss_fn.mix, 0, ())
     # At MAX_LR the training's steps will be of this length on average, and so are the sweep's.

@@ -46,7 +46,7 @@ def check_file(run: Run) -> None:
 
 def decoding_facts(run: Run) -> dict[str, Any]:
     """Returns the content of decode.json; empty where DECODE fits nothing, and then an older file is removed."""
-    if "fitted" in vars(run.loaded.config.decode).values():
+    if run.loaded.config.decode.needs_images:
         return read_json(run.paths / DECODE)
     (run.paths / DECODE).unlink(missing_ok=True)
     return {}

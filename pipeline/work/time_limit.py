@@ -102,7 +102,7 @@ class LimitedSubmission:
         """Predicts the images with the best member; if time is short, without test-time augmentation, or only some."""
         member = self.members[number]
         is_done = self._has_time() and self._predict_early(number, member)
-        if not is_done and member.loaded.config.predict.tta != "none" and self._has_time():
+        if not is_done and member.loaded.config.predict.has_copies and self._has_time():
             num_left = len(self._missing_of(number))
             self.run.log(f"time limit: {num_left} of {len(self.pixels)} images without test-time augmentation")
             self.without_tta = True
@@ -191,7 +191,7 @@ class LimitedSubmission:
 
         It stops early if not all images fit and augmentation can still be left out, or if the next batch does not fit.
         """
-        has_less = member.loaded.config.predict.tta != "none"
+        has_less = member.loaded.config.predict.has_copies
         try:
             for pace in self._predict(number, member):
                 if not self._missing_of(number):
@@ -289,7 +289,7 @@ def _marks_plain(writer: StoreWriter) -> bool:
 
 def _without_tta(member: Run) -> Run:
     config = member.loaded.config
-    plain = replace(config, predict=replace(config.predict, tta="none"))
+    plain = replace(config, predict=replace(config.predict, tta="none", scales=None, scale_weights=None))
     return replace(member, loaded=replace(member.loaded, config=plain))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.api import open_run
 from pipeline.engine.run import Run

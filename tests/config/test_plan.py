@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.load import load
-from pipeline.config.plan import Phase, learning_rate, load_plan, parse_mix
+from pipeline.config.loss_mix import SETTINGS, parse_mix, term_parts
+from pipeline.config.plan import Phase, learning_rate, load_plan
 from pipeline.errors import UserError
 
 
@@ -357,3 +358,72 @@ def test_an_impossible_plan_is_refused_with_file_and_line(text, message, configs
 def test_a_mix_that_cannot_be_read_is_refused(text):
     with pytest.raises(UserError, match=r"^cannot read .* in the loss mix "):
         parse_mix(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mix"),
+    [
+        ("0.7 ce + 0.3 tversky(alpha=0.3, beta=0.7)", {"ce": 0.7, "tversky": 0.3}),
+        ("0.7 ce+0.3 tversky(beta=1,alpha=5e-1)", {"ce": 0.7, "tversky(alpha=0.5 beta=1)": 0.3}),
+        ("focal(gamma=2)", {"focal": 1}),
+        ("2 focal ( gamma = 0.50 )", {"focal(gamma=0.5)": 2}),
+        ("0.5 ce + 0.5 ce(top=0.1)", {"ce": 0.5, "ce(top=0.1)": 0.5}),
+        ("ce()", {"ce": 1}),
+        ("bce(smooth=0.1, stride=8)", {"bce(stride=8 smooth=0.1)": 1}),
+    ],
+)
+def test_a_terms_name_has_the_settings_that_are_not_by_default(text, mix):
+    assert dict(parse_mix(text)) == mix
+    assert all("," not in name for name in mix)  # which would need quotes in a table
+
+
+@given(st.sampled_from(sorted(SETTINGS)), st.data())
+def test_a_terms_name_says_its_settings_to_the_last_digit(loss, data):
+    known = {word: one for word, one in SETTINGS[loss].items() if word != "below"}
+    drawn = {
+        word: data.draw(
+            st.integers(1, 64) if one.is_whole else st.floats(max(one.allowed.least, 0.01), one.allowed.most)
+        )
+        for word, one in known.items()
+    }
+    inside = ", ".join(f"{word}={value!r}" for word, value in data.draw(st.permutations(sorted(drawn.items()))))
+    ((name, _),) = parse_mix(f"{loss}({inside})")
+    found, own = term_parts(name)
+    assert (found, {word: one.default for word, one in known.items()} | own) == (loss, drawn)
+    assert parse_mix(name.replace(" ", ", ")) == ((name, 1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("tversky(alfa=0.3)", "tversky has no 'alfa'; did you mean alpha?"),
+        ("tversky(gamma=2)", "tversky has no 'gamma'; tversky takes alpha, beta"),
+        ("ce(depth=2)", "ce has no 'depth'; ce takes stride, top, below, smooth"),
+        ("dice(smooth=1)", "dice has no 'smooth'; dice takes no settings"),
+        ("focal(2)", "focal: found '2', expected word=number; focal takes gamma, stride, top"),
+        ("focal(gamma=two)", "focal: gamma: found 'two', expected a number (at least 0, at most 10)"),
+        ("focal(gamma=-1)", "focal: gamma: found '-1', expected a number (at least 0, at most 10)"),
+        ("ce(stride=2.5)", "ce: stride: found '2.5', expected a whole number (at least 1, at most 64)"),
+        ("ce(top=0)", "ce: top: found '0', expected a number (above 0, at most 1)"),
+        ("ce(top=0.1, top=0.2)", "ce: top is given twice; keep one"),
+        ("ce(below=0.7)", "below adds pixels to the share of top; give both, such as ce(top=0.1, below=0.7)"),
+        ("tversky(alpha=0, beta=0)", "tversky: alpha and beta are both 0, and no error would cost anything; raise one"),
+        ("focal + focal(gamma=2)", "focal is given twice; add up their weights"),
+        ("focl(gamma=2)", "did you mean focal?"),
+        ("ce(top=0.1", "expected one pair of parentheses at the end, as in focal(gamma=2)"),
+        ("ce(top=0.1) 0.5", "expected one pair of parentheses at the end, as in focal(gamma=2)"),
+    ],
+)
+def test_settings_that_a_loss_does_not_have_are_refused_with_the_remedy(text, why):
+    with pytest.raises(UserError) as caught:
+        parse_mix(text)
+    assert why in str(caught.value)
+
+
+def test_settings_are_read_in_a_config_and_in_a_phase_and_refused_with_their_key(configs):
+    mix = "0.7 ce + 0.3 tversky(alpha=0.3, beta=0.7)"
+    assert load("ExpAAB", (f"LOSS_FN.MIX={mix}",)).config.loss_fn.mix == mix
+    with pytest.raises(UserError, match=r"^command line: LOSS_FN.MIX: cannot read 'focal\(gama=2\)' in the loss mix"):
+        load("ExpAAB", ("LOSS_FN.MIX=focal(gama=2)",))
+    text = A + "- {NAME: b, EPOCHS: 2, LR: flat, LOSS: 'ce(topp=0.1)'}\n"
+    assert ":2: phase b: LOSS: cannot read 'ce(topp=0.1)' in the loss mix" in refusal(configs, text)

@@ -217,6 +217,23 @@ def test_a_fitted_decoding_is_shown(finished_run, quick_plots):
     assert "50 % of the gain in sample survives" in words
 
 
+def test_rules_for_components_are_shown_with_their_gain(finished_run, quick_plots):
+    loaded, folder = finished_run
+    gain = {"mean": 0.01, "low": 0.005, "high": 0.02}
+    gains = {"Person, min_area": gain, "Car, largest": gain | {"low": -0.01}}
+    found = {"gains": gains, "in_sample": dict.fromkeys(gains, 0.02), "survived": 0.5, "words": "", "is_given": False}
+    found["rules"] = [{"rule": "min_area", "class": "Person", "settings": {"share": 0.001}}]
+    (folder / "decode.json").write_text(json.dumps({"components": found}))
+    words = read(write_page(run_of(loaded))).words
+    assert "Person, min_area" in words and "min_area(Person, share=0.001)" in words
+    assert re.search(r"Car, largest\W*kept", words)
+    given = {"all rules, as given": gain}
+    found |= {"is_given": True, "gains": given, "in_sample": dict.fromkeys(given, 0.01), "survived": None}
+    (folder / "decode.json").write_text(json.dumps({"components": found}))
+    words = read(write_page(run_of(loaded))).words
+    assert "all rules, as given" in words and "min_area(Person, share=0.001)" in words
+
+
 def test_a_name_has_only_the_parts_that_somebody_set(new_run, quick_plots):
     loaded, _ = new_run("demo")
     assert "DEMO-FPN-RNT18-1C-T-DA" in read(write_page(run_of(loaded))).words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_a_validation_says_what_the_evaluation_of_the_same_masks_does(name):
 def test_the_competitions_own_score_and_the_watched_one_are_computed_and_no_other():
     loaded = load("demo", ("SOLVER.MONITOR=valid_global_dice",))
     assert chosen_scores(loaded.competition).names == ("dice", "iou", "miou")
-    found = learning(loaded, CPU).scorer().chosen.names
+    found = learning(SimpleNamespace(loaded=loaded), CPU).scorer().chosen.names
     assert found == ("dice", "iou", "miou", "global_dice")
 
 
@@ -207,7 +208,9 @@ def test_a_mean_leaves_out_classes_without_a_value():
 
 
 def test_a_runs_learning_has_the_classes_and_outputs_of_its_config():
-    one = learning(load("demo", ("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]")), CPU)
+    one = learning(
+        SimpleNamespace(loaded=load("demo", ("DATASETS.PADDING=class", "DATASETS.CLASSES=[Road, Car]"))), CPU
+    )
     assert len(one.classes) == 12 and [one.classes[index] for index in one.scored] == ["Car", "Road"]
     logits, mask = torch.zeros(1, 13, 4, 4), torch.full((1, 4, 4), 12, dtype=torch.uint8)
     assert float(one.criterion("1 ce", 0, ())(logits, mask).total) == pytest.approx(math.log(13))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipeline.segmentation.predict import (
     window_starts,
     window_weights,
 )
+from pipeline.segmentation.upscaling import is_upscaled, upscaled
 from pipeline.segmentation.views import views
 from pipeline.task import Batch, Frame
 from pipeline.training.encoder import Scaling, mean_std, normalise
@@ -186,7 +188,7 @@ def test_views_are_those_of_toolbelt(tta, num_views):
     names = {"flip": "fliplr"}
     augment, deaugment = (getattr(toolbelt, f"{names.get(tta, tta)}_image_{way}") for way in ("augment", "deaugment"))
     image = normalised(num=1, height=64, width=64)
-    ours = [apply(image) for apply, _ in views(tta, (64, 64))]
+    ours = [view.apply(image) for view in views(predictor(tta=tta).settings, (64, 64))]
     theirs = list(augment(image))
     assert len(ours) == num_views
     assert all(any(torch.equal(view[0], other) for other in theirs) for view in ours)
@@ -290,3 +292,61 @@ def test_a_windows_middle_counts_most_and_no_pixel_nothing(blend, size):
     assert weights.shape == size and 0 < weights.min() <= weights.max() <= 1
     assert torch.equal(weights, weights.flip(0)) and torch.equal(weights, weights.flip(1))
     assert weights[size[0] // 2, size[1] // 2] == weights.max()
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "d2", "d4"])
+def test_every_copy_is_predicted_at_every_scale_and_weighted_by_it(tta):
+    image, scales, weights = normalised(num=1, width=128), (0.5, 1.0, 2.0), (1.0, 2.0, 0.5)
+    of = predictor(Turned(), tta=tta, tta_space="logits", scales=scales, scale_weights=weights)
+    found, wanted = averaged_logits(of, image), 0
+    for scale, weight in zip(scales, weights, strict=True):
+        larger = F.interpolate(image, scale_factor=scale, mode="bilinear")
+        logits = averaged_logits(predictor(Turned(), tta=tta, tta_space="logits"), larger)
+        wanted = wanted + weight * F.interpolate(logits, size=image.shape[-2:], mode="bilinear")
+    assert torch.allclose(found, wanted / sum(weights), atol=1e-4)
+    equal = predictor(Turned(), tta=tta, scales=scales, scale_weights=(3.0, 3.0, 3.0))
+    plain = predictor(Turned(), tta=tta, scales=scales)
+    assert torch.allclose(*(averaged_logits(one, image).softmax(1) for one in (equal, plain)), atol=1e-5)
+
+
+def test_scales_of_its_own_are_those_of_tta_scales():
+    image = normalised(num=1)
+    named, listed = predictor(Turned(), tta="scales"), predictor(Turned(), scales=(0.75, 1.0, 1.25))
+    assert torch.equal(averaged_logits(named, image), averaged_logits(listed, image))
+
+
+def test_a_single_scale_is_no_copy_and_predicts_at_its_size():
+    image = normalised(num=1)
+    assert torch.equal(averaged_logits(predictor(scales=(1.0,)), image), averaged_logits(predictor(), image))
+    sizes = []
+
+    class Sized(PerPixel):
+        def forward(self, x):
+            sizes.append(tuple(x.shape[-2:]))
+            return super().forward(x)
+
+    assert averaged_logits(predictor(Sized(), scales=(1.5,)), image).shape[-2:] == (64, 96)
+    assert sizes == [(96, 128)]  # 144 is no multiple of 32
+
+
+@pytest.mark.parametrize("settings", [{}, {"tta": "flip"}, {"scales": (0.5, 1.0)}, WINDOWS])
+def test_an_upscaled_network_sees_larger_images_and_answers_at_their_own_size(settings):
+    plain, network, seen = PerPixel(), upscaled(PerPixel(), 2.0), []
+    network.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    network.load_state_dict(plain.state_dict())
+    image = normalise(torch.full((1, 64, 96, 3), 99, dtype=torch.uint8), SCALING)
+    found = averaged_logits(predictor(network, **settings), image)
+    assert torch.allclose(found, averaged_logits(predictor(plain, **settings), image), atol=1e-5)
+    assert max(seen) == ((64, 64) if "window" in settings else (128, 192))  # twice the size, at a stride of 32
+    stored = predictions(predictor(network, **settings), batch(images(num=1)))["000000"]
+    assert stored.factor == 1 and decode(stored).shape == (64, 96)
+
+
+def test_an_upscaled_network_learns_and_its_copy_has_hooks_of_its_own():
+    network = upscaled(PerPixel(), 1.5)
+    twin = copy.deepcopy(network)
+    image = normalised(num=1)
+    network(image).square().mean().backward()
+    assert all(param.grad.isfinite().all() and param.grad.any() for param in network.parameters())
+    assert twin(image[..., :32]).shape[-2:] == (64, 32) and network(image).shape[-2:] == (64, 96)
+    assert not is_upscaled(upscaled(PerPixel(), 1.0)) and is_upscaled(twin)

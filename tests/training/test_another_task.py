@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.config.schema import Config
 from pipeline.errors import Stopped, UserError
 from pipeline.task import Batch, Criterion, Learning, Loss, Score, Scores

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.config.load import load
-from pipeline.config.plan import parse_mix
+from pipeline.config.loss_mix import parse_mix
 from pipeline.segmentation.learning import bind
 from pipeline.segmentation.losses import TERMS, mixed_loss
 from pipeline.segmentation.networks import build_network, upsample_factor

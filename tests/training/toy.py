@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.load import load
-from pipeline.config.plan import Phase, parse_mix
+from pipeline.config.loss_mix import parse_mix
+from pipeline.config.plan import Phase
 from pipeline.config.schema import Config, Optimizer
 from pipeline.engine.stopping import Stop
 from pipeline.paths import BEST, HISTORY, LAST, RunPaths

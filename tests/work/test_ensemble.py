@@ -13,16 +13,19 @@ import pandas as pd
 import pytest
 
 from pipeline.config import load as load_module
+from pipeline.config.component_rules import parse_components
 from pipeline.config.load import Loaded, load
 from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.activation import SOFTMAX
+from pipeline.segmentation.components import with_components
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import unpack
 from pipeline.segmentation.scores import image_scores
+from pipeline.segmentation.submission.rle import decode_classes
 from pipeline.work.members import trained_on
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.tiny import SIDE, executed, run_of, run_paths, run_stages, write_competition
@@ -112,6 +115,30 @@ def test_another_method_is_a_run_of_its_own_on_the_same_predictions(members_trai
     decoded = json.loads((paths / "decode.json").read_text())
     assert decoded["rules"] == []
     assert decoded["offsets"]["factors"] == {}
+
+
+def test_rules_for_components_are_measured_out_of_fold_and_used_as_given_with_stores_and_without(members_trained):
+    text, competition = "fill_holes(all, share=0.01) + min_area(Car, share=0.005)", load("TinyEns").competition
+    decoded, submitted = [], []
+    for stream in ("false", "true"):
+        settings = (f"DECODE.COMPONENTS={text}", f"ENSEMBLE.STREAM={stream}")
+        paths, _ = run_stages(ensemble(*settings), force=("fit", "submit"))
+        decoded.append(json.loads((paths / "decode.json").read_text())["components"])
+        submitted.append(paths.submission(".csv").read_text())
+    assert decoded[0] == decoded[1] and submitted[0] == submitted[1]
+    assert len(decoded[0]["rules"]) == 13 and decoded[0]["is_given"]
+    assert decoded[0]["words"].startswith("components: rules as given, not fitted; mean Dice ")
+    origin = json.loads(paths.submission(".json").read_text())["components"]
+    assert origin.startswith("min_area(Car, share=0.005) + fill_holes(") and origin.count("fill_holes") == 12
+    assert "min_area(Car, share=0.005)" in (paths / "report.html").read_text()
+    stores, recipe = [PredictionStore(run_paths(name) / TEST_PROBS, unpack) for name in SPLITS], Recipe("AP")
+    rows = dict(line.split(",") for line in submitted[0].splitlines()[1:])
+    for image_id in stores[0]:
+        views = [store.view(image_id) for store in stores]
+        rules = parse_components(text, competition.class_names, competition.scored_indices)
+        wanted = with_components(views, recipe, combine(views, [recipe])[0], rules)
+        texts = [rows[f"{image_id}_{index}"] for index in range(12)]
+        assert np.array_equal(decode_classes(texts, SIDE, SIDE, competition.convention), wanted)
 
 
 def test_predictions_that_are_gone_are_made_again_when_they_are_needed(members_trained):
