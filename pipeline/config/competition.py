@@ -14,6 +14,7 @@ from pipeline.config.plain_yaml import Range
 from pipeline.config.template import expand_ranges
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
+Pixels = Annotated[int, Range(least=1, most=65535)]
 MaskValue = Annotated[int, Range(least=-1, most=65535)]  # of a stored mask: 8 or 16 bits; some write -1 for ignored
 
 # Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
@@ -102,6 +103,7 @@ class Submission:
     # What masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
     # the competition's own masks store.
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
+    size: tuple[Pixels, Pixels] | None = None  # width, height of every submitted mask; None: those of its image
 
 
 @dataclass(frozen=True)
