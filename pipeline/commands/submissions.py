@@ -82,11 +82,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
     submitted, forms = submitted_sizes(competition, sizes), [format_of_file(path, competition) for path in files]
     first, second = (
-        {
-            id: parted(form.resize(mask, sizes[id]))
-            for id, mask in form.read(path, competition, submitted)
-            if id in ids
-        }
+        {id: parted(form.resize(mask, sizes[id])) for id, mask in form.read(path, competition, submitted) if id in ids}
         for form, path in zip(forms, files, strict=True)
     )
     facts = measure(competition, folder, [images[id][0] for id in ids])

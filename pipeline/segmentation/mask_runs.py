@@ -9,6 +9,7 @@ Letters: H height, W width.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,16 @@ from pipeline.data.problems import Problem, make_problem
 from pipeline.segmentation.submission.rle import RleError, Runs, decode_joined, parse_runs
 
 NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
+NO_PIXEL = re.compile(r"\d+ 0")  # a run of no pixel, as SenNet writes an empty mask
+
+
+def is_empty(text: str) -> bool:
+    """Returns whether a text is that of an empty mask: none, a word for it, or one run of no pixel.
+
+    >>> [is_empty(text) for text in ("", "NaN", "1 0", "1 1", "1 0 5 2")]
+    [True, True, True, False, False]
+    """
+    return text.casefold() in NO_RUNS or NO_PIXEL.fullmatch(text) is not None
 
 
 class RunRow(NamedTuple):
@@ -138,7 +149,7 @@ def _parse(
         if spec.rows == "id_class":
             image_id, label = split_row(image_id, known)
         text = " ".join(cells[value_column].split())
-        if text.casefold() in NO_RUNS:
+        if is_empty(text):
             continue
         class_index = known.get(label.casefold())
         if class_index is None:

@@ -62,7 +62,7 @@ def write_csv(folder: Path, header: str, rows: list[str]) -> None:
     (folder / "runs.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
-@pytest.mark.parametrize("empty", ["", "-1", "-", "NaN", " "])
+@pytest.mark.parametrize("empty", ["", "-1", "-", "NaN", " ", "1 0"])
 def test_a_row_per_image_or_none_with_any_word_for_an_empty_mask(folder, empty):
     rows = [f"{image_id},{text_of(mask)}" for image_id, (mask, _) in zip(IDS, PAIRS, strict=True)]
     rows[3] = f"{IDS[3]},{empty}"

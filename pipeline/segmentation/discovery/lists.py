@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.competition import TEXT_LIST
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
-from pipeline.segmentation.mask_runs import NO_RUNS
+from pipeline.segmentation.mask_runs import is_empty
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
 SAMPLE_WORDS = ("sample", "submission", "submit", "example")
@@ -50,7 +50,7 @@ class Listing:
     def runs_column(self) -> str | None:
         """The column of run lengths: pairs of numbers, and texts of an empty mask."""
         for column, cells in self.columns.items():
-            texts = [cell for cell in cells if cell.casefold() not in NO_RUNS]
+            texts = [cell for cell in cells if not is_empty(cell)]
             texts = texts[:NUM_TEXTS]
             if texts and sum(map(is_runs, texts)) >= MOST * len(texts):
                 return column

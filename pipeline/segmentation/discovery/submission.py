@@ -17,7 +17,7 @@ from pipeline.segmentation.discovery.draft import Draft
 from pipeline.segmentation.discovery.findings import Findings, all_ids
 from pipeline.segmentation.discovery.lists import Listing, is_runs
 from pipeline.segmentation.mask_facts import FOUND, find_facts
-from pipeline.segmentation.mask_runs import NO_RUNS
+from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.convention import detect_runs
 
@@ -64,7 +64,7 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
     numbers = [int(label) for label in labels.labels if label.isdecimal()]
     if has_files and numbers and len(numbers) == len(draft.keys["CLASSES"]) and min(numbers) != 0:
         keys["CLASS_BASE"] = min(numbers)
-    empty = Counter(cell for cell in shown.columns[value_column] if cell.casefold() in NO_RUNS)
+    empty = Counter(cell for cell in shown.columns[value_column] if is_empty(cell))
     keys["EMPTY"] = empty.most_common(1)[0][0] if empty else ""
     draft.keys["CONVENTION"] = {name: value for name, value in keys.items() if DEFAULTS.get(name, ()) != value}
     runs, text, is_sure = _runs(draft, folder, findings)
