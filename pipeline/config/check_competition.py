@@ -285,17 +285,22 @@ def _lists(competition: Competition) -> Problems:
 
 
 def _patterns(competition: Competition) -> Problems:
-    for key in ("sequence_pattern", "valid_pattern", "id_pattern"):
-        pattern = getattr(competition, key)
+    patterns = {key.upper(): getattr(competition, key) for key in ("sequence_pattern", "valid_pattern", "id_pattern")}
+    masks = competition.masks
+    patterns |= {"MASKS.CLASS_PATTERN": masks.class_pattern} if isinstance(masks, MaskCsv) else {}
+    named_by_group = {"SEQUENCE_PATTERN": "the sequence's name", "MASKS.CLASS_PATTERN": "the class's label"}
+    for key, pattern in patterns.items():
         if pattern is None:
             continue
         try:
             groups = re.compile(pattern).groups
         except (re.error, OverflowError, RecursionError) as error:
-            yield key.upper(), f"not a valid regular expression: {error}"
+            yield key, f"not a valid regular expression: {error}"
             continue
-        if key == "sequence_pattern" and groups != 1:
-            yield key.upper(), f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
+        if key in named_by_group and groups != 1:
+            yield key, f"found {groups} groups in parentheses, expected exactly one: {named_by_group[key]}"
+    if patterns.get("MASKS.CLASS_PATTERN") and not (masks.class_column or masks.rows == "id_class"):
+        yield "MASKS.CLASS_PATTERN", "reads the class's cell; name its column as CLASS_COLUMN, or write ROWS: id_class"
 
 
 def _columns(competition: Competition) -> Problems:

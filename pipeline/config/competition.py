@@ -84,6 +84,7 @@ class MaskCsv:
     id_column: str | None = None
     value_column: str | None = None
     class_column: str | None = None
+    class_pattern: str | None = None  # a regular expression whose one group is the class in its cell; None: all of it
     rows: Literal["id", "id_class"] = "id"  # whether the cell of the id ends with the class
     order: Literal["row", "column"] | None = None
     base: Literal[0, 1] | None = None
@@ -116,6 +117,7 @@ class Objects:
         seed: of `watershed`: the probability from which on a pixel belongs to the core of an object.
         border: the class that pixels near two objects are trained as; it is not submitted.
         border_width: pixels: how near.
+        empty_rows: whether each class without an object has an empty row, or only an image without any object.
     """
 
     method: Literal["components", "watershed"] | None = None
@@ -123,6 +125,7 @@ class Objects:
     seed: Annotated[float, Range(least=0.0, most=0.99)] = 0.7
     border: str | None = None
     border_width: Annotated[int, Range(least=1, most=50)] = 2
+    empty_rows: Literal["class", "image"] = "class"
 
 
 # What each is: `pipeline/scores.py`, and `docs/competitions.md`.

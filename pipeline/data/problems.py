@@ -56,6 +56,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "sequence not in the id": ("an id that matches {pattern!r}",
                                f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample without a class": ("rows of every class that is submitted", f"SUBMITTED: {{submitted}} in {_DESCRIPTOR}"),
+    "sample without a class of objects": ("rows of every class that is submitted", "where an image has rows of its "
+                                          f"objects only, EMPTY_ROWS: image of OBJECTS in {_DESCRIPTOR}; else "
+                                          "SUBMITTED: {submitted}"),
     "sample row unknown": ("rows of test images and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),

@@ -148,6 +148,7 @@ def _parse(
         image_id, label = cells[id_column], cells[spec.class_column] if spec.class_column else ""
         if spec.rows == "id_class":
             image_id, label = split_row(image_id, known)
+        label = class_text(label, spec.class_pattern)
         text = " ".join(cells[value_column].split())
         if is_empty(text):
             continue
@@ -159,6 +160,16 @@ def _parse(
         rows.setdefault(image_id, []).append(RunRow(line, class_index, text))
     unread = tuple(column for column in header if column not in (id_column, value_column, spec.class_column))
     return rows, unread, problems
+
+
+def class_text(cell: str, pattern: str | None) -> str:
+    """Returns the class in a cell: the group of CLASS_PATTERN, or all of the cell where it does not match.
+
+    >>> class_text("12_3_45", "^([0-9]+)"), class_text("12", None)
+    ('12', '12')
+    """
+    match = re.search(pattern, cell) if pattern else None
+    return (match[1] or "") if match else cell
 
 
 def _missing_columns(header: list[str], id_column: str, value_column: str, spec: MaskCsv, name: str) -> list[Problem]:

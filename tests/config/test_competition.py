@@ -331,6 +331,14 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
         ({"sequence_pattern": "([a-z"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
         ({"sequence_pattern": "a{99999999999}"}, "SEQUENCE_PATTERN: not a valid regular expression: "),
         ({"sequence_pattern": "^[^_]+_"}, "SEQUENCE_PATTERN: found 0 groups in parentheses, expected exactly one"),
+        (
+            {"masks": MaskCsv("a.csv", class_column="c", class_pattern="^[0-9]+")},
+            "MASKS.CLASS_PATTERN: found 0 groups in parentheses, expected exactly one: the class's label",
+        ),
+        (
+            {"masks": MaskCsv("a.csv", class_pattern="^([0-9]+)")},
+            "MASKS.CLASS_PATTERN: reads the class's cell; name its column as CLASS_COLUMN",
+        ),
         ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: columns have the same name"),

@@ -74,6 +74,22 @@ def test_a_row_per_image_or_none_with_any_word_for_an_empty_mask(folder, empty):
         assert (found[image_id] == expected).all()
 
 
+def test_the_class_is_the_part_of_its_cell_that_a_pattern_names(folder):
+    mask = PAIRS[0][0]
+    left, right = mask.copy(), mask.copy()
+    left[:, WIDTH // 2 :], right[:, : WIDTH // 2] = False, False
+    write_csv(folder, "image,pixels,kind", [f"{IDS[0]},{text_of(left)},7_40_41", f"{IDS[0]},{text_of(right)},12"])
+    spec = MaskCsv("runs.csv", class_column="kind", class_pattern="^([0-9]+)", order="column", base=1, relative=False)
+    competition = replace(BASE, masks=spec, class_labels=("none", "7", "12"))
+    found, problems = masks(competition, folder)
+    assert problems == []
+    assert (found[IDS[0]] == left * 1 + right * 2).all() and left.any() and right.any()
+    _, problems = masks(replace(competition, masks=replace(spec, class_pattern=None)), folder)
+    assert [problem.found for problem in problems] == [
+        "line 2: class '7_40_41'; the labels of the classes are none, 7, 12"
+    ]
+
+
 def test_several_rows_of_an_image_are_its_objects_and_blanks_in_names_and_cells_do_not_matter(folder):
     rows = []
     for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
