@@ -68,6 +68,10 @@ def _classes(competition: Competition) -> Problems:
 
 def _labels(competition: Competition) -> Problems:
     values, masks = competition.mask_values, competition.masks
+    if competition.mask_size == "any" and isinstance(masks, MaskCsv):
+        yield "MASK_SIZE", "run lengths do not say their size; write [width, height] instead of any"
+    if isinstance(competition.mask_size, tuple) and not isinstance(masks, MaskCsv):
+        yield "MASK_SIZE", "mask files have their size in them; write any instead of [width, height]"
     if competition.annotators == "mean" and not competition.is_multilabel:
         yield "ANNOTATORS", "mean needs LABELS: multilabel; set that, or write vote"
     if competition.annotators is not None and (not isinstance(masks, tuple) or len(masks) < 2):

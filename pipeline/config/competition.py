@@ -198,6 +198,7 @@ class Competition:
     annotators: Literal["vote", "mean"] | None = None  # each template of MASKS is of one annotator
     mask_folder: str | None = None
     mask_values: Literal["colors", "shares", "objects"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
+    mask_size: Literal["image", "any"] | tuple[Pixels, Pixels] = "image"  # any: of files; width, height: of run lengths
     without_mask: Literal["refuse", "empty", "skip"] = "refuse"
     valid_region: str | None = None
     score: ScoreName = "dice"

@@ -115,7 +115,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks
-    "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image"),
+    "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image; where masks "
+                      "are stored at another size on purpose, MASK_SIZE: any in the competition's file stretches them"),
     "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two, then compare them by eye"),
     "lossy mask": (_MASK_FORMATS, "write it again from its source: this format invents values at every edge"),
     "mask in another format": (_MASK_FORMATS, "convert it to one of these"),

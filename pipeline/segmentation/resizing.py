@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.config.competition import IGNORE
+from pipeline.config.competition import IGNORE, Competition
 from pipeline.segmentation.planes import from_bool, is_present
 
 HALF_SHARE = 0.5  # of a pixel, from which on it has a class of planes; shares are exact sums of few terms
@@ -39,6 +39,21 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         is_more = share > most + _ROUNDING
         resized[is_more], most[is_more] = value, share[is_more]
     return resized
+
+
+def run_size(size: tuple[int, int], competition: Competition) -> tuple[int, int]:
+    """Returns (height, width) of the run lengths of an image of that size: its own, or that of MASK_SIZE."""
+    own = competition.mask_size
+    return own[::-1] if isinstance(own, tuple) else size
+
+
+def stretched(mask: np.ndarray, size: tuple[int, int], competition: Competition) -> np.ndarray:
+    """Returns a mask at its image's size where MASK_SIZE allows another one, (0, 0) being not known.
+
+    A mask that is turned against its image stays as it is, so that it is refused for its size.
+    """
+    is_turned = (mask.shape[0] - mask.shape[1]) * (size[0] - size[1]) < 0
+    return mask if competition.mask_size == "image" or 0 in size or is_turned else resize_mask(mask, size)
 
 
 def _resize_plane(plane_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -339,6 +339,8 @@ def test_an_ignored_value_outside_the_classes_leaves_them_all_scored():
             {"masks": MaskCsv("a.csv", class_pattern="^([0-9]+)")},
             "MASKS.CLASS_PATTERN: reads the class's cell; name its column as CLASS_COLUMN",
         ),
+        ({"masks": MaskCsv("a.csv"), "mask_size": "any"}, "MASK_SIZE: run lengths do not say their size; write [width"),
+        ({"mask_size": (9, 9)}, "MASK_SIZE: mask files have their size in them; write any instead of [width, height]"),
         ({"convention": Convention(rows="id+class")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(class_column="ClassId")}, "CONVENTION.CLASS_COLUMN: belongs to ROWS: id+class"),
         ({"convention": Convention(value_column="ImageID")}, "CONVENTION.VALUE_COLUMN: columns have the same name"),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, Competition, Convention, MaskCsv
 from pipeline.data.problems import Problem
+from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 from pipeline.segmentation.mask_facts import describe_facts, find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
@@ -88,6 +89,52 @@ def test_the_class_is_the_part_of_its_cell_that_a_pattern_names(folder):
     assert [problem.found for problem in problems] == [
         "line 2: class '7_40_41'; the labels of the classes are none, 7, 12"
     ]
+
+
+def enlarge_images(folder: Path) -> None:
+    """Makes the images three times as large."""
+    for image_id, (_, image) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"images/{image_id}.png"), image.repeat(3, 0).repeat(3, 1))
+
+
+def is_enlarged(large: np.ndarray, mask: np.ndarray) -> bool:
+    """Returns whether a mask is another one, three times as large: equal in the middle of pixels, smooth at edges."""
+    is_alike = np.mean(large == mask.repeat(3, 0).repeat(3, 1)) > 0.99
+    return bool(large.shape == (3 * HEIGHT, 3 * WIDTH) and (large[1::3, 1::3] == mask).all() and is_alike)
+
+
+def test_run_lengths_of_another_size_are_found_there_and_stretched(folder):
+    enlarge_images(folder)
+    write_csv(folder, "image,pixels", [f"{id},{text_of(mask)}" for id, (mask, _) in zip(IDS, PAIRS, strict=True)])
+    competition = replace(BASE, classes=("back", "cell"), mask_size=(WIDTH, HEIGHT))
+    facts = find_facts(competition, folder)
+    assert (facts["order"], facts["base"], facts["relative"]) == ("column", 1, False)
+    found, problems = masks(competition, folder)
+    assert problems == []
+    assert all(is_enlarged(found[image_id], mask) for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+    source, row = MaskSource(competition, folder, facts), Row(IDS[0], "runs.csv", 3 * HEIGHT, 3 * WIDTH)
+    assert (source.window(row, Box(30, 20, 50, 40)) == found[IDS[0]][20:60, 30:80]).all()
+    assert is_enlarged(source.read_objects(row) > 0, PAIRS[0][0])
+
+
+@pytest.mark.parametrize("labels", ["exclusive", "multilabel"])
+def test_mask_files_of_any_size_are_stretched_where_the_description_says_so(folder, labels):
+    enlarge_images(folder)
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"masks/{image_id}_cell.png"), mask.astype(np.uint8) * 255)
+    classes = ("back", "cell") if labels == "exclusive" else ("cell",)
+    competition = replace(BASE, classes=classes, labels=labels, masks="masks/{id}_{class}.png", mask_size="any")
+    found, problems = masks(competition, folder)
+    assert problems == []
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        assert is_enlarged(found[image_id] if labels == "exclusive" else found[image_id][..., 0] // 240, mask)
+    _, problems = masks(replace(competition, mask_size="image"), folder)
+    assert {problem.kind for problem in problems} == {"size mismatch"}
+    assert "MASK_SIZE: any" in problems[0].fix
+    cv2.imwrite(str(folder / f"masks/{IDS[0]}_cell.png"), np.zeros((WIDTH, HEIGHT), np.uint8))
+    _, problems = masks(competition, folder)
+    assert [problem.found for problem in problems] == [f"{HEIGHT}x{WIDTH}, its image {3 * WIDTH}x{3 * HEIGHT}"]
 
 
 def test_several_rows_of_an_image_are_its_objects_and_blanks_in_names_and_cells_do_not_matter(folder):
