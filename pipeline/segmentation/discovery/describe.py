@@ -24,6 +24,7 @@ from pipeline.segmentation.discovery.findings import (
     find_lists,
     labelled_ids,
     predicted_ids,
+    training_ids,
 )
 from pipeline.segmentation.discovery.forms import describe_form, stacked
 from pipeline.segmentation.discovery.ids import choose_images, find_ids
@@ -72,7 +73,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     draft.unknown("TITLE", "the name that reports show; this is the folder's name", title[:1].upper() + title[1:])
     _describe_images(draft, findings)
     _describe_masks(draft, findings)
-    labels = describe_classes(draft, findings.masks, findings.runs, findings.sample, all_ids(ids), listings)
+    labels = describe_classes(draft, findings)
     _describe_lists(draft, findings)
     _describe_without_mask(draft, findings)
     _leave_out_masks(draft, findings)
@@ -84,7 +85,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
         draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
     describe_submission(draft, folder, findings, labels)
     describe_objects(draft, findings)
-    describe_overlap(draft, findings.runs, all_ids(ids))
+    describe_overlap(draft, findings.runs, training_ids(ids))
     return draft, findings
 
 
@@ -176,10 +177,15 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
         if masks.region:
             draft.guess("VALID_REGION", "test images have these files, too, so they are no labels", masks.region)
         return
-    column, has_class = runs.id_column(all_ids(findings.ids))
+    column, has_class = runs.id_column(training_ids(findings.ids))
     keys = {"CSV": runs.file}
     class_column = None if has_class else runs.class_column(column, runs.runs_column)
     keys |= {"CLASS_COLUMN": class_column} if class_column else {}
+    pattern = runs.class_pattern(class_column) if class_column else None
+    if pattern:
+        keys["CLASS_PATTERN"] = pattern
+        longest = max(runs.columns[class_column], key=len)
+        draft.guess("MASKS", f"cells of {class_column} such as {longest} begin with the class")
     keys |= {"ROWS": "id_class"} if has_class else {}
     if len(runs.columns) > 2 + bool(class_column):
         keys["VALUE_COLUMN"] = runs.runs_column
@@ -203,7 +209,7 @@ def _describe_lists(draft: Draft, findings: Findings) -> None:
     columns = [one.id_column(own)[0] for one in named if one] + ([next(iter(sample.columns))] if sample else [])
     if column := next(filter(None, columns), None):  # a text file has none
         draft.sure("ID_COLUMN", "its cells are names of images", column)
-        if uses_runs and (own_column := findings.runs.id_column(own)[0]) != column:
+        if uses_runs and (own_column := findings.runs.id_column(training_ids(findings.ids))[0]) != column:
             draft.keys["MASKS"]["ID_COLUMN"] = own_column
 
 
@@ -270,7 +276,8 @@ def _describe_sequences(draft: Draft, findings: Findings) -> None:
     folder_parts = findings.ids.folder_format.count("_") + 1  # of ids that begin with a folder's name: that is a scan
     counts = (folder_parts,) if findings.ids.form == "parts" else (1, 2)
     patterns = ["^(" + sign.join([f"[^{sign}]+"] * num) + f"){sign}" for sign in "_-" for num in counts]
-    for pattern in [*patterns, "^([A-Za-z_-]+)[0-9]+$"]:
+    by_folder = ["^(.+)_[^_]+$"] * (findings.ids.id_format or "").startswith("{folder}_{")
+    for pattern in [*by_folder, *patterns, "^([A-Za-z_-]+)[0-9]+$"]:
         found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
         num = len(set(found))
         if None not in found and num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.competition import TEXT_LIST
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
-from pipeline.segmentation.mask_runs import is_empty
+from pipeline.segmentation.mask_runs import class_text, is_empty
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
+ATTRIBUTES, CLASS_PATTERN = re.compile(r"\d+(_\d+)*"), "^([0-9]+)"
 SAMPLE_WORDS = ("sample", "submission", "submit", "example")
 CLASS_WORDS = ("class", "classid", "label", "category")
 SEQUENCE_WORDS = ("sequence", "scene", "video", "patient", "flight", "clip", "group", "site", "drive")
@@ -88,11 +89,23 @@ class Listing:
     def class_column(self, id_column: str, runs_column: str) -> str | None:
         """Returns the column of classes: called so, or with few values of which an image has several."""
         left = [column for column in self.columns if column not in (id_column, runs_column)]
-        few = [column for column in left if 1 < len({*self.columns[column]}) <= min(MOST_CLASSES, self.num_rows / 2)]
+        labels = {column: self.labels(column) for column in left}
+        few = [column for column in left if 1 < len({*labels[column]}) <= min(MOST_CLASSES, self.num_rows / 2)]
         ids = self.columns[id_column]
-        several = [column for column in few if len({*zip(ids, self.columns[column], strict=True)}) > len({*ids})]
+        several = [column for column in few if len({*zip(ids, labels[column], strict=True)}) > len({*ids})]
         named = [column for column in left if {*words_of(column)} & {*CLASS_WORDS}]
         return next(iter([*(column for column in named if column in few or not self.num_rows), *several]), None)
+
+    def class_pattern(self, column: str) -> str | None:
+        """Returns the CLASS_PATTERN of a column whose cells have numbers of attributes behind the class: `12_3_45`."""
+        cells = {*self.columns[column]}
+        has_more = all(map(ATTRIBUTES.fullmatch, cells)) and any("_" in cell for cell in cells)
+        return CLASS_PATTERN if has_more else None
+
+    def labels(self, column: str) -> list[str]:
+        """Returns the labels of the classes in the cells of a column."""
+        pattern = self.class_pattern(column)
+        return [class_text(cell, pattern) for cell in self.columns[column]]
 
     def subset_column(self) -> str | None:
         """Returns the column that says which images validate: a subset's name, or the number of a fold."""
