@@ -20,7 +20,7 @@ from pipeline.config.competition import (
     Objects,
     as_templates,
 )
-from pipeline.config.template import CLASS, FIELD, template_problem
+from pipeline.config.template import CLASS, FIELD, POLYGONS, kind_problem, template_problem
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.paths import descriptor
 from pipeline.wording import did_you_mean
@@ -251,6 +251,8 @@ def _paths(competition: Competition) -> Problems:
     paths |= {"SAMPLE_SUBMISSION": competition.sample_submission}
     paths |= {"MASKS.CSV": masks.csv} if isinstance(masks, MaskCsv) else {}
     for key, path in paths.items():
+        if key == "MASKS.CSV" and path.lower().endswith(POLYGONS):
+            yield key, kind_problem(path)
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             yield key, f"found {path!r}, expected a path inside the competition's folder"
 

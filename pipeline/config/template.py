@@ -16,6 +16,9 @@ FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # a file suffix at the end of an id
 CLASS = "class"
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")  # files of all slices of a scan
+POLYGONS = (".json", ".jsonl", ".geojson", ".xml", ".svg")  # files of outlines
+CONVERT = "`Polygons and volumes` in docs/competitions.md has the lines that do it"
 
 Values = Mapping[str, str]  # what stands for each field
 
@@ -32,6 +35,21 @@ def template_problem(template: str, id_format: str | None) -> str | None:
         )
     if template.startswith("/") or ".." in template.split("/"):
         return f"found {template!r}, expected a path inside the competition's folder"
+    return kind_problem(template)
+
+
+def kind_problem(file: str) -> str | None:
+    """Returns why a file of that name is neither an image nor a mask that is read, and what to do; None if it may be.
+
+    >>> kind_problem("labelsTr/{id}.nii.gz").partition(";")[0], kind_problem("masks/{id}.png")
+    ("found 'labelsTr/{id}.nii.gz', a file of a whole volume, which is not read", None)
+    """
+    name = file.lower()
+    if name.endswith(VOLUMES):
+        why = "a file of a whole volume, which is not read; save each slice as an npy file or a PNG"
+        return f"found {file!r}, {why}: {CONVERT}"
+    if name.endswith(POLYGONS):
+        return f"found {file!r}, a file of polygons, which is not read; draw them into PNGs once: {CONVERT}"
     return None
 
 

@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "id twice": ("each id once", "where images have a row per object or class, name the csv as CSV of MASKS, which "
                  "reads all rows; otherwise remove the second row"),
     "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),
+    "polygons": ("run lengths", "draw the polygons into PNGs once, and name these as MASKS: {convert}"),
     "run lengths do not fit": ("runs inside their image, as ORDER, BASE and RELATIVE say",
                                f"correct these keys of MASKS in {_DESCRIPTOR}, or the row"),
     "id in train and test": ("each image in one list", "remove it from one of the two lists"),

@@ -19,12 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config.competition import BINARY_CLASS, IGNORE, Competition, Convention, MaskCsv, split_row
+from pipeline.config.template import CONVERT
 from pipeline.data.csv_file import read_csv
 from pipeline.data.problems import Problem, make_problem
 from pipeline.segmentation.submission.rle import RleError, Runs, decode_joined, parse_runs
 
 NO_RUNS = frozenset(("", "-1", "-", "nan", "none", "null", "na"))  # in lower case: texts of an empty mask
 NO_PIXEL = re.compile(r"\d+ 0")  # a run of no pixel, as SenNet writes an empty mask
+WKT = re.compile(r"(MULTI)?POLYGON\b|\[\[", re.IGNORECASE)  # how outlines begin: well-known text, JSON
 
 
 def is_empty(text: str) -> bool:
@@ -152,6 +154,9 @@ def _parse(
         text = " ".join(cells[value_column].split())
         if is_empty(text):
             continue
+        if WKT.match(text):
+            problems.append(make_problem("polygons", spec.csv, f"line {line}: {text[:30]!r}", convert=CONVERT))
+            return {}, (), problems
         class_index = known.get(label.casefold())
         if class_index is None:
             found = f"line {line}: class {label!r}; the labels of the classes are {labels}"

@@ -91,6 +91,15 @@ def test_the_class_is_the_part_of_its_cell_that_a_pattern_names(folder):
     ]
 
 
+@pytest.mark.parametrize("text", ["MULTIPOLYGON (((0 0, 1 1, 1 0, 0 0)))", "Polygon((0 0))", "[[1, 2, 3, 4]]"])
+def test_outlines_in_a_csv_are_named_as_such_before_anything_is_guessed(folder, text):
+    write_csv(folder, "image,pixels", [f'{IDS[0]},"{text}"'])
+    competition = replace(BASE, classes=("back", "cell"))
+    assert find_facts(competition, folder)["examples"] == 0
+    (problem,) = MaskSource(competition, folder, find_facts(competition, folder)).problems
+    assert problem.kind == "polygons" and "docs/competitions.md" in problem.fix
+
+
 def enlarge_images(folder: Path) -> None:
     """Makes the images three times as large."""
     for image_id, (_, image) in zip(IDS, PAIRS, strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.competition import TEXT_LIST
+from pipeline.config.template import CONVERT, POLYGONS, VOLUMES, kind_problem
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
@@ -67,7 +68,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     examples = join_listings(read_listings(folder, _beside_images(paths)))
     findings = find_lists(ids, families, listings, masks, examples)
     if masks is None and findings.runs is None:
-        raise UserError(_no_masks(folder, findings))
+        raise UserError(_no_masks(folder, findings, paths))
     draft = Draft(name)
     title = re.sub(r"[_\-\s]+", " ", folder.name).strip() or name
     draft.unknown("TITLE", "the name that reports show; this is the folder's name", title[:1].upper() + title[1:])
@@ -114,6 +115,8 @@ def _beside_images(paths: Sequence[str]) -> list[str]:
 
 
 def _no_images(folder: Path, paths: Sequence[str]) -> str:
+    if volumes := [path for path in paths if path.lower().endswith(VOLUMES)]:
+        return f"{shown(folder)} has {len(volumes):,} volumes and no images: {kind_problem(volumes[0])}"
     archives = [path for path in paths if PurePosixPath(path).suffix.lower() in ARCHIVES]
     if archives:
         return f"{shown(folder)} has archives and no images; unpack them first, such as {archives[0]}"
@@ -121,11 +124,16 @@ def _no_images(folder: Path, paths: Sequence[str]) -> str:
     return f"{shown(folder)} has no image: {what}; expected files that end with {', '.join(SUFFIXES)}, at any depth"
 
 
-def _no_masks(folder: Path, findings: Findings) -> str:
+def _no_masks(folder: Path, findings: Findings, paths: Sequence[str]) -> str:
     ids, listings = findings.ids, findings.listings
     lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
+    found = f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks"
+    with_outlines = [one.file for one in listings if not one.is_sample and one.has_polygons]
+    if outlines := [*with_outlines, *(path for path in paths if path.lower().endswith(POLYGONS))]:
+        many = f", one of {len(outlines):,} such files" * (len(outlines) > 1)
+        return f"{found} that are read. {outlines[0]}{many} may have polygons; draw them into PNGs once: {CONVERT}"
     return (
-        f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks: no files of the "
+        f"{found}: no files of the "
         f"same names with few values, and no csv with run lengths and the images' names "
         f"(lists: {lists}). Put the masks into the folder, or describe it by hand as in docs/competitions.md"
     )

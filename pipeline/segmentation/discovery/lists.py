@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.competition import TEXT_LIST
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
-from pipeline.segmentation.mask_runs import class_text, is_empty
+from pipeline.segmentation.mask_runs import WKT, class_text, is_empty
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
 ATTRIBUTES, CLASS_PATTERN = re.compile(r"\d+(_\d+)*"), "^([0-9]+)"
@@ -56,6 +56,11 @@ class Listing:
             if texts and sum(map(is_runs, texts)) >= MOST * len(texts):
                 return column
         return None
+
+    @property
+    def has_polygons(self) -> bool:
+        """Whether a column has outlines instead of run lengths."""
+        return any(WKT.match(cell) for cells in self.columns.values() for cell in cells[:NUM_TEXTS])
 
     def id_column(self, ids: Collection[str]) -> tuple[str, bool] | None:
         """Returns the column whose cells are ids, and whether they end with a class, `<id>_<class>`; None: none is."""
