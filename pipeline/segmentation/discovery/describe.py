@@ -27,7 +27,7 @@ from pipeline.segmentation.discovery.findings import (
     predicted_ids,
     training_ids,
 )
-from pipeline.segmentation.discovery.forms import describe_form, stacked
+from pipeline.segmentation.discovery.forms import describe_form, describe_mask_size, stacked
 from pipeline.segmentation.discovery.ids import choose_images, find_ids
 from pipeline.segmentation.discovery.lists import Listing, join_listings, read_listings, words_in
 from pipeline.segmentation.discovery.masks import find_masks
@@ -80,6 +80,7 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     _leave_out_masks(draft, findings)
     _describe_sequences(draft, findings)
     describe_form(draft, findings, folder)
+    describe_mask_size(draft, findings, folder)
     text = "no file says how submissions are scored; Dice per image is assumed, see docs/competitions.md"
     draft.unknown("SCORE", text, "dice")
     if SLUG.fullmatch(folder.name):
