@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,10 @@ def new_command(options: Parser, arguments: Sequence[str]) -> None:
         write_atomic(file, text)
     _print_notes(draft)
     for ready in configs.competition_names():
-        if ready != name and configs.load_competition(ready).kaggle_slug == folder.name:
-            print(f"\nnote: {shown(configs.CONFIGS / 'competitions' / ready)}.yaml describes this competition already")
+        with suppress(UserError):  # one that is not finished yet is no reason to stop
+            if ready != name and configs.load_competition(ready).kaggle_slug == folder.name:
+                file = shown(configs.CONFIGS / "competitions" / ready)
+                print(f"\nnote: {file}.yaml describes this competition already")
     print(f"\nwritten: {shown(files[0])}, with these notes as comments\n         {shown(files[1])}, a first experiment")
     print(f"next:    ./run.sh {experiment} prepare")
 

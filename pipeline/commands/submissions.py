@@ -63,7 +63,7 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.segmentation.objects import parted
     from pipeline.segmentation.panels import Changed, choose_changed, draw_changes
     from pipeline.segmentation.submission.compare import compare_submissions
-    from pipeline.submission.file import find_hints
+    from pipeline.submission.file import find_hints, submitted_sizes
     from pipeline.submission.formats import format_of_file
 
     competition = chosen_competition(options, chosen.competition, [chosen.first, chosen.second])
@@ -80,9 +80,10 @@ def diff_command(options: Parser, arguments: Sequence[str]) -> None:
     if len(changes) > NUM_CHANGES:
         print(f"... and {len(changes) - NUM_CHANGES} smaller changes of a class in an image")
     ids = choose_changed([(id, images[id][1]) for id in changes["id"].unique()], NUM_DRAWN)
+    submitted, forms = submitted_sizes(competition, sizes), [format_of_file(path, competition) for path in files]
     first, second = (
-        {id: parted(mask) for id, mask in format_of_file(path, competition).read(path, competition, sizes) if id in ids}
-        for path in files
+        {id: parted(form.resize(mask, sizes[id])) for id, mask in form.read(path, competition, submitted) if id in ids}
+        for form, path in zip(forms, files, strict=True)
     )
     facts = measure(competition, folder, [images[id][0] for id in ids])
     source = ImageSource(competition, folder, facts)

@@ -20,7 +20,7 @@ from pipeline.config.competition import (
     Objects,
     as_templates,
 )
-from pipeline.config.template import CLASS, FIELD, template_problem
+from pipeline.config.template import CLASS, FIELD, POLYGONS, kind_problem, template_problem
 from pipeline.config.tree import Problems, first_repeated, refuse
 from pipeline.paths import descriptor
 from pipeline.wording import did_you_mean
@@ -68,6 +68,10 @@ def _classes(competition: Competition) -> Problems:
 
 def _labels(competition: Competition) -> Problems:
     values, masks = competition.mask_values, competition.masks
+    if competition.mask_size == "any" and isinstance(masks, MaskCsv):
+        yield "MASK_SIZE", "run lengths do not say their size; write [width, height] instead of any"
+    if isinstance(competition.mask_size, tuple) and not isinstance(masks, MaskCsv):
+        yield "MASK_SIZE", "mask files have their size in them; write any instead of [width, height]"
     if competition.annotators == "mean" and not competition.is_multilabel:
         yield "ANNOTATORS", "mean needs LABELS: multilabel; set that, or write vote"
     if competition.annotators is not None and (not isinstance(masks, tuple) or len(masks) < 2):
@@ -247,6 +251,8 @@ def _paths(competition: Competition) -> Problems:
     paths |= {"SAMPLE_SUBMISSION": competition.sample_submission}
     paths |= {"MASKS.CSV": masks.csv} if isinstance(masks, MaskCsv) else {}
     for key, path in paths.items():
+        if key == "MASKS.CSV" and path.lower().endswith(POLYGONS):
+            yield key, kind_problem(path)
         if path is not None and (path.startswith("/") or ".." in path.split("/")):
             yield key, f"found {path!r}, expected a path inside the competition's folder"
 
@@ -285,17 +291,22 @@ def _lists(competition: Competition) -> Problems:
 
 
 def _patterns(competition: Competition) -> Problems:
-    for key in ("sequence_pattern", "valid_pattern", "id_pattern"):
-        pattern = getattr(competition, key)
+    patterns = {key.upper(): getattr(competition, key) for key in ("sequence_pattern", "valid_pattern", "id_pattern")}
+    masks = competition.masks
+    patterns |= {"MASKS.CLASS_PATTERN": masks.class_pattern} if isinstance(masks, MaskCsv) else {}
+    named_by_group = {"SEQUENCE_PATTERN": "the sequence's name", "MASKS.CLASS_PATTERN": "the class's label"}
+    for key, pattern in patterns.items():
         if pattern is None:
             continue
         try:
             groups = re.compile(pattern).groups
         except (re.error, OverflowError, RecursionError) as error:
-            yield key.upper(), f"not a valid regular expression: {error}"
+            yield key, f"not a valid regular expression: {error}"
             continue
-        if key == "sequence_pattern" and groups != 1:
-            yield key.upper(), f"found {groups} groups in parentheses, expected exactly one: the sequence's name"
+        if key in named_by_group and groups != 1:
+            yield key, f"found {groups} groups in parentheses, expected exactly one: {named_by_group[key]}"
+    if patterns.get("MASKS.CLASS_PATTERN") and not (masks.class_column or masks.rows == "id_class"):
+        yield "MASKS.CLASS_PATTERN", "reads the class's cell; name its column as CLASS_COLUMN, or write ROWS: id_class"
 
 
 def _columns(competition: Competition) -> Problems:

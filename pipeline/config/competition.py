@@ -14,6 +14,7 @@ from pipeline.config.plain_yaml import Range
 from pipeline.config.template import expand_ranges
 
 ByteValue = Annotated[int, Range(least=0, most=255)]
+Pixels = Annotated[int, Range(least=1, most=65535)]
 MaskValue = Annotated[int, Range(least=-1, most=65535)]  # of a stored mask: 8 or 16 bits; some write -1 for ignored
 
 # Value of ignored pixels in masks in memory and in the tile store; class indices are below it.
@@ -83,6 +84,7 @@ class MaskCsv:
     id_column: str | None = None
     value_column: str | None = None
     class_column: str | None = None
+    class_pattern: str | None = None  # a regular expression whose one group is the class in its cell; None: all of it
     rows: Literal["id", "id_class"] = "id"  # whether the cell of the id ends with the class
     order: Literal["row", "column"] | None = None
     base: Literal[0, 1] | None = None
@@ -102,6 +104,7 @@ class Submission:
     # What masks store: class indices, the colours of COLORS, or the grey value of each class, in order; None: what
     # the competition's own masks store.
     values: Literal["indices", "colors"] | tuple[ByteValue, ...] | None = None
+    size: tuple[Pixels, Pixels] | None = None  # width, height of every submitted mask; None: those of its image
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Objects:
         seed: of `watershed`: the probability from which on a pixel belongs to the core of an object.
         border: the class that pixels near two objects are trained as; it is not submitted.
         border_width: pixels: how near.
+        empty_rows: whether each class without an object has an empty row, or only an image without any object.
     """
 
     method: Literal["components", "watershed"] | None = None
@@ -121,6 +125,7 @@ class Objects:
     seed: Annotated[float, Range(least=0.0, most=0.99)] = 0.7
     border: str | None = None
     border_width: Annotated[int, Range(least=1, most=50)] = 2
+    empty_rows: Literal["class", "image"] = "class"
 
 
 # What each is: `pipeline/scores.py`, and `docs/competitions.md`.
@@ -193,6 +198,7 @@ class Competition:
     annotators: Literal["vote", "mean"] | None = None  # each template of MASKS is of one annotator
     mask_folder: str | None = None
     mask_values: Literal["colors", "shares", "objects"] | tuple[MaskValue, ...] | dict[str, MaskValues] | None = None
+    mask_size: Literal["image", "any"] | tuple[Pixels, Pixels] = "image"  # any: of files; width, height: of run lengths
     without_mask: Literal["refuse", "empty", "skip"] = "refuse"
     valid_region: str | None = None
     score: ScoreName = "dice"

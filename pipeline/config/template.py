@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]{3,4}$")  # a file suffix at the end of an id
 CLASS = "class"
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")  # files of all slices of a scan
+POLYGONS = (".json", ".jsonl", ".geojson", ".xml", ".svg")  # files of outlines
+CONVERT = "`Polygons and volumes` in docs/competitions.md has the lines that do it"
 
 Values = Mapping[str, str]  # what stands for each field
 
@@ -32,6 +35,21 @@ def template_problem(template: str, id_format: str | None) -> str | None:
         )
     if template.startswith("/") or ".." in template.split("/"):
         return f"found {template!r}, expected a path inside the competition's folder"
+    return kind_problem(template)
+
+
+def kind_problem(file: str) -> str | None:
+    """Returns why a file of that name is neither an image nor a mask that is read, and what to do; None if it may be.
+
+    >>> kind_problem("labelsTr/{id}.nii.gz").partition(";")[0], kind_problem("masks/{id}.png")
+    ("found 'labelsTr/{id}.nii.gz', a file of a whole volume, which is not read", None)
+    """
+    name = file.lower()
+    if name.endswith(VOLUMES):
+        why = "a file of a whole volume, which is not read; save each slice as an npy file or a PNG"
+        return f"found {file!r}, {why}: {CONVERT}"
+    if name.endswith(POLYGONS):
+        return f"found {file!r}, a file of polygons, which is not read; draw them into PNGs once: {CONVERT}"
     return None
 
 
@@ -104,6 +122,44 @@ def id_values(image_id: str, id_format: str | None = None) -> dict[str, str] | N
         return values
     match = name_pattern(id_format, {}).fullmatch(image_id)
     return values | match.groupdict() if match else None
+
+
+def id_parses(image_id: str, id_format: str | None) -> list[dict[str, str]]:
+    """Returns every way to read an id by its format: what stands for each field; first that of `id_values`.
+
+    >>> [parse["kidney"] for parse in id_parses("kidney_1_dense_0000", "{kidney}_{slice}")]
+    ['kidney', 'kidney_1', 'kidney_1_dense']
+    """
+    plain = id_values(image_id)
+    if id_format is None:
+        return [plain]
+    before, *rest = FIELD.split(id_format)
+    fields = tuple(zip(rest[::2], rest[1::2], strict=True))
+    if not fields:
+        return [plain] if image_id == id_format else []
+    return [plain | found for found in _parses(image_id[len(before) :], fields, {})] * image_id.startswith(before)
+
+
+def _parses(text: str, fields: Sequence[tuple[str, str]], known: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Yields what fields stand for in a text, each with what stands behind it; a field has at least one character."""
+    (name, behind), *left = fields
+    ends = [len(text) - len(behind)] if not left else _places(text, behind)
+    for end in ends:
+        value = text[:end]
+        if end < 1 or not text[end:].startswith(behind) or known.get(name, value) != value:
+            continue
+        found = {**known, name: value}
+        if left:
+            yield from _parses(text[end + len(behind) :], left, found)
+        else:
+            yield found
+
+
+def _places(text: str, part: str) -> Iterator[int]:
+    place = text.find(part, 1)
+    while 0 <= place <= len(text):
+        yield place
+        place = text.find(part, place + 1)
 
 
 def name_pattern(text: str, values: Values) -> re.Pattern[str]:

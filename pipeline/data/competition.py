@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.config.competition import TEXT_LIST, Competition, MaskCsv, split_row
-from pipeline.config.template import FIELD, fill_template, id_values
+from pipeline.config.template import FIELD, fill_template
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.data.image_files import JOIN, Files, ids_of
 from pipeline.data.problems import Problem, make_problem
@@ -100,7 +100,7 @@ def list_files(competition: Competition, folder: Path, subset: str) -> tuple[lis
 
 def cell_of(files: Files, image_id: str) -> str:
     """Returns the files of an image, joined; of a template that finds none, the template with the id filled in."""
-    values = id_values(image_id, files.id_format) or {"id": image_id}
+    values = files.values_of(image_id) or {"id": image_id}
     found = zip(files.templates, files.of_each(image_id), strict=True)
     return JOIN.join(
         file for template, own in found for file in [file for file, _ in own] or [fill_template(template, values)]

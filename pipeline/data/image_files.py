@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from pipeline.config.template import (
     expand_ranges,
     fill_template,
     has_wildcard,
-    id_values,
+    id_parses,
     name_pattern,
 )
 
@@ -77,10 +78,27 @@ class Files:
 
     def of_each(self, image_id: str) -> list[list[tuple[str, str]]]:
         """Returns what `of` does, in a list for each of `templates`."""
-        values = id_values(image_id, self.id_format)
+        values = self.values_of(image_id)
         if values is None:
             return [[] for _ in self.templates]
         return [self._find(template, values) for template in self.templates]
+
+    def values_of(self, image_id: str) -> dict[str, str] | None:
+        """Returns what stands for each field of an image's templates; None where the id does not fit ID_FORMAT.
+
+        Where it can be read in several ways, as `kidney_1_dense_0000` by `{kidney}_{slice}`, that one is taken whose
+        files are there, or of which most folders are.
+        """
+        parses = id_parses(image_id, self.id_format)
+        return max(parses, key=self._depth) if len(parses) > 1 else next(iter(parses), None)
+
+    def _depth(self, values: dict[str, str]) -> int:
+        """Returns how many parts of the path of an image's first file are there."""
+        if has_wildcard(self.templates[0]) and self._find(self.templates[0], values):
+            return self.templates[0].count("/") + 1
+        parts = fill_template(self.templates[0], values).split("/")
+        paths = ("/".join([str(self.folder), *parts[: num + 1]]) for num in range(len(parts)))
+        return sum(1 for _ in takewhile(os.path.lexists, paths))
 
     def _find(self, template: str, values: dict[str, str]) -> list[tuple[str, str]]:
         if not has_wildcard(template):

@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "id twice": ("each id once", "where images have a row per object or class, name the csv as CSV of MASKS, which "
                  "reads all rows; otherwise remove the second row"),
     "class unknown": ("the label of a class", f"CLASS_LABELS in {_DESCRIPTOR} says what the list calls each class"),
+    "polygons": ("run lengths", "draw the polygons into PNGs once, and name these as MASKS: {convert}"),
     "run lengths do not fit": ("runs inside their image, as ORDER, BASE and RELATIVE say",
                                f"correct these keys of MASKS in {_DESCRIPTOR}, or the row"),
     "id in train and test": ("each image in one list", "remove it from one of the two lists"),
@@ -56,6 +57,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "sequence not in the id": ("an id that matches {pattern!r}",
                                f"correct the id, or SEQUENCE_PATTERN in {_DESCRIPTOR}"),
     "sample without a class": ("rows of every class that is submitted", f"SUBMITTED: {{submitted}} in {_DESCRIPTOR}"),
+    "sample without a class of objects": ("rows of every class that is submitted", "where an image has rows of its "
+                                          f"objects only, EMPTY_ROWS: image of OBJECTS in {_DESCRIPTOR}; else "
+                                          "SUBMITTED: {submitted}"),
     "sample row unknown": ("rows of test images and of known classes", _SAMPLE),
     "sample row missing": ("the same rows for every test image", _SAMPLE),
     "sample row twice": ("each row once", _SAMPLE),
@@ -112,7 +116,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "files of different sizes": ("files of one size, to be stacked as channels", "resample them to the same size"),
     "image in another colour space": (_RGB_IMAGE, _RGB),
     # Masks
-    "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image"),
+    "size mismatch": ("a mask as large as its image", "get the mask that belongs to this image; where masks "
+                      "are stored at another size on purpose, MASK_SIZE: any in the competition's file stretches them"),
     "size turned by 90 degrees": ("a mask as large as its image", "turn one of the two, then compare them by eye"),
     "lossy mask": (_MASK_FORMATS, "write it again from its source: this format invents values at every edge"),
     "mask in another format": (_MASK_FORMATS, "convert it to one of these"),

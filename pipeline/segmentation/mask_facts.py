@@ -53,8 +53,10 @@ def find_facts(competition: Competition, folder: Path) -> dict[str, Any]:
     if any(_is_damaged(competition, folder, cell) for cell in cells):
         cells = []  # the catalog says what is wrong with them
     source = ImageSource(competition, folder, measure(competition, folder, cells) if cells else None)
-    greys = map_files(lambda cell: _brightness(source, cell), cells, "find convention")
-    examples = [(row.text, grey) for image_id, grey in zip(chosen, greys, strict=False) for row in table.rows[image_id]]
+    size = None if competition.mask_size == "image" else competition.mask_size
+    greys = map_files(lambda cell: _brightness(source, cell, size), cells, "find convention")
+    seen = [(image_id, grey) for image_id, grey in zip(chosen, greys, strict=False) if grey is not None]
+    examples = [(row.text, grey) for image_id, grey in seen for row in table.rows[image_id]]
     if not examples:
         return facts | {"doubtful": [name for name in FOUND if name not in given]}
     guess = guess_convention(examples, known, tuple(given))
@@ -77,10 +79,14 @@ def _is_damaged(competition: Competition, folder: Path, cell: str) -> bool:
     return bool(source.inspect(cell).problems)
 
 
-def _brightness(source: ImageSource, cell: str) -> np.ndarray | LargeGrey:
+def _brightness(source: ImageSource, cell: str, mask_size: tuple[int, int] | None) -> np.ndarray | LargeGrey | None:
+    """Returns the brightness of an image, at the size of its run lengths; None of a large image of another size."""
     large = source.large(cell)
     if large is None:
-        return source.grey(cell)
+        grey = source.grey(cell)
+        return cv2.resize(grey, mask_size, interpolation=cv2.INTER_AREA) if mask_size else grey
+    if mask_size:
+        return None
 
     def read(box: Box) -> np.ndarray:
         return cv2.cvtColor(to_rgb(source.window(cell, box), source.facts), cv2.COLOR_RGB2GRAY)

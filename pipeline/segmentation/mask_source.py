@@ -35,6 +35,7 @@ from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_forms import mask_form, of_class
 from pipeline.segmentation.mask_runs import index_by_label, read_runs
 from pipeline.segmentation.objects import borders, class_of, objects_in_files, paint_objects
+from pipeline.segmentation.resizing import run_size, stretched
 from pipeline.segmentation.submission.rle import RleError, paint_window
 from pipeline.segmentation.valid_region import valid_region
 
@@ -134,13 +135,15 @@ class MaskSource:
             return mask
         size = (int(row.height), int(row.width))
         if self.runs is not None:
-            mask = self.form.of_runs(self.runs.masks(row.id, *size), size)
+            own = run_size(size, self.competition)
+            mask = self.form.of_runs(self.runs.masks(row.id, *own), own)
         elif row.mask:
             files = self._files_in(row)
             masks = [self.form.read(self.files.folder / file, self._index_of(of)) for file, of in files]
             mask = self._joined(row.id, files, masks)
         else:
             mask = self.form.blank(size)
+        mask = stretched(mask, size, self.competition)
         return mask if self.region is None else self.region.ignore_outside(mask, row.id)
 
     def window(self, row: Any, box: Box) -> np.ndarray:
@@ -152,7 +155,8 @@ class MaskSource:
             UserError: as `read`.
         """
         height, width = int(row.height), int(row.width)
-        if self.runs is None or self.region is not None or self.competition.border_index is not None:
+        is_stretched = self.competition.mask_size != "image"
+        if self.runs is None or is_stretched or self.region is not None or self.competition.border_index is not None:
             if self._kept is None or self._kept[0] != row.id:
                 self._kept = None
                 self._kept = row.id, self.read(row)
@@ -173,12 +177,14 @@ class MaskSource:
         """
         size = (int(row.height), int(row.width))
         if self.runs is not None:
-            map_HW = paint_objects(size, self.runs.objects(row.id, *size))
+            own = run_size(size, self.competition)
+            map_HW = paint_objects(own, self.runs.objects(row.id, *own))
         elif row.mask:
             files = (self._read_stored(file, of) for file, of in self._files_in(row))
             map_HW = objects_in_files(files, self.competition)
         else:
             map_HW = np.zeros(size, np.int32)
+        map_HW = stretched(map_HW, size, self.competition)
         return map_HW if self.region is None else self.region.ignore_outside(map_HW, row.id)
 
     def read_scored(self, row: Any) -> np.ndarray:
@@ -207,6 +213,7 @@ class MaskSource:
             found = self.form.blank(size) if self.runs is None else self._inspect_runs(image_id, size)
         if isinstance(found, Inspection):
             return found
+        found = stretched(found, size, self.competition)
         if self.region is not None and found.shape[:2] == size:
             problem = self.region.problem(image_id, size)
             if problem:
@@ -219,7 +226,7 @@ class MaskSource:
     def _inspect_runs(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
         """Returns the mask of an image's run lengths, or what is wrong with them."""
         try:
-            masks = self.runs.masks(image_id, *size)
+            masks = self.runs.masks(image_id, *run_size(size, self.competition))
         except RleError as error:
             found, name = f"{image_id}, {error}", self.competition.name
             problem = make_problem("run lengths do not fit", self.runs.file, found, competition=name)
@@ -228,7 +235,7 @@ class MaskSource:
             own = [*masks.values()]
             shared = int(sum(map(np.count_nonzero, own)) - np.count_nonzero(np.logical_or.reduce(own)))
             self._shared_pixels |= {image_id: shared} if shared else {}
-        return self.form.of_runs(masks, size)
+        return self.form.of_runs(masks, run_size(size, self.competition))
 
     def _inspect_files(self, image_id: str, size: tuple[int, int]) -> np.ndarray | Inspection:
         """Returns the mask of an image's files, or what is wrong with them."""
@@ -264,6 +271,8 @@ class MaskSource:
     def content(self, row: Any) -> str:
         """Returns a hash of all that the mask of a catalog row is read from."""
         parts, objects = [self.form.code], self.competition.objects
+        if self.competition.mask_size != "image":
+            parts.append(f"size {self.competition.mask_size}")
         if objects.border is not None:
             parts.append(f"border {self.competition.border_index} {objects.border_width}")
         if self.runs is not None:

@@ -45,7 +45,7 @@ def write_submission(
         ids: the order of the sample submission or of test.csv.
         competition: classes and format.
         origin: further facts for the origin.
-        sizes: (height, width) of each image.
+        sizes: (height, width) of each image; with SUBMISSION.SIZE, predictions are resized to that.
 
     Raises:
         UserError: an image is missing, unknown, there twice, or not of its size; an earlier `path` stays as it was.
@@ -65,6 +65,8 @@ def write_submission(
             position = positions.pop(image_id, None)
             if position is None:
                 raise UserError(f"{path}: image {image_id} came twice or is not among the {len(ids)} to submit")
+            if competition.submission.size is not None:
+                prediction = form.resize(prediction, sizes[image_id])
             waiting[position] = form.encode(image_id, prediction, sizes[image_id], competition)
             digests[image_id] = form.digest(prediction, competition)
             while next_position in waiting:
@@ -74,6 +76,7 @@ def write_submission(
             some = ", ".join(list(positions)[:5])
             raise UserError(f"{path}: {len(positions)} of {len(ids)} images have no prediction, such as {some}")
 
+    sizes = submitted_sizes(competition, sizes)
     with atomic_path(path) as temporary:
         form.write(temporary, in_order(), competition)
         for image_id, prediction in form.read(temporary, competition, {image_id: sizes[image_id] for image_id in ids}):
@@ -85,6 +88,14 @@ def write_submission(
     facts = {"competition": competition.name, "format": form.name, "images": len(ids), "sha256": sha256_file(path)}
     facts["created_utc"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     write_atomic(origin_path(path), json.dumps({**origin, **facts}, indent=2, ensure_ascii=False) + "\n")
+
+
+def submitted_sizes(competition: Competition, sizes: Sizes) -> Sizes:
+    """Returns (height, width) of each image's mask in a submission: those of the image, or SUBMISSION.SIZE."""
+    if competition.submission.size is None:
+        return sizes
+    width, height = competition.submission.size
+    return dict.fromkeys(sizes, (height, width))
 
 
 def amend_origin(path: Path, changes: Mapping[str, Any]) -> None:
@@ -150,6 +161,7 @@ def require_good(
     Raises:
         UserError: something is proved wrong with it; shows the first `num_shown` problems.
     """
+    sizes = submitted_sizes(competition, sizes)
     problems = format_of_file(path, competition).check(path, competition, sizes, sample_submission)
     faults = [problem for problem in problems if not problem.startswith(WARNING)]
     if faults:
@@ -173,5 +185,6 @@ def find_hints(path: Path, competition: Competition, sizes: Sizes, skipped: Iter
     if is_own(path):
         return []
     form = format_of_file(path, competition)
-    hints = form.hints(form.read(path, competition, sizes, skipped), competition)
+    masks = form.read(path, competition, submitted_sizes(competition, sizes), skipped)
+    hints = form.hints(masks, competition)
     return [f"{WARNING}{path}: {hint}" for hint in hints]

@@ -31,6 +31,7 @@ class Format:
         check: (path, competition, sizes, sample) to all that is wrong, in the order of the file; see `require_good`.
         like_sample: (competition, path of its sample or None) to the competition with what the sample decides.
         hints: (pairs that were read, competition) to what suggests that the file was written in another way.
+        resize: (prediction, size) to the prediction at another size.
         check_sample: (competition, path, test ids) to what is wrong with the sample submission.
     """
 
@@ -43,6 +44,7 @@ class Format:
     list_ids: Callable[..., list[str]]
     check: Callable[..., list[str]]
     check_sample: Callable[..., list[Any]]
+    resize: Callable[..., Any]
     hints: Callable[..., list[str]] = lambda *arguments: []
     like_sample: Callable[..., Competition] = lambda competition, sample: competition
 
@@ -52,11 +54,14 @@ def _functions(module: str, *names: str) -> dict[str, Callable[..., Any]]:
     return {name: lazy(f"{module}:{name}") for name in names}
 
 
+_RESIZE = lazy("pipeline.segmentation.resizing:resize_mask")
+
+
 def _zip_of_masks(kind: str, suffix: str) -> Format:
     """Returns the format whose masks are files in a zip."""
     names = ("encode", "write", "digest", "read", "list_ids", "check", "check_sample")
     module = "pipeline.segmentation.submission.zip_masks"
-    return Format(kind, suffix, **{name: lazy(f"{module}:{name}", kind=kind) for name in names})
+    return Format(kind, suffix, **{name: lazy(f"{module}:{name}", kind=kind) for name in names}, resize=_RESIZE)
 
 
 FORMATS = (
@@ -69,6 +74,7 @@ FORMATS = (
         ),
         **_functions("pipeline.segmentation.submission.check_run_lengths", "check", "check_sample"),
         **_functions("pipeline.segmentation.submission.hints", "hints"),
+        resize=_RESIZE,
     ),
     _zip_of_masks("png_masks", ".zip"),
     _zip_of_masks("tiff_masks", ".zip"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import sys
 import textwrap
+import types
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
 
@@ -23,6 +27,7 @@ from pipeline.config.competition import (
 )
 from pipeline.config.load import load_competition
 from pipeline.scores import KINDS
+from pipeline.segmentation.labels import read_mask
 
 REQUIRED = {"TITLE", "CLASSES", "IMAGES", "MASKS", "CSV"}
 PER = {"image": "per image", "all": "over all pixels", "volume": "per volume"}
@@ -82,7 +87,7 @@ def test_every_score_has_a_line(document):
 
 def examples(document: str) -> list[tuple[str, str]]:
     """Returns name and text of each example that is a whole competition file."""
-    blocks = re.findall(r"(?m)(?:^    .*\n)+", document)
+    blocks = re.findall(r"(?m)(?:^    .*\n)+", re.sub(r"(?ms)^```.*?^```$", "", document))
     texts = [textwrap.dedent(block) for block in blocks]
     return [(re.match(r"# configs/competitions/(\w+).yaml", text).group(1), text) for text in texts]
 
@@ -99,6 +104,48 @@ def test_the_examples_are_competitions(document, configs: Path):
     assert (cells.scored_indices, cells.border_index, cells.objects.min_size) == ((1,), 2, 20)
     assert (streets.submission.format, len(streets.submission.values)) == ("png_masks", len(streets.classes))
     assert (roads.mask_values, roads.licence, roads.scored_indices) == ("colors", None, (0, 1, 2, 3, 4))
+
+
+def scripts(document: str) -> list[str]:
+    """Returns the examples in Python: for polygons, for volumes."""
+    return re.findall(r"(?ms)^```python\n(.*?)^```$", document)
+
+
+def test_the_lines_for_polygons_draw_each_class(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    square, far = [2, 1, 5, 1, 5, 3, 2, 3], [8, 0, 9, 0, 9, 1, 8, 1]
+    annotations = [
+        {"image_id": 7, "category_id": 30, "segmentation": [square]},
+        {"image_id": 7, "category_id": 20, "segmentation": [far]},
+    ]
+    images = [{"id": 7, "file_name": "a/7.jpg", "height": 6, "width": 10}]
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 20}, {"id": 30}]}
+    (tmp_path / "annotations/instances_train.json").write_text(json.dumps(coco))
+    exec(compile(scripts(document)[0], "polygons", "exec"), {})
+    wanted = np.zeros((6, 10), np.uint8)
+    wanted[1:4, 2:6], wanted[0:2, 8:10] = 2, 1
+    assert (read_mask(tmp_path / "masks/a/7.png") == wanted).all()
+
+
+def test_the_lines_for_volumes_save_each_slice_with_its_mask(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    volume = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+    class Stored:  # as nibabel, which the project does without
+        def __init__(self, path):
+            self.dataobj = volume if str(path).startswith("imagesTr") else (volume > 11).astype(np.int16)
+
+        def get_fdata(self, dtype):
+            return self.dataobj.astype(dtype)
+
+    monkeypatch.setitem(sys.modules, "nibabel", types.SimpleNamespace(load=Stored))
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr/la_003.nii.gz").touch()
+    exec(compile(scripts(document)[1], "volumes", "exec"), {})
+    for z in range(4):
+        assert (np.load(tmp_path / f"slices/la_003_{z:04d}.npy") == volume[:, :, z]).all()
+        assert (read_mask(tmp_path / f"slices/la_003_{z:04d}_mask.png") == (volume[:, :, z] > 11)).all()
 
 
 def test_the_readme_and_the_messages_lead_to_it(project: Path):

@@ -11,6 +11,7 @@ from pipeline.config.template import (
     expand_ranges,
     fill_template,
     has_wildcard,
+    id_parses,
     id_values,
     name_pattern,
     template_problem,
@@ -26,6 +27,15 @@ def test_an_id_of_parts_is_taken_apart_as_it_was_put_together(case, day, number)
     values = id_values(image_id, image_format)
     assert (values["case"], values["day"], values["number"]) == (case, day, number)
     assert fill_template(image_format, values) == values["id"] == image_id
+
+
+@given(st.text("ab_", min_size=1, max_size=9), st.sampled_from(["{x}_{y}", "{x}_{y}_{x}", "a{x}_{y}b", "{x}{y}", "a"]))
+def test_an_id_is_read_in_every_way_that_gives_it_again_and_first_as_short_as_can_be(image_id, image_format):
+    parses = id_parses(image_id, image_format)
+    assert all(fill_template(image_format, values) == image_id for values in parses)
+    assert next(iter(parses), None) == id_values(image_id, image_format)
+    if image_format == "{x}_{y}":  # each `_` inside may be the one between them
+        assert len(parses) == image_id[1:-1].count("_")
 
 
 def test_an_id_that_is_not_of_its_format_has_no_values():

@@ -40,6 +40,23 @@ def test_ids_are_put_together_of_the_parts_of_a_path(folder):
     assert files.of("nonsense") == []
 
 
+def test_an_id_with_several_readings_is_that_of_the_file_that_is_there(tmp_path):
+    ids = {
+        "kidney_1_dense_0000": "train/kidney_1_dense/images/0000.tif",
+        "kidney_2_0001": "train/kidney_2/images/0001.tif",
+    }
+    for file in ids.values():
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for template in ("train/{kidney}/images/{nr}.tif", "*/{kidney}/images/{nr}.*"):
+        files = Files(tmp_path, [template], "{kidney}_{nr}")
+        assert [files.of(image_id) for image_id in ids] == [[(file, "")] for file in ids.values()]
+        assert sorted(ids_of(tmp_path, template, "{kidney}_{nr}")) == sorted(ids)
+    files = Files(tmp_path, ["train/{kidney}/images/{nr}.tif"], "{kidney}_{nr}")
+    absent = "train/kidney_1_dense/images/0009.tif"  # the folder says how the id is meant
+    assert files.of("kidney_1_dense_0009") == [(absent, "")]
+
+
 def test_files_of_a_class_each_come_with_its_name(folder):
     files = Files(folder, ["masks/{id}_{class}.png"])
     assert files.of("7") == [("masks/7_cell.png", "cell"), ("masks/7_wall.png", "wall")]

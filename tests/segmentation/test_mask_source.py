@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.config.competition import IGNORE, Competition, Convention, MaskCsv
 from pipeline.data.problems import Problem
+from pipeline.data.tiles import Box
 from pipeline.errors import UserError
 from pipeline.segmentation.mask_facts import describe_facts, find_facts
 from pipeline.segmentation.mask_source import MaskSource, Row
@@ -62,7 +63,7 @@ def write_csv(folder: Path, header: str, rows: list[str]) -> None:
     (folder / "runs.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
-@pytest.mark.parametrize("empty", ["", "-1", "-", "NaN", " "])
+@pytest.mark.parametrize("empty", ["", "-1", "-", "NaN", " ", "1 0"])
 def test_a_row_per_image_or_none_with_any_word_for_an_empty_mask(folder, empty):
     rows = [f"{image_id},{text_of(mask)}" for image_id, (mask, _) in zip(IDS, PAIRS, strict=True)]
     rows[3] = f"{IDS[3]},{empty}"
@@ -72,6 +73,77 @@ def test_a_row_per_image_or_none_with_any_word_for_an_empty_mask(folder, empty):
     for number, (image_id, (mask, _)) in enumerate(zip(IDS, PAIRS, strict=True)):
         expected = np.zeros_like(mask) if number in (3, 7) else mask
         assert (found[image_id] == expected).all()
+
+
+def test_the_class_is_the_part_of_its_cell_that_a_pattern_names(folder):
+    mask = PAIRS[0][0]
+    left, right = mask.copy(), mask.copy()
+    left[:, WIDTH // 2 :], right[:, : WIDTH // 2] = False, False
+    write_csv(folder, "image,pixels,kind", [f"{IDS[0]},{text_of(left)},7_40_41", f"{IDS[0]},{text_of(right)},12"])
+    spec = MaskCsv("runs.csv", class_column="kind", class_pattern="^([0-9]+)", order="column", base=1, relative=False)
+    competition = replace(BASE, masks=spec, class_labels=("none", "7", "12"))
+    found, problems = masks(competition, folder)
+    assert problems == []
+    assert (found[IDS[0]] == left * 1 + right * 2).all() and left.any() and right.any()
+    _, problems = masks(replace(competition, masks=replace(spec, class_pattern=None)), folder)
+    assert [problem.found for problem in problems] == [
+        "line 2: class '7_40_41'; the labels of the classes are none, 7, 12"
+    ]
+
+
+@pytest.mark.parametrize("text", ["MULTIPOLYGON (((0 0, 1 1, 1 0, 0 0)))", "Polygon((0 0))", "[[1, 2, 3, 4]]"])
+def test_outlines_in_a_csv_are_named_as_such_before_anything_is_guessed(folder, text):
+    write_csv(folder, "image,pixels", [f'{IDS[0]},"{text}"'])
+    competition = replace(BASE, classes=("back", "cell"))
+    assert find_facts(competition, folder)["examples"] == 0
+    (problem,) = MaskSource(competition, folder, find_facts(competition, folder)).problems
+    assert problem.kind == "polygons" and "docs/competitions.md" in problem.fix
+
+
+def enlarge_images(folder: Path) -> None:
+    """Makes the images three times as large."""
+    for image_id, (_, image) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"images/{image_id}.png"), image.repeat(3, 0).repeat(3, 1))
+
+
+def is_enlarged(large: np.ndarray, mask: np.ndarray) -> bool:
+    """Returns whether a mask is another one, three times as large: equal in the middle of pixels, smooth at edges."""
+    is_alike = np.mean(large == mask.repeat(3, 0).repeat(3, 1)) > 0.99
+    return bool(large.shape == (3 * HEIGHT, 3 * WIDTH) and (large[1::3, 1::3] == mask).all() and is_alike)
+
+
+def test_run_lengths_of_another_size_are_found_there_and_stretched(folder):
+    enlarge_images(folder)
+    write_csv(folder, "image,pixels", [f"{id},{text_of(mask)}" for id, (mask, _) in zip(IDS, PAIRS, strict=True)])
+    competition = replace(BASE, classes=("back", "cell"), mask_size=(WIDTH, HEIGHT))
+    facts = find_facts(competition, folder)
+    assert (facts["order"], facts["base"], facts["relative"]) == ("column", 1, False)
+    found, problems = masks(competition, folder)
+    assert problems == []
+    assert all(is_enlarged(found[image_id], mask) for image_id, (mask, _) in zip(IDS, PAIRS, strict=True))
+    source, row = MaskSource(competition, folder, facts), Row(IDS[0], "runs.csv", 3 * HEIGHT, 3 * WIDTH)
+    assert (source.window(row, Box(30, 20, 50, 40)) == found[IDS[0]][20:60, 30:80]).all()
+    assert is_enlarged(source.read_objects(row) > 0, PAIRS[0][0])
+
+
+@pytest.mark.parametrize("labels", ["exclusive", "multilabel"])
+def test_mask_files_of_any_size_are_stretched_where_the_description_says_so(folder, labels):
+    enlarge_images(folder)
+    (folder / "masks").mkdir()
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        cv2.imwrite(str(folder / f"masks/{image_id}_cell.png"), mask.astype(np.uint8) * 255)
+    classes = ("back", "cell") if labels == "exclusive" else ("cell",)
+    competition = replace(BASE, classes=classes, labels=labels, masks="masks/{id}_{class}.png", mask_size="any")
+    found, problems = masks(competition, folder)
+    assert problems == []
+    for image_id, (mask, _) in zip(IDS, PAIRS, strict=True):
+        assert is_enlarged(found[image_id] if labels == "exclusive" else found[image_id][..., 0] // 240, mask)
+    _, problems = masks(replace(competition, mask_size="image"), folder)
+    assert {problem.kind for problem in problems} == {"size mismatch"}
+    assert "MASK_SIZE: any" in problems[0].fix
+    cv2.imwrite(str(folder / f"masks/{IDS[0]}_cell.png"), np.zeros((WIDTH, HEIGHT), np.uint8))
+    _, problems = masks(competition, folder)
+    assert [problem.found for problem in problems] == [f"{HEIGHT}x{WIDTH}, its image {3 * WIDTH}x{3 * HEIGHT}"]
 
 
 def test_several_rows_of_an_image_are_its_objects_and_blanks_in_names_and_cells_do_not_matter(folder):

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from pipeline.config.competition import IGNORED as IGNORED_NAME
 from pipeline.segmentation.discovery.draft import Draft
+from pipeline.segmentation.discovery.findings import Findings, all_ids, training_ids
 from pipeline.segmentation.discovery.lists import Listing, is_runs, split_cell
-from pipeline.segmentation.discovery.masks import MaskFiles, is_dense
+from pipeline.segmentation.discovery.masks import DENSE, MaskFiles, is_dense
 
 BACKGROUND, OBJECT = "Background", "Object"
 IGNORED = 255  # usual value of ignored pixels
@@ -25,17 +26,11 @@ class Labels(NamedTuple):
     labels: tuple[str, ...]
 
 
-def describe_classes(
-    draft: Draft,
-    masks: MaskFiles | None,
-    runs: Listing | None,
-    sample: Listing | None,
-    ids: Collection[str],
-    listings: Sequence[Listing],
-) -> Labels:
+def describe_classes(draft: Draft, findings: Findings) -> Labels:
     """Sets CLASSES and what depends on them; returns how the sample, or else the list of masks, calls the classes."""
-    own = labels_of(runs, ids) if runs else Labels("id", None, ())
-    sampled = labels_of(sample, ids) if sample else None
+    masks, runs, sample = findings.masks, findings.runs, findings.sample
+    own = labels_of(runs, training_ids(findings.ids)) if runs else Labels("id", None, ())
+    sampled = labels_of(sample, all_ids(findings.ids)) if sample else None
     submitted = (
         sampled.labels if sampled and sampled.labels else own.labels if isinstance(draft.keys["MASKS"], dict) else ()
     )
@@ -46,7 +41,7 @@ def describe_classes(
         draft.sure("CLASSES", "the names of the mask files; what is in none is background", [BACKGROUND, *names])
         draft.guess("SUBMITTED", "the background is not submitted", names)
     else:
-        _classes_of_files(draft, masks, submitted, listings)
+        _classes_of_files(draft, masks, submitted, findings.listings)
     if sampled is None or (sampled.rows == "id" and len(draft.keys.get("SUBMITTED", ())) > 1):
         return own
     return sampled if sampled.labels or sampled.rows == "id" else sampled._replace(labels=submitted)
@@ -61,7 +56,7 @@ def labels_of(listing: Listing, ids: Collection[str]) -> Labels:
     class_column = listing.class_column(column, value) if len(listing.columns) > 2 else None
     if class_column is None:
         return Labels("id", None, ())
-    return Labels("id+class", class_column, _ordered(listing.columns[class_column]))
+    return Labels("id+class", class_column, _ordered(listing.labels(class_column)))
 
 
 def _ordered(cells: Sequence[str]) -> tuple[str, ...]:
@@ -76,7 +71,10 @@ def _classes_of_runs(draft: Draft, own: Labels, submitted: Sequence[str]) -> Non
     elif all(label.isdecimal() for label in labels):
         numbers = [int(label) for label in labels]
         names = [f"Class {number}" for number in range(max(1, min(numbers)), max(numbers) + 1)]
-        if min(numbers) == 0:
+        if len(numbers) < DENSE * (max(numbers) - min(numbers) + 1):
+            names = [f"Class {number}" for number in numbers]
+            draft.sure("CLASS_LABELS", "labels are not consecutive numbers", ["background", *labels])
+        elif min(numbers) == 0:
             names = [f"Class {number}" for number in range(max(numbers) + 1)]
             draft.guess(
                 "CLASS_LABELS",
@@ -185,16 +183,17 @@ def describe_overlap(draft: Draft, runs: Listing | None, ids: Collection[str]) -
     Args:
         draft: is complete: CONVENTION says whether starts are relative.
     """
-    if runs is None or not isinstance(draft.keys["MASKS"], dict):
+    if runs is None or not isinstance(draft.keys["MASKS"], dict) or "OBJECTS" in draft.keys:
         return
     column, has_class = runs.id_column(ids)
     class_column = None if has_class else runs.class_column(column, runs.runs_column)
     if class_column is None and not has_class:
         return
+    labels = runs.labels(class_column) if class_column else []
     is_relative = draft.keys["CONVENTION"].get("RELATIVE", False)
     owned: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for row, (cell, text) in enumerate(zip(runs.columns[column], runs.columns[runs.runs_column], strict=True)):
-        image_id, label = split_cell(cell, ids) if has_class else (cell, runs.columns[class_column][row])
+        image_id, label = split_cell(cell, ids) if has_class else (cell, labels[row])
         if is_runs(text) and (image_id in owned or len(owned) < MOST_COMPARED):
             owned[image_id] += [(start, end, label) for start, end in _intervals(text, is_relative)]
     num = sum(_overlap(own) for own in owned.values())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.config.competition import TEXT_LIST
+from pipeline.config.template import CONVERT, POLYGONS, VOLUMES, kind_problem
 from pipeline.errors import UserError
 from pipeline.paths import shown
 from pipeline.segmentation.discovery.classes import describe_classes, describe_overlap
@@ -24,8 +25,9 @@ from pipeline.segmentation.discovery.findings import (
     find_lists,
     labelled_ids,
     predicted_ids,
+    training_ids,
 )
-from pipeline.segmentation.discovery.forms import describe_form, stacked
+from pipeline.segmentation.discovery.forms import describe_form, describe_mask_size, stacked
 from pipeline.segmentation.discovery.ids import choose_images, find_ids
 from pipeline.segmentation.discovery.lists import Listing, join_listings, read_listings, words_in
 from pipeline.segmentation.discovery.masks import find_masks
@@ -66,25 +68,26 @@ def describe_folder(folder: Path, name: str) -> tuple[Draft, Findings]:
     examples = join_listings(read_listings(folder, _beside_images(paths)))
     findings = find_lists(ids, families, listings, masks, examples)
     if masks is None and findings.runs is None:
-        raise UserError(_no_masks(folder, findings))
+        raise UserError(_no_masks(folder, findings, paths))
     draft = Draft(name)
     title = re.sub(r"[_\-\s]+", " ", folder.name).strip() or name
     draft.unknown("TITLE", "the name that reports show; this is the folder's name", title[:1].upper() + title[1:])
     _describe_images(draft, findings)
     _describe_masks(draft, findings)
-    labels = describe_classes(draft, findings.masks, findings.runs, findings.sample, all_ids(ids), listings)
+    labels = describe_classes(draft, findings)
     _describe_lists(draft, findings)
     _describe_without_mask(draft, findings)
     _leave_out_masks(draft, findings)
     _describe_sequences(draft, findings)
     describe_form(draft, findings, folder)
+    describe_mask_size(draft, findings, folder)
     text = "no file says how submissions are scored; Dice per image is assumed, see docs/competitions.md"
     draft.unknown("SCORE", text, "dice")
     if SLUG.fullmatch(folder.name):
         draft.guess("KAGGLE_SLUG", "the folder's name looks like one in Kaggle's addresses", folder.name)
     describe_submission(draft, folder, findings, labels)
     describe_objects(draft, findings)
-    describe_overlap(draft, findings.runs, all_ids(ids))
+    describe_overlap(draft, findings.runs, training_ids(ids))
     return draft, findings
 
 
@@ -113,6 +116,8 @@ def _beside_images(paths: Sequence[str]) -> list[str]:
 
 
 def _no_images(folder: Path, paths: Sequence[str]) -> str:
+    if volumes := [path for path in paths if path.lower().endswith(VOLUMES)]:
+        return f"{shown(folder)} has {len(volumes):,} volumes and no images: {kind_problem(volumes[0])}"
     archives = [path for path in paths if PurePosixPath(path).suffix.lower() in ARCHIVES]
     if archives:
         return f"{shown(folder)} has archives and no images; unpack them first, such as {archives[0]}"
@@ -120,11 +125,16 @@ def _no_images(folder: Path, paths: Sequence[str]) -> str:
     return f"{shown(folder)} has no image: {what}; expected files that end with {', '.join(SUFFIXES)}, at any depth"
 
 
-def _no_masks(folder: Path, findings: Findings) -> str:
+def _no_masks(folder: Path, findings: Findings, paths: Sequence[str]) -> str:
     ids, listings = findings.ids, findings.listings
     lists = ", ".join(listing.file for listing in listings[:MOST_LISTED]) or "none"
+    found = f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks"
+    with_outlines = [one.file for one in listings if not one.is_sample and one.has_polygons]
+    if outlines := [*with_outlines, *(path for path in paths if path.lower().endswith(POLYGONS))]:
+        many = f", one of {len(outlines):,} such files" * (len(outlines) > 1)
+        return f"{found} that are read. {outlines[0]}{many} may have polygons; draw them into PNGs once: {CONVERT}"
     return (
-        f"{shown(folder)} has {len(ids.images.files):,} images, {ids.images.template()}, but no masks: no files of the "
+        f"{found}: no files of the "
         f"same names with few values, and no csv with run lengths and the images' names "
         f"(lists: {lists}). Put the masks into the folder, or describe it by hand as in docs/competitions.md"
     )
@@ -176,10 +186,15 @@ def _describe_masks(draft: Draft, findings: Findings) -> None:
         if masks.region:
             draft.guess("VALID_REGION", "test images have these files, too, so they are no labels", masks.region)
         return
-    column, has_class = runs.id_column(all_ids(findings.ids))
+    column, has_class = runs.id_column(training_ids(findings.ids))
     keys = {"CSV": runs.file}
     class_column = None if has_class else runs.class_column(column, runs.runs_column)
     keys |= {"CLASS_COLUMN": class_column} if class_column else {}
+    pattern = runs.class_pattern(class_column) if class_column else None
+    if pattern:
+        keys["CLASS_PATTERN"] = pattern
+        longest = max(runs.columns[class_column], key=len)
+        draft.guess("MASKS", f"cells of {class_column} such as {longest} begin with the class")
     keys |= {"ROWS": "id_class"} if has_class else {}
     if len(runs.columns) > 2 + bool(class_column):
         keys["VALUE_COLUMN"] = runs.runs_column
@@ -203,7 +218,7 @@ def _describe_lists(draft: Draft, findings: Findings) -> None:
     columns = [one.id_column(own)[0] for one in named if one] + ([next(iter(sample.columns))] if sample else [])
     if column := next(filter(None, columns), None):  # a text file has none
         draft.sure("ID_COLUMN", "its cells are names of images", column)
-        if uses_runs and (own_column := findings.runs.id_column(own)[0]) != column:
+        if uses_runs and (own_column := findings.runs.id_column(training_ids(findings.ids))[0]) != column:
             draft.keys["MASKS"]["ID_COLUMN"] = own_column
 
 
@@ -270,7 +285,8 @@ def _describe_sequences(draft: Draft, findings: Findings) -> None:
     folder_parts = findings.ids.folder_format.count("_") + 1  # of ids that begin with a folder's name: that is a scan
     counts = (folder_parts,) if findings.ids.form == "parts" else (1, 2)
     patterns = ["^(" + sign.join([f"[^{sign}]+"] * num) + f"){sign}" for sign in "_-" for num in counts]
-    for pattern in [*patterns, "^([A-Za-z_-]+)[0-9]+$"]:
+    by_folder = ["^(.+)_[^_]+$"] * (findings.ids.id_format or "").startswith("{folder}_{")
+    for pattern in [*by_folder, *patterns, "^([A-Za-z_-]+)[0-9]+$"]:
         found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
         num = len(set(found))
         if None not in found and num >= LEAST_SEQUENCES and len(found) >= LEAST_FRAMES * num:

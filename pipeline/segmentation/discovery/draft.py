@@ -33,6 +33,7 @@ ORDER = (
     ),
     *(
         "MASK_VALUES",
+        "MASK_SIZE",
         "WITHOUT_MASK",
         "VALID_REGION",
         "SUBMITTED",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.segmentation.discovery.names import SUBSET, SUFFIXES, role_of, split_subset, suffix_of
+from pipeline.segmentation.discovery.names import SEPARATORS, SUBSET, SUFFIXES, role_of, split_subset, suffix_of
 
 _DATA = re.compile(r"[0-9a-f]{6,}|\d+", re.IGNORECASE)  # numbers and hashes
 _LAST = re.compile(r"[_\-. ][A-Za-z][A-Za-z0-9]*$")  # a word at the end of a name
@@ -211,6 +211,8 @@ def _fixed_names(files: Sequence[Found], known: Collection[str]) -> dict[str, st
     fixed = {name for (subset, name), count in counts.items() if count > max(1, SAME * len(folders_of[subset]) - 1e-9)}
     templates = {name: name for name in fixed}
     is_id = any(file.folders[-1] in known for file in files)
+    if is_id and any(f"{file.folders[-1]}{sign}{file.stem}" in known for file in files for sign in SEPARATORS):
+        is_id = False  # lists name folder and file together: each file is an image
     for names, template in _numbered(sorted(fixed)):
         for name in names:
             if is_id:  # layers or bands of what the folder is called by
@@ -262,13 +264,22 @@ def _kinds(files: Sequence[Found], known: Collection[str]) -> dict[tuple[str, st
 
 
 def _kinds_of_listed(files: Sequence[Found], known: Collection[str]) -> dict[tuple[str, str], list[Found]]:
-    """Returns what `_kinds` does where lists name files: whole names are ids, but `0001_mask` if `0001` is one."""
+    """Returns what `_kinds` does where lists name files: whole names are ids, but `0001_mask` if `0001` is one.
+
+    `0001` may also be a file beside it that no list names, as where lists have the test images only.
+    """
     kinds: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    stems = {(file.parts[:-1], file.subset, file.stem) for file in files}
     for file in files:
         suffix, tail = suffix_of(file.name), ""
         if file.stem not in known and file.name not in known and (match := _LAST_WORDS.search(file.stem)):
             starts = [found.start() for found in _SEPARATOR.finditer(file.stem, match.start())]
-            longest = (start for start in starts[::-1] if {file.stem[:start], file.stem[:start] + suffix} & known)
+            longest = (
+                start
+                for start in starts[::-1]
+                if {file.stem[:start], file.stem[:start] + suffix} & known
+                or (file.parts[:-1], file.subset, file.stem[:start]) in stems
+            )
             tail = file.stem[next(longest, len(file.stem)) :]
         kinds["", tail].append(file)
     return dict(kinds)

@@ -37,14 +37,14 @@ def find_lists(
     beside_images: Listing | None = None,
 ) -> Findings:
     """Returns the findings with the list of the masks' run lengths, and the sample submission that is most usual."""
-    own = all_ids(ids)
-    with_runs = [one for one in listings if not one.is_sample and one.runs_column and one.id_column(own)]
+    labelled = training_ids(ids)  # a number of a patient may be the name of a test image
+    with_runs = [one for one in listings if not one.is_sample and one.runs_column and one.id_column(labelled)]
     samples = sorted(
         (one for one in listings if one.is_sample), key=lambda one: (not one.num_rows, len(one.file), one.file)
     )
     runs = max(with_runs, key=lambda one: one.num_rows, default=None)
     examples = runs
-    if runs is None and beside_images and beside_images.runs_column and beside_images.id_column(own):
+    if runs is None and beside_images and beside_images.runs_column and beside_images.id_column(labelled):
         examples = beside_images
     return Findings(ids, families, listings, masks, runs, samples[0] if samples else None, examples)
 
@@ -68,6 +68,11 @@ def labelled_ids(findings: Findings) -> set[str]:
     ids, masks = findings.ids, findings.masks
     keys = set().union(*(family.keys() for family in masks.families)) if masks else set()
     return {id for id, file in ids.ids("", "train").items() if ids.images.key(file) in keys}
+
+
+def training_ids(ids: Ids) -> set[str]:
+    """Returns the ids of the images that may be labelled: those of no test folder, or all."""
+    return set(ids.ids("", "train", "valid")) or all_ids(ids)
 
 
 def all_ids(ids: Ids) -> set[str]:

@@ -87,6 +87,23 @@ def describe_form(draft: Draft, findings: Findings, folder: Path) -> None:
             draft.guess("IMAGE", f"{text}; each scan or video must then be one sequence")
 
 
+def describe_mask_size(draft: Draft, findings: Findings, folder: Path) -> None:
+    """Sets MASK_SIZE where no mask file of a few images is as large as its image."""
+    images, masks = findings.ids.images, findings.masks
+    if masks is None or isinstance(draft.keys["MASKS"], dict):
+        return
+    image_of = {images.key(file): file for file in images.files if file.subset != "test"}
+    pairs = [
+        (image_of[key], file) for file in masks.families[0].files if (key := masks.families[0].key(file)) in image_of
+    ]
+    sizes = [tuple(size_of(folder / file.path) for file in pair) for pair in spread(pairs, NUM_READ)]
+    known = [(image, mask) for image, mask in sizes if (0, 0) not in (image, mask)]
+    if known and all(image not in (mask, mask[::-1]) for image, mask in known):
+        shown = [f"{width}x{height}" for width, height in known[0]]
+        text = f"masks are not as large as their images, such as {shown[1]} for {shown[0]}; they are stretched"
+        draft.guess("MASK_SIZE", text, "any")
+
+
 def _choose(
     draft: Draft, shapes: Sequence[tuple[int, ...]], files: int, suffix: str, sizes: Collection[tuple[int, int]]
 ) -> bool:

@@ -15,11 +15,11 @@ from typing import Literal
 from pipeline.config.template import FIELD
 from pipeline.segmentation.discovery.contents import Content, look_at, spread
 from pipeline.segmentation.discovery.families import Family, Found
+from pipeline.segmentation.discovery.names import SEPARATORS
 
 NUM_LOOKED_AT = 3  # files of a family by which images and masks are told apart
 LEAST_SHARE = 0.1  # of the largest family's files that the images' has
 NUM_TRIED = 40  # files whose path is compared with the lists
-SEPARATORS = ("_", "-", ".", "")
 NUMBER = "number"
 
 

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.config.competition import TEXT_LIST
 from pipeline.data.csv_file import read_csv, read_ids
 from pipeline.segmentation.discovery.names import SUBSETS, suffix_of, words_of
-from pipeline.segmentation.mask_runs import NO_RUNS
+from pipeline.segmentation.mask_runs import WKT, class_text, is_empty
 
 RUNS = re.compile(r"\d+ \d+( \d+ \d+)*")
+ATTRIBUTES, CLASS_PATTERN = re.compile(r"\d+(_\d+)*"), "^([0-9]+)"
 SAMPLE_WORDS = ("sample", "submission", "submit", "example")
 CLASS_WORDS = ("class", "classid", "label", "category")
 SEQUENCE_WORDS = ("sequence", "scene", "video", "patient", "flight", "clip", "group", "site", "drive")
@@ -50,11 +51,16 @@ class Listing:
     def runs_column(self) -> str | None:
         """The column of run lengths: pairs of numbers, and texts of an empty mask."""
         for column, cells in self.columns.items():
-            texts = [cell for cell in cells if cell.casefold() not in NO_RUNS]
+            texts = [cell for cell in cells if not is_empty(cell)]
             texts = texts[:NUM_TEXTS]
             if texts and sum(map(is_runs, texts)) >= MOST * len(texts):
                 return column
         return None
+
+    @property
+    def has_polygons(self) -> bool:
+        """Whether a column has outlines instead of run lengths."""
+        return any(WKT.match(cell) for cells in self.columns.values() for cell in cells[:NUM_TEXTS])
 
     def id_column(self, ids: Collection[str]) -> tuple[str, bool] | None:
         """Returns the column whose cells are ids, and whether they end with a class, `<id>_<class>`; None: none is."""
@@ -88,11 +94,23 @@ class Listing:
     def class_column(self, id_column: str, runs_column: str) -> str | None:
         """Returns the column of classes: called so, or with few values of which an image has several."""
         left = [column for column in self.columns if column not in (id_column, runs_column)]
-        few = [column for column in left if 1 < len({*self.columns[column]}) <= min(MOST_CLASSES, self.num_rows / 2)]
+        labels = {column: self.labels(column) for column in left}
+        few = [column for column in left if 1 < len({*labels[column]}) <= min(MOST_CLASSES, self.num_rows / 2)]
         ids = self.columns[id_column]
-        several = [column for column in few if len({*zip(ids, self.columns[column], strict=True)}) > len({*ids})]
+        several = [column for column in few if len({*zip(ids, labels[column], strict=True)}) > len({*ids})]
         named = [column for column in left if {*words_of(column)} & {*CLASS_WORDS}]
         return next(iter([*(column for column in named if column in few or not self.num_rows), *several]), None)
+
+    def class_pattern(self, column: str) -> str | None:
+        """Returns the CLASS_PATTERN of a column whose cells have numbers of attributes behind the class: `12_3_45`."""
+        cells = {*self.columns[column]}
+        has_more = all(map(ATTRIBUTES.fullmatch, cells)) and any("_" in cell for cell in cells)
+        return CLASS_PATTERN if has_more else None
+
+    def labels(self, column: str) -> list[str]:
+        """Returns the labels of the classes in the cells of a column."""
+        pattern = self.class_pattern(column)
+        return [class_text(cell, pattern) for cell in self.columns[column]]
 
     def subset_column(self) -> str | None:
         """Returns the column that says which images validate: a subset's name, or the number of a fold."""

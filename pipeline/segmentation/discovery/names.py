@@ -20,6 +20,7 @@ MASK_WORDS = frozenset(
     )
 )
 IMAGE_WORDS = frozenset(("image", "images", "img", "imgs", "photo", "photos", "picture", "scan", "scans", "dicom"))
+SEPARATORS = ("_", "-", ".", "")  # between the parts of an id
 SUBSET = "<>"  # in a pattern: the word of a subset
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _GLUED = re.compile(

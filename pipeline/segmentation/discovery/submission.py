@@ -14,10 +14,10 @@ from pipeline.errors import UserError
 from pipeline.segmentation.discovery.classes import Labels
 from pipeline.segmentation.discovery.contents import spread
 from pipeline.segmentation.discovery.draft import Draft
-from pipeline.segmentation.discovery.findings import Findings, all_ids
+from pipeline.segmentation.discovery.findings import Findings, all_ids, training_ids
 from pipeline.segmentation.discovery.lists import Listing, is_runs
 from pipeline.segmentation.mask_facts import FOUND, find_facts
-from pipeline.segmentation.mask_runs import NO_RUNS
+from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.convention import detect_runs
 
@@ -54,7 +54,7 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
     if labels.class_column:
         keys["CLASS_COLUMN"] = labels.class_column
     columns = list(shown.columns)
-    found = shown.id_column(all_ids(findings.ids))
+    found = shown.id_column(training_ids(findings.ids) if shown is findings.runs else all_ids(findings.ids))
     id_column = found[0] if found else columns[0]
     if id_column != draft.keys.get("ID_COLUMN"):
         keys["ID_COLUMN"] = id_column
@@ -64,7 +64,7 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
     numbers = [int(label) for label in labels.labels if label.isdecimal()]
     if has_files and numbers and len(numbers) == len(draft.keys["CLASSES"]) and min(numbers) != 0:
         keys["CLASS_BASE"] = min(numbers)
-    empty = Counter(cell for cell in shown.columns[value_column] if cell.casefold() in NO_RUNS)
+    empty = Counter(cell for cell in shown.columns[value_column] if is_empty(cell))
     keys["EMPTY"] = empty.most_common(1)[0][0] if empty else ""
     draft.keys["CONVENTION"] = {name: value for name, value in keys.items() if DEFAULTS.get(name, ()) != value}
     runs, text, is_sure = _runs(draft, folder, findings)
@@ -76,15 +76,25 @@ def describe_submission(draft: Draft, folder: Path, findings: Findings, labels: 
 
 
 def describe_objects(draft: Draft, findings: Findings) -> None:
-    """Sets OBJECTS where labels name each object of one class: a file each, or several rows of an image.
+    """Sets OBJECTS where labels name each object: a file each, or several rows of an image and class.
 
     Args:
         draft: complete except for this key.
     """
-    if draft.keys.get("CONVENTION", {}).get("ROWS") != "id":
+    rows = draft.keys.get("CONVENTION", {}).get("ROWS")
+    form: dict[str, Any] = {"METHOD": "components"}
+    if rows == "id+class" and isinstance(draft.keys["MASKS"], dict) and findings.masks is None:
+        runs = findings.runs
+        class_column = draft.keys["MASKS"].get("CLASS_COLUMN")
+        column, _ = runs.id_column(training_ids(findings.ids))
+        labels = runs.labels(class_column) if class_column else []
+        several = sum(count > 1 for count in Counter(zip(runs.columns[column], labels, strict=False)).values())
+        found = f"images have several rows of one class ({several:,} times), so each row seems to be an object"
+        form["EMPTY_ROWS"] = "image"
+    elif rows != "id":
         return
-    if isinstance(draft.keys["MASKS"], dict):
-        column, has_class = findings.runs.id_column(all_ids(findings.ids))
+    elif isinstance(draft.keys["MASKS"], dict):
+        column, has_class = findings.runs.id_column(training_ids(findings.ids))
         ids = findings.runs.columns[column]
         several = 0 if has_class else sum(count > 1 for count in Counter(ids).values())
         found = f"{several:,} images have several rows, so each row seems to be an object"
@@ -94,7 +104,7 @@ def describe_objects(draft: Draft, findings: Findings) -> None:
         why = (
             "each is submitted in a row of its own; SCORE is then often object_ap. Remove this where one row per image"
         )
-        draft.guess("OBJECTS", f"{found}: {why} is wanted", {"METHOD": "components"})
+        draft.guess("OBJECTS", f"{found}: {why} is wanted", form)
 
 
 def _runs(draft: Draft, folder: Path, findings: Findings) -> tuple[dict[str, Any], str, bool]:
@@ -107,7 +117,7 @@ def _runs(draft: Draft, folder: Path, findings: Findings) -> tuple[dict[str, Any
     try:
         if isinstance(draft.keys["MASKS"], dict):
             return _by_edges(competition, folder)
-        return _by_masks(competition, folder, runs, all_ids(findings.ids))
+        return _by_masks(competition, folder, runs, training_ids(findings.ids))
     except UserError:
         shown = _shown_by_texts(runs)
         words = ", ".join(f"{name.upper()} {str(value).lower()}" for name, value in shown.items())

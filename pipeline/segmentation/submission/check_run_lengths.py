@@ -73,13 +73,18 @@ def check_sample(competition: Competition, path: Path, test_ids: set[str]) -> li
             problems.append(make_problem("sample row twice", file, found))
         else:
             line_of.setdefault(key, line)
+    if _is_row_per_object_alone(competition):
+        there = {expected[key][0] for key in line_of}
+        absent_ids = sorted(test_ids - there)
+        return problems + [make_problem("sample row missing", file, f"{image_id}: no row") for image_id in absent_ids]
     classes = sorted({expected[key][1] for key in line_of})
     absent = [index for index in competition.submitted_indices if index not in classes] if classes else []
     if absent:
         names = ", ".join(competition.classes[index] for index in absent)
         kept = [competition.classes[index] for index in competition.submitted_indices if index in classes]
         facts = {"submitted": f"[{', '.join(kept)}]", "competition": competition.name}
-        problems.append(make_problem("sample without a class", file, f"no row of {names}", **facts))
+        kind = "sample without a class" + " of objects" * competition.has_objects
+        problems.append(make_problem(kind, file, f"no row of {names}", **facts))
     for image_id in sorted(test_ids):
         lacking = [index for index in classes if row_key(image_id, index, competition) not in line_of]
         if len(lacking) == len(classes):
@@ -123,9 +128,18 @@ def _match_rows(
             problems.append(f"{row_name(row)}: the row appears twice, first in line {rows[row.key][0].line}")
         else:
             rows.setdefault(row.key, []).append(row)
-    empty = competition.convention.empty
-    blank = (row for own in rows.values() if len(own) > 1 for row in own if row.text == empty)
+    empty, together = competition.convention.empty, rows
+    if _is_row_per_object_alone(competition):
+        together = {}
+        for key, own in rows.items():
+            together.setdefault(expected[key][0], []).extend(own)
+    blank = (row for own in together.values() if len(own) > 1 for row in own if row.text == empty)
     return rows, problems + [f"{row_name(row)}: empty, though there are rows of objects; remove it" for row in blank]
+
+
+def _is_row_per_object_alone(competition: Competition) -> bool:
+    """Returns whether an image has rows of its objects only, and an empty one where it has none."""
+    return competition.has_objects and competition.objects.empty_rows == "image"
 
 
 def _why_unknown(key: Key, expected: Expected, competition: Competition, num_unknown: int) -> str:
@@ -147,6 +161,10 @@ def _missing_rows(rows: Mapping[Key, list[Row]], expected: Expected, competition
         yield f"all {len(expected)} rows are missing, from {','.join(next(iter(expected)))} on"
         return
     with_rows = {name for key in rows for name in expected[key]}  # images and classes
+    if _is_row_per_object_alone(competition):  # any row of an image is enough
+        absent_ids = dict.fromkeys(image_id for image_id, _ in missing.values() if image_id not in with_rows)
+        yield from (f"image {image_id}: all its rows are missing" for image_id in absent_ids)
+        return
     reported: set[str | int] = set()
     for key, (image_id, class_index) in missing.items():
         absent = next((name for name in (class_index, image_id) if name not in with_rows), None)
@@ -181,6 +199,8 @@ def _sample_problems(
     more, fewer = set(sample_keys) - set(expected), set(expected) - set(sample_keys)
     if more:
         yield f"{sample_path.name}: {len(more)} rows are not of {known}, such as {','.join(min(more))}"
+    if _is_row_per_object_alone(competition):  # of which the sample has any
+        return
     if fewer:
         yield f"{WARNING}{sample_path.name} lacks {len(fewer)} rows of {known}, such as {','.join(min(fewer))}"
     in_sample = set(sample_keys)

@@ -14,7 +14,7 @@ from pipeline.segmentation.labels import keep_classes
 from pipeline.segmentation.objects import NUMBER, class_of, like_first
 from pipeline.segmentation.planes import count_matches
 from pipeline.segmentation.scores import count_pairs
-from pipeline.submission.file import Sizes
+from pipeline.submission.file import Sizes, submitted_sizes
 from pipeline.submission.formats import format_of_file
 
 COLUMNS = ["id", "image_changed_share", "class", "first_px", "second_px", "gained_px", "lost_px", "dice"]
@@ -41,6 +41,7 @@ def compare_submissions(first: Path | str, second: Path | str, competition: Comp
     records = []
     files = (Path(first), Path(second))
     forms = [format_of_file(file, competition) for file in files]
+    sizes = submitted_sizes(competition, sizes)
     one, other = (form.read(file, competition, sizes) for form, file in zip(forms, files, strict=True))
     for (image_id, first_HW), (second_id, second_HW) in zip_longest(one, other, fillvalue=("", None)):
         if image_id != second_id:

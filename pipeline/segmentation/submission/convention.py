@@ -19,13 +19,13 @@ from pipeline.config.competition import BINARY_CLASS, Competition, Convention, M
 from pipeline.errors import UserError
 from pipeline.paths import descriptor
 from pipeline.segmentation.mask_facts import FOUND, find_facts
+from pipeline.segmentation.mask_runs import is_empty
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.submission.rle import RleError, decode_classes
 from pipeline.segmentation.submission.run_lengths import read_cells
 
 AGREEMENT = 0.9  # share of rows that must read exactly: published encoders have bugs at the first and last pixel
 MOST_FULL, MOST_EMPTY = 200, 20  # training rows that are decoded: more add nothing
-_NO_RUNS = ("", "-", "-1", "nan", "None")  # what competitions write for an empty mask
 
 Found = dict[str, Any]  # values of `Convention` by name
 
@@ -84,7 +84,7 @@ def detect_rows(sample_submission: Path | str, ids: Collection[str], labels: Col
     rows, known = [cells for _, cells in body if len(cells) == len(header)], set(ids)
     value, class_place = len(header) - 1, 1
     if len(header) == 3:  # run lengths have blanks, or say that there is none; labels of classes do not
-        is_second_value = all(" " in cells[1] or cells[1] in _NO_RUNS for cells in rows)
+        is_second_value = all(" " in cells[1] or is_empty(cells[1]) for cells in rows)
         class_place = 2 if is_second_value else 1
         value = 3 - class_place
         naming, found_labels = "id+class", [cells[class_place] for cells in rows if cells[0] in known]
@@ -169,7 +169,7 @@ def _reads_as(texts: Sequence[str], mask_HW: np.ndarray, convention: Convention)
 
 def _empty_text(texts: Iterator[str]) -> Found:
     """Returns the most common text without runs as `empty`, nothing when there is none."""
-    without_runs = Counter(text for text in texts if text in _NO_RUNS)
+    without_runs = Counter(text for text in texts if is_empty(text))
     return {"empty": without_runs.most_common(1)[0][0]} if without_runs else {}
 
 
@@ -201,7 +201,7 @@ def _examples(
     left = {True: MOST_FULL, False: MOST_EMPTY}
     read_id, mask = "", None
     for (image_id, class_index), own in texts.items():
-        if not left[any(text not in _NO_RUNS for text in own)]:  # as its text says, before its mask is read
+        if not left[any(not is_empty(text) for text in own)]:  # as its text says, before its mask is read
             continue
         if image_id != read_id:
             read_id, mask = image_id, source.read(Row(image_id, source.cell(image_id), 0, 0))

@@ -3,7 +3,7 @@
 In: masks, or a csv, and the competition's convention. Out: a csv, or masks: index masks (uint8, H, W; `IGNORE` where no
 class has the pixel), or planes where a pixel may have several classes. Where OBJECTS is given, masks are object maps
 (see `objects.py`): an image and class have a row per object, by its top row, then its left pixel, or without any object
-one empty row.
+one empty row; with EMPTY_ROWS: image an image without any object has one, of the first submitted class.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ def encode(image_id: str, mask_HW: np.ndarray, size: tuple[int, int], competitio
     """
     require_size(image_id, mask_HW, size)
     texts = _object_texts(mask_HW, competition) if competition.has_objects else _class_texts(mask_HW, competition)
+    empty, indices = [competition.convention.empty], competition.submitted_indices
+    if competition.has_objects and competition.objects.empty_rows == "image":
+        indices = [index for index in indices if texts[index]] or indices[:1]
     rows = (
         join_cells(row_key(image_id, index, competition), text, competition.convention)
-        for index in competition.submitted_indices
-        for text in texts[index] or [competition.convention.empty]
+        for index in indices
+        for text in texts[index] or empty
     )
     return "".join(map(write_line, rows)).encode()
 

@@ -26,9 +26,10 @@ from pipeline.segmentation.mask_facts import FOUND
 from pipeline.segmentation.mask_source import MaskSource, Row
 from pipeline.segmentation.objects import class_of
 from pipeline.segmentation.planes import count_matches
+from pipeline.segmentation.resizing import resize_mask
 from pipeline.segmentation.scores import Counts, count_pairs, summarise
 from pipeline.segmentation.volume_scores import MaskScores
-from pipeline.submission.file import Sizes, find_hints
+from pipeline.submission.file import Sizes, find_hints, submitted_sizes
 from pipeline.submission.formats import format_of_file
 
 
@@ -66,8 +67,9 @@ def score_file(
     scored, num_classes = list(competition.scored_indices), len(competition.classes)
     chosen, counts = chosen_scores(competition), []
     found = MaskScores(chosen, num_classes, scored)
-    for image_id, mask_HW in form.read(path, competition, sizes, skipped):
-        truth_HW, mask_HW = truth[image_id].read(sizes[image_id]), _with_last_class(mask_HW, competition)
+    for image_id, mask_HW in form.read(path, competition, submitted_sizes(competition, sizes), skipped):
+        truth_HW = resize_mask(truth[image_id].read(sizes[image_id]), mask_HW.shape[:2])
+        mask_HW = _with_last_class(mask_HW, competition)
         if competition.is_multilabel:
             counts.append(count_matches(truth_HW, mask_HW))
         else:

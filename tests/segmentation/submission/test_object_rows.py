@@ -38,6 +38,11 @@ KINDS = {
     "classes in a column": replace(
         make_competition("UW-Madison"), objects=Objects("watershed"), submitted=("Tree", "Road")
     ),
+    "rows of objects alone": replace(
+        make_competition("UW-Madison"),
+        objects=Objects("components", empty_rows="image"),
+        submitted=("Tree", "Road"),
+    ),
 }
 
 
@@ -67,6 +72,8 @@ def test_what_is_read_is_what_was_written_whatever_the_numbers_were(tmp_path_fac
         rows = [row for row in table(path)[1:] if row[0].startswith(image_id)]
         num_objects = len(np.unique(wanted[wanted > 0]))
         empty = sum(not (objects % 256 == index).any() for index in competition.submitted_indices)
+        if competition.objects.empty_rows == "image":
+            empty = num_objects == 0
         assert len(rows) == num_objects + empty
 
 
@@ -120,6 +127,31 @@ def test_a_sample_may_have_several_rows_of_an_image(tmp_path):
     images = {"a.jpg": two_ships(), "b.jpg": two_ships()}
     path = write(tmp_path / "a.csv", images, SHIPS)
     assert check_submission(path, SHIPS, sizes_of(images), sample) == []
+
+
+def test_an_image_has_rows_of_its_objects_and_one_empty_row_only_without_any(tmp_path):
+    competition = KINDS["rows of objects alone"]
+    objects = np.zeros((4, 5), np.int32)
+    objects[1:3, 1:3] = 256 + CLASSES.index("Tree")
+    images = {"a.jpg": objects, "b.jpg": np.zeros((4, 5), np.int32)}
+    path = write(tmp_path / "a.csv", images, competition)
+    labels = [competition.label_texts[CLASSES.index(name)] for name in ("Tree", "Road")]
+    text = "7 2 12 2"  # row by row, from 1
+    assert table(path) == [["id", "class", "predicted"], ["a.jpg", labels[0], text], ["b.jpg", labels[0], ""]]
+    sample = tmp_path / "sample.csv"
+    sample.write_text(f"id,class,predicted\na.jpg,{labels[1]},1 2\nb.jpg,{labels[1]},1 2\n")
+    assert check_sample(competition, sample, set(images)) == []
+    assert check_submission(path, competition, sizes_of(images), sample) == []
+    (problem,) = check_sample(competition, sample, {*images, "c.jpg"})
+    assert problem.found == "c.jpg: no row"
+    (problem,) = check_sample(replace(competition, objects=Objects("components")), sample, set(images))
+    assert problem.found == "no row of Tree" and problem.fix.startswith("where an image has rows of its objects only")
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows[:2], f"a.jpg,{labels[1]},", ""]))
+    assert check_submission(path, competition, sizes_of(images)) == [
+        f"line 3 (a.jpg,{labels[1]}): empty, though there are rows of objects; remove it",
+        "image b.jpg: all its rows are missing",
+    ]
 
 
 def test_objects_that_overlap_are_refused_when_a_file_is_read(tmp_path):
