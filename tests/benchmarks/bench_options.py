@@ -33,11 +33,18 @@ from tests.benchmarks.timing import Seconds, alternate
 
 NUM_CLASSES, BATCH, HEIGHT, WIDTH, BLOB_PX = 12, 2, 224, 416, 16
 IMAGE_PX = (720, 1280)
-SOFTMAX = (
+SOFTMAX_MIXES = (
     *("ce", "ce(stride=8)", "ce(top=0.2)", "ce(top=0.1, below=0.7)", "ce(smooth=0.1)", "focal", "focal(gamma=0.5)"),
     *("focal(top=0.2)", "tversky", "tversky(alpha=0.5, beta=1)", "0.7 ce + 0.3 tversky(alpha=0.3, beta=0.7)"),
 )
-SIGMOID = ("bce", "bce(stride=8)", "bce(top=0.2)", "bce(top=0.1, below=0.7)", "bce(smooth=0.1)", "bce(positive=3)")
+SIGMOID_MIXES = (
+    "bce",
+    "bce(stride=8)",
+    "bce(top=0.2)",
+    "bce(top=0.1, below=0.7)",
+    "bce(smooth=0.1)",
+    "bce(positive=3)",
+)
 COPIES = {
     "scales 0.75, 1, 1.25": {"scales": (0.75, 1.0, 1.25)},
     "the same, weighted": {"scales": (0.75, 1.0, 1.25), "scale_weights": (1.0, 2.0, 1.0)},
@@ -74,7 +81,10 @@ def time_losses(network: torch.nn.Module) -> None:
     planes = F.one_hot(mask.long(), NUM_CLASSES).to(torch.uint8) * FULL
     logits = 2 * torch.randn((BATCH, NUM_CLASSES, HEIGHT, WIDTH), generator=generator)
     image = torch.randn((BATCH, 3, HEIGHT, WIDTH), generator=generator).contiguous(memory_format=torch.channels_last)
-    kinds = (("one class", losses.mixed_loss, mask, SOFTMAX), ("several", losses_by_class.mixed_loss, planes, SIGMOID))
+    kinds = (
+        ("one class", losses.mixed_loss, mask, SOFTMAX_MIXES),
+        ("several", losses_by_class.mixed_loss, planes, SIGMOID_MIXES),
+    )
     for kind, mixed, labels, texts in kinds:
         mixes = {text: parse_mix(text) for text in texts}
 
