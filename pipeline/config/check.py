@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from pipeline.config.check_augmentation import augmentation_problems
 from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.optimizers import UNEVEN, why_refused
 from pipeline.config.plain_yaml import COMMAND_LINE
@@ -30,6 +31,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
+    of_data += (augmentation_problems(config),)
     of_members = (_monitor(config, competition), _ensemble(config, competition, origins), _decode(config, competition))
     for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
@@ -107,22 +109,10 @@ def _monitor(config: Config, competition: Competition) -> Problems:
 def _data(config: Config, competition: Competition) -> Problems:
     if config.datasets.padding == "class" and competition.is_multilabel:
         yield "DATASETS.PADDING", "class needs one class per pixel, but LABELS is multilabel; write ignore or reflect"
-    low, high = config.datasets.augmentation.gaussian_noise.var_limit
-    if low > high:
-        found = f"found [{low:g}, {high:g}], expected [smallest, largest]"
-        yield "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT", found
     batch, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
     if batch % accumulate:
         found = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be split into {accumulate} equal micro-batches"
         yield "SOLVER.ACCUMULATE", found
-    tile, key = config.datasets.augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
-    if tile.enable and not tile.sets:
-        yield key, "the list is empty; give rows of [image width, image height, columns, rows] or [factor, overlap]"
-    sizes = [tile_set[:2] for tile_set in tile.sets if len(tile_set) == 4]  # others have no fixed size
-    for width, height in sizes if tile.enable else ():
-        if width < tile.width or height < tile.height:
-            found = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
-            yield key, f"{found}; change TILE.WIDTH, TILE.HEIGHT or that row"
 
 
 def _decode(config: Config, competition: Competition) -> Problems:
