@@ -176,6 +176,8 @@ def _window_and_rates(config: Config) -> Problems:
     name = solver.optimizer.name
     if why := why_refused(name, solver.optimizer.weight_decay):
         yield "SOLVER.OPTIMIZER.NAME", why
+    if solver.checkpoint_encoder and solver.compile:
+        yield "SOLVER.CHECKPOINT_ENCODER", "true is not for compiled networks; set SOLVER.COMPILE: false"
     if solver.max_lr == "auto" and sweep.optimizer == "SGD" and name != "SGD":
         why = f"{suggested} a rate for plain SGD does not suit {name}"
         yield "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver"

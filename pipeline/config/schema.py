@@ -109,6 +109,7 @@ class Optimizer:
     weight_decay: NotNegative
     momentum: Share
     encoder_lr_factor: NotNegative
+    encoder_lr_decay: Annotated[float, Range(above=0, most=1)]
     decay_norm_and_bias: bool
 
 
@@ -130,6 +131,7 @@ class Solver:
     precision: Literal["auto", "float32", "float16", "bfloat16"]
     reproducible: bool
     compile: bool
+    checkpoint_encoder: bool
     save_minutes: NotNegative
 
 
