@@ -66,7 +66,7 @@ def test_images_drawn_from_their_masks_stay_equal_to_them_through_all_of_the_cha
         num_wrong += misplaced(image, mask, margin=3)
         num_pixels += mask.size
     # The last pixels of a piece are interpolated with what was beside them; what is pasted has a soft seam. Where both
-    # sides are of one class, the mask does not show it. A mask that missed a step would differ on a third of all pixels.
+    # sides are of one class, the mask does not show it. A mask that missed a step would differ on a third of them.
     most = 0.04 if set(PASTES) & set(kinds) else 0.005 if set(MIXES) & set(kinds) else 0
     assert num_wrong <= most * num_pixels
 
