@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from pipeline.config.check_augmentation import augmentation_problems
 from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
@@ -32,6 +33,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
+    of_data += (augmentation_problems(config),)
     of_members = (
         _all_data(config),
         _monitor(config, competition),
@@ -114,22 +116,10 @@ def _monitor(config: Config, competition: Competition) -> Problems:
 def _data(config: Config, competition: Competition) -> Problems:
     if config.datasets.padding == "class" and competition.is_multilabel:
         yield "DATASETS.PADDING", "class needs one class per pixel, but LABELS is multilabel; write ignore or reflect"
-    low, high = config.datasets.augmentation.gaussian_noise.var_limit
-    if low > high:
-        found = f"found [{low:g}, {high:g}], expected [smallest, largest]"
-        yield "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT", found
     batch, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
     if batch % accumulate:
         found = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be split into {accumulate} equal micro-batches"
         yield "SOLVER.ACCUMULATE", found
-    tile, key = config.datasets.augmentation.tile, "DATASETS.AUGMENTATION.TILE.SETS"
-    if tile.enable and not tile.sets:
-        yield key, "the list is empty; give rows of [image width, image height, columns, rows] or [factor, overlap]"
-    sizes = [tile_set[:2] for tile_set in tile.sets if len(tile_set) == 4]  # others have no fixed size
-    for width, height in sizes if tile.enable else ():
-        if width < tile.width or height < tile.height:
-            found = f"a tile of {tile.width}x{tile.height} does not fit into an image of {width}x{height}"
-            yield key, f"{found}; change TILE.WIDTH, TILE.HEIGHT or that row"
 
 
 def _all_data(config: Config) -> Problems:
@@ -231,6 +221,8 @@ def _window_and_rates(config: Config) -> Problems:
     name = solver.optimizer.name
     if why := why_refused(name, solver.optimizer.weight_decay):
         yield "SOLVER.OPTIMIZER.NAME", why
+    if solver.checkpoint_encoder and solver.compile:
+        yield "SOLVER.CHECKPOINT_ENCODER", "true is not for compiled networks; set SOLVER.COMPILE: false"
     if solver.max_lr == "auto" and sweep.optimizer == "SGD" and name != "SGD":
         why = f"{suggested} a rate for plain SGD does not suit {name}"
         yield "SOLVER.MAX_LR", f"{why}; give a number, or SWEEP.OPTIMIZER: solver"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pipeline.wording import nearest, plain_word
 
-OURS = ("Ranger", "RAdam", "AdamW", "SGD")
+OURS = ("Ranger", "RAdam", "AdamW", "Adam", "SGD")
 TIMM = """
 adabelief adadelta adafactor adafactorbv adagrad adam adamax adamp adamuon adamw adamwlegacy adan adanw adopt adoptw
 cadafactor cadafactorbv cadamp cadamw cadan cadanw cadopt cadoptw clamb clambw claprop clion cmars cnadamw crmsproptf
@@ -70,6 +70,10 @@ _REASONS = {
 }
 REFUSED = {name: reason for reason, names in _REASONS.items() for name in names}
 
+# Each of their steps is made of two: up along the gradient, and back with that of the second forward and backward pass.
+TWO_STEPS = ("SAM", "ASAM", "GSAM", "ESAM", "LookSAM", "WSAM", "BSAM", "FriendlySAM")
+TWO_STEPS_REASON = "needs two forward and backward passes for each step, and a training step does one; use AdamW"
+
 WITHOUT_DECAY = {
     "torch_optimizer.Apollo": "stops with an error when weights decay",
     "torch_optimizer.SGDW": "subtracts the same number from every weight instead of a share of it; timm.sgdw is right",
@@ -85,6 +89,8 @@ def why_refused(name: str, weight_decay: float) -> str | None:
 
     >>> why_refused("adamw", 0.0)
     'no optimizer is called adamw; did you mean AdamW or timm.adamw?'
+    >>> why_refused("SAM", 0.0)
+    'SAM needs two forward and backward passes for each step, and a training step does one; use AdamW'
     >>> why_refused("torch_optimizer.Lookahead", 0.0)
     'torch_optimizer.Lookahead wraps another optimizer; Ranger has it built in'
     >>> why_refused("timm.lamb", 0.01) is None
@@ -96,6 +102,8 @@ def why_refused(name: str, weight_decay: float) -> str | None:
         decays = weight_decay != 0 and name in WITHOUT_DECAY
         return f"{name} {WITHOUT_DECAY[name]}; or set SOLVER.OPTIMIZER.WEIGHT_DECAY: 0" if decays else None
     known, word = (*OFFERED, *REFUSED), plain_word(name.rpartition(".")[2])
+    if word in map(plain_word, TWO_STEPS):
+        return f"{name} {TWO_STEPS_REASON}"
     near = [other for other in known if plain_word(other.rpartition(".")[2]) == word] or nearest(name, known, most=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"expected {', '.join(OURS)}, or e.g. timm.lamb"
     return f"no optimizer is called {name}; {hint}"

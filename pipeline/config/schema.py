@@ -1,7 +1,7 @@
 """The type and range of every config key. Defaults and meanings are in `configs/base.yaml`.
 
 Keys are UPPER_SNAKE in YAML and the same words in lower case here. A new key also needs a line in `configs/base.yaml`
-and in `tests/config/keys.txt`.
+and in `tests/config/keys.txt`. Those of DATASETS.AUGMENTATION are in `augmentation.py`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+from pipeline.config.augmentation import Augmentation
 from pipeline.config.competition import ScoreName
 from pipeline.config.plain_yaml import Range
+from pipeline.config.ranges import ClassNames, Count, CountOrZero, NotNegative, Positive, Share
 
 TTA_SCALES = (0.75, 1.0, 1.25)  # a wider range costs more than it gives on street and drone images
 STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
-Share = Annotated[float, Range(least=0, most=1)]
-Positive = Annotated[float, Range(above=0)]
-NotNegative = Annotated[float, Range(least=0)]
-Count = Annotated[int, Range(least=1)]
-CountOrZero = Annotated[int, Range(least=0)]
-SizeFactor = Annotated[float, Range(above=0, most=4)]
-TileOverlap = Annotated[float, Range(least=0, most=0.9)]
-ClassNames = Literal["all"] | tuple[str, ...]
 Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
 # The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
 Architecture = Literal[
@@ -51,79 +45,6 @@ class Model:
     name: Architecture
     abbr: str
     encoder: Encoder
-
-
-@dataclass(frozen=True)
-class Random:
-    enable: bool
-    probability: Share
-
-
-@dataclass(frozen=True)
-class ShiftScaleRotate(Random):
-    shift_limit: Share
-    scale_limit: Annotated[float, Range(least=0, most=0.9)]
-    rotate_limit: Annotated[float, Range(least=0, most=180)]
-    border: Literal["reflect_101", "constant"]
-
-
-@dataclass(frozen=True)
-class Tile:
-    enable: bool
-    width: Count
-    height: Count
-    sets: tuple[tuple[Count, Count, Count, Count] | tuple[SizeFactor, TileOverlap], ...]
-
-
-@dataclass(frozen=True)
-class CopyPaste(Random):
-    max_rel_area: Share
-    max_classes: Count
-    classes: ClassNames
-    variant: Literal["random", "weighted", "occurrence"]
-    delay: CountOrZero
-
-
-@dataclass(frozen=True)
-class Clahe(Random):
-    clip_limit: Annotated[float, Range(least=1)]
-
-
-@dataclass(frozen=True)
-class BrightnessContrast(Random):
-    brightness_limit: Share
-    contrast_limit: Share
-    brightness_by_max: bool
-
-
-@dataclass(frozen=True)
-class HueSaturationValue(Random):
-    hue_shift_limit: Annotated[int, Range(least=0, most=180)]
-    sat_shift_limit: Annotated[int, Range(least=0, most=255)]
-    val_shift_limit: Annotated[int, Range(least=0, most=255)]
-
-
-@dataclass(frozen=True)
-class Color(Random):
-    clahe: Clahe
-    brightness_contrast: BrightnessContrast
-    hue_saturation_value: HueSaturationValue
-
-
-@dataclass(frozen=True)
-class GaussianNoise(Random):
-    var_limit: tuple[NotNegative, NotNegative]
-    mean: float
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    horizontal_flip: Random
-    shift_scale_rotate: ShiftScaleRotate
-    tile: Tile
-    copy_paste: CopyPaste
-    color: Color
-    gaussian_noise: GaussianNoise
 
 
 @dataclass(frozen=True)
@@ -191,6 +112,7 @@ class Optimizer:
     weight_decay: NotNegative
     momentum: Share
     encoder_lr_factor: NotNegative
+    encoder_lr_decay: Annotated[float, Range(above=0, most=1)]
     decay_norm_and_bias: bool
 
 
@@ -213,6 +135,7 @@ class Solver:
     precision: Literal["auto", "float32", "float16", "bfloat16"]
     reproducible: bool
     compile: bool
+    checkpoint_encoder: bool
     save_minutes: NotNegative
 
 

@@ -1,7 +1,8 @@
-"""What a training sample goes through: flip, shift-scale-rotate, tile, colour, noise, in the original's order.
+"""What a training sample goes through: flips, shift-scale-rotate, tile or random crop, turn, then colour and noise.
 
 Geometry is one affine warp from the stored image straight into the tile, so only the tile's pixels are computed.
 Colour is by albumentations, on the image alone, then noise. Normalising happens after collating, on the device.
+Distortions are in `distort.py`, further changes of the image in `filters.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version when imported
@@ -18,7 +19,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from pipeline.config.schema import Augmentation, Color, GaussianNoise
+from pipeline.config.augmentation import Augmentation, Color, GaussianNoise, RandomCrop
 from pipeline.data.images import by_fours
 from pipeline.data.tiles import Box
 
@@ -32,11 +33,13 @@ MOST_WHOLE_PX = 2**24  # of an image of which all is read where a tile mirrors a
 
 @dataclass(frozen=True)
 class Geometry:
-    """One draw of flip and shift-scale-rotate; `warped` is false where the latter was not drawn.
+    """One draw of flips, shift-scale-rotate and turn; `warped` is false where the second was not drawn.
 
     Attributes:
         angle: degrees, counter-clockwise as seen on the screen.
         shift_x: share of the image's width; shift_y: of its height.
+        zoom: of a random crop: the whole image is enlarged so many times, after all else.
+        quarter_turns: by which every part that is cut out is turned about its own centre, counter-clockwise.
     """
 
     flip: bool = False
@@ -46,6 +49,9 @@ class Geometry:
     shift_x: float = 0.0
     shift_y: float = 0.0
     border: str = "reflect_101"
+    flip_vertical: bool = False
+    zoom: float = 1.0
+    quarter_turns: int = 0
 
 
 UNCHANGED = Geometry()
@@ -54,7 +60,10 @@ UNCHANGED = Geometry()
 def draw_geometry(augmentation: Augmentation, rng: np.random.Generator) -> Geometry:
     """Returns what happens to one sample. Always takes the same number of draws, so settings do not shift others'."""
     flip, rotate = augmentation.horizontal_flip, augmentation.shift_scale_rotate
+    upside, turn = augmentation.vertical_flip, augmentation.quarter_turn
     draws = rng.random(6)
+    # A generator of its own: what is drawn from `rng` afterwards does not depend on these two.
+    more = rng.spawn(1)[0].random(3) if upside.enable or turn.enable else np.ones(3)
     angle, scale, shift_x, shift_y = 2 * draws[2:] - 1
     warped = rotate.enable and draws[1] < rotate.probability
     return Geometry(
@@ -65,13 +74,37 @@ def draw_geometry(augmentation: Augmentation, rng: np.random.Generator) -> Geome
         shift_x=float(shift_x * rotate.shift_limit) if warped else 0.0,
         shift_y=float(shift_y * rotate.shift_limit) if warped else 0.0,
         border=rotate.border,
+        flip_vertical=bool(upside.enable and more[0] < upside.probability),
+        quarter_turns=1 + int(3 * more[2]) if turn.enable and more[1] < turn.probability else 0,
     )
+
+
+def draw_crop(
+    crop: RandomCrop, size: tuple[int, int], rng: np.random.Generator, is_scaled: bool = True
+) -> tuple[float, Box]:
+    """Returns the zoom of a random crop, and its box in the image that was enlarged by it.
+
+    A factor and its inverse are equally likely. An image that is smaller than the crop lies anywhere in it.
+
+    Args:
+        size: (width, height) of the image.
+        is_scaled: false for a crop at the image's own scale, where nothing is to be augmented.
+
+    Source: random scale and crop of the DeepLab recipes, Chen et al. 2017, https://arxiv.org/abs/1706.05587.
+    """
+    draws = rng.random(3)
+    low, high = np.log(crop.scale)
+    zoom = math.exp(low + (high - low) * draws[0]) if is_scaled else 1.0
+    rooms = [max(1, round(side * zoom)) - own for side, own in zip(size, (crop.width, crop.height), strict=True)]
+    x, y = (min(0, room) + int(draw * (abs(room) + 1)) for room, draw in zip(rooms, draws[1:], strict=True))
+    return zoom, Box(x, y, crop.width, crop.height)
 
 
 def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
     """Returns the 2x3 matrix that takes a pixel of the whole image to its position in the augmented whole image.
 
-    Flip first, then rotation and scaling about the centre, then the shift, as in the original's albumentations.
+    Flips first, then rotation and scaling about the centre, then the shift, as in the original's albumentations; the
+    zoom of a random crop last. Turns are not in it.
 
     >>> affine_matrix(Geometry(flip=True), 100, 50).tolist()
     [[-1.0, 0.0, 99.0], [0.0, 1.0, 0.0]]
@@ -79,22 +112,30 @@ def affine_matrix(geometry: Geometry, width: int, height: int) -> np.ndarray:
     center_x, center_y = (width - 1) / 2, (height - 1) / 2
     cosine = geometry.scale * math.cos(math.radians(geometry.angle))
     sine = geometry.scale * math.sin(math.radians(geometry.angle))
-    mirror = -1.0 if geometry.flip else 1.0
-    # x' = cosine * (mirror * (x - center)) + sine * (y - center) + center + shift, likewise y'.
-    linear = np.array([[cosine * mirror, sine], [-sine * mirror, cosine]])
+    mirror, upside = -1.0 if geometry.flip else 1.0, -1.0 if geometry.flip_vertical else 1.0
+    # x' = cosine * (mirror * (x - center)) + sine * (upside * (y - center)) + center + shift, likewise y'.
+    linear = np.array([[cosine * mirror, sine * upside], [-sine * mirror, cosine * upside]])
     center = np.array([center_x, center_y])
     shift = np.array([geometry.shift_x * width, geometry.shift_y * height])
-    return np.column_stack([linear, center + shift - linear @ center]) + 0.0  # + 0.0 turns -0.0 into 0.0
+    matrix = np.column_stack([linear, center + shift - linear @ center]) + 0.0  # + 0.0 turns -0.0 into 0.0
+    if geometry.zoom != 1:
+        matrix *= geometry.zoom
+        matrix[:, 2] += (geometry.zoom - 1) / 2  # corners stay corners: x' + 1/2 = zoom * (x + 1/2)
+    return matrix
 
 
 def cut_image(image: np.ndarray, geometry: Geometry, box: Box, black: float = 0) -> np.ndarray:
     """Returns the pixels of `box` in the augmented image: a new array, box.height x box.width x channels.
 
     Equal to warping the whole image and cutting `box` out of the result. Without a warp it is a copied (and flipped)
-    slice. Pixels from beyond the image are mirrored, or `black` where the border is constant.
+    slice. Pixels from beyond the image are mirrored, or `black` where the border is constant. Where quarter turns were
+    drawn, it is the turned part of the same centre, moved into the image where it fits there.
     """
-    if not geometry.warped:
-        return _slice(image, geometry, box)
+    if geometry.quarter_turns:
+        own, part = _before_turn(image, geometry, box)
+        return _turned(cut_image(image, own, part, black), geometry)
+    if not geometry.warped and geometry.zoom == 1:
+        return _slice(image, geometry, box, black)
     matrix = _tile_matrix(image, geometry, box)
     part = _source_box(matrix, box, image)
     matrix[:, 2] += matrix[:, :2] @ (part.x, part.y)
@@ -114,20 +155,62 @@ def cut_label(label: np.ndarray, geometry: Geometry, box: Box, beyond: int) -> n
         label: uint8, height x width, or height x width x planes.
         beyond: the value outside a constant border, where nothing is known.
     """
-    if not geometry.warped:
-        return _slice(label, geometry, box)
+    if geometry.quarter_turns:
+        own, part = _before_turn(label, geometry, box)
+        return _turned(cut_label(label, own, part, beyond), geometry)
+    if not geometry.warped and geometry.zoom == 1:
+        return _slice(label, geometry, box, beyond)
     if label.ndim == 3:  # OpenCV's nearest pixel of several channels is not always that of one
         planes = map(np.ascontiguousarray, np.moveaxis(label, -1, 0))
         return np.stack([cut_label(plane, geometry, box, beyond) for plane in planes], -1)
     return _warp(label, _tile_matrix(label, geometry, box), geometry, box, cv2.INTER_NEAREST, beyond)
 
 
-def _slice(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
-    x = array.shape[1] - box.x - box.width if geometry.flip else box.x
-    part = array[box.y : box.y + box.height, x : x + box.width]
-    if not geometry.flip or part[0, 0].size > MOST_FLIPPED:
-        return part[:, ::-1].copy() if geometry.flip else part.copy()
-    return cv2.flip(part, 1).reshape(part.shape)
+def _before_turn(array: np.ndarray, geometry: Geometry, box: Box) -> tuple[Geometry, Box]:
+    """Returns the geometry without its turn, and the part that fills `box` once it is turned."""
+    own = replace(geometry, quarter_turns=0)
+    if geometry.quarter_turns % 2 == 0:
+        return own, box
+    x, y = box.x + (box.width - box.height) // 2, box.y + (box.height - box.width) // 2
+    room_x, room_y = (round(side * geometry.zoom) for side in (array.shape[1], array.shape[0]))
+    x, y = _moved_inside(x, box.height, room_x), _moved_inside(y, box.width, room_y)
+    return own, Box(x, y, box.height, box.width)
+
+
+def _moved_inside(start: int, length: int, room: int) -> int:
+    """Returns where a part starts so that it is inside, or around the middle of what is smaller."""
+    return (room - length) // 2 if length > room else min(max(start, 0), room - length)
+
+
+def _turned(part: np.ndarray, geometry: Geometry) -> np.ndarray:
+    return np.ascontiguousarray(np.rot90(part, geometry.quarter_turns))
+
+
+def _slice(array: np.ndarray, geometry: Geometry, box: Box, beyond: float) -> np.ndarray:
+    height, width = array.shape[:2]
+    if box.x < 0 or box.y < 0 or box.x + box.width > width or box.y + box.height > height:
+        return _slice_beyond(array, geometry, box, beyond)
+    x = width - box.x - box.width if geometry.flip else box.x
+    y = height - box.y - box.height if geometry.flip_vertical else box.y
+    part = array[y : y + box.height, x : x + box.width]
+    if not (geometry.flip or geometry.flip_vertical):
+        return part.copy()
+    if part[0, 0].size > MOST_FLIPPED:
+        return part[:: -1 if geometry.flip_vertical else 1, :: -1 if geometry.flip else 1].copy()
+    code = -1 if geometry.flip and geometry.flip_vertical else 1 if geometry.flip else 0
+    return cv2.flip(part, code).reshape(part.shape)
+
+
+def _slice_beyond(array: np.ndarray, geometry: Geometry, box: Box, beyond: float) -> np.ndarray:
+    """Returns a slice that is partly outside the array: mirrored there, or `beyond`."""
+    left, top = max(0, -box.x), max(0, -box.y)
+    right = max(0, box.x + box.width - array.shape[1])
+    bottom = max(0, box.y + box.height - array.shape[0])
+    inside = Box(box.x + left, box.y + top, box.width - left - right, box.height - top - bottom)
+    around = ((top, bottom), (left, right), (0, 0))[: array.ndim]
+    mirrors = geometry.border == "reflect_101"
+    options = {"mode": "reflect"} if mirrors else {"mode": "constant", "constant_values": beyond}
+    return np.pad(_slice(array, geometry, inside, beyond), around, **options)
 
 
 def _tile_matrix(array: np.ndarray, geometry: Geometry, box: Box) -> np.ndarray:
@@ -190,10 +273,20 @@ def apply_color(chain: A.Compose | None, image: np.ndarray, rng: np.random.Gener
     """Returns the image with colours drawn from `rng` alone; what is no 8-bit image in colour stays as it is."""
     if chain is None or not has_colors(image):
         return image
+    return run_chain(chain, image, rng)
+
+
+def run_chain(chain: A.Compose, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns what a chain of albumentations makes of an image, drawing from `rng` alone."""
+    set_generators(chain, rng)
+    return chain(image=image)["image"]
+
+
+def set_generators(transform: A.Compose | A.BasicTransform, rng: np.random.Generator) -> None:
+    """Makes a transform or a chain draw from `rng` alone."""
     # One pair of generators for the whole chain. `set_random_seed` would hand every transform a generator of the same
     # seed: what is drawn first in one would decide what is drawn first in the others.
-    chain.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-    return chain(image=image)["image"]
+    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
 
 
 def apply_noise(noise: GaussianNoise, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

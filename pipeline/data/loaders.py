@@ -23,11 +23,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
+from pipeline.data.streams import ORDER
 from pipeline.errors import UserError
 from pipeline.task import Batch
 
-# Separate random streams, so that switching one step off leaves the others as they were.
-GEOMETRY, PASTING, COLOR, ORDER = range(4)
 MAX_ROUNDS = 1000  # of proportional fitting; a rate that can be reached is within a few dozen
 RATE_TOLERANCE = 1e-4
 Collate = Callable[[list], Batch]  # samples of the dataset to a batch

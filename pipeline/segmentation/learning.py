@@ -25,6 +25,7 @@ from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_score
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
 from pipeline.segmentation.class_weights import weights_of
 from pipeline.segmentation.mask_scores import score_masks
+from pipeline.segmentation.mixing import MixedMasks, heavier, masks_to, mixed_criterion, split_masks
 from pipeline.segmentation.networks import num_outputs
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
@@ -83,10 +84,10 @@ def bind(
         else:
             weights_C = fixed_weights(given, in_loss, num_classes, outputs)
         weights_C = None if weights_C is None else weights_C.to(device)
-        return partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
+        return mixed_criterion(partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C))
 
-    def sample_sums(logits_BCHW: Tensor, mask: Tensor) -> Tensor:
-        counts = count_pixels(logits_BCHW, mask, num_classes, activation)
+    def sample_sums(logits_BCHW: Tensor, masks: Tensor | MixedMasks) -> Tensor:
+        counts = count_pixels(logits_BCHW, heavier(masks), num_classes, activation)
         dice_BC, iou_BC = dice_iou(*activation.split_counts(counts))
         return torch.cat([dice_BC.sum(0), iou_BC.sum(0)])
 
@@ -99,8 +100,8 @@ def bind(
         classes=tuple(classes),
         scored=tuple(scored),
         class_label="Dice",
-        split_labels=lambda masks, num_parts: masks.tensor_split(num_parts),
-        to_device=lambda masks: masks.to(device, non_blocking=True),
+        split_labels=split_masks,
+        to_device=partial(masks_to, device=device),
         join_outputs=torch.cat,
         criterion=criterion,
         num_sums=2 * num_classes,

@@ -18,9 +18,11 @@ from pipeline.paths import IMAGES, PLOTS, SAMPLES_PLOT
 from pipeline.report.canvas import draw_tile_grid
 from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
+from pipeline.segmentation.contact_sheet import each_alone
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.panels import draw_sheet
-from pipeline.segmentation.samples import TrainDataset, ValidDataset
+from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.train_samples import TrainDataset
 from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
@@ -40,8 +42,9 @@ def train_data(run: Run) -> TrainDataset:
     """Returns the training samples of a run, from its tile store."""
     datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
     ids = split_rows(run.paths, "train")["id"].tolist()
-    store, black = open_store(tile_store(run)), black_of(read_json(run.paths / IMAGES) or PLAIN)
-    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding, black)
+    facts = read_json(run.paths / IMAGES) or PLAIN
+    store, colors = open_store(tile_store(run)), (black_of(facts), facts["high"])
+    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding, *colors)
 
 
 def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
@@ -51,17 +54,23 @@ def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
 
 
 def draw_samples(run: Run, dataset: TrainDataset) -> None:
-    """Draws augmented samples of the first epoch, evenly spread, and the tiles of each set on one image."""
+    """Draws augmented samples of the first epoch, evenly spread, and the tiles of each set on one image.
+
+    Below the samples comes one of each of the further options that are on, as if it alone were, always.
+    """
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
     captions = [dataset.positions[index].image_id for index in indices]
-    kinds = (augmentation.horizontal_flip, augmentation.shift_scale_rotate, augmentation.copy_paste)
-    kinds += (augmentation.color, augmentation.gaussian_noise)
+    kinds = (kind for name, kind in vars(augmentation).items() if name != "tile")
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"Training input: {what} of the first epoch, masks below"
     facts = read_json(run.paths / IMAGES) or PLAIN
-    samples = [(to_rgb(image, facts), mask) for image, mask, _ in (dataset[SampleKey(1, index)] for index in indices)]
+    keys = [SampleKey(1, index) for index in indices]
+    samples = [(to_rgb(image, facts), mask) for image, mask, _ in map(dataset.__getitem__, keys)]
+    for name, image, mask in each_alone(dataset, keys[:2]):
+        samples.append((to_rgb(image, facts), mask))
+        captions.append(name)
     sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile

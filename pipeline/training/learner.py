@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
+from pipeline.training.blocks import checkpoint_blocks
 from pipeline.training.device import choose_device, choose_precision
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.optimizer import EmaWeights, build_optimizer
@@ -70,9 +71,15 @@ class Learner:
 
 
 def build_learner(config: Config, network: nn.Module) -> Learner:
-    """Returns a learner at its start, on the device of the run, with the weights that the network has."""
+    """Returns a learner at its start, on the device of the run, with the weights that the network has.
+
+    Raises:
+        UserError: SOLVER.CHECKPOINT_ENCODER for a network whose encoder has no blocks.
+    """
     device, solver = choose_device(config.runtime.device), config.solver
     network.to(device)
+    if solver.checkpoint_encoder:
+        checkpoint_blocks(network)
     precision = choose_precision(solver.precision, device)
     return Learner(
         config=config,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Optimizer
 from pipeline.errors import UserError
+from pipeline.training.blocks import layers_of
 from pipeline.training.ranger import Ranger
 
 # The rate at construction, before the plan's replaces it. Some optimizers refuse 0, timm's Adafactor takes steps of its
@@ -23,31 +24,46 @@ START_LR = 1e-3
 
 
 def parameter_groups(
-    network: nn.Module, weight_decay: float, encoder_lr_factor: float, decay_norm_and_bias: bool
+    network: nn.Module,
+    weight_decay: float,
+    encoder_lr_factor: float,
+    decay_norm_and_bias: bool,
+    encoder_lr_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Returns every parameter of the network, frozen ones too, in at most four groups (encoder or not, decayed or not).
+    """Returns every parameter of the network, frozen ones too, in groups: by layer of the encoder, and decayed or not.
 
     Parameters of one dimension are the scales and shifts of norms and the biases. Groups are left undivided where a
     division would change nothing, and their order depends on the network and the settings alone, as resuming needs.
 
+    Args:
+        encoder_lr_decay: the rate of a layer of the encoder is this times that of the next one; of the last it is
+            `encoder_lr_factor` of the plan's. 1: the encoder is one group.
+
     Returns:
         Groups with `params`, `lr`, `lr_factor` (1, or the encoder's) and `weight_decay`; none is empty.
+
+    Source: of the decay by layers BEiT, Bao et al. 2021, https://arxiv.org/abs/2106.08254, and timm's
+    `param_groups_layer_decay`, which cannot tell the layers of encoders that return features.
     """
     split_decay = weight_decay != 0 and not decay_norm_and_bias
-    split_encoder = encoder_lr_factor != 1
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    layers = layers_of(network.encoder) if encoder_lr_decay != 1 else {}
+    last = max(layers.values(), default=0)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    factors = {0: 1.0}  # by depth: 0 is all but the encoder, 1 its last layer
     for name, param in network.named_parameters():
-        is_encoder = split_encoder and name.startswith("encoder.")
-        is_exempt = split_decay and param.dim() <= 1
-        groups.setdefault((is_encoder, is_exempt), []).append(param)
+        is_encoder = name.startswith("encoder.") and (encoder_lr_factor != 1 or encoder_lr_decay != 1)
+        depth = 1 + last - layers.get(name.removeprefix("encoder."), last) if is_encoder else 0
+        if is_encoder:
+            factors[depth] = encoder_lr_factor * encoder_lr_decay ** (depth - 1)
+        groups.setdefault((depth, split_decay and param.dim() <= 1), []).append(param)
     return [
         {
             "params": params,
             "lr": START_LR,
-            "lr_factor": encoder_lr_factor if is_encoder else 1.0,
+            "lr_factor": factors[depth],
             "weight_decay": 0.0 if is_exempt else weight_decay,
         }
-        for (is_encoder, is_exempt), params in sorted(groups.items(), key=lambda item: item[0])
+        for (depth, is_exempt), params in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
@@ -60,22 +76,24 @@ def assign_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """Returns the optimizer of SOLVER.OPTIMIZER over all parameters of the network, at a learning rate of 0.
 
-    In Ranger, RAdam and AdamW weight decay is decoupled (`weight_decay * lr` of the weight each step); in SGD it is
-    added to the gradient as is usual there. An optimizer of a library does as its documentation says.
+    In Ranger, RAdam and AdamW weight decay is decoupled (`weight_decay * lr` of the weight each step); in Adam and SGD
+    it is added to the gradient as is usual there. An optimizer of a library does as its documentation says.
 
     Args:
         network: its encoder, if it has one, is `network.encoder`. It may be moved to its device before or after.
         settings: their momentum is for SGD, and for those of the libraries that have a setting of this name.
 
     Raises:
-        UserError: an encoder factor for a network without an encoder, or a name that the installed library lacks.
+        UserError: an encoder's rate for a network without an encoder, or a name that the installed library lacks.
     """
-    factor = settings.encoder_lr_factor
-    if factor != 1 and not hasattr(network, "encoder"):
-        raise UserError(
-            f"SOLVER.OPTIMIZER.ENCODER_LR_FACTOR is {factor}, but {type(network).__name__} has no encoder: set it to 1"
-        )
-    groups = parameter_groups(network, settings.weight_decay, factor, settings.decay_norm_and_bias)
+    rates = {"ENCODER_LR_FACTOR": settings.encoder_lr_factor, "ENCODER_LR_DECAY": settings.encoder_lr_decay}
+    for key, factor in rates.items():
+        if factor != 1 and not hasattr(network, "encoder"):
+            raise UserError(
+                f"SOLVER.OPTIMIZER.{key} is {factor}, but {type(network).__name__} has no encoder: set it to 1"
+            )
+    own = (settings.weight_decay, settings.encoder_lr_factor, settings.decay_norm_and_bias, settings.encoder_lr_decay)
+    groups = parameter_groups(network, *own)
     library, _, own_name = settings.name.rpartition(".")
     makers = {"": _own, "timm": _of_timm, "torch_optimizer": _of_torch_optimizer}
     optimizer = makers[library](own_name, groups, settings.momentum)
@@ -89,8 +107,8 @@ def _own(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.opti
         return Ranger(groups)
     if name == "RAdam":
         return torch.optim.RAdam(groups, decoupled_weight_decay=True)
-    if name == "AdamW":
-        return torch.optim.AdamW(groups, fused=True)
+    if name in ("AdamW", "Adam"):
+        return getattr(torch.optim, name)(groups, fused=True)
     optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
     if momentum:
         optimizer.register_step_pre_hook(_begin_momentum)

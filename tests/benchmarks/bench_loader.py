@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.config.augmentation import Augmentation
 from pipeline.config.competition import IGNORE
 from pipeline.config.load import load
-from pipeline.config.schema import Augmentation
 from pipeline.data.augment import (
     affine_matrix,
     apply_color,
@@ -38,7 +38,7 @@ from pipeline.data.build_store import build_store
 from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, start_worker, train_batches
 from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of, tile_windows
-from pipeline.segmentation.samples import TrainDataset, collate_train
+from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, MEAN, STD, medians, normalise_float64, one_hot, write_competition
 from tests.data.catalogs import IndexMasks, plain_images
 

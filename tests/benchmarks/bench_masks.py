@@ -23,8 +23,9 @@ from pipeline.data.loaders import SampleKey
 from pipeline.data.store import open_store
 from pipeline.segmentation.mask_facts import find_facts
 from pipeline.segmentation.mask_source import MaskSource
-from pipeline.segmentation.samples import TrainDataset, ValidDataset
+from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.submission.rle import encode
+from pipeline.segmentation.train_samples import TrainDataset
 from tests.benchmarks.timing import alternate, show
 from tests.data.catalogs import train_catalog
 

@@ -38,7 +38,7 @@ from pipeline.engine.stopping import Stop
 from pipeline.paths import STEPS, Folders
 from pipeline.segmentation.learning import bind
 from pipeline.segmentation.networks import build_network
-from pipeline.segmentation.samples import TrainDataset, collate_train
+from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from pipeline.stages import stages_of, task_of
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.assemble import loss_terms

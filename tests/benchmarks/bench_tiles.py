@@ -26,7 +26,7 @@ from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, train_b
 from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of, tile_windows
 from pipeline.segmentation.labels import read_mask
-from pipeline.segmentation.samples import TrainDataset, collate_train
+from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from tests.benchmarks.street_images import CLASSES, write_competition
 from tests.data.catalogs import IndexMasks, plain_images
 

@@ -288,6 +288,23 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
             ["DATASETS.AUGMENTATION.GAUSSIAN_NOISE={VAR_LIMIT: [9, 1]}"],
             "DATASETS.AUGMENTATION.GAUSSIAN_NOISE.VAR_LIMIT: found [9, 1], expected [smallest, largest]",
         ),
+        (
+            ["DATASETS.AUGMENTATION.RANDOM_CROP={SCALE: [2.0, 0.5]}"],
+            "DATASETS.AUGMENTATION.RANDOM_CROP.SCALE: found [2, 0.5], expected [smallest, largest]",
+        ),
+        (
+            ["DATASETS.AUGMENTATION={TILE: {ENABLE: true}, RANDOM_CROP: {ENABLE: true}}"],
+            "DATASETS.AUGMENTATION.RANDOM_CROP.ENABLE: true chooses what is cut out of an image, and so does TILE",
+        ),
+        (
+            ["DATASETS.AUGMENTATION.MIX_UP.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=1"],
+            "DATASETS.AUGMENTATION.MIX_UP.ENABLE: true blends the samples of a batch, but",
+        ),
+        (["SOLVER.OPTIMIZER.NAME=SAM"], "SOLVER.OPTIMIZER.NAME: SAM needs two forward and backward passes"),
+        (
+            ["SOLVER.CHECKPOINT_ENCODER=true", "SOLVER.COMPILE=true"],
+            "SOLVER.CHECKPOINT_ENCODER: true is not for compiled networks; set SOLVER.COMPILE: false",
+        ),
         (["EXPERIMENT.PREFIX=a/b"], "EXPERIMENT.PREFIX: 'a/b' is a part of the run name"),
         (["EXPERIMENT.SUFFIX=''"], "EXPERIMENT.SUFFIX: '' is a part of the run name"),
     ],

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from pipeline.config.augmentation import Augmentation
 from pipeline.config.load import load
-from pipeline.config.schema import Augmentation
 
 CLASSES = ("Sky", "Building", "Road", "Car", "Boat")
 
@@ -47,3 +47,29 @@ def make_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def augmentation(*overrides: str, name: str = "ExpAAC") -> Augmentation:
     """Returns an experiment's augmentation with keys below DATASETS.AUGMENTATION overridden."""
     return load(name, tuple(f"DATASETS.AUGMENTATION.{text}" for text in overrides)).config.datasets.augmentation
+
+
+# A grey level for each class, and for pixels beyond the image: an image drawn from its mask is `GREYS[mask]`.
+GREYS = np.zeros(256, np.uint8)
+GREYS[: len(CLASSES)] = (40, 90, 140, 190, 240)
+
+
+def draw_from_masks(folder: Path, catalog: pd.DataFrame) -> None:
+    """Overwrites the images of a competition by what their masks say: one grey level per class."""
+    for row in catalog.itertuples(index=False):
+        mask = cv2.imread(str(folder / row.mask), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(folder / row.image), cv2.merge([GREYS[mask]] * 3))
+
+
+def misplaced(image: np.ndarray, mask: np.ndarray, margin: int = 2) -> int:
+    """Returns how many pixels of an image are not as its mask says, away from all borders of classes.
+
+    Args:
+        image: HxWxC that was drawn from its mask before both were augmented.
+        margin: pixels beside a border of two classes that interpolation may mix; one may lie just outside the image.
+    """
+    window = np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)
+    outside = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 254}
+    is_inside = cv2.erode(mask, window, **outside) == cv2.dilate(mask, window, **outside)
+    differs = np.abs(image.astype(int) - GREYS[mask][..., None]).max(-1) > 1
+    return int((is_inside & differs & (mask != 255)).sum())

@@ -22,12 +22,14 @@ from pipeline.data.augment import (
     color_chain,
     cut_image,
     cut_label,
+    draw_crop,
     draw_geometry,
 )
 from pipeline.data.tiles import Box
-from tests.data.small_competition import augmentation
+from tests.data.small_competition import GREYS, augmentation, misplaced
 
 TILE = Box(37, 21, 64, 48)
+EVERY_WAY = ("VERTICAL_FLIP.ENABLE=true", "QUARTER_TURN.ENABLE=true")
 WARPS = st.builds(
     Geometry,
     flip=st.booleans(),
@@ -37,6 +39,24 @@ WARPS = st.builds(
     shift_x=st.floats(-1, 1),
     shift_y=st.floats(-1, 1),
 )
+WARPED = {
+    "angle": st.floats(-40, 40),
+    "scale": st.floats(0.7, 1.5),
+    "shift_x": st.floats(-0.2, 0.2),
+    "shift_y": st.floats(-0.2, 0.2),
+}
+EXACT = {
+    "flip": st.booleans(),
+    "flip_vertical": st.booleans(),
+    "quarter_turns": st.integers(0, 3),
+    "border": st.sampled_from(["reflect_101", "constant"]),
+}
+ZOOMS = st.sampled_from([1.0, 0.6, 1.7])
+GEOMETRIES = st.builds(Geometry, zoom=ZOOMS, **EXACT) | st.builds(
+    Geometry, zoom=ZOOMS, warped=st.just(True), **EXACT, **WARPED
+)
+SIDES = st.integers(25, 90)
+BOXES = st.builds(Box, x=st.integers(-20, 80), y=st.integers(-20, 60), width=SIDES, height=SIDES)
 
 
 def smooth_image(height=120, width=160, seed=0):
@@ -120,6 +140,123 @@ def test_the_border_is_mirrored_or_black_and_ignored():
         assert (cut_image(other, constant, whole(other), 50)[:, 21:] == 200).all()
     assert (cut_label(label, constant, whole(label), IGNORE)[:, :19] == 255).all()
     assert (cut_label(label, constant, whole(label), IGNORE)[:, 21:] == 3).all()
+
+
+def classes_only(height=120, width=160, seed=0):
+    """Returns a mask of coarse blocks of classes, none of them ignored."""
+    small = np.random.default_rng(seed).integers(0, 5, (height // 20, width // 20), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GEOMETRIES, BOXES)
+def test_an_image_drawn_from_its_mask_stays_equal_to_it(geometry, box):
+    label = classes_only()
+    mask = cut_label(label, geometry, box, IGNORE)
+    for image in (
+        GREYS[label][..., None],
+        np.stack([GREYS[label]] * 3, -1),
+        GREYS[label][..., None].astype(np.float32),
+    ):
+        changed = cut_image(image, geometry, box)
+        assert changed.shape == (box.height, box.width, image.shape[2]) and changed.dtype == image.dtype
+        assert misplaced(changed, mask) == 0
+        if not geometry.warped and geometry.zoom == 1:
+            assert (changed == GREYS[mask][..., None]).all(), "without a warp nothing is interpolated"
+
+
+@settings(max_examples=60, deadline=None)
+@given(GEOMETRIES, BOXES)
+def test_each_plane_is_cut_like_an_index_mask_of_its_own(geometry, box):
+    planes = np.stack([classes_only(seed=seed) for seed in range(3)], -1)
+    changed = cut_label(planes, geometry, box, IGNORE)
+    for index in range(3):
+        expected = cut_label(np.ascontiguousarray(planes[..., index]), geometry, box, IGNORE)
+        assert (changed[..., index] == expected).all()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_square_tile_is_turned_about_its_own_centre(turns):
+    image, tile = smooth_image(), Box(37, 21, 64, 64)
+    assert (cut_image(image, Geometry(quarter_turns=turns), tile) == np.rot90(cut(image, tile), turns)).all()
+
+
+def test_a_tile_that_is_not_square_is_turned_from_another_part_inside_the_image():
+    image = smooth_image()
+    for tile in (Box(0, 0, 90, 40), Box(70, 80, 90, 40), Box(30, 30, 91, 40)):
+        turned = np.rot90(cut_image(image, Geometry(quarter_turns=1), tile), -1)
+        assert turned.shape == (90 if tile.width == 90 else 91, 40, 3)
+        found = cv2.matchTemplate(image, np.ascontiguousarray(turned), cv2.TM_SQDIFF)
+        assert found.min() < 1, "nothing of it is mirrored or from beyond the image"
+
+
+def test_a_whole_image_is_turned_about_its_centre_and_mirrored_beyond_or_ignored():
+    image, label = smooth_image(40, 100), blocks(40, 100)
+    label[label == 255] = 9
+    whole_box = Box(0, 0, 100, 40)
+    for border, is_known in (("reflect_101", True), ("constant", False)):
+        geometry = Geometry(quarter_turns=1, border=border)
+        turned, mask = cut_image(image, geometry, whole_box), cut_label(label, geometry, whole_box, IGNORE)
+        assert (turned[:, 30:70] == np.rot90(image[:, 30:70])).all()
+        assert (mask != IGNORE).all() == is_known and (mask[:, 30:70] != IGNORE).all()
+
+
+def test_enlarging_is_as_opencv_resizes():
+    image = smooth_image()
+    changed = cut_image(image, Geometry(zoom=2.0), Box(0, 0, 320, 240))
+    expected = cv2.resize(image, (320, 240), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(changed[2:-2, 2:-2].astype(int) - expected[2:-2, 2:-2]).max() <= 1
+
+
+def test_the_four_orientations_and_both_flips_are_equally_likely():
+    drawn = [draw_geometry(augmentation(*EVERY_WAY), np.random.default_rng((1, index))) for index in range(4000)]
+    turns = np.bincount([geometry.quarter_turns for geometry in drawn], minlength=4) / 4000
+    assert np.abs(turns - 0.25).max() < 0.03
+    assert abs(np.mean([geometry.flip_vertical for geometry in drawn]) - 0.5) < 0.03
+
+
+def test_vertical_flips_and_turns_leave_every_other_draw_as_it_was():
+    plain, more = augmentation(), augmentation(*EVERY_WAY)
+    for index in range(30):
+        one, other = np.random.default_rng(index), np.random.default_rng(index)
+        before, after = draw_geometry(plain, one), draw_geometry(more, other)
+        names = ("flip", "warped", "angle", "scale", "shift_x", "shift_y")
+        assert [getattr(before, name) for name in names] == [getattr(after, name) for name in names]
+        assert one.random() == other.random(), "and what is drawn next"
+
+
+def test_a_random_crop_is_inside_the_image_at_every_scale_and_anywhere_in_it():
+    crop = augmentation("RANDOM_CROP={ENABLE: true, WIDTH: 40, HEIGHT: 30, SCALE: [0.5, 2.0]}").random_crop
+    drawn = [draw_crop(crop, (160, 120), np.random.default_rng(index)) for index in range(3000)]
+    zooms = np.array([zoom for zoom, _ in drawn])
+    assert 0.5 <= zooms.min() < 0.51 and 1.95 < zooms.max() <= 2
+    assert abs((zooms < 1).mean() - 0.5) < 0.03, "a factor and its inverse are equally likely"
+    places = []
+    for zoom, box in drawn:
+        room_x, room_y = round(160 * zoom) - 40, round(120 * zoom) - 30
+        assert (box.width, box.height) == (40, 30) and 0 <= box.x <= room_x and 0 <= box.y <= room_y
+        places.append((box.x / room_x, box.y / room_y))
+    assert np.abs(np.mean(places, 0) - 0.5).max() < 0.02 and np.min(places) == 0 and np.max(places) == 1
+
+
+def test_an_image_smaller_than_the_crop_lies_anywhere_in_it():
+    crop = augmentation("RANDOM_CROP={ENABLE: true, WIDTH: 40, HEIGHT: 30, SCALE: [1.0, 1.0]}").random_crop
+    image, label, lefts = smooth_image(20, 24), np.full((20, 24), 3, np.uint8), []
+    for index in range(200):
+        zoom, box = draw_crop(crop, (24, 20), np.random.default_rng(index))
+        mask = cut_label(label, Geometry(zoom=zoom, border="constant"), box, IGNORE)
+        inside = np.argwhere(mask == 3)
+        (top, left), (bottom, right) = inside.min(0), inside.max(0)
+        assert (bottom - top, right - left) == (19, 23) and (mask == 3).sum() == 480
+        changed = cut_image(image, Geometry(zoom=zoom, border="constant"), box, 7)
+        assert (changed[mask == 3].reshape(image.shape) == image).all() and (changed[mask != 3] == 7).all()
+        lefts.append(left)
+    assert set(lefts) == set(range(17))
+
+
+def test_without_augmentation_a_crop_has_the_images_own_scale():
+    crop = augmentation("RANDOM_CROP={ENABLE: true, WIDTH: 40, HEIGHT: 30}").random_crop
+    assert {draw_crop(crop, (160, 120), np.random.default_rng(i), is_scaled=False)[0] for i in range(20)} == {1.0}
 
 
 def test_draws_keep_their_limits_and_probabilities():

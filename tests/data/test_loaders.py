@@ -25,7 +25,8 @@ from pipeline.data.loaders import (
 )
 from pipeline.data.store import open_store
 from pipeline.errors import UserError
-from pipeline.segmentation.samples import TrainDataset, ValidDataset, collate_train, collate_valid
+from pipeline.segmentation.samples import ValidDataset, collate_valid
+from pipeline.segmentation.train_samples import TrainDataset, collate_train
 from pipeline.task import Frame
 from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import CLASSES, augmentation, make_competition

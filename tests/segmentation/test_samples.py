@@ -17,7 +17,8 @@ from pipeline.data.store import open_store
 from pipeline.data.tiles import scales_of
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import count_values, read_mask
-from pipeline.segmentation.samples import TrainDataset, ValidDataset
+from pipeline.segmentation.samples import ValidDataset
+from pipeline.segmentation.train_samples import TrainDataset
 from tests.data.broken import COMPETITION
 from tests.data.catalogs import IndexMasks, plain_images
 from tests.data.small_competition import CLASSES, augmentation, make_competition

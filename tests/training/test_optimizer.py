@@ -71,6 +71,34 @@ def test_no_group_is_made_that_changes_nothing(
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
+class Stages(nn.Module):
+    """Three layers of an encoder in two stages, the last one with a norm of its own, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))  # noqa: E731
+        self.encoder = nn.Module()
+        self.encoder.stem = nn.Conv2d(3, 3, 1)
+        self.encoder.stage = nn.ModuleList([block(), block()])
+        self.head = nn.Conv2d(3, 4, 1)
+
+
+def test_each_layer_of_the_encoder_learns_at_a_share_of_the_rate_of_the_next_one() -> None:
+    network = Stages()
+    groups = parameter_groups(network, 0.1, encoder_lr_factor=0.4, decay_norm_and_bias=False, encoder_lr_decay=0.5)
+    factors = {}
+    for group in groups:
+        for name in names_of(network, group):
+            factors[name] = group["lr_factor"]
+            assert group["weight_decay"] == (0.1 if dict(network.named_parameters())[name].dim() > 1 else 0.0)
+    assert {name for name, factor in factors.items() if factor == 1} == {"head.weight", "head.bias"}
+    layers = {1: "encoder.stem.", 2: "encoder.stage.0.", 3: "encoder.stage.1."}
+    for layer, prefix in layers.items():
+        own = {factor for name, factor in factors.items() if name.startswith(prefix)}
+        assert own == {0.4 * 0.5 ** (3 - layer)}
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+
+
 def test_frozen_parameters_are_in_the_groups_so_that_they_can_be_thawed() -> None:
     network = small_network()
     network.encoder.requires_grad_(False)

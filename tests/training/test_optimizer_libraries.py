@@ -89,6 +89,7 @@ def decay_faults(name: str) -> list[str]:
 def resume_faults(name: str, weight_decay: float = 0.01) -> list[str]:
     """Returns after which steps a resume or a return to a checkpoint ends with other bits, part of it thawed late."""
     settings = {"weight_decay": weight_decay, "encoder_lr_factor": 0.3, "decay_norm_and_bias": False}
+    settings["encoder_lr_decay"] = 0.5
     straight = network_of()
     optimizer = optimizer_named(straight, name, **settings)
     files = {}
@@ -164,7 +165,10 @@ def test_an_optimizer_that_the_installed_timm_lacks_is_refused_with_its_version(
         ("timm.AdamW", "did you mean AdamW or timm.adamw?"),
         ("diff_grad", "did you mean torch_optimizer.DiffGrad?"),
         ("timm.lam", "did you mean timm.lamb or timm.lamb"),
-        ("Q", "expected Ranger, RAdam, AdamW, SGD, or e.g. timm.lamb"),
+        ("Q", "expected Ranger, RAdam, AdamW, Adam, SGD, or e.g. timm.lamb"),
+        ("adam", "did you mean Adam or timm.adam?"),
+        ("SAM", "SAM needs two forward and backward passes for each step"),
+        ("torch_optimizer.sam", "needs two forward and backward passes for each step"),
         ("timm.adamc", "timm.adamc takes the plan's highest learning rate for its weight decay from its construction"),
     ],
 )

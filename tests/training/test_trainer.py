@@ -248,8 +248,9 @@ def test_training_learns_the_toy():
         ("SOLVER.OPTIMIZER.NAME=RAdam", "LOSS_FN.ADAPTIVE.ENABLE=true", "SOLVER.OPTIMIZER.ENCODER_LR_FACTOR=0.3"),
         ("SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=2"),
         ("SOLVER.PLAN=freeze_then_thaw", "SOLVER.NUM_EPOCHS=2", "SOLVER.OPTIMIZER.NAME=SGD"),
+        ("SOLVER.OPTIMIZER.NAME=Adam", "SOLVER.OPTIMIZER.ENCODER_LR_DECAY=0.5"),
     ],
-    ids=["ranger", "adamw-ema", "sgd-accumulate", "radam-adaptive", "frozen", "sgd-frozen"],
+    ids=["ranger", "adamw-ema", "sgd-accumulate", "radam-adaptive", "frozen", "sgd-frozen", "adam-layers"],
 )
 def test_a_training_stopped_at_every_step_ends_with_the_same_bits(changes):
     expected = results(run("whole", changes=changes))

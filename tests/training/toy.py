@@ -104,9 +104,11 @@ def optimizer_named(
     encoder_lr_factor: float = 1.0,
     decay_norm_and_bias: bool = True,
     momentum: float = 0.9,
+    encoder_lr_decay: float = 1.0,
 ) -> torch.optim.Optimizer:
     """Returns an optimizer by its name, with the settings of a test."""
-    return build_optimizer(network, Optimizer(name, weight_decay, momentum, encoder_lr_factor, decay_norm_and_bias))
+    rates = (encoder_lr_factor, encoder_lr_decay)
+    return build_optimizer(network, Optimizer(name, weight_decay, momentum, *rates, decay_norm_and_bias))
 
 
 def make(
