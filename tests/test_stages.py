@@ -163,6 +163,7 @@ def test_a_changed_plan_file_counts_by_its_content(finished):
     [
         ({"title": "Another", "kaggle_slug": "another", "licence": "another"}, ["report"]),
         ({"ignore_index": 11}, list(ALL)),
+        ({"mask_size": "any"}, list(ALL)),
         ({"task": "detection"}, list(ALL)),
         ({"score": "miou"}, ["prepare", "testset", "evaluate", "fit", "submit", "report"]),
     ],

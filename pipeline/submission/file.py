@@ -51,7 +51,7 @@ def write_submission(
         UserError: an image is missing, unknown, there twice, or not of its size; an earlier `path` stays as it was.
         RuntimeError: the file does not read back as the predictions that went in; likewise.
     """
-    path, form = Path(path), format_of(competition)
+    path, form, sizes = Path(path), format_of(competition), submitted_sizes(competition, sizes)
     if len(set(ids)) != len(ids):
         raise UserError(f"{path}: an id appears twice in the list of images to submit")
     digests: dict[str, bytes] = {}
@@ -65,8 +65,7 @@ def write_submission(
             position = positions.pop(image_id, None)
             if position is None:
                 raise UserError(f"{path}: image {image_id} came twice or is not among the {len(ids)} to submit")
-            if competition.submission.size is not None:
-                prediction = form.resize(prediction, sizes[image_id])
+            prediction = form.resize(prediction, sizes[image_id]) if competition.submission.size else prediction
             waiting[position] = form.encode(image_id, prediction, sizes[image_id], competition)
             digests[image_id] = form.digest(prediction, competition)
             while next_position in waiting:
@@ -76,7 +75,6 @@ def write_submission(
             some = ", ".join(list(positions)[:5])
             raise UserError(f"{path}: {len(positions)} of {len(ids)} images have no prediction, such as {some}")
 
-    sizes = submitted_sizes(competition, sizes)
     with atomic_path(path) as temporary:
         form.write(temporary, in_order(), competition)
         for image_id, prediction in form.read(temporary, competition, {image_id: sizes[image_id] for image_id in ids}):

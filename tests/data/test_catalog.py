@@ -187,6 +187,8 @@ def test_the_breaks_cover_the_kinds_of_problems():
         "mask of other channels",
         "mask of other numbers",
         "list with more than ids",
+        "polygons",
+        "sample without a class of objects",
     }
     elsewhere |= {"sample not a zip", "sample file unknown"}  # of PNG masks, see tests/submission
     assert covered | elsewhere == set(KINDS)

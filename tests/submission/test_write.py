@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 
 from pipeline.config.competition import IGNORE
 from pipeline.errors import UserError
 from pipeline.segmentation.labels import keep_classes
+from pipeline.segmentation.resizing import resize_mask
+from pipeline.segmentation.submission.compare import compare_submissions
+from pipeline.segmentation.submission.score import score_file
 from pipeline.submission import formats
-from pipeline.submission.file import is_own, write_submission
+from pipeline.submission.file import is_own, require_good, submitted_sizes, write_submission
 from pipeline.submission.formats import format_of
 from tests.segmentation.submission.scenes import (
     CONVENTIONS,
@@ -47,6 +51,26 @@ def masks_for(competition):
     if competition.submission.format == "run_lengths" or competition.ignore_index is not None:
         values.append(IGNORE)
     return arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from(values))
+
+
+@both_formats
+def test_masks_of_a_given_size_are_written_checked_scored_and_compared_at_it(tmp_path, competition):
+    competition = replace(competition, submission=replace(competition.submission, size=(30, 20)))
+    images = {image_id: mask.repeat(2, 0).repeat(2, 1) for image_id, mask in make_images(1, 3, competition).items()}
+    form, sizes = format_of(competition), sizes_of(images)
+    path = write(tmp_path / f"a{form.suffix}", images, competition)
+    assert require_good(path, competition, sizes) == []
+    found = dict(form.read(path, competition, submitted_sizes(competition, sizes)))
+    assert found.keys() == images.keys()
+    for image_id, mask in images.items():
+        assert found[image_id].shape == (20, 30)
+        assert np.array_equal(found[image_id], resize_mask(mask, (20, 30)))
+    (tmp_path / "masks").mkdir()
+    for image_id, mask in images.items():
+        Image.fromarray(mask).save(tmp_path / f"masks/{image_id}.png")
+    scores = score_file(path, tmp_path / "masks", competition, lambda ids: sizes)["scores"]
+    assert scores["dice"]["mean"] == scores["miou"]["mean"] == 1
+    assert len(compare_submissions(path, path, competition, sizes)) == 0
 
 
 @settings(max_examples=300)
