@@ -6,13 +6,13 @@ and in `tests/config/keys.txt`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from pipeline.config.competition import ScoreName
 from pipeline.config.plain_yaml import Range
 
-STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
+STRIDE = 32  # frames are multiples of it, or of more where a network's own stride is larger
 Share = Annotated[float, Range(least=0, most=1)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
@@ -22,11 +22,8 @@ SizeFactor = Annotated[float, Range(above=0, most=4)]
 TileOverlap = Annotated[float, Range(least=0, most=0.9)]
 ClassNames = Literal["all"] | tuple[str, ...]
 Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
-# The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
-Architecture = Literal[
-    "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
-    "Segformer",
-]  # fmt: skip
+# A value of MODEL.OPTIONS; which options there are, and of which type, the architecture's own signature says.
+Option = bool | int | float | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | str | None
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,16 @@ class Encoder:
     name: str
     abbr: str
     weights: str | None
+    img_size: tuple[Count, Count] | None = None
 
 
 @dataclass(frozen=True)
 class Model:
-    name: Architecture
+    name: str  # see `architectures.py`
     abbr: str
     encoder: Encoder
+    options: dict[str, Option] = field(default_factory=dict)
+    aux_weight: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ class Optimizer:
     momentum: Share
     encoder_lr_factor: NotNegative
     decay_norm_and_bias: bool
+    head_lr_factor: NotNegative = 1.0
 
 
 @dataclass(frozen=True)

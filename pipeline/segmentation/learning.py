@@ -22,8 +22,9 @@ from pipeline.config.schema import LossFn
 from pipeline.errors import UserError
 from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
+from pipeline.segmentation.auxiliary import with_presence
 from pipeline.segmentation.mask_scores import score_masks
-from pipeline.segmentation.networks import num_outputs
+from pipeline.segmentation.networks import main_logits, num_outputs, whole_logits
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
@@ -33,7 +34,7 @@ def learning(loaded: Loaded, device: torch.device) -> Learning:
     competition, loss_fn = loaded.competition, loaded.config.loss_fn
     chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
-    return bind(*classes, loss_fn, device, chosen, activation_of(competition))
+    return bind(*classes, loss_fn, device, chosen, activation_of(competition), loaded.config.model.aux_weight)
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
@@ -58,6 +59,7 @@ def bind(
     device: torch.device,
     chosen: Chosen = BASIC,
     activation: Activation = SOFTMAX,
+    aux_weight: float = 0.0,
 ) -> Learning:
     """Returns the same for these classes.
 
@@ -67,6 +69,7 @@ def bind(
         outputs: channels of the network.
         chosen: the scores of a validation; those of training samples are Dice and IoU.
         activation: whether a pixel has one class, or any number of them.
+        aux_weight: of the loss of the auxiliary head; 0: there is none.
     """
     num_classes = len(classes)
 
@@ -76,10 +79,11 @@ def bind(
         else:
             weights_C = fixed_weights(loss_fn.weights, in_loss, num_classes, outputs)
         weights_C = None if weights_C is None else weights_C.to(device)
-        return partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
+        main = partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
+        return with_presence(main, aux_weight, in_loss) if aux_weight else main
 
     def sample_sums(logits_BCHW: Tensor, mask: Tensor) -> Tensor:
-        counts = count_pixels(logits_BCHW, mask, num_classes, activation)
+        counts = count_pixels(main_logits(logits_BCHW), mask, num_classes, activation)
         dice_BC, iou_BC = dice_iou(*activation.split_counts(counts))
         return torch.cat([dice_BC.sum(0), iou_BC.sum(0)])
 
@@ -100,6 +104,7 @@ def bind(
         sample_sums=sample_sums,
         sample_scores=sample_scores,
         scorer=lambda: MaskScorer(num_classes, tuple(scored), chosen, activation),
+        whole=whole_logits,
     )
 
 

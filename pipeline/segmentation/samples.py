@@ -7,7 +7,7 @@ not depend on workers, on what was loaded before, or on having been stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,22 +19,15 @@ from pipeline.data.augment import UNCHANGED, apply_color, apply_noise, color_cha
 from pipeline.data.image_source import ImageSource, black_of
 from pipeline.data.loaders import COLOR, GEOMETRY, PASTING, SampleKey
 from pipeline.data.store import Store
-from pipeline.data.tiles import Box, Scale, cover, tile_windows
+from pipeline.data.tiles import Box, cover
 from pipeline.errors import UserError
-from pipeline.paths import SPLIT
 from pipeline.segmentation import copy_paste
-from pipeline.segmentation.padding import BLACK, Policy, offset_in, pad, padded_size, padding_values
+from pipeline.segmentation.padding import BLACK, Policy, Sizes, offset_in, pad, padding_values
+from pipeline.segmentation.positions import tile_positions
 from pipeline.task import Batch, Frame, Part
 
+ANY_SIZE = Sizes()
 WINDOW, WINDOW_OVERLAP = 1024, 256  # of large images, pixels: a core sees 128 pixels or more around itself
-
-
-class TilePosition(NamedTuple):
-    """One tile of one image in the store; without tiles the whole image."""
-
-    image_id: str
-    scale: Scale | None
-    box: Box
 
 
 class TrainDataset(torch.utils.data.Dataset):
@@ -59,8 +52,10 @@ class TrainDataset(torch.utils.data.Dataset):
         classes: Sequence[str],
         padding: Policy = "reflect",
         black: float = BLACK,
+        sizes: Sizes = ANY_SIZE,
     ):
         self.store, self.augmentation, self.seed, self.black = store, augmentation, seed, black
+        self.sizes = sizes
         self.num_classes, self.pixel_bytes = len(classes), _pixel_bytes(store, store.planes)
         self.padding_values = padding_values(padding, self.num_classes, black)
         self.positions = tile_positions(store, ids, augmentation)
@@ -105,7 +100,7 @@ class TrainDataset(torch.utils.data.Dataset):
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded sample."""
         box = self.positions[index].box
-        return padded_size(box.height, box.width)
+        return self.sizes.padded(box.height, box.width)
 
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
@@ -178,25 +173,6 @@ class TrainDataset(torch.utils.data.Dataset):
         return draw if draw < self.first[own_image] else draw + int(self.num_tiles[own_image])
 
 
-def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
-    """Returns every tile of every image, image by image.
-
-    Raises:
-        UserError: no images at all, or impossible `TILE.SETS`.
-    """
-    if not ids:
-        raise UserError(f"the split leaves no image to train on; see {SPLIT} and DATASETS.SPLIT_INDEX")
-    tile = augmentation.tile
-    if not tile.enable:
-        entries = [(image_id, store.entry(image_id)) for image_id in ids]
-        return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
-    return [
-        TilePosition(image_id, scale, box)
-        for image_id in ids
-        for scale, box in tile_windows(tile.sets, tile.width, tile.height, store.size(image_id))
-    ]
-
-
 ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is
 
 
@@ -225,8 +201,16 @@ class ValidDataset(torch.utils.data.Dataset):
         masks: the masks, `MaskSource` or what reads them likewise.
     """
 
-    def __init__(self, rows: pd.DataFrame, images: ImageSource, masks: Masks, padding: Policy = "reflect"):
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        images: ImageSource,
+        masks: Masks,
+        padding: Policy = "reflect",
+        sizes: Sizes = ANY_SIZE,
+    ):
         self.images, self.masks, self.padding, self.black = images, masks, padding, black_of(images.facts)
+        self.sizes = sizes
         self.pixel_bytes = _pixel_bytes(images, masks.planes)
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
         self.items = [(row, part) for row in self.rows for part in self._parts(int(row.height), int(row.width))]
@@ -249,7 +233,7 @@ class ValidDataset(torch.utils.data.Dataset):
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded image or window, from the catalog."""
         row, part = self.items[index]
-        return padded_size(*(part.window[2:] if part else (int(row.height), int(row.width))))
+        return self.sizes.padded(*(part.window[2:] if part else (int(row.height), int(row.width))))
 
     def group(self, index: int) -> tuple:
         """Returns what items of a batch have in common."""

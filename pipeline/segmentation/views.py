@@ -15,15 +15,19 @@ SCALES = (0.75, 1.0, 1.25)  # of TTA `scales`; a wider range costs more than it 
 View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
-def views(tta: str, size: tuple[int, int]) -> Iterator[View]:
+def views(tta: str, size: tuple[int, int], multiple: int = STRIDE) -> Iterator[View]:
     """Yields pairs (what is done to the image, what undoes it on the logits).
+
+    Args:
+        size: (height, width) of the images.
+        multiple: of which the sides of scaled images are multiples.
 
     d2 and d4 are the groups of `pytorch_toolbelt.inference.tta`, in another order. Its functions put all views into one
     batch, 4 or 8 times the memory, and its d4 refuses images that are not square.
     """
     if tta == "scales":
         for scale in SCALES:
-            scaled = tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
+            scaled = tuple(max(multiple, round(side * scale / multiple) * multiple) for side in size)
             yield _resized(scaled), _resized(size)
         return
     turns = {"none": (0,), "flip": (0,), "d2": (0, 2), "d4": (0, 1, 2, 3)}[tta]

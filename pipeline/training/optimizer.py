@@ -20,34 +20,43 @@ from pipeline.training.ranger import Ranger
 # The rate at construction, before the plan's replaces it. Some optimizers refuse 0, timm's Adafactor takes steps of its
 # own without one, and AdaBound, given its default here, closes in on 100 times the plan's rate.
 START_LR = 1e-3
+HEAD = "segmentation_head"  # as the library names it
 
 
 def parameter_groups(
-    network: nn.Module, weight_decay: float, encoder_lr_factor: float, decay_norm_and_bias: bool
+    network: nn.Module,
+    weight_decay: float,
+    encoder_lr_factor: float,
+    decay_norm_and_bias: bool,
+    head_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Returns every parameter of the network, frozen ones too, in at most four groups (encoder or not, decayed or not).
+    """Returns every parameter of the network, frozen ones too, in at most six groups: by part, and decayed or not.
+
+    The parts are the encoder, the head that makes classes of features, and the rest.
 
     Parameters of one dimension are the scales and shifts of norms and the biases. Groups are left undivided where a
     division would change nothing, and their order depends on the network and the settings alone, as resuming needs.
 
     Returns:
-        Groups with `params`, `lr`, `lr_factor` (1, or the encoder's) and `weight_decay`; none is empty.
+        Groups with `params`, `lr`, `lr_factor` (that of the part) and `weight_decay`; none is empty.
     """
     split_decay = weight_decay != 0 and not decay_norm_and_bias
-    split_encoder = encoder_lr_factor != 1
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    factors = {"encoder": encoder_lr_factor, HEAD: head_lr_factor}
+    split = [part for part, factor in factors.items() if factor != 1]
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, param in network.named_parameters():
-        is_encoder = split_encoder and name.startswith("encoder.")
+        part = name.partition(".")[0]
+        number = split.index(part) + 1 if part in split else 0
         is_exempt = split_decay and param.dim() <= 1
-        groups.setdefault((is_encoder, is_exempt), []).append(param)
+        groups.setdefault((number, is_exempt), []).append(param)
     return [
         {
             "params": params,
             "lr": START_LR,
-            "lr_factor": encoder_lr_factor if is_encoder else 1.0,
+            "lr_factor": factors[split[number - 1]] if number else 1.0,
             "weight_decay": 0.0 if is_exempt else weight_decay,
         }
-        for (is_encoder, is_exempt), params in sorted(groups.items(), key=lambda item: item[0])
+        for (number, is_exempt), params in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
@@ -64,18 +73,20 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
     added to the gradient as is usual there. An optimizer of a library does as its documentation says.
 
     Args:
-        network: its encoder, if it has one, is `network.encoder`. It may be moved to its device before or after.
+        network: its encoder, if it has one, is `network.encoder`, its head `network.segmentation_head`. It may be
+            moved to its device before or after.
         settings: their momentum is for SGD, and for those of the libraries that have a setting of this name.
 
     Raises:
-        UserError: an encoder factor for a network without an encoder, or a name that the installed library lacks.
+        UserError: a factor for a part that the network does not have, or a name that the installed library lacks.
     """
-    factor = settings.encoder_lr_factor
-    if factor != 1 and not hasattr(network, "encoder"):
-        raise UserError(
-            f"SOLVER.OPTIMIZER.ENCODER_LR_FACTOR is {factor}, but {type(network).__name__} has no encoder: set it to 1"
-        )
-    groups = parameter_groups(network, settings.weight_decay, factor, settings.decay_norm_and_bias)
+    factors = {"encoder": settings.encoder_lr_factor, HEAD: settings.head_lr_factor}
+    for (part, factor), key in zip(factors.items(), ("ENCODER", "HEAD"), strict=True):
+        if factor != 1 and not hasattr(network, part):
+            found = f"SOLVER.OPTIMIZER.{key}_LR_FACTOR is {factor}, but {type(network).__name__} has no {part}"
+            raise UserError(f"{found}: set it to 1")
+    options = (settings.weight_decay, factors["encoder"], settings.decay_norm_and_bias, factors[HEAD])
+    groups = parameter_groups(network, *options)
     library, _, own_name = settings.name.rpartition(".")
     makers = {"": _own, "timm": _of_timm, "torch_optimizer": _of_torch_optimizer}
     optimizer = makers[library](own_name, groups, settings.momentum)

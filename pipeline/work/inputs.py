@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.architectures import own_code
 from pipeline.config.competition import MaskCsv
 from pipeline.config.load import load_members
 from pipeline.config.template import any_file
@@ -143,7 +144,16 @@ def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
 
 
 def starting_weights(run: Run) -> Sources:
-    """Returns the weights that training starts from, so that other weights mean another result."""
+    """Returns the weights that training starts from, and the code of a network of the user's own.
+
+    Other weights or other code mean another result.
+    """
+    config = run.loaded.config
+    code = own_code(config.model.name)
+    return _first_weights(run) | ({f"the code in {code[0]}": CONFIGS / code[0]} if code else {})
+
+
+def _first_weights(run: Run) -> Sources:
     config = run.loaded.config
     if config.experiment.load_prev is not None:
         return {"the previous run's best checkpoint": find_checkpoint(config.experiment.load_prev, run.folders)}

@@ -25,10 +25,9 @@ from pipeline.segmentation.predict import (
     full_logits,
     predict_batches,
     stored_bytes,
-    window_starts,
-    window_weights,
 )
 from pipeline.segmentation.views import views
+from pipeline.segmentation.windows import window_starts, window_weights
 from pipeline.task import Batch, Frame
 from pipeline.training.encoder import Scaling, mean_std, normalise
 
