@@ -15,13 +15,13 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from torch import Tensor, nn
 
-from pipeline.config.architectures import own_code
+from pipeline.config.architectures import library_architectures, own_code
 from pipeline.config.load import Loaded
 from pipeline.config.schema import Model
 from pipeline.errors import UserError
-from pipeline.segmentation.architectures import architectures, make_network
+from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.padding import Sizes
-from pipeline.segmentation.probe import Build, Refusal, Size, find_build
+from pipeline.segmentation.probe import Build, Make, Size, find_build, other_sizes
 from pipeline.segmentation.windows import windowed
 
 ANY_SIZE = Sizes()
@@ -119,32 +119,27 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
         return found
     who = model.name if is_own else f"{model.name} with encoder {model.encoder.name}"
     at = f" at {wanted[1]}x{wanted[0]}" if wanted else ""
-    raise UserError(
-        f"MODEL: {who} does not run{at}: {found.reason}; {_remedy(model, found, is_own, (num_outputs, num_channels))}"
-    )
+    remedy = "correct the file" if is_own else _remedy(model, make, (num_channels, num_outputs), wanted)
+    raise UserError(f"MODEL: {who} does not run{at}: {found.reason}; {remedy}")
 
 
-def _remedy(model: Model, found: Refusal, is_own: bool, channels: tuple[int, int]) -> str:
-    if is_own:
-        return "correct the file"
-    if found.sizes:
-        sizes = " or ".join(f"[{width}, {height}]" for height, width in found.sizes)
-        return f"it runs at {sizes}: set MODEL.ENCODER.IMG_SIZE and the size of tiles"
-    others = [name for name in architectures() if name != model.name and _runs_with(name, model, channels)]
-    encoder = model.encoder.name
+def _remedy(model: Model, make: Make, shape: tuple[int, int], wanted: Size | None) -> str:
+    """Returns what to set so that a refused network runs; `shape`: channels of images and of logits."""
+    if sizes := other_sizes(make, shape, wanted):
+        words = " or ".join(f"[{width}, {height}]" for height, width in sizes)
+        return f"it runs at {words}: set MODEL.ENCODER.IMG_SIZE and the size of tiles"
+    others = [name for name in library_architectures() if name != model.name and _runs_with(name, model, shape)]
     if model.options:
         return f"change MODEL.OPTIONS{f', or MODEL.NAME to {others[0]}' if others else ''}"
     if others:
-        return f"with {encoder} these run: {', '.join(others)}"
-    return f"no architecture runs with {encoder}; choose another MODEL.ENCODER.NAME"
+        return f"with {model.encoder.name} these run: {', '.join(others)}"
+    return f"no architecture runs with {model.encoder.name}; choose another MODEL.ENCODER.NAME"
 
 
-def _runs_with(name: str, model: Model, channels: tuple[int, int]) -> bool:
-    """Returns whether another architecture runs with the encoder of a model."""
-    if name == "PlainUnet":
-        return False
-    make = functools.partial(make_network, Model(name, "", model.encoder), *channels, False)
-    return isinstance(find_build(make, channels[::-1], None, False), Build)
+def _runs_with(name: str, model: Model, shape: tuple[int, int]) -> bool:
+    """Returns whether an architecture, with its own options, runs with the encoder of a model."""
+    make = functools.partial(make_network, Model(name, "", model.encoder), shape[1], shape[0], False)
+    return isinstance(find_build(make, shape, None, False), Build)
 
 
 def sizes_of(network: nn.Module) -> Sizes:

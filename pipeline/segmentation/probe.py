@@ -8,8 +8,8 @@ here: what runs is found by running it, within a second and before any image is 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -26,7 +26,7 @@ MULTIPLES = (32, 64, 128)  # that are tried, in this order
 SHAPES = ((7, 5), (6, 9))
 ANY_SIZE_OPTIONS = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
 STEPS = (32, 64, 96, 128, 192, 224, 256, 448, 512)  # sizes that are proposed are multiples of one of these
-MOST_PROPOSED = 3
+MOST_TRIED, MOST_PROPOSED = 8, 3
 LONGEST_REASON = 160  # characters
 USUAL = (224, 224)  # of encoders
 
@@ -46,10 +46,9 @@ class Build:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a network runs at no size that is wanted, and at which it would run."""
+    """Why a network runs at no size that is wanted."""
 
     reason: str
-    sizes: list[Size] = field(default_factory=list)
 
 
 def find_build(
@@ -83,21 +82,26 @@ def find_build(
             return Build(arguments, Sizes(STRIDE, fixed=size))
         if not trial.is_refused(arguments):
             first = reason
-    return Refusal(first or reason, [] if is_own_code else list(islice(_others(trial, size), MOST_PROPOSED)))
+    return Refusal(first or reason)
 
 
 def _padded(wanted: Size | None, multiple: int) -> list[Size]:
     return [Sizes(multiple).padded(*wanted)] if wanted else []
 
 
-def _others(trial: Trial, size: Size) -> Iterator[Size]:
-    """Yields sizes near a wanted one at which the network runs, the nearest first, and the one it is made for."""
-    near = {tuple(max(step, round(side / step) * step) for side in size) for step in STEPS} - {size}
-    candidates = sorted(near, key=lambda other: (abs(other[0] - size[0]) + abs(other[1] - size[1]), other))
+def other_sizes(make: Make, shape: Size, wanted: Size | None) -> list[Size]:
+    """Returns up to three sizes near a wanted one at which a network runs that was refused, the nearest first."""
+    trial = Trial(make, shape, "meta")
     own = trial.own_size()
-    for other in dict.fromkeys([*candidates, *([own] if own else [])]):
-        if trial.why_not({"img_size": other}, [other]) is None or trial.why_not({}, [other]) is None:
-            yield other
+    if trial.is_refused({}):  # at no size
+        return []
+    size = wanted or own or USUAL
+    near = {tuple(max(step, round(side / step) * step) for side in size) for step in STEPS} - {size}
+    squares = {(max(other), max(other)) for other in near}
+    found = sorted(near | squares, key=lambda other: (abs(other[0] - size[0]) + abs(other[1] - size[1]), other))
+    candidates = dict.fromkeys([*found[:MOST_TRIED], *([own] if own else [])])
+    runs = (other for other in candidates if isinstance(find_build(make, shape, other, is_given=True), Build))
+    return list(islice(runs, MOST_PROPOSED))
 
 
 class Trial:
@@ -161,5 +165,5 @@ class Trial:
 
 def reason_of(error: Exception) -> str:
     """Returns the message of an error of a library as one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
