@@ -180,7 +180,9 @@ def with_sizes(state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Ten
             resampled[name] = resample_abs_pos_embed(old, list(grid), num_prefix_tokens=num_prefix) if grid else old
         elif name.endswith("relative_position_bias_table"):
             window = encoder.get_submodule(name.rpartition(".")[0]).window_size
-            resampled[name] = resize_rel_pos_bias_table(old, new_window_size=window, new_bias_shape=tuple(new.shape))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.searchsorted", category=UserWarning)  # of speed only
+                resampled[name] = resize_rel_pos_bias_table(old, window, tuple(new.shape))
     return resampled
 
 

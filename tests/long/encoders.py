@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import multiprocessing
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -25,6 +27,7 @@ from pipeline.segmentation.probe import Build, find_build
 
 TILE = (192, 256)  # height, width
 OUTPUTS, CHANNELS = 3, 3
+REFUSED = "refused: "
 BEGIN, END = "<!-- the table begins: python -m tests.long.encoders -->", "<!-- the table ends -->"
 # The smallest of each family, or nearly so.
 NAMES = """
@@ -51,25 +54,25 @@ def rule_of(build: Build) -> str:
     return "one" if build.sizes.fixed else str(build.sizes.multiple)
 
 
-def row_of(encoder: str, names: Sequence[str], reasons: list[str]) -> list[str]:
-    """Returns the cells of one encoder; new reasons for refusals are added to `reasons`."""
-    cells = []
+def row_of(encoder: str) -> tuple[list[str], str]:
+    """Returns the cells of one encoder, a size rule or the words of a refusal each, and which architecture ran."""
+    torch.set_num_threads(1)
+    cells, names = [], columns()
     for name in names:
         make = functools.partial(make_network, model_of(name, encoder), OUTPUTS, CHANNELS, False)
         found = find_build(make, (CHANNELS, OUTPUTS), TILE, is_given=False)
-        if isinstance(found, Build):
-            cells.append(rule_of(found))
-            continue
-        words = found.reason.replace(encoder.removeprefix("tu-"), "ENCODER")
-        if words not in reasons:
-            reasons.append(words)
-        cells.append(f"({reasons.index(words) + 1})")
-    return cells
+        words = "" if isinstance(found, Build) else found.reason.replace(encoder.removeprefix("tu-"), "ENCODER")
+        cells.append(f"{REFUSED}{words}" if words else rule_of(found))
+    return cells, run_one(encoder, names, cells)
+
+
+def columns() -> list[str]:
+    return [name for name in architectures() if name != "PlainUnet"]
 
 
 def run_one(encoder: str, names: Sequence[str], cells: Sequence[str]) -> str:
     """Runs the first pair that works with random weights; returns what it was given, or `no pair`."""
-    name = next((name for name, cell in zip(names, cells, strict=True) if not cell.startswith("(")), None)
+    name = next((name for name, cell in zip(names, cells, strict=True) if not cell.startswith(REFUSED)), None)
     if name is None:
         return "no pair"
     torch.manual_seed(0)
@@ -82,14 +85,20 @@ def run_one(encoder: str, names: Sequence[str], cells: Sequence[str]) -> str:
     return name
 
 
-def table(encoders: Sequence[str]) -> str:
+def table(encoders: Sequence[str], num_workers: int) -> str:
     """Returns the table as Markdown, and below it what the numbers of refusals mean."""
-    names, reasons, lines = [name for name in architectures() if name != "PlainUnet"], [], []
-    for encoder in encoders:
-        cells = row_of(encoder, names, reasons)
-        ran = run_one(encoder, names, cells)
-        lines.append(f"| `{encoder}` | {' | '.join(cells)} |")
-        print(lines[-1], f"ran: {ran}", flush=True)
+    names, reasons, lines = columns(), [], []
+    # Not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as pool:
+        for encoder, (cells, ran) in zip(encoders, pool.map(row_of, encoders), strict=True):
+            words = [cell.removeprefix(REFUSED) for cell in cells if cell.startswith(REFUSED)]
+            reasons += [one for one in dict.fromkeys(words) if one not in reasons]
+            shown = [
+                f"({reasons.index(cell.removeprefix(REFUSED)) + 1})" if cell.startswith(REFUSED) else cell
+                for cell in cells
+            ]
+            lines.append(f"| `{encoder}` | {' | '.join(shown)} |")
+            print(lines[-1], f"ran: {ran}", flush=True)
     head = f"| encoder | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
     below = [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
     return "\n".join([head, *lines, "", "Refused, in the library's words:", "", *below])
@@ -98,9 +107,11 @@ def table(encoders: Sequence[str]) -> str:
 def main(arguments: Sequence[str]) -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--only", nargs="*", default=[], help="parts of the names of encoders")
-    only = options.parse_args(arguments).only
+    options.add_argument("--workers", type=int, default=1, help="processes at once, about 1 GB each")
+    chosen_options = options.parse_args(arguments)
+    only = chosen_options.only
     chosen = [encoder for encoder in FAMILIES if not only or any(word in encoder for word in only)]
-    text = table(chosen)
+    text = table(chosen, chosen_options.workers)
     if only:
         print(text)
         return
