@@ -49,6 +49,8 @@ def experiment_parser() -> Parser:
     options.add_argument("--test-dir", metavar="DIR", help=meaning)
     meaning = "such as 8.5h or 50min, of the whole command: leaves out of the submission what does not fit"
     options.add_argument("--time-limit", metavar="TIME", help=meaning)
+    meaning = "run the Python file that MODEL.NAME names for a network of your own; no config can say so"
+    options.add_argument("--trust-code", action="store_true", help=meaning)
     return options
 
 
@@ -124,7 +126,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
     from pipeline.paths import shown
 
     stop = Stop()
-    opened = open_run(name, overrides, stop=stop)
+    opened = open_run(name, overrides, stop=stop, trust_code=chosen.trust_code)
     known = [stage.name for stage in opened.stages]
     absent = [stage for stage in stages_named if stage not in known]
     if absent:

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "DATASETS.UPSCALE")
+NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMG_SIZE")
+NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.UPSCALE")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),

@@ -10,7 +10,7 @@ Letters: B images of a batch, N rows of a catalog, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class Learning:
         scorer: () to what collects one validation: `add(outputs, labels)` takes a batch on the device, with the image's
             id as a third argument where the batch has windows of it; `scores()` returns the `Scores` of everything that
             was added.
+        whole: (network in evaluation mode, images) to the outputs for whole images, such as are validated.
     """
 
     classes: tuple[str, ...]
@@ -200,6 +201,7 @@ class Learning:
     sample_sums: Callable[[Any, Any], Tensor]
     sample_scores: Callable[[Sequence[float]], Scores]
     scorer: Callable[[], Any]
+    whole: Callable[[nn.Module, Tensor], Any] = field(default=lambda network, images: network(images))
 
 
 @dataclass(frozen=True)

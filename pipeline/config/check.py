@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from pipeline.config.architectures import why_encoder_does_not_fit, why_not_named
 from pipeline.config.check_augmentation import augmentation_problems
 from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.component_rules import parse_components
@@ -40,7 +41,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         _ensemble(config, competition, origins),
         _decode(config, competition),
     )
-    for key, why in chain(_names(config), *of_data, *of_members, _window_and_rates(config)):
+    for key, why in chain(_names(config), _model(config), *of_data, *of_members, _window_and_rates(config)):
         refuse(origins, key, why)
 
 
@@ -53,6 +54,21 @@ def _names(config: Config) -> Problems:
     ):
         if not NAME_PART.fullmatch(part):
             yield key, f"{part!r} is a part of the run name; expected letters, digits and . _ + -"
+
+
+def _model(config: Config) -> Problems:
+    model, encoder = config.model, config.model.encoder
+    if why := why_not_named(model.name):
+        yield "MODEL.NAME", why
+    if why := why_encoder_does_not_fit(model.name, encoder.name, encoder.weights):
+        yield "MODEL.ENCODER.NAME", why
+    if encoder.img_size is not None and any(side % STRIDE for side in encoder.img_size):
+        found = f"{list(encoder.img_size)} must be multiples of {STRIDE}"
+        yield "MODEL.ENCODER.IMG_SIZE", f"{found}, for example {_near(encoder.img_size)}"
+
+
+def _near(size: tuple[int, int]) -> list[int]:
+    return [max(STRIDE, round(side / STRIDE) * STRIDE) for side in size]
 
 
 def _classes(config: Config, competition: Competition) -> Problems:
@@ -211,8 +227,7 @@ def _window_and_rates(config: Config) -> Problems:
     yield from _scales(config.predict)
     window, sweep, solver = config.predict.window, config.sweep, config.solver
     if any(side % STRIDE for side in window):
-        near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in window]
-        yield "PREDICT.WINDOW", f"{list(window)} must be multiples of {STRIDE}, for example {near}"
+        yield "PREDICT.WINDOW", f"{list(window)} must be multiples of {STRIDE}, for example {_near(window)}"
     if sweep.end_lr <= sweep.start_lr:
         yield "SWEEP.END_LR", f"{sweep.end_lr:g} is not above SWEEP.START_LR {sweep.start_lr:g}"
     suggested = "auto is the suggestion of the LR sweep, but"

@@ -65,6 +65,7 @@ class Loaded:
     values: dict[str, Any]  # {"SOLVER.MAX_LR": 0.001, ...}
     origins: dict[str, str]  # {"SOLVER.MAX_LR": "configs/base.yaml:98", ...}
     changed: tuple[str, ...]  # the keys that overrides changed
+    trusts_code: bool = False  # whether a network of the user's own may be run: --trust-code, never a key of a config
 
     @property
     def is_ensemble(self) -> bool:
@@ -96,8 +97,11 @@ class Loaded:
         return "\n".join([*lines, json.dumps(nested(self.values), indent=2)]) + "\n"
 
 
-def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
+def load(name: str, overrides: tuple[str, ...] = (), trusts_code: bool = False) -> Loaded:
     """Returns the resolved config of an experiment.
+
+    Args:
+        trusts_code: see `Loaded`.
 
     Raises:
         UserError: no such config, an unknown key, a wrong value, a contradiction; with origin and remedy.
@@ -119,7 +123,17 @@ def load(name: str, overrides: tuple[str, ...] = ()) -> Loaded:
     if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
         why = f"{run} cannot start from itself; name an earlier run, or null"
         refuse(leaf_origins(tree), "EXPERIMENT.LOAD_PREV", why)
-    return Loaded(name, run, config, competition, plan, values, leaf_origins(tree), changed)
+    origins = _origins_of(tree, values)
+    return Loaded(name, run, config, competition, plan, values, origins, changed, trusts_code)
+
+
+def _origins_of(tree: Tree, values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns where each leaf was written, and for a key whose value is a group the last of its leaves."""
+    origins = leaf_origins(tree)
+    for key in values.keys() - origins.keys():
+        within = [origin for leaf, origin in origins.items() if leaf.startswith(f"{key}.")]
+        origins |= {key: within[-1]} if within else {}
+    return origins
 
 
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
@@ -289,7 +303,7 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
     members, overrides = [], _overrides(loaded, COMBINING_KEYS)
     for name in loaded.config.ensemble.members or ():
         try:
-            member = load(name, overrides)
+            member = load(name, overrides, loaded.trusts_code)
         except UserError as error:
             raise UserError(f"{origin}: member {name}: {error}") from None
         if member.is_on_all_images:

@@ -6,7 +6,7 @@ and in `tests/config/keys.txt`. Those of DATASETS.AUGMENTATION are in `augmentat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from pipeline.config.augmentation import Augmentation
@@ -15,13 +15,10 @@ from pipeline.config.plain_yaml import Range
 from pipeline.config.ranges import ClassNames, Count, CountOrZero, NotNegative, Positive, Share
 
 TTA_SCALES = (0.75, 1.0, 1.25)  # a wider range costs more than it gives on street and drone images
-STRIDE = 32  # every encoder of segmentation_models_pytorch halves an image five times
+STRIDE = 32  # frames are multiples of it, or of more where a network's own stride is larger
 Monitor = Literal[("valid_loss", *(f"valid_{name}" for name in get_args(ScoreName)))]
-# The same as in `segmentation/networks.py`, which loads torch; a test keeps both equal.
-Architecture = Literal[
-    "Unet", "UnetPlusPlus", "FPN", "PAN", "PSPNet", "Linknet", "MAnet", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
-    "Segformer",
-]  # fmt: skip
+# A value of MODEL.OPTIONS; which options there are, and of which type, the architecture's own signature says.
+Option = bool | int | float | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | str | None
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,16 @@ class Encoder:
     name: str
     abbr: str
     weights: str | None
+    img_size: tuple[Count, Count] | None = None
 
 
 @dataclass(frozen=True)
 class Model:
-    name: Architecture
+    name: str  # see `architectures.py`
     abbr: str
     encoder: Encoder
+    options: dict[str, Option] = field(default_factory=dict)
+    aux_weight: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class Optimizer:
     encoder_lr_factor: NotNegative
     encoder_lr_decay: Annotated[float, Range(above=0, most=1)]
     decay_norm_and_bias: bool
+    head_lr_factor: NotNegative = 1.0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def open_run(
     folders: Folders | None = None,
     log: Log | None = None,
     stop: Stop | None = None,
+    trust_code: bool = False,
 ) -> Run:
     """Returns a run without running anything: its settings, stages and files.
 
@@ -66,13 +67,14 @@ def open_run(
         folders: where runs, data and weights are; None: as the environment says (RUNS_DIR, DATA_DIR, ...).
         log: takes the lines for the user; None: prints them.
         stop: asked between stages and steps whether to end early; None: RUNTIME.TIME_BUDGET_HOURS alone decides.
+        trust_code: whether a network of the user's own (MODEL.NAME: FILE.py:FUNCTION) may be run.
 
     Raises:
         UserError: no such config, an unknown key, an impossible value.
     """
     from pipeline.stages import stages_of, task_of  # the tables name all folders; nothing else here imports upward
 
-    loaded = load(name, tuple(overrides))
+    loaded = load(name, tuple(overrides), trust_code)
     hours = loaded.config.runtime.time_budget_hours
     stop = Stop() if stop is None else stop
     if hours:
@@ -88,19 +90,20 @@ def run(
     log: Log | None = None,
     stop: Stop | None = None,
     force: Sequence[str] = (),
+    trust_code: bool = False,
 ) -> Run:
     """Runs a config's stages up to `last_stage`, skipping what is up to date; returns the run with its paths.
 
     Args:
         last_stage: None: all stages.
         force: stages to run from their beginning even when they are up to date.
-        name, overrides, folders, log, stop: see `open_run`.
+        name, overrides, folders, log, stop, trust_code: see `open_run`.
 
     Raises:
         UserError: a mistake in config, data or arguments; the message says what to type.
         Stopped: it was asked to stop and has saved its state; the same call continues.
     """
-    return run_stages(open_run(name, overrides, folders, log, stop), last_stage, force)
+    return run_stages(open_run(name, overrides, folders, log, stop, trust_code), last_stage, force)
 
 
 def run_stages(opened: Run, last_stage: str | None = None, force: Sequence[str] = ()) -> Run:
@@ -119,6 +122,7 @@ def run_many(
     folders: Folders | None = None,
     workers: int = 1,
     log: Log | None = None,
+    trust_code: bool = False,
 ) -> list[Outcome]:
     """Runs many configs; one that fails does not keep the others from running.
 
@@ -128,6 +132,7 @@ def run_many(
         folders: as for `run`, the same for all.
         workers: how many run at once, each in a process of its own; 1: one after the other in this process.
         log: takes the lines for the user, each preceded by the config's name; with several workers they are printed.
+        trust_code: see `open_run`.
 
     Returns:
         One outcome per request, in their order.
@@ -135,10 +140,10 @@ def run_many(
     wanted = [Request(request) if isinstance(request, str) else request for request in requests]
     folders = folders or Folders.from_environment()
     if workers <= 1:
-        return [_attempt(request, last_stage, folders, log or print_line) for request in wanted]
+        return [_attempt(request, last_stage, folders, log or print_line, trust_code) for request in wanted]
     # Not forked: torch's threads and a GPU do not survive a fork.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_attempt, request, last_stage, folders) for request in wanted]
+        futures = [pool.submit(_attempt, request, last_stage, folders, None, trust_code) for request in wanted]
         outcomes = []
         for request, future in zip(wanted, futures, strict=True):
             try:
@@ -156,7 +161,9 @@ def print_line(line: str) -> None:
     sys.stdout.flush()  # a pipe would hold it back
 
 
-def _attempt(request: Request, last_stage: str | None, folders: Folders, log: Log | None = None) -> Outcome:
+def _attempt(
+    request: Request, last_stage: str | None, folders: Folders, log: Log | None = None, trust_code: bool = False
+) -> Outcome:
     write = log or print_line
 
     def log_named(line: str) -> None:
@@ -165,7 +172,7 @@ def _attempt(request: Request, last_stage: str | None, folders: Folders, log: Lo
     name = request.name
     try:
         name = load(request.name, request.overrides).run
-        run(request.name, request.overrides, last_stage, folders, log_named)
+        run(request.name, request.overrides, last_stage, folders, log_named, trust_code=trust_code)
     except UserError as error:
         return Outcome(request, name, "refused", str(error))
     except Stopped as stopped:

@@ -23,10 +23,11 @@ from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import BASIC, Chosen, chosen_scores, mean_score, mean_scored
 from pipeline.segmentation.activation import SOFTMAX, Activation, activation_of
+from pipeline.segmentation.auxiliary import with_presence
 from pipeline.segmentation.class_weights import weights_of
 from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mixing import MixedMasks, heavier, masks_to, mixed_criterion, split_masks
-from pipeline.segmentation.networks import num_outputs
+from pipeline.segmentation.networks import main_logits, num_outputs, whole_logits
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
 from pipeline.task import Criterion, Learning, Score, Scores
 
@@ -38,7 +39,8 @@ def learning(run: Run, device: torch.device) -> Learning:
     weights = weights_of(run) if isinstance(loss_fn.weights, str) else loss_fn.weights
     chosen = chosen_scores(competition, loaded.config.solver.monitor).without_volumes()
     classes = (competition.class_names, scored_classes(loaded), loss_classes(loaded), num_outputs(loaded))
-    return bind(*classes, loss_fn, device, chosen, activation_of(competition), weights)
+    options = (loss_fn, device, chosen, activation_of(competition), weights, loaded.config.model.aux_weight)
+    return bind(*classes, *options)
 
 
 def loss_classes(loaded: Loaded) -> tuple[int, ...]:
@@ -64,6 +66,7 @@ def bind(
     chosen: Chosen = BASIC,
     activation: Activation = SOFTMAX,
     weights: Sequence[float] | None = None,
+    aux_weight: float = 0.0,
 ) -> Learning:
     """Returns the same for these classes.
 
@@ -74,6 +77,7 @@ def bind(
         chosen: the scores of a validation; those of training samples are Dice and IoU.
         activation: whether a pixel has one class, or any number of them.
         weights: of the classes, in the loss; None: those of LOSS_FN.
+        aux_weight: of the loss of the auxiliary head; 0: there is none.
     """
     num_classes = len(classes)
     given = loss_fn.weights if weights is None else weights
@@ -84,10 +88,11 @@ def bind(
         else:
             weights_C = fixed_weights(given, in_loss, num_classes, outputs)
         weights_C = None if weights_C is None else weights_C.to(device)
-        return mixed_criterion(partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C))
+        main = partial(activation.mixed_loss, parse_mix(mix), weights_C=weights_C)
+        return mixed_criterion(with_presence(main, aux_weight, in_loss) if aux_weight else main)
 
     def sample_sums(logits_BCHW: Tensor, masks: Tensor | MixedMasks) -> Tensor:
-        counts = count_pixels(logits_BCHW, heavier(masks), num_classes, activation)
+        counts = count_pixels(main_logits(logits_BCHW), heavier(masks), num_classes, activation)
         dice_BC, iou_BC = dice_iou(*activation.split_counts(counts))
         return torch.cat([dice_BC.sum(0), iou_BC.sum(0)])
 
@@ -108,6 +113,7 @@ def bind(
         sample_sums=sample_sums,
         sample_scores=sample_scores,
         scorer=lambda: MaskScorer(num_classes, tuple(scored), chosen, activation),
+        whole=whole_logits,
     )
 
 

@@ -1,4 +1,4 @@
-"""Images whose sides are not multiples of the network's stride: padded around the centre.
+"""Images of sizes that a network does not take: padded around the centre.
 
 What the added pixels are worth in the mask is `DATASETS.PADDING`, an open question of the original's author:
 
@@ -14,6 +14,8 @@ Black is 0; of images of other number formats what was measured or given as such
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -21,19 +23,63 @@ import numpy as np
 
 from pipeline.config.competition import IGNORE
 from pipeline.config.schema import STRIDE
+from pipeline.errors import UserError
 
 Policy = Literal["reflect", "background", "ignore", "class"]
 BACKGROUND = 0  # its class index
 BLACK = 0
 
 
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Returns the smallest (height, width) that holds the image and is a multiple of `STRIDE`.
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of frames that a network takes.
+
+    Attributes:
+        multiple: of which height and width are multiples. It is `STRIDE` for all networks with a stride of 32 or a
+            part of it: so the same image has the same frame.
+        fixed: (height, width) of the only frames that the network itself takes, or None. Larger frames are predicted in
+            windows of this size, and training samples have it.
+    """
+
+    multiple: int = STRIDE
+    fixed: tuple[int, int] | None = None
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the smallest frame (height, width) for an image.
+
+        >>> Sizes().padded(720, 1280), Sizes(fixed=(224, 224)).padded(200, 300)
+        ((736, 1280), (224, 320))
+        """
+        frame = padded_size(height, width, self.multiple)
+        return frame if self.fixed is None else (max(frame[0], self.fixed[0]), max(frame[1], self.fixed[1]))
+
+
+def refuse_other_sizes(sizes: Sizes, frames: Collection[tuple[int, int]]) -> None:
+    """Refuses training samples whose frames (height, width) a network of one size does not take.
+
+    Raises:
+        UserError: the size of the network, that of a sample, and what to set.
+    """
+    if (
+        sizes.fixed is None
+        or (other := next((frame for frame in sorted(frames) if frame != sizes.fixed), None)) is None
+    ):
+        return
+    (height, width), (own_height, own_width) = other, sizes.fixed
+    only = f"set MODEL.ENCODER.IMG_SIZE: [{width}, {height}]" if len(frames) == 1 else "cut tiles: TILE.ENABLE: true"
+    raise UserError(
+        f"MODEL: the network takes images of {own_width}x{own_height} only, but a training sample has "
+        f"{width}x{height}; {only}"
+    )
+
+
+def padded_size(height: int, width: int, multiple: int = STRIDE) -> tuple[int, int]:
+    """Returns the smallest (height, width) that holds the image, in multiples of `multiple`.
 
     >>> padded_size(720, 1280)
     (736, 1280)
     """
-    return -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def offset_in(frame: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

@@ -21,11 +21,11 @@ from pipeline.config.schema import Encoder, Predict
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
 from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slices
-from pipeline.segmentation.networks import align_corners, low_logits, upsample_factor
-from pipeline.segmentation.padding import padded_size
+from pipeline.segmentation.networks import align_corners, low_logits, main_logits, sizes_of, upsample_factor
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.upscaling import is_upscaled
 from pipeline.segmentation.views import views
+from pipeline.segmentation.windows import windowed
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
 from pipeline.training.encoder import normalise, scaling_of
@@ -34,7 +34,6 @@ from pipeline.training.learner import autocast
 FLOAT16_MAX = torch.finfo(torch.float16).max
 DECODED_PIXELS = 2**20  # at once
 MEMORY_REMEDY = "PREDICT.MODE=window predicts an image in parts; PREDICT.WINDOW=[W, H] sets their size."
-GAUSSIAN_SIGMA_SHARE = 1 / 8  # of a window's side, as nnU-Net weights its windows (Isensee et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -148,9 +147,9 @@ def unpack(array: np.ndarray, facts: dict[str, Any]) -> Prediction:
 
 def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tuple[int, bool]:
     """Returns what the logits of images (height, width) take in a store, and whether exactly or at most that."""
-    factor, sizes = _stored_factor(predictor), list(sizes)
+    factor, sizes, padded = _stored_factor(predictor), list(sizes), sizes_of(predictor.network).padded
     large = sum(height * width for height, width in sizes if height * width > predictor.whole_px)
-    frames = [padded_size(height, width) for height, width in sizes if height * width <= predictor.whole_px]
+    frames = [padded(height, width) for height, width in sizes if height * width <= predictor.whole_px]
     small = sum(height * width for height, width in frames)
     if factor > 1:
         return predictor.num_classes * (2 * small // factor**2 + large), not large
@@ -160,7 +159,8 @@ def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tupl
 def _stored_factor(predictor: Predictor) -> int:
     """Returns how many times smaller than the frame the logits are kept."""
     is_plain = predictor.settings.mode == "full" and not predictor.settings.has_copies
-    return upsample_factor(predictor.network) if is_plain and not is_upscaled(predictor.network) else 1
+    is_plain &= sizes_of(predictor.network).fixed is None and not is_upscaled(predictor.network)
+    return upsample_factor(predictor.network) if is_plain else 1
 
 
 def full_logits(prediction: Prediction) -> Tensor:
@@ -226,7 +226,7 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
         return _framed(predictor, image_BCHW).float()
     in_probs = predictor.settings.tta_space == "probs"
     total, weights = None, 0.0
-    for view in views(predictor.settings, image_BCHW.shape[-2:]):
+    for view in views(predictor.settings, image_BCHW.shape[-2:], sizes_of(predictor.network).multiple):
         logits_BCHW = view.undo(_framed(predictor, view.apply(image_BCHW))).float()
         part = predictor.activation.probs(logits_BCHW) if in_probs else logits_BCHW
         part = part if view.weight == 1 else part * view.weight
@@ -237,78 +237,17 @@ def averaged_logits(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
 
 
 def _framed(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
-    """Returns full-size logits of a frame, at once or window by window."""
-    image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
-    if predictor.settings.mode == "full":
+    """Returns full-size logits of a frame, at once or window by window.
+
+    A network of one size sees the frame through windows of this size, whatever PREDICT.WINDOW says.
+    """
+    image_BCHW, settings = image_BCHW.contiguous(memory_format=torch.channels_last), predictor.settings
+    fixed = sizes_of(predictor.network).fixed
+    if image_BCHW.shape[-2:] == fixed or (settings.mode == "full" and fixed is None):
         return _upsampled(predictor, image_BCHW)
-    height, width = image_BCHW.shape[-2:]
-    window_width, window_height = (
-        min(side, limit) for side, limit in zip(predictor.settings.window, (width, height), strict=True)
-    )
-    overlap = predictor.settings.overlap
-    starts = (window_starts(height, window_height, overlap), window_starts(width, window_width, overlap))
-    windows = [(..., slice(y, y + window_height), slice(x, x + window_width)) for y in starts[0] for x in starts[1]]
-    weight_HW = window_weights(window_height, window_width, predictor.settings.blend).to(image_BCHW.device)
-    total = counts = None
-    for window, logits in _windows(predictor, image_BCHW, windows):
-        if total is None:
-            # That of the logits, as mixed layouts take longer.
-            layout = torch.channels_last if logits.stride(1) == 1 else torch.contiguous_format
-            shape = (*logits.shape[:2], height, width)
-            total = torch.empty(shape, device=logits.device, memory_format=layout).zero_()
-            counts = logits.new_zeros((height, width))
-        total[window].addcmul_(logits, weight_HW)
-        counts[window] += weight_HW
-    return total.div_(counts)
-
-
-def _windows(predictor: Predictor, image_BCHW: Tensor, windows: Sequence[tuple]) -> Iterator[tuple[tuple, Tensor]]:
-    """Yields each window, as slices of the frame, with its float32 logits (B, C, height, width).
-
-    On a GPU as many windows as fit side by side into the frame are predicted at once; where its memory is too small,
-    half as many, and so on. A CPU gains nothing by that.
-    """
-    num_images, first = len(image_BCHW), 0
-    num_at_once = 1
-    if predictor.device.type != "cpu":
-        num_at_once = max(1, image_BCHW[0, 0].numel() // image_BCHW[0, 0][windows[0]].numel())
-    while first < len(windows):
-        chosen = windows[first : first + num_at_once]
-        window_NCHW = torch.cat([image_BCHW[window] for window in chosen])
-        try:
-            logits = _upsampled(predictor, window_NCHW.contiguous(memory_format=torch.channels_last)).float()
-        except torch.OutOfMemoryError:
-            if num_at_once == 1:
-                raise
-            num_at_once //= 2
-            continue
-        yield from zip(chosen, logits.split(num_images), strict=True)
-        first += len(chosen)
-
-
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Returns where windows begin so that they cover a length evenly with at least the overlap.
-
-    >>> window_starts(720, 352, 0.25)
-    [0, 184, 368]
-    """
-    if window >= length:
-        return [0]
-    step = max(1, int(window * (1 - overlap)))
-    num_gaps = -(-(length - window) // step)
-    return [round(index * (length - window) / num_gaps) for index in range(num_gaps + 1)]
-
-
-def window_weights(height: int, width: int, blend: str) -> Tensor:
-    """Returns the weight of each pixel of a window, float32 (height, width) in (0, 1]: less towards its border."""
-
-    def profile(length: int) -> Tensor:
-        distance = (torch.arange(length) - (length - 1) / 2).abs()
-        if blend == "pyramid":
-            return 1 - distance / (length / 2 + 1)
-        return torch.exp(-0.5 * (distance / (length * GAUSSIAN_SIGMA_SHARE)) ** 2).clamp_min(1e-3)
-
-    return torch.outer(profile(height), profile(width))
+    window, options = fixed or settings.window[::-1], (settings.overlap, settings.blend, fixed is not None)
+    side_by_side = predictor.device.type != "cpu"
+    return windowed(partial(_upsampled, predictor), image_BCHW, window, *options, side_by_side)
 
 
 def _low(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
@@ -318,4 +257,4 @@ def _low(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
 
 def _upsampled(predictor: Predictor, image_BCHW: Tensor) -> Tensor:
     with autocast(predictor.device, predictor.precision):
-        return predictor.network(image_BCHW)[:, : predictor.num_classes]
+        return main_logits(predictor.network(image_BCHW))[:, : predictor.num_classes]

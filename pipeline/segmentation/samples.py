@@ -15,9 +15,10 @@ from pipeline.data.store import Store
 from pipeline.data.tiles import Box, cover
 from pipeline.errors import UserError
 from pipeline.segmentation.copy_paste import count_classes
-from pipeline.segmentation.padding import Policy, offset_in, pad, padded_size
+from pipeline.segmentation.padding import Policy, Sizes, offset_in, pad
 from pipeline.task import Batch, Frame, Part
 
+ANY_SIZE = Sizes()
 WINDOW, WINDOW_OVERLAP = 1024, 256  # of large images, pixels: a core sees 128 pixels or more around itself
 
 
@@ -49,8 +50,16 @@ class ValidDataset(torch.utils.data.Dataset):
         masks: the masks, `MaskSource` or what reads them likewise.
     """
 
-    def __init__(self, rows: pd.DataFrame, images: ImageSource, masks: Masks, padding: Policy = "reflect"):
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        images: ImageSource,
+        masks: Masks,
+        padding: Policy = "reflect",
+        sizes: Sizes = ANY_SIZE,
+    ):
         self.images, self.masks, self.padding, self.black = images, masks, padding, black_of(images.facts)
+        self.sizes = sizes
         self.pixel_bytes = pixel_bytes(images, masks.planes)
         self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
         self.items = [(row, part) for row in self.rows for part in self._parts(int(row.height), int(row.width))]
@@ -73,7 +82,7 @@ class ValidDataset(torch.utils.data.Dataset):
     def frame(self, index: int) -> tuple[int, int]:
         """Returns (height, width) of a padded image or window, from the catalog."""
         row, part = self.items[index]
-        return padded_size(*(part.window[2:] if part else (int(row.height), int(row.width))))
+        return self.sizes.padded(*(part.window[2:] if part else (int(row.height), int(row.width))))
 
     def group(self, index: int) -> tuple:
         """Returns what items of a batch have in common."""

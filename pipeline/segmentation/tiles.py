@@ -20,6 +20,8 @@ from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
 from pipeline.segmentation.contact_sheet import each_alone
 from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.networks import frame_sizes
+from pipeline.segmentation.padding import refuse_other_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.train_samples import TrainDataset
@@ -34,6 +36,9 @@ def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
     """Returns the folder of the store with images and masks of catalog rows, built unless it is there."""
     settings = run.loaded.config.datasets.augmentation.tile
     folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
+    if not settings.enable:  # whole images: known now, before they are written
+        sizes = frame_sizes(run.loaded)
+        refuse_other_sizes(sizes, {sizes.padded(*size) for size in zip(rows["height"], rows["width"], strict=True)})
     scales = scales_of(settings.sets) if settings.enable else None
     return build_store(images_of(run, folder), rows, scales, run.folders.tiles, masks_of(run, folder), run.log)
 
@@ -43,14 +48,17 @@ def train_data(run: Run) -> TrainDataset:
     datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
     ids = split_rows(run.paths, "train")["id"].tolist()
     facts = read_json(run.paths / IMAGES) or PLAIN
-    store, colors = open_store(tile_store(run)), (black_of(facts), facts["high"])
-    return TrainDataset(store, ids, datasets.augmentation, seed_of(run.loaded), classes, datasets.padding, *colors)
+    store, colors, sizes = open_store(tile_store(run)), (black_of(facts), facts["high"]), frame_sizes(run.loaded)
+    settings = (datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
+    dataset = TrainDataset(store, ids, *settings, *colors, sizes)
+    refuse_other_sizes(sizes, {dataset.frame(index) for index in range(len(dataset))})
+    return dataset
 
 
 def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
     """Returns whole padded images of catalog rows, with masks where the rows have them."""
     images, masks = images_of(run, folder), masks_of(run, folder)
-    return ValidDataset(rows, images, masks, run.loaded.config.datasets.padding)
+    return ValidDataset(rows, images, masks, run.loaded.config.datasets.padding, frame_sizes(run.loaded))
 
 
 def draw_samples(run: Run, dataset: TrainDataset) -> None:

@@ -45,11 +45,12 @@ from pipeline.segmentation.mixing import (
     half_of_classes,
     mix_up,
 )
-from pipeline.segmentation.padding import BLACK, Policy, pad, padded_size, padding_values
+from pipeline.segmentation.padding import BLACK, Policy, Sizes, pad, padding_values
 from pipeline.segmentation.samples import pixel_bytes, stack
 from pipeline.task import Batch
 
 WHITE = 255
+ANY_SIZE = Sizes()
 
 
 class TilePosition(NamedTuple):
@@ -73,6 +74,7 @@ class TrainDataset(torch.utils.data.Dataset):
         padding: see `padding.py`.
         black: the value of a black pixel, beyond the border of an image.
         white: the value of a white one, for images that are not of 8 bits.
+        sizes: of frames that the network takes.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class TrainDataset(torch.utils.data.Dataset):
         padding: Policy = "reflect",
         black: float = BLACK,
         white: float = WHITE,
+        sizes: Sizes = ANY_SIZE,
     ):
-        self._like_this = partial(TrainDataset, store, ids, seed=seed, classes=classes, padding=padding)
+        self._like_this = partial(TrainDataset, store, ids, seed=seed, classes=classes, padding=padding, sizes=sizes)
+        self.sizes = sizes
         self.store, self.augmentation, self.seed, self.black, self.white = store, augmentation, seed, black, white
         self.num_classes, self.pixel_bytes = len(classes), pixel_bytes(store, store.planes)
         if augmentation.mix_up.enable:
@@ -147,7 +151,7 @@ class TrainDataset(torch.utils.data.Dataset):
         """Returns (height, width) of a padded sample."""
         crop = self.augmentation.random_crop
         box = crop if crop.enable else self.positions[index].box
-        return padded_size(box.height, box.width)
+        return self.sizes.padded(box.height, box.width)
 
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""

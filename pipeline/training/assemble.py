@@ -168,9 +168,13 @@ def assemble(run: Run) -> Training:
 
 
 def loss_terms(loaded: Loaded, plan: Sequence[Phase]) -> tuple[str, ...]:
-    """Returns the names of the loss terms that validation and the phases of a plan use, in order of first use."""
+    """Returns the names of the loss terms that validation and the phases of a plan use, in order of first use.
+
+    That of an auxiliary head, which only training has, comes last.
+    """
     mixes = [loaded.config.loss_fn.mix, *(phase.loss for phase in plan if phase.loss)]
-    return tuple(dict.fromkeys(name for mix in mixes for name, _ in parse_mix(mix)))
+    of_head = ["aux"] if loaded.config.model.aux_weight else []
+    return tuple(dict.fromkeys([name for mix in mixes for name, _ in parse_mix(mix)] + of_head))
 
 
 def refuse_long_warmup(loaded: Loaded, plan: Sequence[Phase], steps_per_epoch: int) -> None:

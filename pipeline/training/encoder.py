@@ -19,6 +19,8 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from segmentation_models_pytorch.encoders import TimmViTEncoder
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from pipeline.config.schema import Encoder
@@ -27,6 +29,7 @@ from pipeline.paths import shown
 from pipeline.training.inputs import find_encoder_weights
 
 Triple = tuple[float, float, float]
+FULL_DEPTH = 5  # halvings of the library's encoders
 # Kept here because the library asks the network for them. Source: the `pretrained_settings` of
 # segmentation_models_pytorch.
 IMAGENET_MEAN_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -127,14 +130,16 @@ def load_encoder(network: nn.Module, encoder: Encoder, folders: Sequence[Path]) 
     path = find_encoder_weights(encoder, folders)
     own = network.encoder.state_dict()
     if path is None:
-        state = load_pretrained(encoder, folders).state_dict()
+        state = load_pretrained(encoder, folders, network).state_dict()
         network.encoder.load_state_dict(with_channels(state, own), strict=True)
         return
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{shown(path)} is not a whole safetensors file ({error}); fetch it again") from None
-    state = with_channels(state, own)
+    state = with_sizes(with_channels(state, own), network.encoder)
+    if getattr(network.encoder, "_depth", FULL_DEPTH) < FULL_DEPTH:  # has no use for the deepest stages
+        state = {name: tensor for name, tensor in state.items() if name in own}
     wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
     wrong += sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
     if wrong:
@@ -158,8 +163,34 @@ def with_channels(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dic
     return adapted
 
 
-def load_pretrained(encoder: Encoder, folders: Sequence[Path]) -> nn.Module:
+def with_sizes(state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """Returns an encoder's weights with what belongs to positions in the image resampled to the size it is built for.
+
+    These are the absolute positions of a ViT and the tables of relative ones; timm resamples likewise what it loads
+    itself. Whatever else does not fit is left as it is.
+    """
+    own, resampled = encoder.state_dict(), dict(state)
+    num_prefix = getattr(getattr(encoder, "model", None), "num_prefix_tokens", 0)
+    for name in own.keys() & state.keys():
+        old, new = state[name], own[name]
+        if old.shape == new.shape:
+            continue
+        if name.endswith("pos_embed") and old.ndim == new.ndim == 3 and old.shape[2] == new.shape[2]:
+            grid = getattr(encoder.model.patch_embed, "grid_size", None)
+            resampled[name] = resample_abs_pos_embed(old, list(grid), num_prefix_tokens=num_prefix) if grid else old
+        elif name.endswith("relative_position_bias_table"):
+            window = encoder.get_submodule(name.rpartition(".")[0]).window_size
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="torch.searchsorted", category=UserWarning)  # of speed only
+                resampled[name] = resize_rel_pos_bias_table(old, window, tuple(new.shape))
+    return resampled
+
+
+def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Module | None = None) -> nn.Module:
     """Returns an encoder filled through the library's own loader (Hugging Face's hub or its cache).
+
+    Args:
+        network: whose encoder is to be filled, with what it was built with (`build_network`); None: as it comes.
 
     Raises:
         UserError: the library knows no such weights, or they cannot be had from here.
@@ -174,7 +205,13 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path]) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return smp.encoders.get_encoder(encoder.name, weights=encoder.weights)
+            own = getattr(network, "encoder", None)
+            arguments = getattr(network, "encoder_arguments", {})
+            if isinstance(own, TimmViTEncoder):
+                depth = len(own.out_channels)
+                return TimmViTEncoder(encoder.name.removeprefix("tu-"), True, depth=depth, **arguments)
+            depth = getattr(own, "_depth", FULL_DEPTH)
+            return smp.encoders.get_encoder(encoder.name, depth=depth, weights=encoder.weights, **arguments)
     except Exception as error:
         # The hub's client raises its own, requests' and the system's errors alike when there is no way out.
         file_name = f"{encoder.name}-{encoder.weights}.safetensors"

@@ -121,8 +121,9 @@ def _parts_named(network: nn.Module, name: str) -> list[nn.Module]:
     try:
         return [network.get_submodule(name)]
     except AttributeError:
-        stages = (f"encoder.{child}" for child, _ in network.encoder.named_children())
-        parts = ["batch_norm", "encoder", "decoder", *stages]
+        own = [child for child, _ in network.named_children()]
+        stages = (f"encoder.{child}" for child, _ in network.encoder.named_children()) if "encoder" in own else ()
+        parts = ["batch_norm", *own, *stages]
         raise UserError(f"FREEZE: the network has no part {name!r}; it has {', '.join(parts)}") from None
 
 

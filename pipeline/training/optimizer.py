@@ -21,6 +21,7 @@ from pipeline.training.ranger import Ranger
 # The rate at construction, before the plan's replaces it. Some optimizers refuse 0, timm's Adafactor takes steps of its
 # own without one, and AdaBound, given its default here, closes in on 100 times the plan's rate.
 START_LR = 1e-3
+HEAD = "segmentation_head"  # as the library names it
 
 
 def parameter_groups(
@@ -29,8 +30,11 @@ def parameter_groups(
     encoder_lr_factor: float,
     decay_norm_and_bias: bool,
     encoder_lr_decay: float = 1.0,
+    head_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Returns every parameter of the network, frozen ones too, in groups: by layer of the encoder, and decayed or not.
+    """Returns every parameter of the network, frozen ones too, in groups: by part, and decayed or not.
+
+    The parts are the layers of the encoder, the head that makes classes of features, and the rest.
 
     Parameters of one dimension are the scales and shifts of norms and the biases. Groups are left undivided where a
     division would change nothing, and their order depends on the network and the settings alone, as resuming needs.
@@ -40,7 +44,7 @@ def parameter_groups(
             `encoder_lr_factor` of the plan's. 1: the encoder is one group.
 
     Returns:
-        Groups with `params`, `lr`, `lr_factor` (1, or the encoder's) and `weight_decay`; none is empty.
+        Groups with `params`, `lr`, `lr_factor` (that of the part) and `weight_decay`; none is empty.
 
     Source: of the decay by layers BEiT, Bao et al. 2021, https://arxiv.org/abs/2106.08254, and timm's
     `param_groups_layer_decay`, which cannot tell the layers of encoders that return features.
@@ -49,12 +53,15 @@ def parameter_groups(
     layers = layers_of(network.encoder) if encoder_lr_decay != 1 else {}
     last = max(layers.values(), default=0)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    factors = {0: 1.0}  # by depth: 0 is all but the encoder, 1 its last layer
+    factors = {0: 1.0, 2 + last: head_lr_factor}  # by depth: 0 is the rest, 1 the encoder's last layer, then the head
     for name, param in network.named_parameters():
-        is_encoder = name.startswith("encoder.") and (encoder_lr_factor != 1 or encoder_lr_decay != 1)
-        depth = 1 + last - layers.get(name.removeprefix("encoder."), last) if is_encoder else 0
-        if is_encoder:
+        part, _, own = name.partition(".")
+        depth = 0
+        if part == "encoder" and (encoder_lr_factor != 1 or encoder_lr_decay != 1):
+            depth = 1 + last - layers.get(own, last)
             factors[depth] = encoder_lr_factor * encoder_lr_decay ** (depth - 1)
+        elif part == HEAD and head_lr_factor != 1:
+            depth = 2 + last
         groups.setdefault((depth, split_decay and param.dim() <= 1), []).append(param)
     return [
         {
@@ -80,20 +87,24 @@ def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Opti
     it is added to the gradient as is usual there. An optimizer of a library does as its documentation says.
 
     Args:
-        network: its encoder, if it has one, is `network.encoder`. It may be moved to its device before or after.
+        network: its encoder, if it has one, is `network.encoder`, its head `network.segmentation_head`. It may be
+            moved to its device before or after.
         settings: their momentum is for SGD, and for those of the libraries that have a setting of this name.
 
     Raises:
-        UserError: an encoder's rate for a network without an encoder, or a name that the installed library lacks.
+        UserError: a rate for a part that the network does not have, or a name that the installed library lacks.
     """
-    rates = {"ENCODER_LR_FACTOR": settings.encoder_lr_factor, "ENCODER_LR_DECAY": settings.encoder_lr_decay}
-    for key, factor in rates.items():
-        if factor != 1 and not hasattr(network, "encoder"):
-            raise UserError(
-                f"SOLVER.OPTIMIZER.{key} is {factor}, but {type(network).__name__} has no encoder: set it to 1"
-            )
+    factors = {
+        "ENCODER_LR_FACTOR": ("encoder", settings.encoder_lr_factor),
+        "ENCODER_LR_DECAY": ("encoder", settings.encoder_lr_decay),
+        "HEAD_LR_FACTOR": (HEAD, settings.head_lr_factor),
+    }
+    for key, (part, factor) in factors.items():
+        if factor != 1 and not hasattr(network, part):
+            found = f"SOLVER.OPTIMIZER.{key} is {factor}, but {type(network).__name__} has no {part}"
+            raise UserError(f"{found}: set it to 1")
     own = (settings.weight_decay, settings.encoder_lr_factor, settings.decay_norm_and_bias, settings.encoder_lr_decay)
-    groups = parameter_groups(network, *own)
+    groups = parameter_groups(network, *own, settings.head_lr_factor)
     library, _, own_name = settings.name.rpartition(".")
     makers = {"": _own, "timm": _of_timm, "torch_optimizer": _of_torch_optimizer}
     optimizer = makers[library](own_name, groups, settings.momentum)

@@ -36,7 +36,9 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             images_BHWC = batch.images.to(learner.device, non_blocking=True)
             labels = learning.to_device(batch.labels)
             with autocast(learner.device, learner.precision):
-                outputs = in_parts(lambda part: network(normalise(part, scaling)), images_BHWC, learning.join_outputs)
+                outputs = in_parts(
+                    lambda part: learning.whole(network, normalise(part, scaling)), images_BHWC, learning.join_outputs
+                )
             losses.append(criterion(outputs, labels))
             counts.append(batch.num_images)
             scorer.add(outputs, labels, *([batch.windows_of] if batch.windows_of is not None else []))
@@ -118,7 +120,8 @@ def validation_loss(learner: Learner, batches: Sequence[Batch], criterion: Crite
     for batch in batches:
         images_BHWC, labels = batch.images.to(learner.device), learning.to_device(batch.labels)
         with at_this_step(learner) as network, autocast(learner.device, learner.precision):
-            outputs = network(normalise(images_BHWC, scaling_of(network, learner.config.model.encoder)))
+            scaling = scaling_of(network, learner.config.model.encoder)
+            outputs = learning.whole(network, normalise(images_BHWC, scaling))
         total += float(criterion(outputs, labels).total) * len(images_BHWC)
         count += len(images_BHWC)  # a window counts as an image here, as few are chosen of each
     return total / count

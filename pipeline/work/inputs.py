@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.architectures import own_code
 from pipeline.config.competition import MaskCsv
 from pipeline.config.load import load_members
 from pipeline.config.template import any_file
@@ -155,19 +156,22 @@ def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
 
 
 def starting_weights(run: Run) -> Sources:
-    """Returns the weights that training starts from, so that other weights mean another result.
+    """Returns the weights that training starts from, and the code of a network of the user's own.
 
-    Of a run on all images also what says how long it trains, and at which rate.
+    Other weights or other code mean another result. Of a run on all images also what says how long it trains, and at
+    which rate.
     """
-    config, lengths = run.loaded.config, {}
+    config, sources = run.loaded.config, {}
     if run.loaded.is_on_all_images:
         source = source_of(run.loaded, run.folders)
-        lengths = {f"SOLVER.FROM's {name}": source / name for name in (HISTORY, SWEEP_FACTS)}
+        sources |= {f"SOLVER.FROM's {name}": source / name for name in (HISTORY, SWEEP_FACTS)}
+    if code := own_code(config.model.name):
+        sources[f"the code in {code[0]}"] = CONFIGS / code[0]
     if config.experiment.load_prev is not None:
         previous = find_checkpoint(config.experiment.load_prev, run.folders)
-        return {"the previous run's best checkpoint": previous} | lengths
+        return {"the previous run's best checkpoint": previous} | sources
     path = find_encoder_weights(config.model.encoder, run.folders.weights)
-    return ({"the encoder's weights": path} if path else {}) | lengths
+    return ({"the encoder's weights": path} if path else {}) | sources
 
 
 def lacks_tiles(run: Run) -> bool:

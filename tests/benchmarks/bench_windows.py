@@ -17,7 +17,8 @@ import torch
 
 from pipeline.config.load import load
 from pipeline.segmentation.networks import build_network
-from pipeline.segmentation.predict import Predictor, averaged_logits, window_starts
+from pipeline.segmentation.predict import Predictor, averaged_logits
+from pipeline.segmentation.windows import window_starts
 from tests.benchmarks.timing import alternate
 
 NUM_CLASSES, HEIGHT, WIDTH = 12, 736, 1280

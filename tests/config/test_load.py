@@ -166,7 +166,7 @@ def test_overrides_change_their_keys_and_nothing_else(overrides, words):
         (["SOLVER.MAX_LR="], "command line: SOLVER.MAX_LR: found nothing, expected a number (above 0) or auto"),
         (["SOLVER=1"], "command line: SOLVER: found '1', expected a group of keys: "),
         (["SOLVER.MAX_LR={A: 1}"], "command line: SOLVER.MAX_LR: found a group of keys, expected one value"),
-        (["MODEL.NAME=UNett"], "command line: MODEL.NAME: found 'UNett', expected one of Unet, UnetPlusPlus, FPN, "),
+        (["MODEL.NAME=UNett"], "command line: MODEL.NAME: found 'UNett', expected one of Unet, UnetPlusPlus, MAnet, "),
         (["BASE=ExpAAC"], "command line: BASE can be set in a file only ("),
         (["SOLVER.PLAN=../plans/constant"], "command line: SOLVER.PLAN: there is no plan '../plans/constant'"),
         (["SOLVER.PLAN=/etc/passwd"], "command line: SOLVER.PLAN: there is no plan '/etc/passwd'"),
@@ -367,7 +367,7 @@ def test_flat_and_nested_values_are_the_same_values():
         items = {}
         for key, value in tree.items():
             here = f"{path}.{key}" if path else key
-            items |= flat(value, here) if isinstance(value, dict) else {here: value}
+            items |= flat(value, here) if isinstance(value, dict) and value else {here: value}
         return items
 
     assert flat(nested(values)) == values

@@ -26,11 +26,10 @@ from pipeline.segmentation.predict import (
     full_logits,
     predict_batches,
     stored_bytes,
-    window_starts,
-    window_weights,
 )
 from pipeline.segmentation.upscaling import is_upscaled, upscaled
 from pipeline.segmentation.views import views
+from pipeline.segmentation.windows import window_starts, window_weights
 from pipeline.task import Batch, Frame
 from pipeline.training.encoder import Scaling, mean_std, normalise
 

@@ -149,3 +149,36 @@ def test_real_weights_of_the_library_fit(shared):
     if path is None:
         pytest.skip("needs mobilenet_v2-imagenet.safetensors in the shared folder")
     filled(Encoder("mobilenet_v2", "X", str(path)), name="FPN")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "positions"),
+    [
+        ("Unet", "tu-coatnet_nano_rw_224", "relative_position_bias_table"),
+        ("DPT", "tu-vit_tiny_patch16_224", "pos_embed"),
+    ],
+)
+def test_weights_of_another_image_size_are_resampled_where_they_are_of_positions(tmp_path, name, encoder, positions):
+    sizes, networks = ([224, 224], [64, 96]), []
+    for width, height in sizes:
+        settings = Encoder(encoder, "X", str(tmp_path / "mine.safetensors"), (width, height))
+        networks.append(build_network(model(name, settings), 2, wanted=(height, width)))
+    state = {key: tensor.contiguous() for key, tensor in networks[0].encoder.state_dict().items()}
+    save_file(state, tmp_path / "mine.safetensors")
+    load_encoder(networks[1], settings, ())
+    found = networks[1].encoder.state_dict()
+    other = [key for key in state if found[key].shape != state[key].shape]
+    assert other and all(positions in key for key in other)
+    assert all(torch.equal(found[key], state[key]) for key in state if key not in other)
+    key = other[0]  # a smooth resampling keeps the mean about
+    assert found[key].std() > 0 and abs(float(found[key].mean() - state[key].mean())) < float(state[key].std())
+
+
+def test_a_shallower_encoder_leaves_the_deepest_stages_of_a_file_out(tmp_path):
+    settings = Encoder("tu-convnext_atto", "X", str(tmp_path / "mine.safetensors"))
+    state = build_network(model("Unet", settings), 2).encoder.state_dict()
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "mine.safetensors")
+    network = build_network(Model("PSPNet", "X", settings), 2)
+    load_encoder(network, settings, ())
+    own = network.encoder.state_dict()
+    assert 0 < len(own) < len(state) and all(torch.equal(tensor, state[key]) for key, tensor in own.items())

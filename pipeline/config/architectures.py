@@ -1,0 +1,69 @@
+"""Which networks MODEL.NAME may name. The library's are read from its source, since importing it takes seconds.
+
+A name is an architecture of segmentation_models_pytorch (Unet, DPT, ...), one of the project's own (`OURS`), or
+`FILE.py:FUNCTION`, a function of the user's own in a file beside the configs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+from pipeline.wording import nearest
+
+LIBRARY = "segmentation_models_pytorch"
+OURS = ("DeepLabV2", "PlainUnet")
+NO_ENCODER = "none"  # MODEL.ENCODER.NAME of networks that have none of the library's
+OWN_CODE = re.compile(r"([A-Za-z0-9_-]+\.py):([A-Za-z_][A-Za-z0-9_]*)")
+
+
+@functools.cache
+def library_architectures() -> tuple[str, ...]:
+    """Returns the architectures of the installed library, in its order; none where it is not installed."""
+    spec = importlib.util.find_spec(LIBRARY)
+    if spec is None or spec.origin is None:
+        return ()
+    lines = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    imports = [line for line in lines if isinstance(line, ast.ImportFrom) and line.level == 1]
+    of_decoders = [line for line in imports if (line.module or "").startswith("decoders.")]
+    return tuple(alias.name for line in of_decoders for alias in line.names)
+
+
+def own_code(name: str) -> tuple[str, str] | None:
+    """Returns file and function of a network of the user's own, None for every other name.
+
+    >>> own_code("my_network.py:build"), own_code("Unet")
+    (('my_network.py', 'build'), None)
+    """
+    match = OWN_CODE.fullmatch(name)
+    return match.groups() if match else None
+
+
+def why_not_named(name: str) -> str | None:
+    """Returns why MODEL.NAME is refused, with what to write instead, or None."""
+    library = library_architectures()
+    if own_code(name) or not library or name in (*library, *OURS):
+        return None
+    if ".py" in name:
+        return f"found {name!r}, expected FILE.py:FUNCTION with a file in the folder of the configs"
+    near = nearest(name, (*library, *OURS))
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"found {name!r}, expected one of {', '.join((*library, *OURS))}, or FILE.py:FUNCTION{hint}"
+
+
+def why_encoder_does_not_fit(name: str, encoder: str, weights: str | None) -> str | None:
+    """Returns why an architecture does not go together with MODEL.ENCODER, or None.
+
+    >>> why_encoder_does_not_fit("PlainUnet", "resnet18", None)
+    'PlainUnet has no encoder of the library; set MODEL.ENCODER.NAME: none and MODEL.ENCODER.WEIGHTS: null'
+    """
+    if name == "PlainUnet" or own_code(name):
+        if encoder != NO_ENCODER or weights is not None:
+            remedy = "set MODEL.ENCODER.NAME: none and MODEL.ENCODER.WEIGHTS: null"
+            return f"{name} has no encoder of the library; {remedy}"
+    elif encoder == NO_ENCODER:
+        return f"{name} needs an encoder, for example resnet18"
+    return None

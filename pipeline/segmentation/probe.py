@@ -1,0 +1,169 @@
+"""Which sizes a network takes, found by running it on the meta device, which computes shapes only.
+
+A network of convolutions takes any multiple of its stride. Transformers are built for one size (`img_size` of timm);
+some of them take others, too, when they are told to (`dynamic_img_size`, `strict_img_size`). Nothing of this is listed
+here: what runs is found by running it, within a second and before any image is read.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.errors import UserError
+from pipeline.segmentation.padding import STRIDE, Sizes
+
+Size = tuple[int, int]  # height, width
+Make = Callable[..., nn.Module]
+MULTIPLES = (32, 64, 128)  # that are tried, in this order
+# In multiples: no side is a multiple of another, so that windows and patches cannot fit by chance.
+SHAPES = ((7, 5), (6, 9))
+ANY_SIZE_OPTIONS = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})
+STEPS = (32, 64, 96, 128, 192, 224, 256, 448, 512)  # sizes that are proposed are multiples of one of these
+MOST_TRIED, MOST_PROPOSED = 8, 3
+LONGEST_REASON = 160  # characters
+USUAL = (224, 224)  # of encoders
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a network is built so that it runs.
+
+    Attributes:
+        arguments: for its encoder.
+        sizes: of the frames that it then takes.
+    """
+
+    arguments: dict[str, Any]
+    sizes: Sizes
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a network runs at no size that is wanted."""
+
+    reason: str
+
+
+def find_build(
+    make: Make, shape: Size, wanted: Size | None, is_given: bool, is_own_code: bool = False
+) -> Build | Refusal:
+    """Returns how a network is to be built, or why it cannot be.
+
+    Args:
+        make: (arguments for the encoder) to a network.
+        shape: channels of images and of logits.
+        wanted: the size of training samples, None where that is known from the images only.
+        is_given: whether the network is to see this size and no other.
+        is_own_code: runs on the CPU, since the user's code need not know of the meta device, and takes no arguments.
+    """
+    trial = Trial(make, shape, "cpu" if is_own_code else "meta")
+    first = ""
+    if not (is_given and wanted):
+        for arguments in ANY_SIZE_OPTIONS[:1] if is_own_code else ANY_SIZE_OPTIONS:
+            for multiple in MULTIPLES:
+                sizes = [tuple(side * multiple for side in sides) for sides in SHAPES]
+                reason = trial.why_not(arguments, [*sizes, *_padded(wanted, multiple)])
+                if reason is None:
+                    return Build(arguments, Sizes(multiple))
+                first = first or reason
+                if trial.is_refused(arguments):  # no size will help
+                    break
+    size = wanted or trial.own_size() or USUAL
+    for arguments in ({"img_size": size}, {}) if not is_own_code else ({},):
+        reason = trial.why_not(arguments, [size])
+        if reason is None:
+            return Build(arguments, Sizes(STRIDE, fixed=size))
+        if not trial.is_refused(arguments):
+            first = reason
+    return Refusal(first or reason)
+
+
+def _padded(wanted: Size | None, multiple: int) -> list[Size]:
+    return [Sizes(multiple).padded(*wanted)] if wanted else []
+
+
+def other_sizes(make: Make, shape: Size, wanted: Size | None) -> list[Size]:
+    """Returns up to three sizes near a wanted one at which a network runs that was refused, the nearest first."""
+    trial = Trial(make, shape, "meta")
+    own = trial.own_size()
+    if trial.is_refused({}):  # at no size
+        return []
+    size = wanted or own or USUAL
+    near = {tuple(max(step, round(side / step) * step) for side in size) for step in STEPS} - {size}
+    squares = {(max(other), max(other)) for other in near}
+    found = sorted(near | squares, key=lambda other: (abs(other[0] - size[0]) + abs(other[1] - size[1]), other))
+    candidates = dict.fromkeys([*found[:MOST_TRIED], *([own] if own else [])])
+    runs = (other for other in candidates if isinstance(find_build(make, shape, other, is_given=True), Build))
+    return list(islice(runs, MOST_PROPOSED))
+
+
+class Trial:
+    """Builds networks and runs them, each once for the same arguments."""
+
+    def __init__(self, make: Make, shape: Size, device: str) -> None:
+        self.make, self.shape, self.device = make, shape, device
+        self.built: dict[str, nn.Module | str] = {}
+
+    def why_not(self, arguments: dict[str, Any], sizes: Sequence[Size]) -> str | None:
+        """Returns why a network does not map images of all these sizes to logits, or None."""
+        network = self._network(arguments)
+        if isinstance(network, str):
+            return network
+        device = next((param.device.type for param in network.parameters()), "cpu")
+        for height, width in sizes:
+            try:
+                with torch.device(device), torch.no_grad():
+                    found = network(torch.zeros(2, self.shape[0], height, width))
+            except Exception as error:  # whatever a library raises at a size that it does not take
+                if device == "meta" and "meta" in str(error):
+                    return Trial(self.make, self.shape, "cpu").why_not(arguments, sizes)
+                return reason_of(error)
+            logits = found[0] if isinstance(found, tuple) else found
+            expected = (2, self.shape[1], height, width)
+            if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+                shown = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+                return f"it maps (2, {self.shape[0]}, {height}, {width}) to {shown}, not to {expected}"
+        return None
+
+    def is_refused(self, arguments: dict[str, Any]) -> bool:
+        """Returns whether no network can be built with these arguments, at whatever size."""
+        return isinstance(self.built.get(repr(arguments)), str)
+
+    def own_size(self) -> Size | None:
+        """Returns the size that the encoder is made for, where it says so."""
+        network = self._network({})
+        encoder = None if isinstance(network, str) else getattr(getattr(network, "encoder", None), "model", None)
+        size = (getattr(encoder, "pretrained_cfg", None) or {}).get("input_size")
+        return tuple(size[1:]) if size else None
+
+    def _network(self, arguments: dict[str, Any]) -> nn.Module | str:
+        key = repr(arguments)
+        if key not in self.built:
+            self.built[key] = self._build(arguments, self.device)
+        return self.built[key]
+
+    def _build(self, arguments: dict[str, Any], device: str) -> nn.Module | str:
+        try:
+            with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device(device):
+                warnings.simplefilter("ignore")
+                network = self.make(**arguments)
+            return network.eval() if isinstance(network, nn.Module) else f"it is {type(network).__name__}, no network"
+        except UserError:
+            raise
+        except Exception as error:  # whatever a library, or the user's code, raises of arguments that do not fit
+            if device == "meta" and "meta" in str(error):  # reads a number of a tensor while it is built
+                return self._build(arguments, "cpu")
+            return reason_of(error)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the message of an error of a library as one line."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
