@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,18 @@ from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
 from pipeline.config.schema import Config
-from pipeline.config.tree import Leaf, Tree, build, key_of, leaf_origins, merge, override_tree, read_tree, refuse
+from pipeline.config.tree import (
+    Leaf,
+    Tree,
+    build,
+    key_of,
+    leaf_origins,
+    merge,
+    override_tree,
+    read_tree,
+    refuse,
+    value_origins,
+)
 from pipeline.errors import UserError
 from pipeline.files import sha256_text
 from pipeline.paths import CONFIGS
@@ -123,17 +133,8 @@ def load(name: str, overrides: tuple[str, ...] = (), trusts_code: bool = False) 
     if config.experiment.load_prev in (run, *([run_name(config)] if run == name else [])):
         why = f"{run} cannot start from itself; name an earlier run, or null"
         refuse(leaf_origins(tree), "EXPERIMENT.LOAD_PREV", why)
-    origins = _origins_of(tree, values)
+    origins = value_origins(tree, values)
     return Loaded(name, run, config, competition, plan, values, origins, changed, trusts_code)
-
-
-def _origins_of(tree: Tree, values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns where each leaf was written, and for a key whose value is a group the last of its leaves."""
-    origins = leaf_origins(tree)
-    for key in values.keys() - origins.keys():
-        within = [origin for leaf, origin in origins.items() if leaf.startswith(f"{key}.")]
-        origins |= {key: within[-1]} if within else {}
-    return origins
 
 
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
@@ -291,47 +292,3 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
             parent = parent.setdefault(group, {})
         parent[leaf] = value
     return tree
-
-
-def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
-    """Returns the resolved configs of an ensemble's members, in the order of ENSEMBLE.MEMBERS.
-
-    Raises:
-        UserError: a member is unknown, from another competition, or an ensemble itself; with origin and remedy.
-    """
-    origin = f"{loaded.origins['ENSEMBLE.MEMBERS']}: ENSEMBLE.MEMBERS"
-    members, overrides = [], _overrides(loaded, COMBINING_KEYS)
-    for name in loaded.config.ensemble.members or ():
-        try:
-            member = load(name, overrides, loaded.trusts_code)
-        except UserError as error:
-            raise UserError(f"{origin}: member {name}: {error}") from None
-        if member.is_on_all_images:
-            why = (
-                "is trained on all images (DATASETS.SPLIT.BY: none), so no image is out of fold for it and the ensemble"
-            )
-            raise UserError(f"{origin}: {name} {why} could not be scored with it; name its SOLVER.FROM instead")
-        if member.is_ensemble:
-            raise UserError(f"{origin}: {name} is an ensemble; give its members instead")
-        if member.config.submit.time_limit_hours is not None:
-            why = "sets SUBMIT.TIME_LIMIT_HOURS, but only the ensemble has a time limit"
-            raise UserError(f"{origin}: member {name} {why}; remove it there, and give --time-limit to {loaded.name}")
-        if member.competition != loaded.competition:
-            raise UserError(
-                f"{origin}: {name} is from the competition {member.competition.name}, {loaded.name} from "
-                f"{loaded.competition.name}; set DATASETS.COMPETITION, or remove {name}"
-            )
-        members.append(member)
-    return tuple(members)
-
-
-def member_command(member: Loaded, stage: str) -> str:
-    """Returns what to type to run a stage of a member, with the overrides of its run."""
-    return " ".join(["./run.sh", member.name, *map(shlex.quote, _overrides(member)), stage])
-
-
-def _overrides(loaded: Loaded, left_out: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Returns the overrides of a config as KEY=VALUE, without those of the groups `left_out`."""
-    values = {key: loaded.values[key] for key in loaded.changed if not is_below(key, left_out)}
-    is_word = {key: isinstance(value, str) and value.isidentifier() for key, value in values.items()}
-    return tuple(f"{key}={value if is_word[key] else json.dumps(value)}" for key, value in values.items())

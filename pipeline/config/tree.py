@@ -230,6 +230,15 @@ def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
     return origins
 
 
+def value_origins(tree: Tree, values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns where each leaf was written, and for a key whose value is a group the last of its leaves."""
+    origins = leaf_origins(tree)
+    for key in values.keys() - origins.keys():
+        within = [origin for leaf, origin in origins.items() if leaf.startswith(f"{key}.")]
+        origins |= {key: within[-1]} if within else {}
+    return origins
+
+
 def key_of(name: str) -> str:
     """Returns the key of a schema's field; one that Python keeps for itself has an underscore behind it.
 

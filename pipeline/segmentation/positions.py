@@ -1,11 +1,11 @@
-"""The tiles of a run's training images in the tile store, or whole images where tiles are off."""
+"""Where training samples lie: tiles of the images in the tile store, or whole images where tiles are off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.config.schema import Augmentation
+from pipeline.config.augmentation import Augmentation
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
@@ -21,7 +21,7 @@ class TilePosition(NamedTuple):
 
 
 def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
-    """Returns every tile of every image, image by image.
+    """Returns every tile of every image, image by image; the whole image as often as random crops are taken of it.
 
     Raises:
         UserError: no images at all, or impossible `TILE.SETS`.
@@ -31,7 +31,9 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
     tile = augmentation.tile
     if not tile.enable:
         entries = [(image_id, store.entry(image_id)) for image_id in ids]
-        return [TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries]
+        per_image = augmentation.random_crop.per_image if augmentation.random_crop.enable else 1
+        wholes = (TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries)
+        return [whole for whole in wholes for _ in range(per_image)]
     return [
         TilePosition(image_id, scale, box)
         for image_id in ids

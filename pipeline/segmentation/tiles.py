@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pipeline.config.augmentation import Augmentation
 from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
 from pipeline.data.image_source import PLAIN, black_of, to_rgb
@@ -70,7 +72,7 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
     captions = [dataset.positions[index].image_id for index in indices]
-    kinds = (kind for name, kind in vars(augmentation).items() if name != "tile")
+    kinds = (getattr(augmentation, own.name) for own in fields(Augmentation) if own.name != "tile")
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"Training input: {what} of the first epoch, masks below"
     facts = read_json(run.paths / IMAGES) or PLAIN

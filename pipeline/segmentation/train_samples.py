@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +31,7 @@ from pipeline.data.filters import apply_dropout, apply_filters, filters
 from pipeline.data.loaders import SampleKey
 from pipeline.data.store import Store
 from pipeline.data.streams import CLASS_MIX, COLOR, CROP, CUT_MIX, GEOMETRY, MIX_UP, MOSAIC, PASTING
-from pipeline.data.tiles import Box, Scale, tile_windows
-from pipeline.errors import UserError
-from pipeline.paths import SPLIT
+from pipeline.data.tiles import Box
 from pipeline.segmentation import copy_paste
 from pipeline.segmentation.mixing import (
     Blended,
@@ -46,19 +43,12 @@ from pipeline.segmentation.mixing import (
     mix_up,
 )
 from pipeline.segmentation.padding import BLACK, Policy, Sizes, pad, padding_values
+from pipeline.segmentation.positions import tile_positions
 from pipeline.segmentation.samples import pixel_bytes, stack
 from pipeline.task import Batch
 
 WHITE = 255
 ANY_SIZE = Sizes()
-
-
-class TilePosition(NamedTuple):
-    """One tile of one image in the store; without tiles the whole image."""
-
-    image_id: str
-    scale: Scale | None
-    box: Box
 
 
 class TrainDataset(torch.utils.data.Dataset):
@@ -288,27 +278,6 @@ def framed(part: np.ndarray, frame: Box, mask: np.ndarray) -> np.ndarray:
     whole = np.full_like(mask, IGNORE)
     whole[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] = part
     return whole
-
-
-def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
-    """Returns every tile of every image, image by image; the whole image as often as random crops are taken of it.
-
-    Raises:
-        UserError: no images at all, or impossible `TILE.SETS`.
-    """
-    if not ids:
-        raise UserError(f"the split leaves no image to train on; see {SPLIT} and DATASETS.SPLIT_INDEX")
-    tile = augmentation.tile
-    if not tile.enable:
-        entries = [(image_id, store.entry(image_id)) for image_id in ids]
-        per_image = augmentation.random_crop.per_image if augmentation.random_crop.enable else 1
-        wholes = (TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries)
-        return [whole for whole in wholes for _ in range(per_image)]
-    return [
-        TilePosition(image_id, scale, box)
-        for image_id in ids
-        for scale, box in tile_windows(tile.sets, tile.width, tile.height, store.size(image_id))
-    ]
 
 
 def collate_train(samples: list[tuple[np.ndarray, np.ndarray | Blended, SampleKey]]) -> Batch:

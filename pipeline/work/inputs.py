@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.architectures import own_code
 from pipeline.config.competition import MaskCsv
-from pipeline.config.load import load_members
+from pipeline.config.members import load_members
 from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
 from pipeline.data.image_files import label_files

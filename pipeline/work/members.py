@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.config.load import is_machine_key, member_command, run_name
+from pipeline.config.load import is_machine_key, run_name
+from pipeline.config.members import member_command
 from pipeline.data.catalog import read_catalog
 from pipeline.data.split import read_split
 from pipeline.engine.chain import reuse_finished, run_chain

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.load import load, load_members, member_command, names
+from pipeline.config.load import load, names
+from pipeline.config.members import load_members, member_command
 from pipeline.errors import UserError
 
 

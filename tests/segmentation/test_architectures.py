@@ -112,8 +112,8 @@ def test_a_name_goes_with_its_encoder():
         load("demo", ("MODEL.NAME=Unet", "MODEL.ENCODER.NAME=none"))
     with pytest.raises(UserError, match=r"MODEL\.NAME: found '\.\./x\.py:build', expected FILE\.py:FUNCTION"):
         load("demo", ("MODEL.NAME=../x.py:build",))
-    with pytest.raises(UserError, match=r"IMG_SIZE: \[100, 64\] must be multiples of 32, for example \[96, 64\]"):
-        load("demo", ("MODEL.ENCODER.IMG_SIZE=[100, 64]",))
+    with pytest.raises(UserError, match=r"IMAGE_SIZE: \[100, 64\] must be multiples of 32, for example \[96, 64\]"):
+        load("demo", ("MODEL.ENCODER.IMAGE_SIZE=[100, 64]",))
 
 
 def test_the_head_has_a_rate_of_its_own_beside_the_encoders():

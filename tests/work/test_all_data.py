@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.commands.absent import why_absent
-from pipeline.config.load import load, load_members
+from pipeline.config.load import load
+from pipeline.config.members import load_members
 from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, DECODE, HISTORY, LAST, METRICS, REPORT, SPLIT, SUBMISSION, SWEEP_FACTS, Folders
