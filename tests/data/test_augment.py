@@ -209,7 +209,8 @@ def test_enlarging_is_as_opencv_resizes():
 
 
 def test_the_four_orientations_and_both_flips_are_equally_likely():
-    drawn = [draw_geometry(augmentation(*EVERY_WAY), np.random.default_rng((1, index))) for index in range(4000)]
+    rules = augmentation(*EVERY_WAY)
+    drawn = [draw_geometry(rules, np.random.default_rng((1, index))) for index in range(4000)]
     turns = np.bincount([geometry.quarter_turns for geometry in drawn], minlength=4) / 4000
     assert np.abs(turns - 0.25).max() < 0.03
     assert abs(np.mean([geometry.flip_vertical for geometry in drawn]) - 0.5) < 0.03
