@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMG_SIZE")
+NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
 NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT")
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (

@@ -53,9 +53,9 @@ def _model(config: Config) -> Problems:
         yield "MODEL.NAME", why
     if why := why_encoder_does_not_fit(model.name, encoder.name, encoder.weights):
         yield "MODEL.ENCODER.NAME", why
-    if encoder.img_size is not None and any(side % STRIDE for side in encoder.img_size):
-        found = f"{list(encoder.img_size)} must be multiples of {STRIDE}"
-        yield "MODEL.ENCODER.IMG_SIZE", f"{found}, for example {_near(encoder.img_size)}"
+    if encoder.image_size is not None and any(side % STRIDE for side in encoder.image_size):
+        found = f"{list(encoder.image_size)} must be multiples of {STRIDE}"
+        yield "MODEL.ENCODER.IMAGE_SIZE", f"{found}, for example {_near(encoder.image_size)}"
 
 
 def _near(size: tuple[int, int]) -> list[int]:

@@ -127,7 +127,8 @@ def _origins_of(tree: Tree, values: Mapping[str, Any]) -> dict[str, str]:
     origins = leaf_origins(tree)
     for key in values.keys() - origins.keys():
         within = [origin for leaf, origin in origins.items() if leaf.startswith(f"{key}.")]
-        origins |= {key: within[-1]} if within else {}
+        group = functools.reduce(lambda node, part: node[part], key.split("."), tree)
+        origins[key] = within[-1] if within else group.origin
     return origins
 
 

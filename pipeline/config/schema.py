@@ -39,7 +39,7 @@ class Encoder:
     name: str
     abbr: str
     weights: str | None
-    img_size: tuple[Count, Count] | None = None
+    image_size: tuple[Count, Count] | None = None
 
 
 @dataclass(frozen=True)

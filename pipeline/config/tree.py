@@ -222,11 +222,11 @@ def _all_keys(schema: type, path: str = "") -> list[str]:
 
 
 def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
-    """Returns `{"SOLVER.MAX_LR": "configs/base.yaml:90", ...}` for every leaf, and for an empty group."""
+    """Returns `{"SOLVER.MAX_LR": "configs/base.yaml:90", ...}` for every leaf."""
     origins = {}
     for key, value in tree.items():
         here = join(path, key)
-        origins |= leaf_origins(value, here) if isinstance(value, Tree) and value else {here: value.origin}
+        origins |= leaf_origins(value, here) if isinstance(value, Tree) else {here: value.origin}
     return origins
 
 

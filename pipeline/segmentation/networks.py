@@ -65,7 +65,7 @@ def frame_sizes(loaded: Loaded) -> Sizes:
 
 def _arguments_of(loaded: Loaded) -> tuple[Model, int, int, Size | None, bool]:
     config = loaded.config
-    tile, size = config.datasets.augmentation.tile, config.model.encoder.img_size
+    tile, size = config.datasets.augmentation.tile, config.model.encoder.image_size
     wanted = size[::-1] if size else (ANY_SIZE.padded(tile.height, tile.width) if tile.enable else None)
     return config.model, num_outputs(loaded), loaded.competition.num_channels, wanted, loaded.trusts_code
 
@@ -81,7 +81,7 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
         height, width = sizes.fixed
         raise UserError(
             f"DATASETS.AUGMENTATION.TILE: tiles of {tile.width}x{tile.height} do not fit a network of "
-            f"{width}x{height}; make them that size, or set MODEL.ENCODER.IMG_SIZE"
+            f"{width}x{height}; make them that size, or set MODEL.ENCODER.IMAGE_SIZE"
         )
     if predict.mode == "window" and sizes.fixed is None and any(side % sizes.multiple for side in predict.window):
         near = [max(sizes.multiple, round(side / sizes.multiple) * sizes.multiple) for side in predict.window]
@@ -110,7 +110,7 @@ def build_of(model: Model, num_outputs: int, num_channels: int, wanted: Size | N
 
 
 def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None, is_trusted: bool) -> Build:
-    is_own, is_given = bool(own_code(model.name)), model.encoder.img_size is not None
+    is_own, is_given = bool(own_code(model.name)), model.encoder.image_size is not None
     if is_own and model.aux_weight:
         raise UserError(f"MODEL.AUX_WEIGHT: {model.name} has no auxiliary head that the pipeline knows; set it to 0")
     make = functools.partial(make_network, model, num_outputs, num_channels, is_trusted)
@@ -125,12 +125,12 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
 
 def _remedy(model: Model, make: Make, shape: tuple[int, int], wanted: Size | None) -> str:
     """Returns what to set so that a refused network runs; `shape`: channels of images and of logits."""
+    if model.options and _runs_with(model.name, model, shape):
+        return "change MODEL.OPTIONS: it runs without them"
     if sizes := other_sizes(make, shape, wanted):
         words = " or ".join(f"[{width}, {height}]" for height, width in sizes)
-        return f"it runs at {words}: set MODEL.ENCODER.IMG_SIZE and the size of tiles"
+        return f"it runs at {words}: set MODEL.ENCODER.IMAGE_SIZE and the size of tiles"
     others = [name for name in library_architectures() if name != model.name and _runs_with(name, model, shape)]
-    if model.options:
-        return f"change MODEL.OPTIONS{f', or MODEL.NAME to {others[0]}' if others else ''}"
     if others:
         return f"with {model.encoder.name} these run: {', '.join(others)}"
     return f"no architecture runs with {model.encoder.name}; choose another MODEL.ENCODER.NAME"

@@ -66,7 +66,7 @@ def refuse_other_sizes(sizes: Sizes, frames: Collection[tuple[int, int]]) -> Non
     ):
         return
     (height, width), (own_height, own_width) = other, sizes.fixed
-    only = f"set MODEL.ENCODER.IMG_SIZE: [{width}, {height}]" if len(frames) == 1 else "cut tiles: TILE.ENABLE: true"
+    only = f"set MODEL.ENCODER.IMAGE_SIZE: [{width}, {height}]" if len(frames) == 1 else "cut tiles: TILE.ENABLE: true"
     raise UserError(
         f"MODEL: the network takes images of {own_width}x{own_height} only, but a training sample has "
         f"{width}x{height}; {only}"

@@ -56,7 +56,11 @@ def test_a_vision_transformer_runs_in_dpt_at_any_size():
     [
         ("tu-vit_tiny_patch16_224", "Unet", r"Unsupported model downsampling pattern; with .* these run: .*DPT"),
         ("resnet18", "DPT", r"Only Timm encoders are supported.*; with resnet18 these run: Unet, .*Segformer"),
-        ("tu-nest_tiny", "PSPNet", r"does not run at 192x128: .*it runs at \[\d+, \d+\].*set MODEL\.ENCODER\.IMG_SIZE"),
+        (
+            "tu-nest_tiny",
+            "PSPNet",
+            r"does not run at 192x128: .*it runs at \[\d+, \d+\].*set MODEL\.ENCODER\.IMAGE_SIZE",
+        ),
         ("maxvit_tiny_tf_512", "Unet", r"has no 'maxvit_tiny_tf_512'; timm has it: write tu-maxvit_tiny_tf_512"),
         ("tu-maxvit_tinny_tf_512", "Unet", r"timm has no 'maxvit_tinny_tf_512'; did you mean tu-maxvit_tiny_tf_512"),
     ],
@@ -127,7 +131,7 @@ def test_windows_of_one_size_cover_every_frame_even_a_smaller_one(height, width,
 def test_samples_of_another_size_than_the_networks_are_refused_with_the_key_to_set():
     refuse_other_sizes(Sizes(), {(96, 64), (32, 32)})
     refuse_other_sizes(Sizes(fixed=TILE), {TILE})
-    with pytest.raises(UserError, match=r"a training sample has 96x64; set MODEL\.ENCODER\.IMG_SIZE: \[96, 64\]"):
+    with pytest.raises(UserError, match=r"a training sample has 96x64; set MODEL\.ENCODER\.IMAGE_SIZE: \[96, 64\]"):
         refuse_other_sizes(Sizes(fixed=TILE), {(64, 96)})
     with pytest.raises(UserError, match=r"cut tiles: TILE\.ENABLE: true"):
         refuse_other_sizes(Sizes(fixed=TILE), {(64, 96), (32, 32)})

@@ -139,12 +139,12 @@ def test_a_network_of_ones_own_is_refused_before_anything_is_spent(workshop, own
 
 
 def test_whole_images_of_another_size_than_the_networks_are_refused_with_the_size_to_set(workshop):
-    loaded = workshop.tiny("MODEL.NAME=Unet", "MODEL.ENCODER.NAME=tu-lcnet_035", "MODEL.ENCODER.IMG_SIZE=[32, 32]")
-    with pytest.raises(UserError, match=r"takes images of 32x32 only.*set MODEL\.ENCODER\.IMG_SIZE: \[64, 64\]"):
+    loaded = workshop.tiny("MODEL.NAME=Unet", "MODEL.ENCODER.NAME=tu-lcnet_035", "MODEL.ENCODER.IMAGE_SIZE=[32, 32]")
+    with pytest.raises(UserError, match=r"takes images of 32x32 only.*set MODEL\.ENCODER\.IMAGE_SIZE: \[64, 64\]"):
         run_stages(loaded, "train")
 
 
 def test_tiles_of_another_size_than_the_given_one_are_refused(workshop):
-    loaded = workshop.tiny("MODEL.ENCODER.IMG_SIZE=[64, 32]", *TILES[:2], "DATASETS.AUGMENTATION.TILE.HEIGHT=64")
+    loaded = workshop.tiny("MODEL.ENCODER.IMAGE_SIZE=[64, 32]", *TILES[:2], "DATASETS.AUGMENTATION.TILE.HEIGHT=64")
     with pytest.raises(UserError, match=r"tiles of 32x64 do not fit a network of 64x32"):
         run_stages(loaded, "train")
