@@ -46,6 +46,7 @@ def build_network(
     build = build_of(model, num_outputs, num_channels, wanted, is_trusted)
     network = make_network(model, num_outputs, num_channels, is_trusted, **build.arguments)
     network.sizes, network.encoder_arguments = build.sizes, build.arguments
+    network.is_own_code = own_code(model.name) is not None
     return network.to(memory_format=torch.channels_last)
 
 
@@ -193,6 +194,9 @@ def align_corners(network: nn.Module) -> bool:
 
 
 def _cut_head(network: nn.Module) -> nn.Module | None:
-    """Returns the head of a network that computes its logits as the library's do; None: it cannot be cut."""
+    """Returns the head, of convolution and upsampling, of what is built as the library's networks are, else None.
+
+    The user's own network may do anything in its `forward`, unless that is the library's.
+    """
     is_librarys = type(network).forward in (SegmentationModel.forward, smp.DPT.forward)
-    return network.segmentation_head if is_librarys else None
+    return None if getattr(network, "is_own_code", False) and not is_librarys else network.segmentation_head
