@@ -5,6 +5,7 @@ In: a file or `KEY=VALUE` texts. Out: frozen dataclasses, and the origin of ever
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -222,11 +223,11 @@ def _all_keys(schema: type, path: str = "") -> list[str]:
 
 
 def leaf_origins(tree: Tree, path: str = "") -> dict[str, str]:
-    """Returns `{"SOLVER.MAX_LR": "configs/base.yaml:90", ...}` for every leaf, and for an empty group."""
+    """Returns `{"SOLVER.MAX_LR": "configs/base.yaml:90", ...}` for every leaf."""
     origins = {}
     for key, value in tree.items():
         here = join(path, key)
-        origins |= leaf_origins(value, here) if isinstance(value, Tree) and value else {here: value.origin}
+        origins |= leaf_origins(value, here) if isinstance(value, Tree) else {here: value.origin}
     return origins
 
 
@@ -235,7 +236,8 @@ def value_origins(tree: Tree, values: Mapping[str, Any]) -> dict[str, str]:
     origins = leaf_origins(tree)
     for key in values.keys() - origins.keys():
         within = [origin for leaf, origin in origins.items() if leaf.startswith(f"{key}.")]
-        origins |= {key: within[-1]} if within else {}
+        group = functools.reduce(lambda node, part: node[part], key.split("."), tree)
+        origins[key] = within[-1] if within else group.origin
     return origins
 
 

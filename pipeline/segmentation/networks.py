@@ -47,6 +47,7 @@ def build_network(
     build = build_of(model, num_outputs, num_channels, wanted, is_trusted)
     network = make_network(model, num_outputs, num_channels, is_trusted, **build.arguments)
     network.sizes, network.encoder_arguments = build.sizes, build.arguments
+    network.is_own_code = own_code(model.name) is not None
     return network.to(memory_format=torch.channels_last)
 
 
@@ -131,12 +132,12 @@ def _find(model: Model, num_outputs: int, num_channels: int, wanted: Size | None
 
 def _remedy(model: Model, make: Make, shape: tuple[int, int], wanted: Size | None) -> str:
     """Returns what to set so that a refused network runs; `shape`: channels of images and of logits."""
+    if model.options and _runs_with(model.name, model, shape):
+        return "change MODEL.OPTIONS: it runs without them"
     if sizes := other_sizes(make, shape, wanted):
         words = " or ".join(f"[{width}, {height}]" for height, width in sizes)
         return f"it runs at {words}: set MODEL.ENCODER.IMAGE_SIZE and the size of tiles"
     others = [name for name in library_architectures() if name != model.name and _runs_with(name, model, shape)]
-    if model.options:
-        return f"change MODEL.OPTIONS{f', or MODEL.NAME to {others[0]}' if others else ''}"
     if others:
         return f"with {model.encoder.name} these run: {', '.join(others)}"
     return f"no architecture runs with {model.encoder.name}; choose another MODEL.ENCODER.NAME"
@@ -199,6 +200,9 @@ def align_corners(network: nn.Module) -> bool:
 
 
 def _cut_head(network: nn.Module) -> nn.Module | None:
-    """Returns the head of a network that computes its logits as the library's do; None: it cannot be cut."""
+    """Returns the head, of convolution and upsampling, of what is built as the library's networks are, else None.
+
+    The user's own network may do anything in its `forward`, unless that is the library's.
+    """
     is_librarys = type(network).forward in (SegmentationModel.forward, smp.DPT.forward)
-    return network.segmentation_head if is_librarys else None
+    return None if getattr(network, "is_own_code", False) and not is_librarys else network.segmentation_head

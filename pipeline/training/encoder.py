@@ -181,7 +181,7 @@ def with_sizes(state: Mapping[str, Tensor], encoder: nn.Module) -> dict[str, Ten
         elif name.endswith("relative_position_bias_table"):
             window = encoder.get_submodule(name.rpartition(".")[0]).window_size
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="torch.searchsorted", category=UserWarning)  # of speed only
+                warnings.simplefilter("ignore", UserWarning)  # torch's, of how timm indexes
                 resampled[name] = resize_rel_pos_bias_table(old, window, tuple(new.shape))
     return resampled
 
