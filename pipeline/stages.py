@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
 NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.UPSCALE")
+NETWORK += tuple(f"DATASETS.AUGMENTATION.TILE.{key}" for key in ("ENABLE", "WIDTH", "HEIGHT"))  # may be its only size
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),

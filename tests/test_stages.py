@@ -49,6 +49,9 @@ DEPENDENTS = {
     "DATASETS.UPSCALE": NETWORK,
     "DATASETS.SAMPLING": LEARN,
     "DATASETS.AUGMENTATION": ("tile", *LEARN),
+    "DATASETS.AUGMENTATION.TILE.ENABLE": ("tile", *NETWORK),
+    "DATASETS.AUGMENTATION.TILE.WIDTH": ("tile", *NETWORK),
+    "DATASETS.AUGMENTATION.TILE.HEIGHT": ("tile", *NETWORK),
     "DATALOADERS.TRAIN": LEARN,
     "DATALOADERS.VALID": NETWORK,
     "LOSS_FN": LEARN,
@@ -249,6 +252,9 @@ FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "COMPETITION.IMAGES", "DATASET
 # It adds columns to the history: a competition's score that is set later trains nothing anew.
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE"}}
 
+# It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
+REFUSING = {"tile": ("MODEL", "DATASETS.UPSCALE")}
+
 
 class Watched:
     """A config section that notes which keys are read from it."""
@@ -291,7 +297,8 @@ def undeclared_keys(stage: Stage, run: Run, seen: set[str]) -> set[str]:
     stage.reads_outside(run)
     stage.function(run)
     wanted = {key for key in seen - FINDING if not is_machine_key(key)} - ADDING.get(stage.name, set())
-    return {key for key in wanted if not is_below(key, declared_keys(stage, run))}
+    declared = (*declared_keys(stage, run), *REFUSING.get(stage.name, ()))
+    return {key for key in wanted if not is_below(key, declared)}
 
 
 def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch):

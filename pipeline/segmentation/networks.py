@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.config.architectures import library_architectures, own_code
 from pipeline.config.load import Loaded
-from pipeline.config.schema import Model
+from pipeline.config.schema import Model, Predict
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.padding import Sizes
@@ -73,12 +73,12 @@ def _arguments_of(loaded: Loaded) -> tuple[Model, int, int, Size | None, bool]:
 
 
 def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
-    """Refuses tiles, windows and enlarged images of a size that the network does not take.
+    """Refuses tiles and enlarged images of a size that the network does not take.
 
     Raises:
         UserError: the key and a size that fits.
     """
-    tile, predict = loaded.config.datasets.augmentation.tile, loaded.config.predict
+    tile = loaded.config.datasets.augmentation.tile
     if tile.enable and sizes.fixed and sizes.padded(tile.height, tile.width) != sizes.fixed:
         height, width = sizes.fixed
         raise UserError(
@@ -90,6 +90,14 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
         raise UserError(
             f"DATASETS.UPSCALE: the network takes images of {width}x{height} only, so they cannot be enlarged; set 1"
         )
+
+
+def check_window(predict: Predict, sizes: Sizes) -> None:
+    """Refuses windows of a size that the network does not take.
+
+    Raises:
+        UserError: the key and a size that fits.
+    """
     if predict.mode == "window" and sizes.fixed is None and any(side % sizes.multiple for side in predict.window):
         near = [max(sizes.multiple, round(side / sizes.multiple) * sizes.multiple) for side in predict.window]
         found = f"{list(predict.window)} must be multiples of {sizes.multiple} for this network"

@@ -22,7 +22,7 @@ from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
 from pipeline.segmentation.contact_sheet import each_alone
 from pipeline.segmentation.mask_source import masks_of
-from pipeline.segmentation.networks import frame_sizes
+from pipeline.segmentation.networks import ANY_SIZE, frame_sizes
 from pipeline.segmentation.padding import refuse_other_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.samples import ValidDataset
@@ -45,12 +45,20 @@ def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
     return build_store(images_of(run, folder), rows, scales, run.folders.tiles, masks_of(run, folder), run.log)
 
 
-def train_data(run: Run) -> TrainDataset:
-    """Returns the training samples of a run, from its tile store."""
+def train_data(run: Run, fits_network: bool = True) -> TrainDataset:
+    """Returns the training samples of a run, from its tile store.
+
+    Args:
+        fits_network: whether they have frames that the network takes; otherwise frames that most networks take.
+
+    Raises:
+        UserError: the network takes no samples of their size.
+    """
     datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
     ids = split_rows(run.paths, "train")["id"].tolist()
     facts = read_json(run.paths / IMAGES) or PLAIN
-    store, colors, sizes = open_store(tile_store(run)), (black_of(facts), facts["high"]), frame_sizes(run.loaded)
+    store, colors = open_store(tile_store(run)), (black_of(facts), facts["high"])
+    sizes = frame_sizes(run.loaded) if fits_network else ANY_SIZE
     settings = (datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
     dataset = TrainDataset(store, ids, *settings, *colors, sizes)
     refuse_other_sizes(sizes, {dataset.frame(index) for index in range(len(dataset))})

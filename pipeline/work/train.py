@@ -25,14 +25,15 @@ def train(run: Run) -> None:
 
 
 def check_start(run: Run) -> None:
-    """Refuses a network that could not be built or filled with its first weights here, and a plan changed too late."""
+    """Refuses a network that cannot be built, get its first weights or predict, and a plan that changed too late."""
     competition_folder(run)  # missing data comes first
     if run.loaded.is_on_all_images:
         check_source(run.loaded, run.folders)
     if not run.is_forced:
         refuse_changed_past(run)
     if not (run.paths / LAST).exists():  # a training that continues needs no first weights, which may be gone by now
-        start_learner(run)
+        learner = start_learner(run)
+        run.task.make_predictor(run.loaded, learner.network, learner.device, learner.precision)
 
 
 def _remove_scores(run: Run) -> None:
