@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from pipeline.task import Task
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
-NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT")
+NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.AUGMENTATION.TILE.ENABLE")
+NETWORK += ("DATASETS.AUGMENTATION.TILE.WIDTH", "DATASETS.AUGMENTATION.TILE.HEIGHT")  # the size of some networks
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (
     *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
@@ -289,7 +290,6 @@ ENSEMBLE_STAGES = (
 # By the competition's TASK. Named, not imported: a stage that is skipped must cost nothing.
 TASKS = {"segmentation": "pipeline.segmentation.task:SEGMENTATION"}
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-
 
 NEEDS_TEST = ("testset", "predict", "submit")  # of an experiment
 NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"

@@ -218,8 +218,8 @@ class Task:
         class_presence: (catalog) to bool (N, C): which classes each image shows.
         class_table: (catalog, split, competition) to the table behind classes.csv.
         build_store: (run, catalog rows) to the folder of the tile store, built unless it is there.
-        train_data: (run) to a dataset whose samples `collate_train` joins; it has `frame(index)`, `describe(key)`,
-            `class_presence()` and `set_class_scores(scores)`.
+        train_data: (run, whether a network sees it, else it is drawn only) to a dataset whose samples `collate_train`
+            joins; it has `frame(index)`, `describe(key)`, `class_presence()` and `set_class_scores(scores)`.
         valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
             windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
@@ -262,7 +262,7 @@ class Task:
     class_presence: Callable[[pd.DataFrame], np.ndarray]
     class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
     build_store: Callable[[Run, pd.DataFrame], Path]
-    train_data: Callable[[Run], Any]
+    train_data: Callable[..., Any]
     valid_data: Callable[[Run, Path, pd.DataFrame], Any]
     collate_train: Callable[[list], Batch]
     collate_valid: Callable[[list], Batch]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.config.architectures import library_architectures, own_code
 from pipeline.config.load import Loaded
-from pipeline.config.schema import Model
+from pipeline.config.schema import Model, Predict
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.padding import Sizes
@@ -53,14 +53,14 @@ def build_network(
 def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
     network = build_network(*_arguments_of(loaded))
-    _check_sizes(loaded, network.sizes)
+    _check_tiles(loaded, network.sizes)
     return network
 
 
 def frame_sizes(loaded: Loaded) -> Sizes:
     """Returns the sizes of frames that the network of a run takes, without building it where that is known."""
     sizes = build_of(*_arguments_of(loaded)).sizes
-    _check_sizes(loaded, sizes)
+    _check_tiles(loaded, sizes)
     return sizes
 
 
@@ -71,19 +71,27 @@ def _arguments_of(loaded: Loaded) -> tuple[Model, int, int, Size | None, bool]:
     return config.model, num_outputs(loaded), loaded.competition.num_channels, wanted, loaded.trusts_code
 
 
-def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
-    """Refuses tiles and windows of a size that the network does not take.
+def _check_tiles(loaded: Loaded, sizes: Sizes) -> None:
+    """Refuses tiles of another size than that of a network of one size.
 
     Raises:
-        UserError: the key and a size that fits.
+        UserError: the key and both sizes.
     """
-    tile, predict = loaded.config.datasets.augmentation.tile, loaded.config.predict
-    if tile.enable and sizes.fixed and sizes.padded(tile.height, tile.width) != sizes.fixed:
+    tile = loaded.config.datasets.augmentation.tile
+    if sizes.fixed and tile.enable and sizes.padded(tile.height, tile.width) != sizes.fixed:
         height, width = sizes.fixed
         raise UserError(
             f"DATASETS.AUGMENTATION.TILE: tiles of {tile.width}x{tile.height} do not fit a network of "
             f"{width}x{height}; make them that size, or set MODEL.ENCODER.IMAGE_SIZE"
         )
+
+
+def check_window(predict: Predict, sizes: Sizes) -> None:
+    """Refuses a PREDICT.WINDOW that the network does not take, where there are windows of that size.
+
+    Raises:
+        UserError: the key and a size that fits.
+    """
     if predict.mode == "window" and sizes.fixed is None and any(side % sizes.multiple for side in predict.window):
         near = [max(sizes.multiple, round(side / sizes.multiple) * sizes.multiple) for side in predict.window]
         found = f"{list(predict.window)} must be multiples of {sizes.multiple} for this network"

@@ -21,7 +21,14 @@ from pipeline.config.schema import Encoder, Predict
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
 from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slices
-from pipeline.segmentation.networks import align_corners, low_logits, main_logits, sizes_of, upsample_factor
+from pipeline.segmentation.networks import (
+    align_corners,
+    check_window,
+    low_logits,
+    main_logits,
+    sizes_of,
+    upsample_factor,
+)
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import windowed
@@ -79,8 +86,13 @@ class Predictor:
 
 
 def make_predictor(loaded: Loaded, network: nn.Module, device: torch.device, precision: torch.dtype) -> Predictor:
-    """Returns a run's network, with its weights on its device, ready to predict."""
+    """Returns a run's network, with its weights on its device, ready to predict.
+
+    Raises:
+        UserError: PREDICT.WINDOW is of a size that the network does not take.
+    """
     config, competition = loaded.config, loaded.competition
+    check_window(config.predict, sizes_of(network))
     return Predictor(
         *(network.eval(), config.model.encoder, config.predict, competition.num_classes, device, precision),
         competition.image.whole_px,

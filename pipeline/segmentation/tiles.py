@@ -20,7 +20,7 @@ from pipeline.report.figure import write_image
 from pipeline.report.read import read_json
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.networks import frame_sizes
-from pipeline.segmentation.padding import refuse_other_sizes
+from pipeline.segmentation.padding import Sizes, refuse_other_sizes
 from pipeline.segmentation.panels import draw_sheet
 from pipeline.segmentation.samples import TrainDataset, ValidDataset
 from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
@@ -34,19 +34,24 @@ def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
     """Returns the folder of the store with images and masks of catalog rows, built unless it is there."""
     settings = run.loaded.config.datasets.augmentation.tile
     folder = find_folder(run.loaded.competition, run.folders.data, run.loaded.config.datasets.directory)
-    if not settings.enable:  # whole images: known now, before they are written
-        sizes = frame_sizes(run.loaded)
-        refuse_other_sizes(sizes, {sizes.padded(*size) for size in zip(rows["height"], rows["width"], strict=True)})
     scales = scales_of(settings.sets) if settings.enable else None
     return build_store(images_of(run, folder), rows, scales, run.folders.tiles, masks_of(run, folder), run.log)
 
 
-def train_data(run: Run) -> TrainDataset:
-    """Returns the training samples of a run, from its tile store."""
+def train_data(run: Run, for_network: bool = True) -> TrainDataset:
+    """Returns the training samples of a run, from its tile store.
+
+    Args:
+        for_network: whether frames are of the sizes that the run's network takes; otherwise of those that most take.
+
+    Raises:
+        UserError: the network takes one size only, and a sample has another.
+    """
     datasets, classes = run.loaded.config.datasets, run.loaded.competition.class_names
     ids = split_rows(run.paths, "train")["id"].tolist()
     store, black = open_store(tile_store(run)), black_of(read_json(run.paths / IMAGES) or PLAIN)
-    settings, sizes = (datasets.augmentation, seed_of(run.loaded), classes), frame_sizes(run.loaded)
+    settings = (datasets.augmentation, seed_of(run.loaded), classes)
+    sizes = frame_sizes(run.loaded) if for_network else Sizes()
     dataset = TrainDataset(store, ids, *settings, datasets.padding, black, sizes)
     refuse_other_sizes(sizes, {dataset.frame(index) for index in range(len(dataset))})
     return dataset

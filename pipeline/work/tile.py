@@ -24,6 +24,6 @@ def tile(run: Run) -> None:
         run.log(f"note: DATASETS.AUGMENTATION.TILE.SETS: {found} ({by})")
     facts = {"store": path.name, "images": len(rows)}
     write_json(run.paths / TILES, facts)
-    dataset = task.train_data(run)  # opens the store that tiles.json names
+    dataset = task.train_data(run, False)  # opens the store that tiles.json names
     task.draw_samples(run, dataset)
     write_json(run.paths / TILES, facts | {"samples_per_epoch": len(dataset)})

@@ -17,7 +17,8 @@ def train(run: Run) -> None:
 
 
 def check_start(run: Run) -> None:
-    """Refuses a network that could not be built or filled with its first weights here."""
+    """Refuses a network that could not be built, filled with its first weights, or asked for predictions here."""
     competition_folder(run)  # missing data comes first
     if not (run.paths / LAST).exists():  # a training that continues needs no first weights, which may be gone by now
-        start_learner(run)
+        learner = start_learner(run)
+        run.task.make_predictor(run.loaded, learner.network, learner.device, learner.precision)
