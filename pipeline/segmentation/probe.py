@@ -2,7 +2,8 @@
 
 A network of convolutions takes any multiple of its stride. Transformers are built for one size (`img_size` of timm);
 some of them take others, too, when they are told to (`dynamic_img_size`, `strict_img_size`). Nothing of this is listed
-here: what runs is found by running it, within a second and before any image is read.
+here: what runs is found by running it, before any image is read, within a second. Where there is an `img_size`, a table
+of positions may be too short for larger images, which the meta device does not see; then the CPU has a look, too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ STEPS = (32, 64, 96, 128, 192, 224, 256, 448, 512)  # sizes that are proposed ar
 MOST_TRIED, MOST_PROPOSED = 8, 3
 LONGEST_REASON = 160  # characters
 USUAL = (224, 224)  # of encoders
+# Of an encoder, what it was built with, and the multiple: what was found in this process.
+_larger: dict[tuple[str, str, str, int], str | None] = {}
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def find_build(
             for multiple in MULTIPLES:
                 sizes = [tuple(side * multiple for side in sides) for sides in SHAPES]
                 reason = trial.why_not(arguments, [*sizes, *_padded(wanted, multiple)])
+                if reason is None and not is_own_code:
+                    reason = trial.why_not_larger(arguments, multiple)
                 if reason is None:
                     return Build(arguments, Sizes(multiple))
                 first = first or reason
@@ -131,6 +136,25 @@ class Trial:
                 shown = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
                 return f"it maps (2, {self.shape[0]}, {height}, {width}) to {shown}, not to {expected}"
         return None
+
+    def why_not_larger(self, arguments: dict[str, Any], multiple: int) -> str | None:
+        """Returns why an encoder that is made for one size fails at a larger one, with real numbers, or None."""
+        own = self.own_size()
+        if own is None or isinstance(self._network({"img_size": own}), str):
+            return None
+        encoder = self._network(arguments).encoder
+        key = (type(encoder).__name__, getattr(encoder, "name", ""), repr(arguments), multiple)
+        if key not in _larger:
+            height, width = Sizes(multiple).padded(*own)
+            network = self._build(arguments, "cpu")
+            image_BCHW = torch.zeros(1, self.shape[0], height + 2 * multiple, width + multiple)
+            try:
+                with torch.no_grad():
+                    network.encoder(image_BCHW)
+                _larger[key] = None
+            except Exception as error:  # whatever a library raises
+                _larger[key] = reason_of(error)
+        return _larger[key]
 
     def is_refused(self, arguments: dict[str, Any]) -> bool:
         """Returns whether no network can be built with these arguments, at whatever size."""

@@ -63,7 +63,10 @@ def row_of(encoder: str) -> tuple[list[str], str]:
         found = find_build(make, (CHANNELS, OUTPUTS), TILE, is_given=False)
         words = "" if isinstance(found, Build) else found.reason.replace(encoder.removeprefix("tu-"), "ENCODER")
         cells.append(f"{REFUSED}{words}" if words else rule_of(found))
-    return cells, run_one(encoder, names, cells)
+    try:
+        return cells, run_one(encoder, names, cells)
+    except Exception as error:  # the other rows are wanted all the same
+        return cells, f"FAILED: {type(error).__name__}: {error}"
 
 
 def columns() -> list[str]:
@@ -81,13 +84,14 @@ def run_one(encoder: str, names: Sequence[str], cells: Sequence[str]) -> str:
     with torch.inference_mode():
         for size in (network.sizes.padded(*TILE), larger):
             logits = whole_logits(network, torch.rand(1, CHANNELS, *size))
-            assert logits.shape == (1, OUTPUTS, *size) and bool(torch.isfinite(logits).all()), (encoder, name, size)
+            if logits.shape != (1, OUTPUTS, *size) or not bool(torch.isfinite(logits).all()):
+                return f"{name} FAILED at {size}: {tuple(logits.shape)}"
     return name
 
 
 def table(encoders: Sequence[str], num_workers: int) -> str:
     """Returns the table as Markdown, and below it what the numbers of refusals mean."""
-    names, reasons, lines = columns(), [], []
+    names, reasons, lines, failed = columns(), [], [], []
     # Not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as pool:
         for encoder, (cells, ran) in zip(encoders, pool.map(row_of, encoders), strict=True):
@@ -99,6 +103,9 @@ def table(encoders: Sequence[str], num_workers: int) -> str:
             ]
             lines.append(f"| `{encoder}` | {' | '.join(shown)} |")
             print(lines[-1], f"ran: {ran}", flush=True)
+            failed += [f"{encoder}: {ran}"] if "FAILED" in ran else []
+    if failed:
+        raise SystemExit("\n".join(["on the CPU these did not run:", *failed]))
     head = f"| encoder | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
     below = [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
     return "\n".join([head, *lines, "", "Refused, in the library's words:", "", *below])

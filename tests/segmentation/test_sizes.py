@@ -45,6 +45,13 @@ def test_a_swin_is_told_to_take_any_size():
         assert network.sizes == Sizes() and network(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)
 
 
+def test_a_table_of_positions_that_is_too_short_for_larger_images_is_found_though_shapes_fit():
+    network = build("tu-mvitv2_tiny")
+    assert network.sizes.fixed == TILE
+    with torch.inference_mode():
+        assert whole_logits(network, torch.rand(1, 3, 128, 224)).shape == (1, 3, 128, 224)
+
+
 def test_a_vision_transformer_runs_in_dpt_at_any_size():
     network = build("tu-vit_tiny_patch16_224", "DPT")
     with torch.inference_mode():
