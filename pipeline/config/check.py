@@ -108,8 +108,6 @@ def _losses(config: Config, competition: Competition, plan: tuple[Phase, ...]) -
     mixes = [("LOSS_FN.MIX", config.loss_fn.mix), *(("SOLVER.PLAN", phase.loss) for phase in plan if phase.loss)]
     for key, mix in mixes:
         names = [term_parts(name)[0] for name, _ in parse_mix(mix)]
-        if "bce" in names and not competition.is_multilabel:
-            yield key, "bce needs several classes per pixel (LABELS: multilabel); with one class per pixel write ce"
         if "bitempered" in names and competition.is_multilabel:
             yield key, "bitempered needs one class per pixel, but LABELS is multilabel; write bce or focal"
     changes = any(phase.loss and parse_mix(phase.loss) != config_mix for phase in plan)

@@ -75,6 +75,8 @@ def experiment_table(
     own, published = ([row.scores[index][0] for row in rows if row.scores[index][0] is not None] for index in (0, 1))
     if len({row.competition for row in rows if row.scores[0][0] is not None}) > 1:
         own = []  # scores of two competitions have no mean
+    if len({row.scores[1][1] for row in rows if row.scores[1][0] is not None}) > 1:
+        published = []  # nor have Dice and mIoU
     summaries = {"minimum": min, "average": lambda values: sum(values) / len(values), "maximum": max}
     summary = [
         (word, *(_score(choose(values)) if values else "" for values in (own, published)), "", "")

@@ -1,7 +1,7 @@
 """The losses, each a function of logits, mask and class weights, and any mix of them.
 
     overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
-    pixels    cross entropy, focal and bi-tempered loss: weighted means over pixels
+    pixels    cross entropy, focal and bi-tempered loss: weighted means over pixels; bce: over pixels and classes
     shape     lovasz sorts the errors of a class, boundary compares its outlines
 
 Letters: B images, C classes, H rows, W columns, P = B * H * W pixels. Logits are float32 or float64, masks class
@@ -43,6 +43,7 @@ from pipeline.segmentation.loss_parts import (
     outline_scores,
     tversky_loss,
 )
+from pipeline.segmentation.losses_by_class import one_hot_binary_cross_entropy
 from pipeline.task import Loss
 
 FIXED_POINT_STEPS = 10  # the sum of a pixel's probabilities is then 1 up to 1e-8; the paper's 5 leave 4e-5
@@ -300,6 +301,7 @@ TERMS: dict[str, Callable[..., Tensor]] = {
     "lovasz": lovasz,
     "tversky": soft_tversky,
     "boundary": boundary,
+    "bce": one_hot_binary_cross_entropy,
 }
 
 

@@ -1,5 +1,7 @@
 """Losses for several classes per pixel: each class against all else, with soft labels.
 
+The binary cross entropy is here for one class per pixel, too.
+
     overlap   dice, jaccard, tversky: how much the predicted and the true area of each class overlap
     pixels    ce or bce, two names of the binary cross entropy, and focal: weighted means over pixels and classes
     shape     lovasz sorts the errors of a class, boundary compares its outlines; both round soft labels
@@ -83,6 +85,27 @@ def binary_cross_entropy(
     if below:
         is_unsure_BCHW = 1 - (target.share - sigmoid.probs(logits_BCHW)).abs() < below
     return (loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top, is_unsure_BCHW)).sum()
+
+
+def one_hot_binary_cross_entropy(
+    logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None, stride: int = 1, **settings: float
+) -> Tensor:
+    """Returns the mean binary cross entropy of one class per pixel: each class against the one-hot label.
+
+    Args:
+        mask_BHW: class indices 0 to C - 1 or `IGNORE`; an ignored pixel is left out for every class.
+        stride: see `on_grid`.
+        settings: the others of `binary_cross_entropy`.
+
+    Raises:
+        IndexError: a mask value is not a class.
+    """
+    logits_BCHW, mask_BHW = on_grid(logits_BCHW, stride), on_grid(mask_BHW, stride)
+    is_known_BHW = mask_BHW != IGNORE
+    rows_CC = torch.eye(logits_BCHW.shape[1], dtype=logits_BCHW.dtype, device=logits_BCHW.device)
+    share_BCHW = rows_CC[mask_BHW.long().masked_fill(~is_known_BHW, 0)].movedim(-1, 1)
+    known_BCHW = is_known_BHW.unsqueeze(1).to(logits_BCHW.dtype).expand_as(logits_BCHW)
+    return binary_cross_entropy(logits_BCHW, Target(share_BCHW * known_BCHW, known_BCHW), weights_C, **settings)
 
 
 def focal(

@@ -64,10 +64,11 @@ def test_words_choose_lines(configs, tmp_path):
 def test_a_run_with_overrides_stands_below_its_config(new_run):
     loaded, folder = new_run("ExpAAB", "SOLVER.POWER=2")
     (folder / "metrics.json").write_text(json.dumps(metrics_of()))
-    for words in ([], ["ExpAAB"]):
+    # Among all configs some have a published mIoU, so that each cell names its score.
+    for words, score in (([], ["0.762", "Dice"]), (["ExpAAB"], ["0.762"])):
         lines = experiment_table(Folders.from_environment().runs, STAGES, words, width=100).splitlines()
         below = lines[[line.split()[0] for line in lines].index("ExpAAB") + 1]
-        assert below.split() == [loaded.run.removeprefix("ExpAAB"), "0.762", "started", "SOLVER.POWER=2.0"]
+        assert below.split() == [loaded.run.removeprefix("ExpAAB"), *score, "started", "SOLVER.POWER=2.0"]
 
 
 def test_scores_of_two_competitions_have_no_mean(new_run):
@@ -81,6 +82,14 @@ def test_scores_of_two_competitions_have_no_mean(new_run):
     assert average("demoaa") == ["0.762"]
     published = average("expaaa")
     assert average("aaa") != ["0.762", *published] and len(average("aaa")) == 1
+
+
+def test_published_values_of_two_scores_have_no_mean(configs, tmp_path):
+    (configs / "ExpC.yaml").write_text("# Does it help streets?\n# ./run.sh ExpC\n# Published: mIoU 0.505.\nBASE: x\n")
+    table = experiment_table(configs=configs, runs=tmp_path, stages=STAGES)
+    assert "0.843 Dice" in table and "0.505 mIoU" in table and "average" not in table
+    table = experiment_table(tmp_path, STAGES, ["streets"], configs=configs)
+    assert ["average", "0.505"] in [line.split() for line in table.splitlines()]
 
 
 def test_a_training_under_way_shows_its_epoch(tmp_path):

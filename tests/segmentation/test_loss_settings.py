@@ -28,6 +28,7 @@ EVERY = (
 )
 OF_SOFTMAX = (
     *EVERY,
+    *("bce", "bce(positive=5)", "bce(stride=4, top=0.2, below=0.6, smooth=0.1, positive=0.2)"),
     "bitempered(t1=0.5, t2=1.5, top=0.5)",
     "bitempered(t1=0, t2=4)",
     "bitempered(t1=0.9, t2=1.1, stride=4)",
@@ -57,6 +58,7 @@ WAYS = {
     "softmax": (losses.mixed_loss, softmax_batch, OF_SOFTMAX),
     "sigmoid": (losses_by_class.mixed_loss, sigmoid_batch, OF_SIGMOID),
 }
+WAYS_OF_PIXELS = [("softmax", "ce"), ("softmax", "focal"), ("softmax", "bce"), ("sigmoid", "bce")]
 EACH = [(way, text) for way, (_, _, texts) in WAYS.items() for text in texts]
 
 
@@ -86,6 +88,29 @@ def test_smoothed_and_weighted_binary_cross_entropy_are_those_of_smp_and_torch()
     torch.testing.assert_close(sigmoid_loss("bce(smooth=0.1)", logits, mask), smoothed)
     positive = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))(logits, truth_of(mask))
     torch.testing.assert_close(sigmoid_loss("bce(positive=3)", logits, mask), positive)
+
+
+@pytest.mark.parametrize("positive", [1.0, 3.0])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_binary_cross_entropy_of_one_class_per_pixel_is_torchs_against_the_one_hot_label(positive, weights):
+    logits, mask = softmax_batch()
+    known = mask != IGNORE
+    truth = F.one_hot(mask[known].long(), NUM_CLASSES).double()
+    wanted = F.binary_cross_entropy_with_logits(
+        logits.movedim(1, -1)[known], truth, weights, pos_weight=torch.tensor(positive)
+    )
+    if weights is not None:
+        wanted = wanted / weights.mean()
+    torch.testing.assert_close(softmax_loss(f"bce(positive={positive})", logits, mask, weights), wanted)
+
+
+@pytest.mark.parametrize("text", ["bce", "bce(smooth=0.1, top=0.3, positive=2)", "bce(stride=3, top=0.2, below=0.6)"])
+def test_binary_cross_entropy_of_an_index_mask_is_that_of_its_planes(text):
+    logits, mask = softmax_batch()
+    planes = (mask[..., None] == torch.arange(NUM_CLASSES)).to(torch.uint8) * FULL
+    planes[mask == IGNORE] = IGNORE
+    found, wanted = softmax_loss(text, logits, mask, WEIGHTS), sigmoid_loss(text, logits, planes, WEIGHTS)
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (0.7, 0.3), (0.2, 2.0)])
@@ -135,7 +160,7 @@ def test_mining_keeps_the_pixels_of_a_low_probability_but_at_least_a_share(top, 
 
 
 @pytest.mark.parametrize("stride", [2, 5, 8])
-@pytest.mark.parametrize(("way", "name"), [("softmax", "ce"), ("softmax", "focal"), ("sigmoid", "bce")])
+@pytest.mark.parametrize(("way", "name"), WAYS_OF_PIXELS)
 def test_subsampled_labels_are_a_smaller_batch(way, name, stride):
     mixed, batch, _ = WAYS[way]
     logits, mask = batch(size=21)

@@ -87,6 +87,10 @@ def by_formula(name: str, logits: np.ndarray, mask: np.ndarray, weights: list[fl
     if name == "bitempered":
         costs_P = [tempered_by_formula(logits, true) for logits, true in zip(logits_PC, true_P, strict=True)]
         return float(np.sum(weights_C[true_P] * costs_P) / np.sum(weights_C[true_P]))
+    if name == "bce":
+        signs_PC = np.where(np.arange(num_classes) == true_P[:, None], -1, 1)
+        costs_PC = np.logaddexp(0, signs_PC * logits_PC)
+        return float((costs_PC * weights_C).sum() / (weights_C.sum() * len(true_P)))
     if name in ("ce", "focal"):
         own_P, gamma = log_probs_PC[np.arange(len(true_P)), true_P], 2 if name == "focal" else 0
         return float(np.sum(weights_C[true_P] * (-np.expm1(own_P)) ** gamma * -own_P) / np.sum(weights_C[true_P]))
@@ -259,8 +263,8 @@ def test_autocast_does_not_lower_the_precision(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_certain_right_answer_costs_nothing_and_a_wrong_one_much(name: str) -> None:
     _, mask_BHW = make_batch(ignored=False)
-    right_BCHW = 50 * F.one_hot(mask_BHW, 4).permute(0, 3, 1, 2).double()
-    wrong_BCHW = 50 * F.one_hot((mask_BHW + 1) % 4, 4).permute(0, 3, 1, 2).double()
+    right_BCHW = 50 * F.one_hot(mask_BHW, 4).permute(0, 3, 1, 2).double() - 25
+    wrong_BCHW = 50 * F.one_hot((mask_BHW + 1) % 4, 4).permute(0, 3, 1, 2).double() - 25
     loss = plain(name)
     # The softmax with heavy tails leaves 3 * 11 ** -5 = 2e-5 to the wrong classes.
     assert float(loss(right_BCHW, mask_BHW)) == pytest.approx(0, abs=1e-4 if name == "bitempered" else 1e-6)
