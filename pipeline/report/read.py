@@ -21,6 +21,7 @@ Columns = Mapping[str, Sequence[str]]
 
 PUBLISHED = re.compile(r"^Published: (?:validation )?(\w+) (\d+\.\d+)")
 ON_ALL_IMAGES = "was trained on all images (DATASETS.SPLIT.BY: none)"
+MAPPINGS = ("MODEL.OPTIONS",)  # keys of a config whose value is no group of keys, but a mapping
 NEAR_ZERO = 0.05  # mean score below which next to nothing is found
 
 
@@ -142,7 +143,8 @@ def read_origin(path: Path) -> tuple[str | None, list[str]]:
 def _flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in tree.items():
-        values |= _flatten(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+        is_group = isinstance(value, dict) and f"{path}{key}" not in MAPPINGS
+        values |= _flatten(value, f"{path}{key}.") if is_group else {f"{path}{key}": value}
     return values
 
 

@@ -118,11 +118,11 @@ def test_a_name_goes_with_its_encoder():
 
 def test_the_head_has_a_rate_of_its_own_beside_the_encoders():
     found = network("DeepLabV2", Encoder("resnet18", "RNT18", None))
-    groups = parameter_groups(found, 5e-4, 1.0, True, 10.0)
+    groups = parameter_groups(found, 5e-4, 1.0, True, head_lr_factor=10.0)
     assert [group["lr_factor"] for group in groups] == [1.0, 10.0]
     own = {id(param) for param in found.segmentation_head.parameters()}
     assert {id(param) for param in groups[1]["params"]} == own and len(own) == 8
-    three = parameter_groups(network("Linknet"), 0.0, 0.1, True, 10.0)
+    three = parameter_groups(network("Linknet"), 0.0, 0.1, True, head_lr_factor=10.0)
     assert [group["lr_factor"] for group in three] == [1.0, 0.1, 10.0]
 
 

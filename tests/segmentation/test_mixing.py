@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.config.load import load
-from pipeline.config.plan import LOSS_NAMES
+from pipeline.config.loss_mix import LOSS_NAMES
 from pipeline.data.build_store import build_store
 from pipeline.data.loaders import EpochSampler, SampleKey, image_loader, train_batches
 from pipeline.data.store import open_store
