@@ -30,8 +30,8 @@ STEPS = (32, 64, 96, 128, 192, 224, 256, 448, 512)  # sizes that are proposed ar
 MOST_TRIED, MOST_PROPOSED = 8, 3
 LONGEST_REASON = 160  # characters
 USUAL = (224, 224)  # of encoders
-# Of an encoder, what it was built with, and the multiple: what was found in this process.
-_larger: dict[tuple[str, str, str, int], str | None] = {}
+# Of an encoder, what it was built with, and a size: what was found in this process.
+_real: dict[tuple[str, str, str, Size], str | None] = {}
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def find_build(
     size = wanted or trial.own_size() or USUAL
     for arguments in ({"img_size": size}, {}) if not is_own_code else ({},):
         reason = trial.why_not(arguments, [size])
+        if reason is None and not is_own_code:
+            reason = trial.why_not_real(arguments, size)
         if reason is None:
             return Build(arguments, Sizes(STRIDE, fixed=size))
         if not trial.is_refused(arguments):
@@ -139,22 +141,27 @@ class Trial:
 
     def why_not_larger(self, arguments: dict[str, Any], multiple: int) -> str | None:
         """Returns why an encoder that is made for one size fails at a larger one, with real numbers, or None."""
+        if (own := self.own_size()) is None:
+            return None
+        height, width = Sizes(multiple).padded(*own)
+        return self.why_not_real(arguments, (height + 2 * multiple, width + multiple))
+
+    def why_not_real(self, arguments: dict[str, Any], size: Size) -> str | None:
+        """Returns why an encoder that is made for one size fails with real numbers at `size`, or None."""
         own = self.own_size()
         if own is None or isinstance(self._network({"img_size": own}), str):
             return None
         encoder = self._network(arguments).encoder
-        key = (type(encoder).__name__, getattr(encoder, "name", ""), repr(arguments), multiple)
-        if key not in _larger:
-            height, width = Sizes(multiple).padded(*own)
+        key = (type(encoder).__name__, getattr(encoder, "name", ""), repr(arguments), size)
+        if key not in _real:
             network = self._build(arguments, "cpu")
-            image_BCHW = torch.zeros(1, self.shape[0], height + 2 * multiple, width + multiple)
             try:
                 with torch.no_grad():
-                    network.encoder(image_BCHW)
-                _larger[key] = None
+                    network.encoder(torch.zeros(1, self.shape[0], *size))
+                _real[key] = None
             except Exception as error:  # whatever a library raises
-                _larger[key] = reason_of(error)
-        return _larger[key]
+                _real[key] = reason_of(error)
+        return _real[key]
 
     def is_refused(self, arguments: dict[str, Any]) -> bool:
         """Returns whether no network can be built with these arguments, at whatever size."""

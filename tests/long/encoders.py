@@ -23,7 +23,7 @@ from pipeline.paths import PROJECT
 from pipeline.segmentation.architectures import architectures, make_network
 from pipeline.segmentation.networks import build_network, whole_logits
 from pipeline.segmentation.padding import STRIDE
-from pipeline.segmentation.probe import Build, find_build
+from pipeline.segmentation.probe import Build, find_build, other_sizes
 
 TILE = (192, 256)  # height, width
 OUTPUTS, CHANNELS = 3, 3
@@ -61,8 +61,12 @@ def row_of(encoder: str) -> tuple[list[str], str]:
     for name in names:
         make = functools.partial(make_network, model_of(name, encoder), OUTPUTS, CHANNELS, False)
         found = find_build(make, (CHANNELS, OUTPUTS), TILE, is_given=False)
-        words = "" if isinstance(found, Build) else found.reason.replace(encoder.removeprefix("tu-"), "ENCODER")
-        cells.append(f"{REFUSED}{words}" if words else rule_of(found))
+        if isinstance(found, Build):
+            cells.append(rule_of(found))
+            continue
+        words = found.reason.replace(encoder.removeprefix("tu-"), "ENCODER")
+        sizes = " or ".join(f"{width} x {height}" for height, width in other_sizes(make, (CHANNELS, OUTPUTS), TILE))
+        cells.append(f"{REFUSED}{words}{f'; runs at {sizes}' if sizes else ''}")
     try:
         return cells, run_one(encoder, names, cells)
     except Exception as error:  # the other rows are wanted all the same
