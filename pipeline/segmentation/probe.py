@@ -185,7 +185,9 @@ class Trial:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device(device):
                 warnings.simplefilter("ignore")
                 network = self.make(**arguments)
-            return network.eval() if isinstance(network, nn.Module) else f"it is {type(network).__name__}, no network"
+            if not isinstance(network, nn.Module):
+                return f"it is {type(network).__name__}, no network"
+            return network.eval().to(device)  # the library makes the first convolution of other channels on the CPU
         except UserError:
             raise
         except Exception as error:  # whatever a library, or the user's code, raises of arguments that do not fit

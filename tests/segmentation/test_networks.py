@@ -54,6 +54,17 @@ def test_the_network_of_every_experiment_is_built_and_runs(architecture, encoder
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
+@pytest.mark.parametrize("num_channels", [1, 4, 16])
+@pytest.mark.parametrize(
+    "encoder",
+    ["resnet18", "efficientnet-b0", "timm-efficientnet-b0", "mobilenet_v2", "se_resnet50", "vgg11_bn", "mit_b0"],
+)
+def test_images_may_have_any_number_of_channels(encoder, num_channels):
+    network = build_network(model("FPN", Encoder(encoder, "X", None)), 2, num_channels).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, num_channels, 64, 64)).shape == (1, 2, 64, 64)
+
+
 def test_these_are_the_networks_of_the_aeroscapes_experiments():
     models = [load(name).config.model for name in names() if re.fullmatch("Exp[A-Z]{3}", name)]
     assert {(model.name, model.encoder.name) for model in models} == EXPERIMENTS
