@@ -54,6 +54,11 @@ def _names(config: Config) -> Problems:
     ):
         if not NAME_PART.fullmatch(part):
             yield key, f"{part!r} is a part of the run name; expected letters, digits and . _ + -"
+    if config.experiment.load_part != "all" and config.experiment.load_prev is None:
+        yield (
+            "EXPERIMENT.LOAD_PART",
+            "has an effect with EXPERIMENT.LOAD_PREV only; name a run there, or set all",
+        )
 
 
 def _model(config: Config) -> Problems:
