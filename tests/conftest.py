@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before NumPy, OpenCV or torch are loaded: small arrays are faster on one thread, and cores do not change results.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -20,6 +21,9 @@ if "TEST_DEVICE" not in os.environ:
 
 import hypothesis  # noqa: E402 - after the settings of threads
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.tiny import Workshop
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -90,3 +94,19 @@ def python_modules() -> Callable[[str], set[str]]:
         return set(result.stdout.split("\n")[-2].split())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A tiny competition of the file's own, whose images are checked and cut."""
+    from tests.tiny import make_workshop
+
+    return make_workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plot is drawn, which takes longer than what most tests are about."""
+    from tests.tiny import draw_nothing
+
+    draw_nothing(monkeypatch)

@@ -11,7 +11,9 @@ from pipeline.engine.api import Outcome, Request, open_run, run, run_many
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, TEST_CATALOG, TRAIN_CATALOG, Folders
-from tests.tiny import draw_nothing, executed, overrides, write_competition
+from tests.tiny import executed, overrides, write_competition
+
+pytestmark = pytest.mark.usefixtures("without_drawing")
 
 # The competition is looked for by its name, below the folders that are handed over.
 BY_NAME = ("DATASETS.COMPETITION=aeroscapes", "DATASETS.DIRECTORY=null", "SWEEP.ENABLE=false")
@@ -23,11 +25,6 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_competition(folder / "aeroscapes")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def without_drawing(monkeypatch):
-    draw_nothing(monkeypatch)
 
 
 def folders_in(folder: Path, data: Path) -> Folders:

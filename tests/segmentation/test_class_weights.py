@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.class_weights import KINDS, measured_weights, weights_of
 from pipeline.segmentation.learning import learning
 from pipeline.training.inputs import split_rows
-from tests.tiny import Workshop, executed, make_workshop, run_of, run_stages
+from tests.tiny import executed, run_of, run_stages
 
 
 def test_weights_of_worked_shares():
@@ -39,11 +39,6 @@ def test_a_rarer_class_never_weighs_less_and_an_absent_one_is_like_the_rarest(ki
 def test_an_unknown_kind_is_refused_with_what_was_meant():
     with pytest.raises(UserError, match=r"LOSS_FN.WEIGHTS: found 'invers', expected .* one of inverse, inverse_sqrt"):
         load("demo", ("LOSS_FN.WEIGHTS=invers",))
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Workshop:
-    return make_workshop(tmp_path_factory.mktemp("weights"))
 
 
 def test_a_run_weighs_its_losses_by_the_masks_of_its_training_images_and_names_their_settings(workshop):

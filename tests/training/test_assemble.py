@@ -18,17 +18,9 @@ from pipeline.training.assemble import assemble, loss_terms, open_data, plan_of
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.inputs import seed_of
 from pipeline.training.trainer import train
-from tests.tiny import ROAD, draw_nothing, executed, make_workshop, run_of, run_stages
+from tests.tiny import ROAD, executed, run_of, run_stages
 
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
-
-
-@pytest.fixture(autouse=True)
-def without_drawing(monkeypatch):
-    draw_nothing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 def gather(loaded, key="key", log=lambda line: None):

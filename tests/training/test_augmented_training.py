@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from pipeline.errors import Stopped
@@ -11,7 +10,7 @@ from pipeline.segmentation.contact_sheet import SHOWN_ALONE
 from pipeline.training.assemble import assemble
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.trainer import train
-from tests.tiny import draw_nothing, make_workshop, run_of, run_paths, run_stages
+from tests.tiny import draw_nothing, run_of, run_paths, run_stages
 from tests.training.toy import StopAt
 
 EVERY = tuple(f"DATASETS.AUGMENTATION.{name.upper()}.ENABLE=true" for name in SHOWN_ALONE)
@@ -21,11 +20,6 @@ LEARNING = (
     *("DATASETS.AUGMENTATION.RANDOM_CROP.WIDTH=64", "DATASETS.AUGMENTATION.RANDOM_CROP.HEIGHT=32"),
     "DATASETS.SAMPLING.RARE_CLASS_RATE=0.5",
 )
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
 
 
 def weights_of(name: str) -> dict[str, torch.Tensor]:

@@ -14,19 +14,11 @@ from pipeline.training import lr_sweep
 from pipeline.training.finite import NotFinite
 from pipeline.training.lr_sweep import LrSweep, rates, sweep_learning_rates, write_sweep
 from pipeline.training.sweep_curve import Point, suggest
-from tests.tiny import draw_nothing, make_workshop, run_of, run_stages
+from tests.tiny import run_of, run_stages
 from tests.training.test_sweep_curve import LRS, curve
 from tests.training.toy import OVERFLOWING, StopAt, batch, make
 
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
-
-
-@pytest.fixture(autouse=True)
-def without_drawing(monkeypatch):
-    draw_nothing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 def write_losses(points, max_lr, *changes):

@@ -12,20 +12,12 @@ from pipeline.errors import UserError
 from pipeline.segmentation.networks import build_network
 from pipeline.training.assemble import start_learner
 from pipeline.training.checkpoint import save_checkpoint
-from tests.tiny import draw_nothing, make_workshop, run_of, run_stages
+from tests.tiny import run_of, run_stages
+
+pytestmark = pytest.mark.usefixtures("without_drawing")
 
 HEAD = ("segmentation_head.0.weight", "segmentation_head.0.bias")
 OTHERS = ["Sky", "car", "Grass", "ROAD"]  # of which two are classes of the tiny competition, written otherwise
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
-
-
-@pytest.fixture(autouse=True)
-def without_drawing(monkeypatch):
-    draw_nothing(monkeypatch)
 
 
 def earlier(workshop, folder: Path, classes: list[str] | None, *changes: str) -> tuple[Path, dict[str, torch.Tensor]]:
@@ -132,3 +124,8 @@ def test_a_network_of_the_hub_that_is_out_of_reach_is_refused_with_what_to_do(wo
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *names: (_ for _ in ()).throw(OSError()))
     with pytest.raises(UserError, match="huggingface-cli download somebody/network"):
         started(workshop, "somebody/network", "fitting")
+
+
+def test_a_part_of_nothing_is_refused(workshop):
+    with pytest.raises(UserError, match=r"EXPERIMENT\.LOAD_PART: has an effect with EXPERIMENT\.LOAD_PREV only"):
+        workshop.tiny("EXPERIMENT.LOAD_PART=classes")

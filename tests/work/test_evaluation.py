@@ -15,14 +15,9 @@ from pipeline.training.inputs import split_rows
 from pipeline.work.evaluate import write_evaluation
 from pipeline.work.inputs import competition_folder
 from pipeline.work.submit import write_checked_submission
-from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, make_workshop, run_of, run_stages
+from tests.tiny import BACKGROUND, ROAD, SIDE, draw_nothing, run_of, run_stages
 
 FACTS = {"split": {"by": "sequence", "index": 0}, "checkpoint": {"epoch": 0, "valid_loss": 0.6, "sha256": "c" * 64}}
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
 
 
 def block() -> np.ndarray:

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.paths import BEST, HISTORY, LAST, METRICS, SWEEP_FACTS, TEST_PROBS
 from pipeline.prediction.store import open_predictions
 from pipeline.training.checkpoint import load_checkpoint
-from tests.tiny import draw_nothing, executed, make_workshop, overrides, run_of, run_paths, run_stages
+from tests.tiny import draw_nothing, executed, overrides, run_of, run_paths, run_stages
 
 TILES = (
     *("DATASETS.AUGMENTATION.TILE.ENABLE=true", "DATASETS.AUGMENTATION.TILE.WIDTH=32"),
@@ -53,11 +53,6 @@ def build(in_channels, classes, width=4):
 def halves(in_channels, classes):
     return nn.Sequential(nn.Conv2d(in_channels, classes, 2, stride=2))
 """
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    return make_workshop(tmp_path_factory.mktemp("workshop"))
 
 
 @pytest.fixture
