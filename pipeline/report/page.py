@@ -54,6 +54,8 @@ def write_page(run: Run) -> Path:
     absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
     if record.is_on_all_images:
         absent += OF_VALIDATION
+    if record.loaded.competition.is_multilabel:
+        absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
     score = record.metrics.main if record.metrics else None
     head = tag(

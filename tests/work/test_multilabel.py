@@ -129,7 +129,8 @@ def test_overlapping_classes_are_learnt_and_scored_each_alone(shapes, name):
     assert list(metrics["scores"]["dice"]["classes"]) == list(CLASSES)
     assert list(pd.read_csv(run_paths(name) / CONFUSION)) == ["truth", "found", "missed", "false"]
     assert len(list((run_paths(name) / PANELS).glob("*.png"))) >= 3
-    assert (run_paths(name) / "report.html").stat().st_size > 10_000
+    page = (run_paths(name) / "report.html").read_text()
+    assert "Score per class" in page and "Confusion between classes" not in page
 
 
 def test_the_scores_are_those_of_the_stored_predictions_counted_plainly(shapes):
