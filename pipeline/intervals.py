@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats takes four times as long to import
 
-NUM_DRAWS = 4000  # fixes the ends of the interval to a few hundredths of its width
 TAIL = 0.025
 
 
@@ -47,17 +46,23 @@ def group_numbers(ids: Sequence[str], sequences: Sequence[str]) -> np.ndarray:
 
 
 def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Interval:
-    """Returns the mean over images and its interval from drawing whole sequences with replacement.
+    """Returns the mean over images and its interval, from the spread between sequences; infinite with one sequence.
 
-    With few sequences the bootstrap's interval is too narrow, so this one is made at least as wide as Student's t on
-    the sequences' contributions to the mean. With one sequence the interval is infinite.
+    Student's t with a standard error that is right for few sequences, and with as many degrees of freedom as sequences
+    of so unequal sizes are worth: 8 sequences of equal size have 7, one of 100 images among 7 of 10 has 1.3. It is
+    wrong in at most 5 % of cases with 3 to 60 sequences whose means are spread symmetrically, and in up to 12 % with
+    few sequences and a very skewed spread (`tests/long/intervals.py`).
 
     Args:
         values: float (I,), e.g. the gain in Dice of each image.
         groups: int (I,), the sequence of each.
         tail: the probability beyond either end; 0.025 makes a 95 % interval.
 
-    Source: cluster bootstrap, Field and Welsh 2007; t interval on cluster sums, Cameron and Miller 2015.
+    Source: CR2 and its degrees of freedom, Bell and McCaffrey 2002; Imbens and Kolesar 2016, whose choice of the
+    degrees of freedom is narrowed here to the fewer of two models: independent images, and equal images in a sequence.
+
+    >>> str(interval(np.array([0.0, 0.02, 0.04, 0.06]), np.arange(4)))
+    '+0.0300 (-0.0111 to +0.0711)'
     """
     mean = float(np.mean(values))
     _, group_of = np.unique(groups, return_inverse=True)
@@ -65,11 +70,32 @@ def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Inte
     num_groups = len(sizes)
     if num_groups < 2:
         return Interval(mean, -np.inf, np.inf, num_groups)
-    counts = np.random.default_rng(0).multinomial(num_groups, np.full(num_groups, 1 / num_groups), NUM_DRAWS)
-    low, high = np.quantile((counts @ sums) / (counts @ sizes), [tail, 1 - tail])
-    deviations = (sums - mean * sizes) / sizes.sum()
-    spread = np.sqrt(num_groups / (num_groups - 1) * np.square(deviations).sum()) * stdtrit(num_groups - 1, 1 - tail)
-    return Interval(mean, float(min(low, mean - spread)), float(max(high, mean + spread)), num_groups)
+    shares = sizes / sizes.sum()
+    error = np.sqrt((np.square(sums - mean * sizes) / (1 - shares)).sum()) / sizes.sum()
+    degrees = min(degrees_of_freedom(shares, sizes), degrees_of_freedom(shares, np.square(sizes)))
+    half = float(error * stdtrit(degrees, 1 - tail))
+    return Interval(mean, mean - half, mean + half, num_groups)
+
+
+def degrees_of_freedom(shares: np.ndarray, variances: np.ndarray) -> float:
+    """Returns those of the CR2 variance of a mean, by matching two moments (Satterthwaite).
+
+    Args:
+        shares: float (G,), of the images in each sequence; their sum is 1.
+        variances: float (G,), of the sums over the sequences, up to a common factor.
+
+    >>> round(degrees_of_freedom(np.full(8, 1 / 8), np.ones(8)), 6)
+    7.0
+    """
+    # The variance is s' A s of the sums s, with A = diag(a) + t - c - c', where a = 1 / (1 - shares), c = a * shares.
+    # The trace of A V and that of its square follow without building A, which has a row per image where all stand alone.
+    a = 1 / (1 - shares)
+    c, t = a * shares, float((a * shares * shares).sum())
+    off = t - 2 * c
+    moments = [float((variances * c**power).sum()) for power in range(3)]
+    squares = t * t * moments[0] ** 2 + 2 * moments[0] * moments[2] - 4 * t * moments[0] * moments[1]
+    squares += 2 * moments[1] ** 2 + float((np.square(variances) * (np.square(a + off) - np.square(off))).sum())
+    return float((variances * (a + off)).sum()) ** 2 / squares
 
 
 def deal_folds(groups: np.ndarray, num_folds: int) -> np.ndarray:

@@ -79,7 +79,7 @@ class Comparison:
         widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
         padded = ([f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)] for row in rows)
         lines = ["  ".join(row).rstrip() for row in padded]
-        lines += ["\nIntervals come from drawing whole sequences with replacement."] if any(gains) else []
+        lines += ["\nIntervals come from the spread between sequences."] if any(gains) else []
         if any(gains) and self.gain_label != self.label:
             lines.append(f"{self.label} has no value per image; the gains are in {self.gain_label}.")
         return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])

@@ -215,7 +215,7 @@ def _methods(found: Mapping[str, Any], label: str) -> Html:
     text = f"Each image is scored with the members that did not train on it: {members}."
     if held_out["most"] == 1:
         text += " With one such member per image, the gain of combining members cannot be measured."
-    note = tag("p", text, " Ranges are 95 % bootstrap intervals over whole sequences.", class_="note")
+    note = tag("p", text, " Ranges are 95 % intervals, from the spread between sequences.", class_="note")
     head = ("method", label, "95 %", "gain over one member", "95 %")
     return join(table(head, rows, f"{images} in {sequences}, out of fold"), note)
 
