@@ -88,7 +88,7 @@ def degrees_of_freedom(shares: np.ndarray, variances: np.ndarray) -> float:
     7.0
     """
     # The variance is s' A s of the sums s, with A = diag(a) + t - c - c', where a = 1 / (1 - shares), c = a * shares.
-    # The trace of A V and that of its square follow without building A, which has a row per image where all stand alone.
+    # The traces of A V and of its square follow without building A, which has a row per image where all stand alone.
     a = 1 / (1 - shares)
     c, t = a * shares, float((a * shares * shares).sum())
     off = t - 2 * c
