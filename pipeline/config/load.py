@@ -124,7 +124,7 @@ def load(name: str, overrides: tuple[str, ...] = (), trusts_code: bool = False) 
         if "BASE" in given:
             why = f"BASE can be set in a file only (configs/{name}.yaml); write a config with another BASE"
             raise UserError(f"{COMMAND_LINE}: {why}")
-        before, tree = values, merge(tree, given)
+        before, tree = values, overlay(tree, given)
         config, competition, plan = _resolve(tree)
         values = flatten(config)
         changed = tuple(key for key in values if values[key] != before[key])
@@ -201,7 +201,18 @@ def read_chain(name: str) -> Tree:
             raise UserError(f"{_shown(path)}: file is empty; add BASE: and what differs, or remove it")
         name, named_at = _pop_base(tree)
     base = read_tree(CONFIGS / "base.yaml", _shown(CONFIGS / "base.yaml"))
-    return functools.reduce(merge, reversed(chain.values()), base)
+    return functools.reduce(overlay, reversed(chain.values()), base)
+
+
+def overlay(parent: Tree, child: Tree) -> Tree:
+    """Returns `parent` overridden by `child`, without the parent's MODEL.OPTIONS where MODEL.NAME becomes another."""
+    before, after = parent.get("MODEL"), child.get("MODEL")
+    if isinstance(before, Tree) and isinstance(after, Tree) and "OPTIONS" in before:
+        old, new = before.get("NAME"), after.get("NAME")
+        if isinstance(old, Leaf) and isinstance(new, Leaf) and old.node.value != new.node.value:
+            of_new = Tree({**before, "OPTIONS": Tree(origin=new.origin)}, before.origin)
+            parent = Tree({**parent, "MODEL": of_new}, parent.origin)
+    return merge(parent, child)
 
 
 def _pop_base(tree: Tree) -> tuple[str, str]:

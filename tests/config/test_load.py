@@ -49,6 +49,17 @@ def test_a_config_inherits_what_it_does_not_change(configs):
     assert mine.origins.keys() == mine.values.keys()
 
 
+def test_options_of_another_architecture_are_not_inherited(configs):
+    parent = "MODEL: {NAME: FPN, OPTIONS: {DECODER_DROPOUT: 0.1, DECODER_PYRAMID_CHANNELS: 128}}\n"
+    (configs / "ExpZZA.yaml").write_text(parent)
+    (configs / "ExpZZB.yaml").write_text("BASE: ExpZZA\nMODEL: {NAME: Unet}\n")
+    (configs / "ExpZZC.yaml").write_text("BASE: ExpZZA\nMODEL: {NAME: FPN, OPTIONS: {DECODER_DROPOUT: 0.2}}\n")
+    assert load("ExpZZB").config.model.options == {}
+    assert load("ExpZZC").config.model.options == {"DECODER_DROPOUT": 0.2, "DECODER_PYRAMID_CHANNELS": 128}
+    of_unet = load("ExpZZA", ("MODEL.NAME=Unet", "MODEL.OPTIONS.DECODER_ATTENTION_TYPE=scse"))
+    assert of_unet.config.model.options == {"DECODER_ATTENTION_TYPE": "scse"}
+
+
 def test_a_config_without_base_changes_the_defaults(configs):
     write(configs, "Mine", "SOLVER: {NUM_EPOCHS: 3}\n")
     assert load("Mine").config.solver.num_epochs == 3
