@@ -64,17 +64,26 @@ def interval(values: np.ndarray, groups: np.ndarray, tail: float = TAIL) -> Inte
     >>> str(interval(np.array([0.0, 0.02, 0.04, 0.06]), np.arange(4)))
     '+0.0300 (-0.0111 to +0.0711)'
     """
+    mean, error, degrees, num_groups = mean_and_error(values, groups)
+    half = float(error * stdtrit(degrees, 1 - tail)) if num_groups > 1 else np.inf
+    return Interval(mean, mean - half, mean + half, num_groups)
+
+
+def mean_and_error(values: np.ndarray, groups: np.ndarray) -> tuple[float, float, float, int]:
+    """Returns the mean over images, its standard error, the error's degrees of freedom, and the number of sequences.
+
+    With one sequence the error is infinite. See `interval`.
+    """
     mean = float(np.mean(values))
     _, group_of = np.unique(groups, return_inverse=True)
     sums, sizes = np.bincount(group_of, values), np.bincount(group_of)
     num_groups = len(sizes)
     if num_groups < 2:
-        return Interval(mean, -np.inf, np.inf, num_groups)
+        return mean, np.inf, 1.0, num_groups
     shares = sizes / sizes.sum()
-    error = np.sqrt((np.square(sums - mean * sizes) / (1 - shares)).sum()) / sizes.sum()
+    error = float(np.sqrt((np.square(sums - mean * sizes) / (1 - shares)).sum()) / sizes.sum())
     degrees = min(degrees_of_freedom(shares, sizes), degrees_of_freedom(shares, np.square(sizes)))
-    half = float(error * stdtrit(degrees, 1 - tail))
-    return Interval(mean, mean - half, mean + half, num_groups)
+    return mean, error, degrees, num_groups
 
 
 def degrees_of_freedom(shares: np.ndarray, variances: np.ndarray) -> float:

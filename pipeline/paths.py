@@ -62,6 +62,8 @@ TEST_PROBS = "probs/test"
 PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 # Inside a store of tiles or of predictions.
 INDEX = "index.json"
+# In the folder of all runs.
+STUDIES = "study_tables"
 # In the folder of submissions.
 LOG = "log.csv"
 

@@ -21,7 +21,19 @@ PACKAGE = PROJECT / "pipeline"
 # "pipeline.work.train:train" too. `docs/architecture.md` gives the order of the folders.
 ORDER = (
     *("errors", "wording", "paths", "files"),  # small, and without packages of others
-    *("config", "engine", "scores", "intervals", "task", "demo", "data", "training", "prediction", "submission"),
+    *(
+        "config",
+        "engine",
+        "scores",
+        "intervals",
+        "verdicts",
+        "task",
+        "demo",
+        "data",
+        "training",
+        "prediction",
+        "submission",
+    ),
     *("report", "segmentation", "work", "stages", "download", "bootstrap", "commands", "__main__"),
 )
 TASKS = ("segmentation",)  # which do not know each other

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.config.competition import Competition
 
 RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
+STUDY = "pipeline.commands.study"
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +62,7 @@ TABLE = (
     Command("show", RUNS, "print every value of a config and the file that set it", "ExpAAB SOLVER.MAX_LR=5e-4"),
     Command("plan", RUNS, "print the phases of a training plan, plot its rate", "ExpAAB SOLVER.PLAN=one_cycle"),
     Command("compare", RUNS, "compare settings, scores and curves of runs", "ExpAAB ExpAAC"),
+    Command("study", STUDY, "train settings on the same splits and seeds, say which is better", "demo_losses"),
     Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),
     Command("score", SUBMISSIONS, "score a submission file against masks", "submissions/ExpAAB.csv --masks truth"),
     Command("diff", SUBMISSIONS, "print and draw where two submissions differ most", "ExpAAB.csv ExpAAC.csv"),

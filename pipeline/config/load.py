@@ -57,6 +57,8 @@ MACHINE_KEYS = (
     "ENSEMBLE.STREAM",  # the result is the same with probability stores and without
     "SUBMIT.FILE",
 )
+Kind = Literal["config", "plan", "competition", "study"]
+FOLDER_OF: dict[Kind, str] = {"config": "", "plan": "plans", "competition": "competitions", "study": "studies"}
 # Keys of a competition's description on which no result depends.
 ABOUT = ("NAME", "TITLE", "KAGGLE_SLUG", "REPOSITORY", "LICENCE")
 COMBINING_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT")  # of an ensemble, not passed on to its members
@@ -166,13 +168,13 @@ def _names_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in files if path.stem != "base")
 
 
-def config_path(name: str, kind: Literal["config", "plan", "competition"] = "config", named_at: str = "") -> Path:
-    """Returns the file of a config, plan or competition; a path, or a name in another case, is refused.
+def config_path(name: str, kind: Kind = "config", named_at: str = "") -> Path:
+    """Returns the file of a config, plan, competition or study; a path, or a name in another case, is refused.
 
     Raises:
         UserError: there is none; names the nearest, after `named_at`, the origin of the name.
     """
-    folder = CONFIGS if kind == "config" else CONFIGS / f"{kind}s"
+    folder = CONFIGS / FOLDER_OF[kind]
     known = _names_in(folder)
     if name in known:
         return folder / f"{name}.yaml"
@@ -256,14 +258,19 @@ def load_competition(name: str, origin: str = COMMAND_LINE) -> Competition:
     Raises:
         UserError: there is no competition of that name, or its descriptor contradicts itself.
     """
-    path = config_path(name, "competition", origin)
-    tree = read_tree(path, _shown(path))
+    tree = read_file(name, "competition", origin)
     if "NAME" in tree:
         raise UserError(f"{tree['NAME'].origin}: NAME is not a key here: the name is the file's, {name}; remove it")
-    tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name, style="'"), _shown(path))
+    tree["NAME"] = Leaf(yaml.ScalarNode("tag:yaml.org,2002:str", name, style="'"), tree.origin)
     competition = build(tree, Competition)
     check_competition(competition, leaf_origins(tree))
     return competition
+
+
+def read_file(name: str, kind: Kind, named_at: str = "") -> Tree:
+    """Returns the mapping in the file of a config, plan, competition or study; see `config_path` and `read_tree`."""
+    path = config_path(name, kind, named_at)
+    return read_tree(path, _shown(path))
 
 
 def _refuse_retired(tree: Tree) -> None:

@@ -142,7 +142,7 @@ def _build(tree: Tree, schema: type, path: str = "") -> Any:
     for field in fields(schema):
         here = join(path, key_of(field.name))
         value = tree.get(key_of(field.name))
-        if value is None and field.default is MISSING:
+        if value is None and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{tree.origin}: {here} is missing; add it")
         if value is not None:
             values[field.name] = _build_field(value, hints[field.name], here)

@@ -29,10 +29,11 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """One run of many: a config and its overrides, `KEY=VALUE` each."""
+    """One run of many: a config and its overrides, `KEY=VALUE` each; its lines begin with `label`, or the name."""
 
     name: str
     overrides: tuple[str, ...] = ()
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def open_run(
     loaded = load(name, tuple(overrides), trust_code)
     hours = loaded.config.runtime.time_budget_hours
     stop = Stop() if stop is None else stop
-    if hours:
+    if hours and stop.deadline is None:  # of many runs, the budget is for all together
         stop.set_budget(hours * 3600)
     return Run(loaded, folders or Folders.from_environment(), log or print_line, stop, stages_of, task_of)
 
@@ -123,6 +124,7 @@ def run_many(
     workers: int = 1,
     log: Log | None = None,
     trust_code: bool = False,
+    stop: Stop | None = None,
 ) -> list[Outcome]:
     """Runs many configs; one that fails does not keep the others from running.
 
@@ -131,8 +133,10 @@ def run_many(
         last_stage: of each; None: all stages.
         folders: as for `run`, the same for all.
         workers: how many run at once, each in a process of its own; 1: one after the other in this process.
-        log: takes the lines for the user, each preceded by the config's name; with several workers they are printed.
+        log: takes the lines for the user, each preceded by the request's label; with several workers they are printed.
         trust_code: see `open_run`.
+        stop: asked by every run whether to end early, which leaves the rest as `stopped`; None: each run has its own.
+            Several workers take over the signals themselves.
 
     Returns:
         One outcome per request, in their order.
@@ -140,10 +144,10 @@ def run_many(
     wanted = [Request(request) if isinstance(request, str) else request for request in requests]
     folders = folders or Folders.from_environment()
     if workers <= 1:
-        return [_attempt(request, last_stage, folders, log or print_line, trust_code) for request in wanted]
+        return [_attempt(request, last_stage, folders, log or print_line, trust_code, stop) for request in wanted]
     # Not forked: torch's threads and a GPU do not survive a fork.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_attempt, request, last_stage, folders, None, trust_code) for request in wanted]
+        futures = [pool.submit(_attempt_alone, request, last_stage, folders, trust_code) for request in wanted]
         outcomes = []
         for request, future in zip(wanted, futures, strict=True):
             try:
@@ -162,21 +166,33 @@ def print_line(line: str) -> None:
 
 
 def _attempt(
-    request: Request, last_stage: str | None, folders: Folders, log: Log | None = None, trust_code: bool = False
+    request: Request,
+    last_stage: str | None,
+    folders: Folders,
+    log: Log | None = None,
+    trust_code: bool = False,
+    stop: Stop | None = None,
 ) -> Outcome:
     write = log or print_line
 
     def log_named(line: str) -> None:
-        write(f"{request.name}: {line}")
+        write(f"{request.label or request.name}: {line}")
 
     name = request.name
     try:
         name = load(request.name, request.overrides).run
-        run(request.name, request.overrides, last_stage, folders, log_named, trust_code=trust_code)
+        run(request.name, request.overrides, last_stage, folders, log_named, stop, trust_code=trust_code)
     except UserError as error:
         return Outcome(request, name, "refused", str(error))
-    except Stopped as stopped:
+    except (Stopped, KeyboardInterrupt) as stopped:
         return Outcome(request, name, "stopped", str(stopped))
     except Exception:
         return Outcome(request, name, "failed", traceback.format_exc())
     return Outcome(request, name, "done")
+
+
+def _attempt_alone(request: Request, last_stage: str | None, folders: Folders, trust_code: bool) -> Outcome:
+    """Runs in a process of its own, which gets the signals of its terminal, too."""
+    stop = Stop()
+    stop.listen()
+    return _attempt(request, last_stage, folders, None, trust_code, stop)

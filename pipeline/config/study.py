@@ -1,0 +1,127 @@
+"""A study: settings that are compared, each trained on the same splits with the same seeds.
+
+In: `configs/studies/NAME.yaml`. Out: `Study`, and the runs that answer it. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pipeline.config.load import load, read_file
+from pipeline.config.plain_yaml import Range
+from pipeline.config.ranges import CountOrZero, NotNegative
+from pipeline.config.tree import build, first_repeated, leaf_origins, refuse
+from pipeline.errors import UserError
+
+SPLIT, SEED = "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Content of a file in `configs/studies/`; docs/studies.md explains each key.
+
+    Attributes:
+        base: the config of every setting that names none.
+        settings: by name, what is typed for it, `KEY=VALUE` or the name of a config; the first is the reference, which
+            all others are compared with.
+        grid: by key, its values; every combination is one more setting.
+        set_: what is typed for all settings.
+        splits: values of DATASETS.SPLIT_INDEX.
+        seeds: values of EXPERIMENT.SEED; null: the seed of the original for the split.
+        score: the score that is compared; null: the competition's own.
+        equivalent: a difference of up to so much does not matter in practice.
+    """
+
+    base: str
+    settings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    grid: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    set_: tuple[str, ...] = ()
+    splits: tuple[Annotated[int, Range(least=-100, most=19)], ...] = (0,)
+    seeds: tuple[CountOrZero | None, ...] = (None,)
+    score: str | None = None
+    equivalent: NotNegative = 0.005
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of a study.
+
+    Attributes:
+        setting, split, seed: what it answers for.
+        config, overrides: what is typed for it.
+        run: the name of its run folder.
+    """
+
+    setting: str
+    split: int
+    seed: int | None
+    config: str
+    overrides: tuple[str, ...]
+    run: str
+
+
+def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
+    """Returns a study and its runs, in the order that answers it soonest: every setting once, then the next split.
+
+    Raises:
+        UserError: no such study, a key or value that a study cannot have, fewer than two settings, or a setting that
+            is refused as a config; with file and line.
+    """
+    tree = read_file(name, "study")
+    study: Study = build(tree, Study)
+    origins = leaf_origins(tree)
+    settings = {**study.settings, **_combinations(study)}
+    if len(settings) < 2:
+        where = tree["SETTINGS"].origin if "SETTINGS" in tree else tree.origin
+        raise UserError(f"{where}: {len(settings)} setting in SETTINGS and GRID; a study compares at least two")
+    for key, values in (("SPLITS", study.splits), ("SEEDS", study.seeds)):
+        if (repeated := first_repeated(values)) is not None or not values:
+            refuse(origins, key, f"{repeated} is given twice; keep one" if values else "expected at least one")
+    trainings, first_with = [], {}
+    for split, seed, (setting, words) in itertools.product(study.splits, study.seeds, settings.items()):
+        training = _training(study, setting, words, split, seed, origins.get(f"SETTINGS.{setting}", tree.origin))
+        earlier = first_with.setdefault(training.run, training)
+        if earlier is not training:
+            where = origins.get(f"SETTINGS.{setting}", tree.origin)
+            raise UserError(f"{where}: setting {setting} is the same run as {earlier.setting}; keep one")
+        trainings.append(training)
+    return study, tuple(trainings)
+
+
+def _combinations(study: Study) -> dict[str, tuple[str, ...]]:
+    """Returns the settings of GRID by name.
+
+    >>> _combinations(Study("DemoAAA", grid={"SOLVER.MAX_LR": ("0.01", "0.1"), "SOLVER.POWER": ("1",)}))
+    {'MAX_LR=0.01 POWER=1': ('SOLVER.MAX_LR=0.01', 'SOLVER.POWER=1'), 'MAX_LR=0.1 POWER=1': ('SOLVER.MAX_LR=0.1', 'SOLVER.POWER=1')}
+    """
+    if not study.grid:
+        return {}
+    rows = itertools.product(*([f"{key}={value}" for value in values] for key, values in study.grid.items()))
+    return {" ".join(_short(word) for word in words): words for words in rows}
+
+
+def _short(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"
+
+
+def _training(study: Study, setting: str, words: tuple[str, ...], split: int, seed: int | None, where: str) -> Training:
+    configs = [word for word in words if "=" not in word]
+    if len(configs) > 1:
+        raise UserError(f"{where}: setting {setting} names {len(configs)} configs; expected one at most")
+    config = configs[0] if configs else study.base
+    own = tuple(word for word in words if "=" in word)
+    given = {word.partition("=")[0] for word in own}
+    for key, instead in ((SPLIT, "SPLITS"), (SEED, "SEEDS")):
+        if key in given or any(word.startswith(f"{key}=") for word in study.set_):
+            raise UserError(f"{where}: setting {setting}: {key} is set by {instead}, for all settings; remove it here")
+    common = tuple(word for word in study.set_ if word.partition("=")[0] not in given)
+    overrides = (*common, *own, f"{SPLIT}={split}", f"{SEED}={'null' if seed is None else seed}")
+    try:
+        if load(config).config.ensemble.members is not None:
+            raise UserError(f"{config} is an ensemble; a study trains, so name an experiment")
+        return Training(setting, split, seed, config, overrides, load(config, overrides).run)
+    except UserError as error:
+        raise UserError(f"{where}: setting {setting}: {error}") from None

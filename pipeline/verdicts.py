@@ -1,0 +1,141 @@
+"""What may be concluded from two settings that were trained several times: a contrast, and a verdict in words.
+
+In: the gain of each validation image in each pair of trainings. Out: `Contrast`, verdicts. Imports NumPy and
+`scipy.special` only.
+
+Two things make a mean gain uncertain: other scenes would have gained otherwise (the spread between sequences), and the
+same setting trained again with another seed would have scored otherwise (the spread between seeds).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from pipeline.intervals import TAIL, Interval, group_numbers, mean_and_error
+
+POWER = 0.8  # with which a difference of `detectable` is found
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two trainings that differ in nothing but the setting.
+
+    Attributes:
+        split: which images validated.
+        seed: of both trainings.
+        gains: by image id, its sequence and the gain in its score.
+    """
+
+    split: Hashable
+    seed: Hashable
+    gains: Mapping[str, tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The mean gain over all images, and how sure it is.
+
+    Attributes:
+        interval: of the mean gain, 95 %.
+        p_value: the probability of so large a gain, either way, where there is none.
+        detectable: the gain that such data would show in four of five cases.
+        num_images: distinct ones.
+        num_seeds: of each split, at least. With 1 the interval covers the choice of images only.
+    """
+
+    interval: Interval
+    p_value: float
+    detectable: float
+    num_images: int
+    num_seeds: int
+
+
+def contrast(pairs: Sequence[Pair]) -> Contrast:
+    """Returns what pairs of trainings say about the second setting of each.
+
+    An image's gain is the mean of its gains in all pairs. The squared standard errors of the two sources are added,
+    and their degrees of freedom combined as Welch and Satterthwaite do. The spread between sequences contains part of
+    that between seeds, so the interval errs on the wide side.
+
+    Raises:
+        ValueError: no pair has an image.
+    """
+    gains, sequence_of = defaultdict(list), {}
+    for pair in pairs:
+        for image_id, (sequence, gain) in pair.gains.items():
+            gains[image_id].append(gain)
+            sequence_of[image_id] = sequence
+    if not gains:
+        raise ValueError("no image was evaluated in both trainings of any pair")
+    values = np.array([np.mean(own) for own in gains.values()])
+    groups = group_numbers(list(gains), [sequence_of[image_id] for image_id in gains])
+    mean, error, degrees, num_groups = mean_and_error(values, groups)
+    variance_of_seeds, degrees_of_seeds, num_seeds = _spread_of_seeds(pairs)
+    if num_groups < 2:
+        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, len(values), num_seeds)
+    if variance_of_seeds > 0:
+        total = error**2 + variance_of_seeds
+        degrees = total**2 / (error**4 / degrees + variance_of_seeds**2 / degrees_of_seeds)
+        error = float(np.sqrt(total))
+    half = float(error * stdtrit(degrees, 1 - TAIL))
+    p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
+    detectable = half + float(error * stdtrit(degrees, POWER))
+    return Contrast(Interval(mean, mean - half, mean + half, num_groups), p_value, detectable, len(values), num_seeds)
+
+
+def _spread_of_seeds(pairs: Sequence[Pair]) -> tuple[float, float, int]:
+    """Returns the variance of the mean gain over other seeds, its degrees of freedom, and the fewest seeds of a split.
+
+    The variance is 0 where no split has two seeds.
+    """
+    means, sizes = defaultdict(list), {}
+    for pair in pairs:
+        means[pair.split].append(np.mean([gain for _, gain in pair.gains.values()]))
+        sizes[pair.split] = len(pair.gains)
+    fewest = min(map(len, means.values()))
+    repeated = [own for own in means.values() if len(own) > 1]
+    if not repeated:
+        return 0.0, 0.0, fewest
+    degrees = sum(len(own) - 1 for own in repeated)
+    of_one = sum(np.var(own, ddof=1) * (len(own) - 1) for own in repeated) / degrees
+    total = sum(sizes.values())
+    return float(of_one * sum((sizes[split] / total) ** 2 / len(own) for split, own in means.items())), degrees, fewest
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p values that hold for all comparisons together: one false alarm in all of them is as rare as promised.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, so_far = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        so_far = max(so_far, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = so_far
+    return adjusted
+
+
+def verdict(found: Contrast, p_value: float, equivalent: float) -> str:
+    """Returns in words what a contrast allows to conclude.
+
+    Args:
+        p_value: of the contrast, adjusted where there are several.
+        equivalent: differences up to this one do not matter in practice.
+
+    Source: the region of practical equivalence, Benavoli, Corani, Demsar and Zaffalon 2017.
+    """
+    interval = found.interval
+    if not np.isfinite(interval.low):
+        return "one sequence: nothing can be concluded"
+    if -equivalent < interval.low and interval.high < equivalent:
+        return f"equal within {equivalent:g}"
+    if p_value < 2 * TAIL:
+        return "better" if interval.mean > 0 else "worse"
+    return f"this data cannot tell (it could show {found.detectable:.2g})"

@@ -1,0 +1,98 @@
+"""The command `study`: trains what is missing, survives runs that fail, and says what the runs say."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.config.study import SEED, SPLIT
+from pipeline.paths import STUDIES, Folders
+from tests.tiny import overrides
+
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
+
+@pytest.fixture
+def write_study(configs, workshop):
+    """Writes a study of the tests' small competition."""
+
+    def write(*lines: str) -> None:
+        words = overrides(workshop.data, "SOLVER.NUM_EPOCHS=1")
+        common = "\n".join(f"  - '{word}'" for word in words if not word.startswith((SPLIT, SEED)))
+        (configs / "studies" / "mine.yaml").write_text("\n".join(["BASE: demo", "SET:", common, *lines]) + "\n")
+
+    return write
+
+
+def table() -> list[dict[str, str]]:
+    with open(Folders.from_environment().runs / STUDIES / "mine.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_trains_each_setting_once_and_compares_it_with_the_first(write_study, capsys):
+    write_study("SETTINGS: {low: [SOLVER.MAX_LR=1e-6], high: [SOLVER.MAX_LR=0.01]}", "SEEDS: [0, 1]")
+    assert main(["study", "mine"]) == 0
+    first = capsys.readouterr().out
+    assert "high, split 0, seed 1: train     done in" in first
+    rows = table()
+    assert [(row["setting"], row["runs"], row["planned"]) for row in rows] == [("low", "2", "2"), ("high", "2", "2")]
+    assert rows[0]["gain"] == "" and rows[0]["verdict"] == ""
+    gain = float(rows[1]["score"]) - float(rows[0]["score"])
+    assert float(rows[1]["gain"]) == pytest.approx(gain)
+    assert float(rows[1]["low"]) < gain < float(rows[1]["high"]) and rows[1]["verdict"]
+    assert main(["study", "mine"]) == 0
+    again = capsys.readouterr().out
+    assert "done in" not in again and again[again.index("\nsetting") :] == first[first.index("\nsetting") :]
+
+
+def test_a_setting_that_fails_is_named_and_the_others_are_compared(write_study, capsys):
+    write_study("SETTINGS: {a: [], b: [MODEL.ENCODER.WEIGHTS=/nowhere.safetensors], c: [SOLVER.POWER=2]}")
+    assert main(["study", "mine"]) == 2
+    out = capsys.readouterr().out
+    assert "b, split 0: refused: " in out and "/nowhere.safetensors" in out
+    assert "1 of 3 runs ended in an error; the same command tries them again" in out
+    assert [row["runs"] for row in table()] == ["1", "0", "1"]
+
+
+def test_a_table_of_a_study_that_has_not_begun_is_empty(write_study, capsys):
+    write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}")
+    assert main(["study", "mine", "--table"]) == 0
+    assert [(row["runs"], row["score"], row["gain"]) for row in table()] == [("0", "", ""), ("0", "", "")]
+    assert not any(Path(Folders.from_environment().runs).glob("demo*"))
+
+
+def test_only_the_named_settings_are_trained(write_study):
+    write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}")
+    assert main(["study", "mine", "--only", "a"]) == 0
+    assert [row["runs"] for row in table()] == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine", "--only", "z*"], "no setting is called 'z*'; there are: a, b"),
+        (["mine", "--workers", "0"], "--workers 0: expected at least 1"),
+        (["nothing"], "there is no study 'nothing'"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_refused(write_study, capsys, arguments, message):
+    write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}")
+    assert main(["study", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_score_without_values_per_image_is_refused(write_study, capsys):
+    write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}", "SCORE: miou")
+    assert main(["study", "mine", "--table"]) == 2
+    assert "SCORE: miou has no value per image; did you mean iou?" in capsys.readouterr().err
+
+
+def test_a_study_that_is_stopped_says_how_to_go_on(write_study, capsys):
+    write_study(
+        "SETTINGS: {a: ['RUNTIME.TIME_BUDGET_HOURS=1e-9'], b: ['RUNTIME.TIME_BUDGET_HOURS=1e-9', SOLVER.POWER=2]}"
+    )
+    assert main(["study", "mine"]) == 3
+    assert "the time budget is used up; to continue, type the same command" in capsys.readouterr().err

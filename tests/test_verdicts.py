@@ -1,0 +1,99 @@
+"""Contrasts of settings that were trained several times, and the words for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.intervals import group_numbers, interval
+from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
+
+
+def draw_pairs(
+    generator: np.random.Generator, num_sequences: int, num_seeds: int, num_splits: int, of_seed: float, gain: float = 0
+) -> list[Pair]:
+    """Pairs of trainings; sequences gain differently, and each training is as a whole a little better or worse."""
+    pairs = []
+    effects = generator.normal(0, 1, num_sequences)
+    sizes = generator.integers(5, 41, num_sequences)
+    for split in range(num_splits):
+        own = range(split, num_sequences, num_splits)
+        for seed in range(num_seeds):
+            shift = generator.normal(0, of_seed)
+            images = {
+                f"{sequence}_{frame}": (str(sequence), gain + effects[sequence] + shift + generator.normal(0, 0.5))
+                for sequence in own
+                for frame in range(sizes[sequence])
+            }
+            pairs.append(Pair(split, seed, images))
+    return pairs
+
+
+@pytest.mark.parametrize(("num_sequences", "num_seeds", "num_splits"), [(8, 2, 1), (8, 2, 2), (20, 3, 1), (60, 2, 4)])
+@pytest.mark.parametrize("of_seed", [0.0, 0.5])
+def test_settings_of_equal_strength_are_rarely_told_apart(num_sequences, num_seeds, num_splits, of_seed):
+    generator, alarms = np.random.default_rng(num_sequences), 0
+    for _ in range(300):
+        found = contrast(draw_pairs(generator, num_sequences, num_seeds, num_splits, of_seed))
+        alarms += found.p_value < 0.05
+        assert (found.p_value < 0.05) == (not found.interval.low <= 0 <= found.interval.high)
+    assert alarms / 300 <= 0.06
+
+
+def test_one_training_each_is_the_interval_over_sequences():
+    pairs = draw_pairs(np.random.default_rng(0), 10, 1, 1, 0.0)
+    names, rows = list(pairs[0].gains), list(pairs[0].gains.values())
+    wanted = interval(np.array([gain for _, gain in rows]), group_numbers(names, [sequence for sequence, _ in rows]))
+    found = contrast(pairs)
+    assert (found.interval.low, found.interval.high) == pytest.approx((wanted.low, wanted.high))
+    assert found.num_seeds == 1
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    alike = draw_pairs(np.random.default_rng(0), 10, 3, 1, 0.0)
+    apart = [
+        Pair(0, pair.seed, {key: (s, gain + pair.seed) for key, (s, gain) in pair.gains.items()}) for pair in alike
+    ]
+    widths = [found.interval.high - found.interval.low for found in map(contrast, (alike, apart))]
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_gain_of_the_detectable_size_is_found_in_about_four_of_five_cases():
+    generator, found, hits = np.random.default_rng(1), [], 0
+    typical = np.median([contrast(draw_pairs(generator, 12, 1, 1, 0.0)).detectable for _ in range(200)])
+    for _ in range(300):
+        found = contrast(draw_pairs(generator, 12, 1, 1, 0.0, gain=typical))
+        hits += found.p_value < 0.05
+    assert 0.65 < hits / 300 < 0.95
+
+
+def test_p_values_of_several_comparisons_are_raised_in_order():
+    assert holm([0.01, 0.02, 0.9]) == pytest.approx([0.03, 0.04, 0.9])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "words"),
+    [
+        (0.03, 0.01, "better"),
+        (-0.03, 0.01, "worse"),
+        (0.001, 0.002, "equal within 0.005"),
+        (0.01, 0.1, "this data cannot tell (it could show 0."),
+    ],
+)
+def test_verdicts_are_the_four_that_there_are(gain, spread, words):
+    effects = np.linspace(-1, 1, 12) * spread + gain
+    found = contrast([Pair(0, 0, {str(index): (str(index), effect) for index, effect in enumerate(effects)})])
+    assert verdict(found, found.p_value, 0.005).startswith(words)
+
+
+def test_one_sequence_allows_no_conclusion():
+    found = contrast([Pair(0, seed, {"a": ("s", 0.1), "b": ("s", 0.2)}) for seed in range(2)])
+    assert isinstance(found, Contrast) and found.p_value == 1
+    assert verdict(found, found.p_value, 0.005) == "one sequence: nothing can be concluded"
+
+
+def test_pairs_without_images_are_refused():
+    with pytest.raises(ValueError, match="no image was evaluated in both"):
+        contrast([Pair(0, 0, {})])
