@@ -45,22 +45,22 @@ class Contrast:
         p_value: the probability of so large a gain, either way, where there is none.
         detectable: the gain that such data would show in four of five cases.
         num_images: distinct ones.
-        num_seeds: of each split, at least. With 1 the interval covers the choice of images only.
+        covers_training: whether the interval covers what another seed would change; it does not with one pair.
     """
 
     interval: Interval
     p_value: float
     detectable: float
     num_images: int
-    num_seeds: int
+    covers_training: bool
 
 
 def contrast(pairs: Sequence[Pair]) -> Contrast:
     """Returns what pairs of trainings say about the second setting of each.
 
     An image's gain is the mean of its gains in all pairs. The squared standard errors of the two sources are added,
-    and their degrees of freedom combined as Welch and Satterthwaite do. The spread between sequences contains part of
-    that between seeds, so the interval errs on the wide side.
+    and their degrees of freedom combined as Welch and Satterthwaite do. Each contains part of the other, so the
+    interval errs on the wide side.
 
     Raises:
         ValueError: no pair has an image.
@@ -75,36 +75,36 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     values = np.array([np.mean(own) for own in gains.values()])
     groups = group_numbers(list(gains), [sequence_of[image_id] for image_id in gains])
     mean, error, degrees, num_groups = mean_and_error(values, groups)
-    variance_of_seeds, degrees_of_seeds, num_seeds = _spread_of_seeds(pairs)
+    variance, degrees_of_variance = _spread_of_trainings(pairs)
+    covers = degrees_of_variance > 0
     if num_groups < 2:
-        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, len(values), num_seeds)
-    if variance_of_seeds > 0:
-        total = error**2 + variance_of_seeds
-        degrees = total**2 / (error**4 / degrees + variance_of_seeds**2 / degrees_of_seeds)
+        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, len(values), covers)
+    if variance > 0:
+        total = error**2 + variance
+        degrees = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
         error = float(np.sqrt(total))
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
     detectable = half + float(error * stdtrit(degrees, POWER))
-    return Contrast(Interval(mean, mean - half, mean + half, num_groups), p_value, detectable, len(values), num_seeds)
+    return Contrast(Interval(mean, mean - half, mean + half, num_groups), p_value, detectable, len(values), covers)
 
 
-def _spread_of_seeds(pairs: Sequence[Pair]) -> tuple[float, float, int]:
-    """Returns the variance of the mean gain over other seeds, its degrees of freedom, and the fewest seeds of a split.
+def _spread_of_trainings(pairs: Sequence[Pair]) -> tuple[float, float]:
+    """Returns the variance of the mean gain over other trainings, and its degrees of freedom; 0 and 0 where unknown.
 
-    The variance is 0 where no split has two seeds.
+    From the seeds of a split. Where no split has two, from the spread between splits, which contains it.
     """
     means, sizes = defaultdict(list), {}
     for pair in pairs:
         means[pair.split].append(np.mean([gain for _, gain in pair.gains.values()]))
         sizes[pair.split] = len(pair.gains)
-    fewest = min(map(len, means.values()))
-    repeated = [own for own in means.values() if len(own) > 1]
-    if not repeated:
-        return 0.0, 0.0, fewest
-    degrees = sum(len(own) - 1 for own in repeated)
-    of_one = sum(np.var(own, ddof=1) * (len(own) - 1) for own in repeated) / degrees
+    compared = [own for own in means.values() if len(own) > 1] or [[own[0] for own in means.values()]]
+    degrees = sum(len(own) - 1 for own in compared)
+    if degrees == 0:
+        return 0.0, 0.0
+    of_one = sum(np.var(own, ddof=1) * (len(own) - 1) for own in compared) / degrees
     total = sum(sizes.values())
-    return float(of_one * sum((sizes[split] / total) ** 2 / len(own) for split, own in means.items())), degrees, fewest
+    return float(of_one * sum((sizes[split] / total) ** 2 / len(own) for split, own in means.items())), degrees
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ In: `configs/studies/NAME.yaml`. Out: `Study`, and the runs that answer it. Need
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pipeline.config.load import load, read_file
@@ -93,8 +93,9 @@ def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
 def _combinations(study: Study) -> dict[str, tuple[str, ...]]:
     """Returns the settings of GRID by name.
 
-    >>> _combinations(Study("DemoAAA", grid={"SOLVER.MAX_LR": ("0.01", "0.1"), "SOLVER.POWER": ("1",)}))
-    {'MAX_LR=0.01 POWER=1': ('SOLVER.MAX_LR=0.01', 'SOLVER.POWER=1'), 'MAX_LR=0.1 POWER=1': ('SOLVER.MAX_LR=0.1', 'SOLVER.POWER=1')}
+    >>> grid = {"SOLVER.MAX_LR": ("0.01",), "SOLVER.POWER": ("1", "2")}
+    >>> _combinations(Study("DemoAAA", grid=grid))["MAX_LR=0.01 POWER=2"]
+    ('SOLVER.MAX_LR=0.01', 'SOLVER.POWER=2')
     """
     if not study.grid:
         return {}

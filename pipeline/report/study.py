@@ -57,7 +57,6 @@ class Findings:
 
     score: str
     rows: tuple[Row, ...]
-    num_seeds: int
 
     def __str__(self) -> str:
         head = ("setting", "runs", self.score, "by seed", "by split", "mIoU", "minutes", "gain, 95 %", "verdict")
@@ -65,12 +64,12 @@ class Findings:
         widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
         text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
         notes = ["", f"gain: in {self.score} per image over {self.rows[0].setting}, on the same splits and seeds;"]
-        if self.num_seeds < 2:
-            notes.append(
-                "with one seed the interval does not cover what another seed would change; give SEEDS two or more"
-            )
-        else:
-            notes.append("the interval covers other scenes and other seeds")
+        covered = all(row.gain.covers_training for row in self.rows if row.gain)
+        notes.append(
+            "the interval covers other scenes and other seeds"
+            if covered
+            else "one split and one seed: the interval does not cover what another seed would change"
+        )
         if len(self.rows) > 2:
             notes.append(f"verdicts hold for all {len(self.rows) - 1} comparisons together (Holm)")
         return "\n".join(line.rstrip() for line in [*text, *notes])
@@ -81,8 +80,10 @@ class Findings:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
-            ("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", "miou", "minutes")
-            + ("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict")
+            (
+                *("setting", "runs", "planned", "score", "sd_seeds", "sd_splits", "miou", "minutes"),
+                *("gain", "low", "high", "p_value", "detectable", "images", "sequences", "verdict"),
+            )
         )
         for row in self.rows:
             found = row.gain
@@ -119,7 +120,7 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
         found = gains.get(setting)
         words = verdict(found, adjusted[setting], study.equivalent) if found else ""
         rows.append(_row(setting, by_setting[setting], values, runs, found, words))
-    return Findings(LABELS[score], tuple(rows), len(study.seeds))
+    return Findings(LABELS[score], tuple(rows))
 
 
 def _read(folder: Path, training: Training, score: str) -> dict[str, tuple[str, float]]:
