@@ -63,11 +63,13 @@ class Findings:
         lines = [head, *(_cells(row) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
         text = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
+        gains = [row.gain for row in self.rows if row.gain]
+        if not gains:
+            return "\n".join(line.rstrip() for line in text)
         notes = ["", f"gain: in {self.score} per image over {self.rows[0].setting}, on the same splits and seeds;"]
-        covered = all(row.gain.covers_training for row in self.rows if row.gain)
         notes.append(
             "the interval covers other scenes and other seeds"
-            if covered
+            if all(gain.covers_training for gain in gains)
             else "one split and one seed: the interval does not cover what another seed would change"
         )
         if len(self.rows) > 2:
