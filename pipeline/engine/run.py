@@ -7,7 +7,7 @@ hashes and functions. `tests/engine/test_toy_chain.py` runs a chain that counts 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,19 @@ def named(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def lazy(name: str, *last: Any, **always: Any) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class Lazy:
+    """What `lazy` returns; unlike a function in a function it can be pickled, for data-loading workers."""
+
+    target: str
+    last: tuple[Any, ...]
+    always: Mapping[str, Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return named(self.target)(*args, *self.last, **kwargs, **self.always)
+
+
+def lazy(name: str, *last: Any, **always: Any) -> Lazy:
     """Returns a function that imports `module:function` at its first call, so that a skipped stage costs nothing.
 
     Args:
@@ -35,12 +47,7 @@ def lazy(name: str, *last: Any, **always: Any) -> Callable[..., Any]:
     >>> lazy("math:sqrt")(9)
     3.0
     """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return named(name)(*args, *last, **kwargs, **always)
-
-    call.target = name
-    return call
+    return Lazy(name, last, always)
 
 
 @dataclass(frozen=True)

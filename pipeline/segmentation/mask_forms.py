@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.competition import Competition
-from pipeline.config.mask_code import mask_code
+from pipeline.config.mask_code import MaskCode, mask_code
 from pipeline.data.images import Inspection
 from pipeline.segmentation import planes
 from pipeline.segmentation.inspect_mask import inspect_mask
@@ -56,21 +56,12 @@ def mask_form(competition: Competition) -> MaskForm:
     if competition.is_multilabel:
         return _plane_form(competition)
     code = mask_code(competition)
-
-    def read(path: Path, class_index: int | None) -> np.ndarray:
-        mask = read_mask(path, code if class_index is None else ONE_CLASS)
-        return of_class(mask, class_index)
-
-    def inspect(path: Path, file: str, class_index: int | None) -> tuple[Inspection, np.ndarray | None]:
-        seen, mask = inspect_mask(path, file, competition, code, class_index is not None)
-        return seen, mask if mask is None else of_class(mask, class_index)
-
-    return MaskForm(
+    return MaskForm(  # of functions that can be pickled, as where data-loading workers are not forked
         code=repr(code) if competition.annotators is None else repr((code, competition.annotators)),
-        blank=lambda size: np.full(size, BACKGROUND, np.uint8),
+        blank=_blank,
         of_runs=_painted,
-        read=read,
-        inspect=inspect,
+        read=partial(_read, code=code),
+        inspect=partial(_inspect, competition=competition, code=code),
         join=join_files,
         combine=planes.majority_index,
         counts=count_values,
@@ -82,14 +73,43 @@ def _plane_form(competition: Competition) -> MaskForm:
     order = competition.class_names if isinstance(values, dict) else num_classes  # values are given by name
     return MaskForm(
         code=repr((order, values, competition.annotators)),
-        blank=lambda size: np.zeros((*size, num_classes), np.uint8),
+        blank=partial(_blank_planes, num_classes=num_classes),
         of_runs=partial(planes.from_masks, num_classes=num_classes),
-        read=lambda path, class_index: read_planes(path, competition, class_index),
-        inspect=lambda path, file, class_index: inspect_planes(path, file, competition, class_index),
+        read=partial(_read_planes, competition=competition),
+        inspect=partial(_inspect_planes, competition=competition),
         join=planes.join,
         combine=planes.mean_share if competition.annotators == "mean" else planes.majority,
         counts=planes.count_planes,
     )
+
+
+def _blank(size: Size) -> np.ndarray:
+    return np.full(size, BACKGROUND, np.uint8)
+
+
+def _blank_planes(size: Size, num_classes: int) -> np.ndarray:
+    return np.zeros((*size, num_classes), np.uint8)
+
+
+def _read(path: Path, class_index: int | None, code: MaskCode) -> np.ndarray:
+    return of_class(read_mask(path, code if class_index is None else ONE_CLASS), class_index)
+
+
+def _read_planes(path: Path, class_index: int | None, competition: Competition) -> np.ndarray:
+    return read_planes(path, competition, class_index)
+
+
+def _inspect(
+    path: Path, file: str, class_index: int | None, competition: Competition, code: MaskCode
+) -> tuple[Inspection, np.ndarray | None]:
+    seen, mask = inspect_mask(path, file, competition, code, class_index is not None)
+    return seen, mask if mask is None else of_class(mask, class_index)
+
+
+def _inspect_planes(
+    path: Path, file: str, class_index: int | None, competition: Competition
+) -> tuple[Inspection, np.ndarray | None]:
+    return inspect_planes(path, file, competition, class_index)
 
 
 def of_class(mask: np.ndarray, class_index: int | None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,16 @@ WINDOW, WINDOW_OVERLAP = 1024, 256  # of large images, pixels: a core sees 128 p
 
 
 ValidItem = tuple[np.ndarray, np.ndarray | None, Frame]  # a padded image, its mask, and where in them it is
+
+
+class ImageRow(NamedTuple):
+    """A catalog row that can be pickled, as workers need it that are not forked; pandas' own cannot."""
+
+    id: str
+    image: str
+    mask: str | None
+    width: int
+    height: int
 
 
 class Masks(Protocol):
@@ -61,7 +71,9 @@ class ValidDataset(torch.utils.data.Dataset):
         self.images, self.masks, self.padding, self.black = images, masks, padding, black_of(images.facts)
         self.sizes = sizes
         self.pixel_bytes = pixel_bytes(images, masks.planes)
-        self.rows = list(rows.reindex(columns=["id", "image", "mask", "width", "height"]).itertuples(index=False))
+        self.rows = [
+            ImageRow(*row) for row in rows.reindex(columns=ImageRow._fields).itertuples(index=False, name=None)
+        ]
         self.items = [(row, part) for row in self.rows for part in self._parts(int(row.height), int(row.width))]
 
     def _parts(self, height: int, width: int) -> Iterator[Part | None]:

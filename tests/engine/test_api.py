@@ -145,6 +145,14 @@ def test_names_alone_are_requests_too_and_equal_ones_have_an_outcome_each(tmp_pa
                                                                       ("NoSuch", "NoSuch", "nobody")]  # fmt: skip
 
 
+def test_two_processes_have_data_loading_workers_of_their_own(data, tmp_path):
+    # Python starts those of a process that was not forked itself anew, as on macOS: what they get must be picklable.
+    request = Request("demo", tiny("DATALOADERS.TRAIN.NUM_WORKERS=1", "DATALOADERS.VALID.NUM_WORKERS=1"))
+    other = Request("demo", (*request.overrides, "SOLVER.POWER=2"))
+    outcomes = run_many([request, other], "train", folders_in(tmp_path, data), workers=2)
+    assert [(outcome.state, outcome.message) for outcome in outcomes] == [("done", "")] * 2
+
+
 def test_a_fault_or_a_stop_of_one_run_spares_the_others(data, tmp_path, monkeypatch):
     from pipeline.work import prepare
 
