@@ -13,6 +13,9 @@ from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats takes
 
 NUM_DRAWS = 4000  # fixes the ends of the interval to a few hundredths of its width
 TAIL = 0.025
+# Of what is fitted on some images and measured on the others.
+MAX_FOLDS = 5
+LEAST_SEQUENCES = 4  # with fewer, one unusual sequence decides
 
 
 @dataclass(frozen=True)
