@@ -9,6 +9,7 @@ NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TES
 ALL_DATA = "DATASETS.SPLIT.BY is none: no image is left for validation"
 WHY_OFF = {
     "sweep": "SWEEP.ENABLE is false",
+    "average": "AVERAGE.METHOD is none",
     "evaluate": ALL_DATA,
     "fit": "nothing of DECODE is fitted",
     **dict.fromkeys(("testset", "predict", "submit"), NO_TEST),
