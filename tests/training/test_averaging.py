@@ -50,9 +50,7 @@ def test_the_mean_of_equal_networks_is_each_of_them_to_the_bit(seed, count, dtyp
 def test_the_order_of_the_networks_does_not_matter(seeds):
     states = [state_of(seed) for seed in seeds]
     forth, back = mean_weights(states), mean_weights(states[::-1])
-    assert torch.equal(
-        forth.weights["weight"], back.weights["weight"]
-    )  # float64 sums of a few float32 are exact enough
+    assert torch.equal(forth.weights["weight"], back.weights["weight"])  # sums in float64 lose no bit of a float32
     assert int(forth.weights["count"]) == seeds[0], "a count is no number to be averaged"
 
 

@@ -1,4 +1,4 @@
-"""The weights of epochs that may be averaged: which are kept, that they are those validated, and that kills cost none."""
+"""The weights of epochs that may be averaged: which are kept, that they were validated, and that kills cost none."""
 
 from __future__ import annotations
 
@@ -160,9 +160,9 @@ def test_another_monitor_is_refused_where_the_epochs_that_it_calls_best_are_not_
 
 def test_weights_of_another_training_are_refused(tmp_path):
     paths = run(changes=SWA)
-    with pytest.raises(UserError, match="epoch_0005.ckpt is of another training than the best checkpoint"):
+    with pytest.raises(UserError, match=r"epoch_0005\.ckpt is of another training than the best checkpoint"):
         list(load_candidates(paths, [5], "another key"))
     path = candidate_path(paths / CANDIDATES, 5)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(UserError, match="is damaged.*train anew with `train --force`, or set AVERAGE.METHOD: none"):
+    with pytest.raises(UserError, match=r"is damaged.*train anew with `train --force`, or set AVERAGE.METHOD: none"):
         list(load_candidates(paths, [5], "key"))
