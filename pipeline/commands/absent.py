@@ -9,7 +9,6 @@ NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TES
 ALL_DATA = "DATASETS.SPLIT.BY is none: no image is left for validation"
 WHY_OFF = {
     "sweep": "SWEEP.ENABLE is false",
-    "average": "AVERAGE.METHOD is none",
     "evaluate": ALL_DATA,
     "fit": "nothing of DECODE is fitted",
     **dict.fromkeys(("testset", "predict", "submit"), NO_TEST),
@@ -22,6 +21,8 @@ def why_absent(name: str, loaded: Loaded) -> str:
         return "an ensemble trains nothing"
     if name == "sweep" and loaded.is_on_all_images:
         return f"{ALL_DATA}; MAX_LR auto takes the rate of SOLVER.FROM"
+    if name == "average":
+        return "AVERAGE.METHOD is none"
     if name == "predict" and has_test(loaded):
         return "with a time limit, submit predicts"
     return WHY_OFF[name]
