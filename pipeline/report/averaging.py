@@ -23,9 +23,9 @@ def averaging_section(record: Record) -> Html | None:
         return None
     label = label_of(facts["score"])
     decision, gain = f"The run predicts with: {facts['weights']}.", facts["gain"]
-    parts = [tag("p", tag("b", decision), f" Averaged were {METHODS[facts['method']]}.")]
+    parts = [tag("p", tag("b", decision), f" The mean is that of {METHODS[facts['method']]}.")]
     if gain is None:
-        parts.append(tag("p", f"{facts['words'].capitalize()}."))
+        parts.append(tag("p", f"{facts['words'][:1].upper()}{facts['words'][1:]}."))
     else:
         images, sequences = quantity(facts["images"], "validation image"), quantity(gain["num_groups"], "sequence")
         rows = [("best epoch", _shown(facts["best"])), ("mean", _shown(facts["averaged"])), ("gain", _range(gain))]
