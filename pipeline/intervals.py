@@ -12,6 +12,9 @@ import numpy as np
 from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats takes four times as long to import
 
 TAIL = 0.025
+# Of what is fitted on some images and measured on the others.
+MAX_FOLDS = 5
+LEAST_SEQUENCES = 4  # with fewer, one unusual sequence decides
 
 
 @dataclass(frozen=True)

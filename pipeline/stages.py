@@ -13,9 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.key_groups import ALL, PREDICTION, SAMPLES, SCORING, SHOWN, SPLITTING, SUBMITTING, TEST, TRAINING
 from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
+    AVERAGE,
     BEST,
+    CANDIDATES,
+    CHOSEN,
     CLASS_PLOTS,
     CLASSES,
     CONFUSION,
@@ -56,34 +60,9 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
-NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.UPSCALE")
-NETWORK += tuple(f"DATASETS.AUGMENTATION.TILE.{key}" for key in ("ENABLE", "WIDTH", "HEIGHT"))  # may be its only size
-# Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
-TRAINED = (
-    *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
-    *("COMPETITION.MASKS", "COMPETITION.MASK_FOLDER", "COMPETITION.VALID_REGION", "COMPETITION.ID_FORMAT"),
-    *("COMPETITION.MASK_SIZE",),
-    *("COMPETITION.IMAGE", "COMPETITION.SUBMITTED", "COMPETITION.CONVENTION.ROWS", "COMPETITION.LABELS"),
-    *("COMPETITION.OBJECTS.BORDER", "COMPETITION.OBJECTS.BORDER_WIDTH", "COMPETITION.ANNOTATORS"),
-)
-SHOWN = (*TRAINED, "COMPETITION.COLORS")
-SCORING = ("COMPETITION.SCORE", "COMPETITION.SCORE_OPTIONS", "COMPETITION.OBJECTS")
-PREDICTION = (*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT")
-PREDICTION += ("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE")
-TEST = ("COMPETITION", "DATASETS.COMPETITION", "DATASETS.TEST_DIRECTORY")
-TRAINING = (*NETWORK, *TRAINED, "EXPERIMENT.LOAD_PREV", "EXPERIMENT.LOAD_PART", "EXPERIMENT.SEED")
-TRAINING += ("DATALOADERS", "LOSS_FN", "SOLVER")
-SAMPLES = ("DATASETS.AUGMENTATION", "DATASETS.CLASSES", "DATASETS.PADDING", "DATASETS.SAMPLING")
-SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
-SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
-    *(PLAN_CHANGES, CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
-)
-ALL = (
-    *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
-    *("PREDICT", "DECODE", "ENSEMBLE", "SUBMIT.TIME_LIMIT_HOURS"),
+    *(PLAN_CHANGES, CONFUSION, AVERAGE, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
 )
 CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
 
@@ -93,16 +72,12 @@ def _train_reads(run: Run) -> tuple[str, ...]:
     return (*CUT, *suggestion)
 
 
-def _train_settings(run: Run) -> tuple[str, ...]:
-    """Returns the keys of `train`: SCORE_OPTIONS where the score that chooses `best` has some.
+def _average_reads(run: Run) -> tuple[str, ...]:
+    return (BEST, HISTORY, *CUT, *((CANDIDATES,) if run.loaded.config.average.keeps_epochs else ()))
 
-    COMPETITION.SCORE is none of them: it adds columns to the history, but changes no weights.
-    """
-    from pipeline.config.competition import OPTION_OF  # needs PyYAML, which the tables do not
 
-    watched = run.loaded.config.solver.monitor.removeprefix("valid_")
-    has_options = any(watched in owners for owners in OPTION_OF.values())
-    return (*TRAINING, *SAMPLES, *SPLITTING, *(("COMPETITION.SCORE_OPTIONS",) if has_options else ()))
+def _predicting(run: Run) -> str:
+    return CHOSEN if run.loaded.is_averaged else BEST
 
 
 def _is_fitted(loaded: Loaded) -> bool:
@@ -169,21 +144,33 @@ STAGES = (
         "train",
         "carry out the training plan",
         lazy("pipeline.work.train:train"),
-        settings=_train_settings,
+        settings=lazy("pipeline.work.inputs:train_settings"),
         reads=_train_reads,
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, TIMINGS, STEPS, PLAN_CHANGES, EVENTS),
+        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS),
         is_shared=True,
         done="trained",
+    ),
+    Stage(
+        "average",
+        "average weights, and keep the mean where it is better out of fold",
+        lazy("pipeline.work.average:average"),
+        settings=(*TRAINING, *SAMPLES, *SPLITTING, *SCORING, "AVERAGE"),
+        reads=_average_reads,
+        reads_outside=lazy("pipeline.work.inputs:averaged_sources"),
+        check=lazy("pipeline.work.average_runs:check_runs"),
+        writes=(CHOSEN, AVERAGE),
+        is_shared=True,
+        done="averaged",
     ),
     Stage(
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
         settings=(*PREDICTION, *SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=(BEST, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
+        reads=lambda run: (_predicting(run), TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
@@ -206,7 +193,7 @@ STAGES = (
         "predict the test images",
         lazy("pipeline.work.predict:predict"),
         settings=PREDICTION,
-        reads=(BEST, TEST_CATALOG, IMAGES),
+        reads=lambda run: (_predicting(run), TEST_CATALOG, IMAGES),
         reads_outside=lazy("pipeline.work.inputs:images_of", "test"),
         writes=(TEST_PROBS,),
         version=2,  # full-size logits became bytes
@@ -219,7 +206,7 @@ STAGES = (
         lazy("pipeline.work.submit:submit"),
         settings=lambda run: (*SUBMITTING, *(PREDICTION if _has_limit(run.loaded) else ())),
         reads=lambda run: _decoding_reads(
-            run, *((BEST, IMAGES) if _has_limit(run.loaded) else (TEST_PROBS,)), TEST_CATALOG, METRICS
+            run, *((_predicting(run), IMAGES) if _has_limit(run.loaded) else (TEST_PROBS,)), TEST_CATALOG, METRICS
         ),
         reads_outside=lazy("pipeline.work.inputs:submitted_sources"),
         writes=(SUBMISSION,),
@@ -308,7 +295,8 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
-    off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
+    is_on = {"sweep": loaded.config.sweep.enable, "average": loaded.is_averaged, "fit": _is_fitted(loaded)}
+    off = {name for name in is_on if not is_on[name]}
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
     off |= {"testset", "predict", "submit"} if stages is STAGES and not has_test(loaded) else set()
     off |= {"predict"} if stages is STAGES and _has_limit(loaded) else set()

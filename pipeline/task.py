@@ -228,7 +228,8 @@ class Task:
         draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
         build_network: (loaded) to a network on the CPU with random weights.
         learning: (run, device) to what training and validation need.
-        make_predictor: (loaded, network with its weights, device, number format) to what `predict` takes.
+        make_predictor: (loaded, network with its weights, device, number format, is_plain=False) to what `predict`
+            takes; with `is_plain` whole images are predicted once, as training validates them, whatever PREDICT says.
         predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
         stored_bytes: (predictor, sizes (height, width) of images) to the bytes that their predictions take in a store,
             and whether that is exact or an upper bound.
@@ -239,6 +240,8 @@ class Task:
         stored_alike: ({name: index of a store}) refuses members that cannot be combined.
         float32_bytes: (competition, sizes (height, width) of images) to what full predictions take as float32.
         evaluate: (run, competition's folder, catalog rows, function from id to prediction) to an `Evaluation`.
+        image_scorer: (run, competition's folder) to a function from a catalog row and its prediction to the score by
+            which single images are compared, NaN where the image has none.
         draw_panels: (run, competition's folder, catalog rows, evaluation) draws the best, median and worst images.
         evaluate_ensemble: (run, competition's folder, catalog rows, held-out members, `MakeEach`) to an `Evaluation`
             and the content of ensemble.json.
@@ -269,7 +272,7 @@ class Task:
     draw_samples: Callable[[Run, Any], None]
     build_network: Callable[[Loaded], nn.Module]
     learning: Callable[[Run, torch.device], Learning]
-    make_predictor: Callable[[Loaded, nn.Module, torch.device, torch.dtype], Any]
+    make_predictor: Callable[..., Any]
     predict: Callable[[Any, Iterable[Batch]], Iterator[tuple[str, Any]]]
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
     pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]
@@ -278,6 +281,7 @@ class Task:
     stored_alike: Callable[[Mapping[str, Mapping[str, Any]]], None]
     float32_bytes: Callable[[Competition, Iterable[tuple[int, int]]], int]
     evaluate: Callable[[Run, Path, pd.DataFrame, Callable[[str], Any]], Evaluation]
+    image_scorer: Callable[[Run, Path], Callable[[Any, Any], float]]
     draw_panels: Callable[[Run, Path, pd.DataFrame, Evaluation], None]
     evaluate_ensemble: Callable[[Run, Path, pd.DataFrame, HeldOut, MakeEach], tuple[Evaluation, dict[str, Any]]]
     fit_decoding: Callable[..., dict[str, Any]]

@@ -21,6 +21,7 @@ DOCUMENTS = [
     "docs/architecture.md",
     "docs/plans.md",
     "docs/repeatability.md",
+    "docs/averaging.md",
     "docs/LOG.md",
     "submissions/README.md",
 ]

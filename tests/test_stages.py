@@ -19,7 +19,8 @@ from pipeline.stages import ENSEMBLE_STAGES, STAGE_NAMES, STAGES, stages_of
 from pipeline.wording import is_below
 from tests.tiny import draw_nothing, run_of, run_paths, run_stages, tiny, write_competition
 
-ALL = ("prepare", "testset", "tile", "sweep", "train", "evaluate", "fit", "predict", "submit", "report")
+ALL = ("prepare", "testset", "tile", "sweep", "train", "average", "evaluate", "fit", "predict", "submit", "report")
+NOT_AVERAGED = [name for name in ALL if name != "average"]  # the stages without AVERAGE.METHOD
 LEARN = ("sweep", "train", "report")
 NETWORK = ("sweep", "train", "evaluate", "predict", "report")
 
@@ -60,6 +61,7 @@ DEPENDENTS = {
     "SOLVER.PRECISION": NETWORK,
     "SOLVER.REPRODUCIBLE": NETWORK,
     "SWEEP": ("sweep", "report"),
+    "AVERAGE": ("report",),  # with a METHOD also `average`, and `train` where it keeps epochs: see the test of its own
     "PREDICT": ("evaluate", "predict", "report"),
     "DECODE": ("fit", "submit", "report"),
     "ENSEMBLE": ("report",),
@@ -158,6 +160,28 @@ def test_a_changed_key_makes_exactly_the_stages_stale_that_depend_on_it(finished
         assert all(reason.startswith(f"{key} changed (") for reason in found.values())
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "wanted"),
+    [
+        ("swa", "AVERAGE.METHOD", ["train", "average", "report"]),  # they decide which epochs training keeps
+        ("best", "AVERAGE.COUNT", ["train", "average", "report"]),
+        ("swa", "AVERAGE.SAMPLES", ["average", "report"]),
+        ("swa", "PREDICT.TTA", ["evaluate", "predict", "report"]),
+        ("swa", "SOLVER.MONITOR", ["sweep", "train", "average", "evaluate", "report"]),
+        ("greedy", "AVERAGE.METHOD", ["average", "report"]),
+        ("greedy", "AVERAGE.RUNS", ["average", "report"]),
+    ],
+)
+def test_with_averaging_a_changed_key_also_counts_for_the_weights_that_are_kept(competition, method, key, wanted):
+    runs = ("AVERAGE.RUNS=[Another]",) if method == "greedy" else ("AVERAGE.COUNT=2",)
+    loaded = tiny(competition, f"AVERAGE.METHOD={method}", *runs)
+    run_stages(loaded, stages=stand_ins(loaded))
+    assert stale(loaded) == {}
+    assert list(stale(dataclasses.replace(loaded, values={**loaded.values, key: "another value"}))) == wanted
+    (run_paths(loaded.run) / "chosen.ckpt").write_text("another content")
+    assert list(stale(loaded)) == ["average", "evaluate", "predict"]
+
+
 def test_a_changed_plan_file_counts_by_its_content(finished):
     longer = dataclasses.replace(finished.plan[0], warmup=1.0)
     edited = dataclasses.replace(finished, plan=(longer, *finished.plan[1:]))
@@ -168,9 +192,9 @@ def test_a_changed_plan_file_counts_by_its_content(finished):
     ("changes", "wanted"),
     [
         ({"title": "Another", "kaggle_slug": "another", "licence": "another"}, ["report"]),
-        ({"ignore_index": 11}, list(ALL)),
-        ({"mask_size": "any"}, list(ALL)),
-        ({"task": "detection"}, list(ALL)),
+        ({"ignore_index": 11}, NOT_AVERAGED),
+        ({"mask_size": "any"}, NOT_AVERAGED),
+        ({"task": "detection"}, NOT_AVERAGED),
         ({"score": "miou"}, ["prepare", "testset", "evaluate", "fit", "submit", "report"]),
     ],
 )
@@ -314,6 +338,8 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "PREDICT.SCALES=[1.0, 1.5]",
         "LOSS_FN.WEIGHTS=log",
         "SOLVER.MONITOR=valid_boundary_f",  # which has numbers of its own
+        "AVERAGE.METHOD=swa",
+        "AVERAGE.COUNT=2",
     )
     loaded = tiny(competition, *changes)
     prepare_folder(run_of(loaded))

@@ -21,6 +21,8 @@ def why_absent(name: str, loaded: Loaded) -> str:
         return "an ensemble trains nothing"
     if name == "sweep" and loaded.is_on_all_images:
         return f"{ALL_DATA}; MAX_LR auto takes the rate of SOLVER.FROM"
+    if name == "average":
+        return "AVERAGE.METHOD is none"
     if name == "predict" and has_test(loaded):
         return "with a time limit, submit predicts"
     return WHY_OFF[name]

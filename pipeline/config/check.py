@@ -37,6 +37,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     of_data += (augmentation_problems(config),)
     of_members = (
         _all_data(config),
+        _average(config, plan),
         _monitor(config, competition),
         _ensemble(config, competition, origins),
         _decode(config, competition),
@@ -159,6 +160,31 @@ def _all_data(config: Config) -> Problems:
     if paste.enable and paste.variant == "weighted":
         why = "weighted needs the validation Dice, which SPLIT.BY none does not have; set random"
         yield "DATASETS.AUGMENTATION.COPY_PASTE.VARIANT", why
+
+
+def _average(config: Config, plan: tuple[Phase, ...]) -> Problems:
+    average = config.average
+    if config.ensemble.members is not None:
+        return
+    if average.method == "none":
+        if average.runs is not None:
+            yield "AVERAGE.RUNS", "has an effect with AVERAGE.METHOD greedy only; set that, or RUNS: null"
+        return
+    if config.datasets.split.by == "none":
+        why = f"{average.method} must prove its gain on validation images, which SPLIT.BY none does not have"
+        yield "AVERAGE.METHOD", f"{why}; set none, or average in the run that SOLVER.FROM names"
+    if average.method == "greedy":
+        if not average.runs:
+            yield "AVERAGE.RUNS", "greedy needs other runs of the same network; name them, such as [ExpAAB, ExpAAC]"
+        elif (twice := first_repeated(average.runs)) is not None:
+            yield "AVERAGE.RUNS", f"{twice} is given twice; name it once"
+        return
+    if average.runs is not None:
+        yield "AVERAGE.RUNS", f"METHOD {average.method} averages epochs of this run alone; set greedy, or RUNS: null"
+    num_epochs = sum(phase.epochs for phase in plan)
+    if average.count > num_epochs:
+        found = f"{average.count}, but SOLVER.PLAN {config.solver.plan} has {num_epochs} epochs at most"
+        yield "AVERAGE.COUNT", f"{found}; give {num_epochs} or fewer, or set METHOD: none"
 
 
 def _decode(config: Config, competition: Competition) -> Problems:

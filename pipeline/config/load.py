@@ -89,6 +89,11 @@ class Loaded:
         """Whether the config trains on all images, so that none is left for validation."""
         return self.config.datasets.split.by == "none" and not self.is_ensemble
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether a stage of its own decides between the best epoch's weights and a mean of several."""
+        return self.config.average.method != "none" and not self.is_ensemble
+
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that a result may depend on, by key: no machine keys; competition and plan by their content.

@@ -153,6 +153,19 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Average:
+    method: Literal["none", "swa", "best", "greedy"]
+    count: Annotated[int, Range(least=2)]
+    runs: tuple[str, ...] | None
+    samples: Count
+
+    @property
+    def keeps_epochs(self) -> bool:
+        """Whether training keeps the weights of some epochs."""
+        return self.method in ("swa", "best")
+
+
+@dataclass(frozen=True)
 class Predict:
     mode: Literal["full", "window"]
     window: tuple[Count, Count]
@@ -217,6 +230,7 @@ class Config:
     loss_fn: LossFn
     solver: Solver
     sweep: Sweep
+    average: Average
     predict: Predict
     ensemble: Ensemble
     decode: Decode

@@ -13,7 +13,7 @@ from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import REPORT
-from pipeline.report import background, results
+from pipeline.report import averaging, background, results
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
@@ -33,6 +33,7 @@ SECTIONS = (
     ("Images", "Label and prediction", "evaluate", results.images_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
     ("Training", "Training", "train", background.training_section),
+    ("Averaging", "Averaged weights", "average", averaging.averaging_section),
     ("LR sweep", "Learning rate sweep", "sweep", background.sweep_section),
     ("Data", "Data", "prepare", background.data_section),
     ("Split", "Split and leakage", "prepare", background.split_section),
@@ -54,6 +55,8 @@ def write_page(run: Run) -> Path:
     absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
     if record.is_on_all_images:
         absent += OF_VALIDATION
+    if not record.loaded.is_averaged:
+        absent += ("Averaging",)
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
@@ -154,6 +157,8 @@ def _facts(record: Record, metrics: Metrics) -> Html:
     facts = [(score.label, digits(score.mean), how[score.name in record.per_image]) for score in metrics.others]
     if ensemble.members is not None:
         facts.append(("members", len(ensemble.members), f"combined by {ensemble.method}"))
+    elif weights := metrics.checkpoint.get("weights"):
+        facts.append(("weights", "averaged", weights))
     else:
         loss = digits(metrics.checkpoint.get("valid_loss"))
         facts.append(("best epoch", metrics.checkpoint.get("epoch", "–"), f"validation loss {loss}"))

@@ -88,6 +88,7 @@ class Record:
         self.history = read_columns(folder / paths.HISTORY) or {}
         self.plan_changes = read_columns(folder / paths.PLAN_CHANGES) or {}
         self.timings = read_columns(folder / paths.TIMINGS) or {}
+        self.average: dict[str, Any] = (read_json(folder / paths.AVERAGE) or {}) if loaded.is_averaged else {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
         self.confusion = self.class_counts = read_columns(folder / paths.CONFUSION)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,9 @@ from pipeline.engine.run import Run
 from pipeline.paths import CLASSES, CONFUSION, PANELS, TRAIN_CATALOG
 from pipeline.report.figure import write_image
 from pipeline.report.read import choose_images
-from pipeline.scores import LABELS, Chosen, chosen_scores, per_image_score
+from pipeline.scores import LABELS, Chosen, chosen_scores, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
+from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.panels import draw_panel
@@ -62,6 +64,26 @@ def evaluate_predictions(
         return with_objects([prediction], decode(prediction), competition)
 
     return evaluation_of(run, folder, rows, np.stack(counts), mask_of)
+
+
+def image_scorer(run: Run, folder: Path) -> Callable[[Any, Prediction], float]:
+    """Returns a function from a catalog row and its prediction to the image's score, the mean over the scored classes.
+
+    It is the competition's own score, or where that has no value per image the one like it, as in per_image.csv; NaN
+    where the image has none.
+    """
+    competition, masks = run.loaded.competition, masks_of(run, folder)
+    score, activation = per_image_score(competition.score), activation_of(competition)
+
+    def score_of(row: Any, prediction: Prediction) -> float:
+        truth, objects = masks.read_both(row)
+        mask = decode(prediction)
+        counted = activation.counted(activation.count_masks(mask, truth, competition.num_classes))
+        shown = with_objects([prediction], mask, competition)
+        values = image_score(score, counted, shown, objects, competition.score_options)
+        return float(mean_scored(values, competition.scored_indices))
+
+    return score_of
 
 
 def evaluation_of(

@@ -15,10 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pipeline.intervals import TAIL, Interval, deal_folds, group_numbers, interval
-
-MAX_FOLDS = 5
-LEAST_SEQUENCES = 4  # with fewer, one unusual sequence decides
+from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, deal_folds, group_numbers, interval
 
 Image = TypeVar("Image")  # a dataclass of image_id, sequence and arrays
 Key = TypeVar("Key")

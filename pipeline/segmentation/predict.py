@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.config.competition import ImageForm
 from pipeline.config.load import Loaded
-from pipeline.config.schema import Encoder, Predict
+from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
 from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slices
@@ -32,7 +32,7 @@ from pipeline.segmentation.networks import (
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.upscaling import is_upscaled
 from pipeline.segmentation.views import views
-from pipeline.segmentation.windows import windowed
+from pipeline.segmentation.windows import BLEND, OVERLAP, windowed
 from pipeline.task import Batch
 from pipeline.training.device import explained_faults, in_parts
 from pipeline.training.encoder import normalise, scaling_of
@@ -40,6 +40,10 @@ from pipeline.training.learner import autocast
 
 FLOAT16_MAX = torch.finfo(torch.float16).max
 DECODED_PIXELS = 2**20  # at once
+# As validation in training sees images; the window is not used, and a network of one size has its own.
+PLAIN = Predict(
+    "full", (STRIDE, STRIDE), OVERLAP, BLEND, tta="none", tta_space="probs", scales=None, scale_weights=None
+)
 MEMORY_REMEDY = "PREDICT.MODE=window predicts an image in parts; PREDICT.WINDOW=[W, H] sets their size."
 
 
@@ -86,16 +90,22 @@ class Predictor:
     activation: Activation = SOFTMAX
 
 
-def make_predictor(loaded: Loaded, network: nn.Module, device: torch.device, precision: torch.dtype) -> Predictor:
+def make_predictor(
+    loaded: Loaded, network: nn.Module, device: torch.device, precision: torch.dtype, is_plain: bool = False
+) -> Predictor:
     """Returns a run's network, with its weights on its device, ready to predict.
+
+    Args:
+        is_plain: whether whole images are predicted once, whatever PREDICT says.
 
     Raises:
         UserError: PREDICT.WINDOW is a size that the network does not take.
     """
     config, competition = loaded.config, loaded.competition
-    check_window(config.predict, sizes_of(network))
+    settings = PLAIN if is_plain else config.predict
+    check_window(settings, sizes_of(network))
     return Predictor(
-        *(network.eval(), config.model.encoder, config.predict, competition.num_classes, device, precision),
+        *(network.eval(), config.model.encoder, settings, competition.num_classes, device, precision),
         competition.image.whole_px,
         activation_of(competition),
     )

@@ -36,6 +36,7 @@ SEGMENTATION = Task(
     stored_alike=lazy("pipeline.segmentation.ensemble:check_members"),
     float32_bytes=labels.float32_bytes,
     evaluate=lazy("pipeline.segmentation.evaluation:evaluate_predictions"),
+    image_scorer=lazy("pipeline.segmentation.evaluation:image_scorer"),
     draw_panels=lazy("pipeline.segmentation.evaluation:draw_panels"),
     evaluate_ensemble=lazy("pipeline.segmentation.ensembling:evaluate_ensemble"),
     fit_decoding=lazy("pipeline.segmentation.fitting:fit_decoding"),

@@ -6,12 +6,12 @@ In: training catalog, `split.csv`, tile store, `lr_sweep.json` when MAX_LR is au
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.loss_mix import parse_mix
@@ -22,6 +22,7 @@ from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import (
     BEST,
+    CANDIDATES,
     CHECKPOINTS,
     EVENTS,
     HISTORY,
@@ -41,7 +42,7 @@ from pipeline.training.device import choose_device, choose_precision, make_repro
 from pipeline.training.encoder import load_encoder, load_weights, measured_scaling
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import with_terms
-from pipeline.training.inputs import image_facts, seed_of, split_rows
+from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.resume import content_to_continue, course_of, lasting_key
 from pipeline.training.state import TrainState
@@ -110,26 +111,40 @@ def start_learner(run: Run) -> Learner:
 
 
 def best_content(run: Run) -> dict[str, Any]:
-    """Returns the content of a run's best checkpoint.
+    """Returns the content of the checkpoint that a run predicts with: its best one, or what `average` chose.
 
     Raises:
-        UserError: the run is not trained; with the command to type.
+        UserError: the run is not trained, or not averaged; with the command to type.
     """
-    return load_or_refuse(run.paths / BEST, f"train it: ./run.sh {run.name} train")
+    path, stage = predicting_checkpoint(run), "average" if run.loaded.is_averaged else "train"
+    return load_or_refuse(path, f"{stage} it: ./run.sh {run.name} {stage}")
+
+
+def load_network(run: Run, weights: Mapping[str, Tensor], origin: str) -> tuple[nn.Module, torch.device, torch.dtype]:
+    """Returns a run's network with these weights on its device, the device, and the number format there.
+
+    Args:
+        origin: of the weights, for messages.
+
+    Raises:
+        UserError: the weights do not fit the network, or the device is not there.
+    """
+    solver = run.loaded.config.solver
+    make_reproducible(solver.reproducible)  # as in training, whichever process predicts
+    device = choose_device(run.loaded.config.runtime.device)
+    network = _build_network(run)
+    load_weights(network, weights, origin)
+    return network.to(device), device, choose_precision(solver.precision, device)
 
 
 def load_predictor(run: Run, content: dict[str, Any]) -> Any:
-    """Returns the predictor of a run, with the validated weights of its best checkpoint's content, on its device.
+    """Returns the predictor of a run, with the validated weights of a checkpoint's content, on its device.
 
     Raises:
-        UserError: its weights do not fit the network, or the device is not there.
+        UserError: see `load_network`.
     """
-    task, loaded, solver = run.task, run.loaded, run.loaded.config.solver
-    make_reproducible(solver.reproducible)  # as in training, whichever process predicts
-    device = choose_device(loaded.config.runtime.device)
-    network = _build_network(run)
-    load_weights(network, validated_weights(content), shown(run.paths / BEST))
-    return task.make_predictor(loaded, network.to(device), device, choose_precision(solver.precision, device))
+    origin = shown(predicting_checkpoint(run))
+    return run.task.make_predictor(run.loaded, *load_network(run, validated_weights(content), origin))
 
 
 def assemble(run: Run) -> Training:
@@ -218,7 +233,8 @@ def _set_aside(run: Run) -> None:
         for path in kept:
             path.replace(folder / path.name)
         run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
-    for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
+    kept_epochs = (paths / CANDIDATES).glob(CHECKPOINTS)
+    for path in (*kept_epochs, *paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
     for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
         (paths / name).unlink(missing_ok=True)

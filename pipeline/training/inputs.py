@@ -17,7 +17,7 @@ from pipeline.config.load import Loaded, config_path, load, names, run_name
 from pipeline.config.schema import Encoder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, IMAGES, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
+from pipeline.paths import BEST, CHOSEN, IMAGES, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +61,11 @@ def image_facts(run: Run) -> dict[str, Any] | None:
 def tile_store(run: Run) -> Path:
     """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
     return run.folders.tiles / json.loads((run.paths / TILES).read_text())["store"]
+
+
+def predicting_checkpoint(run: Run) -> Path:
+    """Returns the file of the checkpoint that a run predicts with: its best one, or what `average` chose."""
+    return run.paths / (CHOSEN if run.loaded.is_averaged else BEST)
 
 
 def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:

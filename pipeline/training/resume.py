@@ -20,6 +20,7 @@ from pipeline.engine.freshness import Hashes, Marker, key_of, plain, why_stale
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, LAST, SWEEP_FACTS, shown
+from pipeline.training.candidates import missing_candidates
 from pipeline.training.carried_out import Course, Difference, is_over, under
 from pipeline.training.checkpoint import load_newest, repair_best
 from pipeline.training.state import TrainState, when
@@ -69,6 +70,14 @@ def content_to_continue(run: Run, course: Course) -> dict[str, Any] | None:
         if state.best_epoch != before["best_epoch"]:
             what = f"SOLVER.MONITOR: epoch {state.best_epoch} would be the best, whose weights are not kept"
             raise _refusal(run, what, state)
+        return None
+    if gone := missing_candidates(run.paths, run.loaded.config, content):
+        watched = _course_before(content).monitor
+        named = f"the weights of epoch {', '.join(map(str, gone))}, which AVERAGE needs,"
+        if watched != course.monitor:
+            what = f"SOLVER.MONITOR {watched} -> {course.monitor}: {named} are not kept"
+            raise _refusal(run, what, state)
+        run.log(f"{named} are gone; training begins anew")
         return None
     for change in state.changes[len(before.get("changes", ())) :]:
         run.log(f"plan changed {when(change['epoch'], change['step'])}: {'; '.join(change['what'])}")

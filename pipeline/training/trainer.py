@@ -22,6 +22,7 @@ from pipeline.errors import Stopped
 from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
 from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
+from pipeline.training.candidates import keep_candidates
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
@@ -35,7 +36,7 @@ from pipeline.training.history import (
     write_events,
     write_rows,
 )
-from pipeline.training.learner import Learner, freeze
+from pipeline.training.learner import Learner, freeze, validated_weights
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.resume import course_of, made_from
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
@@ -208,6 +209,9 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     save(training)
     if is_best:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)
+    keep_candidates(
+        training.run.paths, training.config, vars(state), lambda: validated_weights(training.learner.state_dict())
+    )
     record(training, row)
     training.run.log(epoch_line(row, scores.by_name, sum(one.epochs for one in training.plan), _seconds_left(training)))
     for line in missed_class_lines(state, training.learning) if training.data.num_valid else ():

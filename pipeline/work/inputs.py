@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.architectures import own_code
-from pipeline.config.competition import MaskCsv
+from pipeline.config.competition import OPTION_OF, MaskCsv
+from pipeline.config.key_groups import SAMPLES, SPLITTING, TRAINING
 from pipeline.config.members import load_members
 from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
@@ -30,6 +31,7 @@ from pipeline.paths import (
     INDEX,
     PROBS,
     PROJECT,
+    SPLIT,
     SWEEP_FACTS,
     TEST_CATALOG,
     TRAIN_CATALOG,
@@ -37,7 +39,7 @@ from pipeline.paths import (
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.all_data import source_of
-from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
+from pipeline.training.inputs import find_checkpoint, find_encoder_weights, predicting_checkpoint, tile_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +157,26 @@ def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
     return {id for id, (height, width) in zip(rows["id"], sizes_of(rows), strict=True) if height * width > whole_px}
 
 
+def train_settings(run: Run) -> tuple[str, ...]:
+    """Returns the keys that training depends on: SCORE_OPTIONS where the score that chooses `best` has some.
+
+    COMPETITION.SCORE is none of them: it adds columns to the history, but changes no weights. AVERAGE counts where it
+    decides which epochs are kept.
+    """
+    watched = run.loaded.config.solver.monitor.removeprefix("valid_")
+    more = ("COMPETITION.SCORE_OPTIONS",) if any(watched in owners for owners in OPTION_OF.values()) else ()
+    more += ("AVERAGE.METHOD", "AVERAGE.COUNT") if run.loaded.config.average.keeps_epochs else ()
+    return (*TRAINING, *SAMPLES, *SPLITTING, *more)
+
+
+def averaged_sources(run: Run) -> Sources:
+    """Returns the training images, and of other runs that are averaged with this one what they are and have seen."""
+    sources = images_of(run, "train")
+    for name in run.loaded.config.average.runs or ():
+        sources |= {f"{name}'s {file}": run.folders.run(name) / file for file in (BEST, SPLIT)}
+    return sources
+
+
 def starting_weights(run: Run) -> Sources:
     """Returns the weights that training starts from, and the code of a network of the user's own.
 
@@ -196,7 +218,7 @@ def member_sources(run: Run) -> Sources:
         sources |= training_files(run)
     for member in member_runs(run):
         files = {origin.rpartition(":")[0] for origin in member.loaded.origins.values()}
-        sources[f"{member.name}'s checkpoint"] = member.paths / BEST
+        sources[f"{member.name}'s checkpoint"] = predicting_checkpoint(member)
         sources[f"{member.loaded.name}'s config"] = sorted(CONFIGS.parent / file for file in files if file)
     return sources
 

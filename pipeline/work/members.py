@@ -21,10 +21,22 @@ from pipeline.engine.dependence import why_run
 from pipeline.engine.run import Run
 from pipeline.errors import DiskTooSmall, UserError
 from pipeline.files import sha256_file
-from pipeline.paths import BEST, CONFIG, ENSEMBLE, LEAKAGE, METRICS, SPLIT, TEST_CATALOG, Folders
+from pipeline.paths import (
+    AVERAGE,
+    BEST,
+    CHOSEN,
+    CONFIG,
+    ENSEMBLE,
+    LEAKAGE,
+    METRICS,
+    SPLIT,
+    TEST_CATALOG,
+    Folders,
+    RunPaths,
+)
 from pipeline.prediction.store import open_predictions
 from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.training.inputs import find_checkpoint, split_rows
+from pipeline.training.inputs import find_checkpoint, predicting_checkpoint, split_rows
 from pipeline.wording import is_below
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
@@ -55,10 +67,14 @@ def require_trained(members: Sequence[Run]) -> None:
         reason = why_run(member.stage("train"), member)
         if reason is not None:
             lines.append((member, f"trained with other settings or data: {reason}"))
+        elif member.loaded.is_averaged and (reason := why_run(member.stage("average"), member)) is not None:
+            lines.append((member, f"not averaged: {reason}"))
     if lines:
         width = max(len(member.name) for member, _ in lines)
+        last = {member.name: "average" if member.loaded.is_averaged else "train" for member, _ in lines}
         commands = [
-            f"  {member.name:<{width}}  {why}; type: {member_command(member.loaded, 'train')}" for member, why in lines
+            f"  {member.name:<{width}}  {why}; type: {member_command(member.loaded, last[member.name])}"
+            for member, why in lines
         ]
         raise UserError("\n".join([f"{len(lines)} of {len(members)} members cannot predict yet:", *commands]))
 
@@ -112,7 +128,8 @@ def member_facts(member: Run) -> dict[str, Any]:
     return {
         "name": member.loaded.name,
         "run_name": run_name(member.loaded.config),
-        "checkpoint_sha256": sha256_file(member.paths / BEST),
+        "checkpoint_sha256": sha256_file(predicting_checkpoint(member)),
+        **weights_used(member),
         "settings": {
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
@@ -186,6 +203,16 @@ def trained_on(member: Run) -> set[str] | None:
     return _trained_on(member.paths.folder, member.loaded.values, name, member.folders)
 
 
+def images_trained_on(paths: RunPaths, competition: str, folders: Folders) -> set[str] | None:
+    """Returns the same for the best checkpoint of any run, for the images of a competition."""
+    return _trained_on(paths.folder, read_config(paths / CONFIG) or {}, competition, folders)
+
+
+def weights_used(run: Run) -> dict[str, str]:
+    """Returns which weights a run predicts with, where AVERAGE has decided that."""
+    return {"weights": read_json(run.paths / AVERAGE)["weights"]} if run.loaded.is_averaged else {}
+
+
 def _trained_on(
     folder: Path, values: Mapping[str, Any], competition: str, folders: Folders, seen: tuple[Path, ...] = ()
 ) -> set[str] | None:
@@ -206,5 +233,16 @@ def _trained_on(
     if previous.suffix == ".safetensors":
         return ids
     before = read_config(previous.parent / CONFIG) or {}
-    earlier = _trained_on(previous.parent, before, competition, folders, (*seen, folder))
-    return None if earlier is None else ids | earlier
+    sources = [(previous.parent, before), *(_averaged_into(previous, folders) if previous.name == CHOSEN else ())]
+    for source, own in sources:
+        earlier = _trained_on(source, own, competition, folders, (*seen, folder))
+        if earlier is None:
+            return None
+        ids |= earlier
+    return ids
+
+
+def _averaged_into(checkpoint: Path, folders: Folders) -> list[tuple[Path, dict[str, Any]]]:
+    """Returns folder and config of the runs whose weights are averaged in a run's `chosen.ckpt`, beside its own."""
+    names = (read_json(checkpoint.with_name(AVERAGE)) or {}).get("runs", ())
+    return [(folders.run(name).folder, read_config(folders.run(name) / CONFIG) or {}) for name in names]

@@ -14,7 +14,6 @@ from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.files import sha256_file, write_json
 from pipeline.paths import (
-    BEST,
     CLASSES,
     IMAGES,
     LABELS,
@@ -30,6 +29,7 @@ from pipeline.prediction.store import PredictionStore, StoreWriter, open_predict
 from pipeline.report.read import read_json
 from pipeline.task import Batch
 from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.inputs import predicting_checkpoint
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.inputs import has_limit, image_folder, large_ids, member_runs, sizes_of
 from pipeline.work.members import (
@@ -91,8 +91,10 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
     checkpoint = {
         "epoch": content["state"]["best_epoch"],
         "valid_loss": content["state"]["history"][-1]["valid_loss"],  # the monitor may be a score
-        "sha256": sha256_file(run.paths / BEST),
+        "sha256": sha256_file(predicting_checkpoint(run)),
     }
+    if "averaged" in content:
+        checkpoint |= {"epoch": None, "valid_loss": None, "weights": content["averaged"]}
     facts = {"classes": list(competition.class_names), "competition": competition.name}
     folder = run.paths / PROBS[subset]
     alone = large_ids(rows, competition.image.whole_px)

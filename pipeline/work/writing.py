@@ -15,7 +15,8 @@ from pipeline.paths import BEST, CONFIG, METRICS, SUBMISSION, TEST_CATALOG, show
 from pipeline.report.read import ON_ALL_IMAGES, read_json, score_warning
 from pipeline.submission.file import amend_origin, require_good, write_submission
 from pipeline.submission.formats import format_of
-from pipeline.work.inputs import sample_path, submission_files
+from pipeline.work.inputs import member_runs, sample_path, submission_files
+from pipeline.work.members import weights_used
 
 
 def write_checked_submission(
@@ -39,6 +40,7 @@ def write_checked_submission(
         "run": run.name,
         "config_sha256": sha256_file(run.paths / CONFIG),
         **_local_scores(run),
+        **_weights_used(run),
         **run.task.decoding_origin(decoding),
     }
     metrics = read_json(run.paths / METRICS)
@@ -76,6 +78,14 @@ def _local_scores(run: Run) -> dict[str, Any]:
         "local_scores": {name: family["mean"] for name, family in metrics["scores"].items()},
         "split_by": metrics["split"]["by"],
     }
+
+
+def _weights_used(run: Run) -> dict[str, str]:
+    """Returns which weights predicted, where AVERAGE has decided that; of an ensemble, its members' by name."""
+    if not run.loaded.is_ensemble:
+        return weights_used(run)
+    used = {member.loaded.name: found["weights"] for member in member_runs(run) if (found := weights_used(member))}
+    return {"weights": "; ".join(f"{name}: {text}" for name, text in used.items())} if used else {}
 
 
 def amend(run: Run, facts: Mapping[str, Any]) -> None:

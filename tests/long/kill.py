@@ -51,7 +51,7 @@ SOON = 120  # file operations; a training of these sizes has 350, any other stag
 
 COMMON = (
     *("SOLVER.NUM_EPOCHS=4", "SOLVER.PATIENCE=2", "SOLVER.MAX_LR=0.03", "SWEEP.STEPS=8"),
-    "RUNTIME.LOG_STEPS=1",
+    *("AVERAGE.METHOD=swa", "AVERAGE.COUNT=2", "RUNTIME.LOG_STEPS=1"),
 )
 
 
@@ -74,7 +74,7 @@ VARIANTS = (
         (
             *("MODEL.NAME=FPN", "SOLVER.NUM_EPOCHS=2", "SOLVER.MAX_LR=0.1", "SOLVER.EMA_DECAY=0.9"),
             *("LOSS_FN.ADAPTIVE.ENABLE=true", "DATALOADERS.TRAIN.BATCH_SIZE=4", "SWEEP.ENABLE=false"),
-            *("SOLVER.ACCUMULATE=2", "RUNTIME.LOG_STEPS=1"),
+            *("SOLVER.ACCUMULATE=2", "AVERAGE.METHOD=best", "AVERAGE.COUNT=2", "RUNTIME.LOG_STEPS=1"),
         ),
         may_lose=2,
     ),

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.config.load import load
-from pipeline.paths import CONFUSION, DECODE, PANELS, VALID_PROBS
+from pipeline.paths import AVERAGE, CONFUSION, DECODE, PANELS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import decode, unpack
@@ -184,3 +184,12 @@ def test_within_a_time_limit_overlapping_rows_are_the_same(shapes, monkeypatch):
     draw_nothing(monkeypatch)
     limited, _ = run_stages(load("OverA", ("SUBMIT.TIME_LIMIT_HOURS=1",)), "submit")
     assert limited.submission(".csv").read_bytes() == run_paths("OverA").submission(".csv").read_bytes()
+
+
+def test_a_mean_of_weights_is_compared_by_the_same_scores(shapes, monkeypatch):
+    draw_nothing(monkeypatch)
+    changes = ("SOLVER.NUM_EPOCHS=2", "AVERAGE.METHOD=swa", "AVERAGE.COUNT=2")
+    paths, _ = run_stages(load("OverA", changes), "evaluate")
+    facts = json.loads((paths / AVERAGE).read_text())
+    wanted = facts["averaged" if facts["adopted"] else "best"]
+    assert metrics_of(paths.name)["scores"]["dice"]["mean"] == pytest.approx(wanted, abs=1e-9)

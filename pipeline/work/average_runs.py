@@ -1,0 +1,93 @@
+"""Other runs whose weights are averaged with a run's own (AVERAGE.RUNS): which may be, and what is read of them.
+
+Their networks must be of the same architecture and classes, and must not have been trained on the validation images
+that choose among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
+from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown
+from pipeline.report.read import read_columns, read_config, show_value
+from pipeline.training.checkpoint import load_or_refuse
+from pipeline.training.learner import validated_weights
+from pipeline.training.transfer import classes_of
+from pipeline.wording import is_below
+from pipeline.work.members import images_trained_on
+
+# What one network must have like the other. Weights from which they started decide how images are normalised, too.
+ALIKE = ("MODEL.NAME", "MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.COMPETITION", "DATASETS.UPSCALE")
+ALIKE += ("MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
+
+
+def check_runs(run: Run) -> None:
+    """Refuses runs in AVERAGE.RUNS that cannot be averaged with this one; what its own split says, once there is one.
+
+    Raises:
+        UserError: names the run, what differs, and what to type or to set.
+    """
+    for name in run.loaded.config.average.runs or ():
+        if why := _why_not(run, name):
+            raise UserError(f"AVERAGE.RUNS: {name} {why}")
+
+
+def weights_of_run(run: Run, name: str) -> Mapping[str, Tensor]:
+    """Returns the validated weights of another run's best checkpoint.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    remedy = f"train it: ./run.sh {name} train"
+    return validated_weights(load_or_refuse(run.folders.run(name) / BEST, remedy))
+
+
+def _why_not(run: Run, name: str) -> str | None:
+    if name == run.name:
+        return "is this run itself, whose weights always take part; remove it there"
+    paths = run.folders.run(name)
+    if not (paths.marker("train").is_file() and (paths / BEST).is_file()):
+        found = f"is not trained ({shown(paths.folder)})"
+        return f"{found}; name a run's folder, and train it first: ./run.sh {name} train"
+    return _difference(run, paths) or _overlap(run, paths)
+
+
+def _difference(run: Run, paths: RunPaths) -> str | None:
+    """Returns by what another run's network differs from this one's, in words."""
+    theirs = read_config(paths / CONFIG) or {}
+    for key, own in run.loaded.values.items():
+        if is_below(key, ALIKE) and theirs.get(key) != _plain(own):
+            found = f"has {key} {show_value(theirs.get(key))}, this run {show_value(_plain(own))}"
+            return f"{found}; weights are averaged of one architecture only"
+    classes, wanted = classes_of(paths / BEST), list(run.loaded.competition.class_names)
+    if classes != wanted:
+        return f"has the classes {', '.join(classes or ['?'])}, this run {', '.join(wanted)}; train it anew"
+    return None
+
+
+def _overlap(run: Run, paths: RunPaths) -> str | None:
+    """Returns which of this run's validation images another one was trained on, in words."""
+    split = read_columns(run.paths / SPLIT)
+    if split is None:  # not split yet; asked again then
+        return None
+    seen = images_trained_on(paths, run.loaded.config.datasets.competition, run.folders)
+    if seen is None:
+        return "started from weights of unknown origin (EXPERIMENT.LOAD_PREV), so no image is surely out of fold for it"
+    valid = [image_id for image_id, subset in zip(split["id"], split["subset"], strict=True) if subset == "valid"]
+    shared = [image_id for image_id in valid if image_id in seen]
+    if not shared:
+        return None
+    found = f"was trained on {len(shared)} of the {len(valid)} validation images of this run, such as {shared[0]}"
+    return f"{found}, so these cannot choose; name runs with the same DATASETS.SPLIT and SPLIT_INDEX"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of a config as its file has it: JSON has lists only."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
