@@ -50,8 +50,12 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     write_atomic(path, findings.csv)
     print(f"\n{findings}\ntable: {shown(path)}")
     broken = [outcome for outcome in outcomes if outcome.state in ("refused", "failed")]
+    labels_by_message: dict[str, list[str]] = {}
     for outcome in broken:
-        print(f"\n{outcome.request.label}: {outcome.state}: {outcome.message}")
+        labels_by_message.setdefault(f"{outcome.state}: {outcome.message}", []).append(outcome.request.label)
+    for message, labels in labels_by_message.items():
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        print(f"\n{labels[0]}{others}: {message}")
     if broken:
         print(f"\n{len(broken)} of {len(wanted)} runs ended in an error; the same command tries them again")
     if any(outcome.state == "stopped" for outcome in outcomes):

@@ -57,6 +57,13 @@ def test_a_setting_that_fails_is_named_and_the_others_are_compared(write_study, 
     assert [row["runs"] for row in table()] == ["1", "0", "1"]
 
 
+def test_an_error_that_all_runs_have_is_printed_once(write_study, capsys):
+    write_study("SETTINGS: {a: [MODEL.ENCODER.WEIGHTS=/nowhere.safetensors], b: [SOLVER.POWER=2]}", "SEEDS: [0, 1]")
+    assert main(["study", "mine"]) == 2
+    out = capsys.readouterr().out
+    assert "a, split 0, seed 0 and 1 more: refused: " in out and out.count("refused: ") == 1
+
+
 def test_a_table_of_a_study_that_has_not_begun_is_empty(write_study, capsys):
     write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}")
     assert main(["study", "mine", "--table"]) == 0
