@@ -48,6 +48,8 @@ ENSEMBLE = "ensemble.json"
 STREAM = "stream"
 WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without test-time augmentation from now on
 DECODE = "decode.json"
+SCENES = "scenes"  # the same validation images at chosen epochs
+SCENE_LIST = f"{SCENES}/list.json"
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -154,6 +156,20 @@ class RunPaths:
     def __truediv__(self, name: str) -> Path:
         """Returns a file of the run: `paths / SPLIT`."""
         return self.folder / name
+
+
+def scene_file(number: int, moment: str) -> str:
+    """Returns the file of scene `number` at a moment: `image`, `label`, `epoch_20`, `best`.
+
+    >>> scene_file(1, "epoch_20"), scene_scores("best")
+    ('scenes/1_epoch_20.webp', 'scenes/best.json')
+    """
+    return f"{SCENES}/{number}_{moment}.webp"
+
+
+def scene_scores(moment: str) -> str:
+    """Returns the file with the scores of all scenes at a moment, which is written last."""
+    return f"{SCENES}/{moment}.json"
 
 
 def descriptor(name: str) -> str:

@@ -37,6 +37,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     of_data += (augmentation_problems(config),)
     of_members = (
         _all_data(config),
+        _report(config, plan),
         _monitor(config, competition),
         _ensemble(config, competition, origins),
         _decode(config, competition),
@@ -159,6 +160,19 @@ def _all_data(config: Config) -> Problems:
     if paste.enable and paste.variant == "weighted":
         why = "weighted needs the validation Dice, which SPLIT.BY none does not have; set random"
         yield "DATASETS.AUGMENTATION.COPY_PASTE.VARIANT", why
+
+
+def _report(config: Config, plan: tuple[Phase, ...]) -> Problems:
+    epochs, most = config.report.epochs, sum(phase.epochs for phase in plan)
+    if not epochs or config.ensemble.members is not None:
+        return
+    if config.datasets.split.by == "none":
+        yield "REPORT.EPOCHS", "shows validation images, which SPLIT.BY none does not have; set []"
+    if (twice := first_repeated(epochs)) is not None:
+        yield "REPORT.EPOCHS", f"{twice} is given twice; keep one"
+    if max(epochs) > most:
+        why = f"{max(epochs)} is never reached: the plan ends after epoch {most} at the latest"
+        yield "REPORT.EPOCHS", f"{why}; name epochs from 0 to {most}"
 
 
 def _decode(config: Config, competition: Competition) -> Problems:

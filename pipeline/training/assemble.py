@@ -44,6 +44,7 @@ from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.resume import content_to_continue, course_of, lasting_key
+from pipeline.training.scenes import Scenes, remove_all
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
@@ -164,6 +165,7 @@ def assemble(run: Run) -> Training:
         data=data,
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
+        scenes=Scenes(run, learning),
     )
 
 
@@ -220,6 +222,7 @@ def _set_aside(run: Run) -> None:
         run.log(f"the earlier training is kept in {shown(folder)} until it is replaced again")
     for path in (*paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
+    remove_all(run)
     for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
         (paths / name).unlink(missing_ok=True)
 

@@ -38,6 +38,7 @@ from pipeline.training.history import (
 from pipeline.training.learner import Learner, freeze
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.resume import course_of, made_from
+from pipeline.training.scenes import Scenes
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
 from pipeline.training.validate import monitored_value, no_validation, validate
@@ -90,6 +91,7 @@ class Training:
     start_epoch: int = 0
     events: SummaryWriter | None = None
     step_log: StepLog | None = None
+    scenes: Scenes | None = None
 
 
 def train(training: Training) -> None:
@@ -129,10 +131,14 @@ def carry_out(training: Training) -> None:
     monitored = [row[monitor] for row in state.history]
     if warning := start_warning(monitored, state.best_epoch, monitor, training.config.experiment.load_prev):
         training.run.log(f"warning: {warning}")
+    if training.scenes is not None:
+        training.scenes.finish(training.learner, state.best_epoch)
 
 
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
+    if training.scenes is not None:
+        training.scenes.begin(training.state)
     state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
     terms, steps = training.sums.terms, training.data.steps_per_epoch
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
@@ -205,6 +211,8 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     facts["epochs_since_best"] = state.epochs_since_best
     row = history_row(facts, means, validation, training.learning, training.sums.terms)
     state.history.append(row)
+    if training.scenes is not None:
+        training.scenes.after_epoch(training.learner, state.epoch)
     save(training)
     if is_best:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)
