@@ -88,6 +88,11 @@ def photo(path: Path, alt: str) -> Html:
     return tag("figure", scrolled, class_="photo")
 
 
+def embedded(path: Path, alt: str) -> Html:
+    """Returns an image file, in the page as it is."""
+    return _image(path.read_bytes(), path.suffix.removeprefix("."), alt)
+
+
 def missing(command: str, what: str = "This part is") -> Html:
     """Returns the line that stands for what was not made yet, with the command that makes it."""
     return tag("p", f"{what} not there yet. ", tag("code", command), " makes it.", class_="missing")

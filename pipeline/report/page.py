@@ -13,7 +13,7 @@ from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import REPORT
-from pipeline.report import background, results
+from pipeline.report import background, results, scenes
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
@@ -31,6 +31,7 @@ SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
     ("Images", "Label and prediction", "evaluate", results.images_section),
+    ("Epochs", "The same images at chosen epochs", "train", scenes.scenes_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
     ("Training", "Training", "train", background.training_section),
     ("LR sweep", "Learning rate sweep", "sweep", background.sweep_section),
@@ -40,7 +41,7 @@ SECTIONS = (
     ("Stages", "Stages and time", "prepare", background.stages_section),
     ("Settings", "Settings", "prepare", background.settings_section),
 )
-OF_TRAINING = ("Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
+OF_TRAINING = ("Epochs", "Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
 
 OF_VALIDATION = ("Classes", "Images", "Confusion", "LR sweep")  # a run on all images has none
 
@@ -54,6 +55,8 @@ def write_page(run: Run) -> Path:
     absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
     if record.is_on_all_images:
         absent += OF_VALIDATION
+    if not record.loaded.config.report.epochs:
+        absent += ("Epochs",)
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
