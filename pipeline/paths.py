@@ -6,7 +6,7 @@ The environment is read once, by `Folders.from_environment`; everything below th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,9 @@ TEST_PROBS = "probs/test"
 PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 # Inside a store of tiles or of predictions.
 INDEX = "index.json"
+# In the folder of all runs.
+COMPARED = "compared"
+COMPARED_SCORES, COMPARED_CURVES = f"{COMPARED}/scores.png", f"{COMPARED}/curves.png"
 # In the folder of submissions.
 LOG = "log.csv"
 
@@ -170,6 +173,15 @@ def scene_file(number: int, moment: str) -> str:
 def scene_scores(moment: str) -> str:
     """Returns the file with the scores of all scenes at a moment, which is written last."""
     return f"{SCENES}/{moment}.json"
+
+
+def compared_page(names: Sequence[str]) -> str:
+    """Returns the page of several runs, in the folder of all runs.
+
+    >>> compared_page(["ExpC01", "ExpC02", "ExpC03"])
+    'compared/ExpC01_and_2_more.html'
+    """
+    return f"{COMPARED}/{names[0]}_and_{len(names) - 1}_more.html"
 
 
 def descriptor(name: str) -> str:
