@@ -65,8 +65,7 @@ PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 # Inside a store of tiles or of predictions.
 INDEX = "index.json"
 # In the folder of all runs.
-COMPARED = "compared"
-COMPARED_SCORES, COMPARED_CURVES = f"{COMPARED}/scores.png", f"{COMPARED}/curves.png"
+COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.
 LOG = "log.csv"
 
@@ -181,7 +180,7 @@ def compared_page(names: Sequence[str]) -> str:
     >>> compared_page(["ExpC01", "ExpC02", "ExpC03"])
     'compared/ExpC01_and_2_more.html'
     """
-    return f"{COMPARED}/{names[0]}_and_{len(names) - 1}_more.html"
+    return f"compared/{names[0]}_and_{len(names) - 1}_more.html"
 
 
 def descriptor(name: str) -> str:

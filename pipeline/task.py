@@ -225,7 +225,7 @@ class Task:
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
             (items, classes), and `keep(indices)`, which leaves all other items out.
         collate_train, collate_valid: (samples) to a `Batch`.
-        draw_scene: (run, batch of one image of `collate_valid`) to two small image files (WebP): the image, and its label.
+        draw_scene: (run, batch of one image of `collate_valid`) to two small WebP files: the image, and its label.
         draw_outputs: (run, such a batch, outputs for it) to one: what the network finds in the image.
         draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
         build_network: (loaded) to a network on the CPU with random weights.

@@ -111,8 +111,8 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
 def compare_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the settings that differ between runs, and their scores; plots scores and curves."""
     meaning = "write one page that lays the runs side by side, with their images, and plot nothing else"
-    options.add_argument("--page", action="store_true", help=meaning)
-    chosen = add_names(options).parse_args(arguments)
+    add_names(options).add_argument("--page", action="store_true", help=meaning)
+    chosen = options.parse_args(arguments)
     names = chosen_names(options, chosen.names)
 
     from pipeline.report.compare import compare_runs

@@ -63,7 +63,7 @@ class Shots:
 
 
 def read_shots(folder: Path, epochs: Sequence[int]) -> Shots:
-    """Returns what a run's folder has of the chosen epochs and of the best weights, as far as all its files are there."""
+    """Returns what a run's folder has of the chosen epochs and of the best weights, where all files are there."""
     listed = read_json(folder / SCENE_LIST, list) or []
     names = [_name(own) for own in listed]
     moments = {}
@@ -108,7 +108,9 @@ def absences(
     ahead = [epoch for epoch in sorted(epochs) if epoch not in late and f"epoch_{epoch}" not in shots.moments]
     found = []
     if late:
-        found.append((f"{_named(late)} trained before REPORT.EPOCHS named it; made by training anew:", f"{command} --force"))
+        found.append(
+            (f"{_named(late)} trained before REPORT.EPOCHS named it; made by training anew:", f"{command} --force")
+        )
     if ahead and is_trained:
         found.append((f"{_named(ahead)} not reached: training ended after epoch {last_epoch}.", ""))
     elif ahead:

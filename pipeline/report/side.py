@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from pipeline.config.load import config_path
+from pipeline.config.load import names as config_names
 from pipeline.config.plan import Phase
 from pipeline.engine.freshness import read_marker
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, HISTORY, PLAN_CHANGES, Folders
-from pipeline.report.compare import command_of, config_of
+from pipeline.report.compare import command_of, config_of, run_folder
 from pipeline.report.curves import Span, phase_spans
 from pipeline.report.read import (
     Columns,
@@ -60,7 +61,7 @@ class Side:
     steps_per_epoch: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     epochs: Sequence[int] = ()
-    shots: Shots = Shots(Path(), (), {})
+    shots: Shots = field(default_factory=lambda: Shots(Path(), (), {}))
 
     @property
     def is_trained(self) -> bool:
@@ -105,6 +106,8 @@ def short_names(names: Sequence[str]) -> list[str]:
 def _read(name: str, label: str, folders: Folders, stages: Sequence[Stage]) -> Side:
     paths = folders.run(name)
     if not (paths / CONFIG).is_file():
+        if name not in config_names():
+            run_folder(name, folders.runs)  # refuses with the nearest names
         return Side(name, label, f"./run.sh {name}", "not started", read_header(config_path(name)))
     folder = paths.folder
     values = config_of(folder)
@@ -146,4 +149,3 @@ def _phases(settings: Mapping[str, Any]) -> tuple[Phase, ...]:
         return tuple(Phase(**{**one, "freeze": tuple(one["freeze"])}) for one in settings.get("SOLVER.PLAN", ()))
     except (TypeError, KeyError):  # of another version of the program
         return ()
-

@@ -1,4 +1,4 @@
-"""The same validation images of several runs in a grid: a row per run, a column per chosen epoch, the kept weights last.
+"""The same validation images of several runs in a grid: a row per run, a column per chosen epoch, then what was kept.
 
 In: `Side`s. Out: a part of their page.
 """
@@ -54,7 +54,9 @@ def _grid(name: str, sides: Sequence[Side]) -> Html:
 
 
 def _row(title: str, note: str, cells: Sequence[Html | None]) -> Html:
-    return tag("tr", tag("th", title, tag("small", note) if note else None, scope="row"), *(tag("td", cell) for cell in cells))
+    return tag(
+        "tr", tag("th", title, tag("small", note) if note else None, scope="row"), *(tag("td", cell) for cell in cells)
+    )
 
 
 def _cell(side: Side, name: str, key: str) -> Html | None:

@@ -37,7 +37,9 @@ def write_side_page(names: Sequence[str], folders: Folders, stages: Sequence[Sta
         UserError: there is neither a run nor a config of a name, or a run's files are damaged.
     """
     started = [name for name in names if (folders.run(name) / CONFIG).is_file()]
-    comparison = compare_runs(started, folders.runs) if started else Comparison((), {}, None, "score", {}, {}, (), "score")
+    comparison = (
+        compare_runs(started, folders.runs) if started else Comparison((), {}, None, "score", {}, {}, (), "score")
+    )
     sides, own = read_sides(names, folders, stages), _own_intervals(comparison, folders)
     curves = _curves(sides, comparison)
     parts = [
@@ -101,7 +103,9 @@ def _colors(sides: Sequence[Side]) -> Mapping[str, Color]:
 
 
 def _no_images() -> Html:
-    text = "No run has images yet: name epochs in REPORT.EPOCHS before a run trains, such as REPORT: {EPOCHS: [20, 50]}."
+    text = (
+        "No run has images yet: name epochs in REPORT.EPOCHS before a run trains, such as REPORT: {EPOCHS: [20, 50]}."
+    )
     return tag("p", text, class_="missing")
 
 
@@ -126,10 +130,11 @@ def _curves(sides: Sequence[Side], comparison: Comparison) -> Html | None:
     watched = score_of(str(trained[0].values.get("SOLVER.MONITOR", "")))
     score = watched or comparison.score
     if score is None or f"valid_{score}" not in trained[0].history:
-        score = next(name for name in LABELS if f"valid_{name}" in trained[0].history)
+        score = next((name for name in LABELS if f"valid_{name}" in trained[0].history), "dice")
     alt = f"Validation loss, {label_of(score)} and learning rate over epochs, a line per run."
     drawn = themed(lambda theme: draw_overlay(sides, score, theme), alt)
     notes = ["Circles: a phase of the plan begins. Crosses: the plan was changed while it trained."]
     if len({side.mix for side in trained}) > 1:
-        notes.append("The validation loss of each run is that of its own LOSS_FN.MIX: between mixes only its course can be compared.")
+        text = "The validation loss of each run is that of its own LOSS_FN.MIX: across mixes, compare its course only."
+        notes.append(text)
     return join(drawn, tag("p", " ".join(notes), class_="note"))

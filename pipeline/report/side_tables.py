@@ -211,7 +211,11 @@ def settings_part(sides: Sequence[Side], comparison: Comparison) -> Html:
 
 def rest_part(sides: Sequence[Side]) -> Html | None:
     """Returns what the runs lack, each with the command that makes it; None where nothing is missing."""
-    rows = [(run_cell(number, side), what, tag("code", typed)) for number, side in enumerate(sides) for what, typed in lacks(side)]
+    rows = [
+        (run_cell(number, side), what, tag("code", typed))
+        for number, side in enumerate(sides)
+        for what, typed in lacks(side)
+    ]
     return table(("run", "what is missing", "command"), rows, "What is not there yet", class_="wide") if rows else None
 
 

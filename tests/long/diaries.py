@@ -16,32 +16,43 @@ by side. Exit code 1 when a check failed.
 from __future__ import annotations
 
 import argparse
-import csv
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import torch
 
-from pipeline.commands.runs import compare_command
-from pipeline.commands.table import Parser
 from pipeline.config.load import Loaded, load, load_competition
-from pipeline.config.plan import learning_rate
+from pipeline.config.loss_mix import parse_mix
 from pipeline.data.competition import find_folder
 from pipeline.engine.api import open_run, run_stages
 from pipeline.engine.run import Run
 from pipeline.engine.stopping import Stop
 from pipeline.errors import Stopped
-from pipeline.paths import HISTORY, LAST, STEPS, Folders
+from pipeline.paths import LAST, STEPS, Folders, scene_scores
 from pipeline.report.page import write_page
-from pipeline.report.read import read_columns, read_metrics, read_steps_per_epoch
+from pipeline.report.read import read_columns, read_metrics
+from pipeline.report.side_page import write_side_page
+from pipeline.stages import STAGES
+from pipeline.training.checkpoint import load_checkpoint
 
 CITYSCAPES = tuple(f"ExpC0{number}" for number in range(1, 9))
 AERIAL = tuple(f"ExpU0{number}" for number in range(1, 10))
 MOST_SIDE = 128  # pixels
+# What the Cityscapes diary decided, by run: the power from an epoch on, the steps of the warm-up, what was frozen.
+POWERS = {
+    "ExpC05": ((1, 0.9), (29, 1.2), (47, 2.0), (48, 1.2)),
+    "ExpC06": ((1, 0.9), (48, 1.0)),
+    "ExpC07": ((1, 0.9), (35, 1.1)),
+}
+WARMUP_STEPS = {"ExpC05": 500, "ExpC06": 500}
+HALVES = "0.5 ce(stride=8) + 0.5 lovasz"  # of ExpC05 after epoch 46
+FROZEN = ("encoder.bn1.", *(f"encoder.layer{number}." for number in (1, 2, 3, 4)))
+LEARNING = ("encoder.conv1.", "segmentation_head.")
 # Of the Cityscapes configs' rates, which are for an encoder that knows photographs already. Ten times as much for the
 # classifier in addition diverges with random weights.
 RATE_FACTOR, HEAD_LR_FACTOR = 10, 1
@@ -67,11 +78,12 @@ def overrides(name: str, folders: Folders) -> tuple[str, ...]:
             f"SOLVER.MAX_LR={RATE_FACTOR * config.solver.max_lr:g}",
             "REPORT.EPOCHS=[10, 28, 47, 67]",
         )
-    small_unet = ("MODEL.OPTIONS={ENCODER_DEPTH: 4, FIRST_CHANNELS: 16, USE_NORM: " + str(name != "ExpU07").lower() + "}",)
+    has_norm = str(name != "ExpU07").lower()
+    small_unet = (f"MODEL.OPTIONS={{ENCODER_DEPTH: 4, FIRST_CHANNELS: 16, USE_NORM: {has_norm}}}",)
     return (
         *COMMON,
         *("DATASETS.COMPETITION=dubai_aerial", f"DATASETS.DIRECTORY={small_copy('dubai_aerial', folders)}"),
-        "DATASETS.SPLIT_INDEX=-50",  # of the images: 24 and 4 or so
+        "DATASETS.SPLIT_INDEX=-50",  # of the images
         *(small_unet if config.model.name == "PlainUnet" else ()),
     )
 
@@ -136,6 +148,57 @@ def first_frozen(loaded: Loaded) -> int | None:
     return None
 
 
+def problems(name: str, run: Run, folders: Folders) -> Iterator[str]:
+    """Yields what did not happen as the diary has it; every figure is read from the run's own files."""
+    steps = read_columns(run.paths / STEPS) or {}
+    epochs = [int(one) for one in steps["epoch"]]
+    config, last = run.loaded.config, epochs[-1]
+    if last != config.solver.num_epochs:
+        yield f"ended after epoch {last} of {config.solver.num_epochs}"
+    if name in CITYSCAPES:
+        per_epoch = epochs.count(1)
+        for index, (epoch, found) in enumerate(zip(epochs, map(float, steps["lr"]), strict=True)):
+            wanted = rate(name, config.solver.max_lr, index, epoch, per_epoch * config.solver.num_epochs)
+            if not math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-12):
+                yield f"LR {found:.6g} in step {index + 1}, of epoch {epoch}; the diary has {wanted:.6g}"
+                break
+    for epoch, row in zip(epochs, zip(*steps.values(), strict=True), strict=True):
+        cells = dict(zip(steps, row, strict=True))
+        weights = dict(parse_mix(HALVES if name == "ExpC05" and epoch > 46 else config.loss_fn.mix))
+        total = sum(weight * float(cells[term]) for term, weight in weights.items()) if len(weights) > 1 else None
+        if total is not None and not math.isclose(total, float(cells["loss"]), rel_tol=1e-4):
+            yield f"the loss of epoch {epoch} is {cells['loss']}, its terms by the diary's weights {total}"
+            break
+    yield from _frozen_problems(name, run, folders)
+    missing = [epoch for epoch in config.report.epochs if not (run.paths / scene_scores(f"epoch_{epoch}")).is_file()]
+    if missing:
+        yield f"no images of epochs {missing}"
+
+
+def rate(name: str, max_lr: float, step: int, epoch: int, num_steps: int) -> float:
+    """Returns the learning rate that the diary gives a step, 0-based: `lr0 * (1 - iter / max_iter) ** power`."""
+    warmup = WARMUP_STEPS.get(name, 0)
+    if step < warmup:
+        return max_lr * (step + 1) / warmup
+    power = next(power for first, power in reversed(POWERS.get(name, ((1, 0.9),))) if epoch >= first)
+    return max_lr * (1 - (step - warmup) / (num_steps - warmup)) ** power
+
+
+def _frozen_problems(name: str, run: Run, folders: Folders) -> Iterator[str]:
+    """Yields which frozen tensors, weights or statistics of batch norms, have changed since the freezing."""
+    kept = folders.scratch / f"{name}_before_freezing.ckpt"
+    if not kept.is_file():
+        return
+    before, after = (load_checkpoint(path)["network"] for path in (kept, run.paths / LAST))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    frozen = {key for key in before if key.startswith(FROZEN)}
+    if len(frozen) < 50 or changed & frozen:
+        yield f"{len(changed & frozen)} of {len(frozen)} frozen tensors changed, such as {sorted(changed & frozen)[:2]}"
+    if idle := {key for key in before if key.startswith(LEARNING)} - changed:
+        yield f"{len(idle)} tensors that are not frozen did not change, such as {sorted(idle)[:2]}"
+    print(f"{name}: {len(frozen - changed)} frozen tensors are the same as before, {len(changed)} others learnt")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[*CITYSCAPES, *AERIAL], help="some of the runs; default: all")
@@ -146,7 +209,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started = time.process_time()
         runs[name] = carry_out(name, folders)
         print(f"{name}: {time.process_time() - started:.0f} s of processor", flush=True)
-    return 0
+    found = {name: list(problems(name, run, folders)) for name, run in runs.items()}
+    print(f"\n{'run':<8} {'mIoU':>6} {'Dice':>6}  {'best':>5}  loss")
+    for name, run in runs.items():
+        metrics = read_metrics(run.paths.folder)
+        scores = f"{metrics.mean('miou'):6.3f} {metrics.mean('dice'):6.3f}  {metrics.checkpoint['epoch']:>5}"
+        print(f"{name:<8} {scores}  {run.loaded.config.loss_fn.mix}")
+    for name, listed in found.items():
+        print(*(f"{name}: {problem}" for problem in listed), sep="\n", end="\n" if listed else "")
+    for group in (CITYSCAPES, AERIAL):
+        folders_of_group = [runs[name].name for name in group if name in runs]
+        if len(folders_of_group) > 1:
+            print(f"page: {write_side_page(folders_of_group, folders, STAGES)}")
+    return int(any(found.values()))
 
 
 if __name__ == "__main__":

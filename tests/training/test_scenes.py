@@ -1,4 +1,4 @@
-"""Images of chosen epochs: those of the weights that were validated, the same after any stop, never at training's cost."""
+"""Images of chosen epochs: of the weights that were validated, the same after any stop; training does not notice."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def test_the_score_below_an_image_is_that_of_the_evaluation(workshop, without_dr
     history = pd.read_csv(paths / HISTORY)
     assert best["epoch"] == history["epoch"][history["is_best"] == 1].max()
     assert best["scores"] == found[f"epoch_{best['epoch']}"]["scores"]
-    assert {name: content["epoch"] for name, content in found.items()} == {f"epoch_{epoch}": epoch for epoch in (1, 2, 3)}
+    assert {name: content["epoch"] for name, content in found.items()} == {
+        f"epoch_{epoch}": epoch for epoch in (1, 2, 3)
+    }
     images = kept(paths)
     for number in range(1, NUM_SCENES + 1):
         assert images[f"{number}_best.webp"] == images[f"{number}_epoch_{best['epoch']}.webp"]
@@ -166,7 +168,9 @@ def test_an_epoch_that_is_chosen_too_late_trains_nothing_anew_and_is_said(worksh
     assert any(line.startswith("warning: no images of epoch 2, trained before") for line in lines)
     assert (paths / LAST).stat().st_mtime_ns == trained
     page = (paths / "report.html").read_text()
-    assert re.search(r"Epoch 2 was trained before REPORT.EPOCHS named it[^<]*<code>\S+ demo train .* --force</code>", page)
+    assert re.search(
+        r"Epoch 2 was trained before REPORT.EPOCHS named it[^<]*<code>\S+ demo train .* --force</code>", page
+    )
 
 
 def test_a_training_that_goes_on_says_which_epochs_come_too_late(workshop, without_drawing):
