@@ -85,7 +85,7 @@ def test_the_score_below_an_image_is_that_of_the_evaluation(workshop, without_dr
         assert images[f"{number}_best.webp"] == images[f"{number}_epoch_{best['epoch']}.webp"]
 
 
-@pytest.mark.parametrize("count", [1, 4, 9, 13, 17, 22, 30])
+@pytest.mark.parametrize("count", [1, 9, 17, 30])
 def test_a_run_that_was_stopped_anywhere_has_the_same_images(workshop, trained, count):
     whole = trained("REPORT.EPOCHS=[0, 2, 3]", "SOLVER.SAVE_MINUTES=0")
     wanted = kept(whole)
