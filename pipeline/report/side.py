@@ -78,6 +78,11 @@ class Side:
         return phase_spans(self.history) if self.history else []
 
     @property
+    def competition(self) -> str:
+        """The name of its competition."""
+        return str(self.values.get("DATASETS.COMPETITION", ""))
+
+    @property
     def mix(self) -> str:
         """LOSS_FN.MIX."""
         return str(self.values.get("LOSS_FN.MIX", ""))

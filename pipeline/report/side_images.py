@@ -15,21 +15,26 @@ from pipeline.report.side import Side
 BEST = "best"  # the key of what the kept weights find
 
 
-def images_part(sides: Sequence[Side], colors: Mapping[str, Color]) -> Html | None:
+def images_part(sides: Sequence[Side], colors: Mapping[str, Mapping[str, Color]]) -> Html | None:
     """Returns a grid for each image that some run has kept; None where none has any.
 
     Args:
-        colors: of the classes, by name.
+        colors: of the classes, by competition and name.
     """
-    names = dict.fromkeys(name for side in sides for name in side.shots.names)
-    if not names:
+    having = [side for side in sides if side.shots.names]
+    if not having:
         return None
     text = (
         "Each run's network on the same validation images, which were chosen by the classes that they show. The last "
         "column is of the weights that were kept: those of the best epoch."
     )
-    grids = (join(tag("h3", name), _grid(name, sides)) for name in names)
-    return join(tag("p", text, class_="note"), legend(colors), *grids)
+    parts = [tag("p", text, class_="note")]
+    for competition in dict.fromkeys(side.competition for side in having):
+        own = [side for side in having if side.competition == competition]
+        names = dict.fromkeys(name for side in own for name in side.shots.names)
+        parts.append(legend(colors.get(competition, {})))
+        parts += [join(tag("h3", name), _grid(name, own)) for name in names]
+    return join(*parts)
 
 
 def columns_of(sides: Sequence[Side]) -> list[str]:

@@ -8,7 +8,8 @@ shown with what it has, and with the command that makes the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,13 @@ def write_side_page(names: Sequence[str], folders: Folders, stages: Sequence[Sta
 
 def _headline(sides: Sequence[Side], comparison: Comparison, title: str) -> Html:
     """Returns what is compared, and the best run."""
-    known = dict.fromkeys(str(side.values["DATASETS.COMPETITION"]) for side in sides if side.values)
+    known = dict.fromkeys(side.competition for side in sides if side.competition)
     competitions = [_title_of(name) for name in known]
     labels = {side.name: side.label for side in sides}
     scores = comparison.scores.get(comparison.label, ())
     found = [(mean, labels[name]) for name, mean in zip(comparison.runs, scores, strict=False) if mean is not None]
     words = None
-    if found:
+    if found and len(known) == 1:
         mean, label = max(found)
         best = tag("strong", digits(mean))
         words = tag("p", best, f" the highest validation {comparison.label}, of {label}", class_="score")
@@ -92,14 +93,14 @@ def _title_of(name: str) -> str:
         return name
 
 
-def _colors(sides: Sequence[Side]) -> Mapping[str, Color]:
-    """Returns the class colours of the competition of the first run that has images."""
-    name = next((side.values["DATASETS.COMPETITION"] for side in sides if side.shots.names), None)
-    try:
-        competition = load_competition(name) if name else None
-    except UserError:
-        competition = None
-    return dict(zip(competition.classes, competition.colors, strict=True)) if competition else {}
+def _colors(sides: Sequence[Side]) -> dict[str, dict[str, Color]]:
+    """Returns the class colours by competition and class."""
+    found = {}
+    for name in {side.competition for side in sides if side.shots.names}:
+        with contextlib.suppress(UserError):  # its description was renamed or removed
+            competition = load_competition(name)
+            found[name] = dict(zip(competition.classes, competition.colors, strict=True))
+    return found
 
 
 def _no_images() -> Html:

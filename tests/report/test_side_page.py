@@ -251,3 +251,14 @@ def test_the_epochs_to_be_shown_are_refused_where_they_cannot_be():
         "DATASETS.SPLIT.BY=none", "SOLVER.FROM=ExpC02", "REPORT.EPOCHS=[20]"
     )
     assert load("ExpC01", ("REPORT.EPOCHS=[67, 0]",)).config.report.epochs == (67, 0)
+
+
+def test_runs_of_two_competitions_have_their_own_colours_and_no_best(three_runs, new_run, quick_plots):
+    other, folder = new_run("CamVidAAA", "REPORT.EPOCHS=[2]")
+    write_evaluated(folder)
+    write_scenes(folder, {"epoch_2": (2, [0.1, 0.2])})
+    path = write_side_page((*three_runs, other.run), Folders.from_environment(), STAGES)
+    legends = re.findall(r'<ul class="legend">(.*?)</ul>', section(path.read_text(), "images"))
+    assert len(legends) == 2 and "Obstacle" in legends[0] and "SignSymbol" in legends[1]
+    assert "of different competitions" in read(path).words and "the highest validation" not in read(path).words
+    assert "the highest validation Dice, of ExpAAB" in page_of(three_runs).words
