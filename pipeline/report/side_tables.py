@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.config.plan import Phase
 from pipeline.intervals import Interval
-from pipeline.report.compare import Comparison
+from pipeline.report.compare import LEAST_IMAGES, Comparison
 from pipeline.report.markup import Html, bar, digits, join, table, tag
 from pipeline.report.overlay import run_color, run_line
 from pipeline.report.scenes import absences
@@ -70,6 +70,8 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
     guesses = {value for value in comparison.scores.get(guess, ()) if value is not None}
     notes = [f"The majority class everywhere has {comparison.label} {digits(max(guesses))}."] if guesses else []
     notes += ["Intervals come from drawing whole sequences of validation images with replacement."]
+    if comparison.score is not None and not own:
+        notes.append(f"They need {LEAST_IMAGES} images or more.")
     if comparison.gain_label != comparison.label:
         text = f"{comparison.label} has no value per image; intervals and gains are in {comparison.gain_label}."
         notes.append(text)

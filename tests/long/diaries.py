@@ -5,8 +5,8 @@
 
 ExpC01 to ExpC08 run on CamVid and ExpU01 to ExpU09 on the satellite images of Dubai, both reduced to images of at most
 `MOST_SIDE` pixels. Every run keeps the epochs of its config, so that each change of the plan comes at its epoch; epochs
-are short instead. `overrides` has all that differs from the configs. About 40 minutes of processor; a second start goes
-on where the first was stopped, or prints the results again.
+are short instead. `overrides` has all that differs from the configs. About an hour of processor; a second start goes on
+where the first was stopped, or prints the results again.
 
 It ends with the table of the runs, what was checked in each (the epochs of each phase; the learning rate against the
 plan; frozen weights and statistics against a checkpoint from before the freezing), and the pages that lay the runs side
