@@ -6,7 +6,7 @@ The environment is read once, by `Folders.from_environment`; everything below th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,8 @@ ENSEMBLE = "ensemble.json"
 STREAM = "stream"
 WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without test-time augmentation from now on
 DECODE = "decode.json"
+SCENES = "scenes"  # the same validation images at chosen epochs
+SCENE_LIST = f"{SCENES}/list.json"
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -67,6 +69,7 @@ PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 INDEX = "index.json"
 # In the folder of all runs.
 STUDIES = "study_tables"
+COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.
 LOG = "log.csv"
 
@@ -159,6 +162,29 @@ class RunPaths:
     def __truediv__(self, name: str) -> Path:
         """Returns a file of the run: `paths / SPLIT`."""
         return self.folder / name
+
+
+def scene_file(number: int, moment: str) -> str:
+    """Returns the file of scene `number` at a moment: `image`, `label`, `epoch_20`, `best`.
+
+    >>> scene_file(1, "epoch_20"), scene_scores("best")
+    ('scenes/1_epoch_20.webp', 'scenes/best.json')
+    """
+    return f"{SCENES}/{number}_{moment}.webp"
+
+
+def scene_scores(moment: str) -> str:
+    """Returns the file with the scores of all scenes at a moment, which is written last."""
+    return f"{SCENES}/{moment}.json"
+
+
+def compared_page(names: Sequence[str]) -> str:
+    """Returns the page of several runs, in the folder of all runs.
+
+    >>> compared_page(["ExpC01", "ExpC02", "ExpC03"])
+    'compared/ExpC01_and_2_more.html'
+    """
+    return f"compared/{names[0]}_and_{len(names) - 1}_more.html"
 
 
 def descriptor(name: str) -> str:

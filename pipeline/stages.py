@@ -40,6 +40,7 @@ from pipeline.paths import (
     REFUSAL,
     REPORT,
     SAMPLES_PLOT,
+    SCENES,
     SPLIT,
     STEPS,
     STORES,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
-    *(PLAN_CHANGES, CONFUSION, AVERAGE, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
+    *(PLAN_CHANGES, CONFUSION, AVERAGE, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS, SCENES),
 )
 CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
 
@@ -149,7 +150,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS),
+        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS, SCENES),
         is_shared=True,
         done="trained",
     ),

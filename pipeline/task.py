@@ -225,6 +225,8 @@ class Task:
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
             (items, classes), and `keep(indices)`, which leaves all other items out.
         collate_train, collate_valid: (samples) to a `Batch`.
+        draw_scene: (run, batch of one image of `collate_valid`) to two small WebP files: the image, and its label.
+        draw_outputs: (run, such a batch, outputs for it) to one: what the network finds in the image.
         draw_samples: (run, training dataset) draws augmented samples, and where the tiles are.
         build_network: (loaded) to a network on the CPU with random weights.
         learning: (run, device) to what training and validation need.
@@ -269,6 +271,8 @@ class Task:
     valid_data: Callable[[Run, Path, pd.DataFrame], Any]
     collate_train: Callable[[list], Batch]
     collate_valid: Callable[[list], Batch]
+    draw_scene: Callable[[Run, Batch], tuple[bytes, bytes]]
+    draw_outputs: Callable[[Run, Batch, Any], bytes]
     draw_samples: Callable[[Run, Any], None]
     build_network: Callable[[Loaded], nn.Module]
     learning: Callable[[Run, torch.device], Learning]

@@ -66,6 +66,7 @@ DEPENDENTS = {
     "DECODE": ("fit", "submit", "report"),
     "ENSEMBLE": ("report",),
     "SUBMIT": ("submit", "report"),
+    "REPORT": ("report",),
     "RUNTIME": (),
 }
 
@@ -273,8 +274,9 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
 FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "COMPETITION.IMAGES", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
 
 
-# It adds columns to the history: a competition's score that is set later trains nothing anew.
-ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE"}}
+# It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs
+# are added beside it.
+ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
 REFUSING = {"tile": ("MODEL", "DATASETS.UPSCALE")}

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.paths import CONFIG, PLAN_PLOT, PROJECT, SWEEP_FACTS, Folders, shown
+from pipeline.paths import COMPARED_CURVES, COMPARED_SCORES, CONFIG, PLAN_PLOT, PROJECT, SWEEP_FACTS, Folders, shown
 
+WILD = set("*?[")  # of patterns
 MOST_TEST_PROCESSES = 4  # each may need 4 GB
 SHARES = ("--dist", "loadfile", "--no-loadscope-reorder")  # a file's costly fixtures are made once
 
@@ -108,37 +110,66 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
 
 def compare_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints the settings that differ between runs, and their scores; plots scores and curves."""
-    names = parse_names(options, arguments)
+    meaning = "write one page that lays the runs side by side, with their images, and plot nothing else"
+    add_names(options).add_argument("--page", action="store_true", help=meaning)
+    chosen = options.parse_args(arguments)
+    names = chosen_names(options, chosen.names)
 
     from pipeline.report.compare import compare_runs
+
+    folders = Folders.from_environment()
+    if chosen.page:
+        from pipeline.report.side_page import write_side_page
+        from pipeline.stages import STAGES
+
+        print(f"page: {shown(write_side_page(names, folders, STAGES))}")
+        return
+
     from pipeline.report.plots import draw_comparison, draw_run_curves
 
-    runs = Folders.from_environment().runs
+    runs = folders.runs
     comparison = compare_runs(names, runs)
     print(comparison)
     if comparison.score is not None:
-        folder = runs / "compared"
-        write_atomic(folder / "scores.png", draw_comparison(comparison))
-        write_atomic(folder / "curves.png", draw_run_curves(comparison, runs))
-        print(f"\nplots: {shown(folder / 'scores.png')}, {shown(folder / 'curves.png')}")
+        write_atomic(runs / COMPARED_SCORES, draw_comparison(comparison))
+        write_atomic(runs / COMPARED_CURVES, draw_run_curves(comparison, runs))
+        print(f"\nplots: {shown(runs / COMPARED_SCORES)}, {shown(runs / COMPARED_CURVES)}")
 
 
-def parse_names(options: Parser, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of two or more runs.
+def add_names(options: Parser) -> Parser:
+    """Adds the names of two or more runs as `names`; returns the parser."""
+    meaning = "two or more runs: names of configs or run folders, or a pattern of run folders such as 'ExpC0*'"
+    options.add_argument("names", metavar="NAME", nargs="+", help=meaning)
+    return options
+
+
+def chosen_names(options: Parser, given: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of two or more runs, with those that match a pattern in its place.
 
     Raises:
-        UserError: fewer than two different names, or an option that the command does not have.
+        UserError: fewer than two different names, or a pattern that no run has.
     """
-    options.add_argument("names", metavar="NAME", nargs="+", help="two or more runs: names of configs or run folders")
-    names = tuple(options.parse_args(arguments).names)
-    if len(set(names)) < 2:
-        raise UserError(f"{options.prog}: give the names of two or more runs; ./run.sh list shows them")
+    runs = Folders.from_environment().runs
+    names = tuple(dict.fromkeys(name for one in given for name in _matching(one, runs)))
+    if len(names) < 2:
+        found = f" (found {names[0]})" if any(set(one) & WILD for one in given) else ""
+        raise UserError(f"{options.prog}: give the names of two or more runs{found}; ./run.sh list shows them")
     return names
+
+
+def _matching(name: str, runs: Path) -> list[str]:
+    """Returns the run folders that a pattern matches, sorted; a name without wildcards is returned as it is."""
+    if not set(name) & WILD:
+        return [name]
+    folders = sorted(path.name for path in runs.glob(name) if (path / CONFIG).is_file()) if "/" not in name else []
+    if not folders:
+        raise UserError(f"no run matches {name!r} in {shown(runs)}; ./run.sh list shows the runs that there are")
+    return folders
 
 
 def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
-    names = parse_names(options, arguments)
+    names = chosen_names(options, add_names(options).parse_args(arguments).names)
 
     from pipeline.report.compare import read_scores, run_folder, shake_up
 

@@ -38,6 +38,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     of_members = (
         _all_data(config),
         _average(config, plan),
+        _report(config, plan),
         _monitor(config, competition),
         _ensemble(config, competition, origins),
         _decode(config, competition),
@@ -185,6 +186,19 @@ def _average(config: Config, plan: tuple[Phase, ...]) -> Problems:
     if average.count > num_epochs:
         found = f"{average.count}, but SOLVER.PLAN {config.solver.plan} has {num_epochs} epochs at most"
         yield "AVERAGE.COUNT", f"{found}; give {num_epochs} or fewer, or set METHOD: none"
+
+
+def _report(config: Config, plan: tuple[Phase, ...]) -> Problems:
+    epochs, most = config.report.epochs, sum(phase.epochs for phase in plan)
+    if not epochs or config.ensemble.members is not None:
+        return
+    if config.datasets.split.by == "none":
+        yield "REPORT.EPOCHS", "shows validation images, which SPLIT.BY none does not have; set []"
+    if (twice := first_repeated(epochs)) is not None:
+        yield "REPORT.EPOCHS", f"{twice} is given twice; keep one"
+    if max(epochs) > most:
+        why = f"{max(epochs)} is never reached: the plan ends after epoch {most} at the latest"
+        yield "REPORT.EPOCHS", f"{why}; name epochs from 0 to {most}"
 
 
 def _decode(config: Config, competition: Competition) -> Problems:

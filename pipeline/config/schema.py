@@ -215,6 +215,11 @@ class Submit:
 
 
 @dataclass(frozen=True)
+class Report:
+    epochs: tuple[CountOrZero, ...]
+
+
+@dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
@@ -235,4 +240,5 @@ class Config:
     ensemble: Ensemble
     decode: Decode
     submit: Submit
+    report: Report
     runtime: Runtime

@@ -92,8 +92,8 @@ def compare_runs(names: Sequence[str], runs: Path) -> Comparison:
         UserError: a run does not exist or its config is damaged; names the nearest.
     """
     folders = [run_folder(name, runs) for name in names]
-    configs = [_read_config(folder) for folder in folders]
-    commands = [_command(folder, values) for folder, values in zip(folders, configs, strict=True)]
+    configs = [config_of(folder) for folder in folders]
+    commands = [command_of(folder, values) for folder, values in zip(folders, configs, strict=True)]
     metrics = [read_metrics(folder) for folder in folders]
     first = next(filter(None, metrics), None)
     seconds = [sum(read_stage_seconds(folder).values()) for folder in folders]
@@ -154,7 +154,7 @@ def run_folder(name: str, runs: Path) -> Path:
     return folder
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
     """Returns the resolved config of a run that must be there."""
     path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
     if (values := read_config(path)) is None:
@@ -163,7 +163,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _command(folder: Path, values: Mapping[str, Any]) -> str:
+def command_of(folder: Path, values: Mapping[str, Any]) -> str:
     """Returns what was typed for a run, by the comments of its config."""
     experiment, changed = read_origin(folder / CONFIG)
     overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.report.figure import DARK, LIGHT, SCALE, Theme
+from pipeline.report.figure import DARK, LIGHT, SCALE, Theme, encode_webp
 
 VOID_TAGS = ("img", "meta", "link", "source", "input", "br")  # have no closing tag
-PHOTO_QUALITY = 82  # of WebP: no visible difference at the page's size, a sixth of a PNG
 
 
 class Html(str):
@@ -83,12 +82,15 @@ def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
 
 def photo(path: Path, alt: str) -> Html:
     """Returns a figure of a PNG with photographs in it, written as WebP."""
-    content = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(content, "WEBP", quality=PHOTO_QUALITY, method=2)
-    image = _image(content.getvalue(), "webp", alt)
+    with Image.open(path) as opened:
+        image = _image(encode_webp(opened), "webp", alt)
     scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scrolled, class_="photo")
+
+
+def embedded(path: Path, alt: str) -> Html:
+    """Returns an image file, in the page as it is."""
+    return _image(path.read_bytes(), path.suffix.removeprefix("."), alt)
 
 
 def missing(command: str, what: str = "This part is") -> Html:

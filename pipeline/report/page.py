@@ -6,14 +6,14 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.paths import REPORT
-from pipeline.report import averaging, background, results
+from pipeline.report import averaging, background, results, scenes
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
@@ -31,6 +31,7 @@ SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
     ("Images", "Label and prediction", "evaluate", results.images_section),
+    ("Epochs", "The same images at chosen epochs", "train", scenes.scenes_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
     ("Training", "Training", "train", background.training_section),
     ("Averaging", "Averaged weights", "average", averaging.averaging_section),
@@ -41,7 +42,7 @@ SECTIONS = (
     ("Stages", "Stages and time", "prepare", background.stages_section),
     ("Settings", "Settings", "prepare", background.settings_section),
 )
-OF_TRAINING = ("Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
+OF_TRAINING = ("Epochs", "Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
 
 OF_VALIDATION = ("Classes", "Images", "Confusion", "LR sweep")  # a run on all images has none
 
@@ -57,34 +58,49 @@ def write_page(run: Run) -> Path:
         absent += OF_VALIDATION
     if not record.loaded.is_averaged:
         absent += ("Averaging",)
+    if not record.loaded.config.report.epochs:
+        absent += ("Epochs",)
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
-    score = record.metrics.main if record.metrics else None
+    score, name = record.metrics.main if record.metrics else None, record.folder.name
+    made = [(name, title, make(record) or missing(record.command(stage))) for name, title, stage, make in sections]
+    title = f"{name}, {score.label} {digits(score.mean)}" if score else name
+    write_atomic(path, document(title, name, _headline(record), made))
+    return path
+
+
+def document(title: str, top: str, headline: Html, sections: Sequence[tuple[str, str, Html]]) -> str:
+    """Returns a whole page with a table of contents.
+
+    Args:
+        title: of the window.
+        top: what the table of contents begins with.
+        headline: stands above the sections.
+        sections: each with its name in the table of contents, its title and its content.
+    """
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{record.folder.name}, {score.label} {digits(score.mean)}" if score else record.folder.name),
+        tag("title", title),
         tag("link", rel="icon", href="data:,"),
         tag("style", Html(STYLE.read_text(encoding="utf-8"))),
     )
     links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, *_ in sections)
-    top = tag("a", record.folder.name, href="#top", class_="top")
-    contents = tag("nav", top, tag("ol", *links), aria_label="Contents", id="top")
-    main = tag("main", _headline(record), *(_section(record, *section) for section in sections))
-    write_atomic(path, f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n")
-    return path
+    contents = tag("nav", tag("a", top, href="#top", class_="top"), tag("ol", *links), aria_label="Contents", id="top")
+    main = tag("main", headline, *(_section(*section) for section in sections))
+    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
 
 
 def _anchor(name: str) -> str:
     return name.lower().split()[-1]
 
 
-def _section(record: Record, name: str, title: str, stage: str, make: Callable[[Record], Html | None]) -> Html:
-    anchor, content = _anchor(name), make(record) or missing(record.command(stage))
+def _section(name: str, title: str, content: Html) -> Html:
+    anchor = _anchor(name)
     heading = tag("h2", title, id=f"{anchor}-title")
     return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")
 

@@ -131,7 +131,7 @@ def draw_panel(
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
     size = fit(width, height, (WIDTH - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
     image, wrong = resize(image, *size), resize(wrong.astype(np.uint8), *size)
-    mask, prediction = _resize_mask(mask, size), _resize_mask(prediction, size)
+    mask, prediction = resize_nearest(mask, size), resize_nearest(prediction, size)
     ignored = mask == IGNORE if mask.ndim == 2 else (mask == IGNORE).all(-1)
     errors = np.where(ignored[..., None], hatched(*ignored.shape), highlight(image, wrong > 0))
     images = (
@@ -167,13 +167,14 @@ def draw_sheet(
     cells = []
     for (image, mask), caption in zip(samples, captions, strict=True):
         size = fit(mask.shape[1], mask.shape[0], cell_width, MOST_SAMPLE_HEIGHT)
-        small, painted = resize(image, *size), paint_mask(_resize_mask(mask, size), colors, resize(image, *size))
+        small, painted = resize(image, *size), paint_mask(resize_nearest(mask, size), colors, resize(image, *size))
         cells.append(arrange([[small], [painted], [text_line(caption, CAPTION_SIZE, cell_width, MUTED)]], gap=4))
     chips = class_chips((mask for _, mask in samples), names, colors, NOT_SCORED, {})
     return _with_title(title, cells, num_columns, legend(chips, WIDTH, CAPTION_SIZE))
 
 
-def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a mask or planes in another (width, height), by nearest neighbour."""
     return resize(mask, *size) if mask.ndim == 2 else resize_planes(mask, size)
 
 
@@ -264,7 +265,7 @@ def _block(one: Changed, names: Sequence[str], colors: Sequence[Color], titles: 
     is_changed = one.first != one.second
     is_changed = is_changed if is_changed.ndim == 2 else is_changed.any(-1)
     small = resize(one.image, *size)
-    first, second = (_paint_classes(_resize_mask(mask, size), colors, small) for mask in (one.first, one.second))
+    first, second = (_paint_classes(resize_nearest(mask, size), colors, small) for mask in (one.first, one.second))
     changed = (f"changed: {percent(is_changed.mean())} of pixels", _paint_changes(small, is_changed))
     images = (("image", small), changed, (titles[0], first), (titles[1], second))
     cells = [captioned(caption, image, cell_width, DIFF_TEXT_SIZE) for caption, image in images]

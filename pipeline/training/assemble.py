@@ -45,6 +45,7 @@ from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.resume import content_to_continue, course_of, lasting_key
+from pipeline.training.scenes import Scenes, remove_all
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training
@@ -179,6 +180,7 @@ def assemble(run: Run) -> Training:
         data=data,
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
+        scenes=Scenes(run, learning),
     )
 
 
@@ -236,6 +238,7 @@ def _set_aside(run: Run) -> None:
     kept_epochs = (paths / CANDIDATES).glob(CHECKPOINTS)
     for path in (*kept_epochs, *paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
+    remove_all(run)
     for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
         (paths / name).unlink(missing_ok=True)
 

@@ -39,6 +39,7 @@ from pipeline.training.history import (
 from pipeline.training.learner import Learner, freeze, validated_weights
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.resume import course_of, made_from
+from pipeline.training.scenes import Scenes
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
 from pipeline.training.validate import monitored_value, no_validation, validate
@@ -91,6 +92,7 @@ class Training:
     start_epoch: int = 0
     events: SummaryWriter | None = None
     step_log: StepLog | None = None
+    scenes: Scenes | None = None
 
 
 def train(training: Training) -> None:
@@ -98,8 +100,7 @@ def train(training: Training) -> None:
 
     Raises:
         Stopped: a stop was requested; everything is saved.
-        UserError: loss or weights are not finite, and the batch's sample ids are saved for inspection; or a GPU cannot
-            do what it is asked.
+        UserError: loss or weights are not finite, and the batch's sample ids are saved; or a GPU lacks an operation.
     """
     learner = training.learner
     training.run.log(f"on {described(learner.device, learner.precision)}")
@@ -108,8 +109,7 @@ def train(training: Training) -> None:
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
-        path = training.run.paths / NOT_FINITE
-        raise fault.explained(training.state, max_lr, training.data.describe, path) from None
+        raise fault.explained(training.state, max_lr, training.data.describe, training.run.paths / NOT_FINITE) from None
     finally:
         if training.events is not None:
             training.events.close()
@@ -130,10 +130,14 @@ def carry_out(training: Training) -> None:
     monitored = [row[monitor] for row in state.history]
     if warning := start_warning(monitored, state.best_epoch, monitor, training.config.experiment.load_prev):
         training.run.log(f"warning: {warning}")
+    if training.scenes is not None:
+        training.scenes.finish(training.learner, state.best_epoch)
 
 
 def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
+    if training.scenes is not None:
+        training.scenes.begin(training.state)
     state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
     terms, steps = training.sums.terms, training.data.steps_per_epoch
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
@@ -206,6 +210,8 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     facts["epochs_since_best"] = state.epochs_since_best
     row = history_row(facts, means, validation, training.learning, training.sums.terms)
     state.history.append(row)
+    if training.scenes is not None:
+        training.scenes.after_epoch(training.learner, state.epoch)
     save(training)
     if is_best:
         replace_best(training.run.paths / BEST, training.run.paths / LAST)

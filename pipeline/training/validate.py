@@ -77,13 +77,20 @@ def monitored_value(monitor: str, validation: Means, epoch: int) -> float:
     return 1 - (found[name].mean or 0.0)
 
 
-def choose_images(ids: Sequence[Item], present: np.ndarray, count: int) -> list[Item]:
+def choose_images(
+    ids: Sequence[Item], present: np.ndarray, count: int, sequences: Sequence[str] | None = None
+) -> list[Item]:
     """Returns ids of validation images that together hold every class they can, then rare classes once more.
 
     Each is the one with most classes that none before it had (greedy set cover: Chvatal 1979), rare ones first.
 
     Args:
         present: bool, images x classes: which classes each image shows.
+        sequences: of each image; as long as there are others, none is taken twice. None: they do not matter.
+
+    >>> present = np.array([[True, True], [True, True], [True, False]])
+    >>> choose_images("abc", present, 2), choose_images("abc", present, 2, sequences="xxy")
+    (['a', 'b'], ['a', 'c'])
     """
     rarity = 1 / np.maximum(present.sum(0), 1)
     chosen: list[int] = []
@@ -92,6 +99,9 @@ def choose_images(ids: Sequence[Item], present: np.ndarray, count: int) -> list[
         is_new = present & (seen == 0)
         # All rarities together are less than one more new class.
         gain = is_new.sum(1) + (present * (rarity / (1 + seen) ** 2)).sum(1) / present.shape[1]
+        used = {sequences[index] for index in chosen} if sequences is not None else set()
+        if sequences is not None and used != set(sequences):
+            gain[[one in used for one in sequences]] = -1
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
         seen += present[chosen[-1]]
@@ -99,18 +109,28 @@ def choose_images(ids: Sequence[Item], present: np.ndarray, count: int) -> list[
 
 
 def validation_batches(run: Run) -> Iterator[Batch]:
-    """Yields the fixed validation images as batches, decoded once for the whole sweep.
+    """Yields the fixed validation images as batches, decoded once for the whole sweep."""
+    config = run.loaded.config
+    return chosen_batches(run, config.sweep.images, config.dataloaders.valid.batch_size)
+
+
+def chosen_batches(run: Run, count: int, batch_size: int, varied: bool = False) -> Iterator[Batch]:
+    """Yields some validation images, chosen by the classes that they show, as batches.
 
     Of large images windows are chosen in the same way as images: as many as there are images to choose.
+
+    Args:
+        varied: whether they are of different sequences, as far as there are some.
     """
     task, config = run.task, run.loaded.config
     rows = split_rows(run.paths, "valid")
-    chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), config.sweep.images)
+    sequences = rows["sequence"].where(rows["sequence"] != "", rows["id"]).tolist() if varied else None
+    chosen = choose_images(rows["id"].tolist(), task.class_presence(rows), count, sequences)
     folder = find_folder(run.loaded.competition, run.folders.data, config.datasets.directory)
     dataset = task.valid_data(run, folder, rows[rows["id"].isin(chosen)])
     if len(dataset) > len(dataset.rows):
-        dataset.keep(choose_images(range(len(dataset)), dataset.class_presence(), config.sweep.images))
-    loader = image_loader(dataset, config.dataloaders.valid.batch_size, task.collate_valid, num_workers=0)
+        dataset.keep(choose_images(range(len(dataset)), dataset.class_presence(), count))
+    loader = image_loader(dataset, batch_size, task.collate_valid, num_workers=0)
     yield from valid_batches(loader)
 
 

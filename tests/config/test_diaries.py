@@ -30,7 +30,7 @@ CITYSCAPES = [name for name in RUNS if name.startswith("ExpC")]
 GROUPS = {
     "ExpC0[1-8]": {"LOSS_FN.MIX", "SOLVER.PLAN", "SOLVER.MAX_LR"},
     "ExpU0[1-6]": {"LOSS_FN.MIX"},
-    "ExpU0[7-9]": {"LOSS_FN.MIX", "MODEL.OPTIONS", "SOLVER.NUM_EPOCHS", "SOLVER.PATIENCE"},
+    "ExpU0[7-9]": {"LOSS_FN.MIX", "MODEL.OPTIONS", "SOLVER.NUM_EPOCHS", "SOLVER.PATIENCE", "REPORT.EPOCHS"},
 }
 
 load = functools.cache(load_anew)

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from pipeline.config import load as load_module
 from pipeline.config.load import load
 from pipeline.data.csv_file import long_cells
-from pipeline.paths import METRICS, TEST_PROBS, TILES, VALID_PROBS, Folders
+from pipeline.paths import METRICS, REPORT, SCENE_LIST, TEST_PROBS, TILES, VALID_PROBS, Folders, scene_file
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.predict import decode, unpack
 from pipeline.segmentation.submission.rle import decode_classes
@@ -31,6 +32,7 @@ CHANGES = {
     "SOLVER.PLAN": "constant",
     "SWEEP.STEPS": "8",
     "SWEEP.REPEATS": "1",
+    "REPORT.EPOCHS": "[0, 1]",
 }
 LARGE, WHOLE, WITHIN = "LargeKidney", "WholeKidney", "WithinTheLimit"
 
@@ -111,3 +113,17 @@ def test_the_competitions_files_are_of_three_kinds(runs):
             page = tiff.pages[0]
             kinds.append((page.is_tiled, int(page.planarconfig), int(page.compression)))
     assert kinds == [(True, 1, 8), (True, 2, 8), (False, 1, 1)]
+
+
+def test_of_large_images_windows_are_shown_at_the_chosen_epochs(runs):
+    """In one run three cores of one image, in the other the image."""
+    windows, whole = (json.loads((runs[name][0] / SCENE_LIST).read_text()) for name in (LARGE, WHOLE))
+    assert len(windows) == 3 and len({tuple(own["window"]) for own in windows}) == 3
+    assert len(whole) == 1 and whole[0]["window"] is None
+    paths = runs[LARGE][0]
+    for number, own in enumerate(windows, start=1):
+        _, _, height, width = own["window"]
+        for moment in ("image", "label", "epoch_0", "epoch_1", "best"):
+            with Image.open(paths / scene_file(number, moment)) as shown:
+                assert shown.width / shown.height == pytest.approx(width / height, rel=0.02)
+    assert f"{windows[0]['id']}, window at row" in (paths / REPORT).read_text()

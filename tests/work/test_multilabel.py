@@ -10,10 +10,21 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.__main__ import main
 from pipeline.config.load import load
-from pipeline.paths import AVERAGE, CONFUSION, DECODE, PANELS, VALID_PROBS
+from pipeline.paths import (
+    AVERAGE,
+    CONFUSION,
+    DECODE,
+    PANELS,
+    PER_IMAGE,
+    SCENE_LIST,
+    VALID_PROBS,
+    scene_file,
+    scene_scores,
+)
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.planes import is_present
 from pipeline.segmentation.predict import decode, unpack
@@ -100,7 +111,7 @@ def done(project, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     truth = write_shapes(folder / "data" / "shapes")
     shared = {"DATASETS.COMPETITION": "shapes", "DATASETS.SPLIT.BY": "sequence"}
     shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 20, "SOLVER.MAX_LR": 0.01}
-    shared |= {"LOSS_FN.MIX": "0.5 bce + 0.5 dice", "SOLVER.MONITOR": "valid_dice"}
+    shared |= {"LOSS_FN.MIX": "0.5 bce + 0.5 dice", "SOLVER.MONITOR": "valid_dice", "REPORT.EPOCHS": [1]}
     shared |= {"DATASETS.AUGMENTATION.SHIFT_SCALE_ROTATE.ENABLE": True}
     own = {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}
     own["OverB"] |= {"PREDICT.TTA": "flip", "PREDICT.TTA_SPACE": "probs"}
@@ -115,6 +126,11 @@ def done(project, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 def shapes(done, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
     use(monkeypatch, done[0])
     return done
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def metrics_of(name: str) -> dict:
@@ -155,6 +171,17 @@ def test_the_submission_has_overlapping_rows_that_are_near_the_truth(shapes):
     wanted = np.stack(list(truth.values()))
     assert found.all(-1).sum() > 0.5 * wanted.all(-1).sum() > 0  # pixels of both classes
     assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.65
+
+
+def test_the_images_of_the_kept_weights_show_overlapping_classes_with_their_score(shapes):
+    paths = run_paths("OverA")
+    facts = json.loads((paths / scene_scores("best")).read_text())
+    scores = pd.read_csv(paths / PER_IMAGE).set_index("id")["dice"]
+    ids = [own["id"] for own in json.loads((paths / SCENE_LIST).read_text())]
+    assert facts["scores"] == pytest.approx([scores[one] for one in ids], abs=1e-6)
+    label, found = (pixels(paths / scene_file(1, moment)) for moment in ("label", "best"))
+    assert label.shape == found.shape == (SIDE, SIDE, 3)
+    assert np.abs(label.astype(int) - found).mean() < 40 < label.max()  # the network has learnt most of it
 
 
 def test_score_and_diff_take_it(shapes, capsys):

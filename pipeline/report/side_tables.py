@@ -1,0 +1,239 @@
+"""The tables of the page on several runs: scores, classes, plans, settings, and what is still missing.
+
+In: `Side`s, the `Comparison` of those that were started. Out: parts of the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline.config.plan import Phase
+from pipeline.intervals import Interval
+from pipeline.report.compare import LEAST_IMAGES, Comparison
+from pipeline.report.markup import Html, bar, digits, join, table, tag
+from pipeline.report.overlay import run_color, run_line
+from pipeline.report.scenes import absences
+from pipeline.report.side import Side
+from pipeline.training.state import when
+from pipeline.wording import duration
+
+HEAT = "background: rgba(0, 114, 178, {:.2f})"
+MOST_OPAQUE = 0.6  # of a score of 1: text is still read on it, on light and dark pages
+USUAL = {"start": "starts from last", "loss": "loss LOSS_FN.MIX", "frozen": "nothing frozen", "augment": "augmented"}
+
+
+def run_cell(index: int, side: Side) -> Html:
+    """Returns the name of a run beside the line of its curves."""
+    style = f"border-top-style:{run_line(index)[1]};border-top-color:{run_color(index)}"
+    line = tag("span", class_="line", style=style, aria_hidden="true")
+    return tag("span", line, side.label, title=side.name)
+
+
+def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str, Interval]) -> Html:
+    """Returns a row per run: its scores with intervals, the gain over the first, the best epoch, the time.
+
+    Args:
+        own: by run, the mean over images of the score `comparison.gain_label` with its interval.
+    """
+    column = {name: index for index, name in enumerate(comparison.runs)}
+    guess = f"{comparison.label} of the majority class"
+    labels = [name for name in comparison.scores if name not in (comparison.label, guess, "best epoch", "minutes")]
+    has_mixes = len({side.mix for side in sides}) > 1
+    has_published = any(side.header.published is not None for side in sides)
+    rows = []
+    for number, side in enumerate(sides):
+        index = column.get(side.name)
+
+        def score(label: str, index: int | None = index) -> float | None:
+            return None if index is None or label not in comparison.scores else comparison.scores[label][index]
+
+        main = score(comparison.label)
+        rows.append(
+            (
+                run_cell(number, side),
+                *((side.mix,) if has_mixes else ()),
+                side.state,
+                bar(tag("b", digits(main)), main or 0.0),
+                _mean(own.get(side.name)),
+                "–" if index in (None, 0) else _gain(comparison.gains[index]),
+                *(digits(score(label)) for label in labels),
+                *((_published(side),) if has_published else ()),
+                _epochs(side),
+                duration(sum(side.seconds.values())) if side.seconds else "–",
+            )
+        )
+    first = next((side.label for side in sides if side.name in column), "the first")
+    head = ("run", *(("loss",) if has_mixes else ()), "state", comparison.label)
+    head += (f"{comparison.gain_label} of images, 95 %", f"gain over {first}, 95 %", *labels)
+    head += (*(("published",) if has_published else ()), "best epoch", "time")
+    guesses = {value for value in comparison.scores.get(guess, ()) if value is not None}
+    notes = [f"The majority class everywhere has {comparison.label} {digits(max(guesses))}."] if guesses else []
+    notes += ["Intervals come from drawing whole sequences of validation images with replacement."]
+    if comparison.score is not None and not own:
+        notes.append(f"They need {LEAST_IMAGES} images or more.")
+    if comparison.gain_label != comparison.label:
+        text = f"{comparison.label} has no value per image; intervals and gains are in {comparison.gain_label}."
+        notes.append(text)
+    if has_published:
+        notes.append("Published scores are of other data, splits and networks.")
+    note = tag("p", " ".join(notes), class_="note")
+    return join(table(head, rows, "Scores on the validation images", class_="wide"), note)
+
+
+def _mean(own: Interval | None) -> Html | str:
+    if own is None:
+        return "–"
+    return join(tag("b", digits(own.mean)), tag("small", _span(own, ".3f")))
+
+
+def _gain(gain: Interval | None) -> Html | str:
+    """Returns a gain, emphasised where its whole interval is on one side of 0."""
+    if gain is None:
+        return "–"
+    is_sure = math.isfinite(gain.low) and (gain.low > 0 or gain.high < 0)
+    return join(tag("b" if is_sure else "span", f"{gain.mean:+.3f}"), tag("small", _span(gain, "+.3f")))
+
+
+def _span(own: Interval, form: str) -> str:
+    if not math.isfinite(own.high - own.low):
+        return " one sequence: no interval"
+    return f" {own.low:{form}} to {own.high:{form}}"
+
+
+def _published(side: Side) -> str:
+    header = side.header
+    return "–" if header.published is None else f"{header.published_label} {digits(header.published)}"
+
+
+def _epochs(side: Side) -> str:
+    best = side.metrics.checkpoint.get("epoch") if side.metrics else None
+    if side.last_epoch is None:
+        return "–"
+    return f"{'–' if best is None else best} of {side.last_epoch}"
+
+
+def classes_part(sides: Sequence[Side], comparison: Comparison) -> Html | None:
+    """Returns a row per run with its score of each class, the more intense the higher."""
+    if not comparison.class_scores:
+        return None
+    tops = {name: max(filter(None, values), default=None) for name, values in comparison.class_scores.items()}
+    column, rows = {name: index for index, name in enumerate(comparison.runs)}, []
+    for number, side in enumerate(sides):
+        if side.name in column:
+            own = {name: values[column[side.name]] for name, values in comparison.class_scores.items()}
+            mean = comparison.scores[comparison.label][column[side.name]]
+            cells = (_heat(value, value is not None and value == tops[name]) for name, value in own.items())
+            rows.append((run_cell(number, side), _heat(mean), *cells))
+    caption = f"{comparison.label} of each class; the highest in bold"
+    return table(("run", "mean", *comparison.class_scores), rows, caption, class_="heat")
+
+
+def _heat(value: float | None, is_top: bool = False) -> Html:
+    style = None if value is None else HEAT.format(MOST_OPAQUE * min(max(value, 0.0), 1.0))
+    return tag("span", digits(value) if not is_top else tag("b", digits(value)), style=style)
+
+
+def plans_part(sides: Sequence[Side]) -> Html:
+    """Returns a row per run: its loss, its phases with their epochs, what was changed on the way, the time."""
+    rows = [
+        (
+            run_cell(number, side),
+            tag("code", side.mix) if side.mix else "–",
+            _phases(side),
+            _changes(side),
+            duration(side.seconds["train"]) if side.is_trained else "–",
+        )
+        for number, side in enumerate(sides)
+    ]
+    head = ("run", "loss (LOSS_FN.MIX)", "phases with their epochs", "plan changed while it trained", "training")
+    return table(head, rows, "A phase keeps what it does not name of the one before", class_="wide")
+
+
+def _phases(side: Side) -> Html | str:
+    """Returns each phase with its epochs, trained or still to come, and what it sets."""
+    spans = {name: (int(start) + 1, int(end)) for name, start, end in side.spans}
+    if not side.phases:
+        items = [f"{_range(*span)} {name}" for name, span in spans.items()]
+        return tag("ul", *(tag("li", item) for item in items), class_="plain") if items else "–"
+    items, before = [], USUAL
+    for phase in side.phases:
+        now = phase_facts(phase)
+        words = ", ".join(text for key, text in now.items() if before.get(key) != text)
+        reached = _range(*spans[phase.name]) if phase.name in spans else "not reached:"
+        items.append(tag("li", tag("b", reached), f" {phase.name}: {words}"))
+        before = now
+    return tag("ul", *items, class_="plain")
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def phase_facts(phase: Phase) -> dict[str, str]:
+    """Returns what a phase sets, in words by what it concerns.
+
+    >>> facts = phase_facts(Phase("a", epochs=3, lr="poly", max_lr=0.01, min_lr=0.0, power=1.2, warmup_steps=500))
+    >>> facts["rate"], facts["power"], facts["warm-up"], facts["frozen"]
+    ('LR poly from 0.01', 'power 1.2', 'warm-up of 500 steps', 'nothing frozen')
+    """
+    facts = {"rate": f"LR {phase.lr} from {phase.max_lr:g}"}
+    if phase.lr == "poly":
+        facts["power"] = f"power {phase.power:g}"
+    if phase.warmup_steps or phase.warmup:
+        length = f"{phase.warmup_steps} steps" if phase.warmup_steps else f"{phase.warmup:g} epochs"
+        facts["warm-up"] = f"warm-up of {length}"
+    if phase.patience:
+        facts["patience"] = f"patience {phase.patience}"
+    facts["start"] = f"starts from {phase.start_from}"
+    facts["loss"] = f"loss {phase.loss or 'LOSS_FN.MIX'}"
+    facts["frozen"] = f"frozen {', '.join(phase.freeze)}" if phase.freeze else "nothing frozen"
+    facts["augment"] = "augmented" if phase.augment else "not augmented"
+    return facts
+
+
+def _changes(side: Side) -> Html | str:
+    rows = zip(*(side.changes.get(name, ()) for name in ("epoch", "step", "what")), strict=True)
+    items = [tag("li", f"{when(epoch, step)}: {what}") for epoch, step, what in rows]
+    return tag("ul", *items, class_="plain") if items else "–"
+
+
+def settings_part(sides: Sequence[Side], comparison: Comparison) -> Html:
+    """Returns a row per run with the settings that are not the same in all."""
+    if not comparison.settings:
+        return tag("p", "No setting differs.")
+    column, rows = {name: index for index, name in enumerate(comparison.runs)}, []
+    for number, side in enumerate(sides):
+        if side.name in column:
+            own = (tag("code", values[column[side.name]]) for values in comparison.settings.values())
+            rows.append((run_cell(number, side), *own))
+    head = ("run", *(tag("code", key) for key in comparison.settings))
+    return table(head, rows, "Settings that differ between the runs", class_="wide")
+
+
+def rest_part(sides: Sequence[Side]) -> Html | None:
+    """Returns what the runs lack, each with the command that makes it; None where nothing is missing."""
+    rows = [
+        (run_cell(number, side), what, tag("code", typed))
+        for number, side in enumerate(sides)
+        for what, typed in lacks(side)
+    ]
+    return table(("run", "what is missing", "command"), rows, "What is not there yet", class_="wide") if rows else None
+
+
+def lacks(side: Side) -> Iterator[tuple[str, str]]:
+    """Yields what a run lacks, with the command that makes it."""
+    if not side.values:
+        yield "everything: it was never started", f"{side.command} evaluate"
+        return
+    if side.values.get("ENSEMBLE.MEMBERS"):
+        return
+    if not side.is_trained:
+        yield f"training has not ended, but is at {side.state}", f"{side.command} evaluate"
+    elif side.metrics is None and side.values.get("DATASETS.SPLIT.BY") != "none":
+        yield "scores", f"{side.command} evaluate"
+    if not side.epochs and side.values.get("DATASETS.SPLIT.BY") != "none":
+        text = "images: its config names no epochs. Put REPORT: {EPOCHS: [20, 50]} there, then train anew"
+        yield text, f"{side.command} train --force"
+    train = f"{side.command} train"
+    yield from absences(side.epochs, side.shots, side.last_epoch, side.is_trained, train)
