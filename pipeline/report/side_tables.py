@@ -69,7 +69,7 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
     head += (*(("published",) if has_published else ()), "best epoch", "time")
     guesses = {value for value in comparison.scores.get(guess, ()) if value is not None}
     notes = [f"The majority class everywhere has {comparison.label} {digits(max(guesses))}."] if guesses else []
-    notes += ["Intervals come from drawing whole sequences of validation images with replacement."]
+    notes += ["Intervals come from the spread between sequences of validation images."]
     if comparison.score is not None and not own:
         notes.append(f"They need {LEAST_IMAGES} images or more.")
     if comparison.gain_label != comparison.label:
