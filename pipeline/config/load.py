@@ -87,6 +87,11 @@ class Loaded:
         """Whether the config trains on all images, so that none is left for validation."""
         return self.config.datasets.split.by == "none" and not self.is_ensemble
 
+    @property
+    def has_pseudo_labels(self) -> bool:
+        """Whether the config trains on pseudo-labelled images too."""
+        return self.config.pseudo.teacher is not None and not self.is_ensemble
+
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that a result may depend on, by key: no machine keys; competition and plan by their content.
