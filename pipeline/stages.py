@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import stage_keys as keys
 from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
     BEST,
@@ -33,6 +34,11 @@ from pipeline.paths import (
     PER_IMAGE,
     PLAN_CHANGES,
     PLOTS,
+    PSEUDO_FACTS,
+    PSEUDO_LABELS,
+    PSEUDO_LEAKAGE,
+    PSEUDO_PLOT,
+    PSEUDO_TABLE,
     REFUSAL,
     REPORT,
     SAMPLES_PLOT,
@@ -56,65 +62,20 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
-NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.UPSCALE")
-NETWORK += tuple(f"DATASETS.AUGMENTATION.TILE.{key}" for key in ("ENABLE", "WIDTH", "HEIGHT"))  # may be its only size
-# Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
-TRAINED = (
-    *("COMPETITION.TASK", "COMPETITION.CLASSES", "COMPETITION.IGNORE_INDEX", "COMPETITION.MASK_VALUES"),
-    *("COMPETITION.MASKS", "COMPETITION.MASK_FOLDER", "COMPETITION.VALID_REGION", "COMPETITION.ID_FORMAT"),
-    *("COMPETITION.MASK_SIZE",),
-    *("COMPETITION.IMAGE", "COMPETITION.SUBMITTED", "COMPETITION.CONVENTION.ROWS", "COMPETITION.LABELS"),
-    *("COMPETITION.OBJECTS.BORDER", "COMPETITION.OBJECTS.BORDER_WIDTH", "COMPETITION.ANNOTATORS"),
-)
-SHOWN = (*TRAINED, "COMPETITION.COLORS")
-SCORING = ("COMPETITION.SCORE", "COMPETITION.SCORE_OPTIONS", "COMPETITION.OBJECTS")
-PREDICTION = (*NETWORK, *SHOWN, "DATASETS.PADDING", "DATALOADERS.VALID", "PREDICT")
-PREDICTION += ("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE")
-TEST = ("COMPETITION", "DATASETS.COMPETITION", "DATASETS.TEST_DIRECTORY")
-TRAINING = (*NETWORK, *TRAINED, "EXPERIMENT.LOAD_PREV", "EXPERIMENT.LOAD_PART", "EXPERIMENT.SEED")
-TRAINING += ("DATALOADERS", "LOSS_FN", "SOLVER")
-SAMPLES = ("DATASETS.AUGMENTATION", "DATASETS.CLASSES", "DATASETS.PADDING", "DATASETS.SAMPLING")
-SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
-SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
 REPORTED = (
     *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
     *(PLAN_CHANGES, CONFUSION, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS),
-)
-ALL = (
-    *("ABOUT", "COMPETITION", "EXPERIMENT", "MODEL", "DATASETS", "DATALOADERS", "LOSS_FN", "SOLVER", "SWEEP"),
-    *("PREDICT", "DECODE", "ENSEMBLE", "SUBMIT.TIME_LIMIT_HOURS"),
 )
 CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
 
 
 def _train_reads(run: Run) -> tuple[str, ...]:
     suggestion = (SWEEP_FACTS,) if run.loaded.config.solver.max_lr == "auto" else ()
-    return (*CUT, *suggestion)
-
-
-def _train_settings(run: Run) -> tuple[str, ...]:
-    """Returns the keys of `train`: SCORE_OPTIONS where the score that chooses `best` has some.
-
-    COMPETITION.SCORE is none of them: it adds columns to the history, but changes no weights.
-    """
-    from pipeline.config.competition import OPTION_OF  # needs PyYAML, which the tables do not
-
-    watched = run.loaded.config.solver.monitor.removeprefix("valid_")
-    has_options = any(watched in owners for owners in OPTION_OF.values())
-    return (*TRAINING, *SAMPLES, *SPLITTING, *(("COMPETITION.SCORE_OPTIONS",) if has_options else ()))
-
-
-def _is_fitted(loaded: Loaded) -> bool:
-    return loaded.config.decode.needs_images
+    return (*keys.with_pseudo(CUT, PSEUDO_TABLE)(run), *suggestion)
 
 
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
-    return (*names, *((DECODE,) if _is_fitted(run.loaded) else ()))
-
-
-def _has_limit(loaded: Loaded) -> bool:  # a run without members then predicts in `submit`
-    return loaded.config.submit.time_limit_hours is not None
+    return (*names, *((DECODE,) if keys.is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -122,7 +83,7 @@ STAGES = (
         "prepare",
         "check training images and labels, count classes, split",
         lazy("pipeline.work.prepare:prepare"),
-        settings=("COMPETITION", *SPLITTING),
+        settings=("COMPETITION", *keys.SPLITTING),
         reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, LABELS, IMAGES, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
@@ -133,7 +94,7 @@ STAGES = (
         "testset",
         "check test images and sample submission",
         lazy("pipeline.work.testset:testset"),
-        settings=TEST,
+        settings=keys.TEST,
         reads=(IMAGES,),
         reads_outside=lazy("pipeline.work.inputs:test_files"),
         writes=(TEST_CATALOG,),
@@ -141,12 +102,27 @@ STAGES = (
         done="prepared",
     ),
     Stage(
+        "pseudo",
+        "label unlabelled images with the teacher's predictions",
+        lazy("pipeline.work.pseudo:pseudo"),
+        settings=("COMPETITION", *keys.PSEUDO_LABELLING, "DATASETS.COMPETITION"),
+        reads=(TRAIN_CATALOG, IMAGES, SPLIT),
+        reads_outside=lazy("pipeline.work.teacher:teacher_sources"),
+        check=lazy("pipeline.work.teacher:check_teacher"),
+        writes=(PSEUDO_TABLE, PSEUDO_LABELS, PSEUDO_LEAKAGE, PSEUDO_FACTS, PSEUDO_PLOT),
+        is_shared=True,
+        done="pseudo-labelled",
+    ),
+    Stage(
         "tile",
         "cut the scales into the tile store, draw augmented samples",
         lazy("pipeline.work.tile:tile"),
-        settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
-        reads=(TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
-        reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
+        settings=keys.with_pseudo(
+            (*keys.SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
+            *("PSEUDO.TEACHER", "PSEUDO.IMAGES"),
+        ),
+        reads=keys.with_pseudo((TRAIN_CATALOG, LABELS, IMAGES, SPLIT), PSEUDO_TABLE, PSEUDO_LABELS),
+        reads_outside=lazy("pipeline.work.teacher:tiled_images"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
         is_shared=True,
@@ -157,8 +133,8 @@ STAGES = (
         "sweep",
         "try learning rates, plot the loss against them",
         lazy("pipeline.work.sweep:sweep"),
-        settings=(*TRAINING, *SAMPLES, *SPLITTING, "SWEEP"),
-        reads=CUT,
+        settings=keys.with_pseudo((*keys.TRAINING, *keys.SAMPLES, *keys.SPLITTING, "SWEEP"), *keys.PSEUDO_TRAINED),
+        reads=keys.with_pseudo(CUT, PSEUDO_TABLE),
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
         version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
@@ -169,7 +145,7 @@ STAGES = (
         "train",
         "carry out the training plan",
         lazy("pipeline.work.train:train"),
-        settings=_train_settings,
+        settings=keys.train_keys,
         reads=_train_reads,
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
@@ -182,8 +158,11 @@ STAGES = (
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
-        settings=(*PREDICTION, *SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=(BEST, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
+        settings=keys.with_pseudo(
+            (*keys.PREDICTION, *keys.SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+            "PSEUDO.TEACHER",
+        ),
+        reads=keys.with_pseudo((BEST, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE), PSEUDO_LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
@@ -194,7 +173,7 @@ STAGES = (
         "fit",
         "fit the decoding on out-of-fold images",
         lazy("pipeline.work.fit:fit"),
-        settings=(*SHOWN, *SCORING, "DECODE"),
+        settings=(*keys.SHOWN, *keys.SCORING, "DECODE"),
         reads=(VALID_PROBS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(DECODE,),
@@ -205,7 +184,7 @@ STAGES = (
         "predict",
         "predict the test images",
         lazy("pipeline.work.predict:predict"),
-        settings=PREDICTION,
+        settings=keys.PREDICTION,
         reads=(BEST, TEST_CATALOG, IMAGES),
         reads_outside=lazy("pipeline.work.inputs:images_of", "test"),
         writes=(TEST_PROBS,),
@@ -217,9 +196,11 @@ STAGES = (
         "submit",
         "decode, encode and check the submission",
         lazy("pipeline.work.submit:submit"),
-        settings=lambda run: (*SUBMITTING, *(PREDICTION if _has_limit(run.loaded) else ())),
+        settings=lambda run: (*keys.SUBMITTING, *(keys.PREDICTION if keys.has_limit(run.loaded) else ())),
         reads=lambda run: _decoding_reads(
-            run, *((BEST, IMAGES) if _has_limit(run.loaded) else (TEST_PROBS,)), TEST_CATALOG, METRICS
+            run,
+            *((BEST, IMAGES) if keys.has_limit(run.loaded) else (TEST_PROBS,)),
+            *keys.with_pseudo((TEST_CATALOG, METRICS), PSEUDO_FACTS)(run),
         ),
         reads_outside=lazy("pipeline.work.inputs:submitted_sources"),
         writes=(SUBMISSION,),
@@ -231,8 +212,8 @@ STAGES = (
         "report",
         "write the page that shows all of it",
         lazy("pipeline.work.report:report"),
-        settings=ALL,
-        reads=REPORTED,
+        settings=keys.ALL,
+        reads=keys.with_pseudo(REPORTED, PSEUDO_FACTS, PSEUDO_TABLE, PSEUDO_LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
@@ -262,7 +243,7 @@ ENSEMBLE_STAGES = (
         "evaluate",
         does="combine them on images that they did not train on, and score",
         function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
-        settings=(*SHOWN, *SCORING, "ENSEMBLE"),
+        settings=(*keys.SHOWN, *keys.SCORING, "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
@@ -277,7 +258,7 @@ ENSEMBLE_STAGES = (
     _variant(
         "submit",
         does="combine them on the test images, encode and check the submission",
-        settings=SUBMITTING,
+        settings=keys.SUBMITTING,
         reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
@@ -295,7 +276,7 @@ DECODING_TAKEN = _variant(
     "fit",
     does="take the decoding that SOLVER.FROM fitted",
     function=lazy("pipeline.work.fit:take_fitted"),
-    settings=(*SHOWN, *SCORING, "DECODE", "SOLVER.FROM"),
+    settings=(*keys.SHOWN, *keys.SCORING, "DECODE", "SOLVER.FROM"),
     reads=(),
     reads_outside=lazy("pipeline.work.fit:fitted_of_source"),
     check=lazy("pipeline.work.fit:check_fitted"),
@@ -308,10 +289,15 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
-    off = {name for name, is_on in (("sweep", loaded.config.sweep.enable), ("fit", _is_fitted(loaded))) if not is_on}
+    switches = {
+        "sweep": loaded.config.sweep.enable,
+        "fit": keys.is_fitted(loaded),
+        "pseudo": loaded.config.pseudo.teacher is not None,
+    }
+    off = {name for name, is_on in switches.items() if not is_on}
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
     off |= {"testset", "predict", "submit"} if stages is STAGES and not has_test(loaded) else set()
-    off |= {"predict"} if stages is STAGES and _has_limit(loaded) else set()
+    off |= {"predict"} if stages is STAGES and keys.has_limit(loaded) else set()
     if loaded.is_on_all_images:
         off |= {"sweep", "evaluate"}
         stages = tuple(DECODING_TAKEN if stage.name == "fit" else stage for stage in stages)

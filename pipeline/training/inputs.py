@@ -17,7 +17,7 @@ from pipeline.config.load import Loaded, config_path, load, names, run_name
 from pipeline.config.schema import Encoder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, IMAGES, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
+from pipeline.paths import BEST, IMAGES, PSEUDO_TABLE, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,14 @@ def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
     return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
 
 
+def pseudo_rows(paths: RunPaths) -> pd.DataFrame:
+    """Returns the rows of the table of pseudo-labelled images that are trained on."""
+    from pipeline.data.catalog import read_catalog
+
+    rows = read_catalog(paths / PSEUDO_TABLE)
+    return rows[rows["is_used"] == 1].reset_index(drop=True)
+
+
 def images_of(run: Run, folder: Path) -> ImageSource:
     """Returns the images of a run's competition in a folder, as `prepare` measured them."""
     from pipeline.data.image_source import ImageSource
@@ -61,6 +69,11 @@ def image_facts(run: Run) -> dict[str, Any] | None:
 def tile_store(run: Run) -> Path:
     """Returns the folder of a run's tile store; `tiles.json` holds its name only, so that the store may move."""
     return run.folders.tiles / json.loads((run.paths / TILES).read_text())["store"]
+
+
+def pseudo_tile_store(run: Run) -> Path:
+    """Returns the folder of the tile store with a run's pseudo-labelled images."""
+    return run.folders.tiles / json.loads((run.paths / TILES).read_text())["pseudo_store"]
 
 
 def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:

@@ -37,7 +37,7 @@ from pipeline.paths import (
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.all_data import source_of
-from pipeline.training.inputs import find_checkpoint, find_encoder_weights, tile_store
+from pipeline.training.inputs import find_checkpoint, find_encoder_weights, pseudo_tile_store, tile_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,10 +87,14 @@ def training_files(run: Run) -> Sources:
     return {"the competition's files": list(dict.fromkeys(files))}
 
 
-def test_files(run: Run) -> Sources:
-    """Returns the list of test images, their files, the sample submission, and the list that must not repeat an id."""
-    competition, folder = run.loaded.competition, test_folder(run)
-    is_hidden = run.loaded.config.datasets.test_directory is not None
+def test_files(run: Run, is_public: bool = False) -> Sources:
+    """Returns the list of test images, their files, the sample submission, and the list that must not repeat an id.
+
+    Args:
+        is_public: of the competition's own test images, whatever DATASETS.TEST_DIRECTORY says.
+    """
+    competition, folder = run.loaded.competition, competition_folder(run) if is_public else test_folder(run)
+    is_hidden = not is_public and run.loaded.config.datasets.test_directory is not None
     lists = (competition.test_csv, competition.sample_submission, None if is_hidden else competition.train_csv)
     if is_hidden and not (competition.test_csv and (folder / competition.test_csv).is_file()):
         return {"the test images": sorted(path for path in folder.rglob("*") if path.is_file())}
@@ -175,8 +179,9 @@ def starting_weights(run: Run) -> Sources:
 
 
 def lacks_tiles(run: Run) -> bool:
-    """Returns whether the tile store is gone from the scratch folder."""
-    return not (tile_store(run) / INDEX).is_file()
+    """Returns whether a tile store is gone from the scratch folder."""
+    stores = [tile_store(run), *([pseudo_tile_store(run)] if run.loaded.has_pseudo_labels else [])]
+    return not all((store / INDEX).is_file() for store in stores)
 
 
 def member_runs(run: Run) -> list[Run]:
