@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.key_groups import ALL, PREDICTION, SAMPLES, SCORING, SHOWN, SPLITTING, SUBMITTING, TEST, TRAINING
+from pipeline.config import stage_inputs as inputs
 from pipeline.engine.run import Run, Stage, lazy, named
 from pipeline.paths import (
     AVERAGE,
@@ -36,7 +36,11 @@ from pipeline.paths import (
     PANELS,
     PER_IMAGE,
     PLAN_CHANGES,
-    PLOTS,
+    PSEUDO_FACTS,
+    PSEUDO_LABELS,
+    PSEUDO_LEAKAGE,
+    PSEUDO_PLOT,
+    PSEUDO_TABLE,
     REFUSAL,
     REPORT,
     SAMPLES_PLOT,
@@ -61,36 +65,13 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
     from pipeline.task import Task
 
-REPORTED = (
-    *(TRAIN_CATALOG, TEST_CATALOG, CLASSES, SPLIT, LEAKAGE, SWEEP_TABLE, SWEEP_FACTS, HISTORY, METRICS, PER_IMAGE),
-    *(PLAN_CHANGES, CONFUSION, AVERAGE, DECODE, SUBMISSION, REFUSAL, PLOTS, PANELS, SCENES),
-)
-CUT = (TRAIN_CATALOG, LABELS, IMAGES, SPLIT, TILES)
-
-
-def _train_reads(run: Run) -> tuple[str, ...]:
-    suggestion = (SWEEP_FACTS,) if run.loaded.config.solver.max_lr == "auto" else ()
-    return (*CUT, *suggestion)
-
-
-def _average_reads(run: Run) -> tuple[str, ...]:
-    return (BEST, HISTORY, *CUT, *((CANDIDATES,) if run.loaded.config.average.keeps_epochs else ()))
-
 
 def _predicting(run: Run) -> str:
     return CHOSEN if run.loaded.is_averaged else BEST
 
 
-def _is_fitted(loaded: Loaded) -> bool:
-    return loaded.config.decode.needs_images
-
-
 def _decoding_reads(run: Run, *names: str) -> tuple[str, ...]:
-    return (*names, *((DECODE,) if _is_fitted(run.loaded) else ()))
-
-
-def _has_limit(loaded: Loaded) -> bool:  # a run without members then predicts in `submit`
-    return loaded.config.submit.time_limit_hours is not None
+    return (*names, *((DECODE,) if inputs.is_fitted(run.loaded) else ()))
 
 
 STAGES = (
@@ -98,7 +79,7 @@ STAGES = (
         "prepare",
         "check training images and labels, count classes, split",
         lazy("pipeline.work.prepare:prepare"),
-        settings=("COMPETITION", *SPLITTING),
+        settings=("COMPETITION", *inputs.SPLITTING),
         reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, LABELS, IMAGES, CLASSES, SPLIT, LEAKAGE),
         leaves=(CLASS_PLOTS,),
@@ -109,7 +90,7 @@ STAGES = (
         "testset",
         "check test images and sample submission",
         lazy("pipeline.work.testset:testset"),
-        settings=TEST,
+        settings=inputs.TEST,
         reads=(IMAGES,),
         reads_outside=lazy("pipeline.work.inputs:test_files"),
         writes=(TEST_CATALOG,),
@@ -117,12 +98,28 @@ STAGES = (
         done="prepared",
     ),
     Stage(
+        "pseudo",
+        "label unlabelled images with the teacher's predictions",
+        lazy("pipeline.work.pseudo:pseudo"),
+        settings=("COMPETITION", *inputs.PSEUDO_LABELLING, "DATASETS.COMPETITION"),
+        reads=(TRAIN_CATALOG, IMAGES, SPLIT),
+        reads_outside=lazy("pipeline.work.teacher:teacher_sources"),
+        check=lazy("pipeline.work.teacher:check_teacher"),
+        writes=(PSEUDO_TABLE, PSEUDO_LABELS, PSEUDO_LEAKAGE, PSEUDO_FACTS, PSEUDO_PLOT),
+        is_shared=True,
+        is_on=lambda loaded: loaded.has_pseudo_labels,
+        done="pseudo-labelled",
+    ),
+    Stage(
         "tile",
         "cut the scales into the tile store, draw augmented samples",
         lazy("pipeline.work.tile:tile"),
-        settings=(*SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
-        reads=(TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
-        reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
+        settings=inputs.with_pseudo(
+            (*inputs.SHOWN, "DATASETS.AUGMENTATION", "DATASETS.PADDING", "DATASETS.SPLIT_INDEX", "EXPERIMENT.SEED"),
+            *("PSEUDO.TEACHER", "PSEUDO.IMAGES"),
+        ),
+        reads=inputs.with_pseudo((TRAIN_CATALOG, LABELS, IMAGES, SPLIT), PSEUDO_TABLE, PSEUDO_LABELS),
+        reads_outside=lazy("pipeline.work.teacher:tiled_images"),
         writes=(TILES, SAMPLES_PLOT),
         leaves=(TILE_PLOTS,),
         is_shared=True,
@@ -133,20 +130,23 @@ STAGES = (
         "sweep",
         "try learning rates, plot the loss against them",
         lazy("pipeline.work.sweep:sweep"),
-        settings=(*TRAINING, *SAMPLES, *SPLITTING, "SWEEP"),
-        reads=CUT,
+        settings=inputs.with_pseudo(
+            (*inputs.TRAINING, *inputs.SAMPLES, *inputs.SPLITTING, "SWEEP"), *inputs.PSEUDO_TRAINED
+        ),
+        reads=inputs.with_pseudo(inputs.CUT, PSEUDO_TABLE),
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         writes=(SWEEP_TABLE, SWEEP_FACTS, SWEEP_PLOT),
         version=3,  # auto takes the trough; an image that is evaluated alone goes by its own statistics
         is_shared=True,
+        is_on=lambda loaded: loaded.config.sweep.enable,
         done="swept",
     ),
     Stage(
         "train",
         "carry out the training plan",
         lazy("pipeline.work.train:train"),
-        settings=lazy("pipeline.work.inputs:train_settings"),
-        reads=_train_reads,
+        settings=inputs.train_keys,
+        reads=inputs.train_reads,
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
@@ -158,20 +158,28 @@ STAGES = (
         "average",
         "average weights, and keep the mean where it is better out of fold",
         lazy("pipeline.work.average:average"),
-        settings=(*TRAINING, *SAMPLES, *SPLITTING, *SCORING, "AVERAGE"),
-        reads=_average_reads,
+        settings=inputs.with_pseudo(
+            (*inputs.TRAINING, *inputs.SAMPLES, *inputs.SPLITTING, *inputs.SCORING, "AVERAGE"), *inputs.PSEUDO_TRAINED
+        ),
+        reads=inputs.average_reads,
         reads_outside=lazy("pipeline.work.inputs:averaged_sources"),
         check=lazy("pipeline.work.average_runs:check_runs"),
         writes=(CHOSEN, AVERAGE),
         is_shared=True,
+        is_on=lambda loaded: loaded.is_averaged,
         done="averaged",
     ),
     Stage(
         "evaluate",
         "predict and score the validation images",
         lazy("pipeline.work.evaluate:evaluate"),
-        settings=(*PREDICTION, *SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
-        reads=lambda run: (_predicting(run), TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
+        settings=inputs.with_pseudo(
+            (*inputs.PREDICTION, *inputs.SCORING, "SOLVER.MONITOR", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX"),
+            "PSEUDO.TEACHER",
+        ),
+        reads=lambda run: inputs.with_pseudo(
+            (_predicting(run), TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE), PSEUDO_LEAKAGE
+        )(run),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
         version=3,  # scores by name
@@ -182,18 +190,19 @@ STAGES = (
         "fit",
         "fit the decoding on out-of-fold images",
         lazy("pipeline.work.fit:fit"),
-        settings=(*SHOWN, *SCORING, "DECODE"),
+        settings=(*inputs.SHOWN, *inputs.SCORING, "DECODE"),
         reads=(VALID_PROBS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(DECODE,),
         is_shared=True,
+        is_on=inputs.is_fitted,
         done="fitted",
     ),
     Stage(
         "predict",
         "predict the test images",
         lazy("pipeline.work.predict:predict"),
-        settings=PREDICTION,
+        settings=inputs.PREDICTION,
         reads=lambda run: (_predicting(run), TEST_CATALOG, IMAGES),
         reads_outside=lazy("pipeline.work.inputs:images_of", "test"),
         writes=(TEST_PROBS,),
@@ -205,9 +214,11 @@ STAGES = (
         "submit",
         "decode, encode and check the submission",
         lazy("pipeline.work.submit:submit"),
-        settings=lambda run: (*SUBMITTING, *(PREDICTION if _has_limit(run.loaded) else ())),
+        settings=lambda run: (*inputs.SUBMITTING, *(inputs.PREDICTION if inputs.has_limit(run.loaded) else ())),
         reads=lambda run: _decoding_reads(
-            run, *((_predicting(run), IMAGES) if _has_limit(run.loaded) else (TEST_PROBS,)), TEST_CATALOG, METRICS
+            run,
+            *((_predicting(run), IMAGES) if inputs.has_limit(run.loaded) else (TEST_PROBS,)),
+            *inputs.with_pseudo((TEST_CATALOG, METRICS), PSEUDO_FACTS)(run),
         ),
         reads_outside=lazy("pipeline.work.inputs:submitted_sources"),
         writes=(SUBMISSION,),
@@ -219,8 +230,8 @@ STAGES = (
         "report",
         "write the page that shows all of it",
         lazy("pipeline.work.report:report"),
-        settings=ALL,
-        reads=REPORTED,
+        settings=inputs.ALL,
+        reads=inputs.with_pseudo(inputs.REPORTED, PSEUDO_FACTS, PSEUDO_TABLE, PSEUDO_LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:submission_file"),
         writes=(REPORT,),
         despite=("submit",),
@@ -250,7 +261,7 @@ ENSEMBLE_STAGES = (
         "evaluate",
         does="combine them on images that they did not train on, and score",
         function=lazy("pipeline.work.evaluate:evaluate_ensemble"),
-        settings=(*SHOWN, *SCORING, "ENSEMBLE"),
+        settings=(*inputs.SHOWN, *inputs.SCORING, "ENSEMBLE"),
         reads=(MEMBERS, TRAIN_CATALOG, LABELS, IMAGES, SPLIT, CLASSES, LEAKAGE),
         reads_outside=lazy("pipeline.work.inputs:held_out_sources"),
         writes=(METRICS, PER_IMAGE, CONFUSION, ENSEMBLE, PANELS),
@@ -265,7 +276,7 @@ ENSEMBLE_STAGES = (
     _variant(
         "submit",
         does="combine them on the test images, encode and check the submission",
-        settings=SUBMITTING,
+        settings=inputs.SUBMITTING,
         reads=lambda run: _decoding_reads(run, MEMBERS, TEST_CATALOG, METRICS, ENSEMBLE),
         reads_outside=lazy("pipeline.work.inputs:test_sources"),
     ),
@@ -283,7 +294,7 @@ DECODING_TAKEN = _variant(
     "fit",
     does="take the decoding that SOLVER.FROM fitted",
     function=lazy("pipeline.work.fit:take_fitted"),
-    settings=(*SHOWN, *SCORING, "DECODE", "SOLVER.FROM"),
+    settings=(*inputs.SHOWN, *inputs.SCORING, "DECODE", "SOLVER.FROM"),
     reads=(),
     reads_outside=lazy("pipeline.work.fit:fitted_of_source"),
     check=lazy("pipeline.work.fit:check_fitted"),
@@ -296,11 +307,10 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 def stages_of(loaded: Loaded) -> tuple[Stage, ...]:
     """Returns the stages of a config: an ensemble's or an experiment's, without those that are switched off."""
-    is_on = {"sweep": loaded.config.sweep.enable, "average": loaded.is_averaged, "fit": _is_fitted(loaded)}
-    off = {name for name in is_on if not is_on[name]}
     stages = ENSEMBLE_STAGES if loaded.is_ensemble else STAGES
+    off = {stage.name for stage in stages if not stage.is_on(loaded)}
     off |= {"testset", "predict", "submit"} if stages is STAGES and not has_test(loaded) else set()
-    off |= {"predict"} if stages is STAGES and _has_limit(loaded) else set()
+    off |= {"predict"} if stages is STAGES and inputs.has_limit(loaded) else set()
     if loaded.is_on_all_images:
         off |= {"sweep", "evaluate"}
         stages = tuple(DECODING_TAKEN if stage.name == "fit" else stage for stage in stages)

@@ -218,8 +218,14 @@ class Task:
         class_presence: (catalog) to bool (N, C): which classes each image shows.
         class_table: (catalog, split, competition) to the table behind classes.csv.
         build_store: (run, catalog rows) to the folder of the tile store, built unless it is there.
+        pseudo_label: (run, predictions of an image by the members of a teacher) to its pseudo-label as a store keeps
+            it, an array and plain values; of these `labelled`, `confidence` and `pixels` are for tables.
+        build_pseudo_store: (run, folder of the images, rows of their table) to the folder of the tile store of
+            pseudo-labelled images.
+        draw_pseudo_labels: (run, folder of the images, rows of their table) draws some with their pseudo-labels.
         train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frame(index)`,
-            `describe(key)`, `class_presence()` and `set_class_scores(scores)`.
+            `describe(key)`, `class_presence()` and `set_class_scores(scores)`. Where there are pseudo-labels, it has
+            the datasets `labelled` and `pseudo`, and indices of the latter come after those of the former.
         valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
             windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool
@@ -267,6 +273,9 @@ class Task:
     class_presence: Callable[[pd.DataFrame], np.ndarray]
     class_table: Callable[[pd.DataFrame, pd.DataFrame, Competition], pd.DataFrame]
     build_store: Callable[[Run, pd.DataFrame], Path]
+    pseudo_label: Callable[[Run, Sequence[Any]], tuple[np.ndarray, dict[str, Any]]]
+    build_pseudo_store: Callable[[Run, Path, pd.DataFrame], Path]
+    draw_pseudo_labels: Callable[[Run, Path, pd.DataFrame], None]
     train_data: Callable[..., Any]
     valid_data: Callable[[Run, Path, pd.DataFrame], Any]
     collate_train: Callable[[list], Batch]

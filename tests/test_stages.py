@@ -53,6 +53,7 @@ DEPENDENTS = {
     "DATASETS.AUGMENTATION.TILE.ENABLE": ("tile", *NETWORK),
     "DATASETS.AUGMENTATION.TILE.WIDTH": ("tile", *NETWORK),
     "DATASETS.AUGMENTATION.TILE.HEIGHT": ("tile", *NETWORK),
+    "PSEUDO": ("report",),  # without a teacher; with one see `DEPENDENTS_OF_PSEUDO`
     "DATALOADERS.TRAIN": LEARN,
     "DATALOADERS.VALID": NETWORK,
     "LOSS_FN": LEARN,
@@ -71,6 +72,16 @@ DEPENDENTS = {
 }
 
 
+DEPENDENTS_OF_PSEUDO = {
+    "PSEUDO.TEACHER": ["pseudo", "tile", "sweep", "train", "evaluate", "report"],
+    "PSEUDO.IMAGES": ["pseudo", "tile", "report"],
+    "PSEUDO.CONFIDENCE": ["pseudo", "report"],
+    "PSEUDO.AGREEMENT": ["pseudo", "report"],
+    "PSEUDO.LABELS": ["pseudo", "report"],
+    "PSEUDO.MIN_LABELLED": ["pseudo", "report"],
+    "PSEUDO.SHARE": ["sweep", "train", "report"],
+    "DATASETS.TEST_DIRECTORY": ["testset", "report"],  # a hidden test set is not there to train on
+}
 FITTED = "DECODE.OFFSETS=fitted"
 NAMES_OF_FILES = {"DATASETS.COMPETITION", "SOLVER.PLAN"}  # what is in the file counts, see the tests of their own
 
@@ -128,7 +139,7 @@ def finished(competition) -> Loaded:
 
 
 def test_the_stages_have_this_order_and_each_its_file():
-    assert STAGE_NAMES == ALL
+    assert (*ALL[:2], "pseudo", *ALL[2:]) == STAGE_NAMES
     for stage in STAGES:
         assert stage.function.target == f"pipeline.work.{stage.name}:{stage.name}"
     for stage in ENSEMBLE_STAGES:
@@ -155,8 +166,7 @@ def test_a_changed_key_makes_exactly_the_stages_stale_that_depend_on_it(finished
     assert stale(finished) == {}
     for key in finished.values.keys() - NAMES_OF_FILES:
         # As if the config's file had been edited: an override would get a run folder of its own.
-        edited = dataclasses.replace(finished, values={**finished.values, key: "another value"})
-        found = stale(edited)
+        found = stale(edited(finished, key))
         assert list(found) == dependents(key), key
         assert all(reason.startswith(f"{key} changed (") for reason in found.values())
 
@@ -181,6 +191,50 @@ def test_with_averaging_a_changed_key_also_counts_for_the_weights_that_are_kept(
     assert list(stale(dataclasses.replace(loaded, values={**loaded.values, key: "another value"}))) == wanted
     (run_paths(loaded.run) / "chosen.ckpt").write_text("another content")
     assert list(stale(loaded)) == ["average", "evaluate", "predict"]
+
+
+def edited(loaded: Loaded, key: str) -> Loaded:
+    return dataclasses.replace(loaded, values={**loaded.values, key: "another value"})
+
+
+@pytest.fixture
+def finished_student(competition) -> Loaded:
+    """The tiny config with a teacher, and a run folder in which every stage is done, by stand-ins."""
+    loaded = tiny(competition, "PSEUDO.TEACHER=DemoAAA", "PSEUDO.SHARE=0.5")
+    checkpoint = run_paths("DemoAAA") / "best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("weights")
+    run_stages(loaded, stages=stand_ins(loaded))
+    return loaded
+
+
+def test_with_a_teacher_there_is_a_stage_more_and_its_keys_count(finished_student):
+    assert stale(finished_student) == {}
+    assert {key for key in finished_student.values if key.startswith("PSEUDO.")} <= DEPENDENTS_OF_PSEUDO.keys()
+    for key, wanted in DEPENDENTS_OF_PSEUDO.items():
+        assert list(stale(edited(finished_student, key))) == wanted, key
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("pseudo_labels.csv", ["pseudo", "tile", "sweep", "train", "report"]),
+        ("pseudo_labels.json", ["pseudo", "submit", "report"]),
+        ("pseudo_leakage.csv", ["pseudo", "evaluate", "report"]),
+        ("split.csv", ["prepare", "pseudo", "tile", "sweep", "train", "evaluate", "report"]),
+    ],
+)
+def test_a_changed_file_of_pseudo_labels_makes_its_readers_stale(finished_student, name, wanted):
+    (run_paths(finished_student.run) / name).write_text("another content")
+    assert list(stale(finished_student)) == wanted
+
+
+def test_another_teacher_labels_anew_and_one_that_is_gone_does_not(finished_student):
+    checkpoint = run_paths("DemoAAA") / "best.ckpt"
+    checkpoint.write_text("other weights")
+    assert stale(finished_student) == {"pseudo": "DemoAAA's checkpoint changed"}
+    checkpoint.unlink()
+    assert stale(finished_student) == {}
 
 
 def test_a_changed_plan_file_counts_by_its_content(finished):
@@ -272,6 +326,7 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
 # By these folders and files are found, wherever they lie, and the catalog names what was found; with members a config
 # has the other table of stages.
 FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "COMPETITION.IMAGES", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
+FINDING |= {"PSEUDO.TEACHER"}  # likewise; where there is one, it is declared
 
 
 # It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs

@@ -71,6 +71,7 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     chosen = options.parse_args(arguments)
 
     from pipeline.config.load import PROVISIONAL_LR, load, with_max_lr
+    from pipeline.config.schema import pseudo_per_batch
     from pipeline.report.curves import PLAN_STEPS, draw_plan
     from pipeline.report.read import read_json, read_steps_per_epoch
     from pipeline.training.all_data import settled_plan
@@ -84,7 +85,8 @@ def plan_command(options: Parser, arguments: Sequence[str]) -> None:
     # A config that was never run gets no run folder by this.
     path = paths / PLAN_PLOT if (paths / CONFIG).is_file() else folders.runs / "plans" / f"{paths.name}.png"
     title = f"{loaded.run}: {loaded.config.solver.plan}"  # the longest names just fit
-    num_steps = read_steps_per_epoch(paths.folder, loaded.config.dataloaders.train)
+    loader = loaded.config.dataloaders.train
+    num_steps = read_steps_per_epoch(paths.folder, loader, pseudo_per_batch(loaded.config))
     suggested = (read_json(paths / SWEEP_FACTS) or {}).get("max_lr") if is_auto else None
     plan = with_max_lr(loaded, suggested) if suggested else loaded.plan
     if loaded.is_on_all_images:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from pipeline.config.architectures import why_encoder_does_not_fit, why_not_named
 from pipeline.config.check_augmentation import augmentation_problems
+from pipeline.config.check_pseudo import pseudo_problems
 from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
@@ -34,7 +35,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
         UserError: origin, key, what was found and what was expected.
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
-    of_data += (augmentation_problems(config),)
+    of_data += (augmentation_problems(config), pseudo_problems(config, competition, plan))
     of_members = (
         _all_data(config),
         _average(config, plan),

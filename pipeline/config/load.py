@@ -94,6 +94,11 @@ class Loaded:
         """Whether a stage of its own decides between the best epoch's weights and a mean of several."""
         return self.config.average.method != "none" and not self.is_ensemble
 
+    @property
+    def has_pseudo_labels(self) -> bool:
+        """Whether the config trains on pseudo-labelled images too."""
+        return self.config.pseudo.teacher is not None and not self.is_ensemble
+
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that a result may depend on, by key: no machine keys; competition and plan by their content.

@@ -72,6 +72,17 @@ class Datasets:
 
 
 @dataclass(frozen=True)
+class Pseudo:
+    teacher: str | None
+    images: str  # test, or a folder
+    confidence: Share
+    agreement: Share | None
+    labels: Literal["hard", "soft"]
+    share: Annotated[float, Range(above=0, most=1)]
+    min_labelled: Share
+
+
+@dataclass(frozen=True)
 class TrainLoader:
     batch_size: Count
     num_workers: CountOrZero
@@ -231,6 +242,7 @@ class Config:
     experiment: Experiment
     model: Model
     datasets: Datasets
+    pseudo: Pseudo
     dataloaders: Dataloaders
     loss_fn: LossFn
     solver: Solver
@@ -242,3 +254,8 @@ class Config:
     submit: Submit
     report: Report
     runtime: Runtime
+
+
+def pseudo_per_batch(config: Config) -> int:
+    """Returns how many samples of a batch are pseudo-labelled; `check_pseudo.py` has refused parts of a sample."""
+    return 0 if config.pseudo.teacher is None else round(config.pseudo.share * config.dataloaders.train.batch_size)

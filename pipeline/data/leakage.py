@@ -27,13 +27,39 @@ MIN_CORRELATION = 0.90
 _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
 _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
-_ROWS_AT_ONCE = 2048  # training images compared per step: 2,048 x 10,000 distances are 80 MB
+_ROWS_AT_ONCE = 2048  # images compared per step: 2,048 x 10,000 distances are 80 MB
 
 
 def near_duplicates(images: ImageSource, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
     split_rows = catalog.merge(split, on="id")
-    rows = list(split_rows[["image", "width", "height"]].itertuples(index=False))
+    is_train = (split_rows["subset"] == "train").to_numpy()
+    return near_pairs((images, split_rows[is_train]), (images, split_rows[~is_train]), "train_id")
+
+
+def near_pairs(
+    first: tuple[ImageSource, pd.DataFrame], valid: tuple[ImageSource, pd.DataFrame], first_column: str
+) -> pd.DataFrame:
+    """Returns the near-duplicates between images and validation images, each with its catalog rows, nearest first.
+
+    Columns: the id of the first, called `first_column`; valid_id; distance.
+    """
+    (bits, thumbnails), (valid_bits, valid_thumbnails) = _signatures(*first), _signatures(*valid)
+    ids, valid_ids = first[1]["id"].tolist(), valid[1]["id"].tolist()
+    table = []
+    for start in range(0, len(ids), _ROWS_AT_ONCE):
+        distances = hamming_distances(bits[start : start + _ROWS_AT_ONCE], valid_bits)
+        near, near_valid = np.nonzero(distances <= MAX_DISTANCE)
+        alike = _are_alike(thumbnails[start + near], valid_thumbnails[near_valid])
+        for row, column in zip(near[alike], near_valid[alike], strict=True):
+            table.append((ids[start + row], valid_ids[column], int(distances[row, column])))
+    found = pd.DataFrame(table, columns=[first_column, "valid_id", "distance"]).astype({"distance": "int64"})
+    return found.sort_values(["distance", "valid_id", first_column], ignore_index=True)
+
+
+def _signatures(images: ImageSource, catalog: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the difference hashes, bool (N, 64), and the thumbnails, float32 (N, T), of images by catalog rows."""
+    rows = list(catalog[["image", "width", "height"]].itertuples(index=False))
 
     def signature(row) -> tuple[np.ndarray, np.ndarray]:
         with images.alone(row.image):
@@ -41,21 +67,8 @@ def near_duplicates(images: ImageSource, catalog: pd.DataFrame, split: pd.DataFr
 
     signatures = map_files(signature, rows, "compare")
     bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
-    thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32).reshape(len(rows), -1)
-    is_train = (split_rows["subset"] == "train").to_numpy()
-    train, valid = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-    pairs = []
-    for start in range(0, len(train), _ROWS_AT_ONCE):
-        some = train[start : start + _ROWS_AT_ONCE]
-        distances = hamming_distances(bits[some], bits[valid])
-        near_train, near_valid = np.nonzero(distances <= MAX_DISTANCE)
-        alike = _are_alike(thumbnails[some[near_train]], thumbnails[valid[near_valid]])
-        for row, column in zip(near_train[alike], near_valid[alike], strict=True):
-            pairs.append((some[row], valid[column], int(distances[row, column])))
-    ids = split_rows["id"].tolist()
-    table = [(ids[train_row], ids[valid_row], distance) for train_row, valid_row, distance in pairs]
-    found = pd.DataFrame(table, columns=["train_id", "valid_id", "distance"]).astype({"distance": "int64"})
-    return found.sort_values(["distance", "valid_id", "train_id"], ignore_index=True)
+    thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32)
+    return bits, thumbnails.reshape(len(rows), _THUMBNAIL_SIZE[0] * _THUMBNAIL_SIZE[1])
 
 
 def image_signature(images: ImageSource, cell: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

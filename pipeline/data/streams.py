@@ -7,3 +7,4 @@ were. A number is part of the seed: it must not change, or every sample does.
 GEOMETRY, PASTING, COLOR, ORDER = range(4)
 CROP, MOSAIC, CUT_MIX, CLASS_MIX, ELASTIC, GRID_DISTORTION, OPTICAL_DISTORTION = range(4, 11)
 GAMMA, BLUR, SHARPEN, COARSE_DROPOUT, MIX_UP = range(11, 16)
+PSEUDO_ORDER = 16

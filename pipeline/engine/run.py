@@ -68,6 +68,7 @@ class Stage:
         version: to be raised when the same inputs would give another result.
         leaves: patterns of other files that it leaves below the run's folder and that no later stage needs.
         is_shared: whether a sibling run's result is reused.
+        is_on: whether a config, in the form of `Run.loaded`, has the stage.
         despite: names of earlier stages; where one of them is refused, this stage runs all the same.
         done: the state of a run that has come as far as this stage, in a word for lists.
     """
@@ -85,6 +86,7 @@ class Stage:
     version: int = 1
     leaves: tuple[str, ...] = ()
     is_shared: bool = False
+    is_on: Callable[[Any], bool] = field(default=lambda loaded: True)
     despite: tuple[str, ...] = ()
     done: str = ""
 

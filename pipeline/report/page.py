@@ -16,6 +16,7 @@ from pipeline.paths import REPORT
 from pipeline.report import averaging, background, results, scenes
 from pipeline.report.curves import best_row
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
+from pipeline.report.pseudo import pseudo_leakage, pseudo_section
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
 from pipeline.report.record import Record
 from pipeline.report.results import never_predicted
@@ -36,6 +37,7 @@ SECTIONS = (
     ("Training", "Training", "train", background.training_section),
     ("Averaging", "Averaged weights", "average", averaging.averaging_section),
     ("LR sweep", "Learning rate sweep", "sweep", background.sweep_section),
+    ("Pseudo-labels", "Pseudo-labels", "pseudo", pseudo_section),
     ("Data", "Data", "prepare", background.data_section),
     ("Split", "Split and leakage", "prepare", background.split_section),
     ("Submission", "Submission", "submit", results.submission_section),
@@ -54,6 +56,8 @@ def write_page(run: Run) -> Path:
     """
     record, path = Record(run), run.paths / REPORT
     absent = OF_TRAINING if record.loaded.is_ensemble else ("Members",)
+    if not record.loaded.has_pseudo_labels:
+        absent += ("Pseudo-labels",)
     if record.is_on_all_images:
         absent += OF_VALIDATION
     if not record.loaded.is_averaged:
@@ -213,6 +217,8 @@ def _leakage_warnings(record: Record) -> list[Html | str]:
         elif datasets.split.by != "sequence" and record.num_sequences > 1:
             call = tag("code", f"{record.command()} DATASETS.SPLIT.BY=sequence")
             text = join(text, call, " trains again and validates on other sequences.")
+        found.append(text)
+    if text := pseudo_leakage(record.pseudo):
         found.append(text)
     if datasets.split_index < 0:
         share = f"{-datasets.split_index} % of the images (SPLIT_INDEX {datasets.split_index})"

@@ -79,9 +79,13 @@ def numbers(cells: Iterable[str]) -> list[float]:
     return [float(cell) if cell.strip() else math.nan for cell in cells]
 
 
-def read_steps_per_epoch(run_folder: Path, loader: Any) -> int | None:
-    """Returns the optimizer steps of an epoch with the settings DATALOADERS.TRAIN, or None before the run has tiles."""
-    samples, size = (read_json(run_folder / TILES) or {}).get("samples_per_epoch"), loader.batch_size
+def read_steps_per_epoch(run_folder: Path, loader: Any, num_pseudo: int = 0) -> int | None:
+    """Returns the optimizer steps of an epoch with the settings DATALOADERS.TRAIN, or None before the run has tiles.
+
+    Args:
+        num_pseudo: pseudo-labelled samples of each batch, which an epoch's length does not depend on.
+    """
+    samples, size = (read_json(run_folder / TILES) or {}).get("samples_per_epoch"), loader.batch_size - num_pseudo
     return None if samples is None else max(1, samples // size if loader.drop_last else -(-samples // size))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
+from pipeline.config.schema import pseudo_per_batch
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
@@ -61,6 +62,7 @@ class Record:
         stages: of the run, in order.
         subsets: number of images by subset; `split`: the same of the split.
         refusal: stage and message of the stage that was refused the last time; empty: none.
+        pseudo: what is known of the run's pseudo-labels; empty: there are none.
         panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
         split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
         score: name of the competition's own score; `image_score`: of that by which single images are compared.
@@ -103,6 +105,11 @@ class Record:
         self.decoding: dict[str, Any] = read_json(folder / paths.DECODE) or {}
         self.panels = [(*path.stem.split("_", 2), path) for path in sorted((folder / paths.PANELS).glob("*_*_*.png"))]
         self.sheet = folder / paths.SAMPLES_PLOT
+        self.pseudo: dict[str, Any] = {}
+        self.pseudo_table, self.pseudo_sheet = None, folder / paths.PSEUDO_PLOT
+        if loaded.has_pseudo_labels:  # otherwise the files are of an earlier state of the config
+            self.pseudo = read_json(folder / paths.PSEUDO_FACTS) or {}
+            self.pseudo_table = read_columns(folder / paths.PSEUDO_TABLE)
         self.grids = sorted(folder.glob(paths.TILE_PLOTS))
         self.split_scores = _split_scores(folder, loaded)
         path = run.paths.submission(format_of(loaded.competition).suffix)
@@ -118,7 +125,8 @@ class Record:
             with contextlib.suppress(UserError):  # what it was trained by may be gone
                 self.phases = settled_plan(loaded, run.folders)
                 self.max_lr = self.phases[0].max_lr
-        self.steps_per_epoch = read_steps_per_epoch(folder, loaded.config.dataloaders.train)
+        loader = loaded.config.dataloaders.train
+        self.steps_per_epoch = read_steps_per_epoch(folder, loader, pseudo_per_batch(loaded.config))
 
     def command(self, *stages: str) -> str:
         """Returns the command for stages of this run, its overrides included."""

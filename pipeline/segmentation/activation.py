@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.competition import Competition
-from pipeline.segmentation import decision, losses, losses_by_class, sigmoid
+from pipeline.segmentation import decision, losses, losses_by_class, sigmoid, soft_losses
 from pipeline.segmentation.compact import to_codes, to_sigmoid_codes
 from pipeline.segmentation.scores import Counts
 from pipeline.task import Loss
@@ -82,7 +82,7 @@ SOFTMAX = Activation(
     choose=decision.choose,
     count=decision.count,
     to_codes=to_codes,
-    mixed_loss=losses.mixed_loss,
+    mixed_loss=soft_losses.mixed_loss,
     terms=tuple(losses.TERMS),
 )
 SIGMOID = Activation(

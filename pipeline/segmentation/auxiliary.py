@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.config.competition import IGNORE
+from pipeline.segmentation.planes import HALF
 from pipeline.task import Criterion, Loss
 
 AUX = "aux"  # its name among the terms of a loss
@@ -30,7 +32,8 @@ def class_presence(mask: Tensor, num_classes: int) -> Tensor:
     tensor([[1., 0., 1.]])
     """
     if mask.ndim == 4:
-        return (mask[..., :num_classes] == 1).flatten(1, 2).any(1).float()
+        planes = mask[..., :num_classes]
+        return ((planes >= HALF) & (planes != IGNORE)).flatten(1, 2).any(1).float()
     shown = torch.zeros((len(mask), NUM_VALUES), device=mask.device)
     return shown.scatter_(1, mask.flatten(1).long(), 1.0)[:, :num_classes]  # the same number wherever two meet
 

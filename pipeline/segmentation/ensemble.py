@@ -101,7 +101,7 @@ def combine(
     [2, 0, 2, 2]
     """
     activation, num_classes = predictions[0].activation, len(predictions[0].logits)
-    size = _common_size(predictions)
+    size = common_size(predictions)
     masks = [np.empty((*size, num_classes) if activation.is_sigmoid else size, np.uint8) for _ in recipes]
     for top, bottom, rows in combined_rows(predictions, recipes, excluded):
         for mask, own in zip(masks, rows, strict=True):
@@ -115,7 +115,7 @@ def combined_rows(
     """Yields (first row, row behind the last, rows of the mask of each recipe), top to bottom; see `combine`."""
     activation = predictions[0].activation
     scores_of = _margins if activation.is_sigmoid else _scores
-    for top, bottom in row_blocks(*_common_size(predictions)):
+    for top, bottom in row_blocks(*common_size(predictions)):
         rows = []
         for scores_CRW in scores_of(predictions, recipes, top, bottom):
             if excluded:
@@ -131,7 +131,7 @@ def next_best(predictions: Sequence[Prediction], recipe: Recipe, excluded: Seque
     Args:
         excluded: classes that may not be chosen.
     """
-    mask_HW = np.empty(_common_size(predictions), np.uint8)
+    mask_HW = np.empty(common_size(predictions), np.uint8)
     for top, bottom in row_blocks(*mask_HW.shape):
         (scores_CRW,) = _scores(predictions, [recipe], top, bottom)
         scores_CRW = scores_CRW.float().clone()
@@ -145,7 +145,7 @@ def next_best(predictions: Sequence[Prediction], recipe: Recipe, excluded: Seque
 def mean_probs(predictions: Sequence[Prediction]) -> Iterator[tuple[int, int, Tensor]]:
     """Yields (first row, row behind the last, mean probabilities float32 (C, R, W)) of one image, top to bottom."""
     probs = predictions[0].activation.probs
-    for top, bottom in row_blocks(*_common_size(predictions)):
+    for top, bottom in row_blocks(*common_size(predictions)):
         first, *others = (probs(logits_rows(one, top, bottom), 0) for one in predictions)
         for probs_CRW in others:
             first += probs_CRW
@@ -213,7 +213,12 @@ def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
+def common_size(predictions: Sequence[Prediction]) -> tuple[int, int]:
+    """Returns the (height, width) of an image that all members predict.
+
+    Raises:
+        UserError: their predictions are of different sizes, classes or LABELS.
+    """
     if len({prediction.is_sigmoid for prediction in predictions}) > 1:
         raise UserError("members were predicted with different LABELS; predict again with --force")
     sizes = {tuple(prediction.size) for prediction in predictions}

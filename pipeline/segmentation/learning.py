@@ -29,6 +29,7 @@ from pipeline.segmentation.mask_scores import score_masks
 from pipeline.segmentation.mixing import MixedMasks, heavier, masks_to, mixed_criterion, split_masks
 from pipeline.segmentation.networks import main_logits, num_outputs, whole_logits
 from pipeline.segmentation.scores import counts_of, dataset_iou, scores_over_all
+from pipeline.segmentation.soft_losses import as_index
 from pipeline.task import Criterion, Learning, Score, Scores
 
 
@@ -193,8 +194,12 @@ def dice_iou(hits_C: Tensor, true_C: Tensor, predicted_C: Tensor) -> tuple[Tenso
 
 
 def count_pixels(logits_BCHW: Tensor, masks: Tensor, num_classes: int, activation: Activation = SOFTMAX) -> Tensor:
-    """Returns the counts of each image, int64 (B, C, C) or (B, 3, C); a padding class is left out."""
+    """Returns the counts of each image, int64 (B, C, C) or (B, 3, C); a padding class is left out.
+
+    Soft labels of one class per pixel count for the class of the largest share.
+    """
     predicted = activation.choose(logits_BCHW[:, :num_classes])
+    masks = masks if activation.is_sigmoid else as_index(masks)
     return activation.count(predicted, without_padding_class(masks, num_classes), num_classes)
 
 

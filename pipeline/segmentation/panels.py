@@ -155,12 +155,14 @@ def draw_sheet(
     colors: Sequence[Color],
     title: str = "",
     num_columns: int = 6,
+    ignored: Chip = NOT_SCORED,
 ) -> np.ndarray:
     """Returns a contact sheet: each sample's image, and below it the mask mixed with the same image.
 
     Args:
         samples: (image, mask) pairs, of any size.
         captions: a line under each; shortened to fit.
+        ignored: what the legend calls pixels that are ignored.
     """
     num_columns = min(num_columns, max(len(samples), 1))
     cell_width = min((WIDTH - (num_columns - 1) * GAP) // num_columns, WIDTH // 3)
@@ -169,7 +171,7 @@ def draw_sheet(
         size = fit(mask.shape[1], mask.shape[0], cell_width, MOST_SAMPLE_HEIGHT)
         small, painted = resize(image, *size), paint_mask(resize_nearest(mask, size), colors, resize(image, *size))
         cells.append(arrange([[small], [painted], [text_line(caption, CAPTION_SIZE, cell_width, MUTED)]], gap=4))
-    chips = class_chips((mask for _, mask in samples), names, colors, NOT_SCORED, {})
+    chips = class_chips((mask for _, mask in samples), names, colors, ignored, {})
     return _with_title(title, cells, num_columns, legend(chips, WIDTH, CAPTION_SIZE))
 
 

@@ -73,6 +73,35 @@ def count_matches(truth_HWC: np.ndarray, predicted_HWC: np.ndarray) -> np.ndarra
     return np.stack([part.sum((0, 1)) for part in (is_true & is_predicted, is_true, is_predicted)])
 
 
+def from_index(mask_HW: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns an index mask as planes: all of a pixel is of its class; what is ignored is so in all planes.
+
+    >>> from_index(np.array([[1, 255]], np.uint8), 2).tolist()
+    [[[0, 240], [255, 255]]]
+    """
+    rows = np.zeros((256, num_classes), np.uint8)
+    rows[np.arange(num_classes), np.arange(num_classes)] = FULL
+    rows[IGNORE] = IGNORE
+    return rows[mask_HW]
+
+
+def alike(masks: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Returns the masks of a batch; if some of them are planes, all as planes."""
+    num_classes = {mask.shape[2] for mask in masks if mask.ndim == 3}
+    if not num_classes or all(mask.ndim == 3 for mask in masks):
+        return masks
+    return [mask if mask.ndim == 3 else from_index(mask, *num_classes) for mask in masks]
+
+
+def most_of(planes_HWC: np.ndarray) -> np.ndarray:
+    """Returns the class that has most of each pixel, the first on a tie: uint8 (H, W), `IGNORE` where all are ignored.
+
+    >>> most_of(np.array([[[100, 140], [255, 255]]], np.uint8)).tolist()
+    [[1, 255]]
+    """
+    return np.where((planes_HWC == IGNORE).all(-1), np.uint8(IGNORE), planes_HWC.argmax(-1).astype(np.uint8))
+
+
 def as_index(planes_HWC: np.ndarray) -> np.ndarray:
     """Returns 0 where any class is, else `IGNORE`: uint8 (H, W)."""
     return np.where(is_present(planes_HWC).any(-1), np.uint8(0), np.uint8(IGNORE))

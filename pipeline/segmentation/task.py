@@ -20,6 +20,9 @@ SEGMENTATION = Task(
     class_table=labels.class_table,
     # These need torch, which `prepare` does without.
     build_store=lazy("pipeline.segmentation.tiles:build_tile_store"),
+    pseudo_label=lazy("pipeline.segmentation.pseudo_labels:pseudo_label"),
+    build_pseudo_store=lazy("pipeline.segmentation.pseudo_labels:build_pseudo_store"),
+    draw_pseudo_labels=lazy("pipeline.segmentation.pseudo_labels:draw_pseudo_labels"),
     train_data=lazy("pipeline.segmentation.tiles:train_data"),
     valid_data=lazy("pipeline.segmentation.tiles:valid_data"),
     collate_train=lazy("pipeline.segmentation.train_samples:collate_train"),

@@ -25,9 +25,11 @@ from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.networks import ANY_SIZE, frame_sizes
 from pipeline.segmentation.padding import refuse_other_sizes
 from pipeline.segmentation.panels import draw_sheet
+from pipeline.segmentation.planes import most_of
+from pipeline.segmentation.pseudo_samples import PSEUDO_SEED, PseudoDataset
 from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.train_samples import TrainDataset
-from pipeline.training.inputs import images_of, seed_of, split_rows, tile_store
+from pipeline.training.inputs import images_of, pseudo_rows, pseudo_tile_store, seed_of, split_rows, tile_store
 
 NUM_SHEET_SAMPLES = 12
 MOST_DRAWN = 4096  # pixels of a side; of a larger image every second pixel is drawn, or fewer
@@ -41,11 +43,18 @@ def build_tile_store(run: Run, rows: pd.DataFrame) -> Path:
     if not settings.enable:  # whole images: known now, before they are written
         sizes = frame_sizes(run.loaded)
         refuse_other_sizes(sizes, {sizes.padded(*size) for size in zip(rows["height"], rows["width"], strict=True)})
-    scales = scales_of(settings.sets) if settings.enable else None
-    return build_store(images_of(run, folder), rows, scales, run.folders.tiles, masks_of(run, folder), run.log)
+    return build_store(
+        images_of(run, folder), rows, tile_scales(run), run.folders.tiles, masks_of(run, folder), run.log
+    )
 
 
-def train_data(run: Run, fits_network: bool = True) -> TrainDataset:
+def tile_scales(run: Run) -> tuple[Scale, ...] | None:
+    """Returns the scales of a run's tile stores; None: every image has its own size."""
+    settings = run.loaded.config.datasets.augmentation.tile
+    return scales_of(settings.sets) if settings.enable else None
+
+
+def train_data(run: Run, fits_network: bool = True) -> TrainDataset | PseudoDataset:
     """Returns the training samples of a run, from its tile store.
 
     Args:
@@ -61,6 +70,11 @@ def train_data(run: Run, fits_network: bool = True) -> TrainDataset:
     sizes = frame_sizes(run.loaded) if fits_network else ANY_SIZE
     settings = (datasets.augmentation, seed_of(run.loaded), classes, datasets.padding)
     dataset = TrainDataset(store, ids, *settings, *colors, sizes)
+    if run.loaded.has_pseudo_labels:
+        settings = (datasets.augmentation, seed_of(run.loaded) + PSEUDO_SEED, classes, datasets.padding)
+        pseudo_ids = pseudo_rows(run.paths)["id"].tolist()
+        pseudo = TrainDataset(open_store(pseudo_tile_store(run)), pseudo_ids, *settings, *colors, sizes)
+        dataset = PseudoDataset(dataset, pseudo)
     refuse_other_sizes(sizes, {dataset.frame(index) for index in range(len(dataset))})
     return dataset
 
@@ -71,7 +85,7 @@ def valid_data(run: Run, folder: Path, rows: pd.DataFrame) -> ValidDataset:
     return ValidDataset(rows, images, masks, run.loaded.config.datasets.padding, frame_sizes(run.loaded))
 
 
-def draw_samples(run: Run, dataset: TrainDataset) -> None:
+def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
     """Draws augmented samples of the first epoch, evenly spread, and the tiles of each set on one image.
 
     Below the samples comes one of each of the further options that are on, as if it alone were, always.
@@ -89,6 +103,8 @@ def draw_samples(run: Run, dataset: TrainDataset) -> None:
     for name, image, mask in each_alone(dataset, keys[:2]):
         samples.append((to_rgb(image, facts), mask))
         captions.append(name)
+    if not competition.is_multilabel:  # soft labels are shown by their largest share
+        samples = [(image, mask if mask.ndim == 2 else most_of(mask)) for image, mask in samples]
     sheet = draw_sheet(samples, captions, competition.class_names, competition.colors, title)
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile

@@ -43,6 +43,7 @@ from pipeline.segmentation.mixing import (
     mix_up,
 )
 from pipeline.segmentation.padding import BLACK, Policy, Sizes, pad, padding_values
+from pipeline.segmentation.planes import alike
 from pipeline.segmentation.positions import tile_positions
 from pipeline.segmentation.samples import pixel_bytes, stack
 from pipeline.task import Batch
@@ -132,7 +133,10 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, keys: Sequence[SampleKey]) -> list[tuple]:
         """Returns the samples of a batch; where MixUp blends them, with `Blended` masks."""
-        samples, first = [self[key] for key in keys], SampleKey(*keys[0])
+        return self.mixed([self[key] for key in keys], SampleKey(*keys[0]))
+
+    def mixed(self, samples: list[tuple], first: SampleKey) -> list[tuple]:
+        """Returns the samples of a batch, whose first key is given, blended where MixUp does so."""
         if self.augmentation.mix_up.enable and first.augment:
             return mix_up(self.augmentation.mix_up, samples, self._rng(first, MIX_UP))
         return samples
@@ -284,12 +288,13 @@ def collate_train(samples: list[tuple[np.ndarray, np.ndarray | Blended, SampleKe
     """Returns a batch of training samples; where sizes differ, the smaller ones get a frame of ignored pixels.
 
     The frame is black, of other images than 8-bit ones as dark as their darkest pixel. A batch that MixUp has blended
-    gets `MixedMasks`.
+    gets `MixedMasks`. Where some masks are soft pseudo-labels, all become planes.
     """
     images, masks, keys = zip(*samples, strict=True)
     if isinstance(masks[0], Blended):
-        first, second = (stack([getattr(mask, name) for mask in masks]) for name in ("first", "second"))
+        first, second = (stack(alike([getattr(mask, name) for mask in masks])) for name in ("first", "second"))
         return Batch(stack(images), MixedMasks(first, second, masks[0].share), list(keys))
+    masks = alike(masks)
     if len({mask.shape for mask in masks}) > 1:
         frame = tuple(np.max([mask.shape[:2] for mask in masks], axis=0))
         black = [BLACK if image.dtype == np.uint8 else image.min() for image in images]

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.loss_mix import parse_mix
 from pipeline.config.plan import Phase
+from pipeline.config.schema import pseudo_per_batch
 from pipeline.data.competition import find_folder
 from pipeline.data.loaders import EpochSampler, image_loader, rare_class_shares, train_batches, valid_batches
+from pipeline.data.sampler import PseudoSampler
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import (
@@ -58,10 +60,8 @@ def open_data(run: Run) -> RunData:
     """Returns the data of a run; needs the stages `prepare` and `tile`."""
     task, loaded = run.task, run.loaded
     config, competition = loaded.config, loaded.competition
-    train, rate = task.train_data(run), config.datasets.sampling.rare_class_rate
-    shares = rare_class_shares(train.class_presence(), rate, competition.class_names) if rate else None
-    options = config.dataloaders.train
-    sampler = EpochSampler(train, options.batch_size, seed_of(loaded), options.shuffle, options.drop_last, shares)
+    train, options = task.train_data(run), config.dataloaders.train
+    sampler = _sampler(loaded, train)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
     pins = options.pin_memory and is_gpu
     loader = image_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
@@ -80,6 +80,22 @@ def open_data(run: Run) -> RunData:
         return train_batches(loader, epoch, start_step, augment)
 
     return RunData(batches_of, lambda: valid_batches(validation), len(valid), train.describe, len(sampler))
+
+
+def _sampler(loaded: Loaded, train: Any) -> EpochSampler | PseudoSampler:
+    """Returns the batches of training samples, with pseudo-labelled ones in each where there are some."""
+    config, options = loaded.config, loaded.config.dataloaders.train
+    per_batch, rate = pseudo_per_batch(config), config.datasets.sampling.rare_class_rate
+    labelled = train.labelled if per_batch else train
+    shares = rare_class_shares(labelled.class_presence(), rate, loaded.competition.class_names) if rate else None
+    settings = (options.batch_size - per_batch, seed_of(loaded), options.shuffle, options.drop_last, shares)
+    if per_batch and options.drop_last and len(labelled) < settings[0]:
+        raise UserError(
+            f"DATALOADERS.TRAIN.BATCH_SIZE {options.batch_size} with PSEUDO.SHARE {config.pseudo.share:g} takes "
+            f"{settings[0]} labelled samples per step, but there are only {len(labelled)}; lower BATCH_SIZE"
+        )
+    sampler = EpochSampler(labelled, *settings)
+    return PseudoSampler(sampler, train.pseudo, per_batch) if per_batch else sampler
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:

@@ -17,7 +17,7 @@ from pipeline.config.load import Loaded, config_path, load, names, run_name
 from pipeline.config.schema import Encoder
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
-from pipeline.paths import BEST, CHOSEN, IMAGES, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
+from pipeline.paths import BEST, CHOSEN, IMAGES, PSEUDO_TABLE, SPLIT, TILES, TRAIN_CATALOG, Folders, RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,14 @@ def split_rows(paths: RunPaths, subset: str) -> pd.DataFrame:
     return catalog.set_index("id", drop=False).loc[split.loc[split["subset"] == subset, "id"]].reset_index(drop=True)
 
 
+def pseudo_rows(paths: RunPaths) -> pd.DataFrame:
+    """Returns the rows of the table of pseudo-labelled images that are trained on."""
+    from pipeline.data.catalog import read_catalog
+
+    rows = read_catalog(paths / PSEUDO_TABLE)
+    return rows[rows["is_used"] == 1].reset_index(drop=True)
+
+
 def images_of(run: Run, folder: Path) -> ImageSource:
     """Returns the images of a run's competition in a folder, as `prepare` measured them."""
     from pipeline.data.image_source import ImageSource
@@ -66,6 +74,11 @@ def tile_store(run: Run) -> Path:
 def predicting_checkpoint(run: Run) -> Path:
     """Returns the file of the checkpoint that a run predicts with: its best one, or what `average` chose."""
     return run.paths / (CHOSEN if run.loaded.is_averaged else BEST)
+
+
+def pseudo_tile_store(run: Run) -> Path:
+    """Returns the folder of the tile store with a run's pseudo-labelled images."""
+    return run.folders.tiles / json.loads((run.paths / TILES).read_text())["pseudo_store"]
 
 
 def find_encoder_weights(encoder: Encoder, folders: Sequence[Path]) -> Path | None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline.engine.run import Run
 from pipeline.files import atomic_path, sha256_text, write_json
-from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE
+from pipeline.paths import ENSEMBLE, LEAKAGE, MEMBERS, METRICS, PER_IMAGE, PSEUDO_LEAKAGE
 from pipeline.report.read import read_json, score_warning
 from pipeline.scores import label_of
 from pipeline.task import Evaluation
@@ -65,6 +65,9 @@ def write_evaluation(
     """
     leaks = pd.read_csv(run.paths / LEAKAGE, dtype=str, keep_default_na=False)
     affected = {"near_duplicates": len(leaks), "valid_images_affected": int(leaks["valid_id"].nunique())}
+    if run.loaded.has_pseudo_labels:
+        near = pd.read_csv(run.paths / PSEUDO_LEAKAGE, dtype=str, keep_default_na=False)
+        affected["valid_images_near_pseudo_labels"] = int(near["valid_id"].nunique())
     metrics = {**evaluation.metrics, **facts, "duplicates": affected}
     for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables}.items():
         with atomic_path(run.paths / name) as path:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.architectures import own_code
-from pipeline.config.competition import OPTION_OF, MaskCsv
-from pipeline.config.key_groups import SAMPLES, SPLITTING, TRAINING
+from pipeline.config.competition import MaskCsv
 from pipeline.config.members import load_members
 from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
@@ -39,7 +38,13 @@ from pipeline.paths import (
 from pipeline.report.read import read_columns
 from pipeline.submission.formats import format_of
 from pipeline.training.all_data import source_of
-from pipeline.training.inputs import find_checkpoint, find_encoder_weights, predicting_checkpoint, tile_store
+from pipeline.training.inputs import (
+    find_checkpoint,
+    find_encoder_weights,
+    predicting_checkpoint,
+    pseudo_tile_store,
+    tile_store,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,10 +94,14 @@ def training_files(run: Run) -> Sources:
     return {"the competition's files": list(dict.fromkeys(files))}
 
 
-def test_files(run: Run) -> Sources:
-    """Returns the list of test images, their files, the sample submission, and the list that must not repeat an id."""
-    competition, folder = run.loaded.competition, test_folder(run)
-    is_hidden = run.loaded.config.datasets.test_directory is not None
+def test_files(run: Run, is_public: bool = False) -> Sources:
+    """Returns the list of test images, their files, the sample submission, and the list that must not repeat an id.
+
+    Args:
+        is_public: of the competition's own test images, whatever DATASETS.TEST_DIRECTORY says.
+    """
+    competition, folder = run.loaded.competition, competition_folder(run) if is_public else test_folder(run)
+    is_hidden = not is_public and run.loaded.config.datasets.test_directory is not None
     lists = (competition.test_csv, competition.sample_submission, None if is_hidden else competition.train_csv)
     if is_hidden and not (competition.test_csv and (folder / competition.test_csv).is_file()):
         return {"the test images": sorted(path for path in folder.rglob("*") if path.is_file())}
@@ -157,18 +166,6 @@ def large_ids(rows: pd.DataFrame, whole_px: int) -> set[str]:
     return {id for id, (height, width) in zip(rows["id"], sizes_of(rows), strict=True) if height * width > whole_px}
 
 
-def train_settings(run: Run) -> tuple[str, ...]:
-    """Returns the keys that training depends on: SCORE_OPTIONS where the score that chooses `best` has some.
-
-    COMPETITION.SCORE is none of them: it adds columns to the history, but changes no weights. AVERAGE counts where it
-    decides which epochs are kept.
-    """
-    watched = run.loaded.config.solver.monitor.removeprefix("valid_")
-    more = ("COMPETITION.SCORE_OPTIONS",) if any(watched in owners for owners in OPTION_OF.values()) else ()
-    more += ("AVERAGE.METHOD", "AVERAGE.COUNT") if run.loaded.config.average.keeps_epochs else ()
-    return (*TRAINING, *SAMPLES, *SPLITTING, *more)
-
-
 def averaged_sources(run: Run) -> Sources:
     """Returns the training images, and of other runs that are averaged with this one what they are and have seen."""
     sources = images_of(run, "train")
@@ -197,8 +194,9 @@ def starting_weights(run: Run) -> Sources:
 
 
 def lacks_tiles(run: Run) -> bool:
-    """Returns whether the tile store is gone from the scratch folder."""
-    return not (tile_store(run) / INDEX).is_file()
+    """Returns whether a tile store is gone from the scratch folder."""
+    stores = [tile_store(run), *([pseudo_tile_store(run)] if run.loaded.has_pseudo_labels else [])]
+    return not all((store / INDEX).is_file() for store in stores)
 
 
 def member_runs(run: Run) -> list[Run]:

@@ -29,6 +29,7 @@ from pipeline.paths import (
     ENSEMBLE,
     LEAKAGE,
     METRICS,
+    PSEUDO_FACTS,
     SPLIT,
     TEST_CATALOG,
     Folders,
@@ -40,6 +41,7 @@ from pipeline.training.inputs import find_checkpoint, predicting_checkpoint, spl
 from pipeline.wording import is_below
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
+LEARNING = ("pseudo", "train")  # the stages that decide its weights, of those that an ensemble never starts
 WITHOUT_STORES = (
     "Or add ENSEMBLE.STREAM=true: members then predict image by image and store no probabilities. The result is the "
     "same, but every METHOD that you try predicts again."
@@ -57,23 +59,36 @@ def require_trained(members: Sequence[Run]) -> None:
             f"{', '.join(without)}: the competition has no test images, and an ensemble combines their predictions. "
             "Give TEST_IMAGES or TEST_CSV in its file, or a folder with --test-dir FOLDER"
         )
+    require_current(members, "testset")
+
+
+def require_current(members: Sequence[Run], last: str) -> None:
+    """Refuses members without a finished training, or whose training is not what their config says now.
+
+    Args:
+        last: the stage up to which they are run before their training is compared with what it would read now.
+
+    Raises:
+        UserError: names each with the command to type.
+    """
     lines = []
     for member in members:
-        reuse_finished(member, PREDICTING[-1])  # another TTA needs no training
+        reuse_finished(member, PREDICTING[-1] if last == "testset" else "train")  # another TTA needs no training
         if not member.paths.marker("train").is_file() or not (member.paths / BEST).is_file():
             lines.append((member, "not trained"))
             continue
-        run_chain(replace(member, log=lambda line: None), "testset")
-        reason = why_run(member.stage("train"), member)
+        run_chain(replace(member, log=lambda line: None), last)
+        learning = [stage for stage in member.stages if stage.name in LEARNING]
+        reason = next(filter(None, (why_run(stage, member) for stage in learning)), None)
         if reason is not None:
             lines.append((member, f"trained with other settings or data: {reason}"))
         elif member.loaded.is_averaged and (reason := why_run(member.stage("average"), member)) is not None:
             lines.append((member, f"not averaged: {reason}"))
     if lines:
         width = max(len(member.name) for member, _ in lines)
-        last = {member.name: "average" if member.loaded.is_averaged else "train" for member, _ in lines}
+        stage_of = {member.name: "average" if member.loaded.is_averaged else "train" for member, _ in lines}
         commands = [
-            f"  {member.name:<{width}}  {why}; type: {member_command(member.loaded, last[member.name])}"
+            f"  {member.name:<{width}}  {why}; type: {member_command(member.loaded, stage_of[member.name])}"
             for member, why in lines
         ]
         raise UserError("\n".join([f"{len(lines)} of {len(members)} members cannot predict yet:", *commands]))
@@ -125,6 +140,7 @@ def member_facts(member: Run) -> dict[str, Any]:
     predict = member.stage("predict")
     values = member.loaded.values.items()
     split = member.loaded.config.datasets
+    learnt = {"pseudo": pseudo_facts(member)} if member.loaded.has_pseudo_labels else {}
     return {
         "name": member.loaded.name,
         "run_name": run_name(member.loaded.config),
@@ -137,7 +153,14 @@ def member_facts(member: Run) -> dict[str, Any]:
         "score": metrics.get("score"),
         "scores": {name: family["mean"] for name, family in metrics.get("scores", {}).items()},
         "images": metrics.get("images"),
+        **learnt,
     }
+
+
+def pseudo_facts(run: Run) -> dict[str, Any]:
+    """Returns what is known of a run's pseudo-labels, without the list of images that its teacher was trained on."""
+    facts = read_json(run.paths / PSEUDO_FACTS) or {}
+    return {name: value for name, value in facts.items() if name != "trained_on"}
 
 
 def held_out_table(members: Sequence[Run], catalog: pd.DataFrame) -> pd.DataFrame:
@@ -224,6 +247,11 @@ def _trained_on(
     if split is None or folder in seen:
         return None
     ids = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "train"}
+    if values.get("PSEUDO.TEACHER") is not None:  # pseudo-labels pass on what the teacher was trained on
+        learnt = (read_json(folder / PSEUDO_FACTS) or {}).get("trained_on")
+        if learnt is None:
+            return None
+        ids |= set(learnt)
     if values.get("DATASETS.COMPETITION") != competition:
         ids = set()  # those of other images, whatever they are called
     load_prev = values.get("EXPERIMENT.LOAD_PREV")

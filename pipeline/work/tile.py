@@ -8,7 +8,8 @@ from pipeline.data.tiles import NOTICED, distortion
 from pipeline.engine.run import Run
 from pipeline.files import write_json
 from pipeline.paths import SPLIT, TILES, TRAIN_CATALOG
-from pipeline.training.inputs import split_rows
+from pipeline.training.inputs import pseudo_rows, split_rows
+from pipeline.work.teacher import unlabelled_folder
 
 
 def tile(run: Run) -> None:
@@ -23,7 +24,12 @@ def tile(run: Run) -> None:
         by = f"by more than {100 * (NOTICED - 1):.0f} %"
         run.log(f"note: DATASETS.AUGMENTATION.TILE.SETS: {found} ({by})")
     facts = {"store": path.name, "images": len(rows)}
+    if run.loaded.has_pseudo_labels:
+        pseudo = pseudo_rows(run.paths)
+        facts["pseudo_store"] = task.build_pseudo_store(run, unlabelled_folder(run), pseudo).name
+        facts["pseudo_images"] = len(pseudo)
     write_json(run.paths / TILES, facts)
     dataset = task.train_data(run, fits_network=False)  # opens the store that tiles.json names
     task.draw_samples(run, dataset)
-    write_json(run.paths / TILES, facts | {"samples_per_epoch": len(dataset)})
+    labelled = dataset.labelled if run.loaded.has_pseudo_labels else dataset
+    write_json(run.paths / TILES, facts | {"samples_per_epoch": len(labelled)})

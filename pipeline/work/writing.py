@@ -11,12 +11,13 @@ from tqdm import tqdm
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.files import second_name, sha256_file, write_json
-from pipeline.paths import BEST, CONFIG, METRICS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.paths import BEST, CONFIG, MEMBERS, METRICS, SUBMISSION, TEST_CATALOG, shown
+from pipeline.report.pseudo import pseudo_origin
 from pipeline.report.read import ON_ALL_IMAGES, read_json, score_warning
 from pipeline.submission.file import amend_origin, require_good, write_submission
 from pipeline.submission.formats import format_of
 from pipeline.work.inputs import member_runs, sample_path, submission_files
-from pipeline.work.members import weights_used
+from pipeline.work.members import pseudo_facts, weights_used
 
 
 def write_checked_submission(
@@ -42,6 +43,7 @@ def write_checked_submission(
         **_local_scores(run),
         **_weights_used(run),
         **run.task.decoding_origin(decoding),
+        **_pseudo_labels(run),
     }
     metrics = read_json(run.paths / METRICS)
     if metrics is None:
@@ -86,6 +88,15 @@ def _weights_used(run: Run) -> dict[str, str]:
         return weights_used(run)
     used = {member.loaded.name: found["weights"] for member in member_runs(run) if (found := weights_used(member))}
     return {"weights": "; ".join(f"{name}: {text}" for name, text in used.items())} if used else {}
+
+
+def _pseudo_labels(run: Run) -> dict[str, str]:
+    """Returns what the origin says of the pseudo-labels that the run, or a member of it, was trained on."""
+    members = {member["name"]: member for member in read_json(run.paths / MEMBERS, list) or ()}
+    found = {name: member["pseudo"] for name, member in members.items() if member.get("pseudo")}
+    if not run.loaded.is_ensemble:
+        found = {run.name: pseudo_facts(run)} if run.loaded.has_pseudo_labels else {}
+    return pseudo_origin(found)
 
 
 def amend(run: Run, facts: Mapping[str, Any]) -> None:

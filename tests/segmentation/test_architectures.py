@@ -152,7 +152,7 @@ def test_the_loss_of_the_head_is_added_with_its_weight_and_ignored_pixels_show_n
     mask = torch.tensor([[[0, 0, 255]], [[1, 2, 2]]], dtype=torch.uint8)
     assert class_presence(mask, 3).tolist() == [[1, 0, 0], [0, 1, 1]]
     planes = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
-    planes[0, 0, 0, 1], planes[0, 1, 1, 2] = 1, 255
+    planes[0, 0, 0, 1], planes[0, 1, 1, 2], planes[0, 0, 1, 0] = 240, 255, 80  # a third of a pixel is no class of it
     assert class_presence(planes, 3).tolist() == [[0, 1, 0]]
     sure = torch.tensor([[9.0, -9, 9], [-9, 9, -9]])  # wrong about the third class only
     assert presence_loss(sure, mask, [0, 1]) < 1e-3 < 8 < presence_loss(sure, mask, [2])

@@ -20,16 +20,20 @@ from pipeline.paths import (
     DECODE,
     PANELS,
     PER_IMAGE,
+    PSEUDO_LABELS,
     SCENE_LIST,
+    TEST_PROBS,
     VALID_PROBS,
     scene_file,
     scene_scores,
 )
 from pipeline.prediction.store import PredictionStore
 from pipeline.segmentation.planes import is_present
-from pipeline.segmentation.predict import decode, unpack
+from pipeline.segmentation.predict import decode, full_logits, unpack
+from pipeline.segmentation.pseudo_labels import read_label
+from pipeline.training.assemble import open_data
 from tests.experiments import copy_configs, run_all, use, write_ensemble, write_members
-from tests.tiny import draw_nothing, run_paths, run_stages
+from tests.tiny import draw_nothing, run_of, run_paths, run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -220,3 +224,25 @@ def test_a_mean_of_weights_is_compared_by_the_same_scores(shapes, monkeypatch):
     facts = json.loads((paths / AVERAGE).read_text())
     wanted = facts["averaged" if facts["adopted"] else "best"]
     assert metrics_of(paths.name)["scores"]["dice"]["mean"] == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_pseudo_labels_of_overlapping_classes_are_learnt_each_alone(shapes, monkeypatch, kind):
+    draw_nothing(monkeypatch)
+    changes = ("PSEUDO.TEACHER=OverA", "PSEUDO.SHARE=0.5", "PSEUDO.CONFIDENCE=0.8", f"PSEUDO.LABELS={kind}")
+    loaded = load("OverA", (*changes, "SOLVER.NUM_EPOCHS=2"))
+    paths, _ = run_stages(loaded)
+    stored, teacher = (
+        PredictionStore(paths / PSEUDO_LABELS, read_label),
+        PredictionStore(run_paths("OverA") / TEST_PROBS, unpack),
+    )
+    for image_id in stored:
+        probs = full_logits(teacher[image_id]).sigmoid().movedim(0, -1).numpy()
+        label, sureness = stored[image_id], np.maximum(probs, 1 - probs)
+        assert label.shape == (SIDE, SIDE, 2)
+        assert ((label == 255) == (sureness < 0.8))[np.abs(sureness - 0.8) > 1e-5].all()
+        wanted = 240 * (probs if kind == "soft" else probs >= 0.5)
+        assert np.abs(label - wanted)[label != 255].max() <= (1 if kind == "soft" else 0)
+    batch = next(iter(open_data(run_of(loaded, lambda line: None)).train_batches(1, 0, True, ())))
+    assert batch.labels.shape[-1] == 2 and batch.labels.shape[0] == 2
+    assert json.loads((paths / "submission.json").read_text())["checked"]
