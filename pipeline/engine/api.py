@@ -13,7 +13,7 @@ import multiprocessing
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
 
 Log = Callable[[str], None]
+SAME_WITHIN_S = 10  # Ctrl-C reaches each process of `run_many` from the terminal, and from the one that waits for them
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,14 @@ def run_many(
     # Not forked: torch's threads and a GPU do not survive a fork.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_attempt_alone, request, last_stage, folders, trust_code) for request in wanted]
-        outcomes = []
-        for request, future in zip(wanted, futures, strict=True):
-            try:
-                outcomes.append(future.result())
-            except Exception as error:  # the process died: out of memory, or killed
-                outcomes.append(Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}"))
-    return outcomes
+        try:
+            wait(futures)
+        except KeyboardInterrupt:  # each process saves its state; what waits is not begun
+            for future in futures:
+                future.cancel()
+            for process in multiprocessing.active_children():
+                process.terminate()
+        return [_outcome_of(*pair) for pair in zip(wanted, futures, strict=True)]
 
 
 def print_line(line: str) -> None:
@@ -191,8 +193,25 @@ def _attempt(
     return Outcome(request, name, "done")
 
 
+def _outcome_of(request: Request, future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except CancelledError:
+        return Outcome(request, request.name, "stopped", "before it began")
+    except Exception as error:  # the process died: out of memory, or killed
+        return Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
+
+
+_asked_to_end: list[str] = []  # by which signals, of a process of `run_many`: what was queued for it is not begun
+
+
 def _attempt_alone(request: Request, last_stage: str | None, folders: Folders, trust_code: bool) -> Outcome:
     """Runs in a process of its own, which gets the signals of its terminal, too."""
-    stop = Stop()
+    if _asked_to_end:
+        return Outcome(request, request.name, "stopped", _asked_to_end[0])
+    stop = Stop(same_within_s=SAME_WITHIN_S)
     stop.listen()
-    return _attempt(request, last_stage, folders, None, trust_code, stop)
+    outcome = _attempt(request, last_stage, folders, None, trust_code, stop)
+    if stop.has_signal:
+        _asked_to_end.append(outcome.message)
+    return outcome

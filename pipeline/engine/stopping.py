@@ -17,13 +17,23 @@ _tell_unraisable = sys.unraisablehook
 
 
 class Stop:
-    """Whether the run should end soon. The command line makes one per process, which also takes over the signals."""
+    """Whether the run should end soon. The command line makes one per process, which also takes over the signals.
 
-    def __init__(self, budget_s: float | None = None) -> None:
+    Attributes:
+        deadline: of the budget, by the clock of `time.monotonic`, or None.
+        reason: why it should end, or None.
+        has_signal: whether a signal came.
+        same_within_s: a further signal within so many seconds is the same request, as where both a terminal and the
+            parent process send one. A later one, or with 0 any further one, interrupts at once.
+    """
+
+    def __init__(self, budget_s: float | None = None, same_within_s: float = 0.0) -> None:
         self.started_s = self.now_s()
         self.deadline: float | None = None
         self.reason: str | None = None
-        self._has_signal = False
+        self.has_signal = False
+        self.same_within_s = same_within_s
+        self._ignored_until = 0.0
         self._is_deferred = False
         if budget_s is not None:
             self.set_budget(budget_s)
@@ -59,7 +69,10 @@ class Stop:
             self._is_deferred = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        came_before, self._has_signal = self._has_signal, True
+        if time.monotonic() < self._ignored_until:
+            return
+        self._ignored_until = time.monotonic() + self.same_within_s
+        came_before, self.has_signal = self.has_signal, True
         self.reason = "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
         if came_before or not self._is_deferred:
             raise KeyboardInterrupt(self.reason)

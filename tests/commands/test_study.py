@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +108,27 @@ def test_a_study_that_is_stopped_says_how_to_go_on(write_study, capsys):
     )
     assert main(["study", "mine"]) == 3
     assert "the time budget is used up; to continue, type the same command" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_group", [True, False])
+def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project, workshop, tmp_path, to_group):
+    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=500") if not word.startswith((SPLIT, SEED))]
+    settings = "SETTINGS: {a: [], b: [SOLVER.POWER=2], c: [SOLVER.POWER=3], d: [SOLVER.POWER=4]}"
+    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words), settings]
+    (tmp_path / "copy").mkdir()
+    for name in ("pipeline", "configs"):
+        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text("\n".join(lines) + "\n")
+    command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--workers", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path / "copy", **pipes) as process:
+        for line in process.stdout:
+            if "epoch   1/" in line:
+                (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 3
+    assert "stopped: Ctrl-C; to continue, type the same command" in rest
+    runs = [path.parent for path in Folders.from_environment().runs.glob("demo*/last.ckpt")]
+    assert 1 <= len(runs) <= 2  # of four: what waited was not begun
