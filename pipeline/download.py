@@ -83,13 +83,15 @@ def fetch(competition: Competition, target: Path) -> None:
 def download_weights(encoder: str, competitions: list[str], folders: Folders) -> None:
     """Writes `<encoder>-imagenet.safetensors` for machines without internet."""
     import segmentation_models_pytorch as smp
+    import timm
     from safetensors.torch import save_file
 
     from pipeline.config.schema import Encoder
     from pipeline.training.encoder import load_pretrained
 
-    if encoder not in smp.encoders.encoders:
-        known = [*competitions, *smp.encoders.encoders]
+    of_timm = encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+    if encoder not in smp.encoders.encoders and not (of_timm and timm.is_model(of_timm)):
+        known = [*competitions, *smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())]
         hint = did_you_mean(encoder, known, f"competitions: {', '.join(competitions)}", most=3)
         raise UserError(f"there is no competition or encoder {encoder!r}; {hint}")
     path = folders.weights[0] / f"{encoder}-imagenet.safetensors"

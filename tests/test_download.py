@@ -4,9 +4,17 @@ import stat
 import zipfile
 
 import pytest
+import timm
+import torch
+from safetensors.torch import load_file
 
-from pipeline.download import unpack
+from pipeline.config.schema import Encoder, Model
+from pipeline.download import download, unpack
 from pipeline.errors import UserError
+from pipeline.paths import Folders
+from pipeline.segmentation.networks import build_network
+from pipeline.training import encoder as encoder_module
+from pipeline.training.encoder import load_encoder
 from tests.submission.clients import run_lines
 
 DOWNLOAD = "fetch(competition, Path('data/a-competition'))"
@@ -102,3 +110,26 @@ def test_an_announced_size_that_is_a_lie_writes_no_more_than_announced(tmp_path)
     with pytest.raises(UserError, match="is damaged"):
         unpack(archive, tmp_path / "out")
     assert (tmp_path / "out" / "a").stat().st_size <= 10
+
+
+@pytest.mark.parametrize(("encoder", "architecture"), [("tu-lcnet_035", "Unet"), ("tu-vit_tiny_patch16_224", "DPT")])
+def test_weights_of_an_encoder_of_timm_are_written_as_a_run_finds_them(tmp_path, monkeypatch, encoder, architecture):
+    # Stands for the hub: timm builds the network with random weights where it would fetch pretrained ones.
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **options: create(name, **options))
+    monkeypatch.setattr(encoder_module, "_reaches", lambda address: True)
+    folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
+    download(encoder, folders)
+    state = load_file(tmp_path / "weights" / f"{encoder}-imagenet.safetensors")
+    settings = Encoder(encoder, "X", "imagenet")
+    network = build_network(Model(architecture, "X", settings), 2)
+    load_encoder(network, settings, folders.weights)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.encoder.state_dict().items())
+
+
+def test_an_encoder_that_nobody_has_is_refused_with_the_nearest(tmp_path):
+    folders = Folders(tmp_path / "runs", tmp_path / "out", tmp_path / "scratch", (tmp_path,), (tmp_path / "weights",))
+    with pytest.raises(
+        UserError, match=r"there is no competition or encoder 'tu-lcnet_036'; did you mean .*tu-lcnet_035"
+    ):
+        download("tu-lcnet_036", folders)

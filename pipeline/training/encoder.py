@@ -207,9 +207,9 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             warnings.simplefilter("ignore")
             own = getattr(network, "encoder", None)
             arguments = getattr(network, "encoder_arguments", {})
-            if isinstance(own, TimmViTEncoder):
-                depth = len(own.out_channels)
-                return TimmViTEncoder(encoder.name.removeprefix("tu-"), True, depth=depth, **arguments)
+            if isinstance(own, TimmViTEncoder) or (own is None and is_plain_transformer(encoder.name)):
+                shape = {"depth": len(own.out_channels)} if own is not None else {}
+                return TimmViTEncoder(encoder.name.removeprefix("tu-"), True, **shape, **arguments)
             depth = getattr(own, "_depth", FULL_DEPTH)
             return smp.encoders.get_encoder(encoder.name, depth=depth, weights=encoder.weights, **arguments)
     except Exception as error:
@@ -222,6 +222,18 @@ def load_pretrained(encoder: Encoder, folders: Sequence[Path], network: nn.Modul
             f"Put {file_name} into a folder and set WEIGHTS_DIR to it, or set MODEL.ENCODER.WEIGHTS=null to start from "
             f"random weights. With internet: ./run.sh download {encoder.name} writes that file."
         ) from None
+
+
+def is_plain_transformer(name: str) -> bool:
+    """Returns whether an encoder of timm keeps one resolution, so that the library takes it for DPT alone."""
+    if not name.startswith("tu-"):
+        return False
+    try:
+        with torch.device("meta"):
+            smp.encoders.get_encoder(name, weights=None)
+    except ValueError:  # "Unsupported model downsampling pattern"
+        return True
+    return False
 
 
 def _reaches(address: str) -> bool:
