@@ -1,4 +1,4 @@
-"""The command `study`: trains the settings of a study in turn, and prints what they say."""
+"""The command `study`: trains the settings of a study in turn, and prints a table that compares them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LAST_STAGE = "evaluate"
 def study_command(options: Parser, arguments: Sequence[str]) -> int:
     """Trains what is missing of a study, then prints its table; returns 2 where a run is refused, 1 where one fails."""
     options.add_argument("name", metavar="NAME", help="a study: configs/studies/NAME.yaml")
-    meaning = "runs at a time, each in a process of its own; default: 1"
+    meaning = "how many runs to train at a time, each in its own process; default: 1"
     options.add_argument("--workers", metavar="N", type=int, default=1, help=meaning)
-    meaning = "train only the settings with this name; * stands for anything"
+    meaning = "train only the settings with this name; * matches any text, e.g. 'ce*'"
     options.add_argument("--only", metavar="SETTING", help=meaning)
-    options.add_argument("--table", action="store_true", help="train nothing, print the table of what is there")
+    options.add_argument("--table", action="store_true", help="train nothing, print the results so far")
     chosen = options.parse_args(arguments)
 
     from pipeline.config.study import load_study

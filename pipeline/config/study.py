@@ -63,7 +63,7 @@ class Training:
 
 
 def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
-    """Returns a study and its runs, in the order that answers it soonest: every setting once, then the next split.
+    """Returns a study and its runs, in order: every setting with the first split and seed, then the next seed.
 
     Raises:
         UserError: no such study, a key or value that a study cannot have, fewer than two settings, or a setting that
@@ -75,7 +75,8 @@ def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
     settings = {**study.settings, **_combinations(study)}
     if len(settings) < 2:
         where = tree["SETTINGS"].origin if "SETTINGS" in tree else tree.origin
-        raise UserError(f"{where}: {len(settings)} setting in SETTINGS and GRID; a study compares at least two")
+        found = f"{len(settings)} setting in SETTINGS and GRID"
+        raise UserError(f"{where}: {found}; a study compares at least two; add more")
     for key, values in (("SPLITS", study.splits), ("SEEDS", study.seeds)):
         if (repeated := first_repeated(values)) is not None or not values:
             refuse(origins, key, f"{repeated} is given twice; keep one" if values else "expected at least one")
@@ -117,7 +118,8 @@ def _training(study: Study, setting: str, words: tuple[str, ...], split: int, se
     given = {word.partition("=")[0] for word in own}
     for key, instead in ((SPLIT, "SPLITS"), (SEED, "SEEDS")):
         if key in given or any(word.startswith(f"{key}=") for word in study.set_):
-            raise UserError(f"{where}: setting {setting}: {key} is set by {instead}, for all settings; remove it here")
+            remedy = f"{key} is set by {instead}, for all settings; remove it from the setting or from SET"
+            raise UserError(f"{where}: setting {setting}: {remedy}")
     common = tuple(word for word in study.set_ if word.partition("=")[0] not in given)
     overrides = (*common, *own, f"{SPLIT}={split}", f"{SEED}={'null' if seed is None else seed}")
     try:

@@ -76,7 +76,7 @@ def scores_part(sides: Sequence[Side], comparison: Comparison, own: Mapping[str,
         text = f"{comparison.label} has no value per image; intervals and gains are in {comparison.gain_label}."
         notes.append(text)
     if has_published:
-        notes.append("Published scores are of other data, splits and networks.")
+        notes.append("Published scores were measured on other data, splits and networks.")
     note = tag("p", " ".join(notes), class_="note")
     return join(table(head, rows, "Scores on the validation images", class_="wide"), note)
 
@@ -147,7 +147,7 @@ def plans_part(sides: Sequence[Side]) -> Html:
         for number, side in enumerate(sides)
     ]
     head = ("run", "loss (LOSS_FN.MIX)", "phases with their epochs", "plan changed while it trained", "training")
-    return table(head, rows, "A phase keeps what it does not name of the one before", class_="wide")
+    return table(head, rows, "A phase keeps the settings of the one before, unless it lists others", class_="wide")
 
 
 def _phases(side: Side) -> Html | str:
@@ -218,7 +218,7 @@ def rest_part(sides: Sequence[Side]) -> Html | None:
         for number, side in enumerate(sides)
         for what, typed in lacks(side)
     ]
-    return table(("run", "what is missing", "command"), rows, "What is not there yet", class_="wide") if rows else None
+    return table(("run", "what is missing", "command"), rows, "What is missing", class_="wide") if rows else None
 
 
 def lacks(side: Side) -> Iterator[tuple[str, str]]:
@@ -233,7 +233,7 @@ def lacks(side: Side) -> Iterator[tuple[str, str]]:
     elif side.metrics is None and side.values.get("DATASETS.SPLIT.BY") != "none":
         yield "scores", f"{side.command} evaluate"
     if not side.epochs and side.values.get("DATASETS.SPLIT.BY") != "none":
-        text = "images: its config names no epochs. Put REPORT: {EPOCHS: [20, 50]} there, then train anew"
+        text = "images: REPORT.EPOCHS is empty. Add REPORT: {EPOCHS: [20, 50]} to the config, then train again"
         yield text, f"{side.command} train --force"
     train = f"{side.command} train"
     yield from absences(side.epochs, side.shots, side.last_epoch, side.is_trained, train)

@@ -66,14 +66,14 @@ class Findings:
         gains = [row.gain for row in self.rows if row.gain]
         if not gains:
             return "\n".join(line.rstrip() for line in text)
-        notes = ["", f"gain: in {self.score} per image over {self.rows[0].setting}, on the same splits and seeds;"]
+        notes = ["", f"gain: {self.score} per image minus {self.rows[0].setting}'s, on the same splits and seeds;"]
         notes.append(
-            "the interval covers other scenes and other seeds"
+            "the interval includes the variation between scenes and between seeds"
             if all(gain.covers_training for gain in gains)
-            else "one split and one seed: the interval does not cover what another seed would change"
+            else "one split and one seed: the interval does not include the variation between seeds"
         )
         if len(self.rows) > 2:
-            notes.append(f"verdicts hold for all {len(self.rows) - 1} comparisons together (Holm)")
+            notes.append(f"better and worse are corrected for {len(self.rows) - 1} comparisons (Holm)")
         return "\n".join(line.rstrip() for line in [*text, *notes])
 
     @property
@@ -109,7 +109,7 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
     score = study.score or per_image_score(first.main.name if first else "dice")
     if score not in LABELS or per_image_score(score) != score:
         known = [name for name in LABELS if per_image_score(name) == name]
-        hint = did_you_mean(score, known, f"those that have are {', '.join(known)}")
+        hint = did_you_mean(score, known, f"set one of {', '.join(known)}")
         raise UserError(f"SCORE: {score} has no value per image; {hint}")
     settings = list(dict.fromkeys(training.setting for training in trainings))
     by_setting = {setting: [one for one in trainings if one.setting == setting] for setting in settings}

@@ -49,7 +49,7 @@ def weights_of_run(run: Run, name: str) -> Mapping[str, Tensor]:
 
 def _why_not(run: Run, name: str) -> str | None:
     if name == run.name:
-        return "is this run itself, whose weights always take part; remove it there"
+        return "is this run itself, which is always a candidate; remove it from the list"
     paths = run.folders.run(name)
     if not (paths.marker("train").is_file() and (paths / BEST).is_file()):
         found = f"is not trained ({shown(paths.folder)})"
@@ -77,13 +77,14 @@ def _overlap(run: Run, paths: RunPaths) -> str | None:
         return None
     seen = images_trained_on(paths, run.loaded.config.datasets.competition, run.folders)
     if seen is None:
-        return "started from weights of unknown origin (EXPERIMENT.LOAD_PREV), so no image is surely out of fold for it"
+        found = "started from weights of unknown origin (EXPERIMENT.LOAD_PREV)"
+        return f"{found}, which may have been trained on validation images of this run; remove it from the list"
     valid = [image_id for image_id, subset in zip(split["id"], split["subset"], strict=True) if subset == "valid"]
     shared = [image_id for image_id in valid if image_id in seen]
     if not shared:
         return None
     found = f"was trained on {len(shared)} of the {len(valid)} validation images of this run, such as {shared[0]}"
-    return f"{found}, so these cannot choose; name runs with the same DATASETS.SPLIT and SPLIT_INDEX"
+    return f"{found}, so these cannot choose; name runs with the same DATASETS.SPLIT and DATASETS.SPLIT_INDEX"
 
 
 def _plain(value: Any) -> Any:

@@ -89,7 +89,7 @@ def _stored(
     for member, store in zip(members, stores, strict=True):
         if unlike := set(rows["id"]) ^ set(store):
             found = f"{member.name} predicts other test images, such as {min(unlike)}"
-            raise UserError(f"PSEUDO.TEACHER: {found}; remove DATASETS.TEST_DIRECTORY there, and run it again")
+            raise UserError(f"PSEUDO.TEACHER: {found}; remove DATASETS.TEST_DIRECTORY from its config")
     members[0].task.stored_alike({member.name: store.index for member, store in zip(members, stores, strict=True)})
     for image_id in missing:
         yield image_id, [store.view(image_id) for store in stores]

@@ -109,7 +109,7 @@ def honest_teacher(run: Run, trained_on: Sequence[set[str] | None], members: Seq
     kept, left_out, seen = [], {}, set()
     for member, own in zip(members, trained_on, strict=True):
         if own is None and valid:
-            left_out[member.name] = "its weights started from a file of which nobody knows what it was trained on"
+            left_out[member.name] = "it is unknown on which images its weights were trained"
         elif valid & (own or set()):
             left_out[member.name] = f"trained on {len(valid & own)} of the {len(valid)} validation images of this run"
         else:
