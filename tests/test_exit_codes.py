@@ -59,7 +59,7 @@ def test_help_names_stages_commands_and_exit_codes(arguments):
     code, output, error = type_in(*arguments)
     assert (code, error) == (0, "")
     for word in (
-        "prepare testset tile sweep train evaluate fit predict submit report",
+        "prepare testset pseudo tile sweep train average evaluate fit predict submit report",
         "list",
         "show",
         "doctor",

@@ -326,7 +326,7 @@ def test_changed_weights_train_again_and_absent_ones_do_not(competition, tmp_pat
 # By these folders and files are found, wherever they lie, and the catalog names what was found; with members a config
 # has the other table of stages.
 FINDING = {"ABOUT.NAME", "COMPETITION.TRAIN_CSV", "COMPETITION.IMAGES", "DATASETS.TEST_DIRECTORY", "ENSEMBLE.MEMBERS"}
-FINDING |= {"PSEUDO.TEACHER"}  # likewise; where there is one, it is declared
+FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one, it is declared
 
 
 # It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs

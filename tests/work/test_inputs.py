@@ -41,7 +41,8 @@ def test_a_skipped_tile_stage_starts_without_heavy_packages(tmp_path, python_mod
         "from pipeline.paths import Folders\n"
         "from pipeline.work.inputs import lacks_tiles\n"
         "folders = Folders.from_environment()\n"
-        "assert lacks_tiles(SimpleNamespace(paths=folders.run('Some'), folders=folders))"
+        "loaded = SimpleNamespace(has_pseudo_labels=False)\n"
+        "assert lacks_tiles(SimpleNamespace(paths=folders.run('Some'), folders=folders, loaded=loaded))"
     )
     assert not loaded & {"torch", "pandas", "cv2", "segmentation_models_pytorch", "timm"}
 
