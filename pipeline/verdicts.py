@@ -43,16 +43,23 @@ class Contrast:
     Attributes:
         interval: of the mean gain, 95 %.
         p_value: the probability of so large a gain, either way, where there is none.
-        detectable: the gain that such data would show in four of five cases.
+        error, degrees: the standard error of the mean gain, and its degrees of freedom.
         num_images: distinct ones.
         covers_training: whether the interval covers what another seed would change; it does not with one pair.
     """
 
     interval: Interval
     p_value: float
-    detectable: float
+    error: float
+    degrees: float
     num_images: int
     covers_training: bool
+
+    def detectable(self, num_comparisons: int = 1) -> float:
+        """Returns the gain that would be found in four of five such studies, where so many settings are compared."""
+        if not np.isfinite(self.error):
+            return np.inf
+        return self.error * float(stdtrit(self.degrees, 1 - TAIL / num_comparisons) + stdtrit(self.degrees, POWER))
 
 
 def contrast(pairs: Sequence[Pair]) -> Contrast:
@@ -78,15 +85,15 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     variance, degrees_of_variance = _spread_of_trainings(pairs)
     covers = degrees_of_variance > 0
     if num_groups < 2:
-        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, len(values), covers)
+        return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, 1.0, len(values), covers)
     if variance > 0:
         total = error**2 + variance
         degrees = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
         error = float(np.sqrt(total))
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
-    detectable = half + float(error * stdtrit(degrees, POWER))
-    return Contrast(Interval(mean, mean - half, mean + half, num_groups), p_value, detectable, len(values), covers)
+    found = Interval(mean, mean - half, mean + half, num_groups)
+    return Contrast(found, p_value, error, degrees, len(values), covers)
 
 
 def _spread_of_trainings(pairs: Sequence[Pair]) -> tuple[float, float]:
@@ -122,12 +129,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(found: Contrast, p_value: float, equivalent: float) -> str:
+def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1) -> str:
     """Returns in words what a contrast allows to conclude.
 
     Args:
         p_value: of the contrast, adjusted where there are several.
         equivalent: differences up to this one do not matter in practice.
+        num_comparisons: how many settings are compared with the same one.
 
     Source: the region of practical equivalence, Benavoli, Corani, Demsar and Zaffalon 2017.
     """
@@ -138,4 +146,4 @@ def verdict(found: Contrast, p_value: float, equivalent: float) -> str:
         return f"equal within {equivalent:g}"
     if p_value < 2 * TAIL:
         return "better" if interval.mean > 0 else "worse"
-    return f"this data cannot tell (it could show {found.detectable:.2g})"
+    return f"inconclusive (detectable: {found.detectable(num_comparisons):.2g})"

@@ -62,7 +62,7 @@ def test_seeds_that_disagree_widen_the_interval():
 
 def test_a_gain_of_the_detectable_size_is_found_in_about_four_of_five_cases():
     generator, found, hits = np.random.default_rng(1), [], 0
-    typical = np.median([contrast(draw_pairs(generator, 12, 1, 1, 0.0)).detectable for _ in range(200)])
+    typical = np.median([contrast(draw_pairs(generator, 12, 1, 1, 0.0)).detectable() for _ in range(200)])
     for _ in range(300):
         found = contrast(draw_pairs(generator, 12, 1, 1, 0.0, gain=typical))
         hits += found.p_value < 0.05
@@ -81,7 +81,7 @@ def test_p_values_of_several_comparisons_are_raised_in_order():
         (0.03, 0.01, "better"),
         (-0.03, 0.01, "worse"),
         (0.001, 0.002, "equal within 0.005"),
-        (0.01, 0.1, "this data cannot tell (it could show 0."),
+        (0.01, 0.1, "inconclusive (detectable: 0."),
     ],
 )
 def test_verdicts_are_the_four_that_there_are(gain, spread, words):

@@ -92,7 +92,13 @@ class Findings:
             gain = ("",) * 7
             if found is not None:
                 ends = (found.interval.mean, found.interval.low, found.interval.high)
-                gain = (*ends, found.p_value, found.detectable, found.num_images, found.interval.num_groups)
+                gain = (
+                    *ends,
+                    found.p_value,
+                    found.detectable(len(self.rows) - 1),
+                    found.num_images,
+                    found.interval.num_groups,
+                )
             own = (row.score, row.of_seeds, row.of_splits, row.miou, row.minutes)
             cells = ("" if value is None else value for value in own)
             writer.writerow((row.setting, row.done, row.planned, *cells, *gain, row.verdict))
@@ -120,7 +126,7 @@ def read_findings(study: Study, trainings: Sequence[Training], runs: Path) -> Fi
     rows = []
     for setting in settings:
         found = gains.get(setting)
-        words = verdict(found, adjusted[setting], study.equivalent) if found else ""
+        words = verdict(found, adjusted[setting], study.equivalent, len(known)) if found else ""
         rows.append(_row(setting, by_setting[setting], values, runs, found, words))
     return Findings(LABELS[score], tuple(rows))
 

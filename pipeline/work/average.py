@@ -40,7 +40,7 @@ from pipeline.training.soup import Soup, choose_soup
 from pipeline.work.average_runs import check_runs, weights_of_run
 from pipeline.work.combining import forget_streamed
 from pipeline.work.inputs import competition_folder
-from pipeline.work.members import trained_on
+from pipeline.work.members import own_images
 from pipeline.work.predict import windows_until_stopped
 
 BEST_EPOCH = (0,)  # the networks of which it is the mean: the first one
@@ -82,7 +82,7 @@ class Averaging:
             self.epochs = wanted_epochs(run.loaded.config, _history(run))
         others = [f"epoch {epoch}" for epoch in self.epochs] or list(self.average.runs)
         self.names = [f"epoch {self.best['state']['best_epoch']}" if self.epochs else run.name, *others]
-        rows, seen = split_rows(run.paths, "valid"), trained_on(run)
+        rows, seen = split_rows(run.paths, "valid"), own_images(run)
         self.rows = rows[[seen is not None and image_id not in seen for image_id in rows["id"]]]
         self.groups = group_numbers(self.rows["id"].tolist(), self.rows["sequence"].tolist())
         self.score = per_image_score(run.loaded.competition.score)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown
+from pipeline.report.compare import command_of
 from pipeline.report.read import read_columns, read_config, show_value
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.learner import validated_weights
@@ -43,7 +44,8 @@ def weights_of_run(run: Run, name: str) -> Mapping[str, Tensor]:
     Raises:
         UserError: it is gone or damaged.
     """
-    remedy = f"train it: ./run.sh {name} train"
+    folder = run.folders.run(name).folder
+    remedy = f"train it: {command_of(folder, read_config(folder / CONFIG) or {})} train"
     return validated_weights(load_or_refuse(run.folders.run(name) / BEST, remedy))
 
 
@@ -53,7 +55,9 @@ def _why_not(run: Run, name: str) -> str | None:
     paths = run.folders.run(name)
     if not (paths.marker("train").is_file() and (paths / BEST).is_file()):
         found = f"is not trained ({shown(paths.folder)})"
-        return f"{found}; name a run's folder, and train it first: ./run.sh {name} train"
+        if (values := read_config(paths / CONFIG)) is None:
+            return f"{found}; RUNS takes the names of run folders below {shown(run.folders.runs)}"
+        return f"{found}; train it first: {command_of(paths.folder, values)} train"
     return _difference(run, paths) or _overlap(run, paths)
 
 
@@ -84,7 +88,7 @@ def _overlap(run: Run, paths: RunPaths) -> str | None:
     if not shared:
         return None
     found = f"was trained on {len(shared)} of the {len(valid)} validation images of this run, such as {shared[0]}"
-    return f"{found}, so these cannot choose; name runs with the same DATASETS.SPLIT and DATASETS.SPLIT_INDEX"
+    return f"{found}, so they cannot be used to choose; name runs with the same DATASETS.SPLIT and DATASETS.SPLIT_INDEX"
 
 
 def _plain(value: Any) -> Any:

@@ -221,9 +221,20 @@ def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) 
 
 
 def trained_on(member: Run) -> set[str] | None:
-    """Returns the images that a run's weights were trained on; None where it started from a file of unknown origin."""
-    name = member.loaded.config.datasets.competition
-    return _trained_on(member.paths.folder, member.loaded.values, name, member.folders)
+    """Returns the images that the weights with which a run predicts were trained on, in a soup those of all its runs.
+
+    None where one of them started from a file of unknown origin.
+    """
+    name, folders = member.loaded.config.datasets.competition, member.folders
+    others = _averaged_into(member.paths / CHOSEN, folders) if member.loaded.is_averaged else []
+    parts = [own_images(member), *(_trained_on(folder, values, name, folders) for folder, values in others)]
+    return None if None in parts else set().union(*parts)
+
+
+def own_images(run: Run) -> set[str] | None:
+    """Returns the images that a run itself was trained on, or what it started from; None: of unknown origin."""
+    name = run.loaded.config.datasets.competition
+    return _trained_on(run.paths.folder, run.loaded.values, name, run.folders)
 
 
 def images_trained_on(paths: RunPaths, competition: str, folders: Folders) -> set[str] | None:

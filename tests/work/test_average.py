@@ -41,7 +41,7 @@ from pipeline.training.learner import validated_weights
 from pipeline.work import average as average_module
 from pipeline.work.average import Averaging, average
 from pipeline.work.average_runs import check_runs
-from pipeline.work.members import images_trained_on, trained_on
+from pipeline.work.members import images_trained_on, own_images, trained_on
 from tests import tiny as tiny_module
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.tiny import executed, run_of, run_paths, run_stages, write_competition
@@ -234,11 +234,11 @@ def test_with_one_sequence_nothing_is_proven_and_the_best_epoch_stays(runs):
 def test_images_that_the_run_was_trained_on_prove_nothing(runs, finished, monkeypatch):
     spoil("AvgA")
     run, lines = run_of(load("AvgA"), print), []
-    monkeypatch.setattr(average_module, "trained_on", lambda run: None)
+    monkeypatch.setattr(average_module, "own_images", lambda run: None)
     average(replace(run, log=lines.append))
     assert lines == [f"not averaged: no validation image is out of fold for this run; the weights of {best()} stay"]
     valid = [row for row in zip(*read_columns(run.paths / SPLIT).values(), strict=True) if row[1] == "valid"]
-    monkeypatch.setattr(average_module, "trained_on", lambda run: {image_id for image_id, *_ in valid[:2]})
+    monkeypatch.setattr(average_module, "own_images", lambda run: {image_id for image_id, *_ in valid[:2]})
     average(run)
     assert facts_of("AvgA")["images"] == 4
 
@@ -328,6 +328,8 @@ def test_a_soup_of_runs_takes_those_that_help_and_trains_nothing(runs):
     (run_paths("Later") / SPLIT).write_text("id,subset\n")
     seen = images_trained_on(run_paths("Later"), "demo", Folders.from_environment())
     assert len(seen) == NUM_SEQUENCES and len(images_trained_on(found, "demo", Folders.from_environment())) < 30
+    # So has the soup as a member of an ensemble, or as a teacher.
+    assert len(trained_on(run_of(loaded))) == NUM_SEQUENCES and len(own_images(run_of(loaded))) < 30
 
 
 def write_config(folder: Path, changes: dict) -> None:
@@ -361,11 +363,14 @@ def test_too_few_sequences_choose_no_soup(runs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("seen", "was trained on 6 of the 6 validation images of this run, such as 0000.*so these cannot choose"),
+        (
+            "seen",
+            "was trained on 6 of the 6 validation images of this run, such as 0000.*so they cannot be used to choose",
+        ),
         ({"MODEL": {"NAME": "FPN"}}, "has MODEL.NAME FPN, this run Linknet; weights are averaged of one architecture"),
         ({"EXPERIMENT": {"LOAD_PREV": "elsewhere/best.ckpt"}}, "started from weights of unknown origin"),
         ("classes", "has the classes A, this run Background, Person"),
-        ("untrained", "is not trained .*train it first: ./run.sh Other train"),
+        ("untrained", "is not trained .*train it first: ./run.sh AvgB train"),
     ],
 )
 def test_runs_that_cannot_be_averaged_are_refused_before_anything_is_spent(runs, change, message):
