@@ -370,7 +370,7 @@ def test_too_few_sequences_choose_no_soup(runs):
         ({"MODEL": {"NAME": "FPN"}}, "has MODEL.NAME FPN, this run Linknet; weights are averaged of one architecture"),
         ({"EXPERIMENT": {"LOAD_PREV": "elsewhere/best.ckpt"}}, "started from weights of unknown origin"),
         ("classes", "has the classes A, this run Background, Person"),
-        ("untrained", "is not trained .*train it first: ./run.sh AvgB train"),
+        ("untrained", "is not trained .*RUNS takes the names of run folders below"),
     ],
 )
 def test_runs_that_cannot_be_averaged_are_refused_before_anything_is_spent(runs, change, message):
