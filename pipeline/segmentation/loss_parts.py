@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.config.loss_mix import term_parts
+from pipeline.config.loss_mix import SALEHI_ALPHA, SALEHI_BETA, term_parts
 from pipeline.task import Loss
 
 EPS = 1e-7  # least denominator, as in pytorch-toolbelt
@@ -22,26 +22,43 @@ REACH_PX = 5  # window of the match: a predicted outline up to two pixels off st
 Areas = tuple[Tensor, Tensor, Tensor]  # soft overlap, predicted area and true area of each class, (C,) each
 
 
-def dice_loss(areas: Areas, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - Dice of soft areas, averaged over classes."""
-    overlap_C, predicted_C, true_C = areas
-    score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
-    return mean_of_present(1 - score_C, true_C, weights_C)
+def overlap_terms(areas_of: Callable[[Tensor, Any], Areas]) -> dict[str, Callable[..., Tensor]]:
+    """Returns the losses by overlapping areas, each a function of logits, target and class weights.
 
+    dice      1 - 2 overlap / (predicted + true). Source: as in the original
+    jaccard   1 - overlap / union
+    tversky   1 - overlap / (overlap + alpha * false positives + beta * false negatives); 0.5 for both gives dice, 1 for
+              both jaccard. Source: Salehi et al. 2017, https://arxiv.org/abs/1706.05721
 
-def jaccard_loss(areas: Areas, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - intersection over union of soft areas, averaged over classes."""
-    overlap_C, predicted_C, true_C = areas
-    score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
-    return mean_of_present(1 - score_C, true_C, weights_C)
+    Each is averaged over classes; one without a true pixel in the batch contributes 0.
 
+    Args:
+        areas_of: (logits, target) to the areas, in which the kinds of labels differ.
+    """
 
-def tversky_loss(areas: Areas, weights_C: Tensor | None, alpha: float, beta: float) -> Tensor:
-    """Returns 1 - Tversky index of soft areas, averaged over classes."""
-    overlap_C, predicted_C, true_C = areas
-    errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
-    score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
-    return mean_of_present(1 - score_C, true_C, weights_C)
+    def dice(logits_BCHW: Tensor, target: Any, weights_C: Tensor | None) -> Tensor:
+        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
+        return mean_of_present(1 - score_C, true_C, weights_C)
+
+    def jaccard(logits_BCHW: Tensor, target: Any, weights_C: Tensor | None) -> Tensor:
+        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
+        return mean_of_present(1 - score_C, true_C, weights_C)
+
+    def tversky(
+        logits_BCHW: Tensor,
+        target: Any,
+        weights_C: Tensor | None,
+        alpha: float = SALEHI_ALPHA,
+        beta: float = SALEHI_BETA,
+    ) -> Tensor:
+        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
+        score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
+        return mean_of_present(1 - score_C, true_C, weights_C)
+
+    return {"dice": dice, "jaccard": jaccard, "tversky": tversky}
 
 
 def mean_of_present(loss_C: Tensor, true_C: Tensor, weights_C: Tensor | None) -> Tensor:

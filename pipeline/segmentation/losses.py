@@ -27,21 +27,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.loss_mix import CIFAR_T1, CIFAR_T2, FOCAL_GAMMA, SALEHI_ALPHA, SALEHI_BETA
+from pipeline.config.loss_mix import CIFAR_T1, CIFAR_T2, FOCAL_GAMMA
 from pipeline.segmentation import decision
 from pipeline.segmentation.loss_parts import (
     EPS,
     Areas,
-    dice_loss,
     focus,
     hardest,
-    jaccard_loss,
     lovasz_slopes,
     mean_of_present,
     mix_terms,
     on_grid,
     outline_scores,
-    tversky_loss,
+    overlap_terms,
 )
 from pipeline.segmentation.losses_by_class import one_hot_binary_cross_entropy
 from pipeline.task import Loss
@@ -94,34 +92,6 @@ def class_pixels(mask_BHW: Tensor, num_classes: int, dtype: torch.dtype) -> Tens
         classes_C111 = torch.arange(num_classes, device=mask_BHW.device).view(-1, 1, 1, 1)
         return (mask_BHW == classes_C111).sum((1, 2, 3)).to(dtype)
     return torch.bincount(mask_BHW.flatten(), minlength=num_classes)[:num_classes].to(dtype)
-
-
-def soft_dice(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft Dice, `2 overlap / (predicted + true)`, averaged over classes. Source: as in the original."""
-    return dice_loss(_areas(logits_BCHW, mask_BHW), weights_C)
-
-
-def soft_jaccard(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft intersection over union, averaged over classes."""
-    return jaccard_loss(_areas(logits_BCHW, mask_BHW), weights_C)
-
-
-def soft_tversky(
-    logits_BCHW: Tensor,
-    mask_BHW: Tensor,
-    weights_C: Tensor | None,
-    alpha: float = SALEHI_ALPHA,
-    beta: float = SALEHI_BETA,
-) -> Tensor:
-    """Returns 1 - Tversky index, averaged over classes: soft Dice with a weight for each kind of error.
-
-    Args:
-        alpha: weight of false positives; 0.5 for both gives soft Dice, 1 for both soft Jaccard.
-        beta: weight of false negatives.
-
-    Source: Salehi et al. 2017, https://arxiv.org/abs/1706.05721.
-    """
-    return tversky_loss(_areas(logits_BCHW, mask_BHW), weights_C, alpha, beta)
 
 
 def _areas(logits_BCHW: Tensor, mask_BHW: Tensor) -> Areas:
@@ -292,14 +262,15 @@ def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) ->
     return mean_of_present(1 - score_C, true_C, weights_C)
 
 
+OVERLAP = overlap_terms(_areas)
 TERMS: dict[str, Callable[..., Tensor]] = {
-    "dice": soft_dice,
-    "jaccard": soft_jaccard,
+    "dice": OVERLAP["dice"],
+    "jaccard": OVERLAP["jaccard"],
     "ce": cross_entropy,
     "focal": focal,
     "bitempered": bitempered,
     "lovasz": lovasz,
-    "tversky": soft_tversky,
+    "tversky": OVERLAP["tversky"],
     "boundary": boundary,
     "bce": one_hot_binary_cross_entropy,
 }

@@ -24,21 +24,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.loss_mix import FOCAL_GAMMA, SALEHI_ALPHA, SALEHI_BETA
+from pipeline.config.loss_mix import FOCAL_GAMMA
 from pipeline.segmentation import sigmoid
 from pipeline.segmentation.loss_parts import (
     EPS,
     Areas,
-    dice_loss,
     focus,
     hardest,
-    jaccard_loss,
     lovasz_slopes,
     mean_of_present,
     mix_terms,
     on_grid,
     outline_scores,
-    tversky_loss,
+    overlap_terms,
 )
 from pipeline.segmentation.planes import FULL
 from pipeline.task import Loss
@@ -151,27 +149,6 @@ def _weight_share(
     return weight_BCHW / weight_BCHW.sum().clamp_min(EPS)
 
 
-def soft_dice(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft Dice, averaged over classes; one without a true pixel in the batch contributes 0."""
-    return dice_loss(_areas(logits_BCHW, target), weights_C)
-
-
-def soft_jaccard(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft intersection over union, averaged over classes."""
-    return jaccard_loss(_areas(logits_BCHW, target), weights_C)
-
-
-def soft_tversky(
-    logits_BCHW: Tensor,
-    target: Target,
-    weights_C: Tensor | None,
-    alpha: float = SALEHI_ALPHA,
-    beta: float = SALEHI_BETA,
-) -> Tensor:
-    """Returns 1 - Tversky index, averaged over classes; `alpha` weighs false positives, `beta` false negatives."""
-    return tversky_loss(_areas(logits_BCHW, target), weights_C, alpha, beta)
-
-
 def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
     probs_BCHW = sigmoid.probs(logits_BCHW) * target.known
     pairs = (torch.minimum(probs_BCHW, target.share), probs_BCHW, target.share)
@@ -202,14 +179,15 @@ def boundary(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> T
     return mean_of_present(1 - score_C, true_C, weights_C)
 
 
+OVERLAP = overlap_terms(_areas)
 TERMS: dict[str, Callable[..., Tensor]] = {
-    "dice": soft_dice,
-    "jaccard": soft_jaccard,
+    "dice": OVERLAP["dice"],
+    "jaccard": OVERLAP["jaccard"],
     "ce": binary_cross_entropy,
     "bce": binary_cross_entropy,
     "focal": focal,
     "lovasz": lovasz,
-    "tversky": soft_tversky,
+    "tversky": OVERLAP["tversky"],
     "boundary": boundary,
 }
 

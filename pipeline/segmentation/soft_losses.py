@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from pipeline.config.competition import IGNORE
-from pipeline.config.loss_mix import SALEHI_ALPHA, SALEHI_BETA
 from pipeline.segmentation import decision, losses
-from pipeline.segmentation.loss_parts import Areas, dice_loss, jaccard_loss, mix_terms, on_grid, tversky_loss
+from pipeline.segmentation.loss_parts import Areas, mix_terms, on_grid, overlap_terms
 from pipeline.segmentation.losses_by_class import Target, binary_cross_entropy, target_of
 from pipeline.task import Loss
 
@@ -43,27 +42,6 @@ def soft_cross_entropy(
     return -(share_BCHW * weights / total * log_probs_BCHW).sum()
 
 
-def soft_dice(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft Dice, averaged over classes; one without a share in the batch contributes 0."""
-    return dice_loss(_areas(logits_BCHW, target), weights_C)
-
-
-def soft_jaccard(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:
-    """Returns 1 - soft intersection over union, averaged over classes."""
-    return jaccard_loss(_areas(logits_BCHW, target), weights_C)
-
-
-def soft_tversky(
-    logits_BCHW: Tensor,
-    target: Target,
-    weights_C: Tensor | None,
-    alpha: float = SALEHI_ALPHA,
-    beta: float = SALEHI_BETA,
-) -> Tensor:
-    """Returns 1 - Tversky index, averaged over classes; `alpha` weighs false positives, `beta` false negatives."""
-    return tversky_loss(_areas(logits_BCHW, target), weights_C, alpha, beta)
-
-
 def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
     """Returns soft overlap, predicted area and true area of each class in pixels: three (C,)."""
     probs_BCHW = decision.probs(logits_BCHW) * target.known
@@ -72,13 +50,14 @@ def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
     return overlap_C, predicted_C, true_C
 
 
+OVERLAP = overlap_terms(_areas)
 # `SOFT_LOSSES` of `config/check_pseudo.py` has their names.
 TERMS: dict[str, Callable[..., Tensor]] = {
     "ce": soft_cross_entropy,
     "bce": binary_cross_entropy,
-    "dice": soft_dice,
-    "jaccard": soft_jaccard,
-    "tversky": soft_tversky,
+    "dice": OVERLAP["dice"],
+    "jaccard": OVERLAP["jaccard"],
+    "tversky": OVERLAP["tversky"],
 }
 
 

@@ -66,7 +66,7 @@ def test_a_grid_is_every_combination(configs):
             "BASE: DemoAAA\nSETTINGS: {a: [], b: [EXPERIMENT.SEED=3]}\n",
             "setting b: EXPERIMENT.SEED is set by SEEDS, for all",
         ),
-        ("BASE: DemoXXX\nSETTINGS: {a: [], b: [SOLVER.POWER=2]}\n", "setting a: there is no config 'DemoXXX'"),
+        ("BASE: DemoZZZ\nSETTINGS: {a: [], b: [SOLVER.POWER=2]}\n", "setting a: there is no config 'DemoZZZ'"),
         (f"BASE: DemoAAA\n{TWO}SPLITZ: [1]\n", "mine.yaml:5: unknown key SPLITZ; did you mean SPLITS"),
     ],
 )
