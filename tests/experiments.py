@@ -55,8 +55,14 @@ def run_all(folder: Path, names: Iterable[str], last: str = "report") -> None:
             run_stages(load(name), last)
 
 
-def use_copy(patch: pytest.MonkeyPatch, folder: Path, own: Path) -> None:
-    """Makes configs those below `folder`, and runs a copy of the finished ones, which is the test's own."""
+def use_copy(patch: pytest.MonkeyPatch, folder: Path, own: Path, has_tiles: bool = False) -> None:
+    """Makes configs those below `folder`, and runs a copy of the finished ones, which is the test's own.
+
+    Args:
+        has_tiles: whether the tile stores of the finished runs, below `folder`, are used too.
+    """
     shutil.copytree(folder / "runs", own / "runs")
+    if has_tiles:
+        patch.setenv("SCRATCH_DIR", str(folder / "scratch"))
     patch.setattr(load_module, "CONFIGS", folder / "configs")
     draw_nothing(patch)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.errors import Stopped
 from pipeline.paths import BEST, SAMPLES_PLOT
 from pipeline.segmentation.contact_sheet import SHOWN_ALONE
-from pipeline.training.assemble import assemble
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.training.trainer import train
-from tests.tiny import draw_nothing, run_of, run_paths, run_stages
-from tests.training.toy import StopAt
+from tests.tiny import draw_nothing, run_paths, run_stages
+from tests.training.toy import train_in_pieces
 
 EVERY = tuple(f"DATASETS.AUGMENTATION.{name.upper()}.ENABLE=true" for name in SHOWN_ALONE)
 LEARNING = (
@@ -32,15 +29,6 @@ def test_with_every_option_on_a_training_stopped_at_every_step_ends_with_the_sam
     sheet = run_stages(whole, "train")[0] / SAMPLES_PLOT
     assert sheet.is_file()
     expected = weights_of(whole.run)
-    for path in run_paths(whole.run).folder.glob("*.ckpt"):
-        path.unlink()
-    stops = 0
-    while True:
-        try:
-            train(assemble(run_of(whole, lambda line: None, StopAt(2))))
-            break
-        except Stopped:
-            stops += 1
-    assert stops >= 4
+    assert train_in_pieces(whole) >= 4
     found = weights_of(whole.run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.load import load
+from pipeline.config.load import Loaded, load
 from pipeline.config.loss_mix import parse_mix
 from pipeline.config.plan import Phase
 from pipeline.config.schema import Config, Optimizer
 from pipeline.engine.stopping import Stop
+from pipeline.errors import Stopped
 from pipeline.paths import BEST, HISTORY, LAST, RunPaths
 from pipeline.paths import STEPS as STEPS_TABLE
 from pipeline.segmentation.learning import bind
 from pipeline.task import Batch, Learning, Score, Scores
-from pipeline.training.assemble import loss_terms, restore
+from pipeline.training.assemble import assemble, loss_terms, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
@@ -28,7 +29,7 @@ from pipeline.training.resume import content_to_continue, course_of
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums, Means
 from pipeline.training.trainer import RunData, Training, train
-from tests.tiny import run_of
+from tests.tiny import run_of, run_paths
 
 CLASSES = ("Ground", "Road", "Car")
 STEPS, BATCH_SIZE, SIDE = 4, 4, 8
@@ -72,6 +73,19 @@ class StopAt(Stop):
         if self.left < 0:
             self.reason = "the test says so"
         return self.reason is not None
+
+
+def train_in_pieces(loaded: Loaded) -> int:
+    """Trains a run anew, stopped at every other question and continued; returns how many stops there were."""
+    for path in run_paths(loaded.run).folder.glob("*.ckpt"):
+        path.unlink()
+    stops = 0
+    while True:
+        try:
+            train(assemble(run_of(loaded, lambda line: None, StopAt(2))))
+            return stops
+        except Stopped:
+            stops += 1
 
 
 def batch(*seed: int, keys: Sequence[Any] = ()) -> Batch:

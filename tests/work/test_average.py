@@ -81,8 +81,7 @@ def finished(project, tmp_path_factory):
 @pytest.fixture
 def runs(finished, tmp_path, monkeypatch) -> Path:
     """This test's own copy of the finished runs."""
-    use_copy(monkeypatch, finished, tmp_path)
-    monkeypatch.setenv("SCRATCH_DIR", str(finished / "scratch"))
+    use_copy(monkeypatch, finished, tmp_path, has_tiles=True)
     return tmp_path / "runs"
 
 

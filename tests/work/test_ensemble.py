@@ -57,8 +57,7 @@ def trained(project, tmp_path_factory):
 @pytest.fixture
 def members_trained(trained, tmp_path, monkeypatch) -> Path:
     """This test's own copy of the trained runs; returns the competition's folder."""
-    use_copy(monkeypatch, trained, tmp_path)
-    monkeypatch.setenv("SCRATCH_DIR", str(trained / "scratch"))
+    use_copy(monkeypatch, trained, tmp_path, has_tiles=True)
     return trained / "data"
 
 
