@@ -22,6 +22,8 @@ DOCUMENTS = [
     "docs/plans.md",
     "docs/repeatability.md",
     "docs/averaging.md",
+    "docs/studies.md",
+    "docs/pseudo_labels.md",
     "docs/LOG.md",
     "submissions/README.md",
 ]

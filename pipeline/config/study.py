@@ -75,7 +75,7 @@ def load_study(name: str) -> tuple[Study, tuple[Training, ...]]:
     settings = {**study.settings, **_combinations(study)}
     if len(settings) < 2:
         where = tree["SETTINGS"].origin if "SETTINGS" in tree else tree.origin
-        found = f"{len(settings)} setting in SETTINGS and GRID"
+        found = f"SETTINGS and GRID define {len(settings) or 'no'} setting{'' if settings else 's'}"
         raise UserError(f"{where}: {found}; a study compares at least two; add more")
     for key, values in (("SPLITS", study.splits), ("SEEDS", study.seeds)):
         if (repeated := first_repeated(values)) is not None or not values:

@@ -200,7 +200,7 @@ class Averaging:
 
     def _refuse_to_go_on(self) -> None:
         if self.run.stop.requested:
-            raise Stopped(f"{self.run.stop.reason}, while weights are averaged; {len(self.known)} scores are kept")
+            raise Stopped(f"{self.run.stop.reason}, while weights are averaged; scores kept: {len(self.known)}")
 
     def _named(self, soup: Soup) -> str:
         if soup == BEST_EPOCH:
@@ -256,11 +256,11 @@ def _verdict(gain: Interval) -> str:
     """Returns what follows from a gain, to be put behind it.
 
     >>> _verdict(Interval(0.01, 0.002, 0.018, 8)), _verdict(Interval(0.01, -0.002, 0.022, 8))
-    (', above 0 beyond noise: adopted', ', not above 0 beyond noise')
+    (', significantly above 0: adopted', ', not significantly above 0')
     """
     if gain.low > 0:
-        return ", above 0 beyond noise: adopted"
-    return ", not above 0 beyond noise" if math.isfinite(gain.low) else ", which proves nothing"
+        return ", significantly above 0: adopted"
+    return ", not significantly above 0" if math.isfinite(gain.low) else ", no conclusion is possible"
 
 
 def _counted(num_images: int, gain: Interval) -> str:

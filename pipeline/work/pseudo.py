@@ -127,7 +127,7 @@ def _table(run: Run, rows: pd.DataFrame, labels: dict[str, Any]) -> pd.DataFrame
     columns = pd.DataFrame(pixels, columns=[f"pixels_{index}" for index in range(num_classes)], index=table.index)
     table = pd.concat([table, columns], axis=1)
     if not table["is_used"].any():
-        found = f"of none of {len(table)} images a share of {settings.min_labelled:g} is labelled"
+        found = f"none of {len(table)} images has {100 * settings.min_labelled:g} % of its pixels labelled"
         best = f"the most is {table['labelled'].max():.3f}, at a mean confidence of {table['confidence'].mean():.3f}"
         raise UserError(f"PSEUDO.CONFIDENCE {settings.confidence:g}: {found} ({best}); lower it, or MIN_LABELLED")
     return table

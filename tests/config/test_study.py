@@ -50,9 +50,9 @@ def test_a_grid_is_every_combination(configs):
         (f"{TWO}", "studies/mine.yaml:1: BASE is missing; add it"),
         (
             "BASE: DemoAAA\nSETTINGS: {a: []}\n",
-            "mine.yaml:2: 1 setting in SETTINGS and GRID; a study compares at least",
+            "mine.yaml:2: SETTINGS and GRID define 1 setting; a study compares at least",
         ),
-        ("BASE: DemoAAA\n", "mine.yaml:1: 0 setting in SETTINGS and GRID"),
+        ("BASE: DemoAAA\n", "mine.yaml:1: SETTINGS and GRID define no settings"),
         ("BASE: DemoAAA\nSETTINGS: {a: [], b: []}\n", "setting b is the same run as a; keep one"),
         (f"BASE: DemoAAA\n{TWO}SPLITS: [1, 1]\n", "SPLITS: 1 is given twice; keep one"),
         (f"BASE: DemoAAA\n{TWO}SEEDS: []\n", "SEEDS: expected at least one"),

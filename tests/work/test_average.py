@@ -209,7 +209,7 @@ def test_a_mean_that_is_not_better_leaves_the_best_epoch(runs):
     facts = facts_of("AvgA")
     assert not facts["adopted"] and facts["averaged"] < facts["best"] and facts["weights"].endswith("the best one")
     assert (paths / CHOSEN).read_bytes() == (paths / BEST).read_bytes()
-    assert "not above 0 beyond noise: the weights of epoch" in lines[0]
+    assert "not significantly above 0: the weights of epoch" in lines[0]
 
 
 def edit_column(path: Path, column: str, value: str) -> None:
@@ -226,7 +226,7 @@ def test_with_one_sequence_nothing_is_proven_and_the_best_epoch_stays(runs):
     facts = facts_of("AvgA")
     assert facts["averaged"] > facts["best"] and not facts["adopted"]
     assert facts["gain"]["low"] is None and facts["gain"]["num_groups"] == 1
-    assert "(no interval: one sequence), which proves nothing: the weights of epoch" in lines[0]
+    assert "(no interval: one sequence), no conclusion is possible: the weights of epoch" in lines[0]
     assert (paths / CHOSEN).read_bytes() == (paths / BEST).read_bytes()
 
 
@@ -262,7 +262,7 @@ def test_a_stage_that_is_stopped_goes_on_with_what_was_scored_to_the_same_bits(r
         return plain(self, weights, name)
 
     monkeypatch.setattr(Averaging, "_score", score)
-    with pytest.raises(Stopped, match="while weights are averaged; 1 scores are kept"):
+    with pytest.raises(Stopped, match="while weights are averaged; scores kept: 1"):
         average(run)
     assert not (paths / CHOSEN).exists() and (paths / STREAM / AVERAGE).is_file()
     run.stop.reason = None
