@@ -172,7 +172,9 @@ def test_a_better_mean_is_adopted_and_is_the_mean_with_statistics_of_its_own(run
     facts = facts_of("AvgA")
     assert facts["adopted"] and facts["gain"]["low"] > 0 and facts["averaged"] > facts["best"] + 0.05
     assert facts["weights"] == "mean of epochs 7, 8, 9"
-    assert lines[0].startswith("mean of epochs 7, 8, 9: Dice 0.") and lines[0].endswith("above 0 beyond noise: adopted")
+    assert lines[0].startswith("mean of epochs 7, 8, 9: Dice 0.") and lines[0].endswith(
+        "significantly above 0: adopted"
+    )
     found, mean = weights(paths / CHOSEN), mean_weights(epochs)
     names = {name for name in found if "running" in name or "tracked" in name}
     assert all(torch.equal(found[name], mean.weights[name]) for name in found.keys() - names)
