@@ -46,7 +46,7 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
 
 
 def member_command(member: Loaded, stage: str) -> str:
-    """Returns what to type to run a stage of a member, with the overrides of its run."""
+    """Returns what to type to run a stage of a member, or of any run, with the overrides of its run."""
     return " ".join(["./run.sh", member.name, *map(shlex.quote, _overrides(member)), stage])
 
 

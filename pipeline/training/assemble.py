@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.config.load import Loaded, with_max_lr
 from pipeline.config.loss_mix import parse_mix
+from pipeline.config.members import member_command
 from pipeline.config.plan import Phase
 from pipeline.config.schema import pseudo_per_batch
 from pipeline.data.competition import find_folder
@@ -127,14 +128,14 @@ def start_learner(run: Run) -> Learner:
     return build_learner(loaded.config, network)
 
 
-def best_content(run: Run) -> dict[str, Any]:
+def predicting_content(run: Run) -> dict[str, Any]:
     """Returns the content of the checkpoint that a run predicts with: its best one, or what `average` chose.
 
     Raises:
         UserError: the run is not trained, or not averaged; with the command to type.
     """
     path, stage = predicting_checkpoint(run), "average" if run.loaded.is_averaged else "train"
-    return load_or_refuse(path, f"{stage} it: ./run.sh {run.name} {stage}")
+    return load_or_refuse(path, f"{stage} it: {member_command(run.loaded, stage)}")
 
 
 def load_network(run: Run, weights: Mapping[str, Tensor], origin: str) -> tuple[nn.Module, torch.device, torch.dtype]:

@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.config.members import member_command
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
@@ -76,7 +77,7 @@ class Averaging:
 
     def __init__(self, run: Run) -> None:
         self.run, self.average = run, run.loaded.config.average
-        self.best = load_or_refuse(run.paths / BEST, f"train it: ./run.sh {run.name} train")
+        self.best = load_or_refuse(run.paths / BEST, f"train it: {member_command(run.loaded, 'train')}")
         self.epochs: tuple[int, ...] = ()
         if self.average.keeps_epochs:
             self.epochs = wanted_epochs(run.loaded.config, _history(run))

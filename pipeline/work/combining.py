@@ -24,7 +24,7 @@ from pipeline.prediction.progress import Progress
 from pipeline.prediction.store import USUAL_SHARE, open_predictions
 from pipeline.prediction.streaming import Source, stream
 from pipeline.task import Arrays, HeldOut, Make
-from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.inputs import split_rows
 from pipeline.work.inputs import image_folder, member_runs
 from pipeline.work.members import WITHOUT_STORES
@@ -135,4 +135,4 @@ def _source(member: Run, subset: str) -> Source:
     rows = rows.drop(columns="mask", errors="ignore")  # predicting needs no masks
     dataset = member.task.valid_data(member, image_folder(member, subset), rows)
     batch_size = member.loaded.config.dataloaders.valid.batch_size
-    return Source(lambda: load_predictor(member, best_content(member)), dataset, batch_size, member.task)
+    return Source(lambda: load_predictor(member, predicting_content(member)), dataset, batch_size, member.task)

@@ -28,7 +28,7 @@ from pipeline.paths import (
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
 from pipeline.report.read import read_json
 from pipeline.task import Batch
-from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.inputs import predicting_checkpoint
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.inputs import has_limit, image_folder, large_ids, member_runs, sizes_of
@@ -87,7 +87,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
         Stopped: the time budget is used up; whole shards are kept.
     """
     task, config, competition = run.task, run.loaded.config, run.loaded.competition
-    content = best_content(run)
+    content = predicting_content(run)
     checkpoint = {
         "epoch": content["state"]["best_epoch"],
         "valid_loss": content["state"]["history"][-1]["valid_loss"],  # the monitor may be a score

@@ -20,7 +20,7 @@ from pipeline.files import sha256_file, write_json
 from pipeline.paths import PSEUDO_FACTS, PSEUDO_LABELS, PSEUDO_LEAKAGE, PSEUDO_TABLE
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
 from pipeline.prediction.streaming import Source, stream
-from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.inputs import images_of, predicting_checkpoint, split_rows
 from pipeline.work.inputs import competition_folder, large_ids
 from pipeline.work.members import require_current, trained_on
@@ -102,7 +102,9 @@ def _streamed(
 
     def source(member: Run) -> Source:
         dataset, options = member.task.valid_data(member, folder, rows), member.loaded.config.dataloaders.valid
-        return Source(lambda: load_predictor(member, best_content(member)), dataset, options.batch_size, member.task)
+        return Source(
+            lambda: load_predictor(member, predicting_content(member)), dataset, options.batch_size, member.task
+        )
 
     num_threads = max(member.loaded.config.dataloaders.valid.num_workers for member in members)
     everyone = range(len(members))

@@ -27,7 +27,7 @@ from pipeline.files import write_atomic
 from pipeline.paths import STREAM, TEST_CATALOG, WITHOUT_TTA
 from pipeline.prediction.pace import MARGIN, Pace, WriteTime
 from pipeline.prediction.store import StoreWriter
-from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.wording import duration
 from pipeline.work.inputs import image_folder, large_ids, member_runs, sizes_of
 from pipeline.work.members import combination_facts
@@ -224,7 +224,7 @@ class LimitedSubmission:
             return
         pace.total = sum(self.pixels[image_id] for image_id in missing)
         rows = self.test[self.test["id"].isin(missing)]
-        predictor = load_predictor(member, best_content(member))
+        predictor = load_predictor(member, predicting_content(member))
         dataset = task.valid_data(member, image_folder(member, "test"), rows)
         writer.expect(*task.stored_bytes(predictor, sizes_of(rows)))
         options = member.loaded.config.dataloaders.valid

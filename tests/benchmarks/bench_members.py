@@ -25,7 +25,7 @@ from pipeline.prediction.store import PredictionStore, StoreWriter
 from pipeline.segmentation.ensemble import Recipe, combine
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits, pack, predict_batches, unpack
 from pipeline.segmentation.samples import ValidDataset, collate_valid
-from pipeline.training.assemble import best_content, load_predictor
+from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.work.inputs import competition_folder
 
@@ -36,7 +36,7 @@ RECIPES = [Recipe("AP"), Recipe("BP"), Recipe("MW"), Recipe("GEO")]
 def open_member(name: str, tta: str) -> tuple[Predictor, ValidDataset]:
     """The network of a trained run and some public images, spread over the list."""
     run = open_run(name)
-    predictor = load_predictor(run, best_content(run))
+    predictor = load_predictor(run, predicting_content(run))
     catalog = read_catalog(run.paths / TRAIN_CATALOG).drop(columns="mask")
     rows = catalog.iloc[len(catalog) // (2 * NUM_IMAGES) :: len(catalog) // NUM_IMAGES][:NUM_IMAGES]
     predictor = dataclasses.replace(predictor, settings=dataclasses.replace(predictor.settings, tta=tta))
