@@ -1,7 +1,8 @@
 """Which device and number format a run uses, and what is said where a GPU cannot do what it is asked.
 
 fp16 with a scaler on cards below compute capability 8 (a T4's bf16 is emulated though torch reports it as supported),
-bf16 from there on, float32 on a CPU.
+bf16 from there on, float32 on a CPU. bfloat16 on a CPU nearly halves the time of a step where the CPU has instructions
+for it (`tests/benchmarks/bench_step.py`, part 4), and costs time where it has none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
 NATIVE_BF16_CAPABILITY = 8
+CPU_BF16, CPU_FP16 = ("avx512_bf16", "amx_bf16"), ("avx512_fp16", "amx_fp16")
 NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
 ONE_VALUE = "Expected more than 1 value per channel when training"
 NO_MEMORY = re.compile(r"out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED")
@@ -93,9 +95,30 @@ def described(device: torch.device, precision: torch.dtype) -> str:
     """
     number = str(precision).removeprefix("torch.")
     if device.type == "cpu":
-        return f"the CPU, {number}"
+        is_slow = precision != torch.float32 and is_emulated(precision, cpu_capabilities())
+        hint = " (this CPU has no instructions for it: SOLVER.PRECISION=float32 is usually faster)"
+        return f"the CPU, {number}{hint if is_slow else ''}"
     card = torch.cuda.get_device_properties(device)
     return f"{card.name}, {card.total_memory / GIB:.0f} GiB, {number}"
+
+
+def cpu_capabilities() -> Mapping[str, Any]:
+    """Returns what torch knows of this CPU; nothing before torch 2.11."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+
+def is_emulated(precision: torch.dtype, capabilities: Mapping[str, Any]) -> bool:
+    """Returns whether an x86 CPU computes a lower precision by way of float32. Of other CPUs nothing is claimed.
+
+    >>> is_emulated(torch.bfloat16, {"architecture": "x86_64", "avx512_bf16": True})
+    False
+    >>> is_emulated(torch.bfloat16, {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False})
+    True
+    >>> is_emulated(torch.bfloat16, {})
+    False
+    """
+    needed = CPU_BF16 if precision == torch.bfloat16 else CPU_FP16
+    return capabilities.get("architecture") == "x86_64" and not any(capabilities.get(name) for name in needed)
 
 
 def make_reproducible(is_wanted: bool) -> None:

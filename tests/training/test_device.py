@@ -57,6 +57,21 @@ def test_precision_is_what_the_card_does_natively(monkeypatch, name, device, cap
     assert choose_precision(name, torch.device(device)) == wanted
 
 
+@pytest.mark.parametrize(
+    ("precision", "instructions", "is_slow"),
+    [
+        (torch.bfloat16, "amx_bf16", False),
+        (torch.bfloat16, "avx512_f", True),
+        (torch.float16, "avx512_bf16", True),
+        (torch.float32, "avx2", False),
+    ],
+)
+def test_a_number_format_without_instructions_for_it_is_called_slow(monkeypatch, precision, instructions, is_slow):
+    known = {"architecture": "x86_64", instructions: True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert ("float32 is usually faster" in described(CPU, precision)) == is_slow
+
+
 def test_a_card_that_is_too_old_for_this_torch_is_left_aside_and_that_is_said_once(card, capsys):
     assert [choose_device("auto"), choose_device("auto"), choose_device("cpu")] == [CPU] * 3
     said = capsys.readouterr().out
