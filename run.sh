@@ -57,6 +57,9 @@ find_python() {
 
 export NO_ALBUMENTATIONS_UPDATE=1                      # albumentations looks for a newer version at import
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"   # idle threads sleep instead of spinning beside the loaders
+# glibc keeps freed blocks for the next step instead of returning them to the system (tests/benchmarks/bench_kept_memory.py)
+export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-134217728}"
+export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-536870912}"
 
 if ! is_ready "$@"; then
     find_python || exit 2
