@@ -115,7 +115,7 @@ def _spread_of_trainings(pairs: Sequence[Pair]) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p values that hold for all comparisons together: one false alarm in all of them is as rare as promised.
+    """Returns p values corrected for the number of comparisons, so that all together have one rate of false alarms.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 

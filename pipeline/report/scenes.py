@@ -95,7 +95,7 @@ def late_epochs(epochs: Sequence[int], shots: Shots, last_epoch: int | None) -> 
     return [epoch for epoch in sorted(epochs) if epoch in trained and f"epoch_{epoch}" not in shots.moments]
 
 
-def absences(
+def missing_epochs(
     epochs: Sequence[int], shots: Shots, last_epoch: int | None, is_trained: bool, command: str
 ) -> list[tuple[str, str]]:
     """Returns why there is no image of some chosen epochs, each with the command that makes them, or "".
@@ -136,7 +136,7 @@ def scenes_section(record: Record) -> Html | None:
     shots = read_shots(record.folder, epochs)
     notes = [
         tag("p", text, " ", tag("code", typed) if typed else None, class_="missing")
-        for text, typed in absences(epochs, shots, last_epoch, is_trained, command)
+        for text, typed in missing_epochs(epochs, shots, last_epoch, is_trained, command)
     ]
     if not shots.moments:
         return join(*notes) if notes else None

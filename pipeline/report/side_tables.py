@@ -13,7 +13,7 @@ from pipeline.intervals import Interval
 from pipeline.report.compare import LEAST_IMAGES, Comparison
 from pipeline.report.markup import Html, bar, digits, join, table, tag
 from pipeline.report.overlay import run_color, run_line
-from pipeline.report.scenes import absences
+from pipeline.report.scenes import missing_epochs
 from pipeline.report.side import Side
 from pipeline.training.state import when
 from pipeline.wording import duration
@@ -236,4 +236,4 @@ def lacks(side: Side) -> Iterator[tuple[str, str]]:
         text = "images: REPORT.EPOCHS is empty. Add REPORT: {EPOCHS: [20, 50]} to the config, then train again"
         yield text, f"{side.command} train --force"
     train = f"{side.command} train"
-    yield from absences(side.epochs, side.shots, side.last_epoch, side.is_trained, train)
+    yield from missing_epochs(side.epochs, side.shots, side.last_epoch, side.is_trained, train)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.config.load import Loaded, with_max_lr
+from pipeline.config.load import names as config_names
 from pipeline.config.plan import Phase
 from pipeline.engine.freshness import read_json, read_marker
 from pipeline.errors import UserError
@@ -86,8 +87,13 @@ def settings_of_source(loaded: Loaded, folders: Folders) -> Mapping[str, Any]:
     source, name = source_of(loaded, folders), loaded.config.solver.from_
     marker = read_marker(source.marker("train"))
     if marker is None or not (source / HISTORY).is_file():
-        found = f"{name} is not trained ({shown(source.folder)})"
-        raise UserError(f"SOLVER.FROM: {found}; train and score it first: ./run.sh {name} evaluate")
+        if name in config_names():
+            fix = f"train and score it first: ./run.sh {name} evaluate"
+        elif source.folder.is_dir():  # a run with overrides, which its name does not tell
+            fix = "train and score it first, with the command that created it"
+        else:
+            fix = "no config and no run has this name"
+        raise UserError(f"SOLVER.FROM: {name} is not trained ({shown(source.folder)}); {fix}")
     if marker.settings.get("DATASETS.SPLIT.BY") == "none":
         raise UserError(f"SOLVER.FROM: {name} was itself trained on all images; name a run with a validation")
     theirs, own = marker.settings.get("DATASETS.COMPETITION"), loaded.competition.name

@@ -52,7 +52,7 @@ class Scenes:
         return list(chosen_batches(self.run, NUM_SCENES, batch_size=1, varied=True))
 
     def begin(self, state: TrainState) -> None:
-        """Removes what the checkpoint has not reached, keeps image and label of each scene, says what is too late."""
+        """Removes drawings of epochs after the checkpoint, writes the scenes, warns of epochs chosen too late."""
         remove_after(self.run, state.epoch)
         if not self.epochs:
             return

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.paths import Folders
 from pipeline.report.markup import VOID_TAGS, data_uri
 from pipeline.report.overlay import draw_overlay, rate_points
-from pipeline.report.scenes import absences, read_shots
+from pipeline.report.scenes import missing_epochs, read_shots
 from pipeline.report.side import read_sides
 from pipeline.report.side_page import write_side_page
 from pipeline.stages import STAGES
@@ -151,7 +151,7 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(three_runs, quick_
 )
 def test_why_an_epoch_has_no_image(three_runs, epochs, last, is_trained, wanted):
     shots = read_shots(Folders.from_environment().runs / three_runs[0], epochs if last else [77])
-    assert absences(epochs, shots, last, is_trained, "c") == wanted
+    assert missing_epochs(epochs, shots, last, is_trained, "c") == wanted
 
 
 def test_half_written_images_of_an_epoch_are_not_shown(three_runs):

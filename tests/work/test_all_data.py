@@ -149,7 +149,8 @@ def test_what_needs_a_validation_is_refused(whole, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["SOLVER.FROM=nobody"], r"^SOLVER\.FROM: nobody is not trained .*: \./run\.sh nobody evaluate$"),
+        (["SOLVER.FROM=nobody"], r"^SOLVER\.FROM: nobody is not trained .*; no config and no run has this name$"),
+        (["SOLVER.FROM=ExpAAA"], r"^SOLVER\.FROM: ExpAAA is not trained .*; train .*: \./run\.sh ExpAAA evaluate$"),
         (["SOLVER.PLAN=constant"], r"^SOLVER\.FROM: .* has the phases flat, anneal, this plan constant; use the same"),
         (["DECODE.OFFSETS=fitted"], r"^DECODE\.OFFSETS: found fitted, but .* has none; set the same"),
     ],
