@@ -144,7 +144,7 @@ class Solver:
     clip_norm: Positive | None
     accumulate: Count
     ema_decay: Annotated[float, Range(above=0, most=0.99999)] | None
-    precision: Literal["auto", "float32", "float16", "bfloat16"]
+    precision: Literal["auto", "fastest", "float32", "float16", "bfloat16"]
     reproducible: bool
     compile: bool
     checkpoint_encoder: bool

@@ -1,8 +1,8 @@
 """Which device and number format a run uses, and what is said where a GPU cannot do what it is asked.
 
 fp16 with a scaler on cards below compute capability 8 (a T4's bf16 is emulated though torch reports it as supported),
-bf16 from there on, float32 on a CPU. bfloat16 on a CPU nearly halves the time of a step where the CPU has instructions
-for it (`tests/benchmarks/bench_step.py`, part 4), and costs time where it has none.
+bf16 from there on. On a CPU float32, since results should not depend on the make of the CPU unless that is asked for:
+bfloat16 nearly halves a step where the CPU has instructions for it (`tests/benchmarks/bench_step.py`, part 4).
 """
 
 from __future__ import annotations
@@ -78,11 +78,12 @@ def _log_once(line: str) -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Returns the number format of the forward pass."""
-    if name != "auto":
+    """Returns the number format of the forward pass, of `SOLVER.PRECISION`."""
+    if name not in ("auto", "fastest"):
         return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
     if device.type == "cpu":
-        return torch.float32
+        is_lower = name == "fastest" and any(cpu_capabilities().get(instructions) for instructions in CPU_BF16)
+        return torch.bfloat16 if is_lower else torch.float32
     is_native = torch.cuda.get_device_capability(device)[0] >= NATIVE_BF16_CAPABILITY
     return torch.bfloat16 if is_native else torch.float16
 

@@ -50,11 +50,27 @@ def test_a_gpu_that_is_wanted_and_absent_is_refused(monkeypatch):
         ("auto", "cuda", (8, 0), torch.bfloat16),
         ("float32", "cuda", (8, 0), torch.float32),
         ("bfloat16", "cpu", None, torch.bfloat16),
+        ("fastest", "cuda", (7, 5), torch.float16),
+        ("fastest", "cuda", (8, 0), torch.bfloat16),
     ],
 )
 def test_precision_is_what_the_card_does_natively(monkeypatch, name, device, capability, wanted):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert choose_precision(name, torch.device(device)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions", "wanted"),
+    [
+        ("fastest", "amx_bf16", torch.bfloat16),
+        ("fastest", "avx512_bf16", torch.bfloat16),
+        ("fastest", "avx2", torch.float32),
+        ("auto", "avx512_bf16", torch.float32),
+    ],
+)
+def test_a_cpu_uses_bfloat16_where_that_is_fastest_and_asked_for(monkeypatch, name, instructions, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True}, raising=False)
+    assert choose_precision(name, CPU) == wanted
 
 
 @pytest.mark.parametrize(
