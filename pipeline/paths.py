@@ -192,6 +192,15 @@ def compared_page(names: Sequence[str]) -> str:
     return f"compared/{names[0]}_and_{len(names) - 1}_more.html"
 
 
+def runs_table(competition: str, is_chosen: bool, suffix: str) -> str:
+    """Returns a file of the table of a competition's runs, all or some of them, in the folder of all runs.
+
+    >>> runs_table("camvid", False, ".csv"), runs_table("camvid", True, ".html")
+    ('tables/camvid.csv', 'tables/camvid_chosen.html')
+    """
+    return f"tables/{competition}{'_chosen' if is_chosen else ''}{suffix}"
+
+
 def descriptor(name: str) -> str:
     """Returns how messages call the file that describes a competition."""
     return f"configs/competitions/{name}.yaml"

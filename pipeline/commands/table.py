@@ -61,6 +61,7 @@ TABLE = (
     Command("list", RUNS, "list configs with question, state and score", "copy-paste"),
     Command("show", RUNS, "print every value of a config and the file that set it", "ExpAAB SOLVER.MAX_LR=5e-4"),
     Command("plan", RUNS, "print the phases of a training plan, plot its rate", "ExpAAB SOLVER.PLAN=one_cycle"),
+    Command("table", RUNS, "print scores by class and costs of all runs, with files", "--competition camvid --classes"),
     Command("compare", RUNS, "compare settings, scores and curves of runs", "'ExpAA*' ExpABA --page"),
     Command("study", STUDY, "train settings on the same splits and seeds, say which is better", "demo_losses"),
     Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),
