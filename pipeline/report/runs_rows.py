@@ -27,7 +27,7 @@ from pipeline.report.read import (
     read_origin,
     read_stage_seconds,
 )
-from pipeline.report.table import read_overrides, read_state
+from pipeline.report.table import read_state
 from pipeline.submission.log import read_log
 
 BOARDS = ("public", "private")
@@ -41,7 +41,7 @@ class RunRow:
         config: the name of its config; `values`: the resolved one.
         without: why it has no score, else "".
         header: question and published score of its config; empty for a run with overrides.
-        overrides: as they are written, by key.
+        changed: the keys that overrides changed.
         members: of an ensemble, the hashes of their checkpoints.
     """
 
@@ -51,7 +51,7 @@ class RunRow:
     metrics: Metrics | None
     without: str
     header: Header
-    overrides: Mapping[str, str]
+    changed: tuple[str, ...]
     hours: float | None
     members: tuple[str, ...]
 
@@ -77,9 +77,9 @@ def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> 
         stages: in order; the last one that it has finished is its state.
         configs: the folder whose headers have questions and published scores.
     """
-    path = folder / CONFIG
-    values, metrics, config = read_config(path) or {}, read_metrics(folder), read_origin(path)[0] or folder.name
-    overrides, header = read_overrides(folder), Header("", None, "")
+    values, metrics, header = read_config(folder / CONFIG) or {}, read_metrics(folder), Header("", None, "")
+    origin, changed = read_origin(folder / CONFIG)
+    config = origin or folder.name
     if folder.name == config and (configs / f"{config}.yaml").is_file():  # else it was renamed or removed
         header = read_header(configs / f"{config}.yaml")
     members = read_json(folder / MEMBERS, list) or ()
@@ -90,7 +90,7 @@ def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> 
         metrics=metrics,
         without=_why_none(folder, values, metrics, stages),
         header=header,
-        overrides={key: value for key, value in overrides.items() if not is_machine_key(key)},
+        changed=tuple(key for key in changed if key in values and not is_machine_key(key)),
         hours=_hours(folder),
         members=tuple(str(one.get("checkpoint_sha256")) for one in members if isinstance(one, dict)),
     )

@@ -7,7 +7,7 @@ columns; `runs_text.py` and `runs_page.py` write it. (`table.py` is the list of 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.engine.run import Stage
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, CONFIGS, Folders
 from pipeline.report.folders import without_split
-from pipeline.report.read import split_name
+from pipeline.report.read import show_value, split_name
 from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, read_row, read_uploads
 from pipeline.report.table import overrides_text
 
@@ -142,9 +142,12 @@ def _table(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: 
         texts={
             "split": tuple(split_name(row.split) for row in scored),
             "other split": tuple(others[row.name][1] for row in scored),
-            "settings": tuple(row.header.question or overrides_text(row.overrides) for row in scored),
+            "settings": tuple(row.header.question or overrides_text(row.values, row.changed) for row in scored),
         },
-        differing=tuple(row.header.question or overrides_text(_differing(row, scored)) for row in scored),
+        differing=tuple(
+            row.header.question or overrides_text(row.values, keys)
+            for row, keys in zip(scored, _differing(scored), strict=True)
+        ),
         columns=tuple(column for column in columns if column.known),
         classes=tuple(_column(f"{score}_{one}", one, [own.get(one) for own in of_classes]) for one in classes),
         notes=(*_notes(rows), *faults),
@@ -208,11 +211,19 @@ def _other_splits(rows: Sequence[RunRow], every: Sequence[RunRow], score: str) -
     return found
 
 
-def _differing(row: RunRow, rows: Sequence[RunRow]) -> dict[str, str]:
-    """Returns the overrides of a run without those that all other runs of its config share, which tell nothing."""
-    others = [one.overrides for one in rows if one.config == row.config and one.overrides and one is not row]
-    shared = {key for key, value in row.overrides.items() if others and all(one.get(key) == value for one in others)}
-    return {key: value for key, value in row.overrides.items() if key not in shared}
+def _differing(rows: Sequence[RunRow]) -> list[list[str]]:
+    """Returns by run the overridden keys, without those whose value all overridden runs of its config share."""
+    values: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        for key in row.changed:
+            values[row.config, key].append(show_value(row.values[key]))
+    num_runs = Counter(row.config for row in rows if row.changed)
+
+    def tells(config: str, key: str) -> bool:
+        own = values[config, key]
+        return num_runs[config] == 1 or len(own) < num_runs[config] or len(set(own)) > 1
+
+    return [[key for key in row.changed if tells(row.config, key)] for row in rows]
 
 
 def _settings_key(row: RunRow) -> str:
@@ -222,7 +233,7 @@ def _settings_key(row: RunRow) -> str:
 def _notes(rows: Sequence[RunRow]) -> list[str]:
     """Returns which runs have no row, and which rows not to compare."""
     notes, scored = [], [row for row in rows if not row.without]
-    if any(len(_differing(row, scored)) < len(row.overrides) for row in scored):
+    if any(len(keys) < len(row.changed) for row, keys in zip(scored, _differing(scored), strict=True)):
         notes.append("settings: without those that all overridden runs of a config share; the CSV has all")
     if without := [row for row in rows if row.without]:
         states = [f"{row.name} ({row.without})" for row in without]

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.engine.run import Stage
 from pipeline.paths import CONFIG, CONFIGS, HISTORY
@@ -103,7 +104,8 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
             continue
         rows.append(_row(path.stem, runs / path.stem, stages, read_header(path)))
         for variant in variants[path.stem]:
-            rows.append(_row(path.stem, variant, stages, Header(overrides_text(read_overrides(variant)), None, "")))
+            values, (_, changed) = read_config(variant / CONFIG) or {}, read_origin(variant / CONFIG)
+            rows.append(_row(path.stem, variant, stages, Header(overrides_text(values, changed), None, "")))
     return rows
 
 
@@ -131,16 +133,9 @@ def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:
     return "started" if (run_folder / CONFIG).is_file() else ""
 
 
-def read_overrides(variant: Path) -> dict[str, str]:
-    """Returns the overrides of a run: values as they are written, by key."""
-    path = variant / CONFIG
-    values = read_config(path) or {}
-    return {key: show_value(values[key]) for key in read_origin(path)[1] if key in values}
-
-
-def overrides_text(overrides: Mapping[str, str]) -> str:
-    """Returns overrides as KEY=VALUE."""
-    return " ".join(f"{key}={value}" for key, value in overrides.items())
+def overrides_text(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Returns the overrides of a run as KEY=VALUE; of these keys, those that its config has."""
+    return " ".join(f"{key}={show_value(values[key])}" for key in keys if key in values)
 
 
 def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
