@@ -14,6 +14,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 KAGGLE = Path("/kaggle")  # a notebook's `input`, mounted read-only, and `working`, which is kept
 DEMO = "demo"  # the competition that the project draws itself
+DEMO_FOLDER = PROJECT / "data" / DEMO
 
 # Below a run's folder, in the order in which the stages write them.
 CONFIG = "config.yaml"
