@@ -12,9 +12,10 @@ import traceback
 from collections.abc import Sequence
 
 from pipeline.commands.table import COMMANDS, Parser
+from pipeline.commands.words import split_words
 from pipeline.errors import Stopped, UserError
 from pipeline.stages import STAGE_NAMES
-from pipeline.wording import did_you_mean, hours_of, nearest
+from pipeline.wording import hours_of, nearest
 
 EXIT_MISTAKE, EXIT_STOPPED, EXIT_FAULT = 2, 3, 1
 EPILOG = """\
@@ -114,13 +115,14 @@ def run_experiment(arguments: Sequence[str]) -> int:
 
     if name not in names():
         refuse_slip(name, arguments[1:])
-    stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown])
+    stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown], experiment_parser())
     if chosen.test_dir is not None:
         overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
     if chosen.time_limit is not None:
         if (hours := hours_of(chosen.time_limit)) is None:
             raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
         overrides.append(f"SUBMIT.TIME_LIMIT_HOURS={hours:.6g}")
+    from pipeline.commands.absent import refuse_absent
     from pipeline.engine.api import open_run, run_stages
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown
@@ -128,12 +130,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
     stop = Stop()
     opened = open_run(name, overrides, stop=stop, trust_code=chosen.trust_code)
     known = [stage.name for stage in opened.stages]
-    absent = [stage for stage in stages_named if stage not in known]
-    if absent:
-        from pipeline.commands.absent import why_absent
-
-        why = why_absent(absent[0], opened.loaded)
-        raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
+    refuse_absent(stages_named, opened)
     stop.listen()
     last = max(stages_named, key=known.index) if stages_named else known[-1]
     if opened.name != name:
@@ -153,33 +150,6 @@ def refuse_slip(name: str, arguments: Sequence[str]) -> None:
         raise UserError(f"{name} is a stage; the experiment comes first: ./run.sh {experiment} {name}")
     if near := nearest(name, COMMANDS):
         raise UserError(f"there is no command or config {name!r}; did you mean ./run.sh {near[0]}?")
-
-
-def split_words(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the stages and the overrides among the words after an experiment's name.
-
-    Raises:
-        UserError: a word that is neither; names the nearest.
-    """
-    stages, overrides = [], []
-    for word in words:
-        if word in STAGE_NAMES:
-            stages.append(word)
-        elif "=" in word and not word.startswith("-"):
-            overrides.append(word)
-        else:
-            raise UserError(f"{name} {word}: neither a stage nor a setting; {word_hint(word)}")
-    return stages, overrides
-
-
-def word_hint(word: str) -> str:
-    """Returns what was probably meant by a word that is neither a stage nor a setting."""
-    if "." in word and word.isupper():
-        return f"a setting is written {word}=VALUE, without a space"
-    if word.startswith("-") and "=" in word:
-        return f"a setting is written without dashes: {word.lstrip('-')}"
-    known = [*STAGE_NAMES, *experiment_parser().options()]
-    return did_you_mean(word, known, f"stages: {' '.join(STAGE_NAMES)}; settings: KEY=VALUE")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 KAGGLE = Path("/kaggle")  # a notebook's `input`, mounted read-only, and `working`, which is kept
 DEMO = "demo"  # the competition that the project draws itself
+DEMO_FOLDER = PROJECT / "data" / DEMO
 
 # Below a run's folder, in the order in which the stages write them.
 CONFIG = "config.yaml"
@@ -190,6 +191,15 @@ def compared_page(names: Sequence[str]) -> str:
     'compared/ExpC01_and_2_more.html'
     """
     return f"compared/{names[0]}_and_{len(names) - 1}_more.html"
+
+
+def runs_table(competition: str, is_chosen: bool, suffix: str) -> str:
+    """Returns a file of the table of a competition's runs, all or some of them, in the folder of all runs.
+
+    >>> runs_table("camvid", False, ".csv"), runs_table("camvid", True, ".html")
+    ('tables/camvid.csv', 'tables/camvid_chosen.html')
+    """
+    return f"tables/{competition}{'_chosen' if is_chosen else ''}{suffix}"
 
 
 def descriptor(name: str) -> str:

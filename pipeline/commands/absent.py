@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.config.load import Loaded
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
 from pipeline.stages import ENSEMBLE_STAGES, has_test
 
 NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
@@ -13,6 +17,18 @@ WHY_OFF = {
     "fit": "nothing of DECODE is fitted",
     **dict.fromkeys(("testset", "predict", "submit"), NO_TEST),
 }
+
+
+def refuse_absent(stages: Sequence[str], opened: Run) -> None:
+    """Refuses the name of a stage that a run does not have.
+
+    Raises:
+        UserError: says why it has not, and which it has.
+    """
+    name, known = opened.loaded.name, [stage.name for stage in opened.stages]
+    if absent := [stage for stage in stages if stage not in known]:
+        why = why_absent(absent[0], opened.loaded)
+        raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
 
 
 def why_absent(name: str, loaded: Loaded) -> str:

@@ -1,9 +1,10 @@
-"""The commands on configs, runs and the machine: `list`, `show`, `plan`, `compare`, `shakeup`, `download`, ..."""
+"""The commands on configs, runs and the machine: `list`, `show`, `plan`, `table`, `compare`, `shakeup`, ..."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,10 +12,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.table import Parser, add_config
+from pipeline.commands.table import Parser, add_competition, add_config
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.paths import COMPARED_CURVES, COMPARED_SCORES, CONFIG, PLAN_PLOT, PROJECT, SWEEP_FACTS, Folders, shown
+from pipeline.paths import (
+    COMPARED_CURVES,
+    COMPARED_SCORES,
+    CONFIG,
+    PLAN_PLOT,
+    PROJECT,
+    SWEEP_FACTS,
+    Folders,
+    runs_table,
+    shown,
+)
 
 WILD = set("*?[")  # of patterns
 MOST_TEST_PROCESSES = 4  # each may need 4 GB
@@ -138,6 +149,42 @@ def compare_command(options: Parser, arguments: Sequence[str]) -> None:
         print(f"\nplots: {shown(runs / COMPARED_SCORES)}, {shown(runs / COMPARED_CURVES)}")
 
 
+def table_command(options: Parser, arguments: Sequence[str]) -> None:
+    """Prints the scores and costs of all evaluated runs, a table per competition, and writes them into files."""
+    meaning = "only these runs: names of run folders, or a pattern such as 'ExpC0*'; default: all"
+    options.add_argument("names", metavar="NAME", nargs="*", help=meaning)
+    add_competition(options, "only its runs; default: a table for each competition")
+    options.add_argument("--classes", action="store_true", help="print the score of each class too")
+    chosen = options.parse_args(arguments)
+
+    from pipeline.config.load import config_path
+    from pipeline.report.folders import run_folder
+    from pipeline.report.runs_page import table_page
+    from pipeline.report.runs_table import runs_tables
+    from pipeline.report.runs_text import csv_text, markdown_text, terminal_text
+    from pipeline.stages import STAGES
+
+    folders = Folders.from_environment()
+    names = [name for one in chosen.names for name in _matching(one, folders.runs)]
+    for name in names:
+        run_folder(name, folders.runs)  # refuses a name that there is not
+    tables = runs_tables(folders, STAGES, names or None, chosen.competition)
+    if not tables:
+        if chosen.competition is not None:
+            config_path(chosen.competition, "competition", "--competition")  # refuses a name that there is not
+        of = f" of {chosen.competition}" if chosen.competition else ""
+        print(f"There are no {'such ' if names else ''}runs{of} in {shown(folders.runs)} yet.")
+    width = shutil.get_terminal_size((120, 24)).columns
+    written = {".csv": csv_text, ".md": markdown_text, ".html": table_page}
+    for number, table in enumerate(tables):
+        print(("\n" if number else "") + terminal_text(table, width, chosen.classes))
+        if table.runs:
+            for suffix, write in written.items():
+                path = folders.runs / runs_table(table.competition, bool(names), suffix)
+                write_atomic(path, write(table))
+            print(f"files: {shown(path.with_suffix(''))}{', '.join(written)}")
+
+
 def add_names(options: Parser) -> Parser:
     """Adds the names of two or more runs as `names`; returns the parser."""
     meaning = "two or more runs: names of configs or run folders, or a pattern of run folders such as 'ExpC0*'"
@@ -160,7 +207,11 @@ def chosen_names(options: Parser, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _matching(name: str, runs: Path) -> list[str]:
-    """Returns the run folders that a pattern matches, sorted; a name without wildcards is returned as it is."""
+    """Returns the run folders that a pattern matches, sorted; a name without wildcards is returned as it is.
+
+    Raises:
+        UserError: a pattern that no run has.
+    """
     if not set(name) & WILD:
         return [name]
     folders = sorted(path.name for path in runs.glob(name) if (path / CONFIG).is_file()) if "/" not in name else []
@@ -173,7 +224,8 @@ def shakeup_command(options: Parser, arguments: Sequence[str]) -> None:
     """Prints which scores differ by more than chance, and which two submissions to choose as finals."""
     names = chosen_names(options, add_names(options).parse_args(arguments).names)
 
-    from pipeline.report.compare import read_scores, run_folder, shake_up
+    from pipeline.report.compare import read_scores, shake_up
+    from pipeline.report.folders import run_folder
 
     runs = Folders.from_environment().runs
     folders = {name: run_folder(name, runs) for name in names}

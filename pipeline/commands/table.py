@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.config.competition import Competition
 
 RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
-STUDY = "pipeline.commands.study"
+STUDY, WHY = "pipeline.commands.study", "pipeline.commands.why"
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +60,9 @@ class Command:
 TABLE = (
     Command("list", RUNS, "list configs with question, state and score", "copy-paste"),
     Command("show", RUNS, "print every value of a config and the file that set it", "ExpAAB SOLVER.MAX_LR=5e-4"),
+    Command("why", WHY, "print why a stage would run, and what has changed since", "ExpAAB evaluate PREDICT.TTA=flip"),
     Command("plan", RUNS, "print the phases of a training plan, plot its rate", "ExpAAB SOLVER.PLAN=one_cycle"),
+    Command("table", RUNS, "print scores by class and costs of all runs, with files", "--competition camvid --classes"),
     Command("compare", RUNS, "compare settings, scores and curves of runs", "'ExpAA*' ExpABA --page"),
     Command("study", STUDY, "train settings on the same splits and seeds, say which is better", "demo_losses"),
     Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),

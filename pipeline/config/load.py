@@ -157,6 +157,7 @@ def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> 
     return f"{name}-{sha256_text(json.dumps(meaningful, sort_keys=True, default=str))[:8]}"
 
 
+@functools.cache  # the table of all runs asks for the same keys run by run
 def is_machine_key(key: str) -> bool:
     """Returns whether a key may differ between machines without changing results."""
     return is_below(key, MACHINE_KEYS)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipeline.engine.dependence import inputs_of, outputs_of, reads_of, settings_of, why_run
 from pipeline.engine.folder import is_new, locked, prepare_folder, removed_when_refused
 from pipeline.engine.freshness import ABSENT, Fingerprints, Marker, key_of, read_json, read_marker, write_marker
-from pipeline.engine.reuse import is_known, reuse, sibling_runs
+from pipeline.engine.reuse import known_at, reuse, sibling_runs
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import Stopped, UserError
 from pipeline.files import write_json
@@ -111,7 +111,7 @@ class _Chain:
         """Refuses what a later stage could not do, before minutes are spent on the earlier ones."""
         siblings = sibling_runs(self.base)
         for stage in self.wanted:
-            if not self.base.paths.marker(stage.name).is_file() and not is_known(siblings, stage, self.base):
+            if not self.base.paths.marker(stage.name).is_file() and not known_at(siblings, stage, self.base):
                 stage.check(replace(self.base, is_forced=stage.name in self.force))
 
     def _execute(self, stage: Stage, reason: str) -> None:

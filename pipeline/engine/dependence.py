@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.freshness import ABSENT, Fingerprints, Hashes, Marker, plain, read_marker, why_stale
+from pipeline.engine.freshness import ABSENT, NOT_DONE, Fingerprints, Hashes, Marker, changes_since, plain, read_marker
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
 from pipeline.wording import is_below
@@ -84,15 +85,21 @@ def outputs_of(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:
 
 def why_run(stage: Stage, run: Run, fingerprints: Fingerprints | None = None) -> str | None:
     """Returns why the stage would be run now, as text for the log, or None while it is fresh; nothing is run."""
-    fingerprints = fingerprints or Fingerprints.of_run(run.paths)
+    return next(reasons_to_run(stage, run, fingerprints or Fingerprints.of_run(run.paths)), None)
+
+
+def reasons_to_run(stage: Stage, run: Run, fingerprints: Fingerprints) -> Iterator[str]:
+    """Yields every reason for which the stage would be run now; none while it is fresh."""
     marker = read_marker(run.paths.marker(stage.name))
     before = marker or read_marker(run.paths.started(stage.name))
     if before is None:
-        return why_stale(None, stage.version, {}, {})
+        yield NOT_DONE
+        return
     inputs = hashes_inside(stage, run, fingerprints) | outside_or_as_before(stage, run, fingerprints, before)
-    reason = why_stale(before, stage.version, settings_of(stage, run), inputs)
-    if reason is not None or marker is None:
-        return reason or "not finished"
-    outputs = outputs_of(stage, run, fingerprints)
-    changed = next((name for name, found in outputs.items() if found != marker.outputs.get(name)), None)
-    return None if changed is None else f"{changed} is gone or was changed"
+    yield from changes_since(before, stage.version, settings_of(stage, run), inputs)
+    if marker is None:
+        yield "not finished"
+        return
+    for name, found in outputs_of(stage, run, fingerprints).items():
+        if found != marker.outputs.get(name):
+            yield f"{name} is gone or was changed"

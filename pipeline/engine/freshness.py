@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from pipeline.paths import RunPaths
 
 Hashes = dict[str, str]
 ABSENT = "absent"
+NOT_DONE = "not done yet"
+CHANGED = "changed"  # behind the name of what a stage reads
 SETTLED_NS = 2_000_000_000  # the coarsest time stamps in use (FAT, 2 s): an older file cannot change unnoticed
 
 
@@ -125,18 +127,20 @@ def why_stale(marker: Marker | None, version: int, settings: dict[str, Any], inp
     >>> why_stale(marker, 1, {"SOLVER.MAX_LR": 0.002}, {"split.csv": "12ab"})
     'SOLVER.MAX_LR changed (0.001 -> 0.002)'
     """
-    if marker is None:
-        return "not done yet"
+    return NOT_DONE if marker is None else next(changes_since(marker, version, settings, inputs), None)
+
+
+def changes_since(marker: Marker, version: int, settings: dict[str, Any], inputs: Hashes) -> Iterator[str]:
+    """Yields everything that is not as a stage found it: its version, then settings, then what it reads."""
     if marker.version != version:
-        return "the stage itself has a new version"
+        yield "the stage itself has a new version"
     settings = plain(settings)
     for key in sorted(settings.keys() | marker.settings.keys()):
         if settings.get(key) != marker.settings.get(key):
-            return f"{key} changed ({_short(marker.settings.get(key))} -> {_short(settings.get(key))})"
+            yield f"{key} changed ({_short(marker.settings.get(key))} -> {_short(settings.get(key))})"
     for name in sorted(inputs.keys() | marker.inputs.keys()):
         if inputs.get(name) != marker.inputs.get(name):
-            return f"{name} changed"
-    return None
+            yield f"{name} {CHANGED}"
 
 
 def _is_hidden(path: Path) -> bool:

@@ -49,11 +49,14 @@ def reuse(siblings: Sequence[RunPaths], stage: Stage, run: Run, fingerprints: Fi
     return None
 
 
-def is_known(siblings: Sequence[RunPaths], stage: Stage, run: Run) -> bool:
-    """Returns whether a sibling has finished the stage with these settings, so that it needs no check ahead."""
+def known_at(siblings: Sequence[RunPaths], stage: Stage, run: Run) -> RunPaths | None:
+    """Returns a sibling that has finished the stage with these settings, whatever it read; then it needs no check."""
     wanted = (stage.version, plain(settings_of(stage, run)))
-    markers = (read_marker(sibling.marker(stage.name)) for sibling in siblings)
-    return any(marker is not None and (marker.version, marker.settings) == wanted for marker in markers)
+    for sibling in siblings:
+        marker = read_marker(sibling.marker(stage.name))
+        if marker is not None and (marker.version, marker.settings) == wanted:
+            return sibling
+    return None
 
 
 def _link(source: Path, target: Path) -> None:

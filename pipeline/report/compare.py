@@ -12,8 +12,6 @@ Letters: I images, N submissions, G sequences, B boards.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
@@ -25,19 +23,17 @@ import numpy as np
 from pipeline.config.load import is_machine_key
 from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIG, METRICS, PER_IMAGE, shown
+from pipeline.paths import METRICS, PER_IMAGE, shown
+from pipeline.report.folders import command_of, config_of, run_folder
 from pipeline.report.read import (
     read_columns,
-    read_config,
     read_json,
     read_metrics,
-    read_origin,
     read_stage_seconds,
     show_value,
     why_no_score,
 )
 from pipeline.scores import LABELS, per_image_score
-from pipeline.wording import did_you_mean
 
 NAMES_ONLY = ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")  # differ without meaning
 LEAST_IMAGES, LEAST_SEQUENCES = 10, 4  # in common, for a gain to be shown (images) or a shake-up to be drawn (both)
@@ -138,36 +134,6 @@ def paired_gain(first: Mapping[str, tuple[str, float]], other: Mapping[str, tupl
         return None
     steps = np.array([other[image_id][1] - first[image_id][1] for image_id in shared])
     return interval(steps, group_numbers(shared, [first[image_id][0] for image_id in shared]))
-
-
-def run_folder(name: str, runs: Path) -> Path:
-    """Returns the folder of a run.
-
-    Raises:
-        UserError: there is none; names the nearest.
-    """
-    folder = runs / name
-    if not folder.is_dir():
-        known = sorted(path.name for path in runs.iterdir() if (path / CONFIG).is_file()) if runs.is_dir() else []
-        hint = did_you_mean(name, known, f"there are: {', '.join(known) or 'none yet'}", most=3)
-        raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
-    return folder
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Returns the resolved config of a run that must be there."""
-    path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
-    if (values := read_config(path)) is None:
-        again = f"./run.sh {name}{' with its settings' if dash else ''}"
-        raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
-    return values
-
-
-def command_of(folder: Path, values: Mapping[str, Any]) -> str:
-    """Returns what was typed for a run, by the comments of its config."""
-    experiment, changed = read_origin(folder / CONFIG)
-    overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
-    return " ".join(["./run.sh", experiment or folder.name, *map(shlex.quote, overrides)])
 
 
 def _number(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """HTML that cannot be malformed or unescaped: every text is escaped unless it came out of `tag`.
 
-In: texts, numbers, images. Out: `Html`. Images are written into the page, which then needs no other file.
+In: texts, numbers, images. Out: `Html`. Images are written into the page, which then needs no other file. The functions
+for images import their packages themselves: a page of text alone, such as that of `./run.sh table`, is made at once.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import html
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from pipeline.report.figure import Theme
 
-from pipeline.report.figure import DARK, LIGHT, SCALE, Theme, encode_webp
-
+HEAT = "background: rgba(0, 114, 178, {:.2f})"
+MOST_OPAQUE = 0.6  # of a score of 1: text is still read on it, on light and dark pages
 VOID_TAGS = ("img", "meta", "link", "source", "input", "br")  # have no closing tag
 
 
@@ -50,15 +53,15 @@ def table(
     head: Sequence[object],
     rows: Iterable[Sequence[object]],
     caption: str,
-    total: Sequence[object] = (),
+    totals: Sequence[Sequence[object]] = (),
     **attributes: object,
 ) -> Html:
-    """Returns a table whose first column heads its rows and whose last row, `total`, is set off from the others.
+    """Returns a table whose first column heads its rows and whose last rows, `totals`, are set off from the others.
 
     It is in a box that scrolls sideways on a narrow screen.
     """
     header = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    bodies = [_body(rows), *([_body([total], class_="mean")] if total else [])]
+    bodies = [_body(rows), *([_body(totals, class_="mean")] if totals else [])]
     whole = tag("table", tag("caption", caption), header, *bodies, **attributes)
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
@@ -74,14 +77,26 @@ def bar(text: object, share: float) -> Html:
     return join(tag("span", text, class_="number"), tag("span", filled, class_="bar", aria_hidden="true"))
 
 
+def heat(score: float | None, content: object, is_top: bool = False) -> Html:
+    """Returns a cell whose background is the more intense the higher its score, 0 to 1, bold where it is the top."""
+    style = None if score is None else HEAT.format(MOST_OPAQUE * min(max(score, 0.0), 1.0))
+    return tag("span", tag("b", content) if is_top else content, style=style)
+
+
 def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
     """Returns a figure of a plot, drawn for light and for dark screens."""
+    from pipeline.report.figure import DARK, LIGHT
+
     source = tag("source", srcset=data_uri(draw(DARK), "png"), media="(prefers-color-scheme: dark)")
     return tag("figure", tag("picture", source, _image(draw(LIGHT), "png", alt)), class_="plot")
 
 
 def photo(path: Path, alt: str) -> Html:
     """Returns a figure of a PNG with photographs in it, written as WebP."""
+    from PIL import Image
+
+    from pipeline.report.figure import encode_webp
+
     with Image.open(path) as opened:
         image = _image(encode_webp(opened), "webp", alt)
     scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
@@ -104,6 +119,10 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def _image(content: bytes, kind: str, alt: str) -> Html:
+    from PIL import Image
+
+    from pipeline.report.figure import SCALE
+
     with Image.open(io.BytesIO(content)) as image:
         width, height = (length // SCALE for length in image.size)
     return tag("img", src=data_uri(content, kind), alt=alt, width=width, height=height)

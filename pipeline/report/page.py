@@ -6,7 +6,6 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.load import run_name
@@ -15,6 +14,7 @@ from pipeline.files import write_atomic
 from pipeline.paths import REPORT
 from pipeline.report import averaging, background, results, scenes
 from pipeline.report.curves import best_row
+from pipeline.report.frame import document
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.pseudo import pseudo_leakage, pseudo_section
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
@@ -25,8 +25,6 @@ from pipeline.scores import ABSENT_IS_1, KINDS
 from pipeline.training.state import start_warning
 from pipeline.wording import duration
 
-STYLE = Path(__file__).with_name("page.css")
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # Name in the table of contents, title, stage that writes its files, function that returns its content.
 SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
@@ -72,41 +70,6 @@ def write_page(run: Run) -> Path:
     title = f"{name}, {score.label} {digits(score.mean)}" if score else name
     write_atomic(path, document(title, name, _headline(record), made))
     return path
-
-
-def document(title: str, top: str, headline: Html, sections: Sequence[tuple[str, str, Html]]) -> str:
-    """Returns a whole page with a table of contents.
-
-    Args:
-        title: of the window.
-        top: what the table of contents begins with.
-        headline: stands above the sections.
-        sections: each with its name in the table of contents, its title and its content.
-    """
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", title),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(STYLE.read_text(encoding="utf-8"))),
-    )
-    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, *_ in sections)
-    contents = tag("nav", tag("a", top, href="#top", class_="top"), tag("ol", *links), aria_label="Contents", id="top")
-    main = tag("main", headline, *(_section(*section) for section in sections))
-    return f"<!doctype html>\n{tag('html', head, tag('body', contents, main), lang='en')}\n"
-
-
-def _anchor(name: str) -> str:
-    return name.lower().split()[-1]
-
-
-def _section(name: str, title: str, content: Html) -> Html:
-    anchor = _anchor(name)
-    heading = tag("h2", title, id=f"{anchor}-title")
-    return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")
 
 
 def _headline(record: Record) -> Html:

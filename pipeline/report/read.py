@@ -261,10 +261,11 @@ def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
 def split_name(split: Mapping[str, Any]) -> str:
     """Returns a split of metrics.json as text.
 
-    >>> split_name({"by": "slice", "index": 3})
-    'slice 3'
+    >>> split_name({"by": "slice", "index": 3}), split_name({"by": "slice", "index": None})
+    ('slice 3', 'slice')
     """
-    return f"{split.get('by', '–')} {split.get('index', '')}"
+    index = split.get("index")
+    return split.get("by", "–") if index is None else f"{split.get('by', '–')} {index}"
 
 
 def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import paths
-from pipeline.config.load import Loaded, config_path, is_machine_key, with_max_lr
+from pipeline.config.load import Loaded, config_path, with_max_lr
 from pipeline.config.schema import pseudo_per_batch
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
+from pipeline.report.folders import without_split
 from pipeline.report.read import (
     Metrics,
     read_classes,
@@ -36,7 +37,6 @@ from pipeline.submission.formats import format_of
 from pipeline.training.all_data import settled_plan
 
 ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
-SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,6 @@ class Record:
 
 
 def _split_scores(folder: Path, loaded: Loaded) -> list[tuple[str, Metrics]]:
-    def without_split(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}
-
     own, found = without_split(json.loads(json.dumps(loaded.values))), []
     for other in sorted({folder, *folder.parent.glob(f"{loaded.name}*")}):
         metrics, values = read_metrics(other), read_config(other / paths.CONFIG)

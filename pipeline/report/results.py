@@ -56,7 +56,7 @@ def classes_section(record: Record) -> Html | None:
         for meaning, then in dict.fromkeys((kind.meaning, AVERAGED if kind.per == "image" else "") for kind in kinds)
     ]
     caption = quantity(metrics.images, "validation image")
-    return join(table(head, rows, caption, mean), tag("p", " ".join(notes), class_="note"))
+    return join(table(head, rows, caption, [mean]), tag("p", " ".join(notes), class_="note"))
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -18,8 +18,8 @@ from pipeline.engine.freshness import read_marker
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
 from pipeline.paths import CONFIG, HISTORY, PLAN_CHANGES, Folders
-from pipeline.report.compare import command_of, config_of, run_folder
 from pipeline.report.curves import Span, phase_spans
+from pipeline.report.folders import command_of, config_of, run_folder
 from pipeline.report.read import (
     Columns,
     Header,

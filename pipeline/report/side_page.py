@@ -22,9 +22,9 @@ from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.paths import CONFIG, Folders, compared_page
 from pipeline.report.compare import LEAST_IMAGES, Comparison, compare_runs, read_image_scores
 from pipeline.report.figure import Color
+from pipeline.report.frame import document
 from pipeline.report.markup import Html, digits, join, quantity, tag, themed
 from pipeline.report.overlay import draw_overlay
-from pipeline.report.page import document
 from pipeline.report.side import Side, read_sides
 from pipeline.report.side_images import images_part
 from pipeline.report.side_tables import classes_part, plans_part, rest_part, scores_part, settings_part

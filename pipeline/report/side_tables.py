@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.config.plan import Phase
 from pipeline.intervals import Interval
 from pipeline.report.compare import LEAST_IMAGES, Comparison
-from pipeline.report.markup import Html, bar, digits, join, table, tag
+from pipeline.report.markup import Html, bar, digits, heat, join, table, tag
 from pipeline.report.overlay import run_color, run_line
 from pipeline.report.scenes import missing_epochs
 from pipeline.report.side import Side
 from pipeline.training.state import when
 from pipeline.wording import duration
 
-HEAT = "background: rgba(0, 114, 178, {:.2f})"
-MOST_OPAQUE = 0.6  # of a score of 1: text is still read on it, on light and dark pages
 USUAL = {"start": "starts from last", "loss": "loss LOSS_FN.MIX", "frozen": "nothing frozen", "augment": "augmented"}
 
 
@@ -123,15 +121,11 @@ def classes_part(sides: Sequence[Side], comparison: Comparison) -> Html | None:
         if side.name in column:
             own = {name: values[column[side.name]] for name, values in comparison.class_scores.items()}
             mean = comparison.scores[comparison.label][column[side.name]]
-            cells = (_heat(value, value is not None and value == tops[name]) for name, value in own.items())
-            rows.append((run_cell(number, side), _heat(mean), *cells))
+            tops_own = {name for name, value in own.items() if value is not None and value == tops[name]}
+            cells = (heat(value, digits(value), name in tops_own) for name, value in own.items())
+            rows.append((run_cell(number, side), heat(mean, digits(mean)), *cells))
     caption = f"{comparison.label} of each class; the highest in bold"
     return table(("run", "mean", *comparison.class_scores), rows, caption, class_="heat")
-
-
-def _heat(value: float | None, is_top: bool = False) -> Html:
-    style = None if value is None else HEAT.format(MOST_OPAQUE * min(max(value, 0.0), 1.0))
-    return tag("span", digits(value) if not is_top else tag("b", digits(value)), style=style)
 
 
 def plans_part(sides: Sequence[Side]) -> Html:

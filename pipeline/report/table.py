@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.engine.run import Stage
 from pipeline.paths import CONFIG, CONFIGS, HISTORY
@@ -103,7 +104,8 @@ def experiment_rows(configs: Path, runs: Path, stages: Sequence[Stage]) -> list[
             continue
         rows.append(_row(path.stem, runs / path.stem, stages, read_header(path)))
         for variant in variants[path.stem]:
-            rows.append(_row(path.stem, variant, stages, Header(_overrides(variant), None, "")))
+            values, (_, changed) = read_config(variant / CONFIG) or {}, read_origin(variant / CONFIG)
+            rows.append(_row(path.stem, variant, stages, Header(overrides_text(values, changed), None, "")))
     return rows
 
 
@@ -131,11 +133,9 @@ def read_state(run_folder: Path, stages: Sequence[Stage]) -> str:
     return "started" if (run_folder / CONFIG).is_file() else ""
 
 
-def _overrides(variant: Path) -> str:
-    """Returns the overrides of a run as KEY=VALUE."""
-    path = variant / CONFIG
-    values = read_config(path) or {}
-    return " ".join(f"{key}={show_value(values[key])}" for key in read_origin(path)[1] if key in values)
+def overrides_text(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Returns the overrides of a run as KEY=VALUE; of these keys, those that its config has."""
+    return " ".join(f"{key}={show_value(values[key])}" for key in keys if key in values)
 
 
 def _has(row: ExperimentRow, words: Sequence[str]) -> bool:
@@ -149,6 +149,14 @@ def _score(value: float | None, label: str = "") -> str:
 
 def _line(cells: Sequence[str], widths: Sequence[int], question_width: int) -> str:
     name, score, published, state, question = cells
-    question = question if len(question) <= question_width else question[: question_width - 1].rstrip() + "…"
-    left = f"{name:<{widths[0]}}  {score:>{widths[1]}}  {published:>{widths[2]}}  {state:<{widths[3]}}  {question}"
-    return left.rstrip()
+    left = f"{name:<{widths[0]}}  {score:>{widths[1]}}  {published:>{widths[2]}}  {state:<{widths[3]}}"
+    return f"{left}  {cut(question, question_width)}".rstrip()
+
+
+def cut(text: str, width: int) -> str:
+    """Returns a text of at most `width` characters, with … where it was longer.
+
+    >>> cut("larger tiles", 8)
+    'larger…'
+    """
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -7,9 +7,12 @@ there are no credentials and waits for ever on a dead network, so every call goe
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
+import itertools
 import queue
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +27,7 @@ from pipeline.submission.file import origin_path, read_origin
 ANSWER_WITHIN_S = 20.0  # a look-up takes a second
 UPLOAD_WITHIN_S = 1800.0  # a submission of some 100 MB over a slow line
 _FACT = re.compile(r" \| (local_[a-z_]+|sha256|csv) ([0-9a-f.]+)(?= \||$)")
+PAGE_SIZE = 20  # submissions on a page of Kaggle's answer
 _HASH_DIGITS = 12  # of the sha256 in the message: enough to find the file again
 
 CREDENTIALS = """no Kaggle credentials. Either
@@ -76,9 +80,9 @@ def submit(
     facts = [f" | local_{name} {value:.4f}" for name, value in scores if isinstance(value, int | float)]
     full_message = message + "".join(facts) + f" | sha256 {sha256[:_HASH_DIGITS]}"
     client = connect(answer_within_s)
-    earlier = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug), answer_within_s)
+    earlier = all_submissions(client, slug, answer_within_s)
     if not again:
-        _refuse_second_upload(path, sha256, earlier or [])
+        _refuse_second_upload(path, sha256, earlier)
     answer = ask(
         f"upload {path.name} to {slug}",
         lambda: client.competition_submit(str(path), full_message, slug),
@@ -146,6 +150,56 @@ def ask(what: str, call: Callable[[], Any], within_s: float = ANSWER_WITHIN_S) -
     return answer
 
 
+def all_submissions(client: Any, slug: str, answer_within_s: float = ANSWER_WITHIN_S) -> list[Any]:
+    """Returns all submissions to a competition, the newest first; notes where the client cannot list all.
+
+    Kaggle answers in pages of 20. The last one is known by the next, which has nothing new: a page may be shorter than
+    others because entries are left out of it.
+
+    Raises:
+        UserError: see `ask`.
+    """
+    found = {_identity(one): one for one in newest_submissions(client, slug, answer_within_s)}
+    name = page_name(client)
+    if name is None and len(found) >= PAGE_SIZE:
+        text = f"the installed Kaggle client lists the last {PAGE_SIZE} submissions alone; older ones are left out."
+        print(f"note: {text} To list all: pip install --upgrade kaggle", file=sys.stderr)
+    for number in itertools.count(2) if name is not None and found else ():
+        page = newest_submissions(client, slug, answer_within_s, **{name: number})
+        new = {_identity(one): one for one in page if _identity(one) not in found}
+        if not new:
+            break
+        found |= new
+    return list(found.values())
+
+
+def newest_submissions(client: Any, slug: str, answer_within_s: float = ANSWER_WITHIN_S, **page: int) -> list[Any]:
+    """Returns the first page of the submissions to a competition, or `page`.
+
+    Raises:
+        UserError: see `ask`.
+    """
+    what = f"look up submissions to {slug}"
+    answer = ask(what, lambda: client.competition_submissions(slug, **page), answer_within_s)
+    return [submission for submission in answer or [] if submission]
+
+
+def _identity(submission: Any) -> tuple[str, str]:
+    return text_of(submission, "ref"), text_of(submission, "date")
+
+
+def page_name(client: Any) -> str | None:
+    """Returns how a client calls the number of a page, or None where it has none.
+
+    Client 2 has `page_number`. In 1.7 `page_token` is that number; in 1.8 it is a token that no call returns, in 1.6 it
+    has no effect.
+    """
+    known = inspect.signature(client.competition_submissions).parameters
+    if "page_number" in known:
+        return "page_number"
+    return "page_token" if "page_token" in known and isinstance(known["page_token"].default, int) else None
+
+
 def facts_in(message: str) -> dict[str, str]:
     """Returns local scores and content hash from the message of a submission, as far as it has them.
 
@@ -164,7 +218,7 @@ def text_of(answer: Any, name: str) -> str:
 
 def _refuse_second_upload(path: Path, sha256: str, earlier: Sequence[Any]) -> None:
     for submission in earlier:
-        if submission and facts_in(text_of(submission, "description")).get("sha256") == sha256[:_HASH_DIGITS]:
+        if facts_in(text_of(submission, "description")).get("sha256") == sha256[:_HASH_DIGITS]:
             raise UserError(
                 f"{path.name} was submitted before, with the same content, as {text_of(submission, 'ref')} on "
                 f"{text_of(submission, 'date')}. An upload is one of the few of a day; add --again to repeat it."

@@ -18,7 +18,15 @@ from typing import Any
 from pipeline.config.competition import Competition
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
-from pipeline.submission.kaggle import Submitted, ask, connect, facts_in, slug_of, text_of
+from pipeline.submission.kaggle import (
+    Submitted,
+    all_submissions,
+    connect,
+    facts_in,
+    newest_submissions,
+    slug_of,
+    text_of,
+)
 
 POLL_EVERY_S = 5.0
 PENDING = "pending"
@@ -49,12 +57,11 @@ def submissions_log(log_path: Path | str, competition: Competition, wait_s: floa
     log_path, slug = Path(log_path), slug_of(competition)
     client = connect()
     give_up = time.monotonic() + wait_s
-    while True:
-        answers = ask(f"look up submissions to {slug}", lambda: client.competition_submissions(slug))
-        found = [_log_row(submission, competition) for submission in answers or [] if submission]
-        if all(row["status"] != PENDING for row in found) or time.monotonic() + POLL_EVERY_S > give_up:
-            break
+    found = [_log_row(submission, competition) for submission in all_submissions(client, slug)]
+    while any(row["status"] == PENDING for row in found) and time.monotonic() + POLL_EVERY_S <= give_up:
         time.sleep(POLL_EVERY_S)
+        newest = [_log_row(submission, competition) for submission in newest_submissions(client, slug)]
+        found = list({row["reference"]: row for row in (*found, *newest)}.values())
     answered = {row["sha256"] for row in found if row["sha256"]}
     rows = {
         _key(row): row

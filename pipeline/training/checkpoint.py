@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,18 @@ from pipeline.paths import shown
 MARK = b"SEGCKPT1"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
 PARTS = ("network", "state")  # what every checkpoint of ours holds
+
+
+MEASURED = ("running_mean", "running_var")  # of batch norm: in a state dict, but no parameters
+
+
+def num_parameters(weights: Mapping[str, torch.Tensor]) -> int:
+    """Returns the number of parameters in a state dict.
+
+    >>> num_parameters({"conv.weight": torch.zeros(2, 3), "norm.running_mean": torch.zeros(2)})
+    6
+    """
+    return sum(own.numel() for name, own in weights.items() if own.is_floating_point() and not name.endswith(MEASURED))
 
 
 class Damaged(Exception):

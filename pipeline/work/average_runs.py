@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown
-from pipeline.report.compare import command_of
+from pipeline.report.folders import command_of
 from pipeline.report.read import read_columns, read_config, show_value
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.learner import validated_weights

@@ -26,10 +26,10 @@ from pipeline.paths import (
     BEST,
     CONFIGS,
     DEMO,
+    DEMO_FOLDER,
     HISTORY,
     INDEX,
     PROBS,
-    PROJECT,
     SPLIT,
     SWEEP_FACTS,
     TEST_CATALOG,
@@ -48,8 +48,6 @@ from pipeline.training.inputs import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DEMO_FOLDER = PROJECT / "data" / DEMO
 
 
 def competition_folder(run: Run) -> Path:

@@ -29,6 +29,7 @@ from pipeline.prediction.store import PredictionStore, StoreWriter, open_predict
 from pipeline.report.read import read_json
 from pipeline.task import Batch
 from pipeline.training.assemble import load_predictor, predicting_content
+from pipeline.training.checkpoint import num_parameters
 from pipeline.training.inputs import predicting_checkpoint
 from pipeline.work.combining import check_room, store_facts
 from pipeline.work.inputs import has_limit, image_folder, large_ids, member_runs, sizes_of
@@ -77,7 +78,7 @@ def predict_ensemble(run: Run) -> None:
 
 
 def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:
-    """Predicts images into the run's store; returns the store, and epoch, loss and hash of the checkpoint.
+    """Predicts images into the run's store; returns the store, and epoch, loss, hash and size of the checkpoint.
 
     Args:
         rows: of the catalog.
@@ -92,6 +93,7 @@ def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[Predi
         "epoch": content["state"]["best_epoch"],
         "valid_loss": content["state"]["history"][-1]["valid_loss"],  # the monitor may be a score
         "sha256": sha256_file(predicting_checkpoint(run)),
+        "parameters": num_parameters(content["network"]),
     }
     if "averaged" in content:
         checkpoint |= {"epoch": None, "valid_loss": None, "weights": content["averaged"]}

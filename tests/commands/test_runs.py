@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from pipeline.__main__ import main
 from pipeline.paths import Folders, shown
 from pipeline.report import curves
@@ -99,3 +101,61 @@ def test_compare_plots_scores_where_there_are_any(capsys):
         "curves.png",
         "scores.png",
     ]
+
+
+def write_run(name: str, mean: float, competition: str = "camvid") -> None:
+    folder = Folders.from_environment().run(name).folder
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps({"DATASETS": {"COMPETITION": competition}}))
+    score = {"label": "Dice", "mean": mean, "classes": {"Road": mean}}
+    metrics = {"images": 1, "score": "dice", "scores": {"dice": score}, "split": {"by": "slice", "index": 0}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.fixture
+def three_runs():
+    write_run("One", 0.25)
+    write_run("Two", 0.75)
+    write_run("Other", 0.1, "aeroscapes")
+
+
+def test_table_prints_each_competition_and_writes_its_files(three_runs, capsys):
+    assert main(["table"]) == 0
+    out = capsys.readouterr().out
+    assert "average     0.500" in out and "average     0.100" in out
+    assert out.index("aeroscapes: ") < out.index("camvid: ")
+    folder = Folders.from_environment().runs / "tables"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{name}.{suffix}" for name in ("aeroscapes", "camvid") for suffix in ("csv", "md", "html")}
+    assert f"files: {shown(folder / 'camvid')}.csv, .md, .html" in out
+    assert main(["table", "T*", "One", "--classes"]) == 0
+    assert "Road" in capsys.readouterr().out and (folder / "camvid_chosen.csv").is_file()
+
+
+def test_table_of_one_competition_or_of_some_runs(three_runs, capsys):
+    assert main(["table", "--competition", "aeroscapes"]) == 0
+    assert "camvid" not in capsys.readouterr().out
+    assert main(["table", "Two"]) == 0
+    out = capsys.readouterr().out
+    assert "average     0.750" in out and "One" not in out
+
+
+def test_table_refuses_what_there_is_not(three_runs, capsys):
+    for words, message in (
+        (["Tow"], "there is no run 'Tow' in"),
+        (["X*"], "no run matches 'X*'"),
+        (
+            ["--competition", "camvidd"],
+            "there is no competition 'camvidd' in configs/competitions/; did you mean camvid?",
+        ),
+    ):
+        assert main(["table", *words]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["table", "--competition", "demo"]) == 0
+    assert capsys.readouterr().out.startswith("There are no runs of demo in ")
+
+
+def test_without_any_run_table_says_so_and_writes_nothing(capsys):
+    assert main(["table"]) == 0
+    assert capsys.readouterr().out.startswith("There are no runs in ")
+    assert not Folders.from_environment().runs.exists()

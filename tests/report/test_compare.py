@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.paths import Folders
-from pipeline.report.compare import Comparison, compare_runs, paired_gain, run_folder
+from pipeline.report.compare import Comparison, compare_runs, paired_gain
+from pipeline.report.folders import run_folder
 from pipeline.report.plots import draw_comparison, draw_run_curves
 from tests.report.small_run import make_history, mark_stages, write_csv, write_evaluated
 

@@ -13,6 +13,7 @@ from pipeline.config.load import load, names
 from pipeline.config.schema import Encoder, Model
 from pipeline.errors import UserError
 from pipeline.segmentation.networks import align_corners, build_network, low_logits, upsample_factor
+from pipeline.training.checkpoint import num_parameters
 
 # Every (architecture, encoder) of the 73 experiments.
 EXPERIMENTS = {
@@ -52,6 +53,12 @@ def test_the_network_of_every_experiment_is_built_and_runs(architecture, encoder
         assert network(IMAGE[..., :64, :64]).shape == (1, 12, 64, 64)
     kernels = [param for param in network.parameters() if param.dim() == 4]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize("encoder", ["tu-lcnet_035", "mit_b0", "vgg11_bn", "se_resnet50"])
+def test_the_parameters_of_a_network_are_counted_from_its_weights_alone(encoder):
+    network = build_network(model("FPN", Encoder(encoder, "X", None)), 3)
+    assert num_parameters(network.state_dict()) == sum(param.numel() for param in network.parameters())
 
 
 @pytest.mark.parametrize("num_channels", [1, 4, 16])

@@ -2,11 +2,12 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pipeline.submission.kaggle import facts_in
+from pipeline.submission.kaggle import all_submissions, facts_in
 from tests.segmentation.submission.scenes import make_competition, write
 from tests.submission.clients import run_lines
 
@@ -59,6 +60,93 @@ def test_the_same_content_is_not_uploaded_twice_unless_asked_for(folder):
     assert "was submitted before, with the same content, as 100" in outcome.error
     assert run_lines(SUBMIT.replace("px'", "px', again=True"), folder).code == 0
     assert len(json.loads((folder / "submissions.json").read_text())) == 2
+
+
+def test_an_upload_of_long_ago_is_found_on_a_later_page(folder):
+    assert run_lines(SUBMIT, folder).code == 0
+    (first,) = json.loads((folder / "submissions.json").read_text())
+    later = [first | {"ref": 200 + number, "description": f"by hand {number}"} for number in range(50)]
+    (folder / "submissions.json").write_text(json.dumps([*later, first]))
+    outcome = run_lines(SUBMIT, folder)
+    assert outcome.code == 2
+    assert "was submitted before, with the same content, as 100" in outcome.error
+
+
+def uploads(count: int) -> list[SimpleNamespace]:
+    return [SimpleNamespace(ref=number) for number in range(count)]
+
+
+class Client16:
+    """Has one page; a token has no effect."""
+
+    def __init__(self, count: int) -> None:
+        self.all, self.calls = uploads(count), []
+
+    def competition_submissions(self, competition, page_token=None, page_size=20):
+        self.calls.append(page_token)
+        return self.all[:20]
+
+
+class Client17(Client16):
+    """Calls the number of a page a token."""
+
+    def competition_submissions(self, competition, group=None, sort=None, page_token=0, page_size=20):
+        self.calls.append(page_token)
+        first = (max(page_token, 1) - 1) * page_size
+        return self.all[first : first + page_size]
+
+
+class Client18(Client16):
+    """Has tokens, which no call returns."""
+
+    def competition_submissions(self, competition, page_token="", page_size=20):
+        self.calls.append(page_token)
+        return self.all[:20]
+
+
+class Client22(Client16):
+    """Has both."""
+
+    def competition_submissions(self, competition, page_number=-1, page_token="", page_size=20):
+        self.calls.append(page_number)
+        first = (max(page_number, 1) - 1) * page_size
+        return self.all[first : first + page_size]
+
+
+@pytest.mark.parametrize(
+    ("client", "count", "found", "calls"),
+    [
+        (Client16, 45, 20, [None]),
+        (Client17, 45, 45, [0, 2, 3, 4]),
+        (Client18, 45, 20, [""]),
+        (Client22, 45, 45, [-1, 2, 3, 4]),
+        (Client22, 40, 40, [-1, 2, 3]),
+        (Client22, 7, 7, [-1, 2]),
+        (Client22, 0, 0, [-1]),
+    ],
+)
+def test_each_client_lists_what_it_can_and_what_is_missing_is_noted(client, count, found, calls, capsys):
+    asked = client(count)
+    references = [one.ref for one in all_submissions(asked, "a-competition")]
+    assert references == list(range(found)) and asked.calls == calls
+    assert ("lists the last 20 submissions alone" in capsys.readouterr().err) == (found < count)
+
+
+def test_a_submission_that_arrives_between_two_pages_is_listed_once():
+    class Growing(Client22):
+        def competition_submissions(self, competition, page_number=-1, page_size=20):
+            page = super().competition_submissions(competition, page_number)
+            self.all.insert(0, SimpleNamespace(ref=1000 + len(self.calls)))
+            return page
+
+    references = [one.ref for one in all_submissions(Growing(45), "a-competition")]
+    assert len(references) == len(set(references)) and set(range(45)) <= set(references)
+
+
+def test_the_installed_client_has_numbers_of_pages(tmp_path):
+    lines = "from kaggle.api.kaggle_api_extended import KaggleApi\nimport pipeline.submission.kaggle as own\n"
+    outcome = run_lines(f"{lines}print('page:', own.page_name(KaggleApi()))", tmp_path, mood=None)
+    assert outcome.out.splitlines()[-1] in ("page: page_number", "page: page_token"), outcome.error
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,19 @@ def test_the_local_score_is_the_competitions_own(tmp_path):
     assert [(row["score"], row["local_score"]) for row in read(tmp_path)] == [("iou", "0.712")]
 
 
+def test_all_pages_of_submissions_are_in_the_log(tmp_path):
+    answer(tmp_path, *(submission(number, date=f"2024-05-01 07:08:{number:02d}") for number in range(45, 0, -1)))
+    outcome = run_lines(LOG, tmp_path)
+    assert outcome.code == 0, outcome.error
+    assert [row["reference"] for row in read(tmp_path)] == [str(number) for number in range(1, 46)]
+
+
+def test_a_page_that_is_not_full_is_not_taken_for_the_last(tmp_path):
+    answer(tmp_path, *(submission(number, date=f"2024-05-01 07:08:{number:02d}") for number in range(45, 0, -1)))
+    assert run_lines(LOG, tmp_path, "leaves out").code == 0
+    assert {row["reference"] for row in read(tmp_path)} == {str(number) for number in range(1, 46)} - {"45", "25", "5"}
+
+
 EARLIER = """\
 reference,submitted_utc,competition,file,csv_sha256,local_dice,local_iou,public,private,status,message
 9,2024-04-01 07:08:09,a-competition,Exp.csv,ffffffffffff,0.81,0.71,0.7,0.6,complete,flat | csv ffffffffffff

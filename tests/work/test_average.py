@@ -199,6 +199,7 @@ def test_a_better_mean_is_adopted_and_is_the_mean_with_statistics_of_its_own(run
         "epoch": None,
         "valid_loss": None,
         "sha256": sha256_file(paths / CHOSEN),
+        "parameters": sum(own.numel() for own in load_network(run, found, "the mean")[0].parameters()),
         "weights": "mean of epochs 7, 8, 9",
     }
 

@@ -34,9 +34,12 @@ class KaggleApi:
             print("Authentication required to call the Kaggle API.")
             exit(1)
 
-    def competition_submissions(self, competition):
+    def competition_submissions(self, competition, page_number=-1, page_token="", page_size=20):
+        """Answers with one page; each page leaves out one entry that is None, as Kaggle does."""
         self._meet(competition)
-        return [SimpleNamespace(**submission) for submission in self._read()]
+        first = (max(page_number, 1) - 1) * page_size
+        page = [SimpleNamespace(**submission) for submission in self._read()[first : first + page_size]]
+        return [None, *page[1:]] if self.mood == "leaves out" else page
 
     def competition_submit(self, file_name, message, competition):
         if self.mood == "broken upload":

@@ -1,0 +1,59 @@
+"""The folders of runs that a command names: which there are, their resolved config, and what was typed for them.
+
+Needs neither pandas nor NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.load import is_machine_key
+from pipeline.errors import UserError
+from pipeline.paths import CONFIG, shown
+from pipeline.report.read import read_config, read_origin
+from pipeline.wording import did_you_mean
+
+SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
+
+
+def run_folder(name: str, runs: Path) -> Path:
+    """Returns the folder of a run.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    folder = runs / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in runs.iterdir() if (path / CONFIG).is_file()) if runs.is_dir() else []
+        hint = did_you_mean(name, known, f"there are: {', '.join(known) or 'none yet'}", most=3)
+        raise UserError(f"there is no run {name!r} in {runs}; {hint}\n`./run.sh {name}` makes one of a config.")
+    return folder
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Returns the resolved config of a run that must be there."""
+    path, (name, dash, _) = folder / CONFIG, folder.name.partition("-")
+    if (values := read_config(path)) is None:
+        again = f"./run.sh {name}{' with its settings' if dash else ''}"
+        raise UserError(f"{shown(path)} is {'damaged' if path.is_file() else 'missing'}; {again} writes it again")
+    return values
+
+
+def command_of(folder: Path, values: Mapping[str, Any]) -> str:
+    """Returns what was typed for a run, by the comments of its config."""
+    experiment, changed = read_origin(folder / CONFIG)
+    overrides = [f"{key}={json.dumps(values.get(key))}" for key in changed if not is_machine_key(key)]
+    return " ".join(["./run.sh", experiment or folder.name, *map(shlex.quote, overrides)])
+
+
+def without_split(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a run that another split leaves as they are, without the machine's own.
+
+    >>> without_split({"DATASETS.SPLIT_INDEX": 3, "SOLVER.POWER": 2.0, "RUNTIME.DEVICE": "cpu"})
+    {'SOLVER.POWER': 2.0}
+    """
+    return {key: value for key, value in values.items() if key not in SPLIT_KEYS and not is_machine_key(key)}

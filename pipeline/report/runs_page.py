@@ -1,0 +1,91 @@
+"""The table of `./run.sh table` as a page whose columns are sorted by a click; it loads nothing.
+
+In: a `RunsTable`. Out: a page for light and dark, wide and narrow screens; a wide table scrolls inside its box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.report.frame import document
+from pipeline.report.markup import Html, digits, heat, join, quantity, table, tag
+from pipeline.report.runs_table import Column, RunsTable
+from pipeline.report.runs_text import SETTINGS, SUMMARIES
+
+SORT = Path(__file__).with_name("sort.js")
+MEANINGS = {
+    "other split": "the score of the same settings on the other kind of split, by slice or by sequence",
+    "public": "public score on Kaggle's leaderboard, of the submission that is there now",
+    "private": "private score on Kaggle's leaderboard, of the submission that is there now",
+    "hours": "hours of training; of an ensemble, of all its members",
+    "params M": "millions of parameters; of an ensemble, of all its members",
+}
+
+Shown = Callable[[Column, "float | None"], Html | str]
+
+
+def table_page(own: RunsTable) -> str:
+    """Returns the page of a competition's runs."""
+    words = {heading: own.texts[heading] for heading in ("split", "other split") if any(own.texts[heading])}
+    if any(own.differing):
+        words[SETTINGS] = [tag("span", text, class_="words") for text in own.differing]
+    caption = f"{own.label} of each class"
+    runs = _table(own, own.columns, _number, words, "Validation scores and costs", "sorted")
+    classes = _table(own, own.classes, _heated, {}, caption, "sorted heat")
+    sections = [("Runs", "Runs", join(runs, _meanings(own))), ("Classes", caption, classes)]
+    title = f"{own.competition}: {quantity(len(own.runs), 'run')}"
+    return document(title, own.competition, _headline(own), sections, SORT)
+
+
+def _headline(own: RunsTable) -> Html:
+    main = own.columns[0]
+    best, run = max((value, name) for value, name in zip(main.values, own.runs, strict=True) if value is not None)
+    notes = tag("aside", tag("ul", *(tag("li", note) for note in own.notes)), class_="caution") if own.notes else None
+    return tag(
+        "header",
+        tag("p", own.title, class_="eyebrow") if own.title else None,
+        tag("div", tag("h1", own.competition, " ", tag("small", quantity(len(own.runs), "run"))), class_="title"),
+        tag("p", tag("strong", digits(best)), f" the highest validation {own.label}, of {run}", class_="score"),
+        notes,
+    )
+
+
+def _meanings(own: RunsTable) -> Html:
+    headings = [column.heading for column in own.columns]
+    known = [f"{heading}: {meaning}." for heading, meaning in MEANINGS.items() if heading in headings]
+    if any(heading.startswith("published") for heading in headings):
+        known.append("published: what the source of the experiment reports, on its own split.")
+    return tag("p", " ".join(["A click on a heading sorts.", *known]), class_="note")
+
+
+def _table(
+    own: RunsTable,
+    columns: Sequence[Column],
+    shown: Shown,
+    words: Mapping[str, Sequence[str]],
+    caption: str,
+    kind: str,
+) -> Html:
+    """Returns a table of the runs with words behind the numbers, and the summaries below."""
+    heads = [tag("button", text, type="button") for text in ("run", *(one.heading for one in columns), *words)]
+    cells = ([shown(column, value) for value in column.values] for column in columns)
+    summaries = [
+        (name, *(column.shown(column.summary()[name]) or "–" for column in columns), *("" for _ in words))
+        for name in SUMMARIES
+    ]
+    rows = zip(own.runs, *cells, *words.values(), strict=True)
+    return table(heads, rows, caption, summaries, class_=kind)
+
+
+def _number(column: Column, value: float | None) -> Html | str:
+    """Returns a number for people, the highest of its column in bold where it is a score; sorted with all digits."""
+    if value is None:
+        return "–"
+    text = column.shown(value)
+    is_top = column.is_score and value == max(column.known)
+    return tag("data", tag("b", text) if is_top else text, value=repr(value))
+
+
+def _heated(column: Column, value: float | None) -> Html | str:
+    return heat(value, _number(column, value))

@@ -1,0 +1,251 @@
+"""The table of `./run.sh table`: what the evaluated runs of each competition reached, by class too, and at what cost.
+
+In: the small files of `runs/*`, the headers of configs, the log of uploads. Out: one `RunsTable` per competition, in
+columns; `runs_text.py` and `runs_page.py` write it. (`table.py` is the list of configs.) No pandas, no NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.competition import Competition
+from pipeline.config.load import load_competition
+from pipeline.engine.run import Stage
+from pipeline.errors import UserError
+from pipeline.paths import CONFIG, CONFIGS, Folders
+from pipeline.report.folders import without_split
+from pipeline.report.read import show_value, split_name
+from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, read_row, read_uploads
+from pipeline.report.table import overrides_text
+
+SHOWN_FIRST = ("dice", "miou")  # behind the competition's own score; every run has both
+COSTS = {"hours": "hours", "parameters_m": "params M"}  # headings
+MOST_NAMED = 8  # runs in a note
+
+
+@dataclass(frozen=True)
+class Column:
+    """Numbers, one per run. `key`: its name in the CSV.
+
+    Attributes:
+        is_score: higher is better; people are shown three decimals of a score and two of others.
+        is_detail: only in the files, not on the terminal.
+    """
+
+    key: str
+    heading: str
+    values: tuple[float | None, ...]
+    is_score: bool = True
+    is_detail: bool = False
+
+    @property
+    def known(self) -> list[float]:
+        """The values that there are."""
+        return [value for value in self.values if value is not None]
+
+    def shown(self, value: float | None) -> str:
+        """Returns a value for people, empty where it is not known."""
+        return "" if value is None else f"{value:.{3 if self.is_score else 2}f}"
+
+    def summary(self) -> dict[str, float | None]:
+        """Returns minimum, average and maximum."""
+        known = self.known
+        if not known:
+            return dict.fromkeys(("minimum", "average", "maximum"))
+        return {"minimum": min(known), "average": sum(known) / len(known), "maximum": max(known)}
+
+
+@dataclass(frozen=True)
+class RunsTable:
+    """The evaluated runs of one competition, in the order of their names.
+
+    Attributes:
+        competition: its name; `title`: what people call it.
+        label: of the competition's own score, whose means are the first of `columns` and whose classes `classes` has.
+        texts: words by heading, one per run: split, settings.
+        differing: the settings, without those that all runs of a config share.
+        columns: without those that no run has a value of.
+        notes: what is missing, and what not to compare.
+    """
+
+    competition: str
+    title: str
+    label: str
+    runs: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
+    differing: tuple[str, ...]
+    columns: tuple[Column, ...]
+    classes: tuple[Column, ...]
+    notes: tuple[str, ...]
+
+
+def runs_tables(
+    folders: Folders,
+    stages: Sequence[Stage],
+    names: Sequence[str] | None = None,
+    competition: str | None = None,
+    configs: Path = CONFIGS,
+) -> list[RunsTable]:
+    """Returns a table per competition, by name; one whose runs have no score yet has no rows, but notes.
+
+    Args:
+        stages: in order; the last one that a run has finished is its state.
+        names: of run folders; None: all.
+        competition: only this one.
+    """
+    found = folders.runs.iterdir() if folders.runs.is_dir() else ()
+    every = sorted(path.name for path in found if (path / CONFIG).is_file())
+    by_competition: dict[str, list[RunRow]] = defaultdict(list)
+    for row in (read_row(folders.runs / name, stages, configs) for name in every):
+        by_competition[str(row.values.get("DATASETS.COMPETITION", ""))].append(row)
+    tables = []
+    for name, rows in sorted(by_competition.items()):
+        chosen = [row for row in rows if names is None or row.name in names]
+        if chosen and competition in (None, name):
+            tables.append(_table(name, chosen, rows, folders))
+    return tables
+
+
+def _table(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: Folders) -> RunsTable:
+    """Returns the table of a competition's runs; `every`: also those that were not chosen."""
+    try:
+        competition = load_competition(name) if name else None
+    except UserError:  # its description was renamed or removed
+        competition = None
+    scored = [row for row in rows if not row.without]
+    score = _main_score(scored, competition)
+    label = next((row.metrics.scores[score].label for row in scored if score in row.metrics.scores), "score")
+    uploads, faults = read_uploads(folders, competition)
+    boards = [board_scores(row.name, uploads, folders.submissions) for row in scored]
+    others = _other_splits(scored, every, score)
+    columns = [
+        *_score_columns(scored, score),
+        _column(f"other_split_{score}", "other split", [others[row.name][0] for row in scored]),
+        *(_column(key, key, [own.get(key) for own in boards]) for key in BOARDS),
+        *_published(scored),
+        *(
+            _column(key, heading, [_with_members(row, every, key) for row in scored], is_score=False)
+            for key, heading in COSTS.items()
+        ),
+    ]
+    of_classes = [row.metrics.scores[score].classes if score in row.metrics.scores else {} for row in scored]
+    classes = dict.fromkeys(known for own in of_classes for known in own)
+    return RunsTable(
+        competition=name,
+        title=competition.title if competition else "",
+        label=label,
+        runs=tuple(row.name for row in scored),
+        texts={
+            "split": tuple(split_name(row.split) for row in scored),
+            "other split": tuple(others[row.name][1] for row in scored),
+            "settings": tuple(row.header.question or overrides_text(row.values, row.changed) for row in scored),
+        },
+        differing=tuple(
+            row.header.question or overrides_text(row.values, keys)
+            for row, keys in zip(scored, _differing(scored), strict=True)
+        ),
+        columns=tuple(column for column in columns if column.known),
+        classes=tuple(_column(f"{score}_{one}", one, [own.get(one) for own in of_classes]) for one in classes),
+        notes=(*_notes(rows), *faults),
+    )
+
+
+def _column(key: str, heading: str, values: Sequence[float | None], **options: bool) -> Column:
+    return Column(key, heading, tuple(values), **options)
+
+
+def _main_score(rows: Sequence[RunRow], competition: Competition | None) -> str:
+    """Returns the score that the table is about: the competition's own, or that of the first run."""
+    known = {name for row in rows for name in row.metrics.scores}
+    if competition is not None and competition.score in known:
+        return competition.score
+    return rows[0].metrics.main.name if rows else ""
+
+
+def _score_columns(rows: Sequence[RunRow], main: str) -> Iterator[Column]:
+    """Yields the mean of every score, the competition's own first."""
+    labels = {name: score.label for row in rows for name, score in row.metrics.scores.items()}
+    order = dict.fromkeys(name for name in (main, *SHOWN_FIRST, *labels) if name in labels)
+    for name in order:
+        values = [row.metrics.mean(name) for row in rows]
+        yield _column(name, labels[name], values, is_detail=name not in (main, *SHOWN_FIRST))
+
+
+def _published(rows: Sequence[RunRow]) -> Iterator[Column]:
+    """Yields a column for each score of which there is a published value."""
+    headers = [row.header for row in rows]
+    for label in dict.fromkeys(header.published_label for header in headers if header.published is not None):
+        values = [header.published if header.published_label == label else None for header in headers]
+        yield _column(f"published_{label.lower()}", f"published {label}", values)
+
+
+def _with_members(row: RunRow, every: Sequence[RunRow], cost: str) -> float | None:
+    """Returns what a run costs, or an ensemble's members together; they are known by the weights they predict with."""
+    if not row.members:
+        return getattr(row, cost)
+    by_checkpoint = {one.checkpoint: getattr(one, cost) for one in every if not one.members}
+    own = [by_checkpoint.get(member) for member in row.members]
+    return None if None in own else sum(own)
+
+
+def _other_splits(rows: Sequence[RunRow], every: Sequence[RunRow], score: str) -> dict[str, tuple[float | None, str]]:
+    """Returns by run the score of the same settings on the other kind of split, and the name of that split.
+
+    Of several, the one with the same SPLIT_INDEX is taken, or else the one with the lowest.
+    """
+    alike: dict[str, list[RunRow]] = defaultdict(list)
+    for row in every:
+        if not row.without and score in row.metrics.scores:
+            alike[_settings_key(row)].append(row)
+    found = {}
+    for row in rows:
+        others = [one for one in alike[_settings_key(row)] if one.split.get("by") != row.split.get("by")]
+        index = row.split.get("index")
+        others.sort(key=lambda one: (one.split.get("index") != index, one.split.get("index") or 0))
+        other = others[0] if others else None
+        found[row.name] = (other.metrics.mean(score), split_name(other.split)) if other else (None, "")
+    return found
+
+
+def _differing(rows: Sequence[RunRow]) -> list[list[str]]:
+    """Returns by run the overridden keys, without those whose value all overridden runs of its config share."""
+    values: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        for key in row.changed:
+            values[row.config, key].append(show_value(row.values[key]))
+    num_runs = Counter(row.config for row in rows if row.changed)
+
+    def tells(config: str, key: str) -> bool:
+        own = values[config, key]
+        return num_runs[config] == 1 or len(own) < num_runs[config] or len(set(own)) > 1
+
+    return [[key for key in row.changed if tells(row.config, key)] for row in rows]
+
+
+def _settings_key(row: RunRow) -> str:
+    return json.dumps([row.config, without_split(row.values)], sort_keys=True)
+
+
+def _notes(rows: Sequence[RunRow]) -> list[str]:
+    """Returns which runs have no row, and which rows not to compare."""
+    notes, scored = [], [row for row in rows if not row.without]
+    if any(len(keys) < len(row.changed) for row, keys in zip(scored, _differing(scored), strict=True)):
+        notes.append("settings: without those that all overridden runs of a config share; the CSV has all")
+    if without := [row for row in rows if row.without]:
+        states = [f"{row.name} ({row.without})" for row in without]
+        notes.append(f"without a score: {_listed(states)}")
+    if quick := [row.name for row in scored if (row.split.get("index") or 0) < 0]:
+        notes.append(f"quick runs on a share of the images, not to be compared: {_listed(quick)}")
+    kinds = sorted({str(row.split.get("by")) for row in scored})
+    if len(kinds) > 1:
+        notes.append(f"validated on different splits ({', '.join(kinds)}): compare runs of one kind only")
+    return notes
+
+
+def _listed(words: Sequence[str]) -> str:
+    rest = len(words) - MOST_NAMED
+    return ", ".join(words[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
