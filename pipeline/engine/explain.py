@@ -50,7 +50,7 @@ def explain(run: Run) -> list[Explanation]:
         awaited = tuple(f"{name} is written by {again[name]}" for name in read if name in again)
         state: State = "would run"
         if reasons == (NOT_DONE,) and stage.is_shared and (sibling := known_at(siblings, stage, run)):
-            state, reasons = "would be reused", (f"if it reads the same, from {shown(sibling.folder)}",)
+            state, reasons = "would be reused", (f"from {shown(sibling.folder)}, if its inputs are the same",)
         elif not reasons and awaited:
             state, reasons = "may run", awaited
         elif not reasons:

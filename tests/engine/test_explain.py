@@ -70,7 +70,7 @@ def test_a_file_that_was_changed_by_hand_is_named_with_the_stage_that_wrote_it(d
 
 def test_what_a_sibling_has_done_would_be_reused(done):
     found = asked(done, book("-0123abcd", SORT__BY="count"))
-    assert str(found[0]) == f"would be reused: if it reads the same, from {shown(done.runs / 'book')}"
+    assert str(found[0]) == f"would be reused: from {shown(done.runs / 'book')}, if its inputs are the same"
     assert [one.state for one in found[1:]] == ["would run"] * 3
     assert not (done.runs / "book-0123abcd").exists()
 
