@@ -36,7 +36,7 @@ from pipeline.submission.formats import format_of
 from pipeline.training.all_data import settled_plan
 
 ENSEMBLE_KEYS = ("score", "held_out", "single", "members", "methods")  # a file without one has another form
-SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
+SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT.FOLDS", "DATASETS.SPLIT_INDEX")
 
 
 @dataclass(frozen=True)

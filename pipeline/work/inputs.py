@@ -229,7 +229,7 @@ def member_stores(run: Run, subset: str) -> Sources:
     """
     if run.loaded.config.ensemble.stream or (subset == "test" and has_limit(run)):
         return {}
-    return {f"{member.loaded.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
+    return {f"{member.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
 
 
 def held_out_sources(run: Run) -> Sources:

@@ -174,9 +174,9 @@ class LimitedSubmission:
         if self.without_tta:
             lines.append("some images were predicted without test-time augmentation")
         if len(self.members) > 1:
-            names = [self.members[number].loaded.name for number in self.shown]
+            names = [self.members[number].name for number in self.shown]
             facts["members"] = ", ".join(names) or "none"
-            absent = {self.members[number].loaded.name: self._why_absent(number) for number in self._absent()}
+            absent = {self.members[number].name: self._why_absent(number) for number in self._absent()}
             if absent:
                 listed = "; ".join(f"{name} ({why})" for name, why in absent.items())
                 lines.append(f"{len(names)} of {len(self.members)} members are used; left out: {listed}")

@@ -86,7 +86,7 @@ def _weights_used(run: Run) -> dict[str, str]:
     """Returns which weights predicted, where AVERAGE has decided that; of an ensemble, its members' by name."""
     if not run.loaded.is_ensemble:
         return weights_used(run)
-    used = {member.loaded.name: found["weights"] for member in member_runs(run) if (found := weights_used(member))}
+    used = {member.name: found["weights"] for member in member_runs(run) if (found := weights_used(member))}
     return {"weights": "; ".join(f"{name}: {text}" for name, text in used.items())} if used else {}
 
 
