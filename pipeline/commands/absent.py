@@ -1,8 +1,12 @@
-"""Why a config lacks a stage that somebody has asked for."""
+"""The stages that somebody has asked for, and why a config lacks one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.config.load import Loaded
+from pipeline.engine.run import Run
+from pipeline.errors import UserError
 from pipeline.stages import ENSEMBLE_STAGES, has_test
 
 NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
@@ -13,6 +17,20 @@ WHY_OFF = {
     "fit": "nothing of DECODE is fitted",
     **dict.fromkeys(("testset", "predict", "submit"), NO_TEST),
 }
+
+
+def check_stages(stages_named: Sequence[str], run: Run) -> str | None:
+    """Returns the last of the stages that were named, in the run's order; None where none was.
+
+    Raises:
+        UserError: the run does not have one of them; says why.
+    """
+    known = [stage.name for stage in run.stages]
+    for stage in stages_named:
+        if stage not in known:
+            name = run.loaded.name
+            raise UserError(f"{name} has no stage {stage} ({why_absent(stage, run.loaded)}); it has {' '.join(known)}")
+    return max(stages_named, key=known.index) if stages_named else None
 
 
 def why_absent(name: str, loaded: Loaded) -> str:

@@ -33,6 +33,11 @@ def own_images(run: Run) -> set[str] | None:
     return _trained_on(run.paths.folder, run.loaded.values, name, run.folders)
 
 
+def images_before(run: Run) -> set[str] | None:
+    """Returns the images that a run's first weights were trained on, before the run itself; None: of unknown origin."""
+    return _before(run.paths.folder, run.loaded.values, run.loaded.config.datasets.competition, run.folders, ())
+
+
 def images_trained_on(paths: RunPaths, competition: str, folders: Folders) -> set[str] | None:
     """Returns the same for the best checkpoint of any run, for the images of a competition."""
     return _trained_on(paths.folder, read_config(paths / CONFIG) or {}, competition, folders)
@@ -56,13 +61,21 @@ def _trained_on(
         ids |= set(learnt)
     if values.get("DATASETS.COMPETITION") != competition:
         ids = set()  # those of other images, whatever they are called
+    before = _before(folder, values, competition, folders, seen)
+    return None if before is None else ids | before
+
+
+def _before(
+    folder: Path, values: Mapping[str, Any], competition: str, folders: Folders, seen: tuple[Path, ...]
+) -> set[str] | None:
+    """Returns the images that the weights of EXPERIMENT.LOAD_PREV were trained on; none where a run starts anew."""
     load_prev = values.get("EXPERIMENT.LOAD_PREV")
     if load_prev is None:
-        return ids
+        return set()
     previous = find_checkpoint(load_prev, folders)
     if previous.suffix == ".safetensors":
-        return ids
-    before = read_config(previous.parent / CONFIG) or {}
+        return set()
+    before, ids = read_config(previous.parent / CONFIG) or {}, set()
     sources = [(previous.parent, before), *(_averaged_into(previous, folders) if previous.name == CHOSEN else ())]
     for source, own in sources:
         earlier = _trained_on(source, own, competition, folders, (*seen, folder))
