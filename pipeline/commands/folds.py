@@ -108,7 +108,7 @@ class _Many:
         """Runs the ensemble, in this process."""
         from pipeline.engine.api import Request, run_many
 
-        request = Request(self.folds.ensemble, (*self.folds.combining, *self.folds.machine), self.folds.ensemble)
+        request = Request(self.folds.ensemble, (*self.folds.combining, *self.folds.machine), "ensemble")
         return run_many([request], None, self.folders, trust_code=self.typed.trust_code, stop=self.stop)[0]
 
 

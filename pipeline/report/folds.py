@@ -75,7 +75,8 @@ class FoldFindings:
         ends = f"95 % interval {found.low:.4f} to {found.high:.4f}" if np.isfinite(found.low) else "no interval"
         some = f", so far {done} of {planned} runs" if done < planned else ""
         groups = "1 sequence" if found.num_groups == 1 else f"{found.num_groups} sequences"
-        return f"out of fold: {self.score} {found.mean:.4f}, {ends} ({self.num_images} images in {groups}{some})"
+        text = f"out of fold: {self.score} {found.mean:.4f}, {ends} ({self.num_images} images in {groups}{some})"
+        return f"{text}\nThe interval comes from the spread between sequences; training again would add to it."
 
     @property
     def csv(self) -> str:

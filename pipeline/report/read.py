@@ -261,10 +261,11 @@ def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
 def split_name(split: Mapping[str, Any]) -> str:
     """Returns a split of metrics.json as text.
 
-    >>> split_name({"by": "slice", "index": 3})
-    'slice 3'
+    >>> split_name({"by": "slice", "index": 3}), split_name({"by": "sequence", "index": 0, "folds": 5})
+    ('slice 3', 'sequence 0 of 5 folds')
     """
-    return f"{split.get('by', '–')} {split.get('index', '')}"
+    folds = f" of {split['folds']} folds" if "folds" in split else ""
+    return f"{split.get('by', '–')} {split.get('index', '')}{folds}"
 
 
 def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:

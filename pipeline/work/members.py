@@ -135,7 +135,6 @@ def member_facts(member: Run) -> dict[str, Any]:
     metrics = read_json(member.paths / METRICS) or {}
     predict = member.stage("predict")
     values = member.loaded.values.items()
-    split = member.loaded.config.datasets
     learnt = {"pseudo": pseudo_facts(member)} if member.loaded.has_pseudo_labels else {}
     return {
         "name": member.name,  # of its run folder: several members may be runs of one config
@@ -145,12 +144,19 @@ def member_facts(member: Run) -> dict[str, Any]:
         "settings": {
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
-        "split": {"by": split.split.by, "index": split.split_index},
+        "split": split_facts(member),
         "score": metrics.get("score"),
         "scores": {name: family["mean"] for name, family in metrics.get("scores", {}).items()},
         "images": metrics.get("images"),
         **learnt,
     }
+
+
+def split_facts(run: Run) -> dict[str, Any]:
+    """Returns kind and index of a run's split, and the number of its folds where SPLIT.FOLDS gives one."""
+    datasets = run.loaded.config.datasets
+    folds = {} if datasets.split.folds is None else {"folds": datasets.split.folds}
+    return {"by": datasets.split.by, "index": datasets.split_index, **folds}
 
 
 def pseudo_facts(run: Run) -> dict[str, Any]:
