@@ -40,6 +40,7 @@ class Folds:
         ensemble: the name of the config that combines them; `members`: what is written for its members.
         combining: what was typed for the ensemble alone; `machine`: what holds for this machine.
         decode: values of DECODE that the config sets.
+        typed: the command.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Folds:
     @property
     def first(self) -> tuple[Training, ...]:
         """The trainings with the first seed: one of each split."""
-        return tuple({training.split: training for training in reversed(self.trainings)}.values())[::-1]
+        return self.trainings[: self.num_folds or 1]
 
     @property
     def path(self) -> Path:
@@ -86,40 +87,45 @@ def load_folds(
             ensemble's file that has other members.
     """
     _check_numbers(name, num_folds, num_seeds)
+    _check_overrides(overrides, num_folds)
     combining, own = _parted(overrides, lambda key: is_combined and is_below(key, COMBINING_KEYS))
     machine, words = _parted(own, is_machine_key)
-    _check_overrides(overrides, num_folds)
     loaded = load(name, words, trusts_code)
-    if loaded.is_ensemble:
-        one = shlex.split(loaded.config.ensemble.members[0])[0]
-        raise UserError(f"{name} is an ensemble, which trains nothing; name an experiment: ./run.sh {one} --folds 5")
-    if loaded.is_on_all_images:
-        why = "trains on all images (DATASETS.SPLIT.BY: none), so no image would be out of fold"
-        remedy = f"name the run that it is trained like: ./run.sh {loaded.config.solver.from_} --folds 5"
-        raise UserError(f"{name} {why}; {remedy}")
+    _check_kind(loaded)
+    num_seeds = num_seeds or 1
     of_folds = () if num_folds is None else _fold_words(loaded, num_folds)
     splits = range(num_folds) if num_folds else (loaded.config.datasets.split_index,)
     trainings, members = [], []
-    for seed, split in product(_seeds(loaded, num_seeds or 1), splits):
+    for seed, split in product(_seeds(loaded, num_seeds), splits):
         given = (*words, *of_folds, *([f"{SPLIT}={split}"] if num_folds else []))
         given = given if seed is None else (*given, f"{SEED}={seed}")
-        all_words = (*given, *machine)
-        trainings.append(Training(name, split, seed, name, all_words, load(name, all_words, trusts_code).run))
+        run = load(name, (*given, *machine), trusts_code).run
+        trainings.append(Training(name, split, seed, name, (*given, *machine), run))
         members.append(shlex.join([name, *given]))
-    parts = [f"{number}{what}" for number, what in ((num_folds, "folds"), (num_seeds, "seeds")) if number]
-    decode = {
-        key: value
-        for key, value in loaded.values.items()
-        if is_below(key, ("DECODE",)) and not loaded.origins[key].startswith("configs/base.yaml")
-    }
-    options = [f"--{what} {number}" for what, number in (("folds", num_folds), ("seeds", num_seeds)) if number]
-    found = Folds(
-        name, loaded.competition.name, loaded.config.datasets.split.by, tuple(trainings), num_folds, num_seeds or 1,
-        f"{loaded.run}-{''.join(parts)}", tuple(members), combining, machine, decode,
-        " ".join(["./run.sh", name, *options, *map(shlex.quote, words)]),
-    )  # fmt: skip
-    _check_file(found)
-    return found
+    counts = {"folds": num_folds, "seeds": num_seeds if num_seeds > 1 else None}
+    counts = {what: number for what, number in counts.items() if number}
+    options = [f"--{what} {number}" for what, number in counts.items()]
+    folds = Folds(
+        name=name,
+        competition=loaded.competition.name,
+        by=loaded.config.datasets.split.by,
+        trainings=tuple(trainings),
+        num_folds=num_folds,
+        num_seeds=num_seeds,
+        ensemble=f"{loaded.run}-{''.join(f'{number}{what}' for what, number in counts.items())}",
+        members=tuple(members),
+        combining=combining,
+        machine=machine,
+        decode={key: value for key, value in loaded.values.items() if _is_decode_of(loaded, key)},
+        typed=" ".join(["./run.sh", name, *options, *map(shlex.quote, words)]),
+    )
+    _check_file(folds)
+    return folds
+
+
+def _is_decode_of(loaded: Loaded, key: str) -> bool:
+    """Returns whether a key is one of DECODE, and set by the config."""
+    return is_below(key, ("DECODE",)) and not loaded.origins[key].startswith("configs/base.yaml")
 
 
 def ensemble_text(folds: Folds) -> str:
@@ -157,6 +163,18 @@ def _check_numbers(name: str, num_folds: int | None, num_seeds: int | None) -> N
         raise UserError(f"--seeds {num_seeds}: expected 2 to {MOST}, such as ./run.sh {name} --seeds 3")
     if num_seeds == 1 and num_folds is None:
         raise UserError(f"--seeds 1: one seed is an ordinary run, ./run.sh {name}; expected 2 to {MOST}")
+
+
+def _check_kind(loaded: Loaded) -> None:
+    """Refuses what is no training with a validation."""
+    if loaded.is_ensemble:
+        one = shlex.split(loaded.config.ensemble.members[0])[0]
+        what = f"{loaded.name} is an ensemble, which trains nothing"
+        raise UserError(f"{what}; name an experiment: ./run.sh {one} --folds 5")
+    if loaded.is_on_all_images:
+        why = "trains on all images (DATASETS.SPLIT.BY: none), so no image would be out of fold"
+        remedy = f"name the run that it is trained like: ./run.sh {loaded.config.solver.from_} --folds 5"
+        raise UserError(f"{loaded.name} {why}; {remedy}")
 
 
 def _check_overrides(overrides: Sequence[str], num_folds: int | None) -> None:

@@ -71,6 +71,12 @@ def _load_member(text: str, overrides: Sequence[str], trusts_code: bool) -> Load
     return load(name, (*kept, *overrides), trusts_code)
 
 
+def member_names(members: Sequence[Loaded]) -> list[str]:
+    """Returns what members are called: by their configs, or by their run folders where several are of one config."""
+    configs = [member.name for member in members]
+    return [member.run if configs.count(member.name) > 1 else member.name for member in members]
+
+
 def member_command(member: Loaded, stage: str) -> str:
     """Returns what to type to run a stage of a member, or of any run, with the overrides of its run."""
     return " ".join(["./run.sh", member.name, *map(shlex.quote, _overrides(member)), stage])

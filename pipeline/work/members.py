@@ -130,14 +130,14 @@ def require_alike(members: Sequence[Run], has_stores: bool) -> None:
             raise UserError(f"{name} and {first} predict other test images, such as {min(unlike)}; run both again")
 
 
-def member_facts(member: Run) -> dict[str, Any]:
+def member_facts(member: Run, name: str) -> dict[str, Any]:
     """Returns a member's entry in members.json: names, settings of its predictions, its own scores."""
     metrics = read_json(member.paths / METRICS) or {}
     predict = member.stage("predict")
     values = member.loaded.values.items()
     learnt = {"pseudo": pseudo_facts(member)} if member.loaded.has_pseudo_labels else {}
     return {
-        "name": member.name,  # of its run folder: several members may be runs of one config
+        "name": name,
         "run_name": run_name(member.loaded.config),
         "checkpoint_sha256": sha256_file(predicting_checkpoint(member)),
         **weights_used(member),

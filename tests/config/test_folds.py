@@ -37,6 +37,10 @@ def test_runs_that_are_there_already_are_not_trained_under_another_name():
     }
 
 
+def test_one_seed_per_fold_is_what_folds_alone_are():
+    assert load_folds("demo", [], 3, 1) == load_folds("demo", [], 3, None)
+
+
 def test_further_seeds_differ_from_that_of_the_config(configs):
     (configs / "Mine.yaml").write_text("# Q?\n# ./run.sh Mine\nBASE: demo\nEXPERIMENT: {SEED: 100}\n")
     assert [one.seed for one in load_folds("Mine", [], None, 3).trainings] == [None, 101, 102]
