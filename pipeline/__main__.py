@@ -10,7 +10,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
+from pipeline.commands.many import WORKERS, check_workers
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.commands.words import split_words
 from pipeline.errors import Stopped, UserError
@@ -45,6 +47,10 @@ def experiment_parser() -> Parser:
     options.add_argument("stages", metavar="STAGE", nargs="*", help=meaning)
     meaning = "other settings; the run then has a run folder of its own"
     options.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=meaning)
+    meaning = "train on each of N folds, and combine the runs in an ensemble; see docs/folds.md"
+    options.add_argument("--folds", metavar="N", type=int, help=meaning)
+    options.add_argument("--seeds", metavar="N", type=int, help="train with each of N seeds, and combine the runs")
+    options.add_argument("--workers", metavar="N", type=int, help=f"with --folds or --seeds: {WORKERS}")
     options.add_argument("--force", action="store_true", help="run the named stages (or all) again, even if fresh")
     meaning = "predict the images of DIR, such as a hidden test set, and not the competition's test images"
     options.add_argument("--test-dir", metavar="DIR", help=meaning)
@@ -116,13 +122,17 @@ def run_experiment(arguments: Sequence[str]) -> int:
     if name not in names():
         refuse_slip(name, arguments[1:])
     stages_named, overrides = split_words(name, [*chosen.stages, *chosen.overrides, *unknown], experiment_parser())
+    if chosen.folds is not None or chosen.seeds is not None:
+        return run_several(chosen, stages_named, overrides)
+    if chosen.workers is not None:
+        raise UserError(f"--workers {chosen.workers} is for several runs; add --folds 5 or --seeds 3, or leave it out")
     if chosen.test_dir is not None:
         overrides.append(f"DATASETS.TEST_DIRECTORY={chosen.test_dir}")
     if chosen.time_limit is not None:
         if (hours := hours_of(chosen.time_limit)) is None:
             raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
         overrides.append(f"SUBMIT.TIME_LIMIT_HOURS={hours:.6g}")
-    from pipeline.commands.absent import refuse_absent
+    from pipeline.commands.absent import check_stages
     from pipeline.engine.api import open_run, run_stages
     from pipeline.engine.stopping import Stop
     from pipeline.paths import shown
@@ -130,13 +140,24 @@ def run_experiment(arguments: Sequence[str]) -> int:
     stop = Stop()
     opened = open_run(name, overrides, stop=stop, trust_code=chosen.trust_code)
     known = [stage.name for stage in opened.stages]
-    refuse_absent(stages_named, opened)
+    last = check_stages(stages_named, opened) or known[-1]
     stop.listen()
-    last = max(stages_named, key=known.index) if stages_named else known[-1]
     if opened.name != name:
         print(f"{name} with other settings runs in {shown(opened.paths.folder)}")
     run_stages(opened, last, (stages_named or known) if chosen.force else ())
     return 0
+
+
+def run_several(chosen: Any, stages_named: Sequence[str], overrides: Sequence[str]) -> int:
+    """Runs an experiment on several folds, or with several seeds."""
+    from pipeline.commands.folds import Typed, run_folds
+
+    workers = 1 if chosen.workers is None else chosen.workers
+    check_workers("./run.sh", workers)
+    single = {"--force": chosen.force, "--test-dir": chosen.test_dir, "--time-limit": chosen.time_limit}
+    refused = tuple(option for option, value in single.items() if value)
+    typed = Typed(chosen.folds, chosen.seeds, workers, tuple(stages_named), refused, chosen.trust_code)
+    return run_folds(chosen.name, overrides, typed)
 
 
 def refuse_slip(name: str, arguments: Sequence[str]) -> None:

@@ -45,6 +45,7 @@ DEPENDENTS = {
     "DATASETS.TEST_DIRECTORY": ("testset", "report"),
     "DATASETS.SPLIT_INDEX": ("prepare", "tile", "sweep", "train", "evaluate", "report"),
     "DATASETS.SPLIT.BY": ("prepare", "sweep", "train", "evaluate", "report"),
+    "DATASETS.SPLIT.FOLDS": ("prepare", "sweep", "train", "evaluate", "report"),
     "DATASETS.CLASSES": LEARN,
     "DATASETS.PADDING": ("tile", *NETWORK),
     "DATASETS.UPSCALE": NETWORK,

@@ -1,4 +1,4 @@
-"""Why a config lacks a stage that somebody has asked for."""
+"""The stages that somebody has asked for, and why a config lacks one."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ WHY_OFF = {
 }
 
 
-def refuse_absent(stages: Sequence[str], opened: Run) -> None:
-    """Refuses the name of a stage that a run does not have.
+def check_stages(stages_named: Sequence[str], run: Run) -> str | None:
+    """Returns the last of the stages that were named, in the run's order; None where none was.
 
     Raises:
-        UserError: says why it has not, and which it has.
+        UserError: the run does not have one of them; says why.
     """
-    name, known = opened.loaded.name, [stage.name for stage in opened.stages]
-    if absent := [stage for stage in stages if stage not in known]:
-        why = why_absent(absent[0], opened.loaded)
-        raise UserError(f"{name} has no stage {absent[0]} ({why}); it has {' '.join(known)}")
+    known = [stage.name for stage in run.stages]
+    for stage in stages_named:
+        if stage not in known:
+            name = run.loaded.name
+            raise UserError(f"{name} has no stage {stage} ({why_absent(stage, run.loaded)}); it has {' '.join(known)}")
+    return max(stages_named, key=known.index) if stages_named else None
 
 
 def why_absent(name: str, loaded: Loaded) -> str:

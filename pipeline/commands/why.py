@@ -30,7 +30,7 @@ def why_command(options: Parser, arguments: Sequence[str]) -> None:
     if len(stages) > 1:
         raise UserError(f"{options.prog}: found {' '.join(stages)}; name one stage, or none for a line for each")
 
-    from pipeline.commands.absent import refuse_absent
+    from pipeline.commands.absent import check_stages
     from pipeline.engine.api import open_run
     from pipeline.engine.explain import explain
 
@@ -38,7 +38,7 @@ def why_command(options: Parser, arguments: Sequence[str]) -> None:
     if run.loaded.competition.name == DEMO and run.loaded.config.datasets.directory is None:
         # A stage that is asked for its files draws the demo where it is gone; of a named folder it says that it is.
         run = open_run(chosen.name, [*overrides, f"DATASETS.DIRECTORY={DEMO_FOLDER}"])
-    refuse_absent(stages, run)
+    check_stages(stages, run)
     found = {one.stage: one for one in explain(run)}
     if run.name != chosen.name:
         print(f"{run.name}, the run with these settings:")

@@ -25,6 +25,7 @@ NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
 # except those that tell the members apart.
 ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY")
 ENSEMBLE_KEYS += ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
+FOLDED = ("kfold", "stratified", "sequence")  # the kinds of split that have a number of folds
 MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
 
 
@@ -37,6 +38,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
     of_data += (augmentation_problems(config), pseudo_problems(config, competition, plan))
     of_members = (
+        _split(config),
         _all_data(config),
         _average(config, plan),
         _report(config, plan),
@@ -142,6 +144,19 @@ def _data(config: Config, competition: Competition) -> Problems:
     if batch % accumulate:
         found = f"DATALOADERS.TRAIN.BATCH_SIZE {batch} cannot be split into {accumulate} equal micro-batches"
         yield "SOLVER.ACCUMULATE", found
+
+
+def _split(config: Config) -> Problems:
+    datasets, folds = config.datasets, config.datasets.split.folds
+    if folds is None or config.ensemble.members is not None:
+        return
+    by, index = datasets.split.by, datasets.split_index
+    if by not in FOLDED:
+        found = f"{folds} has an effect with SPLIT.BY {', '.join(FOLDED[:-1])} and {FOLDED[-1]} only, found {by}"
+        yield "DATASETS.SPLIT.FOLDS", f"{found}; set null, or another SPLIT.BY"
+    elif by == "sequence" and index >= folds:
+        why = f"{index}, but SPLIT.FOLDS deals the sequences into {folds} folds, once"
+        yield "DATASETS.SPLIT_INDEX", f"{why}; give 0 to {folds - 1}"
 
 
 def _all_data(config: Config) -> Problems:

@@ -1,31 +1,42 @@
 """The members of an ensemble as configs of their own: with the overrides that were typed for the ensemble.
 
+A member is written as it is typed behind `./run.sh`: a config, and overrides where its run had some. Its run folder
+follows from that, so that a member means the same on every machine.
+
 In: a resolved ensemble. Out: the resolved configs of its members. Needs no torch.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Sequence
 
-from pipeline.config.load import COMBINING_KEYS, Loaded, load
+from pipeline.config.load import COMBINING_KEYS, Loaded, load, names
 from pipeline.errors import UserError
 from pipeline.wording import is_below
+
+RUN_FOLDER = re.compile(r"(.+)-[0-9a-f]{8}")  # of a run with overrides
 
 
 def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
     """Returns the resolved configs of an ensemble's members, in the order of ENSEMBLE.MEMBERS.
 
     Raises:
-        UserError: a member is unknown, from another competition, or an ensemble itself; with origin and remedy.
+        UserError: a member is unknown, from another competition, an ensemble itself, or the same run as another; with
+            origin and remedy.
     """
     origin = f"{loaded.origins['ENSEMBLE.MEMBERS']}: ENSEMBLE.MEMBERS"
     members, overrides = [], _overrides(loaded, COMBINING_KEYS)
+    written: dict[str, str] = {}  # by the run
     for name in loaded.config.ensemble.members or ():
         try:
-            member = load(name, overrides, loaded.trusts_code)
+            member = _load_member(name, overrides, loaded.trusts_code)
         except UserError as error:
             raise UserError(f"{origin}: member {name}: {error}") from None
+        if (other := written.setdefault(member.run, name)) != name:
+            raise UserError(f"{origin}: {name} is the same run as {other}; keep one")
         if member.is_on_all_images:
             why = (
                 "is trained on all images (DATASETS.SPLIT.BY: none), so no image is out of fold for it and the ensemble"
@@ -43,6 +54,27 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
             )
         members.append(member)
     return tuple(members)
+
+
+def _load_member(text: str, overrides: Sequence[str], trusts_code: bool) -> Loaded:
+    """Returns the config of a member; an override of the ensemble replaces the member's own value."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{error} in {text!r}; write what is typed behind ./run.sh") from None
+    name, *own = words or [""]
+    if (match := RUN_FOLDER.fullmatch(name)) and name not in names() and match[1] in names():
+        why = f"is a run folder; a member is written as its run was typed, such as {match[1]} SOLVER.POWER=2"
+        raise UserError(f"{why}. The second line of the folder's config says which keys it overrides")
+    given = {word.partition("=")[0] for word in overrides}
+    kept = [word for word in own if word.partition("=")[0] not in given]
+    return load(name, (*kept, *overrides), trusts_code)
+
+
+def member_names(members: Sequence[Loaded]) -> list[str]:
+    """Returns what members are called: by their configs, or by their run folders where several are of one config."""
+    configs = [member.name for member in members]
+    return [member.run if configs.count(member.name) > 1 else member.name for member in members]
 
 
 def member_command(member: Loaded, stage: str) -> str:

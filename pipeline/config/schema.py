@@ -50,6 +50,7 @@ class Model:
 @dataclass(frozen=True)
 class Split:
     by: Literal["slice", "sequence", "kfold", "stratified", "given", "none"]
+    folds: Annotated[int, Range(least=2, most=20)] | None  # SPLIT_INDEX names one of them, and goes up to 19
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (tr
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
 - `sequence`: whole sequences; which of them validate is searched, with a fixed seed, among many random choices.
 - `stratified`: whole sequences in 5 folds with like shares of each class, scikit-learn's StratifiedGroupKFold.
+
+  SPLIT.FOLDS is the number of folds of kfold and stratified, where it is not 5. With it `sequence` deals the sequences
+  into so many folds, each of which validates once.
 - `none`: all images train and none validates.
 - `given`: the organisers' own, from a list or folder of validation images or a column of subsets. A column of fold
   numbers is read by SPLIT_INDEX: that fold, in their order, validates.
@@ -25,10 +28,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.data.sequence_folds import deal_sequences, too_few_sequences
 from pipeline.errors import UserError
 
 SEED = 42  # of every shuffle and search here
-NUM_FOLDS = 5
+NUM_FOLDS = 5  # of kfold and stratified where SPLIT.FOLDS is null
 # By SPLIT_INDEX: the seed of the run; where the validation slice starts, in twentieths of the list (5 is 0.25).
 SLICES = (
     (2, 0), (3, 4), (5, 8), (7, 12), (11, 16), (13, 2), (17, 6), (19, 10), (23, 14), (29, 18),
@@ -46,12 +50,14 @@ def make_split(
     present: np.ndarray,
     by: Literal["slice", "sequence", "kfold", "stratified", "given", "none"],
     split_index: int,
+    num_folds: int | None = None,
 ) -> pd.DataFrame:
     """Returns id, subset ("train" or "valid") of the catalog's images, in its order.
 
     Args:
         present: bool, images x classes: which classes each image shows.
         split_index: -100 to 19, as the config's schema has checked.
+        num_folds: SPLIT.FOLDS.
 
     Raises:
         UserError: images or sequences are too few for this kind of split or this index.
@@ -61,11 +67,16 @@ def make_split(
         train, valid = ids, []
     elif by == "given":
         train, valid = given_split(ids, catalog["given"].tolist(), index)
-    elif by in ("slice", "kfold"):
-        train, valid = {"slice": slice_split, "kfold": kfold_split}[by](ids, index)
+    elif by == "slice":
+        train, valid = slice_split(ids, index)
+    elif by == "kfold":
+        train, valid = kfold_split(ids, index, num_folds or NUM_FOLDS)
+    elif by == "stratified":
+        train, valid = stratified_split(ids, catalog["sequence"].tolist(), present, index, num_folds or NUM_FOLDS)
+    elif num_folds is not None:
+        train, valid = dealt_split(ids, catalog["sequence"].tolist(), present, index, num_folds)
     else:
-        split_by = {"sequence": sequence_split, "stratified": stratified_split}[by]
-        train, valid = split_by(ids, catalog["sequence"].tolist(), present, index)
+        train, valid = sequence_split(ids, catalog["sequence"].tolist(), present, index)
     if split_index < 0:
         train, valid = take_percent(train, -split_index), take_percent(valid, -split_index)
     if not train or (not valid and by != "none"):
@@ -108,18 +119,19 @@ def slice_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]
     return [id for id in ids if id not in valid], [id for id in ids if id in valid]
 
 
-def kfold_split(ids: list[str], split_index: int) -> tuple[list[str], list[str]]:
-    """Returns (train, valid) ids of fold `split_index` % 5 of shuffle `split_index` // 5.
+def kfold_split(ids: list[str], split_index: int, num_folds: int = NUM_FOLDS) -> tuple[list[str], list[str]]:
+    """Returns (train, valid) ids of fold `split_index` % `num_folds` of shuffle `split_index` // `num_folds`.
 
     Raises:
         UserError: fewer images than folds.
     """
-    if len(ids) < NUM_FOLDS:
-        raise UserError(f"SPLIT.BY kfold cuts {NUM_FOLDS} folds, but there are only {len(ids)} images.")
+    if len(ids) < num_folds:
+        fewer = f"\nGive --folds 2 to {len(ids)} (DATASETS.SPLIT.FOLDS)." if len(ids) > 1 else ""
+        raise UserError(f"SPLIT.BY kfold cuts {num_folds} folds, but there are only {len(ids)} images.{fewer}")
     from sklearn.model_selection import KFold  # here: it takes longer to import than most splits to make
 
-    splitter = KFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
-    return _pick(ids, splitter.split(ids), split_index)
+    splitter = KFold(num_folds, shuffle=True, random_state=SEED + split_index // num_folds)
+    return _pick(ids, splitter.split(ids), split_index % num_folds)
 
 
 def sequence_split(
@@ -165,6 +177,19 @@ def sequence_split(
     return [id for id, name in paired if name not in valid], [id for id, name in paired if name in valid]
 
 
+def dealt_split(
+    ids: list[str], sequences: list[str], present_NC: np.ndarray, split_index: int, num_folds: int
+) -> tuple[list[str], list[str]]:
+    """Returns (train, valid) ids of fold `split_index` of whole sequences, of which every one validates once.
+
+    Raises:
+        UserError: an image without a sequence, or fewer sequences than folds.
+    """
+    fold_of = deal_sequences(sequences, present_NC, num_folds, SEED)
+    is_valid = dict(zip(ids, (fold_of[name] == split_index for name in sequences), strict=True))
+    return [id for id in ids if not is_valid[id]], [id for id in ids if is_valid[id]]
+
+
 def _choices(num_images: np.ndarray, num_uses: np.ndarray, index: int) -> Iterator[np.ndarray]:
     """Yields sets of sequences, bool [S], of about 20 % of the images; half of them take the least used first."""
     rng = random.Random(f"{SEED} {index}")  # Python promises the same shuffles for ever, NumPy does not
@@ -202,9 +227,11 @@ def _order(choices_TS: np.ndarray, present_SC: np.ndarray, num_images: np.ndarra
 
 
 def stratified_split(
-    ids: list[str], sequences: list[str], present_NC: np.ndarray, split_index: int
+    ids: list[str], sequences: list[str], present_NC: np.ndarray, split_index: int, num_folds: int = NUM_FOLDS
 ) -> tuple[list[str], list[str]]:
-    """Returns (train, valid) ids of fold `split_index` % 5 of shuffle `split_index` // 5, sequences kept whole.
+    """Returns (train, valid) ids of fold `split_index` % `num_folds`, sequences kept whole.
+
+    The folds are those of shuffle `split_index` // `num_folds`.
 
     An image counts for the rarest of its classes, because the common ones are everywhere. Images without a sequence
     are a sequence each. `present_NC` is bool, images x classes.
@@ -213,20 +240,20 @@ def stratified_split(
         UserError: fewer sequences than folds.
     """
     groups = [sequence or f"image {id}" for id, sequence in zip(ids, sequences, strict=True)]
-    if len(set(groups)) < NUM_FOLDS:
+    if len(set(groups)) < num_folds:
         raise UserError(
-            f"SPLIT.BY stratified deals sequences into {NUM_FOLDS} folds, but there are only {len(set(groups))}.\n"
-            f"Use DATASETS.SPLIT.BY=sequence, which validates on the sequences nearest to 20 %."
+            f"SPLIT.BY stratified: {too_few_sequences(len(set(groups)), num_folds)}\n"
+            "For a single split, use DATASETS.SPLIT.BY=sequence, which validates on the sequences nearest to 20 %."
         )
     rarity = np.argsort(present_NC.sum(axis=0), kind="stable")
     rarest = rarity[present_NC[:, rarity].argmax(axis=1)]
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=SEED + split_index // NUM_FOLDS)
+    splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=SEED + split_index // num_folds)
     with warnings.catch_warnings():
         # A class with fewer images than folds cannot be everywhere; the others still can.
         warnings.filterwarnings("ignore", message="The least populated class")
-        return _pick(ids, splitter.split(ids, rarest, groups), split_index)
+        return _pick(ids, splitter.split(ids, rarest, groups), split_index % num_folds)
 
 
 def given_split(ids: list[str], subsets: list[str], split_index: int) -> tuple[list[str], list[str]]:
@@ -279,5 +306,5 @@ def _shuffled(ids: list[str]) -> list[str]:
 
 
 def _pick(ids: list[str], folds: Iterator[tuple[np.ndarray, np.ndarray]], index: int) -> tuple[list[str], list[str]]:
-    train, valid = list(folds)[index % NUM_FOLDS]
+    train, valid = list(folds)[index]
     return [ids[index] for index in sorted(train)], [ids[index] for index in sorted(valid)]

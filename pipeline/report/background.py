@@ -137,7 +137,8 @@ def split_section(record: Record) -> Html | None:
     counts = f"{record.split['train']:,} train, {record.split['valid']:,} validation"
     if record.is_on_all_images:
         return tag("p", f"None: all {record.split['train']:,} images train, and none validates.")
-    parts = [tag("p", f"By {datasets.split.by}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
+    folds = f" in {datasets.split.folds} folds" if datasets.split.folds else ""
+    parts = [tag("p", f"By {datasets.split.by}{folds}, SPLIT_INDEX {datasets.split_index}: {counts}.")]
     parts.append(tag("p", _leakage(record)))
     if record.split_scores:
         names = sorted(record.split_scores[0][1].scores, key=lambda name: name != record.score)
@@ -155,7 +156,8 @@ def split_section(record: Record) -> Html | None:
         head = ("run", "split", *map(label_of, names), "images", "near-duplicate pairs")
         parts.append(table(head, rows, "The same settings on each split that was evaluated"))
     other = "slice" if datasets.split.by == "sequence" else "sequence"
-    if record.num_sequences > 1 and other not in {metrics.split.get("by") for _, metrics in record.split_scores}:
+    evaluated = {metrics.split.get("by") for _, metrics in record.split_scores}
+    if record.num_sequences > 1 and other not in evaluated and not folds:  # folds are evaluated on every image
         call = tag("code", f"{record.command('evaluate')} DATASETS.SPLIT.BY={other}")
         words = " trains again on that split, in a run folder of its own, and evaluates."
         parts.append(tag("p", f"Not evaluated by {other} yet. ", call, words, class_="missing"))

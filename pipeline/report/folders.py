@@ -17,7 +17,7 @@ from pipeline.paths import CONFIG, shown
 from pipeline.report.read import read_config, read_origin
 from pipeline.wording import did_you_mean
 
-SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT_INDEX")
+SPLIT_KEYS = ("DATASETS.SPLIT.BY", "DATASETS.SPLIT.FOLDS", "DATASETS.SPLIT_INDEX")
 
 
 def run_folder(name: str, runs: Path) -> Path:

@@ -6,6 +6,7 @@ screens. It loads nothing: its own content policy forbids it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.load import run_name
@@ -75,7 +76,7 @@ def write_page(run: Run) -> Path:
 def _headline(record: Record) -> Html:
     """Returns the header of the page: score, state, and what to know before trusting the score."""
     loaded, found = record.loaded, warnings(record)
-    words = ", ".join(loaded.config.ensemble.members or ()) or _spoken_name(record)
+    words = _member_words(loaded.config.ensemble.members) if loaded.is_ensemble else _spoken_name(record)
     name = tag("h1", record.folder.name, " ", tag("small", words))
     state = read_state(record.folder, record.stages) or "not started"
     listed = tag("ul", *(tag("li", text) for text in found))
@@ -90,6 +91,16 @@ def _headline(record: Record) -> Html:
         _score(record, record.metrics) if record.metrics else None,
         tag("aside", tag("h2", "Read before trusting the score"), listed, class_="caution") if found else None,
     )
+
+
+def _member_words(members: Sequence[str]) -> str:
+    """Returns an ensemble's members in a few words.
+
+    >>> _member_words(["ExpBAA", "ExpBAB"]), _member_words(["ExpBAA SOLVER.POWER=1", "ExpBAA SOLVER.POWER=2"])
+    ('ExpBAA, ExpBAB', '2 runs of ExpBAA')
+    """
+    configs = {member.split()[0] for member in members}
+    return f"{len(members)} runs of {configs.pop()}" if len(configs) == 1 else ", ".join(members)
 
 
 def _spoken_name(record: Record) -> str:

@@ -263,9 +263,11 @@ def split_name(split: Mapping[str, Any]) -> str:
 
     >>> split_name({"by": "slice", "index": 3}), split_name({"by": "slice", "index": None})
     ('slice 3', 'slice')
+    >>> split_name({"by": "sequence", "index": 0, "folds": 5})
+    'sequence 0 of 5 folds'
     """
-    index = split.get("index")
-    return split.get("by", "–") if index is None else f"{split.get('by', '–')} {index}"
+    index, folds = split.get("index"), f" of {split['folds']} folds" if "folds" in split else ""
+    return split.get("by", "–") if index is None else f"{split.get('by', '–')} {index}{folds}"
 
 
 def choose_images(per_image: Mapping[str, Sequence[Any]], score: str, k: int = 3) -> dict[str, list[str]]:

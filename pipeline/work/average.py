@@ -29,6 +29,7 @@ from pipeline.files import second_name, write_json
 from pipeline.intervals import LEAST_SEQUENCES, Interval, group_numbers, interval
 from pipeline.paths import AVERAGE, BEST, CHOSEN, HISTORY, STREAM, shown
 from pipeline.report.read import read_columns, read_json
+from pipeline.report.trained_on import own_images
 from pipeline.scores import LABELS, per_image_score
 from pipeline.training.assemble import load_network, open_data
 from pipeline.training.averaging import mean_weights, moving_norms, renew_statistics
@@ -41,7 +42,6 @@ from pipeline.training.soup import Soup, choose_soup
 from pipeline.work.average_runs import check_runs, weights_of_run
 from pipeline.work.combining import forget_streamed
 from pipeline.work.inputs import competition_folder
-from pipeline.work.members import own_images
 from pipeline.work.predict import windows_until_stopped
 
 BEST_EPOCH = (0,)  # the networks of which it is the mean: the first one

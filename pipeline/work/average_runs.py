@@ -16,11 +16,11 @@ from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown
 from pipeline.report.folders import command_of
 from pipeline.report.read import read_columns, read_config, show_value
+from pipeline.report.trained_on import images_trained_on
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.learner import validated_weights
 from pipeline.training.transfer import classes_of
 from pipeline.wording import is_below
-from pipeline.work.members import images_trained_on
 
 # What one network must have like the other. Weights from which they started decide how images are normalised, too.
 ALIKE = ("MODEL.NAME", "MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.COMPETITION", "DATASETS.UPSCALE")

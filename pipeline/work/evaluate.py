@@ -21,17 +21,16 @@ from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
-from pipeline.work.members import held_out_rows
+from pipeline.work.members import held_out_rows, split_facts
 from pipeline.work.predict import predict_into_store
 
 
 def evaluate(run: Run) -> None:
     """Writes `metrics.json`, `per_image.csv`, the task's tables, the panels and the out-of-fold predictions."""
-    folder, rows, split = competition_folder(run), split_rows(run.paths, "valid"), run.loaded.config.datasets
+    folder, rows = competition_folder(run), split_rows(run.paths, "valid")
     store, checkpoint = predict_into_store(run, rows, "valid")
     evaluation = run.task.evaluate(run, folder, rows, store.__getitem__)
-    facts = {"split": {"by": split.split.by, "index": split.split_index}, "checkpoint": checkpoint}
-    write_evaluation(run, folder, rows, evaluation, facts)
+    write_evaluation(run, folder, rows, evaluation, {"split": split_facts(run), "checkpoint": checkpoint})
 
 
 def evaluate_ensemble(run: Run) -> None:

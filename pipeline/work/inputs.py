@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.architectures import own_code
 from pipeline.config.competition import MaskCsv
-from pipeline.config.members import load_members
+from pipeline.config.members import load_members, member_names
 from pipeline.config.template import any_file
 from pipeline.data.competition import find_folder
 from pipeline.data.image_files import label_files
@@ -227,7 +227,11 @@ def member_stores(run: Run, subset: str) -> Sources:
     """
     if run.loaded.config.ensemble.stream or (subset == "test" and has_limit(run)):
         return {}
-    return {f"{member.loaded.name}'s {PROBS[subset]}": member.paths / PROBS[subset] for member in member_runs(run)}
+    members = member_runs(run)
+    names = member_names([member.loaded for member in members])
+    return {
+        f"{name}'s {PROBS[subset]}": member.paths / PROBS[subset] for name, member in zip(names, members, strict=True)
+    }
 
 
 def held_out_sources(run: Run) -> Sources:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,20 +23,17 @@ from pipeline.files import sha256_file
 from pipeline.paths import (
     AVERAGE,
     BEST,
-    CHOSEN,
-    CONFIG,
     ENSEMBLE,
     LEAKAGE,
     METRICS,
     PSEUDO_FACTS,
     SPLIT,
     TEST_CATALOG,
-    Folders,
-    RunPaths,
 )
 from pipeline.prediction.store import open_predictions
-from pipeline.report.read import read_columns, read_config, read_json
-from pipeline.training.inputs import find_checkpoint, predicting_checkpoint, split_rows
+from pipeline.report.read import read_columns, read_json
+from pipeline.report.trained_on import trained_on
+from pipeline.training.inputs import predicting_checkpoint, split_rows
 from pipeline.wording import is_below
 
 PREDICTING = ("evaluate", "testset", "predict")  # the stages of a member that an ensemble may start by itself
@@ -134,27 +130,33 @@ def require_alike(members: Sequence[Run], has_stores: bool) -> None:
             raise UserError(f"{name} and {first} predict other test images, such as {min(unlike)}; run both again")
 
 
-def member_facts(member: Run) -> dict[str, Any]:
+def member_facts(member: Run, name: str) -> dict[str, Any]:
     """Returns a member's entry in members.json: names, settings of its predictions, its own scores."""
     metrics = read_json(member.paths / METRICS) or {}
     predict = member.stage("predict")
     values = member.loaded.values.items()
-    split = member.loaded.config.datasets
     learnt = {"pseudo": pseudo_facts(member)} if member.loaded.has_pseudo_labels else {}
     return {
-        "name": member.loaded.name,
+        "name": name,
         "run_name": run_name(member.loaded.config),
         "checkpoint_sha256": sha256_file(predicting_checkpoint(member)),
         **weights_used(member),
         "settings": {
             key: value for key, value in values if is_below(key, predict.settings) and not is_machine_key(key)
         },
-        "split": {"by": split.split.by, "index": split.split_index},
+        "split": split_facts(member),
         "score": metrics.get("score"),
         "scores": {name: family["mean"] for name, family in metrics.get("scores", {}).items()},
         "images": metrics.get("images"),
         **learnt,
     }
+
+
+def split_facts(run: Run) -> dict[str, Any]:
+    """Returns kind and index of a run's split, and the number of its folds where SPLIT.FOLDS gives one."""
+    datasets = run.loaded.config.datasets
+    folds = {} if datasets.split.folds is None else {"folds": datasets.split.folds}
+    return {"by": datasets.split.by, "index": datasets.split_index, **folds}
 
 
 def pseudo_facts(run: Run) -> dict[str, Any]:
@@ -220,68 +222,6 @@ def leaked_pairs(members: Sequence[Run], held_out: Mapping[str, Sequence[int]]) 
     return pd.concat(tables).drop_duplicates().reset_index(drop=True)
 
 
-def trained_on(member: Run) -> set[str] | None:
-    """Returns the images that the weights with which a run predicts were trained on, in a soup those of all its runs.
-
-    None where one of them started from a file of unknown origin.
-    """
-    name, folders = member.loaded.config.datasets.competition, member.folders
-    others = _averaged_into(member.paths / CHOSEN, folders) if member.loaded.is_averaged else []
-    parts = [own_images(member), *(_trained_on(folder, values, name, folders) for folder, values in others)]
-    return None if None in parts else set().union(*parts)
-
-
-def own_images(run: Run) -> set[str] | None:
-    """Returns the images that a run itself was trained on, or what it started from; None: of unknown origin."""
-    name = run.loaded.config.datasets.competition
-    return _trained_on(run.paths.folder, run.loaded.values, name, run.folders)
-
-
-def images_trained_on(paths: RunPaths, competition: str, folders: Folders) -> set[str] | None:
-    """Returns the same for the best checkpoint of any run, for the images of a competition."""
-    return _trained_on(paths.folder, read_config(paths / CONFIG) or {}, competition, folders)
-
-
 def weights_used(run: Run) -> dict[str, str]:
     """Returns which weights a run predicts with, where AVERAGE has decided that."""
     return {"weights": read_json(run.paths / AVERAGE)["weights"]} if run.loaded.is_averaged else {}
-
-
-def _trained_on(
-    folder: Path, values: Mapping[str, Any], competition: str, folders: Folders, seen: tuple[Path, ...] = ()
-) -> set[str] | None:
-    """Returns the images of a competition that a run's weights were trained on, in the runs that it started from too.
-
-    Published weights (.safetensors) count as pretrained encoders do: as trained on other images.
-    """
-    split = read_columns(folder / SPLIT)
-    if split is None or folder in seen:
-        return None
-    ids = {id for id, subset in zip(split["id"], split["subset"], strict=True) if subset == "train"}
-    if values.get("PSEUDO.TEACHER") is not None:  # pseudo-labels pass on what the teacher was trained on
-        learnt = (read_json(folder / PSEUDO_FACTS) or {}).get("trained_on")
-        if learnt is None:
-            return None
-        ids |= set(learnt)
-    if values.get("DATASETS.COMPETITION") != competition:
-        ids = set()  # those of other images, whatever they are called
-    load_prev = values.get("EXPERIMENT.LOAD_PREV")
-    if load_prev is None:
-        return ids
-    previous = find_checkpoint(load_prev, folders)
-    if previous.suffix == ".safetensors":
-        return ids
-    before = read_config(previous.parent / CONFIG) or {}
-    sources = [(previous.parent, before), *(_averaged_into(previous, folders) if previous.name == CHOSEN else ())]
-    for source, own in sources:
-        earlier = _trained_on(source, own, competition, folders, (*seen, folder))
-        if earlier is None:
-            return None
-        ids |= earlier
-    return ids
-
-
-def _averaged_into(checkpoint: Path, folders: Folders) -> list[tuple[Path, dict[str, Any]]]:
-    """Returns folder and config of the runs whose weights are averaged in a run's `chosen.ckpt`, beside its own."""
-    names = (read_json(checkpoint.with_name(AVERAGE)) or {}).get("runs", ())
-    return [(folders.run(name).folder, read_config(folders.run(name) / CONFIG) or {}) for name in names]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline.config.members import member_names
 from pipeline.data.catalog import read_catalog, write_table
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
@@ -74,7 +75,8 @@ def predict_ensemble(run: Run) -> None:
         write_json(run.paths / name, read_json(members[0].paths / name))
     stores = [store_facts(member) for member in members] if has_stores else []
     write_json(run.paths / STORES, stores)
-    write_json(run.paths / MEMBERS, [member_facts(member) for member in members])
+    names = member_names([member.loaded for member in members])
+    write_json(run.paths / MEMBERS, list(map(member_facts, members, names)))
 
 
 def predict_into_store(run: Run, rows: pd.DataFrame, subset: str) -> tuple[PredictionStore, dict[str, Any]]:

@@ -38,7 +38,8 @@ def prepare(run: Run) -> None:
         notices.append("the organisers' own validation images are not used as such: DATASETS.SPLIT.BY=given does it")
     for notice in notices:
         run.log(f"note: {notice}")
-    split = make_split(catalog, task.class_presence(catalog), datasets.split.by, datasets.split_index)
+    kind, present = datasets.split, task.class_presence(catalog)
+    split = make_split(catalog, present, kind.by, datasets.split_index, kind.folds)
     leaks = near_duplicates(ImageSource(competition, folder, images), catalog, split)
     classes = task.class_table(catalog, split, competition)
     tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: classes}

@@ -20,10 +20,11 @@ from pipeline.files import sha256_file, write_json
 from pipeline.paths import PSEUDO_FACTS, PSEUDO_LABELS, PSEUDO_LEAKAGE, PSEUDO_TABLE
 from pipeline.prediction.store import PredictionStore, StoreWriter, open_predictions
 from pipeline.prediction.streaming import Source, stream
+from pipeline.report.trained_on import trained_on
 from pipeline.training.assemble import load_predictor, predicting_content
 from pipeline.training.inputs import images_of, predicting_checkpoint, split_rows
 from pipeline.work.inputs import competition_folder, large_ids
-from pipeline.work.members import require_current, trained_on
+from pipeline.work.members import require_current
 from pipeline.work.teacher import (
     OF_TEST,
     Teacher,

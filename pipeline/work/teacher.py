@@ -129,6 +129,7 @@ def _no_member(run: Run, left_out: dict[str, str]) -> str:
     split = run.loaded.config.datasets
     lines = [f"  {name}: {why}" for name, why in left_out.items()]
     same = f"DATASETS.SPLIT.BY={split.split.by} DATASETS.SPLIT_INDEX={split.split_index}"
+    same += f" DATASETS.SPLIT.FOLDS={split.split.folds}" if split.split.folds else ""
     return "\n".join(
         [
             f"{KEY}: no member of {run.loaded.config.pseudo.teacher} may label images for {run.name}, since its labels "

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.config.members import member_names
 from pipeline.data.catalog import read_catalog
 from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.chain import stage_seconds
@@ -69,6 +70,7 @@ class LimitedSubmission:
     def __init__(self, run: Run, decoding: Mapping[str, Any]) -> None:
         self.run, self.decoding = run, decoding
         self.members, self.found = member_runs(run), combination_facts(run)
+        self.names = member_names([member.loaded for member in self.members])
         self.order: list[int] = [0] if self.found is None else run.task.member_order(run, self.found)
         self.used: list[int] = []
         self.left_out: dict[int, str] = {}
@@ -174,9 +176,9 @@ class LimitedSubmission:
         if self.without_tta:
             lines.append("some images were predicted without test-time augmentation")
         if len(self.members) > 1:
-            names = [self.members[number].loaded.name for number in self.shown]
+            names = [self.names[number] for number in self.shown]
             facts["members"] = ", ".join(names) or "none"
-            absent = {self.members[number].loaded.name: self._why_absent(number) for number in self._absent()}
+            absent = {self.names[number]: self._why_absent(number) for number in self._absent()}
             if absent:
                 listed = "; ".join(f"{name} ({why})" for name, why in absent.items())
                 lines.append(f"{len(names)} of {len(self.members)} members are used; left out: {listed}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.config.members import member_names
 from pipeline.data.catalog import read_catalog
 from pipeline.engine.run import Run
 from pipeline.files import second_name, sha256_file, write_json
@@ -86,7 +87,9 @@ def _weights_used(run: Run) -> dict[str, str]:
     """Returns which weights predicted, where AVERAGE has decided that; of an ensemble, its members' by name."""
     if not run.loaded.is_ensemble:
         return weights_used(run)
-    used = {member.loaded.name: found["weights"] for member in member_runs(run) if (found := weights_used(member))}
+    members = member_runs(run)
+    named = zip(member_names([member.loaded for member in members]), members, strict=True)
+    used = {name: found["weights"] for name, member in named if (found := weights_used(member))}
     return {"weights": "; ".join(f"{name}: {text}" for name, text in used.items())} if used else {}
 
 

@@ -87,9 +87,28 @@ def test_contradictions_in_an_ensemble_are_refused(override, why):
         load("DemoEns", (override,))
 
 
+def test_a_member_is_a_run_as_it_is_typed_and_an_override_of_the_ensemble_replaces_its_own(configs):
+    members = "['DemoAAA', \"DemoAAA PREDICT.TTA=flip 'LOSS_FN.MIX=0.5 ce + 0.5 dice'\"]"
+    name = write(configs, "EnsZ", f"DATASETS: {{COMPETITION: demo}}\nENSEMBLE:\n  MEMBERS: {members}\n")
+    plain, other = load_members(load(name))
+    typed = load("DemoAAA", ("PREDICT.TTA=flip", "LOSS_FN.MIX=0.5 ce + 0.5 dice"))
+    assert (plain.run, other.run) == ("DemoAAA", typed.run)
+    plain, other = load_members(load(name, ("PREDICT.TTA=d4",)))
+    assert {member.config.predict.tta for member in (plain, other)} == {"d4"}
+    assert other.config.loss_fn.mix == "0.5 ce + 0.5 dice"
+
+
 @pytest.mark.parametrize(
     ("members", "why"),
     [
+        ("[ExpBAA, ExpBAA SOLVER.POWR=2]", "member ExpBAA SOLVER.POWR=2: command line: unknown key SOLVER.POWR"),
+        ("[ExpBAA, ExpBAA train]", "member ExpBAA train: 'train': an override is written KEY=VALUE"),
+        ('[ExpBAA, "ExpBAA \'A=1"]', "No closing quotation in .*; write what is typed behind ./run.sh"),
+        ("[ExpBAA, ExpBAA SOLVER.POWER=0.9]", "ExpBAA SOLVER.POWER=0.9 is the same run as ExpBAA; keep one"),
+        (
+            "[ExpBAA, ExpBAB-1a2b3c4d]",
+            "is a run folder; a member is written as its run was typed, such as ExpBAB",
+        ),
         ("[ExpBAA, ExpBAZ]", r"EnsZ.yaml:3: ENSEMBLE.MEMBERS: member ExpBAZ: there is no config .*did you mean ExpBA"),
         ("[ExpBAA, EnsAAA]", "EnsAAA is an ensemble; give its members"),
         ("[ExpBAA, demo]", "demo is from the competition demo, EnsZ from aeroscapes"),

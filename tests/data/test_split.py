@@ -207,6 +207,79 @@ def test_stratified_folds_need_as_many_sequences_and_name_the_way_out():
         split_of(catalog_of(["a", "b", "c"] * 10), "stratified", 0)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=25),
+    num_folds=st.integers(2, 20),
+    seed=st.integers(0, 9),
+)
+def test_dealt_folds_validate_every_image_once_and_keep_sequences_whole(sizes: list[int], num_folds: int, seed: int):
+    sequences = [f"s{number:02d}" for number, size in enumerate(sizes) for _ in range(size)]
+    catalog = catalog_of(sequences)
+    present = np.random.default_rng(seed).random((len(sequences), 3)) < 0.2
+    if len(sizes) < num_folds:
+        with pytest.raises(UserError, match=f"need {num_folds} sequences or more, but there are only {len(sizes)}"):
+            make_split(catalog, present, "sequence", 0, num_folds)
+        return
+    sequence_of = dict(zip(catalog["id"], sequences, strict=True))
+    folds = [sides(make_split(catalog, present, "sequence", index, num_folds)) for index in range(num_folds)]
+    assert sorted(image_id for _, valid in folds for image_id in valid) == sorted(catalog["id"])
+    for train, valid in folds:
+        assert valid and not {sequence_of[image_id] for image_id in train} & {
+            sequence_of[image_id] for image_id in valid
+        }
+    # No fold can be smaller than the sequences allow: without its largest sequence it is below an equal share.
+    totals = [len(valid) for _, valid in folds]
+    assert max(totals) <= len(sequences) / num_folds + max(sizes)  # without its last sequence no fold is above a share
+
+
+@pytest.mark.parametrize("by", ["kfold", "stratified", "sequence"])
+@pytest.mark.parametrize("num_folds", [2, 3, 10])
+def test_each_kind_of_folds_is_a_partition_of_like_parts(by: str, num_folds: int):
+    catalog = catalog_of([f"s{number // 5:02d}" for number in range(300)])
+    present = np.random.default_rng(1).random((300, 4)) < 0.3
+    valid = [sides(make_split(catalog, present, by, index, num_folds))[1] for index in range(num_folds)]
+    assert sorted(image_id for own in valid for image_id in own) == sorted(catalog["id"])
+    apart = 5 if by == "stratified" else 0  # one sequence: it is after like shares of the classes first
+    assert {abs(len(own) - 300 // num_folds) for own in valid} <= {0, apart}
+
+
+@pytest.mark.parametrize("by", ["kfold", "stratified"])
+def test_five_folds_are_the_folds_of_a_config_that_says_nothing(by: str):
+    catalog = catalog_of([f"s{number // 5:02d}" for number in range(103)])
+    present = np.ones((103, 2), bool)
+    for index in (0, 4, 7):
+        own = make_split(catalog, present, by, index, 5)
+        pd.testing.assert_frame_equal(own, make_split(catalog, present, by, index))
+
+
+def test_a_class_of_two_sequences_is_dealt_to_two_folds_so_that_training_never_lacks_it():
+    sequences = [f"s{number // 5:02d}" for number in range(60)]
+    present = np.zeros((60, 2), bool)
+    present[:, 0] = True
+    present[[0, 5], 1] = True  # s00 and s01, neighbours
+    for index in range(3):
+        train, _ = sides(make_split(catalog_of(sequences), present, "sequence", index, 3))
+        assert {"p0", "p5"} & train
+
+
+def test_three_folds_of_camvid_are_its_three_sequences():
+    catalog = catalog_of(["0001TP"] * 62 + ["0006R0"] * 101 + ["0016E5"] * 305)
+    present = np.ones((468, 2), bool)
+    assert sorted(len(sides(make_split(catalog, present, "sequence", index, 3))[1]) for index in range(3)) == [
+        62,
+        101,
+        305,
+    ]
+    with pytest.raises(UserError, match=r"need 5 sequences or more, but there are only 3.*\nGive --folds 2 to 3"):
+        make_split(catalog, present, "sequence", 0, 5)
+
+
+def test_images_without_a_sequence_are_not_dealt():
+    with pytest.raises(UserError, match=r"5 of 20 images are of no sequence\.\nName SEQUENCE_COLUMN"):
+        make_split(catalog_of(["a"] * 15 + [""] * 5), np.ones((20, 2), bool), "sequence", 0, 2)
+
+
 def test_stratified_folds_treat_images_without_sequence_one_by_one():
     train, valid = sides(split_of(catalog_of([""] * 50), "stratified", 0))
     assert (len(train), len(valid)) == (40, 10)

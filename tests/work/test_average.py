@@ -32,6 +32,7 @@ from pipeline.paths import (
     Folders,
 )
 from pipeline.report.read import read_columns
+from pipeline.report.trained_on import images_trained_on, own_images, trained_on
 from pipeline.training.assemble import load_network, open_data
 from pipeline.training.averaging import mean_weights
 from pipeline.training.candidates import candidate_path, load_candidates
@@ -41,7 +42,6 @@ from pipeline.training.learner import validated_weights
 from pipeline.work import average as average_module
 from pipeline.work.average import Averaging, average
 from pipeline.work.average_runs import check_runs
-from pipeline.work.members import images_trained_on, own_images, trained_on
 from tests import tiny as tiny_module
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.tiny import executed, run_of, run_paths, run_stages, write_competition

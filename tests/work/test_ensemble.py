@@ -19,6 +19,7 @@ from pipeline.engine.chain import run_chain
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import TEST_PROBS, VALID_PROBS
 from pipeline.prediction.store import PredictionStore
+from pipeline.report.trained_on import trained_on
 from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.components import with_components
 from pipeline.segmentation.ensemble import Recipe, combine
@@ -26,7 +27,6 @@ from pipeline.segmentation.labels import read_mask
 from pipeline.segmentation.predict import unpack
 from pipeline.segmentation.scores import image_scores
 from pipeline.segmentation.submission.rle import decode_classes
-from pipeline.work.members import trained_on
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.tiny import SIDE, executed, run_of, run_paths, run_stages, write_competition
 from tests.training.toy import StopAt

@@ -21,12 +21,12 @@ from pipeline.engine.folder import prepare_folder
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import BEST, PSEUDO_LABELS, TEST_PROBS
 from pipeline.prediction.store import PredictionStore
+from pipeline.report.trained_on import trained_on
 from pipeline.segmentation.predict import full_logits, unpack
 from pipeline.segmentation.pseudo_labels import read_label
 from pipeline.task import Batch
 from pipeline.training.assemble import open_data
 from pipeline.training.checkpoint import load_checkpoint
-from pipeline.work.members import trained_on
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
 from tests.test_stages import WatchedLoaded, undeclared_keys
 from tests.tiny import draw, executed, run_of, run_paths, run_stages, write_competition
