@@ -153,7 +153,7 @@ def _check_start(name: str, run: Run, valid: set[str]) -> None:
     start = f"{name} starts from {run.loaded.config.experiment.load_prev} ({key})"
     remedy = f"its score would not be out of fold. Type {key}=null, or name a run that was trained on none of them"
     if before is None:
-        raise UserError(f"{start}, and nobody knows on which images it was trained: {remedy}.")
+        raise UserError(f"{start}, and its training images are unknown: {remedy}.")
     if shared := sorted(valid & before):
         found = f"which was trained on {len(shared)} of its {len(valid)} validation images, such as {shared[0]}"
         raise UserError(f"{start}, {found}: {remedy}.")

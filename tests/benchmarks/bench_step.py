@@ -44,7 +44,7 @@ from pipeline.stages import stages_of, task_of
 from pipeline.task import Batch, Criterion, Learning
 from pipeline.training.assemble import loss_terms
 from pipeline.training.device import make_reproducible
-from pipeline.training.encoder import normalise
+from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import StepLog
 from pipeline.training.learner import Learner, autocast, build_learner
@@ -53,7 +53,7 @@ from pipeline.training.step import EpochSums
 from pipeline.training.trainer import RunData, Training, train_epoch
 from tests.benchmarks.bench_copy_paste import paste_float64
 from tests.benchmarks.street_images import CLASSES, NUM_CLASSES, read_images
-from tests.data.catalogs import IndexMasks
+from tests.data.catalogs import IndexMasks, plain_images
 
 WIDTH, HEIGHT = 640, 352
 STEP_BAR, GPU_BAR, PASTE_BAR, LAYOUT_BAR, FORMAT_BAR = 1.05, 0.95, 1.15, 1.2, 1.3
@@ -230,15 +230,15 @@ def number_format(chosen: argparse.Namespace) -> None:
 
 def bare_steps(chosen: argparse.Namespace, precision: str, layout: torch.memory_format) -> Callable[[], None]:
     """Returns a function that trains on one fixed batch for `chosen.steps` steps."""
-    loaded = load_experiment("ExpBAA", chosen, f"SOLVER.PRECISION={precision}")
+    loaded = load_experiment("ExpBAA", argparse.Namespace(**{**vars(chosen), "precision": precision}))
     learner = make_learner(loaded)
     learner.network.to(memory_format=layout)
-    criterion = fixed_loss(loaded, learner)
+    criterion, scaling = fixed_loss(loaded, learner), scaling_of(learner.network, learner.config.model.encoder)
     images = torch.randint(0, 256, (chosen.batch, HEIGHT, WIDTH, 3), dtype=torch.uint8, device=learner.device)
     masks = torch.randint(0, NUM_CLASSES, (chosen.batch, HEIGHT, WIDTH), dtype=torch.uint8, device=learner.device)
 
     def forward(images: torch.Tensor) -> torch.Tensor:
-        inputs = normalise(images, learner.config.model.encoder).contiguous(memory_format=layout)
+        inputs = normalise(images, scaling).contiguous(memory_format=layout)
         with autocast(learner.device, learner.precision):
             return learner.network(inputs)
 
@@ -319,7 +319,12 @@ def main() -> None:
         folder = Path(name)
         catalog = write_images(folder / "data", chosen.images)
         build_store(
-            folder / "data", catalog, None, folder / "stores", IndexMasks(folder / "data"), log=lambda line: None
+            plain_images(folder / "data"),
+            catalog,
+            None,
+            folder / "stores",
+            IndexMasks(folder / "data"),
+            log=lambda line: None,
         )
         ids = list(catalog.id)
         if chosen.part in (None, 1):
