@@ -110,10 +110,10 @@ def degrees_of_freedom(shares: np.ndarray, variances: np.ndarray) -> float:
     return float((variances * (a + off)).sum()) ** 2 / squares
 
 
-def deal_folds(groups: np.ndarray, num_folds: int) -> np.ndarray:
+def assign_folds(groups: np.ndarray, num_folds: int) -> np.ndarray:
     """Returns the fold of each image, int64 (I,): whole sequences, the largest first to the smallest fold.
 
-    >>> deal_folds(np.array([0, 0, 0, 1, 1, 2]), 2).tolist()
+    >>> assign_folds(np.array([0, 0, 0, 1, 1, 2]), 2).tolist()
     [0, 0, 0, 1, 1, 1]
     """
     names, sizes = np.unique(groups, return_counts=True)

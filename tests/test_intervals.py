@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.intervals import Interval, deal_folds, degrees_of_freedom, group_numbers, interval
+from pipeline.intervals import Interval, assign_folds, degrees_of_freedom, group_numbers, interval
 from pipeline.report.compare import paired_gain
 from tests.long.intervals import missed_share
 
@@ -70,7 +70,7 @@ def test_a_wider_interval_is_less_often_wrong():
 
 def test_folds_keep_sequences_whole_and_are_of_like_size():
     groups = group_numbers([f"p{index}" for index in range(50)], [f"s{index // 4}" for index in range(50)])
-    folds = deal_folds(groups, 5)
+    folds = assign_folds(groups, 5)
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     sizes = np.bincount(folds)
     assert sizes.max() - sizes.min() <= 4

@@ -25,8 +25,8 @@ NAME_PART = re.compile(r"[A-Za-z0-9_.+-]+")
 # except those that tell the members apart.
 ENSEMBLE_KEYS = ("ENSEMBLE", "DECODE", "SUBMIT", "RUNTIME", "DATASETS.COMPETITION", "DATASETS.DIRECTORY")
 ENSEMBLE_KEYS += ("EXPERIMENT.PREFIX", "EXPERIMENT.SUFFIX", "MODEL.ABBR", "MODEL.ENCODER.ABBR")
-FOLDED = ("kfold", "stratified", "sequence")  # the kinds of split that have a number of folds
 MEMBER_KEYS = ("EXPERIMENT", "MODEL", "DATASETS.SPLIT_INDEX")
+FOLDED = ("kfold", "stratified", "sequence")  # the kinds of split that have a number of folds
 
 
 def check_config(config: Config, competition: Competition, plan: tuple[Phase, ...], origins: Mapping[str, str]) -> None:
@@ -155,7 +155,7 @@ def _split(config: Config) -> Problems:
         found = f"{folds} has an effect with SPLIT.BY {', '.join(FOLDED[:-1])} and {FOLDED[-1]} only, found {by}"
         yield "DATASETS.SPLIT.FOLDS", f"{found}; set null, or another SPLIT.BY"
     elif by == "sequence" and index >= folds:
-        why = f"{index}, but SPLIT.FOLDS deals the sequences into {folds} folds, once"
+        why = f"{index}, but SPLIT.FOLDS divides the sequences into {folds} folds"
         yield "DATASETS.SPLIT_INDEX", f"{why}; give 0 to {folds - 1}"
 
 

@@ -1,4 +1,4 @@
-"""Whole sequences in folds of like size, so that every image validates exactly once.
+"""Whole sequences in folds of similar size, so that every image validates exactly once.
 
 In: the sequence of each image, which classes it shows, a number of folds. Out: the fold of each sequence.
 """
@@ -12,21 +12,22 @@ import numpy as np
 
 from pipeline.errors import UserError
 
-NUM_TRIALS = 400  # as of the search for `sequence`; dealing 141 sequences so often takes 0.1 s
-_TOLERANCE = 0.25  # of a fold's fair share of images: up to here a lost class weighs more than like sizes
+NUM_TRIALS = 400  # as of the search for `sequence`; 400 assignments of 141 sequences take 0.1 s
+_TOLERANCE = 0.25  # of a fold's fair share of images: up to here a lost class weighs more than equal sizes
 
 
-def deal_sequences(sequences: list[str], present_NC: np.ndarray, num_folds: int, seed: int) -> dict[str, int]:
+def assign_sequences(sequences: list[str], present_NC: np.ndarray, num_folds: int, seed: int) -> dict[str, int]:
     """Returns the fold of each sequence, 0 to `num_folds` - 1; no fold is empty.
 
     Wanted, in this order: sizes within a quarter of an equal share; every class that occurs is left in training,
-    whichever fold validates; every class is in every fold; sizes as equal as possible. The best of many deals is
-    taken, each of which hands sequences, the large ones first or in any order, to the smallest fold.
+    whichever fold validates; every class is in every fold; sizes as equal as possible. The best of many
+    random assignments is taken. Each gives sequence after sequence, in random order or the large ones first, to the
+    fold that is the smallest so far.
 
     Args:
         sequences: of each image.
         present_NC: bool, images x classes: the image has a pixel of the class.
-        seed: of the deals.
+        seed: of the random orders.
 
     Raises:
         UserError: an image has no sequence, or there are fewer sequences than folds.
@@ -45,7 +46,7 @@ def deal_sequences(sequences: list[str], present_NC: np.ndarray, num_folds: int,
     present_SC = np.array([present_NC[groups == name].any(axis=0) for name in names])
     best, least = [], ()
     for trial in range(NUM_TRIALS):
-        folds = _deal(num_images.tolist(), num_folds, random.Random(f"{seed} {trial}"), is_sorted=trial % 2 == 0)
+        folds = _assign(num_images.tolist(), num_folds, random.Random(f"{seed} {trial}"), is_sorted=trial % 2 == 0)
         cost = _cost(np.array(folds), num_folds, num_images, present_SC)
         if not best or cost < least:
             best, least = folds, cost
@@ -66,10 +67,10 @@ def too_few_sequences(num_sequences: int, num_folds: int) -> str:
     )
 
 
-def _deal(num_images: list[int], num_folds: int, rng: random.Random, is_sorted: bool) -> list[int]:
+def _assign(num_images: list[int], num_folds: int, rng: random.Random, is_sorted: bool) -> list[int]:
     """Returns the fold of each sequence: each goes to the fold with the fewest images so far."""
     order = list(range(len(num_images)))
-    rng.shuffle(order)  # Python promises the same shuffles for ever, NumPy does not
+    rng.shuffle(order)  # Python promises the same shuffles in every version, NumPy does not
     if is_sorted:
         order.sort(key=lambda sequence: -num_images[sequence])
     totals, folds = [0] * num_folds, [0] * len(num_images)
@@ -81,7 +82,7 @@ def _deal(num_images: list[int], num_folds: int, rng: random.Random, is_sorted: 
 
 
 def _cost(folds_S: np.ndarray, num_folds: int, num_images: np.ndarray, present_SC: np.ndarray) -> tuple[float, ...]:
-    """Returns what a deal lacks, the weightiest first."""
+    """Returns what an assignment lacks, the most important first."""
     in_fold_FS = folds_S == np.arange(num_folds)[:, None]
     shares = in_fold_FS @ num_images * num_folds / num_images.sum()  # 1 each would be equal
     distance = float(np.abs(shares - 1).max())

@@ -5,10 +5,10 @@ In: the training catalog, the kind of split and SPLIT_INDEX. Out: id, subset (tr
 - `slice`: the original's, 20 overlapping slices of 20 % of the shuffled list. Frames of one video land on both sides.
 - `kfold`: scikit-learn's KFold, 5 folds; index 5 to 9 are the folds of another shuffle, and so on.
 - `sequence`: whole sequences; which of them validate is searched, with a fixed seed, among many random choices.
-- `stratified`: whole sequences in 5 folds with like shares of each class, scikit-learn's StratifiedGroupKFold.
+- `stratified`: whole sequences in 5 folds with similar shares of each class, scikit-learn's StratifiedGroupKFold.
 
-  SPLIT.FOLDS is the number of folds of kfold and stratified, where it is not 5. With it `sequence` deals the sequences
-  into so many folds, each of which validates once.
+  SPLIT.FOLDS is the number of folds of kfold and stratified, where it is not 5. With it `sequence` divides the
+  sequences into so many folds, each of which validates once.
 - `none`: all images train and none validates.
 - `given`: the organisers' own, from a list or folder of validation images or a column of subsets. A column of fold
   numbers is read by SPLIT_INDEX: that fold, in their order, validates.
@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.data.sequence_folds import deal_sequences, too_few_sequences
+from pipeline.data.sequence_folds import assign_sequences, too_few_sequences
 from pipeline.errors import UserError
 
 SEED = 42  # of every shuffle and search here
@@ -74,7 +74,7 @@ def make_split(
     elif by == "stratified":
         train, valid = stratified_split(ids, catalog["sequence"].tolist(), present, index, num_folds or NUM_FOLDS)
     elif num_folds is not None:
-        train, valid = dealt_split(ids, catalog["sequence"].tolist(), present, index, num_folds)
+        train, valid = sequence_fold_split(ids, catalog["sequence"].tolist(), present, index, num_folds)
     else:
         train, valid = sequence_split(ids, catalog["sequence"].tolist(), present, index)
     if split_index < 0:
@@ -177,7 +177,7 @@ def sequence_split(
     return [id for id, name in paired if name not in valid], [id for id, name in paired if name in valid]
 
 
-def dealt_split(
+def sequence_fold_split(
     ids: list[str], sequences: list[str], present_NC: np.ndarray, split_index: int, num_folds: int
 ) -> tuple[list[str], list[str]]:
     """Returns (train, valid) ids of fold `split_index` of whole sequences, of which every one validates once.
@@ -185,14 +185,14 @@ def dealt_split(
     Raises:
         UserError: an image without a sequence, or fewer sequences than folds.
     """
-    fold_of = deal_sequences(sequences, present_NC, num_folds, SEED)
+    fold_of = assign_sequences(sequences, present_NC, num_folds, SEED)
     is_valid = dict(zip(ids, (fold_of[name] == split_index for name in sequences), strict=True))
     return [id for id in ids if not is_valid[id]], [id for id in ids if is_valid[id]]
 
 
 def _choices(num_images: np.ndarray, num_uses: np.ndarray, index: int) -> Iterator[np.ndarray]:
     """Yields sets of sequences, bool [S], of about 20 % of the images; half of them take the least used first."""
-    rng = random.Random(f"{SEED} {index}")  # Python promises the same shuffles for ever, NumPy does not
+    rng = random.Random(f"{SEED} {index}")  # Python promises the same shuffles in every version, NumPy does not
     for trial in range(NUM_TRIALS):
         order = list(range(len(num_images)))
         rng.shuffle(order)

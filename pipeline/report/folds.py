@@ -130,7 +130,9 @@ def check_folds(folds: Folds, first: Sequence[Run]) -> None:
     if never or often:
         kinds = ((never, "would never validate"), (often, "would validate more than once"))
         parts = [f"{len(own)} of {len(ids)} images {what} (such as {own[0]})" for own, what in kinds if own]
-        found = f"the folds of DATASETS.SPLIT.BY {folds.by} are no partition: {' and '.join(parts)}"
+        found = (
+            f"the folds of DATASETS.SPLIT.BY {folds.by} do not validate each image exactly once: {' and '.join(parts)}"
+        )
         raise UserError(f"--folds {folds.num_folds}: {found}.\n{_instead(folds, catalog.get('given', []))}")
 
 

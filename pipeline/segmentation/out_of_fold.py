@@ -3,7 +3,7 @@
 In: images with their sequences, ways to fit a setting on some of them, and what a setting changes in an image's score.
 Out: of each way the setting fitted on all images, and its gain on held-out sequences.
 
-Whole sequences are dealt into folds. Each image is scored with the setting fitted without its fold; a setting is
+Whole sequences are assigned to folds. Each image is scored with the setting fitted without its fold; a setting is
 adopted where the lower bound of the mean gain is above 0.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, deal_folds, group_numbers, interval
+from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, assign_folds, group_numbers, interval
 
 Image = TypeVar("Image")  # a dataclass of image_id, sequence and arrays
 Key = TypeVar("Key")
@@ -113,7 +113,7 @@ def try_settings(
     num_sequences, trials = len(np.unique(groups)), {}
     if num_sequences < LEAST_SEQUENCES:
         return Trials(trials, groups)
-    folds = deal_folds(groups, min(MAX_FOLDS, num_sequences)).tolist()
+    folds = assign_folds(groups, min(MAX_FOLDS, num_sequences)).tolist()
     others_of = {fold: [image for image, own in zip(images, folds, strict=True) if own != fold] for fold in set(folds)}
     for key, fit in fits.items():
         setting = fit(images)

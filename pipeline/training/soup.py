@@ -3,7 +3,7 @@
 In: the score of each validation image by any mean of the networks, and the images' sequences. Out: the networks that
 are averaged, and what their mean gains over the first network.
 
-A soup that is chosen and scored on the same images is flattered. So whole sequences are dealt into folds, the soup is
+A soup that is chosen and scored on the same images is flattered. So whole sequences are assigned to folds, the soup is
 chosen anew without each fold, and its gain is measured there; as for the decoding (`segmentation/out_of_fold.py`).
 Where every fold chooses the same soup that does not help: its gain is then that of the luckiest of several. So the
 interval is widened for the number of other networks (Bonferroni). In a simulation of 2 to 9 equally good networks on 4
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, deal_folds, interval
+from pipeline.intervals import LEAST_SEQUENCES, MAX_FOLDS, TAIL, Interval, assign_folds, interval
 
 Soup = tuple[int, ...]  # numbers of networks, in order
 ScoresOf = Callable[[Soup], np.ndarray]  # float64 (I,), of the mean of these networks; asked again and again
@@ -73,7 +73,7 @@ def choose_soup(num_networks: int, scores_of: ScoresOf, groups: np.ndarray) -> C
     num_sequences = len(np.unique(groups))
     if num_sequences < LEAST_SEQUENCES:
         return None
-    folds = deal_folds(groups, min(MAX_FOLDS, num_sequences))
+    folds = assign_folds(groups, min(MAX_FOLDS, num_sequences))
     gains, by_fold = np.zeros(len(groups)), []
     for fold in np.unique(folds):
         soup = _chosen_on(num_networks, scores_of, folds != fold)

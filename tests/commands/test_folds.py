@@ -143,7 +143,7 @@ def test_the_organisers_folds_are_used_as_they_are_and_another_number_is_refused
     capsys.readouterr()
     assert main(["demo", "prepare", "--folds", "3", *words]) == 2
     error = capsys.readouterr().err
-    assert "--folds 3: the folds of DATASETS.SPLIT.BY given are no partition: 3 of 12 images would never val" in error
+    assert "--folds 3: the folds of DATASETS.SPLIT.BY given do not validate each image exactly once: 3 of 12" in error
     assert "The competition's own folds are 0, 1, 2, 3: type --folds 4" in error
 
 

@@ -144,7 +144,7 @@ def test_another_split_has_its_own_index_with_several_seeds():
         ),
         (
             "DATASETS.SPLIT_INDEX=3",
-            "3, but SPLIT.FOLDS deals the sequences into 3 folds, once; give 0 to 2",
+            "3, but SPLIT.FOLDS divides the sequences into 3 folds; give 0 to 2",
         ),
     ],
 )

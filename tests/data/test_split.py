@@ -213,7 +213,9 @@ def test_stratified_folds_need_as_many_sequences_and_name_the_way_out():
     num_folds=st.integers(2, 20),
     seed=st.integers(0, 9),
 )
-def test_dealt_folds_validate_every_image_once_and_keep_sequences_whole(sizes: list[int], num_folds: int, seed: int):
+def test_folds_of_sequences_validate_every_image_once_and_keep_sequences_whole(
+    sizes: list[int], num_folds: int, seed: int
+):
     sequences = [f"s{number:02d}" for number, size in enumerate(sizes) for _ in range(size)]
     catalog = catalog_of(sequences)
     present = np.random.default_rng(seed).random((len(sequences), 3)) < 0.2
@@ -253,7 +255,7 @@ def test_five_folds_are_the_folds_of_a_config_that_says_nothing(by: str):
         pd.testing.assert_frame_equal(own, make_split(catalog, present, by, index))
 
 
-def test_a_class_of_two_sequences_is_dealt_to_two_folds_so_that_training_never_lacks_it():
+def test_a_class_of_two_sequences_is_in_two_folds_so_that_training_never_lacks_it():
     sequences = [f"s{number // 5:02d}" for number in range(60)]
     present = np.zeros((60, 2), bool)
     present[:, 0] = True
@@ -275,7 +277,7 @@ def test_three_folds_of_camvid_are_its_three_sequences():
         make_split(catalog, present, "sequence", 0, 5)
 
 
-def test_images_without_a_sequence_are_not_dealt():
+def test_images_without_a_sequence_are_refused():
     with pytest.raises(UserError, match=r"5 of 20 images are of no sequence\.\nName SEQUENCE_COLUMN"):
         make_split(catalog_of(["a"] * 15 + [""] * 5), np.ones((20, 2), bool), "sequence", 0, 2)
 
