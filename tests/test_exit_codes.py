@@ -35,9 +35,9 @@ def type_in(*arguments: str) -> tuple[int, str, str]:
         (["show"], ["the following arguments are required: NAME"]),
         (["show", "ExpAAB", "--jsn"], ["--jsn"]),
         (["demo", "sweep", "SWEEP.ENABLE=false"], ["demo has no stage sweep (SWEEP.ENABLE is false)"]),
-        (["demo", "fit"], ["demo has no stage fit (nothing of DECODE is fitted)"]),
+        (["demo", "fit"], ["demo has no stage fit (no DECODE setting is fitted)"]),
         (["EnsAAA", "train"], ["EnsAAA has no stage train (an ensemble trains nothing)"]),
-        (["EnsAAA", "fit"], ["EnsAAA has no stage fit (nothing of DECODE is fitted)"]),
+        (["EnsAAA", "fit"], ["EnsAAA has no stage fit (no DECODE setting is fitted)"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

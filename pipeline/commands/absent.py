@@ -14,7 +14,7 @@ ALL_DATA = "DATASETS.SPLIT.BY is none: no image is left for validation"
 WHY_OFF = {
     "sweep": "SWEEP.ENABLE is false",
     "evaluate": ALL_DATA,
-    "fit": "nothing of DECODE is fitted",
+    "fit": "no DECODE setting is fitted",
     **dict.fromkeys(("testset", "predict", "submit"), NO_TEST),
 }
 
@@ -42,5 +42,5 @@ def why_absent(name: str, loaded: Loaded) -> str:
     if name == "average":
         return "AVERAGE.METHOD is none"
     if name == "predict" and has_test(loaded):
-        return "with a time limit, submit predicts"
+        return "with a time limit, the stage submit makes the predictions"
     return WHY_OFF[name]

@@ -173,7 +173,7 @@ def _check_kind(loaded: Loaded) -> None:
         raise UserError(f"{what}; name an experiment: ./run.sh {one} --folds 5")
     if loaded.is_on_all_images:
         why = "trains on all images (DATASETS.SPLIT.BY: none), so no image would be out of fold"
-        remedy = f"name the run that it is trained like: ./run.sh {loaded.config.solver.from_} --folds 5"
+        remedy = f"use the run in its SOLVER.FROM: ./run.sh {loaded.config.solver.from_} --folds 5"
         raise UserError(f"{loaded.name} {why}; {remedy}")
 
 
@@ -185,8 +185,8 @@ def _check_overrides(overrides: Sequence[str], num_folds: int | None) -> None:
     }
     if num_folds is not None:
         why_not |= {
-            SPLIT: f"--folds trains on 0 to {num_folds - 1}; leave it out, or leave out --folds",
-            FOLDS: f"--folds {num_folds} is their number; leave it out",
+            SPLIT: f"--folds runs SPLIT_INDEX 0 to {num_folds - 1}; leave out this override, or --folds",
+            FOLDS: f"--folds {num_folds} already sets the number of folds; leave it out",
         }
     for key, why in why_not.items():
         if key in keys:
@@ -200,7 +200,7 @@ def _fold_words(loaded: Loaded, num_folds: int) -> tuple[str, ...]:
         found = f"{SPLIT} is {datasets.split_index}, a quick try on {-datasets.split_index} % of the images"
         raise UserError(f"{loaded.origins[SPLIT]}: {found}, but --folds trains on all; set it to 0")
     if by == "slice" and num_folds != USUAL:
-        found = f"slices of DATASETS.SPLIT.BY slice are 20 % of the images, so only {USUAL} of them share no image"
+        found = f"with DATASETS.SPLIT.BY slice a fold is 20 % of the images, so there are exactly {USUAL} folds"
         kfold = f"--folds {num_folds} DATASETS.SPLIT.BY=kfold"
         raise UserError(f"--folds {num_folds}: {found}; type --folds {USUAL}, or {kfold}")
     usual = datasets.split.folds or (None if by == "sequence" else USUAL)

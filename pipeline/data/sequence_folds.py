@@ -58,12 +58,12 @@ def too_few_sequences(num_sequences: int, num_folds: int) -> str:
 
     >>> print(too_few_sequences(3, 5))
     5 folds of whole sequences need 5 sequences or more, but there are only 3.
-    Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS), or DATASETS.SPLIT.BY=kfold, which cuts sequences and scores too well.
+    Give --folds 2 to 3 (DATASETS.SPLIT.FOLDS), or DATASETS.SPLIT.BY=kfold (optimistic scores: it splits sequences).
     """
     fewer = f"--folds 2 to {num_sequences} (DATASETS.SPLIT.FOLDS), or " if num_sequences > 1 else ""
     return (
         f"{num_folds} folds of whole sequences need {num_folds} sequences or more, but there are only {num_sequences}."
-        f"\nGive {fewer}DATASETS.SPLIT.BY=kfold, which cuts sequences and scores too well."
+        f"\nGive {fewer}DATASETS.SPLIT.BY=kfold (optimistic scores: it splits sequences)."
     )
 
 

@@ -76,7 +76,7 @@ class FoldFindings:
         some = f", so far {done} of {planned} runs" if done < planned else ""
         groups = "1 sequence" if found.num_groups == 1 else f"{found.num_groups} sequences"
         text = f"out of fold: {self.score} {found.mean:.4f}, {ends} ({self.num_images} images in {groups}{some})"
-        return f"{text}\nThe interval comes from the spread between sequences; training again would add to it."
+        return f"{text}\nThe interval covers the spread between sequences only, not between repeated trainings."
 
     @property
     def csv(self) -> str:

@@ -16,8 +16,8 @@ from pipeline.report.runs_text import SETTINGS, SUMMARIES
 SORT = Path(__file__).with_name("sort.js")
 MEANINGS = {
     "other split": "the score of the same settings on the other kind of split, by slice or by sequence",
-    "public": "public score on Kaggle's leaderboard, of the submission that is there now",
-    "private": "private score on Kaggle's leaderboard, of the submission that is there now",
+    "public": "public score on Kaggle's leaderboard, of the run's current submission",
+    "private": "private score on Kaggle's leaderboard, of the run's current submission",
     "hours": "hours of training; of an ensemble, of all its members",
     "params M": "millions of parameters; of an ensemble, of all its members",
 }

@@ -1,7 +1,7 @@
 """Uploads to Kaggle, and the calls of its client, which `log` and `download` use too.
 
 The `kaggle` client is imported inside the functions: importing it logs in, and most runs never need it. It exits when
-there are no credentials and waits for ever on a dead network, so every call goes through `ask`.
+there are no credentials and never times out on a dead network, so every call goes through `ask`.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def all_submissions(client: Any, slug: str, answer_within_s: float = ANSWER_WITH
     found = {_identity(one): one for one in newest_submissions(client, slug, answer_within_s)}
     name = page_name(client)
     if name is None and len(found) >= PAGE_SIZE:
-        text = f"the installed Kaggle client lists the last {PAGE_SIZE} submissions alone; older ones are left out."
+        text = f"the installed Kaggle client lists only the last {PAGE_SIZE} submissions; older ones are left out."
         print(f"note: {text} To list all: pip install --upgrade kaggle", file=sys.stderr)
     for number in itertools.count(2) if name is not None and found else ():
         page = newest_submissions(client, slug, answer_within_s, **{name: number})
@@ -221,7 +221,7 @@ def _refuse_second_upload(path: Path, sha256: str, earlier: Sequence[Any]) -> No
         if facts_in(text_of(submission, "description")).get("sha256") == sha256[:_HASH_DIGITS]:
             raise UserError(
                 f"{path.name} was submitted before, with the same content, as {text_of(submission, 'ref')} on "
-                f"{text_of(submission, 'date')}. An upload is one of the few of a day; add --again to repeat it."
+                f"{text_of(submission, 'date')}. Kaggle allows a few uploads a day; add --again to upload it anyway."
             )
 
 

@@ -120,7 +120,7 @@ def epochs_to_best(history: Columns, reverts: Collection[str], name: str = "the 
     phases = history["phase"]
     best = [epoch for epoch, value in enumerate(history["is_best"]) if value == "1" and epoch > 0]
     if not best:
-        raise UserError(f"SOLVER.FROM: no epoch of {name} was its best; name a run that learnt something")
+        raise UserError(f"SOLVER.FROM: no epoch of {name} is marked as its best; name a run that improved in training")
     lengths: dict[str, int] = {}
     epoch = best[-1]
     while epoch > 0:

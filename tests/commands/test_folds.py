@@ -179,7 +179,7 @@ def test_a_command_that_is_stopped_says_how_to_go_on(type_in, capsys):
         (["--workers", "2"], "--workers 2 is for several runs; add --folds 5 or --seeds 3"),
         (["--folds", "5", "--force"], "--force is for one run, and --folds and --seeds make several"),
         (["--seeds", "3", "--test-dir", "x"], "--test-dir is for one run"),
-        (["fit", "--folds", "5"], "demo has no stage fit (nothing of DECODE is fitted)"),
+        (["fit", "--folds", "5"], "demo has no stage fit (no DECODE setting is fitted)"),
         (["--folds", "five"], "argument --folds: invalid int value: 'five'"),
     ],
 )

@@ -100,7 +100,7 @@ def test_where_a_stage_is_named_all_overrides_are_those_of_the_runs():
         ),
         (
             ("ExpBAA", [], 3, None),
-            "only 5 of them share no image; type --folds 5, or --folds 3 DATASETS.SPLIT.B",
+            "so there are exactly 5 folds; type --folds 5, or --folds 3 DATASETS.SPLIT.B",
         ),
         (
             ("demo", ["DATASETS.SPLIT_INDEX=2"], 3, None),
@@ -113,7 +113,7 @@ def test_where_a_stage_is_named_all_overrides_are_those_of_the_runs():
         (("demo", ["ENSEMBLE.MEMBERS=[demo]"], 3, None), "the runs of this command are the members"),
         (
             ("demo", ["DATASETS.SPLIT.BY=none", "SOLVER.FROM=DemoAAA"], 3, None),
-            "no image would be out of fold; name the run that it is trained like: ./run.sh DemoAAA --folds 5",
+            "no image would be out of fold; use the run in its SOLVER.FROM: ./run.sh DemoAAA --folds 5",
         ),
         (("demo", ["SOLVER.MAXLR=1"], 3, None), "unknown key SOLVER.MAXLR"),
     ],

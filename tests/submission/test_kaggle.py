@@ -129,7 +129,7 @@ def test_each_client_lists_what_it_can_and_what_is_missing_is_noted(client, coun
     asked = client(count)
     references = [one.ref for one in all_submissions(asked, "a-competition")]
     assert references == list(range(found)) and asked.calls == calls
-    assert ("lists the last 20 submissions alone" in capsys.readouterr().err) == (found < count)
+    assert ("lists only the last 20 submissions" in capsys.readouterr().err) == (found < count)
 
 
 def test_a_submission_that_arrives_between_two_pages_is_listed_once():

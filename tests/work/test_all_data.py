@@ -118,7 +118,7 @@ def test_the_length_is_that_of_the_way_to_the_best_weights():
         is_best = ["1" if (epoch in (2, last) and epoch <= last) or epoch == 1 else "0" for epoch in range(8)]
         assert epochs_to_best({"phase": phases, "is_best": is_best}, {"anneal"}) == wanted
     assert epochs_to_best({"phase": phases, "is_best": ["0"] * 7 + ["1"]}, ()) == {"flat": 4, "anneal": 3}
-    with pytest.raises(UserError, match="no epoch of X was its best"):
+    with pytest.raises(UserError, match="no epoch of X is marked as its best"):
         epochs_to_best({"phase": phases, "is_best": ["1"] + ["0"] * 7}, (), "X")
 
 

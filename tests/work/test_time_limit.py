@@ -251,7 +251,7 @@ def test_a_stage_that_the_limit_leaves_out_is_explained(hidden):
     from pipeline.commands.absent import why_absent
 
     loaded = load("TinyA", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=1"))
-    assert why_absent("predict", loaded) == "with a time limit, submit predicts"
+    assert why_absent("predict", loaded) == "with a time limit, the stage submit makes the predictions"
     with pytest.raises(UserError, match=r"ENSEMBLE\.STREAM: true predicts image by image"):
         load("TinyEns", ("ENSEMBLE.STREAM=true", "SUBMIT.TIME_LIMIT_HOURS=1"))
 
