@@ -217,7 +217,7 @@ def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, ca
     assert lines[2].split()[2:] == ["ExpAAB.csv", "0.8123", "0.81", "–", "complete", "flat"]
     assert lines[3] == f"in {shown(Folders.from_environment().submissions / 'log.csv')}"
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
-    assert "add --again to repeat it" in capsys.readouterr().err
+    assert "add --again to upload it anyway" in capsys.readouterr().err
     assert main(["submit", "ExpAAB", "-m", "flat", "--again", "RUNTIME.DEVICE=cpu"]) == 0
 
 
