@@ -48,7 +48,7 @@ DEPENDENTS = {
     "DATASETS.SPLIT.FOLDS": ("prepare", "sweep", "train", "evaluate", "report"),
     "DATASETS.CLASSES": LEARN,
     "DATASETS.PADDING": ("tile", *NETWORK),
-    "DATASETS.UPSCALE": NETWORK,
+    "DATASETS.INPUT_SCALE": NETWORK,
     "DATASETS.SAMPLING": LEARN,
     "DATASETS.AUGMENTATION": ("tile", *LEARN),
     "DATASETS.AUGMENTATION.TILE.ENABLE": ("tile", *NETWORK),
@@ -335,7 +335,7 @@ FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one,
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
-REFUSING = {"tile": ("MODEL", "DATASETS.UPSCALE")}
+REFUSING = {"tile": ("MODEL", "DATASETS.INPUT_SCALE")}
 
 
 class Watched:
@@ -392,7 +392,7 @@ def test_a_stage_reads_no_key_that_it_does_not_declare(competition, monkeypatch)
         "DECODE.SUPPRESS=fitted",
         "DECODE.OFFSETS=fitted",
         "DECODE.COMPONENTS=fitted",
-        "DATASETS.UPSCALE=1.5",
+        "DATASETS.INPUT_SCALE=1.5",
         "PREDICT.SCALES=[1.0, 1.5]",
         "LOSS_FN.WEIGHTS=log",
         "SOLVER.MONITOR=valid_boundary_f",  # which has numbers of its own

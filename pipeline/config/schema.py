@@ -67,7 +67,7 @@ class Datasets:
     split: Split
     classes: ClassNames
     padding: Literal["reflect", "background", "ignore", "class"]
-    upscale: Annotated[float, Range(least=1, most=4)]
+    input_scale: Annotated[float, Range(least=0.25, most=4)]
     sampling: Sampling
     augmentation: Augmentation
 

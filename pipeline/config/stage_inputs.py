@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pipeline.config.load import Loaded
 
 NETWORK = ("MODEL.NAME", "MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
-NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.UPSCALE")
+NETWORK += ("MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.INPUT_SCALE")
 NETWORK += tuple(f"DATASETS.AUGMENTATION.TILE.{key}" for key in ("ENABLE", "WIDTH", "HEIGHT"))  # may be its only size
 # Of the competition's description: what a network is trained on. Its name and its submissions train nothing anew.
 TRAINED = (

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
 from pipeline.segmentation.padding import Sizes
 from pipeline.segmentation.probe import Build, Make, Size, find_build, other_sizes
-from pipeline.segmentation.upscaling import upscaled
+from pipeline.segmentation.input_scale import with_input_scale
 from pipeline.segmentation.windows import windowed
 
 ANY_SIZE = Sizes()
@@ -55,7 +55,7 @@ def network_of(loaded: Loaded) -> nn.Module:
     """Returns the network of a run, with random weights."""
     network = build_network(*_arguments_of(loaded))
     _check_sizes(loaded, network.sizes)
-    return upscaled(network, loaded.config.datasets.upscale, network.sizes.multiple)
+    return with_input_scale(network, loaded.config.datasets.input_scale, network.sizes.multiple)
 
 
 def frame_sizes(loaded: Loaded) -> Sizes:
@@ -73,7 +73,7 @@ def _arguments_of(loaded: Loaded) -> tuple[Model, int, int, Size | None, bool]:
 
 
 def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
-    """Refuses tiles and enlarged images of a size that the network does not take.
+    """Refuses tiles and resized images of a size that the network does not take.
 
     Raises:
         UserError: the key and a size that fits.
@@ -85,10 +85,10 @@ def _check_sizes(loaded: Loaded, sizes: Sizes) -> None:
             f"DATASETS.AUGMENTATION.TILE: tiles of {tile.width}x{tile.height} do not fit a network of "
             f"{width}x{height}; make them that size, or set MODEL.ENCODER.IMAGE_SIZE"
         )
-    if sizes.fixed and loaded.config.datasets.upscale != 1:
+    if sizes.fixed and loaded.config.datasets.input_scale != 1:
         height, width = sizes.fixed
         raise UserError(
-            f"DATASETS.UPSCALE: the network takes images of {width}x{height} only, so they cannot be enlarged; set 1"
+            f"DATASETS.INPUT_SCALE: the network takes images of {width}x{height} only, so they cannot be resized; set 1"
         )
 
 

@@ -30,7 +30,7 @@ from pipeline.segmentation.networks import (
     upsample_factor,
 )
 from pipeline.segmentation.samples import ValidDataset
-from pipeline.segmentation.upscaling import is_upscaled
+from pipeline.segmentation.input_scale import has_input_scale
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import BLEND, OVERLAP, windowed
 from pipeline.task import Batch
@@ -181,7 +181,7 @@ def stored_bytes(predictor: Predictor, sizes: Iterable[tuple[int, int]]) -> tupl
 def _stored_factor(predictor: Predictor) -> int:
     """Returns how many times smaller than the frame the logits are kept."""
     is_plain = predictor.settings.mode == "full" and not predictor.settings.has_copies
-    is_plain &= sizes_of(predictor.network).fixed is None and not is_upscaled(predictor.network)
+    is_plain &= sizes_of(predictor.network).fixed is None and not has_input_scale(predictor.network)
     return upsample_factor(predictor.network) if is_plain else 1
 
 

@@ -23,7 +23,7 @@ from pipeline.training.transfer import classes_of
 from pipeline.wording import is_below
 
 # What one network must have like the other. Weights from which they started decide how images are normalised, too.
-ALIKE = ("MODEL.NAME", "MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.COMPETITION", "DATASETS.UPSCALE")
+ALIKE = ("MODEL.NAME", "MODEL.OPTIONS", "MODEL.AUX_WEIGHT", "DATASETS.COMPETITION", "DATASETS.INPUT_SCALE")
 ALIKE += ("MODEL.ENCODER.NAME", "MODEL.ENCODER.WEIGHTS", "MODEL.ENCODER.IMAGE_SIZE")
 
 

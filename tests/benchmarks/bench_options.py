@@ -28,7 +28,7 @@ from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.planes import FULL
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits
 from pipeline.segmentation.scores import image_scores
-from pipeline.segmentation.upscaling import upscaled
+from pipeline.segmentation.input_scale import with_input_scale
 from tests.benchmarks.timing import Seconds, alternate
 
 NUM_CLASSES, BATCH, HEIGHT, WIDTH, BLOB_PX = 12, 2, 224, 416, 16
@@ -109,9 +109,9 @@ def time_copies(network: torch.nn.Module) -> None:
         predict = dataclasses.replace(config.predict, **{"mode": "full", "tta": "none", **settings})
         return Predictor(own, config.model.encoder, predict, NUM_CLASSES, torch.device("cpu"), torch.float32)
 
-    larger = upscaled(build(), 2.0).eval()
+    larger = with_input_scale(build(), 2.0).eval()
     ways = {"plain": predictor(network), **{name: predictor(network, **own) for name, own in COPIES.items()}}
-    ways["UPSCALE 2"] = predictor(larger)
+    ways["INPUT_SCALE 2"] = predictor(larger)
     with torch.inference_mode():
         timed = {name: lambda own=own: averaged_logits(own, image) for name, own in ways.items()}
         show(f"prediction of {HEIGHT} x {WIDTH}", alternate(timed, 3), "against one copy at its own size")

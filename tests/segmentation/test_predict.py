@@ -27,7 +27,7 @@ from pipeline.segmentation.predict import (
     predict_batches,
     stored_bytes,
 )
-from pipeline.segmentation.upscaling import is_upscaled, upscaled
+from pipeline.segmentation.input_scale import has_input_scale, with_input_scale
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import window_starts, window_weights
 from pipeline.task import Batch, Frame
@@ -329,8 +329,8 @@ def test_a_single_scale_is_no_copy_and_predicts_at_its_size():
 
 
 @pytest.mark.parametrize("settings", [{}, {"tta": "flip"}, {"scales": (0.5, 1.0)}, WINDOWS])
-def test_an_upscaled_network_sees_larger_images_and_answers_at_their_own_size(settings):
-    plain, network, seen = PerPixel(), upscaled(PerPixel(), 2.0), []
+def test_a_network_with_an_input_scale_sees_larger_images_and_answers_at_their_own_size(settings):
+    plain, network, seen = PerPixel(), with_input_scale(PerPixel(), 2.0), []
     network.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     network.load_state_dict(plain.state_dict())
     image = normalise(torch.full((1, 64, 96, 3), 99, dtype=torch.uint8), SCALING)
@@ -341,11 +341,21 @@ def test_an_upscaled_network_sees_larger_images_and_answers_at_their_own_size(se
     assert stored.factor == 1 and decode(stored).shape == (64, 96)
 
 
-def test_an_upscaled_network_learns_and_its_copy_has_hooks_of_its_own():
-    network = upscaled(PerPixel(), 1.5)
+def test_at_a_quarter_of_the_size_a_network_sees_the_mean_of_the_pixels():
+    network, seen = with_input_scale(PerPixel(), 0.25), []
+    network.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    dots = torch.zeros(1, 3, 128, 256)
+    dots[..., ::4, ::4] = 16
+    assert network(dots).shape[-2:] == (128, 256)
+    assert seen[0].shape == (1, 3, 32, 64)
+    assert torch.allclose(seen[0][..., 2:-2, 2:-2], torch.tensor(1.0), atol=0.2)  # every fourth pixel: 0 or 16
+
+
+def test_a_network_with_an_input_scale_learns_and_its_copy_has_hooks_of_its_own():
+    network = with_input_scale(PerPixel(), 1.5)
     twin = copy.deepcopy(network)
     image = normalised(num=1)
     network(image).square().mean().backward()
     assert all(param.grad.isfinite().all() and param.grad.any() for param in network.parameters())
     assert twin(image[..., :32]).shape[-2:] == (64, 32) and network(image).shape[-2:] == (64, 96)
-    assert not is_upscaled(upscaled(PerPixel(), 1.0)) and is_upscaled(twin)
+    assert not has_input_scale(with_input_scale(PerPixel(), 1.0)) and has_input_scale(twin)

@@ -1,0 +1,60 @@
+"""A network that sees its images larger or smaller: DATASETS.INPUT_SCALE, in training, validation and prediction alike.
+
+Tiles and windows keep their size in pixels of the image; the network gets each of them resized. Its logits are brought
+back to the size of the tile or image, so loss and scores are at the resolution of the labels, which are never resized.
+TILE.SETS with another factor is another thing: it resizes images and masks first, and a tile shows less or more of
+them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.config.schema import STRIDE
+from pipeline.segmentation.views import resized, scaled_size
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class InputScale:
+    """The two hooks of a network that sees resized images. It holds the size of the image in between."""
+
+    def __init__(self, factor: float, multiple: int) -> None:
+        self.factor, self.multiple, self.size = factor, multiple, (0, 0)
+
+    def resize_input(self, network: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        """Returns the input (B, C, H, W), resized to the nearest multiples of the network's stride."""
+        (image_BCHW,) = inputs
+        self.size = tuple(image_BCHW.shape[-2:])
+        size = scaled_size(self.size, self.factor, self.multiple)
+        # Antialiasing: without it, a quarter of the size would show every fourth pixel instead of their mean.
+        return (F.interpolate(image_BCHW, size=size, mode="bilinear", antialias=self.factor < 1),)
+
+    def restore_size(self, network: nn.Module, inputs: tuple[Tensor], outputs: Tensor | tuple) -> Tensor | tuple:
+        """Returns the logits at the size that the image had; what an auxiliary head says has no size."""
+        if isinstance(outputs, tuple):
+            return (resized(self.size)(outputs[0]), *outputs[1:])
+        return resized(self.size)(outputs)
+
+
+def with_input_scale(network: Network, factor: float, multiple: int = STRIDE) -> Network:
+    """Returns the network with hooks that resize what it is given by a factor; with 1 there are none.
+
+    Resized images have sides that are multiples of `multiple`.
+
+    Its weights keep their names, so that they fit a network without the hooks.
+    """
+    if factor != 1:
+        hooks = InputScale(factor, multiple)
+        network.register_forward_pre_hook(hooks.resize_input)
+        network.register_forward_hook(hooks.restore_size)
+        network.input_scale = factor
+    return network
+
+
+def has_input_scale(network: nn.Module) -> bool:
+    """Returns whether a network resizes its images, so that logits before its head's upsampling fit no factor."""
+    return hasattr(network, "input_scale")
