@@ -26,6 +26,7 @@ from pipeline.paths import Folders
 
 Log = Callable[[str], None]
 SAME_WITHIN_S = 10  # Ctrl-C reaches each process of `run_many` from the terminal, and from the one that waits for them
+NOT_BEGUN = "before it began"
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,8 @@ def _attempt(
         write(f"{request.label or request.name}: {line}")
 
     name = request.name
+    if stop is not None and stop.requested:
+        return Outcome(request, name, "stopped", NOT_BEGUN)
     try:
         name = load(request.name, request.overrides).run
         run(request.name, request.overrides, last_stage, folders, log_named, stop, trust_code=trust_code)
@@ -197,7 +200,7 @@ def _outcome_of(request: Request, future: Future[Outcome]) -> Outcome:
     try:
         return future.result()
     except CancelledError:
-        return Outcome(request, request.name, "stopped", "before it began")
+        return Outcome(request, request.name, "stopped", NOT_BEGUN)
     except Exception as error:  # the process died: out of memory, or killed
         return Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
 

@@ -152,6 +152,19 @@ def test_a_process_of_many_runs_has_data_loading_workers_of_its_own(data, tmp_pa
     assert (outcome.state, outcome.message) == ("done", "")
 
 
+def test_after_a_stop_no_further_run_begins(data, tmp_path):
+    stop, lines = Stop(), []
+
+    def stop_at_once(line: str) -> None:
+        lines.append(line)
+        stop.reason = "Ctrl-C"
+
+    first, *rest = run_many(REQUESTS, "prepare", folders_in(tmp_path, data), log=stop_at_once, stop=stop)
+    assert first.state == "done"  # its only stage had begun
+    assert {(outcome.state, outcome.message) for outcome in rest} == {("stopped", "before it began")}
+    assert all(line.startswith(f"{REQUESTS[0].label}: ") for line in lines)
+
+
 def test_a_fault_or_a_stop_of_one_run_spares_the_others(data, tmp_path, monkeypatch):
     from pipeline.work import prepare
 
