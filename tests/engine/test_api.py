@@ -159,10 +159,11 @@ def test_after_a_stop_no_further_run_begins(data, tmp_path):
         lines.append(line)
         stop.reason = "Ctrl-C"
 
-    first, *rest = run_many(REQUESTS, "prepare", folders_in(tmp_path, data), log=stop_at_once, stop=stop)
+    requests = [replace(REQUESTS[0], label="first"), *REQUESTS[1:]]
+    first, *rest = run_many(requests, "prepare", folders_in(tmp_path, data), log=stop_at_once, stop=stop)
     assert first.state == "done"  # its only stage had begun
     assert {(outcome.state, outcome.message) for outcome in rest} == {("stopped", "before it began")}
-    assert all(line.startswith(f"{REQUESTS[0].label}: ") for line in lines)
+    assert all(line.startswith("first: ") for line in lines)
 
 
 def test_a_fault_or_a_stop_of_one_run_spares_the_others(data, tmp_path, monkeypatch):
