@@ -10,6 +10,7 @@ Nothing here is kept between calls: two calls in one process may have different 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing import Literal
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
-from pipeline.engine.stopping import Stop
+from pipeline.engine.stopping import SIGNALS, Stop, reason_of
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
 
@@ -148,7 +149,7 @@ def run_many(
     if workers <= 1:
         return [_attempt(request, last_stage, folders, log or print_line, trust_code, stop) for request in wanted]
     # Not forked: torch's threads and a GPU do not survive a fork.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _note_signals) as pool:
         futures = [pool.submit(_attempt_alone, request, last_stage, folders, trust_code) for request in wanted]
         try:
             wait(futures)
@@ -208,6 +209,12 @@ def _outcome_of(request: Request, future: Future[Outcome]) -> Outcome:
 _asked_to_end: list[str] = []  # by which signals, of a process of `run_many`: what was queued for it is not begun
 
 
+def _note_signals() -> None:
+    """Makes a process that waits for its next run note a signal. An exception there would end the whole pool."""
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: _asked_to_end.append(reason_of(number)))
+
+
 def _attempt_alone(request: Request, last_stage: str | None, folders: Folders, trust_code: bool) -> Outcome:
     """Runs in a process of its own, which gets the signals of its terminal, too."""
     if _asked_to_end:
@@ -217,4 +224,5 @@ def _attempt_alone(request: Request, last_stage: str | None, folders: Folders, t
     outcome = _attempt(request, last_stage, folders, None, trust_code, stop)
     if stop.has_signal:
         _asked_to_end.append(outcome.message)
+    _note_signals()
     return outcome

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _tell_unraisable = sys.unraisablehook
 
 
@@ -54,9 +55,9 @@ class Stop:
         return self.reason is not None
 
     def listen(self) -> None:
-        """Takes over SIGINT and SIGTERM."""
-        signal.signal(signal.SIGINT, self._receive)
-        signal.signal(signal.SIGTERM, self._receive)
+        """Takes over the signals."""
+        for number in SIGNALS:
+            signal.signal(number, self._receive)
         sys.unraisablehook = _tell_but_interrupts
 
     @contextmanager
@@ -73,9 +74,14 @@ class Stop:
             return
         self._ignored_until = time.monotonic() + self.same_within_s
         came_before, self.has_signal = self.has_signal, True
-        self.reason = "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
+        self.reason = reason_of(number)
         if came_before or not self._is_deferred:
             raise KeyboardInterrupt(self.reason)
+
+
+def reason_of(number: int) -> str:
+    """Returns what a signal means, for messages."""
+    return "Ctrl-C" if number == signal.SIGINT else "asked to end (SIGTERM)"
 
 
 def _tell_but_interrupts(unraisable: sys.UnraisableHookArgs) -> None:

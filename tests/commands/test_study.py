@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,25 +111,37 @@ def test_a_study_that_is_stopped_says_how_to_go_on(write_study, capsys):
     assert "the time budget is used up; to continue, type the same command" in capsys.readouterr().err
 
 
+WAITING = "{a: [], b: [SOLVER.POWER=2], c: [SOLVER.POWER=3], d: [SOLVER.POWER=4]}"
+ENDED = "{a: [SOLVER.PATIENCE=500], b: [SOLVER.NUM_EPOCHS=1]}"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("to_group", [True, False])
-def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project, workshop, tmp_path, to_group):
+@pytest.mark.parametrize(
+    ("settings", "at", "to_group"),
+    [
+        (WAITING, "epoch   1/", True),
+        (WAITING, "epoch   1/", False),
+        (ENDED, "evaluate  done", True),  # the signal reaches a process that has nothing left to do, too
+    ],
+)
+def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project, workshop, tmp_path, settings, at, to_group):
     words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=500") if not word.startswith((SPLIT, SEED))]
-    settings = "SETTINGS: {a: [], b: [SOLVER.POWER=2], c: [SOLVER.POWER=3], d: [SOLVER.POWER=4]}"
-    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words), settings]
+    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
     (tmp_path / "copy").mkdir()
     for name in ("pipeline", "configs"):
         shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text("\n".join(lines) + "\n")
+    study = "\n".join([*lines, f"SETTINGS: {settings}"]) + "\n"
+    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text(study)
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--workers", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     with subprocess.Popen(command, cwd=tmp_path / "copy", **pipes) as process:
         for line in process.stdout:
-            if "epoch   1/" in line:
+            if at in line:
+                time.sleep(1)  # a process that has ended its run waits for the next
                 (os.killpg if to_group else os.kill)(process.pid, signal.SIGINT)
                 break
         rest = process.stdout.read()
-    assert process.returncode == 3
+    assert process.returncode == 3 and "Traceback" not in rest and "failed" not in rest
     assert "stopped: Ctrl-C; to continue, type the same command" in rest
     runs = [path.parent for path in Folders.from_environment().runs.glob("demo*/last.ckpt")]
     assert 1 <= len(runs) <= 2  # of four: what waited was not begun
