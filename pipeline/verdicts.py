@@ -137,6 +137,8 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
         equivalent: differences up to this one do not matter in practice.
         num_comparisons: how many settings are compared with the same one.
 
+    Scores are between 0 and 1, so that a difference of 1 or more cannot be.
+
     Source: the region of practical equivalence, Benavoli, Corani, Demsar and Zaffalon 2017.
     """
     interval = found.interval
@@ -146,4 +148,5 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
         return f"equal within {equivalent:g}"
     if p_value < 2 * TAIL:
         return "better" if interval.mean > 0 else "worse"
-    return f"inconclusive (detectable: {found.detectable(num_comparisons):.2g})"
+    detectable = found.detectable(num_comparisons)
+    return f"inconclusive (detectable: {detectable:.2g})" if detectable < 1 else "inconclusive (too little data)"

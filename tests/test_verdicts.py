@@ -82,6 +82,7 @@ def test_p_values_of_several_comparisons_are_raised_in_order():
         (-0.03, 0.01, "worse"),
         (0.001, 0.002, "equal within 0.005"),
         (0.01, 0.1, "inconclusive (detectable: 0."),
+        (0.01, 2, "inconclusive (too little data)"),
     ],
 )
 def test_verdicts_are_the_four_that_there_are(gain, spread, words):
