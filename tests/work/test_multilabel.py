@@ -114,7 +114,8 @@ def done(project, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     (copy_configs(project, folder) / "competitions" / "shapes.yaml").write_text(f"# Shapes.{DESCRIPTION}")
     truth = write_shapes(folder / "data" / "shapes")
     shared = {"DATASETS.COMPETITION": "shapes", "DATASETS.SPLIT.BY": "sequence"}
-    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 20, "SOLVER.MAX_LR": 0.01}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 8, "SOLVER.MAX_LR": 0.01}
+    shared |= {"SOLVER.OPTIMIZER.NAME": "AdamW"}
     shared |= {"LOSS_FN.MIX": "0.5 bce + 0.5 dice", "SOLVER.MONITOR": "valid_dice", "REPORT.EPOCHS": [1]}
     shared |= {"DATASETS.AUGMENTATION.SHIFT_SCALE_ROTATE.ENABLE": True}
     own = {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}

@@ -38,7 +38,8 @@ def done(project, tmp_path_factory) -> Path:
     (competitions / "edges.yaml").write_text(f"{text}\n{own}")
     write_competition(folder / "data" / "edges")
     shared = {"DATASETS.COMPETITION": "edges", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 12, "SOLVER.MAX_LR": 0.01}
+    shared |= {"SOLVER.PLAN": "constant", "SOLVER.NUM_EPOCHS": 6, "SOLVER.MAX_LR": 0.01}
+    shared |= {"SOLVER.OPTIMIZER.NAME": "AdamW"}
     shared["SOLVER.MONITOR"] = "valid_surface_dice"
     write_members(
         folder / "configs", shared, {name: {"DATASETS.SPLIT_INDEX": index} for name, index in MEMBERS.items()}
