@@ -271,7 +271,10 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         (["PREDICT.SCALES=[]"], "PREDICT.SCALES: found [], expected different factors such as"),
         (["PREDICT.SCALES=[5]"], "PREDICT.SCALES: item 1: 5.0 is outside the allowed range (at least 0.1, at most 4)"),
         (["PREDICT.SCALE_WEIGHTS=[1, 2]"], "PREDICT.SCALE_WEIGHTS: 2 weights for the scales 1; give one per scale"),
-        (["DATASETS.INPUT_SCALE=0.2"], "DATASETS.INPUT_SCALE: 0.2 is outside the allowed range (at least 0.25, at most 4)"),
+        (
+            ["DATASETS.INPUT_SCALE=0.2"],
+            "DATASETS.INPUT_SCALE: 0.2 is outside the allowed range (at least 0.25, at most 4)",
+        ),
         (["DECODE.COMPONENTS=largest(Cra)"], "DECODE.COMPONENTS: cannot read 'largest(Cra)'; there is no class 'Cra'"),
         (["DECODE.COMPONENTS=fited"], "DECODE.COMPONENTS: cannot read 'fited'; did you mean fitted?"),
         (["LOSS_FN.WEIGHTS=inverted"], "LOSS_FN.WEIGHTS: found 'inverted', expected"),

@@ -33,7 +33,13 @@ def nuclei(project, tmp_path_factory) -> tuple[Path, dict[str, list[np.ndarray]]
     copy_configs(project, folder)
     true = write_folder(folder / "data" / "dsb2018")
     shared = {"DATASETS.COMPETITION": "dsb2018", "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
-    shared |= {"SOLVER.PLAN": "constant", "SOLVER.PATIENCE": 40, "SOLVER.MAX_LR": 0.01, "SOLVER.OPTIMIZER.NAME": "AdamW", "DECODE.OBJECTS": "fitted"}
+    shared |= {
+        "SOLVER.PLAN": "constant",
+        "SOLVER.PATIENCE": 40,
+        "SOLVER.MAX_LR": 0.01,
+        "SOLVER.OPTIMIZER.NAME": "AdamW",
+        "DECODE.OBJECTS": "fitted",
+    }
     shared |= {f"DATASETS.AUGMENTATION.{name}.ENABLE": False for name in ("COLOR", "GAUSSIAN_NOISE", "COPY_PASTE")}
     own = {
         name: {"DATASETS.SPLIT_INDEX": index, "SOLVER.NUM_EPOCHS": epochs} for name, (index, epochs) in MEMBERS.items()
