@@ -6,7 +6,7 @@ const kept = {
 };
 const SVG = "http://www.w3.org/2000/svg", COLORS = 7, DASHES = ["", "7 3", "2 3", "8 3 2 3"];
 const HEIGHT = 250, LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 26;
-const CUT_SHARE = 0.97, CUT_MARGIN = 1.15; // a loss beyond it is cut off: one that explodes would flatten all others
+const CUT_SHARE = 0.9, CUT_MARGIN = 0.15; // the worst tenth is cut off where it would flatten what runs differ by
 const allCurves = JSON.parse(document.getElementById("curves-data").textContent);
 
 function element(name, attributes, ...children) {
@@ -30,10 +30,9 @@ function rangeOf(lines, isLoss) {
   const values = (first) => lines.flatMap((line) => line.points.filter((one) => one[0] >= first).map((one) => one[1]));
   const known = values(1).length > 1 ? values(1) : values(0); // epoch 0 is before training
   let low = Math.min(...known), high = Math.max(...known);
-  if (isLoss) {
-    const limit = CUT_MARGIN * quantile(known, CUT_SHARE);
-    if (high > limit && limit > low) high = limit;
-  }
+  const cut = quantile(known, isLoss ? CUT_SHARE : 1 - CUT_SHARE);
+  if (isLoss) high = Math.min(high, cut + CUT_MARGIN * (cut - low) || high);
+  else low = Math.max(low, cut - CUT_MARGIN * (high - cut) || low);
   const margin = Math.max(0.04 * (high - low), 1e-6 * Math.max(1, Math.abs(high)));
   return [low - margin, high + margin];
 }

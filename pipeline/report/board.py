@@ -72,12 +72,10 @@ class BoardRun:
     def state(self) -> str:
         """What to know of a run beside its numbers: that it is running, why it has no score, what is damaged."""
         words = [self.row.without] if self.row.without else []
-        if self.live is not None:
+        if self.live is not None and (self.live.is_running or self.live.stage.startswith(("stopped", "refused"))):
             now = f"{self.live.stage}, epoch {self.live.epochs}" if self.live.epochs else self.live.stage
-            if self.live.is_running:
-                words.append(f"running: {now}")
-            elif now.startswith(("stopped", "refused")):
-                words.append(now)
+            words = [word for word in words if not word.startswith("epoch")]  # `now` says it in full
+            words.append(f"running: {now}" if self.live.is_running else now)
         return "; ".join([*words, *self.faults])
 
 

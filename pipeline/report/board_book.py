@@ -35,13 +35,14 @@ def _notes(own: Competition, gains: list) -> Html | None:
     if not gains:
         return None
     words = [
-        f"Gain: {own.image_label} per image minus that of the experiment above, on the images that both validated, with its "
-        "95 % interval from the spread between sequences.",
+        f"Gain: {own.image_label} per image minus that of the experiment above, on the images that both validated, "
+        "with its 95 % interval from the spread between sequences.",
         "Better and worse are corrected for the number of experiments compared with the same one (Holm).",
     ]
     if not all(gain.covers_training for gain in gains):
         words.append(
-            "Of single runs, the interval does not include what another seed would change: --seeds 3, or a study, measures it."
+            "Of single runs, the interval does not include what another seed would change: --seeds 3, or a study, "
+            "measures it."
         )
     return tag("p", " ".join(words), class_="note")
 
@@ -76,7 +77,9 @@ def _entry(entry: Entry, own: Competition, links: Mapping[str, str]) -> Html:
     """Returns an experiment: name, score, question, answer, and the settings that differ."""
     name = tag("b" if entry.is_config else "code", _linked(entry, links))
     question = tag("p", entry.question, class_="asks") if entry.question else None
-    return tag("div", tag("p", name, _scores(entry, own), class_="named"), question, _answer(entry), _changes(entry))
+    return tag(
+        "div", tag("p", name, _scores(entry, own, links), class_="named"), question, _answer(entry), _changes(entry)
+    )
 
 
 def _linked(entry: Entry, links: Mapping[str, str]) -> Html | str:
@@ -85,16 +88,19 @@ def _linked(entry: Entry, links: Mapping[str, str]) -> Html | str:
     return entry.name
 
 
-def _scores(entry: Entry, own: Competition) -> Html | None:
+def _scores(entry: Entry, own: Competition, links: Mapping[str, str]) -> Html | None:
     """Returns the mean score of an entry's runs, or their state."""
     runs = [own.runs[name] for name in entry.runs]
     known = [run.row.metrics.mean(own.score) for run in runs if run.row.metrics and not run.row.without]
     known = [value for value in known if value is not None]
     if not known:
         return None
-    mean = digits(sum(known) / len(known))
-    words = f"{own.table.label} {mean}" if len(known) == 1 else f"{own.table.label} {mean}, mean of {len(known)} runs"
-    return tag("span", words, class_="reached")
+    words = f"{own.table.label} {digits(sum(known) / len(known))}"
+    if len(runs) == 1:
+        return tag("span", words, class_="reached")
+    names = (tag("a", run.name, href=links[run.name]) if run.name in links else run.name for run in runs)
+    listed = join(*(join(", " if number else " ", name) for number, name in enumerate(names)))
+    return tag("span", f"{words}, mean of {len(known)} runs:", listed, class_="reached")
 
 
 def _answer(entry: Entry) -> Html:

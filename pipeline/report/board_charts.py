@@ -19,6 +19,7 @@ from pipeline.report.markup import Html, join, tag
 WIDTH, HEIGHT = 440, 320  # of the drawing; shown at this size on a desk, smaller on a phone
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44  # between its edges and those of the plot
 LEAST_RANKED = 5  # uploads for a rank correlation: with four, one in twelve orders is perfect by chance
+LETTER = 7.0  # the width of one
 MOST_NAMED = 12  # dots that have room for a name
 MARGIN = 0.08  # of the range, beyond the outermost dots
 LEAST_RANGE = 0.004  # of an axis, where all scores are alike
@@ -58,9 +59,14 @@ def public_part(own: Competition, links: Mapping[str, str]) -> Html | None:
     kinds = sorted({upload.kind for upload in uploads})
     keys = None
     if len(kinds) > 1:
-        marks = (tag("li", tag("span", class_=f"dot dot-{index}", aria_hidden="true"), kind) for index, kind in enumerate(kinds))
+        marks = (
+            tag("li", tag("span", class_=f"dot dot-{index}", aria_hidden="true"), kind)
+            for index, kind in enumerate(kinds)
+        )
         keys = tag("ul", *marks, class_="legend")
-    return join(tag("figure", _scatter(uploads, kinds, score_label(own), links), class_="scatter"), keys, _ranks(uploads))
+    return join(
+        tag("figure", _scatter(uploads, kinds, score_label(own), links), class_="scatter"), keys, _ranks(uploads)
+    )
 
 
 def _ranks(uploads: Sequence[Upload]) -> Html:
@@ -119,13 +125,11 @@ def _scatter(uploads: Sequence[Upload], kinds: Sequence[str], label: str, links:
     parts.append(_text(middle, HEIGHT - 8, f"local {label}, on the validation images", text_anchor="middle"))
     turned = f"translate(13 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)"
     parts.append(tag("text", f"public {label}", transform=turned, text_anchor="middle"))
-    for upload in sorted(uploads, key=lambda one: one.name):
-        parts.append(_dot(upload, x_of(upload.local), y_of(upload.public), kinds.index(upload.kind), links))
-        if len(uploads) <= MOST_NAMED:
-            is_right = x_of(upload.local) > (LEFT + WIDTH) * 0.62
-            x = x_of(upload.local) + (-8 if is_right else 8)
-            name = _text(x, y_of(upload.public) - 6, upload.name, text_anchor="end" if is_right else "start")
-            parts.append(name)
+    dots = [(x_of(upload.local), y_of(upload.public)) for upload in uploads]
+    for upload, (x, y) in zip(uploads, dots, strict=True):
+        parts.append(_dot(upload, x, y, kinds.index(upload.kind), links))
+    if len(uploads) <= MOST_NAMED:
+        parts += _names([upload.name for upload in uploads], dots)
     title = f"Public {label} against local {label} of {len(uploads)} runs"
     return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="group", aria_label=title, class_="chart")
 
@@ -134,6 +138,26 @@ def _dot(upload: Upload, x: float, y: float, kind: int, links: Mapping[str, str]
     words = f"{upload.name}: local {upload.local:.4f}, public {upload.public:.4f}, split by {upload.kind or '?'}"
     circle = tag("circle", tag("title", words), cx=f"{x:.1f}", cy=f"{y:.1f}", r="5", class_=f"dot-{kind % 4}")
     return tag("a", circle, href=links[upload.name], aria_label=words) if upload.name in links else circle
+
+
+def _names(names: Sequence[str], dots: Sequence[tuple[float, float]]) -> list[Html]:
+    """Returns the names of dots, each on a side where it meets nothing; one that has no room is left out."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    written = []
+    for name, (x, y) in zip(names, dots, strict=True):
+        wide = LETTER * len(name)
+        for left, base in ((x + 8, y + 4), (x - 8 - wide, y + 4), (x - wide / 2, y - 9), (x - wide / 2, y + 18)):
+            box = (left, base - 11, left + wide, base + 3)
+            is_inside = left >= LEFT and left + wide <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+            if is_inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                written.append(_text(left, base, name))
+                break
+    return written
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _line(x: float, y: float, to_x: float, to_y: float, kind: str) -> Html:

@@ -37,6 +37,7 @@ SORT, BOARD_SCRIPT, RELOAD = (Path(__file__).with_name(name) for name in ("sort.
 STYLE = Path(__file__).with_name("board.css")
 NUM_CHOSEN = 3  # curves that are shown before anybody has chosen: the best runs
 MOST_LISTED = 12  # rows without a filter above them
+LEFT_OUT = ("parameters_m",)  # columns of `./run.sh table` that the board does without
 NOT_KNOWN = "–"
 
 
@@ -56,7 +57,11 @@ def board_page(
     }
     files = {address: folders.runs / name / REPORT for name, address in links.items()}
     files |= _tables(folders.runs, competitions, studies)
-    sections = [part for number, own in enumerate(competitions) for part in _sections(number, own, links, files, len(competitions))]
+    sections = [
+        part
+        for number, own in enumerate(competitions)
+        for part in _sections(number, own, links, files, len(competitions))
+    ]
     if studies:
         sections.append(("Studies", "Studies", _studies_part(studies)))
     num_runs = sum(len(own.runs) for own in competitions)
@@ -76,7 +81,9 @@ def _tables(runs: Path, competitions: Sequence[Competition], studies: Sequence[S
 
 def _headline(competitions: Sequence[Competition], num_runs: int, runs: Path, version: str | None) -> Html:
     """Returns the number of runs, and the best of each competition."""
-    small = f"{quantity(num_runs, 'run')} of {quantity(len(competitions), 'competition')}" if num_runs else "no runs yet"
+    small = (
+        f"{quantity(num_runs, 'run')} of {quantity(len(competitions), 'competition')}" if num_runs else "no runs yet"
+    )
     tops = [item for own in competitions if (item := _top(own)) is not None]
     empty = tag("p", "There are no runs yet. ", tag("code", "./run.sh demo"), " makes the first.", class_="missing")
     server = tag("p", "", id="server", class_="note", data_version=version) if version else None
@@ -117,7 +124,7 @@ def _sections(
 
 def _runs_part(number: int, own: Competition, links: Mapping[str, str], files: Mapping[str, Path]) -> Html:
     """Returns the table of a competition's runs, the best first, those without a score last."""
-    shown = [column for column in own.table.columns if not column.is_detail]
+    shown = [column for column in own.table.columns if not column.is_detail and column.key not in LEFT_OUT]
     index_of = {name: index for index, name in enumerate(own.table.runs)}
     main = own.table.columns[0].values if own.table.columns else ()
     scored = sorted(index_of, key=lambda name: -(main[index_of[name]] or 0.0))
@@ -144,8 +151,17 @@ def _runs_part(number: int, own: Competition, links: Mapping[str, str], files: M
         (name, *summary_cells(name, first), "", *summary_cells(name, rest), *blanks) for name in SUMMARIES if scored
     ]
     caption = f"Runs of {own.name}" if own.name else "Runs whose config cannot be read"
-    whole = table(heads, rows, caption, summaries, class_="sorted runs", data_number=number, data_sorted=1 if first else None)
-    search = tag("input", type="search", class_="filter", data_number=number, placeholder="filter runs", aria_label=f"show only runs with these words in any column, {own.name}")
+    whole = table(
+        heads, rows, caption, summaries, class_="sorted runs", data_number=number, data_sorted=1 if first else None
+    )
+    search = tag(
+        "input",
+        type="search",
+        class_="filter",
+        data_number=number,
+        placeholder="filter runs",
+        aria_label=f"show only runs with these words in any column, {own.name}",
+    )
     notes = [note for note in own.table.notes if not note.startswith("without a score: ")]
     cautions = tag("aside", tag("ul", *(tag("li", note) for note in notes)), class_="caution") if notes else None
     return join(search if len(rows) > MOST_LISTED else None, whole, _meanings(own, shown, files), cautions)
@@ -173,7 +189,9 @@ def _interval_cell(own: Interval | None) -> Html | str:
         return NOT_KNOWN
     if not math.isfinite(own.low):
         return tag("small", "one sequence: none", class_="none")
-    return tag("data", f"{own.low:.3f} to {own.high:.3f}", value=repr(own.low), title=f"from {own.num_groups} sequences")
+    return tag(
+        "data", f"{own.low:.3f} to {own.high:.3f}", value=repr(own.low), title=f"from {own.num_groups} sequences"
+    )
 
 
 def _meanings(own: Competition, shown: Sequence[Column], files: Mapping[str, Path]) -> Html:
@@ -205,7 +223,11 @@ def _study(study: StudyTable) -> Html:
     columns = study.columns
     link = tag("a", "CSV", href=quote(f"{STUDIES}/{study.name}.csv"))
     if columns is None:
-        content = tag("p", f"The table of this study is damaged; ./run.sh study {study.name} --table writes it again.", class_="missing")
+        content = tag(
+            "p",
+            f"The table of this study is damaged; ./run.sh study {study.name} --table writes it again.",
+            class_="missing",
+        )
         return tag("details", tag("summary", study.name), content)
     rows = [
         (setting, f"{done}/{planned}", _short(score), _gain(gain, low, high), verdict or NOT_KNOWN)
@@ -214,7 +236,9 @@ def _study(study: StudyTable) -> Html:
             strict=True,
         )
     ]
-    content = table(("setting", "runs", "score", "gain over the first, 95 %", "verdict"), rows, study.question or study.name)
+    content = table(
+        ("setting", "runs", "score", "gain over the first, 95 %", "verdict"), rows, study.question or study.name
+    )
     is_open = "" if any(columns["score"]) else None
     return tag("details", tag("summary", study.name), content, tag("p", link, class_="note"), open=is_open)
 

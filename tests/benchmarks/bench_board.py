@@ -29,7 +29,19 @@ from tests.report.small_run import mark_stages, start_run, write_csv
 
 NUM_ROUNDS, MOST_S = 5, 4.0
 NUM_IMAGES, NUM_SEQUENCES, NUM_EPOCHS = 200, 12, 40
-CLASSES = ("Background", "Person", "Bike", "Car", "Drone", "Boat", "Animal", "Construction", "Vegetation", "Road", "Sky")
+CLASSES = (
+    "Background",
+    "Person",
+    "Bike",
+    "Car",
+    "Drone",
+    "Boat",
+    "Animal",
+    "Construction",
+    "Vegetation",
+    "Road",
+    "Sky",
+)
 EXAMPLE = (
     ("ExpAAB", ()), ("ExpAAC", ()), ("ExpBAA", ()), ("ExpBAB", ()), ("ExpBAC", ()), ("ExpBAD", ()), ("ExpCAA", ()),
     ("ExpAAB", ("SOLVER.POWER=2",)), ("ExpAAB", ("EXPERIMENT.SEED=1",)), ("ExpAAC", ("EXPERIMENT.SEED=1",)),
@@ -59,7 +71,9 @@ def make_run(loaded: Loaded, level: float, num_epochs: int = NUM_EPOCHS) -> Path
     write_csv(folder / "per_image.csv", head, rows)
     (folder / "metrics.json").write_text(json.dumps(_metrics(tables, loaded)))
     rows = list(_history(float(dice_IC.mean()), own, num_epochs))
-    write_csv(folder / "history.csv", ("epoch", "phase", "lr", "train_loss", "valid_loss", "valid_dice", "is_best"), rows)
+    write_csv(
+        folder / "history.csv", ("epoch", "phase", "lr", "train_loss", "valid_loss", "valid_dice", "is_best"), rows
+    )
     seconds = [[epoch, f"{own.normal(90, 4):.2f}", 20.0] for epoch in range(1, num_epochs + 1)]
     write_csv(folder / "timings.csv", ["epoch", "seconds", "samples_per_s"], seconds)
     mark_stages(folder, prepare=1.5, tile=2.0, train=90.0 * num_epochs, evaluate=4.0, predict=5.0, submit=0.5)
@@ -83,7 +97,10 @@ def _history(level: float, own: np.random.Generator, num_epochs: int):
     rate = own.uniform(0.1, 0.25)
     for epoch in range(num_epochs + 1):
         done = 1 - np.exp(-rate * epoch)
-        loss, dice = 0.9 - (level - 0.1) * done + own.normal(0, 0.012), 0.05 + (level - 0.05) * done + own.normal(0, 0.008)
+        loss, dice = (
+            0.9 - (level - 0.1) * done + own.normal(0, 0.012),
+            0.05 + (level - 0.05) * done + own.normal(0, 0.008),
+        )
         yield [epoch, "flat" if epoch else "", 0.001, loss - 0.05 if epoch else "", loss, dice, int(epoch > 0)]
 
 
