@@ -140,7 +140,7 @@ def _competition(
     image_score = per_image_score(score) if score in LABELS else "dice"
     runs = {row.name: _read_run(row, folders, stages, score, image_score, now) for row in rows}
     images = {own.name: own.images for own in runs.values()}
-    questions = {one: read_header(configs / f"{one}.yaml").question for one in _own_configs(name, rows, family)}
+    questions = {one: _question(configs / f"{one}.yaml") for one in _own_configs(name, rows, family)}
     book = lab_book(rows, images, {one: family[one] for one in questions}, questions)
     return Competition(name, table.title, table, runs, score, image_score, book)
 
@@ -149,6 +149,13 @@ def _own_configs(name: str, rows: Sequence[RunRow], family: Mapping[str, Relativ
     """Returns the configs of a competition, and those of its runs that are there."""
     of_runs = {row.config for row in rows if row.config in family}
     return sorted(of_runs | {config for config, own in family.items() if name and own.competition == name})
+
+
+def _question(config: Path) -> str:
+    try:
+        return read_header(config).question
+    except OSError:  # removed just now
+        return ""
 
 
 def _read_run(
