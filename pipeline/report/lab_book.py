@@ -153,8 +153,8 @@ class _Book:
             return replace(entry, answer="nothing to compare with: it has no BASE")
         entry = replace(entry, reference=other[0])
         if not self._scored(before):
-            state = self._why_none(before) if before else NOT_RUN
-            return replace(entry, answer=f"nothing to compare with: {other[0]} is {state}")
+            state = f"is {NOT_RUN}" if not before else f"has {self._why_none(before)}"
+            return replace(entry, answer=f"nothing to compare with: {other[0]} {state}")
         by_repeat = {_repeat(row): row for row in self._scored(before)}
         pairs = [(by_repeat[_repeat(row)], row) for row in self._scored(own) if _repeat(row) in by_repeat]
         if not pairs:
@@ -201,8 +201,8 @@ class _Book:
         if self._scored(rows):
             return ""
         if any(not row.without and self.images.get(row.name) for row in rows):
-            return "run on a share of the images only"
-        return next((row.without for row in rows if row.without), "without scores by image")
+            return "only runs on a share of the images"
+        return next((f"no score: {row.without}" for row in rows if row.without), "no scores by image")
 
 
 def _key(row: RunRow) -> Key:

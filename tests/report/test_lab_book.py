@@ -146,7 +146,15 @@ def test_another_split_is_a_caution(new_run):
 def test_quick_runs_are_compared_with_nothing(new_run):
     score_images(new_run("ExpAAA")[1], 0.0)
     score_images(new_run("ExpAAB", "DATASETS.SPLIT_INDEX=-10")[1], 0.05, index=-10)
-    assert entries()["ExpAAB"].answer == "run on a share of the images only"
+    assert entries()["ExpAAB"].answer == "only runs on a share of the images"
+
+
+def test_a_run_without_a_score_says_why_and_so_do_those_below(new_run):
+    (new_run("ExpAAA")[1] / "metrics.json").write_text("{")
+    score_images(new_run("ExpAAB")[1], 0.05)
+    found = entries()
+    assert found["ExpAAA"].answer == "no score: its metrics.json is damaged"
+    assert found["ExpAAB"].answer == "nothing to compare with: ExpAAA has no score: its metrics.json is damaged"
 
 
 def test_an_ensemble_is_compared_with_its_members(new_run):
