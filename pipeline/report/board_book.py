@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from pipeline.report.board import Competition
-from pipeline.report.lab_book import NOT_RUN, Entry
+from pipeline.report.lab_book import MEMBERS, NOT_RUN, Entry
 from pipeline.report.markup import Html, digits, join, quantity, tag
 
 MOST_CHANGES = 4  # settings that are shown without opening them
@@ -111,6 +111,7 @@ def _answer(entry: Entry) -> Html:
     found = entry.gain.interval
     span = f" ({found.low:+.4f} to {found.high:+.4f})" if math.isfinite(found.low) else ""
     runs = "one run each" if entry.num_pairs == 1 else f"{entry.num_pairs} pairs of runs"
+    runs = quantity(entry.num_pairs, "member") if entry.reference == MEMBERS else runs
     facts = f"{quantity(entry.gain.num_images, 'image')}, {quantity(found.num_groups, 'sequence')}, {runs}"
     kind = KINDS.get(entry.answer.partition(" ")[0], "open")
     verdict = tag("strong", entry.answer, class_=f"verdict {kind}")

@@ -22,7 +22,7 @@ from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
 
 REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
 EQUIVALENT = Study.equivalent  # a difference of up to so much does not matter in practice
-NOT_RUN = "not run"
+NOT_RUN, MEMBERS = "not run", "its members"
 
 ImageScores = Mapping[str, tuple[str, float]]
 Key = tuple[str, str]  # a config, and what was typed for it beside split and seed
@@ -171,24 +171,26 @@ class _Book:
         known = [row for row in members if row is not None and self.images.get(row.name)]
         if not known:
             return replace(entry, answer="nothing to compare with: no score of its members is there")
-        return self._with_gain(replace(entry, reference="its members"), [(member, own[0]) for member in known])
+        return self._with_gain(replace(entry, reference=MEMBERS), [(member, own[0]) for member in known])
 
     def _with_gain(self, entry: Entry, pairs: Sequence[tuple[RunRow, RunRow]]) -> Entry:
         found = [self._pair(before, after, number) for number, (before, after) in enumerate(pairs)]
         found = [pair for pair in found if pair.gains]
+        num_pairs = len(found)
+        if entry.reference == MEMBERS and found:
+            found = [_mean_pair(found)]
         num_images = len({image for pair in found for image in pair.gains})
         if num_images < LEAST_IMAGES:
             few = f"{num_images or 'no'} image{'' if num_images == 1 else 's'} in common"
             return replace(entry, answer=f"nothing to compare with: {few} with {entry.reference}")
         gain = contrast(found)
         answer = verdict(gain, gain.p_value, EQUIVALENT)
-        return replace(entry, gain=gain, num_pairs=len(found), answer=answer)
+        return replace(entry, gain=gain, num_pairs=num_pairs, answer=answer)
 
     def _pair(self, before: RunRow, after: RunRow, number: int) -> Pair:
         old, new = self.images[before.name], self.images[after.name]
         gains = {key: (new[key][0], new[key][1] - old[key][1]) for key in new if key in old}
-        split = repr(sorted(before.split.items(), key=repr)) if not after.members else number
-        return Pair(split, number, gains)
+        return Pair(repr(sorted(before.split.items(), key=repr)), number, gains)
 
     def _scored(self, rows: Sequence[RunRow]) -> list[RunRow]:
         """Returns the runs that can be compared: not quick ones on a share of the images."""
@@ -203,6 +205,17 @@ class _Book:
         if any(not row.without and self.images.get(row.name) for row in rows):
             return "only runs on a share of the images"
         return next((f"no score: {row.without}" for row in rows if row.without), "no scores by image")
+
+
+def _mean_pair(pairs: Sequence[Pair]) -> Pair:
+    """Returns pairs as one, with the mean gain of each image: the members of one ensemble are no repeated trainings."""
+    gains: dict[str, list[float]] = defaultdict(list)
+    sequence_of = {}
+    for pair in pairs:
+        for image, (sequence, gain) in pair.gains.items():
+            gains[image].append(gain)
+            sequence_of[image] = sequence
+    return Pair(0, 0, {image: (sequence_of[image], sum(own) / len(own)) for image, own in gains.items()})
 
 
 def _key(row: RunRow) -> Key:

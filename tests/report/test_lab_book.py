@@ -167,6 +167,7 @@ def test_an_ensemble_is_compared_with_its_members(new_run):
     entry = entries()["EnsAAA"]
     assert (entry.reference, entry.num_pairs, entry.gain.num_images) == ("its members", 2, 12 * IN_EACH)
     assert entry.gain.interval.mean == pytest.approx(0.04, abs=0.006)
+    assert not entry.gain.covers_training, "members are no repeated trainings"
 
 
 def test_runs_of_two_competitions_are_in_two_books(new_run):
