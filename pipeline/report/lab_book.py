@@ -204,7 +204,7 @@ class _Book:
             return ""
         if any(not row.without and self.images.get(row.name) for row in rows):
             return "only runs on a share of the images"
-        return next((f"no score: {row.without}" for row in rows if row.without), "no scores by image")
+        return next((f"no score ({row.without})" for row in rows if row.without), "no scores by image")
 
 
 def _mean_pair(pairs: Sequence[Pair]) -> Pair:

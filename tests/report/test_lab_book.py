@@ -153,8 +153,8 @@ def test_a_run_without_a_score_says_why_and_so_do_those_below(new_run):
     (new_run("ExpAAA")[1] / "metrics.json").write_text("{")
     score_images(new_run("ExpAAB")[1], 0.05)
     found = entries()
-    assert found["ExpAAA"].answer == "no score: its metrics.json is damaged"
-    assert found["ExpAAB"].answer == "nothing to compare with: ExpAAA has no score: its metrics.json is damaged"
+    assert found["ExpAAA"].answer == "no score (its metrics.json is damaged)"
+    assert found["ExpAAB"].answer == "nothing to compare with: ExpAAA has no score (its metrics.json is damaged)"
 
 
 def test_an_ensemble_is_compared_with_its_members(new_run):
