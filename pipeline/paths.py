@@ -74,6 +74,7 @@ PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 # Inside a store of tiles or of predictions.
 INDEX = "index.json"
 # In the folder of all runs.
+BOARD = "index.html"
 STUDIES = "study_tables"
 COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.

@@ -79,7 +79,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
             sequence_of[image_id] = sequence
     if not gains:
         raise ValueError("no image was evaluated in both trainings of any pair")
-    values = np.array([np.mean(own) for own in gains.values()])
+    values = np.array([sum(own) / len(own) for own in gains.values()])
     groups = group_numbers(list(gains), [sequence_of[image_id] for image_id in gains])
     mean, error, degrees, num_groups = mean_and_error(values, groups)
     variance, degrees_of_variance = _spread_of_trainings(pairs)

@@ -165,7 +165,7 @@ def table_command(options: Parser, arguments: Sequence[str]) -> None:
     from pipeline.stages import STAGES
 
     folders = Folders.from_environment()
-    names = [name for one in chosen.names for name in _matching(one, folders.runs)]
+    names = [name for one in chosen.names for name in matching(one, folders.runs)]
     for name in names:
         run_folder(name, folders.runs)  # refuses a name that there is not
     tables = runs_tables(folders, STAGES, names or None, chosen.competition)
@@ -199,14 +199,14 @@ def chosen_names(options: Parser, given: Sequence[str]) -> tuple[str, ...]:
         UserError: fewer than two different names, or a pattern that no run has.
     """
     runs = Folders.from_environment().runs
-    names = tuple(dict.fromkeys(name for one in given for name in _matching(one, runs)))
+    names = tuple(dict.fromkeys(name for one in given for name in matching(one, runs)))
     if len(names) < 2:
         found = f" (found {names[0]})" if any(set(one) & WILD for one in given) else ""
         raise UserError(f"{options.prog}: give the names of two or more runs{found}; ./run.sh list shows them")
     return names
 
 
-def _matching(name: str, runs: Path) -> list[str]:
+def matching(name: str, runs: Path) -> list[str]:
     """Returns the run folders that a pattern matches, sorted; a name without wildcards is returned as it is.
 
     Raises:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
 STUDY, WHY = "pipeline.commands.study", "pipeline.commands.why"
+BOARD, WATCH = "pipeline.commands.board", "pipeline.commands.watch"
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,6 +64,8 @@ TABLE = (
     Command("why", WHY, "print why a stage would run, and what has changed since", "ExpAAB evaluate PREDICT.TTA=flip"),
     Command("plan", RUNS, "print the phases of a training plan, plot its rate", "ExpAAB SOLVER.PLAN=one_cycle"),
     Command("table", RUNS, "print scores by class and costs of all runs, with files", "--competition camvid --classes"),
+    Command("board", BOARD, "write one page over all runs: scores, curves, and what each answered", ""),
+    Command("watch", WATCH, "print what runs are doing, or serve the board while they run", "--serve"),
     Command("compare", RUNS, "compare settings, scores and curves of runs", "'ExpAA*' ExpABA --page"),
     Command("study", STUDY, "train settings on the same splits and seeds, say which is better", "demo_losses"),
     Command("shakeup", RUNS, "test which scores differ by more than chance, choose finals", "ExpAAB ExpAAC EnsAAA"),

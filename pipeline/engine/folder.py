@@ -7,6 +7,8 @@ import fcntl
 import glob
 import os
 import shutil
+import struct
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +16,12 @@ from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
 from pipeline.paths import CONFIG, PANELS, PLOTS, SCENES, RunPaths, shown
+
+# `struct flock` of 64-bit systems: its fields as `struct` packs them, and their order.
+LOCK_LAYOUTS = {
+    "linux": ("hhqqi4x", ("type", "whence", "start", "length", "process")),
+    "darwin": ("qqihh", ("start", "length", "process", "type", "whence")),
+}
 
 
 def prepare_folder(run: Run) -> None:
@@ -83,3 +91,22 @@ def removed_when_refused(stages: Sequence[Stage], paths: RunPaths) -> Iterator[N
 def _cannot_write(paths: RunPaths, error: OSError) -> UserError:
     fix = "free space there, or set RUNS_DIR to a folder that you can write to"
     return UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {fix}")
+
+
+def lock_holder(paths: RunPaths) -> int | None:
+    """Returns the process that runs in the run's folder, None where there is none; 0 where its number is not known.
+
+    The lock is asked for, never taken, so that a run that begins at this moment is not refused. Not for the process
+    that holds the lock: it would lose it when the file is closed here.
+    """
+    if (layout := LOCK_LAYOUTS.get(sys.platform)) is None:
+        return None
+    fields, order = layout
+    request = {"type": fcntl.F_WRLCK, "whence": os.SEEK_SET, "start": 0, "length": 0, "process": 0}
+    try:
+        with open(paths.markers / "lock", "rb") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(fields, *(request[name] for name in order)))
+    except OSError:  # never run, or a network file system without locks
+        return None
+    found = dict(zip(order, struct.unpack(fields, answer), strict=True))
+    return None if found["type"] == fcntl.F_UNLCK else max(found["process"], 0)

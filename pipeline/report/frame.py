@@ -17,7 +17,13 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def document(
-    title: str, top: str, headline: Html, sections: Sequence[tuple[str, str, Html]], script: Path | None = None
+    title: str,
+    top: str,
+    headline: Html,
+    sections: Sequence[tuple[str, str, Html]],
+    script: Path | Sequence[Path] | None = None,
+    style: Path | None = None,
+    policy: str = "",
 ) -> str:
     """Returns a whole page with a table of contents.
 
@@ -27,9 +33,13 @@ def document(
         headline: stands above the sections.
         sections: each with its name in the table of contents, its title and its content.
         script: JavaScript to be written into the page; the policy allows it alone, by its hash.
+        style: rules that this page alone needs.
+        policy: what the page may do beside this, as further directives.
     """
-    code = None if script is None else Html(script.read_text(encoding="utf-8"))
-    policy = POLICY if code is None else f"{POLICY}; script-src '{_hash(code)}'"
+    scripts = [] if script is None else [script] if isinstance(script, Path) else script
+    code = Html("\n".join(one.read_text(encoding="utf-8") for one in scripts))
+    policy = "; ".join([POLICY, *([f"script-src '{_hash(code)}'"] if code else []), *([policy] if policy else [])])
+    styles = [STYLE, *([] if style is None else [style])]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -38,12 +48,13 @@ def document(
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("title", title),
         tag("link", rel="icon", href="data:,"),
-        tag("style", Html(STYLE.read_text(encoding="utf-8"))),
+        tag("style", Html("".join(one.read_text(encoding="utf-8") for one in styles))),
     )
-    links = (tag("li", tag("a", name, href=f"#{_anchor(name)}")) for name, *_ in sections)
+    anchors = _anchors([name for name, *_ in sections])
+    links = (tag("li", tag("a", name, href=f"#{anchor}")) for anchor, (name, *_) in zip(anchors, sections, strict=True))
     contents = tag("nav", tag("a", top, href="#top", class_="top"), tag("ol", *links), aria_label="Contents", id="top")
-    main = tag("main", headline, *(_section(*section) for section in sections))
-    body = tag("body", contents, main, None if code is None else tag("script", code))
+    main = tag("main", headline, *(_section(*pair) for pair in zip(anchors, sections, strict=True)))
+    body = tag("body", contents, main, tag("script", code) if code else None)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
@@ -51,11 +62,18 @@ def _hash(code: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
 
 
-def _anchor(name: str) -> str:
-    return name.lower().split()[-1]
+def _anchors(names: Sequence[str]) -> list[str]:
+    """Returns the anchors of sections: the last word of each name, with a number where it was there before.
+
+    >>> _anchors(["Runs", "Lab book", "Old book"])
+    ['runs', 'book', 'book-2']
+    """
+    words = [name.lower().split()[-1] for name in names]
+    before = [words[:index].count(word) for index, word in enumerate(words)]
+    return [f"{word}-{number + 1}" if number else word for word, number in zip(words, before, strict=True)]
 
 
-def _section(name: str, title: str, content: Html) -> Html:
-    anchor = _anchor(name)
+def _section(anchor: str, section: tuple[str, str, Html]) -> Html:
+    _, title, content = section
     heading = tag("h2", title, id=f"{anchor}-title")
     return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")

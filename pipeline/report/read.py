@@ -255,7 +255,8 @@ def score_warning(metrics: Mapping[str, Any]) -> str | None:
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: None if value is None else float(value) for name, value in values.items()}
+    known = {name: None if value is None else float(value) for name, value in values.items()}
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in known.items()}
 
 
 def split_name(split: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def table_page(own: RunsTable) -> str:
     if any(own.differing):
         words[SETTINGS] = [tag("span", text, class_="words") for text in own.differing]
     caption = f"{own.label} of each class"
-    runs = _table(own, own.columns, _number, words, "Validation scores and costs", "sorted")
+    runs = _table(own, own.columns, number_cell, words, "Validation scores and costs", "sorted")
     classes = _table(own, own.classes, _heated, {}, caption, "sorted heat")
     sections = [("Runs", "Runs", join(runs, _meanings(own))), ("Classes", caption, classes)]
     title = f"{own.competition}: {quantity(len(own.runs), 'run')}"
@@ -68,17 +68,24 @@ def _table(
     kind: str,
 ) -> Html:
     """Returns a table of the runs with words behind the numbers, and the summaries below."""
-    heads = [tag("button", text, type="button") for text in ("run", *(one.heading for one in columns), *words)]
+    heads = sort_heads(("run", *(one.heading for one in columns), *words))
     cells = ([shown(column, value) for value in column.values] for column in columns)
-    summaries = [
-        (name, *(column.shown(column.summary()[name]) or "–" for column in columns), *("" for _ in words))
-        for name in SUMMARIES
-    ]
+    summaries = [(name, *summary_cells(name, columns), *("" for _ in words)) for name in SUMMARIES]
     rows = zip(own.runs, *cells, *words.values(), strict=True)
     return table(heads, rows, caption, summaries, class_=kind)
 
 
-def _number(column: Column, value: float | None) -> Html | str:
+def sort_heads(texts: Sequence[str]) -> list[Html]:
+    """Returns heads of columns that `sort.js` sorts by."""
+    return [tag("button", text, type="button") for text in texts]
+
+
+def summary_cells(name: str, columns: Sequence[Column]) -> list[str]:
+    """Returns the minimum, average or maximum of each column."""
+    return [column.shown(column.summary()[name]) or "–" for column in columns]
+
+
+def number_cell(column: Column, value: float | None) -> Html | str:
     """Returns a number for people, the highest of its column in bold where it is a score; sorted with all digits."""
     if value is None:
         return "–"
@@ -88,4 +95,4 @@ def _number(column: Column, value: float | None) -> Html | str:
 
 
 def _heated(column: Column, value: float | None) -> Html | str:
-    return heat(value, _number(column, value))
+    return heat(value, number_cell(column, value))

@@ -5,6 +5,7 @@ In: the small files of `runs/NAME`, the header of its config, the log of uploads
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import is_machine_key
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
-from pipeline.paths import CONFIG, CONFIGS, LOG, MEMBERS, METRICS, TIMINGS, Folders
+from pipeline.paths import CONFIG, CONFIGS, LOG, MARKERS, MEMBERS, METRICS, TIMINGS, Folders
 from pipeline.report.read import (
     Header,
     Metrics,
@@ -31,6 +32,8 @@ from pipeline.report.table import read_state
 from pipeline.submission.log import read_log
 
 BOARDS = ("public", "private")
+# What reading a file raises that was cut off, written by another program, or taken away meanwhile.
+FAULTS = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, csv.Error, UserError)
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,31 @@ class RunRow:
         return None if number is None else number / 1e6
 
 
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder is that of a run, even of one that has lost its config."""
+    return (folder / CONFIG).is_file() or (folder / MARKERS).is_dir()
+
+
 def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> RunRow:
-    """Returns what the small files of a run say, however far it has come.
+    """Returns what the small files of a run say, however far it has come, and whatever is damaged.
 
     Args:
         stages: in order; the last one that it has finished is its state.
         configs: the folder whose headers have questions and published scores.
     """
+    try:
+        return _read_row(folder, stages, configs)
+    except FAULTS as error:
+        why = f"cannot be read: {error}".replace(str(folder), folder.name)
+        return RunRow(folder.name, folder.name, {}, None, why, Header("", None, ""), (), None, ())
+
+
+def _read_row(folder: Path, stages: Sequence[Stage], configs: Path) -> RunRow:
     values, metrics, header = read_config(folder / CONFIG) or {}, read_metrics(folder), Header("", None, "")
-    origin, changed = read_origin(folder / CONFIG)
+    facts = (metrics.split.get("index"), metrics.checkpoint.get("parameters")) if metrics else ()
+    if not all(isinstance(number, int | float | None) for number in facts):
+        metrics = None
+    origin, changed = read_origin(folder / CONFIG) if (folder / CONFIG).is_file() else (None, [])
     config = origin or folder.name
     if folder.name == config and (configs / f"{config}.yaml").is_file():  # else it was renamed or removed
         header = read_header(configs / f"{config}.yaml")
@@ -99,7 +118,7 @@ def read_row(folder: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> 
 def _why_none(folder: Path, values: Mapping[str, Any], metrics: Metrics | None, stages: Sequence[Stage]) -> str:
     """Returns why a run has no row, else ""."""
     if not values:
-        return f"its {CONFIG} is damaged"
+        return f"its {CONFIG} is {'damaged' if (folder / CONFIG).is_file() else 'missing'}"
     if values.get("DATASETS.SPLIT.BY") == "none":
         return "trained on all images"
     if metrics is None and (folder / METRICS).is_file():

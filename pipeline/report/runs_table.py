@@ -16,10 +16,10 @@ from pipeline.config.competition import Competition
 from pipeline.config.load import load_competition
 from pipeline.engine.run import Stage
 from pipeline.errors import UserError
-from pipeline.paths import CONFIG, CONFIGS, Folders
+from pipeline.paths import CONFIGS, Folders
 from pipeline.report.folders import without_split
 from pipeline.report.read import show_value, split_name
-from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, read_row, read_uploads
+from pipeline.report.runs_rows import BOARDS, RunRow, board_scores, is_run, read_row, read_uploads
 from pipeline.report.table import overrides_text
 
 SHOWN_FIRST = ("dice", "miou")  # behind the competition's own score; every run has both
@@ -97,20 +97,27 @@ def runs_tables(
         names: of run folders; None: all.
         competition: only this one.
     """
-    found = folders.runs.iterdir() if folders.runs.is_dir() else ()
-    every = sorted(path.name for path in found if (path / CONFIG).is_file())
-    by_competition: dict[str, list[RunRow]] = defaultdict(list)
-    for row in (read_row(folders.runs / name, stages, configs) for name in every):
-        by_competition[str(row.values.get("DATASETS.COMPETITION", ""))].append(row)
     tables = []
-    for name, rows in sorted(by_competition.items()):
+    for name, rows in read_rows(folders.runs, stages, configs).items():
         chosen = [row for row in rows if names is None or row.name in names]
         if chosen and competition in (None, name):
-            tables.append(_table(name, chosen, rows, folders))
+            tables.append(table_of(name, chosen, rows, folders))
     return tables
 
 
-def _table(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: Folders) -> RunsTable:
+def read_rows(runs: Path, stages: Sequence[Stage], configs: Path = CONFIGS) -> dict[str, list[RunRow]]:
+    """Returns what the small files of all runs say, by competition, in the order of the names.
+
+    Runs whose config cannot be read are of the competition "".
+    """
+    every = sorted(path.name for path in runs.iterdir() if is_run(path)) if runs.is_dir() else ()
+    by_competition: dict[str, list[RunRow]] = defaultdict(list)
+    for row in (read_row(runs / name, stages, configs) for name in every):
+        by_competition[str(row.values.get("DATASETS.COMPETITION", ""))].append(row)
+    return dict(sorted(by_competition.items()))
+
+
+def table_of(name: str, rows: Sequence[RunRow], every: Sequence[RunRow], folders: Folders) -> RunsTable:
     """Returns the table of a competition's runs; `every`: also those that were not chosen."""
     try:
         competition = load_competition(name) if name else None

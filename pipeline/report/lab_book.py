@@ -1,0 +1,243 @@
+"""The lab book: which experiment was derived from which, what each asks, and what its runs have answered.
+
+In: the rows of a competition's runs, their scores by image, the parents and questions of configs. Out: a tree of
+`Entry`. An entry is a config, or a setting of it that was typed on the command line; runs that differ in split or seed
+alone belong to one entry, and are compared with the run of the parent on the same split with the same seed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.config.family import Relative
+from pipeline.config.study import SEED, Study
+from pipeline.report.compare import LEAST_IMAGES, NAMES_ONLY, differing
+from pipeline.report.folders import SPLIT_KEYS
+from pipeline.report.read import split_name
+from pipeline.report.runs_rows import RunRow
+from pipeline.report.table import overrides_text
+from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
+
+REPEATED = (*SPLIT_KEYS, SEED)  # what may differ between the runs of one entry
+EQUIVALENT = Study.equivalent  # a difference of up to so much does not matter in practice
+NOT_RUN, MEMBERS = "not run", "its members"
+
+ImageScores = Mapping[str, tuple[str, float]]
+Key = tuple[str, str]  # a config, and what was typed for it beside split and seed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment in the lab book.
+
+    Attributes:
+        name: a config, or the settings that were typed for the one above.
+        is_config: which of the two.
+        runs: names of its runs.
+        reference: what the gain is over: a config, "its members"; "" where there is nothing to compare with.
+        gain: over the reference, on the images that both validated, in the score that has a value per image.
+        num_pairs: of runs that were compared.
+        answer: the verdict in words, or why there is none.
+        changes: the settings in which it differs from the reference, with both values; of a config alone.
+        cautions: what makes the comparison doubtful.
+    """
+
+    name: str
+    is_config: bool
+    question: str
+    runs: tuple[str, ...]
+    reference: str = ""
+    gain: Contrast | None = None
+    num_pairs: int = 0
+    answer: str = ""
+    changes: Mapping[str, tuple[str, ...]] | None = None
+    cautions: tuple[str, ...] = ()
+    children: tuple[Entry, ...] = ()
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs it and all entries below it have."""
+        return len(self.runs) + sum(child.num_runs for child in self.children)
+
+    def walk(self) -> Iterable[Entry]:
+        """Yields it and all entries below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def lab_book(
+    rows: Sequence[RunRow],
+    images: Mapping[str, ImageScores],
+    family: Mapping[str, Relative],
+    questions: Mapping[str, str],
+) -> tuple[Entry, ...]:
+    """Returns the entries without a parent, each with those below it.
+
+    Args:
+        rows: the runs of one competition.
+        images: by run, the sequence and the score of each validation image.
+        family: the configs of the competition with their parents.
+        questions: by config.
+    """
+    return _Book(rows, images, family, questions).roots()
+
+
+class _Book:
+    """The runs by entry, while the tree is built."""
+
+    def __init__(
+        self,
+        rows: Sequence[RunRow],
+        images: Mapping[str, ImageScores],
+        family: Mapping[str, Relative],
+        questions: Mapping[str, str],
+    ) -> None:
+        self.images, self.family, self.questions = images, family, questions
+        self.by_checkpoint = {row.checkpoint: row for row in rows if row.checkpoint and not row.members}
+        self.runs: dict[Key, list[RunRow]] = defaultdict(list)
+        for row in rows:
+            self.runs[_key(row)].append(row)
+        self.below: dict[str, list[str]] = defaultdict(list)
+        for name, own in family.items():
+            if own.base in family and own.base != name:
+                self.below[own.base].append(name)
+        self.done: set[str] = set()
+
+    def roots(self) -> tuple[Entry, ...]:
+        names = sorted({*self.family, *(config for config, _ in self.runs)})
+        below = {name for children in self.below.values() for name in children}
+        found = self._children([(name, "") for name in names if name not in below])
+        # Configs that name each other as parents hang below no root: each is shown by itself.
+        rest = [name for name in names if name not in self.done]
+        return (*found, *(self._entry((name, "")) for name in rest if name not in self.done))
+
+    def _children(self, keys: Sequence[Key]) -> tuple[Entry, ...]:
+        """Returns entries beside each other; their verdicts are corrected for how many have one reference."""
+        entries = [self._entry(key) for key in keys]
+        by_reference: dict[str, list[int]] = defaultdict(list)
+        for index, entry in enumerate(entries):
+            if entry.gain is not None:
+                by_reference[entry.reference].append(index)
+        for indices in by_reference.values():
+            adjusted = holm([entries[index].gain.p_value for index in indices])
+            for index, p_value in zip(indices, adjusted, strict=True):
+                answer = verdict(entries[index].gain, p_value, EQUIVALENT, len(indices))
+                entries[index] = replace(entries[index], answer=answer)
+        return tuple(entries)
+
+    def _entry(self, key: Key) -> Entry:
+        config, settings = key
+        if settings:
+            return self._compared(Entry(settings, False, "", self._names(key)), key, (config, ""))
+        self.done.add(config)
+        own = Entry(config, True, self.questions.get(config, ""), self._names(key))
+        base = self.family[config].base if config in self.family else ""
+        own = self._of_members(own, key) or self._compared(own, key, (base, "") if base in self.family else None)
+        typed = sorted(other for other in self.runs if other[0] == config and other[1])
+        derived = [(name, "") for name in sorted(self.below[config]) if name not in self.done]
+        # Both are compared with this config, so that together they are one family of comparisons.
+        return replace(own, children=self._children([*typed, *derived]))
+
+    def _names(self, key: Key) -> tuple[str, ...]:
+        return tuple(row.name for row in self.runs.get(key, ()))
+
+    def _compared(self, entry: Entry, key: Key, other: Key | None) -> Entry:
+        """Returns an entry with its gain over another, or the reason why it has none."""
+        own, before = self.runs.get(key, ()), self.runs.get(other, ()) if other else ()
+        if reason := self._why_none(own):
+            return replace(entry, answer=reason)
+        if other is None:
+            return replace(entry, answer="nothing to compare with: it has no BASE")
+        entry = replace(entry, reference=other[0])
+        if not self._scored(before):
+            state = f"is {NOT_RUN}" if not before else f"has {self._why_none(before)}"
+            return replace(entry, answer=f"nothing to compare with: {other[0]} {state}")
+        by_repeat = {_repeat(row): row for row in self._scored(before)}
+        pairs = [(by_repeat[_repeat(row)], row) for row in self._scored(own) if _repeat(row) in by_repeat]
+        if not pairs:
+            return replace(entry, answer=f"nothing to compare with: no run of {other[0]} with the same split and seed")
+        entry = replace(entry, changes=_changes(*pairs[0]) if entry.is_config else None, cautions=_cautions(pairs))
+        return self._with_gain(entry, pairs)
+
+    def _of_members(self, entry: Entry, key: Key) -> Entry | None:
+        """Returns the entry of an ensemble with its gain over its members; None of other entries."""
+        own = [row for row in self.runs.get(key, ()) if row.members]
+        if not own or self._why_none(own):
+            return None
+        members = [self.by_checkpoint.get(checkpoint) for checkpoint in own[0].members]
+        known = [row for row in members if row is not None and self.images.get(row.name)]
+        if not known:
+            return replace(entry, answer="nothing to compare with: no score of its members is there")
+        return self._with_gain(replace(entry, reference=MEMBERS), [(member, own[0]) for member in known])
+
+    def _with_gain(self, entry: Entry, pairs: Sequence[tuple[RunRow, RunRow]]) -> Entry:
+        found = [self._pair(before, after, number) for number, (before, after) in enumerate(pairs)]
+        found = [pair for pair in found if pair.gains]
+        num_pairs = len(found)
+        if entry.reference == MEMBERS and found:
+            found = [_mean_pair(found)]
+        num_images = len({image for pair in found for image in pair.gains})
+        if num_images < LEAST_IMAGES:
+            few = f"{num_images or 'no'} image{'' if num_images == 1 else 's'} in common"
+            return replace(entry, answer=f"nothing to compare with: {few} with {entry.reference}")
+        gain = contrast(found)
+        answer = verdict(gain, gain.p_value, EQUIVALENT)
+        return replace(entry, gain=gain, num_pairs=num_pairs, answer=answer)
+
+    def _pair(self, before: RunRow, after: RunRow, number: int) -> Pair:
+        old, new = self.images[before.name], self.images[after.name]
+        gains = {key: (new[key][0], new[key][1] - old[key][1]) for key in new if key in old}
+        return Pair(repr(sorted(before.split.items(), key=repr)), number, gains)
+
+    def _scored(self, rows: Sequence[RunRow]) -> list[RunRow]:
+        """Returns the runs that can be compared: not quick ones on a share of the images."""
+        return [row for row in rows if self.images.get(row.name) and not (row.split.get("index") or 0) < 0]
+
+    def _why_none(self, rows: Sequence[RunRow]) -> str:
+        """Returns why runs cannot be compared with others, "" where they can."""
+        if not rows:
+            return NOT_RUN
+        if self._scored(rows):
+            return ""
+        if any(not row.without and self.images.get(row.name) for row in rows):
+            return "only runs on a share of the images"
+        return next((f"no score ({row.without})" for row in rows if row.without), "no scores by image")
+
+
+def _mean_pair(pairs: Sequence[Pair]) -> Pair:
+    """Returns pairs as one, with the mean gain of each image: the members of one ensemble are no repeated trainings."""
+    gains: dict[str, list[float]] = defaultdict(list)
+    sequence_of = {}
+    for pair in pairs:
+        for image, (sequence, gain) in pair.gains.items():
+            gains[image].append(gain)
+            sequence_of[image] = sequence
+    return Pair(0, 0, {image: (sequence_of[image], sum(own) / len(own)) for image, own in gains.items()})
+
+
+def _key(row: RunRow) -> Key:
+    """Returns the entry that a run belongs to."""
+    return row.config, overrides_text(row.values, [key for key in row.changed if key not in REPEATED])
+
+
+def _repeat(row: RunRow) -> str:
+    """Returns which of the runs of its entry a run is: what was typed for split and seed."""
+    return overrides_text(row.values, [key for key in REPEATED if key in row.changed])
+
+
+def _changes(before: RunRow, after: RunRow) -> dict[str, tuple[str, ...]]:
+    """Returns the settings in which two runs differ, with both values."""
+    old, new = before.values, after.values
+    keys = [key for key in {**old, **new} if key not in NAMES_ONLY and old.get(key) != new.get(key)]
+    return differing([{key: values.get(key) for key in keys} for values in (old, new)])
+
+
+def _cautions(pairs: Sequence[tuple[RunRow, RunRow]]) -> tuple[str, ...]:
+    """Returns what makes a comparison doubtful: other training images may hold neighbours of the validated ones."""
+    for before, after in pairs:
+        if before.split != after.split:
+            return (f"validated on {split_name(after.split)}, {before.name} on {split_name(before.split)}",)
+    return ()
