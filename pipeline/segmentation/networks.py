@@ -20,9 +20,9 @@ from pipeline.config.load import Loaded
 from pipeline.config.schema import Model, Predict
 from pipeline.errors import UserError
 from pipeline.segmentation.architectures import make_network
+from pipeline.segmentation.input_scale import with_input_scale
 from pipeline.segmentation.padding import Sizes
 from pipeline.segmentation.probe import Build, Make, Size, find_build, other_sizes
-from pipeline.segmentation.input_scale import with_input_scale
 from pipeline.segmentation.windows import windowed
 
 ANY_SIZE = Sizes()

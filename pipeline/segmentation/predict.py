@@ -20,6 +20,7 @@ from pipeline.config.load import Loaded
 from pipeline.config.schema import STRIDE, Encoder, Predict
 from pipeline.segmentation.activation import SIGMOID, SOFTMAX, Activation, activation_of
 from pipeline.segmentation.compact import Bands, CompactLogits, compress
+from pipeline.segmentation.input_scale import has_input_scale
 from pipeline.segmentation.joining import JoinedWindows, core_slices, image_slices
 from pipeline.segmentation.networks import (
     align_corners,
@@ -30,7 +31,6 @@ from pipeline.segmentation.networks import (
     upsample_factor,
 )
 from pipeline.segmentation.samples import ValidDataset
-from pipeline.segmentation.input_scale import has_input_scale
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import BLEND, OVERLAP, windowed
 from pipeline.task import Batch

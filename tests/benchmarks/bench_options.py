@@ -24,11 +24,11 @@ from pipeline.segmentation.activation import SOFTMAX
 from pipeline.segmentation.component_fitting import try_components
 from pipeline.segmentation.components import Changing, with_components
 from pipeline.segmentation.ensemble import Recipe, combine
+from pipeline.segmentation.input_scale import with_input_scale
 from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.planes import FULL
 from pipeline.segmentation.predict import Prediction, Predictor, averaged_logits
 from pipeline.segmentation.scores import image_scores
-from pipeline.segmentation.input_scale import with_input_scale
 from tests.benchmarks.timing import Seconds, alternate
 
 NUM_CLASSES, BATCH, HEIGHT, WIDTH, BLOB_PX = 12, 2, 224, 416, 16

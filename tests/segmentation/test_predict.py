@@ -17,6 +17,7 @@ from torch import nn
 from pipeline.config.load import load
 from pipeline.config.schema import Encoder, Model
 from pipeline.errors import UserError
+from pipeline.segmentation.input_scale import has_input_scale, with_input_scale
 from pipeline.segmentation.networks import build_network
 from pipeline.segmentation.predict import (
     Prediction,
@@ -27,7 +28,6 @@ from pipeline.segmentation.predict import (
     predict_batches,
     stored_bytes,
 )
-from pipeline.segmentation.input_scale import has_input_scale, with_input_scale
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import window_starts, window_weights
 from pipeline.task import Batch, Frame
