@@ -58,6 +58,7 @@ WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without t
 DECODE = "decode.json"
 SCENES = "scenes"  # the same validation images at chosen epochs
 SCENE_LIST = f"{SCENES}/list.json"
+PROVENANCE = "provenance"  # with what versions and on what machine a stage ran; a file per stage
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -182,6 +183,15 @@ def scene_file(number: int, moment: str) -> str:
 def scene_scores(moment: str) -> str:
     """Returns the file with the scores of all scenes at a moment, which is written last."""
     return f"{SCENES}/{moment}.json"
+
+
+def provenance_file(stage: str) -> str:
+    """Returns the file that says how a stage was carried out.
+
+    >>> provenance_file("train")
+    'provenance/train.json'
+    """
+    return f"{PROVENANCE}/{stage}.json"
 
 
 def compared_page(names: Sequence[str]) -> str:

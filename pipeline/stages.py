@@ -59,6 +59,7 @@ from pipeline.paths import (
     TIMINGS,
     TRAIN_CATALOG,
     VALID_PROBS,
+    provenance_file,
 )
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS, SCENES),
+        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS, SCENES, provenance_file("train")),
         is_shared=True,
         done="trained",
     ),
@@ -182,6 +183,7 @@ STAGES = (
         )(run),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
+        leaves=(provenance_file("evaluate"),),
         version=3,  # scores by name
         is_shared=True,
         done="evaluated",
