@@ -41,10 +41,10 @@ from pipeline.paths import (
     PSEUDO_LEAKAGE,
     PSEUDO_PLOT,
     PSEUDO_TABLE,
-    REFUSAL,
     REPORT,
     SAMPLES_PLOT,
     SCENES,
+    SIGNATURES,
     SPLIT,
     STEPS,
     STORES,
@@ -83,7 +83,7 @@ STAGES = (
         settings=("COMPETITION", *inputs.SPLITTING),
         reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, LABELS, IMAGES, CLASSES, SPLIT, LEAKAGE),
-        leaves=(CLASS_PLOTS,),
+        leaves=(CLASS_PLOTS, SIGNATURES),
         is_shared=True,
         done="prepared",
     ),
@@ -183,7 +183,7 @@ STAGES = (
         )(run),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
-        leaves=(provenance_file("evaluate"),),
+        leaves=(*inputs.DIAGNOSED, provenance_file("evaluate")),
         version=3,  # scores by name
         is_shared=True,
         done="evaluated",
@@ -285,10 +285,7 @@ ENSEMBLE_STAGES = (
     _variant(
         "report",
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE", "SUBMIT.TIME_LIMIT_HOURS"),
-        reads=(
-            *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
-            *(DECODE, SUBMISSION, REFUSAL, PANELS),
-        ),
+        reads=inputs.REPORTED_OF_ENSEMBLE,
     ),
 )
 # Of a run on all images, which has no out-of-fold image to fit on.

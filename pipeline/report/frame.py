@@ -1,6 +1,7 @@
 """The frame of every page: head, style, table of contents, sections. What a page holds comes from its own module.
 
-In: titles and parts of the page. Out: its text. A page loads nothing: its own content policy forbids it.
+In: titles and parts of the page. Out: its text. A page loads nothing from elsewhere: its own content policy forbids
+it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from pathlib import Path
 from pipeline.report.markup import Html, tag
 
 STYLE = Path(__file__).with_name("page.css")
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+INSIDE = "img-src data:"
+BESIDE = f"{INSIDE} 'self' file:"
+POLICY = f"default-src 'none'; {INSIDE}; style-src 'unsafe-inline'"
 
 
 def document(
-    title: str, top: str, headline: Html, sections: Sequence[tuple[str, str, Html]], script: Path | None = None
+    title: str,
+    top: str,
+    headline: Html,
+    sections: Sequence[tuple[str, str, Html]],
+    script: Path | None = None,
+    has_files: bool = False,
 ) -> str:
     """Returns a whole page with a table of contents.
 
@@ -26,10 +34,12 @@ def document(
         top: what the table of contents begins with.
         headline: stands above the sections.
         sections: each with its name in the table of contents, its title and its content.
+        has_files: whether images in files beside the page are shown; from a disk or a server, nothing else is loaded.
         script: JavaScript to be written into the page; the policy allows it alone, by its hash.
     """
     code = None if script is None else Html(script.read_text(encoding="utf-8"))
-    policy = POLICY if code is None else f"{POLICY}; script-src '{_hash(code)}'"
+    policy = POLICY.replace(INSIDE, BESIDE) if has_files else POLICY
+    policy = policy if code is None else f"{policy}; script-src '{_hash(code)}'"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -1,7 +1,7 @@
 """One self-contained page on a run, `report.html`: its head with score and warnings, and the sections below it.
 
-In: `runs/<NAME>/` as far as it has come. Out: a page with its images inside, for light and dark, wide and narrow
-screens. It loads nothing: its own content policy forbids it.
+In: `runs/<NAME>/` as far as it has come. Out: a page with its plots inside, for light and dark, wide and narrow
+screens. It loads nothing but the images of `gallery/` and `suspicious/` beside it: its own content policy forbids it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pipeline.engine.run import Run
 from pipeline.files import write_atomic
 from pipeline.intervals import Interval
 from pipeline.paths import REPORT
-from pipeline.report import averaging, background, results, scenes
+from pipeline.report import averaging, background, diagnosis, images, results, scenes
 from pipeline.report.certainty import certainty, score_interval, shown_range
 from pipeline.report.curves import best_row
 from pipeline.report.frame import document
+from pipeline.report.gallery import SCRIPT, gallery_section
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
 from pipeline.report.provenance import provenance_section
 from pipeline.report.pseudo import pseudo_leakage, pseudo_section
@@ -33,7 +34,11 @@ from pipeline.wording import duration
 SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
-    ("Images", "Label and prediction", "evaluate", results.images_section),
+    ("Images", "Label and prediction", "evaluate", images.images_section),
+    ("Gallery", "All validation images", "evaluate", gallery_section),
+    ("Suspicious", "Masks that may be wrong", "evaluate", diagnosis.suspicious_section),
+    ("Errors", "Where pixels are wrong", "evaluate", diagnosis.errors_section),
+    ("Calibration", "How far probabilities can be trusted", "evaluate", diagnosis.calibration_section),
     ("Epochs", "The same images at chosen epochs", "train", scenes.scenes_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
     ("Training", "Training", "train", background.training_section),
@@ -69,13 +74,19 @@ def write_page(run: Run) -> Path:
         absent += ("Epochs",)
     if not record.provenance:
         absent += ("Provenance",)
+    if not record.gallery:
+        absent += ("Gallery",)
+    if not record.diagnosis:
+        absent += ("Suspicious", "Errors", "Calibration")
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
     score, name = record.metrics.main if record.metrics else None, record.folder.name
     made = [(name, title, make(record) or missing(record.command(stage))) for name, title, stage, make in sections]
     title = f"{name}, {score.label} {digits(score.mean)}" if score else name
-    write_atomic(path, document(title, name, _headline(record), made))
+    script = SCRIPT if "Gallery" in (own[0] for own in sections) else None
+    has_files = script is not None or bool(record.diagnosis)
+    write_atomic(path, document(title, name, _headline(record), made, script, has_files))
     return path
 
 

@@ -71,11 +71,14 @@ def write_evaluation(
         near = pd.read_csv(run.paths / PSEUDO_LEAKAGE, dtype=str, keep_default_na=False)
         affected["valid_images_near_pseudo_labels"] = int(near["valid_id"].nunique())
     metrics = {**evaluation.metrics, **facts, "duplicates": affected}
-    for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables}.items():
+    for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables, **evaluation.notes}.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False, float_format="%.6f")
     write_json(run.paths / METRICS, metrics)
+    for name, facts_of_task in evaluation.facts.items():
+        write_json(run.paths / name, facts_of_task)
     run.task.draw_panels(run, folder, rows, evaluation)
+    run.task.draw_gallery(run, folder, rows, evaluation)
     run.log(scores_line(metrics))
     if warning := score_warning(metrics):
         run.log(f"warning: {warning}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from pipeline.config.stage_inputs import DIAGNOSED
 from pipeline.engine.run import Run
 from pipeline.paths import CONFUSION, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
 from pipeline.training.all_data import check_source
@@ -13,7 +14,7 @@ from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
 from pipeline.work.provenance import recorded
 
-SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS)
+SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, *DIAGNOSED)
 
 
 def train(run: Run) -> None:
