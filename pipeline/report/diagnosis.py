@@ -126,7 +126,7 @@ def size_names(edges: Sequence[int]) -> list[str]:
 
 def suspicious_section(record: Record) -> Html | None:
     """Returns the regions where a sure prediction and the mask differ, the largest first, as small images."""
-    found, listed = record.diagnosis.get("suspicious"), record.suspicious
+    found, listed = record.diagnosis.get("suspects"), record.suspicious
     if not found or listed is None:
         return None
     if found["reason"]:

@@ -59,7 +59,7 @@ def evaluate_ensemble(
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     index = [recipe.method for recipe in recipes].index(chosen.method)
     made = make_each("methods", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
-    results, findings = gathered(run, rows, made)
+    results, examined = gathered(run, rows, made)
     by_method = {
         recipe.method: np.stack([result["methods"][number] for result in results])
         for number, recipe in enumerate(recipes)
@@ -80,12 +80,12 @@ def evaluate_ensemble(
             return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
 
         made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
-        results, findings = gathered(run, rows, made)
+        results, examined = gathered(run, rows, made)
         by_method["WEIGHTED"], scores["WEIGHTED"] = (
             np.stack([result[name][0] for result in results]) for name in ("methods", "scores")
         )
     evaluation = evaluation_of(
-        run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"], findings
+        run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"], examined
     )
     found = findings(rows, held_out, scores, own, competition, len(settings.members))
     found["method"] = chosen.method
@@ -99,13 +99,12 @@ def evaluate_ensemble(
 
 def gathered(run: Run, rows: pd.DataFrame, made: Callable[[str], Arrays]) -> tuple[list[Arrays], Findings]:
     """Returns the small arrays of each image, and the sums of what all of them were examined for."""
-    results, findings = [], new_findings(run)
+    results, summed = [], new_findings(run)
     for image_id in tqdm(rows["id"], desc="combine", leave=False, disable=None):
         arrays = made(image_id)
-        examined = {name: arrays[name] for name in EXAMINED}
-        findings.add(image_id, arrays["mask"].shape[:2], examined)
+        summed.add(image_id, arrays["mask"].shape[:2], arrays)
         results.append({name: array for name, array in arrays.items() if name not in ("mask", *EXAMINED)})
-    return results, findings
+    return results, summed
 
 
 def configured_recipe(run: Run) -> Recipe:

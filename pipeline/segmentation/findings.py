@@ -76,7 +76,7 @@ class Findings:
             "sizes": {"edges": SIZE_EDGES, "counts": sizes},
             "boundary": {"edges": DISTANCE_EDGES, "counts": boundary},
             "seams": {"edges": SEAM_EDGES, "counts": seams} if self.sums["seams"].any() else None,
-            "suspicious": {
+            "suspects": {
                 "sure": SURE,
                 "images": self.num_images - self.num_left_out,
                 "left_out": self.num_left_out,

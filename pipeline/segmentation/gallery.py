@@ -67,7 +67,7 @@ def draw_gallery(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluat
         (run.paths / name).mkdir()
     regions = _regions_by_image(evaluation)
     side, listed = MOST_SIDE if len(rows) <= MANY else MANY_SIDE, []
-    for number, row in enumerate(tqdm(rows.itertuples(), total=len(rows), desc="gallery", leave=False, disable=None)):
+    for number, row in enumerate(tqdm(rows.itertuples(), total=len(rows), desc=GALLERY, leave=False, disable=None)):
         views = views_of(images.shown(row.image), masks.read_scored(row), evaluation.decoded(row.id))
         for region in regions.get(row.id, ()):
             write_atomic(run.paths / crop_file(region.rank), _encoded(draw_crop(views, region, competition)))

@@ -86,7 +86,7 @@ def test_regions_are_shown_in_their_order_the_rest_behind_a_click_and_all_words_
         for own in own
         if own
     ]
-    assert len(sizes) == min(30, facts["suspicious"]["regions"]) and sizes
+    assert len(sizes) == min(30, facts["suspects"]["regions"]) and sizes
     assert section.count("<img") == 1 and section.count("no image") == len(sizes) - 1
     assert section.count("<details>") == (len(sizes) > 12)
 

@@ -207,7 +207,7 @@ def test_the_table_ranks_by_pixels_times_probability_and_leaves_trained_images_o
     table, facts = findings.table(), findings.facts()
     assert table["id"].tolist() == ["large", "small"] and table["pixels"].tolist() == [400, 64]
     assert set(table["label"]) == {"ground"} and set(table["predicted"]) == {"road"}
-    assert facts["suspicious"] | {"regions": 2, "left_out": 1, "images": 2} == facts["suspicious"]
+    assert facts["suspects"] | {"regions": 2, "left_out": 1, "images": 2} == facts["suspects"]
     assert np.array(facts["calibration"]["pixels"]).sum() == 3 * truth.size
     assert not Findings(competition, None).is_searched("small")
     assert NO_CLASS not in NAMES

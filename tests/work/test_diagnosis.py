@@ -112,7 +112,7 @@ def test_masks_are_called_suspicious_only_where_no_weights_were_trained_on_the_i
         shutil.copy(paths / "best.ckpt", name)
     later = workshop.tiny("SWEEP.ENABLE=false", f"EXPERIMENT.LOAD_PREV={name}")
     paths, _ = run_stages(later, "report")
-    found = facts_of(paths)["suspicious"]
+    found = facts_of(paths)["suspects"]
     assert (found["images"], found["left_out"], found["regions"]) == (0, 4, 0)
     assert found["reason"] == (None if is_known else UNKNOWN)
     words = read(paths / "report.html").words
