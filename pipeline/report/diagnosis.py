@@ -51,7 +51,7 @@ def _calibration_words(whole: Reliability, is_chosen: bool) -> list[object]:
     error = ("Expected calibration error: ", tag("b", f"{whole.error:.3f}"), ". ")
     if not is_chosen:
         return [*error, "A class's probability misses the share of pixels that have it by so much, on average."]
-    points = f"{abs(100 * whole.excess):.1f} percentage points too {'high' if whole.excess > 0 else 'low'}"
+    points = f"{abs(100 * whole.excess):.2f} percentage points too {'high' if whole.excess > 0 else 'low'}"
     sure = whole.right_from(SURE)
     words = f"A probability misses the share of right pixels by so much, on average; it is {points} overall."
     return [*error, words, f" Of pixels with {SURE} or more, {percent(sure)} are right." if sure is not None else ""]
@@ -146,7 +146,9 @@ def suspicious_section(record: Record) -> Html | None:
     ]
     first, others = drawn[:SHOWN_REGIONS], drawn[SHOWN_REGIONS:]
     folded = tag("details", tag("summary", f"{len(others)} more"), tag("div", *others, class_="regions"))
-    largest = f"The largest of {len(listed['rank']):,} regions, by pixels times probability; all of them are in "
+    num_listed = len(listed["rank"])
+    which = "all of them are" if num_listed == found["regions"] else f"the first {num_listed:,} are"
+    largest = f"The largest of {found['regions']:,} regions, by pixels times probability; {which} in "
     return join(
         tag("p", words),
         tag("p", largest, tag("code", SUSPICIOUS), ". Each is shown as image, mask, prediction.", class_="note"),

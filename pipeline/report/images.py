@@ -10,6 +10,7 @@ from pipeline.report.read import numbers
 from pipeline.report.record import Record
 from pipeline.scores import label_of
 
+PANEL_WIDTH, NEAREST_WIDTH = 1440, 1168  # pixels in the page, which must stay small; panels themselves have 1920
 NEAREST = "near"  # in the names of panels: the training images that look most like the worst
 
 
@@ -29,7 +30,7 @@ def images_section(record: Record) -> Html | None:
         parts += [tag("h3", group.capitalize())] if panels else []
         for _, rank, image_id, path in panels:
             about = f"{group.capitalize()} {rank}: {image_id}, {label_of(score)} {digits(values.get(image_id))}"
-            parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
+            parts.append(photo(path, f"{about}. Image, label, prediction, errors.", PANEL_WIDTH))
     return join(*parts, _nearest(record))
 
 
@@ -46,7 +47,7 @@ def _nearest(record: Record) -> Html | None:
         "there no such scene in training, or is it labelled otherwise?"
     )
     drawn = (
-        photo(path, f"Worst {rank}, {image_id}, and the training images most like it.")
+        photo(path, f"Worst {rank}, {image_id}, and the training images most like it.", NEAREST_WIDTH)
         for _, rank, image_id, path in found
     )
     return join(tag("h3", "Training images most like the worst"), tag("p", note, class_="note"), *drawn)

@@ -50,7 +50,7 @@ def test_the_calibration_error_is_said_with_what_it_means(examined_run):
     whole = read_reliability(facts["calibration"])
     assert reader.faults == [] and f"Expected calibration error: {whole.error:.3f}." in reader.words
     side = "high" if whole.excess > 0 else "low"
-    assert f"{abs(100 * whole.excess):.1f} percentage points too {side} overall" in reader.words
+    assert f"{abs(100 * whole.excess):.2f} percentage points too {side} overall" in reader.words
 
 
 def test_a_class_of_few_pixels_has_no_calibration_of_its_own(examined_run):
