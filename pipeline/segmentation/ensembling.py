@@ -58,7 +58,7 @@ def evaluate_ensemble(
     chosen, is_fitted = configured_recipe(run), settings.weights == "fitted"
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     index = [recipe.method for recipe in recipes].index(chosen.method)
-    made = make_each("methods", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
+    made = make_each("combined", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
     results, examined = gathered(run, rows, made)
     by_method = {
         recipe.method: np.stack([result["methods"][number] for result in results])
@@ -79,7 +79,7 @@ def evaluate_ensemble(
         def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
             return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
 
-        made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
+        made = make_each("combined_again", image_maker(run, folder, rows, held_out, recipe_of))
         results, examined = gathered(run, rows, made)
         by_method["WEIGHTED"], scores["WEIGHTED"] = (
             np.stack([result[name][0] for result in results]) for name in ("methods", "scores")
