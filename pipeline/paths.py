@@ -26,6 +26,7 @@ IMAGES = "images.json"
 CLASSES = "classes.csv"
 SPLIT = "split.csv"
 LEAKAGE = "leakage.csv"
+SIGNATURES = "signatures.npz"  # what images are compared by, to show the nearest of an image
 TILES = "tiles.json"
 PSEUDO_LABELS = "pseudo_labels"
 PSEUDO_TABLE = "pseudo_labels.csv"
@@ -50,6 +51,11 @@ REPLACED = "replaced"
 METRICS = "metrics.json"
 PER_IMAGE = "per_image.csv"
 CONFUSION = "confusion.csv"
+DIAGNOSIS = "diagnosis.json"  # sums over validation images: calibration, errors by size and distance
+SUSPICIOUS = "suspicious.csv"  # regions where a sure prediction and the mask differ
+CROPS = "suspicious"  # the first of them as images
+GALLERY = "gallery"  # all validation images, for the page
+GALLERY_LIST = f"{GALLERY}/list.csv"
 MEMBERS = "members.json"
 STORES = "stores.json"
 ENSEMBLE = "ensemble.json"
@@ -58,6 +64,7 @@ WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without t
 DECODE = "decode.json"
 SCENES = "scenes"  # the same validation images at chosen epochs
 SCENE_LIST = f"{SCENES}/list.json"
+PROVENANCE = "provenance"  # with what versions and on what machine a stage ran; a file per stage
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -183,6 +190,38 @@ def scene_file(number: int, moment: str) -> str:
 def scene_scores(moment: str) -> str:
     """Returns the file with the scores of all scenes at a moment, which is written last."""
     return f"{SCENES}/{moment}.json"
+
+
+def gallery_file(number: int, is_thumb: bool = False) -> str:
+    """Returns the file of a validation image in the gallery.
+
+    >>> gallery_file(7), gallery_file(7, is_thumb=True)
+    ('gallery/00007.webp', 'gallery/00007_thumb.webp')
+    """
+    return f"{GALLERY}/{number:05d}{'_thumb' if is_thumb else ''}.webp"
+
+
+def crop_file(rank: int) -> str:
+    """Returns the file of a suspicious region.
+
+    >>> crop_file(1)
+    'suspicious/001.webp'
+    """
+    return f"{CROPS}/{rank:03d}.webp"
+
+
+def is_on_kaggle(runs: Path) -> bool:
+    """Returns whether the runs are where a Kaggle notebook keeps its output."""
+    return KAGGLE / "working" in (runs.resolve(), *runs.resolve().parents)
+
+
+def provenance_file(stage: str) -> str:
+    """Returns the file that says how a stage was carried out.
+
+    >>> provenance_file("train")
+    'provenance/train.json'
+    """
+    return f"{PROVENANCE}/{stage}.json"
 
 
 def compared_page(names: Sequence[str]) -> str:

@@ -41,10 +41,10 @@ from pipeline.paths import (
     PSEUDO_LEAKAGE,
     PSEUDO_PLOT,
     PSEUDO_TABLE,
-    REFUSAL,
     REPORT,
     SAMPLES_PLOT,
     SCENES,
+    SIGNATURES,
     SPLIT,
     STEPS,
     STORES,
@@ -59,6 +59,7 @@ from pipeline.paths import (
     TIMINGS,
     TRAIN_CATALOG,
     VALID_PROBS,
+    provenance_file,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ STAGES = (
         settings=("COMPETITION", *inputs.SPLITTING),
         reads_outside=lazy("pipeline.work.inputs:training_files"),
         writes=(TRAIN_CATALOG, LABELS, IMAGES, CLASSES, SPLIT, LEAKAGE),
-        leaves=(CLASS_PLOTS,),
+        leaves=(CLASS_PLOTS, SIGNATURES),
         is_shared=True,
         done="prepared",
     ),
@@ -150,7 +151,7 @@ STAGES = (
         reads_outside=lazy("pipeline.work.inputs:starting_weights"),
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
-        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS, SCENES),
+        leaves=(LAST, CANDIDATES, TIMINGS, STEPS, PLAN_CHANGES, EVENTS, SCENES, provenance_file("train")),
         is_shared=True,
         done="trained",
     ),
@@ -182,6 +183,7 @@ STAGES = (
         )(run),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
+        leaves=(*inputs.DIAGNOSED, provenance_file("evaluate")),
         version=3,  # scores by name
         is_shared=True,
         done="evaluated",
@@ -283,10 +285,7 @@ ENSEMBLE_STAGES = (
     _variant(
         "report",
         settings=("ABOUT", "COMPETITION", "EXPERIMENT", "ENSEMBLE", "DECODE", "SUBMIT.TIME_LIMIT_HOURS"),
-        reads=(
-            *(MEMBERS, STORES, TRAIN_CATALOG, TEST_CATALOG, CLASSES, METRICS, PER_IMAGE, CONFUSION, ENSEMBLE),
-            *(DECODE, SUBMISSION, REFUSAL, PANELS),
-        ),
+        reads=inputs.REPORTED_OF_ENSEMBLE,
     ),
 )
 # Of a run on all images, which has no out-of-fold image to fit on.

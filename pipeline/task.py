@@ -122,12 +122,16 @@ class Evaluation:
         per_image: a row per image: id, sequence, each score that an image has, then these by class.
         tables: further tables by file name.
         decoded: the decoded prediction of an image by its id, to be drawn.
+        facts: further JSON files by file name, for the report alone.
+        notes: further tables by file name, for the report alone.
     """
 
     metrics: dict[str, Any]
     per_image: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     decoded: Callable[[str], Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 # How stages hand predictions to a task. `Make` turns an image's id and the predictions of its members, in their order,
@@ -251,6 +255,7 @@ class Task:
         image_scorer: (run, competition's folder) to a function from a catalog row and its prediction to the score by
             which single images are compared, NaN where the image has none.
         draw_panels: (run, competition's folder, catalog rows, evaluation) draws the best, median and worst images.
+        draw_gallery: (run, competition's folder, catalog rows, evaluation) draws all of them, for the page.
         evaluate_ensemble: (run, competition's folder, catalog rows, held-out members, `MakeEach`) to an `Evaluation`
             and the content of ensemble.json.
         fit_decoding: (run, competition's folder, catalog rows, held-out members, ensemble.json or None, `MakeEach`) to
@@ -296,6 +301,7 @@ class Task:
     evaluate: Callable[[Run, Path, pd.DataFrame, Callable[[str], Any]], Evaluation]
     image_scorer: Callable[[Run, Path], Callable[[Any, Any], float]]
     draw_panels: Callable[[Run, Path, pd.DataFrame, Evaluation], None]
+    draw_gallery: Callable[[Run, Path, pd.DataFrame, Evaluation], None]
     evaluate_ensemble: Callable[[Run, Path, pd.DataFrame, HeldOut, MakeEach], tuple[Evaluation, dict[str, Any]]]
     fit_decoding: Callable[..., dict[str, Any]]
     decoder: Callable[[Run, Mapping[str, Any] | None, Mapping[str, Any]], Callable[[Sequence[Any]], Any]]

@@ -68,6 +68,11 @@ def test_data_and_weights_are_looked_for_in_what_a_notebook_has_as_input(kaggle)
     assert kaggle / "input" / "weights" in folders.weights
 
 
+def test_runs_in_a_notebooks_output_are_known(kaggle):
+    assert paths.is_on_kaggle(kaggle / "working") and paths.is_on_kaggle(kaggle / "working" / "runs")
+    assert not paths.is_on_kaggle(kaggle / "input")
+
+
 def test_a_path_is_shown_from_here_where_that_is_shorter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown(tmp_path / "runs" / "demo") == "runs/demo"

@@ -333,6 +333,8 @@ FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one,
 # It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs
 # are added beside it.
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
+# For the page alone: whether the images were trained on by the weights that it started from.
+ADDING |= {"evaluate": {"DATASETS.COMPETITION"}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
 REFUSING = {"tile": ("MODEL", "DATASETS.INPUT_SCALE")}

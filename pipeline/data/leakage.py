@@ -1,7 +1,7 @@
 """Near-duplicates across a split: training images that show nearly the same as a validation image.
 
-In: images, catalog and split. Out: the table behind leakage.csv. A score on such validation
-images measures memory. Two images are near-duplicates when both agree:
+In: images, catalog and split. Out: the table behind leakage.csv; for any image the nearest of others. A score on such
+validation images measures memory. Two images are near-duplicates when both agree:
 
 - the difference hash, 64 bits: is a cell of the 9x8 brightness grid brighter than its left one; at most 10 differ;
 - the normalised correlation of 32x18 thumbnails, at least 0.90; of blank images, which have none, the brightness.
@@ -15,50 +15,110 @@ not overlap, none (distance from 16, correlation to 0.886).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import pandas as pd
 
 from pipeline.data.image_source import ImageSource
 from pipeline.data.images import map_files
+from pipeline.files import atomic_path
 
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.90
 _HASH_SIZE = (9, 8)
 _THUMBNAIL_SIZE = (32, 18)
+_THUMBNAIL_PIXELS = 32 * 18
 _MAX_GREY_DIFFERENCE = 2.0  # grey levels; JPEG noise of a blank image stays below
 _ROWS_AT_ONCE = 2048  # images compared per step: 2,048 x 10,000 distances are 80 MB
 
 
-def near_duplicates(images: ImageSource, catalog: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first."""
+class Signatures(NamedTuple):
+    """What images are compared by: difference hashes, bool (N, 64), and thumbnails, float32 (N, T), by id."""
+
+    ids: list[str]
+    bits: np.ndarray
+    thumbnails: np.ndarray
+
+    def where(self, is_chosen: np.ndarray) -> Signatures:
+        """Returns those of some of the images, bool (N,)."""
+        ids = [image_id for image_id, is_own in zip(self.ids, is_chosen, strict=True) if is_own]
+        return Signatures(ids, self.bits[is_chosen], self.thumbnails[is_chosen])
+
+
+def near_duplicates(
+    images: ImageSource, catalog: pd.DataFrame, split: pd.DataFrame, kept: Path | None = None
+) -> pd.DataFrame:
+    """Returns train_id, valid_id, distance (0 to 10 bits of 64 differ) of all near-duplicate pairs, nearest first.
+
+    Args:
+        kept: the file that gets the signatures of all images, for `read_signatures`.
+    """
     split_rows = catalog.merge(split, on="id")
     is_train = (split_rows["subset"] == "train").to_numpy()
-    return near_pairs((images, split_rows[is_train]), (images, split_rows[~is_train]), "train_id")
+    found = signatures_of(images, split_rows)
+    if kept is not None:
+        write_signatures(kept, found)
+    return alike_pairs(found.where(is_train), found.where(~is_train), "train_id")
 
 
 def near_pairs(
     first: tuple[ImageSource, pd.DataFrame], valid: tuple[ImageSource, pd.DataFrame], first_column: str
 ) -> pd.DataFrame:
-    """Returns the near-duplicates between images and validation images, each with its catalog rows, nearest first.
+    """Returns the near-duplicates between images and validation images, each with its catalog rows; `alike_pairs`."""
+    return alike_pairs(signatures_of(*first), signatures_of(*valid), first_column)
+
+
+def alike_pairs(first: Signatures, valid: Signatures, first_column: str) -> pd.DataFrame:
+    """Returns the near-duplicates between images and validation images, nearest first.
 
     Columns: the id of the first, called `first_column`; valid_id; distance.
     """
-    (bits, thumbnails), (valid_bits, valid_thumbnails) = _signatures(*first), _signatures(*valid)
-    ids, valid_ids = first[1]["id"].tolist(), valid[1]["id"].tolist()
     table = []
-    for start in range(0, len(ids), _ROWS_AT_ONCE):
-        distances = hamming_distances(bits[start : start + _ROWS_AT_ONCE], valid_bits)
+    for start in range(0, len(first.ids), _ROWS_AT_ONCE):
+        distances = hamming_distances(first.bits[start : start + _ROWS_AT_ONCE], valid.bits)
         near, near_valid = np.nonzero(distances <= MAX_DISTANCE)
-        alike = _are_alike(thumbnails[start + near], valid_thumbnails[near_valid])
+        alike = _are_alike(first.thumbnails[start + near], valid.thumbnails[near_valid])
         for row, column in zip(near[alike], near_valid[alike], strict=True):
-            table.append((ids[start + row], valid_ids[column], int(distances[row, column])))
+            table.append((first.ids[start + row], valid.ids[column], int(distances[row, column])))
     found = pd.DataFrame(table, columns=[first_column, "valid_id", "distance"]).astype({"distance": "int64"})
     return found.sort_values(["distance", "valid_id", first_column], ignore_index=True)
 
 
-def _signatures(images: ImageSource, catalog: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the difference hashes, bool (N, 64), and the thumbnails, float32 (N, T), of images by catalog rows."""
+def nearest(signatures: Signatures, image_id: str, ids: Collection[str], count: int) -> list[tuple[str, float]]:
+    """Returns those of `ids` whose thumbnails correlate most with that of an image, with the correlation.
+
+    >>> thumbnails = np.float32([[1, 2, 3], [2, 4, 6], [3, 2, 1]])
+    >>> nearest(Signatures(["a", "b", "c"], np.zeros((3, 64), bool), thumbnails), "a", {"b", "c"}, 1)
+    [('b', 1.0)]
+    """
+    own = signatures.thumbnails[signatures.ids.index(image_id)]
+    chosen = signatures.where(np.array([other in ids and other != image_id for other in signatures.ids], bool))
+    found = correlations(np.broadcast_to(own, chosen.thumbnails.shape), chosen.thumbnails)
+    order = np.argsort(-found, kind="stable")[:count]
+    return [(chosen.ids[row], round(float(found[row]), 4)) for row in order]
+
+
+def write_signatures(path: Path, signatures: Signatures) -> None:
+    """Writes signatures, some 650 bytes an image."""
+    with atomic_path(path) as written, open(written, "wb") as file:
+        thumbnails = signatures.thumbnails.astype(np.uint8)
+        np.savez(file, ids=np.array(signatures.ids, str), bits=signatures.bits, thumbnails=thumbnails)
+
+
+def read_signatures(path: Path) -> Signatures | None:
+    """Returns what `write_signatures` wrote, or None where there is no such file."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as found:
+        return Signatures(found["ids"].tolist(), found["bits"], found["thumbnails"].astype(np.float32))
+
+
+def signatures_of(images: ImageSource, catalog: pd.DataFrame) -> Signatures:
+    """Returns the signatures of images by catalog rows."""
     rows = list(catalog[["image", "width", "height"]].itertuples(index=False))
 
     def signature(row) -> tuple[np.ndarray, np.ndarray]:
@@ -66,9 +126,9 @@ def _signatures(images: ImageSource, catalog: pd.DataFrame) -> tuple[np.ndarray,
             return image_signature(images, row.image, row.width, row.height)
 
     signatures = map_files(signature, rows, "compare")
-    bits = np.array([bits for bits, _ in signatures]).reshape(len(rows), 64)
+    bits = np.array([bits for bits, _ in signatures], bool).reshape(len(rows), 64)
     thumbnails = np.array([thumbnail for _, thumbnail in signatures], np.float32)
-    return bits, thumbnails.reshape(len(rows), _THUMBNAIL_SIZE[0] * _THUMBNAIL_SIZE[1])
+    return Signatures(catalog["id"].tolist(), bits, thumbnails.reshape(len(rows), -1 if rows else _THUMBNAIL_PIXELS))
 
 
 def image_signature(images: ImageSource, cell: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,10 +160,14 @@ def hamming_distances(first_N64: np.ndarray, second_M64: np.ndarray) -> np.ndarr
     return (first.shape[1] - first @ second.T) / 2
 
 
+def correlations(first_PT: np.ndarray, second_PT: np.ndarray) -> np.ndarray:
+    """Returns the normalised correlation of the thumbnails of each pair, float32 (P,); 0 where one is blank."""
+    first, second = (pixels - pixels.mean(axis=1, keepdims=True) for pixels in (first_PT, second_PT))
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(axis=1) / np.maximum(norms, 1e-6)
+
+
 def _are_alike(first_PT: np.ndarray, second_PT: np.ndarray) -> np.ndarray:
     """Returns bool [P]: the thumbnails of a pair correlate, or are equally blank."""
     difference = np.abs(first_PT - second_PT).mean(axis=1)
-    first, second = (pixels - pixels.mean(axis=1, keepdims=True) for pixels in (first_PT, second_PT))
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    correlation = (first * second).sum(axis=1) / np.maximum(norms, 1e-6)
-    return (correlation >= MIN_CORRELATION) | (difference <= _MAX_GREY_DIFFERENCE)
+    return (correlations(first_PT, second_PT) >= MIN_CORRELATION) | (difference <= _MAX_GREY_DIFFERENCE)

@@ -12,6 +12,8 @@ from pipeline.scores import KINDS, label_of, per_image_score
 from pipeline.training.state import when
 from pipeline.wording import duration
 
+SHEET_WIDTH = 1280  # pixels in the page, which must stay small
+
 
 def training_section(record: Record) -> Html | None:
     """Returns the learning curves and the score of each class over epochs."""
@@ -123,7 +125,7 @@ def data_section(record: Record) -> Html:
     else:
         grids = missing(record.command("tile"), "Images of the tile grid are")
     if record.sheet.is_file():
-        sheet = photo(record.sheet, f"Contact sheet of labelled samples: {record.sheet.stem}")
+        sheet = photo(record.sheet, f"Contact sheet of labelled samples: {record.sheet.stem}", SHEET_WIDTH)
     else:
         sheet = missing(record.command("tile"), "The contact sheet of samples is")
     return join(histograms, tag("h3", "Tiles"), grids, tag("h3", "Samples"), sheet)

@@ -1,6 +1,7 @@
 """The frame of every page: head, style, table of contents, sections. What a page holds comes from its own module.
 
-In: titles and parts of the page. Out: its text. A page loads nothing: its own content policy forbids it.
+In: titles and parts of the page. Out: its text. A page loads nothing from elsewhere: its own content policy forbids
+it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from pipeline.report.markup import Html, tag
 
 STYLE = Path(__file__).with_name("page.css")
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+INSIDE = "img-src data:"
+BESIDE = f"{INSIDE} 'self' file:"
+POLICY = f"default-src 'none'; {INSIDE}; style-src 'unsafe-inline'"
 
 
 def document(
@@ -24,6 +27,7 @@ def document(
     script: Path | Sequence[Path] | None = None,
     style: Path | None = None,
     policy: str = "",
+    has_files: bool = False,
 ) -> str:
     """Returns a whole page with a table of contents.
 
@@ -32,13 +36,15 @@ def document(
         top: what the table of contents begins with.
         headline: stands above the sections.
         sections: each with its name in the table of contents, its title and its content.
+        has_files: whether images in files beside the page are shown; from a disk or a server, nothing else is loaded.
         script: JavaScript to be written into the page; the policy allows it alone, by its hash.
         style: rules that this page alone needs.
         policy: what the page may do beside this, as further directives.
     """
     scripts = [] if script is None else [script] if isinstance(script, Path) else script
     code = Html("\n".join(one.read_text(encoding="utf-8") for one in scripts))
-    policy = "; ".join([POLICY, *([f"script-src '{_hash(code)}'"] if code else []), *([policy] if policy else [])])
+    base = POLICY.replace(INSIDE, BESIDE) if has_files else POLICY
+    policy = "; ".join([base, *([f"script-src '{_hash(code)}'"] if code else []), *([policy] if policy else [])])
     styles = [STYLE, *([] if style is None else [style])]
     head = tag(
         "head",

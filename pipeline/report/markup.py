@@ -91,13 +91,15 @@ def themed(draw: Callable[[Theme], bytes], alt: str) -> Html:
     return tag("figure", tag("picture", source, _image(draw(LIGHT), "png", alt)), class_="plot")
 
 
-def photo(path: Path, alt: str) -> Html:
-    """Returns a figure of a PNG with photographs in it, written as WebP."""
+def photo(path: Path, alt: str, most_width: int | None = None) -> Html:
+    """Returns a figure of a PNG with photographs in it, written as WebP; a wider one is reduced to `most_width`."""
     from PIL import Image
 
     from pipeline.report.figure import encode_webp
 
     with Image.open(path) as opened:
+        if most_width is not None and opened.width > most_width:
+            opened = opened.convert("RGB").resize((most_width, round(opened.height * most_width / opened.width)))
         image = _image(encode_webp(opened), "webp", alt)
     scrolled = tag("div", image, class_="scroll", tabindex="0", role="region", aria_label=alt)
     return tag("figure", scrolled, class_="photo")

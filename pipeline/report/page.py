@@ -1,7 +1,7 @@
 """One self-contained page on a run, `report.html`: its head with score and warnings, and the sections below it.
 
-In: `runs/<NAME>/` as far as it has come. Out: a page with its images inside, for light and dark, wide and narrow
-screens. It loads nothing: its own content policy forbids it.
+In: `runs/<NAME>/` as far as it has come. Out: a page with its plots inside, for light and dark, wide and narrow
+screens. It loads nothing but the images of `gallery/` and `suspicious/` beside it: its own content policy forbids it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from pathlib import Path
 from pipeline.config.load import run_name
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic
+from pipeline.intervals import Interval
 from pipeline.paths import REPORT
-from pipeline.report import averaging, background, results, scenes
+from pipeline.report import averaging, background, diagnosis, images, results, scenes
+from pipeline.report.certainty import certainty, score_interval, shown_range
 from pipeline.report.curves import best_row
 from pipeline.report.frame import document
+from pipeline.report.gallery import SCRIPT, gallery_section
 from pipeline.report.markup import Html, digits, join, missing, quantity, tag
+from pipeline.report.provenance import provenance_section
 from pipeline.report.pseudo import pseudo_leakage, pseudo_section
 from pipeline.report.read import ON_ALL_IMAGES, Metrics, numbers, score_warning
 from pipeline.report.record import Record
@@ -30,7 +34,11 @@ from pipeline.wording import duration
 SECTIONS = (
     ("Members", "Members and what combining them gains", "predict", results.members_section),
     ("Classes", "Score per class", "evaluate", results.classes_section),
-    ("Images", "Label and prediction", "evaluate", results.images_section),
+    ("Images", "Label and prediction", "evaluate", images.images_section),
+    ("Gallery", "All validation images", "evaluate", gallery_section),
+    ("Suspicious", "Masks that may be wrong", "evaluate", diagnosis.suspicious_section),
+    ("Errors", "Where pixels are wrong", "evaluate", diagnosis.errors_section),
+    ("Calibration", "How far probabilities can be trusted", "evaluate", diagnosis.calibration_section),
     ("Epochs", "The same images at chosen epochs", "train", scenes.scenes_section),
     ("Confusion", "Confusion between classes", "evaluate", results.confusion_section),
     ("Training", "Training", "train", background.training_section),
@@ -41,6 +49,7 @@ SECTIONS = (
     ("Split", "Split and leakage", "prepare", background.split_section),
     ("Submission", "Submission", "submit", results.submission_section),
     ("Stages", "Stages and time", "prepare", background.stages_section),
+    ("Provenance", "Versions, machine, memory, speed", "evaluate", provenance_section),
     ("Settings", "Settings", "prepare", background.settings_section),
 )
 OF_TRAINING = ("Epochs", "Training", "LR sweep", "Data", "Split")  # an ensemble trains nothing and cuts no tiles
@@ -63,13 +72,21 @@ def write_page(run: Run) -> Path:
         absent += ("Averaging",)
     if not record.loaded.config.report.epochs:
         absent += ("Epochs",)
+    if not record.provenance:
+        absent += ("Provenance",)
+    if not record.gallery:
+        absent += ("Gallery",)
+    if not record.diagnosis:
+        absent += ("Suspicious", "Errors", "Calibration")
     if record.loaded.competition.is_multilabel:
         absent += ("Confusion",)  # no class is taken for another
     sections = [section for section in SECTIONS if section[0] not in absent]
     score, name = record.metrics.main if record.metrics else None, record.folder.name
     made = [(name, title, make(record) or missing(record.command(stage))) for name, title, stage, make in sections]
     title = f"{name}, {score.label} {digits(score.mean)}" if score else name
-    write_atomic(path, document(title, name, _headline(record), made))
+    script = SCRIPT if "Gallery" in (own[0] for own in sections) else None
+    has_files = script is not None or bool(record.diagnosis)
+    write_atomic(path, document(title, name, _headline(record), made, script, has_files=has_files))
     return path
 
 
@@ -124,17 +141,33 @@ def _score(record: Record, metrics: Metrics) -> Html:
         words = "published for this experiment" if is_same else f"published {header.published_label}"
         marks.append(("published" if is_same else "other", header.published, words))
     shares = [("own", main.mean or 0.0), *((kind, value) for kind, value, _ in marks if kind != "other")]
-    scale = (tag("span", class_=kind, style=f"--at:{100 * min(max(value, 0), 1):.1f}%") for kind, value in shares)
+    scale = [tag("span", class_=kind, style=f"--at:{100 * min(max(value, 0), 1):.1f}%") for kind, value in shares]
+    scale.insert(1, _range_mark(found := score_interval(record)))
     keys = (tag("li", tag("b", digits(value)), " ", meaning, class_=kind) for kind, value, meaning in marks)
     words = f"validation {main.label}, {_over_classes(metrics)}"
     left = tag(
         "div",
-        tag("p", tag("strong", digits(main.mean)), " ", words, class_="score"),
+        tag("p", tag("strong", digits(main.mean)), _range_words(found), " ", words, class_="score"),
         tag("div", *scale, class_="scale", aria_hidden="true"),
         tag("ul", *keys, class_="key"),
+        certainty(record, found),
         class_="main",
     )
     return tag("div", left, _facts(record, metrics), class_="result")
+
+
+def _range_mark(found: Interval | None) -> Html | None:
+    """Returns the interval on the scale of the score."""
+    if found is None or found.num_groups < 2:
+        return None
+    low, high = (100 * end for end in shown_range(found))
+    return tag("span", class_="range", style=f"--at:{low:.1f}%;--to:{high - low:.1f}%")
+
+
+def _range_words(found: Interval | None) -> Html | None:
+    if found is None or found.num_groups < 2:
+        return None
+    return tag("span", " to ".join(map(digits, shown_range(found))), class_="interval", title="95 % interval")
 
 
 def _over_classes(metrics: Metrics) -> str:

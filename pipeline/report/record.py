@@ -63,6 +63,9 @@ class Record:
         subsets: number of images by subset; `split`: the same of the split.
         refusal: stage and message of the stage that was refused the last time; empty: none.
         pseudo: what is known of the run's pseudo-labels; empty: there are none.
+        provenance: how a stage was carried out, by its name; empty before such files were written.
+        diagnosis: where and how surely pixels are wrong; `suspicious`: regions where the mask may be; `gallery`: the
+            list of drawn validation images. Empty or None where the run was evaluated before there were such.
         panels: group, rank, image id and path of `panels/<group>_<rank>_<id>.png`.
         split_scores: name and scores of this run and of those that differ from it in their split alone, best first.
         score: name of the competition's own score; `image_score`: of that by which single images are compared.
@@ -90,6 +93,8 @@ class Record:
         self.history = read_columns(folder / paths.HISTORY) or {}
         self.plan_changes = read_columns(folder / paths.PLAN_CHANGES) or {}
         self.timings = read_columns(folder / paths.TIMINGS) or {}
+        kept = {stage: read_json(folder / paths.provenance_file(stage)) for stage in ("train", "evaluate")}
+        self.provenance: dict[str, Any] = {stage: found for stage, found in kept.items() if found}
         self.average: dict[str, Any] = (read_json(folder / paths.AVERAGE) or {}) if loaded.is_averaged else {}
         self.metrics = read_metrics(folder)
         self.per_image = read_columns(folder / paths.PER_IMAGE) or {}
@@ -98,6 +103,9 @@ class Record:
             self.confusion = None
         else:
             self.class_counts = None
+        self.diagnosis: dict[str, Any] = read_json(folder / paths.DIAGNOSIS) or {}
+        self.suspicious = read_columns(folder / paths.SUSPICIOUS)
+        self.gallery = read_columns(folder / paths.GALLERY_LIST)
         self.members: list[Any] = read_json(folder / paths.MEMBERS, list) or []
         self.stores: list[Any] = read_json(folder / paths.STORES, list) or []
         ensemble = read_json(folder / paths.ENSEMBLE) or {}

@@ -1,4 +1,4 @@
-"""The page's sections on what came out: scores by class, images, confusions, the submission, an ensemble's members."""
+"""The page's sections on what came out: scores by class, confusions, the submission, an ensemble's members."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config.component_rules import rule_text
-from pipeline.report.markup import Html, bar, digits, join, missing, photo, quantity, table, tag, themed
+from pipeline.report.markup import Html, bar, digits, join, missing, quantity, table, tag, themed
 from pipeline.report.plots import confusion_counts, draw_confusion, largest_confusions
-from pipeline.report.read import numbers, percent, show_value, split_name
+from pipeline.report.read import percent, show_value, split_name
 from pipeline.report.record import Record
 from pipeline.scores import KINDS, label_of
 from pipeline.wording import size
@@ -75,26 +75,6 @@ def never_predicted(record: Record) -> list[str]:
         return [name for name, *pixels in rows if pixels[1] != "0" and pixels[0] == pixels[2] == "0"]
     names, rows = confusion_counts(record.confusion) if record.confusion else ([], [])
     return [name for index, name in enumerate(names) if sum(rows[index]) and not sum(row[index] for row in rows)]
-
-
-def images_section(record: Record) -> Html | None:
-    """Returns the panels of the best, median and worst images."""
-    if not record.panels:
-        return None
-    score, values = record.image_score, {}
-    if score in record.per_image:
-        values = dict(zip(record.per_image["id"], numbers(record.per_image[score]), strict=True))
-    parts: list[Html] = []
-    if score != record.score:
-        text = f"{label_of(record.score)} has no value per image; images are ranked by {label_of(score)}."
-        parts.append(tag("p", text, class_="note"))
-    for group in ("best", "median", "worst"):
-        panels = [panel for panel in record.panels if panel[0] == group]
-        parts += [tag("h3", group.capitalize())] if panels else []
-        for _, rank, image_id, path in panels:
-            about = f"{group.capitalize()} {rank}: {image_id}, {label_of(score)} {digits(values.get(image_id))}"
-            parts.append(photo(path, f"{about}. Image, label, prediction, errors."))
-    return join(*parts)
 
 
 def confusion_section(record: Record) -> Html | None:

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.intervals import Interval, group_numbers, interval
 from pipeline.scores import KINDS, LABELS, counted_score, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
+from pipeline.segmentation.diagnosis import EXAMINED, examine
 from pipeline.segmentation.ensemble import METHODS, Recipe, combine, combined_rows, for_members, normalised
 from pipeline.segmentation.ensemble_weights import (
     MemberSample,
@@ -30,11 +31,13 @@ from pipeline.segmentation.ensemble_weights import (
 )
 from pipeline.segmentation.evaluation import evaluation_of
 from pipeline.segmentation.fewer_members import member_order
+from pipeline.segmentation.findings import Findings, new_findings
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.mask_source import masks_of
 from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.out_of_fold import Fitted, arrays_of, image_from
 from pipeline.segmentation.predict import Prediction
+from pipeline.segmentation.seams import seams_of
 from pipeline.task import Arrays, Evaluation, HeldOut, Make, MakeEach
 
 ALONE = Recipe("GEO")  # of a single member the cheapest: no softmax
@@ -55,9 +58,8 @@ def evaluate_ensemble(
     chosen, is_fitted = configured_recipe(run), settings.weights == "fitted"
     recipes = [*map(Recipe, METHODS), *([chosen] if chosen.weights is not None else [])]
     index = [recipe.method for recipe in recipes].index(chosen.method)
-    made = make_each("methods", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
-    bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-    results = [{name: array for name, array in made(image_id).items() if name != "mask"} for image_id in bar]
+    made = make_each("combined", image_maker(run, folder, rows, held_out, lambda image_id: recipes, index, is_fitted))
+    results, examined = gathered(run, rows, made)
     by_method = {
         recipe.method: np.stack([result["methods"][number] for result in results])
         for number, recipe in enumerate(recipes)
@@ -77,11 +79,14 @@ def evaluate_ensemble(
         def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
             return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
 
-        made = make_each("fitted", image_maker(run, folder, rows, held_out, recipe_of))
-        bar = tqdm(rows["id"], desc="combine", leave=False, disable=None)
-        by_method["WEIGHTED"] = np.stack([made(image_id)["methods"][0] for image_id in bar])
-        scores["WEIGHTED"] = np.stack([made(image_id)["scores"][0] for image_id in rows["id"]])
-    evaluation = evaluation_of(run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"])
+        made = make_each("combined_again", image_maker(run, folder, rows, held_out, recipe_of))
+        results, examined = gathered(run, rows, made)
+        by_method["WEIGHTED"], scores["WEIGHTED"] = (
+            np.stack([result[name][0] for result in results]) for name in ("methods", "scores")
+        )
+    evaluation = evaluation_of(
+        run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"], examined
+    )
     found = findings(rows, held_out, scores, own, competition, len(settings.members))
     found["method"] = chosen.method
     found["weights"] = None if chosen.weights is None else chosen.weights.tolist()
@@ -90,6 +95,16 @@ def evaluate_ensemble(
         found["fewer"] = weights_of_fewer(run, found, samples)
     run.log("\n".join([findings_text(found), *(fitted.words if fitted else [])]))
     return evaluation, found
+
+
+def gathered(run: Run, rows: pd.DataFrame, made: Callable[[str], Arrays]) -> tuple[list[Arrays], Findings]:
+    """Returns the small arrays of each image, and the sums of what all of them were examined for."""
+    results, summed = [], new_findings(run)
+    for image_id in tqdm(rows["id"], desc="combine", leave=False, disable=None):
+        arrays = made(image_id)
+        summed.add(image_id, arrays["mask"].shape[:2], arrays)
+        results.append({name: array for name, array in arrays.items() if name not in ("mask", *EXAMINED)})
+    return results, summed
 
 
 def configured_recipe(run: Run) -> Recipe:
@@ -113,11 +128,12 @@ def image_maker(
     """Returns a function from an image and its predictions to `methods`, `scores`, `own`, `mask`, and a member sample.
 
     `methods` has the counts of pixels per recipe, `scores` its score of each class, `own` that of each member alone;
-    `mask` is the mask, or object map, by the recipe at `mask_index`. The sample is there if it is asked for.
+    `mask` is the mask, or object map, by the recipe at `mask_index`, for which the image is examined (`EXAMINED`). The
+    sample is there if it is asked for.
     """
     competition, files = run.loaded.competition, {row.id: row for row in rows.itertuples()}
     true_masks, score = masks_of(run, folder), per_image_score(competition.score)
-    activation = activation_of(competition)
+    activation, seams = activation_of(competition), seams_of(run)
 
     def scored(
         predictions: Sequence[Prediction],
@@ -153,6 +169,8 @@ def image_maker(
         own = np.stack([scored([one], [ALONE], truth, objects)[1][0] for one in predictions])
         counts, scores, mask = scored(predictions, recipes, truth, objects, mask_index)
         made = {"methods": np.stack(counts), "scores": np.stack(scores), "own": own, "mask": mask}
+        chosen = combine(predictions, [recipes[mask_index]])[0] if competition.has_objects else mask
+        made |= examine(predictions, chosen, truth, seams(*truth.shape[:2]))
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made

@@ -14,13 +14,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.engine.run import Run
-from pipeline.paths import CLASSES, CONFUSION, PANELS, TRAIN_CATALOG
+from pipeline.paths import CLASSES, CONFUSION, DIAGNOSIS, PANELS, SUSPICIOUS, TRAIN_CATALOG
 from pipeline.report.figure import write_image
 from pipeline.report.read import choose_images
 from pipeline.scores import LABELS, Chosen, chosen_scores, mean_scored, per_image_score
 from pipeline.segmentation.activation import activation_of
+from pipeline.segmentation.diagnosis import examine
+from pipeline.segmentation.findings import Findings, new_findings
 from pipeline.segmentation.mask_scores import image_score
 from pipeline.segmentation.mask_source import masks_of
+from pipeline.segmentation.neighbours import draw_neighbours
 from pipeline.segmentation.object_decoding import with_objects
 from pipeline.segmentation.panels import draw_panel
 from pipeline.segmentation.predict import Prediction, decode
@@ -33,6 +36,7 @@ from pipeline.segmentation.scores import (
     majority_guess,
     summarise,
 )
+from pipeline.segmentation.seams import seams_of
 from pipeline.segmentation.volume_scores import MaskScores
 from pipeline.task import Evaluation
 from pipeline.training.inputs import images_of
@@ -54,16 +58,19 @@ def evaluate_predictions(
     competition, masks = run.loaded.competition, masks_of(run, folder)
     count_masks = activation_of(competition).count_masks
     bar = tqdm(rows.itertuples(), total=len(rows), desc="score", leave=False, disable=None)
-    counts = []
+    counts, findings, seams = [], new_findings(run), seams_of(run)
     for row in bar:
         truth = masks.read(row)  # first: it needs more memory than it takes
-        counts.append(count_masks(decode(prediction_of(row.id)), truth, competition.num_classes))
+        prediction = prediction_of(row.id)
+        mask, size = decode(prediction), truth.shape[:2]
+        counts.append(count_masks(mask, truth, competition.num_classes))
+        findings.add(row.id, size, examine([prediction], mask, truth, seams(*size), findings.is_searched(row.id)))
 
     def mask_of(image_id: str) -> np.ndarray:
         prediction = prediction_of(image_id)
         return with_objects([prediction], decode(prediction), competition)
 
-    return evaluation_of(run, folder, rows, np.stack(counts), mask_of)
+    return evaluation_of(run, folder, rows, np.stack(counts), mask_of, findings)
 
 
 def image_scorer(run: Run, folder: Path) -> Callable[[Any, Prediction], float]:
@@ -87,7 +94,12 @@ def image_scorer(run: Run, folder: Path) -> Callable[[Any, Prediction], float]:
 
 
 def evaluation_of(
-    run: Run, folder: Path, rows: pd.DataFrame, counts: np.ndarray, mask_of: Callable[[str], np.ndarray]
+    run: Run,
+    folder: Path,
+    rows: pd.DataFrame,
+    counts: np.ndarray,
+    mask_of: Callable[[str], np.ndarray],
+    findings: Findings | None = None,
 ) -> Evaluation:
     """Returns the evaluation that follows from the counts of pixels of each row.
 
@@ -95,6 +107,7 @@ def evaluation_of(
         folder: of the competition.
         counts: int64 (I, C, C) or (I, 3, C), what `Activation.count_masks` returned.
         mask_of: the predicted mask, or object map, of an image by its id.
+        findings: what the images were examined for, if they were.
     """
     competition = run.loaded.competition
     classes, scored = competition.class_names, competition.scored_indices
@@ -109,9 +122,12 @@ def evaluation_of(
     metrics = summarise(counted, classes, scored, competition.score, chosen, found)
     if majority is None:
         metrics["majority"] = empty_guess(counted, classes, scored, chosen, guessed)
-        return Evaluation(metrics, per_image, {CONFUSION: counts_table(counted, classes)}, mask_of)
-    metrics["majority"] = majority_guess(counted, majority, classes, scored, chosen, guessed)
-    return Evaluation(metrics, per_image, {CONFUSION: confusion_table(counted.sum(0), classes)}, mask_of)
+        table = counts_table(counted, classes)
+    else:
+        metrics["majority"] = majority_guess(counted, majority, classes, scored, chosen, guessed)
+        table = confusion_table(counted.sum(0), classes)
+    shown = ({DIAGNOSIS: findings.facts()}, {SUSPICIOUS: findings.table()}) if findings else ()
+    return Evaluation(metrics, per_image, {CONFUSION: table}, mask_of, *shown)
 
 
 def mask_scores_of(
@@ -146,14 +162,19 @@ def _note_cut_volumes(run: Run, rows: pd.DataFrame) -> None:
 
 
 def draw_panels(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluation) -> None:
-    """Draws image, truth and prediction of the best, median and worst validation images; objects with outlines."""
+    """Draws image, truth and prediction of the best, median and worst validation images; objects with outlines.
+
+    Beside the worst the training images that look most like them.
+    """
     competition, classes = run.loaded.competition, run.loaded.competition.class_names
     score = per_image_score(competition.score)
     images, masks, files = images_of(run, folder), masks_of(run, folder), {row.id: row for row in rows.itertuples()}
     scores = evaluation.per_image.set_index("id")
     for old in (run.paths / PANELS).glob("*.png"):
         old.unlink()
-    for kind, chosen in choose_images(evaluation.per_image, score, NUM_PANELS).items():
+    groups = choose_images(evaluation.per_image, score, NUM_PANELS)
+    draw_neighbours(run, images, masks, files, groups["worst"])
+    for kind, chosen in groups.items():
         for rank, image_id in enumerate(chosen, start=1):
             image = images.shown(files[image_id].image)
             step = 1 + max(files[image_id].height, files[image_id].width) // MOST_DRAWN

@@ -70,10 +70,24 @@ def paint_mask(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray | No
     return np.where((mask == IGNORE)[..., None], hatched(*mask.shape), painted)
 
 
-def _paint_outlined(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
+def paint_outlined(mask: np.ndarray, colors: Sequence[Color], image: np.ndarray) -> np.ndarray:
     """Returns what `paint_mask` does; of an object map, with a line around each object."""
     painted = paint_mask(class_of(mask), colors, image)
     return painted if mask.dtype == np.uint8 else np.where(outlines(mask)[..., None], OUTLINE, painted)
+
+
+def wrong_pixels(mask: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns where a prediction is wrong, bool (H, W), and the share of scored pixels where it is.
+
+    >>> wrong_pixels(np.array([[0, 1, 255, 1]], np.uint8), np.array([[0, 0, 0, 1]], np.uint8))[0].tolist()
+    [[False, True, False, False]]
+    """
+    is_scored, is_wrong = mask != IGNORE, mask != prediction
+    if mask.ndim == 3:
+        is_wrong = ((is_present(mask) != is_present(prediction)) & is_scored).any(-1)
+        is_scored = is_scored.any(-1)
+    wrong = is_scored & is_wrong
+    return wrong, float(wrong.sum() / max(is_scored.sum(), 1))
 
 
 def highlight(image: np.ndarray, is_bright_HW: np.ndarray) -> np.ndarray:
@@ -121,12 +135,7 @@ def draw_panel(
     """
     if mask.dtype != np.uint8:
         prediction = like_first(mask, prediction)
-    is_scored, is_wrong = mask != IGNORE, mask != prediction
-    if mask.ndim == 3:
-        is_wrong = ((is_present(mask) != is_present(prediction)) & is_scored).any(-1)
-        is_scored = is_scored.any(-1)
-    wrong = is_scored & is_wrong
-    wrong_share = wrong.sum() / max(is_scored.sum(), 1)
+    wrong, wrong_share = wrong_pixels(mask, prediction)
     height, width = mask.shape[:2]
     num_columns = 4 if width <= 2.6 * height else 2 if width <= 7 * height else 1
     size = fit(width, height, (WIDTH - (num_columns - 1) * GAP) // num_columns, MOST_IMAGE_HEIGHT)
@@ -136,8 +145,8 @@ def draw_panel(
     errors = np.where(ignored[..., None], hatched(*ignored.shape), highlight(image, wrong > 0))
     images = (
         ("image", image),
-        ("label", _paint_outlined(mask, colors, image)),
-        ("prediction", _paint_outlined(prediction, colors, image)),
+        ("label", paint_outlined(mask, colors, image)),
+        ("prediction", paint_outlined(prediction, colors, image)),
         (f"errors: {100 * wrong_share:.1f} % of pixels", errors),
     )
     texts = {name: f"{name} {score:.2f}" for name, score in (scores or {}).items()}

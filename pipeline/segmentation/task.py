@@ -43,6 +43,7 @@ SEGMENTATION = Task(
     evaluate=lazy("pipeline.segmentation.evaluation:evaluate_predictions"),
     image_scorer=lazy("pipeline.segmentation.evaluation:image_scorer"),
     draw_panels=lazy("pipeline.segmentation.evaluation:draw_panels"),
+    draw_gallery=lazy("pipeline.segmentation.gallery:draw_gallery"),
     evaluate_ensemble=lazy("pipeline.segmentation.ensembling:evaluate_ensemble"),
     fit_decoding=lazy("pipeline.segmentation.fitting:fit_decoding"),
     decoder=lazy("pipeline.segmentation.fitting:decoder"),

@@ -23,23 +23,26 @@ from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
 from pipeline.work.members import held_out_rows, split_facts
 from pipeline.work.predict import predict_into_store
+from pipeline.work.provenance import recorded
 
 
 def evaluate(run: Run) -> None:
     """Writes `metrics.json`, `per_image.csv`, the task's tables, the panels and the out-of-fold predictions."""
     folder, rows = competition_folder(run), split_rows(run.paths, "valid")
-    store, checkpoint = predict_into_store(run, rows, "valid")
-    evaluation = run.task.evaluate(run, folder, rows, store.__getitem__)
-    write_evaluation(run, folder, rows, evaluation, {"split": split_facts(run), "checkpoint": checkpoint})
+    with recorded(run, "evaluate"):
+        store, checkpoint = predict_into_store(run, rows, "valid")
+        evaluation = run.task.evaluate(run, folder, rows, store.__getitem__)
+        write_evaluation(run, folder, rows, evaluation, {"split": split_facts(run), "checkpoint": checkpoint})
 
 
 def evaluate_ensemble(run: Run) -> None:
     """Writes the files of an evaluation, and `ensemble.json` with the score and gain of each method."""
     folder, (rows, held_out) = competition_folder(run), held_out_rows(run)
     each = partial(make_each, run, "valid", held_out)
-    evaluation, found = run.task.evaluate_ensemble(run, folder, rows, held_out, each)
-    write_evaluation(run, folder, rows, evaluation, _members_origin(run))
-    write_json(run.paths / ENSEMBLE, found)
+    with recorded(run, "evaluate"):
+        evaluation, found = run.task.evaluate_ensemble(run, folder, rows, held_out, each)
+        write_evaluation(run, folder, rows, evaluation, _members_origin(run))
+        write_json(run.paths / ENSEMBLE, found)
     forget_streamed(run)
 
 
@@ -68,11 +71,14 @@ def write_evaluation(
         near = pd.read_csv(run.paths / PSEUDO_LEAKAGE, dtype=str, keep_default_na=False)
         affected["valid_images_near_pseudo_labels"] = int(near["valid_id"].nunique())
     metrics = {**evaluation.metrics, **facts, "duplicates": affected}
-    for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables}.items():
+    for name, table in {PER_IMAGE: evaluation.per_image, **evaluation.tables, **evaluation.notes}.items():
         with atomic_path(run.paths / name) as path:
             table.to_csv(path, index=False, float_format="%.6f")
     write_json(run.paths / METRICS, metrics)
+    for name, facts_of_task in evaluation.facts.items():
+        write_json(run.paths / name, facts_of_task)
     run.task.draw_panels(run, folder, rows, evaluation)
+    run.task.draw_gallery(run, folder, rows, evaluation)
     run.log(scores_line(metrics))
     if warning := score_warning(metrics):
         run.log(f"warning: {warning}")

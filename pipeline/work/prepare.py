@@ -13,7 +13,7 @@ from pipeline.data.split import make_split
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.paths import CLASSES, IMAGES, LABELS, LEAKAGE, PLOTS, SPLIT, TRAIN_CATALOG, shown
+from pipeline.paths import CLASSES, IMAGES, LABELS, LEAKAGE, PLOTS, SIGNATURES, SPLIT, TRAIN_CATALOG, shown
 from pipeline.report.plots import write_class_histograms
 from pipeline.work.inputs import competition_folder
 
@@ -40,7 +40,7 @@ def prepare(run: Run) -> None:
         run.log(f"note: {notice}")
     kind, present = datasets.split, task.class_presence(catalog)
     split = make_split(catalog, present, kind.by, datasets.split_index, kind.folds)
-    leaks = near_duplicates(ImageSource(competition, folder, images), catalog, split)
+    leaks = near_duplicates(ImageSource(competition, folder, images), catalog, split, run.paths / SIGNATURES)
     classes = task.class_table(catalog, split, competition)
     tables = {TRAIN_CATALOG: catalog, SPLIT: split, LEAKAGE: leaks, CLASSES: classes}
     write_json(run.paths / LABELS, facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from pipeline.config.stage_inputs import DIAGNOSED
 from pipeline.engine.run import Run
 from pipeline.paths import CONFUSION, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
 from pipeline.training.all_data import check_source
@@ -11,17 +12,19 @@ from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.resume import refuse_changed_past
 from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
+from pipeline.work.provenance import recorded
 
-SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS)
+SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, *DIAGNOSED)
 
 
 def train(run: Run) -> None:
     """Writes `last.ckpt`, `best.ckpt`, `history.csv` and TensorBoard events."""
-    training = assemble(run)
-    if run.loaded.is_on_all_images:
-        _remove_scores(run)
-    with run.stop.deferred():
-        carry_out(training)
+    with recorded(run, "train"):
+        training = assemble(run)
+        if run.loaded.is_on_all_images:
+            _remove_scores(run)
+        with run.stop.deferred():
+            carry_out(training)
 
 
 def check_start(run: Run) -> None:

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.load import load_competition
-from pipeline.data.leakage import difference_hash, hamming_distances, near_duplicates
+from pipeline.data.leakage import (
+    difference_hash,
+    hamming_distances,
+    near_duplicates,
+    nearest,
+    read_signatures,
+)
 from pipeline.data.split import make_split
 from pipeline.demo.write import generate
 from pipeline.segmentation.task import SEGMENTATION
@@ -138,3 +144,16 @@ def test_the_demo_leaks_by_slice_and_not_by_sequence(tmp_path: Path):
     assert len(leaks(tmp_path / "demo", catalog, "slice", 0)) >= 3
     for index in range(5):
         assert len(leaks(tmp_path / "demo", catalog, "sequence", index)) == 0
+
+
+def test_the_signatures_that_are_kept_give_the_nearest_images(tmp_path):
+    images = {name: scene(seed) for seed, name in enumerate(("a", "b", "c", "d"))}
+    images["nearly a"] = images["a"] // 2 + 40  # darker and flatter, but the same
+    kept = tmp_path / "signatures.npz"
+    near_duplicates(plain_images(tmp_path), *write(tmp_path, images, valid={"nearly a"}), kept)
+    found = read_signatures(kept)
+    assert set(found.ids) == set(images)
+    (first, likeness), (_, other) = nearest(found, "nearly a", {"a", "b", "c"}, 2)
+    assert first == "a" and likeness > 0.95 > other
+    assert nearest(found, "a", set(images), 9)[0][0] == "nearly a", "never itself"
+    assert read_signatures(tmp_path / "absent.npz") is None

@@ -40,7 +40,7 @@ def new_run() -> Callable[..., tuple[Loaded, Path]]:
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages get a blank image for each plot; the plots themselves are tested in `test_plots.py`."""
     blank = encode_png(Image.new("RGB", (20, 10)))
-    for module in ("results", "background", "side_page"):
+    for module in ("results", "background", "side_page", "diagnosis"):
         monkeypatch.setattr(f"pipeline.report.{module}.themed", lambda draw, alt: themed(lambda theme: blank, alt))
 
 

@@ -79,7 +79,12 @@ def test_trained_members_predict_are_combined_and_end_in_a_checked_submission_an
     assert executed(lines) == ["predict", "evaluate", "submit", "report"]
     assert json.loads((paths / "submission.json").read_text())["checked"]
     assert len(paths.submission(".csv").read_text().splitlines()) == 1 + 4 * 12
-    assert "TinyC" in (paths / "report.html").read_text()
+    page = (paths / "report.html").read_text()
+    assert "TinyC" in page and 'id="gallery"' in page and 'id="calibration"' in page
+    confusion = pd.read_csv(paths / "confusion.csv").iloc[:, 1:].to_numpy()
+    facts = json.loads((paths / "diagnosis.json").read_text())
+    assert np.array(facts["calibration"]["right"]).sum(1).tolist() == confusion.diagonal().tolist()
+    assert facts["suspects"]["left_out"] == 0, "each image is predicted by members that did not train on it"
     _, lines = run_stages(ensemble())
     assert executed(lines) == []
     for own in json.loads((paths / "stores.json").read_text()):

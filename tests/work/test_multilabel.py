@@ -18,9 +18,11 @@ from pipeline.paths import (
     AVERAGE,
     CONFUSION,
     DECODE,
+    DIAGNOSIS,
     PANELS,
     PER_IMAGE,
     PSEUDO_LABELS,
+    REPORT,
     SCENE_LIST,
     TEST_PROBS,
     VALID_PROBS,
@@ -149,6 +151,19 @@ def test_overlapping_classes_are_learnt_and_scored_each_alone(shapes, name):
     assert metrics["majority"]["class"] == "no class"
     assert list(metrics["scores"]["dice"]["classes"]) == list(CLASSES)
     assert list(pd.read_csv(run_paths(name) / CONFUSION)) == ["truth", "found", "missed", "false"]
+
+
+@pytest.mark.parametrize("name", [*MEMBERS, "OverEns"])
+def test_the_page_examines_each_of_overlapping_classes_alone(shapes, name):
+    facts, counts = json.loads((run_paths(name) / DIAGNOSIS).read_text()), pd.read_csv(run_paths(name) / CONFUSION)
+    calibration, sizes = facts["calibration"], np.array(facts["sizes"]["counts"]).sum(1)
+    assert calibration["of"] == "each class"
+    assert np.array(calibration["pixels"]).sum(1).tolist() == [metrics_of(name)["images"] * SIDE**2] * 2
+    has_class = (counts["found"] + counts["missed"]).tolist()
+    assert np.array(calibration["right"]).sum(1).tolist() == has_class == sizes[:, 2].tolist()
+    assert sizes[:, 3].tolist() == counts["found"].tolist()
+    page = (run_paths(name) / REPORT).read_text()
+    assert all(f'id="{anchor}"' in page for anchor in ("gallery", "suspicious", "errors", "calibration"))
     assert len(list((run_paths(name) / PANELS).glob("*.png"))) >= 3
     page = (run_paths(name) / "report.html").read_text()
     assert "Score per class" in page and "Confusion between classes" not in page

@@ -1,0 +1,132 @@
+"""How a stage was carried out: versions of packages, commit, machine, peak memory. For people: no result depends on it.
+
+In: this process. Out: `provenance/<stage>.json` below the run's folder, which no stage counts among what it reads, so
+that another machine makes nothing stale. The name of the machine and of its user are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.data.images import num_cores
+from pipeline.engine.run import Run
+from pipeline.errors import Stopped
+from pipeline.files import write_json
+from pipeline.paths import LAST, PROJECT, provenance_file
+from pipeline.report.read import read_json
+from pipeline.training.device import choose_device, choose_precision, described
+
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "opencv-python-headless")
+KIB = 1024
+GIT_SECONDS = 10  # a checkout on a slow disk; without an answer the commit is left out
+RESET_PEAK = "5"  # what Linux is told to forget a process's peak, proc(5)
+CODE = ("pipeline", "configs", "run.sh", "requirements.txt")  # what a result may depend on
+
+
+@contextlib.contextmanager
+def recorded(run: Run, stage: str) -> Iterator[None]:
+    """Writes how a stage was carried out, once it is done or was stopped; the peak memory is that of the stage."""
+    _reset_peaks()
+    path = run.paths / provenance_file(stage)
+    # A training that goes on may have needed more memory before. One that begins anew has no checkpoint yet.
+    earlier = (read_json(path) or {}) if stage == "train" and (run.paths / LAST).exists() else {}
+    try:
+        yield
+    except Stopped:
+        _write(run, path, earlier)
+        raise
+    _write(run, path, earlier)
+
+
+def _write(run: Run, path: Path, earlier: Mapping[str, Any]) -> None:
+    facts = {"versions": versions(), "commit": commit(PROJECT), "machine": machine(), "device": _device(run)}
+    before = earlier.get("peak_bytes") or {}
+    facts["peak_bytes"] = {name: max(value, before.get(name) or 0) for name, value in peak_bytes().items()}
+    others = [*(earlier.get("earlier") or ()), *([earlier["machine"]] if "machine" in earlier else ())]
+    facts["earlier"] = [one for index, one in enumerate(others) if one not in (facts["machine"], *others[:index])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, facts)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, of CUDA where torch has it, and of the packages that results depend on."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found | ({"CUDA": torch.version.cuda} if torch.version.cuda else {})
+
+
+def commit(folder: Path) -> dict[str, Any] | None:
+    """Returns hash and `is_changed` of the git checkout that a folder is the top of; None where it is none.
+
+    Changed is what differs in code and configs, new files among them.
+    """
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS).stdout.strip()
+
+    try:
+        known = [name for name in CODE if (folder / name).exists()] or ["."]
+        return {"hash": git("rev-parse", "HEAD"), "is_changed": bool(git("status", "--porcelain", "--", *known))}
+    except (OSError, subprocess.SubprocessError):  # no git, no commit yet, or a checkout that git does not trust
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """Returns processor, cores that this process may use, memory in bytes, and graphics card."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = {"system": platform.system(), "cpu": _cpu_name(), "cores": num_cores(), "memory_bytes": memory}
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        found |= {"gpu": card.name, "gpu_memory_bytes": card.total_memory}
+    return found
+
+
+def peak_bytes() -> dict[str, int]:
+    """Returns the largest memory since `recorded` began: of this process, of its largest worker, of the card."""
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
+    found = {"process": _peak_of_process(), "worker": workers}
+    return found | ({"gpu": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})
+
+
+def _device(run: Run) -> str:
+    config = run.loaded.config
+    device = choose_device(config.runtime.device)
+    return described(device, choose_precision(config.solver.precision, device))
+
+
+def _reset_peaks() -> None:
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole process
+        Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_of_process() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * KIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
