@@ -58,6 +58,9 @@ WITHOUT_TTA = "without_tta"  # in a folder of it: images are predicted without t
 DECODE = "decode.json"
 SCENES = "scenes"  # the same validation images at chosen epochs
 SCENE_LIST = f"{SCENES}/list.json"
+HPARAMS = "hparams"  # settings and final scores, for TensorBoard
+HPARAMS_EVENTS = f"{HPARAMS}/events.out.tfevents.hparams"
+TRACKER = "tracker.json"  # what RUNTIME.TRACKER calls this run, and the last epoch that it has
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -75,6 +78,7 @@ PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 INDEX = "index.json"
 # In the folder of all runs.
 STUDIES = "study_tables"
+TRACKED = "tracked"  # what RUNTIME.TRACKER keeps on this machine
 COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.
 LOG = "log.csv"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 
 from pipeline.engine.run import Run
-from pipeline.paths import CONFUSION, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
+from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
 from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.resume import refuse_changed_past
+from pipeline.training.tracking import check_installed
 from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
 
-SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS)
+SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, HPARAMS)
 
 
 def train(run: Run) -> None:
     """Writes `last.ckpt`, `best.ckpt`, `history.csv` and TensorBoard events."""
+    check_installed(run)
     training = assemble(run)
     if run.loaded.is_on_all_images:
         _remove_scores(run)
@@ -27,6 +29,7 @@ def train(run: Run) -> None:
 def check_start(run: Run) -> None:
     """Refuses a network that cannot be built, get its first weights or predict, and a plan that changed too late."""
     competition_folder(run)  # missing data comes first
+    check_installed(run)
     if run.loaded.is_on_all_images:
         check_source(run.loaded, run.folders)
     if not run.is_forced:
