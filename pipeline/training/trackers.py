@@ -15,13 +15,16 @@ import fcntl
 import io
 import os
 import re
+import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline.paths import shown
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 Scalars = Mapping[str, float]
 Images = Mapping[str, "np.ndarray"]  # uint8 RGB (H, W, 3)
 
-WAIT_S = 20  # for an answer of a server, before training goes on without it
+WAIT_S = 10  # for an answer of a server, before training goes on without it
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,31 @@ class Tracked:
 
 
 def open_wandb(tracked: Tracked) -> Tracker:
-    """Returns the run's log at Weights & Biases; without a login it is kept for an upload later. Never asks for one."""
+    """Returns the run's log at Weights & Biases; without login or network it is kept for an upload later.
+
+    Nobody is asked for a login: a training that waits for an answer would wait all night.
+    """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no reports of errors to a third party
     import wandb
 
     run_id = tracked.run_id or tracked.new_id
-    mode = wandb.setup().settings.mode
-    has_login = mode != "online" or wandb.login(prompt=False, verify=False)
-    if mode == "offline" or not has_login:
-        python, files = shown(Path(sys.executable)), shown(tracked.folder / "wandb")
-        first = "" if has_login else f"{python} -m wandb login, then "
-        tracked.echo(f"wandb: kept on this machine; to upload it: {first}{python} -m wandb sync {files}/*-{run_id}*")
+    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+    mode, first = settings.mode, ""
+    if mode == "online":
+        has_login = wandb.login(prompt=False, verify=False)
+        mode = "online" if has_login and _can_reach(settings.base_url) else "offline"
+        first = "" if has_login else f"{shown(Path(sys.executable))} -m wandb login, then "
+    if mode == "offline":
+        upload = f"{shown(Path(sys.executable))} -m wandb sync {shown(tracked.folder / 'wandb')}/*-{run_id}*"
+        tracked.echo(f"wandb: kept on this machine; to upload it: {first}{upload}")
     quiet = {"console": "off", "silent": True, "init_timeout": WAIT_S, "finish_timeout": WAIT_S}
-    nothing_of_the_machine = {"x_disable_meta": True, "x_disable_stats": True, "x_save_requirements": False}
+    quiet |= {"x_graphql_timeout_seconds": WAIT_S, "x_graphql_retry_max": 1}
+    nothing_of_the_machine = {
+        "x_disable_meta": True,
+        "x_disable_stats": True,
+        "x_save_requirements": False,
+        "host": "-",
+    }
     no_code = {"disable_code": True, "disable_git": True, "save_code": False}
     run = wandb.init(
         project=tracked.project,
@@ -97,7 +112,7 @@ def open_wandb(tracked: Tracked) -> Tracker:
         config=dict(tracked.settings),
         allow_val_change=True,  # a plan may change on the way
         dir=str(tracked.folder),
-        mode=mode if has_login else "offline",
+        mode=mode,
         settings=wandb.Settings(**quiet, **nothing_of_the_machine, **no_code),
     )
 
@@ -109,13 +124,16 @@ def open_wandb(tracked: Tracked) -> Tracker:
 
 def open_mlflow(tracked: Tracked) -> Tracker:
     """Returns the run's log at the server of MLFLOW_TRACKING_URI, or in a store on this machine."""
-    answers = {"MLFLOW_HTTP_REQUEST_TIMEOUT": f"{WAIT_S // 2}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    answers = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(WAIT_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     for name, value in (answers | {"MLFLOW_DISABLE_TELEMETRY": "true"}).items():
         os.environ.setdefault(name, value)
     import mlflow
     from mlflow.entities import Metric, Param
 
-    place, files = (None, None) if mlflow.is_tracking_uri_set() else _mlflow_store(tracked.folder)
+    is_given = mlflow.is_tracking_uri_set()
+    place, files = (mlflow.get_tracking_uri(), None) if is_given else _mlflow_store(tracked.folder)
+    if is_given and place.startswith("http") and not _can_reach(place):
+        raise ConnectionError(f"MLFLOW_TRACKING_URI {place} cannot be reached")
     with _alone(tracked.folder / "mlflow.lock"):  # two processes would create the same store, or experiment, twice
         client = mlflow.MlflowClient(tracking_uri=place)
         found = client.get_experiment_by_name(tracked.project)
@@ -127,8 +145,8 @@ def open_mlflow(tracked: Tracked) -> Tracker:
     else:
         run_id = tracked.run_id
         client.update_run(run_id, status="RUNNING")
-    if place is not None:
-        allowed = "" if place != files else "MLFLOW_ALLOW_FILE_STORE=true "
+    if not is_given:
+        allowed = "MLFLOW_ALLOW_FILE_STORE=true " if place.startswith("file:") else ""
         tracked.echo(f"mlflow: kept on this machine; to see it: {allowed}mlflow ui --backend-store-uri {place}")
 
     def metrics(scalars: Scalars, epoch: int) -> list[Metric]:
@@ -152,13 +170,13 @@ def open_mlflow(tracked: Tracked) -> Tracker:
 def _mlflow_store(folder: Path) -> tuple[str, str]:
     """Returns the addresses of MLflow's database on this machine and of its files.
 
-    The small package mlflow-skinny has no database; it keeps text files, which MLflow asks to be told to do.
+    The small package mlflow-skinny has no database; its store is text files, which MLflow wants to be told to keep.
     """
-    files = (folder / "mlflow").absolute().as_uri()
+    files = (folder / "mlflow_files").absolute().as_uri()
     if find_spec("sqlalchemy"):
         return f"sqlite:///{(folder / 'mlflow.db').absolute()}", files
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    return files, files
+    return (folder / "mlflow").absolute().as_uri(), files
 
 
 def _mlflow_name(name: str) -> str:
@@ -198,6 +216,19 @@ def open_trackio(tracked: Tracked) -> Tracker:
             trackio.finish()
 
     return Tracker(log, close, add_scores, run.id)
+
+
+def _can_reach(url: str) -> bool:
+    """Returns whether a server accepts a connection; the packages try that for minutes. Behind a proxy: True."""
+    if urllib.request.getproxies():
+        return True
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname, port), timeout=WAIT_S):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

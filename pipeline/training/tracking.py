@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.paths import EVENTS, HPARAMS_EVENTS, TRACKED, TRACKER, shown
 from pipeline.training.history import scalars_of
+from pipeline.training.inputs import seed_of
 from pipeline.training.scenes import kept_images
 from pipeline.training.tensorboard import open_tensorboard, write_hparams
 from pipeline.training.trackers import OPENERS, Scalars, Tracked, Tracker
@@ -143,7 +145,9 @@ def settings_of_run(run: Run) -> dict[str, str | float | bool]:
     """
     names = [stage.name for stage in run.stages]
     last = names.index("evaluate" if "evaluate" in names else "train")  # on all images nothing is evaluated
-    return logged_values(run.loaded, {key for stage in run.stages[: last + 1] for key in declared_keys(stage, run)})
+    keys = {key for stage in run.stages[: last + 1] for key in declared_keys(stage, run)}
+    settings = logged_values(run.loaded, keys)
+    return settings if run.loaded.is_ensemble else settings | {"EXPERIMENT.SEED": seed_of(run.loaded)}
 
 
 def check_installed(run: Run) -> None:
@@ -181,8 +185,8 @@ def _attempt(run: Run, name: str, action: Callable[[], object]) -> bool:
     try:
         action()
     except Exception as error:  # whatever a package raises: no network, a full disk, a change of its interface
-        first = next(iter(str(error).splitlines()), "")[:300]
-        what = f"{type(error).__name__}{f': {first}' if first else ''}"
+        first = next(iter(str(error).splitlines()), "")
+        what = shorten(f"{type(error).__name__}: {first}", 200, placeholder="...")
         run.log(f"warning: {name} failed ({what}); this command goes on without it, its results are the same")
         return False
     return True
