@@ -10,7 +10,9 @@ service gets all epochs that it lacks by `tracker.json`.
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -93,13 +95,17 @@ class _Service:
         competition, settings = run.loaded.competition.name, settings_of_run(run)
         tracked = Tracked(competition, run.name, settings, self.known["run_id"], uuid.uuid4().hex, folder, echo)
         self.tracker = OPENERS[name](tracked)
+        self.logged = [(-math.inf, self.known["epoch"])]  # when, by the monotonic clock, and epoch
         self._remember(run_id=self.tracker.run_id)
 
     def log_epochs(self, history: Rows) -> None:
         for row in history:
-            if row["epoch"] > self.known["epoch"]:
+            if row["epoch"] > self.logged[-1][1]:
                 _log(self.run, self.tracker, row)
-                self._remember(epoch=row["epoch"])
+                self.logged.append((time.monotonic(), row["epoch"]))
+                # What is younger may be lost with this process; then the next one logs it again.
+                old = time.monotonic() - self.tracker.delay_s
+                self._remember(epoch=max(epoch for at, epoch in self.logged if at <= old))
 
     def add_scores(self, scores: Scalars) -> None:
         self.tracker.add_scores(scores)
@@ -107,6 +113,7 @@ class _Service:
 
     def close(self, is_done: bool) -> None:
         self.tracker.close(is_done)
+        self._remember(epoch=self.logged[-1][1])
 
     def _remember(self, **changes: Any) -> None:
         self.known |= changes

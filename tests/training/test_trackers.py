@@ -405,23 +405,27 @@ def test_a_killed_and_resumed_run_is_one_run_of_the_service_on_this_machine(tmp_
     for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # without a login
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for this process, which reads it
     data = write_competition(tmp_path / "data")
     changes = (*CHANGES, "REPORT.EPOCHS=[1, 3]", f"RUNTIME.TRACKER={service}")
     paths = run_paths(tiny(data, *changes).run)
     command = [sys.executable, "-m", "pipeline", "demo", "evaluate", *overrides(data, *changes)]
     before = set(PROJECT.iterdir())
     first = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    while first.poll() is None and known_epoch(paths, service) < 1:
+    while first.poll() is None and last_epoch(paths) < 1:
         time.sleep(0.02)
+    time.sleep(0.3)  # for the calls behind the table of epochs
     os.kill(first.pid, signal.SIGKILL)
     output = first.communicate()[0]
-    assert known_epoch(paths, service) in (1, 2), output
+    assert last_epoch(paths) in (1, 2) and (paths / TRACKER).is_file(), output
     second = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert second.returncode == 0 and "failed" not in second.stdout, second.stdout + second.stderr
     assert f"\n{service}: " in second.stdout and ("wandb login" in second.stdout) == (service == "wandb")
     history, metrics = pd.read_csv(paths / HISTORY), json.loads((paths / METRICS).read_text())
     ids, settings, losses, shown, scores = READERS[service](Folders.from_environment().runs / TRACKED)
     assert len(ids) == 1 and settings["MODEL.NAME"] == "Linknet"
+    # What is told just before a kill may be lost, or be there; it is told again, so that nothing is missing.
+    losses = losses if service == "mlflow" else sorted(set(losses))
     assert [epoch for epoch, _ in losses] == list(history["epoch"])
     assert dict(losses) == pytest.approx(dict(history[["epoch", "valid_loss"]].values))
     assert {epoch for epoch, found in shown.items() if found} == {1, 3} and (paths / SCENES).is_dir()
@@ -429,8 +433,6 @@ def test_a_killed_and_resumed_run_is_one_run_of_the_service_on_this_machine(tmp_
     assert set(PROJECT.iterdir()) == before
 
 
-def known_epoch(paths: RunPaths, service: str) -> int:
-    try:
-        return json.loads((paths / TRACKER).read_text())[service]["epoch"]
-    except (OSError, ValueError, KeyError):
-        return -1
+def last_epoch(paths: RunPaths) -> int:
+    """Returns the last epoch of `history.csv`, or -1."""
+    return len((paths / HISTORY).read_text().splitlines()) - 2 if (paths / HISTORY).is_file() else -1
