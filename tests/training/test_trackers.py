@@ -379,7 +379,7 @@ def read_mlflow(folder: Path) -> tuple[set, dict, list, dict, dict]:
     losses = [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss/valid")]
     names = [path.name for path in (folder / "mlflow_files").rglob("scene_1~prediction*.png")]
     shown = {int(re.search(r"step\+(\d+)", name)[1]): {"scene_1/prediction"} for name in names}
-    assert run.info.status == "FINISHED" and len(names) == len(shown)
+    assert run.info.status == "FINISHED"
     return {run.info.run_id}, run.data.params, losses, shown, run.data.metrics
 
 
@@ -425,7 +425,7 @@ def test_a_killed_and_resumed_run_is_one_run_of_the_service_on_this_machine(tmp_
     ids, settings, losses, shown, scores = READERS[service](Folders.from_environment().runs / TRACKED)
     assert len(ids) == 1 and settings["MODEL.NAME"] == "Linknet"
     # What is told just before a kill may be lost, or be there; it is told again, so that nothing is missing.
-    losses = losses if service == "mlflow" else sorted(set(losses))
+    losses = sorted(set(losses))
     assert [epoch for epoch, _ in losses] == list(history["epoch"])
     assert dict(losses) == pytest.approx(dict(history[["epoch", "valid_loss"]].values))
     assert {epoch for epoch, found in shown.items() if found} == {1, 3} and (paths / SCENES).is_dir()
