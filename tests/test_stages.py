@@ -331,8 +331,9 @@ FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one,
 
 
 # It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs
-# are added beside it.
+# are added beside it. The line in TensorBoard's table names the seed; another seed gives other weights to evaluate.
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
+ADDING |= {"evaluate": {"EXPERIMENT.SEED"}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
 REFUSING = {"tile": ("MODEL", "DATASETS.INPUT_SCALE")}
