@@ -65,6 +65,9 @@ DECODE = "decode.json"
 SCENES = "scenes"  # the same validation images at chosen epochs
 SCENE_LIST = f"{SCENES}/list.json"
 PROVENANCE = "provenance"  # with what versions and on what machine a stage ran; a file per stage
+HPARAMS = "hparams"  # settings and final scores, for TensorBoard
+HPARAMS_EVENTS = f"{HPARAMS}/events.out.tfevents.hparams"
+TRACKER = "tracker.json"  # what RUNTIME.TRACKER calls this run, and the last epoch that it has
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
@@ -83,6 +86,7 @@ INDEX = "index.json"
 # In the folder of all runs.
 BOARD = "index.html"
 STUDIES = "study_tables"
+TRACKED = "tracked"  # what RUNTIME.TRACKER keeps on this machine
 COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.
 LOG = "log.csv"

@@ -27,6 +27,7 @@ from pipeline.paths import (
     ENSEMBLE,
     EVENTS,
     HISTORY,
+    HPARAMS,
     IMAGES,
     LABELS,
     LAST,
@@ -183,7 +184,7 @@ STAGES = (
         )(run),
         reads_outside=lazy("pipeline.work.inputs:images_of", "train"),
         writes=(METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS),
-        leaves=(*inputs.DIAGNOSED, provenance_file("evaluate")),
+        leaves=(*inputs.DIAGNOSED, provenance_file("evaluate"), HPARAMS),
         version=3,  # scores by name
         is_shared=True,
         done="evaluated",

@@ -331,10 +331,12 @@ FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one,
 
 
 # It adds columns to the history: a competition's score that is set later trains nothing anew. Images of chosen epochs
-# are added beside it.
+# are added beside it. The line in TensorBoard's table has the seed, which decides the weights, and the
+# settings of the stages so far; which stages a run has is asked for that.
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
-# For the page alone: whether the images were trained on by the weights that it started from.
-ADDING |= {"evaluate": {"DATASETS.COMPETITION"}}
+# DATASETS.COMPETITION for the page alone: whether the images were trained on by the weights that it started from.
+LISTING = {"SWEEP.ENABLE", "COMPETITION.TEST_CSV", "DECODE.COMPONENTS", "SUBMIT.TIME_LIMIT_HOURS"}
+ADDING |= {"evaluate": {"EXPERIMENT.SEED", "DATASETS.COMPETITION", *LISTING}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.
 REFUSING = {"tile": ("MODEL", "DATASETS.INPUT_SCALE")}

@@ -236,6 +236,7 @@ class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | None
     log_steps: CountOrZero
+    tracker: Literal["wandb", "mlflow", "trackio"] | None
 
 
 @dataclass(frozen=True)

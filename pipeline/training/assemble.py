@@ -36,6 +36,7 @@ from pipeline.paths import (
     STEPS,
     SWEEP_FACTS,
     TIMINGS,
+    TRACKER,
     shown,
 )
 from pipeline.task import Batch
@@ -256,7 +257,7 @@ def _set_aside(run: Run) -> None:
     for path in (*kept_epochs, *paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
     remove_all(run)
-    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES):
+    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES, TRACKER):
         (paths / name).unlink(missing_ok=True)
 
 

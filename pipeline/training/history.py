@@ -1,4 +1,4 @@
-"""What a training writes and logs: `history.csv` and a line per epoch, `steps.csv` within epochs, TensorBoard events.
+"""What a training writes and logs: `history.csv` and a line per epoch, `steps.csv` within epochs.
 
 Times are kept apart in `timings.csv`: everything in the other two is the same when the run is repeated or resumed.
 """
@@ -20,8 +20,6 @@ from pipeline.training.state import TrainState
 from pipeline.wording import duration
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from pipeline.training.step import Means
 
 MISSED_AFTER = 5  # validations in a row in which nothing of a class was found, before that is logged
@@ -170,29 +168,27 @@ def append_timing(path: Path, epoch: int, seconds: float, num_samples: int) -> N
     write_atomic(path, f"{before}{epoch},{seconds:.2f},{num_samples / max(seconds, 1e-9):.2f}\n")
 
 
-def open_events(folder: Path, first_epoch: int) -> SummaryWriter:
-    """Returns a writer of TensorBoard events; what it writes from `first_epoch` on replaces what was there."""
-    from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only training needs it
+def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a row of the history by the names that trackers show.
 
-    return SummaryWriter(str(folder), purge_step=first_epoch)
-
-
-def write_events(events: SummaryWriter, row: Mapping[str, Any]) -> None:
-    """Adds one row of the history to the TensorBoard events."""
-    for key, value in row.items():
-        if value is not None and key not in ("epoch", "phase"):
-            events.add_scalar(event_name(key, row), value, row["epoch"])
-    events.flush()
+    >>> scalars_of({"epoch": 0, "phase": "flat", "lr": None, "train_loss": None, "valid_loss": 0.5})
+    {'loss/valid': 0.5}
+    """
+    return {
+        scalar_name(column, row): value
+        for column, value in row.items()
+        if value is not None and column not in ("epoch", "phase")
+    }
 
 
-def event_name(column: str, columns: Collection[str]) -> str:
-    """Returns the name in TensorBoard of a column of the history: a chart per score and class, a curve per subset.
+def scalar_name(column: str, columns: Collection[str]) -> str:
+    """Returns the name in trackers of a column of the history: a chart per score and class, a curve per subset.
 
     Args:
         columns: all of the history; `train_iou_Road` belongs to the score `iou` where there is a `train_iou`.
 
     >>> columns = ["lr", "train_loss", "train_loss_ce", "train_iou", "train_iou_Road"]
-    >>> [event_name(column, columns) for column in columns]
+    >>> [scalar_name(column, columns) for column in columns]
     ['lr', 'loss/train', 'loss/ce/train', 'iou/train', 'iou/Road/train']
     """
     subset, _, quantity = column.partition("_")

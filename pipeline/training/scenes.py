@@ -12,17 +12,20 @@ is of epochs that the checkpoint has not reached is removed when a training goes
 from __future__ import annotations
 
 import functools
+import io
 import re
 import shutil
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from pipeline.engine.run import Run
 from pipeline.files import write_atomic, write_json
-from pipeline.paths import BEST, SCENE_LIST, SCENES, scene_file, scene_scores
+from pipeline.paths import BEST, SCENE_LIST, SCENES, RunPaths, scene_file, scene_scores
 from pipeline.scores import per_image_score
 from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse
@@ -107,6 +110,22 @@ class Scenes:
 
     def _write(self, number: int, moment: str, content: bytes) -> None:
         write_atomic(self.run.paths / scene_file(number, moment), content)
+
+
+def kept_images(paths: RunPaths, epoch: int) -> dict[str, np.ndarray]:
+    """Returns what is kept of an epoch, uint8 RGB by name; with the first such epoch of a run, image and label too."""
+    if not (paths / scene_scores(f"epoch_{epoch}")).is_file():
+        return {}
+    epochs = [int(found[1]) for path in (paths / SCENES).glob("*.json") if (found := EPOCH.fullmatch(path.stem))]
+    moments = {"prediction": f"epoch_{epoch}"}
+    if epoch == min(epochs):
+        moments = {"image": "image", "label": "label"} | moments
+    return {
+        f"scene_{number}/{what}": np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
+        for number in range(1, NUM_SCENES + 1)
+        for what, moment in moments.items()
+        if (path := paths / scene_file(number, moment)).is_file()  # small validation sets have fewer
+    }
 
 
 def remove_after(run: Run, epoch: int) -> None:

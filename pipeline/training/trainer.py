@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.paths import BEST, EVENTS, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
+from pipeline.paths import BEST, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
 from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
 from pipeline.training.candidates import keep_candidates
@@ -32,8 +32,6 @@ from pipeline.training.history import (
     epoch_line,
     history_row,
     missed_class_lines,
-    open_events,
-    write_events,
     write_rows,
 )
 from pipeline.training.learner import Learner, freeze, validated_weights
@@ -42,10 +40,8 @@ from pipeline.training.resume import course_of, made_from
 from pipeline.training.scenes import Scenes
 from pipeline.training.state import TrainState, advance, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
+from pipeline.training.tracking import Tracking
 from pipeline.training.validate import monitored_value, no_validation, validate
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 BAR_SECONDS = 1.0  # between two updates of the running means, each of which waits for the GPU
 
@@ -90,9 +86,12 @@ class Training:
     saved_at: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.monotonic)
     start_epoch: int = 0
-    events: SummaryWriter | None = None
     step_log: StepLog | None = None
     scenes: Scenes | None = None
+    tracking: Tracking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tracking = Tracking(self.run)
 
 
 def train(training: Training) -> None:
@@ -105,14 +104,11 @@ def train(training: Training) -> None:
     learner = training.learner
     training.run.log(f"on {described(learner.device, learner.precision)}")
     try:
-        with explained_faults(memory_fix(training.config)):
+        with training.tracking, explained_faults(memory_fix(training.config)):
             carry_out(training)
     except NotFinite as fault:
         max_lr = training.plan[training.state.phase_index].max_lr
         raise fault.explained(training.state, max_lr, training.data.describe, training.run.paths / NOT_FINITE) from None
-    finally:
-        if training.events is not None:
-            training.events.close()
 
 
 def carry_out(training: Training) -> None:
@@ -143,7 +139,7 @@ def begin(training: Training) -> None:
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
     if training.state.history:
-        record(training, training.state.history[-1])
+        record(training)
     else:
         finish_epoch(training, training.plan[0])
 
@@ -218,7 +214,7 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     keep_candidates(
         training.run.paths, training.config, vars(state), lambda: validated_weights(training.learner.state_dict())
     )
-    record(training, row)
+    record(training)
     training.run.log(epoch_line(row, scores.by_name, sum(one.epochs for one in training.plan), _seconds_left(training)))
     for line in missed_class_lines(state, training.learning) if training.data.num_valid else ():
         training.run.log(line)
@@ -267,15 +263,13 @@ def save(training: Training) -> None:
     training.saved_at = time.monotonic()
 
 
-def record(training: Training, row: dict[str, Any]) -> None:
-    """Writes `history.csv`, what was changed in the plan, and the newest row's events; each may be written twice."""
+def record(training: Training) -> None:
+    """Writes `history.csv`, what was changed in the plan, and events; each may be written twice."""
     write_rows(training.run.paths / HISTORY, training.state.history)
     if training.state.changes:
         rows = [change | {"what": "; ".join(change["what"])} for change in training.state.changes]
         write_rows(training.run.paths / PLAN_CHANGES, rows)
-    if training.events is None:
-        training.events = open_events(training.run.paths / EVENTS, row["epoch"])
-    write_events(training.events, row)
+    training.tracking.log_epochs(training.state.history)
 
 
 def save_if_due(training: Training) -> None:

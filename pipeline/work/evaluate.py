@@ -19,6 +19,7 @@ from pipeline.report.read import read_json, score_warning
 from pipeline.scores import label_of
 from pipeline.task import Evaluation
 from pipeline.training.inputs import split_rows
+from pipeline.training.tracking import check_installed, log_scores
 from pipeline.work.combining import forget_streamed, make_each
 from pipeline.work.inputs import competition_folder
 from pipeline.work.members import held_out_rows, split_facts
@@ -28,6 +29,7 @@ from pipeline.work.provenance import recorded
 
 def evaluate(run: Run) -> None:
     """Writes `metrics.json`, `per_image.csv`, the task's tables, the panels and the out-of-fold predictions."""
+    check_installed(run)
     folder, rows = competition_folder(run), split_rows(run.paths, "valid")
     with recorded(run, "evaluate"):
         store, checkpoint = predict_into_store(run, rows, "valid")
@@ -37,6 +39,7 @@ def evaluate(run: Run) -> None:
 
 def evaluate_ensemble(run: Run) -> None:
     """Writes the files of an evaluation, and `ensemble.json` with the score and gain of each method."""
+    check_installed(run)
     folder, (rows, held_out) = competition_folder(run), held_out_rows(run)
     each = partial(make_each, run, "valid", held_out)
     with recorded(run, "evaluate"):
@@ -82,6 +85,7 @@ def write_evaluation(
     run.log(scores_line(metrics))
     if warning := score_warning(metrics):
         run.log(f"warning: {warning}")
+    log_scores(run, metrics)
 
 
 def scores_line(metrics: Mapping[str, Any]) -> str:

@@ -6,19 +6,21 @@ import shutil
 
 from pipeline.config.stage_inputs import DIAGNOSED
 from pipeline.engine.run import Run
-from pipeline.paths import CONFUSION, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
+from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
 from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.resume import refuse_changed_past
+from pipeline.training.tracking import check_installed
 from pipeline.training.trainer import train as carry_out
 from pipeline.work.inputs import competition_folder
 from pipeline.work.provenance import recorded
 
-SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, *DIAGNOSED)
+SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, HPARAMS, *DIAGNOSED)
 
 
 def train(run: Run) -> None:
     """Writes `last.ckpt`, `best.ckpt`, `history.csv` and TensorBoard events."""
+    check_installed(run)
     with recorded(run, "train"):
         training = assemble(run)
         if run.loaded.is_on_all_images:
@@ -30,6 +32,7 @@ def train(run: Run) -> None:
 def check_start(run: Run) -> None:
     """Refuses a network that cannot be built, get its first weights or predict, and a plan that changed too late."""
     competition_folder(run)  # missing data comes first
+    check_installed(run)
     if run.loaded.is_on_all_images:
         check_source(run.loaded, run.folders)
     if not run.is_forced:

@@ -1,4 +1,4 @@
-"""The table of epochs, its TensorBoard events and the times beside it."""
+"""The table of epochs, the names of its columns in trackers, and the times beside it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.training.history import (
     StepLog,
     append_timing,
     history_row,
-    open_events,
+    scalars_of,
     with_terms,
-    write_events,
     write_rows,
 )
 from pipeline.training.step import Means
+from pipeline.training.tensorboard import open_tensorboard
 from tests.training.toy import make
 
 NAN = float("nan")
@@ -145,9 +145,10 @@ def test_a_resumed_log_drops_steps_that_are_repeated_and_lines_that_were_cut_off
 
 def write(folder, *rows):
     """Writes rows as one process does."""
-    with open_events(folder, rows[0]["epoch"]) as events:
-        for one in rows:
-            write_events(events, one)
+    tracker = open_tensorboard(folder, rows[0]["epoch"])
+    for one in rows:
+        tracker.log(one["epoch"], scalars_of(one), {})
+    tracker.close(True)
 
 
 def test_events_have_a_curve_per_score_and_class(tmp_path):
