@@ -12,11 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from pipeline.__main__ import main
 from pipeline.commands import search as search_module
 from pipeline.config.study import SEED, SPLIT
-from pipeline.paths import STUDIES, Folders
+from pipeline.errors import UserError
+from pipeline.paths import BEST, STUDIES, Folders
 from pipeline.report import search as report
 from pipeline.report.read import read_columns
 from tests.tiny import overrides
@@ -180,18 +183,22 @@ def test_a_pruned_trial_ends_early_and_its_command_trains_it_to_the_end(write_se
 
 
 @needs_optuna
-def test_a_trial_that_ended_in_an_error_is_named_and_tried_again(write_search, workshop, capsys):
-    weights = Folders.from_environment().runs.parent / "weights.safetensors"
-    choices = f"  SPACE: {{MODEL.ENCODER.WEIGHTS: ['null', '{weights}'], {LR}}}"
-    write_search(choices, "  TRIALS: 3", "  FRESH_SEEDS: 2", "  SEED: 1")
+def test_a_trial_that_ended_in_an_error_is_named_and_tried_again(write_search, tmp_path, capsys):
+    weights = tmp_path / "mine.safetensors"
+    write_search(f"  SPACE: {{MODEL.ENCODER.WEIGHTS: ['null', '{weights}'], {LR}}}", "  TRIALS: 4", "  FRESH_SEEDS: 2")
     assert main(["study", "mine"]) == 2
     out = capsys.readouterr().out
-    states = {row["settings"].split()[0].partition("=")[2]: row["state"] for row in trials()}
-    assert states == {"null": "done", str(weights): "failed"}
-    assert "ended in an error" in out and str(weights) in out
-    from safetensors.torch import save_file
-
-    from pipeline.training.encoder import build_encoder_state  # noqa: F401 - replaced below
+    before = {row["settings"]: row["state"] for row in trials()}
+    assert {state == "failed" for words, state in before.items() if str(weights) in words} == {True}
+    assert {"done", "failed"} == set(before.values())
+    assert "ended in an error" in out and f"refused: there are no encoder weights {weights}" in out
+    (model, *_) = (runs() / name / BEST for name in sorted(trained_runs()))
+    network = torch.load(model, weights_only=True)["network"]
+    save_file({name[8:]: tensor for name, tensor in network.items() if name.startswith("encoder.")}, weights)
+    assert main(["study", "mine"]) == 0
+    assert {row["settings"]: row["state"] for row in trials()} == dict.fromkeys(before, "done")
+    assert main(["study", "mine"]) == 0
+    assert "done in" not in capsys.readouterr().out.rpartition("of 4 trials")[2]
 
 
 @needs_optuna
@@ -279,8 +286,6 @@ def test_a_floor_is_the_median_of_the_best_epochs_so_far():
 
 
 def test_pruning_without_a_score_per_epoch_is_refused():
-    from pipeline.errors import UserError
-
     with pytest.raises(UserError, match="the trainings do not compute boundary F per epoch; set PRUNE: false"):
         report.floors_of([columns(0.1)] * 5, "boundary_f", num_epochs=4)
 
