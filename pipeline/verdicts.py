@@ -132,6 +132,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1) -> str:
     """Returns in words what a contrast allows to conclude.
 
+    With one seed and one split, `better` and `worse` are about these two trainings: another seed may say otherwise.
+
     Args:
         p_value: of the contrast, adjusted where there are several.
         equivalent: differences up to this one do not matter in practice.
@@ -145,5 +147,6 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
     if -equivalent < interval.low and interval.high < equivalent:
         return f"equal within {equivalent:g}"
     if p_value < 2 * TAIL:
-        return "better" if interval.mean > 0 else "worse"
+        word = "better" if interval.mean > 0 else "worse"
+        return word if found.covers_training else f"{word} with this seed"
     return f"inconclusive (detectable: {found.detectable(num_comparisons):.2g})"

@@ -23,6 +23,7 @@ DOCUMENTS = [
     "docs/repeatability.md",
     "docs/averaging.md",
     "docs/studies.md",
+    "docs/statistics.md",
     "docs/folds.md",
     "docs/pseudo_labels.md",
     "docs/LOG.md",

@@ -90,6 +90,13 @@ def test_verdicts_are_the_four_that_there_are(gain, spread, words):
     assert verdict(found, found.p_value, 0.005).startswith(words)
 
 
+def test_a_gain_of_one_seed_is_called_that_of_this_seed():
+    effects = {str(index): (str(index), 0.1 + 0.001 * index) for index in range(12)}
+    once, twice = contrast([Pair(0, 0, effects)]), contrast([Pair(0, 0, effects), Pair(0, 1, effects)])
+    assert verdict(once, once.p_value, 0.005) == "better with this seed"
+    assert verdict(twice, twice.p_value, 0.005) == "better"
+
+
 def test_one_sequence_allows_no_conclusion():
     found = contrast([Pair(0, seed, {"a": ("s", 0.1), "b": ("s", 0.2)}) for seed in range(2)])
     assert isinstance(found, Contrast) and found.p_value == 1

@@ -104,7 +104,7 @@ def _search(study: Study, score: str, files: SearchFiles, folders: Folders, work
     searcher = Searcher(study, score, files, folders, Proposals(files.journal, study.search))
     run_each(searcher.propose, searcher.note, LAST_STAGE, folders, workers, stop)
     winner = best_trial(searcher.trials)
-    if winner is None or searcher.is_ended or stop.requested:
+    if winner is None or not searcher.is_finished or stop.requested:
         return searcher.outcomes
     print_line(f"trial {winner.number} is the best; it and the reference are trained with seeds not seen so far")
     final = fresh_trainings(study, winner)
@@ -161,18 +161,29 @@ class Searcher:
         """The settings so far, in the order in which they were first proposed."""
         return [Trial(one.first.number, one.state, one.score, words) for words, one in self.settings.items()]
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether no trial is left to be run."""
+        return self._has_enough and not any(one.state == "running" for one in self.settings.values())
+
+    @property
+    def _has_enough(self) -> bool:
+        most = self.study.search.trials
+        return len(self.settings) >= most or self.num_proposals >= MOST_REPEATS * most
+
     def propose(self) -> Request | None:
         """Returns the next run: of a trial that has begun, else of a new one; None where there is none for now."""
         while not self.is_ended:
             for one in self.settings.values():
                 if one.state == "running" and one.waiting:
                     return self._request(one, one.waiting.pop(0))
-            if len(self.settings) >= self.study.search.trials:
-                return None
-            if self.num_proposals >= MOST_REPEATS * self.study.search.trials:
-                print_line(f"{self.num_proposals} proposals were {len(self.settings)} settings: the search ends here")
+            if self._has_enough:
                 return None
             self._propose_setting()
+            if self._has_enough and len(self.settings) < self.study.search.trials:
+                print_line(
+                    f"{self.num_proposals} proposals were {len(self.settings)} settings: nothing new is proposed"
+                )
         return None
 
     def note(self, outcome: Outcome) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import re
 import shlex
 import shutil
 import signal
@@ -47,6 +48,12 @@ def write_search(configs, workshop):
         (configs / "studies" / "mine.yaml").write_text(text_of(workshop.data, *lines, changes=changes))
 
     return write
+
+
+@pytest.fixture
+def trials_only(monkeypatch):
+    """The winner and the reference are not trained again, which takes longer than what some tests are about."""
+    monkeypatch.setattr(search_module, "run_many", lambda *arguments, **keywords: [])
 
 
 def runs() -> Path:
@@ -97,9 +104,9 @@ def test_the_best_of_a_search_and_the_reference_are_trained_again_with_seeds_tha
 
 @needs_optuna
 def test_a_stopped_search_continues_with_the_proposals_and_scores_of_one_that_was_not(
-    write_search, monkeypatch, tmp_path
+    write_search, trials_only, monkeypatch, tmp_path
 ):
-    lines = (ALL_LR, "  TRIALS: 4", "  FRESH_SEEDS: 2")
+    lines = (ALL_LR, "  TRIALS: 4")
     write_search(*lines)
     assert main(["study", "mine"]) == 0
     whole = trials()
@@ -150,21 +157,21 @@ def test_a_search_whose_process_is_killed_goes_on_with_the_trial_that_it_was_in(
 
 
 @needs_optuna
-def test_a_setting_that_is_proposed_again_is_not_trained_again(write_search):
+def test_a_setting_that_is_proposed_again_is_not_trained_again(write_search, trials_only):
     write_search("  SPACE: {SOLVER.MAX_LR: [0.001, 0.003, 0.01, 0.03, 0.1]}", "  TRIALS: 4", "  FRESH_SEEDS: 2")
     assert main(["study", "mine"]) == 0
     found = trials()
     assert len({row["settings"] for row in found}) == 4
     assert int(found[-1]["trial"]) > 3  # in between, an earlier one was proposed
-    assert len(trained_runs()) == 4 + 2 * 2
+    assert len(trained_runs()) == 4
 
 
 @needs_optuna
-def test_a_pruned_trial_ends_early_and_its_command_trains_it_to_the_end(write_search, capsys, monkeypatch):
+def test_a_pruned_trial_ends_early_and_its_command_trains_it_to_the_end(write_search, trials_only, capsys, monkeypatch):
     monkeypatch.setattr(report, "LEAST_TRIALS", 1)
     changes = ("SOLVER.NUM_EPOCHS=3", "SOLVER.ANN_EPOCHS=1")
     write_search(
-        "  SPACE: {SOLVER.MAX_LR: {LOW: 1e-9, HIGH: 0.1, LOG: true}}",
+        "  SPACE: {SOLVER.MAX_LR: {LOW: 1e-7, HIGH: 0.1, LOG: true}}",
         *("  TRIALS: 4", "  FRESH_SEEDS: 2", "  PRUNE: true"),
         changes=changes,
     )
@@ -174,7 +181,7 @@ def test_a_pruned_trial_ends_early_and_its_command_trains_it_to_the_end(write_se
     pruned = [row for row in found if row["state"] == "pruned"]
     assert pruned and all(row["score"] == "" for row in pruned) and found[0]["state"] == "done"
     line = next(line for line in out.splitlines() if line.startswith(f"trial {pruned[0]['trial']}: pruned: Dice"))
-    assert "below" in line and "the median of 1 trials; saved at epoch 1, step 0" in line
+    assert re.search(r"below 0\.\d{4}, the median of \d trials; saved at epoch [123], step 0", line)
     arguments = shlex.split(line.partition("type: ")[2])[1:]
     assert main([*arguments, "evaluate"]) == 0
     assert "epoch   4/4" in capsys.readouterr().out
@@ -183,7 +190,7 @@ def test_a_pruned_trial_ends_early_and_its_command_trains_it_to_the_end(write_se
 
 
 @needs_optuna
-def test_a_trial_that_ended_in_an_error_is_named_and_tried_again(write_search, tmp_path, capsys):
+def test_a_trial_that_ended_in_an_error_is_named_and_tried_again(write_search, trials_only, tmp_path, capsys):
     weights = tmp_path / "mine.safetensors"
     write_search(f"  SPACE: {{MODEL.ENCODER.WEIGHTS: ['null', '{weights}'], {LR}}}", "  TRIALS: 4", "  FRESH_SEEDS: 2")
     assert main(["study", "mine"]) == 2
@@ -191,10 +198,11 @@ def test_a_trial_that_ended_in_an_error_is_named_and_tried_again(write_search, t
     before = {row["settings"]: row["state"] for row in trials()}
     assert {state == "failed" for words, state in before.items() if str(weights) in words} == {True}
     assert {"done", "failed"} == set(before.values())
-    assert "ended in an error" in out and f"refused: there are no encoder weights {weights}" in out
+    assert "runs ended in an error" in out and "refused: " in out and str(weights) in out.rpartition("refused: ")[2]
     (model, *_) = (runs() / name / BEST for name in sorted(trained_runs()))
     network = torch.load(model, weights_only=True)["network"]
-    save_file({name[8:]: tensor for name, tensor in network.items() if name.startswith("encoder.")}, weights)
+    encoder = {name[8:]: tensor.contiguous() for name, tensor in network.items() if name.startswith("encoder.")}
+    save_file(encoder, weights)
     assert main(["study", "mine"]) == 0
     assert {row["settings"]: row["state"] for row in trials()} == dict.fromkeys(before, "done")
     assert main(["study", "mine"]) == 0
@@ -212,7 +220,7 @@ def test_a_search_of_which_the_first_trials_all_fail_ends(write_search, capsys):
 
 
 @needs_optuna
-def test_another_space_is_another_search_and_more_trials_are_not(write_search):
+def test_another_space_is_another_search_and_more_trials_are_not(write_search, trials_only):
     write_search(ALL_LR, "  TRIALS: 1", "  FRESH_SEEDS: 2")
     assert main(["study", "mine"]) == 0
     (first,) = trials()
