@@ -66,8 +66,8 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     """Returns what pairs of trainings say about the second setting of each.
 
     An image's gain is the mean of its gains in all pairs. The squared standard errors of the two sources are added,
-    and their degrees of freedom combined as Welch and Satterthwaite do, up to those of the better known source. Each
-    contains part of the other, so the interval errs on the wide side.
+    and their degrees of freedom combined as Welch and Satterthwaite do, up to those of the sequences. Each contains part
+    of the other, so the interval errs on the wide side.
 
     Raises:
         ValueError: no pair has an image.
@@ -89,8 +89,7 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     if variance > 0:
         total = error**2 + variance
         combined = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
-        # Both sources have few degrees here, and chance may make their sum look better known than either.
-        degrees = min(combined, max(degrees, degrees_of_variance))
+        degrees = min(combined, degrees)  # more seeds do not make the scenes better known
         error = float(np.sqrt(total))
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)

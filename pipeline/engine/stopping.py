@@ -37,10 +37,10 @@ class Floors:
     def missed(self, history: Sequence[Mapping[str, Any]]) -> str | None:
         """Returns in words what a history, one row per epoch, has not reached; None where it may go on.
 
-        >>> floors = Floors("valid_dice", "Dice", {2: 0.5}, "the median of 5 trials")
-        >>> rows = [{"epoch": epoch, "valid_dice": value} for epoch, value in enumerate([0.1, 0.4, 0.3])]
+        >>> floors = Floors("valid_score", "score", {2: 0.5}, "the median of 5 trials")
+        >>> rows = [{"epoch": epoch, "valid_score": value} for epoch, value in enumerate([0.1, 0.4, 0.3])]
         >>> floors.missed(rows[:2]), floors.missed(rows)
-        (None, 'pruned: Dice 0.4000 after epoch 2, below 0.5000, the median of 5 trials')
+        (None, 'pruned: score 0.4000 after epoch 2, below 0.5000, the median of 5 trials')
         """
         epoch = history[-1]["epoch"] if history else 0
         best = max((row.get(self.column) or 0.0 for row in history if row["epoch"]), default=0.0)
