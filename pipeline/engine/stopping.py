@@ -97,11 +97,15 @@ class Stop:
             self.reason, self.is_pruned = None, False
         self.floors = floors
 
-    def reason_after(self, history: Sequence[Mapping[str, Any]]) -> str | None:
-        """Returns why to end after a history, one row per epoch: what was requested, or floors that it misses."""
-        if not self.requested and self.floors is not None and (missed := self.floors.missed(history)):
+    def judge(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Requests a stop where a history, one row per epoch, misses the floors."""
+        if self.floors is not None and self.reason is None and (missed := self.floors.missed(history)):
             self.reason, self.is_pruned = missed, True
-        return self.reason
+
+    def reason_after(self, history: Sequence[Mapping[str, Any]]) -> str | None:
+        """Returns why to end after a history: what was requested, or floors that it misses."""
+        self.judge(history)
+        return self.reason if self.requested else None
 
     def listen(self) -> None:
         """Takes over SIGINT and SIGTERM."""

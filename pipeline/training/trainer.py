@@ -144,7 +144,7 @@ def begin(training: Training) -> None:
     training.start_epoch = state.epoch
     if state.history:
         record(training, state.history[-1])
-        stop_if_asked(training)  # pruned, as it would have been without the kill
+        training.run.stop.judge(state.history)  # as it would have been without the kill
     else:
         finish_epoch(training, training.plan[0])
 
