@@ -228,6 +228,15 @@ def provenance_file(stage: str) -> str:
     return f"{PROVENANCE}/{stage}.json"
 
 
+def search_file(study: str, key: str, suffix: str) -> str:
+    """Returns a file of a study that searches, in the folder of all runs; `key` is a hash of what it searches.
+
+    >>> search_file("demo_search", "1a2b3c4d", ".csv")
+    'study_tables/demo_search_1a2b3c4d_trials.csv'
+    """
+    return f"{STUDIES}/{study}_{key}_trials{suffix}"
+
+
 def compared_page(names: Sequence[str]) -> str:
     """Returns the page of several runs, in the folder of all runs.
 

@@ -66,8 +66,8 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     """Returns what pairs of trainings say about the second setting of each.
 
     An image's gain is the mean of its gains in all pairs. The squared standard errors of the two sources are added,
-    and their degrees of freedom combined as Welch and Satterthwaite do. Each contains part of the other, so the
-    interval errs on the wide side.
+    and their degrees of freedom combined as Welch and Satterthwaite do, up to those of the sequences. Each contains
+    part of the other, so the interval errs on the wide side.
 
     Raises:
         ValueError: no pair has an image.
@@ -88,7 +88,8 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
         return Contrast(Interval(mean, -np.inf, np.inf, num_groups), 1.0, np.inf, 1.0, len(values), covers)
     if variance > 0:
         total = error**2 + variance
-        degrees = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
+        combined = total**2 / (error**4 / degrees + variance**2 / degrees_of_variance)
+        degrees = min(combined, degrees)  # more seeds do not make the scenes better known
         error = float(np.sqrt(total))
     half = float(error * stdtrit(degrees, 1 - TAIL))
     p_value = float(2 * stdtr(degrees, -abs(mean) / error)) if error > 0 else float(mean == 0)
@@ -132,6 +133,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons: int = 1) -> str:
     """Returns in words what a contrast allows to conclude.
 
+    With one seed and one split, `better` and `worse` are about these two trainings: another seed may say otherwise.
+
     Args:
         p_value: of the contrast, adjusted where there are several.
         equivalent: differences up to this one do not matter in practice.
@@ -147,6 +150,7 @@ def verdict(found: Contrast, p_value: float, equivalent: float, num_comparisons:
     if -equivalent < interval.low and interval.high < equivalent:
         return f"equal within {equivalent:g}"
     if p_value < 2 * TAIL:
-        return "better" if interval.mean > 0 else "worse"
+        word = "better" if interval.mean > 0 else "worse"
+        return word if found.covers_training else f"{word} with this seed"
     detectable = found.detectable(num_comparisons)
     return f"inconclusive (detectable: {detectable:.2g})" if detectable < 1 else "inconclusive (too little data)"

@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/averaging.md",
     "docs/studies.md",
     "docs/board.md",
+    "docs/statistics.md",
     "docs/folds.md",
     "docs/tracking.md",
     "docs/pseudo_labels.md",

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.intervals import group_numbers, interval
 from pipeline.verdicts import Contrast, Pair, contrast, holm, verdict
+from tests.long.power import p_value_of, simulate
 
 
 def draw_pairs(
@@ -40,6 +41,20 @@ def test_settings_of_equal_strength_are_rarely_told_apart(num_sequences, num_see
         alarms += found.p_value < 0.05
         assert (found.p_value < 0.05) == (not found.interval.low <= 0 <= found.interval.high)
     assert alarms / 300 <= 0.06
+
+
+@pytest.mark.parametrize(("num_sequences", "num_seeds"), [(3, 5), (5, 3), (8, 3)])
+def test_a_study_of_many_settings_without_a_difference_rarely_has_a_verdict(num_sequences, num_seeds):
+    found = simulate(num_sequences, num_seeds, 200, np.array([0.0, 0.05]))
+    assert found.alarms <= 0.06 and all(share <= 0.06 for share in found.any_alarm.values())
+    assert found.power[1][1] > 0.1 > found.power[20][0]
+    assert found.power[1][1] >= found.power[5][1] >= found.power[20][1]
+
+
+def test_a_simulated_difference_is_that_of_gains_which_are_all_larger():
+    pairs = draw_pairs(np.random.default_rng(3), 8, 3, 1, 0.5)
+    more = [Pair(one.split, one.seed, {key: (s, gain + 0.7) for key, (s, gain) in one.gains.items()}) for one in pairs]
+    assert p_value_of(contrast(pairs), 0.7) == pytest.approx(contrast(more).p_value)
 
 
 def test_one_training_each_is_the_interval_over_sequences():
@@ -89,6 +104,13 @@ def test_verdicts_are_the_four_that_there_are(gain, spread, words):
     effects = np.linspace(-1, 1, 12) * spread + gain
     found = contrast([Pair(0, 0, {str(index): (str(index), effect) for index, effect in enumerate(effects)})])
     assert verdict(found, found.p_value, 0.005).startswith(words)
+
+
+def test_a_gain_of_one_seed_is_called_that_of_this_seed():
+    effects = {str(index): (str(index), 0.1 + 0.001 * index) for index in range(12)}
+    once, twice = contrast([Pair(0, 0, effects)]), contrast([Pair(0, 0, effects), Pair(0, 1, effects)])
+    assert verdict(once, once.p_value, 0.005) == "better with this seed"
+    assert verdict(twice, twice.p_value, 0.005) == "better"
 
 
 def test_one_sequence_allows_no_conclusion():

@@ -1,4 +1,4 @@
-"""The command `study`: trains the settings of a study in turn, and prints a table that compares them."""
+"""The command `study`: trains the settings of a study in turn, or searches, and prints a table that compares them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
 
     check_workers(options.prog, chosen.workers)
     study, trainings = load_study(chosen.name)
+    if study.search is not None:
+        from pipeline.commands.search import search_command
+
+        if chosen.only is not None:
+            raise UserError(f"{options.prog}: --only {chosen.only}: a search has no settings with names; leave it out")
+        return search_command(chosen.name, study, chosen.workers, chosen.table)
     folders = Folders.from_environment()
     wanted = [one for one in trainings if chosen.only is None or fnmatch(one.setting, chosen.only)]
     if not wanted:

@@ -174,6 +174,12 @@ def _group_of(expected: Any) -> type | None:
     return next(filter(is_dataclass, _options(expected)), None)
 
 
+def _group_of_items(expected: Any) -> type | None:
+    """Returns the dataclass that the values of a mapping with free keys are, or may be."""
+    words = next((option for option in _options(expected) if typing.get_origin(option) is dict), None)
+    return _group_of(typing.get_args(words)[1]) if words else None
+
+
 def _options(expected: Any) -> tuple[Any, ...]:
     return typing.get_args(expected) if typing.get_origin(expected) in UNIONS else (expected,)
 
@@ -189,6 +195,10 @@ def _unknown_keys(tree: Tree, schema: type, root: type, path: str = "") -> Itera
             yield f"{value.origin}: unknown key {here}; {_unknown_hint(path, key, here, list(known), _all_keys(root))}"
         elif isinstance(value, Tree) and (group := _group_of(known[key])):
             yield from _unknown_keys(value, group, root, join(path, key))
+        elif isinstance(value, Tree) and (group := _group_of_items(known[key])):
+            for name, item in value.items():
+                if isinstance(item, Tree):
+                    yield from _unknown_keys(item, group, root, join(join(path, key), name))
 
 
 def _unknown_hint(path: str, key: str, here: str, known: list[str], all_keys: list[str]) -> str:

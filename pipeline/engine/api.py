@@ -14,14 +14,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
-from pipeline.engine.stopping import SIGNALS, Stop, reason_of
+from pipeline.engine.stopping import SIGNALS, Floors, Stop, reason_of
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
 
@@ -32,11 +33,15 @@ NOT_BEGUN = "before it began"
 
 @dataclass(frozen=True)
 class Request:
-    """One run of many: a config and its overrides, `KEY=VALUE` each; its lines begin with `label`, or the name."""
+    """One run of many: a config and its overrides, `KEY=VALUE` each; its lines begin with `label`, or the name.
+
+    A training that misses the `floors` ends early, as `pruned`.
+    """
 
     name: str
     overrides: tuple[str, ...] = ()
     label: str = ""
+    floors: Floors | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,14 @@ class Outcome:
 
     Attributes:
         run: the name of the run's folder; the config's name where the config itself was refused.
-        state: `done`; `refused`, a mistake in config or data; `stopped`, resumable; `failed`, a fault of the program.
+        state: `done`; `refused`, a mistake in config or data; `stopped`, resumable; `pruned`, likewise, but not to be
+            continued; `failed`, a fault of the program.
         message: why it is not done, else "".
     """
 
     request: Request
     run: str
-    state: Literal["done", "refused", "stopped", "failed"]
+    state: Literal["done", "refused", "stopped", "pruned", "failed"]
     message: str = ""
 
 
@@ -161,6 +167,46 @@ def run_many(
         return [_outcome_of(*pair) for pair in zip(wanted, futures, strict=True)]
 
 
+def run_each(
+    propose: Callable[[], Request | None],
+    note: Callable[[Outcome], None],
+    last_stage: str | None,
+    folders: Folders,
+    workers: int = 1,
+    stop: Stop | None = None,
+) -> None:
+    """Runs what is proposed one after the other, where the next proposal depends on how earlier runs ended.
+
+    Args:
+        propose: the next run; None: nothing more for now. Asked again after the next run has ended.
+        note: takes how a run ended, before the next proposal.
+        last_stage, folders, workers, stop: as for `run_many`. A stop ends the proposals, too.
+    """
+    if workers <= 1:
+        while (stop is None or not stop.requested) and (request := propose()) is not None:
+            note(_attempt(request, last_stage, folders, print_line, stop=stop))
+            if stop is not None:
+                stop.begin_run()
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _note_signals) as pool:
+        running: dict[Future[Outcome], Request] = {}
+        try:
+            while True:
+                while len(running) < workers and (request := propose()) is not None:
+                    running[pool.submit(_attempt_alone, request, last_stage, folders, False)] = request
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    note(_outcome_of(running.pop(future), future))
+        except BrokenProcessPool:  # a process died: out of memory, or killed. Another one would probably die, too
+            pass
+        except KeyboardInterrupt:  # each process saves its state; nothing more is proposed
+            for process in multiprocessing.active_children():
+                process.terminate()
+        for future, request in running.items():
+            note(_outcome_of(request, future))
+
+
 def print_line(line: str) -> None:
     """Prints a line at once, above any progress bar."""
     from tqdm import tqdm  # keeps `show` and `list` quick
@@ -185,13 +231,17 @@ def _attempt(
     name = request.name
     if stop is not None and stop.requested:
         return Outcome(request, name, "stopped", NOT_BEGUN)
+    if stop is None and request.floors is not None:
+        stop = Stop()
+    if stop is not None:
+        stop.begin_run(request.floors)
     try:
         name = load(request.name, request.overrides).run
         run(request.name, request.overrides, last_stage, folders, log_named, stop, trust_code=trust_code)
     except UserError as error:
         return Outcome(request, name, "refused", str(error))
     except (Stopped, KeyboardInterrupt) as stopped:
-        return Outcome(request, name, "stopped", str(stopped))
+        return Outcome(request, name, "pruned" if stop is not None and stop.is_pruned else "stopped", str(stopped))
     except Exception:
         return Outcome(request, name, "failed", traceback.format_exc())
     return Outcome(request, name, "done")

@@ -11,6 +11,7 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
@@ -48,12 +49,18 @@ def locked(paths: RunPaths) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or the folder cannot be written.
     """
-    path = paths.markers / "lock"
+    with locked_by(paths.markers / "lock", paths.name):
+        yield
+
+
+@contextmanager
+def locked_by(path: Path, name: str) -> Iterator[None]:
+    """Keeps a second process out while the file `path` is held by this one; `name` is for messages."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held open as long as the lock
     except OSError as error:
-        raise _cannot_write(paths, error) from None
+        raise _cannot_write(path, error) from None
     with file:
         try:
             # Unlike flock's, this lock is not inherited by loader workers, which may outlive a killed process.
@@ -62,14 +69,14 @@ def locked(paths: RunPaths) -> Iterator[None]:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 file.seek(0)
                 holder = file.read().decode() or "?"
-                what = f"{paths.name} is already being run by process {holder}"
+                what = f"{name} is already being run by process {holder}"
                 raise UserError(f"{what}; wait for it to end, or stop it: kill {holder}") from None
             # A network file system without locks: running without one is better than not running.
         try:
             file.truncate(0)
             file.write(str(os.getpid()).encode())
         except OSError as error:
-            raise _cannot_write(paths, error) from None
+            raise _cannot_write(path, error) from None
         yield
 
 
@@ -88,9 +95,9 @@ def removed_when_refused(stages: Sequence[Stage], paths: RunPaths) -> Iterator[N
         raise
 
 
-def _cannot_write(paths: RunPaths, error: OSError) -> UserError:
+def _cannot_write(path: Path, error: OSError) -> UserError:
     fix = "free space there, or set RUNS_DIR to a folder that you can write to"
-    return UserError(f"cannot write below {shown(paths.folder)}: {error.strerror}; {fix}")
+    return UserError(f"cannot write below {shown(path.parent)}: {error.strerror}; {fix}")
 
 
 def lock_holder(paths: RunPaths) -> int | None:

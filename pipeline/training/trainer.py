@@ -134,12 +134,13 @@ def begin(training: Training) -> None:
     """Validates the network before training, or writes what a killed process had saved but not written yet."""
     if training.scenes is not None:
         training.scenes.begin(training.state)
-    state, every, path = training.state, training.config.runtime.log_steps, training.run.paths / STEPS
-    terms, steps = training.sums.terms, training.data.steps_per_epoch
+    state, terms, steps = training.state, training.sums.terms, training.data.steps_per_epoch
+    path, every = training.run.paths / STEPS, training.config.runtime.log_steps
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
-    if training.state.history:
+    if state.history:
         record(training)
+        training.run.stop.judge(state.history)  # as it would have been without the kill
     else:
         finish_epoch(training, training.plan[0])
 
@@ -281,10 +282,10 @@ def save_if_due(training: Training) -> None:
 
 
 def stop_if_asked(training: Training) -> None:
-    """Raises Stopped when a stop was requested."""
-    if training.run.stop.requested:
-        state = training.state
-        raise Stopped(f"{training.run.stop.reason}; saved at epoch {state.epoch}, step {state.step}")
+    """Raises Stopped when a stop was requested, or a search prunes the run for its history so far."""
+    state = training.state
+    if reason := training.run.stop.reason_after(state.history):
+        raise Stopped(f"{reason}; saved at epoch {state.epoch}, step {state.step}")
 
 
 def _until_stopped(training: Training) -> Iterator[Any]:
@@ -317,8 +318,7 @@ def _show(training: Training, bar: tqdm, lr: float) -> None:
     bar.update()
     if bar.disable or time.monotonic() - getattr(bar, "told_at", 0.0) < BAR_SECONDS:
         return
-    bar.told_at = time.monotonic()
-    means = training.sums.means()
+    bar.told_at, means = time.monotonic(), training.sums.means()
     scores = {label_of(name): score.mean for name, score in means.scores.by_name.items()}
     shown = {label: f"{mean:.3f}" for label, mean in scores.items() if mean is not None}
     bar.set_postfix({"loss": f"{means.loss:.3f}", **shown, "lr": f"{lr:.1e}"}, refresh=False)

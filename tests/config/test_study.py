@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config.load import load
+from pipeline.config.plain_yaml import NUMBER
+from pipeline.config.search import Span, text_of
 from pipeline.config.study import load_study
 from pipeline.errors import UserError
 
@@ -74,6 +78,88 @@ def test_a_study_that_cannot_be_is_refused_with_file_and_line(configs, text, mes
     write(configs, text)
     with pytest.raises(UserError, match=message):
         load_study("mine")
+
+
+SEARCH = "BASE: DemoAAA\nSEARCH:\n  SPACE:\n    "
+POWER = "SOLVER.POWER: {LOW: 1, HIGH: 4}\n"
+
+
+def test_a_search_asks_for_its_reference_with_seeds_that_it_does_not_use(configs):
+    write(configs, f"{SEARCH}{POWER}  TRIALS: 5\nSET: [SOLVER.POWER=2]\nSEEDS: [1000, null]\nSPLITS: [0, 3]\n")
+    study, trainings = load_study("mine")
+    assert (study.search.trials, study.search.sampler, study.search.prune) == (5, "tpe", False)
+    assert [(one.split, one.seed) for one in trainings] == [
+        (split, seed) for split in (0, 3) for seed in range(1001, 1004)
+    ]
+    assert {one.setting for one in trainings} == {"reference"} and "SOLVER.POWER=2" in trainings[0].overrides
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("SOLVER.POWER: {LOW: 4, HIGH: 4}\n", r"mine.yaml:4: SEARCH.SPACE.SOLVER.POWER.LOW: 4 is not below HIGH 4"),
+        ("SOLVER.MAX_LR: {LOW: 0, HIGH: 1, LOG: true}\n", "LOW: 0 with LOG: true; expected above 0"),
+        ("SOLVER.MAX_LR: {LOW: 0, HIGH: 1, SCALE: log}\n", "mine.yaml:4: unknown key SEARCH.SPACE.SOLVER.MAX_LR.SCALE"),
+        ("SOLVER.MAX_LR: {low: 0, high: 1}\n", "SOLVER.MAX_LR.low; did you mean SEARCH.SPACE.SOLVER.MAX_LR.LOW"),
+        ("SOLVER.MAX_LR: {LOW: 0.1}\n", "SEARCH.SPACE.SOLVER.MAX_LR.HIGH is missing; add it"),
+        ("SOLVER.MAX_LR: 0.1\n", "SEARCH.SPACE.SOLVER.MAX_LR: found '0.1', expected a list in brackets"),
+        ("SOLVER.MAX_LR: {LOW: 0.01234, HIGH: 1}\n", "LOW: found 0.01234; expected at most 3 digits.*: 0.0123"),
+        ("SOLVER.MAX_LR: [0.1]\n", "SOLVER.MAX_LR: found 1 values, 1 different; expected at least two, each once"),
+        ("SOLVER.POWER: {LOW: 1, HIGH: 4, STEP: 2}\n", "HIGH: 4 is not LOW 1 and a whole number of STEPs 2"),
+        (
+            "SOLVER.MAX_LR: {LOW: 1, HIGH: 8, LOG: true, STEP: 1}\n",
+            "with LOG: true there are no steps; list the values",
+        ),
+        (
+            "SOLVER.MAX_LRR: {LOW: 1, HIGH: 8}\n",
+            "mine.yaml:4: SEARCH.SPACE.SOLVER.MAX_LRR 1: .*unknown key SOLVER.MAX_LRR",
+        ),
+        (
+            "SOLVER.NUM_EPOCHS: {LOW: 2, HIGH: 8}\n",
+            "SOLVER.NUM_EPOCHS 2.08: .*expected an integer.*; for whole numbers only, add STEP: 1",
+        ),
+        (
+            "SOLVER.POWER: [1, 2, much]\n  TRIALS: 2\n",
+            "SEARCH.SPACE.SOLVER.POWER much: .*found 'much', expected a number",
+        ),
+        ("SOLVER.MAX_LR: {LOW: -1, HIGH: 8}\n", "SEARCH.SPACE.SOLVER.MAX_LR -1: .*MAX_LR"),
+        ("EXPERIMENT.SEED: [1, 2, 3]\n  TRIALS: 2\n", "EXPERIMENT.SEED is set by SEEDS, for all settings"),
+        (f"{POWER}  TRIAL: 3\n", "mine.yaml:5: unknown key SEARCH.TRIAL; did you mean SEARCH.TRIALS"),
+        (f"{POWER}  FRESH_SEEDS: 1\n", "SEARCH.FRESH_SEEDS: 1 is outside the allowed range"),
+        (f"{POWER}  SAMPLER: tpee\n", "SEARCH.SAMPLER: found 'tpee', expected one of tpe, random; did you mean tpe"),
+        ("SOLVER.POWER: [1, 2, 3]\n", "SEARCH.TRIALS: 30, but SPACE has 3 settings in all; use GRID instead"),
+        (
+            f"{POWER}GRID: {{SOLVER.POWER: [1, 2]}}\n",
+            "mine.yaml:5: a search has no GRID: it proposes the settings itself",
+        ),
+        (f"{POWER}SEEDS: [1, 1]\n", "SEEDS: 1 is given twice; keep one"),
+        (f"{POWER}SET: [SOLVER.POWR=1]\n", "BASE with SET: .*unknown key SOLVER.POWR"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_anything_is_trained(configs, space, message):
+    write(configs, SEARCH + space)
+    with pytest.raises(UserError, match=message):
+        load_study("mine")
+
+
+@given(
+    low=st.integers(1, 999),
+    factor=st.integers(2, 5000),
+    exponent=st.integers(-6, 2),
+    share=st.floats(0, 1),
+    log=st.booleans(),
+)
+def test_a_typed_value_is_inside_its_range_and_a_number_of_the_config(low, factor, exponent, share, log):
+    low, high = (float(f"{value:.3g}") for value in (low * 10.0**exponent, low * factor * 10.0**exponent))
+    span = Span(low, high, log)
+    inside = low * (high / low) ** share if log else low + share * (high - low)
+    text = text_of(span, inside)
+    assert NUMBER.fullmatch(text) and low <= float(text) <= high and text_of(span, float(text)) == text
+
+
+def test_steps_are_typed_as_they_are_written():
+    assert [text_of(Span(0.1, 0.7, step=0.2), 0.1 + index * 0.2) for index in range(4)] == ["0.1", "0.3", "0.5", "0.7"]
+    assert [text_of(Span(16, 4096, step=16), value) for value in (16.0, 1040.0, 4096.0)] == ["16", "1040", "4096"]
 
 
 def test_an_unknown_study_is_refused_with_the_nearest():
