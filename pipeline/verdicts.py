@@ -66,8 +66,8 @@ def contrast(pairs: Sequence[Pair]) -> Contrast:
     """Returns what pairs of trainings say about the second setting of each.
 
     An image's gain is the mean of its gains in all pairs. The squared standard errors of the two sources are added,
-    and their degrees of freedom combined as Welch and Satterthwaite do, up to those of the sequences. Each contains part
-    of the other, so the interval errs on the wide side.
+    and their degrees of freedom combined as Welch and Satterthwaite do, up to those of the sequences. Each source
+    contains part of the other, so the interval errs on the wide side.
 
     Raises:
         ValueError: no pair has an image.

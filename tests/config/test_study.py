@@ -118,7 +118,10 @@ def test_a_search_asks_for_its_reference_with_seeds_that_it_does_not_use(configs
             "SOLVER.NUM_EPOCHS: {LOW: 2, HIGH: 8}\n",
             "SOLVER.NUM_EPOCHS 2.08: .*expected an integer.*; for whole numbers only, add STEP: 1",
         ),
-        ("SOLVER.POWER: [1, 2, much]\n  TRIALS: 2\n", "SEARCH.SPACE.SOLVER.POWER much: .*found 'much', expected a number"),
+        (
+            "SOLVER.POWER: [1, 2, much]\n  TRIALS: 2\n",
+            "SEARCH.SPACE.SOLVER.POWER much: .*found 'much', expected a number",
+        ),
         ("SOLVER.MAX_LR: {LOW: -1, HIGH: 8}\n", "SEARCH.SPACE.SOLVER.MAX_LR -1: .*MAX_LR"),
         ("EXPERIMENT.SEED: [1, 2, 3]\n  TRIALS: 2\n", "EXPERIMENT.SEED is set by SEEDS, for all settings"),
         (f"{POWER}  TRIAL: 3\n", "mine.yaml:5: unknown key SEARCH.TRIAL; did you mean SEARCH.TRIALS"),
