@@ -25,6 +25,7 @@ DOCUMENTS = [
     "docs/studies.md",
     "docs/board.md",
     "docs/statistics.md",
+    "docs/options.md",
     "docs/folds.md",
     "docs/tracking.md",
     "docs/pseudo_labels.md",
