@@ -335,7 +335,8 @@ FINDING |= {"PSEUDO.TEACHER", "AVERAGE.METHOD"}  # likewise; where there is one,
 # settings of the stages so far; which stages a run has is asked for that.
 ADDING = {"sweep": {"COMPETITION.SCORE"}, "train": {"COMPETITION.SCORE", "COMPETITION.COLORS", "REPORT.EPOCHS"}}
 # DATASETS.COMPETITION for the page alone: whether the images were trained on by the weights that it started from.
-LISTING = {"SWEEP.ENABLE", "COMPETITION.TEST_CSV", "DECODE.COMPONENTS", "SUBMIT.TIME_LIMIT_HOURS"}
+LISTING = {"SWEEP.ENABLE", "COMPETITION.TEST_CSV", "SUBMIT.TIME_LIMIT_HOURS"}
+LISTING |= {f"DECODE.{name}" for name in ("SUPPRESS", "OFFSETS", "OBJECTS", "COMPONENTS")}
 ADDING |= {"evaluate": {"EXPERIMENT.SEED", "DATASETS.COMPETITION", *LISTING}}
 
 # It refuses images that the network takes no samples of before they are stored; the store is the same for all networks.

@@ -23,7 +23,7 @@ from pipeline.__main__ import main
 from pipeline.stages import STAGE_NAMES
 
 # What times and dates are in, and what only remembers them.
-VOLATILE = ("timings.csv", "report.html", ".stages", "events", "hparams", "config.yaml")
+VOLATILE = ("timings.csv", "report.html", ".stages", "events", "hparams", "provenance", "config.yaml")
 FILE_OPERATIONS = ("replace", "rename", "unlink", "fsync", "link", "mkdir", "rmdir")
 PACKAGES = (
     *("matplotlib.backends.backend_agg", "torch.utils.tensorboard", "sklearn.model_selection"),

@@ -65,7 +65,11 @@ def test_an_experiment_is_compared_with_its_parent_on_the_images_of_both(new_run
     found = entries()
     assert [child.name for child in found["ExpAAA"].children if child.runs] == ["ExpAAB"]
     entry = found["ExpAAB"]
-    assert (entry.reference, entry.answer, entry.gain.num_images) == ("ExpAAA", "better", NUM_SEQUENCES * IN_EACH)
+    assert (entry.reference, entry.answer, entry.gain.num_images) == (
+        "ExpAAA",
+        "better with this seed",
+        NUM_SEQUENCES * IN_EACH,
+    )
     assert entry.gain.interval.mean == pytest.approx(0.05, abs=0.005)
     assert entry.question.startswith("Does a constant rate")
     assert "SOLVER.PLAN" in entry.changes and entry.cautions == ()
@@ -76,7 +80,7 @@ def test_an_experiment_is_compared_with_its_parent_on_the_images_of_both(new_run
 @pytest.mark.parametrize(
     ("gain", "num_sequences", "answer"),
     [
-        (-0.05, 8, "worse"),
+        (-0.05, 8, "worse with this seed"),
         (0.001, 8, "equal within 0.005"),
         (0.05, 1, "nothing to compare with: 5 images in common with ExpAAA"),
     ],
@@ -101,7 +105,7 @@ def test_overrides_hang_below_their_config_with_what_they_set(new_run):
     score_images(new_run("ExpAAB")[1], 0.0)
     score_images(new_run("ExpAAB", "SOLVER.POWER=2")[1], 0.03)
     (entry,) = [child for child in entries()["ExpAAB"].children if child.runs]
-    assert (entry.name, entry.reference, entry.answer) == ("SOLVER.POWER=2.0", "ExpAAB", "better")
+    assert (entry.name, entry.reference, entry.answer) == ("SOLVER.POWER=2.0", "ExpAAB", "better with this seed")
     assert not entry.is_config and entry.changes is None
 
 
@@ -130,7 +134,7 @@ def test_better_is_corrected_for_the_experiments_that_are_compared_with_one(new_
     gains = {str(number): (str(number // IN_EACH), gain) for number, gain in enumerate(effects)}
     expected = contrast([Pair(0, 0, gains)])
     assert before.gain.p_value == pytest.approx(expected.p_value)
-    assert before.answer == verdict(expected, expected.p_value, 0.005) == "better"
+    assert before.answer == verdict(expected, expected.p_value, 0.005) == "better with this seed"
     for power in range(2, 9):
         score_images(new_run("ExpAAC", f"SOLVER.POWER={power}")[1], 0.0)
     after = entries()["ExpBAA"]
