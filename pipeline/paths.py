@@ -86,6 +86,8 @@ INDEX = "index.json"
 # In the folder of all runs.
 BOARD = "index.html"
 STUDIES = "study_tables"
+TRIALS = "_trials"  # how the files of a search end there
+TRIALS = "_trials"  # how the files of a search end there
 TRACKED = "tracked"  # what RUNTIME.TRACKER keeps on this machine
 COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"
 # In the folder of submissions.
@@ -234,7 +236,7 @@ def search_file(study: str, key: str, suffix: str) -> str:
     >>> search_file("demo_search", "1a2b3c4d", ".csv")
     'study_tables/demo_search_1a2b3c4d_trials.csv'
     """
-    return f"{STUDIES}/{study}_{key}_trials{suffix}"
+    return f"{STUDIES}/{study}_{key}{TRIALS}{suffix}"
 
 
 def compared_page(names: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def _search(study: Study, score: str, files: SearchFiles, folders: Folders, work
     winner = best_trial(searcher.trials)
     if winner is None or not searcher.is_finished or stop.requested:
         return searcher.outcomes
-    print_line(f"trial {winner.number} is the best; it and the reference are trained with seeds not seen so far")
+    print_line(f"trial {winner.number} is the best; it and the reference are trained again with new seeds")
     final = fresh_trainings(study, winner)
     requests = [Request(one.config, one.overrides, f"{one.setting}{_place(study, one)}") for one in final]
     return searcher.outcomes + run_many(requests, LAST_STAGE, folders, workers, stop=stop)
@@ -182,7 +182,7 @@ class Searcher:
             self._propose_setting()
             if self._has_enough and len(self.settings) < self.study.search.trials:
                 print_line(
-                    f"{self.num_proposals} proposals were {len(self.settings)} settings: nothing new is proposed"
+                    f"{self.num_proposals} proposals gave only {len(self.settings)} different settings; the search ends"
                 )
         return None
 
@@ -199,7 +199,7 @@ class Searcher:
         if outcome.state == "pruned":
             one.pruned = training
             repeat = shlex.join(["./run.sh", training.config, *training.overrides])
-            print_line(f"{outcome.request.label}: {outcome.message}; to train it to its end, type: {repeat}")
+            print_line(f"{outcome.request.label}: {outcome.message}; to train it without pruning, type: {repeat}")
         elif outcome.state in ("refused", "failed"):
             one.state = "failed"
         if not one.num_running and not one.waiting:

@@ -38,7 +38,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
         from pipeline.commands.search import search_command
 
         if chosen.only is not None:
-            raise UserError(f"{options.prog}: --only {chosen.only}: a search has no settings with names; leave it out")
+            raise UserError(f"{options.prog}: --only {chosen.only}: it does not apply to a search; leave it out")
         return search_command(chosen.name, study, chosen.workers, chosen.table)
     folders = Folders.from_environment()
     wanted = [one for one in trainings if chosen.only is None or fnmatch(one.setting, chosen.only)]

@@ -20,7 +20,7 @@ from pipeline.config.family import Relative, read_family
 from pipeline.engine.folder import lock_holder
 from pipeline.engine.run import Stage
 from pipeline.intervals import Interval, group_numbers, interval
-from pipeline.paths import CONFIGS, HISTORY, PER_IMAGE, REPORT, STUDIES, Folders
+from pipeline.paths import CONFIGS, HISTORY, PER_IMAGE, REPORT, STUDIES, TRIALS, Folders
 from pipeline.report.compare import LEAST_IMAGES, read_image_scores
 from pipeline.report.lab_book import Entry, lab_book
 from pipeline.report.live import Live, declared_score, read_live
@@ -216,6 +216,8 @@ def read_studies(runs: Path, configs: Path = CONFIGS) -> list[StudyTable]:
     """Returns the tables of all studies that were run, by name."""
     found = []
     for path in sorted((runs / STUDIES).glob("*.csv")):
+        if path.stem.endswith(TRIALS):  # of a search, which has a table of its own beside it
+            continue
         source = configs / "studies" / f"{path.stem}.yaml"
         header = read_header(source) if source.is_file() else Header("", None, "")
         try:

@@ -58,8 +58,8 @@ def certainty(record: Record, found: Interval | None) -> Html | None:
         groups = quantity(found.num_groups, "sequence" if has_sequences else "image")
         others = "sequences" if has_sequences else "images"
         text = (
-            f"{digits(low)} to {digits(high)} is the 95 % interval, from the spread between {groups}: how far the "
-            f"score over many other {others} like these may differ. What another seed changes is not part of it."
+            f"{digits(low)} to {digits(high)} is the 95 % interval of the mean score on {others} like these, from the "
+            f"variation between {groups}. The variation between seeds is not included."
         )
     return tag("p", text, class_="note")
 

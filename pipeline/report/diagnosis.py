@@ -50,10 +50,12 @@ def _calibration_words(whole: Reliability, is_chosen: bool) -> list[object]:
     """Returns the expected calibration error, and what it means, in words."""
     error = ("Expected calibration error: ", tag("b", f"{whole.error:.3f}"), ". ")
     if not is_chosen:
-        return [*error, "A class's probability misses the share of pixels that have it by so much, on average."]
+        words = "It is the mean difference between the probability of a class and the share of pixels that have it."
+        return [*error, words]
     points = f"{abs(100 * whole.excess):.2f} percentage points too {'high' if whole.excess > 0 else 'low'}"
     sure = whole.right_from(SURE)
-    words = f"A probability misses the share of right pixels by so much, on average; it is {points} overall."
+    words = "It is the mean difference between the probability of the chosen class and the share of right pixels. "
+    words += f"Overall, probabilities are {points}."
     return [*error, words, f" Of pixels with {SURE} or more, {percent(sure)} are right." if sure is not None else ""]
 
 
@@ -132,10 +134,10 @@ def suspicious_section(record: Record) -> Html | None:
     if found["reason"]:
         return tag("p", f"Not searched: {found['reason']}.")
     images = quantity(found["images"], "image")
-    left_out = f" {quantity(found['left_out'], 'image')} left out, which the first weights were trained on."
+    left_out = f" {quantity(found['left_out'], 'image')} left out, because the initial weights were trained on them."
     words = (
-        f"Likely label errors or systematic mistakes: look. In these regions the prediction has a probability of "
-        f"{found['sure']} or more and the mask says otherwise. {images} searched, none of which was trained on."
+        f"Likely label errors or systematic mistakes: check them. In these regions the prediction has a probability of "
+        f"{found['sure']} or more, and the mask has another class. {images} searched, none of which was trained on."
         f"{left_out if found['left_out'] else ''}"
     )
     if not listed["rank"]:

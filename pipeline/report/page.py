@@ -36,7 +36,7 @@ SECTIONS = (
     ("Classes", "Score per class", "evaluate", results.classes_section),
     ("Images", "Label and prediction", "evaluate", images.images_section),
     ("Gallery", "All validation images", "evaluate", gallery_section),
-    ("Suspicious", "Masks that may be wrong", "evaluate", diagnosis.suspicious_section),
+    ("Suspicious", "Suspicious masks", "evaluate", diagnosis.suspicious_section),
     ("Errors", "Where pixels are wrong", "evaluate", diagnosis.errors_section),
     ("Calibration", "How far probabilities can be trusted", "evaluate", diagnosis.calibration_section),
     ("Epochs", "The same images at chosen epochs", "train", scenes.scenes_section),

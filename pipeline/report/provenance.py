@@ -55,7 +55,7 @@ def stage_facts(own: Mapping[str, Any]) -> dict[str, str]:
 def _commit(found: Mapping[str, Any] | None) -> str | None:
     if not found:
         return None
-    return found["hash"][:SHORT_HASH] + (", and code or configs were changed since" if found["is_changed"] else "")
+    return found["hash"][:SHORT_HASH] + (", with uncommitted changes in code or configs" if found["is_changed"] else "")
 
 
 def _speed(record: Record, stage: str) -> str | None:

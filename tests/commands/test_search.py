@@ -273,7 +273,7 @@ def test_the_table_of_a_search_needs_no_optuna(write_search, monkeypatch, capsys
 def test_only_is_refused_for_a_search(write_search, capsys):
     write_search(ALL_LR, "  TRIALS: 3")
     assert main(["study", "mine", "--only", "a"]) == 2
-    assert "--only a: a search has no settings with names; leave it out" in capsys.readouterr().err
+    assert "--only a: it does not apply to a search; leave it out" in capsys.readouterr().err
 
 
 def columns(*scores: float) -> dict[str, list[str]]:

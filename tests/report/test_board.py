@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.__main__ import main
 from pipeline.config.load import load
 from pipeline.intervals import group_numbers, interval
-from pipeline.paths import BOARD, CONFIGS, Folders
+from pipeline.paths import BOARD, CONFIGS, Folders, search_file
 from pipeline.report.board import best_runs, read_board, read_curve, read_studies
 from pipeline.report.board_charts import rank_correlation, ticks, uploads_of
 from pipeline.report.board_page import board_page
@@ -287,6 +287,9 @@ def test_tables_of_studies_are_shown_and_linked(some_runs):
     assert "The table of this study is damaged" in words
     assert [study.columns is None for study in read_studies(folder.parent)] == [True, False]
     assert "study_tables/demo_losses.csv" in read(page()).values("href")
+    trials = Folders.from_environment().runs / search_file("demo_search", "1a2b3c4d", ".csv")
+    trials.write_text("trial,state,score\n0,done,0.5\n")
+    assert [one.name for one in read_studies(trials.parent.parent)].count("demo_search_1a2b3c4d_trials") == 0
 
 
 def test_the_command_writes_the_page_into_the_folder_of_runs(some_runs, capsys):

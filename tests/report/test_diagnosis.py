@@ -50,7 +50,8 @@ def test_the_calibration_error_is_said_with_what_it_means(examined_run):
     whole = read_reliability(facts["calibration"])
     assert reader.faults == [] and f"Expected calibration error: {whole.error:.3f}." in reader.words
     side = "high" if whole.excess > 0 else "low"
-    assert f"{abs(100 * whole.excess):.2f} percentage points too {side} overall" in reader.words
+    points = f"{abs(100 * whole.excess):.2f} percentage points too {side}"
+    assert f"Overall, probabilities are {points}." in reader.words
 
 
 def test_a_class_of_few_pixels_has_no_calibration_of_its_own(examined_run):
@@ -78,7 +79,7 @@ def test_regions_are_shown_in_their_order_the_rest_behind_a_click_and_all_words_
     (folder / crop_file(1)).write_bytes(b"")
     text = write_page(run_of(loaded)).read_text()
     section = text.split('<section id="suspicious"')[1].split("</section>")[0]
-    assert "Likely label errors or systematic mistakes: look." in section
+    assert "Likely label errors or systematic mistakes: check them." in section
     assert "3 images searched, none of which was trained on." in section
     sizes = [
         int(own.replace(",", ""))

@@ -116,7 +116,7 @@ def test_masks_are_called_suspicious_only_where_no_weights_were_trained_on_the_i
     assert (found["images"], found["left_out"], found["regions"]) == (0, 4, 0)
     assert found["reason"] == (None if is_known else UNKNOWN)
     words = read(paths / "report.html").words
-    assert ("4 images left out, which the first weights were trained on" in words) == is_known
+    assert ("4 images left out, because the initial weights were trained on them" in words) == is_known
     assert (f"Not searched: {UNKNOWN}" in words) != is_known
 
 
