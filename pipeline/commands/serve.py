@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.folder import lock_holder
 from pipeline.errors import UserError
 from pipeline.paths import (
     BOARD,
@@ -65,6 +67,8 @@ class Served:
             except OSError:  # not there, or removed just now
                 continue
             digest.update(f"{path}\0{facts.st_mtime_ns}\0{facts.st_size}\0".encode(errors="surrogateescape"))
+            if path.name == MARKERS:  # a run that is killed leaves all its files as they are
+                digest.update(b"running" if lock_holder(self.folders.run(path.parent.name)) is not None else b"")
         return digest.hexdigest()[:16]
 
     def _watched(self) -> Iterator[Path]:
@@ -168,7 +172,8 @@ class BoardHandler(BaseHTTPRequestHandler):
             return
         with file:
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-            self._begin(f"{kind}; charset=utf-8" if kind.startswith("text/") else kind, path.stat().st_size)
+            kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+            self._begin(kind, os.fstat(file.fileno()).st_size)  # of the opened one: the path may be replaced meanwhile
             if with_content:
                 shutil.copyfileobj(file, self.wfile)
 

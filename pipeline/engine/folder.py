@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
 from pipeline.files import TEMPORARY_MARK, sweep_temporaries, write_atomic
-from pipeline.paths import CONFIG, PANELS, PLOTS, SCENES, RunPaths, shown
+from pipeline.paths import CONFIG, HPARAMS, PANELS, PLOTS, PROVENANCE, SCENES, RunPaths, shown
 
 # `struct flock` of 64-bit systems: its fields as `struct` packs them, and their order.
 LOCK_LAYOUTS = {
@@ -29,7 +29,15 @@ def prepare_folder(run: Run) -> None:
     """Makes the run's folder, removes what killed writers left, and writes the resolved config into it."""
     paths = run.paths
     paths.markers.mkdir(parents=True, exist_ok=True)
-    for folder in (paths.folder, paths.markers, paths / PLOTS, paths / PANELS, paths / SCENES):
+    for folder in (
+        paths.folder,
+        paths.markers,
+        paths / PLOTS,
+        paths / PANELS,
+        paths / SCENES,
+        paths / HPARAMS,
+        paths / PROVENANCE,
+    ):
         sweep_temporaries(folder)
     # All runs share the folder of submissions: only this run's temporary files are surely dead.
     for path in paths.submissions.glob(f"{glob.escape(paths.name)}{TEMPORARY_MARK}*"):

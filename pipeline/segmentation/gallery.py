@@ -64,7 +64,7 @@ def draw_gallery(run: Run, folder: Path, rows: pd.DataFrame, evaluation: Evaluat
     competition, images, masks = run.loaded.competition, images_of(run, folder), masks_of(run, folder)
     for name in (GALLERY, CROPS):
         shutil.rmtree(run.paths / name, ignore_errors=True)
-        (run.paths / name).mkdir()
+        (run.paths / name).mkdir(exist_ok=True)
     regions = _regions_by_image(evaluation)
     side, listed = MOST_SIDE if len(rows) <= MANY else MANY_SIDE, []
     for number, row in enumerate(tqdm(rows.itertuples(), total=len(rows), desc=GALLERY, leave=False, disable=None)):

@@ -10,6 +10,7 @@ service gets all epochs that it lacks by `tracker.json`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -64,6 +65,8 @@ class Tracking:
         for name, tracker in tuple(self._open.items()):
             if not _attempt(self.run, name, partial(tracker.log_epochs, history)):
                 del self._open[name]
+                with contextlib.suppress(Exception):  # else W&B takes it for the next run of this process
+                    tracker.close(False)
 
     def _begin(self, name: str, opener: Callable[[], _Events | _Service]) -> None:
         opened: list[_Events | _Service] = []

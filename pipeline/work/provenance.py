@@ -43,9 +43,17 @@ def recorded(run: Run, stage: str) -> Iterator[None]:
     try:
         yield
     except Stopped:
-        _write(run, path, earlier)
+        _try_to_write(run, path, earlier)
         raise
-    _write(run, path, earlier)
+    _try_to_write(run, path, earlier)
+
+
+def _try_to_write(run: Run, path: Path, earlier: Mapping[str, Any]) -> None:
+    """Writes it, or warns: no stage fails for what only people read."""
+    try:
+        _write(run, path, earlier)
+    except Exception as error:
+        run.log(f"warning: {path.name} with versions and machine was not written: {type(error).__name__}: {error}")
 
 
 def _write(run: Run, path: Path, earlier: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.commands.serve import HOST, make_server
 from pipeline.commands.watch import state_lines
-from pipeline.paths import PROJECT, Folders
+from pipeline.paths import PROJECT, Folders, RunPaths
 from pipeline.report.live import Live
 from tests.report.browser import BROWSER, needs_browser
 from tests.report.conftest import new_run  # noqa: F401 - a fixture
@@ -262,6 +262,14 @@ def test_a_new_run_and_a_removed_one_change_the_version(runs, port):
     (runs["ExpAAB"] / ".stages" / "predict.json").write_text("{}")
     seen.add(get(port, "/version")[1])
     assert len(seen) == 4
+
+
+def test_the_version_changes_when_a_run_is_killed(runs, port):
+    with held(RunPaths(runs["ExpAAB"], runs["ExpAAB"])):
+        get(port, "/")
+        during = get(port, "/version")[1]
+        assert get(port, "/version")[1] == during
+    assert get(port, "/version")[1] != during, "its files are the same"
 
 
 def test_a_port_in_use_is_refused(runs, port, capsys):

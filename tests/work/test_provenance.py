@@ -76,6 +76,17 @@ def test_a_stage_that_fails_records_nothing(workshop):
     assert not (run.paths / "provenance").exists()
 
 
+def test_no_stage_fails_for_it(workshop):
+    lines: list[str] = []
+    run = run_of(workshop.tiny("SWEEP.ENABLE=false"), lines.append)
+    (run.paths / "provenance").write_text("a file where the folder should be")
+    with recorded(run, "evaluate"):
+        pass
+    assert lines == ["warning: evaluate.json with versions and machine was not written: " + lines[0].split(": ", 2)[2]]
+    with pytest.raises(Stopped), recorded(run, "evaluate"):
+        raise Stopped("Ctrl-C")
+
+
 def fill(num_bytes: int) -> None:
     """Writes memory that comes from the system: malloc could give some that earlier tests have freed."""
     with mmap.mmap(-1, num_bytes) as block:
