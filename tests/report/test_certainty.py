@@ -63,7 +63,8 @@ def test_the_page_says_the_interval_and_from_how_many_sequences(finished_run, qu
     scored(folder, values, 4)
     reader = read(write_page(run_of(loaded)))
     found = score_interval(Record(run_of(loaded)))
-    assert f"{found.low:.3f} to {found.high:.3f} is the 95 % interval, from the spread between 4 seq" in reader.words
+    assert f"{found.low:.3f} to {found.high:.3f} is the 95 % interval of the mean score on seq" in reader.words
+    assert "from the variation between 4 sequences. The variation between seeds is not included." in reader.words
     assert reader.faults == [] and "range" in reader.values("class")
 
 

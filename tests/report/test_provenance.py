@@ -32,7 +32,7 @@ def test_seed_versions_commit_machine_memory_and_speed_are_shown(finished_run, q
     reader = read(write_page(run_of(loaded)))
     words = reader.words.split("Versions, machine, memory, speed")[-1]
     assert reader.faults == []
-    for text in ("0123456789ab, and code or configs were changed", "Some CPU, 2 cores", "8.0 GiB", "2.9.1"):
+    for text in ("0123456789ab, with uncommitted changes in code or configs", "Some CPU, 2 cores", "8.0 GiB", "2.9.1"):
         assert words.count(text) == 2
     assert words.count("3.0 GiB the process") == 2 and "largest loader" not in words
     assert "20.0 samples per second, validation left out" in words
