@@ -55,6 +55,14 @@ def configs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
+@pytest.fixture
+def project_copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of code and configs for one test, for processes that find other configs, or no data, beside the code."""
+    for name in ("pipeline", "configs"):
+        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "copy"
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project's root."""

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,10 @@ from pipeline.config.load import names
 from pipeline.paths import PROJECT
 
 
-def type_in(*arguments: str) -> tuple[int, str, str]:
-    """Returns exit code, output and error output of `./run.sh ARGUMENTS`."""
+def type_in(*arguments: str, folder: Path = PROJECT) -> tuple[int, str, str]:
+    """Returns exit code, output and error output of `./run.sh ARGUMENTS`, of the project in a folder."""
     command = [sys.executable, "-m", "pipeline", *arguments]
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return result.returncode, result.stdout, result.stderr
 
 
@@ -47,9 +48,8 @@ def test_a_slip_is_one_line_and_exit_code_2(arguments, wanted):
     assert all(text in error for text in wanted), error
 
 
-@pytest.mark.skipif((PROJECT / "data/aeroscapes").exists(), reason="there are data here")
-def test_without_data_the_answer_says_where_it_looked_and_how_to_get_them():
-    code, output, error = type_in("ExpAAB")
+def test_without_data_the_answer_says_where_it_looked_and_how_to_get_them(project_copy):
+    code, output, error = type_in("ExpAAB", folder=project_copy)
     assert code == 2 and "Traceback" not in error + output
     assert "No data of the competition 'aeroscapes' found" in error and "./run.sh download aeroscapes" in error
 

@@ -10,7 +10,10 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from pipeline.files import (
 )
 
 # Writes ever new contents of 4 MiB: a number, so often that the file says whether it is whole.
+NOBODY = 65534  # the user without any rights, on Linux as on macOS
 WRITER = """
 import sys
 from pathlib import Path
@@ -177,14 +181,29 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
         write_atomic(tmp_path / "runs" / "a" / "b.txt", "x")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_refused(tmp_path):
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+@contextmanager
+def as_a_user(user: int) -> Iterator[None]:
+    """Has the rights of a user inside, as far as this process may take them: root may write everywhere."""
+    before = os.geteuid()
+    os.seteuid(user)
     try:
-        with pytest.raises(UserError, match=r"cannot write .*: Permission denied"):
-            write_atomic(tmp_path / "a.txt", "x")
+        yield
     finally:
-        tmp_path.chmod(stat.S_IRWXU)
+        os.seteuid(before)
+
+
+def test_a_folder_without_permission_is_refused():
+    user = os.geteuid() or NOBODY
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are closed to others
+        folder = Path(name)
+        os.chown(folder, user, -1)
+        with as_a_user(user):
+            write_atomic(folder / "a.txt", "x")
+            folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+            with pytest.raises(UserError, match=r"cannot write .*: Permission denied"):
+                write_atomic(folder / "a.txt", "y")
+            assert (folder / "a.txt").read_text() == "x"
+        folder.chmod(stat.S_IRWXU)
 
 
 def test_only_left_over_temporaries_are_swept(tmp_path):

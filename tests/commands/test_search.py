@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -132,14 +131,11 @@ def test_a_stopped_search_continues_with_the_proposals_and_scores_of_one_that_wa
 
 @needs_optuna
 @pytest.mark.slow
-def test_a_search_whose_process_is_killed_goes_on_with_the_trial_that_it_was_in(project, workshop, tmp_path):
-    (tmp_path / "copy").mkdir()
-    for name in ("pipeline", "configs"):
-        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+def test_a_search_whose_process_is_killed_goes_on_with_the_trial_that_it_was_in(project_copy, workshop):
     text = text_of(workshop.data, ALL_LR, "  TRIALS: 2", "  FRESH_SEEDS: 2", changes=("SOLVER.NUM_EPOCHS=20",))
-    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text(text)
+    (project_copy / "configs" / "studies" / "mine.yaml").write_text(text)
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path / "copy"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": project_copy}
     with subprocess.Popen(command, **pipes) as process:
         for line in process.stdout:
             if "trial 1: epoch   2/" in line:
@@ -234,14 +230,11 @@ def test_another_space_is_another_search_and_more_trials_are_not(write_search, t
 
 @needs_optuna
 @pytest.mark.slow
-def test_two_workers_train_two_trials_at_a_time(project, workshop, tmp_path):
-    (tmp_path / "copy").mkdir()
-    for name in ("pipeline", "configs"):
-        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+def test_two_workers_train_two_trials_at_a_time(project_copy, workshop):
     text = text_of(workshop.data, ALL_LR, "  TRIALS: 4", "  FRESH_SEEDS: 2", "SPLITS: [0, 1]")
-    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text(text)
+    (project_copy / "configs" / "studies" / "mine.yaml").write_text(text)
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--workers", "2"]
-    result = subprocess.run(command, cwd=tmp_path / "copy", capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=project_copy, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert [row["state"] for row in trials()] == ["done"] * 4
     assert [row["runs"] for row in rows_of("mine.csv")] == ["4", "4"]

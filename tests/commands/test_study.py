@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -124,17 +123,14 @@ ENDED = "{a: [SOLVER.PATIENCE=500], b: [SOLVER.NUM_EPOCHS=1]}"
         (ENDED, "evaluate  done", True),  # the signal reaches a process that has nothing left to do, too
     ],
 )
-def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project, workshop, tmp_path, settings, at, to_group):
+def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project_copy, workshop, settings, at, to_group):
     words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=500") if not word.startswith((SPLIT, SEED))]
     lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
-    (tmp_path / "copy").mkdir()
-    for name in ("pipeline", "configs"):
-        shutil.copytree(project / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
     study = "\n".join([*lines, f"SETTINGS: {settings}"]) + "\n"
-    (tmp_path / "copy" / "configs" / "studies" / "mine.yaml").write_text(study)
+    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
     command = [sys.executable, "-u", "-m", "pipeline", "study", "mine", "--workers", "2"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, cwd=tmp_path / "copy", **pipes) as process:
+    with subprocess.Popen(command, cwd=project_copy, **pipes) as process:
         for line in process.stdout:
             if at in line:
                 time.sleep(1)  # a process that has ended its run waits for the next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 
 import numpy as np
@@ -13,7 +14,6 @@ from safetensors import safe_open
 from pipeline.errors import UserError
 from pipeline.prediction.store import is_whole, mapped_array, read_facts, write_shard
 
-resource = pytest.importorskip("resource")  # limits of a process are a matter of Unix
 SHAPES = st.lists(st.integers(0, 5), min_size=1, max_size=3)
 
 
