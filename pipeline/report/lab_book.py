@@ -119,7 +119,7 @@ class _Book:
         entries = [self._entry(key) for key in keys]
         by_reference: dict[str, list[int]] = defaultdict(list)
         for index, entry in enumerate(entries):
-            if entry.gain is not None:
+            if entry.gain is not None and entry.reference != MEMBERS:  # each ensemble has members of its own
                 by_reference[entry.reference].append(index)
         for indices in by_reference.values():
             adjusted = holm([entries[index].gain.p_value for index in indices])

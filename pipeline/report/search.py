@@ -92,11 +92,11 @@ def floors_of(histories: Sequence[Mapping[str, Sequence[str]]], score: str, num_
 
     Source: the median stopping rule, Golovin et al. 2017, "Google Vizier", with the best instead of the mean so far.
     """
+    column = f"valid_{score}"
+    if any(column not in history for history in histories):  # of the first one already, not after LEAST_TRIALS
+        raise UserError(f"SEARCH.PRUNE: the trainings do not compute {label_of(score)} per epoch; set PRUNE: false")
     if len(histories) < LEAST_TRIALS:
         return None
-    column = f"valid_{score}"
-    if any(column not in history for history in histories):
-        raise UserError(f"SEARCH.PRUNE: the trainings do not compute {label_of(score)} per epoch; set PRUNE: false")
     curves = [[float(value or 0) for value in history[column][1:]] for history in histories]  # [0]: before training
     first = max(1, math.ceil(WARM_UP_SHARE * num_epochs))
     by_epoch = {

@@ -72,18 +72,22 @@ def evaluate_ensemble(
     samples = member_samples(rows, results) if is_fitted else []
     fitted = fitted_weights(run, samples) if is_fitted else None
     del results
+    weights_without: Mapping[str, np.ndarray] = {}  # fitted ones, for each image without its sequence
+
+    def final_of(image_id: str) -> Recipe:
+        return Recipe("WEIGHTED", weights_without[image_id]) if image_id in weights_without else chosen
+
     if fitted is not None and fitted.adopted is not None:
         trial = fitted.trials.by_key[fitted.adopted]
-        chosen = Recipe("WEIGHTED", trial.setting)
-
-        def recipe_of(image_id: str) -> list[Recipe]:  # weights that were fitted without its sequence
-            return [Recipe("WEIGHTED", trial.held_out.get(image_id, trial.setting))]
-
-        made = make_each("combined_again", image_maker(run, folder, rows, held_out, recipe_of))
+        chosen, weights_without = Recipe("WEIGHTED", trial.setting), trial.held_out
+        maker = image_maker(run, folder, rows, held_out, lambda image_id: [final_of(image_id)])
+        made = make_each("combined_again", maker)
         results, examined = gathered(run, rows, made)
         by_method["WEIGHTED"], scores["WEIGHTED"] = (
             np.stack([result[name][0] for result in results]) for name in ("methods", "scores")
         )
+    if not settings.stream:  # nothing was kept of an image, and all of them are drawn: the mask alone is combined again
+        made = make_each("masks", mask_maker(run, held_out, final_of))
     evaluation = evaluation_of(
         run, folder, rows, by_method[chosen.method], lambda image_id: made(image_id)["mask"], examined
     )
@@ -174,6 +178,17 @@ def image_maker(
         if with_sample:
             made |= arrays_of(sample_members(image_id, row.sequence, members, predictions, truth))
         return made
+
+    return make
+
+
+def mask_maker(run: Run, held_out: HeldOut, recipe_of: Callable[[str], Recipe]) -> Make:
+    """Returns a function from an image and its predictions to `mask`, as `image_maker` has it, and nothing else."""
+    competition = run.loaded.competition
+
+    def make(image_id: str, predictions: Sequence[Prediction]) -> Arrays:
+        recipe = for_members(recipe_of(image_id), held_out[image_id])
+        return {"mask": with_objects(predictions, combine(predictions, [recipe])[0], competition)}
 
     return make
 

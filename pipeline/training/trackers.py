@@ -238,10 +238,24 @@ def _can_reach(url: str) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other process is in a block with this file."""
+    """Waits until no other process is in a block with this file; not longer than for a server.
+
+    Raises:
+        TimeoutError: another process stays in it.
+    """
     with open(path, "ab") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.lockf(file, fcntl.LOCK_EX)
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > until:
+                    raise TimeoutError(f"another process holds {path.name}") from None
+                time.sleep(0.1)
+                continue
+            except OSError:  # a file system without locks
+                pass
+            break
         yield
 
 

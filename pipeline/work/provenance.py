@@ -11,6 +11,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,7 @@ from pipeline.training.device import choose_device, choose_precision, described
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "numpy", "opencv-python-headless")
 KIB = 1024
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else KIB  # getrusage(2)
 GIT_SECONDS = 10  # a checkout on a slow disk; without an answer the commit is left out
 RESET_PEAK = "5"  # what Linux is told to forget a process's peak, proc(5)
 CODE = ("pipeline", "configs", "run.sh", "requirements.txt")  # what a result may depend on
@@ -37,29 +39,32 @@ CODE = ("pipeline", "configs", "run.sh", "requirements.txt")  # what a result ma
 def recorded(run: Run, stage: str) -> Iterator[None]:
     """Writes how a stage was carried out, once it is done or was stopped; the peak memory is that of the stage."""
     _reset_peaks()
+    workers_before = _peak_of_workers()
     path = run.paths / provenance_file(stage)
     # A training that goes on may have needed more memory before. One that begins anew has no checkpoint yet.
     earlier = (read_json(path) or {}) if stage == "train" and (run.paths / LAST).exists() else {}
     try:
         yield
     except Stopped:
-        _try_to_write(run, path, earlier)
+        _try_to_write(run, path, earlier, workers_before)
         raise
-    _try_to_write(run, path, earlier)
+    _try_to_write(run, path, earlier, workers_before)
 
 
-def _try_to_write(run: Run, path: Path, earlier: Mapping[str, Any]) -> None:
+def _try_to_write(run: Run, path: Path, earlier: Mapping[str, Any], workers_before: int) -> None:
     """Writes it, or warns: no stage fails for what only people read."""
     try:
-        _write(run, path, earlier)
+        _write(run, path, earlier, workers_before)
     except Exception as error:
         run.log(f"warning: {path.name} with versions and machine was not written: {type(error).__name__}: {error}")
 
 
-def _write(run: Run, path: Path, earlier: Mapping[str, Any]) -> None:
+def _write(run: Run, path: Path, earlier: Mapping[str, Any], workers_before: int) -> None:
     facts = {"versions": versions(), "commit": commit(PROJECT), "machine": machine(), "device": _device(run)}
-    before = earlier.get("peak_bytes") or {}
-    facts["peak_bytes"] = {name: max(value, before.get(name) or 0) for name, value in peak_bytes().items()}
+    before, peaks = earlier.get("peak_bytes") or {}, peak_bytes()
+    if peaks["worker"] == workers_before:  # the largest ended before this stage began
+        peaks["worker"] = 0
+    facts["peak_bytes"] = {name: max(value, before.get(name) or 0) for name, value in peaks.items()}
     others = [*(earlier.get("earlier") or ()), *([earlier["machine"]] if "machine" in earlier else ())]
     facts["earlier"] = [one for index, one in enumerate(others) if one not in (facts["machine"], *others[:index])]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,9 +110,8 @@ def machine() -> dict[str, Any]:
 
 
 def peak_bytes() -> dict[str, int]:
-    """Returns the largest memory since `recorded` began: of this process, of its largest worker, of the card."""
-    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
-    found = {"process": _peak_of_process(), "worker": workers}
+    """Returns the largest memory of this process and of the card since `recorded` began, and of any worker so far."""
+    found = {"process": _peak_of_process(), "worker": _peak_of_workers()}
     return found | ({"gpu": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {})
 
 
@@ -129,7 +133,12 @@ def _peak_of_process() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * KIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+
+
+def _peak_of_workers() -> int:
+    """Returns the largest memory of a process that this one has started and that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS_UNIT
 
 
 def _cpu_name() -> str:
