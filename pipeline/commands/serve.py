@@ -11,6 +11,7 @@ import hashlib
 import mimetypes
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -121,10 +122,18 @@ def make_server(folders: Folders, port: int) -> ThreadingHTTPServer:
         board = served
 
     try:
-        return ThreadingHTTPServer((HOST, port), Handler)
+        return Server((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or "expected a number from 0 to 65535"
         raise UserError(f"cannot serve on port {port}: {why}; type another: ./run.sh watch --serve 0") from None
+
+
+class Server(ThreadingHTTPServer):
+    """A server that is silent about browsers that leave in the middle of an answer."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class BoardHandler(BaseHTTPRequestHandler):

@@ -15,6 +15,8 @@ not overlap, none (distance from 16, correlation to 0.886).
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -110,11 +112,12 @@ def write_signatures(path: Path, signatures: Signatures) -> None:
 
 
 def read_signatures(path: Path) -> Signatures | None:
-    """Returns what `write_signatures` wrote, or None where there is no such file."""
-    if not path.is_file():
+    """Returns what `write_signatures` wrote, or None where there is no such file, or a damaged one."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+            return Signatures(found["ids"].tolist(), found["bits"], found["thumbnails"].astype(np.float32))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    with np.load(path, allow_pickle=False) as found:
-        return Signatures(found["ids"].tolist(), found["bits"], found["thumbnails"].astype(np.float32))
 
 
 def signatures_of(images: ImageSource, catalog: pd.DataFrame) -> Signatures:

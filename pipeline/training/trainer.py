@@ -318,7 +318,8 @@ def _show(training: Training, bar: tqdm, lr: float) -> None:
     bar.update()
     if bar.disable or time.monotonic() - getattr(bar, "told_at", 0.0) < BAR_SECONDS:
         return
-    bar.told_at, means = time.monotonic(), training.sums.means()
+    bar.told_at = time.monotonic()
+    means = training.sums.means()
     scores = {label_of(name): score.mean for name, score in means.scores.by_name.items()}
     shown = {label: f"{mean:.3f}" for label, mean in scores.items() if mean is not None}
     bar.set_postfix({"loss": f"{means.loss:.3f}", **shown, "lr": f"{lr:.1e}"}, refresh=False)

@@ -8,9 +8,11 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -270,6 +272,18 @@ def test_the_version_changes_when_a_run_is_killed(runs, port):
         during = get(port, "/version")[1]
         assert get(port, "/version")[1] == during
     assert get(port, "/version")[1] != during, "its files are the same"
+
+
+def test_a_browser_that_leaves_is_no_traceback(runs, port, capfd):
+    (runs["ExpAAB"] / "report.html").write_text("x" * 20_000_000)
+    get(port, "/")
+    with socket.create_connection((HOST, port)) as browser:
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+        browser.sendall(f"GET /ExpAAB/report.html HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+        browser.recv(100)
+    assert get(port, "/version")[0] == 200
+    time.sleep(0.5)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_in_use_is_refused(runs, port, capsys):

@@ -157,3 +157,9 @@ def test_the_signatures_that_are_kept_give_the_nearest_images(tmp_path):
     assert first == "a" and likeness > 0.95 > other
     assert nearest(found, "a", set(images), 9)[0][0] == "nearly a", "never itself"
     assert read_signatures(tmp_path / "absent.npz") is None
+    whole = kept.read_bytes()
+    for size in range(0, len(whole), 97):  # damaged: the page goes without neighbours
+        kept.write_bytes(whole[:size])
+        assert read_signatures(kept) is None
+    kept.write_bytes(bytes(byte ^ 255 for byte in whole))
+    assert read_signatures(kept) is None
