@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.added import known_before
 from pipeline.engine.freshness import ABSENT, NOT_DONE, Fingerprints, Hashes, Marker, changes_since, plain, read_marker
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError
@@ -24,9 +25,9 @@ def declared_keys(stage: Stage, run: Run) -> tuple[str, ...]:
 
 
 def settings_of(stage: Stage, run: Run) -> dict[str, Any]:
-    """Returns the settings that the stage depends on."""
+    """Returns the settings that the stage depends on; a key that was added later counts once it changes something."""
     keys = declared_keys(stage, run)
-    return {key: value for key, value in run.loaded.settings.items() if is_below(key, keys)}
+    return known_before({key: value for key, value in run.loaded.settings.items() if is_below(key, keys)})
 
 
 def hashes_inside(stage: Stage, run: Run, fingerprints: Fingerprints) -> Hashes:

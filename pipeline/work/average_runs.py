@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.config.added import ADDED
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown
@@ -65,8 +66,9 @@ def _difference(run: Run, paths: RunPaths) -> str | None:
     """Returns by what another run's network differs from this one's, in words."""
     theirs = read_config(paths / CONFIG) or {}
     for key, own in run.loaded.values.items():
-        if is_below(key, ALIKE) and theirs.get(key) != _plain(own):
-            found = f"has {key} {show_value(theirs.get(key))}, this run {show_value(_plain(own))}"
+        other = theirs.get(key, _plain(ADDED.get(key)))
+        if is_below(key, ALIKE) and other != _plain(own):
+            found = f"has {key} {show_value(other)}, this run {show_value(_plain(own))}"
             return f"{found}; weights are averaged of one architecture only"
     classes, wanted = classes_of(paths / BEST), list(run.loaded.competition.class_names)
     if classes != wanted:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.config.added import ADDED
 from pipeline.config.load import RETIRED, Loaded, flatten, names, read_chain, run_name
 from pipeline.config.load import load as load_anew
 from pipeline.config.schema import Config
@@ -37,7 +38,9 @@ def rows_of(table: str) -> list[dict[str, str]]:
 EXPERIMENTS = {row["experiment"]: row for row in rows_of("experiments.csv")}
 RESULTS = {row["experiment"]: row for row in rows_of("results.csv")}
 DEFAULTS = {row["key"]: json.loads(row["default"]) for row in rows_of("base_defaults.csv")}
-KEYS = (HERE / "keys.txt").read_text().split()
+LINES = (HERE / "keys.txt").read_text().split()
+KEYS = [line.removeprefix("+") for line in LINES]
+LATER = {line[1:] for line in LINES if line.startswith("+")}
 OWN_PLAN = {"ExpAAA": "one_cycle", "ExpAAB": "flat_cosine"}  # the original chose between its two loops in the notebook
 
 
@@ -180,8 +183,13 @@ def test_the_list_of_config_keys_is_frozen():
     found = list(load("ExpAAA").values)
     assert found == KEYS, (
         "The config keys changed. If that is meant, change tests/config/keys.txt with them (users' configs may name "
-        f"these keys):\nnew: {sorted(set(found) - set(KEYS))}\ngone: {sorted(set(KEYS) - set(found))}"
+        "these keys). Write a new one with a + and add it to pipeline/config/added.py, so that finished runs stay "
+        f"valid:\nnew: {sorted(set(found) - set(KEYS))}\ngone: {sorted(set(KEYS) - set(found))}"
     )
+
+
+def test_each_key_that_was_added_later_has_the_value_of_before():
+    assert {key for key in ADDED if not key.startswith("COMPETITION.")} == LATER
 
 
 def test_no_file_of_the_original_needs_yaml_beyond_plain_values():

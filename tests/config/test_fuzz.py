@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
-KEYS = (HERE / "keys.txt").read_text().split()
+KEYS = (HERE / "keys.txt").read_text().replace("+", "").split()
 GROUPS = sorted({key.rpartition(".")[0] for key in KEYS})
 NAMES = ("ExpAAA", "ExpBAA", "ExpABG", "ExpCAB", "ExpEBD")
 FILE = re.compile(r"configs/[\w/.-]+\.yaml")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.added import ADDED
 from pipeline.config.load import load
 from pipeline.engine.chain import reuse_finished, run_chain, stage_seconds
 from pipeline.engine.dependence import why_run
@@ -124,6 +125,21 @@ def test_what_comes_out_otherwise_makes_its_readers_run(bench):
         "learn": "cut.txt changed",
         "tell": "cut.txt changed",
     }
+
+
+def test_a_key_that_was_added_later_makes_a_run_stale_only_where_it_changes_something(bench, tmp_path, monkeypatch):
+    bench.run()
+    marker = bench.paths.marker("learn")
+    content = json.loads(marker.read_text())
+    usual = content["settings"].pop("SOLVER.MAX_LR")  # as if a pipeline without the key had finished the stage
+    marker.write_text(json.dumps(content))
+    assert reasons(bench.run()) == {"learn": f"SOLVER.MAX_LR changed (null -> {usual})"}
+    marker.write_text(json.dumps(content))
+    monkeypatch.setitem(ADDED, "SOLVER.MAX_LR", usual)
+    assert executed(bench.run()) == []
+    other = Bench(tmp_path, "SOLVER.MAX_LR=0.5")
+    assert reasons(other.run()) == {"learn": "SOLVER.MAX_LR changed (null -> 0.5)"}
+    assert reasons(bench.run()) == {"learn": "SOLVER.MAX_LR changed (0.5 -> null)"}
 
 
 def test_keys_that_differ_between_machines_change_nothing(bench, tmp_path):
