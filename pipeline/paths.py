@@ -71,6 +71,7 @@ TRACKER = "tracker.json"  # what RUNTIME.TRACKER calls this run, and the last ep
 SUBMISSION = "submission.json"
 REFUSAL = "refused.json"
 REPORT = "report.html"
+EXPORT = "exported"  # the network for other programs
 PLOTS = "plots"
 PANELS = "panels"
 SAMPLES_PLOT = f"{PLOTS}/samples.png"
@@ -86,7 +87,6 @@ INDEX = "index.json"
 # In the folder of all runs.
 BOARD = "index.html"
 STUDIES = "study_tables"
-TRIALS = "_trials"  # how the files of a search end there
 TRIALS = "_trials"  # how the files of a search end there
 TRACKED = "tracked"  # what RUNTIME.TRACKER keeps on this machine
 COMPARED_SCORES, COMPARED_CURVES = "compared/scores.png", "compared/curves.png"

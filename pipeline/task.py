@@ -242,6 +242,8 @@ class Task:
         learning: (run, device) to what training and validation need.
         make_predictor: (loaded, network with its weights, device, number format, is_plain=False) to what `predict`
             takes; with `is_plain` whole images are predicted once, as training validates them, whatever PREDICT says.
+        export: (predictor, size (height, width) of its images, folder) writes the network for other
+            programs, and returns what they have to know as plain values, `onnx` and `library` among them.
         predict: (predictor, batches of `collate_valid`) yields (image id, prediction) of every image.
         stored_bytes: (predictor, sizes (height, width) of images) to the bytes that their predictions take in a store,
             and whether that is exact or an upper bound.
@@ -291,6 +293,7 @@ class Task:
     build_network: Callable[[Loaded], nn.Module]
     learning: Callable[[Run, torch.device], Learning]
     make_predictor: Callable[..., Any]
+    export: Callable[[Any, tuple[int, int], Path], dict[str, Any]]
     predict: Callable[[Any, Iterable[Batch]], Iterator[tuple[str, Any]]]
     stored_bytes: Callable[[Any, Iterable[tuple[int, int]]], tuple[int, bool]]
     pack: Callable[[Any], tuple[np.ndarray, dict[str, Any]]]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
 STUDY, WHY = "pipeline.commands.study", "pipeline.commands.why"
 BOARD, WATCH = "pipeline.commands.board", "pipeline.commands.watch"
+EXPORT = "pipeline.commands.export"
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,6 +75,7 @@ TABLE = (
     Command("submit", SUBMISSIONS, "upload a run's submission to Kaggle", 'ExpAAB -m "flat, then cosine"'),
     Command("log", SUBMISSIONS, "print the scores of all uploads, local and on Kaggle", "--competition aeroscapes"),
     Command("convention", SUBMISSIONS, "find out how a competition writes run lengths", "aeroscapes train_runs.csv"),
+    Command("export", EXPORT, "write a trained network as ONNX, and for segmentation_models_pytorch", "ExpAAB"),
     Command("download", RUNS, "download a competition's data or an encoder's weights", "camvid"),
     Command("new", NEW, "describe a competition by its folder, with a first experiment", "data/my-competition"),
     Command("doctor", RUNS, "print what this machine has and lacks, and how to fix it", ""),

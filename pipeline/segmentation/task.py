@@ -33,6 +33,7 @@ SEGMENTATION = Task(
     build_network=lazy("pipeline.segmentation.networks:network_of"),
     learning=lazy("pipeline.segmentation.learning:learning"),
     make_predictor=lazy("pipeline.segmentation.predict:make_predictor"),
+    export=lazy("pipeline.segmentation.export:export_network"),
     predict=lazy("pipeline.segmentation.predict:predict_batches"),
     stored_bytes=lazy("pipeline.segmentation.predict:stored_bytes"),
     pack=lazy("pipeline.segmentation.predict:pack"),
