@@ -227,9 +227,10 @@ class Task:
         build_pseudo_store: (run, folder of the images, rows of their table) to the folder of the tile store of
             pseudo-labelled images.
         draw_pseudo_labels: (run, folder of the images, rows of their table) draws some with their pseudo-labels.
-        train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frame(index)`,
-            `describe(key)`, `class_presence()` and `set_class_scores(scores)`. Where there are pseudo-labels, it has
-            the datasets `labelled` and `pseudo`, and indices of the latter come after those of the former.
+        train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frames()`,
+            (height, width) of every padded sample, `describe(key)`, `class_presence()` and `set_class_scores(scores)`.
+            Where there are pseudo-labels, it has the datasets `labelled` and `pseudo`, and indices of the latter come
+            after those of the former.
         valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
             windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool

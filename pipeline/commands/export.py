@@ -21,7 +21,9 @@ PACKAGES = "onnx onnxruntime onnxscript"
 def export_command(options: Parser, arguments: Sequence[str]) -> None:
     """Writes the files, compares each with the network, and says how to use them."""
     add_config(options)
-    options.add_argument("--to", metavar="FOLDER", type=Path, help="where to write; default: exported/ in the run folder")
+    options.add_argument(
+        "--to", metavar="FOLDER", type=Path, help="where to write; default: exported/ in the run folder"
+    )
     options.add_argument(
         "--trust-code", action="store_true", help="run a network of your own (MODEL.NAME: FILE.py:FUNCTION)"
     )

@@ -23,6 +23,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
+from pipeline.data.order import distinct_frames, draw_shares, times_before
 from pipeline.data.streams import ORDER
 from pipeline.errors import UserError
 from pipeline.task import Batch
@@ -51,8 +52,10 @@ class SampleKey(NamedTuple):
 class EpochSampler(Sampler):
     """Batches of `SampleKey`s of one epoch, from one step on; set both with `begin` before iterating.
 
+    Of millions of samples it keeps their order, as numbers; the keys of a batch are made when it is due.
+
     Args:
-        dataset: gives the number of samples and the size of each.
+        dataset: gives the number of samples and, by `frames()`, the size (height, width) of each.
         shares: how often to draw each sample, relative to the others, from `rare_class_shares`; None: once each.
     """
 
@@ -67,8 +70,8 @@ class EpochSampler(Sampler):
     ):
         self.num_samples, self.batch_size = len(dataset), batch_size
         self.seed, self.shuffle, self.drop_last, self.shares = seed, shuffle, drop_last, shares
-        frames = np.array([dataset.frame(index) for index in range(len(dataset))])
-        self.frames = frames if (frames != frames[0]).any() else None
+        frames = dataset.frames()
+        self.frames = frames if len(distinct_frames(frames)) > 1 else None
         if self.num_samples < batch_size and drop_last:
             raise UserError(
                 f"DATALOADERS.TRAIN.BATCH_SIZE is {batch_size}, but there are {self.num_samples} training samples and "
@@ -84,27 +87,30 @@ class EpochSampler(Sampler):
         return num_batches(self.num_samples, self.batch_size, self.drop_last)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        yield from self.batches(self.epoch, self.augment)[self.start_step :]
+        return self._batches(self.epoch, self.augment, self.start_step)
 
     def batches(self, epoch: int, augment: bool = True) -> list[list[SampleKey]]:
         """Returns all batches of an epoch; a pure function of (seed, epoch) and the sampler's settings."""
+        return list(self._batches(epoch, augment, 0))
+
+    def _batches(self, epoch: int, augment: bool, start_step: int) -> Iterator[list[SampleKey]]:
         rng = np.random.default_rng((self.seed, epoch, 0, 0, ORDER))
         order = np.arange(self.num_samples) if self.shares is None else draw_shares(self.shares, rng)
         order = rng.permutation(order) if self.shuffle else order
-        drawn: dict[int, int] = {}
-        keys = []
-        for index in map(int, order):
-            drawn[index] = drawn.get(index, -1) + 1
-            keys.append(SampleKey(epoch, index, augment, drawn[index]))
         if self.drop_last:
-            keys = keys[: len(self) * self.batch_size]
+            order = order[: len(self) * self.batch_size]
+        repeats = None if self.shares is None else times_before(order)
         if self.frames is not None:  # images of one size share a batch, so that little is padded
-            keys.sort(key=lambda key: tuple(self.frames[key.index]))
-        starts = [step * self.batch_size for step in range(len(self))]
-        batches = [keys[start:end] for start, end in zip(starts, [*starts[1:], len(keys)], strict=True)]
+            by_size = np.lexsort(self.frames[order].T[::-1])  # stable: by height, then by width
+            order, repeats = order[by_size], None if repeats is None else repeats[by_size]
+        steps = np.arange(len(self))
         if self.frames is not None and self.shuffle:
-            batches = [batches[index] for index in rng.permutation(len(batches))]
-        return batches
+            steps = rng.permutation(len(self))
+        for step in steps[start_step:].tolist():
+            part = slice(step * self.batch_size, None if step == len(self) - 1 else (step + 1) * self.batch_size)
+            indices = order[part].tolist()
+            times = repeats[part].tolist() if repeats is not None else [0] * len(indices)
+            yield [SampleKey(epoch, *key) for key in zip(indices, [augment] * len(indices), times, strict=True)]
 
 
 def num_batches(num_samples: int, batch_size: int, drop_last: bool) -> int:
@@ -160,17 +166,6 @@ def rare_class_shares(presence: np.ndarray, rate: float, classes: Sequence[str])
     )
 
 
-def draw_shares(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns as many indices as there are shares, each drawn its expected number of times, rounded up or down.
-
-    >>> draw_shares(np.array([0.5, 0.25, 0.25, 0.0]), np.random.default_rng(1)).tolist()
-    [0, 0, 1, 2]
-    """
-    num = len(shares)
-    positions = (np.arange(num) + rng.random()) / num
-    return np.minimum(np.searchsorted(np.cumsum(shares), positions, side="right"), num - 1)
-
-
 def same_size_batches(dataset: Dataset, batch_size: int) -> list[list[int]]:
     """Returns batches of indices; each holds images of one padded size, with labels or without.
 
@@ -200,7 +195,8 @@ def image_loader(
     is_whole = isinstance(batches, int)
     num_workers = available_workers(num_workers, log)
     if num_workers:
-        num_px = max((math.prod(dataset.frame(index)) for index in range(len(dataset))), default=0)
+        frames = map(dataset.frame, range(len(dataset))) if is_whole else distinct_frames(dataset.frames())
+        num_px = max(map(math.prod, frames), default=0)
         num_bytes = num_px * dataset.pixel_bytes
         check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
     return DataLoader(

@@ -27,7 +27,7 @@ class PseudoSampler(Sampler):
     def __init__(self, labelled: EpochSampler, pseudo: Dataset, per_batch: int):
         self.labelled, self.num_pseudo, self.per_batch = labelled, len(pseudo), per_batch
         self.batch_size = labelled.batch_size + per_batch
-        self.frames = [pseudo.frame(index) for index in range(self.num_pseudo)]
+        self.frames = list(map(tuple, pseudo.frames().tolist()))
 
     def begin(self, epoch: int, start_step: int = 0, augment: bool = True) -> None:
         """Chooses what the next iteration yields."""

@@ -11,6 +11,7 @@ rejected: tiles cut into PNG or JPEG files, decoding anew for each tile, and hol
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Store:
         scales = [tuple(scale) if isinstance(scale, list) else scale for scale in index["scales"] or ()]
         self.scales: tuple[Scale, ...] | None = tuple(scales) or None
         self._sizes = {key: tuple(size) for key, size in index.get("sizes", {}).items()}
-        self._entries = {key: [Entry(*row) for row in rows] for key, rows in index["images"].items()}
+        self._rows = index["images"]  # an `Entry` is made when it is asked for: of a million images that is a second
         self.channels, self.dtype = int(index["channels"]), np.dtype(index["dtype"])
         self._images = _map_file(path / PIXELS, index["num_pixels"] * self.channels, self.dtype)
         self.planes = index.get("planes")
@@ -66,10 +67,10 @@ class Store:
             KeyError: the store has no such image or scale.
         """
         if scale is None and self.scales is None:
-            return self._entries[image_id][0]
+            return Entry(*self._rows[image_id][0])
         if self.scales is None or scale not in self.scales:
             raise KeyError(f"the store {self.path} has the scales {self.scales or 'native'}, not {scale or 'native'}")
-        return self._entries[image_id][self.scales.index(scale)]
+        return Entry(*self._rows[image_id][self.scales.index(scale)])
 
     def size(self, image_id: str) -> Size | None:
         """Returns (width, height) of an image before it was scaled; None in a store without factors."""
@@ -108,7 +109,7 @@ def open_store(path: Path | str) -> Store:
     """
     path = Path(path)
     try:
-        index = json.loads((path / INDEX).read_text())
+        index = _read_index(path / INDEX)
         if index["format"] != FORMAT:
             raise ValueError(f"its format is {index['format']}, expected {FORMAT}")
         return Store(path, index)
@@ -116,6 +117,17 @@ def open_store(path: Path | str) -> Store:
         raise UserError(
             f"{path} is not a usable tile store: {error}.\nRemove that folder and run `tile` again."
         ) from error
+
+
+def _read_index(path: Path) -> dict:
+    """Returns the content of an index; of a million images in four seconds, not in fifteen."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # else the collector goes through all lists again and again while they are made
+    try:
+        return json.loads(path.read_text())
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _map_file(path: Path, num_values: int, dtype: np.dtype) -> np.ndarray:

@@ -1,15 +1,23 @@
-"""Where training samples lie: tiles of the images in the tile store, or whole images where tiles are off."""
+"""Where training samples lie: tiles of the images in the tile store, or whole images where tiles are off.
+
+Images of one size have the same tiles, so these are kept once, and of each image only the number of its first sample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from pipeline.config.augmentation import Augmentation
 from pipeline.data.store import Store
 from pipeline.data.tiles import Box, Scale, tile_windows
 from pipeline.errors import UserError
 from pipeline.paths import SPLIT
+from pipeline.segmentation.padding import Sizes
+
+Windows = list[tuple[Scale | None, Box]]
 
 
 class TilePosition(NamedTuple):
@@ -20,7 +28,48 @@ class TilePosition(NamedTuple):
     box: Box
 
 
-def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> list[TilePosition]:
+class TilePositions(Sequence[TilePosition]):
+    """Every tile of every image, image by image.
+
+    Args:
+        ids: the images, each once.
+        kinds: for each image the number of its windows in `windows`.
+        windows: the tiles of an image, one list for each size of image.
+    """
+
+    def __init__(self, ids: Sequence[str], kinds: Sequence[int], windows: Sequence[Windows]) -> None:
+        self.ids, self.kinds, self.windows = ids, np.asarray(kinds), windows
+        counts = np.array([len(own) for own in windows])[self.kinds]
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> TilePosition:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        image = int(self.image_of(index))
+        return TilePosition(self.ids[image], *self.windows[self.kinds[image]][index - int(self.starts[image])])
+
+    def image_of(self, indices: int | np.ndarray) -> np.ndarray:
+        """Returns the position of the image of each sample in `ids`."""
+        return np.searchsorted(self.starts, indices, side="right") - 1
+
+    def of_image(self, image: int) -> tuple[int, int]:
+        """Returns the first sample of an image, and how many it has."""
+        return int(self.starts[image]), int(self.starts[image + 1] - self.starts[image])
+
+    def frames(self, sizes: Sizes) -> np.ndarray:
+        """Returns (height, width) of each padded sample: int64 (samples, 2), without its memory where all are equal."""
+        flat = np.array([sizes.padded(box.height, box.width) for own in self.windows for _, box in own])
+        if (flat == flat[0]).all():
+            return np.broadcast_to(flat[0], (len(self), 2))
+        firsts = np.cumsum([0, *map(len, self.windows)])
+        images = self.image_of(np.arange(len(self)))
+        return flat[firsts[self.kinds[images]] + np.arange(len(self)) - self.starts[images]]
+
+
+def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation) -> TilePositions:
     """Returns every tile of every image, image by image; the whole image as often as random crops are taken of it.
 
     Raises:
@@ -28,14 +77,14 @@ def tile_positions(store: Store, ids: Sequence[str], augmentation: Augmentation)
     """
     if not ids:
         raise UserError(f"the split leaves no image to train on; see {SPLIT} and DATASETS.SPLIT_INDEX")
-    tile = augmentation.tile
-    if not tile.enable:
-        entries = [(image_id, store.entry(image_id)) for image_id in ids]
-        per_image = augmentation.random_crop.per_image if augmentation.random_crop.enable else 1
-        wholes = (TilePosition(image_id, None, Box(0, 0, entry.width, entry.height)) for image_id, entry in entries)
-        return [whole for whole in wholes for _ in range(per_image)]
-    return [
-        TilePosition(image_id, scale, box)
-        for image_id in ids
-        for scale, box in tile_windows(tile.sets, tile.width, tile.height, store.size(image_id))
-    ]
+    tile, crop = augmentation.tile, augmentation.random_crop
+    if tile.enable:
+        sizes = [store.size(image_id) for image_id in ids]
+        known = {size: tile_windows(tile.sets, tile.width, tile.height, size) for size in dict.fromkeys(sizes)}
+    else:
+        entries = map(store.entry, ids)
+        sizes = [(entry.width, entry.height) for entry in entries]
+        times = crop.per_image if crop.enable else 1
+        known = {size: [(None, Box(0, 0, *size))] * times for size in dict.fromkeys(sizes)}
+    numbers = {size: number for number, size in enumerate(known)}
+    return TilePositions(ids, [numbers[size] for size in sizes], list(known.values()))

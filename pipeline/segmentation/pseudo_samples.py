@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 
 from pipeline.config.augmentation import Augmentation
 from pipeline.data.loaders import SampleKey
-from pipeline.segmentation.positions import TilePosition
 from pipeline.segmentation.train_samples import TrainDataset
 
 PSEUDO_SEED = 2**24  # added to the run's seed, and beyond every EXPERIMENT.SEED: random streams of their own
@@ -48,10 +47,6 @@ class PseudoDataset(Dataset):
         """What a pixel takes in a batch, with its label."""
         return max(self.labelled.pixel_bytes, self.pseudo.pixel_bytes)
 
-    @property
-    def positions(self) -> Sequence[TilePosition]:
-        return [*self.labelled.positions, *self.pseudo.positions]
-
     def with_augmentation(self, augmentation: Augmentation) -> PseudoDataset:
         """Returns the samples of the same images and seed with another augmentation of the same tiles."""
         return PseudoDataset(*(part.with_augmentation(augmentation) for part in (self.labelled, self.pseudo)))
@@ -70,10 +65,14 @@ class PseudoDataset(Dataset):
         part, own = self._own(SampleKey(*key))
         return f"{part.describe(own)}{' (pseudo-labelled)' if part is self.pseudo else ''}"
 
-    def frame(self, index: int) -> tuple[int, int]:
-        """Returns (height, width) of a padded sample."""
+    def image_id(self, index: int) -> str:
+        """Returns the image of a sample."""
         part, key = self._own(SampleKey(1, index))
-        return part.frame(key.index)
+        return part.image_id(key.index)
+
+    def frames(self) -> np.ndarray:
+        """Returns (height, width) of every padded sample: int64 (samples, 2)."""
+        return np.concatenate([self.labelled.frames(), self.pseudo.frames()])
 
     def __getitem__(self, key: SampleKey | tuple[int, int]) -> tuple[np.ndarray, np.ndarray, SampleKey]:
         key = SampleKey(*key)

@@ -13,6 +13,7 @@ from pipeline.data.build_store import build_store
 from pipeline.data.competition import find_folder
 from pipeline.data.image_source import PLAIN, black_of, to_rgb
 from pipeline.data.loaders import SampleKey
+from pipeline.data.order import distinct_frames
 from pipeline.data.store import Store, open_store
 from pipeline.data.tiles import Scale, fixed_set, scale_of, scales_of
 from pipeline.engine.run import Run
@@ -75,7 +76,7 @@ def train_data(run: Run, fits_network: bool = True) -> TrainDataset | PseudoData
         pseudo_ids = pseudo_rows(run.paths)["id"].tolist()
         pseudo = TrainDataset(open_store(pseudo_tile_store(run)), pseudo_ids, *settings, *colors, sizes)
         dataset = PseudoDataset(dataset, pseudo)
-    refuse_other_sizes(sizes, {dataset.frame(index) for index in range(len(dataset))})
+    refuse_other_sizes(sizes, distinct_frames(dataset.frames()))
     return dataset
 
 
@@ -93,7 +94,7 @@ def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
     augmentation, competition = run.loaded.config.datasets.augmentation, run.loaded.competition
     step = max(1, len(dataset) // NUM_SHEET_SAMPLES)
     indices = list(range(0, len(dataset), step))[:NUM_SHEET_SAMPLES]
-    captions = [dataset.positions[index].image_id for index in indices]
+    captions = [dataset.image_id(index) for index in indices]
     kinds = (getattr(augmentation, own.name) for own in fields(Augmentation) if own.name != "tile")
     what = "augmented samples" if any(kind.enable for kind in kinds) else "samples"
     title = f"Training input: {what} of the first epoch, masks below"
@@ -109,7 +110,7 @@ def draw_samples(run: Run, dataset: TrainDataset | PseudoDataset) -> None:
     write_image(run.paths / SAMPLES_PLOT, sheet)
     tile = augmentation.tile
     for number, tile_set in enumerate(tile.sets if tile.enable else (), start=1):
-        image_id = dataset.positions[0].image_id
+        image_id = dataset.image_id(0)
         drawn = fixed_set(tile_set, dataset.store.size(image_id), tile.width, tile.height)
         image = to_rgb(_drawn_pixels(dataset.store, image_id, scale_of(tile_set)), facts)
         grid = draw_tile_grid(image, drawn, tile.width, tile.height)

@@ -88,10 +88,6 @@ class TrainDataset(torch.utils.data.Dataset):
             self.pixel_bytes += store.planes or 1  # the second mask
         self.padding_values = padding_values(padding, self.num_classes, black)
         self.positions = tile_positions(store, ids, augmentation)
-        _, self.first, self.image_of = np.unique(
-            [position.image_id for position in self.positions], return_index=True, return_inverse=True
-        )
-        self.num_tiles = np.bincount(self.image_of)
         self.chain = color_chain(augmentation.color)
         self.distortions, self.filters = distortions(augmentation), filters(augmentation)
         pasted = augmentation.copy_paste.classes
@@ -146,6 +142,17 @@ class TrainDataset(torch.utils.data.Dataset):
         crop = self.augmentation.random_crop
         box = crop if crop.enable else self.positions[index].box
         return self.sizes.padded(box.height, box.width)
+
+    def frames(self) -> np.ndarray:
+        """Returns (height, width) of every padded sample: int64 (samples, 2)."""
+        crop = self.augmentation.random_crop
+        if crop.enable:
+            return np.broadcast_to(self.sizes.padded(crop.height, crop.width), (len(self), 2))
+        return self.positions.frames(self.sizes)
+
+    def image_id(self, index: int) -> str:
+        """Returns the image of a sample."""
+        return self.positions[index].image_id
 
     def sample(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """Returns a sample before padding."""
@@ -248,23 +255,23 @@ class TrainDataset(torch.utils.data.Dataset):
 
     def _draw_source(self, index: int, allowed: Sequence[int], rng: np.random.Generator) -> int | None:
         """Returns a tile of another image; for `occurrence` one that shows a class which the sample shows too."""
-        own_image = self.image_of[index]
+        own_image = self.positions.image_of(index)
         if self.presence is not None:
             if not allowed:
                 return None
             shows = np.flatnonzero(self.presence[:, rng.choice(allowed)])
-            others = shows[self.image_of[shows] != own_image]
+            others = shows[self.positions.image_of(shows) != own_image]
             return int(rng.choice(others)) if len(others) else None
         return self._draw_other(index, rng)
 
     def _draw_other(self, index: int, rng: np.random.Generator) -> int | None:
         """Returns a tile of another image; None where there is none."""
-        own_image = self.image_of[index]
-        num_others = len(self.positions) - int(self.num_tiles[own_image])
+        first, number = self.positions.of_image(self.positions.image_of(index))
+        num_others = len(self.positions) - number
         if num_others == 0:
             return None
         draw = int(rng.integers(num_others))
-        return draw if draw < self.first[own_image] else draw + int(self.num_tiles[own_image])
+        return draw if draw < first else draw + number
 
 
 def drawn(settings: Random, stream: int, rng_of: Callable[[int], np.random.Generator]) -> np.random.Generator | None:

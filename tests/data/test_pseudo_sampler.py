@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,8 @@ SEED = 3
 class Frames(list):
     """As many samples as there are frames (height, width)."""
 
-    def frame(self, index):
-        return self[index]
+    def frames(self):
+        return np.array(self)
 
 
 def make(

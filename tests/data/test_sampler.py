@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pipeline.data.loaders import (
     EpochSampler,
     SampleKey,
-    draw_shares,
     num_batches,
     rare_class_shares,
     same_size_batches,
 )
+from pipeline.data.order import draw_shares
 from pipeline.errors import UserError
 
 
@@ -25,6 +25,9 @@ class Frames(list):
 
     def frame(self, index):
         return self[index]
+
+    def frames(self):
+        return np.array(self)
 
 
 def sampler(num_samples=20, batch_size=4, seed=3, frames=None, **settings_):
