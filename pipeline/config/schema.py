@@ -140,6 +140,7 @@ class Solver:
     ann_epochs: Count
     warmup_epochs: NotNegative
     power: Positive
+    finish_within_hours: Positive | Literal["session"] | None
     monitor: Monitor
     optimizer: Optimizer
     clip_norm: Positive | None
@@ -234,7 +235,7 @@ class Report:
 @dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
-    time_budget_hours: Positive | None
+    time_budget_hours: Positive | Literal["auto"] | None
     log_steps: CountOrZero
     tracker: Literal["wandb", "mlflow", "trackio"] | None
 

@@ -22,6 +22,7 @@ from typing import Literal
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
+from pipeline.engine.session import budget_seconds
 from pipeline.engine.stopping import SIGNALS, Floors, Stop, reason_of
 from pipeline.errors import Stopped, UserError
 from pipeline.paths import Folders
@@ -85,11 +86,11 @@ def open_run(
     from pipeline.stages import stages_of, task_of  # the tables name all folders; nothing else here imports upward
 
     loaded = load(name, tuple(overrides), trust_code)
-    hours = loaded.config.runtime.time_budget_hours
-    stop = Stop() if stop is None else stop
-    if hours and stop.deadline is None:  # of many runs, the budget is for all together
-        stop.set_budget(hours * 3600)
-    return Run(loaded, folders or Folders.from_environment(), log or print_line, stop, stages_of, task_of)
+    folders, stop = folders or Folders.from_environment(), Stop() if stop is None else stop
+    budget_s = budget_seconds(loaded.config.runtime.time_budget_hours, folders.runs)
+    if budget_s is not None and stop.deadline is None:  # of many runs, the budget is for all together
+        stop.set_budget(budget_s)
+    return Run(loaded, folders, log or print_line, stop, stages_of, task_of, began_s=stop.now_s())
 
 
 def run(

@@ -7,6 +7,7 @@ hashes and functions. `tests/engine/test_toy_chain.py` runs a chain that counts 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +107,7 @@ class Run:
         key: hash of everything that the current stage depends on; a partial result with another key is not continued.
         begun: the same in full, for a stage that continues a partial result although some of it has changed.
         is_forced: whether the current stage is to begin anew, whatever is there.
+        began_s: when this session began to work on the run, by `Stop.now_s`.
     """
 
     loaded: Any
@@ -117,6 +119,7 @@ class Run:
     key: str = ""
     begun: Marker | None = None
     is_forced: bool = False
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:

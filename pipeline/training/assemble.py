@@ -27,11 +27,13 @@ from pipeline.paths import (
     BEST,
     CANDIDATES,
     CHECKPOINTS,
+    CLOCK,
     EVENTS,
     HISTORY,
     LAST,
     NOT_FINITE,
     PLAN_CHANGES,
+    PLAN_FILE,
     REPLACED,
     STEPS,
     SWEEP_FACTS,
@@ -48,7 +50,7 @@ from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
-from pipeline.training.resume import content_to_continue, course_of, lasting_key
+from pipeline.training.resume import content_to_continue, course_of, lasting_key, plan_to_follow
 from pipeline.training.scenes import Scenes, remove_all
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums
@@ -190,7 +192,7 @@ def assemble(run: Run) -> Training:
     return Training(
         run=run,
         config=loaded.config,
-        plan=plan,
+        plan=plan_to_follow(content, plan),
         learner=learner,
         learning=learning,
         state=state,
@@ -257,7 +259,7 @@ def _set_aside(run: Run) -> None:
     for path in (*kept_epochs, *paths.folder.glob(CHECKPOINTS), *(paths / EVENTS).glob("events.out.*")):
         path.unlink()
     remove_all(run)
-    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES, TRACKER):
+    for name in (HISTORY, TIMINGS, STEPS, NOT_FINITE, PLAN_CHANGES, CLOCK, PLAN_FILE, TRACKER):
         (paths / name).unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.loss_mix import parse_mix
 from pipeline.files import write_atomic
+from pipeline.paths import PLAN_CHANGES, RunPaths
 from pipeline.scores import label_of
 from pipeline.task import Learning, Loss, Scores
 from pipeline.training.state import TrainState
@@ -127,6 +128,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def write_changes(paths: RunPaths, state: TrainState) -> None:
+    """Writes what was changed in the plan on the way, by the user or by the clock, if anything was."""
+    if state.changes:
+        write_rows(paths / PLAN_CHANGES, [change | {"what": "; ".join(change["what"])} for change in state.changes])
 
 
 class StepLog:

@@ -12,7 +12,7 @@ with the state that belongs to today's plan.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.engine.dependence import settings_of
@@ -27,6 +27,7 @@ from pipeline.training.state import TrainState, when
 
 # What the plan is made from: it is compared by what was carried out of it. These keys decide nothing else in training.
 PLAN_KEYS = ("PLAN", "MAX_LR", "MIN_LR", "PATIENCE", "NUM_EPOCHS", "ANN_EPOCHS", "WARMUP_EPOCHS", "POWER", "MONITOR")
+PLAN_KEYS += ("FINISH_WITHIN_HOURS",)
 CHANGEABLE = {f"SOLVER.{name}" for name in PLAN_KEYS}
 
 
@@ -107,6 +108,21 @@ def course_of(run: Run, plan: Any, steps_per_epoch: int) -> Course:
     return Course(tuple(plan), config.solver.monitor, config.loss_fn.mix, steps_per_epoch, starts_trained)
 
 
+def plan_to_follow(content: Mapping[str, Any] | None, plan: Any) -> Any:
+    """Returns the plan by which a training goes on: as the clock has cut it, where the content says that it did."""
+    return plan if content is None or not content["state"]["asked"] else _course_before(content).plan
+
+
+def _as_carried_out(course: Course, content: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Course:
+    """Returns a course with the plan that the clock has made of it, unless plan or time are no longer those."""
+    key, made = "SOLVER.FINISH_WITHIN_HOURS", content["made_from"]["settings"]
+    is_same = settings is None or made.get(key) == settings.get(key)
+    asked = content["state"].get("asked")
+    if not asked or not is_same or asked != course.state_dict()["plan"]:
+        return course
+    return replace(course, plan=_course_before(content).plan)
+
+
 def _course_before(content: Mapping[str, Any]) -> Course | None:
     """Returns the course that a checkpoint was made by, or None where an earlier version of the program wrote it."""
     try:
@@ -132,8 +148,10 @@ def _state_under(
     if settings is not None and (why := _changed(made["settings"], _lasting(settings))):
         difference = Difference(1, why)
     else:
-        found = under(course, state, before)
+        followed = _as_carried_out(course, content, settings)
+        found = under(followed, state, before)
         if isinstance(found, TrainState):
+            found.asked = [] if followed is course else found.asked
             return found
         names = [] if settings is None else _named(made["settings"], settings)
         by = f" ({', '.join(names)})" if names else ""

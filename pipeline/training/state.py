@@ -27,6 +27,7 @@ class TrainState:
         epochs_without_hit: per class, validations in a row in which nothing of it was found.
         history: one row per finished epoch, the first being the validation before training.
         changes: what was changed in the plan on the way: `epoch` and `step` that were finished then, `what` in words.
+        asked: the phases of the plan from which the clock made the one that is carried out; empty where it made none.
     """
 
     key: str
@@ -41,6 +42,7 @@ class TrainState:
     epochs_without_hit: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
 
 def phase_over(phase: Phase, state: TrainState) -> bool:

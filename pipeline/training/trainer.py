@@ -19,11 +19,12 @@ from pipeline.config.plan import Phase, learning_rate
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
-from pipeline.paths import BEST, HISTORY, LAST, NOT_FINITE, PLAN_CHANGES, STEPS, TIMINGS
+from pipeline.paths import BEST, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
 from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
 from pipeline.training.candidates import keep_candidates
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
+from pipeline.training.clock import Clock, ending_in_time, give_up_if_late, next_phase
 from pipeline.training.device import described, explained_faults, memory_fix, validation_memory_fix
 from pipeline.training.finite import FiniteWatch, NotFinite, refuse_collapsed_scale, refuse_not_finite
 from pipeline.training.history import (
@@ -32,13 +33,14 @@ from pipeline.training.history import (
     epoch_line,
     history_row,
     missed_class_lines,
+    write_changes,
     write_rows,
 )
 from pipeline.training.learner import Learner, freeze, validated_weights
 from pipeline.training.optimizer import assign_lr
 from pipeline.training.resume import course_of, made_from
 from pipeline.training.scenes import Scenes
-from pipeline.training.state import TrainState, advance, note_validation, start_warning
+from pipeline.training.state import TrainState, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
 from pipeline.training.tracking import Tracking
 from pipeline.training.validate import monitored_value, no_validation, validate
@@ -71,6 +73,7 @@ class Training:
 
     Attributes:
         learning: what it needs of the task.
+        clock: of a run that has to finish in time.
     """
 
     run: Run
@@ -88,6 +91,7 @@ class Training:
     start_epoch: int = 0
     step_log: StepLog | None = None
     scenes: Scenes | None = None
+    clock: Clock | None = None
     tracking: Tracking = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,10 +118,11 @@ def train(training: Training) -> None:
 def carry_out(training: Training) -> None:
     """Goes through the plan's phases, from wherever the state stands."""
     begin(training)
-    while (phase := advance(training.plan, training.state)) is not None:
-        begin_epoch(training, phase)
-        train_epoch(training, phase)
-        finish_epoch(training, phase)
+    with ending_in_time(training):
+        while (phase := next_phase(training)) is not None:
+            begin_epoch(training, phase)
+            train_epoch(training, phase)
+            finish_epoch(training, phase)
     if not training.data.num_valid:
         return
     for line in missed_class_lines(training.state, training.learning, is_last=True):
@@ -267,14 +272,13 @@ def save(training: Training) -> None:
 def record(training: Training) -> None:
     """Writes `history.csv`, what was changed in the plan, and events; each may be written twice."""
     write_rows(training.run.paths / HISTORY, training.state.history)
-    if training.state.changes:
-        rows = [change | {"what": "; ".join(change["what"])} for change in training.state.changes]
-        write_rows(training.run.paths / PLAN_CHANGES, rows)
+    write_changes(training.run.paths, training.state)
     training.tracking.log_epochs(training.state.history)
 
 
 def save_if_due(training: Training) -> None:
     """Saves inside an epoch every SOLVER.SAVE_MINUTES, and when asked to stop."""
+    give_up_if_late(training)
     minutes = (time.monotonic() - training.saved_at) / 60
     if training.run.stop.requested or minutes >= training.config.solver.save_minutes:
         save(training)

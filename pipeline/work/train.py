@@ -9,9 +9,11 @@ from pipeline.engine.run import Run
 from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE, VALID_PROBS
 from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
+from pipeline.training.clock import open_clock, write_used
 from pipeline.training.resume import refuse_changed_past
 from pipeline.training.tracking import check_installed
 from pipeline.training.trainer import train as carry_out
+from pipeline.work.finishing import finishing_seconds
 from pipeline.work.inputs import competition_folder
 from pipeline.work.provenance import recorded
 
@@ -25,14 +27,20 @@ def train(run: Run) -> None:
         training = assemble(run)
         if run.loaded.is_on_all_images:
             _remove_scores(run)
-        with run.stop.deferred():
-            carry_out(training)
+        training.clock = open_clock(run, lambda training: finishing_seconds(run, training.learner))
+        try:
+            with run.stop.deferred():
+                carry_out(training)
+        finally:
+            if training.clock is not None:
+                write_used(training.clock)
 
 
 def check_start(run: Run) -> None:
     """Refuses a network that cannot be built, get its first weights or predict, and a plan that changed too late."""
     competition_folder(run)  # missing data comes first
     check_installed(run)
+    open_clock(run, lambda training: 0.0)
     if run.loaded.is_on_all_images:
         check_source(run.loaded, run.folders)
     if not run.is_forced:

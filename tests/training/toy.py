@@ -25,7 +25,7 @@ from pipeline.training.assemble import assemble, loss_terms, restore
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner, build_scaler
 from pipeline.training.optimizer import EmaWeights, build_optimizer
-from pipeline.training.resume import content_to_continue, course_of
+from pipeline.training.resume import content_to_continue, course_of, plan_to_follow
 from pipeline.training.state import TrainState
 from pipeline.training.step import EpochSums, Means
 from pipeline.training.trainer import RunData, Training, train
@@ -170,7 +170,7 @@ def make(
     return Training(
         run=toy_run,
         config=config,
-        plan=plan,
+        plan=plan_to_follow(content, plan),
         learner=learner,
         learning=learning,
         state=TrainState(key) if content is None else restore(content, learner, sums),
