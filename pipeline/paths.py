@@ -46,6 +46,7 @@ TIMINGS = "timings.csv"
 STEPS = "steps.csv"
 PLAN_CHANGES = "plan_changes.csv"
 CLOCK = "clock.json"  # how long sessions have worked on a run that has to finish in time
+MEMORY = "memory.json"  # into how many parts a batch is cut, as memory ran out
 PLAN_FILE = "plan.yaml"  # the plan that such a run has carried out
 EVENTS = "events"
 NOT_FINITE = "not_finite.json"
@@ -216,6 +217,15 @@ def crop_file(rank: int) -> str:
     'suspicious/001.webp'
     """
     return f"{CROPS}/{rank:03d}.webp"
+
+
+def previous_of(path: Path) -> Path:
+    """Returns where the checkpoint before `path` is kept.
+
+    >>> previous_of(Path("last.ckpt")).name
+    'previous-last.ckpt'
+    """
+    return path.with_name(f"previous-{path.name}")
 
 
 def is_on_kaggle(runs: Path) -> bool:

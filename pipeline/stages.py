@@ -146,6 +146,7 @@ STAGES = (
         check=lazy("pipeline.work.train:check_start"),
         writes=(BEST, HISTORY),
         leaves=inputs.LEFT_BY_TRAINING,
+        tidy=lazy("pipeline.work.tidy:remove_state"),
         is_shared=True,
         done="trained",
     ),

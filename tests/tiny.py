@@ -41,6 +41,7 @@ SETTINGS = {
     "DATALOADERS.VALID.BATCH_SIZE": "2",
     "DATALOADERS.VALID.NUM_WORKERS": "0",
     "LOSS_FN.MIX": "0.5 ce + 0.5 dice",
+    "RUNTIME.KEEP_STATE": "true",  # tests compare the state at the end; `tests/work/test_kept.py` is without
     "RUNTIME.DEVICE": "cpu",  # which ends with the same bits twice
     "SOLVER.PLAN": "flat_cosine",
     "SOLVER.MAX_LR": "0.003",

@@ -236,6 +236,7 @@ class Report:
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
     time_budget_hours: Positive | Literal["auto"] | None
+    keep_state: bool
     log_steps: CountOrZero
     tracker: Literal["wandb", "mlflow", "trackio"] | None
 

@@ -81,6 +81,7 @@ class _Chain:
                 run.log(f"{stage.name:<9} up to date ({FILES_GONE}; they are made again when needed)")
             elif not is_reused:
                 run.log(f"{stage.name:<9} up to date")
+            stage.tidy(run)
             return
         if not self.is_checked:
             self._check_ahead()
@@ -135,6 +136,7 @@ class _Chain:
         seconds = round(time.monotonic() - start, 2)
         write_marker(marker_path, Marker(stage.version, settings, inputs, outputs, seconds))
         started_path.unlink(missing_ok=True)
+        stage.tidy(run)
         _remove_refusal(run.paths, stage.name)
         run.log(f"{stage.name:<9} done in {duration(seconds)}")
 

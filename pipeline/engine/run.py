@@ -70,6 +70,7 @@ class Stage:
         leaves: patterns of other files that it leaves below the run's folder and that no later stage needs.
         is_shared: whether a sibling run's result is reused.
         is_on: whether a config, in the form of `Run.loaded`, has the stage.
+        tidy: removes files that nobody needs once the stage is finished; called then, and when it is up to date.
         despite: names of earlier stages; where one of them is refused, this stage runs all the same.
         done: the state of a run that has come as far as this stage, in a word for lists.
     """
@@ -88,6 +89,7 @@ class Stage:
     leaves: tuple[str, ...] = ()
     is_shared: bool = False
     is_on: Callable[[Any], bool] = field(default=lambda loaded: True)
+    tidy: Callable[[Run], None] = field(default=lambda run: None)
     despite: tuple[str, ...] = ()
     done: str = ""
 

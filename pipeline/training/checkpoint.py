@@ -4,7 +4,8 @@ A checkpoint is an ordinary `torch.save` archive followed by 40 bytes: a mark an
 safetensors both load flipped bits without complaint, so the hash is checked before anything else.
 
 `last.ckpt` is where training stands, `best.ckpt` a second name (hard link) of what `last.ckpt` was when validation was
-best. Of both the one before is kept, as `previous-last.ckpt` and `previous-best.ckpt`.
+best. Of both the one before is kept, as `previous-last.ckpt` and `previous-best.ckpt`. A finished run keeps its best
+weights alone, see `kept.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.files import atomic_path, check_disk, second_name
-from pipeline.paths import shown
+from pipeline.paths import previous_of, shown
 
 MARK = b"SEGCKPT1"
 TRAILER_BYTES = len(MARK) + hashlib.sha256().digest_size
@@ -94,11 +95,6 @@ def load_or_refuse(path: Path, fix: str) -> dict[str, Any]:
         return load_checkpoint(path)
     except Damaged as damage:
         raise UserError(f"{damage}; {fix}") from None
-
-
-def previous_of(path: Path) -> Path:
-    """Returns where the checkpoint before `path` is kept."""
-    return path.with_name(f"previous-{path.name}")
 
 
 def replace_last(path: Path, content: dict[str, Any]) -> None:

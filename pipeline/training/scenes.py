@@ -30,7 +30,7 @@ from pipeline.scores import per_image_score
 from pipeline.task import Batch, Learning
 from pipeline.training.checkpoint import load_or_refuse
 from pipeline.training.encoder import normalise, scaling_of
-from pipeline.training.learner import Learner, autocast
+from pipeline.training.learner import Learner, autocast, validated_weights
 from pipeline.training.state import TrainState
 from pipeline.training.validate import chosen_batches
 
@@ -79,7 +79,9 @@ class Scenes:
     def finish(self, learner: Learner, best_epoch: int) -> None:
         """Keeps what the best weights find. The learner has them from here on: its training has ended."""
         if self.epochs:
-            learner.load_state_dict(load_or_refuse(self.run.paths / BEST, "train anew with --force"))
+            content = load_or_refuse(self.run.paths / BEST, "train anew with --force")
+            learner.network.load_state_dict(validated_weights(content))
+            learner.ema = None  # averaged weights are the network's own now
             self._predict(learner, "best", best_epoch)
 
     def _predict(self, learner: Learner, moment: str, epoch: int) -> None:

@@ -10,6 +10,7 @@ from pipeline.paths import CONFUSION, HPARAMS, LAST, METRICS, PANELS, PER_IMAGE,
 from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.clock import open_clock, write_used
+from pipeline.training.kept import announce, keep_weights
 from pipeline.training.resume import refuse_changed_past
 from pipeline.training.tracking import check_installed
 from pipeline.training.trainer import train as carry_out
@@ -21,19 +22,22 @@ SCORES = (METRICS, PER_IMAGE, CONFUSION, VALID_PROBS, PANELS, HPARAMS, *DIAGNOSE
 
 
 def train(run: Run) -> None:
-    """Writes `last.ckpt`, `best.ckpt`, `history.csv` and TensorBoard events."""
+    """Writes `best.ckpt`, `history.csv` and TensorBoard events, and while it trains `last.ckpt`."""
     check_installed(run)
     with recorded(run, "train"):
         training = assemble(run)
         if run.loaded.is_on_all_images:
             _remove_scores(run)
         training.clock = open_clock(run, lambda training: finishing_seconds(run, training.learner))
+        announce(run, training.learner)
         try:
             with run.stop.deferred():
                 carry_out(training)
         finally:
             if training.clock is not None:
                 write_used(training.clock)
+        if not run.loaded.config.runtime.keep_state:
+            keep_weights(run)
 
 
 def check_start(run: Run) -> None:
