@@ -6,7 +6,7 @@ Letters: B images, C scored classes, H and W the padded frame, h and w the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,9 +34,10 @@ from pipeline.segmentation.samples import ValidDataset
 from pipeline.segmentation.views import views
 from pipeline.segmentation.windows import BLEND, OVERLAP, windowed
 from pipeline.task import Batch
-from pipeline.training.device import explained_faults, in_parts
+from pipeline.training.device import explained_faults
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.learner import autocast
+from pipeline.training.memory import PartLimit, in_parts
 
 FLOAT16_MAX = torch.finfo(torch.float16).max
 DECODED_PIXELS = 2**20  # at once
@@ -77,7 +78,7 @@ class Prediction:
 class Predictor:
     """A network ready to predict: in evaluation mode, on its device.
 
-    `whole_px`: see `ImageForm`.
+    `whole_px`: see `ImageForm`. `limit`: how many images are predicted at once.
     """
 
     network: nn.Module
@@ -88,6 +89,7 @@ class Predictor:
     precision: torch.dtype
     whole_px: int = ImageForm.whole_px
     activation: Activation = SOFTMAX
+    limit: PartLimit = field(default_factory=PartLimit, compare=False)
 
 
 def make_predictor(
@@ -121,7 +123,8 @@ def predict_batches(predictor: Predictor, batches: Iterable[Batch]) -> Iterator[
         factor = _stored_factor(predictor) if batch.windows_of is None else 1
         with torch.inference_mode(), explained_faults(MEMORY_REMEDY):
             images_BHWC = batch.images.to(predictor.device, non_blocking=True)
-            arrays = in_parts(partial(_storable, predictor, factor=factor), images_BHWC).cpu().numpy()
+            storable = partial(_storable, predictor, factor=factor)
+            arrays = in_parts(storable, images_BHWC, limit=predictor.limit).cpu().numpy()
         for (image_id, offset, size, part), array in zip(batch.keys, arrays, strict=True):
             if part is not None:
                 joined = joined or JoinedWindows((predictor.num_classes, *part.image_size))

@@ -31,6 +31,7 @@ from pipeline.paths import (
     EVENTS,
     HISTORY,
     LAST,
+    MEMORY,
     NOT_FINITE,
     PLAN_CHANGES,
     PLAN_FILE,
@@ -50,6 +51,7 @@ from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
+from pipeline.training.memory import micro_batches
 from pipeline.training.resume import content_to_continue, course_of, lasting_key, plan_to_follow
 from pipeline.training.scenes import Scenes, remove_all
 from pipeline.training.state import TrainState
@@ -128,7 +130,14 @@ def start_learner(run: Run) -> Learner:
         load_encoder(network, loaded.config.model.encoder, run.folders.weights)
     else:
         load_previous(run, network)
-    return build_learner(loaded.config, network)
+    learner = build_learner(loaded.config, network)
+    return _remembering(run, learner)
+
+
+def _remembering(run: Run, learner: Learner) -> Learner:
+    """Returns a learner that cuts batches as earlier processes of the run had to, and remembers if it has to again."""
+    learner.micro = micro_batches(run.loaded.config, run.paths / MEMORY, learner.device, log=run.log)
+    return learner
 
 
 def predicting_content(run: Run) -> dict[str, Any]:
@@ -178,7 +187,10 @@ def assemble(run: Run) -> Training:
     content = content_to_continue(run, course_of(run, plan, data.steps_per_epoch))
     # What continues needs no weights to start from, which may be out of reach by now.
     task = run.task
-    learner = start_learner(run) if content is None else build_learner(loaded.config, _build_network(run))
+    if content is None:
+        learner = start_learner(run)
+    else:
+        learner = _remembering(run, build_learner(loaded.config, _build_network(run)))
     for phase in plan:
         freeze(learner.network, phase.freeze)  # a name without meaning is refused now, not at that phase
     learning = task.learning(run, learner.device)

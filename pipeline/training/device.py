@@ -11,11 +11,10 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.config.schema import Config
@@ -25,7 +24,8 @@ NATIVE_BF16_CAPABILITY = 8
 CPU_BF16, CPU_FP16 = ("avx512_bf16", "amx_bf16"), ("avx512_fp16", "amx_fp16")
 NO_DETERMINISTIC_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
 ONE_VALUE = "Expected more than 1 value per channel when training"
-NO_MEMORY = re.compile(r"out of memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED")
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED")
+GPU = re.compile(r"CUDA|CUDNN|CUBLAS|HIP|GPU")
 SIZES = re.compile(r"allocate ([\d.]+ \w+)[\s\S]*?total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free")
 ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)")
 GIB = 1024**3
@@ -137,23 +137,6 @@ def make_reproducible(is_wanted: bool) -> None:
     torch.use_deterministic_algorithms(is_wanted)
 
 
-def in_parts(
-    function: Callable[[Tensor], Any], images_B: Tensor, join: Callable[[Sequence[Any]], Any] = torch.cat
-) -> Any:
-    """Returns what a function returns for images (B, ...), in halves joined by `join` where a GPU's memory is short.
-
-    Raises:
-        torch.OutOfMemoryError: a single image does not fit.
-    """
-    try:
-        return function(images_B)
-    except torch.OutOfMemoryError:
-        if len(images_B) == 1:
-            raise
-    # Outside the handler, which would keep alive what did not fit.
-    return join([in_parts(function, part, join) for part in images_B.tensor_split(2)])
-
-
 @contextlib.contextmanager
 def explained_faults(fix: str) -> Iterator[None]:
     """Turns errors of torch that a setting caused into errors that name the setting and the fix.
@@ -167,8 +150,8 @@ def explained_faults(fix: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ValueError) as error:
-        explained = _explained(str(error), fix)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        explained = _explained("out of memory" if isinstance(error, MemoryError) else str(error), fix)
         if explained is None:
             raise
         raise UserError(explained) from None
@@ -176,15 +159,8 @@ def explained_faults(fix: str) -> Iterator[None]:
 
 def memory_fix(config: Config) -> str:
     """Returns what to type when a step of training does not fit into a GPU's memory."""
-    batch_size, accumulate = config.dataloaders.train.batch_size, config.solver.accumulate
-    # A batch norm wants two samples.
-    num_parts = next((n for n in range(accumulate + 1, batch_size // 2 + 1) if batch_size % n == 0), None)
-    if num_parts is None:
-        return "A smaller tile or MODEL.ENCODER.NAME needs less."
-    return (
-        f"Set SOLVER.ACCUMULATE={num_parts}: each batch of {batch_size} is processed in {num_parts} parts, with almost "
-        "the same training. Or use a smaller tile or MODEL.ENCODER.NAME."
-    )
+    more = "" if config.solver.checkpoint_encoder else ", and so does SOLVER.CHECKPOINT_ENCODER=true"
+    return f"Not one sample fits. A smaller tile or MODEL.ENCODER.NAME needs less{more}."
 
 
 def validation_memory_fix(config: Config) -> str:
@@ -215,5 +191,7 @@ def _explained(message: str, fix: str) -> str | None:
     if not NO_MEMORY.search(message):
         return None
     sizes = SIZES.search(message)
+    whose = "the GPU's" if GPU.search(message) else "the machine's"
     detail = " ({0} more were wanted, {2} of {1} are free)".format(*sizes.groups()) if sizes else ""
-    return f"the GPU's memory is too small{detail}.\n{fix}\nnvidia-smi shows whether another program holds some of it."
+    tool = "nvidia-smi" if GPU.search(message) else "top"
+    return f"{whose} memory is too small{detail}.\n{fix}\n{tool} shows whether another program holds some of it."

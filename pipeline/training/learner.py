@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,12 +18,18 @@ from pipeline.errors import UserError
 from pipeline.training.blocks import checkpoint_blocks
 from pipeline.training.device import choose_device, choose_precision
 from pipeline.training.encoder import normalise, scaling_of
+from pipeline.training.memory import MicroBatches, PartLimit, micro_batches
 from pipeline.training.optimizer import EmaWeights, build_optimizer
 
 
 @dataclass
 class Learner:
-    """A network and all that changes with it."""
+    """A network and all that changes with it.
+
+    Attributes:
+        micro: how batches of training are cut; None: as the config says.
+        limit: how many images are validated at once.
+    """
 
     config: Config
     network: nn.Module
@@ -33,6 +39,11 @@ class Learner:
     ema: EmaWeights | None
     device: torch.device
     precision: torch.dtype
+    micro: MicroBatches | None = None
+    limit: PartLimit = field(default_factory=PartLimit)
+
+    def __post_init__(self) -> None:
+        self.micro = micro_batches(self.config) if self.micro is None else self.micro
 
     def outputs(self, image_BHWC: Tensor) -> Any:
         """Returns the network's outputs for images on the device, computed in the run's precision."""
@@ -49,7 +60,16 @@ class Learner:
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned. The content is used up: load it from disk again for a second time."""
+        """Restores what `state_dict` returned. The content is used up: load it from disk again for a second time.
+
+        Raises:
+            UserError: it is that of a finished run, which has weights alone.
+        """
+        if "optimizer" not in content:
+            raise UserError(
+                "the best checkpoint holds weights alone, as its training had ended; to go on from it a run needs "
+                "RUNTIME.KEEP_STATE=true from the start. To begin anew: the same command with `train --force`"
+            )
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         if content["scaler"]:  # empty when what was saved ran without one, e.g. on a CPU

@@ -94,6 +94,8 @@ def train_step(
 ) -> Loss:
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
+    Where memory runs out, forward and backward are repeated in more of them, see `memory.py`.
+
     Args:
         position: where this is, for the message when the step is not finite.
 
@@ -105,22 +107,25 @@ def train_step(
             where the answer does not lag.
     """
     solver, learning = learner.config.solver, sums.learning
-    learner.optimizer.zero_grad(set_to_none=True)
     images_BHWC = batch.images.to(learner.device, non_blocking=True)
     labels = learning.to_device(batch.labels)
     num_samples = len(images_BHWC)
-    num_parts = num_micro_batches(num_samples, learner.config.dataloaders.train.batch_size, solver.accumulate)
-    losses: list[Loss] = []
-    shares: list[float] = []
-    pairs = zip(images_BHWC.tensor_split(num_parts), learning.split_labels(labels, num_parts), strict=True)
-    for images_part, labels_part in pairs:
-        outputs = learner.outputs(images_part)
-        loss = criterion(outputs, labels_part)
-        share = len(images_part) / num_samples
-        learner.scaler.scale(loss.total * share).backward()
-        losses.append(Loss(loss.total.detach(), loss.terms))
-        shares.append(share)
-        sums.add(loss, outputs, labels_part, len(images_part))
+
+    def accumulate(num_parts: int) -> tuple[list[Loss], list[float]]:
+        learner.optimizer.zero_grad(set_to_none=True)
+        losses, shares = [], []
+        pairs = zip(images_BHWC.tensor_split(num_parts), learning.split_labels(labels, num_parts), strict=True)
+        for images_part, labels_part in pairs:
+            outputs = learner.outputs(images_part)
+            loss = criterion(outputs, labels_part)
+            share = len(images_part) / num_samples
+            learner.scaler.scale(loss.total * share).backward()
+            losses.append(Loss(loss.total.detach(), loss.terms))
+            shares.append(share)
+            sums.add(loss, outputs, labels_part, len(images_part))
+        return losses, shares
+
+    losses, shares = learner.micro.fitted(accumulate, num_samples, learner.network, sums.values)
     learner.scaler.unscale_(learner.optimizer)
     is_finite = torch.isfinite(torch.stack([loss.total for loss in losses])).all()
     norm = _clip(learner, solver.clip_norm)
@@ -133,15 +138,6 @@ def train_step(
     if learner.ema:
         learner.ema.update(learner.network)
     return _weighted(losses, shares)
-
-
-def num_micro_batches(num_samples: int, batch_size: int, accumulate: int) -> int:
-    """Returns into how many parts to cut a batch; a last, smaller one into fewer, so that none is left with one sample.
-
-    >>> num_micro_batches(8, 8, accumulate=4), num_micro_batches(5, 8, accumulate=4), num_micro_batches(1, 8, 4)
-    (4, 2, 1)
-    """
-    return max(1, num_samples * accumulate // batch_size)
 
 
 def _weighted(losses: Sequence[Loss], shares: Sequence[float]) -> Loss:

@@ -18,10 +18,10 @@ from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import score_of
 from pipeline.task import Batch, Criterion, Learning, Scores
-from pipeline.training.device import in_parts
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
+from pipeline.training.memory import in_parts
 from pipeline.training.step import Means
 
 Item = TypeVar("Item")
@@ -37,7 +37,10 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             labels = learning.to_device(batch.labels)
             with autocast(learner.device, learner.precision):
                 outputs = in_parts(
-                    lambda part: learning.whole(network, normalise(part, scaling)), images_BHWC, learning.join_outputs
+                    lambda part: learning.whole(network, normalise(part, scaling)),
+                    images_BHWC,
+                    learning.join_outputs,
+                    learner.limit,
                 )
             losses.append(criterion(outputs, labels))
             counts.append(batch.num_images)

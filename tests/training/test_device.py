@@ -15,7 +15,6 @@ from pipeline.training.device import (
     described,
     explained_faults,
     has_kernels,
-    in_parts,
     make_reproducible,
 )
 
@@ -114,33 +113,13 @@ def test_a_card_is_described_with_its_memory(monkeypatch):
     assert described(torch.device("cuda"), torch.float16) == "Tesla T4, 15 GiB, float16"
 
 
-def test_images_that_do_not_fit_into_the_memory_together_are_looked_at_in_parts():
-    seen = []
-
-    def double(part):
-        seen.append(len(part))
-        if len(part) > 2:
-            raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-        return part * 2
-
-    images = torch.arange(7.0).view(7, 1)
-    assert torch.equal(in_parts(double, images), images * 2)
-    assert seen == [7, 4, 2, 2, 3, 2, 1]
-
-
-def test_one_image_that_does_not_fit_is_the_end():
-    def refuse(part):
-        raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-
-    with pytest.raises(torch.OutOfMemoryError):
-        in_parts(refuse, torch.zeros(4, 1))
-
-
 @pytest.mark.parametrize(
     ("error", "wanted"),
     [
         (torch.OutOfMemoryError(OUT_OF_MEMORY), r"\(2.81 GiB more were wanted, 412.12 MiB of 14.74 GiB are free\)"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), r"^the GPU's memory is too small\.\ntype this\n"),
+        (MemoryError(), r"^the machine's memory is too small\.\ntype this\ntop shows"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "^the machine's memory is too small"),
         (RuntimeError("put_cuda does not have a deterministic implementation"), "no repeatable way to do put_cuda"),
     ],
 )

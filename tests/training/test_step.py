@@ -11,7 +11,8 @@ from torch import Tensor
 from pipeline.segmentation.learning import bind
 from pipeline.task import Batch, Learning, Loss
 from pipeline.training.finite import FiniteWatch
-from pipeline.training.step import EpochSums, num_micro_batches, train_step
+from pipeline.training.memory import MicroBatches
+from pipeline.training.step import EpochSums, train_step
 from tests.training.toy import OVERFLOWING, batch, make
 
 CPU = torch.device("cpu")
@@ -46,9 +47,8 @@ def test_micro_batches_take_the_step_of_the_whole_batch(accumulate, samples):
 @pytest.mark.parametrize("samples", range(1, 18))
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 1), (8, 2), (8, 4), (16, 4)])
 def test_no_micro_batch_is_left_with_one_sample(samples, batch_size, accumulate):
-    sizes = [
-        len(part) for part in torch.arange(samples).tensor_split(num_micro_batches(samples, batch_size, accumulate))
-    ]
+    num_parts = MicroBatches(accumulate, batch_size).num_parts(samples)
+    sizes = [len(part) for part in torch.arange(samples).tensor_split(num_parts)]
     assert sum(sizes) == samples and (min(sizes) > 1 or samples == 1)
     if samples == batch_size:
         assert sizes == [batch_size // accumulate] * accumulate

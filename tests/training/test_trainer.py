@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 
 import pytest
@@ -469,24 +468,17 @@ def test_an_operation_that_cuda_cannot_repeat_is_named(monkeypatch):
         run()
 
 
-@pytest.mark.parametrize(
-    ("changes", "remedy"),
-    [
-        ((), r"SOLVER\.ACCUMULATE=2: each batch of 4 is processed in 2 parts"),
-        (("DATALOADERS.TRAIN.BATCH_SIZE=9",), r"SOLVER\.ACCUMULATE=3: each batch of 9 is processed in 3 parts"),
-        (("SOLVER.ACCUMULATE=2",), r"^A smaller tile or MODEL\.ENCODER\.NAME needs less\.$"),
-    ],
-)
-def test_too_little_gpu_memory_is_refused_with_a_remedy_and_the_last_checkpoint_stays(monkeypatch, changes, remedy):
+def test_too_little_gpu_memory_is_refused_with_a_remedy_and_the_last_checkpoint_stays(monkeypatch):
     def refuse(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.81 GiB.")
 
     monkeypatch.setattr(trainer, "train_step", refuse)
     with pytest.raises(UserError) as told:
-        run(changes=changes)
-    first, *others = str(told.value).splitlines()
-    assert first == "the GPU's memory is too small." and any(re.search(remedy, line) for line in others)
-    assert load_checkpoint(make(changes=changes).run.paths / "last.ckpt")["state"]["epoch"] == 0
+        run()
+    first, second, *_ = str(told.value).splitlines()
+    assert first == "the GPU's memory is too small."
+    assert second.startswith("Not one sample fits. A smaller tile or MODEL.ENCODER.NAME needs less, and so does")
+    assert load_checkpoint(make().run.paths / "last.ckpt")["state"]["epoch"] == 0
 
 
 @pytest.mark.parametrize(("batch_size", "remedy"), [(8, r"VALID\.BATCH_SIZE=4 validates fewer"), (1, "Not one")])
