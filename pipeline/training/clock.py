@@ -55,6 +55,7 @@ class Clock:
         finish_s: these seconds, once they are estimated.
         step_s: seconds of a step, by the frozen parts.
         validation_s: seconds from the last step of an epoch to the first of the next.
+        expected_s: seconds of an epoch, as expected before the first.
         epochs_s: seconds of the epochs that this process trained as a whole.
         opened_s: when this process began to train.
         session: a name of this session that no other has.
@@ -66,6 +67,7 @@ class Clock:
     finish_s: float = 0.0
     step_s: dict[tuple[str, ...], float] = field(default_factory=dict)
     validation_s: float = 0.0
+    expected_s: float = 0.0
     epochs_s: list[float] = field(default_factory=list)
     opened_s: float = field(init=False)
     session: str = field(default_factory=lambda: f"{time.time():.3f} {os.getpid()}")
@@ -76,8 +78,16 @@ class Clock:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left for training."""
-        return self.deadline_s - self.run.stop.now_s() - self.finish_s
+        """Seconds that are left for training. A machine that has become slower is slower behind training, too."""
+        return self.deadline_s - self.run.stop.now_s() - self.finish_s * self.slowdown
+
+    @property
+    def slowdown(self) -> float:
+        """How much longer than expected an epoch takes by now; 1 where it does not."""
+        if not self.epochs_s or not self.expected_s:
+            return 1.0
+        recent = self.epochs_s[-RECENT:]
+        return max(1.0, sum(recent) / len(recent) / self.expected_s)
 
     def epoch_s(self, training: Any, phases: Sequence[Phase]) -> float:
         """Returns the expected seconds of an epoch of some phases, the slowest of them."""
@@ -225,6 +235,7 @@ def _measure(training: Any, phase: Phase) -> None:
     phases = training.plan[state.phase_index :]
     clock.step_s = rehearse(training, phases)
     clock.finish_s = clock.finishing(training)
+    clock.expected_s = training.data.steps_per_epoch * clock.step_s[phase.freeze] + clock.validation_s
     if state.epoch or state.step:  # this process has not validated yet
         clock.validation_s = max(clock.validation_s, clock.finish_s / 2)
     training.run.log(

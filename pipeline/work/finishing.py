@@ -7,6 +7,8 @@ PREDICT has them predicted; the rest is a rule of thumb until it has run once.
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 
 from pipeline.data.catalog import read_catalog
@@ -22,6 +24,7 @@ from pipeline.work.inputs import competition_folder, has_limit, large_ids, sizes
 
 MARGIN = 1.25
 TRIED_IMAGES = 4
+MOST_BUSY = 5.0
 LONG_S = 60.0  # what takes longer is tried once
 FIXED_S = {METRICS: 6.0, TEST_PROBS: 4.0, SUBMISSION: 3.0, REPORT: 17.0}  # four times those of the demo: imports, page
 DRAWN = 3.0  # times of scoring an image: gallery and calibration included; 2.1 in the demo
@@ -58,15 +61,15 @@ def tried_seconds(run: Run, learner: Learner) -> dict[str, float]:
     has_validation = not run.loaded.is_on_all_images
     subset = "valid" if has_validation else "train"
     rows, test = split_rows(run.paths, subset), _test_rows(run)
-    tried_px, predict_s, score_s = _try(run, learner, rows)
+    tried_px, predict_s, score_s, busy = _try(run, learner, rows)
     valid_px, test_px = (_pixels(one) for one in (rows if has_validation else rows.head(0), test))
     scored_s = valid_px * score_s / tried_px
     seconds = {
-        METRICS: FIXED_S[METRICS] + valid_px * predict_s / tried_px + DRAWN * scored_s,
+        METRICS: busy * FIXED_S[METRICS] + valid_px * predict_s / tried_px + DRAWN * scored_s,
         DECODE: FITTED * scored_s,
-        TEST_PROBS: FIXED_S[TEST_PROBS] + test_px * predict_s / tried_px,
-        SUBMISSION: FIXED_S[SUBMISSION] + test_px * score_s / tried_px,
-        REPORT: FIXED_S[REPORT],
+        TEST_PROBS: busy * FIXED_S[TEST_PROBS] + test_px * predict_s / tried_px,
+        SUBMISSION: busy * FIXED_S[SUBMISSION] + test_px * score_s / tried_px,
+        REPORT: busy * FIXED_S[REPORT],
     }
     if has_limit(run):  # then the submission is predicted where it is written
         seconds[SUBMISSION] += seconds[TEST_PROBS]
@@ -77,8 +80,13 @@ def tried_seconds(run: Run, learner: Learner) -> dict[str, float]:
     return seconds
 
 
-def _try(run: Run, learner: Learner, rows: pd.DataFrame) -> tuple[int, float, float]:
-    """Predicts and scores some images; returns their pixels, and the seconds of both, without those of the start."""
+def _try(run: Run, learner: Learner, rows: pd.DataFrame) -> tuple[int, float, float, float]:
+    """Predicts and scores some images.
+
+    Returns:
+        Their pixels; the seconds of both, without those of the start; and how many processes share a core, as scoring
+        took so many times longer than the core worked on it.
+    """
     task, folder = run.task, competition_folder(run)
     large = large_ids(rows, run.loaded.competition.image.whole_px)
     small = rows[~rows["id"].isin(large)]
@@ -98,12 +106,13 @@ def _try(run: Run, learner: Learner, rows: pd.DataFrame) -> tuple[int, float, fl
         predict_s = run.stop.now_s() - began_s
         if predict_s > LONG_S:
             break
-    began_s = run.stop.now_s()
+    began_s, wall_s, core_s = run.stop.now_s(), time.monotonic(), time.process_time()
     task.evaluate(run, folder, chosen, predictions.__getitem__)
     score_s = run.stop.now_s() - began_s
+    wall_s, core_s = time.monotonic() - wall_s, time.process_time() - core_s
     for module in training:
         module.training = True
-    return _pixels(chosen), predict_s, score_s
+    return _pixels(chosen), predict_s, score_s, min(max(1.0, wall_s / max(core_s, 1e-3)), MOST_BUSY)
 
 
 def _test_rows(run: Run) -> pd.DataFrame:
