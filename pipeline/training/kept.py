@@ -36,9 +36,9 @@ def announce(run: Run, learner: Learner) -> None:
     """Logs what the checkpoints of a training need at most, while it trains and afterwards, and what is free."""
     whole, weights = checkpoint_bytes(learner)
     average, keeps_state = run.loaded.config.average, run.loaded.config.runtime.keep_state
-    epochs = weights * (average.count if average.keeps_epochs else 0)
+    epochs = weights * (average.count + 1 if average.keeps_epochs else 0)
     chosen = weights if run.loaded.is_averaged else 0
-    peak = (NUM_WHOLE + 1) * whole + epochs + (weights if average.keeps_epochs else 0)
+    peak = (NUM_WHOLE + 1) * whole + epochs
     after = (NUM_WHOLE * whole if keeps_state else weights) + epochs + chosen
     free = shutil.disk_usage(run.paths.folder).free
     present = sum({path.stat().st_ino: path.stat().st_size for path in run.paths.folder.glob(CHECKPOINTS)}.values())
