@@ -73,10 +73,10 @@ def settings_of(plan: str, name: str, deadline_s: float | None) -> list[str]:
 
 def result_of(paths: RunPaths, plan: str, deadline_s: float | None, took_s: float) -> Result:
     """Returns how a run ended that has come to its end."""
-    phases = read_columns(paths / HISTORY)["phase"]
+    phases = read_columns(paths / HISTORY)["phase"][1:]  # without the row before training
     score = read_json(paths / METRICS)["scores"]["dice"]["mean"]
     fault = "" if read_json(paths / SUBMISSION)["checked"] else "submission not checked"
-    return Result(plan, deadline_s, round(took_s, 1), len(phases) - 1, phases.count(phases[-1]), score, fault)
+    return Result(plan, deadline_s, round(took_s, 1), len(phases), phases.count(phases[-1]), score, fault)
 
 
 def run_simulated(folder: Path, plan: str, deadline_s: float | None, number: int) -> Result:
