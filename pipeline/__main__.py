@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a mistake of the user's, 3 stopped and resumable, 1 an int
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -69,7 +70,9 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `./run.sh list | head`
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        return report_end(error, arguments)
+        code = report_end(error, arguments)
+    gc.collect()  # ends workers that load data in order, where the traceback of the error has kept them
+    return code
 
 
 def report_end(error: BaseException, arguments: Sequence[str]) -> int:
