@@ -138,10 +138,13 @@ def run_experiment(arguments: Sequence[str]) -> int:
     from pipeline.commands.absent import check_stages
     from pipeline.engine.api import open_run, run_stages
     from pipeline.engine.stopping import Stop
+    from pipeline.notebook.bundle import is_bundled, open_bundle
     from pipeline.paths import shown
 
     stop = Stop()
     opened = open_run(name, overrides, stop=stop, trust_code=chosen.trust_code)
+    if is_bundled(opened):
+        opened = open_bundle(opened)
     known = [stage.name for stage in opened.stages]
     last = check_stages(stages_named, opened) or known[-1]
     stop.listen()

@@ -89,6 +89,9 @@ PROBS = {"valid": VALID_PROBS, "test": TEST_PROBS}
 INDEX = "index.json"
 # In the folder of all runs.
 BOARD = "index.html"
+NOTEBOOKS = "notebooks"  # a folder for each notebook, to be pushed with Kaggle's client
+BUNDLED = ".bundle"  # how the folder of a run ends that has only what predicting needs
+BUNDLE = "bundle.json"  # what such a folder holds
 STUDIES = "study_tables"
 TRIALS = "_trials"  # how the files of a search end there
 TRACKED = "tracked"  # what RUNTIME.TRACKER keeps on this machine
@@ -120,7 +123,8 @@ class Folders:
         """Returns the folders that RUNS_DIR, SUBMISSIONS_DIR, SCRATCH_DIR, DATA_DIR and WEIGHTS_DIR name.
 
         Unset: `runs/`, `submissions/` and `data/` in the project, and /kaggle/input. /kaggle/working keeps 20 GB, of
-        which the tile store of one competition takes most; there large temporary files go to /tmp.
+        which the tile store of one competition takes most; there large temporary files go to /tmp. Its data sets are
+        /kaggle/input/NAME or, since 2026, /kaggle/input/datasets/OWNER/NAME.
         """
         environment = os.environ if environment is None else environment
 
@@ -130,13 +134,14 @@ class Folders:
         runs = named("RUNS_DIR") or PROJECT / "runs"
         is_kept = KAGGLE / "working" in runs.resolve().parents
         inputs = KAGGLE / "input"
-        mounted = sorted(path for path in inputs.iterdir() if path.is_dir()) if inputs.is_dir() else []
+        mounted = sorted(path for pattern in ("*", "datasets/*/*") for path in inputs.glob(pattern) if path.is_dir())
+        owners = sorted(path for path in inputs.glob("datasets/*") if path.is_dir())
         data, weights = named("DATA_DIR"), named("WEIGHTS_DIR")
         return cls(
             runs=runs,
             submissions=named("SUBMISSIONS_DIR") or PROJECT / "submissions",
             scratch=named("SCRATCH_DIR") or (Path("/tmp/scratch") if is_kept else runs / "shared"),
-            data=(*([data] if data else []), PROJECT / "data", inputs),
+            data=(*([data] if data else []), PROJECT / "data", inputs, *owners),
             weights=(*([weights] if weights else []), PROJECT / "data" / "weights", *mounted),
         )
 

@@ -34,15 +34,16 @@ ORDER = (
         "prediction",
         "submission",
     ),
-    *("report", "segmentation", "work", "stages", "download", "bootstrap", "commands", "__main__"),
+    *("report", "segmentation", "work", "stages", "download", "bootstrap", "notebook", "commands", "__main__"),
 )
 TASKS = ("segmentation",)  # which do not know each other
 # What only these import.
 IMPORTED_BY = {
     "work": ("stages",),
-    "stages": ("commands", "__main__"),
+    "stages": ("notebook", "commands", "__main__"),
+    "notebook": ("commands", "__main__"),
     "download": ("commands",),
-    "bootstrap": ("commands",),
+    "bootstrap": ("notebook", "commands"),
     "commands": ("__main__",),
     "__main__": (),
 }

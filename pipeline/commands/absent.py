@@ -11,6 +11,7 @@ from pipeline.stages import ENSEMBLE_STAGES, has_test
 
 NO_TEST = "the competition's file names no test images (TEST_CSV is null, no TEST_IMAGES); --test-dir names a folder"
 ALL_DATA = "DATASETS.SPLIT.BY is none: no image is left for validation"
+BUNDLED = "an inference bundle predicts and trains nothing"
 WHY_OFF = {
     "sweep": "SWEEP.ENABLE is false",
     "evaluate": ALL_DATA,
@@ -43,4 +44,4 @@ def why_absent(name: str, loaded: Loaded) -> str:
         return "AVERAGE.METHOD is none"
     if name == "predict" and has_test(loaded):
         return "with a time limit, the stage submit makes the predictions"
-    return WHY_OFF[name]
+    return WHY_OFF.get(name, BUNDLED)

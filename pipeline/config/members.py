@@ -28,7 +28,7 @@ def load_members(loaded: Loaded) -> tuple[Loaded, ...]:
             origin and remedy.
     """
     origin = f"{loaded.origins['ENSEMBLE.MEMBERS']}: ENSEMBLE.MEMBERS"
-    members, overrides = [], _overrides(loaded, COMBINING_KEYS)
+    members, overrides = [], overrides_of(loaded, COMBINING_KEYS)
     written: dict[str, str] = {}  # by the run
     for name in loaded.config.ensemble.members or ():
         try:
@@ -79,11 +79,11 @@ def member_names(members: Sequence[Loaded]) -> list[str]:
 
 def member_command(member: Loaded, stage: str) -> str:
     """Returns what to type to run a stage of a member, or of any run, with the overrides of its run."""
-    return " ".join(["./run.sh", member.name, *map(shlex.quote, _overrides(member)), stage])
+    return " ".join(["./run.sh", member.name, *map(shlex.quote, overrides_of(member)), stage])
 
 
-def _overrides(loaded: Loaded, left_out: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Returns the overrides of a config as KEY=VALUE, without those of the groups `left_out`."""
+def overrides_of(loaded: Loaded, left_out: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Returns the overrides of a config as KEY=VALUE, without those of the keys or groups `left_out`."""
     values = {key: loaded.values[key] for key in loaded.changed if not is_below(key, left_out)}
     is_word = {key: isinstance(value, str) and value.isidentifier() for key, value in values.items()}
     return tuple(f"{key}={value if is_word[key] else json.dumps(value)}" for key, value in values.items())

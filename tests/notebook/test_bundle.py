@@ -1,0 +1,142 @@
+"""Inference bundles: small, without anything of training, and their submission is that of the run itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.config.load import load
+from pipeline.engine.chain import run_chain
+from pipeline.errors import UserError
+from pipeline.notebook.bundle import is_bundled, open_bundle, write_bundle
+from pipeline.paths import BUNDLE
+from pipeline.training.checkpoint import load_checkpoint
+from tests.experiments import copy_configs, run_all, use, use_copy, write_ensemble, write_members
+from tests.tiny import draw, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
+
+pytestmark = pytest.mark.slow
+
+MEMBERS = {"TinyA": 0, "TinyB": {"DATASETS.SPLIT_INDEX": 10, "PREDICT.TTA": "flip"}}
+NUM_HIDDEN = 6
+
+
+@pytest.fixture(scope="module")
+def trained(project, tmp_path_factory) -> Path:
+    """The folder of configs and of finished runs; the competition is gone."""
+    folder = tmp_path_factory.mktemp("trained")
+    configs, data = copy_configs(project, folder), write_competition(folder / "data")
+    shared = {"DATASETS.DIRECTORY": str(data), "DATASETS.SPLIT.BY": "slice", "SWEEP.ENABLE": False}
+    shared |= {"SOLVER.PLAN": "constant", "DATALOADERS.TRAIN.BATCH_SIZE": 4, "SOLVER.OPTIMIZER.NAME": "AdamW"}
+    write_members(configs, shared, MEMBERS)
+    fitted = {"DECODE": {"OFFSETS": "fitted"}}
+    write_ensemble(configs, "TinyEns", MEMBERS, {"COMPETITION": "demo", "DIRECTORY": str(data)}, **fitted)
+    run_all(folder, MEMBERS, "evaluate")
+    run_all(folder, ["TinyEns"], "fit")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, folder)
+        draw_nothing(patch)
+        run_stages(load("TinyA", ("PREDICT.TTA=d4",)), "evaluate")
+    shutil.rmtree(folder / "data")
+    shutil.rmtree(folder / "scratch")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def runs(trained, tmp_path, monkeypatch) -> None:
+    """This test's own copy of the finished runs."""
+    use_copy(monkeypatch, trained, tmp_path)
+
+
+@pytest.fixture
+def hidden(tmp_path) -> Path:
+    folder, rng = tmp_path / "hidden", np.random.default_rng(3)
+    folder.mkdir()
+    for number in range(NUM_HIDDEN):
+        cv2.imwrite(str(folder / f"000009_{number:03d}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def elsewhere(monkeypatch, tmp_path: Path, name: str, *overrides: str) -> Path:
+    """Writes a run's bundle into the folder of runs of another machine, which has nothing else; returns the folder."""
+    folder = tmp_path / "elsewhere"
+    write_bundle(run_of(load(name, overrides)), folder)
+    monkeypatch.setenv("RUNS_DIR", str(folder))
+    monkeypatch.setenv("SUBMISSIONS_DIR", str(tmp_path / "out"))
+    return folder
+
+
+def submitted(name: str, hidden: Path, *overrides: str):
+    """Runs a bundle; returns its submission and the lines of the log."""
+    lines: list[str] = []
+    loaded = load(name, (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=1", *overrides))
+    run = run_of(loaded, lines.append)
+    assert is_bundled(run)
+    run_chain(open_bundle(run), "submit")
+    return run_paths(loaded.run).submission(".csv").read_bytes(), lines
+
+
+def of_the_run_itself(name: str, hidden: Path, *overrides: str) -> bytes:
+    loaded = load(name, (f"DATASETS.TEST_DIRECTORY={hidden}", *overrides))
+    run_stages(loaded, "submit")
+    return run_paths(loaded.run).submission(".csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["TinyA", "TinyEns"])
+def test_the_submission_of_a_bundle_is_that_of_the_run_itself(name, hidden, tmp_path, monkeypatch):
+    wanted = of_the_run_itself(name, hidden)
+    elsewhere(monkeypatch, tmp_path, name)
+    found, lines = submitted(name, hidden)
+    assert found == wanted and len(set(found.splitlines())) > NUM_HIDDEN
+    assert executed(lines) == ["testset", "submit"]
+
+
+def test_a_bundle_has_weights_and_facts_and_nothing_of_training(tmp_path, monkeypatch):
+    folder = elsewhere(monkeypatch, tmp_path, "TinyEns")
+    found = {path.name: {file.name for file in path.iterdir()} for path in folder.iterdir()}
+    facts = {"images.json", "labels.json", "classes.csv", "metrics.json", BUNDLE}
+    assert found["TinyA.bundle"] == found["TinyB.bundle"] == facts | {"best.ckpt"}
+    assert found["TinyEns.bundle"] == facts | {"members.json", "ensemble.json", "decode.json"}
+    whole = tmp_path / "runs" / "TinyA" / "best.ckpt"
+    bundled = folder / "TinyA.bundle" / "best.ckpt"
+    assert bundled.stat().st_size < 0.5 * whole.stat().st_size
+    assert set(load_checkpoint(bundled)) == {"network", "ema", "state"}
+
+
+def test_overrides_of_a_run_belong_to_its_bundle(hidden, tmp_path, monkeypatch):
+    wanted = of_the_run_itself("TinyA", hidden, "PREDICT.TTA=d4")
+    assert wanted != of_the_run_itself("TinyA", hidden)
+    run_stages(load("TinyA", ("PREDICT.TTA=flip",)), "train")
+    with pytest.raises(UserError, match=r"lacks metrics\.json; type: \./run\.sh TinyA PREDICT\.TTA=flip evaluate"):
+        write_bundle(run_of(load("TinyA", ("PREDICT.TTA=flip",))), tmp_path / "elsewhere")
+    elsewhere(monkeypatch, tmp_path, "TinyA", "PREDICT.TTA=d4")
+    assert submitted("TinyA", hidden, "PREDICT.TTA=d4")[0] == wanted
+    assert not is_bundled(run_of(load("TinyA", (f"DATASETS.TEST_DIRECTORY={hidden}",))))
+
+
+def test_what_a_bundle_cannot_do_is_refused(hidden, tmp_path, monkeypatch):
+    shutil.rmtree(tmp_path / "runs" / "TinyB")
+    with pytest.raises(UserError, match=r"TinyB is not ready .* type: \./run\.sh TinyB evaluate"):
+        write_bundle(run_of(load("TinyEns")), tmp_path / "elsewhere")
+    folder = elsewhere(monkeypatch, tmp_path, "TinyA")
+    with pytest.raises(UserError, match=r"TinyA is an inference bundle here; add --time-limit TIME"):
+        open_bundle(run_of(load("TinyA")))
+    weights = folder / "TinyA.bundle" / "best.ckpt"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"best\.ckpt is absent or damaged; copy the bundle again"):
+        submitted("TinyA", hidden)
+
+
+def test_members_are_dropped_last_first_where_the_time_is_too_short(hidden, tmp_path, monkeypatch):
+    elsewhere(monkeypatch, tmp_path, "TinyEns")
+    loaded = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=0.01"))
+    run = open_bundle(run_of(loaded))
+    run.stop.started_s -= 36.0  # of 36 s
+    run_chain(replace(run), "submit")
+    origin = json.loads(run_paths(loaded.run).submission(".json").read_text())
+    assert "6 of 6 images were not predicted" in origin["shortened"]
