@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RUNS, SUBMISSIONS, NEW = "pipeline.commands.runs", "pipeline.commands.submissions", "pipeline.commands.new"
 STUDY, WHY = "pipeline.commands.study", "pipeline.commands.why"
+KAGGLE = "pipeline.commands.kaggle"
 BOARD, WATCH = "pipeline.commands.board", "pipeline.commands.watch"
 EXPORT = "pipeline.commands.export"
 
@@ -74,6 +75,7 @@ TABLE = (
     Command("diff", SUBMISSIONS, "print and draw where two submissions differ most", "ExpAAB.csv ExpAAC.csv"),
     Command("submit", SUBMISSIONS, "upload a run's submission to Kaggle", 'ExpAAB -m "flat, then cosine"'),
     Command("log", SUBMISSIONS, "print the scores of all uploads, local and on Kaggle", "--competition aeroscapes"),
+    Command("kaggle", KAGGLE, "make a notebook for Kaggle that trains or predicts, and push it", "ExpAAB --push"),
     Command("convention", SUBMISSIONS, "find out how a competition writes run lengths", "aeroscapes train_runs.csv"),
     Command("export", EXPORT, "write a trained network as ONNX, and for segmentation_models_pytorch", "ExpAAB"),
     Command("download", RUNS, "download a competition's data or an encoder's weights", "camvid"),

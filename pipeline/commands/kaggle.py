@@ -1,0 +1,259 @@
+"""`./run.sh kaggle NAME`: a notebook for Kaggle that trains a run, or predicts with it; made, pushed, fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.commands.table import Parser, add_config
+from pipeline.errors import UserError
+from pipeline.paths import DEMO, NOTEBOOKS, Folders, shown
+from pipeline.wording import hours_of, size
+
+if TYPE_CHECKING:
+    from pipeline.config.competition import Competition
+    from pipeline.engine.run import Run
+    from pipeline.notebook.folder import Notebook
+
+# Kaggle ends a session after 12 hours, and keeps nothing of it then. Code competitions allow 9 hours, as a rule.
+HOURS = {"train": 11.5, "predict": 8.5}
+NO_ACCELERATOR = "none"
+DOING = ("--continue", "--push", "--status", "--fetch")  # what to do with the notebook, not what it is
+
+
+def kaggle_command(options: Parser, arguments: Sequence[str]) -> None:
+    """Makes the folder of a notebook; pushes it, asks for its state or gets its output where that is wanted."""
+    chosen = _parsed(options, arguments)
+
+    from pipeline.engine.api import open_run
+    from pipeline.notebook.folder import write_dataset, write_kernel
+
+    run = open_run(chosen.name, chosen.overrides, trust_code=chosen.trust_code)
+    client = _client(chosen)
+    notebook = notebook_for(run, chosen, _owner(chosen.owner, client))
+    folder = run.folders.runs / NOTEBOOKS / notebook.slug
+    if chosen.status or chosen.fetch:
+        _ask(notebook, folder, run.folders, client, chosen.fetch)
+        return
+    parts = parts_for(run, chosen, folder)
+    pack = write_dataset(notebook, folder, parts)
+    path = write_kernel(notebook, folder, chosen.continues)
+    named = ", ".join(f"{len(files)} files in {part}" for part, files in parts.items() if files)
+    print(f"{shown(pack)}  {size(pack.stat().st_size)}: the project" + (f", {named}" if named else ""))
+    print(f"{shown(path)}  {size(path.stat().st_size)}")
+    if not chosen.push:
+        print(_by_hand(notebook, folder, chosen))
+        return
+    from pipeline.notebook.push import push
+
+    address = push(notebook, folder, client, print)
+    print(f"the session has started: {address}")
+    print(f"its state: {_again(chosen, '--status')}\nits output, when it is complete: {_again(chosen, '--fetch')}")
+
+
+def _parsed(options: Parser, arguments: Sequence[str]) -> Any:
+    add_config(options)
+    options.add_argument("--predict", action="store_true", help="an inference bundle that predicts a hidden test set")
+    meaning = "such as 8.5h, of a session: it ends in time. Default: 11.5h, with --predict 8.5h"
+    options.add_argument("--time-limit", metavar="TIME", help=meaning)
+    meaning = "with --predict: COMPETITION/FOLDER of the test images in /kaggle/input; default: the competition's"
+    options.add_argument("--test-dir", metavar="DIR", help=meaning)
+    meaning = "a data set on Kaggle with the competition's files, where it is no Kaggle competition"
+    options.add_argument("--data", metavar="OWNER/NAME", help=meaning)
+    meaning = "another run that this one starts from, or itself to go on with what is here; may be given several times"
+    options.add_argument("--with", metavar="RUN", dest="others", action="append", default=[], help=meaning)
+    options.add_argument("--owner", metavar="NAME", help="your name on Kaggle; default: that of your token")
+    meaning = f"default: NvidiaTeslaT4, which is two of them; {NO_ACCELERATOR}: CPUs"
+    options.add_argument("--accelerator", metavar="NAME", default="NvidiaTeslaT4", help=meaning)
+    options.add_argument("--wheels", metavar="DIR", type=Path, help="a folder of wheels; default: downloaded by pip")
+    meaning = "let the notebook reach the internet; it then needs no wheels and weights"
+    options.add_argument("--internet", action="store_true", help=meaning)
+    meaning = "its last session's output becomes an input; --push finds out by itself"
+    options.add_argument("--continue", dest="continues", action="store_true", help=meaning)
+    options.add_argument("--push", action="store_true", help="upload it and start a session")
+    options.add_argument("--status", action="store_true", help="print the state of the last session")
+    options.add_argument("--fetch", action="store_true", help="get the output of the last session")
+    meaning = "as for a run: the notebook may run the Python file that MODEL.NAME names"
+    options.add_argument("--trust-code", action="store_true", help=meaning)
+    chosen = options.parse_args(arguments)
+    chosen.typed = [word for word in arguments if word not in DOING]
+    return chosen
+
+
+def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
+    """Returns the notebook that is asked for.
+
+    Raises:
+        UserError: a time that is none, an ensemble to be trained, or data that Kaggle does not have.
+    """
+    from pipeline.config.members import overrides_of
+    from pipeline.notebook.folder import Notebook, slug_for
+    from pipeline.submission.formats import format_of
+
+    loaded, competition = run.loaded, run.loaded.competition
+    kind = "predict" if chosen.predict else "train"
+    if loaded.is_ensemble and kind == "train":
+        raise UserError(f"{loaded.name} is an ensemble and trains nothing; add --predict, or name one of its members")
+    hours = HOURS[kind] if chosen.time_limit is None else hours_of(chosen.time_limit)
+    if hours is None:
+        raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
+    slug, data = slug_for(run.name, kind), chosen.data
+    if competition.kaggle_slug is None and data is None and competition.name != DEMO:
+        raise UserError(
+            f"{competition.name} is not a Kaggle competition. Upload its folder as a data set of that name "
+            f"(kaggle datasets create), then add --data {owner}/{competition.name}"
+        )
+    if data is not None and data.count("/") != 1:
+        raise UserError(f"--data {data}: expected OWNER/NAME, as in the address of a data set on Kaggle")
+    name = data.rpartition("/")[2] if data else None
+    file = f"SUBMIT.FILE=/kaggle/working/submission{format_of(competition).suffix}"
+    trust = ["--trust-code"] if chosen.trust_code else []
+    test = chosen.test_dir or (test_folder(competition, name) if kind == "predict" else None)
+    return Notebook(
+        owner=owner,
+        slug=slug,
+        kind=kind,
+        words=(loaded.name, *overrides_of(loaded), file, *trust),
+        hours=hours,
+        command=" ".join(
+            ["./run.sh kaggle", loaded.name, *chosen.overrides, *(["--predict"] if chosen.predict else [])]
+        ),
+        more=f"test={test!r}" if kind == "predict" else f"data={name!r}",
+        accelerator=None if chosen.accelerator == NO_ACCELERATOR else chosen.accelerator,
+        has_internet=chosen.internet,
+        competitions=(competition.kaggle_slug,) if competition.kaggle_slug and data is None else (),
+        datasets=(data,) if data else (),
+    )
+
+
+def test_folder(competition: Competition, data: str | None) -> str:
+    """Returns where the test images are below /kaggle/input: the folder with their list, or that of the images."""
+    folder = data or competition.kaggle_slug or competition.name
+    template = competition.templates("test")[0]
+    fixed = template.partition("{")[0].rpartition("/")[0].partition("*")[0].strip("/")
+    return folder if competition.test_csv or not fixed else f"{folder}/{fixed}"
+
+
+def parts_for(run: Run, chosen: Any, folder: Path) -> dict[str, list[tuple[Path, Path]]]:
+    """Returns what goes into the pack beside the project: files by folder of the pack, each with its path there.
+
+    Raises:
+        UserError: weights, wheels or a run are not here; says how to get them.
+    """
+    from pipeline.notebook.bundle import write_bundle
+    from pipeline.notebook.session import files_below
+    from pipeline.notebook.wheels import wheels_for_kaggle
+
+    parts: dict[str, list[tuple[Path, Path]]] = {"wheels": [], "weights": [], "runs": []}
+    if not chosen.internet:
+        wheels = wheels_for_kaggle(folder.parent) if chosen.wheels is None else chosen.wheels
+        parts["wheels"] = [(path, Path(path.name)) for path in sorted(wheels.glob("*.whl"))]
+        if not parts["wheels"]:
+            raise UserError(f"--wheels {wheels}: there is no wheel; expected files that end with .whl")
+    if chosen.predict:
+        bundles = folder / "bundles"
+        write_bundle(run, bundles)
+        parts["runs"] = [(path, path.relative_to(bundles)) for path in files_below(bundles)]
+        return parts
+    if not chosen.internet:
+        parts["weights"] = _encoder_weights(run)
+    for name in _other_runs(run, chosen.others):
+        paths = run.folders.run(name)
+        if not paths.folder.is_dir():
+            raise UserError(f"there is no run {name} in {shown(run.folders.runs)}; --with takes runs that are here")
+        parts["runs"] += [(path, path.relative_to(run.folders.runs)) for path in files_below(paths.folder)]
+    return parts
+
+
+def _encoder_weights(run: Run) -> list[tuple[Path, Path]]:
+    from pipeline.config.members import member_command
+    from pipeline.training.inputs import find_encoder_weights
+
+    encoder = run.loaded.config.model.encoder
+    if encoder.weights is None:
+        return []
+    path = find_encoder_weights(encoder, run.folders.weights)
+    if path is None:
+        raise UserError(
+            f"the weights of {encoder.name} ({encoder.weights}) are not here, and the notebook has no internet. "
+            f"Type: ./run.sh download {encoder.name}; or add --internet"
+        )
+    name = Path(f"{encoder.name}-{encoder.weights}.safetensors")
+    if path.name != name.name:  # a path of this machine
+        command = member_command(run.loaded, "").strip()
+        raise UserError(f"MODEL.ENCODER.WEIGHTS is a file of this machine; put it into WEIGHTS_DIR for {command}")
+    return [(path, name)]
+
+
+def _other_runs(run: Run, named: Sequence[str]) -> list[str]:
+    """Returns the runs that go along: those that were named, and those that the config says it needs.
+
+    Raises:
+        UserError: the config needs a run that nobody named.
+    """
+    config = run.loaded.config
+    needed = [("SOLVER.FROM", config.solver.from_), ("PSEUDO.TEACHER", config.pseudo.teacher)]
+    needed += [("EXPERIMENT.LOAD_PREV", config.experiment.load_prev)]
+    needed += [("AVERAGE.RUNS", name) for name in config.average.runs or ()]
+    for key, name in needed:
+        if name and (run.folders.runs / name).is_dir() and name not in named:
+            raise UserError(f"{run.loaded.name} needs the run {name} ({key}); add --with {name}")
+    return [*named]
+
+
+def _owner(given: str | None, client: Any | None) -> str:
+    """Returns the user's name on Kaggle: as given, of the client, of the environment, or of the token's file.
+
+    Raises:
+        UserError: it is not known; says how to give it.
+    """
+    known = given or (getattr(client, "config_values", {}) or {}).get("username") or os.environ.get("KAGGLE_USERNAME")
+    folder = Path(os.environ.get("KAGGLE_CONFIG_DIR") or "~/.kaggle").expanduser()
+    if not known and (folder / "kaggle.json").is_file():
+        try:
+            known = json.loads((folder / "kaggle.json").read_text())["username"]
+        except (ValueError, KeyError, TypeError, OSError):
+            known = None
+    if not known:
+        raise UserError(
+            "the notebook needs an owner: add --owner NAME, your name in the address of your Kaggle profile"
+        )
+    return str(known).lower()
+
+
+def _client(chosen: Any) -> Any | None:
+    if not (chosen.push or chosen.status or chosen.fetch):
+        return None
+    from pipeline.submission.kaggle import connect
+
+    return connect()
+
+
+def _ask(notebook: Notebook, folder: Path, folders: Folders, client: Any, is_fetch: bool) -> None:
+    from pipeline.notebook.push import fetch, status_line
+
+    print(status_line(notebook, client))
+    for path in fetch(notebook, folder, folders, client) if is_fetch else ():
+        print(f"fetched: {shown(path)}")
+
+
+def _by_hand(notebook: Notebook, folder: Path, chosen: Any) -> str:
+    dataset, kernel = shlex.quote(shown(folder / "dataset")), shlex.quote(shown(folder / "kernel"))
+    lines = [
+        "To push it by hand, with Kaggle's client:",
+        f"  kaggle datasets create -p {dataset}                  # the first time",
+        f"  kaggle datasets version -p {dataset} -m changed      # after changes",
+        f"  kaggle kernels push -p {kernel}                      # starts a session",
+    ]
+    if notebook.kind == "train" and not chosen.continues:
+        lines.append(f"  {_again(chosen, '--continue')}    # before the second session")
+    return "\n".join([*lines, f"Or all of that: {_again(chosen, '--push')}"])
+
+
+def _again(chosen: Any, option: str) -> str:
+    """Returns the command that was typed, with another option for what to do."""
+    return " ".join(["./run.sh kaggle", *map(shlex.quote, chosen.typed), option])

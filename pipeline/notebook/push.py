@@ -1,0 +1,207 @@
+"""Pushes a notebook's folder with Kaggle's client, asks how its session is doing, and gets its output.
+
+Every call goes through `submission/kaggle.py`, which gives a refusal or a dead network one message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.files import sha256_file, write_json
+from pipeline.notebook.folder import Notebook, write_kernel
+from pipeline.notebook.session import PACK, runs_pack, unpack
+from pipeline.paths import BUNDLED, Folders, shown
+from pipeline.submission.kaggle import ANSWER_WITHIN_S, ask, text_of
+from pipeline.wording import duration
+
+UPLOAD_WITHIN_S = 4 * 3600.0  # some 100 MB of weights over a slow line
+READY_WITHIN_S = 1800.0  # Kaggle unpacks and copies what was uploaded
+READY, FAILED = "ready", ("error", "failed", "deleted")
+RUNNING = ("queued", "running", "new script", "cancel requested")
+PUSH_WITHIN_S = 60.0
+CONTINUE_BY_HAND = "Get its output with --fetch, and add --with RUN to take it along"
+ASK_EVERY_S = 10.0
+PUSHED = "pushed.json"  # in the notebook's folder: which pack is on Kaggle
+FETCHED = ".fetched"  # in the folder of a run: the notebook that it is from
+OUTPUT = "output"  # in the notebook's folder: what its last session left
+
+
+def push(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], None]) -> str:
+    """Uploads the data set if it has changed, then pushes the notebook, which starts a session; returns its address.
+
+    Raises:
+        UserError: Kaggle refuses one of them, or does not answer; says what to do.
+    """
+    state = session_state(notebook, client)
+    if state in RUNNING:
+        raise UserError(f"the last session of {notebook.kernel} is {state}; wait until it ends, or stop it on its page")
+    push_files(notebook, folder, client, log)
+    continues = notebook.kind == "train" and state is not None
+    write_kernel(notebook, folder, continues)
+    log(f"pushing {notebook.kernel}" + (", which continues from its last output" if continues else ""))
+    answer = ask(f"push {notebook.kernel}", lambda: client.kernels_push(str(folder / "kernel")), PUSH_WITHIN_S)
+    if error := text_of(answer, "error"):
+        raise UserError(f"Kaggle refused the notebook {notebook.kernel}: {error}")
+    for kind in ("Competition", "Dataset", "Kernel"):
+        if invalid := getattr(answer, f"invalid{kind}Sources", None):
+            fix = CONTINUE_BY_HAND if kind == "Kernel" else "Accept the competition's rules, or check the names"
+            raise UserError(
+                f"Kaggle started {notebook.kernel} without its input {', '.join(invalid)}, which it does not know or "
+                f"does not allow. Stop the session on its page. {fix}; then push again."
+            )
+    return text_of(answer, "url")
+
+
+def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str], None]) -> None:
+    """Creates the data set or a new version of it, and waits until Kaggle has it; does nothing where it is there."""
+    dataset, pack = folder / "dataset", folder / "dataset" / f"{notebook.slug}{PACK}"
+    sha256, state = sha256_file(pack), dataset_state(notebook.files, client)
+    known = json.loads((folder / PUSHED).read_text()) if (folder / PUSHED).is_file() else {}
+    if known == {"files": notebook.files, "sha256": sha256} and state == READY:
+        log(f"{notebook.files} is on Kaggle as it is here")
+        return
+    log(f"uploading {shown(pack)} as {notebook.files}")
+    if state is None:
+        answer = ask(f"create {notebook.files}", lambda: client.dataset_create_new(str(dataset)), UPLOAD_WITHIN_S)
+    else:
+        notes = f"sha256 {sha256[:12]}"
+        upload = lambda: client.dataset_create_version(str(dataset), notes)  # noqa: E731 - named for the line below
+        answer = ask(f"upload a version of {notebook.files}", upload, UPLOAD_WITHIN_S)
+    if text_of(answer, "status").lower() != "ok":
+        reason = text_of(answer, "error") or "no reason given"
+        raise UserError(f"Kaggle refused the data set {notebook.files}: {reason}")
+    wait_until_ready(notebook.files, client)
+    write_json(folder / PUSHED, {"files": notebook.files, "sha256": sha256})
+
+
+def wait_until_ready(files: str, client: Any, within_s: float = READY_WITHIN_S, every_s: float = ASK_EVERY_S) -> None:
+    """Waits until a data set can be an input of a notebook.
+
+    Raises:
+        UserError: Kaggle cannot process it, or not in time.
+    """
+    began_s = time.monotonic()
+    while (state := dataset_state(files, client)) != READY:
+        if state in FAILED:
+            raise UserError(f"Kaggle could not process the data set {files}: its state is {state}")
+        if time.monotonic() - began_s > within_s:
+            raise UserError(
+                f"the data set {files} is not ready after {duration(within_s)} (its state is {state}); look at "
+                f"https://www.kaggle.com/datasets/{files}, and type the same command later"
+            )
+        time.sleep(every_s)
+
+
+def dataset_state(files: str, client: Any) -> str | None:
+    """Returns what Kaggle says of a data set, such as `ready`; None where there is none."""
+    answer = _found(f"look up the data set {files}", lambda: client.dataset_status(files))
+    return None if answer is None else _plain(str(answer))
+
+
+def session_state(notebook: Notebook, client: Any) -> str | None:
+    """Returns the state of the notebook's last session, such as `running` or `complete`; None where there was none."""
+    answer = _session(notebook, client)
+    return None if answer is None else _plain(text_of(answer, "status"))
+
+
+def status_line(notebook: Notebook, client: Any) -> str:
+    """Returns a line on the notebook's last session."""
+    answer = _session(notebook, client)
+    if answer is None:
+        return f"{notebook.kernel} was not pushed yet; add --push"
+    failure = text_of(answer, "failure_message")
+    return f"{notebook.kernel}: {_plain(text_of(answer, 'status'))}" + (f", {failure}" if failure else "")
+
+
+def fetch(notebook: Notebook, folder: Path, folders: Folders, client: Any) -> list[Path]:
+    """Downloads the output of the notebook's last session, and unpacks its runs among those here.
+
+    Returns:
+        The folders of runs, and the other files.
+
+    Raises:
+        UserError: no output, no network, or a run of this name that is not from this notebook.
+    """
+    output = folder / OUTPUT
+    output.mkdir(parents=True, exist_ok=True)
+    get = lambda: client.kernels_output(notebook.kernel, str(output), force=True)  # noqa: E731 - named for the line below
+    names = [Path(name) for name in ask(f"get the output of {notebook.kernel}", get, UPLOAD_WITHIN_S)[0]]
+    if not names:
+        raise UserError(f"the last session of {notebook.kernel} left no output; ask --status")
+    pack = output / runs_pack(notebook.slug)
+    return [
+        *(unpack_runs(pack, notebook, folders) if pack.is_file() else ()),
+        *(path for path in names if path != pack),
+    ]
+
+
+def unpack_runs(pack: Path, notebook: Notebook, folders: Folders) -> list[Path]:
+    """Unpacks the runs and submissions of a session; replaces only what is from the same notebook. Returns the runs.
+
+    Raises:
+        UserError: a run of this name is here, and not from this notebook.
+    """
+    partial = pack.with_name(f"{pack.stem}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    unpack(pack, partial)
+    runs = [path for path in sorted((partial / "runs").iterdir()) if path.is_dir() and path.suffix != BUNDLED]
+    for run in runs:
+        here = folders.runs / run.name
+        if here.exists() and not _is_from(here, notebook):
+            raise UserError(
+                f"{shown(here)} is a run of this machine; to replace it by that of {notebook.kernel}, move it away and "
+                f"type the same command. The session's own is in {shown(run)}"
+            )
+    for run in runs:
+        (run / FETCHED).write_text(notebook.kernel)
+        shutil.rmtree(folders.runs / run.name, ignore_errors=True)
+        folders.runs.mkdir(parents=True, exist_ok=True)
+        shutil.move(run, folders.runs / run.name)
+    for path in (partial / "submissions").glob("*"):
+        folders.submissions.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, folders.submissions / path.name)
+    shutil.rmtree(partial)
+    return [folders.runs / run.name for run in runs]
+
+
+def _is_from(run: Path, notebook: Notebook) -> bool:
+    return (run / FETCHED).is_file() and (run / FETCHED).read_text() == notebook.kernel
+
+
+def _session(notebook: Notebook, client: Any) -> Any | None:
+    return _found(f"look up {notebook.kernel}", lambda: client.kernels_status(notebook.kernel))
+
+
+def _found(what: str, call: Callable[[], Any]) -> Any | None:
+    """Returns an answer of the client, or None where Kaggle knows nothing of that name.
+
+    Kaggle does not tell what is absent from what is private: it answers 403 or 404, which client 2 turns into a
+    ValueError for notebooks.
+    """
+
+    def call_or_none() -> Any | None:
+        try:
+            return call()
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status in (403, 404) or (isinstance(error, ValueError) and "Permission" in str(error)):
+                return None
+            raise
+
+    return ask(what, call_or_none, ANSWER_WITHIN_S)
+
+
+def _plain(state: str) -> str:
+    """Returns a state of Kaggle in small letters, without the name of the client's enum.
+
+    >>> _plain("KernelWorkerStatus.CANCEL_ACKNOWLEDGED"), _plain("ready")
+    ('cancel acknowledged', 'ready')
+    """
+    return re.sub(r"^.*\\.", "", state).replace("_", " ").lower()

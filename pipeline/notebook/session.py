@@ -1,0 +1,174 @@
+"""What the cells of a pushed notebook call: one session on Kaggle. Standard library only, as packages come later.
+
+In: what the notebook unpacked of its data set (`project/`, where this file is, and beside it `wheels/`, `weights/` and
+`runs/`), and /kaggle/input. Out, in /kaggle/working: the submission, the report, a log, and after training a pack of
+the runs, from which the next session continues.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.paths import KAGGLE, PANELS, PROBS, PROJECT, REPORT, SWEEP_PLOT
+from pipeline.wording import duration, size
+
+INPUT, WORKING = KAGGLE / "input", KAGGLE / "working"
+WHEELS, WEIGHTS, RUNS = (PROJECT.parent / name for name in ("wheels", "weights", "runs"))
+SUBMISSIONS = PROJECT.parent / "submissions"
+SCRATCH = PROJECT.parent / "scratch"
+DEPTHS = ("", "*/", "*/*/")  # Kaggle mounts below /kaggle/input, and since 2026 below datasets/OWNER and the like
+DONE, STOPPED = 0, 3
+PACK = ".pack"  # a tar archive; Kaggle unpacks what it knows by its suffix, and may leave out hidden files
+MOST_PANELS = 6
+
+
+def train(slug: str, words: Sequence[str], hours: float, started_s: float, data: str | None = None) -> None:
+    """Continues the last session, or begins; packs the runs for the next one.
+
+    Args:
+        slug: of the notebook.
+        words: what is typed behind `./run.sh`.
+        hours: of the session, after which Kaggle ends it without keeping anything; less is used.
+        started_s: when the notebook started, by `time.monotonic`.
+        data: the name of a data set with the competition's files; None: they are found by the competition's name.
+
+    Raises:
+        RuntimeError: the training failed; its output says why.
+    """
+    _continue_from(slug)
+    found = [f"DATASETS.DIRECTORY={find_input(data)}"] if data else []
+    left_h = hours - (time.monotonic() - started_s) / 3600
+    code = _run([*words, *found, f"RUNTIME.TIME_BUDGET_HOURS={left_h:.5f}"], slug)
+    _pack_runs(slug)
+    _show_results()
+    if code == STOPPED:
+        print("\nThe session's time is used up. The same notebook continues: push it again.")
+    elif code == DONE:
+        print("\nThe run is finished.")
+    else:
+        raise RuntimeError(f"the run ended with exit code {code}; the lines above say why")
+
+
+def predict(slug: str, words: Sequence[str], hours: float, started_s: float, test: str) -> None:
+    """Predicts a test folder with an inference bundle within a time limit.
+
+    Args:
+        hours: from the start of the notebook until the submission is written.
+        test: the folder with the test images, in /kaggle/input: `COMPETITION`, or `COMPETITION/FOLDER`.
+        slug, words, started_s: as for `train`.
+
+    Raises:
+        RuntimeError: no submission was written; the output says why.
+    """
+    left_s = hours * 3600 - (time.monotonic() - started_s)
+    code = _run([*words, "submit", "--test-dir", str(find_input(test)), "--time-limit", f"{left_s:.0f}s"], slug)
+    written = sorted(WORKING.glob("submission.*"))
+    if not written:
+        raise RuntimeError(f"the run ended with exit code {code} and without a submission; the lines above say why")
+    if code != DONE:  # a notebook that fails has no score, and a submission is complete from the first minute on
+        print(f"\nThe run ended with exit code {code}; {written[0].name} is the last that it finished.")
+
+
+def find_input(name: str) -> Path:
+    """Returns a folder or file of the notebook's inputs by its name.
+
+    Raises:
+        FileNotFoundError: there is none; lists what there is.
+    """
+    for depth in DEPTHS:
+        if found := sorted(INPUT.glob(depth + name)):
+            return found[0]
+    known = sorted(str(path.relative_to(INPUT)) for depth in DEPTHS for path in INPUT.glob(f"{depth}*"))
+    listed = ", ".join(known[:20]) or "nothing"
+    raise FileNotFoundError(f"no input of the notebook is called {name}; there is {listed}. Add it with Add Input")
+
+
+def _continue_from(slug: str) -> None:
+    """Unpacks the runs of the last session, if its output is an input of this one."""
+    found = [path for depth in DEPTHS for path in INPUT.glob(f"{depth}*/{runs_pack(slug)}")]
+    if not found:
+        print("No output of an earlier session is among the inputs: the run begins.")
+        return
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    print(f"Continues from {newest}.")
+    unpack(newest, PROJECT.parent)
+
+
+def runs_pack(slug: str) -> str:
+    """Returns the file in which a session keeps its runs for the next one.
+
+    >>> runs_pack("expaab-train")
+    'expaab-train-runs.pack'
+    """
+    return f"{slug}-runs{PACK}"
+
+
+def _run(words: Sequence[str], slug: str) -> int:
+    """Runs `run.sh` with these words; prints its lines, which a file keeps too. Returns its exit code."""
+    folders = {"RUNS_DIR": RUNS, "SUBMISSIONS_DIR": SUBMISSIONS, "SCRATCH_DIR": SCRATCH, "WEIGHTS_DIR": WEIGHTS}
+    environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHON": sys.executable}
+    if WHEELS.is_dir():
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
+    print("./run.sh", *words, flush=True)
+    with (
+        open(WORKING / f"{slug}.log", "a") as log,
+        subprocess.Popen(
+            ["sh", str(PROJECT / "run.sh"), *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            log.write(line)
+    return process.returncode
+
+
+def _pack_runs(slug: str) -> None:
+    """Packs runs and submissions; what can be made again is left out where the disk is too small for all."""
+    began_s, files = time.monotonic(), [*files_below(RUNS), *files_below(SUBMISSIONS)]
+    free = shutil.disk_usage(WORKING).free
+    if _bytes_of(files) > free:
+        left_out = tuple(PROBS.values())
+        files = [path for path in files if not any(f"/{name}/" in path.as_posix() for name in left_out)]
+        print(f"Only {size(free)} are free in {WORKING}: predictions are left out, and made again when needed.")
+    target = WORKING / runs_pack(slug)
+    with tarfile.open(target, "w") as pack:
+        for path in files:
+            pack.add(path, path.relative_to(PROJECT.parent), recursive=False)
+    took = duration(time.monotonic() - began_s)
+    print(f"Packed {len(files)} files, {size(_bytes_of(files))}, in {took}: {target}")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Returns all files below a folder, hidden ones included, sorted; none where there is no folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _bytes_of(files: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
+
+
+def unpack(pack: Path, folder: Path) -> None:
+    """Unpacks a tar archive; a member that would leave the folder is refused by `tarfile`."""
+    with tarfile.open(pack) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _show_results() -> None:
+    """Copies what people look at, report and images, to where the notebook's page shows it."""
+    for run in (path for path in sorted(RUNS.iterdir()) if path.is_dir()) if RUNS.is_dir() else ():
+        images = [run / SWEEP_PLOT, *sorted((run / PANELS).glob("*.png"))[:MOST_PANELS]]
+        for path in (run / REPORT, *images):
+            if path.is_file():
+                shutil.copyfile(path, WORKING / f"{run.name}_{path.name}")

@@ -1,0 +1,123 @@
+"""`./run.sh kaggle`: what it writes and what it refuses, without Kaggle."""
+
+import json
+import re
+import tarfile
+
+import nbformat
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.config.load import load
+from pipeline.files import sha256_file
+from pipeline.notebook.cells import notebook_text
+from pipeline.notebook.folder import slug_for
+from pipeline.paths import Folders
+from tests.bootstrap.fake_project import write_wheel
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    write_wheel(tmp_path / "wheels", "first", "1.0")
+    return str(tmp_path / "wheels")
+
+
+def made(name):
+    """Returns pack, facts of the data set and facts of the notebook that were written."""
+    folder = Folders.from_environment().runs / "notebooks" / name
+    facts = [
+        json.loads((folder / file).read_text())
+        for file in ("dataset/dataset-metadata.json", "kernel/kernel-metadata.json")
+    ]
+    return folder, folder / "dataset" / f"{name}.pack", *facts
+
+
+def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, tmp_path, monkeypatch, capsys):
+    (tmp_path / "efficientnet-b3-imagenet.safetensors").write_bytes(b"weights")
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    assert main(["kaggle", "ExpAAB", "SOLVER.MAX_LR=5e-4", "--owner", "Me", "--wheels", wheels]) == 0
+    (folder,) = (Folders.from_environment().runs / "notebooks").iterdir()
+    folder, pack, dataset, kernel = made(folder.name)
+    assert dataset == {
+        "title": f"{folder.name}-files",
+        "id": f"me/{folder.name}-files",
+        "licenses": [{"name": "other"}],
+    }
+    wanted = {"enable_gpu": True, "enable_internet": False, "is_private": True, "machine_shape": "NvidiaTeslaT4"}
+    assert wanted.items() <= kernel.items()
+    assert kernel["dataset_sources"] == [dataset["id"]] and kernel["kernel_sources"] == []
+    assert kernel["competition_sources"] == [load("ExpAAB").competition.kaggle_slug]
+    with tarfile.open(pack) as archive:
+        names = archive.getnames()
+    assert {"project/run.sh", "project/pipeline/stages.py", "project/configs/base.yaml"} <= set(names)
+    assert "wheels/first-1.0-py3-none-any.whl" in names and "weights/efficientnet-b3-imagenet.safetensors" in names
+    assert not [name for name in names if "__pycache__" in name or "tests" in name.split("/")]
+    notebook = nbformat.read(folder / "kernel" / kernel["code_file"], 4)
+    nbformat.validate(notebook)
+    assert "'SOLVER.MAX_LR=0.0005'" in notebook.cells[2].source and "hours=11.5" in notebook.cells[2].source
+    out = capsys.readouterr().out
+    assert f"kaggle kernels push -p {folder / 'kernel'}" in out and "SOLVER.MAX_LR=5e-4 --owner Me" in out
+    before = sha256_file(pack)
+    assert main(["kaggle", "ExpAAB", "SOLVER.MAX_LR=5e-4", "--owner", "Me", "--wheels", wheels, "--continue"]) == 0
+    assert sha256_file(pack) == before  # nothing to upload again
+    assert made(folder.name)[3]["kernel_sources"] == [f"me/{folder.name}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["demo"], "the notebook needs an owner: add --owner NAME"),
+        (["demo", "--owner", "me", "--time-limit", "9"], "--time-limit 9: expected a number and h, min or s"),
+        (
+            ["EnsAAA", "--owner", "me"],
+            "EnsAAA is an ensemble and trains nothing; add --predict, or name one of its members",
+        ),
+        (["CamVidAAA", "--owner", "me"], "camvid is not a Kaggle competition. Upload its folder .* --data me/camvid"),
+        (["CamVidAAA", "--owner", "me", "--data", "camvid"], "--data camvid: expected OWNER/NAME"),
+        (["demo", "--owner", "me", "--wheels", "nowhere"], "--wheels nowhere: there is no wheel"),
+        (["demo", "--owner", "me", "--predict", "--internet"], r"demo is not ready .* type: \./run\.sh demo evaluate"),
+        (["demo", "--owner", "me", "--internet", "--with", "gone"], "there is no run gone in "),
+        (["ExpAAB", "--owner", "me", "--wheels", "WHEELS"], r"the weights of efficientnet-b3 .* \./run\.sh download"),
+        (["ExpAAX", "--owner", "me"], "there is no config 'ExpAAX'"),
+        (["demo", "--owner", "me", "--pusch"], "unrecognized arguments: --pusch"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_what_to_type(words, message, wheels, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    assert main(["kaggle", *(wheels if word == "WHEELS" else word for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error, re.DOTALL), error
+
+
+def test_the_owner_is_that_of_the_token(wheels, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "kaggle.json").write_text('{"username": "Somebody", "key": "none"}')
+    assert main(["kaggle", "demo", "--wheels", wheels]) == 0
+    assert made("demo-train")[3]["id"] == "somebody/demo-train"
+
+
+def test_a_run_goes_along_where_it_is_named(wheels, capsys):
+    run = Folders.from_environment().run("ExpAAB")
+    (run.folder / ".stages").mkdir(parents=True)
+    (run.folder / ".stages/train.json").write_text("{}")
+    assert main(["kaggle", "demo", "--owner", "me", "--wheels", wheels, "--with", "ExpAAB"]) == 0
+    with tarfile.open(made("demo-train")[1]) as archive:
+        assert "runs/ExpAAB/.stages/train.json" in archive.getnames()
+
+
+def test_a_long_name_is_cut_to_what_kaggle_takes():
+    slugs = {slug_for(f"{'A' * 60}{number}", "train") for number in range(3)}
+    assert len(slugs) == 3 and {len(slug) for slug in slugs} == {44}
+
+
+def test_words_with_quotes_reach_the_notebook_whole():
+    words = ["ExpAAB", 'LOSS_FN.MIX="0.5 ce + 0.5 dice"', "EXPERIMENT.SUFFIX=it's"]
+    text = notebook_text(
+        "train", "slug", "me/slug-files", "slug.pack", words, 11.5, "./run.sh kaggle ExpAAB", "data=None"
+    )
+    source = nbformat.reads(text, 4).cells[2].source
+    assert f"train('slug', {words!r}, hours=11.5" in source
