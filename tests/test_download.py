@@ -3,19 +3,22 @@
 import stat
 import zipfile
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file
 
 from pipeline.config.schema import Encoder, Model
-from pipeline.download import download, unpack
+from pipeline.download import download, fetch, unpack
 from pipeline.errors import UserError
 from pipeline.paths import Folders
 from pipeline.segmentation.networks import build_network
 from pipeline.training import encoder as encoder_module
 from pipeline.training.encoder import load_encoder
+from tests.segmentation.submission.scenes import make_competition
 from tests.submission.clients import run_lines
+from tests.submission.loopback import kaggle_at
 
 DOWNLOAD = "fetch(competition, Path('data/a-competition'))"
 
@@ -41,12 +44,29 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path):
     assert run_lines(DOWNLOAD, tmp_path, "no network").code == 0
 
 
+def large(path):
+    """Returns an archive of several of the MiB that the client writes at once."""
+    return make_zip(path, [("train.csv", "ImageID\n"), ("noise", np.random.default_rng(0).bytes(5_000_000))])
+
+
 def test_a_download_that_breaks_off_leaves_no_folder_and_goes_on_later(tmp_path):
-    make_zip(tmp_path / "archive.zip", [("train.csv", "ImageID\n")])
+    archive = large(tmp_path / "archive.zip")
     assert run_lines(DOWNLOAD, tmp_path, "broken download").code == 2
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["a-competition.partial"]
-    assert run_lines(DOWNLOAD, tmp_path).code == 0
+    with kaggle_at(tmp_path) as server:
+        fetch(make_competition(), tmp_path / "data" / "a-competition")
+    *_, asked = server.ranges
+    assert 0 < int(asked.removeprefix("bytes=").removesuffix("-")) < archive.stat().st_size  # not from its beginning
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["a-competition"]
+    assert (tmp_path / "data/a-competition/noise").stat().st_size == 5_000_000
+
+
+@pytest.mark.parametrize("mood", ["slow download", "cut download"])
+def test_a_slow_or_a_cut_answer_arrives_whole(tmp_path, mood):
+    large(tmp_path / "archive.zip")
+    outcome = run_lines(DOWNLOAD, tmp_path, mood)
+    assert outcome.code == 0, outcome.error
+    assert (tmp_path / "data/a-competition/noise").stat().st_size == 5_000_000
 
 
 @pytest.mark.parametrize(("mood", "message"), [("no network", "cannot be reached"), ("403", "accept its rules")])

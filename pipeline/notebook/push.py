@@ -5,8 +5,8 @@ Every call goes through `submission/kaggle.py`, which gives a refusal or a dead 
 
 from __future__ import annotations
 
+import inspect
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -68,6 +68,7 @@ def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str
         log(f"{notebook.files} is on Kaggle as it is here")
         return
     log(f"uploading {shown(pack)} as {notebook.files}")
+    before = dataset_version(notebook.files, client) if state else None
     if state is None:
         answer = ask(f"create {notebook.files}", lambda: client.dataset_create_new(str(dataset)), UPLOAD_WITHIN_S)
     else:
@@ -77,32 +78,44 @@ def push_files(notebook: Notebook, folder: Path, client: Any, log: Callable[[str
     if text_of(answer, "status").lower() != "ok":
         reason = text_of(answer, "error") or "no reason given"
         raise UserError(f"Kaggle refused the data set {notebook.files}: {reason}")
-    wait_until_ready(notebook.files, client)
+    wait_until_ready(notebook.files, client, before)
     write_json(folder / PUSHED, {"files": notebook.files, "sha256": sha256})
 
 
-def wait_until_ready(files: str, client: Any, within_s: float = READY_WITHIN_S, every_s: float = ASK_EVERY_S) -> None:
-    """Waits until a data set can be an input of a notebook.
+def wait_until_ready(files: str, client: Any, before: int | None) -> None:
+    """Waits until a data set can be an input of a notebook: until then a notebook would get the version before.
+
+    Args:
+        before: the number of the version before the upload, where it is known.
 
     Raises:
         UserError: Kaggle cannot process it, or not in time.
     """
     began_s = time.monotonic()
-    while (state := dataset_state(files, client)) != READY:
+    while (state := dataset_state(files, client)) != READY or not _is_newer(dataset_version(files, client), before):
         if state in FAILED:
             raise UserError(f"Kaggle could not process the data set {files}: its state is {state}")
-        if time.monotonic() - began_s > within_s:
+        if time.monotonic() - began_s > READY_WITHIN_S:
             raise UserError(
-                f"the data set {files} is not ready after {duration(within_s)} (its state is {state}); look at "
+                f"the data set {files} is not ready after {duration(READY_WITHIN_S)} (its state is {state}); look at "
                 f"https://www.kaggle.com/datasets/{files}, and type the same command later"
             )
-        time.sleep(every_s)
+        time.sleep(ASK_EVERY_S)
 
 
 def dataset_state(files: str, client: Any) -> str | None:
     """Returns what Kaggle says of a data set, such as `ready`; None where there is none."""
     answer = _found(f"look up the data set {files}", lambda: client.dataset_status(files))
     return None if answer is None else _plain(str(answer))
+
+
+def dataset_version(files: str, client: Any) -> int | None:
+    """Returns the number of a data set's current version; None with a client that cannot ask for it."""
+    if "format" not in inspect.signature(client.dataset_status).parameters:
+        return None
+    form = "json(current_version_number)"
+    answer = _found(f"look up the data set {files}", lambda: client.dataset_status(files, format=form))
+    return None if answer is None else json.loads(answer).get("current_version_number")
 
 
 def session_state(notebook: Notebook, client: Any) -> str | None:
@@ -171,6 +184,10 @@ def unpack_runs(pack: Path, notebook: Notebook, folders: Folders) -> list[Path]:
     return [folders.runs / run.name for run in runs]
 
 
+def _is_newer(version: int | None, before: int | None) -> bool:
+    return version is None or before is None or version > before
+
+
 def _is_from(run: Path, notebook: Notebook) -> bool:
     return (run / FETCHED).is_file() and (run / FETCHED).read_text() == notebook.kernel
 
@@ -204,4 +221,4 @@ def _plain(state: str) -> str:
     >>> _plain("KernelWorkerStatus.CANCEL_ACKNOWLEDGED"), _plain("ready")
     ('cancel acknowledged', 'ready')
     """
-    return re.sub(r"^.*\\.", "", state).replace("_", " ").lower()
+    return state.rpartition(".")[2].replace("_", " ").lower()

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ from pipeline.config.load import competition_names, load_competition
 from pipeline.paths import Folders, shown
 from pipeline.segmentation.labels import read_mask
 from tests.segmentation.submission.scenes import write as write_masks
+from tests.submission.loopback import kaggle_at
 
 
 @pytest.fixture
@@ -179,36 +179,15 @@ def test_score_logs_what_it_leaves_out(camvid, tmp_path, capsys):
     assert f"1 of the {len(ids)} masks in" in captured.err
 
 
-class Leaderboard:
-    """Kaggle's client as far as it is needed here; `is_reachable` is asked before every answer."""
-
-    def __init__(self, is_reachable=lambda: True):
-        self.uploads, self.paths, self.is_reachable = [], [], is_reachable
-
-    def competition_submissions(self, slug):
-        if not self.is_reachable():
-            raise ConnectionError("Failed to resolve 'api.kaggle.com'")
-        return self.uploads
-
-    def competition_submit(self, path, message, slug):
-        self.paths.append(path)
-        facts = {"ref": 7, "date": "2026-01-02 03:04:05", "description": message, "file_name": "ExpAAB.csv"}
-        scores = {"status": "complete", "public_score": "0.81", "private_score": ""}
-        self.uploads.append(SimpleNamespace(**facts, **scores))
-        return SimpleNamespace(message="Successfully submitted", ref=7)
-
-
 @pytest.fixture
-def leaderboard(monkeypatch):
-    client = Leaderboard()
-    for module in ("kaggle", "log"):
-        monkeypatch.setattr(f"pipeline.submission.{module}.connect", lambda *within: client)
-    competition = load_competition("aeroscapes")
+def leaderboard(tmp_path):
+    """A Kaggle on this machine, which the installed client talks to."""
     images = {"a": np.zeros((2, 3), np.uint8)}
-    write_masks(
-        Folders.from_environment().submissions / "ExpAAB.csv", images, competition, local_scores={"dice": 0.81234}
-    )
-    return client
+    path = Folders.from_environment().submissions / "ExpAAB.csv"
+    write_masks(path, images, load_competition("aeroscapes"), local_scores={"dice": 0.81234})
+    (tmp_path / "kaggle").mkdir()
+    with kaggle_at(tmp_path / "kaggle") as server:
+        yield server
 
 
 def test_an_upload_ends_in_the_log_with_both_scores_side_by_side(leaderboard, capsys):
@@ -231,11 +210,11 @@ def test_a_competition_that_wants_png_masks_gets_a_zip(leaderboard, capsys, proj
     images = {"a": np.zeros((2, 3), np.uint8)}
     write_masks(Folders.from_environment().submissions / "ExpAAB.zip", images, load_competition("aeroscapes"))
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
-    assert leaderboard.paths == [str(Folders.from_environment().submissions / "ExpAAB.zip")]
+    assert [path.name for path in (leaderboard.folder / "uploads").iterdir()] == ["ExpAAB.zip"]
 
 
 def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderboard, capsys):
-    leaderboard.is_reachable = lambda: not leaderboard.uploads
+    leaderboard.mood = "goes after the upload"
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 0
     out = capsys.readouterr().out
     assert "Is there a network?" in out
@@ -248,7 +227,7 @@ def test_an_upload_is_in_the_log_though_the_network_went_right_after_it(leaderbo
     assert "ExpAAB.csv  0.8123" in captured.out
     assert captured.err.endswith(f"{shown(path)} is unchanged.\n")
     assert path.read_bytes() == before
-    leaderboard.is_reachable = lambda: True
+    leaderboard.mood = "good"
     assert main(["log", "--competition", "aeroscapes"]) == 0
     assert path.read_text().count("\n") == 2
     assert "0.81" in path.read_text()
@@ -258,7 +237,7 @@ def test_a_log_that_cannot_be_read_is_refused_before_the_upload(leaderboard, cap
     (Folders.from_environment().submissions / "log.csv").write_text("my notes\n")
     assert main(["submit", "ExpAAB", "-m", "flat"]) == 2
     assert "move it away to begin a new log" in capsys.readouterr().err
-    assert leaderboard.uploads == []
+    assert leaderboard.asked == []
 
 
 def test_the_log_of_a_competition_that_is_not_on_kaggle_is_refused(capsys):

@@ -1,13 +1,18 @@
-"""Runs a few lines of Python in a process of its own, where `import kaggle` finds the stand-in or the real client."""
+"""Runs a few lines of Python with Kaggle's client: the installed one, over HTTP, or one that cannot be imported."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.submission.loopback import kaggle_at
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in")
@@ -29,7 +34,7 @@ except UserError as error:
 
 
 class Outcome(NamedTuple):
-    """How the process ended; `seconds` includes its start."""
+    """How the lines ended; `seconds` includes the start of a process, where there was one."""
 
     code: int
     out: str
@@ -37,15 +42,39 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def run_lines(lines: str, folder: Path, mood: str | None = "good") -> Outcome:
-    """Runs `lines` with the stand-in in a mood, or with the real client and no credentials when `mood` is None."""
+def run_lines(lines: str, folder: Path, mood: str = "good") -> Outcome:
+    """Runs lines in a folder with the installed client, which talks to a Kaggle in a mood, with its state there."""
+    out, error, code, began = io.StringIO(), io.StringIO(), 0, time.monotonic()
+    with kaggle_at(folder, mood), _inside(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            exec(_code(lines), {"__name__": "lines"})
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Outcome(code, out.getvalue(), error.getvalue(), time.monotonic() - began)
+
+
+def run_elsewhere(lines: str, folder: Path, mood: str | None) -> Outcome:
+    """Runs lines in a process without credentials: with the installed client, or a stand-in that fails in a way."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
-    environment = {**kept, "HOME": str(folder / "home"), "STAND_IN_FOLDER": str(folder), "STAND_IN_MOOD": mood or ""}
     paths = [str(PROJECT)] if mood is None else [str(STAND_IN), str(PROJECT)]
-    code = PREAMBLE.format(lines=lines.strip().replace("\n", "\n    "))
+    environment = {**kept, "HOME": str(folder / "home"), "STAND_IN_MOOD": mood or ""}
     began = time.monotonic()
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-c", _code(lines)], cwd=folder, env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return Outcome(process.returncode, process.stdout, process.stderr, time.monotonic() - began)
+
+
+def _code(lines: str) -> str:
+    return PREAMBLE.format(lines=lines.strip().replace("\n", "\n    "))
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -1,4 +1,4 @@
-"""Uploads, with a stand-in for Kaggle's client and with the real one without credentials."""
+"""Uploads with the installed client: over HTTP to a Kaggle on this machine, and without credentials."""
 
 import json
 import re
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline.submission.kaggle import all_submissions, facts_in
+from pipeline.submission.kaggle import all_submissions, facts_in, submit
 from tests.segmentation.submission.scenes import make_competition, write
-from tests.submission.clients import run_lines
+from tests.submission.clients import run_elsewhere, run_lines
+from tests.submission.loopback import kaggle_at
 
 SUBMIT = "print(submit('Exp.csv', competition, 'FPN | 480 px'))"
 
@@ -30,6 +31,16 @@ def test_a_submission_is_uploaded_with_local_scores_and_content_hash_in_its_mess
     assert submission["description"] == f"FPN | 480 px | local_dice 0.8123 | local_iou 0.7000 | sha256 {sha256[:12]}"
     assert facts_in(submission["description"])["sha256"] == sha256[:12]
     assert sha256 in outcome.out
+    assert (folder / "uploads" / "Exp.csv").read_bytes() == (folder / "Exp.csv").read_bytes()
+
+
+def test_the_client_makes_the_calls_that_kaggle_documents(folder):
+    with kaggle_at(folder) as server:
+        submit(folder / "Exp.csv", make_competition(), "FPN")
+    calls = ["ListSubmissions", "ListSubmissions", "StartSubmissionUpload", "CreateSubmission"]
+    assert server.asked in (calls, calls[1:])  # an empty first page is the last one
+    assert server.bodies["StartSubmissionUpload"]["contentLength"] == (folder / "Exp.csv").stat().st_size
+    assert server.bodies["CreateSubmission"]["competitionName"] == "a-competition"
 
 
 def test_a_score_of_several_words_is_found_in_the_message_again():
@@ -145,32 +156,45 @@ def test_a_submission_that_arrives_between_two_pages_is_listed_once():
 
 def test_the_installed_client_has_numbers_of_pages(tmp_path):
     lines = "from kaggle.api.kaggle_api_extended import KaggleApi\nimport pipeline.submission.kaggle as own\n"
-    outcome = run_lines(f"{lines}print('page:', own.page_name(KaggleApi()))", tmp_path, mood=None)
+    outcome = run_lines(f"{lines}print('page:', own.page_name(KaggleApi()))", tmp_path)
     assert outcome.out.splitlines()[-1] in ("page: page_number", "page: page_token"), outcome.error
+
+
+def check_refusal(outcome, message):
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.error
+    assert outcome.out == ""  # the client's own page, which ours replaces
+    assert re.search(message, outcome.error), outcome.error
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [
+        ("401", "kaggle.json into ~/.kaggle/"),
+        ("403", "accept its rules"),
+        ("404", "KAGGLE_SLUG"),
+        ("429", "Too many requests or uploads for today"),
+        ("500", "Kaggle refused to look up submissions to a-competition: 500"),
+        ("no network", "Kaggle cannot be reached .*\nIs there a network\\?"),
+        ("hangs up", "Kaggle cannot be reached .*\nIs there a network\\?"),
+        ("broken upload", "the upload of Exp.csv to a-competition broke off"),
+    ],
+)
+def test_a_refusal_ends_in_one_clear_message(folder, mood, message):
+    check_refusal(run_lines(SUBMIT, folder, mood), message)
 
 
 @pytest.mark.parametrize(
     ("mood", "message"),
     [
         ("not installed", "the Kaggle client cannot be imported .* Install it: pip install kaggle"),
-        ("no credentials", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
         ("old", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
         ("older", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
         ("exits", "KAGGLE_USERNAME=<name> KAGGLE_KEY=<key>"),
-        ("401", "kaggle.json into ~/.kaggle/"),
-        ("403", "accept its rules"),
-        ("404", "KAGGLE_SLUG"),
-        ("500", "Kaggle refused to look up submissions to a-competition: 500"),
-        ("no network", "Kaggle cannot be reached .* Failed to resolve 'api.kaggle.com'\nIs there a network\\?"),
-        ("broken upload", "the upload of Exp.csv to a-competition broke off"),
     ],
 )
-def test_a_refusal_ends_in_one_clear_message(folder, mood, message):
-    outcome = run_lines(SUBMIT, folder, mood)
-    assert outcome.code == 2
-    assert "Traceback" not in outcome.error
-    assert outcome.out == ""  # the client's own page, which ours replaces
-    assert re.search(message, outcome.error), outcome.error
+def test_a_client_that_cannot_be_imported_ends_in_one_clear_message(folder, mood, message):
+    check_refusal(run_elsewhere(SUBMIT, folder, mood), message)
 
 
 def test_a_dead_network_ends_within_seconds(folder):
@@ -181,7 +205,7 @@ def test_a_dead_network_ends_within_seconds(folder):
 
 
 def test_the_real_client_without_credentials_tells_how_to_get_them(folder):
-    outcome = run_lines(SUBMIT, folder, mood=None)
+    outcome = run_elsewhere(SUBMIT, folder, None)
     assert outcome.code == 2
     assert "no Kaggle credentials" in outcome.error
     assert "Authentication required" not in outcome.out
