@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.table import Parser, add_config
 from pipeline.errors import UserError
-from pipeline.paths import DEMO, NOTEBOOKS, Folders, shown
+from pipeline.paths import DEMO, NOTEBOOKS, Folders, descriptor, shown
 from pipeline.wording import hours_of, size
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     name = data.rpartition("/")[2] if data else None
     file = f"SUBMIT.FILE=/kaggle/working/submission{format_of(competition).suffix}"
     trust = ["--trust-code"] if chosen.trust_code else []
-    test = chosen.test_dir or (test_folder(competition, name) if kind == "predict" else None)
+    test = chosen.test_dir or (folder_of_test(competition, name) if kind == "predict" else None)
     return Notebook(
         owner=owner,
         slug=slug,
@@ -130,8 +130,21 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     )
 
 
-def test_folder(competition: Competition, data: str | None) -> str:
-    """Returns where the test images are below /kaggle/input: the folder with their list, or that of the images."""
+def folder_of_test(competition: Competition, data: str | None) -> str | None:
+    """Returns where the test images are below /kaggle/input: the folder with their list, or that of the images.
+
+    None for the demo, which is drawn wherever it is needed.
+
+    Raises:
+        UserError: the competition's file does not say where they are.
+    """
+    if competition.name == DEMO and data is None:
+        return None
+    if not (competition.test_csv or competition.test_images):
+        raise UserError(
+            f"{descriptor(competition.name)} names no test images; add --test-dir NAME/FOLDER, their folder below "
+            "/kaggle/input"
+        )
     folder = data or competition.kaggle_slug or competition.name
     template = competition.templates("test")[0]
     fixed = template.partition("{")[0].rpartition("/")[0].partition("*")[0].strip("/")

@@ -21,6 +21,7 @@ from pipeline.paths import CONFIGS, PROJECT
 DATASET_FACTS, KERNEL_FACTS = "dataset-metadata.json", "kernel-metadata.json"
 LONGEST_SLUG = 50 - len("-files")  # Kaggle's limit, for the data set
 CODE = ("pipeline", "configs")
+OF_TESTS = re.compile(r"#\s*tests:")  # a line of requirements.txt that a session would look for in vain
 MODES = {False: 0o644, True: 0o755}  # of a file, and of one that can be executed
 
 
@@ -86,7 +87,10 @@ def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[
     dataset = folder / "dataset"
     shutil.rmtree(dataset, ignore_errors=True)
     pack = dataset / f"{notebook.slug}{PACK}"
-    members = [(path, Path("project") / inside) for path, inside in project_files()]
+    needed = folder / "requirements.txt"
+    lines = (PROJECT / needed.name).read_text().splitlines(keepends=True)
+    write_atomic(needed, "".join(line for line in lines if not OF_TESTS.search(line)))
+    members = [(path, Path("project") / inside) for path, inside in (*project_files(), (needed, Path(needed.name)))]
     members += [(path, Path(part) / inside) for part, files in parts.items() for path, inside in files]
     with atomic_path(pack) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
         for path, inside in sorted(members, key=lambda member: member[1]):
@@ -104,9 +108,8 @@ def write_dataset(notebook: Notebook, folder: Path, parts: dict[str, list[tuple[
 
 
 def project_files() -> Iterator[tuple[Path, Path]]:
-    """Yields the files of the project that run it, each with its path in the project; no tests and documents."""
-    for name in ("run.sh", "requirements.txt"):
-        yield PROJECT / name, Path(name)
+    """Yields code and configs of the project, each with its path there; no tests and documents."""
+    yield PROJECT / "run.sh", Path("run.sh")
     for path in (file for name in CODE for file in files_below(CONFIGS.parent / name)):
         if "__pycache__" not in path.parts and not path.name.startswith("."):
             yield path, path.relative_to(CONFIGS.parent)

@@ -56,19 +56,21 @@ def train(slug: str, words: Sequence[str], hours: float, started_s: float, data:
         raise RuntimeError(f"the run ended with exit code {code}; the lines above say why")
 
 
-def predict(slug: str, words: Sequence[str], hours: float, started_s: float, test: str) -> None:
+def predict(slug: str, words: Sequence[str], hours: float, started_s: float, test: str | None) -> None:
     """Predicts a test folder with an inference bundle within a time limit.
 
     Args:
         hours: from the start of the notebook until the submission is written.
-        test: the folder with the test images, in /kaggle/input: `COMPETITION`, or `COMPETITION/FOLDER`.
+        test: the folder with the test images, in /kaggle/input: `COMPETITION`, or `COMPETITION/FOLDER`. None: those of
+            the demo, which the project draws itself.
         slug, words, started_s: as for `train`.
 
     Raises:
         RuntimeError: no submission was written; the output says why.
     """
     left_s = hours * 3600 - (time.monotonic() - started_s)
-    code = _run([*words, "submit", "--test-dir", str(find_input(test)), "--time-limit", f"{left_s:.0f}s"], slug)
+    where = ["--test-dir", str(find_input(test))] if test is not None else []
+    code = _run([*words, "submit", *where, "--time-limit", f"{left_s:.0f}s"], slug)
     written = sorted(WORKING.glob("submission.*"))
     if not written:
         raise RuntimeError(f"the run ended with exit code {code} and without a submission; the lines above say why")
@@ -118,7 +120,7 @@ def _run(words: Sequence[str], slug: str) -> int:
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
     print("./run.sh", *words, flush=True)
     with (
-        open(WORKING / f"{slug}.log", "a") as log,
+        open(WORKING / f"{slug}.log", "a", buffering=1) as log,
         subprocess.Popen(
             ["sh", str(PROJECT / "run.sh"), *words],
             env=environment,

@@ -3,12 +3,15 @@
 import json
 import re
 import tarfile
+from dataclasses import replace
 
 import nbformat
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.config.load import load
+from pipeline.commands.kaggle import folder_of_test
+from pipeline.config.load import load, load_competition
+from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.notebook.cells import notebook_text
 from pipeline.notebook.folder import slug_for
@@ -50,9 +53,11 @@ def test_the_folder_has_a_pack_a_notebook_and_what_each_wants_of_kaggle(wheels, 
     assert kernel["competition_sources"] == [load("ExpAAB").competition.kaggle_slug]
     with tarfile.open(pack) as archive:
         names = archive.getnames()
+        needed = archive.extractfile("project/requirements.txt").read().decode()
     assert {"project/run.sh", "project/pipeline/stages.py", "project/configs/base.yaml"} <= set(names)
     assert "wheels/first-1.0-py3-none-any.whl" in names and "weights/efficientnet-b3-imagenet.safetensors" in names
     assert not [name for name in names if "__pycache__" in name or "tests" in name.split("/")]
+    assert "safetensors" in needed and "pytest" not in needed
     notebook = nbformat.read(folder / "kernel" / kernel["code_file"], 4)
     nbformat.validate(notebook)
     assert "'SOLVER.MAX_LR=0.0005'" in notebook.cells[2].source and "hours=11.5" in notebook.cells[2].source
@@ -121,3 +126,23 @@ def test_words_with_quotes_reach_the_notebook_whole():
     )
     source = nbformat.reads(text, 4).cells[2].source
     assert f"train('slug', {words!r}, hours=11.5" in source
+
+
+@pytest.mark.parametrize(
+    ("competition", "wanted"),
+    [
+        ("demo", None),  # drawn where it is needed
+        ("aeroscapes", "opencv-pytorch-course-segmentation"),  # which has a list of its test images
+        ("severstal", "severstal-steel-defect-detection"),
+    ],
+)
+def test_the_test_images_of_a_competition_are_looked_for_where_its_file_says(competition, wanted):
+    assert folder_of_test(load_competition(competition), None) == wanted
+
+
+def test_without_a_list_the_folder_of_the_test_images_is_taken_and_without_either_one_is_asked_for():
+    listed = load_competition("severstal")
+    assert folder_of_test(replace(listed, test_csv=None), None) == "severstal-steel-defect-detection/test_images"
+    assert folder_of_test(replace(listed, test_csv=None), "my-copy") == "my-copy/test_images"
+    with pytest.raises(UserError, match=r"uw_madison\.yaml names no test images; add --test-dir NAME/FOLDER"):
+        folder_of_test(load_competition("uw_madison"), None)
