@@ -36,7 +36,10 @@ print(*sorted(path.name for path in UNPACKED.iterdir()))
 RUN = """\
 from pipeline.notebook.session import {kind}
 
-{kind}({slug!r}, {words!r}, hours={hours!r}, started_s=STARTED, {more})
+WORDS = [  # behind ./run.sh
+{words}
+]
+{kind}({slug!r}, WORDS, hours={hours!r}, started_s=STARTED, {more})
 """
 SHOW = """\
 from IPython.display import Image, display
@@ -73,7 +76,8 @@ def notebook_text(
     what = "Trains; the next session continues." if is_training else "Predicts the test images with trained weights."
     output = "submission, report, log, and the runs for the next session" if is_training else "submission and log"
     introduction = INTRODUCTION.format(command=command, what=what, files=files, hours=hours, output=output)
-    run = RUN.format(kind=kind, slug=slug, words=list(words), hours=hours, more=more)
+    lines = "\n".join(f"    {word!r}," for word in words)
+    run = RUN.format(kind=kind, slug=slug, words=lines, hours=hours, more=more)
     codes = [UNPACK.format(pack=pack, files=files), run, SUBMISSION, *([SHOW] if is_training else [])]
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "source": introduction}]
     cells += [{"cell_type": "code", "source": code, "outputs": [], "execution_count": None} for code in codes]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.errors import UserError
 from pipeline.paths import KAGGLE, PANELS, PROBS, PROJECT, REPORT, SWEEP_PLOT
 from pipeline.wording import duration, size
 
@@ -158,11 +159,18 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
+    """Returns what files take on the disk; a second name of a file, as checkpoints have, takes nothing."""
+    return sum({(one.st_dev, one.st_ino): one.st_size for one in map(os.stat, files)}.values())
 
 
 def unpack(pack: Path, folder: Path) -> None:
-    """Unpacks a tar archive; a member that would leave the folder is refused by `tarfile`."""
+    """Unpacks a tar archive; a member that would leave the folder is refused by `tarfile`.
+
+    Raises:
+        UserError: this Python cannot tell such members.
+    """
+    if not hasattr(tarfile, "data_filter"):  # the first releases of Python 3.10 and 3.11
+        raise UserError(f"Python {sys.version.split()[0]} cannot unpack {pack.name} safely; use a later release of it")
     with tarfile.open(pack) as archive:
         archive.extractall(folder, filter="data")
 

@@ -1,5 +1,6 @@
 """`./run.sh kaggle`: what it writes and what it refuses, without Kaggle."""
 
+import ast
 import json
 import re
 import tarfile
@@ -125,7 +126,9 @@ def test_words_with_quotes_reach_the_notebook_whole():
         "train", "slug", "me/slug-files", "slug.pack", words, 11.5, "./run.sh kaggle ExpAAB", "data=None"
     )
     source = nbformat.reads(text, 4).cells[2].source
-    assert f"train('slug', {words!r}, hours=11.5" in source
+    (assigned,) = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    assert ast.literal_eval(assigned.value) == words
+    assert "train('slug', WORDS, hours=11.5, started_s=STARTED, data=None)" in source
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from pipeline.notebook.bundle import is_bundled, open_bundle, write_bundle
 from pipeline.paths import BUNDLE
 from pipeline.training.checkpoint import load_checkpoint
 from tests.experiments import copy_configs, run_all, use, use_copy, write_ensemble, write_members
+from tests.predicting_clock import Clock, moved_by_predictions
 from tests.tiny import draw, draw_nothing, executed, run_of, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
@@ -60,6 +60,11 @@ def hidden(tmp_path) -> Path:
     for number in range(NUM_HIDDEN):
         cv2.imwrite(str(folder / f"000009_{number:03d}.jpg"), cv2.cvtColor(draw(rng)[0], cv2.COLOR_RGB2BGR))
     return folder
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    return moved_by_predictions(monkeypatch)
 
 
 def elsewhere(monkeypatch, tmp_path: Path, name: str, *overrides: str) -> Path:
@@ -132,11 +137,21 @@ def test_what_a_bundle_cannot_do_is_refused(hidden, tmp_path, monkeypatch):
         submitted("TinyA", hidden)
 
 
-def test_members_are_dropped_last_first_where_the_time_is_too_short(hidden, tmp_path, monkeypatch):
+def test_a_member_that_does_not_fit_is_left_out(hidden, tmp_path, monkeypatch, clock):
+    # Six images take 90 s with one member, and 150 s with the one that has two views: both do not fit.
     elsewhere(monkeypatch, tmp_path, "TinyEns")
-    loaded = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=0.01"))
-    run = open_bundle(run_of(loaded))
-    run.stop.started_s -= 36.0  # of 36 s
-    run_chain(replace(run), "submit")
+    loaded, lines = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden}", f"SUBMIT.TIME_LIMIT_HOURS={160 / 3600}")), []
+    run_chain(open_bundle(run_of(loaded, lines.append, clock)), "submit")
     origin = json.loads(run_paths(loaded.run).submission(".json").read_text())
-    assert "6 of 6 images were not predicted" in origin["shortened"]
+    assert "1 of 2 members are used; left out: " in origin["shortened"] and "empty" not in origin["shortened"]
+    assert clock.time_s < 160
+
+
+def test_a_valid_submission_is_there_though_the_time_was_over_before_it_began(hidden, tmp_path, monkeypatch, clock):
+    elsewhere(monkeypatch, tmp_path, "TinyEns")
+    clock.time_s = 37.0
+    loaded = load("TinyEns", (f"DATASETS.TEST_DIRECTORY={hidden}", "SUBMIT.TIME_LIMIT_HOURS=0.01"))
+    run_chain(open_bundle(run_of(loaded, stop=clock)), "submit")
+    origin = json.loads(run_paths(loaded.run).submission(".json").read_text())
+    assert "6 of 6 images were not predicted and are empty" in origin["shortened"]
+    assert len(run_paths(loaded.run).submission(".csv").read_text().splitlines()) == 1 + NUM_HIDDEN * 12

@@ -49,7 +49,7 @@ def test_a_first_push_uploads_everything_and_the_next_continues_without_uploadin
     sent = server.bodies["SaveKernel"]
     assert sent["datasetDataSources"] == [FILES] and not sent.get("kernelDataSources")
     assert (sent["enableInternet"], sent["machineShape"], sent["isPrivate"]) == (False, "NvidiaTeslaT4", True)
-    assert "train('demo-train', ['demo'" in "".join(cell["source"] for cell in json.loads(sent["text"])["cells"])
+    assert "train('demo-train', WORDS, " in "".join(cell["source"] for cell in json.loads(sent["text"])["cells"])
     assert server.asked.index("CreateDataset") < server.asked.index("SaveKernel")
     assert push(wheels) == 2
     assert "the last session of somebody/demo-train is queued; wait until it ends" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from tests.tiny import draw, overrides, run_of, run_paths, run_stages, tiny, wri
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # several sessions, each of which imports everything anew
     pytest.mark.skipif(not can_enter(), reason="needs namespaces of Linux (unshare) for a machine like Kaggle's"),
 ]
 CHANGES = ("SOLVER.NUM_EPOCHS=60", "SOLVER.PATIENCE=60", "SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")

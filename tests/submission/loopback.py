@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 OWNER, TOKEN = "somebody", "0123456789abcdef"
 COMPETITIONS = ("a-competition", "opencv-pytorch-course-segmentation")  # the second is that of aeroscapes
 PIECE = 2**18  # bytes in which a slow download arrives
@@ -251,6 +253,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def kaggle_at(folder: Path, mood: str = "good") -> Iterator[Kaggle]:
     """Yields a Kaggle with its state in a folder, which the installed client of this process talks to meanwhile."""
+    pytest.importorskip("kagglesdk", reason="needs version 2 of Kaggle's client")
     from kagglesdk.kaggle_env import KaggleEnv, _env_to_endpoint
 
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}

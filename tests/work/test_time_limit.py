@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,19 +19,17 @@ import yaml
 from pipeline.config import load as load_module
 from pipeline.config.load import load
 from pipeline.engine.chain import run_chain
-from pipeline.engine.stopping import Stop
 from pipeline.errors import UserError
 from pipeline.files import sha256_file
 from pipeline.paths import ENSEMBLE
-from pipeline.segmentation import predict as predict_module
 from tests.experiments import copy_configs, run_all, use_copy, write_ensemble, write_members
+from tests.predicting_clock import Clock, moved_by_predictions
 from tests.tiny import draw, executed, run_of, run_paths, run_stages, write_competition
 
 pytestmark = pytest.mark.slow
 
 MEMBERS = {"TinyA": 0, "TinyB": 10, "TinyC": 5}
 NUM_HIDDEN = 20  # in batches of two
-IMAGE_S, START_S = 10.0, 30.0  # on the test's own clock
 FITTED = {"METHOD": "WEIGHTED", "WEIGHTS": "fitted"}
 ENSEMBLES = {"TinyEns": {}, "TinyVote": {"METHOD": "MW"}, "TinyFit": FITTED}
 
@@ -71,34 +68,9 @@ def hidden(tmp_path) -> Path:
     return folder
 
 
-class Clock(Stop):
-    """A clock that stands still, except that each start of a network and each prediction take their time."""
-
-    def __init__(self) -> None:
-        self.time_s = 0.0
-        super().__init__()
-
-    def now_s(self) -> float:
-        return self.time_s
-
-
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    """The clock that predictions move; a view of test-time augmentation takes as long as an image."""
-    clock, own, load_network = Clock(), predict_module.predict_batches, predict_module.make_predictor
-
-    def predict(predictor, batches) -> Iterator:
-        for found in own(predictor, batches):
-            clock.time_s += IMAGE_S * {"none": 1, "flip": 2, "d4": 8}[predictor.settings.tta]
-            yield found
-
-    def make(*arguments):
-        clock.time_s += START_S
-        return load_network(*arguments)
-
-    monkeypatch.setattr(predict_module, "predict_batches", predict)
-    monkeypatch.setattr(predict_module, "make_predictor", make)
-    return clock
+    return moved_by_predictions(monkeypatch)
 
 
 def submitted(name: str, hidden: Path, clock: Clock, seconds: float, *overrides: str):
