@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -48,16 +49,34 @@ def can_enter() -> bool:
     return subprocess.run([*ENTER, "true"], capture_output=True, check=False).returncode == 0
 
 
-def make_image(folder: Path, lacking: Iterable[str] = LACKING) -> Path:
-    """Makes an environment with all packages of this one, by links, except `lacking`; returns its folder."""
-    subprocess.run([sys._base_executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    version = ".".join(map(str, sys.version_info[:2]))
-    site, own = folder / "lib" / f"python{version}" / "site-packages", Path(metadata.__file__)
+def make_image(folder: Path, lacking: Iterable[str] = LACKING, too_old: Iterable[str] = ()) -> Path:
+    """Makes an environment with all packages of this one, by links, except `lacking`; returns its folder.
+
+    Args:
+        too_old: packages that say of themselves that they are of version 0.1.
+    """
+    # An installation, no virtual environment: over it `run.sh` can make one that sees its packages.
+    base, library = Path(sys._base_executable).resolve(), Path(os.__file__).parent
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(base, folder / "bin" / "python")
+    (folder / "lib" / library.name).mkdir(parents=True)
+    for entry in library.iterdir():
+        if entry.name not in ("site-packages", "dist-packages", "__pycache__", "EXTERNALLY-MANAGED"):
+            (folder / "lib" / library.name / entry.name).symlink_to(entry)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.check_output([folder / "bin" / "python", "-c", ask], text=True).strip())
+    site.mkdir(parents=True)
     own = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     absent = {file.parts[0] for name in lacking for file in metadata.distribution(name).files or ()}
     for entry in own.iterdir():
         if entry.name not in absent and entry.name != "__pycache__" and not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry.resolve())
+    for name in too_old:
+        info = next(path for path in site.glob("*.dist-info") if path.name.startswith(f"{name.replace('-', '_')}-"))
+        copy = Path(shutil.copytree(info.resolve(), site / f"{info.name.partition('-')[0]}-0.1.dist-info"))
+        facts = (copy / "METADATA").read_text()
+        (copy / "METADATA").write_text(re.sub(r"(?m)^Version: .*$", "Version: 0.1", facts, count=1))
+        info.unlink()
     return folder
 
 

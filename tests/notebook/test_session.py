@@ -18,7 +18,7 @@ from pipeline.config import load as load_module
 from pipeline.config.load import load
 from pipeline.engine.chain import stage_seconds
 from tests.experiments import write_ensemble, write_members
-from tests.notebook.sandbox import can_enter, make_image, printed, run_notebook, write_wheels
+from tests.notebook.sandbox import LACKING, can_enter, make_image, printed, run_notebook, write_wheels
 from tests.tiny import draw, overrides, run_of, run_paths, run_stages, tiny, write_competition
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -27,12 +27,13 @@ pytestmark = [
     pytest.mark.timeout(1800),  # several sessions, each of which imports everything anew
     pytest.mark.skipif(not can_enter(), reason="needs namespaces of Linux (unshare) for a machine like Kaggle's"),
 ]
+TOO_OLD = "matplotlib"  # of which Kaggle's image has had a version older than ours
 CHANGES = ("SOLVER.NUM_EPOCHS=60", "SOLVER.PATIENCE=60", "SWEEP.ENABLE=false", "SOLVER.SAVE_MINUTES=0")
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory) -> Path:
-    return write_wheels(tmp_path_factory.mktemp("packages") / "wheels")
+    return write_wheels(tmp_path_factory.mktemp("packages") / "wheels", (*LACKING, TOO_OLD))
 
 
 def type_command(*words: str, folder: Path = PROJECT) -> str:
@@ -114,7 +115,10 @@ def test_a_bundle_of_an_ensemble_predicts_images_it_never_saw_as_the_ensemble_he
     shutil.rmtree(trained)
     inputs = {"tinyens-predict-files": folder / "dataset", "competitions/code-competition": hidden}
     notebook = folder / "kernel" / "tinyens-predict.ipynb"
-    text = printed(run_notebook(notebook, inputs, tmp_path / "session", make_image(tmp_path / "image")))
+    # A package that would have to change: the image stays as it is, and an environment over it has the new one.
+    image = make_image(tmp_path / "image", too_old=(TOO_OLD,))
+    text = printed(run_notebook(notebook, inputs, tmp_path / "session", image))
+    assert "into /tmp/unpacked/project/.venv/bin/python" in text
     assert "time limit: everything fits into" in text and "submission.csv" in text
     wanted = run_paths(loaded.run).submission(".csv").read_bytes()
     assert (tmp_path / "session/working/submission.csv").read_bytes() == wanted
