@@ -28,6 +28,7 @@ DOCUMENTS = [
     "docs/options.md",
     "docs/folds.md",
     "docs/tracking.md",
+    "docs/kaggle.md",
     "docs/pseudo_labels.md",
     "docs/LOG.md",
     "submissions/README.md",

@@ -118,7 +118,7 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
         slug=slug,
         kind=kind,
         words=(loaded.name, *overrides_of(loaded), file, *trust),
-        hours=hours,
+        hours=round(hours, 4),
         command=" ".join(
             ["./run.sh kaggle", loaded.name, *chosen.overrides, *(["--predict"] if chosen.predict else [])]
         ),

@@ -117,6 +117,7 @@ def _run(words: Sequence[str], slug: str) -> int:
     """Runs `run.sh` with these words; prints its lines, which a file keeps too. Returns its exit code."""
     folders = {"RUNS_DIR": RUNS, "SUBMISSIONS_DIR": SUBMISSIONS, "SCRATCH_DIR": SCRATCH, "WEIGHTS_DIR": WEIGHTS}
     environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHON": sys.executable}
+    environment |= {"PIP_ROOT_USER_ACTION": "ignore", "NO_COLOR": "1"}  # everybody is root on Kaggle
     if WHEELS.is_dir():
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(WHEELS)}
     print("./run.sh", *words, flush=True)
