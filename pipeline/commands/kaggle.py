@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pipeline.engine.run import Run
     from pipeline.notebook.folder import Notebook
 
-# Kaggle ends a session after 12 hours, and keeps nothing of it then. Code competitions allow 9 hours, as a rule.
-HOURS = {"train": 11.5, "predict": 8.5}
+CODE_COMPETITION_HOURS = 8.5  # they allow 9, as a rule
 NO_ACCELERATOR = "none"
 DOING = ("--continue", "--push", "--status", "--fetch")  # what to do with the notebook, not what it is
 
@@ -91,6 +90,7 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
         UserError: a time that is none, an ensemble to be trained, or data that Kaggle does not have.
     """
     from pipeline.config.members import overrides_of
+    from pipeline.engine.session import KAGGLE_RESERVE_S, KAGGLE_S
     from pipeline.notebook.folder import Notebook, slug_for
     from pipeline.submission.formats import format_of
 
@@ -98,7 +98,8 @@ def notebook_for(run: Run, chosen: Any, owner: str) -> Notebook:
     kind = "predict" if chosen.predict else "train"
     if loaded.is_ensemble and kind == "train":
         raise UserError(f"{loaded.name} is an ensemble and trains nothing; add --predict, or name one of its members")
-    hours = HOURS[kind] if chosen.time_limit is None else hours_of(chosen.time_limit)
+    usual = CODE_COMPETITION_HOURS if chosen.predict else (KAGGLE_S - KAGGLE_RESERVE_S) / 3600
+    hours = usual if chosen.time_limit is None else hours_of(chosen.time_limit)
     if hours is None:
         raise UserError(f"--time-limit {chosen.time_limit}: expected a number and h, min or s, for example 8.5h")
     slug, data = slug_for(run.name, kind), chosen.data

@@ -95,17 +95,15 @@ def require_finished(run: Run) -> None:
 
 
 def write_weights(checkpoint: Path, folder: Path) -> None:
-    """Writes a checkpoint with the validated weights and without the rest, which is two thirds of it with Adam.
+    """Writes a checkpoint without the state of the optimizer, which a run with RUNTIME.KEEP_STATE has kept.
 
     Raises:
         UserError: it is absent or damaged.
     """
     from pipeline.training.checkpoint import load_or_refuse, save_checkpoint
-    from pipeline.training.learner import validated_weights
+    from pipeline.training.kept import weights_alone
 
-    content = load_or_refuse(checkpoint, "train it again")
-    state = {name: content["state"][name] for name in ("key", "epoch", "best_epoch") if name in content["state"]}
-    save_checkpoint(folder / checkpoint.name, {"network": validated_weights(content), "ema": None, "state": state})
+    save_checkpoint(folder / checkpoint.name, weights_alone(load_or_refuse(checkpoint, "train it again")))
 
 
 def bundle_of(run: Run) -> Path:
