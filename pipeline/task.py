@@ -190,7 +190,7 @@ class Learning:
         sample_scores: (vector of means over samples) to `Scores`.
         scorer: () to what collects one validation: `add(outputs, labels)` takes a batch on the device, with the image's
             id as a third argument where the batch has windows of it; `scores()` returns the `Scores` of everything that
-            was added.
+            was added. `collected()` returns what was added as values on the CPU, and `take` adds that to another one's.
         whole: (network in evaluation mode, images) to the outputs for whole images, such as are validated.
     """
 
@@ -228,9 +228,9 @@ class Task:
             pseudo-labelled images.
         draw_pseudo_labels: (run, folder of the images, rows of their table) draws some with their pseudo-labels.
         train_data: (run, fits_network=True) to a dataset whose samples `collate_train` joins; it has `frames()`,
-            (height, width) of every padded sample, `describe(key)`, `class_presence()` and `set_class_scores(scores)`.
-            Where there are pseudo-labels, it has the datasets `labelled` and `pseudo`, and indices of the latter come
-            after those of the former.
+            (height, width) of every padded sample, `describe(key)`, `class_presence()`, `set_class_scores(scores)`, and
+            `is_by_batch`, whether a sample depends on the others of its batch. Where there are pseudo-labels, it has
+            the datasets `labelled` and `pseudo`, and indices of the latter come after those of the former.
         valid_data: (run, folder of the images, catalog rows) to a dataset of whole images, of which large ones come in
             windows, for `collate_valid`. It has `rows`, one per image, `frame(index)`, the padded size of an item,
             `group(index)`, which the items of a batch have in common, `image_id(index)`, `class_presence()`, bool

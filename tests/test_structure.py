@@ -286,7 +286,7 @@ def test_data_needs_torch_in_its_dataset_and_loaders_only():
         path for path, tree in SOURCES.items() if "torch" in {name.partition(".")[0] for name in imports_of(tree)}
     }
     of_data = {path for path in with_torch if part_of(path) == "data"}
-    assert of_data <= {f"pipeline/data/{name}.py" for name in ("dataset", "loaders", "sampler")}
+    assert of_data <= {f"pipeline/data/{name}.py" for name in ("dataset", "loaders", "parts", "sampler")}
 
 
 @pytest.mark.parametrize("layer", ["submission", "report"])

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 # Key -> the value that does what was done before there was the key. A default may change later; this value may not.
-ADDED: dict[str, Any] = {"SOLVER.FINISH_WITHIN_HOURS": None, "RUNTIME.KEEP_STATE": False}
+ADDED: dict[str, Any] = {
+    "SOLVER.FINISH_WITHIN_HOURS": None,
+    "RUNTIME.KEEP_STATE": False,
+    "RUNTIME.RANKS": 1,
+    "RUNTIME.SYNC_BATCH_NORM": True,
+}
 
 
 def known_before(settings: dict[str, Any]) -> dict[str, Any]:

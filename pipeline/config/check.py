@@ -9,6 +9,7 @@ from itertools import chain
 from pipeline.config.architectures import why_encoder_does_not_fit, why_not_named
 from pipeline.config.check_augmentation import augmentation_problems
 from pipeline.config.check_pseudo import pseudo_problems
+from pipeline.config.check_ranks import rank_problems
 from pipeline.config.competition import OF_VOLUMES, Competition
 from pipeline.config.component_rules import parse_components
 from pipeline.config.loss_mix import parse_mix, term_parts
@@ -37,6 +38,7 @@ def check_config(config: Config, competition: Competition, plan: tuple[Phase, ..
     """
     of_data = (_classes(config, competition), _losses(config, competition, plan), _data(config, competition))
     of_data += (augmentation_problems(config), pseudo_problems(config, competition, plan))
+    of_data += (rank_problems(config),)
     of_members = (
         _split(config),
         _all_data(config),

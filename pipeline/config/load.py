@@ -20,6 +20,7 @@ import yaml
 
 from pipeline.config.check import check_config
 from pipeline.config.check_competition import check_competition
+from pipeline.config.check_ranks import RANK_KEYS, ranks_that_count
 from pipeline.config.competition import Competition
 from pipeline.config.plain_yaml import COMMAND_LINE, NULLS
 from pipeline.config.plan import Phase, load_plan
@@ -106,6 +107,7 @@ class Loaded:
         The competition's description is COMPETITION.*, and ABOUT.* for what no result depends on.
         """
         settings = {key: value for key, value in self.values.items() if not is_machine_key(key)}
+        settings |= ranks_that_count(self.values)
         settings["SOLVER.PLAN"] = [vars(phase) for phase in self.plan]
         fields = flatten(self.competition)
         return settings | {("ABOUT." if key in ABOUT else "COMPETITION.") + key: fields[key] for key in fields}
@@ -152,6 +154,7 @@ def load(name: str, overrides: tuple[str, ...] = (), trusts_code: bool = False) 
 def _run_folder(name: str, values: dict[str, Any], changed: tuple[str, ...]) -> str:
     """Returns the run folder's name: the config's, with a hash of the changed values where overrides change any."""
     meaningful = {key: values[key] for key in changed if not is_machine_key(key)}
+    meaningful |= ranks_that_count(values) if set(RANK_KEYS) & set(changed) else {}
     if not meaningful:
         return name
     return f"{name}-{sha256_text(json.dumps(meaningful, sort_keys=True, default=str))[:8]}"

@@ -235,6 +235,8 @@ class Report:
 @dataclass(frozen=True)
 class Runtime:
     device: Literal["auto", "cpu", "cuda"]
+    ranks: Count | Literal["auto"]
+    sync_batch_norm: bool
     time_budget_hours: Positive | Literal["auto"] | None
     keep_state: bool
     log_steps: CountOrZero

@@ -70,6 +70,7 @@ PREDICTION += ("SOLVER.PRECISION", "SOLVER.REPRODUCIBLE")
 TEST = ("COMPETITION", "DATASETS.COMPETITION", "DATASETS.TEST_DIRECTORY")
 TRAINING = (*NETWORK, *TRAINED, "EXPERIMENT.LOAD_PREV", "EXPERIMENT.LOAD_PART", "EXPERIMENT.SEED")
 TRAINING += ("DATALOADERS", "LOSS_FN", "SOLVER")
+RANKS = ("RUNTIME.RANKS",)  # counts where RUNTIME.SYNC_BATCH_NORM is false, see `Loaded.settings`
 SAMPLES = ("DATASETS.AUGMENTATION", "DATASETS.CLASSES", "DATASETS.PADDING", "DATASETS.SAMPLING")
 SUBMITTING = ("COMPETITION", "DECODE", "SUBMIT.TIME_LIMIT_HOURS")
 SPLITTING = ("DATASETS.COMPETITION", "DATASETS.SPLIT", "DATASETS.SPLIT_INDEX")
@@ -120,7 +121,7 @@ def train_keys(run: Any) -> tuple[str, ...]:
     has_options = any(watched in owners for owners in OPTION_OF.values())
     more = ("COMPETITION.SCORE_OPTIONS",) if has_options else ()
     more += ("AVERAGE.METHOD", "AVERAGE.COUNT") if run.loaded.config.average.keeps_epochs else ()
-    return (*with_pseudo((*TRAINING, *SAMPLES, *SPLITTING), *PSEUDO_TRAINED)(run), *more)
+    return (*with_pseudo((*TRAINING, *SAMPLES, *SPLITTING, *RANKS), *PSEUDO_TRAINED)(run), *more)
 
 
 def train_reads(run: Any) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.images import num_cores
 from pipeline.data.order import distinct_frames, draw_shares, times_before
+from pipeline.data.parts import block
 from pipeline.data.streams import ORDER
 from pipeline.errors import UserError
 from pipeline.task import Batch
@@ -185,12 +186,14 @@ def image_loader(
     num_workers: int,
     pin_memory: bool = False,
     log: Callable[[str], None] = print,
+    part: tuple[int, int] = (0, 1),
 ) -> DataLoader:
     """Returns a loader, to be iterated with `train_batches` or `valid_batches`; its workers live through all epochs.
 
     Args:
         batches: the sampler of training batches; or the size of batches of whole images, which come in the dataset's
             order, except that a batch holds images of one size.
+        part: of whole images: which part of the batches, in their order, of how many parts of about one length.
     """
     is_whole = isinstance(batches, int)
     num_workers = available_workers(num_workers, log)
@@ -201,7 +204,7 @@ def image_loader(
         check_shared_memory(num_workers * (PREFETCH + 1) * num_bytes * (batches if is_whole else batches.batch_size))
     return DataLoader(
         dataset,
-        batch_sampler=same_size_batches(dataset, batches) if is_whole else batches,
+        batch_sampler=block(same_size_batches(dataset, batches), *part) if is_whole else batches,
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.config.competition import IGNORE
 from pipeline.segmentation.planes import HALF
 from pipeline.task import Criterion, Loss
+from pipeline.training.ranks import group
 
 AUX = "aux"  # its name among the terms of a loss
 NUM_VALUES = 256  # of a mask
@@ -42,7 +43,7 @@ def presence_loss(labels_BC: Tensor, mask: Tensor, in_loss: Sequence[int]) -> Te
     """Returns the mean binary cross entropy of the head's logits (B, C) over images and the classes of the loss."""
     wanted_BC = class_presence(mask, labels_BC.shape[1])
     chosen = list(in_loss)
-    return F.binary_cross_entropy_with_logits(labels_BC.float()[:, chosen], wanted_BC[:, chosen])
+    return group.mean(F.binary_cross_entropy_with_logits(labels_BC.float()[:, chosen], wanted_BC[:, chosen]))
 
 
 def with_presence(main: Criterion, weight: float, in_loss: Sequence[int]) -> Criterion:

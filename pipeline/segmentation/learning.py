@@ -7,9 +7,10 @@ its own has one output more than there are classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,6 +151,19 @@ class MaskScorer:
         if names := self.chosen.of_masks:
             pairs = zip(predicted.cpu().numpy(), masks.cpu().numpy(), strict=True)
             self.of_masks += [score_masks(names, *pair, self.num_classes, self.chosen.options) for pair in pairs]
+
+    def collected(self) -> dict[str, Any]:
+        """Returns what was added, on the CPU, for `take` of another process's scorer."""
+        windows = {image_id: own.collected() for image_id, own in self.windows.items()}
+        return {"counts": [own.cpu() for own in self.counts], "of_masks": self.of_masks, "windows": windows}
+
+    def take(self, collected: Mapping[str, Any]) -> None:
+        """Adds what another scorer has collected, of the batches that follow."""
+        self.counts += collected["counts"]
+        self.of_masks += collected["of_masks"]
+        for image_id, own in collected["windows"].items():
+            fresh = MaskScorer(self.num_classes, self.scored, self.chosen, self.activation)
+            self.windows.setdefault(image_id, fresh).take(own)
 
     def scores(self) -> Scores:
         """Returns Dice and IoU per image, as the competition's, the IoU of all pixels, and what else is chosen."""

@@ -1,5 +1,7 @@
 """Parts shared by the losses for one class and for several classes per pixel: areas, sorted errors, outlines.
 
+Where several ranks train together, all that is over a batch is over the batches of all of them, see `ranks/group.py`.
+
 Letters: B images, C classes, H rows, W columns, P pixels. Class weights are (C,) of mean 1 or None.
 """
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from pipeline.config.loss_mix import SALEHI_ALPHA, SALEHI_BETA, term_parts
 from pipeline.task import Loss
+from pipeline.training.ranks import group
 
 EPS = 1e-7  # least denominator, as in pytorch-toolbelt
 OUTLINE_PX = 3  # window of the outline's max-pooling: the outline lies one pixel inside the border of a class
@@ -36,13 +39,17 @@ def overlap_terms(areas_of: Callable[[Tensor, Any], Areas]) -> dict[str, Callabl
         areas_of: (logits, target) to the areas, in which the kinds of labels differ.
     """
 
+    def joint_areas(logits_BCHW: Tensor, target: Any) -> Areas:
+        areas = areas_of(logits_BCHW, target)
+        return group.summed(torch.stack(areas)).unbind() if group.is_joint() else areas
+
     def dice(logits_BCHW: Tensor, target: Any, weights_C: Tensor | None) -> Tensor:
-        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        overlap_C, predicted_C, true_C = joint_areas(logits_BCHW, target)
         score_C = 2 * overlap_C / (predicted_C + true_C).clamp_min(EPS)
         return mean_of_present(1 - score_C, true_C, weights_C)
 
     def jaccard(logits_BCHW: Tensor, target: Any, weights_C: Tensor | None) -> Tensor:
-        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        overlap_C, predicted_C, true_C = joint_areas(logits_BCHW, target)
         score_C = overlap_C / (predicted_C + true_C - overlap_C).clamp_min(EPS)
         return mean_of_present(1 - score_C, true_C, weights_C)
 
@@ -53,7 +60,7 @@ def overlap_terms(areas_of: Callable[[Tensor, Any], Areas]) -> dict[str, Callabl
         alpha: float = SALEHI_ALPHA,
         beta: float = SALEHI_BETA,
     ) -> Tensor:
-        overlap_C, predicted_C, true_C = areas_of(logits_BCHW, target)
+        overlap_C, predicted_C, true_C = joint_areas(logits_BCHW, target)
         errors_C = alpha * (predicted_C - overlap_C) + beta * (true_C - overlap_C)
         score_C = overlap_C / (overlap_C + errors_C).clamp_min(EPS)
         return mean_of_present(1 - score_C, true_C, weights_C)
@@ -102,8 +109,9 @@ def hardest(cost: Tensor, counts: Tensor, top: float) -> Tensor:
     >>> hardest(torch.tensor([3.0, 1.0, 2.0, 9.0]), torch.tensor([True, True, True, False]), 0.5)
     tensor([ True, False,  True, False])
     """
-    ranked = cost.detach().masked_fill(~counts, -1).flatten()
-    number = (counts.sum().double() * top - 1e-6).ceil().long().clamp_min(1)  # 0.1 of 30 is 3.0000000000000004
+    ranked = group.gathered(cost.detach().masked_fill(~counts, -1).flatten())
+    num_counted = group.summed(counts.sum()).double()
+    number = (num_counted * top - 1e-6).ceil().long().clamp_min(1)  # 0.1 of 30 is 3.0000000000000004
     if cost.is_cuda:
         least = ranked.sort(descending=True).values.take(number - 1)
     else:  # an eighth of the time
@@ -122,6 +130,20 @@ def lovasz_slopes(errors_P: Tensor, truth_P: Tensor) -> Tensor:
     return torch.empty_like(errors_P).scatter_(0, order_P, slopes_P)
 
 
+def lovasz_sum(errors_CP: Tensor, truth_CP: Tensor, weights_C: Tensor | None) -> Tensor:
+    """Returns the mean of the Lovasz extension over the classes that occur in the batch; 0 when none does.
+
+    The errors of all ranks are sorted together. They are sent to all, 4 bytes per pixel and class.
+    """
+    with torch.no_grad():
+        rows = zip(group.gathered(errors_CP), group.gathered(truth_CP), strict=True)
+        slopes_CP = group.own_part(torch.stack([lovasz_slopes(*row) for row in rows]))
+        share_C = (group.summed(truth_CP.sum(1)) > 0).to(errors_CP.dtype)
+        share_C = share_C if weights_C is None else share_C * weights_C
+        share_C = share_C / share_C.sum().clamp_min(EPS)
+    return group.summed(((errors_CP * slopes_CP).sum(1) * share_C).sum())
+
+
 def outline_scores(probs_BCHW: Tensor, truth_BCHW: Tensor, ignored_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the F1 of each class's outlines over a batch, and the pixels of its true outline: two (C,).
 
@@ -133,9 +155,10 @@ def outline_scores(probs_BCHW: Tensor, truth_BCHW: Tensor, ignored_BCHW: Tensor)
     is_counted = 1 - _widened(ignored_BCHW, OUTLINE_PX)
     drawn_BCHW = _outline(probs_BCHW.contiguous(memory_format=channels_last)) * is_counted
     true_BCHW = _outline(truth_BCHW.contiguous(memory_format=channels_last)) * is_counted
-    true_C = true_BCHW.sum((0, 2, 3))
-    precision_C = (drawn_BCHW * _widened(true_BCHW, REACH_PX)).sum((0, 2, 3)) / drawn_BCHW.sum((0, 2, 3)).clamp_min(EPS)
-    recall_C = (true_BCHW * _widened(drawn_BCHW, REACH_PX)).sum((0, 2, 3)) / true_C.clamp_min(EPS)
+    near_BCHW, found_BCHW = drawn_BCHW * _widened(true_BCHW, REACH_PX), true_BCHW * _widened(drawn_BCHW, REACH_PX)
+    sums = torch.stack([part.sum((0, 2, 3)) for part in (near_BCHW, drawn_BCHW, found_BCHW, true_BCHW)])
+    near_C, drawn_C, found_C, true_C = group.summed(sums)
+    precision_C, recall_C = near_C / drawn_C.clamp_min(EPS), found_C / true_C.clamp_min(EPS)
     return 2 * precision_C * recall_C / (precision_C + recall_C).clamp_min(EPS), true_C
 
 

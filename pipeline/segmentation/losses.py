@@ -12,6 +12,8 @@ of pytorch-toolbelt 0.8 (`losses.functional.soft_dice_score`, `DiceLoss`, `Jacca
 here the sums are taken straight from the index mask, in double precision where a class is summed up pixel by pixel, and
 the gradient is written out.
 
+Where several ranks train together, the batch is that of all of them, see `training/ranks/group.py`.
+
 Pixels: all are computed from logits, never from the logarithm of a probability, so 0 is never met. torch's own mean is
 not used: it is 0/0 on a batch whose pixels are all ignored, and its sum is not repeatable on CUDA.
 """
@@ -30,11 +32,10 @@ from pipeline.config.competition import IGNORE
 from pipeline.config.loss_mix import CIFAR_T1, CIFAR_T2, FOCAL_GAMMA
 from pipeline.segmentation import decision
 from pipeline.segmentation.loss_parts import (
-    EPS,
     Areas,
     focus,
     hardest,
-    lovasz_slopes,
+    lovasz_sum,
     mean_of_present,
     mix_terms,
     on_grid,
@@ -43,6 +44,7 @@ from pipeline.segmentation.loss_parts import (
 )
 from pipeline.segmentation.losses_by_class import one_hot_binary_cross_entropy
 from pipeline.task import Loss
+from pipeline.training.ranks.group import summed
 
 FIXED_POINT_STEPS = 10  # the sum of a pixel's probabilities is then 1 up to 1e-8; the paper's 5 leave 4e-5
 
@@ -126,12 +128,12 @@ def cross_entropy(
     if top < 1:
         is_used_BHW = _hardest(nll_BHW, weight_BHW, top, below)
         weight_BHW = weight_BHW * is_used_BHW
-    total = weight_BHW.sum().clamp_min(torch.finfo(nll_BHW.dtype).tiny)
+    total = summed(weight_BHW.sum()).clamp_min(torch.finfo(nll_BHW.dtype).tiny)
     loss = (nll_BHW * (weight_BHW / total)).sum()
     if not smooth:
-        return loss
+        return summed(loss)
     spread_BCHW = -log_probs_BCHW if weights_C is None else -log_probs_BCHW * weights_C.view(1, -1, 1, 1)
-    return (1 - smooth) * loss + smooth * (spread_BCHW.mean(1) * (is_used_BHW / total)).sum()
+    return summed((1 - smooth) * loss + smooth * (spread_BCHW.mean(1) * (is_used_BHW / total)).sum())
 
 
 def focal(
@@ -155,7 +157,7 @@ def focal(
     nll_BHW = _nll(on_grid(logits_BCHW, stride), mask_BHW)
     doubt_BHW = -torch.expm1(-nll_BHW)  # 1 - p, with all its digits when p is nearly 1
     loss_BHW = focus(doubt_BHW, gamma) * nll_BHW
-    return (loss_BHW * _share(mask_BHW, weights_C, loss_BHW, top)).sum()
+    return summed((loss_BHW * _share(mask_BHW, weights_C, loss_BHW, top)).sum())
 
 
 def bitempered(
@@ -184,7 +186,7 @@ def bitempered(
     true_P = mask_BHW.long().masked_fill(mask_BHW == IGNORE, 0).flatten()
     logits_PC = on_grid(logits_BCHW, stride).movedim(1, -1).flatten(0, 2)
     loss_P = _toolbelt_loss()(logits_PC, true_P, t1, t2, num_iters=FIXED_POINT_STEPS, reduction="none")
-    return (loss_P * _share(mask_BHW, weights_C, loss_P.view(mask_BHW.shape), top).flatten()).sum()
+    return summed((loss_P * _share(mask_BHW, weights_C, loss_P.view(mask_BHW.shape), top).flatten()).sum())
 
 
 @functools.cache
@@ -207,7 +209,7 @@ def _share(mask_BHW: Tensor, weights_C: Tensor | None, loss_BHW: Tensor, top: fl
     weight_BHW = _weight(mask_BHW, weights_C, loss_BHW.dtype)
     if top < 1:
         weight_BHW = weight_BHW * _hardest(loss_BHW, weight_BHW, top)
-    return weight_BHW / weight_BHW.sum().clamp_min(torch.finfo(loss_BHW.dtype).tiny)
+    return weight_BHW / summed(weight_BHW.sum()).clamp_min(torch.finfo(loss_BHW.dtype).tiny)
 
 
 def _weight(mask_BHW: Tensor, weights_C: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -237,12 +239,7 @@ def lovasz(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> T
     mask_P = mask_BHW.flatten()
     truth_CP = mask_P == torch.arange(num_classes, device=mask_P.device).unsqueeze(1)
     errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * (mask_P != IGNORE)
-    with torch.no_grad():
-        slopes_CP = torch.stack([lovasz_slopes(*rows) for rows in zip(errors_CP, truth_CP, strict=True)])
-        share_C = truth_CP.any(1).to(probs_CP.dtype)
-        share_C = share_C if weights_C is None else share_C * weights_C
-        share_C = share_C / share_C.sum().clamp_min(EPS)
-    return ((errors_CP * slopes_CP).sum(1) * share_C).sum()
+    return lovasz_sum(errors_CP, truth_CP, weights_C)
 
 
 def boundary(logits_BCHW: Tensor, mask_BHW: Tensor, weights_C: Tensor | None) -> Tensor:

@@ -31,7 +31,7 @@ from pipeline.segmentation.loss_parts import (
     Areas,
     focus,
     hardest,
-    lovasz_slopes,
+    lovasz_sum,
     mean_of_present,
     mix_terms,
     on_grid,
@@ -40,6 +40,7 @@ from pipeline.segmentation.loss_parts import (
 )
 from pipeline.segmentation.planes import FULL
 from pipeline.task import Loss
+from pipeline.training.ranks.group import summed
 
 
 class Target(NamedTuple):
@@ -82,7 +83,7 @@ def binary_cross_entropy(
     is_unsure_BCHW = None
     if below:
         is_unsure_BCHW = 1 - (target.share - sigmoid.probs(logits_BCHW)).abs() < below
-    return (loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top, is_unsure_BCHW)).sum()
+    return summed((loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top, is_unsure_BCHW)).sum())
 
 
 def one_hot_binary_cross_entropy(
@@ -126,7 +127,7 @@ def focal(
     loss_BCHW = F.binary_cross_entropy_with_logits(logits_BCHW, target.share, reduction="none")
     distance_BCHW = (target.share - sigmoid.probs(logits_BCHW)).abs()
     loss_BCHW = focus(distance_BCHW, gamma) * loss_BCHW
-    return (loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top)).sum()
+    return summed((loss_BCHW * _weight_share(target, weights_C, loss_BCHW, top)).sum())
 
 
 def _on_grid(logits_BCHW: Tensor, target: Target, stride: int) -> tuple[Tensor, Target]:
@@ -146,7 +147,7 @@ def _weight_share(
     if top < 1:
         is_used_BCHW = hardest(loss_BCHW * weight_BCHW, weight_BCHW > 0, top)
         weight_BCHW = weight_BCHW * (is_used_BCHW if is_kept_BCHW is None else is_used_BCHW | is_kept_BCHW)
-    return weight_BCHW / weight_BCHW.sum().clamp_min(EPS)
+    return weight_BCHW / summed(weight_BCHW.sum()).clamp_min(EPS)
 
 
 def _areas(logits_BCHW: Tensor, target: Target) -> Areas:
@@ -164,12 +165,7 @@ def lovasz(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Ten
     truth_CP, known_CP = (part.transpose(0, 1).flatten(1) for part in (target.share >= 0.5, target.known))
     probs_CP = sigmoid.probs(logits_BCHW).transpose(0, 1).flatten(1)
     errors_CP = (truth_CP.to(probs_CP.dtype) - probs_CP).abs() * known_CP
-    with torch.no_grad():
-        slopes_CP = torch.stack([lovasz_slopes(*rows) for rows in zip(errors_CP, truth_CP, strict=True)])
-        share_C = truth_CP.any(1).to(errors_CP.dtype)
-        share_C = share_C if weights_C is None else share_C * weights_C
-        share_C = share_C / share_C.sum().clamp_min(EPS)
-    return ((errors_CP * slopes_CP).sum(1) * share_C).sum()
+    return lovasz_sum(errors_CP, truth_CP, weights_C)
 
 
 def boundary(logits_BCHW: Tensor, target: Target, weights_C: Tensor | None) -> Tensor:

@@ -35,6 +35,11 @@ class PseudoDataset(Dataset):
         return len(self.labelled) + len(self.pseudo)
 
     @property
+    def is_by_batch(self) -> bool:
+        """Whether a sample depends on the others of its batch: soft labels make planes of all its masks."""
+        return self.labelled.is_by_batch or self.labelled.store.planes != self.pseudo.store.planes
+
+    @property
     def augmentation(self) -> Augmentation:
         return self.labelled.augmentation
 

@@ -22,6 +22,7 @@ from pipeline.segmentation import decision, losses
 from pipeline.segmentation.loss_parts import Areas, mix_terms, on_grid, overlap_terms
 from pipeline.segmentation.losses_by_class import Target, binary_cross_entropy, target_of
 from pipeline.task import Loss
+from pipeline.training.ranks.group import summed
 
 
 def soft_cross_entropy(
@@ -36,10 +37,10 @@ def soft_cross_entropy(
     share_BCHW, known_BCHW = (on_grid(part, stride) for part in target)
     log_probs_BCHW = decision.log_probs(on_grid(logits_BCHW, stride))
     weights = 1.0 if weights_C is None else weights_C.view(1, -1, 1, 1)
-    total = (share_BCHW * weights).sum().clamp_min(torch.finfo(log_probs_BCHW.dtype).tiny)
+    total = summed((share_BCHW * weights).sum()).clamp_min(torch.finfo(log_probs_BCHW.dtype).tiny)
     if smooth:
         share_BCHW = ((1 - smooth) * share_BCHW + smooth / share_BCHW.shape[1]) * known_BCHW
-    return -(share_BCHW * weights / total * log_probs_BCHW).sum()
+    return -summed((share_BCHW * weights / total * log_probs_BCHW).sum())
 
 
 def _areas(logits_BCHW: Tensor, target: Target) -> Areas:

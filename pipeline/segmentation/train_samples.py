@@ -100,6 +100,11 @@ class TrainDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def is_by_batch(self) -> bool:
+        """Whether a sample depends on the others of its batch."""
+        return self.augmentation.mix_up.enable
+
     def with_augmentation(self, augmentation: Augmentation) -> TrainDataset:
         """Returns the samples of the same images and seed with another augmentation of the same tiles."""
         return self._like_this(augmentation=augmentation, black=self.black, white=self.white)

@@ -19,7 +19,16 @@ from pipeline.config.members import member_command
 from pipeline.config.plan import Phase
 from pipeline.config.schema import pseudo_per_batch
 from pipeline.data.competition import find_folder
-from pipeline.data.loaders import EpochSampler, image_loader, rare_class_shares, train_batches, valid_batches
+from pipeline.data.loaders import (
+    EpochSampler,
+    available_workers,
+    image_loader,
+    rare_class_shares,
+    train_batches,
+    valid_batches,
+)
+from pipeline.data.order import distinct_frames
+from pipeline.data.parts import PartSampler
 from pipeline.data.sampler import PseudoSampler
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
@@ -52,6 +61,7 @@ from pipeline.training.history import with_terms
 from pipeline.training.inputs import image_facts, predicting_checkpoint, seed_of, split_rows
 from pipeline.training.learner import Learner, build_learner, freeze, validated_weights
 from pipeline.training.memory import micro_batches
+from pipeline.training.ranks import group
 from pipeline.training.resume import content_to_continue, course_of, lasting_key, plan_to_follow
 from pipeline.training.scenes import Scenes, remove_all
 from pipeline.training.state import TrainState
@@ -68,24 +78,36 @@ def open_data(run: Run) -> RunData:
     config, competition = loaded.config, loaded.competition
     train, options = task.train_data(run), config.dataloaders.train
     sampler = _sampler(loaded, train)
+    own = _own_part(sampler, train, config.solver.accumulate)
     is_gpu = choose_device(config.runtime.device).type == "cuda"  # pinning memory opens a context on the GPU
     pins = options.pin_memory and is_gpu
-    loader = image_loader(train, sampler, task.collate_train, options.num_workers, pins, log=run.log)
+    num_workers = -(-available_workers(options.num_workers, run.log) // group.count())
+    loader = image_loader(train, own, task.collate_train, num_workers, pins, log=run.log)
     folder = find_folder(competition, run.folders.data, config.datasets.directory)
     if loaded.is_on_all_images:
         valid = validation = ()
     else:
         valid = task.valid_data(run, folder, split_rows(run.paths, "valid"))
-        options = config.dataloaders.valid
+        options, part = config.dataloaders.valid, (group.rank(), group.count())
         pins = options.pin_memory and is_gpu
-        validation = image_loader(valid, options.batch_size, task.collate_valid, options.num_workers, pins, log=run.log)
+        num_workers = -(-available_workers(options.num_workers, run.log) // group.count())
+        validation = image_loader(valid, options.batch_size, task.collate_valid, num_workers, pins, run.log, part)
 
     def batches_of(epoch: int, start_step: int, augment: bool, class_scores: Sequence[float]) -> Iterator[Batch]:
         if class_scores:
             train.set_class_scores(class_scores)
-        return train_batches(loader, epoch, start_step, augment)
+        batches = train_batches(loader, epoch, start_step, augment)
+        if own is sampler:
+            return batches
+        sampler.begin(epoch, start_step, augment)  # whose keys are those of all ranks, for messages
+        return (batch._replace(keys=keys) for batch, keys in zip(batches, sampler, strict=True))
 
-    return RunData(batches_of, lambda: valid_batches(validation), len(valid), train.describe, len(sampler))
+    def validation_batches() -> Iterator[Batch | None]:
+        most = max(group.objects_of_all(len(validation)))
+        yield from valid_batches(validation)
+        yield from [None] * (most - len(validation))
+
+    return RunData(batches_of, validation_batches, len(valid), train.describe, len(sampler))
 
 
 def _sampler(loaded: Loaded, train: Any) -> EpochSampler | PseudoSampler:
@@ -102,6 +124,18 @@ def _sampler(loaded: Loaded, train: Any) -> EpochSampler | PseudoSampler:
         )
     sampler = EpochSampler(labelled, *settings)
     return PseudoSampler(sampler, train.pseudo, per_batch) if per_batch else sampler
+
+
+def _own_part(
+    sampler: EpochSampler | PseudoSampler, train: Any, accumulate: int
+) -> EpochSampler | PseudoSampler | PartSampler:
+    """Returns the batches that this process loads: of several ranks its part of each.
+
+    All ranks load the whole batch where its samples depend on each other: blended ones, or frames of several sizes.
+    """
+    if group.count() == 1 or train.is_by_batch or len(distinct_frames(train.frames())) > 1:
+        return sampler
+    return PartSampler(sampler, group.rank(), group.count(), accumulate)
 
 
 def plan_of(run: Run) -> tuple[Phase, ...]:
@@ -196,7 +230,8 @@ def assemble(run: Run) -> Training:
     learning = task.learning(run, learner.device)
     sums = EpochSums(learning, loss_terms(loaded, plan), learner.device)
     if content is None:
-        _set_aside(run)
+        if group.is_first():
+            _set_aside(run)
         state = TrainState(lasting_key(run))
     else:
         state = restore(content, learner, sums)
@@ -212,7 +247,7 @@ def assemble(run: Run) -> Training:
         data=data,
         sums=sums,
         watch=FiniteWatch(lags=learner.device.type == "cuda"),
-        scenes=Scenes(run, learning),
+        scenes=Scenes(run, learning) if group.is_first() else None,
     )
 
 

@@ -3,7 +3,7 @@
 In: a deadline, the pace of this run as it is measured, and what the stages behind training will take. Out: a plan that
 is cut where it must be, before an epoch begins, and what was decided, in the state and in `plan.yaml`.
 
-Nothing else depends on the time: each decision is a change of the plan such as a user may make, and the plan that was
+Of several ranks the first one decides. Nothing else depends on the time: each decision is a change of the plan such as a user may make, and the plan that was
 carried out gives the same weights again, without a clock.
 """
 
@@ -31,6 +31,7 @@ from pipeline.training.finite import FiniteWatch
 from pipeline.training.history import write_changes
 from pipeline.training.learner import freeze
 from pipeline.training.optimizer import assign_lr
+from pipeline.training.ranks import group
 from pipeline.training.state import advance
 from pipeline.training.step import EpochSums, train_step
 from pipeline.wording import duration
@@ -134,6 +135,8 @@ def used_before(run: Run) -> float:
 
 def write_used(clock: Clock) -> None:
     """Notes in `clock.json` how long this session has worked on the run; a kill loses what came since the last note."""
+    if not group.is_first():
+        return
     used_s = round(clock.run.stop.now_s() - clock.run.began_s, 1)
     write_json(clock.run.paths / CLOCK, {"sessions": _sessions(clock.run) | {clock.session: used_s}})
 
@@ -164,7 +167,7 @@ def next_phase(training: Any) -> Phase | None:
     if state.step:
         return phase
     epoch_s = MARGIN * clock.epoch_s(training, training.plan[state.phase_index :])
-    room = max(0, math.floor(clock.left_s / epoch_s))
+    room = group.of_first(max(0, math.floor(clock.left_s / epoch_s)))
     if state.epoch == 0 and room == 0:
         needed = duration(epoch_s + clock.finish_s)
         raise UserError(
@@ -188,13 +191,14 @@ def ending_in_time(training: Any) -> Iterator[None]:
         training.run.log(f"epoch {state.epoch + 1} is given up after step {state.step}: it would end too late")
         state.step = 0
         _change(training, shortened(training.plan, state.phase_index, state.phase_epoch, 0, steps))
-    if training.state.asked:
+    if training.state.asked and group.is_first():
         write_plan(training.run, training.plan)
 
 
 def give_up_if_late(training: Any) -> None:
     """Gives an epoch up that came out so much slower than the ones before that what follows would be too late."""
-    if training.clock is not None and training.clock.is_too_late(training.state):
+    clock = training.clock
+    if clock is not None and group.any_of(group.is_first() and clock.is_too_late(training.state)):
         raise OutOfTime
 
 
@@ -220,7 +224,8 @@ def _change(training: Any, plan: tuple[Phase, ...]) -> None:
     what = changes(before, after)
     state.changes.append({"epoch": state.epoch, "step": state.step, "what": [f"{KEY}: {change}" for change in what]})
     training.plan = plan
-    write_changes(run.paths, state)
+    if group.is_first():
+        write_changes(run.paths, state)
     left = duration(max(0.0, training.clock.left_s))
     run.log(
         f"time: {left} are left for training, {epochs_left(plan, state.phase_index, state.phase_epoch)} epochs; "
@@ -253,6 +258,7 @@ def rehearse(training: Any, phases: Sequence[Phase]) -> dict[tuple[str, ...], fl
     for phase in {phase.freeze: phase for phase in phases}.values():
         learner.network.train()
         freeze(learner.network, phase.freeze)
+        learner.join_ranks()
         criterion = training.learning.criterion(
             phase.loss or training.config.loss_fn.mix, state.epoch, state.class_scores
         )
@@ -265,7 +271,8 @@ def rehearse(training: Any, phases: Sequence[Phase]) -> dict[tuple[str, ...], fl
             train_step(learner, batch, criterion, sums, watch)
             sums.num_samples()  # waits for the device
             marks.append(now_s())
-            if len(marks) > REHEARSED_STEPS or (len(marks) > 3 and marks[-1] - marks[2] > REHEARSAL_S):
+            is_long = len(marks) > 3 and marks[-1] - marks[2] > REHEARSAL_S
+            if len(marks) > REHEARSED_STEPS or group.any_of(is_long):
                 break
         watch.settle()
         batches.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import Config
@@ -20,6 +22,8 @@ from pipeline.training.device import choose_device, choose_precision
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.memory import MicroBatches, PartLimit, micro_batches
 from pipeline.training.optimizer import EmaWeights, build_optimizer
+from pipeline.training.ranks import group
+from pipeline.training.ranks.engine import reduce_gradients, share_batch_norms
 
 
 @dataclass
@@ -41,9 +45,25 @@ class Learner:
     precision: torch.dtype
     micro: MicroBatches | None = None
     limit: PartLimit = field(default_factory=PartLimit)
+    ddp: DistributedDataParallel | None = None  # of several ranks: the network with reduced gradients
+    reduced: Sequence[str] = ()  # the parameters that it reduces
 
     def __post_init__(self) -> None:
         self.micro = micro_batches(self.config) if self.micro is None else self.micro
+
+    def join_ranks(self) -> None:
+        """Makes the ranks' networks learn together; to be called whenever other parts are frozen."""
+        learning = [name for name, param in self.network.named_parameters() if param.requires_grad]
+        if group.count() == 1 or learning == self.reduced:
+            return
+        self.ddp = self.forward = None
+        gc.collect()  # what the earlier one has attached to the parameters goes with it
+        self.ddp, self.reduced = reduce_gradients(self.network), learning
+        self.forward = torch.compile(self.ddp) if self.config.solver.compile else self.ddp
+
+    def reducing(self, is_last: bool) -> contextlib.AbstractContextManager:
+        """Returns the context of a micro-batch; gradients are reduced over the ranks in that of the last one."""
+        return self.ddp.no_sync() if self.ddp is not None and not is_last else contextlib.nullcontext()
 
     def outputs(self, image_BHWC: Tensor) -> Any:
         """Returns the network's outputs for images on the device, computed in the run's precision."""
@@ -98,6 +118,8 @@ def build_learner(config: Config, network: nn.Module) -> Learner:
     """
     device, solver = choose_device(config.runtime.device), config.solver
     network.to(device)
+    if group.count() > 1 and config.runtime.sync_batch_norm:
+        network = share_batch_norms(network, device)
     if solver.checkpoint_encoder:
         checkpoint_blocks(network)
     precision = choose_precision(solver.precision, device)

@@ -12,6 +12,11 @@ from torch import Tensor
 from pipeline.task import Batch, Criterion, Learning, Loss, Scores
 from pipeline.training.finite import FiniteWatch
 from pipeline.training.learner import Learner
+from pipeline.training.memory import MicroBatches
+from pipeline.training.ranks import group
+from pipeline.training.ranks.engine import average_statistics
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,13 @@ class EpochSums:
 
     @torch.no_grad()
     def add(self, loss: Loss, outputs: Any, labels: Any, num_samples: int) -> None:
-        """Adds a batch; nothing is copied between host and device."""
+        """Adds a batch, of all ranks; nothing is copied between host and device."""
         total = loss.total.double()
         zero, count = torch.zeros_like(total), torch.full_like(total, num_samples)
         sums = [total * num_samples, count]
         for name in self.terms:
             sums += [loss.terms[name].double() * num_samples, count] if name in loss.terms else [zero, zero]
-        self.values += torch.cat([torch.stack(sums), self.learning.sample_sums(outputs, labels)])
+        self.values += group.summed(torch.cat([torch.stack(sums), self.learning.sample_sums(outputs, labels)]))
 
     def means(self) -> Means:
         """Returns the means over all samples so far."""
@@ -94,9 +99,11 @@ def train_step(
 ) -> Loss:
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
-    Where memory runs out, forward and backward are repeated in more of them, see `memory.py`.
+    Where memory runs out, forward and backward are repeated in more of them, see `memory.py`. Of several ranks each takes
+    its part of every micro-batch, and all take the same step; a rank that repeated one would leave the others waiting.
 
     Args:
+        batch: that of all ranks, or this rank's part of it, see `PartSampler`.
         position: where this is, for the message when the step is not finite.
 
     Returns:
@@ -109,23 +116,28 @@ def train_step(
     solver, learning = learner.config.solver, sums.learning
     images_BHWC = batch.images.to(learner.device, non_blocking=True)
     labels = learning.to_device(batch.labels)
-    num_samples = len(images_BHWC)
 
-    def accumulate(num_parts: int) -> tuple[list[Loss], list[float]]:
+    def accumulate(num_parts: int, own: slice = ALL) -> tuple[list[Loss], list[float]]:
         learner.optimizer.zero_grad(set_to_none=True)
-        losses, shares = [], []
         pairs = zip(images_BHWC.tensor_split(num_parts), learning.split_labels(labels, num_parts), strict=True)
-        for images_part, labels_part in pairs:
-            outputs = learner.outputs(images_part)
-            loss = criterion(outputs, labels_part)
-            share = len(images_part) / num_samples
-            learner.scaler.scale(loss.total * share).backward()
-            losses.append(Loss(loss.total.detach(), loss.terms))
-            shares.append(share)
-            sums.add(loss, outputs, labels_part, len(images_part))
+        pairs = list(pairs)[own]
+        num_samples = sum(len(images_part) for images_part, _ in pairs)
+        losses, shares = [], []
+        for index, (images_part, labels_part) in enumerate(pairs):
+            with learner.reducing(index == len(pairs) - 1), group.joint_batches():
+                outputs = learner.outputs(images_part)
+                loss = criterion(outputs, labels_part)
+                share = len(images_part) / num_samples
+                learner.scaler.scale(loss.total * share).backward()
+                losses.append(Loss(loss.total.detach(), loss.terms))
+                shares.append(share)
+                sums.add(loss, outputs, labels_part, len(images_part))
         return losses, shares
 
-    losses, shares = learner.micro.fitted(accumulate, num_samples, learner.network, sums.values)
+    if group.count() > 1:
+        losses, shares = accumulate(*own_parts(len(images_BHWC), learner.micro))
+    else:
+        losses, shares = learner.micro.fitted(accumulate, len(images_BHWC), learner.network, sums.values)
     learner.scaler.unscale_(learner.optimizer)
     is_finite = torch.isfinite(torch.stack([loss.total for loss in losses])).all()
     norm = _clip(learner, solver.clip_norm)
@@ -135,9 +147,22 @@ def train_step(
     watch.check(is_finite, "the training loss or its gradient is not finite", position)
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
+    if group.count() > 1 and not learner.config.runtime.sync_batch_norm:
+        average_statistics(learner.network)
     if learner.ema:
         learner.ema.update(learner.network)
     return _weighted(losses, shares)
+
+
+def own_parts(num_loaded: int, micro: MicroBatches) -> tuple[int, slice]:
+    """Returns into how many parts to cut what was loaded, and which of them this one of several ranks computes.
+
+    Args:
+        num_loaded: samples of the batch, or of this rank's part of it.
+    """
+    if num_loaded == micro.batch_size:
+        return micro.accumulate * group.count(), slice(group.rank(), None, group.count())
+    return micro.accumulate, ALL
 
 
 def _weighted(losses: Sequence[Loss], shares: Sequence[float]) -> Loss:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from pipeline.config.plan import Phase, learning_rate
@@ -22,6 +21,7 @@ from pipeline.errors import Stopped
 from pipeline.paths import BEST, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
 from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
+from pipeline.training.bars import epoch_bar, move_on
 from pipeline.training.candidates import keep_candidates
 from pipeline.training.checkpoint import load_or_refuse, replace_best, replace_last
 from pipeline.training.clock import Clock, ending_in_time, give_up_if_late, next_phase
@@ -38,14 +38,13 @@ from pipeline.training.history import (
 )
 from pipeline.training.learner import Learner, freeze, validated_weights
 from pipeline.training.optimizer import assign_lr
+from pipeline.training.ranks import group
 from pipeline.training.resume import course_of, made_from
 from pipeline.training.scenes import Scenes
 from pipeline.training.state import TrainState, note_validation, start_warning
 from pipeline.training.step import EpochSums, Means, train_step
 from pipeline.training.tracking import Tracking
 from pipeline.training.validate import monitored_value, no_validation, validate
-
-BAR_SECONDS = 1.0  # between two updates of the running means, each of which waits for the GPU
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class RunData:
 
     Attributes:
         train_batches: (epoch, start step, augment, class scores) to the batches of an epoch, counted from 1.
-        valid_batches: () to the validation batches, the same each time.
+        valid_batches: () to the validation batches, the same each time; None where other ranks have one more.
         num_valid: validation images; 0: the run is on all images, and its last weights are its best.
         describe: a sample's key to words: image, tile, epoch.
         steps_per_epoch: optimizer steps of an epoch.
     """
 
     train_batches: Callable[[int, int, bool, Sequence[float]], Iterator[Batch]]
-    valid_batches: Callable[[], Iterator[Batch]]
+    valid_batches: Callable[[], Iterator[Batch | None]]
     num_valid: int
     describe: Callable[[Any], str]
     steps_per_epoch: int
@@ -106,11 +105,14 @@ def train(training: Training) -> None:
         UserError: loss or weights are not finite, and the batch's sample ids are saved; or a GPU lacks an operation.
     """
     learner = training.learner
-    training.run.log(f"on {described(learner.device, learner.precision)}")
+    ranks = f"{group.count()} ranks, each on " if group.count() > 1 else "on "
+    training.run.log(f"{ranks}{described(learner.device, learner.precision)}")
     try:
         with training.tracking, explained_faults(memory_fix(training.config)):
             carry_out(training)
     except NotFinite as fault:
+        if not group.is_first():
+            raise
         max_lr = training.plan[training.state.phase_index].max_lr
         raise fault.explained(training.state, max_lr, training.data.describe, training.run.paths / NOT_FINITE) from None
 
@@ -140,7 +142,7 @@ def begin(training: Training) -> None:
     if training.scenes is not None:
         training.scenes.begin(training.state)
     state, terms, steps = training.state, training.sums.terms, training.data.steps_per_epoch
-    path, every = training.run.paths / STEPS, training.config.runtime.log_steps
+    path, every = training.run.paths / STEPS, training.config.runtime.log_steps if group.is_first() else 0
     training.step_log = StepLog(path, every, terms, steps, state.epoch + 1, state.step)
     training.start_epoch = state.epoch
     if state.history:
@@ -156,10 +158,12 @@ def begin_epoch(training: Training, phase: Phase) -> None:
     if state.phase_epoch == 0 and state.step == 0:
         training.run.log(f"phase {phase.name}: at most {phase.epochs} epochs, LR {phase.lr} from {phase.max_lr:g}")
         if phase.start_from == "best":
+            group.wait()  # for the first rank, which writes it
             training.learner.load_state_dict(load_or_refuse(training.run.paths / BEST, "train anew with --force"))
             training.run.log(f"phase {phase.name}: back to the best weights, of epoch {state.best_epoch}")
     training.learner.network.train()
     freeze(training.learner.network, phase.freeze)
+    training.learner.join_ranks()
 
 
 def train_epoch(training: Training, phase: Phase) -> None:
@@ -169,21 +173,22 @@ def train_epoch(training: Training, phase: Phase) -> None:
     criterion = training.learning.criterion(mix, state.epoch, state.class_scores)
     started, num_before = time.monotonic(), sums.num_samples()
     batches = training.data.train_batches(state.epoch + 1, state.step, phase.augment, state.class_scores)
-    with _bar(training, phase) as bar:
+    with epoch_bar(state, phase, steps, group.is_first()) as bar:
         for batch in batches:
             lr = learning_rate(phase, state.phase_epoch * steps + state.step, steps)
             assign_lr(learner.optimizer, lr)
             # Dropout and drop-path draw from here: a function of epoch and step, so that a resume repeats it.
-            torch.manual_seed(step_seed(training.seed, state.epoch, state.step))
+            group.seed_step(step_seed(training.seed, state.epoch, state.step))
             position = (state.epoch, state.step, batch.keys)
             loss = train_step(learner, batch, criterion, sums, training.watch, position)
             state.step += 1
             training.step_log.add(state.epoch + 1, state.step, lr, loss)
-            _show(training, bar, lr)
+            move_on(bar, sums, lr)
             save_if_due(training)
     training.watch.settle()
     num_samples = sums.num_samples() - num_before
-    append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - started, num_samples)
+    if group.is_first():
+        append_timing(training.run.paths / TIMINGS, state.epoch + 1, time.monotonic() - started, num_samples)
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
@@ -215,16 +220,21 @@ def finish_epoch(training: Training, phase: Phase) -> None:
     if training.scenes is not None:
         training.scenes.after_epoch(training.learner, state.epoch)
     save(training)
-    if is_best:
-        replace_best(training.run.paths / BEST, training.run.paths / LAST)
-    keep_candidates(
-        training.run.paths, training.config, vars(state), lambda: validated_weights(training.learner.state_dict())
-    )
+    if group.is_first():
+        keep(training, is_best)
     record(training)
     training.run.log(epoch_line(row, scores.by_name, sum(one.epochs for one in training.plan), _seconds_left(training)))
     for line in missed_class_lines(state, training.learning) if training.data.num_valid else ():
         training.run.log(line)
     stop_if_asked(training)
+
+
+def keep(training: Training, is_best: bool) -> None:
+    """Names the checkpoint that was just saved the best, if it is, and keeps the weights that AVERAGE wants."""
+    paths, learner = training.run.paths, training.learner
+    if is_best:
+        replace_best(paths / BEST, paths / LAST)
+    keep_candidates(paths, training.config, vars(training.state), lambda: validated_weights(learner.state_dict()))
 
 
 def validate_epoch(training: Training) -> Means:
@@ -249,7 +259,7 @@ def validate_epoch(training: Training) -> Means:
 
 
 def save(training: Training) -> None:
-    """Writes `last.ckpt`, keeping the one before it.
+    """Writes `last.ckpt`, keeping the one before it. All ranks have the same content, and the first one writes.
 
     Raises:
         NotFinite: something in it is not finite; nothing is written.
@@ -265,12 +275,15 @@ def save(training: Training) -> None:
         "made_from": made_from(training.run, course_of(training.run, training.plan, training.data.steps_per_epoch)),
     }
     refuse_not_finite(content)
-    replace_last(training.run.paths / LAST, content)
+    if group.is_first():
+        replace_last(training.run.paths / LAST, content)
     training.saved_at = time.monotonic()
 
 
 def record(training: Training) -> None:
     """Writes `history.csv`, what was changed in the plan, and events; each may be written twice."""
+    if not group.is_first():
+        return
     write_rows(training.run.paths / HISTORY, training.state.history)
     write_changes(training.run.paths, training.state)
     training.tracking.log_epochs(training.state.history)
@@ -280,7 +293,7 @@ def save_if_due(training: Training) -> None:
     """Saves inside an epoch every SOLVER.SAVE_MINUTES, and when asked to stop."""
     give_up_if_late(training)
     minutes = (time.monotonic() - training.saved_at) / 60
-    if training.run.stop.requested or minutes >= training.config.solver.save_minutes:
+    if group.any_of(training.run.stop.requested or minutes >= training.config.solver.save_minutes):
         save(training)
         stop_if_asked(training)  # only here: a stop that comes after the question above is for the next step
 
@@ -294,14 +307,14 @@ def stop_if_asked(training: Training) -> None:
 
 def _until_stopped(training: Training) -> Iterator[Any]:
     """Yields the validation batches with a progress bar."""
-    bar = tqdm(
-        total=training.data.num_valid, desc="validate", unit="image", leave=False, dynamic_ncols=True, disable=None
-    )
-    with bar:
+    is_hidden = None if group.is_first() else True
+    options = {"unit": "image", "leave": False, "dynamic_ncols": True, "disable": is_hidden}
+    with tqdm(total=training.data.num_valid, desc="validate", **options) as bar:
         for batch in training.data.valid_batches():
             stop_if_asked(training)
-            yield batch
-            bar.update(len(batch.images))
+            if batch is not None:
+                yield batch
+                bar.update(len(batch.images) * group.count())
 
 
 def _seconds_left(training: Training) -> float | None:
@@ -309,21 +322,3 @@ def _seconds_left(training: Training) -> float | None:
     done = training.state.epoch - training.start_epoch
     left = sum(phase.epochs for phase in training.plan[training.state.phase_index :]) - training.state.phase_epoch
     return (time.monotonic() - training.started_at) / done * left if done else None
-
-
-def _bar(training: Training, phase: Phase) -> tqdm:
-    state, steps = training.state, training.data.steps_per_epoch
-    name = f"epoch {state.epoch + 1} {phase.name} {state.phase_epoch + 1}/{phase.epochs}"
-    return tqdm(total=steps, initial=state.step, desc=name, leave=False, dynamic_ncols=True, disable=None)
-
-
-def _show(training: Training, bar: tqdm, lr: float) -> None:
-    """Moves the bar on; now and then, where anybody sees it, with the running means."""
-    bar.update()
-    if bar.disable or time.monotonic() - getattr(bar, "told_at", 0.0) < BAR_SECONDS:
-        return
-    bar.told_at = time.monotonic()
-    means = training.sums.means()
-    scores = {label_of(name): score.mean for name, score in means.scores.by_name.items()}
-    shown = {label: f"{mean:.3f}" for label, mean in scores.items() if mean is not None}
-    bar.set_postfix({"loss": f"{means.loss:.3f}", **shown, "lr": f"{lr:.1e}"}, refresh=False)

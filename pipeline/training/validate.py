@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,18 +17,22 @@ from pipeline.data.loaders import image_loader, valid_batches
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.scores import score_of
-from pipeline.task import Batch, Criterion, Learning, Scores
+from pipeline.task import Batch, Criterion, Learning, Loss, Scores
 from pipeline.training.encoder import normalise, scaling_of
 from pipeline.training.inputs import split_rows
 from pipeline.training.learner import Learner, autocast
 from pipeline.training.memory import in_parts
+from pipeline.training.ranks import group
 from pipeline.training.step import Means
 
 Item = TypeVar("Item")
 
 
 def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, learning: Learning) -> Means:
-    """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches."""
+    """Returns loss and scores of the network (averaged weights where the run keeps them) on validation batches.
+
+    Of several ranks each has batches of its own, and all return the same.
+    """
     scaling, scorer = scaling_of(learner.network, learner.config.model.encoder), learning.scorer()
     losses, counts = [], []
     with learner.validated() as network:
@@ -45,6 +49,8 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
             losses.append(criterion(outputs, labels))
             counts.append(batch.num_images)
             scorer.add(outputs, labels, *([batch.windows_of] if batch.windows_of is not None else []))
+    if group.count() > 1:
+        losses, counts, scorer = _of_all_ranks(losses, counts, scorer, learning)
     weights = torch.tensor(counts)
 
     def mean(values: list[Tensor]) -> float:
@@ -54,6 +60,18 @@ def validate(learner: Learner, batches: Iterable[Batch], criterion: Criterion, l
 
     terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
     return Means(mean([loss.total for loss in losses]), terms, scorer.scores())
+
+
+def _of_all_ranks(
+    losses: list[Loss], counts: list[float], scorer: Any, learning: Learning
+) -> tuple[list[Loss], list[float], Any]:
+    """Returns what all ranks have collected, in the order of the batches."""
+    own = [Loss(loss.total.cpu(), {name: term.cpu() for name, term in loss.terms.items()}) for loss in losses]
+    parts = group.objects_of_all((own, counts, scorer.collected()))
+    scorer = learning.scorer()
+    for _, _, collected in parts:
+        scorer.take(collected)
+    return [loss for part in parts for loss in part[0]], [number for part in parts for number in part[1]], scorer
 
 
 def no_validation(learning: Learning) -> Means:

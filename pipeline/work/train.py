@@ -11,6 +11,8 @@ from pipeline.training.all_data import check_source
 from pipeline.training.assemble import assemble, start_learner
 from pipeline.training.clock import open_clock, write_used
 from pipeline.training.kept import announce, keep_weights
+from pipeline.training.ranks import group
+from pipeline.training.ranks.launch import ranks_of, run_ranks
 from pipeline.training.resume import refuse_changed_past
 from pipeline.training.tracking import check_installed
 from pipeline.training.trainer import train as carry_out
@@ -25,19 +27,31 @@ def train(run: Run) -> None:
     """Writes `best.ckpt`, `history.csv` and TensorBoard events, and while it trains `last.ckpt`."""
     check_installed(run)
     with recorded(run, "train"):
+        num_ranks = ranks_of(run.loaded.config)
+        if num_ranks == 1:
+            _train(run)
+        else:
+            with run.stop.deferred():
+                run_ranks(run, num_ranks, _train)
+
+
+def _train(run: Run) -> None:
+    """Does the work in this process, alone or as one of several ranks."""
+    with group.first_before_others():
         training = assemble(run)
-        if run.loaded.is_on_all_images:
+        if run.loaded.is_on_all_images and group.is_first():
             _remove_scores(run)
         training.clock = open_clock(run, lambda training: finishing_seconds(run, training.learner))
-        announce(run, training.learner)
-        try:
-            with run.stop.deferred():
-                carry_out(training)
-        finally:
-            if training.clock is not None:
-                write_used(training.clock)
-        if not run.loaded.config.runtime.keep_state:
-            keep_weights(run)
+        if group.is_first():
+            announce(run, training.learner)
+    try:
+        with run.stop.deferred():
+            carry_out(training)
+    finally:
+        if training.clock is not None:
+            write_used(training.clock)
+    if group.is_first() and not run.loaded.config.runtime.keep_state:
+        keep_weights(run)
 
 
 def check_start(run: Run) -> None:
@@ -45,6 +59,7 @@ def check_start(run: Run) -> None:
     competition_folder(run)  # missing data comes first
     check_installed(run)
     open_clock(run, lambda training: 0.0)
+    ranks_of(run.loaded.config)
     if run.loaded.is_on_all_images:
         check_source(run.loaded, run.folders)
     if not run.is_forced:

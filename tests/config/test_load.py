@@ -197,6 +197,8 @@ def test_a_mistake_on_the_command_line_is_refused(overrides, message):
         ("SOLVER={}",),
         ("RUNTIME.DEVICE=cpu", "DATALOADERS.TRAIN.NUM_WORKERS=0", "SOLVER.SAVE_MINUTES=1"),
         ("DATASETS.DIRECTORY=/elsewhere",),
+        ("RUNTIME.RANKS=2",),
+        ("RUNTIME.SYNC_BATCH_NORM=false",),  # of one rank
     ],
 )
 def test_overrides_that_change_no_result_keep_the_run_folder(overrides):
@@ -210,6 +212,13 @@ def test_a_deviating_run_gets_a_folder_of_its_own_and_the_same_each_time():
     assert run == load("ExpAAB", ("SOLVER={POWER: 2, MAX_LR: 5e-4}",)).run
     others = {load("ExpAAB", (f"SOLVER.MAX_LR={rate}",)).run for rate in (1e-4, 2e-4, 3e-4, 5e-4)}
     assert len(others | {run, "ExpAAB"}) == 6
+
+
+def test_ranks_with_batch_norms_of_their_own_are_another_result():
+    own = {ranks: load("ExpAAB", ("RUNTIME.SYNC_BATCH_NORM=false", f"RUNTIME.RANKS={ranks}")) for ranks in (1, 2)}
+    assert own[1].run == "ExpAAB" and "RUNTIME.RANKS" not in own[1].settings
+    assert own[2].run.startswith("ExpAAB-") and own[2].settings["RUNTIME.RANKS"] == 2
+    assert "RUNTIME.RANKS" not in load("ExpAAB", ("RUNTIME.RANKS=2",)).settings
 
 
 def test_machine_keys_are_keys():
@@ -280,6 +289,23 @@ def test_a_retired_key_is_refused_with_the_reason(key, configs):
         (["LOSS_FN.WEIGHTS=inverted"], "LOSS_FN.WEIGHTS: found 'inverted', expected"),
         (["SWEEP.END_LR=1e-5"], "SWEEP.END_LR: 1e-05 is not above SWEEP.START_LR 0.0001"),
         (["SOLVER.ACCUMULATE=3"], "SOLVER.ACCUMULATE: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be split into 3"),
+        (
+            ["RUNTIME.RANKS=3"],
+            "RUNTIME.RANKS: DATALOADERS.TRAIN.BATCH_SIZE 2 cannot be divided equally among 3 ranks; set it to 3, or",
+        ),
+        (
+            ["RUNTIME.RANKS=2", "SOLVER.ACCUMULATE=4", "DATALOADERS.TRAIN.BATCH_SIZE=20"],
+            "RUNTIME.RANKS: DATALOADERS.TRAIN.BATCH_SIZE 20 cannot be divided equally among 2 ranks of 4 micro-batches "
+            "each (SOLVER.ACCUMULATE); set it to 16, or RUNTIME.RANKS: 1",
+        ),
+        (
+            ["RUNTIME.RANKS=2", "DATALOADERS.TRAIN.DROP_LAST=false"],
+            "RUNTIME.RANKS: 2 ranks need batches of one size; set DATALOADERS.TRAIN.DROP_LAST: true, or",
+        ),
+        (
+            ["RUNTIME.RANKS=auto", "RUNTIME.SYNC_BATCH_NORM=false"],
+            "RUNTIME.RANKS: auto with RUNTIME.SYNC_BATCH_NORM false: the result would depend on how many GPUs",
+        ),
         (["SOLVER.PLAN=cityscapes_freeze"], "SOLVER.PLAN: cityscapes_freeze: a phase changes the loss"),
         (["DATASETS.AUGMENTATION.TILE={ENABLE: true, SETS: []}"], "DATASETS.AUGMENTATION.TILE.SETS: the list is empty"),
         (
