@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.commands.many import WORKERS, check_workers
+from pipeline.commands.many import WORKERS
 from pipeline.commands.table import COMMANDS, Parser
 from pipeline.commands.words import split_words
 from pipeline.errors import Stopped, UserError
@@ -158,11 +158,9 @@ def run_several(chosen: Any, stages_named: Sequence[str], overrides: Sequence[st
     """Runs an experiment on several folds, or with several seeds."""
     from pipeline.commands.folds import Typed, run_folds
 
-    workers = 1 if chosen.workers is None else chosen.workers
-    check_workers("./run.sh", workers)
     single = {"--force": chosen.force, "--test-dir": chosen.test_dir, "--time-limit": chosen.time_limit}
     refused = tuple(option for option, value in single.items() if value)
-    typed = Typed(chosen.folds, chosen.seeds, workers, tuple(stages_named), refused, chosen.trust_code)
+    typed = Typed(chosen.folds, chosen.seeds, chosen.workers, tuple(stages_named), refused, chosen.trust_code)
     return run_folds(chosen.name, overrides, typed)
 
 

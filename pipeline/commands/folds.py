@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.commands.absent import NO_TEST, check_stages
-from pipeline.commands.many import exit_code, print_errors
+from pipeline.commands.many import Workers, choose_workers, exit_code, print_errors
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import ENSEMBLE, REPORT, STUDIES, Folders, shown
@@ -27,14 +27,14 @@ class Typed:
     """What was typed beside NAME and KEY=VALUE.
 
     Attributes:
-        num_folds, num_seeds: None: without the option.
+        num_folds, num_seeds, workers: None: without the option.
         stages: empty: the runs are evaluated and combined; else they end with the last of these, and that is all.
         refused: options that are for one run alone.
     """
 
     num_folds: int | None
     num_seeds: int | None
-    workers: int = 1
+    workers: int | None = None
     stages: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     trust_code: bool = False
@@ -64,7 +64,9 @@ def run_folds(name: str, overrides: Sequence[str], typed: Typed) -> int:
     if folds.combining and not has_test(loaded):
         raise UserError(f"{folds.combining[0]} has no effect: there will be no ensemble, as {NO_TEST}; leave it out")
     stop.listen()
-    many = _Many(folds, typed, folders, stop, {one: _label(folds, one, run) for one, run in runs.items()})
+    ranks = [run.loaded.config.runtime.ranks for run in runs.values()]
+    workers = choose_workers("./run.sh", typed.workers, ranks)
+    many = _Many(folds, typed, workers, folders, stop, {one: _label(folds, one, run) for one, run in runs.items()})
     outcomes = many.run(folds.first, SPLIT_STAGE)
     if any(outcome.state != "done" for outcome in outcomes):
         print_errors(outcomes)
@@ -91,6 +93,7 @@ class _Many:
 
     folds: Folds
     typed: Typed
+    workers: Workers
     folders: Folders
     stop: Stop
     labels: Mapping[Training, str]
@@ -100,9 +103,8 @@ class _Many:
         from pipeline.engine.api import Request, run_many
 
         requests = [Request(one.config, one.overrides, self.labels[one]) for one in trainings]
-        return run_many(
-            requests, last_stage, self.folders, self.typed.workers, trust_code=self.typed.trust_code, stop=self.stop
-        )
+        own = {"trust_code": self.typed.trust_code, "stop": self.stop, "cards": self.workers.cards}
+        return run_many(requests, last_stage, self.folders, self.workers.number, **own)
 
     def combine(self) -> Outcome:
         """Runs the ensemble, in this process."""

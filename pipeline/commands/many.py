@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.engine.cards import shares, visible_cards
 from pipeline.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from pipeline.engine.api import Outcome
     from pipeline.engine.stopping import Stop
 
-WORKERS = "how many runs to train at a time, each in its own process; default: 1"
+WORKERS = "how many runs to train at a time, each in its own process with a GPU of its own; default: one per GPU"
 
 
-def check_workers(prog: str, workers: int) -> None:
-    """Refuses a number of workers below 1."""
-    if workers < 1:
-        raise UserError(f"{prog}: --workers {workers}: expected at least 1")
+@dataclass(frozen=True)
+class Workers:
+    """How many runs are trained at a time, and which GPUs each worker sees; none: all there are."""
+
+    number: int
+    cards: tuple[str, ...] = ()
+
+
+def choose_workers(prog: str, wanted: int | None, ranks: Iterable[int | str] = ()) -> Workers:
+    """Returns the workers of a command: those that are wanted, or one per GPU.
+
+    Args:
+        ranks: RUNTIME.RANKS of the runs; each worker gets as many GPUs.
+
+    Raises:
+        UserError: fewer than one is wanted.
+    """
+    if wanted is not None and wanted < 1:
+        raise UserError(f"{prog}: --workers {wanted}: expected at least 1")
+    found = visible_cards(os.environ)
+    if wanted == 1 or len(found) < 2:
+        return Workers(wanted or 1)
+    each = max((len(found) if own == "auto" else own for own in ranks), default=1)
+    number = wanted or max(1, len(found) // each)
+    return Workers(number, tuple(shares(found, number, each)) if number > 1 else ())
 
 
 def print_errors(outcomes: Sequence[Outcome]) -> None:
@@ -41,5 +65,6 @@ def exit_code(outcomes: Sequence[Outcome], stop: Stop) -> int:
     """
     states = {outcome.state for outcome in outcomes}
     if "stopped" in states:
-        raise Stopped("Ctrl-C" if stop.reason is None else stop.reason)
+        told = next((one.message for one in outcomes if one.state == "stopped" and one.message), "Ctrl-C")
+        raise Stopped(told if stop.reason is None else stop.reason)
     return 1 if "failed" in states else 2 if "refused" in states else 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands.many import exit_code, print_errors
+from pipeline.commands.many import Workers, exit_code, print_errors
 from pipeline.config.load import load
 from pipeline.config.study import Study, Training, trainings_of
 from pipeline.engine.api import Outcome, Request, print_line, run_each, run_many
@@ -43,7 +43,7 @@ MOST_FAILED = 3  # first trials that end in errors, before the search ends: what
 KEY_LENGTH = 8
 
 
-def search_command(name: str, study: Study, workers: int, table_only: bool) -> int:
+def search_command(name: str, study: Study, workers: Workers, table_only: bool, hours: float | None = None) -> int:
     """Trains what is missing of a search, then prints its table; exit codes as of `study_command`."""
     from pipeline.engine.stopping import Stop
 
@@ -52,6 +52,8 @@ def search_command(name: str, study: Study, workers: int, table_only: bool) -> i
     files = SearchFiles.of(name, study, folders)
     if not table_only:
         stop.listen()
+        if hours:
+            stop.set_budget(hours * 3600)
         with _locked(files.journal, name):
             outcomes = _search(study, score, files, folders, workers, stop)
     findings = read_search_findings(study, read_trials(files.trials), folders.runs)
@@ -98,18 +100,21 @@ def _score(study: Study, folders: Folders) -> str:
     return compared_score(score, (), folders.runs)
 
 
-def _search(study: Study, score: str, files: SearchFiles, folders: Folders, workers: int, stop: Stop) -> list[Outcome]:
+def _search(
+    study: Study, score: str, files: SearchFiles, folders: Folders, workers: Workers, stop: Stop
+) -> list[Outcome]:
     from pipeline.commands.proposals import Proposals
 
     searcher = Searcher(study, score, files, folders, Proposals(files.journal, study.search))
-    run_each(searcher.propose, searcher.note, LAST_STAGE, folders, workers, stop)
+    run_each(searcher.propose, searcher.note, LAST_STAGE, folders, workers.number, stop, workers.cards)
     winner = best_trial(searcher.trials)
     if winner is None or not searcher.is_finished or stop.requested:
         return searcher.outcomes
     print_line(f"trial {winner.number} is the best; it and the reference are trained again with new seeds")
     final = fresh_trainings(study, winner)
     requests = [Request(one.config, one.overrides, f"{one.setting}{_place(study, one)}") for one in final]
-    return searcher.outcomes + run_many(requests, LAST_STAGE, folders, workers, stop=stop)
+    own = {"workers": workers.number, "stop": stop, "cards": workers.cards}
+    return searcher.outcomes + run_many(requests, LAST_STAGE, folders, **own)
 
 
 @dataclass

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
-from pipeline.commands.many import WORKERS, check_workers, exit_code, print_errors
+from pipeline.commands.many import WORKERS, choose_workers, exit_code, print_errors
 from pipeline.commands.table import Parser
 from pipeline.errors import UserError
 from pipeline.files import write_atomic
 from pipeline.paths import STUDIES, Folders, shown
+from pipeline.wording import hours_of
 
 if TYPE_CHECKING:
     from pipeline.config.study import Training
@@ -21,25 +22,34 @@ LAST_STAGE = "evaluate"
 def study_command(options: Parser, arguments: Sequence[str]) -> int:
     """Trains what is missing of a study, then prints its table; returns 2 where a run is refused, 1 where one fails."""
     options.add_argument("name", metavar="NAME", help="a study: configs/studies/NAME.yaml")
-    options.add_argument("--workers", metavar="N", type=int, default=1, help=WORKERS)
+    options.add_argument("--workers", metavar="N", type=int, help=WORKERS)
+    meaning = "end within this time, such as 11.5h; runs that would not end in it are left for the next start"
+    options.add_argument("--time-limit", metavar="TIME", help=meaning)
     meaning = "train only the settings with this name; * matches any text, e.g. 'ce*'"
     options.add_argument("--only", metavar="SETTING", help=meaning)
     options.add_argument("--table", action="store_true", help="train nothing, print the results so far")
     chosen = options.parse_args(arguments)
 
+    from pipeline.commands.packing import Packer, Planned
+    from pipeline.config.load import load
     from pipeline.config.study import load_study
-    from pipeline.engine.api import Request, run_many
+    from pipeline.engine.api import Request, print_line, run_each
     from pipeline.engine.stopping import Stop
     from pipeline.report.study import read_findings
 
-    check_workers(options.prog, chosen.workers)
+    given = chosen.time_limit
+    if given is not None and hours_of(given) is None:
+        raise UserError(f"{options.prog}: --time-limit {given}: expected a number and h, min or s, for example 11.5h")
     study, trainings = load_study(chosen.name)
+    runtimes = [load(one.config, one.overrides).config.runtime for one in trainings]
+    workers = choose_workers(options.prog, chosen.workers, [one.ranks for one in runtimes])
+    hours = hours_of(given) if given else max((one.time_budget_hours or 0.0 for one in runtimes), default=0.0)
     if study.search is not None:
         from pipeline.commands.search import search_command
 
         if chosen.only is not None:
             raise UserError(f"{options.prog}: --only {chosen.only}: it does not apply to a search; leave it out")
-        return search_command(chosen.name, study, chosen.workers, chosen.table)
+        return search_command(chosen.name, study, workers, chosen.table, hours)
     folders = Folders.from_environment()
     wanted = [one for one in trainings if chosen.only is None or fnmatch(one.setting, chosen.only)]
     if not wanted:
@@ -48,8 +58,12 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     stop, outcomes = Stop(), []
     if not chosen.table:
         stop.listen()
-        requests = [Request(one.config, one.overrides, _label(one)) for one in wanted]
-        outcomes = run_many(requests, LAST_STAGE, folders, chosen.workers, stop=stop)
+        if hours:
+            stop.set_budget(hours * 3600)
+        planned = [Planned(one, Request(one.config, one.overrides, _label(one))) for one in wanted]
+        packer = Packer(planned, folders.runs, stop, print_line, LAST_STAGE)
+        run_each(packer.propose, packer.note, LAST_STAGE, folders, workers.number, stop, workers.cards)
+        outcomes = packer.finish()
     findings = read_findings(study, trainings, folders.runs)
     path = folders.runs / STUDIES / f"{chosen.name}.csv"
     write_atomic(path, findings.csv)

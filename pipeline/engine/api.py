@@ -10,16 +10,20 @@ Nothing here is kept between calls: two calls in one process may have different 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from typing import Literal
 
 from pipeline.config.load import load
+from pipeline.engine.cards import VISIBLE
 from pipeline.engine.chain import run_chain
 from pipeline.engine.run import Run
 from pipeline.engine.session import budget_seconds
@@ -135,6 +139,7 @@ def run_many(
     log: Log | None = None,
     trust_code: bool = False,
     stop: Stop | None = None,
+    cards: Sequence[str] = (),
 ) -> list[Outcome]:
     """Runs many configs; one that fails does not keep the others from running.
 
@@ -146,7 +151,8 @@ def run_many(
         log: takes the lines for the user, each preceded by the request's label; with several workers they are printed.
         trust_code: see `open_run`.
         stop: asked by every run whether to end early, which leaves the rest as `stopped`; None: each run has its own.
-            Several workers take over the signals themselves.
+            Several workers take over the signals themselves, and end by its deadline.
+        cards: the GPUs that each of several workers sees, as from `cards.shares`; none: all see all.
 
     Returns:
         One outcome per request, in their order.
@@ -156,8 +162,9 @@ def run_many(
     if workers <= 1:
         return [_attempt(request, last_stage, folders, log or print_line, trust_code, stop) for request in wanted]
     # Not forked: torch's threads and a GPU do not survive a fork.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _note_signals) as pool:
-        futures = [pool.submit(_attempt_alone, request, last_stage, folders, trust_code) for request in wanted]
+    with _pool(workers, cards) as pool:
+        tasks = [(request, last_stage, folders, trust_code, _end_of(stop)) for request in wanted]
+        futures = [pool.submit(_attempt_alone, *task) for task in tasks]
         try:
             wait(futures)
         except KeyboardInterrupt:  # each process saves its state; what waits is not begun
@@ -175,13 +182,14 @@ def run_each(
     folders: Folders,
     workers: int = 1,
     stop: Stop | None = None,
+    cards: Sequence[str] = (),
 ) -> None:
     """Runs what is proposed one after the other, where the next proposal depends on how earlier runs ended.
 
     Args:
         propose: the next run; None: nothing more for now. Asked again after the next run has ended.
         note: takes how a run ended, before the next proposal.
-        last_stage, folders, workers, stop: as for `run_many`. A stop ends the proposals, too.
+        last_stage, folders, workers, stop, cards: as for `run_many`. A stop ends the proposals, too.
     """
     if workers <= 1:
         while (stop is None or not stop.requested) and (request := propose()) is not None:
@@ -189,12 +197,13 @@ def run_each(
             if stop is not None:
                 stop.begin_run()
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _note_signals) as pool:
+    with _pool(workers, cards) as pool:
         running: dict[Future[Outcome], Request] = {}
         try:
             while True:
                 while len(running) < workers and (request := propose()) is not None:
-                    running[pool.submit(_attempt_alone, request, last_stage, folders, False)] = request
+                    task = (request, last_stage, folders, False, _end_of(stop))
+                    running[pool.submit(_attempt_alone, *task)] = request
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -257,7 +266,30 @@ def _outcome_of(request: Request, future: Future[Outcome]) -> Outcome:
         return Outcome(request, request.name, "failed", f"{type(error).__name__}: {error}")
 
 
+_own_cards: list[str] = []  # of a process of `run_many` that has GPUs of its own
 _asked_to_end: list[str] = []  # by which signals, of a process of `run_many`: what was queued for it is not begun
+
+
+def _pool(workers: int, cards: Sequence[str]) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for number in range(workers):
+        queue.put(cards[number] if cards else None)
+    return ProcessPoolExecutor(workers, context, _begin_worker, (queue,))
+
+
+def _begin_worker(cards: SimpleQueue) -> None:
+    """Prepares a process of `run_many`, before it loads torch."""
+    _note_signals()
+    own = cards.get()
+    if own is not None:
+        os.environ[VISIBLE] = own
+        _own_cards.append(own)
+
+
+def _end_of(stop: Stop | None) -> float | None:
+    """Returns when a stop's time is over, by the clock that all processes share."""
+    return None if stop is None or stop.deadline is None else time.time() + stop.deadline - time.monotonic()
 
 
 def _note_signals() -> None:
@@ -266,11 +298,15 @@ def _note_signals() -> None:
         signal.signal(number, lambda number, frame: _asked_to_end.append(reason_of(number)))
 
 
-def _attempt_alone(request: Request, last_stage: str | None, folders: Folders, trust_code: bool) -> Outcome:
+def _attempt_alone(
+    request: Request, last_stage: str | None, folders: Folders, trust_code: bool, ends_at: float | None
+) -> Outcome:
     """Runs in a process of its own, which gets the signals of its terminal, too."""
     if _asked_to_end:
         return Outcome(request, request.name, "stopped", _asked_to_end[0])
-    stop = Stop(same_within_s=SAME_WITHIN_S)
+    stop = Stop(None if ends_at is None else ends_at - time.time(), SAME_WITHIN_S)
+    if _own_cards:
+        print_line(f"{request.label or request.name}: on GPU {_own_cards[0]}")
     stop.listen()
     outcome = _attempt(request, last_stage, folders, None, trust_code, stop)
     if stop.has_signal:

@@ -112,14 +112,14 @@ def test_a_stopped_search_continues_with_the_proposals_and_scores_of_one_that_wa
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "other"))
     run_each = search_module.run_each
 
-    def stopped_in_the_third(propose, note, last_stage, folders, workers, stop):
+    def stopped_in_the_third(propose, note, last_stage, folders, workers, stop, cards):
         def propose_three():
             request = propose()
             if request is not None and request.label == "trial 2":
                 stop.set_budget(0)
             return request
 
-        run_each(propose_three, note, last_stage, folders, workers, stop)
+        run_each(propose_three, note, last_stage, folders, workers, stop, cards)
 
     monkeypatch.setattr(search_module, "run_each", stopped_in_the_third)
     assert main(["study", "mine"]) == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.commands.packing import MARGIN, NO_TIME
 from pipeline.config.study import SEED, SPLIT
 from pipeline.paths import STUDIES, Folders
 from tests.tiny import overrides
@@ -87,6 +90,7 @@ def test_only_the_named_settings_are_trained(write_study):
     [
         (["mine", "--only", "z*"], "no setting is called 'z*'; there are: a, b"),
         (["mine", "--workers", "0"], "--workers 0: expected at least 1"),
+        (["mine", "--time-limit", "11"], "--time-limit 11: expected a number and h, min or s, for example 11.5h"),
         (["nothing"], "there is no study 'nothing'"),
     ],
 )
@@ -141,3 +145,32 @@ def test_ctrl_c_ends_a_study_of_two_workers_with_checkpoints(project_copy, works
     assert "stopped: Ctrl-C; to continue, type the same command" in rest
     runs = [path.parent for path in Folders.from_environment().runs.glob("demo*/last.ckpt")]
     assert 1 <= len(runs) <= 2  # of four: what waited was not begun
+
+
+def test_a_session_leaves_what_would_not_end_to_the_next(write_study, capsys):
+    write_study("SETTINGS: {a: [], b: [SOLVER.POWER=2]}")
+    assert main(["study", "mine", "--only", "a"]) == 0
+    (finished,) = Folders.from_environment().runs.glob("demo*/metrics.json")
+    for path in (finished.parent / ".stages").glob("*.json"):
+        marker = json.loads(path.read_text())
+        path.write_text(json.dumps(marker | {"seconds": 59.9 / MARGIN if path.stem == "train" else 0.0}))
+    capsys.readouterr()
+    assert main(["study", "mine", "--time-limit", "1min"]) == 3  # a minute, less what it takes to see that a is done
+    captured = capsys.readouterr()
+    assert "1 run left for the next session (the next takes about 59.9 s)" in captured.out
+    assert "b, split 0" not in captured.out
+    assert captured.err == f"stopped: {NO_TIME}; to continue, type the same command\n"
+    assert main(["study", "mine"]) == 0
+
+
+@pytest.mark.slow
+def test_each_worker_of_a_study_sees_a_gpu_of_its_own(project_copy, workshop):
+    words = [word for word in overrides(workshop.data, "SOLVER.NUM_EPOCHS=1") if not word.startswith((SPLIT, SEED))]
+    lines = ["# Q?", "# ./run.sh study mine", "BASE: demo", "SET:", *(f"  - '{word}'" for word in words)]
+    study = "\n".join([*lines, "SETTINGS: {a: [], b: [SOLVER.POWER=2]}"]) + "\n"
+    (project_copy / "configs" / "studies" / "mine.yaml").write_text(study)
+    command = [sys.executable, "-u", "-m", "pipeline", "study", "mine"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "3,1"}
+    done = subprocess.run(command, cwd=project_copy, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(re.findall(r"^\w, split 0: (on GPU \d)$", done.stdout, re.MULTILINE)) == ["on GPU 1", "on GPU 3"]
