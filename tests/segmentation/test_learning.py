@@ -189,6 +189,23 @@ def test_a_validation_says_what_the_evaluation_of_the_same_masks_does(name):
         assert score.classes == pytest.approx(list(wanted[one]["classes"].values()))
 
 
+def test_what_several_scorers_collect_is_scored_as_by_one():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(10, 3, 6, 7, generator=generator)
+    masks = torch.randint(0, 3, (10, 6, 7), generator=generator, dtype=torch.uint8)
+    chosen = Chosen(("dice", "iou", "miou", "boundary_f", "global_dice"), ScoreOptions())
+    # Three batches of images, then two images in windows; those of the first are divided between the scorers.
+    batches = [(slice(0, 2), None), (slice(2, 4), None), (slice(4, 5), None)]
+    batches += [(slice(5, 7), "a"), (slice(7, 8), "a"), (slice(8, 10), "b")]
+    whole, first, second, joined = (MaskScorer(3, (1, 2), chosen) for _ in range(4))
+    for number, (part, image_id) in enumerate(batches):
+        for scorer in (whole, first if number < 4 else second):
+            scorer.add(logits[part], masks[part], *([image_id] if image_id else []))
+    for scorer in (first, second):
+        joined.take(scorer.collected())
+    assert joined.scores() == whole.scores()
+
+
 def test_the_competitions_own_score_and_the_watched_one_are_computed_and_no_other():
     loaded = load("demo", ("SOLVER.MONITOR=valid_global_dice",))
     assert chosen_scores(loaded.competition).names == ("dice", "iou", "miou")

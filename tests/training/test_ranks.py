@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from pipeline.config.loss_mix import parse_mix
 from pipeline.errors import UserError
@@ -24,6 +25,7 @@ from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.finite import NotFinite
 from pipeline.training.ranks import group
 from pipeline.training.ranks.engine import STATISTICS, average_statistics, share_batch_norms
+from pipeline.training.step import train_step
 from pipeline.training.trainer import train
 from tests.ranks import in_ranks
 from tests.training.toy import NUM_VALID_BATCHES, Toy, batch, history, make
@@ -178,6 +180,23 @@ def decisions() -> list[Any]:
     return [*flags, group.objects_of_all(group.rank()), torch.rand(1).item()]
 
 
+def reductions(accumulate: int) -> int:
+    """Returns how often gradients are reduced in one step."""
+    name, changes = f"counted-{accumulate}", [f"SOLVER.ACCUMULATE={accumulate}"]
+    training = make(name, changes=changes, network=toy_network(), validation=toy_validation)
+    training.learner.join_ranks()
+    calls = []
+
+    def counted(state, bucket):  # torch takes no annotations in words
+        calls.append(bucket.index())
+        return allreduce_hook(state, bucket)
+
+    training.learner.ddp.register_comm_hook(None, counted)
+    criterion = training.learning.criterion("1 ce", 0, ())
+    train_step(training.learner, batch(1, 0, 1), criterion, training.sums, training.watch)
+    return len(calls)
+
+
 def everything() -> dict[str, Any]:
     mixes = [(family, text) for family, (_, texts) in FAMILIES.items() for text in texts]
     return {
@@ -189,7 +208,12 @@ def everything() -> dict[str, Any]:
 
 
 def of_ranks() -> dict[str, Any]:
-    return everything() | {"averaged": averaged_statistics(), "broken": broken_training(), "decisions": decisions()}
+    return everything() | {
+        "averaged": averaged_statistics(),
+        "broken": broken_training(),
+        "decisions": decisions(),
+        "reductions": [reductions(1), reductions(2)],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +285,10 @@ def test_all_ranks_end_where_the_loss_of_one_is_not_finite_and_the_first_explain
     assert (first[0], second[0]) == ("UserError", "NotFinite")
     assert first[1].startswith(f"{what} at epoch 0, step 2.") and second[1] == what
     assert first[2] and second[2]
+
+
+def test_gradients_are_reduced_once_per_step_however_many_micro_batches_it_has(ranks):
+    assert [found["reductions"] for found in ranks] == [[1, 1], [1, 1]]
 
 
 def test_decisions_are_those_of_all_ranks_and_each_draws_other_numbers(ranks):
