@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from pipeline.training.ranks import group
-from pipeline.training.ranks.launch import LOG_LEVEL, LOOPBACK
+from pipeline.training.ranks.launch import LOG_LEVEL
+from pipeline.training.ranks.member import LOOPBACK
 
 GIVE_UP_S = 240
 

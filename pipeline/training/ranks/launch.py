@@ -3,11 +3,10 @@
 In: a run, whose stages up to `train` are prepared. Out: what training writes, by the first rank alone.
 
 The processes are started here, and not by torch's elastic launcher (torchrun, and Accelerate, which calls it): that
-takes over the signals of the process that it is called from, which mean "save and end" here, and answers a death with
-new starts, where here the same command continues from the checkpoint. What the ranks do together is torch's, see
-`group.py` and `engine.py`.
+takes over the signals of the process that it is called from, and ends the ranks at the first one, where here they save
+their state. What the ranks do together is torch's, see `group.py` and `engine.py`.
 
-- A request to stop goes to the first rank, which all others ask before each step (`SharedStop`).
+- A request to stop goes to the first rank, which all others ask before each step (`SharedStop` in `member.py`).
 - A rank that ends otherwise than by its work's end takes all others with it: each waits for the sums of the others.
 - Ranks whose starter dies end at once.
 """
@@ -19,55 +18,30 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import tempfile
-import threading
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Literal
 
 import torch
-from tqdm import tqdm
 
 from pipeline.config.check_ranks import why_not_divided
 from pipeline.config.schema import Config
 from pipeline.engine.run import Run
-from pipeline.engine.stopping import SIGNALS, Floors, Stop, reason_of
+from pipeline.engine.stopping import SIGNALS
 from pipeline.errors import Stopped, UserError
-from pipeline.training.device import choose_device, make_reproducible
-from pipeline.training.ranks import group
+from pipeline.training.device import choose_device
+from pipeline.training.ranks.member import AT_EASE, End, Task, be_rank, portable
 
 START_METHOD = "spawn"  # torch's threads and a GPU do not survive a fork
 POLL_S = 0.2  # between two looks at whether a stop was requested
 GRACE_S = 10.0  # for the other ranks to say why they end, once one has ended
 END_S = 10.0  # for a process to end that has said how
 LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
-LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 ENDED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-
-
-@dataclass(frozen=True)
-class End:
-    """How a rank ended.
-
-    Attributes:
-        kind: `done`; `stopped` or `pruned`, resumable; `refused`, a mistake of the user's; `killed` from outside;
-            `failed`, a fault of the program.
-        message: for the user; of a fault its traceback.
-    """
-
-    kind: Literal["done", "stopped", "pruned", "refused", "killed", "failed"]
-    message: str = ""
-
-
 # What is told when ranks end in several ways: a rank that was killed, or has refused, is why others fail.
-AT_EASE = ("done", "stopped", "pruned")
 BY_WEIGHT = ("refused", "killed", "failed", "pruned", "stopped", "done")
 
 
@@ -93,7 +67,7 @@ def run_ranks(run: Run, count: int, work: Callable[[Run], None]) -> None:
     """Does some work in `count` processes, each with the run, and waits for their end.
 
     Args:
-        work: a function of a module; its last lines may differ between ranks by `group.rank()`.
+        work: a function of a module; in it, `group` knows which rank it is.
 
     Raises:
         UserError: a rank has found a mistake of the user's.
@@ -108,8 +82,8 @@ def run_ranks(run: Run, count: int, work: Callable[[Run], None]) -> None:
     try:
         for number in range(count):
             own, other = context.Pipe()
-            task = _Task(number, count, folder / "meeting", _portable(run), run.stop.floors, work)
-            process = context.Process(target=_be_rank, args=(other, task), name=f"rank {number}")
+            task = Task(number, count, folder / "meeting", portable(run), run.stop.floors, work)
+            process = context.Process(target=be_rank, args=(other, task), name=f"rank {number}")
             with _quiet(), _signals_later():
                 process.start()
             other.close()
@@ -223,104 +197,3 @@ def _wait(ranks: Sequence[_Rank], run: Run) -> End:
             ranks[0].send("stop", run.stop.reason or "")
     ends = [one.end for one in ranks if one.end is not None]
     return min(ends, key=lambda end: BY_WEIGHT.index(end.kind))
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a rank is given."""
-
-    rank: int
-    count: int
-    meeting: Path
-    run: Run
-    floors: Floors | None
-    work: Callable[[Run], None]
-
-
-def _portable(run: Run) -> Run:
-    """Returns a run that can be sent to another process: without its log and its stop."""
-    return replace(run, log=_nowhere, stop=None)
-
-
-def _nowhere(line: str) -> None:
-    pass
-
-
-class SharedStop(Stop):
-    """A stop that all ranks ask together, and that is requested where one of them knows of a request."""
-
-    @property
-    def requested(self) -> bool:
-        is_requested = group.any_of(self.reason is not None)
-        if is_requested and self.reason is None:
-            self.reason = "another rank was asked to end"
-        return is_requested
-
-
-def _be_rank(connection: Connection, task: _Task) -> None:
-    """Is a rank, from its start to its end."""
-    stop, logged = SharedStop(), threading.Event()
-
-    def note(number: int, frame: object) -> None:  # a system that ends all processes; the starter has got it, too
-        stop.reason = stop.reason or reason_of(number)
-
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else note)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    def listen() -> None:
-        while True:
-            try:
-                kind, text = connection.recv()
-            except (EOFError, OSError):
-                os._exit(1)  # the starter is gone
-            if kind == "stop":
-                stop.reason = text
-            else:
-                logged.set()
-
-    threading.Thread(target=listen, daemon=True).start()
-
-    def log(line: str) -> None:
-        logged.clear()
-        with tqdm.external_write_mode(nolock=True):  # the starter prints the line: no progress bar may be in its way
-            connection.send(("line", line))
-            logged.wait()
-
-    stop.begin_run(task.floors)
-    run = replace(task.run, stop=stop, log=log if task.rank == 0 else _nowhere)
-    kind, message = _outcome(run, task, stop)
-    connection.send((kind, message))
-    if kind in AT_EASE:
-        group.leave()
-
-
-def _outcome(run: Run, task: _Task, stop: Stop) -> tuple[str, str]:
-    """Does the work; returns kind and message of its `End`."""
-    try:
-        _join(run, task)
-        task.work(run)
-    except Stopped as stopped:
-        return ("pruned" if stop.is_pruned else "stopped"), str(stopped)
-    except UserError as error:
-        return "refused", str(error) if task.rank == 0 else f"rank {task.rank}: {error}"
-    except Exception:
-        return "failed", f"rank {task.rank} of {task.count}:\n{traceback.format_exc()}"
-    return "done", ""
-
-
-def _join(run: Run, task: _Task) -> None:
-    if task.rank:
-        warnings.simplefilter("ignore")  # the first rank gives the same
-    config = run.loaded.config
-    make_reproducible(config.solver.reproducible)
-    device = choose_device(config.runtime.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(task.rank)
-    else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // task.count))
-    # All ranks are on this machine, whatever its name resolves to.
-    if loopback := LOOPBACK.get(sys.platform):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
-    group.join(task.rank, task.count, task.meeting, device)
