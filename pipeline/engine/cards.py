@@ -32,13 +32,16 @@ def visible_cards(environ: Mapping[str, str], listed: Callable[[], Sequence[str]
 
 
 def shares(cards: Sequence[str], workers: int, per_worker: int = 1) -> list[str]:
-    """Returns for each worker the GPUs that it sees; workers share some where there are fewer. Without GPUs: none.
+    """Returns for each worker the GPUs that it sees; workers share some where there are too few. Without GPUs: none.
 
-    >>> shares(["0", "1"], 2), shares(["0", "1"], 3), shares(["0", "1", "2", "3"], 2, per_worker=2), shares([], 2)
-    (['0', '1'], ['0', '1', '0'], ['0,1', '2,3'], [])
+    >>> shares(["0", "1"], 2), shares(["0", "1"], 3), shares([], 2)
+    (['0', '1'], ['0', '1', '0'], [])
+    >>> shares(["0", "1", "2", "3", "4"], 3, per_worker=2)
+    ['0,1', '2,3', '0,1']
     """
-    groups = [",".join(cards[start : start + per_worker]) for start in range(0, len(cards), per_worker)]
-    return [groups[index % len(groups)] for index in range(workers)] if groups else []
+    num_groups = max(1, len(cards) // per_worker)
+    groups = [",".join(cards[index * per_worker : (index + 1) * per_worker]) for index in range(num_groups)]
+    return [groups[index % num_groups] for index in range(workers)] if cards else []
 
 
 def _listed() -> list[str]:
