@@ -3,8 +3,8 @@
 In: a deadline, the pace of this run as it is measured, and what the stages behind training will take. Out: a plan that
 is cut where it must be, before an epoch begins, and what was decided, in the state and in `plan.yaml`.
 
-Of several ranks the first one decides. Nothing else depends on the time: each decision is a change of the plan such as a user may make, and the plan that was
-carried out gives the same weights again, without a clock.
+Of several ranks the first one decides. Nothing else depends on the time: each decision is a change of the plan such as
+a user may make, and the plan that was carried out gives the same weights again, without a clock.
 """
 
 from __future__ import annotations

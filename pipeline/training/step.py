@@ -99,8 +99,8 @@ def train_step(
 ) -> Loss:
     """Does forward, backward and one optimizer step on a batch, cut into SOLVER.ACCUMULATE micro-batches.
 
-    Where memory runs out, forward and backward are repeated in more of them, see `memory.py`. Of several ranks each takes
-    its part of every micro-batch, and all take the same step; a rank that repeated one would leave the others waiting.
+    Where memory runs out, forward and backward are repeated in more of them, see `memory.py`. Of several ranks each
+    takes its part of every micro-batch, and all take the same step. None repeats one: the others would wait for it.
 
     Args:
         batch: that of all ranks, or this rank's part of it, see `PartSampler`.
@@ -117,27 +117,13 @@ def train_step(
     images_BHWC = batch.images.to(learner.device, non_blocking=True)
     labels = learning.to_device(batch.labels)
 
-    def accumulate(num_parts: int, own: slice = ALL) -> tuple[list[Loss], list[float]]:
-        learner.optimizer.zero_grad(set_to_none=True)
-        pairs = zip(images_BHWC.tensor_split(num_parts), learning.split_labels(labels, num_parts), strict=True)
-        pairs = list(pairs)[own]
-        num_samples = sum(len(images_part) for images_part, _ in pairs)
-        losses, shares = [], []
-        for index, (images_part, labels_part) in enumerate(pairs):
-            with learner.reducing(index == len(pairs) - 1), group.joint_batches():
-                outputs = learner.outputs(images_part)
-                loss = criterion(outputs, labels_part)
-                share = len(images_part) / num_samples
-                learner.scaler.scale(loss.total * share).backward()
-                losses.append(Loss(loss.total.detach(), loss.terms))
-                shares.append(share)
-                sums.add(loss, outputs, labels_part, len(images_part))
-        return losses, shares
+    def attempt(num_parts: int, own: slice = ALL) -> tuple[list[Loss], list[float]]:
+        return _accumulate(learner, criterion, sums, (images_BHWC, labels), num_parts, own)
 
     if group.count() > 1:
-        losses, shares = accumulate(*own_parts(len(images_BHWC), learner.micro))
+        losses, shares = attempt(*own_parts(len(images_BHWC), learner.micro))
     else:
-        losses, shares = learner.micro.fitted(accumulate, len(images_BHWC), learner.network, sums.values)
+        losses, shares = learner.micro.fitted(attempt, len(images_BHWC), learner.network, sums.values)
     learner.scaler.unscale_(learner.optimizer)
     is_finite = torch.isfinite(torch.stack([loss.total for loss in losses])).all()
     norm = _clip(learner, solver.clip_norm)
@@ -152,6 +138,28 @@ def train_step(
     if learner.ema:
         learner.ema.update(learner.network)
     return _weighted(losses, shares)
+
+
+def _accumulate(
+    learner: Learner, criterion: Criterion, sums: EpochSums, batch: tuple[Tensor, Any], num_parts: int, own: slice
+) -> tuple[list[Loss], list[float]]:
+    """Adds up the gradients of those of a batch's parts that this process computes; returns their losses and shares."""
+    learner.optimizer.zero_grad(set_to_none=True)
+    images_BHWC, labels = batch
+    pairs = zip(images_BHWC.tensor_split(num_parts), sums.learning.split_labels(labels, num_parts), strict=True)
+    pairs = list(pairs)[own]
+    num_samples = sum(len(images_part) for images_part, _ in pairs)
+    losses, shares = [], []
+    for index, (images_part, labels_part) in enumerate(pairs):
+        with learner.reducing(index == len(pairs) - 1), group.joint_batches():
+            outputs = learner.outputs(images_part)
+            loss = criterion(outputs, labels_part)
+            share = len(images_part) / num_samples
+            learner.scaler.scale(loss.total * share).backward()
+            losses.append(Loss(loss.total.detach(), loss.terms))
+            shares.append(share)
+            sums.add(loss, outputs, labels_part, len(images_part))
+    return losses, shares
 
 
 def own_parts(num_loaded: int, micro: MicroBatches) -> tuple[int, slice]:

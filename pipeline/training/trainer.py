@@ -19,7 +19,6 @@ from pipeline.config.schema import Config
 from pipeline.engine.run import Run
 from pipeline.errors import Stopped
 from pipeline.paths import BEST, HISTORY, LAST, NOT_FINITE, STEPS, TIMINGS
-from pipeline.scores import label_of
 from pipeline.task import Batch, Learning
 from pipeline.training.bars import epoch_bar, move_on
 from pipeline.training.candidates import keep_candidates

@@ -82,7 +82,7 @@ def run_ranks(run: Run, count: int, work: Callable[[Run], None]) -> None:
     try:
         for number in range(count):
             own, other = context.Pipe()
-            task = Task(number, count, folder / "meeting", portable(run), run.stop.floors, work)
+            task = Task(number, count, folder / "meeting", portable(run), run.stop.floors, run.stop.deadline, work)
             process = context.Process(target=be_rank, args=(other, task), name=f"rank {number}")
             with _quiet(), _signals_later():
                 process.start()

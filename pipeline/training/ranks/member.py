@@ -47,13 +47,18 @@ class End:
 
 @dataclass(frozen=True)
 class Task:
-    """What a rank is given."""
+    """What a rank is given.
+
+    Attributes:
+        deadline: of the session, by the clock of `time.monotonic`, which all processes of a machine share.
+    """
 
     rank: int
     count: int
     meeting: Path
     run: Run
     floors: Floors | None
+    deadline: float | None
     work: Callable[[Run], None]
 
 
@@ -107,6 +112,7 @@ def be_rank(connection: Connection, task: Task) -> None:
             connection.send(("line", line))
             logged.wait()
 
+    stop.deadline = task.deadline
     stop.begin_run(task.floors)
     run = replace(task.run, stop=stop, log=log if task.rank == 0 else _nowhere)
     kind, message = _outcome(run, task, stop)
