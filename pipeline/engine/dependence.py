@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.added import known_before
+from pipeline.engine.added import known_before
 from pipeline.engine.freshness import ABSENT, NOT_DONE, Fingerprints, Hashes, Marker, changes_since, plain, read_marker
 from pipeline.engine.run import Run, Stage
 from pipeline.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config.added import ADDED
+from pipeline.engine.added import ADDED
 from pipeline.engine.run import Run
 from pipeline.errors import UserError
 from pipeline.paths import BEST, CONFIG, SPLIT, RunPaths, shown

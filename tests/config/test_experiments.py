@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config.added import ADDED
 from pipeline.config.load import RETIRED, Loaded, flatten, names, read_chain, run_name
 from pipeline.config.load import load as load_anew
 from pipeline.config.schema import Config
 from pipeline.config.tree import build, leaf_origins, read_tree
+from pipeline.engine.added import ADDED
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent.parent / "configs"
@@ -183,7 +183,7 @@ def test_the_list_of_config_keys_is_frozen():
     found = list(load("ExpAAA").values)
     assert found == KEYS, (
         "The config keys changed. If that is meant, change tests/config/keys.txt with them (users' configs may name "
-        "these keys). Write a new one with a + and add it to pipeline/config/added.py, so that finished runs stay "
+        "these keys). Write a new one with a + and add it to pipeline/engine/added.py, so that finished runs stay "
         f"valid:\nnew: {sorted(set(found) - set(KEYS))}\ngone: {sorted(set(KEYS) - set(found))}"
     )
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.added import ADDED
 from pipeline.config.load import load
+from pipeline.engine.added import ADDED
 from pipeline.engine.chain import reuse_finished, run_chain, stage_seconds
 from pipeline.engine.dependence import why_run
 from pipeline.engine.folder import locked
