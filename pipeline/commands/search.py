@@ -43,7 +43,7 @@ MOST_FAILED = 3  # first trials that end in errors, before the search ends: what
 KEY_LENGTH = 8
 
 
-def search_command(name: str, study: Study, workers: Workers, table_only: bool, hours: float | None = None) -> int:
+def search_command(name: str, study: Study, workers: Workers, table_only: bool, budget_s: float | None = None) -> int:
     """Trains what is missing of a search, then prints its table; exit codes as of `study_command`."""
     from pipeline.engine.stopping import Stop
 
@@ -52,8 +52,8 @@ def search_command(name: str, study: Study, workers: Workers, table_only: bool, 
     files = SearchFiles.of(name, study, folders)
     if not table_only:
         stop.listen()
-        if hours:
-            stop.set_budget(hours * 3600)
+        if budget_s is not None:
+            stop.set_budget(budget_s)
         with _locked(files.journal, name):
             outcomes = _search(study, score, files, folders, workers, stop)
     findings = read_search_findings(study, read_trials(files.trials), folders.runs)

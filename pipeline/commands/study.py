@@ -34,6 +34,7 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     from pipeline.config.load import load
     from pipeline.config.study import load_study
     from pipeline.engine.api import Request, print_line, run_each
+    from pipeline.engine.session import budget_seconds
     from pipeline.engine.stopping import Stop
     from pipeline.report.study import read_findings
 
@@ -43,14 +44,15 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     study, trainings = load_study(chosen.name)
     runtimes = [load(one.config, one.overrides).config.runtime for one in trainings]
     workers = choose_workers(options.prog, chosen.workers, [one.ranks for one in runtimes])
-    hours = hours_of(given) if given else max((one.time_budget_hours or 0.0 for one in runtimes), default=0.0)
+    folders = Folders.from_environment()
+    budgets = [budget_seconds(one.time_budget_hours, folders.runs) for one in runtimes]
+    budget_s = hours_of(given) * 3600 if given else max(filter(None, budgets), default=None)
     if study.search is not None:
         from pipeline.commands.search import search_command
 
         if chosen.only is not None:
             raise UserError(f"{options.prog}: --only {chosen.only}: it does not apply to a search; leave it out")
-        return search_command(chosen.name, study, workers, chosen.table, hours)
-    folders = Folders.from_environment()
+        return search_command(chosen.name, study, workers, chosen.table, budget_s)
     wanted = [one for one in trainings if chosen.only is None or fnmatch(one.setting, chosen.only)]
     if not wanted:
         names = ", ".join(dict.fromkeys(one.setting for one in trainings))
@@ -58,8 +60,8 @@ def study_command(options: Parser, arguments: Sequence[str]) -> int:
     stop, outcomes = Stop(), []
     if not chosen.table:
         stop.listen()
-        if hours:
-            stop.set_budget(hours * 3600)
+        if budget_s is not None:
+            stop.set_budget(budget_s)
         planned = [Planned(one, Request(one.config, one.overrides, _label(one))) for one in wanted]
         packer = Packer(planned, folders.runs, stop, print_line, LAST_STAGE)
         run_each(packer.propose, packer.note, LAST_STAGE, folders, workers.number, stop, workers.cards)
