@@ -8,7 +8,7 @@ their state. What the ranks do together is torch's, see `group.py` and `engine.p
 
 - A request to stop goes to the first rank, which all others ask before each step (`SharedStop` in `member.py`).
 - A rank that ends otherwise than by its work's end takes all others with it: each waits for the sums of the others.
-- Ranks whose starter dies end at once.
+- Ranks whose starter dies end at once, or when they have loaded their packages.
 """
 
 from __future__ import annotations
